@@ -1,0 +1,1 @@
+"""konomi: learns one person's taste in images."""

@@ -1,0 +1,46 @@
+"""The base of every settings class: command line, then environment, then konomi.toml, then defaults; frozen, unknown keys refused."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+def default_home() -> Path:
+    """Returns KONOMI_HOME, or ~/.local/share/konomi where it is not set."""
+    return Path(os.environ.get("KONOMI_HOME") or Path.home() / ".local" / "share" / "konomi")
+
+
+class KonomiSettings(BaseSettings):
+    """Settings of one component.
+
+    A subclass sets `toml_table` to its table in `<home>/konomi.toml` and gives each field a docstring;
+    KONOMI_<FIELD> in the environment beats the file, keyword arguments beat both.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KONOMI_", frozen=True, extra="forbid", use_attribute_docstrings=True)
+    toml_table: tuple[str, ...] = Field(default=(), exclude=True)
+
+    home: Path = Field(default_factory=default_home)
+    """The only folder where state lives."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Orders the sources: keyword arguments, environment, `konomi.toml` of the home."""
+        home = Path(init_settings().get("home") or default_home())
+        table = cls.model_fields["toml_table"].default
+        toml = TomlConfigSettingsSource(settings_cls, home / "konomi.toml", table_header=table) if table else None
+        return (init_settings, env_settings, *([toml] if toml else []))
