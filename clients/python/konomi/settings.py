@@ -1,15 +1,12 @@
 """The base of every settings class: command line, then environment, then konomi.toml, then defaults; frozen, unknown keys refused."""
 
 import os
+import tomllib
 from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import Field
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 
 def default_home() -> Path:
@@ -25,7 +22,7 @@ class KonomiSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(env_prefix="KONOMI_", frozen=True, extra="forbid", use_attribute_docstrings=True)
-    toml_table: tuple[str, ...] = Field(default=(), exclude=True)
+    toml_table: ClassVar[str] = ""
 
     home: Path = Field(default_factory=default_home)
     """The only folder where state lives."""
@@ -41,6 +38,12 @@ class KonomiSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Orders the sources: keyword arguments, environment, `konomi.toml` of the home."""
         home = Path(init_settings().get("home") or default_home())
-        table = cls.model_fields["toml_table"].default
-        toml = TomlConfigSettingsSource(settings_cls, home / "konomi.toml", table_header=table) if table else None
-        return (init_settings, env_settings, *([toml] if toml else []))
+        toml = InitSettingsSource(settings_cls, init_kwargs=_table(home / "konomi.toml", cls.toml_table))
+        return (init_settings, env_settings, toml)
+
+
+def _table(path: Path, name: str) -> dict[str, Any]:
+    if not name or not path.exists():
+        return {}
+    with path.open("rb") as file:
+        return dict(tomllib.load(file).get(name, {}))
