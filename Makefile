@@ -1,0 +1,69 @@
+# The house's commands; `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python from 3.11 to 3.13 on this machine; `make PYTHON=/path/to/python3.12 …` overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then echo $$p; break; fi; done)
+BIN := .venv/bin
+STAMP := .venv/.konomi-installed
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+ARGS ?=
+
+.PHONY: help setup demo up test check lint format bench chaos lock
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything pinned in constraints.txt; does nothing when nothing changed
+
+$(STAMP): pyproject.toml constraints.txt $(wildcard proto/konomi/v1/*.proto)
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "make: konomi needs Python 3.11, 3.12 or 3.13 and found none; install one, or say make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "make: $(PYTHON) -m venv failed; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@sed -n '/^uv==/,/^ *# via/p' constraints.txt > .venv/uv-pin.txt
+	@[ -x $(BIN)/uv ] && $(BIN)/uv --version | grep -qF "uv $$(sed -n 's/^uv==\([^ ]*\).*/\1/p' .venv/uv-pin.txt) " \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv-pin.txt
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r constraints.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the main job, start to end, with a simulated person: make demo ARGS='--units 2 --seed 7'
+	$(BIN)/konomi demo $(ARGS)
+
+up: setup ## start rater, generator, trainer and the page on this machine; Ctrl-C stops
+	$(BIN)/konomi up $(ARGS)
+
+test: lint ## exactly what CI runs: the static checks, then every test that is no chaos test
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not chaos" $(ARGS)
+
+check: lint ## the fast half of `make test`: the static checks and the fast tests
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not chaos" $(ARGS)
+
+lint: setup ## the static checks alone: ruff, mypy, import-linter, buf
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	.ci/breaking
+
+format: setup ## put imports and layout right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## every benchmark; results in build/bench/NAME.json
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+bench-%: setup ## one benchmark: make bench-demo
+	$(BIN)/python tests/benchmarks/bench_$*.py $(ARGS)
+
+chaos: setup ## kills and faults; takes long
+	$(PYTEST) -m chaos $(ARGS)
+
+lock: setup ## resolve pyproject.toml anew into constraints.txt, for Python 3.11 to 3.13
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet -o constraints.txt
