@@ -157,7 +157,7 @@ def from_rpc_error(error: grpc.RpcError) -> KonomiError:
     message = (error.details() if isinstance(error, grpc.Call) else str(error)) or code.name
     reason, field, retry_after = None, None, None
     status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
-    for detail in status.details if status is not None else ():
+    for detail in list(status.details) if status is not None else []:
         info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(info):
             reason = info.reason
