@@ -1,0 +1,184 @@
+"""The house rules a machine can check: sizes, opening sentences, rooms, heavy libraries, imports that do nothing."""
+
+import ast
+import re
+
+import pytest
+from source_tree import PACKAGES, ROOT, Source, committed_files, product
+
+MAX_LINES = 300
+ONE_FILE_PER_PACKAGE = ("dbos", "connectrpc", "open_clip", "faiss", "diffusers", "peft", "ray", "sd_parsers", "ribs")
+PURE = {
+    "konomi": {"guards", "systems"},
+    "konomi_rater": {
+        "acquisition",
+        "calibration",
+        "certificate",
+        "diversity",
+        "novelty",
+        "parameters",
+        "preference",
+        "selection",
+    },
+    "konomi_generator": {"prompts"},
+    "konomi_trainer": {"compress", "loop", "losses", "merge"},
+}
+FORBIDDEN_IN_PURE = ("grpc", "konomi.v1", "konomi_chassis")
+OF_THE_CLIENT = {"konomi.v1", "konomi.errors", "konomi.settings"}
+BANNED_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "picklescan")
+BANNED_CALLS = {"torch.load", "torch.save", "torch.hub.load", "eval", "exec", "os.system"}
+MUST_BE_FALSE = ("allow_pickle", "trust_remote_code", "shell")
+HTTP_CLIENTS = ("requests", "httpx", "urllib.request", "urllib3", "aiohttp", "http.client")
+VAGUE_NAMES = {"utils", "util", "common", "shared", "misc", "helpers", "helper"}
+MAIN_GUARDS = ("__name__ == '__main__'", "TYPE_CHECKING", "typing.TYPE_CHECKING")
+REGISTRATION = re.compile(r"\w+\.(?:register|command|callback|add_typer)\(")
+HOST_OR_MACHINE = re.compile(
+    rb"p[y]pi\.org|python[h]osted|registry\.npm[j]s|--(?:extra-)?index-url|--find-links"
+    rb"|(?<![\w.])/(?:w[o]rk|r[o]ot)/"
+)
+BINARY = (".safetensors", ".png", ".gz", ".ico", ".webp", ".jpg", ".woff2")
+
+
+def architecture() -> str:
+    return (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+
+
+def test_there_is_something_to_look_at():
+    assert {source.package for source in product()} == set(PACKAGES)
+
+
+def test_every_file_opens_with_one_sentence():
+    silent = [source.shown for source in product() if not ast.get_docstring(source.tree)]
+    assert silent in ([], ["clients/python/konomi/v1/__init__.py"])  # that one is empty by design
+    long = [s.shown for s in product() if len((ast.get_docstring(s.tree) or "").partition("\n")[0]) > 200]
+    assert not long
+
+
+def test_no_file_is_over_300_lines_without_a_reason_in_architecture():
+    long = {source.shown: source.lines for source in product() if source.lines > MAX_LINES}
+    excused = set(re.findall(r"^- `([^`]+\.py)`: \w", architecture(), re.MULTILINE))
+    assert not {name: lines for name, lines in long.items() if name not in excused}
+    assert excused <= set(long), "these need no excuse any more"
+
+
+def test_names_say_what_a_file_is():
+    assert not [s.shown for s in product() if VAGUE_NAMES & set(s.path.relative_to(ROOT).with_suffix("").parts)]
+
+
+def test_each_service_folder_holds_one_package():
+    for role in ("chassis", "rater", "generator", "trainer", "starter"):
+        packages = [path.parent.name for path in (ROOT / "services" / role).glob("*/__init__.py")]
+        assert packages == [f"konomi_{role}"]
+
+
+def test_every_package_is_typed():
+    assert all((folder / "py.typed").exists() for folder in PACKAGES.values())
+
+
+@pytest.mark.parametrize("library", ONE_FILE_PER_PACKAGE)
+def test_a_heavy_library_has_one_file_per_package(library: str):
+    for package in PACKAGES.keys() - {"konomi_starter"}:  # its recipe, run by hand, trains what they load
+        users = [source.shown for source in product() if source.package == package and source.imports_from(library)]
+        assert len(users) <= 1, f"keep {library} behind one file of {package}"
+
+
+def test_pure_modules_know_nothing_of_the_wire():
+    pure = [s for s in product() if PURE.get(s.package, set()) & set(s.module.split(".")[1:])]
+    assert not [(s.shown, name) for s in pure for name in FORBIDDEN_IN_PURE if s.imports_from(name)]
+
+
+def test_servers_use_only_contract_errors_and_settings_of_the_client():
+    for source in product():
+        allowed = OF_THE_CLIENT | ({"konomi.client", "konomi"} if source.package == "konomi_starter" else set())
+        used = {".".join(name.split(".")[:2]) for name in source.imports() if name.startswith("konomi.")}
+        if any(isinstance(n, ast.Import) and "konomi" in [a.name for a in n.names] for n in ast.walk(source.tree)):
+            used |= {"konomi"}
+        assert source.package == "konomi" or used <= allowed, source.shown
+
+
+def test_only_tests_import_the_starter():
+    others = [source for source in product() if source.package != "konomi_starter"]
+    assert not [source.shown for source in others if source.imports_from("konomi_starter")]
+
+
+def test_no_pickle_and_no_code_from_data():
+    assert not [(s.shown, name) for s in product() for name in BANNED_MODULES if s.imports_from(name)]
+    for source in product():
+        for call in source.calls():
+            name = ast.unparse(call.func)
+            where = f"{source.shown}:{call.lineno}: {name}"
+            assert name not in BANNED_CALLS, where
+            unsafe = [k for k in call.keywords if k.arg in MUST_BE_FALSE and ast.unparse(k.value) != "False"]
+            assert not unsafe, where
+            if name in ("np.save", "numpy.save", "np.savez", "numpy.savez"):
+                assert any(k.arg == "allow_pickle" for k in call.keywords), f"{where} pickles unless told not to"
+
+
+def test_servers_fetch_no_url():
+    servers = [source for source in product() if source.package not in ("konomi", "konomi_starter")]
+    assert not [(source.shown, name) for source in servers for name in HTTP_CLIENTS if source.imports_from(name)]
+
+
+def _acts(statement: ast.stmt) -> bool:
+    """Tells whether a module-level statement is more than a definition, a constant, a registration or an import."""
+    if isinstance(statement, ast.Expr):
+        return not isinstance(statement.value, ast.Constant) and not REGISTRATION.match(ast.unparse(statement))
+    if isinstance(statement, ast.If):
+        return ast.unparse(statement.test) not in MAIN_GUARDS
+    if isinstance(statement, ast.Try):
+        return any(_acts(inner) for inner in statement.body)
+    return isinstance(statement, ast.For | ast.While | ast.With | ast.Raise | ast.Delete | ast.Assert)
+
+
+def _unguarded(source: Source) -> list[str]:
+    return [f"{source.shown}:{node.lineno}: {ast.unparse(node)[:60]}" for node in source.tree.body if _acts(node)]
+
+
+def test_a_module_only_defines_things():
+    assert not [line for source in product() for line in _unguarded(source)]
+
+
+def test_the_check_for_acting_modules_can_fail():
+    acting = ast.parse("import os\nos.makedirs('x')\nfor i in range(3):\n    print(i)\nx = 1\n'text'")
+    assert [_acts(node) for node in acting.body] == [False, True, True, False, False]
+
+
+def test_no_promise_is_left_as_a_stub():
+    stub = re.compile(r"\b(?:TODO|FIXME|XXX)\b|raise NotImplementedError")
+    assert not [source.shown for source in product() if stub.search(source.path.read_text("utf-8"))]
+
+
+def test_no_bare_except():
+    handlers = [(s.shown, n) for s in product() for n in ast.walk(s.tree) if isinstance(n, ast.ExceptHandler)]
+    assert not [f"{shown}:{handler.lineno}" for shown, handler in handlers if handler.type is None]
+
+
+def test_no_host_names_and_no_machine_paths_are_committed():
+    this_file = ROOT / "tests/contract/test_structure.py"
+    found = []
+    for path in committed_files():
+        if path == this_file or path.suffix in BINARY or not path.is_file():
+            continue
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            if hit := HOST_OR_MACHINE.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {hit[0].decode()}")
+    assert not found
+
+
+def test_no_file_others_wrote_and_no_link_out_of_the_repository_is_committed():
+    names = {path.name for path in committed_files()}
+    assert not names & {"uv.lock", "package-lock.json", "poetry.lock"}
+    assert not [str(path) for path in committed_files() if not path.resolve().is_relative_to(ROOT)]
+
+
+def test_no_pickle_capable_file_is_committed():
+    unsafe = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
+    assert not [path for path in committed_files() if path.suffix in unsafe]
+
+
+def test_pins_carry_hashes_and_no_address():
+    text = (ROOT / "constraints.txt").read_text("utf-8")
+    assert "://" not in text
+    blocks = re.split(r"^(?=[A-Za-z0-9_.\-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) > 100
+    assert all("--hash=sha256:" in block for block in blocks)
