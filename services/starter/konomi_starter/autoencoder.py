@@ -93,7 +93,18 @@ def psnr(model: AutoencoderTiny, latents: torch.Tensor, target: torch.Tensor) ->
     return float((-10 * error.pow(2).mean((1, 2, 3)).log10()).mean())
 
 
-def train_decoder(model: AutoencoderTiny, pixels: np.ndarray, latents: torch.Tensor, held_out: np.ndarray, *, steps: int, batch: int, checkpoint: Path, seed: int, device: str) -> None:
+def train_decoder(
+    model: AutoencoderTiny,
+    pixels: np.ndarray,
+    latents: torch.Tensor,
+    held_out: np.ndarray,
+    *,
+    steps: int,
+    batch: int,
+    checkpoint: Path,
+    seed: int,
+    device: str,
+) -> None:
     """Trains the decoder in place with L1 + 2 MSE on slightly noised latents, and leaves its averaged weights."""
     model.to(device)
     decoder = model.decoder
@@ -107,7 +118,11 @@ def train_decoder(model: AutoencoderTiny, pixels: np.ndarray, latents: torch.Ten
             group["lr"] = 1e-3 * cosine(step, steps, warmup=50)
         index = np.sort(rng.integers(0, len(pixels), batch))
         x = to_model(pixels[index]).to(device)
-        noise = torch.tensor(rng.standard_normal((batch, LATENT_CHANNELS, 8, 8), np.float32) * rng.random((batch, 1, 1, 1), np.float32) * 0.12)
+        noise = torch.tensor(
+            rng.standard_normal((batch, LATENT_CHANNELS, 8, 8), np.float32)
+            * rng.random((batch, 1, 1, 1), np.float32)
+            * 0.12
+        )
         y = decoder(latents[index].float().to(device) + noise.to(device))
         loss = functional.l1_loss(y, x) + 2 * functional.mse_loss(y, x)
         optimizer.zero_grad()

@@ -98,4 +98,6 @@ def build_vocabulary(records: Iterable[Record], folder: Path, *, seed: int) -> N
     folder.mkdir(parents=True, exist_ok=True)
     text = "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges)
     (folder / "bpe.txt.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
-    CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT_LENGTH).save_pretrained(folder / "tokenizer")
+    CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT_LENGTH).save_pretrained(
+        folder / "tokenizer"
+    )

@@ -40,7 +40,9 @@ def build(config: dict[str, object], seed: int) -> open_clip.CLIP:
     """Builds the model with random weights; token embeddings start wide, as in the generator."""
     torch.manual_seed(seed)
     settings = json.loads(json.dumps(config))
-    model = open_clip.CLIP(embed_dim=settings["embed_dim"], vision_cfg=settings["vision_cfg"], text_cfg=settings["text_cfg"])
+    model = open_clip.CLIP(
+        embed_dim=settings["embed_dim"], vision_cfg=settings["vision_cfg"], text_cfg=settings["text_cfg"]
+    )
     torch.nn.init.normal_(model.token_embedding.weight, std=0.3)
     torch.nn.init.normal_(model.positional_embedding, std=0.1)
     return model
@@ -53,12 +55,28 @@ def _batches(records: list[Record]) -> list[np.ndarray]:
     return [np.array(group) for group in groups.values()]
 
 
-def train(model: open_clip.CLIP, tokenize: open_clip.tokenizer.SimpleTokenizer, pixels: np.ndarray, records: list[Record], *, steps: int, batch: int, checkpoint: Path, seed: int, device: str) -> None:
+def train(
+    model: open_clip.CLIP,
+    tokenize: open_clip.tokenizer.SimpleTokenizer,
+    pixels: np.ndarray,
+    records: list[Record],
+    *,
+    steps: int,
+    batch: int,
+    checkpoint: Path,
+    seed: int,
+    device: str,
+) -> None:
     """Trains the model in place on the symmetric contrastive loss; identical captions share the target."""
     model.to(device).train()
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     plain = [p for p in model.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], 1e-3, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        1e-3,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
     average = Average([model], 0.0)
     groups = _batches(records)
     for step in range(load_checkpoint(checkpoint, [model], optimizer, average), steps):
@@ -66,13 +84,19 @@ def train(model: open_clip.CLIP, tokenize: open_clip.tokenizer.SimpleTokenizer, 
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * cosine(step, steps, warmup=50)
         hard = rng.random() < HARD_SHARE
-        index = rng.choice(groups[rng.integers(len(groups))], batch, replace=False) if hard else rng.integers(0, len(pixels), batch)
+        index = (
+            rng.choice(groups[rng.integers(len(groups))], batch, replace=False)
+            if hard
+            else rng.integers(0, len(pixels), batch)
+        )
         texts = [caption(records[i], words, drop=0.1, open_share=0.15) for i in index]
         x = normalise(pixels[index])
         x = x + torch.tensor(rng.standard_normal((batch, 1, 1, 1), np.float32)) * 0.06
         x = x + torch.tensor(rng.standard_normal(x.shape, np.float32) * rng.random((batch, 1, 1, 1), np.float32)) * 0.15
         if step % 3 == 0:  # the generator's images are softer than renders
-            x = functional.interpolate(functional.interpolate(x, scale_factor=0.5, mode="area"), scale_factor=2, mode="bilinear")
+            x = functional.interpolate(
+                functional.interpolate(x, scale_factor=0.5, mode="area"), scale_factor=2, mode="bilinear"
+            )
         image, text, scale = model(x.to(device), tokenize(texts).to(device))
         logits = scale * image @ text.t()
         names = np.array([hash_text(t) for t in texts])
@@ -88,7 +112,13 @@ def train(model: open_clip.CLIP, tokenize: open_clip.tokenizer.SimpleTokenizer, 
             model.logit_scale.clamp_(0, 4.6052)
         if (step + 1) % 250 == 0 or step + 1 == steps:
             save_checkpoint(checkpoint, step + 1, [model], optimizer, average)
-            log.info("embedder step %d pairs %d loss %.3f scale %.1f", step + 1, (step + 1) * batch, loss.item(), scale.item())
+            log.info(
+                "embedder step %d pairs %d loss %.3f scale %.1f",
+                step + 1,
+                (step + 1) * batch,
+                loss.item(),
+                scale.item(),
+            )
     model.eval()
 
 

@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 
 def cosine(step: int, total: int, *, warmup: int, floor: float = 0.01) -> float:
     """Returns the learning-rate factor at `step`: linear warm-up, then cosine to `floor`."""
-    return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
+    return min(1.0, (step + 1) / warmup) * (
+        floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+    )
 
 
 class Average:
@@ -38,7 +40,9 @@ class Average:
             mean.copy_(kept)
 
 
-def save_checkpoint(path: Path, step: int, modules: Iterable[torch.nn.Module], optimizer: torch.optim.Optimizer, average: Average) -> None:
+def save_checkpoint(
+    path: Path, step: int, modules: Iterable[torch.nn.Module], optimizer: torch.optim.Optimizer, average: Average
+) -> None:
     """Writes one complete-or-absent checkpoint: weights, averages, optimiser moments and the step."""
     tensors = {f"live.{i}": p.detach() for i, p in enumerate(average.live)}
     tensors |= {f"mean.{i}": p for i, p in enumerate(average.mean)}
@@ -52,7 +56,9 @@ def save_checkpoint(path: Path, step: int, modules: Iterable[torch.nn.Module], o
 
 
 @torch.no_grad()
-def load_checkpoint(path: Path, modules: Iterable[torch.nn.Module], optimizer: torch.optim.Optimizer, average: Average) -> int:
+def load_checkpoint(
+    path: Path, modules: Iterable[torch.nn.Module], optimizer: torch.optim.Optimizer, average: Average
+) -> int:
     """Restores a checkpoint and returns its step, or 0 where there is none."""
     from safetensors import safe_open
 
@@ -66,6 +72,8 @@ def load_checkpoint(path: Path, modules: Iterable[torch.nn.Module], optimizer: t
         live.copy_(tensors[f"live.{i}"])
         mean.copy_(tensors[f"mean.{i}"])
         prefix = f"state.{i}."
-        optimizer.state[live] = {key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)}
+        optimizer.state[live] = {
+            key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)
+        }
     with safe_open(path, "pt") as file:
         return int(json.loads(file.metadata()["step"]))

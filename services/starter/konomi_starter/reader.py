@@ -42,14 +42,19 @@ class AttributeReader(nn.Module):
         for start in range(0, len(pixels), 256):
             logits = self(to_model(pixels[start : start + 256]))
             picks = {name: values.argmax(1).tolist() for name, values in logits.items()}
-            rows += [{name: ATTRIBUTES[name][picks[name][i]] for name in ATTRIBUTES} for i in range(len(next(iter(picks.values()))))]
+            rows += [
+                {name: ATTRIBUTES[name][picks[name][i]] for name in ATTRIBUTES}
+                for i in range(len(next(iter(picks.values()))))
+            ]
         return rows
 
 
 def load(path: Path) -> AttributeReader:
     """Loads the bundled reader."""
     model = AttributeReader()
-    model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()})
+    model.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
+    )
     return model.eval()
 
 
@@ -58,7 +63,9 @@ def labels(records: list[Record]) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([values.index(r[name]) for r in records]) for name, values in ATTRIBUTES.items()}
 
 
-def train(model: AttributeReader, pixels: np.ndarray, records: list[Record], *, steps: int, seed: int, device: str) -> None:
+def train(
+    model: AttributeReader, pixels: np.ndarray, records: list[Record], *, steps: int, seed: int, device: str
+) -> None:
     """Trains the reader in place on shifted, noisy and blurred renders, so that soft samples are read too."""
     torch.manual_seed(seed)
     model.to(device).train()
@@ -70,7 +77,9 @@ def train(model: AttributeReader, pixels: np.ndarray, records: list[Record], *, 
         x = to_model(pixels[index]) + torch.randn(64, 1, 1, 1) * 0.03
         x = x + torch.randn_like(x) * (0.15 * torch.rand(64, 1, 1, 1))
         if step % 2:
-            x = functional.interpolate(functional.interpolate(x, scale_factor=0.5, mode="area"), scale_factor=2, mode="bilinear")
+            x = functional.interpolate(
+                functional.interpolate(x, scale_factor=0.5, mode="area"), scale_factor=2, mode="bilinear"
+            )
         logits = model(x.to(device))
         loss = sum(functional.cross_entropy(logits[name], targets[name][index].to(device)) for name in ATTRIBUTES)
         optimizer.zero_grad()

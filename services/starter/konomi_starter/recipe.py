@@ -1,6 +1,6 @@
 """The recipe that re-makes the bundled models from scratch: `python -m konomi_starter.recipe STAGE --work FOLDER`.
 
-Stages, each resumable: render, encoder, unet, decoder, reader, embedder, assemble. The UNet needs only
+Stages, each resumable: render, encoder, unet, decoder, reader, embedder, assemble, card. The UNet needs only
 the encoder, so `unet` runs on one core while `reader`, `decoder` and `embedder` share the other.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from konomi_starter import autoencoder, captions, embedder_training, reader, renderer, text_to_image
+from konomi_starter import assembly, autoencoder, captions, embedder_training, reader, renderer, text_to_image
 from konomi_starter.renderer import Portraits
 from konomi_starter.text_to_image import DiffusionPreset
 
@@ -68,7 +68,9 @@ def encoder_stage(work: Path, preset: Preset) -> None:
     """Builds vocabulary, solves the encoder and encodes every render."""
     data = training_set(work, preset)
     captions.build_vocabulary(data.records[:20000], work / "vocabulary", seed=SEED)
-    model = autoencoder.solve_encoder(np.asarray(data.pixels[:: max(1, len(data.pixels) // 4000)]), preset.decoder_width)
+    model = autoencoder.solve_encoder(
+        np.asarray(data.pixels[:: max(1, len(data.pixels) // 4000)]), preset.decoder_width
+    )
     model.save_pretrained(work / "autoencoder")
     latents = autoencoder.encode(model, data.pixels, preset.device)
     logging.info("latents %s std %.3f", tuple(latents.shape), latents[:2000].float().std())
@@ -82,16 +84,39 @@ def unet_stage(work: Path, preset: Preset) -> None:
     latents = load_file(work / "latents.safetensors")["latents"]
     text, unet = text_to_image.build(words, preset.diffusion, SEED)
     held = (autoencoder.encode(vae, val.pixels[:192], preset.device), val.records[:192])
-    text_to_image.train(text, unet, words, latents, records, held, preset.diffusion, checkpoint=work / "unet.safetensors", seed=SEED, device=preset.device)
+    text_to_image.train(
+        text,
+        unet,
+        words,
+        latents,
+        records,
+        held,
+        preset.diffusion,
+        checkpoint=work / "unet.safetensors",
+        seed=SEED,
+        device=preset.device,
+    )
 
 
 def decoder_stage(work: Path, preset: Preset) -> None:
     """Trains the decoder."""
     data, val = training_set(work, preset), held_out(work)
     torch.manual_seed(SEED)
-    model = autoencoder.solve_encoder(np.asarray(data.pixels[:: max(1, len(data.pixels) // 4000)]), preset.decoder_width)
+    model = autoencoder.solve_encoder(
+        np.asarray(data.pixels[:: max(1, len(data.pixels) // 4000)]), preset.decoder_width
+    )
     latents = load_file(work / "latents.safetensors")["latents"]
-    autoencoder.train_decoder(model, data.pixels, latents, val.pixels[:128], steps=preset.decoder_steps, batch=preset.decoder_batch, checkpoint=work / "decoder.safetensors", seed=SEED, device=preset.device)
+    autoencoder.train_decoder(
+        model,
+        data.pixels,
+        latents,
+        val.pixels[:128],
+        steps=preset.decoder_steps,
+        batch=preset.decoder_batch,
+        checkpoint=work / "decoder.safetensors",
+        seed=SEED,
+        device=preset.device,
+    )
 
 
 def reader_stage(work: Path, preset: Preset) -> None:
@@ -101,9 +126,14 @@ def reader_stage(work: Path, preset: Preset) -> None:
     model = reader.AttributeReader()
     reader.train(model, data.pixels, data.records, steps=preset.reader_steps, seed=SEED, device=preset.device)
     read = model.read(val.pixels)
-    accuracy = {n: sum(a[n] == b[n] for a, b in zip(read, val.records, strict=True)) / len(read) for n in captions.ATTRIBUTES}
+    accuracy = {
+        n: sum(a[n] == b[n] for a, b in zip(read, val.records, strict=True)) / len(read) for n in captions.ATTRIBUTES
+    }
     logging.info("reader %s", accuracy)
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}, work / "reader.safetensors")
+    save_file(
+        {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()},
+        work / "reader.safetensors",
+    )
 
 
 def embedder_stage(work: Path, preset: Preset) -> None:
@@ -115,7 +145,37 @@ def embedder_stage(work: Path, preset: Preset) -> None:
     config = embedder_training.model_config(preset.embedder_width, tokenize.vocab_size)
     (work / "embedder.json").write_text(json.dumps(config, indent=1))
     model = embedder_training.build(config, SEED)
-    embedder_training.train(model, tokenize, data.pixels, data.records, steps=preset.embedder_steps, batch=preset.embedder_batch, checkpoint=work / "embedder.ckpt.safetensors", seed=SEED, device=preset.device)
+    embedder_training.train(
+        model,
+        tokenize,
+        data.pixels,
+        data.records,
+        steps=preset.embedder_steps,
+        batch=preset.embedder_batch,
+        checkpoint=work / "embedder.ckpt.safetensors",
+        seed=SEED,
+        device=preset.device,
+    )
+
+
+def assemble_stage(work: Path, preset: Preset) -> None:
+    """Writes the model folders to `work`/models, from whatever has been trained so far."""
+    out = work / "models"
+    assembly.diffusion(work, out / "diffusion", preset.diffusion)
+    if (work / "embedder.ckpt.safetensors").exists():
+        assembly.embedder(work, out / "embedder")
+    assembly.reader(work, out / "reader")
+
+
+def card_stage(work: Path, preset: Preset) -> None:
+    """Measures the assembled models, writes `figures.json` beside them and the sample sheet."""
+    from konomi_starter import evaluation
+
+    models = work / "models"
+    figures = evaluation.evaluate(models, held_out(work), training_set(work, preset), count=min(1000, preset.renders))
+    (models / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    evaluation.sample_sheet(models, work / "sample-sheet.png")
+    print(json.dumps(figures, indent=1))
 
 
 STAGES = {
@@ -125,6 +185,8 @@ STAGES = {
     "decoder": decoder_stage,
     "reader": reader_stage,
     "embedder": embedder_stage,
+    "assemble": assemble_stage,
+    "card": card_stage,
 }
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderTiny,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -16,7 +22,14 @@ from konomi_starter.captions import CONTEXT_LENGTH, Record, caption, full_captio
 from konomi_starter.optimisation import Average, cosine, load_checkpoint, save_checkpoint
 
 log = logging.getLogger(__name__)
-SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "steps_offset": 1}
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "steps_offset": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -38,19 +51,33 @@ def build(tokenizer: CLIPTokenizer, preset: DiffusionPreset, seed: int) -> tuple
     torch.manual_seed(seed)
     text = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=CONTEXT_LENGTH, projection_dim=128,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT_LENGTH,
+            projection_dim=128,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-    )  # fmt: skip
+    )
     for name, weight in text.named_parameters():
         if "token_embedding" in name or "position_embedding" in name:
             torch.nn.init.normal_(weight, std=0.3 if "token" in name else 0.1)
     unet = UNet2DConditionModel(
-        sample_size=8, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
-        down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
-        block_out_channels=preset.channels, layers_per_block=1, cross_attention_dim=128, attention_head_dim=4, norm_num_groups=16,
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        block_out_channels=preset.channels,
+        layers_per_block=1,
+        cross_attention_dim=128,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
     return text, unet.to(memory_format=torch.channels_last)
 
 
@@ -88,8 +115,15 @@ FLIPS = {
 
 
 @torch.no_grad()
-def flip_gaps(unet: UNet2DConditionModel, text: CLIPTextModel, tokens: PhraseTokens, latents: torch.Tensor, records: list[Record], device: str) -> dict[str, float]:
-    """Returns validation loss with one word flipped minus loss with the true caption, same noise: 0 means the word is ignored."""
+def flip_gaps(
+    unet: UNet2DConditionModel,
+    text: CLIPTextModel,
+    tokens: PhraseTokens,
+    latents: torch.Tensor,
+    records: list[Record],
+    device: str,
+) -> dict[str, float]:
+    """Returns validation loss with one word flipped minus loss with the true caption: 0 means the word is ignored."""
     scheduler = DDPMScheduler(**SCHEDULE)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(3)).to(device)
     t = torch.linspace(150, 999, len(latents)).long().to(device)
@@ -103,19 +137,39 @@ def flip_gaps(unet: UNet2DConditionModel, text: CLIPTextModel, tokens: PhraseTok
     return {"loss": true} | {name: loss([{**r, name: flip(r)} for r in records]) - true for name, flip in FLIPS.items()}
 
 
-def train(text: CLIPTextModel, unet: UNet2DConditionModel, tokenizer: CLIPTokenizer, latents: torch.Tensor, records: list[Record], held_out: tuple[torch.Tensor, list[Record]], preset: DiffusionPreset, *, checkpoint: Path, seed: int, device: str) -> None:
+def train(
+    text: CLIPTextModel,
+    unet: UNet2DConditionModel,
+    tokenizer: CLIPTokenizer,
+    latents: torch.Tensor,
+    records: list[Record],
+    held_out: tuple[torch.Tensor, list[Record]],
+    preset: DiffusionPreset,
+    *,
+    checkpoint: Path,
+    seed: int,
+    device: str,
+) -> None:
     """Trains text encoder and UNet jointly in place (v-prediction) and leaves their averaged weights."""
     text.to(device), unet.to(device)
     scheduler, tokens = DDPMScheduler(**SCHEDULE), PhraseTokens(tokenizer)
     rates = [(unet, 1.0), (text, 0.25)]
-    optimizer = torch.optim.AdamW([{"params": m.parameters(), "factor": f} for m, f in rates], preset.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    optimizer = torch.optim.AdamW(
+        [{"params": m.parameters(), "factor": f} for m, f in rates],
+        preset.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=1e-3,
+        fused=True,
+    )
     average = Average([unet, text], 0.998 if preset.batch <= 64 else 0.995)
     for step in range(load_checkpoint(checkpoint, [unet, text], optimizer, average), preset.steps):
         rng, words = np.random.default_rng((seed, step)), random.Random(f"{seed}-{step}")
         for group in optimizer.param_groups:
             group["lr"] = preset.learning_rate * group["factor"] * cosine(step, preset.steps, warmup=100)
         index = rng.integers(0, len(latents), preset.batch)
-        captions = ["" if words.random() < 0.1 else caption(records[i], words, drop=0.05, open_share=0.3) for i in index]
+        captions = [
+            "" if words.random() < 0.1 else caption(records[i], words, drop=0.05, open_share=0.3) for i in index
+        ]
         x = latents[index].float().to(device)
         noise = torch.tensor(rng.standard_normal(x.shape, np.float32)).to(device)
         t = torch.tensor(rng.integers(0, 1000, preset.batch)).to(device)
@@ -131,12 +185,30 @@ def train(text: CLIPTextModel, unet: UNet2DConditionModel, tokenizer: CLIPTokeni
             save_checkpoint(checkpoint, step + 1, [unet, text], optimizer, average)
             average.swap()
             gaps = flip_gaps(unet, text, tokens, held_out[0].float().to(device), held_out[1], device)
-            log.info("unet step %d samples %d %s", step + 1, (step + 1) * preset.batch, " ".join(f"{k} {v:+.4f}" for k, v in gaps.items()))
+            log.info(
+                "unet step %d samples %d %s",
+                step + 1,
+                (step + 1) * preset.batch,
+                " ".join(f"{k} {v:+.4f}" for k, v in gaps.items()),
+            )
             average.swap()
     average.swap()
 
 
-def pipeline(text: CLIPTextModel, unet: UNet2DConditionModel, vae: AutoencoderTiny, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+def pipeline(
+    text: CLIPTextModel, unet: UNet2DConditionModel, vae: AutoencoderTiny, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
     """Assembles the Stable Diffusion pipeline that is saved and shipped."""
-    scheduler = DPMSolverMultistepScheduler(**SCHEDULE, algorithm_type="dpmsolver++", timestep_spacing="trailing", final_sigmas_type="zero")
-    return StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    scheduler = DPMSolverMultistepScheduler(
+        **SCHEDULE, algorithm_type="dpmsolver++", timestep_spacing="trailing", final_sigmas_type="zero"
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
