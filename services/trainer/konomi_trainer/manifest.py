@@ -1,0 +1,97 @@
+"""The frozen manifest of a training run: which images, with which captions and weights, and nothing else."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from konomi.errors import InvalidArgument
+
+SCHEMA = "konomi.manifest/1"
+ROLES = ("selected", "base")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+MAX_BYTES, MAX_ITEMS, MAX_CAPTION_BYTES = 64 * 2**20, 100_000, 4096
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of the set: its digest, caption, weight above 0, and "selected" or "base"."""
+
+    digest: str
+    caption: str
+    weight: float
+    role: str
+
+
+def parse(data: bytes) -> tuple[Item, ...]:
+    """Returns the items of a manifest artifact in its own order, which is by digest.
+
+    Raises:
+        InvalidArgument: the bytes are no manifest; the field at fault is named, e.g. "manifest.items[3].weight".
+    """
+    if len(data) > MAX_BYTES:
+        raise _refuse("manifest", f"at most {MAX_BYTES} bytes", f"{len(data)}")
+    try:
+        document = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _refuse(
+            "manifest", "a JSON document in UTF-8", f"bytes that are none ({type(error).__name__})"
+        ) from error
+    _keys("manifest", document, {"schema", "items"})
+    if document["schema"] != SCHEMA:
+        raise _refuse("manifest.schema", f'"{SCHEMA}"', repr(document["schema"])[:80])
+    rows = document["items"]
+    if not isinstance(rows, list) or len(rows) > MAX_ITEMS:
+        raise _refuse("manifest.items", f"a list of at most {MAX_ITEMS} items", type(rows).__name__)
+    if not rows:
+        raise InvalidArgument(
+            "expected at least one image in the manifest; came an empty set: select images first",
+            reason="MANIFEST_EMPTY", field="manifest.items",
+        )  # fmt: skip
+    items = tuple(_item(f"manifest.items[{index}]", row) for index, row in enumerate(rows))
+    for index, (before, after) in enumerate(zip(items, items[1:], strict=False), 1):
+        if before.digest >= after.digest:
+            raise _refuse(f"manifest.items[{index}].digest", "digests in rising order, each once", after.digest[:12])
+    return items
+
+
+def render(items: tuple[Item, ...]) -> bytes:
+    """Returns the canonical bytes of a manifest: sorted by digest, sorted keys, no spaces."""
+    rows = [vars(item) for item in sorted(items, key=lambda item: item.digest)]
+    text = json.dumps({"schema": SCHEMA, "items": rows}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8")
+
+
+def _item(field: str, row: Any) -> Item:
+    _keys(field, row, {"digest", "caption", "weight", "role"})
+    digest, caption, weight, role = row["digest"], row["caption"], row["weight"], row["role"]
+    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+        raise _refuse(f"{field}.digest", "a sha256 in 64 lower-case hex digits", repr(digest)[:80])
+    if not isinstance(caption, str) or len(caption.encode("utf-8", "replace")) > MAX_CAPTION_BYTES:
+        raise _refuse(f"{field}.caption", f"text of at most {MAX_CAPTION_BYTES} bytes", repr(caption)[:80])
+    if any(ord(character) < 32 or ord(character) == 127 or 0xD800 <= ord(character) < 0xE000 for character in caption):
+        raise _refuse(f"{field}.caption", "text without control characters", repr(caption)[:80])
+    if (
+        isinstance(weight, bool)
+        or not isinstance(weight, int | float)
+        or not 0 < weight <= 1e6
+        or not math.isfinite(weight)
+    ):
+        raise _refuse(f"{field}.weight", "a number above 0, at most 1e6", repr(weight)[:80])
+    if role not in ROLES:
+        raise _refuse(f"{field}.role", " or ".join(ROLES), repr(role)[:80])
+    return Item(digest, caption, float(weight), role)
+
+
+def _keys(field: str, value: Any, expected: set[str]) -> None:
+    if not isinstance(value, dict):
+        raise _refuse(field, "a JSON object", type(value).__name__)
+    if set(value) != expected:
+        odd = ", ".join(sorted(set(value) ^ expected))[:120]
+        raise _refuse(field, f"exactly the keys {', '.join(sorted(expected))}", f"a difference in: {odd}")
+
+
+def _refuse(field: str, expected: str, came: str) -> InvalidArgument:
+    message = f"{field}: expected {expected}; came {came}: write the manifest again"
+    return InvalidArgument(message, reason="MANIFEST_MALFORMED", field=field)
