@@ -1,0 +1,221 @@
+"""The guardrails of a night (systems.md, "Overnight guardrails"): logged numbers in, promote, keep or halt out.
+
+Each guard is a small pure function over the history of the night; every alarm carries the numbers it was raised on, so
+that log and report can say it in one plain sentence.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from konomi.settings import KonomiSettings
+
+
+class GuardSettings(KonomiSettings):
+    """Limits of the guards; the defaults are those of the design, each with its evidence there."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KONOMI_GUARD_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+    toml_table: ClassVar[str] = "guards"
+
+    units_per_night: int = Field(5, ge=1)
+    """Most units one night may make without a person looking."""
+    pressure_nats: float = Field(6.0, gt=0)
+    """Largest sum of ln(1 / kept share) between two human audits."""
+    diversity_floor: float = Field(0.6, ge=0, le=1)
+    """Halt below this share of unit 0's Vendi score."""
+    diversity_warning: float = Field(0.9, ge=0, le=1)
+    """Warn when the golden set's Vendi score is below this share of unit 0's."""
+    largest_cell: float = Field(0.2, gt=0, le=1)
+    """Warn when one cell holds more than this share of the golden set."""
+    exceedance_ratio: float = Field(2.0, ge=1)
+    """Halt when more images are untypical than this many times unit 0's share."""
+    exceedance_tolerance: float = Field(0.05, ge=0, le=1)
+    """Smallest share of untypical images that counts as unit 0's: the gate's own 5 %."""
+    doubt_ratio: float = Field(2.0, ge=1)
+    """Halt when the rater's mean deviation exceeds this many times unit 0's."""
+    gap_growth: float = Field(0.15, ge=0)
+    """Growth of the gap, in unit 0's standard deviations, that counts as growing."""
+    gap_runs: int = Field(2, ge=1)
+    """Halt when the gap grows this many units in a row."""
+    base_share: float = Field(0.25, ge=0, le=0.9)
+    """Smallest share of base images a fit may have."""
+
+
+@dataclass(frozen=True)
+class UnitNumbers:
+    """What is known of one evaluated unit.
+
+    Attributes:
+        unit: number in the night; 0 is the model the night compares with, the base model.
+        vendi: Vendi score of its evaluation images.
+        exceedance: share of them beyond the 95th percentile of known distances, 0..1.
+        doubt: mean standard deviation of their scores.
+        gap: the rater's gain over unit 0 less the independent gain, both in unit 0's standard deviations.
+        win_rate: share of pairs won against the parent, 0..1.
+        win_rate_low: lower end of its 95 % interval.
+        changed: share of evaluation images that differ from the parent's.
+        finite: every score is a finite number.
+        rater_version: rater version that scored.
+        promoted: it became the served unit.
+    """
+
+    unit: int
+    vendi: float
+    exceedance: float
+    doubt: float
+    gap: float = 0.0
+    win_rate: float = 0.5
+    win_rate_low: float = 0.0
+    changed: float = 1.0
+    finite: bool = True
+    rater_version: str = ""
+    promoted: bool = False
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One reason. `name` finds its sentence, `numbers` fills it."""
+
+    name: str
+    numbers: dict[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What happens to a unit.
+
+    Attributes:
+        decision: "promote", "keep" (the parent stays) or "halt" (the night ends on `served`).
+        alarm: why.
+        served: unit served from now on.
+        warnings: what did not decide but should be read.
+    """
+
+    decision: str
+    alarm: Alarm
+    served: int
+    warnings: tuple[Alarm, ...] = ()
+
+
+def not_finite(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:
+    """A score that is not a number: the adapter is broken."""
+    return None if history[-1].finite else Alarm("not_finite", {"unit": history[-1].unit})
+
+
+def other_rater(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:
+    """Another rater version scored than scored unit 0: nothing can be compared."""
+    first, last = history[0], history[-1]
+    if first.rater_version == last.rater_version:
+        return None
+    return Alarm("other_rater", {"unit": last.unit})
+
+
+def diversity(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """Mode collapse: the Vendi score fell below the floor."""
+    ratio = history[-1].vendi / max(history[0].vendi, 1e-9)
+    if ratio >= settings.diversity_floor:
+        return None
+    return Alarm("diversity", {"unit": history[-1].unit, "ratio": ratio, "floor": settings.diversity_floor})
+
+
+def exceedance(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """Images leave what is known: broken, or made for the rater."""
+    limit = settings.exceedance_ratio * max(history[0].exceedance, settings.exceedance_tolerance)
+    if history[-1].exceedance <= limit:
+        return None
+    return Alarm("exceedance", {"unit": history[-1].unit, "share": history[-1].exceedance, "limit": limit})
+
+
+def doubt(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """The rater no longer knows what it looks at."""
+    ratio = history[-1].doubt / max(history[0].doubt, 1e-9)
+    if ratio <= settings.doubt_ratio:
+        return None
+    return Alarm("doubt", {"unit": history[-1].unit, "ratio": ratio, "limit": settings.doubt_ratio})
+
+
+def gap(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """The rater's own score rises while the independent measure does not, several units running."""
+    runs = settings.gap_runs
+    if len(history) <= runs:
+        return None
+    recent = [unit.gap for unit in history[-runs - 1 :]]
+    if all(after - before > settings.gap_growth for before, after in itertools.pairwise(recent)):
+        return Alarm("gap", {"unit": history[-1].unit, "gap": recent[-1], "runs": runs})
+    return None
+
+
+HALTS: tuple[Callable[[Sequence[UnitNumbers], GuardSettings], Alarm | None], ...] = (
+    not_finite,
+    other_rater,
+    exceedance,
+    doubt,
+    diversity,
+    gap,
+)
+"""The guards that halt a night, most alarming first."""
+
+
+def judge(history: Sequence[UnitNumbers], served: int, promote_win_rate: float, settings: GuardSettings) -> Verdict:
+    """Decides about the last unit of the history.
+
+    Args:
+        history: unit 0, then every unit of the night in order; the last one is the candidate.
+        served: number of the unit served now.
+        promote_win_rate: share of pairs against the parent the candidate must exceed.
+        settings: limits of the guards.
+    """
+    candidate = history[-1]
+    for guard in HALTS:
+        alarm = guard(history, settings)
+        if alarm is not None:
+            return Verdict("halt", alarm, _last_good(history, alarm, settings, served))
+    if candidate.changed == 0:
+        return Verdict("keep", Alarm("unchanged", {"unit": candidate.unit}), served)
+    numbers: dict[str, float | str] = {"unit": candidate.unit, "win_rate": candidate.win_rate, "parent": served}
+    if candidate.win_rate <= promote_win_rate:
+        return Verdict("keep", Alarm("not_better", numbers), served)
+    return Verdict("promote", Alarm("better", numbers), candidate.unit)
+
+
+def _last_good(history: Sequence[UnitNumbers], alarm: Alarm, settings: GuardSettings, served: int) -> int:
+    """The unit to return to: the served one, or for a growing gap the last one promoted before it began to grow."""
+    if alarm.name != "gap":
+        return served
+    before = history[: len(history) - settings.gap_runs]
+    return max((unit.unit for unit in before if unit.promoted), default=0)
+
+
+def before_training(
+    spent_nats: float, golden: dict[str, float], unit: int, base_vendi: float, settings: GuardSettings
+) -> tuple[Alarm | None, tuple[Alarm, ...]]:
+    """Looks at a selected training set before the fit.
+
+    Args:
+        spent_nats: pressure of the night with this selection.
+        golden: "vendi", "largest_cell_share", "base_share" and "n" of the training set.
+        unit: number of the unit.
+        base_vendi: Vendi score of unit 0.
+        settings: limits of the guards.
+
+    Returns:
+        The alarm that halts the night, if any, and the warnings.
+    """
+    if spent_nats > settings.pressure_nats + 1e-9:
+        return Alarm("pressure", {"unit": unit, "nats": spent_nats, "limit": settings.pressure_nats}), ()
+    if golden["n"] < 1:
+        return Alarm("nothing_selected", {"unit": unit}), ()
+    if golden["base_share"] < settings.base_share - 0.02:
+        return Alarm("base_share", {"unit": unit, "share": golden["base_share"], "floor": settings.base_share}), ()
+    warnings = []
+    if golden["vendi"] < settings.diversity_warning * base_vendi:
+        warnings.append(Alarm("golden_diversity", {"unit": unit, "ratio": golden["vendi"] / max(base_vendi, 1e-9)}))
+    if golden["largest_cell_share"] > settings.largest_cell:
+        warnings.append(Alarm("largest_cell", {"unit": unit, "share": golden["largest_cell_share"]}))
+    return None, tuple(warnings)

@@ -1,0 +1,196 @@
+"""The records of nights in the home folder: what was asked for, what happened, and the lock of its one process."""
+
+import hashlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from konomi import errors
+
+NAMESPACE = uuid.UUID("6b6f6e6f-6d69-5e6e-8069-676874000001")
+"""Namespace of every id a night derives."""
+
+ENDED = ("finished", "halted")
+"""States after which a night is over; every other state can be resumed."""
+
+
+@dataclass(frozen=True)
+class NightRequest:
+    """What a night was asked to do; frozen at its start.
+
+    Attributes:
+        id: UUID; the same request of the same home has the same id until it has ended.
+        taste: "tastes/{taste}".
+        system: name of the system.
+        seed: seed everything is derived from.
+        prompts: open prompts of the pool.
+        evaluation_prompts: fixed prompts of every evaluation.
+        settings: night settings as plain JSON.
+        guards: guard settings as plain JSON.
+    """
+
+    id: str
+    taste: str
+    system: str
+    seed: int
+    prompts: list[str]
+    evaluation_prompts: list[str]
+    settings: dict[str, Any]
+    guards: dict[str, Any]
+
+    def digest(self) -> str:
+        """Returns the sha256 of the request without its id."""
+        fields = {key: value for key, value in asdict(self).items() if key != "id"}
+        return hashlib.sha256(canonical(fields)).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """Returns JSON with sorted keys and no spaces: equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def derived_id(*parts: object) -> str:
+    """Returns the UUID that names a step's request: the same parts, the same id."""
+    return str(uuid.uuid5(NAMESPACE, "/".join(str(part) for part in parts)))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON complete or not at all: temporary file, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Nights:
+    """The nights of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.folder = home / "nights"
+
+    def request(self, night: str) -> NightRequest:
+        """Returns a night's request.
+
+        Raises:
+            NotFound: there is no such night.
+        """
+        path = self.folder / night / "request.json"
+        if not path.exists():
+            raise errors.NotFound(f"There is no night {night} in this home; `konomi night status` lists them.")
+        return NightRequest(**json.loads(path.read_text()))
+
+    def begin(self, wanted: NightRequest) -> NightRequest:
+        """Returns the request to run: the unfinished night of the same digest, or a new one with its own id.
+
+        Raises:
+            FailedPrecondition: another night is unfinished.
+        """
+        open_night = self.unfinished()
+        if open_night is not None:
+            begun = self.request(open_night)
+            if begun.digest() == wanted.digest():
+                return begun
+            message = (
+                f"The night {open_night} is not finished and was asked for something else; "
+                "continue it with `konomi night resume`, or end it with `konomi night stop --abandon`."
+            )
+            raise errors.FailedPrecondition(message, reason="NIGHT_UNFINISHED")
+        past = sum(1 for night in self.all() if self.request(night).digest() == wanted.digest())
+        request = NightRequest(**{**asdict(wanted), "id": wanted.id or derived_id(wanted.digest(), past)})
+        if (self.folder / request.id / "request.json").exists():
+            message = f"The night {request.id} was already run with another request; give another --request-id."
+            raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
+        write_json(self.folder / request.id / "request.json", asdict(request))
+        self.write(
+            request.id, {"night": request.id, "state": "new", "system": request.system, "steps": [], "units": []}
+        )
+        return request
+
+    def write(self, night: str, state: dict[str, Any]) -> None:
+        """Writes what has happened so far."""
+        write_json(self.folder / night / "night.json", state)
+
+    def read(self, night: str) -> dict[str, Any]:
+        """Returns what has happened so far."""
+        path = self.folder / night / "night.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {"night": night, "state": "new", "units": []}
+
+    def all(self) -> list[str]:
+        """Returns the ids of all nights, oldest first."""
+        requests = self.folder.glob("*/request.json")
+        return [path.parent.name for path in sorted(requests, key=lambda path: (path.stat().st_mtime_ns, path))]
+
+    def latest(self) -> str | None:
+        """Returns the newest night."""
+        nights = self.all()
+        return nights[-1] if nights else None
+
+    def unfinished(self) -> str | None:
+        """Returns the night that can be resumed, if there is one."""
+        for night in reversed(self.all()):
+            if self.read(night)["state"] not in (*ENDED, "abandoned"):
+                return night
+        return None
+
+    def ask_to_stop(self, night: str) -> None:
+        """Leaves the wish to stop where the night's process looks before every step."""
+        (self.folder / night / "stop").touch()
+
+    def stop_asked(self, night: str) -> bool:
+        """Says whether somebody asked the night to stop."""
+        return (self.folder / night / "stop").exists()
+
+    def forget_stop(self, night: str) -> None:
+        """Takes the wish to stop back; a resumed night begins so."""
+        (self.folder / night / "stop").unlink(missing_ok=True)
+
+    def runner(self) -> int | None:
+        """Returns the process id of the night that runs now, None when none does."""
+        lock = filelock.FileLock(self.folder / "lock")
+        try:
+            with lock.acquire(timeout=0):
+                return None
+        except filelock.Timeout:
+            path = self.folder / "pid"
+            return int(path.read_text()) if path.exists() else 0
+
+    @contextmanager
+    def lock(self, seconds: float = 0) -> Iterator[None]:
+        """Holds the lock one client process may hold; the system frees it when the process dies.
+
+        Raises:
+            FailedPrecondition: another process runs a night in this home.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=seconds)
+        except filelock.Timeout as error:
+            message = "Another process runs a night in this home; `konomi night status` shows it, `night stop` ends it."
+            raise errors.FailedPrecondition(message, reason="NIGHT_RUNNING") from error
+        try:
+            (self.folder / "pid").write_text(str(os.getpid()))
+            yield
+        finally:
+            lock.release()

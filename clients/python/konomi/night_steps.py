@@ -1,0 +1,162 @@
+"""The steps of a night: each takes and returns plain JSON and may be run again without harm."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from konomi import errors, guards, intervals, lineage, systems
+from konomi.night_settings import NightSettings
+from konomi.studio import Beat, Studio
+
+GROUPS = 4
+"""Disjoint groups whose spread gives the interval of the Vendi score."""
+
+
+class NightSteps:
+    """What a night does, one method a step; the recipe decides which comes next."""
+
+    def __init__(self, studio: Studio, request: lineage.NightRequest, beat: Beat) -> None:
+        self.studio = studio
+        self.request = request
+        self.settings = NightSettings(**request.settings)
+        self.guards = guards.GuardSettings(**request.guards)
+        self.system = systems.system(request.system)
+        self.beat = beat
+
+    def plan(self) -> dict[str, Any]:
+        """Looks at the taste and says where the night begins.
+
+        Raises:
+            FailedPrecondition: the taste has no rater, or there is no prompt.
+        """
+        state = self.studio.state()
+        if not state["rater_version"]:
+            message = (
+                f"{self.request.taste} has no rater yet ({state['labels']} images graded): "
+                "grade some with `konomi label`, then `konomi rater fit`."
+            )
+            raise errors.FailedPrecondition(message, reason="NO_RATER")
+        models = self.studio.models()
+        start = next((model for model in models if model["current"]), None)
+        return {
+            "start": start,
+            "first": 1 + max((model["unit"] for model in models), default=0),
+            "rater_version": state["rater_version"],
+        }
+
+    def generate(self, unit: int, served: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
+        """Makes images `first` to `last` - 1 of a unit's pool and makes them known to the taste."""
+        position = self.system.draws(self.request.seed, unit, self.request.prompts, self.settings, served is None)
+        chunk = position[first:last]
+        made, refused = [], 0
+        for origin, model in (("served", served), ("base", None)):
+            draws = [(draw.prompt, draw.seed) for draw in chunk if draw.origin == origin]
+            digests = self.studio.generate(draws, model, self.settings.model_dump(), self.beat)
+            images = [{"digest": d, "prompt": p, "seed": s} for d, (p, s) in zip(digests, draws, strict=True)]
+            refused += self.studio.add(images, model["model"] if model else "base") if images else 0
+            made += digests
+        return {"digests": made, "refused": refused, "images": len(made)}
+
+    def select(self, unit: int, position: int, spent: float) -> dict[str, Any]:
+        """Scores the whole pool anew, selects the training set and freezes its manifest."""
+        pool = self.studio.state()["images"]
+        fields = self.system.selection(pool, spent, position, self.guards.pressure_nats, self.settings)
+        seed = self.system.image_seed(self.request.seed, f"select-{unit}", 0)
+        return self.studio.select(self.request.system, fields, seed)
+
+    def train(self, unit: int, parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Fits an adapter from the base model on the frozen manifest."""
+        request = {
+            "manifest_digest": chosen["manifest"],
+            "base_model": self.settings.base_model,
+            "seed": self.system.image_seed(self.request.seed, f"train-{unit}", 0),
+            "request_id": lineage.derived_id(self.request.id, unit, "train"),
+            "display_name": f"unit-{unit}",
+            "parents": [parent["model"]] if parent else [],
+            "rater_version": chosen["rater_version"],
+        }
+        return self.studio.train(request, self.system.hyper_parameters(self.settings), self.beat)
+
+    def evaluate(self, model: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
+        """Makes evaluation images `first` to `last` - 1: the same prompts and seeds for every unit."""
+        fixed = self.system.evaluation_draws(self.request.seed, self.request.evaluation_prompts, self.settings)
+        draws = [(draw.prompt, draw.seed) for draw in fixed[first:last]]
+        digests = self.studio.generate(draws, model, self.settings.model_dump(), self.beat)
+        return {"digests": digests, "images": len(digests)}
+
+    def score(self, digests: Sequence[str]) -> dict[str, Any]:
+        """Scores a unit's evaluation images: figures with intervals, and the lower bounds for paired comparisons."""
+        scores = self.studio.score(digests)
+        whole = self.studio.diversity(digests)
+        size = max(2, len(digests) // GROUPS)
+        parts = [digests[start : start + size] for start in range(0, size * GROUPS, size)]
+        groups = [self.studio.diversity(part)["vendi"] for part in parts if len(part) == size]
+        finite = all(math.isfinite(score["utility"]) and math.isfinite(score["std"]) for score in scores)
+        return {
+            "n": len(scores),
+            "finite": finite,
+            "rater_version": scores[0]["rater_version"],
+            "utility": intervals.mean([score["utility"] for score in scores]) if finite else intervals.mean([]),
+            "spread": statistics.pstdev([score["utility"] for score in scores]) if finite else 0.0,
+            "lower_bound": intervals.mean([score["lower_bound"] for score in scores]) if finite else intervals.mean([]),
+            "doubt": statistics.fmean(score["std"] for score in scores) if finite else 0.0,
+            "p_ssr": intervals.mean([score["p_ssr"] for score in scores]) if finite else intervals.mean([]),
+            "p_ur": intervals.mean([score["p_ur"] for score in scores]) if finite else intervals.mean([]),
+            "unknown": sum(bool(score["unknown"]) for score in scores) / len(scores),
+            "typical_share": whole["typical_share"],
+            "vendi": intervals.from_groups(whole["vendi"], groups, len(digests)),
+            "bounds": [round(score["lower_bound"], 6) if finite else 0.0 for score in scores],
+        }
+
+    def judge(
+        self, history: Sequence[dict[str, Any]], served: int, candidate: dict[str, Any], parent: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Compares the candidate with its parent pair by pair and lets the guards decide.
+
+        Args:
+            history: numbers of unit 0 and of every unit judged before, as `numbers` of earlier verdicts.
+            served: number of the unit served now.
+            candidate: "unit", "digests" and "scores" of the candidate.
+            parent: the same of the unit served now.
+        """
+        numbers = compare(candidate, parent, history[0] if history else None)
+        known = [guards.UnitNumbers(**earlier) for earlier in (*history, numbers)]
+        verdict = guards.judge(known, served, self.settings.promote_win_rate, self.guards)
+        numbers["promoted"] = verdict.decision == "promote"
+        wins = intervals.paired_wins(candidate["scores"]["bounds"], parent["scores"]["bounds"])
+        return {"numbers": numbers, "wins": wins, **asdict(verdict), "warnings": [asdict(w) for w in verdict.warnings]}
+
+    def serve(self, verdict: dict[str, Any], candidate: dict[str, Any], undone: int) -> dict[str, Any]:
+        """Promotes the candidate, or takes back as many promotions as the verdict undoes."""
+        if verdict["decision"] == "promote":
+            metrics = {name: float(verdict["numbers"][name]) for name in ("vendi", "win_rate", "exceedance", "doubt")}
+            unit = candidate["unit"]
+            self.studio.promote(candidate["model"], metrics, lineage.derived_id(self.request.id, unit, "promote"))
+        for turn in range(undone):
+            self.studio.rollback(lineage.derived_id(self.request.id, candidate["unit"], "rollback", turn))
+        return {"served": verdict["served"]}
+
+
+def compare(candidate: dict[str, Any], parent: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:
+    """Returns the fields of UnitNumbers of a candidate; `base` carries those of unit 0, None for unit 0 itself."""
+    scores = candidate["scores"]
+    wins = intervals.paired_wins(scores["bounds"], parent["scores"]["bounds"])
+    changed = [a != b for a, b in zip(candidate["digests"], parent["digests"], strict=True)]
+    numbers = {
+        "unit": candidate["unit"],
+        "vendi": scores["vendi"]["value"],
+        "exceedance": max(0.0, 1.0 - scores["typical_share"]),
+        "doubt": scores["doubt"],
+        "gap": 0.0,
+        "win_rate": wins["value"],
+        "win_rate_low": wins["low"],
+        "changed": sum(changed) / len(changed),
+        "finite": scores["finite"],
+        "rater_version": scores["rater_version"],
+        "promoted": base is None,
+    }
+    if base is not None:
+        numbers["gap"] = (scores["doubt"] - base["doubt"]) / max(candidate["base_spread"], 1e-9)
+    return numbers

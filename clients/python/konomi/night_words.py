@@ -1,0 +1,113 @@
+"""What a night says, in English and Japanese: one plain sentence per alarm, and the names of what it does."""
+
+from konomi.guards import Alarm
+
+SENTENCES: dict[str, dict[str, str]] = {
+    "en": {
+        "better": "unit-{unit} was promoted: it won {win_rate:.0%} of the blind pairs against {parent}.",
+        "not_better": "{parent} stays: unit-{unit} won only {win_rate:.0%} of the pairs against it.",
+        "unchanged": "unit-{unit} was not promoted: it makes exactly the images its parent makes.",
+        "not_finite": "The night was halted: unit-{unit} makes images whose scores are not numbers.",
+        "other_rater": "The night was halted at unit-{unit}: another rater version became active, "
+        "so its figures cannot be compared.",
+        "diversity": "The night was halted: unit-{unit} keeps only {ratio:.0%} of the base model's diversity; "
+        "the floor is {floor:.0%}.",
+        "exceedance": "The night was halted: {share:.0%} of unit-{unit}'s images are unlike anything known; "
+        "the limit is {limit:.0%}.",
+        "doubt": "The night was halted: the rater doubts unit-{unit}'s images {ratio:.1f} times as much as the base "
+        "model's; the limit is {limit:.1f}.",
+        "gap": "The night was halted: for {runs} units running the rater's own score rose faster than what supports "
+        "it, which is how a rater gets fooled.",
+        "pressure": "The night was halted before unit-{unit}: its selection would bring the pressure to {nats:.1f} "
+        "nats; a person has to look after {limit:.1f}.",
+        "nothing_selected": "The night was halted before unit-{unit}: no image passed the selection.",
+        "base_share": "The night was halted before unit-{unit}: only {share:.0%} of its training set are base images; "
+        "the floor is {floor:.0%}.",
+        "training_failed": "The night was halted: training unit-{unit} failed ({why}).",
+        "golden_diversity": "The training set of unit-{unit} has {ratio:.0%} of the base model's diversity.",
+        "largest_cell": "One kind of image makes up {share:.0%} of unit-{unit}'s training set.",
+        "patience": "The night ended early: {runs} units running did not beat {parent}.",
+        "budget_images": "The night ended: its budget of {budget:,.0f} images is spent.",
+        "budget_hours": "The night ended: its budget of {budget:g} hours is spent.",
+        "units": "The night made the {units:.0f} units it was asked for.",
+        "stopped": "The night was asked to stop; the same command, or `konomi night resume`, goes on from here.",
+        "abandoned": "The night was given up.",
+        "base": "the base model",
+        "unit": "unit-{unit}",
+    },
+    "ja": {
+        "better": "unit-{unit} を採用しました。{parent} とのペア比較の勝率は {win_rate:.0%} です。",
+        "not_better": "{parent} を残しました。unit-{unit} の勝率は {win_rate:.0%} にとどまりました。",
+        "unchanged": "unit-{unit} は採用しませんでした。親とまったく同じ画像を作ります。",
+        "not_finite": "unit-{unit} の画像の評価が数値にならないため、夜を中止しました。",
+        "other_rater": "評価モデルの版が変わり、unit-{unit} の値を比べられないため、夜を中止しました。",
+        "diversity": "unit-{unit} の多様性が元のモデルの {ratio:.0%} まで下がったため、夜を中止しました"
+        "(下限 {floor:.0%})。",
+        "exceedance": "unit-{unit} の画像の {share:.0%} が既知のどれとも似ていないため、夜を中止しました"
+        "(上限 {limit:.0%})。",
+        "doubt": "unit-{unit} に対する評価の迷いが元のモデルの {ratio:.1f} 倍になったため、夜を中止しました"
+        "(上限 {limit:.1f} 倍)。",
+        "gap": "{runs} 世代続けて、裏付けのないまま評価だけが上がったため、夜を中止しました。",
+        "pressure": "unit-{unit} の選別で選択圧が {nats:.1f} nat になるため、その前に夜を中止しました"
+        "(人の確認なしの上限 {limit:.1f})。",
+        "nothing_selected": "選別を通った画像がないため、unit-{unit} の前に夜を中止しました。",
+        "base_share": "unit-{unit} の学習集合で元のモデルの画像が {share:.0%} しかないため、夜を中止しました"
+        "(下限 {floor:.0%})。",
+        "training_failed": "unit-{unit} の学習に失敗したため、夜を中止しました({why})。",
+        "golden_diversity": "unit-{unit} の学習集合の多様性は元のモデルの {ratio:.0%} です。",
+        "largest_cell": "unit-{unit} の学習集合の {share:.0%} が一種類の画像です。",
+        "patience": "{runs} 世代続けて {parent} を超えられなかったため、早めに終えました。",
+        "budget_images": "画像の予算 {budget:,.0f} 枚を使い切ったので終えました。",
+        "budget_hours": "時間の予算 {budget:g} 時間を使い切ったので終えました。",
+        "units": "頼まれた {units:.0f} 世代を作り終えました。",
+        "stopped": "停止を頼まれました。同じコマンドか `konomi night resume` で続きから再開します。",
+        "abandoned": "この夜は打ち切られました。",
+        "base": "元のモデル",
+        "unit": "unit-{unit}",
+    },
+}
+"""Language to name of an alarm to its sentence."""
+
+WORK: dict[str, dict[str, str]] = {
+    "en": {
+        "plan": "planning",
+        "generate": "generating images",
+        "select": "selecting",
+        "train": "training",
+        "evaluate": "evaluating",
+        "score": "scoring",
+        "judge": "judging",
+        "serve": "promoting",
+    },
+    "ja": {
+        "plan": "計画中",
+        "generate": "画像を生成中",
+        "select": "選別中",
+        "train": "学習中",
+        "evaluate": "評価用画像を生成中",
+        "score": "採点中",
+        "judge": "判定中",
+        "serve": "採用中",
+    },
+}
+"""Language to kind of step to what a person reads while it runs."""
+
+
+def sentence(alarm: Alarm | dict[str, object], language: str = "en") -> str:
+    """Returns the one plain sentence of an alarm."""
+    name = alarm.name if isinstance(alarm, Alarm) else str(alarm["name"])
+    numbers = dict(alarm.numbers) if isinstance(alarm, Alarm) else dict(alarm["numbers"])  # type: ignore[call-overload]
+    words = SENTENCES["ja" if language.startswith("ja") else "en"]
+    if "parent" in numbers:
+        parent = int(numbers["parent"])
+        numbers["parent"] = words["unit"].format(unit=parent) if parent else words["base"]
+    text = words[name].format(**numbers)
+    return text[0].upper() + text[1:] if not text.startswith("unit-") else text
+
+
+def work(step: str, language: str = "en") -> str:
+    """Returns what a step does, for example "unit-1 · training" for "unit-1/train"."""
+    words = WORK["ja" if language.startswith("ja") else "en"]
+    unit, _, kind = step.rpartition("/")
+    doing = words.get(kind.split("-")[0], kind)
+    return f"{unit} · {doing}" if unit else doing

@@ -1,0 +1,207 @@
+"""The loop as a dbos workflow: every finished step is recorded, so a killed night goes on where it stopped."""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+
+from konomi import errors
+from konomi.lineage import Nights
+from konomi.night_steps import NightSteps
+from konomi.recipe import Recipe
+
+SCHEMA = "workflow-schema-1"
+"""Raised only when the order of steps or their payload changes: pending nights of another schema are not continued."""
+
+QUEUE = "gpu"
+"""One night at a time holds the accelerator."""
+
+AGAIN = (errors.Unavailable, errors.DeadlineExceeded, errors.ResourceExhausted, errors.Aborted, errors.Internal)
+"""Errors that may be gone at the next try."""
+
+LOOK_SECONDS = 0.1
+"""How often the main thread looks after its services while the night works."""
+
+
+class Interrupted(BaseException):
+    """Ends a workflow without an outcome: it stays pending and goes on at the next start.
+
+    Not an Exception, because dbos records those as the final result of the step and of the workflow.
+    """
+
+    def __init__(self, error: errors.KonomiError | None = None) -> None:
+        super().__init__(str(error) if error else "stopped")
+        self.error = error
+
+
+class Overnight:
+    """One run of one night in this process."""
+
+    def __init__(self, nights: Nights, steps: NightSteps, stopped: Callable[[], bool]) -> None:
+        """Takes the home's nights, the night's steps and what says whether to stop."""
+        self.nights = nights
+        self.steps = steps
+        self.request = steps.request
+        self.stopped = stopped
+        self.done = threading.Event()
+        self.outcome: dict[str, Any] | Interrupted | None = None
+
+    def run(self, tend: Callable[[], None]) -> dict[str, Any]:
+        """Starts the night or goes on with it, until it ends or is asked to stop; returns its state.
+
+        Args:
+            tend: called several times a second in this thread; it looks after the services.
+
+        Raises:
+            KonomiError: the night was interrupted; the same call goes on later.
+        """
+        self._launch()
+        try:
+            self._begin()
+            while not self.done.wait(LOOK_SECONDS):
+                tend()
+        finally:
+            DBOS.destroy(destroy_registry=True)
+        if isinstance(self.outcome, Interrupted):
+            return self._interrupted(self.outcome)
+        assert self.outcome is not None
+        return self.outcome
+
+    def workflow(self, payload: dict[str, str]) -> dict[str, str]:
+        """The workflow; dbos calls it at the start and again after every interruption."""
+        if payload["night"] != self.request.id:
+            raise Interrupted
+        try:
+            if payload["request_digest"] != self.request.digest():
+                raise errors.DataLoss("The night's request.json was changed after its start; restore it or start anew.")
+            recipe = Recipe(self.request, self.steps, self._do, lambda state: self.nights.write(state["night"], state))
+            self.outcome = recipe.run()
+        except Interrupted as interruption:
+            self._interrupt(interruption)
+            raise
+        except errors.KonomiError as error:
+            raise self._interrupt(Interrupted(error)) from error
+        except Exception as error:
+            fault = errors.Internal(f"The night met a fault of its own: {error!r}")
+            raise self._interrupt(Interrupted(fault)) from error
+        threading.Timer(0, self._finish).start()
+        return {"state": self.outcome["state"]}
+
+    def _interrupt(self, interruption: Interrupted) -> Interrupted:
+        self.outcome = interruption
+        self.done.set()
+        return interruption
+
+    def _finish(self) -> None:
+        """Waits until dbos has written the end down, so that no finished night is ever run again."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            status = DBOS.get_workflow_status(self.request.id)
+            if status is not None and status.status == "SUCCESS":
+                break
+            time.sleep(0.02)
+        self.done.set()
+
+    def _do(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        """Runs a step once for ever: its recorded result is returned when the night comes by again."""
+        if self.stopped():
+            raise Interrupted
+        return DBOS.run_step({"name": name}, self._attempt, name, body, arguments)
+
+    def _attempt(self, name: str, body: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+        settings = self.steps.settings
+        pause = settings.backoff_seconds
+        for turn in range(1, settings.attempts + 1):
+            self._check_disk()
+            started = time.monotonic()
+            self.steps.beat(name, 0, 0)
+            try:
+                value = body(*arguments)
+                plain: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+                return {"seconds": round(time.monotonic() - started, 3), "value": plain}
+            except AGAIN as error:
+                if turn == settings.attempts or self.stopped():
+                    raise Interrupted(error) from error
+                time.sleep(max(pause, error.retry_after or 0.0))
+                pause *= 2
+            except errors.KonomiError as error:
+                raise Interrupted(error) from error
+            except Exception as error:
+                fault = errors.Internal(f"The step {name} met a fault of its own: {error!r}")
+                raise Interrupted(fault) from error
+        raise AssertionError("a step has at least one attempt")
+
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self.nights.home).free / 2**30
+        if free < self.steps.settings.reserve_gib:
+            message = (
+                f"Only {free:.1f} GiB are free and {self.steps.settings.reserve_gib:g} GiB are kept in reserve: "
+                "free some space; the same command then goes on."
+            )
+            raise Interrupted(errors.ResourceExhausted(message, reason="DISK_FULL"))
+
+    def _launch(self) -> None:
+        path = self.nights.home / "databases" / "night.sqlite"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        DBOS(config=configuration(path))
+        self._registered = DBOS.workflow(name="night", max_recovery_attempts=None)(self._entry())
+        DBOS.launch()
+        DBOS.register_queue(QUEUE, global_concurrency=1, polling_interval_sec=LOOK_SECONDS)
+
+    def _entry(self) -> Callable[[dict[str, str]], dict[str, str]]:
+        def night(payload: dict[str, str]) -> dict[str, str]:
+            return self.workflow(payload)
+
+        return night
+
+    def _begin(self) -> None:
+        """Starts the workflow; a pending one dbos takes up again by itself."""
+        for other in DBOS.list_workflows(status=["PENDING", "ENQUEUED"]):
+            if other.workflow_id != self.request.id:
+                DBOS.cancel_workflow(other.workflow_id)
+        status = DBOS.get_workflow_status(self.request.id)
+        if status is None:
+            with SetWorkflowID(self.request.id):
+                payload = {"night": self.request.id, "request_digest": self.request.digest()}
+                DBOS.enqueue_workflow(QUEUE, self._registered, payload)
+        elif status.status in ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+            DBOS.resume_workflow(self.request.id)
+        elif status.status == "SUCCESS":
+            self.outcome = self.nights.read(self.request.id)
+            self.done.set()
+        elif status.status == "ERROR":
+            message = (
+                f"The night {self.request.id} ended in a fault and cannot go on; end it with `night stop --abandon`."
+            )
+            raise errors.FailedPrecondition(message, reason="NIGHT_FAULTY")
+
+    def _interrupted(self, interruption: Interrupted) -> dict[str, Any]:
+        state = self.nights.read(self.request.id)
+        if state["state"] not in ("finished", "halted"):
+            error = interruption.error
+            sentence = error.message if error else "stopped"
+            state["state"] = "interrupted" if error else "stopped"
+            state["reason"] = {"name": state["state"], "numbers": {}, "sentence": sentence}
+            self.nights.write(self.request.id, state)
+            if error is not None:
+                raise error
+        return state
+
+
+def configuration(path: Path) -> DBOSConfig:
+    """Returns the settings of dbos: its own SQLite file in rollback-journal mode, JSON only, a pinned schema."""
+    return {
+        "name": "konomi-night",
+        "system_database_url": f"sqlite:///{path}",
+        "serializer": DBOSPortableJSONSerializer(),
+        "application_version": SCHEMA,
+        "executor_id": "local",
+        "enable_otlp": False,
+        "log_level": "ERROR",
+        "notification_listener_polling_interval_sec": 0.5,
+    }

@@ -1,0 +1,187 @@
+"""The recipe of a night: which step follows which; it decides, and does nothing itself."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from konomi import guards
+from konomi.guards import Alarm
+from konomi.lineage import NightRequest
+from konomi.night_steps import NightSteps, compare
+from konomi.night_words import sentence
+
+Runner = Callable[..., dict[str, Any]]
+"""(name, body, *arguments) → {"seconds", "value"}; a durable runner returns the recorded result of a finished step."""
+
+BASE = {"unit": 0, "model": "base", "adapter": ""}
+
+
+class Ended(Exception):
+    """The night is over: why, and whether a guard halted it."""
+
+    def __init__(self, alarm: Alarm, state: str = "finished") -> None:
+        super().__init__(alarm.name)
+        self.alarm = alarm
+        self.state = state
+
+
+class Recipe:
+    """One night from plan to end; the same recorded results lead to the same next step."""
+
+    def __init__(
+        self, request: NightRequest, steps: NightSteps, do: Runner, publish: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Takes what runs a step and what is told the state after each."""
+        self.request = request
+        self.steps = steps
+        self.settings = steps.settings
+        self.do = do
+        self.publish = publish
+        self.served: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.evaluated: dict[int, dict[str, Any]] = {}
+        self.state: dict[str, Any] = {
+            "night": request.id,
+            "system": request.system,
+            "taste": request.taste,
+            "seed": request.seed,
+            "state": "running",
+            "reason": None,
+            "served": {"unit": 0, "model": "base"},
+            "units": [],
+            "steps": [],
+            "seconds": 0.0,
+            "images": 0,
+            "nats": 0.0,
+        }
+
+    def run(self) -> dict[str, Any]:
+        """Runs the night and returns its state."""
+        try:
+            self._run()
+        except Ended as end:
+            self.state["state"] = end.state
+            self.state["reason"] = asdict(end.alarm) | {"sentence": sentence(end.alarm)}
+            self.publish(self.state)
+        return self.state
+
+    def _run(self) -> None:
+        plan = self._step("plan", self.steps.plan)
+        self.state["rater_version"] = plan["rater_version"]
+        self._evaluate(BASE, None)
+        self.served = BASE
+        if plan["start"]:
+            self._evaluate(plan["start"], None)
+            self.served = plan["start"]
+        self._serving()
+        losses = 0
+        for position in range(1, self.settings.units + 1):
+            unit = plan["first"] + position - 1
+            verdict = self._unit(unit, position)
+            losses = 0 if verdict["decision"] == "promote" else losses + 1
+            if losses >= self.settings.patience and position < self.settings.units:
+                raise Ended(Alarm("patience", {"runs": losses, "parent": self.served["unit"]}))
+        raise Ended(Alarm("units", {"units": self.settings.units}))
+
+    def _unit(self, unit: int, position: int) -> dict[str, Any]:
+        """Makes, judges and serves one unit."""
+        entry: dict[str, Any] = {"unit": unit, "parent": self.served["unit"], "seconds": 0.0, "images": 0, "refused": 0}
+        self.state["units"].append(entry)
+        parent = None if self.served["unit"] == 0 else self.served
+        for number, (first, last) in enumerate(_chunks(self.settings.images, self.settings.chunk)):
+            made = self._step(
+                f"unit-{unit}/generate-{number:03d}",
+                self.steps.generate,
+                unit,
+                parent,
+                first,
+                last,
+                images=last - first,
+            )
+            entry["refused"] += made["refused"]
+        chosen = self._step(f"unit-{unit}/select", self.steps.select, unit, position, self.state["nats"])
+        entry["selection"] = chosen
+        self._look_before_training(unit, chosen, entry)
+        model = self._step(f"unit-{unit}/train", self.steps.train, unit, parent, chosen)
+        if model["failed"]:
+            raise Ended(Alarm("training_failed", {"unit": unit, "why": model["failed"]}), "halted")
+        entry.update({"model": model["model"], "adapter": model["adapter"], "loss": model["loss"]})
+        self._evaluate(model, entry)
+        return self._judge(unit, entry)
+
+    def _look_before_training(self, unit: int, chosen: dict[str, Any], entry: dict[str, Any]) -> None:
+        spent = self.state["nats"] + chosen["nats"]
+        alarm, warnings = guards.before_training(
+            spent, chosen, unit, self.evaluated[0]["scores"]["vendi"]["value"], self.steps.guards
+        )
+        entry["warnings"] = [asdict(warning) | {"sentence": sentence(warning)} for warning in warnings]
+        if alarm is not None:
+            raise Ended(alarm, "halted")
+        self.state["nats"] = spent
+
+    def _evaluate(self, model: dict[str, Any], entry: dict[str, Any] | None) -> None:
+        """Makes and scores a unit's evaluation images; unit 0 and the unit served at the start become entries here."""
+        unit = model["unit"]
+        if entry is None:
+            entry = {"unit": unit, "model": model["model"], "adapter": model["adapter"], "seconds": 0.0, "images": 0}
+            entry["decision"], entry["promoted"] = "start", True
+            self.state["units"].append(entry)
+        digests: list[str] = []
+        for number, (first, last) in enumerate(_chunks(self.settings.evaluation_images, self.settings.chunk)):
+            maker = model if unit else None
+            name = f"unit-{unit}/evaluate-{number:03d}"
+            digests += self._step(name, self.steps.evaluate, maker, first, last, images=last - first)["digests"]
+        scores = self._step(f"unit-{unit}/score", self.steps.score, digests)
+        known = {"unit": unit, "model": model["model"], "digests": digests, "scores": scores}
+        known["base_spread"] = self.evaluated[0]["scores"]["spread"] if self.evaluated else scores["spread"]
+        self.evaluated[unit] = known
+        entry["scores"] = {name: value for name, value in scores.items() if name != "bounds"}
+        entry["evaluation"] = digests
+        if entry.get("decision") == "start":
+            zero = self.history[0] if self.history else None
+            self.history.append(compare(known, self.evaluated[0], zero) | {"promoted": True})
+
+    def _judge(self, unit: int, entry: dict[str, Any]) -> dict[str, Any]:
+        candidate, parent = self.evaluated[unit], self.evaluated[self.served["unit"]]
+        verdict = self._step(
+            f"unit-{unit}/judge", self.steps.judge, list(self.history), self.served["unit"], candidate, parent
+        )
+        self.history.append(verdict["numbers"])
+        undone = sum(one["promoted"] and one["unit"] > verdict["served"] for one in self.history[:-1])
+        reason = verdict["alarm"] | {"sentence": sentence(verdict["alarm"])}
+        entry.update({"decision": verdict["decision"], "reason": reason, "wins": verdict["wins"]})
+        entry["numbers"], entry["promoted"] = verdict["numbers"], verdict["decision"] == "promote"
+        if verdict["decision"] == "promote" or undone:
+            self._step(f"unit-{unit}/serve", self.steps.serve, verdict, candidate, undone)
+        back = self.evaluated[verdict["served"]]
+        adapter = next(one["adapter"] for one in self.state["units"] if one["unit"] == verdict["served"])
+        self.served = {"unit": verdict["served"], "model": back["model"], "adapter": adapter}
+        self._serving()
+        if verdict["decision"] == "halt":
+            raise Ended(Alarm(verdict["alarm"]["name"], verdict["alarm"]["numbers"]), "halted")
+        return verdict
+
+    def _serving(self) -> None:
+        self.state["served"] = {"unit": self.served["unit"], "model": self.served["model"]}
+        self.publish(self.state)
+
+    def _step(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any, images: int = 0) -> dict[str, Any]:
+        """Runs one step within the budgets and notes it."""
+        if self.state["seconds"] >= self.settings.budget_hours * 3600:
+            raise Ended(Alarm("budget_hours", {"budget": self.settings.budget_hours}))
+        if self.state["images"] + images > self.settings.budget_images:
+            raise Ended(Alarm("budget_images", {"budget": self.settings.budget_images}))
+        envelope = self.do(name, body, *arguments)
+        value: dict[str, Any] = envelope["value"]
+        self.state["steps"].append({"name": name, "seconds": envelope["seconds"], "images": images})
+        self.state["seconds"] += envelope["seconds"]
+        self.state["images"] += images
+        if self.state["units"]:
+            self.state["units"][-1]["seconds"] += envelope["seconds"]
+            self.state["units"][-1]["images"] += images
+        self.publish(self.state)
+        return value
+
+
+def _chunks(count: int, size: int) -> list[tuple[int, int]]:
+    return [(first, min(count, first + size)) for first in range(0, count, size)]

@@ -1,0 +1,243 @@
+"""The rpc calls of a night: plain values in, plain JSON-ready dicts out."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from konomi import errors, lineage
+from konomi.client import Client
+from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
+
+Beat = Callable[[str, int, int], None]
+"""Called as work advances: phase, done, total."""
+
+SCORE_BATCH = 256
+"""Images one ScoreImages call takes."""
+
+EXAMPLES = 6
+"""Digests kept per reason of rejection."""
+
+
+class Source(Protocol):
+    """Whatever holds the client of now; it changes when the services come back at other addresses."""
+
+    @property
+    def client(self) -> Client:
+        """The client."""
+
+
+class Studio:
+    """The services as one taste's night uses them."""
+
+    def __init__(self, source: Source, taste: str, night: str = "") -> None:
+        self.source = source
+        self.taste = taste
+        self.night = night
+
+    @property
+    def client(self) -> Client:
+        """The client of now."""
+        return self.source.client
+
+    def state(self) -> dict[str, Any]:
+        """Returns "images", "labels", "rater_version" and "base_model" of the taste."""
+        taste = self.client.rater.get_taste(name=self.taste)
+        return {
+            "images": taste.image_count,
+            "labels": taste.label_count,
+            "rater_version": taste.active_rater_version,
+            "base_model": taste.base_model or "starter",
+        }
+
+    def models(self) -> list[dict[str, Any]]:
+        """Returns the taste's models, newest first, each with "model", "unit", "adapter" and "current"."""
+        found, token = [], ""
+        while True:
+            page = self.client.trainer.list_models(taste=self.taste, page_size=1000, page_token=token)
+            found += [_model(model) for model in page.models]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def prompts(self, limit: int) -> list[str]:
+        """Returns up to `limit` distinct prompts of the taste's own images, sorted."""
+        found: set[str] = set()
+        token = ""
+        filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF, rater_pb2.SOURCE_IMPORTED])
+        while len(found) < limit:
+            page = self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1000, page_token=token)
+            found |= {image.prompt for image in page.images if image.prompt}
+            token = page.next_page_token
+            if not token:
+                break
+        return sorted(found)[:limit]
+
+    def generate(
+        self, draws: Sequence[tuple[str, int]], model: dict[str, Any] | None, options: dict[str, Any], beat: Beat
+    ) -> list[str]:
+        """Makes one image per (prompt, seed) and returns their digests in order.
+
+        Args:
+            draws: prompt and seed of each image.
+            model: "model" and "adapter" of the unit that makes them; None for the base model.
+            options: "base_model", "adapter_scale", "sampling_steps" and "guidance_scale".
+            beat: called after every image.
+        """
+        if not draws:
+            return []
+        request = generator_pb2.GenerateImagesRequest(
+            base_model=options["base_model"],
+            images=[generator_pb2.ImageRequest(prompt=prompt, seed=seed) for prompt, seed in draws],
+            steps=options["sampling_steps"],
+            unit=model["model"] if model else "base",
+            night=self.night,
+            request_id=lineage.derived_id(self.night, model["model"] if model else "base", *draws[0]),
+        )
+        if options["guidance_scale"]:
+            request.guidance_scale = options["guidance_scale"]
+        if model:
+            request.adapters.add(digest=model["adapter"], scale=options["adapter_scale"])
+        digests = [""] * len(draws)
+        for done, image in enumerate(self.client.generator.generate_images(request), start=1):
+            if image.HasField("error"):
+                raise errors.from_item(image.error.code, image.error.reason, image.error.message)
+            digests[image.index] = image.artifact.digest
+            beat("generate", done, len(draws))
+        if not all(digests):
+            missing = digests.count("")
+            raise errors.Unavailable(f"The generator ended its stream {missing} images short; the step is tried again.")
+        return digests
+
+    def add(self, images: Sequence[dict[str, Any]], unit: str) -> int:
+        """Makes images known to the taste and returns how many were refused; adding twice changes nothing.
+
+        Args:
+            images: "digest", "prompt" and "seed" of each.
+            unit: "base" or a model id.
+        """
+
+        def requests() -> Iterator[rater_pb2.AddImagesRequest]:
+            for image in images:
+                known = rater_pb2.Image(source=rater_pb2.SOURCE_SELF, unit=unit, night=self.night, **image)
+                yield rater_pb2.AddImagesRequest(taste=self.taste, image=known)
+
+        return sum(reply.HasField("error") for reply in self.client.rater.add_images(requests()))
+
+    def score(self, digests: Sequence[str]) -> list[dict[str, Any]]:
+        """Returns "utility", "std", "lower_bound", "p_ssr", "p_ur", "unknown" and "rater_version" per image."""
+        scores = []
+        for start in range(0, len(digests), SCORE_BATCH):
+            inputs = [rater_pb2.ImageInput(digest=digest) for digest in digests[start : start + SCORE_BATCH]]
+            for result in self.client.rater.score_images(taste=self.taste, images=inputs).results:
+                if result.WhichOneof("result") == "error":
+                    raise errors.from_item(result.error.code, result.error.reason, result.error.message)
+                scores.append(_score(result.score))
+        return scores
+
+    def diversity(self, digests: Sequence[str]) -> dict[str, float]:
+        """Returns "vendi" and "typical_share" of up to 256 images."""
+        inputs = [rater_pb2.ImageInput(digest=digest) for digest in digests[:SCORE_BATCH]]
+        reply = self.client.rater.score_images(taste=self.taste, images=inputs, measure_diversity=True)
+        return {"vendi": reply.diversity.vendi, "typical_share": reply.diversity.typical_share}
+
+    def select(self, policy: str, fields: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Chooses a training set from all own images of the taste and freezes it as a manifest artifact.
+
+        Returns:
+            "manifest" digest, accounting per reason with example digests, and the figures the guards read.
+        """
+        reply = self.client.rater.select_images(
+            taste=self.taste,
+            policy=policy,
+            seed=seed,
+            candidates=rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF]),
+            **fields,
+        )
+        roles = {rater_pb2.SELECTION_ROLE_SELECTED: "selected", rater_pb2.SELECTION_ROLE_BASE: "base"}
+        items = [
+            {"digest": one.digest, "caption": one.prompt, "weight": one.weight or 1.0, "role": roles[one.role]}
+            for one in reply.selected
+        ]
+        manifest = {"schema": "konomi.manifest/1", "items": sorted(items, key=lambda item: str(item["digest"]))}
+        artifact = self.client.artifacts.put(lineage.canonical(manifest), "application/json")
+        chosen = [item["digest"] for item in items if item["role"] == "selected"]
+        return {
+            "manifest": artifact.digest,
+            "n": len(chosen),
+            "base_share": 1 - len(chosen) / max(1, len(items)),
+            "considered": reply.considered,
+            "kept_share": reply.kept_share,
+            "nats": reply.pressure_nats,
+            "vendi": reply.diversity.vendi,
+            "largest_cell_share": reply.largest_cell_share,
+            "rater_version": reply.rater_version,
+            "selected": chosen[: 4 * EXAMPLES],
+            "rejected": _rejected(reply.rejections),
+        }
+
+    def train(self, request: dict[str, Any], hyper: dict[str, Any], beat: Beat) -> dict[str, Any]:
+        """Trains, watching until the end, and returns "model", "adapter", "run", "loss" and "failed".
+
+        Args:
+            request: fields of CreateTrainingRunRequest less taste, method, night and numbers.
+            hyper: fields of HyperParameters.
+            beat: called as steps are done.
+        """
+        run = self.client.trainer.create_training_run(
+            taste=self.taste,
+            method=trainer_pb2.TRAINING_METHOD_LORA,
+            night=self.night,
+            hyper_parameters=trainer_pb2.HyperParameters(**hyper),
+            **request,
+        )
+        for latest in self.client.trainer.watch_training_run(name=run.name):
+            run = latest
+            beat("train", run.step, run.total_steps)
+        if run.state in (trainer_pb2.TRAINING_STATE_QUEUED, trainer_pb2.TRAINING_STATE_RUNNING):
+            raise errors.Unavailable("The trainer ended its stream before the run had ended; the step is tried again.")
+        if run.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
+            return {"run": run.name, "failed": run.error.message or "the run was cancelled"}
+        model = self.client.trainer.get_model(name=run.model)
+        return {**_model(model), "run": run.name, "loss": run.loss if math.isfinite(run.loss) else -1.0, "failed": ""}
+
+    def promote(self, model: str, metrics: dict[str, float], request_id: str) -> None:
+        """Makes a model the taste's current one."""
+        self.client.trainer.promote_model(name=f"models/{model}", metrics=metrics, request_id=request_id)
+
+    def rollback(self, request_id: str) -> None:
+        """Returns the taste to the model that was current before."""
+        self.client.trainer.rollback_model(taste=self.taste, request_id=request_id)
+
+
+def _model(model: trainer_pb2.Model) -> dict[str, Any]:
+    number = model.display_name.removeprefix("unit-")
+    return {
+        "model": model.name.removeprefix("models/"),
+        "unit": int(number) if number.isdecimal() else 0,
+        "adapter": model.adapter_digest,
+        "current": model.current,
+    }
+
+
+def _score(score: rater_pb2.Score) -> dict[str, Any]:
+    probabilities = list(score.grade_probabilities) or [0.0] * 5
+    return {
+        "utility": score.utility,
+        "std": score.std,
+        "lower_bound": score.lower_bound,
+        "p_ssr": probabilities[3] + probabilities[4],
+        "p_ur": probabilities[4],
+        "unknown": score.unknown,
+        "rater_version": score.rater_version,
+    }
+
+
+def _rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for rejection in rejections:
+        name = rater_pb2.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_").lower()
+        entry = found.setdefault(name, {"count": 0, "examples": []})
+        entry["count"] += 1
+        if len(entry["examples"]) < EXAMPLES:
+            entry["examples"].append(rejection.digest)
+    return found
