@@ -1,0 +1,27 @@
+"""Ties a child process to its parent: when the parent is gone, so is the child."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Mapping
+
+from konomi.errors import FailedPrecondition
+
+VARIABLE = "KONOMI_PARENT_PID"
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(environment: Mapping[str, str]) -> None:
+    """Asks the kernel to kill this process with its parent, where KONOMI_PARENT_PID names the parent.
+
+    Raises:
+        FailedPrecondition: the parent is gone already.
+    """
+    wanted = environment.get(VARIABLE)
+    if not wanted:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "prctl"):
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != int(wanted):
+        raise FailedPrecondition(f"The parent process {wanted} is gone, so this one ends too.", reason="PARENT_GONE")

@@ -1,0 +1,249 @@
+"""The one server assembly of all roles: health, reflection, TLS, tokens, limits, graceful stop."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from konomi.errors import FailedPrecondition, Internal
+from konomi.v1 import artifact_pb2_grpc
+from konomi_chassis.artifact_servicer import ArtifactServicer
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.auth import Authenticator, ensure_owner_token
+from konomi_chassis.interceptors import Interceptor
+from konomi_chassis.policy import POLICY, TasteOf
+from konomi_chassis.processes import die_with_parent
+from konomi_chassis.settings import ServerSettings
+from konomi_chassis.telemetry import RpcTelemetry, configure
+
+REFUSED_CONFIGURATION = 78
+STUCK_SECONDS = 5.0
+SPARE_THREADS = 24
+
+
+@dataclass(frozen=True)
+class Service:
+    """One proto service and who serves it.
+
+    Attributes:
+        name: full name, "konomi.v1.RaterService".
+        add: the generated add_…Servicer_to_server.
+        servicer: the object whose methods are the rpcs.
+        prepare: run before the server says SERVING, for example to load weights; may take long.
+        close: run after the last call has ended.
+        taste_of: finds the taste of a resource whose name does not say it, for callers bound to a taste.
+    """
+
+    name: str
+    add: Callable[[Any, grpc.Server], None]
+    servicer: Any
+    prepare: Callable[[], None] | None = None
+    close: Callable[[], None] | None = None
+    taste_of: TasteOf | None = None
+
+
+class RunningServer:
+    """A started server: its address, and the way to stop it."""
+
+    def __init__(
+        self,
+        server: grpc.Server,
+        interceptor: Interceptor,
+        health_servicer: health.HealthServicer,
+        services: Sequence[Service],
+        address: str,
+    ) -> None:
+        self._server, self._interceptor, self._health = server, interceptor, health_servicer
+        self._services = services
+        self.address = address
+
+    @property
+    def draining(self) -> threading.Event:
+        """Set once the server stops; a long watch may end itself then."""
+        return self._interceptor.gate.draining
+
+    def prepare(self) -> None:
+        """Lets every service get ready, then says SERVING."""
+        for service in self._services:
+            if service.prepare is not None:
+                service.prepare()
+        self._interceptor.gate.why = None
+        for name in ("", *(service.name for service in self._services)):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self, grace: float | None = None) -> bool:
+        """Says NOT_SERVING, refuses new calls with UNAVAILABLE, lets those in flight finish, then closes.
+
+        Args:
+            grace: seconds they are given; None means none.
+
+        Returns:
+            True when every handler has ended, False when one is stuck.
+        """
+        self._interceptor.gate.why = "draining"
+        self._health.enter_graceful_shutdown()
+        self.draining.set()
+        self._interceptor.admission.wait_until_idle(grace or 0.0)
+        self._server.stop(0.1).wait()
+        ended = self._interceptor.admission.wait_until_idle(STUCK_SECONDS)
+        self._interceptor.deadlines.close()
+        if ended:
+            for service in self._services:
+                if service.close is not None:
+                    service.close()
+        return ended
+
+
+def start(role: str, services: Sequence[Service], settings: ServerSettings, store: ArtifactStore) -> RunningServer:
+    """Binds, prepares and starts a server without blocking.
+
+    Args:
+        role: "rater", "generator" or "trainer"; goes into logs.
+        services: the role's own services; ArtifactService, health and reflection are added.
+        settings: the server's settings.
+        store: the artifact store it serves.
+
+    Raises:
+        FailedPrecondition: an address that others can reach without TLS, a port in use, unreadable certificates.
+    """
+    running = bind(role, services, settings, store)
+    try:
+        running.prepare()
+    except BaseException:
+        running.stop()
+        raise
+    return running
+
+
+def bind(role: str, services: Sequence[Service], settings: ServerSettings, store: ArtifactStore) -> RunningServer:
+    """Starts a server that says NOT_SERVING until its `prepare` has run."""
+    artifact = Service(
+        "konomi.v1.ArtifactService", artifact_pb2_grpc.add_ArtifactServiceServicer_to_server, ArtifactServicer(store)
+    )
+    served = (*services, artifact)
+    _refuse_open_doors(settings)
+    _check_policy(served)
+    ensure_owner_token(settings.home)
+    authenticator = Authenticator(settings.home, settings.auth_failures_per_minute)
+    tastes = {service.name: service.taste_of for service in served if service.taste_of is not None}
+    interceptor = Interceptor(settings, authenticator, RpcTelemetry(role), tastes)
+    server = grpc.server(
+        ThreadPoolExecutor(settings.max_in_flight + SPARE_THREADS, thread_name_prefix="rpc"),
+        interceptors=(interceptor,),
+        options=_options(settings),
+        maximum_concurrent_rpcs=settings.max_in_flight * 8,
+    )
+    health_servicer = health.HealthServicer(experimental_non_blocking=False)
+    for service in served:
+        service.add(service.servicer, server)
+        health_servicer.set(service.name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    health_servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    names = (*(service.name for service in served), health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    port = _listen(server, settings)
+    server.start()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return RunningServer(server, interceptor, health_servicer, served, f"{host}:{port}")
+
+
+def serve(role: str, services: Sequence[Service], settings: ServerSettings, store: ArtifactStore) -> int:
+    """Serves until SIGTERM or SIGINT, then drains; prints one JSON line with the address once healthy.
+
+    Returns:
+        The exit code: 0 after a graceful stop, 78 for a refused configuration.
+    """
+    flush = configure(role)
+    stop = threading.Event()
+    _on_signal(stop)
+    try:
+        die_with_parent(os.environ)
+        running = start(role, services, settings, store)
+    except FailedPrecondition as error:
+        print(error.message, file=sys.stderr, flush=True)
+        return REFUSED_CONFIGURATION
+    print(json.dumps({"role": role, "address": running.address}), flush=True)
+    stop.wait()
+    ended = running.stop(settings.drain_seconds)
+    flush()
+    if not ended:
+        os._exit(0)  # a handler that ignores its cancelled call would keep the interpreter alive for ever
+    return 0
+
+
+def _on_signal(stop: threading.Event) -> None:
+    def handle(_number: int, _frame: Any) -> None:
+        if stop.is_set():
+            os._exit(0)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+def _refuse_open_doors(settings: ServerSettings) -> None:
+    if settings.is_loopback or settings.tls_certificate is not None:
+        return
+    raise FailedPrecondition(
+        f"Refusing to listen on {settings.host} without TLS: other machines could reach it. "
+        "Set tls_certificate and tls_key, or listen on 127.0.0.1.",
+        reason="UNSAFE_BIND",
+    )
+
+
+def _check_policy(services: Sequence[Service]) -> None:
+    pool = descriptor_pool.Default()
+    for service in services:
+        for method in pool.FindServiceByName(service.name).methods:
+            if f"/{service.name}/{method.name}" not in POLICY:
+                raise Internal(f"{service.name}/{method.name} is missing in the policy table; name who may call it.")
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, Any]]:
+    # https://grpc.github.io/grpc/core/group__grpc__arg__keys.html
+    return [
+        # Twice the limit, so that the interceptor can say what is wrong; grpc's own refusal carries no detail.
+        ("grpc.max_receive_message_length", settings.max_message_bytes * 2),
+        ("grpc.max_send_message_length", settings.max_message_bytes * 2),
+        # Two servers must never share a port by accident.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", settings.max_in_flight * 2),
+        ("grpc.max_metadata_size", 16 * 1024),
+        # Notice peers that vanished; allow clients a ping every 30 s, idle or not.
+        ("grpc.keepalive_time_ms", 120_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_connection_idle_ms", 3_600_000),
+    ]
+
+
+def _listen(server: grpc.Server, settings: ServerSettings) -> int:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    target = f"{host}:{settings.port}"
+    try:
+        if settings.tls_certificate is None or settings.tls_key is None:
+            return server.add_insecure_port(target)
+        authority = settings.tls_client_ca.read_bytes() if settings.tls_client_ca is not None else None
+        pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
+        credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
+        return server.add_secure_port(target, credentials)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"A TLS file cannot be read ({error.strerror}); check tls_certificate, tls_key and tls_client_ca.",
+            reason="TLS_FILES",
+        ) from error
+    except RuntimeError as error:
+        raise FailedPrecondition(
+            f"Cannot listen on {target}: the port is taken or the address is not this machine's.", reason="PORT_TAKEN"
+        ) from error

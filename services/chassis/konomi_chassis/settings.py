@@ -1,0 +1,89 @@
+"""Settings of the server assembly and of the artifact store."""
+
+import ipaddress
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from konomi.settings import KonomiSettings
+
+MIB = 1024 * 1024
+
+
+class ServerSettings(KonomiSettings):
+    """Where a role listens, whom it trusts, how much it takes on."""
+
+    toml_table: ClassVar[str] = "server"
+
+    host: str = "127.0.0.1"
+    """Address to bind. Anything but a loopback address needs a TLS certificate and key, or the server refuses to start."""
+
+    port: int = Field(default=0, ge=0, le=65535)
+    """Port to bind; 0 takes a free one and reports it."""
+
+    tls_certificate: Path | None = None
+    """PEM file of the server's certificate chain."""
+
+    tls_key: Path | None = None
+    """PEM file of the server's private key."""
+
+    tls_client_ca: Path | None = None
+    """PEM file of the authority that signs client certificates; when set, every client must show one (mTLS)."""
+
+    max_in_flight: int = Field(default=64, ge=2)
+    """Calls served at once; one more is refused at once with RESOURCE_EXHAUSTED and a delay."""
+
+    max_in_flight_per_principal: int = Field(default=32, ge=1)
+    """Calls one caller may have in flight, so that no tool starves another."""
+
+    label_reserve: int = Field(default=8, ge=0)
+    """In-flight places only the recording of labels may use: a person is never kept waiting by a tool."""
+
+    max_message_bytes: int = Field(default=16 * MIB, ge=1024)
+    """Largest message in either direction; larger things travel in chunks through ArtifactService."""
+
+    drain_seconds: float = Field(default=30.0, ge=0)
+    """Time calls in flight are given to finish after SIGTERM."""
+
+    default_deadline_seconds: float = Field(default=3600.0, gt=0)
+    """Deadline of a call whose client set none."""
+
+    auth_failures_per_minute: int = Field(default=10, ge=1)
+    """Refused tokens from one address in a minute, beyond which the answer is RESOURCE_EXHAUSTED."""
+
+    @model_validator(mode="after")
+    def _certificate_and_key_come_together(self) -> "ServerSettings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key come together; only one of them is set")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """True when only this machine can reach the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+class StoreSettings(KonomiSettings):
+    """Where artifacts live."""
+
+    toml_table: ClassVar[str] = "store"
+
+    model_config = SettingsConfigDict(env_prefix="KONOMI_STORE_")
+
+    url: str = ""
+    """fsspec URL of the store, for example "file:///data/artifacts". Empty: the folder `artifacts` of the home."""
+
+    max_artifact_bytes: int = Field(default=16 * 1024 * MIB, ge=1)
+    """Largest artifact; an upload is cut off beyond it."""
+
+    min_free_bytes: int = Field(default=64 * MIB, ge=0)
+    """Space kept free on the store's disk, so that labels can still be written when images fill it."""

@@ -1,0 +1,281 @@
+"""Field rules of the contract's requests, as one declarative table, and the check that applies them."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from konomi.errors import InvalidArgument
+
+Rule = Callable[[Any], str | None]
+"""Returns what is wrong with a value, or None."""
+
+MAX_TEXT = 4096
+
+
+class InvalidFields(InvalidArgument):
+    """One or more fields break their rules; `violations` holds (path, sentence) of each."""
+
+    def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
+        path, text = violations[0]
+        super().__init__(f"{path}: {text}", reason="FIELD_INVALID", field=path)
+        self.violations = tuple(violations)
+
+
+def pattern(expression: str, expected: str, *, optional: bool = False) -> Rule:
+    """Text that matches a regular expression as a whole; where optional, the empty text is fine too."""
+    compiled = re.compile(expression)
+
+    def rule(value: str) -> str | None:
+        if (optional and not value) or compiled.fullmatch(value):
+            return None
+        return f'{expected} was expected; "{value[:80]}" came.'
+
+    return rule
+
+
+def text(limit: int = MAX_TEXT) -> Rule:
+    """Text of at most so many bytes of UTF-8, without control characters."""
+
+    def rule(value: str) -> str | None:
+        size = len(value.encode("utf-8"))
+        if size > limit:
+            return f"at most {limit} bytes of text were expected; {size} came."
+        if any(unicodedata.category(letter) == "Cc" for letter in value):
+            return "text without control characters was expected; one came."
+        return None
+
+    return rule
+
+
+def between(low: float, high: float) -> Rule:
+    """A finite number within [low, high]."""
+
+    def rule(value: float) -> str | None:
+        if math.isfinite(value) and low <= value <= high:
+            return None
+        return f"a number from {low:g} to {high:g} was expected; {value:g} came."
+
+    return rule
+
+
+def count(low: int, high: int) -> Rule:
+    """A list of so many items."""
+
+    def rule(value: Sequence[Any]) -> str | None:
+        return None if low <= len(value) <= high else f"{low} to {high} items were expected; {len(value)} came."
+
+    return rule
+
+
+def multiple(of: int, high: int) -> Rule:
+    """0, or a multiple of a number up to a limit."""
+
+    def rule(value: int) -> str | None:
+        if 0 <= value <= high and value % of == 0:
+            return None
+        return f"a multiple of {of} up to {high} was expected; {value} came."
+
+    return rule
+
+
+def known(low: int, high: int) -> Rule:
+    """A value of the enum, without the unspecified one where low is 1."""
+
+    def rule(value: int) -> str | None:
+        return None if low <= value <= high else f"one of the named values was expected; {value} came."
+
+    return rule
+
+
+_ID, _UUID = r"[a-z0-9-]{1,40}", r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_PART = r"[A-Za-z0-9._-]{1,64}"
+DIGEST = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexadecimal digits")
+DIGEST_OR_NONE = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexadecimal digits", optional=True)
+TASTE = pattern(f"tastes/{_ID}", '"tastes/{id}"')
+TASTE_OR_NONE = pattern(f"tastes/{_ID}", '"tastes/{id}"', optional=True)
+LABEL_OR_NONE = pattern(f"tastes/{_ID}/labels/{_PART}", '"tastes/{id}/labels/{label}"', optional=True)
+VERSION = pattern(f"tastes/{_ID}/raterVersions/{_PART}", '"tastes/{id}/raterVersions/{version}"')
+CERTIFICATE = pattern(f"tastes/{_ID}/certificates/{_PART}", '"tastes/{id}/certificates/{certificate}"')
+RUN = pattern(f"trainingRuns/{_PART}", '"trainingRuns/{run}"')
+MODEL = pattern(f"models/{_PART}", '"models/{model}"')
+BASE_OR_NONE = pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a base model id", optional=True)
+BASE = pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a base model id")
+UUID = pattern(_UUID, "a UUID")
+UUID_OR_NONE = pattern(_UUID, "a UUID", optional=True)
+PAGE = {"page_size": between(0, 1000), "page_token": text()}
+FILTER = {"prompt_contains": text(), "digests[]": DIGEST, "units[]": text(200), "nights[]": text(200)}
+
+
+def _filter(field: str) -> dict[str, Rule]:
+    return {f"{field}.{path}": rule for path, rule in FILTER.items()} | {
+        f"{field}.grades[]": known(0, 5),
+        f"{field}.sources[]": known(1, 4),
+        f"{field}.min_utility": between(1, 5),
+    }
+
+
+_HYPER_PARAMETERS = {
+    "hyper_parameters.steps": between(0, 100_000),
+    "hyper_parameters.batch_size": between(0, 256),
+    "hyper_parameters.learning_rate": between(0, 10),
+    "hyper_parameters.rank": between(0, 256),
+    "hyper_parameters.caption_dropout": between(0, 1),
+    "hyper_parameters.ema_decay": between(0, 1),
+    "hyper_parameters.max_grad_norm": between(0, 1e6),
+    "hyper_parameters.checkpoint_steps": between(0, 100_000),
+    "hyper_parameters.gradient_accumulation": between(0, 4096),
+    "hyper_parameters.min_snr_gamma": between(0, 1e6),
+    "hyper_parameters.precision": pattern("fp32|bf16|fp16", '"fp32", "bf16" or "fp16"', optional=True),
+}
+
+RULES: Mapping[str, Mapping[str, Rule]] = {
+    "PutArtifactRequest": {"header.digest": DIGEST, "header.request_id": UUID_OR_NONE},
+    "GetArtifactRequest": {"digest": DIGEST},
+    "CreateTasteRequest": {
+        "taste_id": pattern(_ID, "1 to 40 lower-case letters, digits and hyphens"),
+        "taste.display_name": text(200),
+        "taste.embedder": text(400),
+        "taste.base_model": BASE_OR_NONE,
+        "request_id": UUID_OR_NONE,
+    },
+    "GetTasteRequest": {"name": TASTE},
+    "ListTastesRequest": PAGE,
+    "AddImagesRequest": {"taste": TASTE_OR_NONE},
+    "GetImageRequest": {"taste": TASTE, "digest": DIGEST},
+    "ListImagesRequest": {"taste": TASTE, **_filter("filter"), **PAGE, "order_by": text(64)},
+    "RecordLabelsRequest": {
+        "taste": TASTE,
+        "labels": count(1, 1000),
+        "labels[].image_digest": DIGEST,
+        "labels[].grade": known(0, 5),
+        "labels[].labeller": text(200),
+        "request_id": UUID,
+    },
+    "UndoLabelRequest": {"taste": TASTE, "name": LABEL_OR_NONE, "request_id": UUID},
+    "ListLabelsRequest": {"taste": TASTE, **PAGE},
+    "RecordComparisonRequest": {
+        "taste": TASTE,
+        "comparison.winner_digest": DIGEST,
+        "comparison.loser_digest": DIGEST,
+        "comparison.labeller": text(200),
+        "request_id": UUID,
+    },
+    "FitRaterRequest": {"taste": TASTE, "request_id": UUID_OR_NONE},
+    "GetRaterVersionRequest": {"name": VERSION},
+    "ListRaterVersionsRequest": {"taste": TASTE, **PAGE},
+    "ActivateRaterVersionRequest": {"name": VERSION, "request_id": UUID_OR_NONE},
+    "ScoreImagesRequest": {"taste": TASTE_OR_NONE, "images": count(1, 256)},
+    "ScoreImageStreamRequest": {"taste": TASTE_OR_NONE},
+    "SuggestImagesRequest": {
+        "taste": TASTE,
+        "count": between(0, 1000),
+        "novel": between(0, 1000),
+        **_filter("filter"),
+    },
+    "SelectImagesRequest": {
+        "taste": TASTE,
+        "policy": pattern("converge|golden", '"converge" or "golden"'),
+        **_filter("candidates"),
+        "count": between(1, 10_000),
+        "base_share": between(0, 0.9),
+        "kappa": between(-100, 100),
+        "quota": between(0, 1e6),
+        "duplicate_cosine": between(-1, 1),
+        "typicality_percentile": between(50, 100),
+        "base_units[]": text(200),
+    },
+    "SearchImagesRequest": {"taste": TASTE, "text": text(), "image.digest": DIGEST, "count": between(0, 1000)},
+    "ExploreNoveltyRequest": {"taste": TASTE, "count": between(0, 1000), **_filter("filter")},
+    "CertifySetRequest": {
+        "taste": TASTE,
+        "digests[]": DIGEST,
+        "alpha": between(0, 1),
+        "delta": between(0, 1),
+        "threshold": known(0, 5),
+        "request_id": UUID_OR_NONE,
+    },
+    "RecordAuditRequest": {
+        "name": CERTIFICATE,
+        "labels[].image_digest": DIGEST,
+        "labels[].grade": known(1, 5),
+        "request_id": UUID_OR_NONE,
+    },
+    "ListBaseModelsRequest": {},
+    "InspectModelRequest": {"id": BASE},
+    "GenerateImagesRequest": {
+        "base_model": BASE_OR_NONE,
+        "adapters": count(0, 16),
+        "adapters[].digest": DIGEST,
+        "adapters[].scale": between(0, 2),
+        "images": count(1, 10_000),
+        "images[].prompt": text(),
+        "images[].init_digest": DIGEST_OR_NONE,
+        "images[].strength": between(0, 1),
+        "negative_prompt": text(),
+        "steps": between(0, 200),
+        "guidance_scale": between(1, 30),
+        "width": multiple(8, 4096),
+        "height": multiple(8, 4096),
+        "scheduler": pattern(r"[A-Za-z0-9]{1,64}", "the name of a diffusers scheduler", optional=True),
+        "batch_size": between(0, 256),
+        "unit": text(200),
+        "night": text(200),
+        "request_id": UUID_OR_NONE,
+    },
+    "CreateTrainingRunRequest": {
+        "taste": TASTE,
+        "manifest_digest": DIGEST,
+        "method": known(1, 2),
+        "base_model": BASE_OR_NONE,
+        **_HYPER_PARAMETERS,
+        "request_id": UUID,
+        "display_name": text(200),
+        "parents[]": pattern(f"(models/)?{_PART}", "a model id"),
+        "rater_version": text(200),
+        "night": text(200),
+    },
+    "WatchTrainingRunRequest": {"name": RUN},
+    "GetTrainingRunRequest": {"name": RUN},
+    "ListTrainingRunsRequest": PAGE,
+    "CancelTrainingRunRequest": {"name": RUN, "request_id": UUID_OR_NONE},
+    "ListModelsRequest": {"taste": TASTE_OR_NONE, **PAGE},
+    "GetModelRequest": {"name": MODEL},
+    "MergeModelsRequest": {"names": count(2, 64), "names[]": MODEL, "display_name": text(200), "request_id": UUID},
+    "ExportModelRequest": {"name": MODEL, "format": known(1, 4)},
+    "PromoteModelRequest": {"name": MODEL, "request_id": UUID},
+    "RollbackModelRequest": {"taste": TASTE, "request_id": UUID},
+}
+"""The one table: request message to its fields' rules; "a.b" descends, "a[]" means each item."""
+
+
+def check(request: Any) -> None:
+    """Raises InvalidFields, with every violation, unless the request keeps its rules.
+
+    A field with explicit presence, or inside a message, is checked only when it was set.
+    """
+    violations = []
+    for path, rule in RULES.get(request.DESCRIPTOR.name, {}).items():
+        for where, value in _values(request, path.split("."), ""):
+            wrong = rule(value)
+            if wrong is not None:
+                violations.append((where, wrong))
+    if violations:
+        raise InvalidFields(violations[:32])
+
+
+def _values(message: Any, parts: list[str], where: str) -> Iterator[tuple[str, Any]]:
+    name, rest = parts[0].removesuffix("[]"), parts[1:]
+    place = f"{where}.{name}" if where else name
+    if parts[0].endswith("[]"):
+        items = [(f"{place}[{index}]", item) for index, item in enumerate(getattr(message, name))]
+    elif message.DESCRIPTOR.fields_by_name[name].has_presence and not message.HasField(name):
+        return
+    else:
+        items = [(place, getattr(message, name))]
+    for found, value in items:
+        if rest:
+            yield from _values(value, rest, found)
+        else:
+            yield found, value
