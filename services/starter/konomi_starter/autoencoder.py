@@ -104,6 +104,7 @@ def train_decoder(
     checkpoint: Path,
     seed: int,
     device: str,
+    save_every: int = 1000,
 ) -> None:
     """Trains the decoder in place with L1 + 2 MSE on slightly noised latents, and leaves its averaged weights."""
     model.to(device)
@@ -130,7 +131,7 @@ def train_decoder(
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
         average.update(step)
-        if (step + 1) % 1000 == 0 or step + 1 == steps:
+        if (step + 1) % save_every == 0 or step + 1 == steps:
             save_checkpoint(checkpoint, step + 1, [decoder], optimizer, average)
             average.swap()
             log.info("decoder step %d loss %.4f psnr %.2f dB", step + 1, loss.item(), psnr(model, held, target))

@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -48,11 +49,11 @@ def build(config: dict[str, object], seed: int) -> open_clip.CLIP:
     return model
 
 
-def _batches(records: list[Record]) -> list[np.ndarray]:
+def _lookalikes(records: list[Record], batch: int) -> list[np.ndarray]:
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, record in enumerate(records):
         groups[record["style"], record["background"]].append(index)
-    return [np.array(group) for group in groups.values()]
+    return [np.array(group) for group in groups.values() if len(group) >= batch]
 
 
 def train(
@@ -78,12 +79,12 @@ def train(
         fused=True,
     )
     average = Average([model], 0.0)
-    groups = _batches(records)
+    groups = _lookalikes(records, batch)
     for step in range(load_checkpoint(checkpoint, [model], optimizer, average), steps):
         rng, words = np.random.default_rng((seed, step)), random.Random(f"{seed}-{step}")
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * cosine(step, steps, warmup=50)
-        hard = rng.random() < HARD_SHARE
+        hard = bool(groups) and rng.random() < HARD_SHARE
         index = (
             rng.choice(groups[rng.integers(len(groups))], batch, replace=False)
             if hard
@@ -124,6 +125,4 @@ def train(
 
 def hash_text(text: str) -> int:
     """Returns a stable integer of the caption as a set of phrases, so that shuffles count as identical."""
-    import zlib
-
     return zlib.crc32(", ".join(sorted(text.split(", "))).encode())
