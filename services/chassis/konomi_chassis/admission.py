@@ -1,4 +1,4 @@
-"""Bounded admission: so many calls at once in all and per caller, a few places kept for labels; over it, refuse fast."""
+"""Bounded admission: so many calls at once, in all and per caller, and a quick refusal beyond."""
 
 import threading
 from collections import Counter

@@ -60,8 +60,9 @@ class ArtifactStore:
             InvalidArgument: wrong media type, digest or size.
         """
         self._check_writable(media_type)
-        upload, hasher, size = self._blobs.upload(), hashlib.sha256(), 0
+        upload, hasher, size = None, hashlib.sha256(), 0
         try:
+            upload = self._blobs.upload()
             for chunk in chunks:
                 size += len(chunk)
                 if size > self._settings.max_artifact_bytes:
@@ -84,7 +85,8 @@ class ArtifactStore:
         except OSError as error:
             raise self._failed(error) from error
         finally:
-            upload.abort()
+            if upload is not None:
+                upload.abort()
         return self.stat(digest)
 
     def get(self, digest: str) -> bytes:
@@ -136,7 +138,7 @@ class ArtifactStore:
 
     def digests(self) -> Iterator[str]:
         """Yields the digest of every artifact, in order."""
-        for key in self._blobs.keys():
+        for key in self._blobs.list_keys():
             name = key.split("/")[-1]
             if DIGEST.fullmatch(name):
                 yield name

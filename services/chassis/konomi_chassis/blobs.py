@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -36,7 +38,7 @@ class Blobs(Protocol):
     def size(self, key: str) -> int | None:
         """Returns the size in bytes, or None when there is no such key."""
 
-    def keys(self) -> Iterator[str]:
+    def list_keys(self) -> Iterator[str]:
         """Yields every key, in order."""
 
     def free_bytes(self) -> int | None:
@@ -77,10 +79,8 @@ class FolderUpload:
     def abort(self) -> None:
         """Removes the temp file."""
         if self._path is not None:
-            try:
+            with suppress(OSError):  # closing flushes, which a full disk fails; the file goes either way
                 self._file.close()
-            except OSError:
-                pass  # closing flushes, and a full disk fails that; the file goes either way
             self._path.unlink(missing_ok=True)
             self._path = None
 
@@ -109,7 +109,7 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def keys(self) -> Iterator[str]:
+    def list_keys(self) -> Iterator[str]:
         """Yields every key, in order."""
         for folder in sorted(path for path in self._root.iterdir() if len(path.name) == 2):
             yield from sorted(f"{folder.name}/{entry.name}" for entry in os.scandir(folder))
@@ -133,23 +133,24 @@ class Folder:
 
 
 class BucketUpload:
-    """Bytes gathered in a spool, then put as one object, which fsspec back ends show whole or not at all."""
+    """Bytes gathered in a local temp file, then put as one object, which fsspec back ends show whole or not at all."""
 
     def __init__(self, system: Any, root: str) -> None:
         self._system, self._root = system, root
-        self._parts: list[bytes] = []
+        self._file = tempfile.NamedTemporaryFile(prefix="konomi-")  # noqa: SIM115  closed by abort, which always runs
 
     def write(self, data: bytes) -> None:
         """Appends bytes."""
-        self._parts.append(bytes(data))
+        self._file.write(data)
 
     def commit(self, key: str) -> None:
         """Puts the object."""
-        self._system.pipe_file(f"{self._root}/{key}", b"".join(self._parts))
+        self._file.flush()
+        self._system.put_file(self._file.name, f"{self._root}/{key}")
 
     def abort(self) -> None:
         """Forgets the bytes."""
-        self._parts.clear()
+        self._file.close()
 
 
 class Bucket:
@@ -175,7 +176,7 @@ class Bucket:
         except FileNotFoundError:
             return None
 
-    def keys(self) -> Iterator[str]:
+    def list_keys(self) -> Iterator[str]:
         """Yields every key, in order."""
         found: Iterable[str] = self._system.find(self._root)
         yield from sorted("/".join(path.split("/")[-2:]) for path in found)

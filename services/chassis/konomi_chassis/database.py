@@ -1,7 +1,8 @@
-"""SQLite as konomi trusts it: a safe version, WAL with synchronous=FULL, one writing process, migrations whole or not at all."""
+"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations."""
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def check_version(version: tuple[int, ...]) -> None:
 
 def _engine(path: Path, lock: IO[str]) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(f"sqlite:///{path}", module=dbapi2, pool_size=8, max_overflow=64)
-    owner = os.getpid()
+    owner, broken = os.getpid(), threading.Event()
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -124,8 +125,19 @@ def _engine(path: Path, lock: IO[str]) -> sqlalchemy.Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: sqlalchemy.Connection) -> None:
         read_only = connection.get_execution_options().get("konomi_reading")
+        if broken.is_set() and not read_only:
+            raise FailedPrecondition(
+                f"{path.name} takes no writes since the disk failed one. Check the disk, then restart.",
+                reason="STORE_READ_ONLY",
+            )
         connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    @event.listens_for(engine, "handle_error")
+    def _latch(failure: sqlalchemy.engine.ExceptionContext) -> None:
+        # After a failed fsync the kernel may call lost pages clean: what follows could be lost too.
+        if "disk I/O error" in str(failure.original_exception):
+            broken.set()
 
     @event.listens_for(engine, "engine_disposed")
     def _release(_engine: sqlalchemy.Engine) -> None:

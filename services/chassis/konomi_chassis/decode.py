@@ -89,15 +89,18 @@ class Decoder:
         with self._places:
             child = self._take()
             try:
-                decoded = child.decode(data, field)
+                return child.decode(data, field)
             except InvalidArgument:
+                if child.served == 1 or child.alive:
+                    raise
+            finally:
                 self._give(child)
-                raise
-            except BaseException:
-                child.kill()
-                raise
-            self._give(child)
-            return decoded
+            # An old child may have died of what it did before: the image gets one of its own.
+            child = _Child(self._settings)
+            try:
+                return child.decode(data, field)
+            finally:
+                self._give(child)
 
     def close(self) -> None:
         """Ends the children; later calls raise Unavailable."""
@@ -131,7 +134,12 @@ class Decoder:
 
     def _give(self, child: "_Child") -> None:
         with self._lock:
-            if child.alive and child.served < self._settings.decode_images_per_child and not self._closed:
+            if (
+                child.sound
+                and child.alive
+                and child.served < self._settings.decode_images_per_child
+                and not self._closed
+            ):
                 self._idle.append(child)
                 return
         child.kill()
@@ -142,12 +150,11 @@ class _Child:
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
-        self.served = 0
+        self.served, self.sound = 0, True
         limits = (
             settings.decode_memory_bytes,
             settings.decode_cpu_seconds,
             settings.max_image_pixels,
-            os.getpid(),
         )
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(CHILD), *map(str, limits)],
@@ -174,19 +181,23 @@ class _Child:
 
     def decode(self, data: bytes, field: str) -> Decoded:
         """Sends the bytes, reads the answer; a child that dies or stalls makes the image unreadable."""
-        self.served += 1
+        self.served, self.sound = self.served + 1, False
         until = time.monotonic() + self._settings.decode_wall_seconds
         try:
             _write(self._process.stdin, struct.pack("<Q", len(data)), until)
             _write(self._process.stdin, data, until)
             answer = json.loads(_read_line(self._process.stdout, until))
+            if answer.get("message") == "MemoryError":
+                raise MemoryError
             if "error" in answer:
+                self.sound = True
                 raise self._refused(answer, field)
             pixels = np.empty((answer["height"], answer["width"], 3), np.uint8)
-            _read_into(self._process.stdout, memoryview(pixels).cast("B"), until)
-        except (BrokenPipeError, EOFError, TimeoutError) as error:
-            self._process.kill()
+            _read_into(self._process.stdout, pixels.data.cast("B"), until)
+        except (BrokenPipeError, EOFError, MemoryError, TimeoutError) as error:
+            self.kill()
             raise _unreadable("decoding it took more memory or time than an image may take", field) from error
+        self.sound = True
         return Decoded(pixels, answer["format"], answer["width"], answer["height"])
 
     def _refused(self, answer: dict[str, str], field: str) -> InvalidArgument:

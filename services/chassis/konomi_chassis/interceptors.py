@@ -1,4 +1,4 @@
-"""The one interceptor around every rpc, unary and streams: who calls, may they, is there room, is the message sound, what went wrong."""
+"""The one interceptor around every rpc, unary and streams: admits callers, checks messages, translates errors."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from konomi.errors import InvalidArgument, KonomiError, ResourceExhausted, Unava
 from konomi_chassis.admission import Admission
 from konomi_chassis.auth import ANONYMOUS, CURRENT, Authenticator, Principal
 from konomi_chassis.deadlines import DeadlineWatch
-from konomi_chassis.policy import TasteOf, authorize, confine
+from konomi_chassis.policy import WATCHES, TasteOf, authorize, confine
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.telemetry import RpcTelemetry
 from konomi_chassis.translation import status_of, to_error, unimplemented
@@ -89,6 +89,8 @@ class Interceptor(grpc.ServerInterceptor):
                 with closing(responses) if hasattr(responses, "close") else _nothing():
                     for response in responses:
                         yield write(response)
+                        if rpc in WATCHES and self.gate.draining.is_set():
+                            self.gate.check(rpc)
 
         return call
 
@@ -103,16 +105,17 @@ class Interceptor(grpc.ServerInterceptor):
     @contextmanager
     def _serving(self, rpc: str, context: grpc.ServicerContext, served: bool = True) -> Iterator[Principal]:
         started = time.monotonic()
-        metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-        span = self._telemetry.start(rpc, metadata)
+        span = self._telemetry.start(rpc, _metadata(context))
         code, fields, caller = "OK", {"peer": context.peer()}, ANONYMOUS
         try:
-            caller = self._authenticator.authenticate(metadata, context.peer(), _certificate_name(context))
+            caller = self._authenticator.authenticate(_metadata(context), context.peer(), _certificate_name(context))
             if served or caller.scope is None:
                 authorize(rpc, caller, open_reflection=self._settings.is_loopback)
             self.gate.check(rpc)
             CURRENT.set(caller)
-            with self.admission.admit(rpc, caller), self._deadline(context):
+            # Health counts as anonymous whoever asks: a watcher must hold up neither calls nor the drain.
+            place = ANONYMOUS if rpc.startswith(HEALTH) else caller
+            with self.admission.admit(rpc, place), self._deadline(context):
                 yield caller
         except BaseException as error:
             failure, error_id = to_error(error, rpc, context)
@@ -143,12 +146,13 @@ class Interceptor(grpc.ServerInterceptor):
             cancel()
 
     def _reader(self, rpc: str, handler: grpc.RpcMethodHandler) -> Any:
-        taste_of = self._taste_of.get(rpc.split("/")[1])
+        taste_of, deserialize = self._taste_of.get(rpc.split("/")[1]), handler.request_deserializer
+        assert deserialize is not None, "generated handlers carry their deserializer"
 
         def parse(raw: bytes, caller: Principal) -> Any:
             self._check_size(len(raw), "A message")
             try:
-                request = handler.request_deserializer(raw)
+                request = deserialize(raw)
             except Exception as error:
                 raise InvalidArgument("The request is not a message of this rpc.", reason="MALFORMED") from error
             if rpc.startswith("/konomi."):
@@ -163,8 +167,11 @@ class Interceptor(grpc.ServerInterceptor):
         return parse_each if handler.request_streaming else parse
 
     def _writer(self, handler: grpc.RpcMethodHandler) -> Callable[[Any], bytes]:
+        serialize = handler.response_serializer
+        assert serialize is not None, "generated handlers carry their serializer"
+
         def write(response: Any) -> bytes:
-            data: bytes = handler.response_serializer(response)
+            data: bytes = serialize(response)
             self._check_size(len(data), "The answer")
             return data
 
@@ -185,6 +192,10 @@ def _nothing() -> Iterator[None]:
     yield
 
 
+def _metadata(context: grpc.ServicerContext) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+
+
 def _certificate_name(context: grpc.ServicerContext) -> str | None:
-    names = context.auth_context().get("x509_common_name")
-    return names[0].decode("utf-8", "replace") if names else None
+    names: Any = context.auth_context().get("x509_common_name")
+    return str(names[0], "utf-8", "replace") if names else None

@@ -66,8 +66,11 @@ POLICY: Mapping[str, frozenset[str]] = {
 LABELLING = frozenset(_RATER + name for name in ("RecordLabels", "UndoLabel", "RecordComparison"))
 """Rpcs that may use the in-flight places kept for a person's labels."""
 
+WATCHES = frozenset({_TRAINER + "WatchTrainingRun"})
+"""Streams that only watch and may last for hours: a draining server ends them instead of waiting."""
+
 TasteOf = Callable[[str], str | None]
-"""Taste id ("default" or "tastes/default") of a resource whose name does not say it, or None when there is no such thing."""
+"""Returns the taste ("tastes/default") of a resource whose name does not say it; None when there is no such resource."""
 
 
 def authorize(rpc: str, caller: Principal, open_reflection: bool) -> None:

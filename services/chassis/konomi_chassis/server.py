@@ -139,7 +139,7 @@ def bind(role: str, services: Sequence[Service], settings: ServerSettings, store
     interceptor = Interceptor(settings, authenticator, RpcTelemetry(role), tastes)
     server = grpc.server(
         ThreadPoolExecutor(settings.max_in_flight + SPARE_THREADS, thread_name_prefix="rpc"),
-        interceptors=(interceptor,),
+        interceptors=[interceptor],
         options=_options(settings),
         maximum_concurrent_rpcs=settings.max_in_flight * 8,
     )

@@ -18,7 +18,7 @@ class ServerSettings(KonomiSettings):
     toml_table: ClassVar[str] = "server"
 
     host: str = "127.0.0.1"
-    """Address to bind. Anything but a loopback address needs a TLS certificate and key, or the server refuses to start."""
+    """Address to bind. Anything but a loopback address needs tls_certificate and tls_key, or the server refuses."""
 
     port: int = Field(default=0, ge=0, le=65535)
     """Port to bind; 0 takes a free one and reports it."""

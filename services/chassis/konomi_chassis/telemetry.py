@@ -3,11 +3,12 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
 from opentelemetry import metrics, propagate, trace
+from structlog.typing import Processor
 
 REDACTED = ("authorization", "token", "password", "secret", "cookie")
 MAX_TEXT = 2000
@@ -19,24 +20,20 @@ def configure(role: str) -> Callable[[], None]:
     Returns:
         A function that flushes what has not been sent yet.
     """
+
+    def add_role(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {"role": role, **event}
+
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            redact,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[add_role, *PROCESSORS],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(role=role)
     return _export(role) if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") else lambda: None
 
 
-def redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Hides values under telling keys and cuts long ones; a structlog processor."""
     for key, value in event.items():
         if any(word in key.lower() for word in REDACTED):
@@ -46,12 +43,27 @@ def redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+PROCESSORS: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+    redact,
+    structlog.processors.JSONRenderer(),
+)
+
+
 class RpcTelemetry:
     """Spans, counters and the log line of rpcs."""
 
     def __init__(self, role: str) -> None:
         self._role = role
-        self._log = structlog.get_logger("konomi.rpc")
+        # Its own processors, whatever the process configured: a default traceback would show local variables.
+        self._log = structlog.wrap_logger(
+            structlog.PrintLogger(sys.stderr),
+            processors=list(PROCESSORS),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        )
         self._tracer = trace.get_tracer("konomi")
         meter = metrics.get_meter("konomi")
         self._duration = meter.create_histogram("rpc.server.duration", unit="s", description="Time from call to answer")

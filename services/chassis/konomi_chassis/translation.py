@@ -31,7 +31,10 @@ def to_error(error: BaseException, rpc: str, context: grpc.ServicerContext) -> t
         return error, None
     if isinstance(error, GeneratorExit) or not context.is_active():
         return Cancelled("The caller went away.", reason="CANCELLED"), None
-    if isinstance(error, NotImplementedError) and context.code() == grpc.StatusCode.UNIMPLEMENTED:
+    if (
+        isinstance(error, NotImplementedError)
+        and getattr(context, "code", lambda: None)() == grpc.StatusCode.UNIMPLEMENTED
+    ):
         return unimplemented(rpc), None
     known = _known(error)
     if known is not None:

@@ -1,0 +1,58 @@
+"""`python -m konomi_chassis issue|revoke|rotate`: the tokens of a home."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from konomi.errors import KonomiError
+from konomi.settings import default_home
+from konomi_chassis.tokens import SCOPES, issue_token, revoke_tokens, rotate_owner_token
+
+DAY_SECONDS = 24 * 3600
+
+
+def main(argv: Sequence[str], now: float) -> int:
+    """Runs one command; prints a new token on stdout, and nothing else there.
+
+    Args:
+        argv: command line without the program's name.
+        now: seconds since the epoch.
+
+    Returns:
+        0, or 2 with a sentence on stderr.
+    """
+    given = _parser().parse_args(argv)
+    try:
+        if given.command == "issue":
+            expires = now + given.days * DAY_SECONDS if given.days else None
+            print(issue_token(given.home, given.principal, given.scope, given.taste, expires))
+        elif given.command == "revoke":
+            print(f"{revoke_tokens(given.home, given.principal)} token(s) removed", file=sys.stderr)
+        else:
+            rotate_owner_token(given.home)
+    except KonomiError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="konomi_chassis", description="Issues, revokes and rotates tokens.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    issue = commands.add_parser("issue", help="make a token and print it")
+    issue.add_argument("--principal", required=True, help="who will hold it")
+    issue.add_argument("--scope", required=True, choices=SCOPES)
+    issue.add_argument("--taste", help="taste id it is bound to")
+    issue.add_argument("--days", type=float, help="days it is good for; default: no end")
+    revoke = commands.add_parser("revoke", help="remove every token of a principal")
+    revoke.add_argument("--principal", required=True)
+    rotate = commands.add_parser("rotate", help="replace the owner's local token")
+    for command in (issue, revoke, rotate):
+        command.add_argument("--home", type=Path, default=default_home(), help="home folder; default KONOMI_HOME")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], time.time()))
