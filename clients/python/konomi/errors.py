@@ -17,7 +17,8 @@ KonomiError
 └── Internal             a bug; the message carries an id to look up in the log
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2
@@ -157,7 +158,8 @@ def from_rpc_error(error: grpc.RpcError) -> KonomiError:
     message = (error.details() if isinstance(error, grpc.Call) else str(error)) or code.name
     reason, field, retry_after = None, None, None
     status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
-    for detail in list(status.details) if status is not None else []:
+    details: Iterable[Any] = status.details if status is not None else ()
+    for detail in details:
         info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(info):
             reason = info.reason

@@ -1,0 +1,177 @@
+"""`konomi ...`: a table of small commands; a command's module is imported only when it is called."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from konomi import messages
+from konomi.console import complain, exit_code
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
+from konomi.messages import text
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command is: its module, the function or typer app in it, and its line in `konomi --help`."""
+
+    module: str
+    name: str
+    help: str
+
+
+COMMANDS = {
+    "up": Entry("konomi.cli_up", "up", "Start rater, generator and trainer here; Ctrl-C stops cleanly."),
+    "doctor": Entry("konomi.cli_doctor", "doctor", "Say what is missing or unsafe here, and the line that fixes each."),
+    "demo": Entry("konomi.demo", "demo", "Run the main job, start to end, with a simulated person."),
+    "import": Entry("konomi.cli_import", "import_", "Make images of any origin known: folders, files, zips."),
+    "label": Entry("konomi.cli_label", "label", "Grade images with single keys, or move grades to and from files."),
+    "rater": Entry("konomi.cli_rater", "app", "Fit a new rater version, or show how good it is."),
+    "score": Entry("konomi.cli_score", "score", "Grade a folder the way the owner would."),
+    "explore": Entry("konomi.cli_explore", "explore", "Find images far from everything known, worth a look."),
+    "night": Entry("konomi.cli_night", "app", "Plan, start, watch, stop and report the overnight loop."),
+    "models": Entry("konomi.cli_models", "app", "List, show, compare, export, merge, fetch and roll back models."),
+}
+
+
+@dataclass(frozen=True)
+class Globals:
+    """The options that may stand anywhere on the line, and what is left of it."""
+
+    home: str | None
+    lang: str | None
+    version: bool
+    rest: list[str]
+
+
+def main() -> None:
+    """Runs the command line of this process."""
+    raise SystemExit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code: 0 ok, 1 failed, 2 usage, 3 not reachable, 4 refused."""
+    messages.use(messages.choose(os.environ))
+    try:
+        options = take_globals(arguments)
+        if options.lang:
+            messages.use(options.lang)
+        if options.home:
+            os.environ["KONOMI_HOME"] = options.home  # child processes read it too
+        if options.version:
+            typer.echo(f"konomi {version('konomi')}")
+            return 0
+        result = command_for(options.rest)(options.rest, prog_name="konomi", standalone_mode=True)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
+    except ModuleNotFoundError as error:
+        return _missing(error)
+    except KonomiError as error:
+        return complain(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def take_globals(arguments: Sequence[str]) -> Globals:
+    """Takes --home, --lang and --version out of a line.
+
+    Raises:
+        InvalidArgument: one has no value, or names a language there is none of.
+    """
+    taken: dict[str, str] = {}
+    rest: list[str] = []
+    items = iter(arguments)
+    for item in items:
+        name, equals, value = item.partition("=")
+        if item == "--":
+            rest += [item, *items]
+        elif name in ("--home", "--lang"):
+            taken[name] = value if equals else next(items, "")
+            if not taken[name]:
+                raise InvalidArgument(text("expected a value after {option}", option=name))
+        else:
+            rest.append(item)
+    lang = taken.get("--lang")
+    if lang not in (None, *messages.LANGUAGES):
+        raise InvalidArgument(text("expected --lang en or ja, got {lang}", lang=lang))
+    return Globals(taken.get("--home"), lang, rest[:1] == ["--version"], rest)
+
+
+def command_for(arguments: Sequence[str]) -> Any:
+    """Returns the click command of a line: all names in its help, one of them really there."""
+    app = typer.Typer(
+        name="konomi",
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Learn one person's taste in images, and work through the night.",
+        epilog="Example: konomi demo",
+    )
+    app.callback()(_root)
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, entry in COMMANDS.items():
+        found: Any = getattr(importlib.import_module(entry.module), entry.name) if name == called else _listed
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name, help=entry.help)
+        else:
+            app.command(name, help=None if name == called else entry.help)(found)
+    command = typer.main.get_command(app)
+    translate(command)
+    return command
+
+
+def translate(command: Any) -> None:
+    """Puts the help of a command, its options and its subcommands into the language in use."""
+    for attribute in ("help", "short_help", "epilog"):
+        if getattr(command, attribute, None):
+            setattr(command, attribute, _translated(getattr(command, attribute)))
+    for parameter in command.params:
+        if getattr(parameter, "help", None):
+            parameter.help = text(parameter.help)
+    for child in getattr(command, "commands", {}).values():
+        translate(child)
+
+
+def _root(
+    home: Annotated[str, typer.Option(metavar="FOLDER", help="The only folder where state lives.")] = "",
+    lang: Annotated[str, typer.Option(metavar="en|ja", help="Language of help and messages.")] = "",
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Only shown: these options are taken out of the line before it gets here, wherever they stand."""
+
+
+def _listed() -> None:
+    """Stands for a command that is listed, not called."""
+
+
+def _translated(words: str) -> str:
+    """Returns a help text in the language in use, paragraph by paragraph; the command of an example stays as it is."""
+    parts = [" ".join(part.split()) for part in words.strip().split("\n\n")]
+    done = [
+        f"{text('Example:')} {part.removeprefix('Example: ')}" if part.startswith("Example: ") else text(part)
+        for part in parts
+    ]
+    return "\n\n".join(done)
+
+
+def _missing(error: ModuleNotFoundError) -> int:
+    """Names the pip line of a module that an extra would have brought; another missing module is a bug."""
+    from konomi.extras import EXTRAS, pip_line
+
+    extra = next((extra for extra, modules in EXTRAS.items() if (error.name or "").split(".")[0] in modules), None)
+    if extra is None:
+        raise error
+    line = text("not installed: {module}; run: {line}", module=error.name, line=pip_line(extra))
+    return complain(FailedPrecondition(line, reason="MISSING_EXTRA"))
+
+
+__all__ = ["COMMANDS", "exit_code", "main", "run"]

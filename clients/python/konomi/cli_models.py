@@ -1,0 +1,171 @@
+"""`konomi models ...`: the units of a taste and the way back."""
+
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from konomi.client import Client
+from konomi.console import Json, TasteId, attached, emit, note, plain, say, table
+from konomi.errors import InvalidArgument, NotFound, Unimplemented
+from konomi.home import write_atomically
+from konomi.messages import text
+from konomi.services import taste_name
+from konomi.v1 import trainer_pb2 as trainer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model, by its name or id.")]
+
+
+class Format(Enum):
+    """What other tools load."""
+
+    peft = "peft"
+    diffusers = "diffusers"
+    kohya = "kohya"
+    merged = "merged"
+
+
+@app.command("list")
+def list_(taste: TasteId = "default", as_json: Json = False) -> None:
+    """List the units of a taste, newest first; the current one is marked.
+
+    Example: konomi models list
+    """
+    with attached() as client:
+        models = list(all_models(client, taste))
+    if as_json:
+        emit({"taste": taste_name(taste), "models": [plain(model) for model in models]})
+        return
+    rows = [
+        (
+            "*" if model.current else "",
+            model.display_name,
+            model.name.removeprefix("models/"),
+            model.base_model,
+            model.create_time.ToJsonString()[:19].replace("T", " "),
+            ", ".join(f"{name} {value:.3g}" for name, value in sorted(model.metrics.items())),
+        )
+        for model in models
+    ]
+    table(("", "name", "id", "base model", "made", "figures"), rows)
+    if not any(model.current for model in models):
+        note(text("current: the base model itself"))
+
+
+@app.command()
+def show(model: ModelName, taste: TasteId = "default", as_json: Json = False) -> None:
+    """Show where a model came from: base, parents, data, rater version, seed.
+
+    Example: konomi models show unit-1
+    """
+    with attached() as client:
+        found = plain(find_model(client, taste, model))
+    if as_json:
+        emit(found)
+        return
+    for name, value in found.items():
+        if value not in ("", [], {}, 0):
+            say(f"{name:<16} {value}")
+
+
+@app.command()
+def compare(models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, by name or id.")]) -> None:
+    """Compare models or base models under a taste.
+
+    Example: konomi models compare unit-1 unit-2
+    """
+    raise Unimplemented(text("`konomi models compare` is not there yet; `konomi models list` shows measured figures"))
+
+
+@app.command()
+def export(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.")],
+    to: Annotated[Format, typer.Option("--format", help="For kohya read A1111, Forge and ComfyUI.")] = Format.kohya,
+    taste: TasteId = "default",
+    as_json: Json = False,
+) -> None:
+    """Write a model as a file that other tools load.
+
+    Example: konomi models export unit-1 --format kohya --out unit-1.safetensors
+    """
+    with attached() as client:
+        found = find_model(client, taste, model)
+        wanted = trainer.ExportFormat.Value(f"EXPORT_FORMAT_{to.value.upper()}")
+        artifact = client.trainer.export_model(name=found.name, format=wanted)
+        write_atomically(out, client.artifacts.get(artifact.digest))
+    if as_json:
+        emit({"file": str(out), "digest": artifact.digest, "size_bytes": artifact.size_bytes})
+    else:
+        say(text("{file}: {size} bytes, sha256 {digest}", file=out, size=artifact.size_bytes, digest=artifact.digest))
+
+
+@app.command()
+def merge(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Two models or more, by name or id.")],
+    name: Annotated[str, typer.Option(help="Name of the merged model.")],
+    taste: TasteId = "default",
+    as_json: Json = False,
+) -> None:
+    """Merge models into a new one.
+
+    Example: konomi models merge unit-1 unit-2 --name both
+    """
+    if len(models) < 2:
+        raise InvalidArgument(text("expected two models or more, got {count}", count=len(models)))
+    with attached() as client:
+        names = [find_model(client, taste, model).name for model in models]
+        merged = client.trainer.merge_models(names=names, display_name=name)
+    if as_json:
+        emit(plain(merged))
+    else:
+        say(text("merged into {name}", name=merged.display_name))
+
+
+@app.command()
+def rollback(taste: TasteId = "default", as_json: Json = False) -> None:
+    """Return to the model that was current before; to the base model when there was none.
+
+    Example: konomi models rollback
+    """
+    with attached() as client:
+        reply = client.trainer.rollback_model(taste=taste_name(taste))
+    current = reply.model.display_name if reply.HasField("model") else ""
+    if as_json:
+        emit({"taste": taste_name(taste), "current": plain(reply.model) if current else None})
+    else:
+        say(text("current: {name}", name=current) if current else text("current: the base model itself"))
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="A known embedder or base model.")]) -> None:
+    """Get a known embedder or base model once; the only command that uses the network.
+
+    Example: konomi models fetch NAME
+    """
+    raise Unimplemented(
+        text("`konomi models fetch` is not there yet; put a diffusers folder or a .safetensors file into HOME/models")
+    )
+
+
+def all_models(client: Client, taste: str) -> Iterator[trainer.Model]:
+    """Yields the models of a taste, newest first."""
+    token = ""
+    while True:
+        page = client.trainer.list_models(taste=taste_name(taste), page_size=100, page_token=token)
+        yield from page.models
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def find_model(client: Client, taste: str, name: str) -> trainer.Model:
+    """Returns a model by its id, its resource name, or the newest of its display name."""
+    for model in all_models(client, taste):
+        if name in (model.name, model.name.removeprefix("models/"), model.display_name):
+            return model
+    raise NotFound(text("there is no model {name} in this taste; see `konomi models list`", name=name))

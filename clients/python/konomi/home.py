@@ -1,0 +1,130 @@
+"""The home folder: where everything of one konomi lives, and whether `konomi up` runs on it."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from konomi.errors import FailedPrecondition, Unavailable
+from konomi.settings import default_home
+
+STARTER_PARTS = ("diffusion/model_index.json", "embedder/model.safetensors", "reader/model.safetensors")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The layout of a home folder; nothing is created before it is needed."""
+
+    root: Path
+
+    @classmethod
+    def locate(cls, home: str | Path | None = None) -> "Home":
+        """Returns the given home, KONOMI_HOME, or the default one."""
+        return cls(Path(home if home is not None else default_home()).expanduser().absolute())
+
+    @property
+    def token_file(self) -> Path:
+        """The owner's token, which the services make at their first start."""
+        return self.root / "tokens" / "owner.token"
+
+    @property
+    def up_file(self) -> Path:
+        """Addresses of what `konomi up` runs."""
+        return self.root / "run" / "up.json"
+
+    @property
+    def configuration(self) -> Path:
+        """Settings of all components."""
+        return self.root / "konomi.toml"
+
+    @property
+    def models(self) -> Path:
+        """Base models and embedders."""
+        return self.root / "models"
+
+    def log(self, role: str) -> Path:
+        """Returns the log file of a role."""
+        return self.root / "logs" / f"{role}.log"
+
+    def has_starter(self) -> bool:
+        """Says whether the starter models are installed."""
+        return all((self.models / "starter" / part).is_file() for part in STARTER_PARTS)
+
+    def running(self) -> dict[str, str]:
+        """Returns the addresses of what `konomi up` runs here, by role.
+
+        Raises:
+            Unavailable: it does not run, or has not finished starting.
+        """
+        if self.is_up() and self.up_file.is_file():
+            found = json.loads(self.up_file.read_text())
+            return {role: address for role, address in found.items() if isinstance(address, str)}
+        raise Unavailable(f"nothing runs on {self.root}: start `konomi up` first", reason="NOT_UP")
+
+    def is_up(self) -> bool:
+        """Says whether a living process holds this home up."""
+        path = self._lock_file
+        if not path.exists():
+            return False
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds this home up for one process; the lock ends with the process, however it ends.
+
+        Raises:
+            FailedPrecondition: another process holds it, or the folder cannot be written.
+        """
+        try:
+            self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+            file = self._lock_file.open("ab")
+        except OSError as error:
+            raise FailedPrecondition(f"cannot write the home {self.root}: {error.strerror}") from error
+        with file:
+            if not _locked(file.fileno()):
+                raise FailedPrecondition(
+                    f"konomi already runs on {self.root}: stop it first, or choose another --home", reason="ALREADY_UP"
+                )
+            try:
+                yield
+            finally:
+                self.up_file.unlink(missing_ok=True)
+
+    def announce(self, addresses: Mapping[str, str]) -> None:
+        """Writes the addresses for other processes, complete or not at all."""
+        write_atomically(self.up_file, json.dumps(dict(addresses)).encode())
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / "run" / "up.lock"
+
+
+def _locked(descriptor: int, tries: int = 5) -> bool:
+    for _ in range(tries):  # another process may hold it for an instant, only to ask whether it is held
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file complete or not at all: a temporary one beside it, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
