@@ -1,6 +1,6 @@
 """P11: wall time of `konomi demo` on this machine, from the command to the report, with the night's share beside it.
 
-Method: one run with the default settings in a fresh home; baselines are the promised 10 and 6 minutes. Takes up to 10 minutes.
+Method: one run with the default settings in a fresh home; baselines are the promised 10 and 6 minutes.
 """
 
 import json

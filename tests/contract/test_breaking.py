@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from source_tree import ROOT
+
+from tests.contract.source_tree import ROOT
 
 BUF = Path(sys.executable).with_name("buf")
 

@@ -8,7 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from source_tree import PACKAGES, ROOT
+
+from tests.contract.source_tree import PACKAGES, ROOT
 
 DEPLOY = ROOT / "deploy"
 EXAMPLE = DEPLOY / "konomi.example.toml"

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from source_tree import product
+
+from tests.contract.source_tree import product
 
 HEAVY = [
     "torch",

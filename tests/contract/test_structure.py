@@ -4,7 +4,8 @@ import ast
 import re
 
 import pytest
-from source_tree import PACKAGES, ROOT, Source, committed_files, product
+
+from tests.contract.source_tree import PACKAGES, ROOT, Source, committed_files, product
 
 MAX_LINES = 300
 ONE_FILE_PER_PACKAGE = ("dbos", "connectrpc", "open_clip", "faiss", "diffusers", "peft", "ray", "sd_parsers", "ribs")

@@ -4,7 +4,8 @@ import re
 import tomllib
 
 import pytest
-from source_tree import PACKAGES, ROOT
+
+from tests.contract.source_tree import PACKAGES, ROOT
 
 V1 = PACKAGES["konomi"] / "v1"
 SERVICES = ("artifact", "generator", "rater", "trainer")

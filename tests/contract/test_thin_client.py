@@ -6,7 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from source_tree import PACKAGES, ROOT
+
+from tests.contract.source_tree import PACKAGES, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
