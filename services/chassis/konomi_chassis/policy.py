@@ -70,7 +70,7 @@ WATCHES = frozenset({_TRAINER + "WatchTrainingRun"})
 """Streams that only watch and may last for hours: a draining server ends them instead of waiting."""
 
 TasteOf = Callable[[str], str | None]
-"""Returns the taste ("tastes/default") of a resource whose name does not say it; None when there is no such resource."""
+"""Returns the taste ("tastes/default") of a resource whose name does not say it; None when there is none."""
 
 
 def authorize(rpc: str, caller: Principal, open_reflection: bool) -> None:
