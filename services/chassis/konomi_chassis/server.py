@@ -40,6 +40,7 @@ class Service:
         add: the generated add_…Servicer_to_server.
         servicer: the object whose methods are the rpcs.
         prepare: run before the server says SERVING, for example to load weights; may take long.
+        drain: run as soon as the server begins to stop, so that long watches end themselves.
         close: run after the last call has ended.
         taste_of: finds the taste of a resource whose name does not say it, for callers bound to a taste.
     """
@@ -48,6 +49,7 @@ class Service:
     add: Callable[[Any, grpc.Server], None]
     servicer: Any
     prepare: Callable[[], None] | None = None
+    drain: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
     taste_of: TasteOf | None = None
 
@@ -93,6 +95,9 @@ class RunningServer:
         self._interceptor.gate.why = "draining"
         self._health.enter_graceful_shutdown()
         self.draining.set()
+        for service in self._services:
+            if service.drain is not None:
+                service.drain()
         self._interceptor.admission.wait_until_idle(grace or 0.0)
         self._server.stop(0.1).wait()
         ended = self._interceptor.admission.wait_until_idle(STUCK_SECONDS)
