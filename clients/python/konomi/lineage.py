@@ -5,9 +5,9 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class NightRequest:
 
     Attributes:
         id: UUID; the same request of the same home has the same id until it has ended.
+        asked: sha256 of what the owner typed: the same words again go on with an unfinished night.
         taste: "tastes/{taste}".
         system: name of the system.
         seed: seed everything is derived from.
@@ -38,6 +39,7 @@ class NightRequest:
     """
 
     id: str
+    asked: str
     taste: str
     system: str
     seed: int
@@ -100,31 +102,36 @@ class Nights:
             raise errors.NotFound(f"There is no night {night} in this home; `konomi night status` lists them.")
         return NightRequest(**json.loads(path.read_text()))
 
-    def begin(self, wanted: NightRequest) -> NightRequest:
-        """Returns the request to run: the unfinished night of the same digest, or a new one with its own id.
+    def begin(self, asked: str, make: Callable[[], NightRequest]) -> NightRequest:
+        """Returns the request to run: the unfinished night of the same words, or a new one.
+
+        Args:
+            asked: digest of what the owner typed.
+            make: makes the request where a new night begins; an empty id is derived.
 
         Raises:
             FailedPrecondition: another night is unfinished.
+            AlreadyExists: the id belongs to a night that has ended.
         """
         open_night = self.unfinished()
         if open_night is not None:
             begun = self.request(open_night)
-            if begun.digest() == wanted.digest():
+            if begun.asked == asked:
                 return begun
             message = (
                 f"The night {open_night} is not finished and was asked for something else; "
-                "continue it with `konomi night resume`, or end it with `konomi night stop --abandon`."
+                "continue it with `konomi night resume`, or give it up with `konomi night stop --abandon`."
             )
             raise errors.FailedPrecondition(message, reason="NIGHT_UNFINISHED")
-        past = sum(1 for night in self.all() if self.request(night).digest() == wanted.digest())
-        request = NightRequest(**{**asdict(wanted), "id": wanted.id or derived_id(wanted.digest(), past)})
+        wanted = make()
+        past = sum(1 for night in self.all() if self.request(night).asked == asked)
+        request = replace(wanted, id=wanted.id or derived_id(asked, past))
         if (self.folder / request.id / "request.json").exists():
-            message = f"The night {request.id} was already run with another request; give another --request-id."
+            message = f"The night {request.id} has ended already; give another --request-id, or none."
             raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
         write_json(self.folder / request.id / "request.json", asdict(request))
-        self.write(
-            request.id, {"night": request.id, "state": "new", "system": request.system, "steps": [], "units": []}
-        )
+        state = {"night": request.id, "state": "new", "system": request.system, "steps": [], "units": []}
+        self.write(request.id, state)
         return request
 
     def write(self, night: str, state: dict[str, Any]) -> None:
@@ -152,6 +159,18 @@ class Nights:
             if self.read(night)["state"] not in (*ENDED, "abandoned"):
                 return night
         return None
+
+    def beat(self, night: str, heartbeat: dict[str, Any]) -> None:
+        """Writes how far the step under way is; only for people, so it is not synced."""
+        path = self.folder / night / "progress.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(heartbeat))
+        temporary.replace(path)
+
+    def progress(self, night: str) -> dict[str, Any]:
+        """Returns the last heartbeat."""
+        path = self.folder / night / "progress.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     def ask_to_stop(self, night: str) -> None:
         """Leaves the wish to stop where the night's process looks before every step."""

@@ -192,7 +192,8 @@ class Studio:
         )
         for latest in self.client.trainer.watch_training_run(name=run.name):
             run = latest
-            beat("train", run.step, run.total_steps)
+            if run.total_steps:
+                beat("train", run.step, run.total_steps)
         if run.state in (trainer_pb2.TRAINING_STATE_QUEUED, trainer_pb2.TRAINING_STATE_RUNNING):
             raise errors.Unavailable("The trainer ended its stream before the run had ended; the step is tried again.")
         if run.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:

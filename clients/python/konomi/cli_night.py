@@ -1,0 +1,288 @@
+"""`konomi night ...`: plan, start, watch, stop, resume and report the overnight loop."""
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from konomi import conduct, errors, messages
+from konomi.console import Json, TasteId, emit, note, say, table
+from konomi.crew import crew
+from konomi.guards import GuardSettings
+from konomi.home import Home
+from konomi.lineage import NightRequest, Nights
+from konomi.messages import text
+from konomi.night_settings import NightSettings
+from konomi.night_view import View, showing
+from konomi.night_words import sentence, work
+
+HALTED = 5
+"""Exit code of a night a guard halted: the last good unit is served, and a person should look."""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plan, start, watch, stop and report a night.")
+
+System = Annotated[str, typer.Argument(help="converge, golden, longtail, propagate or concepts.")]
+Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]
+Images = Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")]
+Hours = Annotated[float | None, typer.Option(min=0.001, help="Working hours the night may spend.")]
+Budget = Annotated[int | None, typer.Option(min=1, help="Images the night may generate in all.")]
+Seed = Annotated[int, typer.Option(help="Seed everything is derived from.")]
+Prompts = Annotated[Path | None, typer.Option(help="File of prompts, one a line; default: the taste's own.")]
+RequestId = Annotated[str, typer.Option("--request-id", help="Id of the night; the same id never runs twice.")]
+NightId = Annotated[str, typer.Option("--night", help="The night, by its id; default: the newest.")]
+
+
+@app.command()
+def plan(system: System, units: Units = None, images: Images = None, as_json: Json = False) -> None:
+    """Say what a night would make and take, without starting it.
+
+    Example: konomi night plan converge --units 3
+    """
+    home = Home.locate()
+    settings = settings_of(home, units=units, images=images)
+    conduct.wanted(system, "tastes/default", 0, settings, GuardSettings(home=home.root), [])
+    total = settings.units * (settings.images + settings.evaluation_images) + settings.evaluation_images
+    measured = seconds_per_step(Nights(home.root))
+    seconds = None
+    if measured:
+        seconds = total * measured["image"] + settings.units * settings.steps * measured["training_step"]
+    result = {
+        "system": system,
+        "units": settings.units,
+        "images": total,
+        "training_steps": settings.units * settings.steps,
+        "seconds": seconds,
+        "budget_hours": settings.budget_hours,
+        "measured": measured or None,
+    }
+    if as_json:
+        return emit(result)
+    say(text("{units} units, {images} images, {steps} training steps", steps=result["training_steps"], **result))
+    if seconds is None:
+        return say(text("how long: unknown until a first night has been measured here"))
+    return say(text("about {minutes} minutes, as measured in the last night", minutes=math.ceil(seconds / 60)))
+
+
+@app.command()
+def start(
+    system: System,
+    taste: TasteId = "default",
+    units: Units = None,
+    images: Images = None,
+    hours: Hours = None,
+    budget_images: Budget = None,
+    seed: Seed = 0,
+    prompts: Prompts = None,
+    request_id: RequestId = "",
+    as_json: Json = False,
+) -> None:
+    """Start a night, or go on with the one this same command began.
+
+    Uses the services of `konomi up` where it runs, otherwise starts its own. Ctrl-C or `konomi night stop` ends it
+    after the step under way. Exit code 5: a guard halted it.
+
+    Example: konomi night start converge --units 3
+    """
+    home = Home.locate()
+    settings = settings_of(home, units=units, images=images, budget_hours=hours, budget_images=budget_images)
+    asked = conduct.wanted(
+        system, f"tastes/{taste}", seed, settings, GuardSettings(home=home.root), read_prompts(prompts), request_id
+    )
+    _run(home, asked, as_json)
+
+
+@app.command()
+def resume(as_json: Json = False) -> None:
+    """Go on with the unfinished night.
+
+    Example: konomi night resume
+    """
+    home = Home.locate()
+    nights = Nights(home.root)
+    night = nights.unfinished()
+    if night is None:
+        raise errors.NotFound(text("there is no unfinished night; `konomi night start converge` begins one"))
+    _run(home, nights.request(night), as_json)
+
+
+@app.command()
+def status(night: NightId = "", as_json: Json = False) -> None:
+    """Show where the newest night is.
+
+    Example: konomi night status --json
+    """
+    nights = Nights(Home.locate().root)
+    chosen = night or nights.latest()
+    if chosen is None:
+        if as_json:
+            return emit({"state": "none"})
+        return say(text("no night has been started here"))
+    nights.request(chosen)
+    summary = summary_of(nights, chosen)
+    return emit(summary) if as_json else show(summary)
+
+
+@app.command()
+def stop(
+    abandon: Annotated[bool, typer.Option("--abandon", help="Also give the unfinished night up for good.")] = False,
+    seconds: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for its end.")] = 600.0,
+) -> None:
+    """Ask the night that runs to end after its step, and wait until it has.
+
+    Example: konomi night stop
+    """
+    nights = Nights(Home.locate().root)
+    night = nights.unfinished()
+    if night is None:
+        raise errors.NotFound(text("there is no unfinished night"))
+    if nights.runner() is not None:
+        nights.ask_to_stop(night)
+        note(text("stopping after the step under way…"))
+    with nights.lock(seconds):
+        if abandon and nights.unfinished() == night:
+            state = nights.read(night)
+            state["state"], state["reason"] = "abandoned", {"name": "abandoned", "numbers": {}}
+            nights.write(night, state)
+    say(text("the night {night} is {state}", night=night, state=nights.read(night)["state"]))
+
+
+@app.command()
+def report(night: NightId = "", as_json: Json = False) -> None:
+    """Write the report of a night anew and say where it is.
+
+    Example: konomi night report
+    """
+    from konomi.report import write_night_report
+
+    home = Home.locate()
+    nights = Nights(home.root)
+    chosen = night or nights.latest()
+    if chosen is None:
+        raise errors.NotFound(text("no night has been started here"))
+    nights.request(chosen)
+    with crew(home) as hands:
+        path = write_night_report(nights, chosen, hands.client.artifacts.get, messages.language())
+    emit({"report": str(path)}) if as_json else say(str(path))
+
+
+def settings_of(home: Home, **asked: float | None) -> NightSettings:
+    """Returns the night settings of a home with what was asked for on the line."""
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    return NightSettings(home=home.root, **given)
+
+
+def read_prompts(path: Path | None) -> list[str]:
+    """Returns the prompts of a file, one a line; none where there is no file.
+
+    Raises:
+        InvalidArgument: the file cannot be read, or holds no prompt.
+    """
+    if path is None:
+        return []
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.InvalidArgument(text("cannot read the prompts: {error}", error=error), field="prompts") from error
+    found = [line for line in lines if line]
+    if not found:
+        raise errors.InvalidArgument(text("expected one prompt a line in {path}, found none", path=path.name))
+    return found
+
+
+def seconds_per_step(nights: Nights) -> dict[str, float]:
+    """Returns the measured seconds per image and per training step of the newest night that has some."""
+    for night in reversed(nights.all()):
+        steps = nights.read(night).get("steps", [])
+        images = sum(step["images"] for step in steps)
+        trained = [step["seconds"] for step in steps if step["name"].endswith("/train")]
+        if images and trained:
+            spent = sum(step["seconds"] for step in steps if step["images"])
+            count = nights.request(night).settings["steps"] * len(trained)
+            return {"image": spent / images, "training_step": sum(trained) / count}
+    return {}
+
+
+def summary_of(nights: Nights, night: str) -> dict[str, Any]:
+    """Returns what `status --json` prints."""
+    state, progress = nights.read(night), nights.progress(night)
+    running = nights.runner() is not None and nights.unfinished() == night
+    units = [
+        {
+            "unit": unit["unit"],
+            "model": unit.get("model"),
+            "decision": unit.get("decision"),
+            "promoted": unit.get("promoted"),
+            "win_rate": unit.get("wins", {}).get("value"),
+            "vendi": unit.get("scores", {}).get("vendi", {}).get("value"),
+            "seconds": unit.get("seconds"),
+        }
+        for unit in state["units"]
+    ]
+    return {
+        "night": night,
+        "system": state.get("system"),
+        "state": state["state"] if running or state["state"] != "running" else "interrupted",
+        "running": running,
+        "step": progress.get("step") if running else None,
+        "done": progress.get("done") if running else None,
+        "total": progress.get("total") if running else None,
+        "heartbeat_age": round(time.time() - progress["time"], 1) if running and progress else None,
+        "steps": len(state["steps"]),
+        "units": units,
+        "served": state.get("served"),
+        "images": state.get("images", 0),
+        "seconds": round(state.get("seconds", 0.0), 1),
+        "reason": state.get("reason"),
+    }
+
+
+def show(summary: dict[str, Any]) -> None:
+    """Prints a summary for people."""
+    language = messages.language()
+    say(f"{summary['night']}  {summary['system']}  {summary['state']}")
+    if summary["running"] and summary["step"]:
+        say(f"{work(summary['step'], language)}  {summary['done']}/{summary['total']}")
+    rows = [
+        (
+            f"unit-{unit['unit']}" if unit["unit"] else text("the base model"),
+            unit["decision"] or "…",
+            "" if unit["win_rate"] is None else f"{unit['win_rate']:.0%}",
+            "" if unit["vendi"] is None else f"{unit['vendi']:.1f}",
+            f"{unit['seconds'] or 0:.0f} s",
+        )
+        for unit in summary["units"]
+    ]
+    if rows:
+        table(("unit", "decision", "wins", "Vendi", "time"), rows)
+    if summary["reason"]:
+        say(said(summary["reason"], language))
+
+
+def said(reason: dict[str, Any], language: str) -> str:
+    """Returns a recorded reason as a sentence in the language; an error's own words stay as they are."""
+    return str(reason["sentence"]) if reason["name"] == "interrupted" else sentence(reason, language)
+
+
+def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
+    nights, language = Nights(home.root), messages.language()
+    with nights.lock(), conduct.stop_signals() as stopped, crew(home, stopped.is_set) as hands:
+        request = nights.begin(asked.asked, lambda: conduct.with_prompts(asked, hands))
+        note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
+        with showing(language) as progress:
+            view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))
+            state = conduct.run(nights, request, hands, stopped.is_set, view)
+        path = None
+        if state["state"] in ("finished", "halted"):
+            from konomi.report import write_night_report
+
+            path = str(write_night_report(nights, request.id, hands.client.artifacts.get, language))
+    summary = summary_of(nights, request.id) | {"report": path}
+    if as_json:
+        emit(summary)
+    else:
+        show(summary)
+        say(text("report: {path}", path=path) if path else "")
+    if state["state"] == "halted":
+        raise typer.Exit(HALTED)

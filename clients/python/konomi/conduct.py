@@ -1,0 +1,111 @@
+"""Runs one night in this process, from its request to its report."""
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from konomi import errors, extras, systems
+from konomi.crew import Crew
+from konomi.guards import GuardSettings
+from konomi.lineage import NightRequest, Nights
+from konomi.night_settings import NightSettings
+from konomi.night_view import View
+from konomi.studio import Studio
+
+PROMPTS = 512
+"""Prompts taken from the taste's own images where none are given."""
+
+
+def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
+    """Returns settings as they are recorded with a night: everything but the home, which may move."""
+    return settings.model_dump(mode="json", exclude={"home"})
+
+
+def wanted(
+    system: str,
+    taste: str,
+    seed: int,
+    settings: NightSettings,
+    guards: GuardSettings,
+    prompts: list[str],
+    night: str = "",
+) -> NightRequest:
+    """Returns the request of a night as asked for; empty prompts are filled in when it begins.
+
+    Raises:
+        Unimplemented: the system is not built yet.
+        InvalidArgument: there is no such system, or more units are wanted than one night may make.
+    """
+    systems.system(system)
+    if settings.units > guards.units_per_night:
+        message = (
+            f"A night makes at most {guards.units_per_night} units without a person looking, {settings.units} were "
+            "asked for; ask for fewer, or raise units_per_night in the [guards] table of konomi.toml."
+        )
+        raise errors.InvalidArgument(message, reason="TOO_MANY_UNITS", field="units")
+    request = NightRequest(
+        id=night,
+        asked="",
+        taste=taste,
+        system=system,
+        seed=seed,
+        prompts=prompts,
+        evaluation_prompts=prompts,
+        settings=plain(settings),
+        guards=plain(guards),
+    )
+    asked = hashlib.sha256((request.digest() + night).encode()).hexdigest()
+    return NightRequest(**{**vars(request), "asked": asked})
+
+
+def with_prompts(request: NightRequest, crew: Crew) -> NightRequest:
+    """Returns the request with the prompts of the taste's own images where it has none.
+
+    Raises:
+        FailedPrecondition: there are none.
+    """
+    if request.prompts:
+        return request
+    found = Studio(crew, request.taste).prompts(PROMPTS)
+    if not found:
+        message = "The taste's images carry no prompts; give a file of prompts, one a line, with --prompts."
+        raise errors.FailedPrecondition(message, reason="NO_PROMPTS")
+    return NightRequest(**{**vars(request), "prompts": found, "evaluation_prompts": found})
+
+
+def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> dict[str, Any]:
+    """Runs a night, or goes on with it, and returns its state.
+
+    Raises:
+        KonomiError: it was interrupted; the same call goes on later.
+    """
+    extras.require("overnight")
+    from konomi.night_steps import NightSteps
+    from konomi.overnight import Overnight
+
+    nights.forget_stop(request.id)
+    steps = NightSteps(Studio(crew, request.taste, request.id), request, view.beat)
+    return Overnight(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew.tend)
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Yields an event the first SIGINT or SIGTERM sets; the second ends the process at once, which is as safe."""
+    stopped = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            os.kill(os.getpid(), signal.SIGKILL)
+        stopped.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

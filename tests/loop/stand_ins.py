@@ -1,0 +1,364 @@
+"""Small, fast, deterministic services behind real gRPC sockets: they stand in for rater, generator and trainer.
+
+Every image has one number, its redness. The rater likes red; an adapter moves redness by what its training set had more
+than its base images; so a night on stand-ins learns, and its every digest can be compared.
+
+Run as `python stand_ins.py ROLE --home HOME --port PORT`, like a real role. State is in SQLite and survives `kill -9`.
+"""
+
+import argparse
+import ctypes
+import hashlib
+import json
+import math
+import os
+import signal
+import sqlite3
+import struct
+import sys
+import threading
+import time
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from konomi.v1 import (
+    artifact_pb2,
+    artifact_pb2_grpc,
+    generator_pb2,
+    generator_pb2_grpc,
+    rater_pb2,
+    rater_pb2_grpc,
+    trainer_pb2,
+    trainer_pb2_grpc,
+)
+
+PAUSE = float(os.environ.get("STAND_IN_SECONDS", "0"))
+"""Seconds each image and each training step takes."""
+
+VERSION = "tastes/default/raterVersions/1"
+
+
+def noise(*parts) -> float:
+    """Returns a number in 0..1 that depends on the parts alone."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def png(red: int, green: int, blue: int) -> bytes:
+    """Returns a 4 x 4 PNG of one colour."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes((red, green, blue)) * 4 for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+
+
+def colour(data: bytes) -> tuple[int, int, int]:
+    """Returns the colour of such a PNG."""
+    start = data.index(b"IDAT") + 4
+    size = struct.unpack(">I", data[start - 8 : start - 4])[0]
+    pixels = zlib.decompress(data[start : start + size])
+    return tuple(pixels[1:4])
+
+
+class Store:
+    """Artifacts as files named by digest."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "artifacts"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, data: bytes, media_type: str) -> artifact_pb2.Artifact:
+        digest = hashlib.sha256(data).hexdigest()
+        temporary = self.folder / f".{digest}.{os.getpid()}.{threading.get_ident()}"
+        temporary.write_bytes(data)
+        temporary.replace(self.folder / digest)
+        return artifact_pb2.Artifact(digest=digest, media_type=media_type, size_bytes=len(data))
+
+    def get(self, digest: str) -> bytes:
+        return (self.folder / digest).read_bytes()
+
+
+class Table:
+    """A durable map from text to JSON, in the order of insertion."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        (home / "databases").mkdir(parents=True, exist_ok=True)
+        self.connection = sqlite3.connect(home / "databases" / f"stand-in-{name}.sqlite", check_same_thread=False)
+        self.connection.execute("CREATE TABLE IF NOT EXISTS t (k TEXT PRIMARY KEY, v TEXT)")
+        self.lock = threading.Lock()
+
+    def put(self, key: str, value) -> bool:
+        """Returns false, and changes nothing, where the key is known."""
+        with self.lock, self.connection:
+            return self.connection.execute("INSERT OR IGNORE INTO t VALUES (?, ?)", (key, json.dumps(value))).rowcount
+
+    def replace(self, key: str, value) -> None:
+        with self.lock, self.connection:
+            self.connection.execute("INSERT OR REPLACE INTO t VALUES (?, ?)", (key, json.dumps(value)))
+
+    def get(self, key: str):
+        with self.lock:
+            row = self.connection.execute("SELECT v FROM t WHERE k = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def items(self):
+        with self.lock:
+            return [(k, json.loads(v)) for k, v in self.connection.execute("SELECT k, v FROM t ORDER BY rowid")]
+
+
+def log_call(home: Path, *words) -> None:
+    """Appends what was really done, so that a test can count repetitions."""
+    with (home / "calls.log").open("a") as file:
+        file.write(" ".join(map(str, words)) + "\n")
+
+
+class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def PutArtifact(self, request_iterator, context):
+        media_type, data = "", b""
+        for request in request_iterator:
+            if request.HasField("header"):
+                media_type = request.header.media_type
+            data += request.chunk
+        return self.store.put(data, media_type)
+
+    def GetArtifact(self, request, context):
+        if not (self.store.folder / request.digest).exists():
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such artifact")
+        yield artifact_pb2.GetArtifactResponse(chunk=self.store.get(request.digest))
+
+
+class Generator(generator_pb2_grpc.GeneratorServiceServicer):
+    def __init__(self, home: Path, store: Store) -> None:
+        self.home, self.store = home, store
+
+    def GenerateImages(self, request, context):
+        shift = sum(json.loads(self.store.get(one.digest))["shift"] * one.scale for one in request.adapters)
+        who = request.unit
+        for index, one in enumerate(request.images):
+            time.sleep(PAUSE)
+            red = noise("red", one.prompt, one.seed) + shift
+            image = png(
+                max(0, min(255, round(255 * red))),
+                round(255 * noise("green", one.prompt, one.seed, who)),
+                round(255 * noise("blue", one.prompt, one.seed, who)),
+            )
+            yield generator_pb2.GeneratedImage(
+                index=index, artifact=self.store.put(image, "image/png"), prompt=one.prompt, seed=one.seed
+            )
+        log_call(self.home, "generate", who, request.images[0].seed, len(request.images))
+
+
+class Rater(rater_pb2_grpc.RaterServiceServicer):
+    def __init__(self, home: Path, store: Store) -> None:
+        self.home, self.store = home, store
+        self.images, self.labels = Table(home, "images"), Table(home, "labels")
+
+    def CreateTaste(self, request, context):
+        return self.GetTaste(request, context)
+
+    def GetTaste(self, request, context):
+        fitted = not (self.home / "no-rater").exists()
+        count = len(self.images.items())
+        return rater_pb2.Taste(
+            name="tastes/default",
+            image_count=count,
+            active_rater_version=VERSION if fitted else "",
+            base_model="starter",
+        )
+
+    def AddImages(self, request_iterator, context):
+        for request in request_iterator:
+            image = request.image
+            new = self.images.put(image.digest, {"unit": image.unit, "prompt": image.prompt, "seed": image.seed})
+            yield rater_pb2.AddImagesResponse(digest=image.digest, already_known=not new)
+
+    def ListImages(self, request, context):
+        images = [rater_pb2.Image(digest=key, prompt=v["prompt"]) for key, v in self.images.items()]
+        return rater_pb2.ListImagesResponse(images=images, total_size=len(images))
+
+    def SuggestImages(self, request, context):
+        graded = dict(self.labels.items())
+        free = [key for key, _ in self.images.items() if key not in graded][: request.count]
+        return rater_pb2.SuggestImagesResponse(
+            suggestions=[rater_pb2.Suggestion(image=rater_pb2.Image(digest=digest), reason=5) for digest in free]
+        )
+
+    def RecordLabels(self, request, context):
+        for label in request.labels:
+            self.labels.replace(label.image_digest, label.grade)
+        return rater_pb2.RecordLabelsResponse(labels=request.labels)
+
+    def FitRater(self, request, context):
+        estimate = rater_pb2.Estimate(value=0.6, low=0.4, high=0.8, n=len(self.labels.items()))
+        version = rater_pb2.RaterVersion(name=VERSION, label_count=len(self.labels.items()), active=True)
+        version.metrics["srcc"].CopyFrom(estimate)
+        yield rater_pb2.FitRaterResponse(rater_version=version)
+
+    def redness(self, digest: str) -> float:
+        return colour(self.store.get(digest))[0] / 255
+
+    def score(self, digest: str) -> rater_pb2.Score:
+        red = self.redness(digest)
+        weights = [math.exp(-8 * abs(red - centre)) for centre in (0.1, 0.3, 0.5, 0.7, 0.9)]
+        return rater_pb2.Score(
+            utility=1 + 4 * red,
+            std=0.3,
+            lower_bound=0.7 + 4 * red,
+            grade_probabilities=[weight / sum(weights) for weight in weights],
+            typicality=1,
+            rater_version=VERSION,
+        )
+
+    def ScoreImages(self, request, context):
+        digests = [image.digest for image in request.images]
+        reply = rater_pb2.ScoreImagesResponse(
+            results=[rater_pb2.ScoreResult(score=self.score(digest)) for digest in digests]
+        )
+        if request.measure_diversity:
+            reply.diversity.CopyFrom(self.diversity(digests))
+        return reply
+
+    def diversity(self, digests) -> rater_pb2.Diversity:
+        """The effective number of colours, in a 4 x 4 x 4 grid."""
+        cells = Counter(tuple(value // 64 for value in colour(self.store.get(digest))) for digest in digests)
+        shares = [count / len(digests) for count in cells.values()]
+        vendi = math.exp(-sum(share * math.log(share) for share in shares))
+        typical = sum(self.redness(digest) < 0.999 for digest in digests) / max(1, len(digests))
+        return rater_pb2.Diversity(vendi=vendi, n=len(digests), typical_share=max(typical, 0.95))
+
+    def SelectImages(self, request, context):
+        images = self.images.items()
+        ranked = sorted(images, key=lambda item: (-self.redness(item[0]), item[0]))
+        chosen, rest = ranked[: request.count], ranked[request.count :]
+        base = sorted((item for item in rest if item[1]["unit"] == "base"), key=lambda i: noise(request.seed, i[0]))
+        share = request.base_share
+        base = base[: round(len(chosen) * share / (1 - share))]
+        reply = rater_pb2.SelectImagesResponse(
+            considered=len(images),
+            kept_share=len(chosen) / len(images),
+            pressure_nats=math.log(len(images) / len(chosen)),
+            rater_version=VERSION,
+            diversity=self.diversity([digest for digest, _ in chosen]),
+            largest_cell_share=0.1,
+            rejections=[rater_pb2.Rejection(digest=digest, reason=4) for digest, _ in rest],
+        )
+        for role, items in ((1, chosen), (2, base)):
+            for digest, image in items:
+                reply.selected.add(digest=digest, prompt=image["prompt"], role=role, weight=1)
+        return reply
+
+
+class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
+    def __init__(self, home: Path, store: Store) -> None:
+        self.home, self.store = home, store
+        self.runs, self.found, self.moves = Table(home, "runs"), Table(home, "models"), Table(home, "moves")
+
+    def CreateTrainingRun(self, request, context):
+        name = f"trainingRuns/{request.request_id}"
+        made = {
+            "manifest": request.manifest_digest,
+            "name": request.display_name,
+            "steps": request.hyper_parameters.steps,
+        }
+        self.runs.put(name, made | {"seed": request.seed, "night": request.night, "parents": list(request.parents)})
+        return trainer_pb2.TrainingRun(name=name, state=trainer_pb2.TRAINING_STATE_QUEUED)
+
+    def WatchTrainingRun(self, request, context):
+        run = self.runs.get(request.name)
+        model = "models/" + hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+        if self.found.get(model) is None:
+            for step in range(run["steps"]):
+                time.sleep(PAUSE)
+                state = trainer_pb2.TRAINING_STATE_RUNNING
+                yield trainer_pb2.TrainingRun(name=request.name, state=state, step=step, total_steps=run["steps"])
+            self.finish(model, run)
+        done = trainer_pb2.TRAINING_STATE_SUCCEEDED
+        yield trainer_pb2.TrainingRun(name=request.name, state=done, model=model, loss=0.1, step=run["steps"])
+
+    def finish(self, model: str, run) -> None:
+        items = json.loads(self.store.get(run["manifest"]))["items"]
+        red = {item["digest"]: colour(self.store.get(item["digest"]))[0] / 255 for item in items}
+        chosen = [red[item["digest"]] for item in items if item["role"] == "selected"]
+        base = [red[item["digest"]] for item in items if item["role"] == "base"] or [0.5]
+        shift = round(0.5 * (sum(chosen) / len(chosen) - sum(base) / len(base)), 6)
+        shift = float(os.environ.get("STAND_IN_SHIFT", shift))
+        adapter = json.dumps({"shift": shift, "seed": run["seed"]}).encode()
+        digest = self.store.put(adapter, "application/vnd.konomi.adapter+safetensors").digest
+        self.found.put(model, {"adapter": digest, "name": run["name"], "night": run["night"]})
+        log_call(self.home, "train", run["name"])
+
+    def message(self, name: str) -> trainer_pb2.Model:
+        model = self.found.get(name)
+        return trainer_pb2.Model(
+            name=name,
+            display_name=model["name"],
+            adapter_digest=model["adapter"],
+            night=model["night"],
+            current=self.current() == name,
+        )
+
+    def current(self) -> str:
+        stack: list[str] = []
+        for _, move in self.moves.items():
+            stack = stack[:-1] if move == "back" else [*stack, move]
+        return stack[-1] if stack else ""
+
+    def GetModel(self, request, context):
+        return self.message(request.name)
+
+    def ListModels(self, request, context):
+        return trainer_pb2.ListModelsResponse(models=[self.message(name) for name, _ in reversed(self.found.items())])
+
+    def PromoteModel(self, request, context):
+        self.moves.put(request.request_id, request.name)
+        return self.message(request.name)
+
+    def RollbackModel(self, request, context):
+        self.moves.put(request.request_id, "back")
+        name = self.current()
+        return trainer_pb2.RollbackModelResponse(model=self.message(name) if name else None)
+
+
+def start(role: str, home: Path, port: int = 0) -> tuple[grpc.Server, str]:
+    """Starts one stand-in and returns its server and address."""
+    server, store = grpc.server(ThreadPoolExecutor(8)), Store(home)
+    artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(Artifacts(store), server)
+    if role == "rater":
+        rater_pb2_grpc.add_RaterServiceServicer_to_server(Rater(home, store), server)
+    elif role == "generator":
+        generator_pb2_grpc.add_GeneratorServiceServicer_to_server(Generator(home, store), server)
+    else:
+        trainer_pb2_grpc.add_TrainerServiceServicer_to_server(Trainer(home, store), server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    return server, f"127.0.0.1:{bound}"
+
+
+def main(role: str, arguments: list[str]) -> None:
+    """Runs a stand-in as the real role's command line does."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if os.environ.get("KONOMI_PARENT_PID"):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    server, address = start(role, options.home, options.port)
+    print(json.dumps({"role": role, "address": address}), flush=True)
+    stopped.wait()
+    server.stop(1).wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
