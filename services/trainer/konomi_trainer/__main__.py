@@ -1,0 +1,64 @@
+"""`python -m konomi_trainer`: joins the trainer's parts and serves them."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.memory import keep_freed_memory
+from konomi_chassis.role import run
+from konomi_chassis.server import Service
+from konomi_chassis.settings import ServerSettings
+
+
+def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
+    """Makes the trainer's one service; the heavy libraries are imported here and not before."""
+    import torch
+
+    from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
+    from konomi_chassis.database import open_database
+    from konomi_chassis.decode import Decoder, DecodeSettings
+    from konomi_trainer.bases import Bases
+    from konomi_trainer.export import Exporter
+    from konomi_trainer.pipeline import kohya_keys
+    from konomi_trainer.schema import MIGRATIONS
+    from konomi_trainer.servicer import TrainerServicer
+    from konomi_trainer.settings import TrainerSettings
+    from konomi_trainer.trainer import Trainer
+    from konomi_trainer.worker import Board, Worker
+
+    settings = TrainerSettings(home=server.home)
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    engine = open_database(server.home / "databases" / "trainer.sqlite", MIGRATIONS)
+    decoder, bases = Decoder(DecodeSettings(home=server.home)), Bases(server.home, settings)
+    trainer = Trainer(store, bases.load, lambda data: decoder.decode(data).pixels, server.home)
+    worker = Worker(engine, trainer, store, Board())
+    servicer = TrainerServicer(engine, store, bases, worker, Exporter(store, kohya_keys, bases.describe))
+
+    def close() -> None:
+        worker.join()
+        decoder.close()
+        engine.dispose()
+
+    return [
+        Service(
+            "konomi.v1.TrainerService",
+            add_TrainerServiceServicer_to_server,
+            servicer,
+            prepare=worker.start,
+            drain=worker.stop,
+            close=close,
+            taste_of=servicer.taste_of,
+        )
+    ]
+
+
+def main() -> int:
+    """Serves until told to stop; returns the exit code."""
+    keep_freed_memory()
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["DIFFUSERS_DISABLE_CUSTOM_CODE"] = "1"
+    return run("trainer", build, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

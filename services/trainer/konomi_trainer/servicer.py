@@ -1,0 +1,237 @@
+"""konomi.v1.TrainerService over the tables and the worker: messages in, messages out."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Protocol
+
+import grpc
+import sqlalchemy
+
+from konomi.errors import InvalidArgument, NotFound, Unavailable, Unimplemented
+from konomi.v1 import artifact_pb2
+from konomi.v1 import trainer_pb2 as pb
+from konomi.v1.trainer_pb2_grpc import TrainerServiceServicer
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.auth import principal
+from konomi_chassis.database import reading
+from konomi_chassis.failpoints import failpoint
+from konomi_chassis.idempotency import Idempotency
+from konomi_trainer import configuration, manifest, messages, models, runs
+from konomi_trainer.export import Exporter
+from konomi_trainer.worker import Worker
+
+BETWEEN_MESSAGES_SECONDS, STILL_THERE_SECONDS = 0.1, 5.0
+DEFAULT_BASE = "starter"
+
+
+class Bases(Protocol):
+    """The base models of the home."""
+
+    def digest(self, name: str) -> str:
+        """Returns the digest of a base model's weights; raises FailedPrecondition(MODEL_MISSING)."""
+
+    def check(self, precision: str) -> None:
+        """Raises FailedPrecondition where this machine cannot train in a precision."""
+
+
+class TrainerServicer(TrainerServiceServicer):
+    """Serves training runs and the catalogue of models."""
+
+    def __init__(
+        self,
+        engine: sqlalchemy.Engine,
+        store: ArtifactStore,
+        bases: Bases,
+        worker: Worker,
+        exporter: Exporter,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Joins the parts; `clock` gives seconds since 1970."""
+        self._engine, self._store, self._bases, self._worker = engine, store, bases, worker
+        self._exporter, self._clock, self._idempotency = exporter, clock, Idempotency()
+
+    def CreateTrainingRun(self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:  # noqa: N802
+        """Commits a run, then answers."""
+        with reading(self._engine) as connection:
+            known = self._idempotency.replay(connection, "CreateTrainingRun", request)
+        if known is not None:
+            return pb.TrainingRun.FromString(known)
+        numbers = self._configure(request)
+        self._check_manifest(request.manifest_digest)
+        full, digest = messages.completed(request, numbers), numbers.digest()
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "CreateTrainingRun", request)
+            if known is not None:
+                return pb.TrainingRun.FromString(known)
+            self._check_parents(connection, request)
+            run = runs.create(
+                connection, request.taste, request.manifest_digest, digest, request=full.SerializeToString(),
+                configuration=json.dumps(asdict(numbers), sort_keys=True), total_steps=numbers.steps, now=self._clock(),
+            )  # fmt: skip
+            reply = messages.training_run(run)
+            self._idempotency.remember(connection, "CreateTrainingRun", request, reply)
+            failpoint("trainer.before_create")
+        failpoint("trainer.after_create")
+        self._worker.wake()
+        return reply
+
+    def WatchTrainingRun(  # noqa: N802
+        self, request: pb.WatchTrainingRunRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.TrainingRun]:
+        """Yields the run whenever it changed, at most ten times a second, until it has ended."""
+        board, last, sent = self._worker.board, None, 0.0
+        while context.is_active():
+            version = board.version()
+            message = self._run_message(request.name)
+            ended = message.state in ENDED
+            if message != last or time.monotonic() - sent > STILL_THERE_SECONDS:
+                yield message
+                last, sent = message, time.monotonic()
+            if ended:
+                return
+            if board.closed:
+                raise Unavailable(
+                    "The server stops; the run goes on at its next start: watch it again.",
+                    reason="DRAINING", retry_after=1.0,
+                )  # fmt: skip
+            time.sleep(BETWEEN_MESSAGES_SECONDS)
+            board.wait(version, 1.0)
+
+    def GetTrainingRun(self, request: pb.GetTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:  # noqa: N802
+        """Returns a run."""
+        return self._run_message(request.name)
+
+    def ListTrainingRuns(  # noqa: N802
+        self, request: pb.ListTrainingRunsRequest, context: grpc.ServicerContext
+    ) -> pb.ListTrainingRunsResponse:
+        """Lists runs, newest first."""
+        size = messages.page_size(request.page_size)
+        with reading(self._engine) as connection:
+            found = runs.page(connection, messages.before(request.page_token), size + 1)
+        board = self._worker.board
+        return pb.ListTrainingRunsResponse(
+            training_runs=[messages.training_run(run, board.read(run.id)) for run in found[:size]],
+            next_page_token=messages.token(found[size - 1].sequence) if len(found) > size else "",
+        )
+
+    def CancelTrainingRun(self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:  # noqa: N802
+        """Commits that a run shall stop; one that has ended stays as it is."""
+        name = request.name.removeprefix("trainingRuns/")
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "CancelTrainingRun", request)
+            if known is not None:
+                return pb.TrainingRun.FromString(known)
+            _run(connection, name)
+            runs.request_cancel(connection, name)
+            reply = messages.training_run(_run(connection, name), self._worker.board.read(name))
+            self._idempotency.remember(connection, "CancelTrainingRun", request, reply)
+        self._worker.cancel(name)
+        return reply
+
+    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: N802
+        """Lists models, newest first."""
+        size = messages.page_size(request.page_size)
+        with reading(self._engine) as connection:
+            found = models.page(connection, request.taste, messages.before(request.page_token), size + 1)
+        return pb.ListModelsResponse(
+            models=[messages.model(row) for row in found[:size]],
+            next_page_token=messages.token(found[size - 1].sequence) if len(found) > size else "",
+        )
+
+    def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.Model:  # noqa: N802
+        """Returns a model with its lineage."""
+        with reading(self._engine) as connection:
+            return messages.model(_model(connection, request.name))
+
+    def ExportModel(self, request: pb.ExportModelRequest, context: grpc.ServicerContext) -> artifact_pb2.Artifact:  # noqa: N802
+        """Writes a model in a format other tools load."""
+        with reading(self._engine) as connection:
+            model = _model(connection, request.name)
+        found = self._exporter.export(model, pb.ExportFormat.Name(request.format).removeprefix("EXPORT_FORMAT_").lower())
+        return artifact_pb2.Artifact(digest=found.digest, media_type=found.media_type, size_bytes=found.size_bytes)
+
+    def PromoteModel(self, request: pb.PromoteModelRequest, context: grpc.ServicerContext) -> pb.Model:  # noqa: N802
+        """Makes a model its taste's current one in one transaction."""
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "PromoteModel", request)
+            if known is not None:
+                return pb.Model.FromString(known)
+            model = _model(connection, request.name)
+            reply = messages.model(models.promote(connection, model, request.metrics, self._clock()))
+            self._idempotency.remember(connection, "PromoteModel", request, reply)
+            failpoint("trainer.before_promote")
+        return reply
+
+    def RollbackModel(self, request: pb.RollbackModelRequest, context: grpc.ServicerContext) -> pb.RollbackModelResponse:  # noqa: N802
+        """Returns a taste to its model before, in one transaction."""
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "RollbackModel", request)
+            if known is not None:
+                return pb.RollbackModelResponse.FromString(known)
+            found = models.roll_back(connection, request.taste, self._clock())
+            reply = pb.RollbackModelResponse(model=messages.model(found) if found else None)
+            self._idempotency.remember(connection, "RollbackModel", request, reply)
+            failpoint("trainer.before_rollback")
+        return reply
+
+    def taste_of(self, name: str) -> str | None:
+        """Returns the taste of "trainingRuns/{run}" or "models/{model}", or None when there is no such thing."""
+        kind, _, part = name.partition("/")
+        with reading(self._engine) as connection:
+            found = runs.get(connection, part) if kind == "trainingRuns" else models.get(connection, part)
+        return found.taste if found is not None else None
+
+    def _configure(self, request: pb.CreateTrainingRunRequest) -> configuration.Configuration:
+        if request.method != pb.TRAINING_METHOD_LORA:
+            raise Unimplemented(
+                "Custom Diffusion is not served yet; expected TRAINING_METHOD_LORA: train a LoRA instead.",
+                reason="METHOD_NOT_SERVED",
+            )
+        base, numbers = request.base_model or DEFAULT_BASE, messages.given(request.hyper_parameters)
+        digest = self._bases.digest(base)
+        complete = configuration.complete("lora", base, digest, request.seed, numbers)
+        self._bases.check(complete.precision)
+        return complete
+
+    def _check_manifest(self, digest: str) -> None:
+        """Refuses a manifest that is malformed or names an image the store lacks: no run on half a set."""
+        for item in manifest.parse(self._store.get(digest)):
+            if not self._store.exists(item.digest):
+                raise NotFound(
+                    f"The manifest names image {item.digest}, which is not in the store; put it first.",
+                    reason="ARTIFACT_NOT_FOUND",
+                )
+
+    def _check_parents(self, connection: sqlalchemy.Connection, request: pb.CreateTrainingRunRequest) -> None:
+        for index, parent in enumerate(request.parents):
+            found = models.get(connection, parent.removeprefix("models/"))
+            if found is None or not principal().may_touch(found.taste):
+                raise InvalidArgument(
+                    f"parents[{index}]: expected the id of a model; there is no {parent[:80]}",
+                    reason="PARENT_UNKNOWN", field=f"parents[{index}]",
+                )  # fmt: skip
+
+    def _run_message(self, name: str) -> pb.TrainingRun:
+        part = name.removeprefix("trainingRuns/")
+        live = self._worker.board.read(part)
+        with reading(self._engine) as connection:
+            return messages.training_run(_run(connection, part), live)
+
+
+ENDED = (pb.TRAINING_STATE_SUCCEEDED, pb.TRAINING_STATE_FAILED, pb.TRAINING_STATE_CANCELLED)
+
+
+def _run(connection: sqlalchemy.Connection, name: str) -> runs.Run:
+    found = runs.get(connection, name)
+    if found is None:
+        raise NotFound(f"There is no training run {name}; list them to see which there are.", reason="RUN_NOT_FOUND")
+    return found
+
+
+def _model(connection: sqlalchemy.Connection, name: str) -> models.Model:
+    found = models.get(connection, name.removeprefix("models/"))
+    if found is None:
+        raise NotFound(f"There is no {name}; list the models to see which there are.", reason="MODEL_NOT_FOUND")
+    return found
