@@ -20,6 +20,8 @@ from konomi_chassis.translation import status_of, to_error, unimplemented
 from konomi_chassis.validation import check
 
 HEALTH = "/grpc.health.v1.Health/"
+NO_DEADLINE_SECONDS = 1e9
+"""grpc tells of a call without a deadline that it has some centuries left."""
 
 
 class Gate:
@@ -136,7 +138,8 @@ class Interceptor(grpc.ServerInterceptor):
 
     @contextmanager
     def _deadline(self, context: grpc.ServicerContext) -> Iterator[None]:
-        if context.time_remaining() is not None:
+        remaining = context.time_remaining()
+        if remaining is not None and remaining < NO_DEADLINE_SECONDS:
             yield
             return
         cancel = self.deadlines.after(self._settings.default_deadline_seconds, context.cancel)

@@ -146,7 +146,7 @@ def bind(role: str, services: Sequence[Service], settings: ServerSettings, store
         ThreadPoolExecutor(settings.max_in_flight + SPARE_THREADS, thread_name_prefix="rpc"),
         interceptors=[interceptor],
         options=_options(settings),
-        maximum_concurrent_rpcs=settings.max_in_flight * 8,
+        maximum_concurrent_rpcs=max(256, settings.max_in_flight * 8),
     )
     health_servicer = health.HealthServicer(experimental_non_blocking=False)
     for service in served:
@@ -222,7 +222,8 @@ def _options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.max_send_message_length", settings.max_message_bytes * 2),
         # Two servers must never share a port by accident.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_concurrent_streams", settings.max_in_flight * 2),
+        # Bounds hostile connections; well above admission, which refuses with a reason and a delay.
+        ("grpc.max_concurrent_streams", max(256, settings.max_in_flight * 8)),
         ("grpc.max_metadata_size", 16 * 1024),
         # Notice peers that vanished; allow clients a ping every 30 s, idle or not.
         ("grpc.keepalive_time_ms", 120_000),
