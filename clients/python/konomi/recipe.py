@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from konomi import guards
+from konomi import guards, intervals
 from konomi.guards import Alarm
 from konomi.lineage import NightRequest
 from konomi.night_steps import NightSteps, compare
@@ -150,6 +150,8 @@ class Recipe:
         undone = sum(one["promoted"] and one["unit"] > verdict["served"] for one in self.history[:-1])
         reason = verdict["alarm"] | {"sentence": sentence(verdict["alarm"])}
         entry.update({"decision": verdict["decision"], "reason": reason, "wins": verdict["wins"]})
+        base = self.evaluated[0]["scores"]["bounds"]
+        entry["wins_base"] = intervals.paired_wins(candidate["scores"]["bounds"], base)
         entry["numbers"], entry["promoted"] = verdict["numbers"], verdict["decision"] == "promote"
         if verdict["decision"] == "promote" or undone:
             self._step(f"unit-{unit}/serve", self.steps.serve, verdict, candidate, undone)
