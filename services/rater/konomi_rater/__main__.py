@@ -1,0 +1,47 @@
+"""Serves the rater: settings to objects to a server."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from konomi.v1 import rater_pb2_grpc
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.database import open_database
+from konomi_chassis.decode import Decoder, DecodeSettings
+from konomi_chassis.role import run
+from konomi_chassis.server import Service
+from konomi_chassis.settings import ServerSettings
+from konomi_rater.embedder import Embedders, Placement
+from konomi_rater.rater import Rater
+from konomi_rater.schema import MIGRATIONS
+from konomi_rater.servicer import RaterServicer
+from konomi_rater.settings import RaterSettings
+from konomi_rater.workspace import Parts, Workspace
+
+
+def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
+    """Joins the rater's parts for one home."""
+    settings = RaterSettings(home=server.home)
+    workspace = Workspace(
+        Parts(
+            engine=open_database(server.home / "databases" / "rater.sqlite", MIGRATIONS),
+            store=store,
+            decoder=Decoder(DecodeSettings(home=server.home)),
+            embedders=Embedders(
+                server.home / "models",
+                Placement(settings.embedder_device, settings.embedder_threads, settings.embed_batch),
+            ),
+            settings=settings,
+            clock=time.time,
+        )
+    )
+    servicer = RaterServicer(Rater(workspace))
+    return [
+        Service(
+            "konomi.v1.RaterService", rater_pb2_grpc.add_RaterServiceServicer_to_server, servicer, close=workspace.close
+        )
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run("rater", build, sys.argv[1:]))

@@ -1,0 +1,147 @@
+"""Makes stored images known to a taste: each is decoded in a limited child, embedded once and remembered."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from konomi.errors import InvalidArgument, KonomiError
+from konomi_chassis.failpoints import failpoint
+from konomi_rater import catalogue, tastes
+from konomi_rater.catalogue import ImageFacts
+from konomi_rater.selection import CONSENTED, IMPORTED, SELF
+from konomi_rater.workspace import Workspace
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+PROMPT_BYTES = 4096
+TEXT_BYTES = 400
+MOST_PARENTS = 16
+MOST_PARAMETERS = 64
+
+
+@dataclass(frozen=True)
+class Added:
+    """Result of one image."""
+
+    digest: str
+    already_known: bool = False
+    error: KonomiError | None = None
+
+
+class Adding:
+    """The use case behind AddImages."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def add(self, taste_id: str, images: Sequence[ImageFacts]) -> list[Added]:
+        """Adds a batch in one transaction; one bad image is that image's error.
+
+        Raises:
+            NotFound: no such taste.
+            FailedPrecondition: its embedder is missing.
+        """
+        workspace = self._workspace
+        refused: dict[int, KonomiError] = {}
+        for place, facts in enumerate(images):
+            try:
+                check_facts(facts)
+            except InvalidArgument as error:
+                refused[place] = error
+        with workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            sizes = {
+                f.digest: catalogue.known_size(connection, f.digest) for i, f in enumerate(images) if i not in refused
+            }
+            vectors = catalogue.read_embeddings(connection, taste.embedder, list(sizes))
+        embedder = workspace.embedder(taste)
+        pixels = self._decode(images, {d for d in sizes if d not in vectors or sizes[d] is None}, refused, sizes)
+        fresh = {digest: image for digest, image in pixels.items() if digest not in vectors}
+        made = embedder.embed(list(fresh.values()), keep=True)
+        vectors.update(zip(fresh, made, strict=True))
+        return self._store(taste, images, refused, sizes, {digest: vectors[digest] for digest in fresh})
+
+    def _decode(
+        self,
+        images: Sequence[ImageFacts],
+        missing: set[str],
+        refused: dict[int, KonomiError],
+        sizes: dict[str, tuple[int, int] | None],
+    ) -> dict[str, np.ndarray]:
+        pixels: dict[str, np.ndarray] = {}
+        failed: dict[str, KonomiError] = {}
+        for place, facts in enumerate(images):
+            if place in refused or facts.digest not in missing or facts.digest in pixels:
+                continue
+            try:
+                if facts.digest in failed:
+                    raise failed[facts.digest]
+                decoded = self._workspace.decode(self._workspace.store.get(facts.digest), "image.digest")
+            except KonomiError as error:
+                refused[place] = failed[facts.digest] = error
+                continue
+            pixels[facts.digest], sizes[facts.digest] = decoded.pixels, (decoded.width, decoded.height)
+        return pixels
+
+    def _store(
+        self,
+        taste: tastes.TasteRow,
+        images: Sequence[ImageFacts],
+        refused: dict[int, KonomiError],
+        sizes: dict[str, tuple[int, int] | None],
+        fresh: dict[str, np.ndarray],
+    ) -> list[Added]:
+        results = []
+        with self._workspace.writing() as connection:
+            catalogue.remember_embeddings(connection, taste.embedder, fresh)
+            failpoint("images.before_rows")
+            for place, facts in enumerate(images):
+                size = sizes.get(facts.digest)
+                if place in refused or size is None:
+                    results.append(Added(facts.digest, error=refused[place]))
+                else:
+                    new = catalogue.add(connection, taste.id, facts, size, self._workspace.clock())
+                    results.append(Added(facts.digest, already_known=not new))
+        return results
+
+
+def check_facts(facts: ImageFacts) -> None:
+    """Raises InvalidArgument, with the field, for facts the catalogue does not take."""
+    if not DIGEST.fullmatch(facts.digest):
+        raise _wrong(
+            "digest",
+            "DIGEST_INVALID",
+            f"a sha256 digest of 64 lower-case hexadecimal digits, found {facts.digest[:80]!r}",
+        )
+    if not SELF <= facts.source <= IMPORTED:
+        raise _wrong("source", "SOURCE_REQUIRED", "a source (SELF, CONSENTED, SCRAPED or IMPORTED), found none")
+    if facts.source == CONSENTED and not facts.consent:
+        raise _wrong(
+            "consent", "CONSENT_REQUIRED", "a reference to the consent record of a consented image, found none"
+        )
+    if len(facts.parents) > MOST_PARENTS or not all(DIGEST.fullmatch(parent) for parent in facts.parents):
+        raise _wrong("parents", "DIGEST_INVALID", f"at most {MOST_PARENTS} sha256 digests of parents")
+    for name, limit in (
+        ("prompt", PROMPT_BYTES),
+        ("unit", TEXT_BYTES),
+        ("night", TEXT_BYTES),
+        ("licence", TEXT_BYTES),
+        ("consent", TEXT_BYTES),
+    ):
+        value = getattr(facts, name)
+        if len(value.encode()) > limit:
+            raise _wrong(name, "TEXT_TOO_LONG", f"at most {limit} bytes of UTF-8, found {len(value.encode())}")
+        if any(unicodedata.category(letter) == "Cc" for letter in value):
+            raise _wrong(name, "TEXT_CONTROL", "text without control characters, found one")
+    if len(facts.parameters) > MOST_PARAMETERS or not all(
+        len(k) <= 64 and np.isfinite(v) for k, v in facts.parameters.items()
+    ):
+        raise _wrong("parameters", "PARAMETERS_INVALID", f"at most {MOST_PARAMETERS} finite numbers under short names")
+
+
+def _wrong(field: str, reason: str, expected: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"expected {expected}; correct the image's {field} and send it again", reason=reason, field=f"image.{field}"
+    )

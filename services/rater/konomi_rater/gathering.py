@@ -1,0 +1,69 @@
+"""Turns a stream into batches: whatever has come within a moment, up to a size; never waits for a full batch."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+def gather(items: Iterator[T], size: int, seconds: float) -> Iterator[list[T]]:
+    """Yields lists of 1..size items in order.
+
+    A caller that waits for each answer gets it; one that streams freely gets full batches. At most two
+    batches are read ahead, so a fast sender is slowed down instead of filling the memory.
+
+    Args:
+        items: the stream; an exception it raises is raised here, after what came before it.
+        size: items in a batch at most.
+        seconds: how long to wait for more once one has come.
+    """
+    waiting: queue.Queue[object] = queue.Queue(maxsize=2 * size)
+    stopped = threading.Event()
+    reader = threading.Thread(target=_read, args=(items, waiting, stopped), name="gather", daemon=True)
+    reader.start()
+    try:
+        ended: object = None
+        while ended is None:
+            batch: list[T] = []
+            until = None
+            while len(batch) < size:
+                try:
+                    item = waiting.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                except queue.Empty:
+                    break
+                if item is _END or isinstance(item, BaseException):
+                    ended = item
+                    break
+                batch.append(item)  # type: ignore[arg-type]
+                until = until or time.monotonic() + seconds
+            if batch:
+                yield batch
+        if isinstance(ended, BaseException):
+            raise ended
+    finally:
+        stopped.set()
+
+
+def _read(items: Iterator[T], waiting: queue.Queue[object], stopped: threading.Event) -> None:
+    last: object = _END
+    try:
+        for item in items:
+            if not _put(waiting, item, stopped):
+                return
+    except BaseException as error:  # noqa: BLE001 - handed over to the thread that serves the stream
+        last = error
+    _put(waiting, last, stopped)
+
+
+def _put(waiting: queue.Queue[object], item: object, stopped: threading.Event) -> bool:
+    while not stopped.is_set():
+        try:
+            waiting.put(item, timeout=0.2)
+        except queue.Full:
+            continue
+        return True
+    return False

@@ -1,0 +1,246 @@
+"""The append-only log of grades and comparisons: an undo is another entry, every entry is chained to the one before."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
+
+OWNER = "owner"
+REPEAT_CHECK = 4
+
+
+@dataclass(frozen=True)
+class LabelEntry:
+    """One row of the log.
+
+    Attributes:
+        sequence: position in the taste's log, from 1.
+        digest: graded image.
+        grade: 0 cleared or 1..5; for an undo, the grade that stands afterwards.
+        labeller: who graded.
+        reason: why the image was shown, the contract's number.
+        created: Unix time.
+        undoes: sequence of the entry this one undoes.
+        undone: a later entry undid this one.
+    """
+
+    sequence: int
+    digest: str
+    grade: int
+    labeller: str
+    reason: int
+    created: float
+    undoes: int | None = None
+    undone: bool = False
+
+
+@dataclass(frozen=True)
+class NewLabel:
+    """A grade to record."""
+
+    digest: str
+    grade: int
+    labeller: str = OWNER
+    reason: int = 0
+
+
+def record(connection: Connection, taste: str, labels: Sequence[NewLabel], now: float) -> list[LabelEntry]:
+    """Appends grades in order, inside the caller's transaction.
+
+    Raises:
+        NotFound: an image the taste does not know; nothing is written.
+    """
+    known = text("SELECT 1 FROM images WHERE taste = :taste AND digest = :digest")
+    for index, label in enumerate(labels):
+        if connection.execute(known, {"taste": taste, "digest": label.digest}).first() is None:
+            raise NotFound(
+                f"expected labels of images the taste knows, labels[{index}] names {label.digest[:80]!r}; "
+                "add the image with AddImages first; none of the labels was recorded",
+                reason="IMAGE_NOT_FOUND",
+            )
+    return [_append(connection, taste, label, now, None) for label in labels]
+
+
+def undo(connection: Connection, taste: str, sequence: int | None, now: float) -> LabelEntry:
+    """Appends an entry that undoes `sequence`, or the last one standing.
+
+    Raises:
+        NotFound: no such entry.
+        FailedPrecondition: nothing stands, or it was undone already.
+        InvalidArgument: the entry is itself an undo.
+    """
+    if sequence is None:
+        sequence = connection.execute(
+            text("SELECT MAX(sequence) FROM labels_standing WHERE taste = :taste"), {"taste": taste}
+        ).scalar()
+        if sequence is None:
+            raise FailedPrecondition(
+                "expected a label to undo, found none in force; grade an image first", reason="NOTHING_TO_UNDO"
+            )
+    entry = read_one(connection, taste, sequence)
+    if entry.undoes is not None:
+        raise InvalidArgument(
+            f"label {sequence} is itself an undo; record the grade again instead", reason="UNDO_OF_UNDO", field="name"
+        )
+    if entry.undone:
+        raise FailedPrecondition(
+            f"label {sequence} was undone already; nothing is left to undo", reason="ALREADY_UNDONE"
+        )
+    before = connection.execute(
+        text(
+            "SELECT grade FROM labels_standing WHERE taste = :taste AND digest = :digest AND sequence <> :sequence "
+            "ORDER BY sequence DESC LIMIT 1"
+        ),
+        {"taste": taste, "digest": entry.digest, "sequence": sequence},
+    ).scalar()
+    return _append(connection, taste, NewLabel(entry.digest, before or 0, entry.labeller), now, sequence)
+
+
+def read_one(connection: Connection, taste: str, sequence: int) -> LabelEntry:
+    """Returns one entry.
+
+    Raises:
+        NotFound: no such entry.
+    """
+    found = _read(connection, taste, "l.sequence = :bound", {"bound": sequence}, 1)
+    if not found:
+        raise NotFound(
+            f"expected a label of tastes/{taste}, found no label {sequence}; list them with ListLabels",
+            reason="LABEL_NOT_FOUND",
+        )
+    return found[0]
+
+
+def read(connection: Connection, taste: str, after: int, limit: int, in_force: bool) -> list[LabelEntry]:
+    """Returns up to `limit` entries past sequence `after`; with `in_force` only the grades that count."""
+    where = "l.sequence > :bound"
+    if in_force:
+        where += " AND l.grade > 0 AND l.sequence IN (SELECT sequence FROM labels_in_force WHERE taste = :taste)"
+    return _read(connection, taste, where, {"bound": after}, limit)
+
+
+def grades_in_force(connection: Connection, taste: str) -> dict[str, LabelEntry]:
+    """Returns the grade that counts of every graded image, by digest."""
+    return {entry.digest: entry for entry in read(connection, taste, 0, -1, in_force=True)}
+
+
+def retests(connection: Connection, taste: str) -> list[tuple[int, int]]:
+    """Returns (earlier, later) grades of images shown again as a hidden repeat."""
+    entries = [
+        e for e in read(connection, taste, 0, -1, in_force=False) if e.undoes is None and not e.undone and e.grade
+    ]
+    last: dict[str, int] = {}
+    pairs = []
+    for entry in entries:
+        if entry.reason == REPEAT_CHECK and entry.digest in last:
+            pairs.append((last[entry.digest], entry.grade))
+        last[entry.digest] = entry.grade
+    return pairs
+
+
+def digest_of(grades: dict[str, LabelEntry]) -> str:
+    """Returns the sha256 of the grades in force, independent of the order they were given in."""
+    rows = sorted((digest, entry.grade) for digest, entry in grades.items())
+    return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
+def verify(connection: Connection, taste: str) -> int:
+    """Checks the chained hash over a taste's whole log and returns its length.
+
+    Raises:
+        DataLoss: an entry was changed, or is missing.
+    """
+    chain, expected = "", 0
+    rows = connection.execute(
+        text("SELECT * FROM labels WHERE taste = :taste ORDER BY sequence"), {"taste": taste}
+    ).mappings()
+    for expected, row in enumerate(rows, start=1):
+        chain = _link(
+            chain,
+            taste,
+            row["sequence"],
+            row["digest"],
+            row["grade"],
+            row["labeller"],
+            row["reason"],
+            row["created"],
+            row["undoes"],
+        )
+        if row["chain"] != chain or row["sequence"] != expected:
+            raise DataLoss(
+                f"label {expected} of tastes/{taste} differs from its hash chain; restore the database from a backup",
+                reason="LABELS_CHANGED",
+            )
+    return expected
+
+
+def compare(
+    connection: Connection, taste: str, winner: str, loser: str, *, tie: bool, labeller: str, now: float
+) -> int:
+    """Appends a comparison and returns its sequence."""
+    bound = {"taste": taste}
+    sequence = connection.execute(
+        text("SELECT COALESCE(MAX(sequence), 0) + 1 FROM comparisons WHERE taste = :taste"), bound
+    ).scalar_one()
+    connection.execute(
+        text("INSERT INTO comparisons VALUES (:taste, :sequence, :winner, :loser, :tie, :labeller, :now)"),
+        {
+            "taste": taste,
+            "sequence": sequence,
+            "winner": winner,
+            "loser": loser,
+            "tie": int(tie),
+            "labeller": labeller,
+            "now": now,
+        },
+    )
+    return int(sequence)
+
+
+def _append(connection: Connection, taste: str, label: NewLabel, now: float, undoes: int | None) -> LabelEntry:
+    last = connection.execute(
+        text("SELECT sequence, chain FROM labels WHERE taste = :taste ORDER BY sequence DESC LIMIT 1"), {"taste": taste}
+    ).first()
+    sequence, chain = (last.sequence + 1, last.chain) if last else (1, "")
+    entry = LabelEntry(sequence, label.digest, label.grade, label.labeller, label.reason, now, undoes)
+    row = {
+        "digest": label.digest,
+        "grade": label.grade,
+        "labeller": label.labeller,
+        "reason": label.reason,
+        "created": now,
+        "undoes": undoes,
+    }
+    link = _link(chain, taste, sequence, *row.values())
+    connection.execute(
+        text(
+            "INSERT INTO labels VALUES (:taste, :sequence, :digest, :grade, :labeller, :reason, :created, :undoes, "
+            ":chain)"
+        ),
+        {"taste": taste, "sequence": sequence, **row, "chain": link},
+    )
+    return entry
+
+
+def _link(chain: str, *facts: object) -> str:
+    return hashlib.sha256(json.dumps([chain, *facts], separators=(",", ":")).encode()).hexdigest()
+
+
+def _read(connection: Connection, taste: str, where: str, bounds: dict[str, object], limit: int) -> list[LabelEntry]:
+    rows = connection.execute(
+        text(
+            "SELECT l.sequence, l.digest, l.grade, l.labeller, l.reason, l.created, l.undoes, "
+            "u.sequence IS NOT NULL AS undone "
+            "FROM labels AS l LEFT JOIN labels AS u ON u.taste = l.taste AND u.undoes = l.sequence "
+            f"WHERE l.taste = :taste AND {where} ORDER BY l.sequence LIMIT :limit"
+        ),
+        {"taste": taste, "limit": limit, **bounds},
+    )
+    return [
+        LabelEntry(r.sequence, r.digest, r.grade, r.labeller, r.reason, r.created, r.undoes, bool(r.undone))
+        for r in rows
+    ]

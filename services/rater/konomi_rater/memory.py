@@ -1,0 +1,101 @@
+"""The embeddings of a taste in memory: one growing matrix, brought up to date from the database, never written back."""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, text
+
+SELF = 1
+
+
+@dataclass(frozen=True)
+class View:
+    """The images of a taste at one moment, oldest first; later images never change it.
+
+    Attributes:
+        rows: (N,) int64 row numbers, increasing.
+        embeddings: (N, D) float32 unit rows.
+        digests: N digests.
+        units: N units.
+        sources: (N,) int64.
+        position: digest to index; may know later images too.
+    """
+
+    rows: np.ndarray
+    embeddings: np.ndarray
+    digests: list[str]
+    units: list[str]
+    sources: np.ndarray
+    position: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, digest: str) -> int | None:
+        """Returns the index of a digest, or None."""
+        found = self.position.get(digest)
+        return found if found is not None and found < len(self) else None
+
+    def indices(self, rows: np.ndarray) -> np.ndarray:
+        """Turns row numbers that are in the view into indices."""
+        return np.searchsorted(self.rows, rows)
+
+    def base(self, units: tuple[str, ...]) -> np.ndarray:
+        """Returns the indices of the base model's own images."""
+        wanted = set(units)
+        return np.array([i for i, unit in enumerate(self.units[: len(self)]) if unit in wanted], dtype=np.int64)
+
+
+class Memory:
+    """Grows with the database; arrays double, so a view taken earlier stays valid."""
+
+    def __init__(self, taste: str, embedder: str) -> None:
+        self._taste, self._embedder = taste, embedder
+        self._lock = threading.Lock()
+        self._count = 0
+        self._rows = np.zeros(0, np.int64)
+        self._sources = np.zeros(0, np.int64)
+        self._embeddings = np.zeros((0, 0), np.float32)
+        self._digests: list[str] = []
+        self._units: list[str] = []
+        self._position: dict[str, int] = {}
+
+    def view(self, connection: Connection) -> View:
+        """Reads what is new and returns the images as they are now."""
+        with self._lock:
+            last = int(self._rows[self._count - 1]) if self._count else 0
+            found = connection.execute(
+                text(
+                    "SELECT i.row, i.digest, i.unit, i.source, e.vector FROM images AS i JOIN embeddings AS e "
+                    "ON e.digest = i.digest AND e.embedder = :embedder "
+                    "WHERE i.taste = :taste AND i.row > :last ORDER BY i.row"
+                ),
+                {"taste": self._taste, "embedder": self._embedder, "last": last},
+            ).all()
+            if found:
+                self._grow(found)
+            n = self._count
+            return View(
+                self._rows[:n], self._embeddings[:n], self._digests, self._units, self._sources[:n], self._position
+            )
+
+    def _grow(self, found: list) -> None:  # type: ignore[type-arg]
+        vectors = np.stack([np.frombuffer(row.vector, "<f4") for row in found])
+        need, room = self._count + len(found), len(self._rows)
+        if need > room:
+            room = max(need, 2 * room, 1024)
+            rows, sources = np.zeros(room, np.int64), np.zeros(room, np.int64)
+            embeddings = np.zeros((room, vectors.shape[1]), np.float32)
+            rows[: self._count], sources[: self._count] = self._rows[: self._count], self._sources[: self._count]
+            if self._count:
+                embeddings[: self._count] = self._embeddings[: self._count]
+            self._rows, self._sources, self._embeddings = rows, sources, embeddings
+        part = slice(self._count, need)
+        self._rows[part] = [row.row for row in found]
+        self._sources[part] = [row.source for row in found]
+        self._embeddings[part] = vectors
+        self._digests.extend(row.digest for row in found)
+        self._units.extend(row.unit for row in found)
+        self._position.update((row.digest, self._count + i) for i, row in enumerate(found))
+        self._count = need

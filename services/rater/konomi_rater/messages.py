@@ -1,0 +1,254 @@
+"""The contract's messages from and to the rater's own records."""
+
+from collections.abc import Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from konomi.errors import InvalidArgument, KonomiError
+from konomi.v1 import artifact_pb2, rater_pb2
+from konomi_rater import metrics
+from konomi_rater.browsing import Listing
+from konomi_rater.catalogue import Filter, ImageFacts, ImageRow
+from konomi_rater.labels import OWNER, LabelEntry, NewLabel
+from konomi_rater.scoring import Diversity, Score
+from konomi_rater.selecting import Member, Selection, Wish
+from konomi_rater.tastes import TasteRow, VersionRow
+from konomi_rater.workspace import ImageInput
+
+DEFAULT_PAGE = 100
+
+
+def taste_id(name: str) -> str:
+    """Returns the id in "tastes/{id}"; the empty name stays empty."""
+    return name.removeprefix("tastes/")
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """Returns Unix seconds as a timestamp."""
+    stamp = Timestamp()
+    stamp.FromMicroseconds(round(seconds * 1e6))
+    return stamp
+
+
+def taste(row: TasteRow) -> rater_pb2.Taste:
+    """Returns a taste."""
+    return rater_pb2.Taste(
+        name=f"tastes/{row.id}",
+        uid=row.uid,
+        display_name=row.display_name,
+        embedder=row.embedder,
+        base_model=row.base_model,
+        create_time=timestamp(row.created),
+        image_count=row.image_count,
+        label_count=row.label_count,
+        active_rater_version=version_name(row.id, row.active) if row.active else "",
+    )
+
+
+def facts(image: rater_pb2.Image) -> ImageFacts:
+    """Reads what is said about an image to add."""
+    return ImageFacts(
+        digest=image.digest,
+        source=int(image.source),
+        prompt=image.prompt,
+        seed=image.seed,
+        unit=image.unit,
+        night=image.night,
+        parents=tuple(image.parents),
+        licence=image.licence,
+        consent=image.consent,
+        parameters=dict(image.parameters),
+    )
+
+
+def image(row: ImageRow, taste: str, found: Score | None = None) -> rater_pb2.Image:
+    """Returns an image, with its score where there is one."""
+    message = rater_pb2.Image(
+        digest=row.facts.digest,
+        source=rater_pb2.Source.ValueType(row.facts.source),
+        prompt=row.facts.prompt,
+        seed=row.facts.seed,
+        unit=row.facts.unit,
+        night=row.facts.night,
+        parents=row.facts.parents,
+        licence=row.facts.licence,
+        consent=row.facts.consent,
+        parameters=dict(row.facts.parameters),
+        width=row.width,
+        height=row.height,
+        create_time=timestamp(row.created),
+        grade=rater_pb2.Grade.ValueType(row.grade),
+    )
+    if found is not None:
+        message.score.CopyFrom(score(found, taste))
+    return message
+
+
+def score(found: Score, taste: str) -> rater_pb2.Score:
+    """Returns a score, complete."""
+    return rater_pb2.Score(
+        utility=found.utility,
+        std=found.std,
+        lower_bound=found.lower_bound,
+        grade_probabilities=found.grade_probabilities,
+        typicality=found.typicality,
+        novelty=found.novelty,
+        rater_version=version_name(taste, found.version),
+        unknown=found.unknown,
+    )
+
+
+def result(found: Score | KonomiError, taste: str) -> rater_pb2.ScoreResult:
+    """Returns a score or what stood against it."""
+    if isinstance(found, KonomiError):
+        return rater_pb2.ScoreResult(error=item_error(found))
+    return rater_pb2.ScoreResult(score=score(found, taste))
+
+
+def item_error(error: KonomiError) -> artifact_pb2.ItemError:
+    """Returns the error of one item of a batch."""
+    return artifact_pb2.ItemError(code=error.code.value[0], reason=error.reason, message=error.message)
+
+
+def diversity(found: Diversity) -> rater_pb2.Diversity:
+    """Returns the diversity of a set."""
+    return rater_pb2.Diversity(vendi=found.vendi, n=found.n, typical_share=found.typical_share)
+
+
+def image_input(message: rater_pb2.ImageInput) -> ImageInput:
+    """Reads an image given by bytes or digest; one that is empty stays so."""
+    if message.WhichOneof("image") == "content":
+        return ImageInput(content=message.content)
+    return ImageInput(digest=message.digest)
+
+
+def image_filter(message: rater_pb2.ImageFilter) -> Filter:
+    """Reads a filter."""
+    return Filter(
+        grades=tuple(int(grade) for grade in message.grades),
+        units=tuple(message.units),
+        sources=tuple(int(source) for source in message.sources),
+        nights=tuple(message.nights),
+        digests=tuple(message.digests),
+        prompt_contains=message.prompt_contains,
+        min_utility=message.min_utility if message.HasField("min_utility") else None,
+    )
+
+
+def listing(message: rater_pb2.ListImagesRequest) -> Listing:
+    """Reads what images are asked for."""
+    return Listing(
+        image_filter(message.filter),
+        message.order_by,
+        message.page_size or DEFAULT_PAGE,
+        message.page_token,
+        message.with_scores,
+    )
+
+
+def new_label(message: rater_pb2.Label) -> NewLabel:
+    """Reads a grade to record."""
+    return NewLabel(message.image_digest, int(message.grade), message.labeller or OWNER, int(message.reason))
+
+
+def label(entry: LabelEntry, taste: str) -> rater_pb2.Label:
+    """Returns one entry of the log."""
+    return rater_pb2.Label(
+        name=f"tastes/{taste}/labels/{entry.sequence}",
+        image_digest=entry.digest,
+        grade=rater_pb2.Grade.ValueType(entry.grade),
+        labeller=entry.labeller,
+        create_time=timestamp(entry.created),
+        sequence=entry.sequence,
+        undoes=f"tastes/{taste}/labels/{entry.undoes}" if entry.undoes is not None else "",
+        undone=entry.undone,
+        reason=rater_pb2.SuggestionReason.ValueType(entry.reason),
+    )
+
+
+def version_name(taste: str, number: int) -> str:
+    """Returns the name of a rater version."""
+    return f"tastes/{taste}/raterVersions/{number}"
+
+
+def version(row: VersionRow, active: int) -> rater_pb2.RaterVersion:
+    """Returns a rater version; `active` is the number that scores."""
+    return rater_pb2.RaterVersion(
+        name=version_name(row.taste, row.number),
+        create_time=timestamp(row.created),
+        label_count=row.label_count,
+        head=row.head,
+        embedder=row.embedder,
+        metrics=_estimates(row.metrics),
+        active=row.number == active,
+        artifact_digest=row.artifact,
+        label_digest=row.label_digest,
+        candidates=dict(row.candidates),
+        alarms=row.alarms,
+    )
+
+
+def number_in(name: str, kind: str, field: str = "name") -> int:
+    """Returns the number at the end of "tastes/{taste}/{kind}/{number}".
+
+    Raises:
+        InvalidArgument: the last part is no number.
+    """
+    last = name.rpartition("/")[2]
+    if not last.isascii() or not last.isdigit() or len(last) > 15:
+        raise InvalidArgument(
+            f'expected "tastes/{{taste}}/{kind}/{{number}}", found {name[:120]!r}', reason="NAME_INVALID", field=field
+        )
+    return int(last)
+
+
+def wish(message: rater_pb2.SelectImagesRequest) -> Wish:
+    """Reads what training set is asked for; what is not set takes the contract's default."""
+    given = {
+        name: getattr(message, name)
+        for name in ("base_share", "kappa", "quota", "duplicate_cosine", "typicality_percentile")
+        if message.HasField(name)
+    }
+    if message.base_units:
+        given["base_units"] = tuple(message.base_units)
+    return Wish(
+        policy=message.policy,
+        count=message.count,
+        candidates=image_filter(message.candidates),
+        seed=message.seed,
+        **given,
+    )
+
+
+def selection(found: Selection, taste: str) -> rater_pb2.SelectImagesResponse:
+    """Returns a training set with its accounting."""
+    selected = [_member(member, taste, rater_pb2.SELECTION_ROLE_SELECTED) for member in found.chosen]
+    selected += [_member(member, taste, rater_pb2.SELECTION_ROLE_BASE) for member in found.base]
+    return rater_pb2.SelectImagesResponse(
+        selected=selected,
+        considered=found.considered,
+        rejections=[
+            rater_pb2.Rejection(
+                digest=digest, reason=rater_pb2.RejectionReason.ValueType(int(reason)), duplicate_of=other
+            )
+            for digest, reason, other in found.rejections
+        ],
+        kept_share=found.kept_share,
+        pressure_nats=found.pressure_nats,
+        rater_version=version_name(taste, found.version) if found.version else "",
+        diversity=diversity(found.diversity),
+        largest_cell_share=found.largest_cell_share,
+    )
+
+
+def _member(member: Member, taste: str, role: rater_pb2.SelectionRole.ValueType) -> rater_pb2.SelectedImage:
+    message = rater_pb2.SelectedImage(
+        digest=member.digest, prompt=member.prompt, role=role, weight=1.0, cell=member.cell
+    )
+    if member.score is not None:
+        message.score.CopyFrom(score(member.score, taste))
+    return message
+
+
+def _estimates(found: Mapping[str, metrics.Estimate]) -> dict[str, rater_pb2.Estimate]:
+    return {name: rater_pb2.Estimate(value=e.value, low=e.low, high=e.high, n=e.n) for name, e in found.items()}

@@ -1,0 +1,22 @@
+"""The rater's use cases joined: one object per concern over one workspace."""
+
+from konomi_rater.adding import Adding
+from konomi_rater.browsing import Browsing
+from konomi_rater.scoring import Scoring
+from konomi_rater.selecting import Selecting
+from konomi_rater.suggesting import Suggesting
+from konomi_rater.versions import Versions
+from konomi_rater.workspace import Workspace
+
+
+class Rater:
+    """What the servicer calls."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.scoring = Scoring(workspace)
+        self.adding = Adding(workspace)
+        self.browsing = Browsing(workspace, self.scoring)
+        self.suggesting = Suggesting(workspace)
+        self.selecting = Selecting(workspace, self.scoring)
+        self.versions = Versions(workspace)

@@ -1,0 +1,148 @@
+"""Scores images of a taste with its active rater version: utility, doubt, P(grade), typicality, novelty, unknown."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from konomi.errors import KonomiError
+from konomi_rater import tastes
+from konomi_rater.diversity import vendi
+from konomi_rater.memory import View
+from konomi_rater.preference import Prediction
+from konomi_rater.tastes import TasteRow
+from konomi_rater.workspace import ImageInput, Workspace, digest_of
+
+BASE_UNITS = ("base",)
+KAPPA = 1.0
+TYPICAL_PERCENTILE = 95.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the rater thinks of one image; the fields are the contract's."""
+
+    utility: float
+    std: float
+    lower_bound: float
+    grade_probabilities: tuple[float, ...]
+    typicality: float
+    novelty: float
+    unknown: bool
+    version: int
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How diverse a set is: Vendi score, images it rests on, share of typical ones."""
+
+    vendi: float
+    n: int
+    typical_share: float
+
+
+class Scoring:
+    """The use cases behind ScoreImages and every score that is shown."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lock = threading.Lock()
+        self._predictions: OrderedDict[tuple[str, int], Prediction] = OrderedDict()
+
+    def score_inputs(
+        self, taste_id: str, inputs: Sequence[ImageInput], *, diversity: bool
+    ) -> tuple[str, list[Score | KonomiError], Diversity | None]:
+        """Scores images given by bytes or digest, in order; one bad image is that image's error.
+
+        Args:
+            taste_id: the taste; empty means the only one there is, or "default".
+            inputs: the images.
+            diversity: also measure how diverse the good ones are.
+
+        Returns:
+            The taste that scored, a score or an error per image, the diversity where it was asked for.
+
+        Raises:
+            FailedPrecondition: the taste has no fitted rater.
+        """
+        workspace = self._workspace
+        with workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id or tastes.only_one(connection))
+            view = workspace.view(connection, taste)
+        workspace.active_head(taste)
+        found = workspace.vectors(taste, view, inputs)
+        good = [place for place, item in enumerate(found) if isinstance(item, np.ndarray)]
+        vectors = np.array([found[place] for place in good], np.float32).reshape(len(good), -1)
+        own = np.array([-1 if (at := view.at(digest_of(inputs[place]))) is None else at for place in good], np.int64)
+        scores = iter(self.score(taste, view, vectors, own))
+        results = [item if isinstance(item, KonomiError) else next(scores) for item in found]
+        return taste.id, results, self.diversity(taste, view, vectors, own) if diversity else None
+
+    def score(self, taste: TasteRow, view: View, embeddings: np.ndarray, own: np.ndarray) -> list[Score]:
+        """Scores unit rows.
+
+        Args:
+            taste: the taste; its active version scores.
+            view: its images.
+            embeddings: (N, D) unit rows.
+            own: (N,) position of each row in the view, -1 for a stranger.
+        """
+        if not len(embeddings):
+            return []
+        stored = self._workspace.active_head(taste)
+        said = stored.head.predict(embeddings)
+        reference = self._workspace.reference(taste, view, BASE_UNITS)
+        typicality = reference.typicality(reference.index.distance(embeddings, own))
+        novelty = self._workspace.archive(taste, view).distance(embeddings, own)
+        unknown = stored.unknown(embeddings)
+        return [
+            Score(
+                utility=float(said.utility[i]),
+                std=float(said.std[i]),
+                lower_bound=float(said.utility[i] - KAPPA * said.std[i]),
+                grade_probabilities=tuple(said.probabilities[i].tolist()),
+                typicality=float(typicality[i]),
+                novelty=float(novelty[i]),
+                unknown=bool(unknown[i]),
+                version=taste.active,
+            )
+            for i in range(len(embeddings))
+        ]
+
+    def score_known(self, taste: TasteRow, view: View, positions: np.ndarray) -> list[Score]:
+        """Scores images of the view by position."""
+        return self.score(taste, view, view.embeddings[positions], positions)
+
+    def predict_known(self, taste: TasteRow, view: View) -> Prediction:
+        """Returns the active version's prediction of every image of the view; what was predicted before is kept."""
+        key = (taste.id, taste.active)
+        with self._lock:
+            known = self._predictions.get(key)
+        done = len(known.utility) if known is not None else 0
+        if known is None or done < len(view):
+            more = self._workspace.active_head(taste).head.predict(view.embeddings[done:])
+            known = more if known is None else _join(known, more)
+            with self._lock:
+                self._predictions[key] = known
+                while len(self._predictions) > 16:
+                    self._predictions.popitem(last=False)
+        n = len(view)
+        return Prediction(known.utility[:n], known.std[:n], known.probabilities[:n])
+
+    def diversity(self, taste: TasteRow, view: View, embeddings: np.ndarray, own: np.ndarray) -> Diversity:
+        """Measures how diverse unit rows (N, D) are, and how many are typical of the taste."""
+        if not len(embeddings):
+            return Diversity(0.0, 0, 0.0)
+        reference = self._workspace.reference(taste, view, BASE_UNITS)
+        inside = reference.index.distance(embeddings, own) <= reference.cut(TYPICAL_PERCENTILE)
+        return Diversity(vendi(embeddings), len(embeddings), float(inside.mean()))
+
+
+def _join(first: Prediction, second: Prediction) -> Prediction:
+    return Prediction(
+        np.concatenate([first.utility, second.utility]),
+        np.concatenate([first.std, second.std]),
+        np.concatenate([first.probabilities, second.probabilities]),
+    )

@@ -1,0 +1,203 @@
+"""The training set of the next unit: candidates scored, gated and chosen under a policy, all accounted for."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sqlalchemy
+
+from konomi.errors import InvalidArgument
+from konomi_rater import catalogue, tastes
+from konomi_rater.catalogue import Filter, ImageRow
+from konomi_rater.cells import Cells, divide
+from konomi_rater.memory import View
+from konomi_rater.scoring import BASE_UNITS, Diversity, Score, Scoring
+from konomi_rater.selection import (
+    POLICIES,
+    Candidates,
+    Choice,
+    Limits,
+    Policy,
+    RejectionReason,
+    cell_caps,
+    draw_base,
+    select,
+)
+from konomi_rater.suggesting import EVERY_ROW
+from konomi_rater.tastes import TasteRow
+from konomi_rater.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for; the fields and defaults are the contract's."""
+
+    policy: str
+    count: int
+    candidates: Filter = field(default_factory=Filter)
+    base_share: float = 0.25
+    kappa: float = 1.0
+    quota: float = 2.0
+    duplicate_cosine: float = 0.97
+    typicality_percentile: float = 95.0
+    seed: int = 0
+    base_units: tuple[str, ...] = BASE_UNITS
+
+
+@dataclass(frozen=True)
+class Member:
+    """One image of the set; base members carry no score."""
+
+    digest: str
+    prompt: str
+    cell: int
+    score: Score | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The set and its accounting: considered = members chosen by taste + rejections."""
+
+    chosen: list[Member]
+    base: list[Member]
+    considered: int
+    rejections: list[tuple[str, RejectionReason, str]]
+    version: int
+    diversity: Diversity
+    largest_cell_share: float
+
+    @property
+    def kept_share(self) -> float:
+        """Share of the candidates that were kept, 0..1."""
+        return len(self.chosen) / self.considered if self.considered else 0.0
+
+    @property
+    def pressure_nats(self) -> float:
+        """Selection pressure of the choice, ln(1 / kept share); 0 where nothing was kept."""
+        return -math.log(self.kept_share) if self.chosen else 0.0
+
+
+class Selecting:
+    """The use case behind SelectImages."""
+
+    def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
+        self._workspace, self._scoring = workspace, scoring
+
+    def select(self, taste_id: str, wish: Wish) -> Selection:
+        """Chooses the training set.
+
+        Raises:
+            InvalidArgument: an unknown policy.
+            FailedPrecondition: the policy ranks ungraded images and no rater was fitted.
+        """
+        policy = POLICIES.get(wish.policy)
+        if policy is None:
+            raise InvalidArgument(
+                f"expected a policy ({', '.join(sorted(POLICIES))}), found {wish.policy[:80]!r}; choose one of them",
+                reason="POLICY_UNKNOWN",
+                field="policy",
+            )
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            scored = bool(taste.active) or not policy.graded_only
+            if scored:
+                self._workspace.active_head(taste)
+            images = self._candidates(connection, taste, view, wish.candidates)
+            return self._choose(connection, taste, view, images, wish, policy, scored)
+
+    def _candidates(
+        self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, wanted: Filter
+    ) -> list[ImageRow]:
+        rows = catalogue.select(connection, taste.id, wanted, EVERY_ROW)
+        if wanted.min_utility is not None:
+            rows = rows[self._scoring.predict_known(taste, view).utility[view.indices(rows)] >= wanted.min_utility]
+        return catalogue.read_rows(connection, taste.id, rows.tolist())
+
+    def _choose(
+        self,
+        connection: Any,
+        taste: TasteRow,
+        view: View,
+        images: list[ImageRow],
+        wish: Wish,
+        policy: Policy,
+        scored: bool,
+    ) -> Selection:
+        positions = view.indices(np.array([image.row for image in images], dtype=np.int64))
+        cells = self._cells(view, wish)
+        typical = self._typical(taste, view, positions, wish)
+        lower = np.zeros(len(images))
+        if scored:
+            said = self._scoring.predict_known(taste, view)
+            lower = (said.utility - wish.kappa * said.std)[positions]
+        candidates = Candidates(
+            embeddings=view.embeddings[positions],
+            lower_bounds=lower,
+            grades=np.array([image.grade for image in images], dtype=np.int64),
+            sources=np.array([image.facts.source for image in images], dtype=np.int64),
+            typical=typical,
+            cells=cells.of(view.embeddings[positions]) if len(positions) else positions,
+        )
+        choice = select(
+            policy,
+            candidates,
+            Limits(wish.count, wish.duplicate_cosine, cell_caps(cells.shares, wish.count, wish.quota)),
+        )
+        picked = positions[choice.selected]
+        scores = self._scoring.score_known(taste, view, picked) if scored else [None] * len(picked)
+        chosen = [
+            Member(images[row].facts.digest, images[row].facts.prompt, int(candidates.cells[row]), score)
+            for row, score in zip(choice.selected, scores, strict=True)
+        ]
+        base = self._base(connection, taste, view, cells, set(picked.tolist()), wish)
+        filled = np.bincount(candidates.cells[choice.selected], minlength=1)
+        return Selection(
+            chosen=chosen,
+            base=base,
+            considered=len(images),
+            rejections=_rejections(images, choice),
+            version=taste.active if scored else 0,
+            diversity=self._scoring.diversity(taste, view, view.embeddings[picked], picked),
+            largest_cell_share=float(filled.max() / len(chosen)) if chosen else 0.0,
+        )
+
+    def _cells(self, view: View, wish: Wish) -> Cells:
+        base = view.base(wish.base_units)
+        rows = view.embeddings[base] if len(base) else view.embeddings
+        if not len(rows):
+            return Cells(np.zeros((1, view.embeddings.shape[1]), np.float32), np.ones(1))
+        return divide(rows, self._workspace.settings.cells, wish.seed)
+
+    def _typical(self, taste: TasteRow, view: View, positions: np.ndarray, wish: Wish) -> np.ndarray:
+        if wish.typicality_percentile >= 100 or not len(positions):
+            return np.ones(len(positions), dtype=bool)
+        reference = self._workspace.reference(taste, view, wish.base_units)
+        return reference.index.distance(view.embeddings[positions], positions) <= reference.cut(
+            wish.typicality_percentile
+        )
+
+    def _base(
+        self, connection: Any, taste: TasteRow, view: View, cells: Cells, taken: set[int], wish: Wish
+    ) -> list[Member]:
+        base = view.base(wish.base_units)
+        eligible = base[self._typical(taste, view, base, wish)]
+        eligible = np.array([at for at in eligible if int(at) not in taken], dtype=np.int64)
+        drawn = draw_base(eligible, len(taken), wish.base_share, np.random.default_rng(wish.seed % 2**63))
+        images = catalogue.read_rows(connection, taste.id, view.rows[drawn].tolist())
+        numbers = cells.of(view.embeddings[drawn]) if len(drawn) else drawn
+        return [
+            Member(image.facts.digest, image.facts.prompt, int(cell), None)
+            for image, cell in zip(images, numbers, strict=True)
+        ]
+
+
+def _rejections(images: list[ImageRow], choice: Choice) -> list[tuple[str, RejectionReason, str]]:
+    def name(row: int) -> str:
+        return images[row].facts.digest
+
+    return [
+        (name(row), reason, name(choice.duplicate_of[row]) if row in choice.duplicate_of else "")
+        for row, reason in sorted(choice.rejected.items())
+    ]

@@ -1,0 +1,159 @@
+"""Which candidates train the next unit: graded first, then the lower bound, under a gate, a quota and a duplicate cut.
+
+systems.md, sections 3.1 and 5. Every candidate ends as selected or with exactly one reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+SSR, UR = 4, 5
+SELF, CONSENTED, SCRAPED, IMPORTED = 1, 2, 3, 4
+
+
+class RejectionReason(IntEnum):
+    """Why a candidate was not selected; the numbers are the contract's."""
+
+    DUPLICATE = 1
+    UNTYPICAL = 2
+    QUOTA = 3
+    LOWER_BOUND = 4
+    GRADE = 5
+    SOURCE = 6
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a policy admits before anything is ranked.
+
+    Attributes:
+        least_grade: graded images below it are rejected.
+        graded_only: ungraded images are rejected too.
+        sources: sources admitted.
+    """
+
+    least_grade: int
+    graded_only: bool
+    sources: frozenset[int]
+
+
+POLICIES: Mapping[str, Policy] = {
+    "converge": Policy(SSR, False, frozenset({SELF, CONSENTED, IMPORTED})),
+    "golden": Policy(UR, True, frozenset({SELF, CONSENTED, SCRAPED, IMPORTED})),
+}
+"""Every policy by name; another policy is another line."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """N candidates as columns.
+
+    Attributes:
+        embeddings: (N, D) unit rows.
+        lower_bounds: (N,) utility minus kappa times std.
+        grades: (N,) 0 where ungraded, else 1..5.
+        sources: (N,) source numbers.
+        typical: (N,) bool, inside the gate.
+        cells: (N,) cell numbers.
+    """
+
+    embeddings: np.ndarray
+    lower_bounds: np.ndarray
+    grades: np.ndarray
+    sources: np.ndarray
+    typical: np.ndarray
+    cells: np.ndarray
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is taken.
+
+    Attributes:
+        count: at most this many.
+        duplicate_cosine: cosine above which two images are duplicates.
+        cell_caps: (C,) at most this many in each cell.
+    """
+
+    count: int
+    duplicate_cosine: float
+    cell_caps: np.ndarray
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The outcome of N candidates.
+
+    Attributes:
+        selected: rows, best first.
+        rejected: row to reason, all others.
+        duplicate_of: row to the selected row it duplicates.
+    """
+
+    selected: list[int]
+    rejected: dict[int, RejectionReason]
+    duplicate_of: dict[int, int]
+
+
+def cell_caps(shares: np.ndarray, count: int, quota: float) -> np.ndarray:
+    """Returns how many each cell may hold: `quota` times its base share of `count`, at least 1; 0 is no quota."""
+    if quota <= 0:
+        return np.full(len(shares), count)
+    return np.floor(quota * shares * count + 1e-9).astype(int).clip(1)
+
+
+def select(policy: Policy, candidates: Candidates, limits: Limits) -> Choice:
+    """Walks the candidates from the best and keeps what every rule admits.
+
+    The owner's own UR and SSR come first and pass the gate: the gate guards against what the rater
+    mistakes, and these it did not judge.
+    """
+    total = len(candidates.grades)
+    rejected: dict[int, RejectionReason] = {}
+    graded = candidates.grades > 0
+    for row in range(total):
+        if int(candidates.sources[row]) not in policy.sources:
+            rejected[row] = RejectionReason.SOURCE
+        elif candidates.grades[row] < policy.least_grade and (graded[row] or policy.graded_only):
+            rejected[row] = RejectionReason.GRADE
+        elif not candidates.typical[row] and not graded[row]:
+            rejected[row] = RejectionReason.UNTYPICAL
+    order = np.lexsort((-candidates.lower_bounds, -candidates.grades))
+    return _walk(candidates, limits, [int(row) for row in order if int(row) not in rejected], rejected)
+
+
+def _walk(candidates: Candidates, limits: Limits, order: list[int], rejected: dict[int, RejectionReason]) -> Choice:
+    selected: list[int] = []
+    duplicate_of: dict[int, int] = {}
+    filled = np.zeros(len(limits.cell_caps), dtype=int)
+    kept = np.empty((min(limits.count, len(order)), candidates.embeddings.shape[1]), np.float32)
+    for row in order:
+        if len(selected) >= limits.count:
+            rejected[row] = RejectionReason.LOWER_BOUND
+            continue
+        similarities = kept[: len(selected)] @ candidates.embeddings[row]
+        nearest = int(np.argmax(similarities)) if len(selected) else -1
+        if nearest >= 0 and similarities[nearest] > limits.duplicate_cosine:
+            rejected[row], duplicate_of[row] = RejectionReason.DUPLICATE, selected[nearest]
+        elif filled[candidates.cells[row]] >= limits.cell_caps[candidates.cells[row]]:
+            rejected[row] = RejectionReason.QUOTA
+        else:
+            kept[len(selected)] = candidates.embeddings[row]
+            filled[candidates.cells[row]] += 1
+            selected.append(row)
+    return Choice(selected, rejected, duplicate_of)
+
+
+def draw_base(eligible: np.ndarray, selected: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draws base rows at random so that they make `share` of the whole set, or all there are.
+
+    Args:
+        eligible: (N,) rows that may be drawn.
+        selected: how many were selected by taste.
+        share: share of the whole set, 0..0.9.
+        rng: source of randomness.
+    """
+    wanted = round(share / (1.0 - share) * selected)
+    return rng.permutation(eligible)[:wanted]

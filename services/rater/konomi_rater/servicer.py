@@ -1,0 +1,237 @@
+"""RaterService: proto in, proto out."""
+
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+import grpc
+import sqlalchemy
+from google.protobuf.message import Message
+
+from konomi.errors import InvalidArgument
+from konomi.v1 import rater_pb2
+from konomi_rater import messages, tastes
+from konomi_rater.fitting import Step
+from konomi_rater.gathering import gather
+from konomi_rater.label_servicer import LabelServicer
+from konomi_rater.messages import taste_id
+from konomi_rater.versions import NewVersion
+
+Reply = TypeVar("Reply", bound=Message)
+NEWEST = 2**62
+
+
+class RaterServicer(LabelServicer):
+    """Serves one rater; what it does not define answers UNIMPLEMENTED."""
+
+    def CreateTaste(self, request: rater_pb2.CreateTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
+        """Creates a taste."""
+        embedder, base = request.taste.embedder or "starter", request.taste.base_model or "starter"
+        self._rater.workspace.embedders.check(embedder)
+
+        def work(connection: sqlalchemy.Connection) -> rater_pb2.Taste:
+            now = self._rater.workspace.clock()
+            return messages.taste(
+                tastes.create(connection, request.taste_id, request.taste.display_name, embedder, base, now)
+            )
+
+        return self._once("CreateTaste", request, rater_pb2.Taste(), work)
+
+    def GetTaste(self, request: rater_pb2.GetTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
+        """Returns a taste."""
+        with self._rater.workspace.reading() as connection:
+            return messages.taste(tastes.read(connection, taste_id(request.name)))
+
+    def ListTastes(
+        self, request: rater_pb2.ListTastesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ListTastesResponse:
+        """Lists tastes; the page token is the last name."""
+        size = request.page_size or messages.DEFAULT_PAGE
+        with self._rater.workspace.reading() as connection:
+            rows = tastes.read_all(connection, request.page_token, size + 1)
+        token = rows[size - 1].id if len(rows) > size else ""
+        return rater_pb2.ListTastesResponse(tastes=[messages.taste(row) for row in rows[:size]], next_page_token=token)
+
+    def AddImages(
+        self, request_iterator: Iterator[rater_pb2.AddImagesRequest], context: grpc.ServicerContext
+    ) -> Iterator[rater_pb2.AddImagesResponse]:
+        """Adds images as they come."""
+        settings, taste = self._rater.workspace.settings, ""
+        for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
+            taste = _stream_taste(taste, [request.taste for request in batch])
+            for added in self._rater.adding.add(taste_id(taste), [messages.facts(request.image) for request in batch]):
+                response = rater_pb2.AddImagesResponse(digest=added.digest, already_known=added.already_known)
+                if added.error is not None:
+                    response.error.CopyFrom(messages.item_error(added.error))
+                yield response
+
+    def ListImages(
+        self, request: rater_pb2.ListImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ListImagesResponse:
+        """Lists images."""
+        taste = taste_id(request.taste)
+        page = self._rater.browsing.page(taste, messages.listing(request))
+        images = [messages.image(row, taste, score) for row, score in page.images]
+        return rater_pb2.ListImagesResponse(images=images, next_page_token=page.next_token, total_size=page.total)
+
+    def GetImage(self, request: rater_pb2.GetImageRequest, context: grpc.ServicerContext) -> rater_pb2.Image:
+        """Returns an image."""
+        row, score = self._rater.browsing.get(taste_id(request.taste), request.digest)
+        return messages.image(row, taste_id(request.taste), score)
+
+    def FitRater(
+        self, request: rater_pb2.FitRaterRequest, context: grpc.ServicerContext
+    ) -> Iterator[rater_pb2.FitRaterResponse]:
+        """Fits a version: progress, then the version, active from that moment on."""
+        with self._rater.workspace.writing() as connection:
+            first = self._idempotency.replay(connection, "FitRater", request)
+        if first is not None:
+            yield rater_pb2.FitRaterResponse.FromString(first)
+            return
+        for step in self._rater.versions.fit(taste_id(request.taste), request.seed):
+            if isinstance(step, Step):
+                yield rater_pb2.FitRaterResponse(
+                    progress=rater_pb2.Progress(phase=step.phase, done=step.done, total=step.total)
+                )
+                continue
+
+            def work(connection: sqlalchemy.Connection, new: NewVersion = step) -> rater_pb2.FitRaterResponse:
+                row = self._rater.versions.keep(connection, new, activate=not request.keep_active)
+                active = tastes.read(connection, row.taste).active
+                return rater_pb2.FitRaterResponse(rater_version=messages.version(row, active))
+
+            yield self._once("FitRater", request, rater_pb2.FitRaterResponse(), work)
+
+    def GetRaterVersion(
+        self, request: rater_pb2.GetRaterVersionRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.RaterVersion:
+        """Returns a version, or the active one."""
+        taste = _taste_of(request.name)
+        with self._rater.workspace.reading() as connection:
+            active = tastes.read(connection, taste).active
+            number = active if request.name.endswith("/active") else messages.number_in(request.name, "raterVersions")
+            return messages.version(tastes.read_version(connection, taste, number), active)
+
+    def ListRaterVersions(
+        self, request: rater_pb2.ListRaterVersionsRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ListRaterVersionsResponse:
+        """Lists versions; the page token is the last number."""
+        taste, size = taste_id(request.taste), request.page_size or messages.DEFAULT_PAGE
+        before = messages.number_in(request.page_token, "raterVersions", "page_token") if request.page_token else NEWEST
+        with self._rater.workspace.reading() as connection:
+            active = tastes.read(connection, taste).active
+            rows = tastes.read_versions(connection, taste, before, size + 1)
+        token = str(rows[size - 1].number) if len(rows) > size else ""
+        versions = [messages.version(row, active) for row in rows[:size]]
+        return rater_pb2.ListRaterVersionsResponse(rater_versions=versions, next_page_token=token)
+
+    def ActivateRaterVersion(
+        self, request: rater_pb2.ActivateRaterVersionRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.RaterVersion:
+        """Makes a version the one that scores."""
+        taste, number = _taste_of(request.name), messages.number_in(request.name, "raterVersions")
+
+        def work(connection: sqlalchemy.Connection) -> rater_pb2.RaterVersion:
+            tastes.read(connection, taste)
+            return messages.version(tastes.set_active(connection, taste, number), number)
+
+        return self._once("ActivateRaterVersion", request, rater_pb2.RaterVersion(), work)
+
+    def ScoreImages(
+        self, request: rater_pb2.ScoreImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ScoreImagesResponse:
+        """Scores a batch."""
+        inputs = [messages.image_input(item) for item in request.images]
+        taste, found, diversity = self._rater.scoring.score_inputs(
+            taste_id(request.taste), inputs, diversity=request.measure_diversity
+        )
+        reply = rater_pb2.ScoreImagesResponse(results=[messages.result(item, taste) for item in found])
+        if diversity is not None:
+            reply.diversity.CopyFrom(messages.diversity(diversity))
+        return reply
+
+    def ScoreImageStream(
+        self, request_iterator: Iterator[rater_pb2.ScoreImageStreamRequest], context: grpc.ServicerContext
+    ) -> Iterator[rater_pb2.ScoreImageStreamResponse]:
+        """Scores images as they come, in order."""
+        settings, name = self._rater.workspace.settings, ""
+        for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
+            name = _stream_taste(name, [request.taste for request in batch], required=False)
+            inputs = [messages.image_input(request.image) for request in batch]
+            taste, found, _ = self._rater.scoring.score_inputs(taste_id(name), inputs, diversity=False)
+            for request, item in zip(batch, found, strict=True):
+                yield rater_pb2.ScoreImageStreamResponse(key=request.key, result=messages.result(item, taste))
+
+    def SuggestImages(
+        self, request: rater_pb2.SuggestImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.SuggestImagesResponse:
+        """Suggests what to grade next."""
+        taste, wanted = taste_id(request.taste), messages.image_filter(request.filter)
+        found = self._rater.suggesting.suggest(
+            taste, wanted, request.count or 10, request.novel, request.seed, repeats=not request.no_repeats
+        )
+        suggestions = [
+            rater_pb2.Suggestion(
+                image=messages.image(row, taste), reason=rater_pb2.SuggestionReason.ValueType(int(reason))
+            )
+            for row, reason in found
+        ]
+        return rater_pb2.SuggestImagesResponse(suggestions=suggestions)
+
+    def SelectImages(
+        self, request: rater_pb2.SelectImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.SelectImagesResponse:
+        """Selects a training set."""
+        taste = taste_id(request.taste)
+        return messages.selection(self._rater.selecting.select(taste, messages.wish(request)), taste)
+
+    def SearchImages(
+        self, request: rater_pb2.SearchImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.SearchImagesResponse:
+        """Searches by image or text."""
+        taste = taste_id(request.taste)
+        query = request.text if request.WhichOneof("query") == "text" else messages.image_input(request.image)
+        hits = self._rater.browsing.search(taste, query, request.count or 10)
+        return rater_pb2.SearchImagesResponse(
+            hits=[
+                rater_pb2.SearchHit(image=messages.image(row, taste), similarity=similarity) for row, similarity in hits
+            ]
+        )
+
+    def ExploreNovelty(
+        self, request: rater_pb2.ExploreNoveltyRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ExploreNoveltyResponse:
+        """Finds the far and plausible."""
+        taste = taste_id(request.taste)
+        row, view, images = self._rater.suggesting.explore(
+            taste, messages.image_filter(request.filter), request.count or 10
+        )
+        scores = self._rater.browsing.scores(row, view, images)
+        return rater_pb2.ExploreNoveltyResponse(
+            images=[messages.image(i, taste, s) for i, s in zip(images, scores, strict=True)]
+        )
+
+
+def _stream_taste(current: str, given: list[str], *, required: bool = True) -> str:
+    """Returns the taste of a stream: the first message decides, later ones repeat it or leave it empty."""
+    for name in given:
+        if name and current and name != current:
+            raise InvalidArgument(
+                f"expected one taste in a stream ({current}), found {name[:80]!r} too; open another stream",
+                reason="TASTE_CHANGED",
+                field="taste",
+            )
+        current = current or name
+        if required and not current:
+            raise InvalidArgument(
+                'expected "tastes/{id}" in the first message, found none', reason="TASTE_REQUIRED", field="taste"
+            )
+    return current
+
+
+def _taste_of(name: str) -> str:
+    if not re.fullmatch(r"tastes/[a-z0-9-]{1,40}/[A-Za-z]+/[A-Za-z0-9._-]{1,64}", name):
+        raise InvalidArgument(
+            f"expected a name below a taste, found {name[:120]!r}", reason="NAME_INVALID", field="name"
+        )
+    return name.split("/")[1]

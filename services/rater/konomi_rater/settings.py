@@ -1,0 +1,37 @@
+"""Settings of the rater."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from konomi.settings import KonomiSettings
+
+
+class RaterSettings(KonomiSettings):
+    """How the rater computes and what it remembers."""
+
+    toml_table: ClassVar[str] = "rater"
+
+    embedder_threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of the embedder; two busy threads on two cores can be slower than one."""
+
+    embedder_device: str = Field(default="auto", pattern=r"auto|cpu|cuda(:\d+)?")
+    """Where the embedder runs; "auto" takes a GPU when there is one."""
+
+    embed_batch: int = Field(default=16, ge=1, le=1024)
+    """Images per pass; passes whose result is kept are padded to it, so a vector never depends on its neighbours."""
+
+    gather_seconds: float = Field(default=0.02, ge=0.0, le=5.0)
+    """How long a stream waits for more images before it embeds a batch that is not full."""
+
+    score_cache: int = Field(default=4096, ge=0)
+    """Vectors of images no taste knows that are kept in memory."""
+
+    cells: int = Field(default=12, ge=1, le=1024)
+    """Cells the base model's images are divided into for the quota."""
+
+    reference_images: int = Field(default=4096, ge=16)
+    """Images at most that say what is typical; more are sampled."""
+
+    repeat_share: float = Field(default=0.1, ge=0.0, le=0.5)
+    """Share of suggestions that are hidden repeats during the first 200 labels; half of it later."""

@@ -1,0 +1,136 @@
+"""What to show next: images worth a grade, hidden repeats among them, and the far but plausible."""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+import sqlalchemy
+
+from konomi_rater import acquisition, catalogue, labels, tastes
+from konomi_rater.acquisition import Pool, Reason
+from konomi_rater.catalogue import Filter, ImageRow
+from konomi_rater.fitting import LEAST_LABELS, quick_fit
+from konomi_rater.labels import LabelEntry
+from konomi_rater.memory import View
+from konomi_rater.novelty import reference_of
+from konomi_rater.preference import Head
+from konomi_rater.scoring import BASE_UNITS, TYPICAL_PERCENTILE
+from konomi_rater.tastes import TasteRow
+from konomi_rater.workspace import Workspace
+
+FEW_REPEATS_FROM = 200
+REPEAT_GAP = 10
+"""Grades between an image and its hidden repeat at least."""
+GRADED_NEIGHBOURS = 5
+EVERY_ROW = 2**62
+
+
+class Suggesting:
+    """The use cases behind SuggestImages and ExploreNovelty."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lock = threading.Lock()
+        self._heads: OrderedDict[tuple[str, str, int], Head] = OrderedDict()
+
+    def suggest(
+        self, taste_id: str, wanted: Filter, count: int, novel: int, seed: int, *, repeats: bool
+    ) -> list[tuple[ImageRow, Reason]]:
+        """Returns up to `count` images to grade next, in the order to show them, each with its reason."""
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            grades = labels.grades_in_force(connection, taste_id)
+            rows = self._candidates(connection, taste, wanted, grades)
+            past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
+        rng = np.random.default_rng((seed % 2**63, len(grades)))
+        again = self._repeats(past, grades, count, rng)
+        positions = view.indices(rows)
+        head = self._working_head(taste, view, grades)
+        pool = self._pool(taste, view, positions, grades)
+        picks = acquisition.suggest(pool, head, len(grades), count - len(again), novel, rng)
+        chosen = [(int(rows[row]), reason) for row, reason in picks]
+        for digest in again:
+            at = view.at(digest)
+            if at is not None:
+                chosen.insert(int(rng.integers(len(chosen) + 1)), (int(view.rows[at]), Reason.REPEAT_CHECK))
+        with self._workspace.reading() as connection:
+            images = catalogue.read_rows(connection, taste_id, [row for row, _ in chosen])
+        return [(image, reason) for image, (_, reason) in zip(images, chosen, strict=True)]
+
+    def explore(self, taste_id: str, wanted: Filter, count: int) -> tuple[TasteRow, View, list[ImageRow]]:
+        """Returns the images least like anything graded that are still typical of the taste, most novel first."""
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            grades = labels.grades_in_force(connection, taste_id)
+            rows = self._candidates(connection, taste, wanted, grades)
+            pool = self._pool(taste, view, view.indices(rows), grades)
+            picks = acquisition.suggest(pool, None, len(grades), count, count, np.random.default_rng(0))
+            novel = [int(rows[row]) for row, reason in picks if reason is Reason.NOVEL]
+            return taste, view, catalogue.read_rows(connection, taste_id, novel)
+
+    def _candidates(
+        self, connection: sqlalchemy.Connection, taste: TasteRow, wanted: Filter, grades: dict[str, LabelEntry]
+    ) -> np.ndarray:
+        rows = catalogue.select(connection, taste.id, wanted if wanted.grades else _ungraded(wanted), EVERY_ROW)
+        return rows if wanted.min_utility is None else self._above(connection, taste, rows, wanted.min_utility)
+
+    def _above(self, connection: sqlalchemy.Connection, taste: TasteRow, rows: np.ndarray, least: float) -> np.ndarray:
+        view = self._workspace.view(connection, taste)
+        head = self._workspace.active_head(taste).head
+        return rows[head.predict(view.embeddings[view.indices(rows)]).utility >= least]
+
+    def _pool(self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry]) -> Pool:
+        embeddings = view.embeddings[positions]
+        graded = _positions(view, grades)
+        stranger = np.full(len(positions), -1)
+        if len(graded):
+            novelty = reference_of(graded, view.embeddings[graded]).index.distance(
+                embeddings, stranger, GRADED_NEIGHBOURS
+            )
+        else:
+            novelty = self._workspace.archive(taste, view).distance(embeddings, positions)
+        reference = self._workspace.reference(taste, view, BASE_UNITS)
+        plausible = reference.index.distance(embeddings, positions) <= reference.cut(TYPICAL_PERCENTILE)
+        return Pool(embeddings, novelty, plausible)
+
+    def _working_head(self, taste: TasteRow, view: View, grades: dict[str, LabelEntry]) -> Head | None:
+        """Fits on the grades of this moment, so that a batch learns from the one before without a new version."""
+        known = {digest: entry for digest, entry in grades.items() if view.at(digest) is not None}
+        if len(known) < LEAST_LABELS or len({entry.grade for entry in known.values()}) < 2:
+            return None
+        key = (taste.id, labels.digest_of(known), len(view))
+        with self._lock:
+            head = self._heads.get(key)
+        if head is None:
+            digests = sorted(known)
+            positions = np.array([view.position[digest] for digest in digests])
+            values = np.array([known[digest].grade for digest in digests])
+            head = quick_fit(view.embeddings[positions], values, view.embeddings)
+            with self._lock:
+                self._heads[key] = head
+                while len(self._heads) > 16:
+                    self._heads.popitem(last=False)
+        return head
+
+    def _repeats(
+        self, past: list[LabelEntry], grades: dict[str, LabelEntry], count: int, rng: np.random.Generator
+    ) -> list[str]:
+        """Draws graded images to show again, unmarked: never one that was repeated before or graded just now."""
+        share = self._workspace.settings.repeat_share / (1 if len(grades) < FEW_REPEATS_FROM else 2)
+        if len(grades) < acquisition.TYPICAL_START:
+            return []
+        last = past[-1].sequence if past else 0
+        repeated = {entry.digest for entry in past if entry.reason == Reason.REPEAT_CHECK}
+        old = sorted(d for d, entry in grades.items() if d not in repeated and entry.sequence <= last - REPEAT_GAP)
+        wanted = min(len(old), int(count * share + rng.random()))
+        return [old[i] for i in rng.permutation(len(old))[:wanted]]
+
+
+def _ungraded(wanted: Filter) -> Filter:
+    return Filter((0,), wanted.units, wanted.sources, wanted.nights, wanted.digests, wanted.prompt_contains)
+
+
+def _positions(view: View, grades: dict[str, LabelEntry]) -> np.ndarray:
+    return np.array(sorted(at for digest in grades if (at := view.at(digest)) is not None), dtype=np.int64)

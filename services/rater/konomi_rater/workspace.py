@@ -1,0 +1,198 @@
+"""What the rater's use cases work with: database, store, models, and caches that can be rebuilt."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy
+
+from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.database import reading
+from konomi_chassis.decode import Decoded, Decoder
+from konomi_rater import tastes
+from konomi_rater.embedder import Embedder, Embedders
+from konomi_rater.head_file import StoredHead, from_bytes
+from konomi_rater.memory import SELF, Memory, View
+from konomi_rater.novelty import NeighbourIndex, Reference, reference_of
+from konomi_rater.settings import RaterSettings
+from konomi_rater.tastes import TasteRow
+
+LEAST_REFERENCE = 20
+"""Base and real images below which every image of the taste says what is typical."""
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """An image by its bytes or by its digest."""
+
+    content: bytes | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects a workspace joins; `clock` returns Unix time."""
+
+    engine: sqlalchemy.Engine
+    store: ArtifactStore
+    decoder: Decoder
+    embedders: Embedders
+    settings: RaterSettings
+    clock: Callable[[], float]
+
+
+class Workspace:
+    """Database, store and models, with caches that hold nothing but what can be made again."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.store, self.embedders, self.settings, self.clock = (
+            parts.store,
+            parts.embedders,
+            parts.settings,
+            parts.clock,
+        )
+        self._engine, self._decoder = parts.engine, parts.decoder
+        self._lock = threading.Lock()
+        self._memories: dict[str, Memory] = {}
+        self._archives: dict[str, NeighbourIndex] = {}
+        self._heads: OrderedDict[tuple[str, int], StoredHead] = OrderedDict()
+        self._references: OrderedDict[tuple[str, tuple[str, ...]], tuple[int, Reference]] = OrderedDict()
+        self._strangers: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def reading(self) -> AbstractContextManager[sqlalchemy.Connection]:
+        """Gives a connection on one consistent snapshot."""
+        return reading(self._engine)
+
+    def writing(self) -> AbstractContextManager[sqlalchemy.Connection]:
+        """Gives the one write transaction; it is durable when the block ends."""
+        return self._engine.begin()
+
+    def close(self) -> None:
+        """Ends the decoding children and gives the database up."""
+        self._decoder.close()
+        self._engine.dispose()
+
+    def embedder(self, taste: TasteRow) -> Embedder:
+        """Returns the embedder of a taste."""
+        return self.embedders.open(taste.embedder)
+
+    def view(self, connection: sqlalchemy.Connection, taste: TasteRow) -> View:
+        """Returns the images of a taste as they are now."""
+        with self._lock:
+            memory = self._memories.setdefault(taste.id, Memory(taste.id, taste.embedder))
+        return memory.view(connection)
+
+    def archive(self, taste: TasteRow, view: View) -> NeighbourIndex:
+        """Returns the index of all images of a taste; ids are positions in the view."""
+        with self._lock:
+            index = self._archives.get(taste.id)
+            if index is None:
+                index = self._archives[taste.id] = NeighbourIndex(view.embeddings.shape[1] or 1)
+            if len(index) < len(view):
+                if not len(index):
+                    index = self._archives[taste.id] = NeighbourIndex(view.embeddings.shape[1])
+                index.add(np.arange(len(index), len(view)), view.embeddings[len(index) :])
+            return index
+
+    def reference(self, taste: TasteRow, view: View, base_units: tuple[str, ...]) -> Reference:
+        """Returns what is typical of a taste: the base model's own and the real images, or all while those are few."""
+        members = np.union1d(view.base(base_units), np.flatnonzero(view.sources != SELF))
+        if len(members) < LEAST_REFERENCE:
+            members = np.arange(len(view))
+        with self._lock:
+            size, found = self._references.get((taste.id, base_units), (-1, None))
+        if found is None or size != len(members):
+            size = len(members)
+            most = self.settings.reference_images
+            chosen = members if size <= most else np.sort(np.random.default_rng(0).permutation(members)[:most])
+            found = reference_of(chosen, view.embeddings[chosen])
+            self._keep(self._references, (taste.id, base_units), (size, found), 64)
+        return found
+
+    def active_head(self, taste: TasteRow) -> StoredHead:
+        """Returns the head that scores.
+
+        Raises:
+            FailedPrecondition: none was fitted.
+        """
+        if not taste.active:
+            raise FailedPrecondition(
+                f"expected a fitted rater, tastes/{taste.id} has none; "
+                "grade images with RecordLabels, then call FitRater",
+                reason="RATER_NOT_FITTED",
+            )
+        return self.head(taste.id, taste.active)
+
+    def head(self, taste: str, number: int) -> StoredHead:
+        """Returns the stored head of a version, read from the store at its first use."""
+        with self._lock:
+            found = self._heads.get((taste, number))
+        if found is None:
+            with self.reading() as connection:
+                artifact = tastes.read_version(connection, taste, number).artifact
+            try:
+                found = from_bytes(self.store.get(artifact))
+            except NotFound as error:
+                raise DataLoss(
+                    "expected the rater version's artifact, found none in the store; fit the rater again",
+                    reason="HEAD_MISSING",
+                ) from error
+            self._keep(self._heads, (taste, number), found, 64)
+        return found
+
+    def decode(self, data: bytes, field: str) -> Decoded:
+        """Decodes an image in a limited child process."""
+        return self._decoder.decode(data, field)
+
+    def vectors(self, taste: TasteRow, view: View, inputs: Sequence[ImageInput]) -> list[np.ndarray | KonomiError]:
+        """Returns the unit vector (D,) of each image, or what is wrong with it."""
+        found: list[np.ndarray | KonomiError | None] = [None] * len(inputs)
+        pending: dict[str, list[int]] = {}
+        pixels: dict[str, np.ndarray] = {}
+        for place, given in enumerate(inputs):
+            try:
+                digest = digest_of(given)
+                known = self._known_vector(taste, view, digest)
+                if known is None:
+                    if digest not in pixels:
+                        data = given.content if given.content is not None else self.store.get(digest)
+                        pixels[digest] = self.decode(data, f"images[{place}]").pixels
+                    pending.setdefault(digest, []).append(place)
+                found[place] = known
+            except KonomiError as error:
+                found[place] = error
+        made = self.embedder(taste).embed(list(pixels.values()), keep=False) if pixels else []
+        for digest, vector in zip(pixels, made, strict=True):
+            self._keep(self._strangers, (taste.embedder, digest), vector, self.settings.score_cache)
+            for place in pending[digest]:
+                found[place] = vector
+        return [item for item in found if item is not None]
+
+    def _known_vector(self, taste: TasteRow, view: View, digest: str) -> np.ndarray | None:
+        position = view.at(digest)
+        if position is not None:
+            return view.embeddings[position]
+        with self._lock:
+            return self._strangers.get((taste.embedder, digest))
+
+    def _keep(self, cache: OrderedDict, key: object, value: object, most: int) -> None:  # type: ignore[type-arg]
+        with self._lock:
+            cache[key] = value
+            while len(cache) > most:
+                cache.popitem(last=False)
+
+
+def digest_of(given: ImageInput) -> str:
+    """Returns the sha256 digest of an input; InvalidArgument where it carries neither bytes nor digest."""
+    if given.content is None:
+        if not given.digest:
+            raise InvalidArgument(
+                "expected the bytes or the digest of an image, found neither", reason="IMAGE_MISSING", field="images"
+            )
+        return given.digest
+    return hashlib.sha256(given.content).hexdigest()
