@@ -13,6 +13,7 @@ import typer
 from konomi import messages
 from konomi.console import complain, exit_code
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
+from konomi.home import choose
 from konomi.messages import text
 
 
@@ -62,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
         if options.lang:
             messages.use(options.lang)
         if options.home:
-            os.environ["KONOMI_HOME"] = options.home  # child processes read it too
+            choose(options.home)
         if options.version:
             typer.echo(f"konomi {version('konomi')}")
             return 0

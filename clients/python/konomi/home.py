@@ -6,11 +6,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from konomi.errors import FailedPrecondition, Unavailable
 from konomi.settings import default_home
+
+_chosen: ContextVar[bool] = ContextVar("konomi_home_chosen", default=False)
 
 STARTER_PARTS = ("diffusion/model_index.json", "embedder/model.safetensors", "reader/model.safetensors")
 
@@ -106,6 +109,17 @@ class Home:
     @property
     def _lock_file(self) -> Path:
         return self.root / "run" / "up.lock"
+
+
+def choose(home: str) -> None:
+    """Makes a home that was named on the command line that of this process and of its children."""
+    os.environ["KONOMI_HOME"] = home
+    _chosen.set(True)
+
+
+def chosen() -> bool:
+    """Says whether the home was named on the command line."""
+    return _chosen.get()
 
 
 def _locked(descriptor: int, tries: int = 5) -> bool:
