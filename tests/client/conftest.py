@@ -6,7 +6,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,12 +126,3 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     yield line
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 0
-
-
-def wait_until(condition, seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False

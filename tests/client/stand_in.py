@@ -304,6 +304,15 @@ class StandIn:
         self.server.start()
 
 
+def wait_until(condition, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def main(role: str) -> None:
     """Behaves as `python -m konomi_<role>` does; the home's stand-in.json can make it misbehave."""
     parser = argparse.ArgumentParser()

@@ -1,0 +1,61 @@
+"""rater and models on a live home."""
+
+import hashlib
+
+
+def test_rater_show(live):
+    said = live.json("rater", "show")
+    assert said["name"] == "tastes/default/raterVersions/active"
+    assert said["metrics"]["srcc"] == {"value": 0.7, "low": 0.6, "high": 0.8, "n": 64}
+    assert said["metrics"]["ap_ur"]["value"] is None
+    assert live.json("rater", "show", "3", "--taste", "mine")["name"] == "tastes/mine/raterVersions/3"
+    table = live.run("rater", "show", "--lang", "ja").stdout
+    assert "あなたの採点との順位の一致" in table
+
+
+def test_rater_fit_without_labels_is_refused(live):
+    done = live.run("rater", "fit")
+    assert done.returncode == 4
+    assert "expected 8 labels, got 0" in done.stderr
+
+
+def test_models_over_several_pages(live):
+    models = live.json("models", "list")["models"]
+    assert [(model["display_name"], model["current"]) for model in models] == [("unit-2", True), ("unit-1", False)]
+    table = live.run("models", "list").stdout
+    assert "unit-1" in table and "win_rate 0.6" in table
+
+
+def test_show_by_name_and_id(live):
+    assert live.json("models", "show", "unit-1")["seed"] == 7
+    assert live.json("models", "show", "m1") == live.json("models", "show", "models/m1")
+    done = live.run("models", "show", "unit-9")
+    assert done.returncode == 1
+    assert "unit-9" in done.stderr
+
+
+def test_export(live, tmp_path):
+    out = tmp_path / "deep" / "unit-1.safetensors"
+    said = live.json("models", "export", "unit-1", "--out", str(out))
+    assert out.read_bytes() == b"adapter of models/m1"
+    assert said == {"file": str(out), "digest": hashlib.sha256(out.read_bytes()).hexdigest(), "size_bytes": 20}
+    done = live.run("models", "export", "unit-1", "--format", "merged", "--out", str(tmp_path / "m"))
+    assert done.returncode == 2
+    assert "not served yet" in done.stderr
+    assert not (tmp_path / "m").exists()
+
+
+def test_rollback(live):
+    assert live.json("models", "rollback")["current"]["display_name"] == "unit-1"
+
+
+def test_merge_needs_two_and_is_not_served(live):
+    assert live.run("models", "merge", "unit-1", "--name", "x").returncode == 2
+    assert live.run("models", "merge", "unit-1", "unit-2", "--name", "x").returncode == 2
+
+
+def test_a_wrong_token_is_refused(live):
+    done = live.run("models", "list", env={"KONOMI_TOKEN": "wrong"})
+    assert done.returncode == 4
+    assert "expected the owner's token" in done.stderr
+    assert "wrong" not in done.stderr
