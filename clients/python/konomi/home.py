@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from konomi.errors import FailedPrecondition, Unavailable
-from konomi.settings import default_home
 
 _chosen: ContextVar[bool] = ContextVar("konomi_home_chosen", default=False)
 
 STARTER_PARTS = ("diffusion/model_index.json", "embedder/model.safetensors", "reader/model.safetensors")
+
+
+def default_home() -> Path:
+    """Returns KONOMI_HOME, or ~/.local/share/konomi where it is not set."""
+    return Path(os.environ.get("KONOMI_HOME") or Path.home() / ".local" / "share" / "konomi")
 
 
 @dataclass(frozen=True)

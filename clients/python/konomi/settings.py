@@ -1,6 +1,5 @@
-"""The base of every settings class: command line, then environment, then konomi.toml, then defaults; frozen, unknown keys refused."""
+"""The base of every settings class: arguments, environment, konomi.toml, defaults, in this order; unknown keys refused."""
 
-import os
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,10 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-
-def default_home() -> Path:
-    """Returns KONOMI_HOME, or ~/.local/share/konomi where it is not set."""
-    return Path(os.environ.get("KONOMI_HOME") or Path.home() / ".local" / "share" / "konomi")
+from konomi.home import default_home as default_home
 
 
 class KonomiSettings(BaseSettings):
