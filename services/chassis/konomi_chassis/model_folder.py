@@ -20,7 +20,8 @@ UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 CODE_KEYS = frozenset(
     {
         "auto_map", "custom_pipeline", "custom_pipelines", "custom_revision", "trust_remote_code",
-        "quantization_config", "attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation",
+        "quantization_config", "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
+        "experts_implementation",
         "use_kernels", "kernel_config", "adapter_kwargs",
     }
 )  # fmt: skip

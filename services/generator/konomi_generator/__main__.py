@@ -1,0 +1,65 @@
+"""`python -m konomi_generator --home HOME --port PORT`: joins the generator's parts and serves."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.memory import keep_freed_memory
+from konomi_chassis.role import run
+from konomi_chassis.server import Service
+from konomi_chassis.settings import ServerSettings
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DIFFUSERS_DISABLE_CUSTOM_CODE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
+    """Returns the generator's service; torch is imported here, after the process was set up for it."""
+    from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
+    from konomi_chassis.base_models import BaseModels
+    from konomi_chassis.decode import Decoder, DecodeSettings
+    from konomi_generator.backend import DiffusersBackend
+    from konomi_generator.generator import Generator
+    from konomi_generator.servicer import GeneratorServicer
+    from konomi_generator.settings import GeneratorSettings
+
+    own = GeneratorSettings(home=settings.home)
+    decoder = Decoder(DecodeSettings(home=settings.home))
+    generator = Generator(
+        BaseModels(settings.home),
+        store,
+        DiffusersBackend(own),
+        decoder,
+        writers=own.writers,
+        max_side=own.max_side,
+    )
+
+    def close() -> None:
+        generator.close()
+        decoder.close()
+
+    return [
+        Service(
+            "konomi.v1.GeneratorService",
+            add_GeneratorServiceServicer_to_server,
+            GeneratorServicer(generator),
+            close=close,
+        )
+    ]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serves until told to stop; returns the exit code."""
+    keep_freed_memory()
+    os.environ.update(OFFLINE)
+    return run("generator", services, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""The class behind konomi.v1.GeneratorService: proto in, proto out."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from konomi.v1 import generator_pb2 as pb
+from konomi.v1 import generator_pb2_grpc
+from konomi.v1.artifact_pb2 import Artifact, ItemError
+from konomi_chassis.base_models import STARTER, BaseModel
+from konomi_generator.generator import Finished, Generator, Image, Request
+
+LAYOUTS = {"sd1": pb.MODEL_LAYOUT_SD1, "sd2": pb.MODEL_LAYOUT_SD2, "sdxl": pb.MODEL_LAYOUT_SDXL}
+
+
+class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
+    """Translates between messages and the use case."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def ListBaseModels(
+        self, request: pb.ListBaseModelsRequest, context: grpc.ServicerContext
+    ) -> pb.ListBaseModelsResponse:
+        """Lists the base models at hand."""
+        return pb.ListBaseModelsResponse(base_models=[_model(*found) for found in self._generator.models()])
+
+    def InspectModel(self, request: pb.InspectModelRequest, context: grpc.ServicerContext) -> pb.BaseModel:
+        """Says what a base model is."""
+        return _model(*self._generator.model(request.id))
+
+    def GenerateImages(
+        self, request: pb.GenerateImagesRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.GeneratedImage]:
+        """Makes images and streams each as it is finished."""
+        for finished in self._generator.generate(_request(request), lambda: not context.is_active()):
+            yield _image(finished)
+
+
+def _request(request: pb.GenerateImagesRequest) -> Request:
+    return Request(
+        images=[
+            Image(i.prompt, i.seed, i.init_digest, i.strength if i.HasField("strength") else 0.5)
+            for i in request.images
+        ],
+        base_model=request.base_model or STARTER,
+        adapters=[(a.digest, a.scale if a.HasField("scale") else 1.0) for a in request.adapters],
+        negative_prompt=request.negative_prompt,
+        steps=request.steps,
+        guidance_scale=request.guidance_scale if request.HasField("guidance_scale") else None,
+        width=request.width,
+        height=request.height,
+        scheduler=request.scheduler,
+        batch_size=request.batch_size,
+        unit=request.unit,
+        night=request.night,
+        wildcards={name: list(words.words) for name, words in request.wildcards.items()},
+    )
+
+
+def _image(finished: Finished) -> pb.GeneratedImage:
+    message = pb.GeneratedImage(
+        index=finished.index,
+        prompt=finished.prompt,
+        seed=finished.seed,
+        parents=finished.parents,
+        seconds=finished.seconds,
+    )
+    if finished.artifact is not None:
+        stored = finished.artifact
+        message.artifact.CopyFrom(
+            Artifact(digest=stored.digest, media_type=stored.media_type, size_bytes=stored.size_bytes)
+        )
+    if finished.error is not None:
+        error = finished.error
+        message.error.CopyFrom(ItemError(code=error.code.value[0], reason=error.reason, message=error.message))
+    return message
+
+
+def _model(model: BaseModel, digest: str) -> pb.BaseModel:
+    return pb.BaseModel(
+        id=model.id,
+        layout=LAYOUTS[model.layout],
+        size_bytes=model.size_bytes,
+        format=model.format,
+        resolution=model.resolution,
+        prediction_type=model.prediction_type,
+        parameters=model.parameters,
+        digest=digest,
+    )
