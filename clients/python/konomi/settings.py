@@ -1,4 +1,4 @@
-"""The base of every settings class: arguments, environment, konomi.toml, defaults, in this order; unknown keys refused."""
+"""The base of every settings class: arguments, then environment, then konomi.toml, then defaults; unknown keys fail."""
 
 import tomllib
 from pathlib import Path
