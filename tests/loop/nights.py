@@ -31,7 +31,7 @@ class Bench:
         self.folder = folder
         self.shadow = folder / "shadow"
         self.children: list[subprocess.Popen] = []
-        for role in ("rater", "generator", "trainer"):
+        for role in ("rater", "generator", "trainer", "starter"):
             package = self.shadow / f"konomi_{role}"
             package.mkdir(parents=True)
             (package / "__init__.py").write_text("")

@@ -166,6 +166,9 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
     def CreateTaste(self, request, context):
         return self.GetTaste(request, context)
 
+    def ListTastes(self, request, context):
+        return rater_pb2.ListTastesResponse(tastes=[])
+
     def GetTaste(self, request, context):
         fitted = not (self.home / "no-rater").exists()
         count = len(self.images.items())
@@ -344,8 +347,33 @@ def start(role: str, home: Path, port: int = 0) -> tuple[grpc.Server, str]:
     return server, f"127.0.0.1:{bound}"
 
 
+def starter(arguments: list[str]) -> None:
+    """Plays the starter's command line: prompts, attributes, and a person who likes red."""
+    command, options = arguments[0], dict(zip(arguments[1::2], arguments[2::2], strict=False))
+    if command == "prompts":
+        return print(json.dumps([f"portrait {i % 7}" for i in range(int(options["--count"]))]))
+    if command == "attributes":
+        return print(json.dumps({"colour": ["red", "green"]}))
+    store, cuts = Store(Path(options["--home"])), []
+    name = json.loads(Path(options["--person"]).read_text())["name"] if "--person" in options else "person-stand-in"
+    print(json.dumps({"name": name, "weights": {"colour=red": 1.0}, "noise": 0.0}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        reds = [colour(store.get(digest))[0] / 255 for digest in request["digests"]]
+        if request["op"] == "tiers":
+            cuts = [sorted(reds)[int(len(reds) * share)] for share in (0.30, 0.60, 0.82, 0.94)]
+            answer = {"cuts": cuts}
+        else:
+            grades = [1 + sum(red > cut for cut in cuts) for red in reds]
+            answer = {"grades": grades, "utilities": reds, "realism": 1.0}
+        print(json.dumps(answer), flush=True)
+    return None
+
+
 def main(role: str, arguments: list[str]) -> None:
     """Runs a stand-in as the real role's command line does."""
+    if role == "starter":
+        return starter(arguments)
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path)
     parser.add_argument("--port", type=int, default=0)
@@ -358,6 +386,7 @@ def main(role: str, arguments: list[str]) -> None:
     print(json.dumps({"role": role, "address": address}), flush=True)
     stopped.wait()
     server.stop(1).wait()
+    return None
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def average_precision(scores: Sequence[float], positives: Sequence[bool]) -> Fig
             found += 1
             total += found / position
     value = total / good
-    bounded = min(max(value, 1e-6), 1 - 1e-6)
+    bounded = min(max(value, 0.25 / good), 1 - 0.25 / good)
     eta, tau = math.log(bounded / (1 - bounded)), 1 / math.sqrt(good * bounded * (1 - bounded))
     low, high = (1 / (1 + math.exp(-x)) for x in (eta - Z95 * tau, eta + Z95 * tau))
-    return figure(value, low, high, len(scores))
+    return figure(value, min(low, value), max(high, value), len(scores))

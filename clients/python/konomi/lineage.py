@@ -84,6 +84,11 @@ def write_json(path: Path, value: Any) -> None:
         os.close(folder)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object of a file, an empty one where there is no file."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
 class Nights:
     """The nights of one home."""
 
@@ -140,8 +145,7 @@ class Nights:
 
     def read(self, night: str) -> dict[str, Any]:
         """Returns what has happened so far."""
-        path = self.folder / night / "night.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {"night": night, "state": "new", "units": []}
+        return read_json(self.folder / night / "night.json") or {"night": night, "state": "new", "units": []}
 
     def all(self) -> list[str]:
         """Returns the ids of all nights, oldest first."""
@@ -169,8 +173,7 @@ class Nights:
 
     def progress(self, night: str) -> dict[str, Any]:
         """Returns the last heartbeat."""
-        path = self.folder / night / "progress.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return read_json(self.folder / night / "progress.json")
 
     def ask_to_stop(self, night: str) -> None:
         """Leaves the wish to stop where the night's process looks before every step."""

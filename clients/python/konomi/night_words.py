@@ -70,6 +70,12 @@ SENTENCES: dict[str, dict[str, str]] = {
 
 WORK: dict[str, dict[str, str]] = {
     "en": {
+        "services": "starting the services",
+        "reference": "making the images the truth rests on",
+        "pool": "making the seed batch",
+        "label": "the person grades",
+        "night": "the night",
+        "truth": "asking the person for the truth",
         "plan": "planning",
         "generate": "generating images",
         "select": "selecting",
@@ -80,6 +86,12 @@ WORK: dict[str, dict[str, str]] = {
         "serve": "promoting",
     },
     "ja": {
+        "services": "サービスを起動中",
+        "reference": "真実を測る画像を生成中",
+        "pool": "最初の画像を生成中",
+        "label": "採点中(本人)",
+        "night": "夜",
+        "truth": "本人に真実を聞いています",
         "plan": "計画中",
         "generate": "画像を生成中",
         "select": "選別中",

@@ -111,7 +111,8 @@ class Overnight:
         """Runs a step once for ever: its recorded result is returned when the night comes by again."""
         if self.stopped():
             raise Interrupted
-        return DBOS.run_step({"name": name}, self._attempt, name, body, arguments)
+        envelope: dict[str, Any] = DBOS.run_step({"name": name}, self._attempt, name, body, arguments)
+        return envelope
 
     def _attempt(self, name: str, body: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
         settings = self.steps.settings

@@ -13,7 +13,7 @@ from konomi.night_words import sentence
 Runner = Callable[..., dict[str, Any]]
 """(name, body, *arguments) → {"seconds", "value"}; a durable runner returns the recorded result of a finished step."""
 
-BASE = {"unit": 0, "model": "base", "adapter": ""}
+BASE: dict[str, Any] = {"unit": 0, "model": "base", "adapter": ""}
 
 
 class Ended(Exception):

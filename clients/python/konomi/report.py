@@ -37,7 +37,7 @@ def write_demo_report(nights: Nights, night: str, demo: dict[str, Any], fetch: F
     lead = page.word("lead_demo", labels=demo["labels"])
     page.opening(f"konomi demo · {request.system}", page.word("title_demo"), lead, _demo_facts(page, demo, state))
     page.verdict(_sentences(state, language))
-    sheets = [Sheet(_name(page, unit["unit"]), unit["digests"], unit["grades"]) for unit in demo["units"]]
+    sheets = [Sheet(_name(page, u["unit"]), u["digests"], u["grades"], _remark(page, u)) for u in demo["units"]]
     _middle(page, request, state, sheets, demo)
     return _write(nights.home, night, page, demo["command"], "demo")
 
@@ -63,6 +63,11 @@ def _middle(
         for unit in chosen:
             page.selection(_name(page, unit["unit"]), unit["selection"])
     page.times(demo["phases"] if demo else _times(page, state))
+
+
+def _remark(page: Page, unit: dict[str, Any]) -> str:
+    rates = f"SSR+ {unit['ssr']['value']:.0%} · UR {unit['ur']['value']:.0%} · Vendi {unit['vendi']['value']:.1f}"
+    return f"{rates} · " + page.word("realism", share=f"{unit['realism']:.0%}")
 
 
 def _curves(page: Page, request: NightRequest, state: dict[str, Any], demo: dict[str, Any] | None) -> None:
@@ -97,7 +102,11 @@ def _curves(page: Page, request: NightRequest, state: dict[str, Any], demo: dict
 def _gains(figures: Sequence[Figure], spread: float) -> list[Figure]:
     """Returns figures as gains over the first, in units of a spread."""
     base, unit = figures[0]["value"], spread or 1.0
-    return [figure(*((one[key] - base) / unit for key in ("value", "low", "high")), int(one["n"])) for one in figures]
+    gained = [{key: (one[key] - base) / unit for key in ("value", "low", "high")} for one in figures]
+    return [
+        figure(gain["value"], gain["low"], gain["high"], int(one["n"]))
+        for gain, one in zip(gained, figures, strict=True)
+    ]
 
 
 def _expected(rows: Sequence[dict[str, Any]], known: dict[int, dict[str, Any]]) -> list[Figure]:

@@ -29,11 +29,13 @@ class Sheet:
         name: name of the unit.
         digests: images, in the same order for every unit.
         grades: true grades 1..5 of the images; empty where nobody knows them.
+        remark: figures that belong under the sheet.
     """
 
     name: str
     digests: Sequence[str]
     grades: Sequence[int] = ()
+    remark: str = ""
 
 
 @dataclass
@@ -115,7 +117,7 @@ class Page:
         for sheet in sheets:
             grades = list(sheet.grades) or [0] * count
             images = "".join(self.image(digest, grades[i]) for i, digest in enumerate(sheet.digests[:count]))
-            caption = f"<b>{escape(sheet.name)}</b>"
+            caption = f"<b>{escape(sheet.name)}</b> {escape(sheet.remark)}"
             figures.append(f'<figure><div class="sheet">{images}</div><figcaption>{caption}</figcaption></figure>')
         self.add(f'<div class="sheets">{"".join(figures)}</div>')
         self.legend(bool(sheets[0].grades))

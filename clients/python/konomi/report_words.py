@@ -87,6 +87,7 @@ WORDS: dict[str, dict[str, str]] = {
         "again": "Do it again",
         "again_note": "The same command with the same seed makes the same images on the same machine.",
         "steps": "steps",
+        "realism": "whole {share}",
         "footer": "Made by konomi. This page needs no network and asks for none.",
     },
     "ja": {
@@ -172,6 +173,7 @@ WORDS: dict[str, dict[str, str]] = {
         "again": "もう一度",
         "again_note": "同じ機械で同じコマンドとシードなら、同じ画像になります。",
         "steps": "手順",
+        "realism": "崩れていない画像 {share}",
         "footer": "konomi が作りました。このページはネットワークを使いません。",
     },
 }
