@@ -173,8 +173,9 @@ def test_a_failing_migration_leaves_the_file_as_it_was(path):
 def test_a_kill_inside_a_migration_leaves_it_whole_or_undone(path, nth):
     open_database(path, [FIRST]).dispose()
     code = (
-        "import sys; from pathlib import Path; from konomi_chassis.database import *; from konomi_chassis import database;"
-        f"database.open_database(Path(sys.argv[1]), [Migration(1, {FIRST.statements!r}), Migration(2, {SECOND.statements!r})])"
+        "import sys; from pathlib import Path; from konomi_chassis.database import Migration, open_database;"
+        f"steps = [Migration(1, {FIRST.statements!r}), Migration(2, {SECOND.statements!r})];"
+        "open_database(Path(sys.argv[1]), steps)"
     )
     environment = os.environ | {"KONOMI_FAILPOINT": f"database.in_migration@{nth}"}
     ran = subprocess.run([sys.executable, "-c", code, str(path)], env=environment, timeout=60, check=False)

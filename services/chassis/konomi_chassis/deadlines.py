@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import structlog
+
 
 class DeadlineWatch:
     """Calls a function once its time has come, unless it was cancelled before."""
@@ -48,4 +50,7 @@ class DeadlineWatch:
                     continue
                 _, number, action = heapq.heappop(self._heap)
                 self._live.discard(number)
-            action()
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001  one call's end must not leave the others without theirs
+                structlog.get_logger("konomi.deadlines").error("deadline action failed", error=type(error).__name__)

@@ -66,8 +66,11 @@ class Idempotency:
 
 
 def payload_digest(rpc: str, request: Message) -> str:
-    """Returns the sha256 over rpc name and request, equal for equal requests."""
-    return hashlib.sha256(rpc.encode() + b"\0" + request.SerializeToString(deterministic=True)).hexdigest()
+    """Returns the sha256 over rpc name and request, its id aside; equal for equal requests."""
+    payload = type(request)()
+    payload.CopyFrom(request)
+    payload.ClearField("request_id")
+    return hashlib.sha256(rpc.encode() + b"\0" + payload.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _request_id(request: Message) -> str:

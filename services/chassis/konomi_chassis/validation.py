@@ -168,7 +168,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "ListRaterVersionsRequest": {"taste": TASTE, **PAGE},
     "ActivateRaterVersionRequest": {"name": VERSION, "request_id": UUID_OR_NONE},
     "ScoreImagesRequest": {"taste": TASTE_OR_NONE, "images": count(1, 256)},
-    "ScoreImageStreamRequest": {"taste": TASTE_OR_NONE},
+    "ScoreImageStreamRequest": {"taste": TASTE_OR_NONE, "key": text()},
     "SuggestImagesRequest": {
         "taste": TASTE,
         "count": between(0, 1000),
