@@ -40,4 +40,4 @@ def read_keys() -> Iterator[Keys]:
         tty.setcbreak(sys.stdin)
         yield Keys(interactive=True)
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
