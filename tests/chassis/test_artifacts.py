@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +193,29 @@ def test_kills_at_any_moment_lose_nothing_acknowledged(home):
         child.stdout.close()
     assert acknowledged
     assert_complete_or_absent(home, acknowledged)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace lists the system calls")
+def test_bytes_are_synced_before_their_rename_and_the_folder_after_it(home, tmp_path):
+    trace = tmp_path / "trace"
+    calls = "trace=fsync,rename,renameat,renameat2"
+    ran = subprocess.run(
+        ["strace", "-f", "-y", "-o", str(trace), "-e", calls, sys.executable, "-c", PUT, str(home), "1"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if ran.returncode:
+        pytest.skip("strace may not trace here")
+    digest = ran.stdout.split()[-1]
+    folder = str(home / "artifacts" / digest[:2])
+    steps = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines() if "artifacts" in line]
+    for name in (f"{folder}/{digest}.type", f"{folder}/{digest}"):
+        renamed = next(index for index, step in enumerate(steps) if f'"{name}"' in step)
+        source = steps[renamed].split('"')[1]
+        assert any(step.startswith("fsync") and f"<{source}>" in step for step in steps[:renamed]), name
+        assert any(step.startswith("fsync") and f"<{folder}>" in step for step in steps[renamed:]), name
+    assert any(step.startswith("fsync") and f"<{home / 'artifacts'}>" in step for step in steps), (
+        "the new folder's name"
+    )
 
 
 @pytest.mark.parametrize("failpoint", ["artifact.write", "artifact.before_fsync", "artifact.before_rename"])

@@ -226,6 +226,29 @@ def test_a_cancelled_stream_stops_its_handler(serve, owner, rater):
     assert rater.cancelled.wait(5)
 
 
+def test_a_hundred_cancelled_calls_leave_no_handler_running(serve, owner, rater):
+    running = serve(rater, max_in_flight=64, max_in_flight_per_principal=64)
+    caller = owner(running)
+    request = rater_pb2.FitRaterRequest(taste="tastes/forever").SerializeToString()
+    for _ in range(5):
+        streams = [caller.channel.unary_stream(FIT)(request, metadata=caller.metadata, timeout=30) for _ in range(20)]
+        for stream in streams:
+            next(stream)
+        for stream in streams:
+            stream.cancel()
+        assert running._interceptor.admission.wait_until_idle(5)
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "[::1]", "127.0.0.2"])
+def test_every_loopback_address_is_served_without_tls(serve, owner, rater, host):
+    try:
+        running = serve(rater, host=host)
+    except FailedPrecondition as error:
+        assert error.reason == "PORT_TAKEN" and "::1" in host
+        pytest.skip("this machine has no IPv6")
+    assert get(owner(running), "mine")
+
+
 def test_a_call_without_a_deadline_gets_the_servers(serve, owner, rater):
     caller = owner(serve(rater, default_deadline_seconds=0.3))
     began = time.monotonic()

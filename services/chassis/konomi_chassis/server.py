@@ -158,8 +158,7 @@ def bind(role: str, services: Sequence[Service], settings: ServerSettings, store
     reflection.enable_server_reflection(names, server)
     port = _listen(server, settings)
     server.start()
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return RunningServer(server, interceptor, health_servicer, served, f"{host}:{port}")
+    return RunningServer(server, interceptor, health_servicer, served, f"{settings.bracketed_host}:{port}")
 
 
 def serve(role: str, services: Sequence[Service], settings: ServerSettings, store: ArtifactStore) -> int:
@@ -235,8 +234,7 @@ def _options(settings: ServerSettings) -> list[tuple[str, Any]]:
 
 
 def _listen(server: grpc.Server, settings: ServerSettings) -> int:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    target = f"{host}:{settings.port}"
+    target = f"{settings.bracketed_host}:{settings.port}"
     try:
         if settings.tls_certificate is None or settings.tls_key is None:
             return server.add_insecure_port(target)

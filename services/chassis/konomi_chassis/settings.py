@@ -62,6 +62,12 @@ class ServerSettings(KonomiSettings):
         return self
 
     @property
+    def bracketed_host(self) -> str:
+        """The host as it stands before a port: IPv6 addresses in brackets."""
+        bare = self.host.strip("[]")
+        return f"[{bare}]" if ":" in bare else bare
+
+    @property
     def is_loopback(self) -> bool:
         """True when only this machine can reach the address."""
         if self.host == "localhost":
