@@ -1,0 +1,142 @@
+"""The catalogue: what is listed, told apart and digested, and what is refused before any library sees it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi_chassis.base_models import BaseModels
+
+POISON_FILES = ["pipeline.py", "unet/model.bin", "weights.ckpt", "x.pt", "x.pth", "x.pkl", "lib.so", "a.sh", "b.npy"]
+POISON_JSON = [
+    ("unet/config.json", {"auto_map": {"AutoModel": "evil--m.Model"}}),
+    ("text_encoder/config.json", {"deep": [{"trust_remote_code": True}]}),
+    ("text_encoder/config.json", {"quantization_config": {"quant_method": "x"}}),
+    ("text_encoder/config.json", {"_attn_implementation": "evil/kernel"}),
+    ("tokenizer/tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["t.T", None]}}),
+    ("model_index.json", {"_class_name": ["evil", "Pipe"]}),
+    ("model_index.json", {"custom_pipeline": "evil"}),
+    ("model_index.json", {"unet": ["evil", "UNet2DConditionModel"]}),
+    ("model_index.json", {"unet": ["os", "system"]}),
+    ("model_index.json", {"scheduler": ["evil", "DDIMScheduler"]}),
+    ("model_index.json", {"extra": ["subprocess", "Popen"]}),
+]
+
+
+@pytest.fixture
+def poisoned(home: Path, tmp_path: Path) -> Path:
+    """A copy of sd1 to be spoiled, under the id "bad"."""
+    shutil.copytree(home / "models" / "sd1", tmp_path / "models" / "bad")
+    assert BaseModels(tmp_path).get("bad").layout == "sd1"
+    return tmp_path
+
+
+def refusal(home: Path, id: str = "bad") -> KonomiError:
+    with pytest.raises(FailedPrecondition) as caught:
+        BaseModels(home).get(id)
+    assert BaseModels(home).usable() == []
+    return caught.value
+
+
+def test_layouts_formats_and_prediction_types_are_told_apart(models: BaseModels) -> None:
+    found = {m.id: (m.layout, m.format, m.prediction_type, m.resolution) for m in models.usable()}
+    assert found == {
+        "starter": ("sd1", "diffusers", "v_prediction", 64),
+        "sd1": ("sd1", "diffusers", "epsilon", 64),
+        "sd2": ("sd2", "diffusers", "v_prediction", 64),
+        "sdxl": ("sdxl", "diffusers", "epsilon", 64),
+        "sd1-file": ("sd1", "single_file", "epsilon", 512),
+        "sd2-file": ("sd2", "single_file", "v_prediction", 768),
+        "sdxl-file": ("sdxl", "single_file", "epsilon", 1024),
+    }
+    for name in ("sd1", "sd2", "sdxl"):
+        folder, file = models.get(name).parameters, models.get(f"{name}-file").parameters
+        assert folder["unet"] == file["unet"] and folder["vae"] == file["vae"]
+    assert set(models.get("sdxl").parameters) == {"unet", "vae", "text_encoder", "text_encoder_2"}
+
+
+def test_a_file_s_own_word_on_prediction_beats_the_guess(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    tensors = load_file(home / "models" / "sd2-file.safetensors")
+    save_file(tensors, tmp_path / "models" / "said.safetensors", {"modelspec.prediction_type": "epsilon"})
+    key = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+    save_file(tensors | {key: np.zeros_like(tensors[key])}, tmp_path / "models" / "flat.safetensors")
+    models = BaseModels(tmp_path)
+    assert (models.get("said").prediction_type, models.get("said").resolution) == ("epsilon", 512)
+    assert models.get("flat").prediction_type == "epsilon"
+
+
+def test_the_digest_follows_the_weights(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "models", tmp_path / "models")
+    models = BaseModels(tmp_path)
+    for id, file in (("sd1", "sd1/vae/diffusion_pytorch_model.safetensors"), ("sd1-file", "sd1-file.safetensors")):
+        before = models.digest(models.get(id))
+        assert before == BaseModels(home).digest(BaseModels(home).get(id)) and len(before) == 64
+        path = tmp_path / "models" / file
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        assert models.digest(models.get(id)) != before
+
+
+@pytest.mark.parametrize("id", ["", "..", "../x", "/etc/passwd", "a/b", "A", "a\0b", "x" * 65, ".hidden"])
+def test_an_id_is_never_a_path(models: BaseModels, id: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        models.get(id)
+    assert caught.value.field == "base_model"
+
+
+def test_missing_models_say_what_to_do(models: BaseModels, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="there are: sd1, sd1-file") as caught:
+        models.get("sd15")
+    assert caught.value.reason == "MODEL_MISSING"
+    with pytest.raises(FailedPrecondition, match="konomi") as caught:
+        BaseModels(tmp_path).get("starter")
+    assert caught.value.reason == "MODEL_MISSING"
+
+
+@pytest.mark.parametrize("name", POISON_FILES)
+def test_a_folder_with_code_or_pickles_is_refused(poisoned: Path, name: str) -> None:
+    (poisoned / "models" / "bad" / name).write_bytes(b"x")
+    error = refusal(poisoned)
+    assert error.reason == "UNSAFE_FORMAT" and name in error.message
+
+
+@pytest.mark.parametrize(("name", "keys"), POISON_JSON)
+def test_a_configuration_that_asks_for_code_is_refused(poisoned: Path, name: str, keys: dict) -> None:
+    path = poisoned / "models" / "bad" / name
+    config = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(config | keys))
+    assert refusal(poisoned).reason in ("UNSAFE_FORMAT", "MODEL_LAYOUT")
+
+
+def test_a_pickle_by_the_name_of_safetensors_and_an_index_that_leaves_the_folder_are_refused(poisoned: Path) -> None:
+    file = poisoned / "models" / "bad" / "unet" / "diffusion_pytorch_model.safetensors"
+    good = file.read_bytes()
+    file.write_bytes(b"\x80\x04K\x01.")
+    assert refusal(poisoned).reason == "UNSAFE_FORMAT"
+    file.write_bytes(good)
+    index = file.with_name("diffusion_pytorch_model.safetensors.index.json")
+    index.write_text(json.dumps({"weight_map": {"a": "../../../../secret.safetensors"}}))
+    assert refusal(poisoned).reason == "UNSAFE_FORMAT"
+
+
+def test_documents_and_pictures_in_a_folder_are_no_reason_to_refuse(poisoned: Path) -> None:
+    for name in ("README.md", "LICENSE", ".gitattributes", "sample.png"):
+        (poisoned / "models" / "bad" / name).write_text("hello")
+    assert BaseModels(poisoned).get("bad").layout == "sd1"
+
+
+def test_other_kinds_of_models_are_refused_by_name(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    save_file({"model.weight": np.ones(3, np.float32)}, tmp_path / "models" / "flux.safetensors")
+    assert refusal(tmp_path, "flux").reason == "MODEL_LAYOUT"
+    tensors = load_file(home / "models" / "sd1-file.safetensors")
+    stem = "model.diffusion_model.input_blocks.0.0.weight"
+    tensors[stem] = np.zeros((32, 9, 3, 3), np.float32)
+    save_file(tensors, tmp_path / "models" / "flux.safetensors")
+    assert "inpainting" in refusal(tmp_path, "flux").message

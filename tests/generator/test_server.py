@@ -1,0 +1,195 @@
+"""The generator on a real socket: images stream, carry their record, stop when cancelled, fail in words."""
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, from_rpc_error
+from konomi.v1 import generator_pb2 as pb
+from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.server import Service, start
+from konomi_chassis.settings import ServerSettings
+from konomi_generator.generator import Generator
+from konomi_generator.servicer import GeneratorServicer
+from tests.generator import tiny_models
+from tests.generator.test_adapters import lora
+
+LONG = 120.0
+
+
+class Calls:
+    """The service's stub with the owner's token and konomi's errors."""
+
+    def __init__(self, channel: grpc.Channel, token: str) -> None:
+        self.stub = GeneratorServiceStub(channel)
+        self.options = {"metadata": (("authorization", f"Bearer {token}"),), "timeout": LONG}
+
+    def generate(self, prompts: list[tuple[str, int]], **fields: object) -> list[pb.GeneratedImage]:
+        images = [pb.ImageRequest(prompt=prompt, seed=seed) for prompt, seed in prompts]
+        return self.send(pb.GenerateImagesRequest(images=images, **fields))
+
+    def send(self, request: pb.GenerateImagesRequest) -> list[pb.GeneratedImage]:
+        try:
+            return sorted(self.stub.GenerateImages(request, **self.options), key=lambda image: image.index)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def refused(self, request: pb.GenerateImagesRequest, kind: type[KonomiError], reason: str) -> KonomiError:
+        with pytest.raises(kind) as caught:
+            self.send(request)
+        assert caught.value.reason == reason
+        return caught.value
+
+
+@pytest.fixture(scope="module")
+def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Calls]:
+    """A server over the tiny home, and calls to it."""
+    service = Service(
+        "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator)
+    )
+    server = start("generator", [service], ServerSettings(home=home), store)
+    with grpc.insecure_channel(server.address) as channel:
+        yield Calls(channel, (home / "tokens" / "owner.token").read_text().strip())
+    assert server.stop(5.0)
+
+
+def one(**fields: object) -> pb.GenerateImagesRequest:
+    """A request for one image of the starter in two steps."""
+    return pb.GenerateImagesRequest(**({"images": [pb.ImageRequest(prompt="x", seed=1)], "steps": 2} | fields))
+
+
+def test_images_come_stored_with_their_record(calls: Calls, store: ArtifactStore) -> None:
+    found = calls.generate(
+        [("a {hair} cat", 1), ("a dog", 2), ("a dog", 3)],
+        steps=2,
+        negative_prompt="blur",
+        unit="base",
+        night="n1",
+        wildcards={"hair": pb.Words(words=["red"])},
+    )
+    assert [(i.index, i.prompt, i.seed) for i in found] == [(0, "a red cat", 1), (1, "a dog", 2), (2, "a dog", 3)]
+    assert len({i.artifact.digest for i in found}) == 3 and all(i.seconds > 0 for i in found)
+    picture = Image.open(io.BytesIO(store.get(found[0].artifact.digest)))
+    assert picture.size == (64, 64) and found[0].artifact.media_type == "image/png"
+    record = json.loads(picture.text["konomi"])
+    assert (record["prompt"], record["seed"], record["steps"], record["guidance_scale"]) == ("a red cat", 1, 2, 4.0)
+    assert (record["unit"], record["night"], record["base_model"]) == ("base", "n1", "starter")
+    assert record["scheduler"] == "DPMSolverMultistepScheduler" and len(record["base_digest"]) == 64
+    assert picture.text["parameters"].startswith("a red cat\nNegative prompt: blur\nSteps: 2, Sampler: DPM++ 2M")
+    again = calls.generate([("a dog", 3)], steps=2, negative_prompt="blur", unit="base", night="n1")
+    assert again[0].artifact.digest == found[2].artifact.digest
+
+
+def test_base_models_are_listed_and_inspected(calls: Calls) -> None:
+    listed = calls.stub.ListBaseModels(pb.ListBaseModelsRequest(), **calls.options).base_models
+    assert [m.id for m in listed] == ["sd1", "sd1-file", "sd2", "sd2-file", "sdxl", "sdxl-file", "starter"]
+    model = calls.stub.InspectModel(pb.InspectModelRequest(id="sdxl"), **calls.options)
+    assert (model.layout, model.format, model.resolution) == (pb.MODEL_LAYOUT_SDXL, "diffusers", 64)
+    assert model.parameters["text_encoder_2"] > 0 and len(model.digest) == 64
+
+
+def test_image_to_image_names_its_parent_and_keeps_what_strength_leaves(calls: Calls, store: ArtifactStore) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(buffer, "PNG")
+    parent = store.put(buffer.getvalue(), "image/png").digest
+    images = [pb.ImageRequest(prompt="x", seed=4, init_digest=parent, strength=s) for s in (0.0, 0.5, 1.0)]
+    images.append(pb.ImageRequest(prompt="x", seed=4))
+    found = calls.send(pb.GenerateImagesRequest(images=images, steps=4))
+    assert [list(i.parents) for i in found] == [[parent]] * 3 + [[]]
+    assert len({i.artifact.digest for i in found}) == 4
+    alone = calls.send(pb.GenerateImagesRequest(images=images[1:2], steps=4))
+    assert alone[0].artifact.digest == found[1].artifact.digest
+    text = Image.open(io.BytesIO(store.get(found[1].artifact.digest))).text
+    assert json.loads(text["konomi"])["parents"] == [parent] and "Denoising strength: 0.5" in text["parameters"]
+
+
+def test_one_unreadable_picture_fails_alone(calls: Calls, store: ArtifactStore) -> None:
+    bad = store.put(b"\x89PNG\r\n\x1a\nnothing", "image/png").digest
+    images = [pb.ImageRequest(prompt="x", seed=1, init_digest=digest) for digest in (bad, "0" * 64)]
+    images.append(pb.ImageRequest(prompt="x", seed=1))
+    found = calls.send(pb.GenerateImagesRequest(images=images, steps=2))
+    assert [i.error.reason for i in found] == ["IMAGE_UNREADABLE", "ARTIFACT_NOT_FOUND", ""]
+    assert [i.error.code for i in found] == [3, 5, 0] and found[2].artifact.digest
+
+
+def test_adapters_change_images_and_leave_no_trace(calls: Calls, store: ArtifactStore) -> None:
+    adapter = store.put(lora(9), "application/vnd.konomi.adapter+safetensors").digest
+    plain = calls.send(one())[0]
+    used = calls.send(one(adapters=[pb.Adapter(digest=adapter)]))[0]
+    half = calls.send(one(adapters=[pb.Adapter(digest=adapter, scale=0.5)]))[0]
+    assert len({plain.artifact.digest, used.artifact.digest, half.artifact.digest}) == 3
+    assert list(used.parents) == [adapter]
+    record = json.loads(Image.open(io.BytesIO(store.get(half.artifact.digest))).text["konomi"])
+    assert record["adapters"] == [{"digest": adapter, "scale": 0.5}]
+    assert calls.send(one())[0].artifact.digest == plain.artifact.digest
+    assert calls.send(one(adapters=[pb.Adapter(digest=adapter)]))[0].artifact.digest == used.artifact.digest
+
+
+def test_refusals_have_the_right_status_and_the_server_stays_up(calls: Calls, store: ArtifactStore) -> None:
+    good = calls.send(one())[0].artifact.digest
+    calls.refused(one(base_model="nowhere"), NotFound, "MODEL_MISSING")
+    calls.refused(one(base_model="../x"), InvalidArgument, "FIELD_INVALID")
+    calls.refused(one(scheduler="EvilScheduler"), InvalidArgument, "SCHEDULER")
+    calls.refused(one(width=100), InvalidArgument, "FIELD_INVALID")
+    calls.refused(one(width=8), InvalidArgument, "SIZE")
+    calls.refused(one(images=[]), InvalidArgument, "FIELD_INVALID")
+    calls.refused(one(adapters=[pb.Adapter(digest="0" * 64)]), NotFound, "ADAPTER_NOT_FOUND")
+    calls.refused(one(wildcards={"a": pb.Words()}), InvalidArgument, "WILDCARD")
+    pickled = store.put(b"\x80\x04K\x01.", "application/octet-stream").digest
+    calls.refused(one(adapters=[pb.Adapter(digest=pickled)]), FailedPrecondition, "UNSAFE_FORMAT")
+    other = store.put(lora(1, unet=tiny_models.sd1().unet), "a/b").digest
+    calls.refused(one(adapters=[pb.Adapter(digest=other)]), FailedPrecondition, "ADAPTER_MISMATCH")
+    assert calls.send(one())[0].artifact.digest == good
+
+
+def test_images_stream_before_the_last_is_made(calls: Calls) -> None:
+    images = [pb.ImageRequest(prompt="x", seed=seed) for seed in range(12)]
+    stream = calls.stub.GenerateImages(pb.GenerateImagesRequest(images=images, steps=8, batch_size=4), **calls.options)
+    seconds = [image.seconds for image in stream]
+    assert len(seconds) == 12 and min(seconds) < 0.7 * max(seconds)
+
+
+def test_cancel_stops_within_a_denoising_step(calls: Calls, generator: Generator, monkeypatch) -> None:
+    steps: list[float] = []
+    denoiser = generator._backend._denoiser
+    plain = denoiser.pipe.unet.forward
+
+    def counted(*args: object, **kwargs: object) -> object:
+        steps.append(time.monotonic())
+        time.sleep(0.05)
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(denoiser.pipe.unet, "forward", counted)
+    images = [pb.ImageRequest(prompt="x", seed=seed) for seed in range(64)]
+    stream = calls.stub.GenerateImages(pb.GenerateImagesRequest(images=images, steps=200), **calls.options)
+    while len(steps) < 3:
+        time.sleep(0.01)
+    stream.cancel()
+    cancelled = time.monotonic()
+    time.sleep(0.5)
+    assert sum(moment > cancelled for moment in steps) <= 2
+    while not generator._turn.acquire(timeout=1):
+        continue
+    generator._turn.release()
+    monkeypatch.undo()
+    assert calls.send(one())[0].artifact.digest
+
+
+def test_two_requests_at_once_take_turns_and_stay_right(calls: Calls) -> None:
+    alone = [calls.generate([("x", 1), ("y", 2)], steps=2), calls.generate([("x", 1)], steps=3)]
+    requests = [
+        pb.GenerateImagesRequest(images=[pb.ImageRequest(prompt=p, seed=s) for p, s in images], steps=steps)
+        for images, steps in (([("x", 1), ("y", 2)], 2), ([("x", 1)], 3))
+    ]
+    streams = [calls.stub.GenerateImages(request, **calls.options) for request in requests]
+    for stream, expected in zip(streams, alone, strict=True):
+        found = {image.index: image.artifact.digest for image in stream}
+        assert found == {image.index: image.artifact.digest for image in expected}
