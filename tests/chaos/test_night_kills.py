@@ -18,6 +18,8 @@ spec = importlib.util.spec_from_file_location("chaos_nights", HELPERS)
 nights = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(nights)
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
@@ -43,7 +45,7 @@ def finished_steps(home: Path) -> list[tuple[str, float]]:
 
 def strike(home: Path, child, rng: random.Random) -> str:
     """Waits until services run, then a random moment, and kills one process; returns which."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(nights.roles_of(home)) < 3 and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(rng.uniform(0.0, 5.0))
@@ -65,7 +67,7 @@ def night_with_kills(bench, home: Path, rng: random.Random, kills: int):
             struck.append(strike(home, child, rng))
             if struck[-1] == "night":
                 break
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=500)
         for name, seconds in finished_steps(home):
             assert recorded.setdefault(name, seconds) == seconds, f"the finished step {name} ran again"
         if child.returncode == 0:
@@ -83,7 +85,7 @@ def check(bench, unbroken, name: str, seed: int, kills: int) -> None:
     assert set(done) == set(calls)
     assert len(done) <= len(calls) + len(struck), "more was repeated than the step each kill interrupted"
     assert sum(line.startswith("train") for line in done) == sum(line.startswith("train") for line in calls)
-    assert not [home_role for home_role in nights.roles_of(home)], "a service outlived its night"
+    assert not nights.roles_of(home), "a service outlived its night"
 
 
 @pytest.mark.parametrize("seed", [1, 2])

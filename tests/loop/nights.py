@@ -68,7 +68,7 @@ class Bench:
         self.children.append(child)
         return child
 
-    def konomi(self, home: Path, *arguments: str, timeout: float = 120, **environment: str):
+    def konomi(self, home: Path, *arguments: str, timeout: float = 500, **environment: str):
         """Runs `konomi ARGUMENTS` to its end and returns (exit code, last line as JSON or text, standard error)."""
         child = self.spawn(home, *arguments, **environment)
         out, err = child.communicate(timeout=timeout)

@@ -1,0 +1,84 @@
+"""Every guard: halts when it should, and only then."""
+
+import pytest
+
+from konomi.guards import GuardSettings, UnitNumbers, before_training, judge
+from konomi.night_words import SENTENCES, sentence
+
+SETTINGS = GuardSettings()
+BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version="v", promoted=True)
+
+
+def unit(number: int, **changes) -> UnitNumbers:
+    fields = {"vendi": 18.0, "exceedance": 0.05, "doubt": 0.4, "win_rate": 0.7, "rater_version": "v"}
+    return UnitNumbers(unit=number, **{**fields, **changes})
+
+
+def verdict(*units: UnitNumbers, served: int = 0):
+    return judge([BASE, *units], served, 0.5, SETTINGS)
+
+
+def test_a_better_unit_is_promoted():
+    found = verdict(unit(1))
+    assert (found.decision, found.served, found.alarm.name) == ("promote", 1, "better")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"vendi": 11.9}, "diversity"),
+        ({"exceedance": 0.11}, "exceedance"),
+        ({"doubt": 0.81}, "doubt"),
+        ({"finite": False}, "not_finite"),
+        ({"rater_version": "w"}, "other_rater"),
+    ],
+)
+def test_each_guard_halts_on_the_served_unit(changes, name):
+    found = verdict(unit(1, promoted=True), unit(2, **changes), served=1)
+    assert (found.decision, found.alarm.name, found.served) == ("halt", name, 1)
+
+
+@pytest.mark.parametrize("changes", [{"vendi": 12.0}, {"exceedance": 0.1}, {"doubt": 0.8}])
+def test_a_limit_itself_is_allowed(changes):
+    assert verdict(unit(1, **changes)).decision == "promote"
+
+
+@pytest.mark.parametrize(("changes", "name"), [({"win_rate": 0.5}, "not_better"), ({"changed": 0.0}, "unchanged")])
+def test_a_unit_that_is_no_better_leaves_its_parent(changes, name):
+    found = verdict(unit(1, **changes))
+    assert (found.decision, found.alarm.name, found.served) == ("keep", name, 0)
+
+
+def test_a_gap_growing_twice_returns_to_before_it_grew():
+    grown = [unit(1, gap=0.0, promoted=True), unit(2, gap=0.3, promoted=True), unit(3, gap=0.6)]
+    found = verdict(*grown, served=2)
+    assert (found.decision, found.alarm.name, found.served) == ("halt", "gap", 1)
+    assert verdict(*grown[:1], unit(2, gap=0.3), served=1).decision == "promote"
+    assert verdict(*grown[:2], unit(3, gap=0.35), served=2).decision == "promote"
+
+
+GOLDEN = {"vendi": 20.0, "largest_cell_share": 0.1, "base_share": 0.25, "n": 50}
+
+
+@pytest.mark.parametrize(
+    ("spent", "changes", "name"),
+    [(6.1, {}, "pressure"), (1.0, {"n": 0}, "nothing_selected"), (1.0, {"base_share": 0.1}, "base_share")],
+)
+def test_a_training_set_that_must_not_be_learned_halts(spent, changes, name):
+    alarm, _ = before_training(spent, {**GOLDEN, **changes}, 1, 20.0, SETTINGS)
+    assert alarm is not None
+    assert alarm.name == name
+
+
+def test_a_poor_training_set_is_warned_about():
+    alarm, warnings = before_training(6.0, {**GOLDEN, "vendi": 17.0, "largest_cell_share": 0.3}, 1, 20.0, SETTINGS)
+    assert alarm is None
+    assert [warning.name for warning in warnings] == ["golden_diversity", "largest_cell"]
+
+
+def test_every_alarm_is_one_sentence_in_both_languages():
+    alarms = [verdict(unit(1, **changes)).alarm for changes in ({}, {"vendi": 1.0}, {"win_rate": 0.1}, {"doubt": 9.0})]
+    for alarm in alarms:
+        assert sentence(alarm).endswith(".")
+        assert sentence(alarm, "ja").endswith("。")
+    assert set(SENTENCES["en"]) == set(SENTENCES["ja"])

@@ -1,0 +1,196 @@
+"""The whole night on stand-in services: real sockets, real SQLite, the command line as a person types it."""
+
+import json
+import signal
+import sqlite3
+import time
+
+import pytest
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def night_of(home) -> str:
+    """Returns the id of the only night of a home."""
+    (path,) = home.glob("nights/*/request.json")
+    return path.parent.name
+
+
+def wait_for_step(home, child, count: int) -> None:
+    """Waits until a night has finished some steps."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and child.poll() is None:
+        for path in home.glob("nights/*/night.json"):
+            if len(json.loads(path.read_text())["steps"]) >= count:
+                return
+        time.sleep(0.05)
+    raise AssertionError(child.communicate(timeout=10)[1])
+
+
+def test_a_night_makes_judges_and_serves_units(bench):
+    home = bench.home("night")
+    code, result, err = bench.konomi(home, *bench.start(home))
+    assert code == 0, err
+    assert result["state"] == "finished"
+    assert [unit["unit"] for unit in result["units"]] == [0, 1, 2]
+    assert result["units"][1]["decision"] == "promote"
+    assert result["served"]["unit"] in (1, 2)
+    assert result["images"] == 16 + 2 * (24 + 16)
+    page = (home / "report" / "index.html").read_text()
+    assert "data:image/webp;base64," in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    database = sqlite3.connect(home / "databases" / "night.sqlite")
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert {row[0] for row in database.execute("SELECT DISTINCT serialization FROM operation_outputs")} == {
+        "portable_json"
+    }
+
+
+def test_the_same_night_in_another_home_makes_the_same_artifacts(bench, nights_module):
+    left = []
+    for name in ("one", "other"):
+        home = bench.home(name)
+        code, result, err = bench.konomi(home, *bench.start(home))
+        assert code == 0, err
+        left.append(nights_module.left_behind(home, result["night"]))
+    assert left[0] == left[1]
+
+
+def test_a_stopped_night_ends_well_and_goes_on(bench, nights_module):
+    unbroken, home = bench.home("unbroken"), bench.home("stopped")
+    _, expected, _ = bench.konomi(unbroken, *bench.start(unbroken))
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.03")
+    wait_for_step(home, child, 3)
+    code, _, status_error = bench.konomi(home, "night", "status", "--json")
+    assert code == 0, status_error
+    code, said, err = bench.konomi(home, "night", "stop")
+    assert code == 0, err
+    assert "stopped" in said
+    assert child.wait(timeout=300) == 0
+    code, status, _ = bench.konomi(home, "night", "status", "--json")
+    assert (status["state"], status["running"]) == ("stopped", False)
+    code, result, err = bench.konomi(home, "night", "resume", "--json")
+    assert code == 0, err
+    assert nights_module.left_behind(home, result["night"]) == nights_module.left_behind(unbroken, expected["night"])
+
+
+def test_sigterm_finishes_the_step_and_exits_0(bench):
+    home = bench.home("term")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.03")
+    wait_for_step(home, child, 2)
+    child.send_signal(signal.SIGTERM)
+    out, _ = child.communicate(timeout=300)
+    assert child.returncode == 0
+    assert json.loads(out.strip().splitlines()[-1])["state"] == "stopped"
+
+
+def test_another_night_waits_for_the_unfinished_one_or_its_end(bench):
+    home = bench.home("two")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.03")
+    wait_for_step(home, child, 2)
+    code, _, err = bench.konomi(home, *bench.start(home))
+    assert code == 4
+    assert "Another process runs a night" in err
+    child.kill()
+    child.communicate()
+    code, _, err = bench.konomi(home, *bench.start(home, "--images", "16"))
+    assert code == 4
+    assert "night resume" in err
+    code, said, _ = bench.konomi(home, "night", "stop", "--abandon")
+    assert code == 0
+    assert "abandoned" in said
+    code, result, err = bench.konomi(home, *bench.start(home, "--images", "16"))
+    assert code == 0, err
+    assert result["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("night", "start", "golden"), 2, "converge"),
+        (("night", "start", "dream"), 2, "converge"),
+        (("night", "start", "converge", "--units", "7"), 2, "at most 5 units"),
+        (("night", "start", "converge", "--prompts", "/nowhere.txt"), 2, "cannot read the prompts"),
+        (("night", "resume"), 1, "no unfinished night"),
+        (("night", "status", "--night", "none"), 1, "There is no night none"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_what_to_do(bench, arguments, code, words):
+    got, _, err = bench.konomi(bench.home("wrong"), *arguments)
+    assert got == code, err
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_a_night_without_a_rater_says_how_to_get_one_and_goes_on_when_there_is_one(bench):
+    home = bench.home("no-rater")
+    (home / "no-rater").touch()
+    code, _, err = bench.konomi(home, *bench.start(home))
+    assert code == 4
+    assert "konomi rater fit" in err
+    (home / "no-rater").unlink()
+    code, result, err = bench.konomi(home, *bench.start(home))
+    assert code == 0, err
+    assert result["state"] == "finished"
+
+
+def test_the_image_budget_is_hit_exactly(bench):
+    home = bench.home("budget")
+    code, result, err = bench.konomi(home, *bench.start(home, "--budget-images", "48"))
+    assert code == 0, err
+    assert result["images"] == 48
+    assert result["reason"]["name"] == "budget_images"
+
+
+def test_a_full_disk_interrupts_and_the_same_command_goes_on(bench):
+    home = bench.home("full")
+    code, _, err = bench.konomi(home, *bench.start(home), KONOMI_NIGHT_RESERVE_GIB="100000000")
+    assert code == 4
+    assert "kept in reserve" in err
+    bench.konomi(home, "night", "stop", "--abandon")
+    code, result, err = bench.konomi(home, *bench.start(home))
+    assert (code, result["state"]) == (0, "finished"), err
+
+
+def test_a_unit_that_collapses_halts_the_night_on_the_last_good_one(bench):
+    home = bench.home("collapse")
+    code, result, err = bench.konomi(
+        home, *bench.start(home), STAND_IN_SHIFT="0.9", KONOMI_GUARD_DIVERSITY_FLOOR="0.95"
+    )
+    assert code == 5, err
+    assert (result["state"], result["reason"]["name"]) == ("halted", "diversity")
+    assert result["served"] == {"unit": 0, "model": "base"}
+    moves = sqlite3.connect(home / "databases" / "stand-in-moves.sqlite").execute("SELECT count(*) FROM t")
+    assert moves.fetchone() == (0,)
+
+
+def test_a_second_night_builds_on_the_first(bench):
+    home = bench.home("again")
+    _, first, _ = bench.konomi(home, *bench.start(home))
+    code, second, err = bench.konomi(home, *bench.start(home))
+    assert code == 0, err
+    assert second["night"] != first["night"]
+    assert [unit["unit"] for unit in second["units"]][:2] == [0, first["served"]["unit"]]
+    assert second["units"][2]["unit"] == 3
+
+
+def test_a_night_uses_the_services_that_run_and_leaves_them_running(bench, nights_module):
+    home = bench.home("attached")
+    up = bench.spawn(home, "up", "--json")
+    assert json.loads(up.stdout.readline())["generator"]
+    before = nights_module.roles_of(home)
+    code, result, err = bench.konomi(home, *bench.start(home))
+    assert (code, result["state"]) == (0, "finished"), err
+    assert nights_module.roles_of(home) == before
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(timeout=300) == 0
+
+
+def test_plan_says_what_a_night_takes_once_one_was_measured(bench):
+    home = bench.home("plan")
+    code, plan, err = bench.konomi(home, "night", "plan", "converge", "--json")
+    assert (code, plan["seconds"], plan["images"]) == (0, None, 16 + 3 * 40), err
+    bench.konomi(home, *bench.start(home))
+    code, plan, err = bench.konomi(home, "night", "plan", "converge", "--json")
+    assert plan["seconds"] > 0
