@@ -192,7 +192,7 @@ def services(home: Home) -> Finding:
         return Finding("services", state, error.message if home.is_up() else text("not running"), "konomi up")
     except KonomiError as error:
         return Finding("services", "fail", error.message, "konomi up")
-    return Finding("services", "ok", ", ".join(f"{role} {address}" for role, address in home.running().items()))
+    return Finding("services", "ok", ", ".join(f"{role} {address}" for role, address in client.addresses.items()))
 
 
 def embedder(home: Home) -> Finding:
