@@ -13,19 +13,20 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
+
 from konomi.errors import from_rpc_error
 from konomi.v1 import rater_pb2, rater_pb2_grpc
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.server import start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_rater.__main__ import build
-from PIL import Image
-from safetensors.torch import save_file
 
 CONFIG = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 516, "width": 32, "heads": 2, "layers": 1},
+    "text_cfg": {"context_length": 16, "vocab_size": 600, "width": 32, "heads": 2, "layers": 1},
 }
 
 
@@ -34,7 +35,9 @@ def make_embedder(folder: Path, seed: int = 0) -> None:
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
     model = open_clip.CLIP(**json.loads(json.dumps(CONFIG)))
-    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.half().contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
+    )
     (folder / "model.json").write_text(json.dumps(CONFIG))
     with gzip.open(folder / "bpe.txt.gz", "wt", encoding="utf-8") as file:
         file.write("#version: 0.2\na b\nr e\n")
@@ -79,11 +82,15 @@ class Rater:
 
     def taste(self, taste_id: str = "default") -> str:
         """Creates a taste and returns its name."""
-        return self.call("CreateTaste", rater_pb2.CreateTasteRequest(taste_id=taste_id, request_id=str(uuid.uuid4()))).name
+        return self.call(
+            "CreateTaste", rater_pb2.CreateTasteRequest(taste_id=taste_id, request_id=str(uuid.uuid4()))
+        ).name
 
     def add(self, taste: str, images: list[rater_pb2.Image]):
         """Adds images in one stream."""
-        return self.stream("AddImages", iter([rater_pb2.AddImagesRequest(taste=taste, image=image) for image in images]))
+        return self.stream(
+            "AddImages", iter([rater_pb2.AddImagesRequest(taste=taste, image=image) for image in images])
+        )
 
     def label(self, taste: str, grades: dict[str, int], request_id: str | None = None, reason: int = 0):
         """Records grades."""
@@ -164,7 +171,13 @@ def library(rater: Rater) -> Library:
         digest = rater.put(png(colour, seed=i))
         utility[digest] = colour[0] / 255 - 0.5 * colour[1] / 255
         images.append(
-            rater_pb2.Image(digest=digest, source=rater_pb2.SOURCE_SELF, prompt=f"portrait {i % 11}", seed=i, unit="base" if i < 90 else "unit-1")
+            rater_pb2.Image(
+                digest=digest,
+                source=rater_pb2.SOURCE_SELF,
+                prompt=f"portrait {i % 11}",
+                seed=i,
+                unit="base" if i < 90 else "unit-1",
+            )
         )
     assert not any(answer.HasField("error") for answer in rater.add(taste, images))
     return Library(taste, [image.digest for image in images], utility)

@@ -1,0 +1,74 @@
+"""Suggestions: typical first, then the 5/3/2 mix, novel ones on request; never one twice."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from konomi_rater.acquisition import Pool, Reason, suggest
+from konomi_rater.fitting import quick_fit
+
+
+def pool_of(seed: int, count: int = 300) -> tuple[Pool, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((count, 12)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    wanted = rows[:, 0]
+    return Pool(rows, rng.random(count), rng.random(count) < 0.9), wanted
+
+
+def head_of(pool: Pool, wanted: np.ndarray, count: int = 40):
+    grades = 1 + np.searchsorted(np.quantile(wanted, [0.3, 0.6, 0.82, 0.94]), wanted)
+    return quick_fit(pool.embeddings[:count], grades[:count], pool.embeddings)
+
+
+def test_starts_with_typical_images_that_cover_the_pool():
+    pool, _ = pool_of(0)
+    picks = suggest(pool, None, 0, 10, 0, np.random.default_rng(0))
+    assert [reason for _, reason in picks] == [Reason.TYPICAL] * 10
+    assert len({row for row, _ in picks}) == 10
+
+
+def test_a_long_start_holds_random_images_too():
+    pool, _ = pool_of(0)
+    reasons = Counter(reason for _, reason in suggest(pool, None, 0, 70, 0, np.random.default_rng(0)))
+    assert reasons == {Reason.TYPICAL: 60, Reason.RANDOM: 10}
+
+
+def test_ten_are_five_three_two():
+    pool, wanted = pool_of(1)
+    picks = suggest(pool, head_of(pool, wanted), 40, 10, 0, np.random.default_rng(0))
+    assert Counter(reason for _, reason in picks) == {Reason.EXPLOIT: 5, Reason.UNCERTAIN: 3, Reason.RANDOM: 2}
+    assert len({row for row, _ in picks}) == 10
+
+
+def test_exploiting_finds_what_is_liked_and_random_does_not():
+    liked, drawn = [], []
+    for seed in range(12):
+        pool, wanted = pool_of(seed)
+        for row, reason in suggest(pool, head_of(pool, wanted), 40, 20, 0, np.random.default_rng(seed)):
+            (liked if reason is Reason.EXPLOIT else drawn if reason is Reason.RANDOM else []).append(wanted[row])
+    assert np.mean(liked) > np.mean(drawn) + 0.2
+    assert abs(np.mean(drawn)) < 0.15
+
+
+def test_novel_slots_take_the_farthest_plausible_and_spread():
+    pool, _ = pool_of(2)
+    picks = suggest(pool, None, 50, 4, 4, np.random.default_rng(0))
+    assert {reason for _, reason in picks} == {Reason.NOVEL}
+    assert all(pool.plausible[row] for row, _ in picks)
+    assert picks[0][0] == int(np.argmax(np.where(pool.plausible, pool.novelty, -1)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_small_pools_give_what_they_have(count):
+    pool, wanted = pool_of(3)
+    few = Pool(pool.embeddings[:count], pool.novelty[:count], pool.plausible[:count])
+    for head in (None, head_of(pool, wanted)):
+        assert len(suggest(few, head, 40, 10, 0, np.random.default_rng(0))) == count
+
+
+def test_same_seed_same_suggestions():
+    pool, wanted = pool_of(4)
+    first, second = (suggest(pool, head_of(pool, wanted), 40, 10, 2, np.random.default_rng(5)) for _ in range(2))
+    assert first == second

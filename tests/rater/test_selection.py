@@ -1,0 +1,97 @@
+"""Selection accounts for every candidate and keeps within its limits, whatever comes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from konomi_rater.selection import POLICIES, Candidates, Limits, RejectionReason, cell_caps, draw_base, select
+
+
+def candidates_of(seed: int, count: int, cells: int) -> Candidates:
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((count, 4)).astype(np.float32)
+    rows[: count // 3] = rows[count // 3 : 2 * (count // 3)] + 0.01  # near-duplicates
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
+    return Candidates(
+        embeddings=rows,
+        lower_bounds=rng.uniform(1, 5, count),
+        grades=rng.choice(6, count, p=[0.7, 0.06, 0.06, 0.06, 0.06, 0.06]),
+        sources=rng.choice([1, 2, 3, 4], count),
+        typical=rng.random(count) < 0.8,
+        cells=rng.integers(0, cells, count),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(0, 60),
+    cells=st.integers(1, 6),
+    wanted=st.integers(1, 40),
+    quota=st.sampled_from([0.0, 0.5, 1.0, 2.0, 10.0]),
+    cut=st.sampled_from([-1.0, 0.5, 0.97, 1.0]),
+    policy=st.sampled_from(sorted(POLICIES)),
+)
+def test_every_candidate_ends_in_exactly_one_place(seed, count, cells, wanted, quota, cut, policy):
+    candidates = candidates_of(seed, count, cells)
+    caps = cell_caps(np.full(cells, 1 / cells), wanted, quota)
+    choice = select(POLICIES[policy], candidates, Limits(wanted, cut, caps))
+    assert sorted([*choice.selected, *choice.rejected]) == list(range(count))
+    assert len(choice.selected) <= wanted
+    for row in choice.selected:
+        grade = candidates.grades[row]
+        assert grade == 0 or grade >= POLICIES[policy].least_grade
+        assert candidates.typical[row] or grade > 0
+        assert int(candidates.sources[row]) in POLICIES[policy].sources
+    kept = candidates.embeddings[choice.selected]
+    similarities = kept @ kept.T
+    np.fill_diagonal(similarities, -1)
+    assert not len(kept) or similarities.max() <= cut + 1e-6
+    assert np.all(np.bincount(candidates.cells[choice.selected], minlength=cells) <= caps)
+    assert set(choice.duplicate_of) == {r for r, why in choice.rejected.items() if why is RejectionReason.DUPLICATE}
+    assert set(choice.duplicate_of.values()) <= set(choice.selected)
+
+
+def plain(count: int, **changes: np.ndarray) -> Candidates:
+    columns = {
+        "embeddings": np.eye(count, dtype=np.float32),
+        "lower_bounds": np.arange(count, dtype=float),
+        "grades": np.zeros(count, int),
+        "sources": np.ones(count, int),
+        "typical": np.ones(count, bool),
+        "cells": np.zeros(count, int),
+    }
+    return Candidates(**(columns | changes))
+
+
+def test_best_lower_bounds_are_kept_and_the_rest_is_said_to_be_too_low():
+    choice = select(POLICIES["converge"], plain(5), Limits(2, 0.97, np.array([5])))
+    assert choice.selected == [4, 3]
+    assert set(choice.rejected.values()) == {RejectionReason.LOWER_BOUND}
+
+
+def test_the_owners_grade_beats_the_rater():
+    graded = plain(5, grades=np.array([5, 4, 0, 3, 1]), typical=np.array([False, True, True, True, True]))
+    choice = select(POLICIES["converge"], graded, Limits(3, 0.97, np.array([5])))
+    assert choice.selected == [0, 1, 2]
+    assert choice.rejected == {3: RejectionReason.GRADE, 4: RejectionReason.GRADE}
+
+
+def test_golden_takes_nothing_but_graded_ur():
+    choice = select(POLICIES["golden"], plain(4, grades=np.array([5, 4, 0, 5])), Limits(9, 0.97, np.array([9])))
+    assert sorted(choice.selected) == [0, 3]
+    assert set(choice.rejected.values()) == {RejectionReason.GRADE}
+
+
+def test_a_full_cell_sends_the_choice_elsewhere():
+    cells = np.array([1, 0, 0, 0])
+    choice = select(POLICIES["converge"], plain(4, cells=cells), Limits(3, 0.97, np.array([1, 3])))
+    assert choice.selected == [3, 0]
+    assert choice.rejected == {2: RejectionReason.QUOTA, 1: RejectionReason.QUOTA}
+
+
+@pytest.mark.parametrize(("selected", "share", "drawn"), [(30, 0.25, 10), (10, 0.0, 0), (10, 0.5, 10), (100, 0.9, 50)])
+def test_base_share_is_of_the_whole_set(selected, share, drawn):
+    picks = draw_base(np.arange(50), selected, share, np.random.default_rng(0))
+    assert len(picks) == drawn == len(set(picks.tolist()))
