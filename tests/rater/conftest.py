@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from konomi.errors import from_rpc_error
-from konomi.v1 import rater_pb2, rater_pb2_grpc
+from konomi.v1 import rater_pb2 as pb
+from konomi.v1 import rater_pb2_grpc
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.server import start
 from konomi_chassis.settings import ServerSettings, StoreSettings
@@ -82,25 +83,21 @@ class Rater:
 
     def taste(self, taste_id: str = "default") -> str:
         """Creates a taste and returns its name."""
-        return self.call(
-            "CreateTaste", rater_pb2.CreateTasteRequest(taste_id=taste_id, request_id=str(uuid.uuid4()))
-        ).name
+        return self.call("CreateTaste", pb.CreateTasteRequest(taste_id=taste_id, request_id=str(uuid.uuid4()))).name
 
-    def add(self, taste: str, images: list[rater_pb2.Image]):
+    def add(self, taste: str, images: list[pb.Image]):
         """Adds images in one stream."""
-        return self.stream(
-            "AddImages", iter([rater_pb2.AddImagesRequest(taste=taste, image=image) for image in images])
-        )
+        return self.stream("AddImages", iter([pb.AddImagesRequest(taste=taste, image=image) for image in images]))
 
     def label(self, taste: str, grades: dict[str, int], request_id: str | None = None, reason: int = 0):
         """Records grades."""
-        labels = [rater_pb2.Label(image_digest=d, grade=g, reason=reason) for d, g in grades.items()]
-        request = rater_pb2.RecordLabelsRequest(taste=taste, labels=labels, request_id=request_id or str(uuid.uuid4()))
+        labels = [pb.Label(image_digest=d, grade=g, reason=reason) for d, g in grades.items()]
+        request = pb.RecordLabelsRequest(taste=taste, labels=labels, request_id=request_id or str(uuid.uuid4()))
         return self.call("RecordLabels", request)
 
-    def fit(self, taste: str, **fields) -> rater_pb2.RaterVersion:
+    def fit(self, taste: str, **fields) -> pb.RaterVersion:
         """Fits and returns the version."""
-        request = rater_pb2.FitRaterRequest(taste=taste, request_id=str(uuid.uuid4()), **fields)
+        request = pb.FitRaterRequest(taste=taste, request_id=str(uuid.uuid4()), **fields)
         return self.stream("FitRater", request)[-1].rater_version
 
 
@@ -171,9 +168,9 @@ def library(rater: Rater) -> Library:
         digest = rater.put(png(colour, seed=i))
         utility[digest] = colour[0] / 255 - 0.5 * colour[1] / 255
         images.append(
-            rater_pb2.Image(
+            pb.Image(
                 digest=digest,
-                source=rater_pb2.SOURCE_SELF,
+                source=pb.SOURCE_SELF,
                 prompt=f"portrait {i % 11}",
                 seed=i,
                 unit="base" if i < 90 else "unit-1",

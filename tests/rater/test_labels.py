@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy
 
 from konomi.errors import DataLoss
-from konomi.v1 import rater_pb2, rater_pb2_grpc
+from konomi.v1 import rater_pb2 as pb
+from konomi.v1 import rater_pb2_grpc
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.database import open_database, reading
 from konomi_chassis.settings import StoreSettings
@@ -94,17 +95,17 @@ def stub_of(home: Path, address: str) -> rater_pb2_grpc.RaterServiceStub:
     return stub
 
 
-def request(digest: str, grade: int, request_id: str) -> rater_pb2.RecordLabelsRequest:
-    label = rater_pb2.Label(image_digest=digest, grade=grade)
-    return rater_pb2.RecordLabelsRequest(taste="tastes/t", labels=[label], request_id=request_id)
+def request(digest: str, grade: int, request_id: str) -> pb.RecordLabelsRequest:
+    label = pb.Label(image_digest=digest, grade=grade)
+    return pb.RecordLabelsRequest(taste="tastes/t", labels=[label], request_id=request_id)
 
 
 def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home):
     digest = ArtifactStore(StoreSettings(home=home)).put(png((200, 0, 0)), "image/png").digest
     process, address = serve(home)
     stub = stub_of(home, address)
-    stub.CreateTaste(rater_pb2.CreateTasteRequest(taste_id="t"), metadata=stub.metadata, timeout=60)
-    add = rater_pb2.AddImagesRequest(taste="tastes/t", image={"digest": digest, "source": 1})
+    stub.CreateTaste(pb.CreateTasteRequest(taste_id="t"), metadata=stub.metadata, timeout=60)
+    add = pb.AddImagesRequest(taste="tastes/t", image={"digest": digest, "source": 1})
     (added,) = stub.AddImages(iter([add]), metadata=stub.metadata, timeout=120)
     assert not added.HasField("error")
     acknowledged = []
@@ -133,7 +134,7 @@ def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home)
     process, address = serve(home)
     stub = stub_of(home, address)
     retried = stub.RecordLabels(request(digest, 5, request_id), metadata=stub.metadata, timeout=60)
-    log = stub.ListLabels(rater_pb2.ListLabelsRequest(taste="tastes/t"), metadata=stub.metadata, timeout=60).labels
+    log = stub.ListLabels(pb.ListLabelsRequest(taste="tastes/t"), metadata=stub.metadata, timeout=60).labels
     assert [(label.sequence, label.grade) for label in log] == [*acknowledged, (21, 5)]
     assert retried.labels[0].sequence == 21
     process.send_signal(signal.SIGTERM)

@@ -15,29 +15,27 @@ from konomi.errors import (
     NotFound,
     Unimplemented,
 )
-from konomi.v1 import rater_pb2
+from konomi.v1 import rater_pb2 as pb
 from tests.rater.conftest import grades_of, png
 
 UNKNOWN = "0" * 64
 """A digest nobody stored."""
 
 
-def image(digest: str, **fields) -> rater_pb2.Image:
-    return rater_pb2.Image(**({"digest": digest, "source": rater_pb2.SOURCE_SELF, "unit": "base"} | fields))
+def image(digest: str, **fields) -> pb.Image:
+    return pb.Image(**({"digest": digest, "source": pb.SOURCE_SELF, "unit": "base"} | fields))
 
 
-def score(rater, inputs, **fields) -> rater_pb2.ScoreImagesResponse:
-    return rater.call("ScoreImages", rater_pb2.ScoreImagesRequest(images=inputs, **fields))
+def score(rater, inputs, **fields) -> pb.ScoreImagesResponse:
+    return rater.call("ScoreImages", pb.ScoreImagesRequest(images=inputs, **fields))
 
 
-def by_digest(digest: str) -> rater_pb2.ImageInput:
-    return rater_pb2.ImageInput(digest=digest)
+def by_digest(digest: str) -> pb.ImageInput:
+    return pb.ImageInput(digest=digest)
 
 
 def test_a_taste_is_created_once_and_read_back(rater):
-    request = rater_pb2.CreateTasteRequest(
-        taste_id="mine", taste={"display_name": "Mine"}, request_id=str(uuid.uuid4())
-    )
+    request = pb.CreateTasteRequest(taste_id="mine", taste={"display_name": "Mine"}, request_id=str(uuid.uuid4()))
     made = rater.call("CreateTaste", request)
     assert rater.call("CreateTaste", request) == made
     assert (made.name, made.embedder, made.base_model, made.display_name) == (
@@ -46,12 +44,12 @@ def test_a_taste_is_created_once_and_read_back(rater):
         "starter",
         "Mine",
     )
-    assert rater.call("GetTaste", rater_pb2.GetTasteRequest(name="tastes/mine")) == made
+    assert rater.call("GetTaste", pb.GetTasteRequest(name="tastes/mine")) == made
     with pytest.raises(AlreadyExists):
-        rater.call("CreateTaste", rater_pb2.CreateTasteRequest(taste_id="mine"))
+        rater.call("CreateTaste", pb.CreateTasteRequest(taste_id="mine"))
     rater.taste("other")
-    page = rater.call("ListTastes", rater_pb2.ListTastesRequest(page_size=1))
-    rest = rater.call("ListTastes", rater_pb2.ListTastesRequest(page_size=1, page_token=page.next_page_token))
+    page = rater.call("ListTastes", pb.ListTastesRequest(page_size=1))
+    rest = rater.call("ListTastes", pb.ListTastesRequest(page_size=1, page_token=page.next_page_token))
     assert [t.name for t in (*page.tastes, *rest.tastes)] == ["tastes/mine", "tastes/other"]
     assert not rest.next_page_token
 
@@ -70,7 +68,7 @@ def test_a_taste_is_created_once_and_read_back(rater):
 )
 def test_an_embedder_that_cannot_be_is_refused(rater, embedder, error):
     with pytest.raises(error):
-        rater.call("CreateTaste", rater_pb2.CreateTasteRequest(taste_id="t", taste={"embedder": embedder}))
+        rater.call("CreateTaste", pb.CreateTasteRequest(taste_id="t", taste={"embedder": embedder}))
 
 
 def test_adding_reports_each_image_and_goes_on(rater):
@@ -87,7 +85,7 @@ def test_adding_reports_each_image_and_goes_on(rater):
             image(broken),
             image("nonsense"),
             image(good, source=0),
-            image(good, source=rater_pb2.SOURCE_CONSENTED),
+            image(good, source=pb.SOURCE_CONSENTED),
             image(good, prompt="x" * 5000),
             image(good),
         ],
@@ -107,7 +105,7 @@ def test_adding_reports_each_image_and_goes_on(rater):
         grpc.StatusCode.NOT_FOUND.value[0],
         grpc.StatusCode.INVALID_ARGUMENT.value[0],
     ]
-    listed = rater.call("ListImages", rater_pb2.ListImagesRequest(taste=taste))
+    listed = rater.call("ListImages", pb.ListImagesRequest(taste=taste))
     assert [i.digest for i in listed.images] == [good]
     assert (listed.images[0].width, listed.images[0].height) == (32, 32)
 
@@ -127,9 +125,7 @@ def test_a_stream_without_a_taste_or_with_two_is_refused(rater):
         rater.add("tastes/nobody", [image(digest)])
     first, second = rater.taste("a"), rater.taste("b")
     with pytest.raises(InvalidArgument):
-        rater.stream(
-            "AddImages", iter([rater_pb2.AddImagesRequest(taste=t, image=image(digest)) for t in (first, second)])
-        )
+        rater.stream("AddImages", iter([pb.AddImagesRequest(taste=t, image=image(digest)) for t in (first, second)]))
 
 
 def test_an_embedding_does_not_depend_on_its_neighbours(rater):
@@ -142,7 +138,7 @@ def test_an_embedding_does_not_depend_on_its_neighbours(rater):
     rater.add(one, [image(other[4])])
 
     def nearest(taste):
-        query = rater_pb2.SearchImagesRequest(taste=taste, image=by_digest(digests[3]), count=1)
+        query = pb.SearchImagesRequest(taste=taste, image=by_digest(digests[3]), count=1)
         return rater.call("SearchImages", query).hits[0]
 
     assert nearest(one).image.digest == nearest(many).image.digest == digests[3]
@@ -155,7 +151,7 @@ def test_a_label_is_recorded_once_whatever_the_retries(rater, library):
     assert rater.label(library.taste, {library.digests[0]: 5}, request_id) == first
     with pytest.raises(AlreadyExists):
         rater.label(library.taste, {library.digests[0]: 4}, request_id)
-    listed = rater.call("ListLabels", rater_pb2.ListLabelsRequest(taste=library.taste))
+    listed = rater.call("ListLabels", pb.ListLabelsRequest(taste=library.taste))
     assert list(listed.labels) == list(first.labels)
     assert (first.labels[0].sequence, first.labels[0].labeller) == (1, "owner")
 
@@ -166,11 +162,11 @@ def test_undo_brings_back_the_grade_before(rater, library):
     second = rater.label(library.taste, {digest: 5}).labels[0]
 
     def grade():
-        return rater.call("GetImage", rater_pb2.GetImageRequest(taste=library.taste, digest=digest)).grade
+        return rater.call("GetImage", pb.GetImageRequest(taste=library.taste, digest=digest)).grade
 
     def undo(name=""):
         return rater.call(
-            "UndoLabel", rater_pb2.UndoLabelRequest(taste=library.taste, name=name, request_id=str(uuid.uuid4()))
+            "UndoLabel", pb.UndoLabelRequest(taste=library.taste, name=name, request_id=str(uuid.uuid4()))
         )
 
     assert grade() == 5
@@ -187,16 +183,16 @@ def test_undo_brings_back_the_grade_before(rater, library):
     assert grade() == 0
     with pytest.raises(FailedPrecondition):
         undo()
-    log = rater.call("ListLabels", rater_pb2.ListLabelsRequest(taste=library.taste)).labels
+    log = rater.call("ListLabels", pb.ListLabelsRequest(taste=library.taste)).labels
     assert [(label.sequence, label.undone) for label in log] == [(1, True), (2, True), (3, False), (4, False)]
-    assert not rater.call("ListLabels", rater_pb2.ListLabelsRequest(taste=library.taste, in_force=True)).labels
+    assert not rater.call("ListLabels", pb.ListLabelsRequest(taste=library.taste, in_force=True)).labels
 
 
 def test_a_cleared_grade_no_longer_counts(rater, library):
     rater.label(library.taste, {library.digests[0]: 5, library.digests[1]: 3})
     rater.label(library.taste, {library.digests[0]: 0})
-    assert rater.call("GetTaste", rater_pb2.GetTasteRequest(name=library.taste)).label_count == 1
-    kept = rater.call("ListLabels", rater_pb2.ListLabelsRequest(taste=library.taste, in_force=True)).labels
+    assert rater.call("GetTaste", pb.GetTasteRequest(name=library.taste)).label_count == 1
+    kept = rater.call("ListLabels", pb.ListLabelsRequest(taste=library.taste, in_force=True)).labels
     assert [label.image_digest for label in kept] == [library.digests[1]]
 
 
@@ -211,19 +207,19 @@ def test_a_cleared_grade_no_longer_counts(rater, library):
     ],
 )
 def test_wrong_labels_are_refused_and_nothing_is_written(rater, library, labels, error):
-    mine = [rater_pb2.Label(image_digest=library.digests[0], grade=3)] if labels else []
-    mine += [rater_pb2.Label(image_digest=digest or library.digests[1], grade=grade) for digest, grade in labels]
+    mine = [pb.Label(image_digest=library.digests[0], grade=3)] if labels else []
+    mine += [pb.Label(image_digest=digest or library.digests[1], grade=grade) for digest, grade in labels]
     with pytest.raises(error):
         rater.call(
             "RecordLabels",
-            rater_pb2.RecordLabelsRequest(taste=library.taste, labels=mine, request_id=str(uuid.uuid4())),
+            pb.RecordLabelsRequest(taste=library.taste, labels=mine, request_id=str(uuid.uuid4())),
         )
-    assert not rater.call("ListLabels", rater_pb2.ListLabelsRequest(taste=library.taste)).labels
+    assert not rater.call("ListLabels", pb.ListLabelsRequest(taste=library.taste)).labels
 
 
 def test_comparisons_are_stored_and_wrong_ones_refused(rater, library):
     def compare(winner, loser):
-        request = rater_pb2.RecordComparisonRequest(
+        request = pb.RecordComparisonRequest(
             taste=library.taste,
             comparison={"winner_digest": winner, "loser_digest": loser},
             request_id=str(uuid.uuid4()),
@@ -244,7 +240,7 @@ def test_without_a_fit_scores_say_what_to_do(rater, library):
     assert failure.value.reason == "RATER_NOT_FITTED"
     assert "FitRater" in failure.value.message
     with pytest.raises(FailedPrecondition):
-        rater.call("SelectImages", rater_pb2.SelectImagesRequest(taste=library.taste, policy="converge", count=3))
+        rater.call("SelectImages", pb.SelectImagesRequest(taste=library.taste, policy="converge", count=3))
     rater.label(library.taste, {library.digests[0]: 3})
     with pytest.raises(FailedPrecondition) as failure:
         rater.fit(library.taste)
@@ -255,12 +251,12 @@ def test_scores_are_complete_in_order_and_per_image(rater, fitted):
     stranger = png((255, 0, 0), seed=999)
     inputs = [
         by_digest(fitted.digests[50]),
-        rater_pb2.ImageInput(content=stranger),
-        rater_pb2.ImageInput(content=b"rubbish"),
+        pb.ImageInput(content=stranger),
+        pb.ImageInput(content=b"rubbish"),
         by_digest(UNKNOWN),
         by_digest("zz"),
-        rater_pb2.ImageInput(),
-        rater_pb2.ImageInput(content=stranger),
+        pb.ImageInput(),
+        pb.ImageInput(content=stranger),
     ]
     answer = score(rater, inputs, measure_diversity=True)
     kinds = [result.WhichOneof("result") for result in answer.results]
@@ -295,8 +291,7 @@ def test_scores_follow_the_owner(rater, fitted):
 def test_a_stream_scores_like_a_batch(rater, fitted):
     digests = fitted.digests[40:75]
     requests = [
-        rater_pb2.ScoreImageStreamRequest(taste=fitted.taste, image=by_digest(d), key=d[:8])
-        for d in [*digests, UNKNOWN]
+        pb.ScoreImageStreamRequest(taste=fitted.taste, image=by_digest(d), key=d[:8]) for d in [*digests, UNKNOWN]
     ]
     answers = rater.stream("ScoreImageStream", iter(requests))
     batch = score(rater, [by_digest(d) for d in digests]).results
@@ -307,7 +302,7 @@ def test_a_stream_scores_like_a_batch(rater, fitted):
 
 def test_fit_reports_progress_and_quality_and_is_idempotent(rater, library):
     rater.label(library.taste, grades_of(library, library.digests[:40]))
-    request = rater_pb2.FitRaterRequest(taste=library.taste, request_id=str(uuid.uuid4()))
+    request = pb.FitRaterRequest(taste=library.taste, request_id=str(uuid.uuid4()))
     *progress, final = rater.stream("FitRater", request)
     version = final.rater_version
     assert {step.progress.phase for step in progress} >= {"labels", "cross-validation", "quality"}
@@ -330,51 +325,45 @@ def test_activation_swaps_what_scores(rater, fitted):
     rater.fit(fitted.taste, keep_active=True)
     before = score(rater, [by_digest(fitted.digests[70])]).results[0].score
     name = f"{fitted.taste}/raterVersions/2"
-    assert rater.call("ActivateRaterVersion", rater_pb2.ActivateRaterVersionRequest(name=name)).active
+    assert rater.call("ActivateRaterVersion", pb.ActivateRaterVersionRequest(name=name)).active
     after = score(rater, [by_digest(fitted.digests[70])]).results[0].score
     assert (before.rater_version, after.rater_version) == (f"{fitted.taste}/raterVersions/1", name)
     assert before.utility != after.utility
-    active = rater.call(
-        "GetRaterVersion", rater_pb2.GetRaterVersionRequest(name=f"{fitted.taste}/raterVersions/active")
-    )
+    active = rater.call("GetRaterVersion", pb.GetRaterVersionRequest(name=f"{fitted.taste}/raterVersions/active"))
     assert active.name == name
-    listed = rater.call("ListRaterVersions", rater_pb2.ListRaterVersionsRequest(taste=fitted.taste)).rater_versions
+    listed = rater.call("ListRaterVersions", pb.ListRaterVersionsRequest(taste=fitted.taste)).rater_versions
     assert [(v.name[-1], v.active) for v in listed] == [("2", True), ("1", False)]
     for missing in ("9", "x"):
         with pytest.raises((NotFound, InvalidArgument)):
             rater.call(
                 "ActivateRaterVersion",
-                rater_pb2.ActivateRaterVersionRequest(name=f"{fitted.taste}/raterVersions/{missing}"),
+                pb.ActivateRaterVersionRequest(name=f"{fitted.taste}/raterVersions/{missing}"),
             )
 
 
 def test_suggestions_are_ungraded_distinct_and_explained(rater, fitted):
-    found = rater.call(
-        "SuggestImages", rater_pb2.SuggestImagesRequest(taste=fitted.taste, count=20, novel=3, no_repeats=True)
-    )
+    found = rater.call("SuggestImages", pb.SuggestImagesRequest(taste=fitted.taste, count=20, novel=3, no_repeats=True))
     assert len(found.suggestions) == 20 == len({s.image.digest for s in found.suggestions})
     assert all(s.image.grade == 0 and s.reason for s in found.suggestions)
     reasons = [s.reason for s in found.suggestions]
-    assert reasons.count(rater_pb2.SUGGESTION_REASON_NOVEL) == 3
-    assert rater_pb2.SUGGESTION_REASON_REPEAT_CHECK not in reasons
-    again = rater.call(
-        "SuggestImages", rater_pb2.SuggestImagesRequest(taste=fitted.taste, count=20, novel=3, no_repeats=True)
-    )
+    assert reasons.count(pb.SUGGESTION_REASON_NOVEL) == 3
+    assert pb.SUGGESTION_REASON_REPEAT_CHECK not in reasons
+    again = rater.call("SuggestImages", pb.SuggestImagesRequest(taste=fitted.taste, count=20, novel=3, no_repeats=True))
     assert again == found
 
 
 def test_hidden_repeats_come_once_there_are_grades(rater, fitted):
-    found = rater.call("SuggestImages", rater_pb2.SuggestImagesRequest(taste=fitted.taste, count=40))
-    repeats = [s for s in found.suggestions if s.reason == rater_pb2.SUGGESTION_REASON_REPEAT_CHECK]
+    found = rater.call("SuggestImages", pb.SuggestImagesRequest(taste=fitted.taste, count=40))
+    repeats = [s for s in found.suggestions if s.reason == pb.SUGGESTION_REASON_REPEAT_CHECK]
     assert 3 <= len(repeats) <= 5
     assert all(s.image.digest in fitted.digests[:30] for s in repeats)
 
 
 def test_selection_accounts_for_every_candidate(rater, fitted):
-    request = rater_pb2.SelectImagesRequest(taste=fitted.taste, policy="converge", count=12, duplicate_cosine=0.9999)
+    request = pb.SelectImagesRequest(taste=fitted.taste, policy="converge", count=12, duplicate_cosine=0.9999)
     found = rater.call("SelectImages", request)
-    chosen = [m for m in found.selected if m.role == rater_pb2.SELECTION_ROLE_SELECTED]
-    base = [m for m in found.selected if m.role == rater_pb2.SELECTION_ROLE_BASE]
+    chosen = [m for m in found.selected if m.role == pb.SELECTION_ROLE_SELECTED]
+    base = [m for m in found.selected if m.role == pb.SELECTION_ROLE_BASE]
     assert found.considered == 120 == len(chosen) + len(found.rejections)
     assert len({m.digest for m in chosen} | {r.digest for r in found.rejections}) == 120
     assert 0 < len(chosen) <= 12
@@ -389,20 +378,20 @@ def test_selection_accounts_for_every_candidate(rater, fitted):
 
 def test_golden_needs_no_rater_and_takes_only_ur(rater, library):
     rater.label(library.taste, {library.digests[0]: 5, library.digests[1]: 4})
-    request = rater_pb2.SelectImagesRequest(taste=library.taste, policy="golden", count=10, base_share=0)
+    request = pb.SelectImagesRequest(taste=library.taste, policy="golden", count=10, base_share=0)
     assert [m.digest for m in rater.call("SelectImages", request).selected] == [library.digests[0]]
 
 
 def test_an_unknown_policy_names_the_known_ones(rater, library):
     with pytest.raises(InvalidArgument, match="converge"):
-        rater.call("SelectImages", rater_pb2.SelectImagesRequest(taste=library.taste, policy="greedy", count=3))
+        rater.call("SelectImages", pb.SelectImagesRequest(taste=library.taste, policy="greedy", count=3))
 
 
 def test_pages_cover_every_image_once_in_order(rater, fitted):
     for order in ("create_time", "utility desc", "novelty", "digest desc"):
         seen, token = [], ""
         while True:
-            request = rater_pb2.ListImagesRequest(
+            request = pb.ListImagesRequest(
                 taste=fitted.taste, page_size=50, page_token=token, order_by=order, with_scores=True
             )
             page = rater.call("ListImages", request)
@@ -416,14 +405,14 @@ def test_pages_cover_every_image_once_in_order(rater, fitted):
             values = [i.score.utility for i in seen]
             assert values == pytest.approx(sorted(values, reverse=True))
     with pytest.raises(InvalidArgument):
-        rater.call("ListImages", rater_pb2.ListImagesRequest(taste=fitted.taste, order_by="beauty"))
+        rater.call("ListImages", pb.ListImagesRequest(taste=fitted.taste, order_by="beauty"))
     with pytest.raises(InvalidArgument):
-        rater.call("ListImages", rater_pb2.ListImagesRequest(taste=fitted.taste, page_token="bm9wZQ=="))
+        rater.call("ListImages", pb.ListImagesRequest(taste=fitted.taste, page_token="bm9wZQ=="))
 
 
 def test_filters_hold_together(rater, fitted):
     def total(**parts):
-        request = rater_pb2.ListImagesRequest(taste=fitted.taste, filter=rater_pb2.ImageFilter(**parts))
+        request = pb.ListImagesRequest(taste=fitted.taste, filter=pb.ImageFilter(**parts))
         return rater.call("ListImages", request).total_size
 
     assert total(units=["unit-1"]) == 30
@@ -431,21 +420,21 @@ def test_filters_hold_together(rater, fitted):
     assert total(units=["unit-1"], grades=[1, 2, 3, 4, 5]) == 0
     assert total(prompt_contains="PORTRAIT 3") == 11
     assert total(digests=fitted.digests[:7]) == 7
-    assert total(sources=[rater_pb2.SOURCE_IMPORTED]) == 0
+    assert total(sources=[pb.SOURCE_IMPORTED]) == 0
     assert 0 < total(min_utility=3.0) < 120
 
 
 def test_search_and_exploration(rater, fitted):
     by_image = rater.call(
-        "SearchImages", rater_pb2.SearchImagesRequest(taste=fitted.taste, image=by_digest(fitted.digests[5]), count=3)
+        "SearchImages", pb.SearchImagesRequest(taste=fitted.taste, image=by_digest(fitted.digests[5]), count=3)
     )
     assert by_image.hits[0].image.digest == fitted.digests[5]
     assert by_image.hits[0].similarity == pytest.approx(1, abs=1e-5)
-    by_text = rater.call("SearchImages", rater_pb2.SearchImagesRequest(taste=fitted.taste, text="a red cab"))
+    by_text = rater.call("SearchImages", pb.SearchImagesRequest(taste=fitted.taste, text="a red cab"))
     similarities = [hit.similarity for hit in by_text.hits]
     assert similarities == sorted(similarities, reverse=True)
     assert len(similarities) == 10
-    novel = rater.call("ExploreNovelty", rater_pb2.ExploreNoveltyRequest(taste=fitted.taste, count=5)).images
+    novel = rater.call("ExploreNovelty", pb.ExploreNoveltyRequest(taste=fitted.taste, count=5)).images
     assert len(novel) == 5
     assert all(i.grade == 0 and i.HasField("score") for i in novel)
 
@@ -458,7 +447,7 @@ def test_tastes_do_not_touch_each_other(rater, fitted):
     rater.label(other, {digest: 1})
     assert score(rater, [by_digest(fitted.digests[70])], taste=fitted.taste) == before
     with pytest.raises(NotFound):
-        rater.call("GetImage", rater_pb2.GetImageRequest(taste=other, digest=fitted.digests[1]))
+        rater.call("GetImage", pb.GetImageRequest(taste=other, digest=fitted.digests[1]))
 
 
 @pytest.mark.parametrize(
@@ -472,7 +461,7 @@ def test_tastes_do_not_touch_each_other(rater, fitted):
     ],
 )
 def test_an_unknown_taste_is_not_found_and_an_empty_one_answers(rater, rpc, kind):
-    request = getattr(rater_pb2, kind)
+    request = getattr(pb, kind)
     with pytest.raises(NotFound):
         rater.call(rpc, request(taste="tastes/nobody"))
     rater.call(rpc, request(taste=rater.taste()))
@@ -480,7 +469,7 @@ def test_an_unknown_taste_is_not_found_and_an_empty_one_answers(rater, rpc, kind
 
 def test_audits_say_they_are_not_served(rater):
     with pytest.raises(Unimplemented):
-        rater.call("CertifySet", rater_pb2.CertifySetRequest(taste=rater.taste()))
+        rater.call("CertifySet", pb.CertifySetRequest(taste=rater.taste()))
 
 
 def test_every_error_is_a_konomi_error_and_the_server_lives_on(rater, fitted):
