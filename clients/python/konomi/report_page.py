@@ -85,7 +85,7 @@ class Page:
         """Adds the sheet of equal prompts and seeds: one row a prompt, one column a unit."""
         self.heading("changed")
         self.add(f"<p>{self.word('same_draw')}</p>")
-        columns = f"minmax(6rem,1.2fr) repeat({len(sheets)},minmax(4.5rem,8rem))"
+        columns = f"minmax(5.5rem,13rem) repeat({len(sheets)},minmax(4rem,8rem))"
         cells = ['<span class="tick"></span>']
         cells += [f'<span class="tick head">{escape(sheet.name)}</span>' for sheet in sheets]
         rows = spread(len(sheets[0].digests), ROWS)
@@ -128,13 +128,16 @@ class Page:
             f"<figure>{svg}<figcaption><b>{escape(caption)}</b> {escape(remark)}</figcaption></figure>"
             for caption, svg, remark in pictures
         )
-        self.add(f'<div class="charts">{figures}</div>')
+        alone = " one" if len(pictures) == 1 else ""
+        self.add(f'<div class="charts{alone}">{figures}</div>')
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> None:
-        """Adds a table of HTML cells; `numeric` columns are set to the right."""
-        head = "".join(f"<th{_cell(i, numeric)}>{column}</th>" for i, column in enumerate(columns))
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = (), wide: int = -1
+    ) -> None:
+        """Adds a table of HTML cells; `numeric` columns are set to the right, one may be `wide`."""
+        head = "".join(f"<th{_cell(i, numeric, wide)}>{column}</th>" for i, column in enumerate(columns))
         body = "".join(
-            "<tr>" + "".join(f"<td{_cell(i, numeric)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
+            "<tr>" + "".join(f"<td{_cell(i, numeric, wide)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
             for row in rows
         )
         self.add(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
@@ -168,7 +171,7 @@ class Page:
             )
             for name, seconds in phases
         ]
-        self.table((self.word("phase"), self.word("seconds"), ""), rows, numeric=(1,))
+        self.table((self.word("phase"), self.word("seconds"), ""), rows, numeric=(1,), wide=2)
 
     def closing(self, kind: str, command: str, lineage: Sequence[Sequence[str]]) -> None:
         """Adds lineage, the honest notes and the command that does it again."""
@@ -218,5 +221,6 @@ def spread(count: int, wanted: int) -> list[int]:
     return [position * count // wanted for position in range(wanted)]
 
 
-def _cell(index: int, numeric: Sequence[int]) -> str:
-    return ' class="n"' if index in numeric else ""
+def _cell(index: int, numeric: Sequence[int], wide: int) -> str:
+    kind = "n" if index in numeric else "wide" if index == wide else ""
+    return f' class="{kind}"' if kind else ""

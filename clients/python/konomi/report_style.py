@@ -24,7 +24,7 @@ p{margin:.4rem 0 .9rem;max-width:42rem;text-wrap:pretty}
 Roboto,"Hiragino Sans","Noto Sans CJK JP",sans-serif}
 .kicker{font-size:.82rem;letter-spacing:.09em;text-transform:uppercase;color:var(--accent);margin:0}
 .small,figcaption,.legend,footer{font-size:.86rem;color:var(--soft);line-height:1.5}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:1px;background:var(--line);
+.facts{display:grid;grid-template-columns:repeat(3,1fr);gap:1px;background:var(--line);
 border:1px solid var(--line);border-radius:12px;overflow:hidden;margin:1.8rem 0 .8rem}
 .facts div{background:var(--card);padding:1rem 1.1rem 1.05rem}
 .facts dt{font-size:.8rem;color:var(--soft)}
@@ -33,7 +33,7 @@ font-variant-numeric:tabular-nums lining-nums}
 .facts small{display:block;font-size:.8rem;font-weight:400;letter-spacing:0;color:var(--soft);margin-top:.25rem}
 .verdict{border-left:3px solid var(--accent);padding:.1rem 0 .1rem 1rem;margin:1.2rem 0}
 .verdict p{margin:.2rem 0}
-.pairs{display:grid;gap:.5rem .7rem;align-items:center;margin:1.2rem 0;overflow-x:auto}
+.pairs{display:grid;gap:.5rem .7rem;align-items:center;justify-content:start;margin:1.2rem 0;overflow-x:auto}
 .pairs .tick{font-size:.82rem;color:var(--soft);line-height:1.35;hyphens:auto}
 .pairs .head{font-weight:600;color:var(--ink)}
 img{display:block;width:100%;height:auto;border-radius:6px;background:var(--line);image-rendering:auto}
@@ -75,5 +75,8 @@ summary{cursor:pointer;color:var(--soft);font-size:.9rem}
 ul{padding-left:1.15rem;max-width:42rem}
 li{margin:.35rem 0}
 footer{margin-top:4rem;padding-top:1rem;border-top:1px solid var(--line)}
+@media (max-width:34rem){.facts{grid-template-columns:1fr 1fr}}
+.charts.one{grid-template-columns:minmax(0,40rem)}
+td.wide{width:45%}
 @media print{body{font-size:11pt}h2{break-after:avoid}figure,.sheet,.facts{break-inside:avoid}details{display:none}}
 """

@@ -1,4 +1,4 @@
-"""Small pictures for a page, as data URLs (only import of PIL in the client)."""
+"""Small pictures for a page, as data URLs."""
 
 import base64
 import io
