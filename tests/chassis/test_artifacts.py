@@ -36,6 +36,42 @@ for number in range(int(sys.argv[2])):
     print(store.put(data, "image/png").digest, flush=True)
 """
 
+PUT_AND_DIE = """
+import os, sys
+from pathlib import Path
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.settings import StoreSettings
+for place in sys.argv[2:]:
+    child = os.fork()
+    if child == 0:
+        os.environ["KONOMI_FAILPOINT"] = place
+        ArtifactStore(StoreSettings(home=Path(sys.argv[1]) / place, min_free_bytes=0)).put(b"x" * 100_000, "image/png")
+        os._exit(0)
+    print(place, os.waitpid(child, 0)[1], flush=True)
+"""
+PUT_UNTIL_KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.settings import StoreSettings
+home = Path(sys.argv[1])
+for turn in range(int(sys.argv[2])):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        store = ArtifactStore(StoreSettings(home=home, min_free_bytes=0))
+        for number in range(100_000):
+            digest = store.put(b"%d %d " % (turn, number) * 20_000, "image/png").digest
+            os.write(writer, digest.encode() + b"\\n")
+    os.close(writer)
+    answers = os.fdopen(reader)
+    first = answers.readline()
+    time.sleep(0.03 + 0.02 * turn)
+    os.kill(child, signal.SIGKILL)
+    print(first + answers.read(), end="", flush=True)
+    os.waitpid(child, 0)
+"""
+
 
 @pytest.fixture(params=["folder", "memory"])
 def any_store(request, tmp_path):
@@ -45,18 +81,6 @@ def any_store(request, tmp_path):
 
 def path_of(home, digest):
     return home / "artifacts" / digest[:2] / digest
-
-
-def put_in_child(home, count=1, failpoint=None, **options):
-    environment = os.environ | ({"KONOMI_FAILPOINT": failpoint} if failpoint else {})
-    return subprocess.run(
-        [sys.executable, "-c", PUT, str(home), str(count)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        **options,
-    )
 
 
 def assert_complete_or_absent(home, acknowledged=()):
@@ -169,28 +193,38 @@ def test_a_lost_media_type_costs_only_itself(store, home):
     assert store.get(DIGEST) == DATA
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Homes in which a put was killed at every step, and how each ended; one interpreter forks them all."""
+    root = tmp_path_factory.mktemp("killed")
+    places = [f"{name}@{nth}" for name in FAILPOINTS for nth in (1, 2)]
+    ran = subprocess.run(
+        [sys.executable, "-c", PUT_AND_DIE, str(root), *places], capture_output=True, text=True, timeout=200, check=True
+    )
+    return root, dict(line.split() for line in ran.stdout.splitlines())
+
+
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
-def test_a_kill_at_any_step_leaves_it_complete_or_absent(home, failpoint, nth):
-    killed = put_in_child(home, failpoint=f"{failpoint}@{nth}")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+def test_a_kill_at_any_step_leaves_it_complete_or_absent(killed, failpoint, nth):
+    root, endings = killed
+    place = f"{failpoint}@{nth}"
+    assert int(endings[place]) == signal.SIGKILL
+    home = root / place
     assert assert_complete_or_absent(home) == [] or (failpoint, nth) == ("artifact.before_folder_fsync", 2)
-    assert put_in_child(home).returncode == 0
-    assert len(assert_complete_or_absent(home)) == 1
+    again = ArtifactStore(StoreSettings(home=home, min_free_bytes=0)).put(DATA, "image/png")
+    assert again.digest in assert_complete_or_absent(home)
 
 
 def test_kills_at_any_moment_lose_nothing_acknowledged(home):
-    acknowledged = set()
-    for turn in range(6):
-        child = subprocess.Popen(
-            [sys.executable, "-c", PUT, str(home), "5000"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert child.stdout is not None and child.stdout.readline() == "ready\n"
-        time.sleep(0.05 + 0.03 * turn)
-        child.kill()
-        acknowledged |= {line.strip() for line in child.stdout if len(line) == 65}
-        child.wait()
-        child.stdout.close()
+    ran = subprocess.run(
+        [sys.executable, "-c", PUT_UNTIL_KILLED, str(home), "6"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    acknowledged = {line for line in ran.stdout.splitlines() if len(line) == 64}
     assert acknowledged
     assert_complete_or_absent(home, acknowledged)
 

@@ -20,8 +20,13 @@ def die_with_parent(environment: Mapping[str, str]) -> None:
     wanted = environment.get(VARIABLE)
     if not wanted:
         return
+    _check_parent(wanted)
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "prctl"):
         libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != int(wanted):
+    _check_parent(wanted)  # it may have gone between the two lines above
+
+
+def _check_parent(wanted: str) -> None:
+    if str(os.getppid()) != wanted:
         raise FailedPrecondition(f"The parent process {wanted} is gone, so this one ends too.", reason="PARENT_GONE")
