@@ -61,7 +61,9 @@ class Bench:
     def manifest(self, count: int = 5, side: int = 64, first: int = 0) -> str:
         """Puts images and their manifest into the store; returns its digest."""
         items = [
-            Item(self.store.put(tiny.png(first + i, side), "image/png").digest, f"face {i % 2}", 1.0 + i % 2, "selected")
+            Item(
+                self.store.put(tiny.png(first + i, side), "image/png").digest, f"face {i % 2}", 1.0 + i % 2, "selected"
+            )
             for i in range(count)
         ]
         return self.store.put(render(tuple(items)), "application/json").digest

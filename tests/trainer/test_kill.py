@@ -57,7 +57,7 @@ class Child:
 
     def __init__(self, home: Path, failpoint: str = "") -> None:
         read, write = os.pipe()
-        self.process = FORKS.Process(target=serve, args=(str(home), failpoint, DupFd(write)))
+        self.process = FORKS.Process(target=serve, args=(str(home), failpoint, DupFd(write)), daemon=True)
         self.process.start()
         os.close(write)
         with os.fdopen(read) as ready:
@@ -152,11 +152,13 @@ def test_a_full_disk_fails_the_run_and_the_next_request_finishes_it(home: Path, 
     run = finish(child, request)
     assert run.state == pb.TRAINING_STATE_FAILED and run.error.reason == "DISK_FULL"
     assert child.client is not None and not child.client.trainer.list_models().models
+    child.kill()
+    child = Child(home)
     again = pb.CreateTrainingRunRequest()
     again.CopyFrom(request)
     again.request_id = request.request_id[:-4] + "0000"
     run = finish(child, again)
-    assert run.state == pb.TRAINING_STATE_SUCCEEDED
+    assert run.state == pb.TRAINING_STATE_SUCCEEDED and child.client is not None
     assert child.client.trainer.get_model(name=run.model).adapter_digest == digest
     child.kill()
 

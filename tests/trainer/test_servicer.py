@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from konomi.client import connect
 from konomi.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -16,7 +17,6 @@ from konomi.errors import (
 )
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.auth import issue_token
-from konomi.client import connect
 from tests.trainer.conftest import Bench
 
 

@@ -56,7 +56,9 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
 def main() -> int:
     """Serves until told to stop; returns the exit code."""
     keep_freed_memory()
-    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["DIFFUSERS_DISABLE_CUSTOM_CODE"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["DIFFUSERS_DISABLE_CUSTOM_CODE"] = (
+        "1"
+    )
     return run("trainer", build, sys.argv[1:])
 
 

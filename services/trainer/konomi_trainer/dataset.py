@@ -29,7 +29,7 @@ class Encoder(Protocol):
         """(3, S, S) in -1..1 → {"mean": (C, h, w)} and, for a variational autoencoder, {"std": (C, h, w)}."""
 
     def encode_caption(self, caption: str) -> Tensors:
-        """text → {"hidden": (T, D)} and, for SDXL, {"pooled": (P,)}; the empty caption is the dropped one."""
+        """Text → {"hidden": (T, D)} and, for SDXL, {"pooled": (P,)}; the empty caption is the dropped one."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Models in the formats of other tools: as stored for peft and diffusers, kohya's names for A1111, Forge and ComfyUI."""
+"""Models in the formats of other tools: as stored for peft and diffusers, kohya's for A1111, Forge and ComfyUI."""
 
 import json
 from collections.abc import Callable

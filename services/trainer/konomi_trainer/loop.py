@@ -233,8 +233,8 @@ def _roll_back(learner: Learner, checkpoints: Checkpoints, progress: Progress) -
     """Returns to the last good checkpoint with half the rate; the second time the run has diverged."""
     checkpoint = checkpoints.newest()
     if progress.rollbacks >= ROLLBACKS_ALLOWED or checkpoint is None:
-        message = f"expected a finite loss; it was none {BAD_STEPS_TO_ROLL_BACK} times in a row, again after the rate was halved"
-        raise Diverged(f"{message}: lower the learning rate and start a new run")
+        message = f"expected a finite loss; it was none {BAD_STEPS_TO_ROLL_BACK} times in a row"
+        raise Diverged(f"{message}, again after the rate was halved: start a new run with a lower one")
     log.warning("step %d: back to step %d at half the rate", progress.step, checkpoint.step)
     good = _resume(learner, checkpoint)
     good.rollbacks, good.skipped, good.micro = progress.rollbacks + 1, progress.skipped, progress.micro

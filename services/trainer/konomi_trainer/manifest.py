@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from konomi.errors import InvalidArgument
@@ -50,7 +51,7 @@ def parse(data: bytes) -> tuple[Item, ...]:
             reason="MANIFEST_EMPTY", field="manifest.items",
         )  # fmt: skip
     items = tuple(_item(f"manifest.items[{index}]", row) for index, row in enumerate(rows))
-    for index, (before, after) in enumerate(zip(items, items[1:], strict=False), 1):
+    for index, (before, after) in enumerate(pairwise(items), 1):
         if before.digest >= after.digest:
             raise _refuse(f"manifest.items[{index}].digest", "digests in rising order, each once", after.digest[:12])
     return items

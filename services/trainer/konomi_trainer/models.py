@@ -75,7 +75,7 @@ def page(connection: Connection, taste: str, before: int, size: int) -> Sequence
 
 
 def promote(connection: Connection, model: Model, metrics: Mapping[str, float], now: float) -> Model:
-    """Makes a model its taste's current one and adds figures to it; promoting the current one again only adds figures."""
+    """Makes a model its taste's current one and adds figures to it; where it is that already, only the figures."""
     merged = {**model.metrics, **metrics}
     connection.execute(
         text("UPDATE models SET metrics = :metrics WHERE id = :id"),

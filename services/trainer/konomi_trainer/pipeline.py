@@ -1,4 +1,4 @@
-"""Base models through diffusers: their encoders, UNet and noise schedule, loaded from a local folder and nothing else."""
+"""Base models through diffusers: encoders, UNet and noise schedule, loaded from a local folder and nothing else."""
 
 import gc
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from diffusers import (
 )
 from diffusers.utils import convert_state_dict_to_kohya
 from diffusers.utils import logging as diffusers_logging
-
 from transformers.utils import logging as transformers_logging
 
 from konomi_trainer.cache import Tensors
@@ -44,7 +43,7 @@ class Base:
     """
 
     def __init__(self, pipe: DiffusionPipeline, digest: str, placement: Placement) -> None:
-        """Takes the components of a pipeline in float32; only the UNet is made smaller, so the cache fits every precision."""
+        """Takes a pipeline in float32; only the UNet is made smaller, so the cache fits every precision."""
         self._pipe, self._placement = pipe, placement
         self.space = f"{digest}:{torch.device(placement.device).type}"
         schedule = DDPMScheduler.from_config(pipe.scheduler.config)
@@ -61,7 +60,7 @@ class Base:
 
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> Tensors:
-        """Returns the latent of a (3, S, S) image in -1..1 as the UNet expects it: "mean", and "std" where there is one."""
+        """Returns the latent of a (3, S, S) image in -1..1 as the UNet expects it: "mean", and any "std"."""
         vae = self._pipe.vae
         encoded = vae.encode(pixels[None].to(self._placement.device))
         if isinstance(vae, AutoencoderTiny):
@@ -128,5 +127,5 @@ def load(folder: Path, layout: str, digest: str, placement: Placement) -> Base:
 
 
 def kohya_keys(state: Tensors) -> Tensors:
-    """Returns a peft LoRA of a UNet under kohya's names; each `.alpha` equals the rank and is for the caller to correct."""
+    """Returns a peft LoRA of a UNet under kohya's names; each `.alpha` is the rank, for the caller to correct."""
     return convert_state_dict_to_kohya(dict(state))

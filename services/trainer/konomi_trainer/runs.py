@@ -131,7 +131,7 @@ def start(connection: Connection, name: str) -> bool:
 
 
 def request_cancel(connection: Connection, name: str) -> None:
-    """Asks a run to stop: one that waits is cancelled at once, one that runs after its current step, one that ended stays."""
+    """Asks a run to stop: at once where it waits, after its current step where it runs, never where it has ended."""
     connection.execute(
         text(
             "UPDATE training_runs SET cancel_requested = 1,"

@@ -1,4 +1,4 @@
-"""The tables of trainer.sqlite, one writing process, one file: runs and models, so that both change in one transaction."""
+"""The tables of trainer.sqlite: runs and models in one file, so that both change in one transaction."""
 
 from konomi_chassis.database import Migration
 

@@ -52,7 +52,7 @@ class TrainerServicer(TrainerServiceServicer):
         self._engine, self._store, self._bases, self._worker = engine, store, bases, worker
         self._exporter, self._clock, self._idempotency = exporter, clock, Idempotency()
 
-    def CreateTrainingRun(self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:  # noqa: N802
+    def CreateTrainingRun(self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
         """Commits a run, then answers."""
         with reading(self._engine) as connection:
             known = self._idempotency.replay(connection, "CreateTrainingRun", request)
@@ -77,7 +77,7 @@ class TrainerServicer(TrainerServiceServicer):
         self._worker.wake()
         return reply
 
-    def WatchTrainingRun(  # noqa: N802
+    def WatchTrainingRun(
         self, request: pb.WatchTrainingRunRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.TrainingRun]:
         """Yields the run whenever it changed, at most ten times a second, until it has ended."""
@@ -99,11 +99,11 @@ class TrainerServicer(TrainerServiceServicer):
             time.sleep(BETWEEN_MESSAGES_SECONDS)
             board.wait(version, 1.0)
 
-    def GetTrainingRun(self, request: pb.GetTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:  # noqa: N802
+    def GetTrainingRun(self, request: pb.GetTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
         """Returns a run."""
         return self._run_message(request.name)
 
-    def ListTrainingRuns(  # noqa: N802
+    def ListTrainingRuns(
         self, request: pb.ListTrainingRunsRequest, context: grpc.ServicerContext
     ) -> pb.ListTrainingRunsResponse:
         """Lists runs, newest first."""
@@ -116,7 +116,7 @@ class TrainerServicer(TrainerServiceServicer):
             next_page_token=messages.token(found[size - 1].sequence) if len(found) > size else "",
         )
 
-    def CancelTrainingRun(self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:  # noqa: N802
+    def CancelTrainingRun(self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
         """Commits that a run shall stop; one that has ended stays as it is."""
         name = request.name.removeprefix("trainingRuns/")
         with self._engine.begin() as connection:
@@ -130,7 +130,7 @@ class TrainerServicer(TrainerServiceServicer):
         self._worker.cancel(name)
         return reply
 
-    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: N802
+    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
         """Lists models, newest first."""
         size = messages.page_size(request.page_size)
         with reading(self._engine) as connection:
@@ -140,19 +140,21 @@ class TrainerServicer(TrainerServiceServicer):
             next_page_token=messages.token(found[size - 1].sequence) if len(found) > size else "",
         )
 
-    def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.Model:  # noqa: N802
+    def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.Model:
         """Returns a model with its lineage."""
         with reading(self._engine) as connection:
             return messages.model(_model(connection, request.name))
 
-    def ExportModel(self, request: pb.ExportModelRequest, context: grpc.ServicerContext) -> artifact_pb2.Artifact:  # noqa: N802
+    def ExportModel(self, request: pb.ExportModelRequest, context: grpc.ServicerContext) -> artifact_pb2.Artifact:
         """Writes a model in a format other tools load."""
         with reading(self._engine) as connection:
             model = _model(connection, request.name)
-        found = self._exporter.export(model, pb.ExportFormat.Name(request.format).removeprefix("EXPORT_FORMAT_").lower())
+        found = self._exporter.export(
+            model, pb.ExportFormat.Name(request.format).removeprefix("EXPORT_FORMAT_").lower()
+        )
         return artifact_pb2.Artifact(digest=found.digest, media_type=found.media_type, size_bytes=found.size_bytes)
 
-    def PromoteModel(self, request: pb.PromoteModelRequest, context: grpc.ServicerContext) -> pb.Model:  # noqa: N802
+    def PromoteModel(self, request: pb.PromoteModelRequest, context: grpc.ServicerContext) -> pb.Model:
         """Makes a model its taste's current one in one transaction."""
         with self._engine.begin() as connection:
             known = self._idempotency.replay(connection, "PromoteModel", request)
@@ -164,7 +166,9 @@ class TrainerServicer(TrainerServiceServicer):
             failpoint("trainer.before_promote")
         return reply
 
-    def RollbackModel(self, request: pb.RollbackModelRequest, context: grpc.ServicerContext) -> pb.RollbackModelResponse:  # noqa: N802
+    def RollbackModel(
+        self, request: pb.RollbackModelRequest, context: grpc.ServicerContext
+    ) -> pb.RollbackModelResponse:
         """Returns a taste to its model before, in one transaction."""
         with self._engine.begin() as connection:
             known = self._idempotency.replay(connection, "RollbackModel", request)

@@ -15,7 +15,7 @@ from konomi_trainer.cache import TensorCache, Tensors
 from konomi_trainer.checkpoints import Checkpoints
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.loop import LoopSettings, Progress, Stopped, train
-from konomi_trainer.manifest import Item, parse
+from konomi_trainer.manifest import parse
 
 log = logging.getLogger(__name__)
 FP16_LOSS_SCALE = 1024.0
@@ -134,7 +134,8 @@ class Trainer:
         )
         record = {
             "schema": "konomi.adapter/1", "method": configuration.method, "base_model": configuration.base_model,
-            "base_digest": configuration.base_digest, "manifest_digest": manifest_digest, "config_digest": configuration.digest(),
+            "base_digest": configuration.base_digest, "manifest_digest": manifest_digest,
+            "config_digest": configuration.digest(),
         }  # fmt: skip
         listener.phase("saving")
         adapter = method.to_bytes(base.unet, trained, rank, record)

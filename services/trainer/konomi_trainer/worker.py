@@ -161,7 +161,7 @@ class Worker:
                 self._end(run, lambda c: runs.cancel(c, run.id, diary.live.step, diary.live.loss))
         except sqlalchemy.exc.DBAPIError:
             raise
-        except Exception as error:  # the boundary of the thread: any failure ends its run and never the thread
+        except Exception as error:  # noqa: BLE001 the boundary of the thread: any failure ends its run and never the thread
             failure = failure_of(error)
             self._end(run, lambda c: runs.fail(c, run.id, failure, diary.live.step, diary.live.loss))
         finally:
