@@ -42,7 +42,7 @@ class DecodeSettings(KonomiSettings):
     decode_cpu_seconds: int = Field(default=5, ge=1)
     """CPU time one image may take."""
 
-    decode_wall_seconds: float = Field(default=30.0, gt=0)
+    decode_wall_seconds: float = Field(default=60.0, gt=0)
     """Time one image may take by the clock."""
 
     decode_images_per_child: int = Field(default=512, ge=1)
