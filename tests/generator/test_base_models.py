@@ -24,6 +24,10 @@ POISON_JSON = [
     ("model_index.json", {"unet": ["os", "system"]}),
     ("model_index.json", {"scheduler": ["evil", "DDIMScheduler"]}),
     ("model_index.json", {"extra": ["subprocess", "Popen"]}),
+    ("model_index.json", {"unet": ["diffusers", ["UNet2DConditionModel"]]}),
+    ("model_index.json", {"scheduler": []}),
+    ("vae/config.json", {"block_out_channels": 8}),
+    ("unet/config.json", {"_class_name": {"a": 1}}),
 ]
 
 

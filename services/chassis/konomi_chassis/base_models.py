@@ -94,7 +94,10 @@ class BaseModels:
             FailedPrecondition: it is unsafe (UNSAFE_FORMAT) or of a kind konomi does not run (MODEL_LAYOUT).
         """
         path = self._path(id)
-        return _folder_model(id, path) if path.is_dir() else _file_model(id, path)
+        try:
+            return _folder_model(id, path) if path.is_dir() else _file_model(id, path)
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            _unsupported(id, f"a value in its configuration is of the wrong kind ({type(error).__name__})")
 
     def digest(self, model: BaseModel) -> str:
         """Returns the sha256 over the model's files; hashed once, then remembered by size and time of change.
@@ -186,7 +189,7 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
 
 
 def _folder_layout(id: str, index: dict[str, Any], unet: dict[str, Any], vae: dict[str, Any]) -> Layout:
-    names = {"StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusionImg2ImgPipeline"}
+    names = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusionImg2ImgPipeline")
     if index.get("_class_name") not in names:
         _unsupported(id, f"its pipeline is {str(index.get('_class_name'))[:80]!r}")
     if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":

@@ -110,6 +110,8 @@ def _check_index(folder: Path) -> None:
         if name.startswith("_") or not isinstance(value, list):
             continue
         pair = tuple(value)
+        if len(pair) != 2 or not all(part is None or isinstance(part, str) for part in pair):
+            unsafe(f"The model {folder.name}", f'its component "{name[:80]}" is not a library and a class')
         known = COMPONENTS.get(name)
         fine = pair == (None, None) or name in UNUSED or (name == "scheduler" and pair[0] == "diffusers")
         if not fine and (known is None or pair not in known):

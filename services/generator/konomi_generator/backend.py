@@ -89,7 +89,7 @@ class DiffusersBackend:
                         self._run_batch(work.get_nowait(), sampling, over, deliver)
 
         sizes = self._batch_sizes(sampling, small)
-        batches = plan(wanted, sizes, workers, lambda item: self._denoiser.denoising_steps(item, sampling))
+        batches = plan(wanted, sizes, workers, lambda item: self._denoiser.kind(item, sampling))
         for batch in batches:
             work.put(batch)
         # Fresh threads each time: the number of threads a matrix product uses belongs to the thread that asks.

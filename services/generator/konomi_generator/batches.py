@@ -1,6 +1,6 @@
 """How many images go through the network together, and how a request is cut into such batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from konomi_generator.request import Wanted
@@ -11,14 +11,14 @@ SIZES = (32, 16, 8, 4)
 
 @dataclass(frozen=True)
 class Batch:
-    """Images denoised together, all with as many steps; filled up to `rows` with repeats of the last one."""
+    """Images denoised together, all of one kind; filled up to `rows` with repeats of the last one."""
 
     wanted: Sequence[Wanted]
     rows: int
 
 
 def plan(
-    wanted: Sequence[Wanted], sizes: Sequence[int], workers: int, steps_of: Callable[[Wanted], int]
+    wanted: Sequence[Wanted], sizes: Sequence[int], workers: int, kind_of: Callable[[Wanted], Hashable]
 ) -> list[Batch]:
     """Cuts images into batches.
 
@@ -26,14 +26,14 @@ def plan(
         wanted: the images.
         sizes: batch sizes that all give the same bits, largest first; a batch always has one of these.
         workers: batches that run at once; each gets its share.
-        steps_of: denoising steps of an image; images of a batch have equally many.
+        kind_of: what the images of a batch have in common, for example how many steps they run.
 
     Returns:
-        Batches that hold every image once, in order within equal steps.
+        Batches that hold every image once, in order within their kind.
     """
-    groups: dict[int, list[Wanted]] = {}
+    groups: dict[Hashable, list[Wanted]] = {}
     for item in wanted:
-        groups.setdefault(steps_of(item), []).append(item)
+        groups.setdefault(kind_of(item), []).append(item)
     return [batch for group in groups.values() for batch in _cut(group, sizes, workers)]
 
 

@@ -50,6 +50,10 @@ class Denoiser:
         """Returns how many steps an image runs: all of them, or its strength's share."""
         return sampling.steps if wanted.init is None else min(int(sampling.steps * wanted.strength), sampling.steps)
 
+    def kind(self, wanted: Wanted, sampling: Sampling) -> tuple[bool, int]:
+        """Returns what images of one batch must have in common: whether they start from a picture, and their steps."""
+        return wanted.init is not None, self.denoising_steps(wanted, sampling)
+
     def run(self, batch: Batch, sampling: Sampling, stopped: Callable[[], bool]) -> np.ndarray:
         """Makes a batch of images.
 
