@@ -146,23 +146,6 @@ def test_a_stop_in_mid_run_is_quick_and_loses_nothing(home: Path, unbroken) -> N
     child.kill()
 
 
-def test_a_full_disk_fails_the_run_and_the_next_request_finishes_it(home: Path, unbroken) -> None:  # type: ignore[no-untyped-def]
-    request, digest = unbroken
-    child = Child(home, "trainer.checkpoint.mid_safetensors=enospc@3")
-    run = finish(child, request)
-    assert run.state == pb.TRAINING_STATE_FAILED and run.error.reason == "DISK_FULL"
-    assert child.client is not None and not child.client.trainer.list_models().models
-    child.kill()
-    child = Child(home)
-    again = pb.CreateTrainingRunRequest()
-    again.CopyFrom(request)
-    again.request_id = request.request_id[:-4] + "0000"
-    run = finish(child, again)
-    assert run.state == pb.TRAINING_STATE_SUCCEEDED and child.client is not None
-    assert child.client.trainer.get_model(name=run.model).adapter_digest == digest
-    child.kill()
-
-
 def test_the_module_serves_and_stops(home: Path) -> None:
     command = [sys.executable, "-m", "konomi_trainer", "--home", str(home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=child_environment()) as process:

@@ -159,6 +159,17 @@ def test_cancel_stops_a_run_and_a_new_request_goes_on_with_it(bench: Bench) -> N
     assert bench.finish(waiting).state == pb.TRAINING_STATE_SUCCEEDED
 
 
+def test_a_full_disk_fails_the_run_and_a_new_request_finishes_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = bench.manifest()
+    monkeypatch.setenv("KONOMI_FAILPOINT", "trainer.checkpoint.mid_safetensors=enospc@3")
+    name = bench.client.trainer.create_training_run(bench.request(manifest)).name
+    run = bench.finish(name)
+    assert run.state == pb.TRAINING_STATE_FAILED and run.error.reason == "DISK_FULL" and run.step == 4
+    assert not bench.client.trainer.list_models().models
+    monkeypatch.delenv("KONOMI_FAILPOINT")
+    assert bench.trained(manifest).training_run == name
+
+
 def test_promotion_and_rollback_walk_the_history(bench: Bench) -> None:
     trainer, manifest = bench.client.trainer, bench.manifest()
     first, second = (bench.trained(manifest, steps=steps) for steps in (1, 2))

@@ -72,7 +72,8 @@ def save_sdxl(folder: Path) -> Path:
     )  # fmt: skip
     vae = AutoencoderKL(
         block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=16, scaling_factor=0.13025,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4, norm_num_groups=4, sample_size=16, scaling_factor=0.13025,
     )  # fmt: skip
     pipe = StableDiffusionXLPipeline(
         vae=vae, text_encoder=CLIPTextModel(text_config(32, tokens)), tokenizer=tokens, tokenizer_2=tokenizer(),
