@@ -39,7 +39,7 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset(64000, DiffusionPreset((64, 96), 17000, 32, 1.5e-3), 32, 22000, 8, 20, 3000, 128, 4000, "cpu"),
+    "cpu": Preset(64000, DiffusionPreset((64, 96), 11500, 32, 1.5e-3), 32, 12000, 8, 20, 2250, 128, 4000, "cpu"),
     "gpu": Preset(120000, DiffusionPreset((96, 160), 10000, 512, 2e-3), 64, 30000, 64, 32, 6000, 512, 8000, "cuda"),
     "smoke": Preset(256, DiffusionPreset((32, 32), 4, 4, 1e-3), 32, 4, 4, 20, 4, 16, 4, "cpu"),
 }
