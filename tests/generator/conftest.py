@@ -42,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def settings(home: Path) -> GeneratorSettings:
     """One thread, configurations of reduced width."""
-    return GeneratorSettings(home=home, threads=1, configs=home / "configs", device="cpu")
+    return GeneratorSettings(home=home, threads=1, single_file_configs=home / "configs", device="cpu")
 
 
 @pytest.fixture(scope="session")

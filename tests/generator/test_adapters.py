@@ -40,7 +40,7 @@ def lora(seed: int, rank: int = 4, alpha: int = 8, unet=None, text=None) -> byte
 
 @pytest.fixture
 def pipe(models, settings):
-    return load_pipeline(models.get("starter"), settings.configs, torch.device("cpu"), torch.float32)
+    return load_pipeline(models.get("starter"), settings.single_file_configs, torch.device("cpu"), torch.float32)
 
 
 def image(pipe) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_fused_adapters_give_what_peft_gives_and_come_off_exactly(pipe, models, 
     assert adapters.apply([AdapterFile("a" * 64, first, 0.8), AdapterFile("b" * 64, second, 0.5)])
     fused = image(pipe)
     assert not hasattr(pipe.unet, "peft_config") or not pipe.unet.peft_config
-    other = load_pipeline(models.get("starter"), settings.configs, torch.device("cpu"), torch.float32)
+    other = load_pipeline(models.get("starter"), settings.single_file_configs, torch.device("cpu"), torch.float32)
     for name, data in (("one", first), ("two", second)):
         (tmp_path / f"{name}.safetensors").write_bytes(data)
         other.load_lora_weights(str(tmp_path), weight_name=f"{name}.safetensors", adapter_name=name)

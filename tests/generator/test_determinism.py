@@ -51,7 +51,7 @@ def test_workers_change_no_digest(generator: Generator, settings, monkeypatch: p
 
 
 def test_stable_sizes_are_measured_and_wrong_ones_left_out(models, settings) -> None:
-    pipe = load_pipeline(models.get("starter"), settings.configs, torch.device("cpu"), torch.float32)
+    pipe = load_pipeline(models.get("starter"), settings.single_file_configs, torch.device("cpu"), torch.float32)
     denoiser, sampling = Denoiser(pipe), Sampling(2, 4.0, 64, 64)
     plain = pipe.unet.forward
 
@@ -69,7 +69,7 @@ def test_stable_sizes_are_measured_and_wrong_ones_left_out(models, settings) -> 
 
 
 def test_padding_rows_change_nothing(models, settings) -> None:
-    pipe = load_pipeline(models.get("starter"), settings.configs, torch.device("cpu"), torch.float32)
+    pipe = load_pipeline(models.get("starter"), settings.single_file_configs, torch.device("cpu"), torch.float32)
     wanted = [Wanted(n, "x", n) for n in range(4)]
     with torch.inference_mode():
         denoiser, sampling = Denoiser(pipe), Sampling(2, 4.0, 64, 64)

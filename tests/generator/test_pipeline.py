@@ -40,7 +40,7 @@ PUBLISHED = {
 
 
 def load(id: str, models: BaseModels, settings: GeneratorSettings):
-    return load_pipeline(models.get(id), settings.configs, torch.device("cpu"), torch.float32)
+    return load_pipeline(models.get(id), settings.single_file_configs, torch.device("cpu"), torch.float32)
 
 
 def make(pipe, batch: Batch, sampling: Sampling = SAMPLING) -> np.ndarray:
@@ -54,7 +54,7 @@ def rows(count: int) -> list[Wanted]:
 
 @pytest.mark.parametrize("layout", ["sd1", "sd2", "sdxl"])
 def test_bundled_configurations_are_the_published_models(layout: str) -> None:
-    folder = GeneratorSettings().configs / layout
+    folder = GeneratorSettings().single_file_configs / layout
     counts = {}
     with init_empty_weights():
         for part in PUBLISHED[layout]:

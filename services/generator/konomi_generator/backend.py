@@ -145,13 +145,13 @@ class DiffusersBackend:
         precision = self._settings.precision
         if precision == "auto":
             precision = "fp32" if self._device.type == "cpu" else "fp16"
-        pipe = load_pipeline(model, self._settings.configs, self._device, DTYPES[precision])
+        pipe = load_pipeline(model, self._settings.single_file_configs, self._device, DTYPES[precision])
         self._key, self._denoiser, self._adapters = key, Denoiser(pipe), Adapters(pipe)
         self._sizes.clear()
 
     def _batch_sizes(self, sampling: Sampling, small: bool) -> tuple[int, ...]:
         """Returns the batch sizes to choose from, largest first; all give the same bits on the CPU."""
-        limit = sampling.batch_size or self._settings.batch_size
+        limit = sampling.batch_size or self._settings.image_batch
         if self._device.type != "cpu":
             most = limit or max(1, min(64, ACCELERATOR_PIXELS // (sampling.width * sampling.height)))
             return tuple(range(most, 0, -1))

@@ -5,17 +5,14 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
 from konomi.settings import KonomiSettings
 
 
 class GeneratorSettings(KonomiSettings):
-    """How images are made; none of these ever changes an image on the CPU."""
+    """How images are made; for small models on the CPU only `precision` can change an image."""
 
     toml_table: ClassVar[str] = "generator"
-
-    model_config = SettingsConfigDict(env_prefix="KONOMI_GENERATOR_")
 
     device: str = Field(default="auto", pattern=r"auto|cpu|mps|cuda(:\d+)?")
     """Where models run: "cpu", "cuda", "cuda:1", "mps"; "auto" takes cuda where there is one."""
@@ -26,13 +23,13 @@ class GeneratorSettings(KonomiSettings):
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads; 0 takes every core this process may use."""
 
-    batch_size: int = Field(default=0, ge=0, le=256)
+    image_batch: int = Field(default=0, ge=0, le=256)
     """Images denoised together unless the request says so; 0 chooses by model and size."""
 
     max_side: int = Field(default=2048, ge=64, le=4096)
     """Largest width and height of an image."""
 
-    configs: Path = Path(__file__).with_name("configs")
+    single_file_configs: Path = Path(__file__).with_name("configs")
     """Folder with the configurations of single-file checkpoints: sd1, sd2, sdxl."""
 
     writers: int = Field(default=4, ge=1, le=64)
