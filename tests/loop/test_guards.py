@@ -3,6 +3,7 @@
 import pytest
 
 from konomi.guards import GuardSettings, UnitNumbers, before_training, judge
+from konomi.night_steps import vendi_at
 from konomi.night_words import SENTENCES, sentence
 
 SETTINGS = GuardSettings()
@@ -74,6 +75,14 @@ def test_a_poor_training_set_is_warned_about():
     alarm, warnings = before_training(6.0, {**GOLDEN, "vendi": 17.0, "largest_cell_share": 0.3}, 1, 20.0, SETTINGS)
     assert alarm is None
     assert [warning.name for warning in warnings] == ["golden_diversity", "largest_cell"]
+
+
+def test_vendi_scores_are_compared_at_equal_numbers():
+    scores = {"n": 256, "vendi": {"value": 16.0}, "vendi_quarter": 12.0}
+    assert vendi_at(scores, 256) == 16.0
+    assert vendi_at(scores, 64) == 12.0
+    assert vendi_at(scores, 128) == 14.0
+    assert vendi_at(scores, 4) == 4.0
 
 
 def test_every_alarm_is_one_sentence_in_both_languages():

@@ -60,7 +60,7 @@ def test_the_same_night_in_another_home_makes_the_same_artifacts(bench, nights_m
 def test_a_stopped_night_ends_well_and_goes_on(bench, nights_module):
     unbroken, home = bench.home("unbroken"), bench.home("stopped")
     _, expected, _ = bench.konomi(unbroken, *bench.start(unbroken))
-    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.03")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.5")
     wait_for_step(home, child, 3)
     code, _, status_error = bench.konomi(home, "night", "status", "--json")
     assert code == 0, status_error
@@ -77,7 +77,7 @@ def test_a_stopped_night_ends_well_and_goes_on(bench, nights_module):
 
 def test_sigterm_finishes_the_step_and_exits_0(bench):
     home = bench.home("term")
-    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.03")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.5")
     wait_for_step(home, child, 2)
     child.send_signal(signal.SIGTERM)
     out, _ = child.communicate(timeout=300)
@@ -87,7 +87,7 @@ def test_sigterm_finishes_the_step_and_exits_0(bench):
 
 def test_another_night_waits_for_the_unfinished_one_or_its_end(bench):
     home = bench.home("two")
-    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.03")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.5")
     wait_for_step(home, child, 2)
     code, _, err = bench.konomi(home, *bench.start(home))
     assert code == 4

@@ -201,7 +201,7 @@ def before_training(
         spent_nats: pressure of the night with this selection.
         golden: "vendi", "largest_cell_share", "base_share" and "n" of the training set.
         unit: number of the unit.
-        base_vendi: Vendi score of unit 0.
+        base_vendi: Vendi score of as many images of unit 0.
         settings: limits of the guards.
 
     Returns:

@@ -107,6 +107,7 @@ class NightSteps:
             "unknown": sum(bool(score["unknown"]) for score in scores) / len(scores),
             "typical_share": whole["typical_share"],
             "vendi": intervals.from_groups(whole["vendi"], groups, len(digests)),
+            "vendi_quarter": statistics.fmean(groups),
             "bounds": [round(score["lower_bound"], 6) if finite else 0.0 for score in scores],
         }
 
@@ -137,6 +138,17 @@ class NightSteps:
         for turn in range(undone):
             self.studio.rollback(lineage.derived_id(self.request.id, candidate["unit"], "rollback", turn))
         return {"served": verdict["served"]}
+
+
+def vendi_at(scores: dict[str, Any], n: float) -> float:
+    """Returns the Vendi score a unit's images would have if there were n of them.
+
+    The Vendi score grows with the number of images, so only equal numbers can be compared; between a quarter of the
+    evaluation images and all of them it is taken as linear in log n.
+    """
+    whole, quarter = scores["vendi"]["value"], scores["vendi_quarter"]
+    place = 1 + math.log(max(n, 1) / scores["n"]) / math.log(GROUPS)
+    return float(min(max(1.0, quarter + place * (whole - quarter)), max(n, 1)))
 
 
 def compare(candidate: dict[str, Any], parent: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Overnight:
         self.request = steps.request
         self.stopped = stopped
         self.done = threading.Event()
+        self.leaving = threading.Event()
         self.outcome: dict[str, Any] | Interrupted | None = None
 
     def run(self, tend: Callable[[], None]) -> dict[str, Any]:
@@ -66,6 +67,7 @@ class Overnight:
             while not self.done.wait(LOOK_SECONDS):
                 tend()
         finally:
+            self.leaving.set()
             DBOS.destroy(destroy_registry=True)
         if isinstance(self.outcome, Interrupted):
             return self._interrupted(self.outcome)
@@ -128,7 +130,8 @@ class Overnight:
             except AGAIN as error:
                 if turn == settings.attempts or self.stopped():
                     raise Interrupted(error) from error
-                time.sleep(max(pause, error.retry_after or 0.0))
+                if self.leaving.wait(max(pause, error.retry_after or 0.0)):
+                    raise Interrupted(error) from error
                 pause *= 2
             except errors.KonomiError as error:
                 raise Interrupted(error) from error

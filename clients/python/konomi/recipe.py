@@ -7,7 +7,7 @@ from typing import Any
 from konomi import guards, intervals
 from konomi.guards import Alarm
 from konomi.lineage import NightRequest
-from konomi.night_steps import NightSteps, compare
+from konomi.night_steps import NightSteps, compare, vendi_at
 from konomi.night_words import sentence
 
 Runner = Callable[..., dict[str, Any]]
@@ -111,9 +111,8 @@ class Recipe:
 
     def _look_before_training(self, unit: int, chosen: dict[str, Any], entry: dict[str, Any]) -> None:
         spent = self.state["nats"] + chosen["nats"]
-        alarm, warnings = guards.before_training(
-            spent, chosen, unit, self.evaluated[0]["scores"]["vendi"]["value"], self.steps.guards
-        )
+        base_vendi = vendi_at(self.evaluated[0]["scores"], chosen["n"])
+        alarm, warnings = guards.before_training(spent, chosen, unit, base_vendi, self.steps.guards)
         entry["warnings"] = [asdict(warning) | {"sentence": sentence(warning)} for warning in warnings]
         if alarm is not None:
             raise Ended(alarm, "halted")

@@ -11,7 +11,7 @@ from typing import Any
 
 from konomi import errors
 
-ANSWER_SECONDS = 300.0
+ANSWER_SECONDS = 600.0
 """The longest a person may think."""
 
 
