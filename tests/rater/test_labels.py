@@ -100,6 +100,7 @@ def request(digest: str, grade: int, request_id: str) -> pb.RecordLabelsRequest:
     return pb.RecordLabelsRequest(taste="tastes/t", labels=[label], request_id=request_id)
 
 
+@pytest.mark.timeout(900)
 def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home):
     digest = ArtifactStore(StoreSettings(home=home)).put(png((200, 0, 0)), "image/png").digest
     process, address = serve(home)

@@ -12,6 +12,8 @@ import numpy as np
 NEIGHBOURS = 15
 BLAS_THRESHOLD = 1300
 """faiss hands products of at least this many queries x dimensions to BLAS; its own default is seven times slower."""
+DECIMALS = 6
+"""Distances are rounded to it: the last bits of a float32 product depend on the rows beside."""
 BLOCK = 4096
 
 
@@ -59,7 +61,7 @@ class NeighbourIndex:
         usable = ids != own[:, None]
         usable &= np.cumsum(usable, axis=1) <= k
         total = np.where(usable, 1.0 - similarities, 0.0).sum(axis=1)
-        return (total / usable.sum(axis=1).clip(1)).clip(0.0, 2.0)
+        return (total / usable.sum(axis=1).clip(1)).clip(0.0, 2.0).round(DECIMALS)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from konomi_rater.features import Features, learn_features
 from konomi_rater.gaussian_process import Kernel, Process, condition, optimise
 from konomi_rater.ordinal import Scale, grade_probabilities, scale_of, utility
 
+DECIMALS = 9
+"""Predictions are rounded to it: a matrix product's last bits depend on the rows beside, a score must not."""
 BLOCK = 8192
 """Rows predicted at a time: bounds the memory, not the result."""
 
@@ -89,7 +91,8 @@ class Head:
         squared = self.temperature**2
         noise = self.process.kernel.noise * squared
         value, std = utility(mean, variance * squared, noise, self.scale)
-        return Prediction(value, std, grade_probabilities(mean, variance * squared + noise, self.scale))
+        shares = grade_probabilities(mean, variance * squared + noise, self.scale)
+        return Prediction(value.round(DECIMALS), std.round(DECIMALS), shares.round(DECIMALS))
 
 
 def fit_head(
