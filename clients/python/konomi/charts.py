@@ -65,6 +65,7 @@ def curve(
     series: Sequence[Series],
     *,
     percent: bool = False,
+    from_zero: bool = True,
     floor: tuple[float, str] | None = None,
     alt: str = "",
 ) -> str:
@@ -74,6 +75,7 @@ def curve(
         ticks: name of each unit.
         series: one to three curves.
         percent: the values are shares.
+        from_zero: the axis begins at 0; false where values may be negative.
         floor: a limit worth seeing, and its name.
         alt: what the picture shows, for people who do not see it.
     """
@@ -96,11 +98,12 @@ def curve(
             )
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.35, len(ticks) - 0.65)
-        axes.set_ylim(bottom=0)
+        if from_zero:
+            axes.set_ylim(bottom=0)
         if percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         if len(series) > 1:
-            axes.legend(frameon=False, loc="upper left", fontsize=10)
+            axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=len(series), fontsize=10)
         return _svg(canvas, alt)
 
 

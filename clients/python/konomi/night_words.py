@@ -4,7 +4,7 @@ from konomi.guards import Alarm
 
 SENTENCES: dict[str, dict[str, str]] = {
     "en": {
-        "better": "unit-{unit} was promoted: it won {win_rate:.0%} of the blind pairs against {parent}.",
+        "better": "unit-{unit} was promoted: in the rater's eyes it won {win_rate:.0%} of the pairs against {parent}.",
         "not_better": "{parent} stays: unit-{unit} won only {win_rate:.0%} of the pairs against it.",
         "unchanged": "unit-{unit} was not promoted: it makes exactly the images its parent makes.",
         "not_finite": "The night was halted: unit-{unit} makes images whose scores are not numbers.",
@@ -29,7 +29,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "patience": "The night ended early: {runs} units running did not beat {parent}.",
         "budget_images": "The night ended: its budget of {budget:,.0f} images is spent.",
         "budget_hours": "The night ended: its budget of {budget:g} hours is spent.",
-        "units": "The night made the {units:.0f} units it was asked for.",
+        "units": "The night made every unit it was asked for: {units:.0f}.",
         "stopped": "The night was asked to stop; the same command, or `konomi night resume`, goes on from here.",
         "abandoned": "The night was given up.",
         "base": "the base model",

@@ -95,7 +95,7 @@ def _curves(page: Page, request: NightRequest, state: dict[str, Any], demo: dict
             Series(page.word("true_utility"), _gains([row["mean_utility"] for row in rows], demo["spread"])),
             Series(page.word("expected"), _expected(rows, known)),
         ]
-        pictures.append((utility, curve(ticks, gains, alt=utility), page.word("curve_utility_note")))
+        pictures.append((utility, curve(ticks, gains, from_zero=False, alt=utility), page.word("curve_utility_note")))
     page.charts(pictures)
 
 
