@@ -132,3 +132,21 @@ def _nan(data: bytes) -> bytes:
     from safetensors.torch import load
 
     return save({k: torch.full_like(v, float("nan")) for k, v in load(data).items()})
+
+
+def test_guidance_from_the_base_amplifies_the_adapter_and_changes_nothing_without_one(pipe) -> None:
+    adapters = Adapters(pipe)
+    denoiser, batch = Denoiser(pipe, adapters.base_unet), Batch([Wanted(0, "a cat", 5)], 4)
+
+    def made(adapted: bool, scale: float, from_base: bool) -> torch.Tensor:
+        adapters.apply([AdapterFile("a" * 64, lora(1), 0.5)] if adapted else [])
+        sampling = Sampling(1, scale, 64, 64, guide_from_base=from_base)
+        with torch.inference_mode():
+            return torch.from_numpy(denoiser.run(batch, sampling, lambda: False))
+
+    assert torch.equal(made(False, 4.0, True), made(False, 4.0, False))
+    base, plain, guided = made(False, 4.0, False), made(True, 4.0, False), made(True, 4.0, True)
+    assert (guided - base).abs().mean() > 1.5 * (plain - base).abs().mean() > 0
+    assert torch.equal(made(False, 4.0, False), base), "the base came back to the last bit"
+    fresh = dict(pipe.unet.named_parameters())
+    assert all(torch.equal(weight, fresh[name]) for name, weight in adapters._unet.named_parameters())

@@ -80,7 +80,7 @@ class Studio:
         Args:
             draws: prompt and seed of each image.
             model: "model" and "adapter" of the unit that makes them; None for the base model.
-            options: "base_model", "adapter_scale", "sampling_steps" and "guidance_scale".
+            options: "base_model", "adapter_scale", "sampling_steps", "guidance_scale" and "guide_from_base".
             beat: called after every image.
         """
         if not draws:
@@ -97,6 +97,7 @@ class Studio:
             request.guidance_scale = options["guidance_scale"]
         if model:
             request.adapters.add(digest=model["adapter"], scale=options["adapter_scale"])
+            request.guide_from_base = options["guide_from_base"]
         digests = [""] * len(draws)
         for done, image in enumerate(self.client.generator.generate_images(request), start=1):
             if image.HasField("error"):

@@ -1,6 +1,8 @@
 """LoRA adapters fused into a pipeline's weights: no cost per step, and the base weights come back to the last bit."""
 
+import copy
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +45,22 @@ class Adapters:
         self._base: Weights = {}
         self._fused: OrderedDict[tuple[tuple[str, float], ...], Weights] = OrderedDict()
         self._current: tuple[tuple[str, float], ...] = ()
+        self._unet: Any = None
+        self._copying = threading.Lock()
+
+    def base_unet(self) -> Any:
+        """Returns the UNet without adapters: the pipeline's own when none is on it, else a copy made once."""
+        if not self._current:
+            return self._pipe.unet
+        with self._copying:
+            if self._unet is None:
+                unet = copy.deepcopy(self._pipe.unet)
+                with torch.no_grad():
+                    for (component, name), weight in self._base.items():
+                        if component == "unet":
+                            unet.get_parameter(name).copy_(weight)
+                self._unet = unet
+        return self._unet
 
     def apply(self, adapters: Sequence[AdapterFile]) -> bool:
         """Makes the pipeline's weights those of the base plus these adapters.

@@ -146,7 +146,8 @@ class DiffusersBackend:
         if precision == "auto":
             precision = "fp32" if self._device.type == "cpu" else "fp16"
         pipe = load_pipeline(model, self._settings.single_file_configs, self._device, DTYPES[precision])
-        self._key, self._denoiser, self._adapters = key, Denoiser(pipe), Adapters(pipe)
+        adapters = Adapters(pipe)
+        self._key, self._denoiser, self._adapters = key, Denoiser(pipe, adapters.base_unet), adapters
         self._sizes.clear()
 
     def _batch_sizes(self, sampling: Sampling, small: bool) -> tuple[int, ...]:

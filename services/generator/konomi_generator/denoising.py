@@ -1,6 +1,8 @@
 """The denoising loop over a pipeline's parts: what diffusers' own call does, row by row reproducible.
 
-Classifier-free guidance: eps = eps_uncond + w (eps_cond - eps_uncond), Ho and Salimans 2022, eq. 6.
+Classifier-free guidance: eps = eps_uncond + w (eps_cond - eps_uncond), Ho and Salimans 2022, eq. 6. With
+`guide_from_base` eps_uncond comes from the base model, so that w amplifies what the adapters learned too, as guidance
+by a weaker version of the model itself does (Karras et al. 2024, 2406.02507).
 """
 
 import inspect
@@ -34,8 +36,10 @@ class Text:
 class Denoiser:
     """Makes batches of images with one pipeline; safe to use from several threads at once."""
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, base_unet: Callable[[], Any] | None = None) -> None:
+        """Takes the pipeline, and what returns its UNet as it is without adapters; its own when none are ever on it."""
         self.pipe = pipe
+        self._base_unet = base_unet or (lambda: pipe.unet)
         self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
         self._texts: OrderedDict[str, Text] = OrderedDict()
         self._lock = threading.Lock()
@@ -76,12 +80,26 @@ class Denoiser:
             if stopped():
                 raise Cancelled("The caller went away.", reason="CANCELLED")
             model_input = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-            noise = self.pipe.unet(model_input, t, return_dict=False, **conditions)[0]
+            if guided and sampling.guide_from_base:
+                without, with_text = self._apart(model_input, t, conditions)
+            else:
+                noise = self.pipe.unet(model_input, t, return_dict=False, **conditions)[0]
+                without, with_text = noise.chunk(2) if guided else (noise, noise)
             if guided:
-                without, with_text = noise.chunk(2)
                 noise = without + sampling.guidance_scale * (with_text - without)
             latents = scheduler.step(noise, t, latents, return_dict=False, **extra)[0].to(self._dtype)
         return self._decode(latents)[: len(batch.wanted)]
+
+    def _apart(
+        self, model_input: torch.Tensor, t: torch.Tensor, conditions: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the unconditional half from the base model and the conditional half from the adapted one."""
+        half = len(model_input) // 2
+        parts = []
+        for unet, rows in ((self._base_unet(), slice(0, half)), (self.pipe.unet, slice(half, None))):
+            chosen = {name: _rows(value, rows) for name, value in conditions.items()}
+            parts.append(unet(model_input[rows], t, return_dict=False, **chosen)[0])
+        return parts[0], parts[1]
 
     def stable_sizes(self, sampling: Sampling, sizes: Sequence[int] = SIZES) -> tuple[int, ...]:
         """Returns the batch sizes whose rows are equal to the last bit, wherever a row stands; (1,) when none agree.

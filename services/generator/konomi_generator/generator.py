@@ -69,6 +69,7 @@ class Request:
     unit: str = ""
     night: str = ""
     wildcards: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    guide_from_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class Generator:
             scheduler=request.scheduler,
             negative_prompt=request.negative_prompt,
             batch_size=request.batch_size,
+            guide_from_base=request.guide_from_base and bool(request.adapters),
         )
 
     def _wanted(self, index: int, image: Image, request: Request) -> Wanted:
@@ -276,6 +278,7 @@ class _Job:
             night=request.night,
             parents=self._parents(index),
             strength=wanted.strength if wanted.init is not None else None,
+            guide_from_base=sampling.guide_from_base,
         )
 
     def _finished(self, index: int, artifact: Artifact | None = None, error: KonomiError | None = None) -> Finished:

@@ -44,6 +44,7 @@ class Record:
     night: str
     parents: Sequence[str]
     strength: float | None
+    guide_from_base: bool = False
 
 
 def konomi_record(record: Record) -> str:
@@ -67,6 +68,8 @@ def konomi_record(record: Record) -> str:
     }
     if record.strength is not None:
         fields["strength"] = record.strength
+    if record.guide_from_base:
+        fields["guide_from_base"] = True
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 

@@ -17,6 +17,7 @@ class Sampling:
         scheduler: diffusers class name; empty for the model's own.
         negative_prompt: what to keep away from.
         batch_size: most images denoised together; 0 lets the back end choose.
+        guide_from_base: the unconditional branch runs without the adapters.
     """
 
     steps: int
@@ -26,6 +27,7 @@ class Sampling:
     scheduler: str = ""
     negative_prompt: str = ""
     batch_size: int = 0
+    guide_from_base: bool = False
 
 
 @dataclass(frozen=True)

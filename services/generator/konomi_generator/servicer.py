@@ -55,6 +55,7 @@ def _request(request: pb.GenerateImagesRequest) -> Request:
         unit=request.unit,
         night=request.night,
         wildcards={name: list(words.words) for name, words in request.wildcards.items()},
+        guide_from_base=request.guide_from_base,
     )
 
 
