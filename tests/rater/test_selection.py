@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from konomi_rater.selection import POLICIES, Candidates, Limits, RejectionReason, cell_caps, draw_base, select
+from konomi_rater.selection import POLICIES, Candidates, Limits, RejectionReason, caps, draw_base, select
+
+
+FREE = np.array([99])
 
 
 def candidates_of(seed: int, count: int, cells: int) -> Candidates:
@@ -20,6 +23,7 @@ def candidates_of(seed: int, count: int, cells: int) -> Candidates:
         sources=rng.choice([1, 2, 3, 4], count),
         typical=rng.random(count) < 0.8,
         cells=rng.integers(0, cells, count),
+        prompts=rng.integers(0, 3, count),
     )
 
 
@@ -32,11 +36,13 @@ def candidates_of(seed: int, count: int, cells: int) -> Candidates:
     quota=st.sampled_from([0.0, 0.5, 1.0, 2.0, 10.0]),
     cut=st.sampled_from([-1.0, 0.5, 0.97, 1.0]),
     policy=st.sampled_from(sorted(POLICIES)),
+    prompt_quota=st.sampled_from([0.0, 1.0, 2.0]),
 )
-def test_every_candidate_ends_in_exactly_one_place(seed, count, cells, wanted, quota, cut, policy):
+def test_every_candidate_ends_in_exactly_one_place(seed, count, cells, wanted, quota, cut, policy, prompt_quota):
     candidates = candidates_of(seed, count, cells)
-    caps = cell_caps(np.full(cells, 1 / cells), wanted, quota)
-    choice = select(POLICIES[policy], candidates, Limits(wanted, cut, caps))
+    cell_caps = caps(np.full(cells, 1 / cells), wanted, quota)
+    prompt_caps = caps(np.full(3, 1 / 3), wanted, prompt_quota)
+    choice = select(POLICIES[policy], candidates, Limits(wanted, cut, cell_caps, prompt_caps))
     assert sorted([*choice.selected, *choice.rejected]) == list(range(count))
     assert len(choice.selected) <= wanted
     for row in choice.selected:
@@ -48,7 +54,8 @@ def test_every_candidate_ends_in_exactly_one_place(seed, count, cells, wanted, q
     similarities = kept @ kept.T
     np.fill_diagonal(similarities, -1)
     assert not len(kept) or similarities.max() <= cut + 1e-6
-    assert np.all(np.bincount(candidates.cells[choice.selected], minlength=cells) <= caps)
+    assert np.all(np.bincount(candidates.cells[choice.selected], minlength=cells) <= cell_caps)
+    assert np.all(np.bincount(candidates.prompts[choice.selected], minlength=3) <= prompt_caps)
     assert set(choice.duplicate_of) == {r for r, why in choice.rejected.items() if why is RejectionReason.DUPLICATE}
     assert set(choice.duplicate_of.values()) <= set(choice.selected)
 
@@ -61,32 +68,33 @@ def plain(count: int, **changes: np.ndarray) -> Candidates:
         "sources": np.ones(count, int),
         "typical": np.ones(count, bool),
         "cells": np.zeros(count, int),
+        "prompts": np.zeros(count, int),
     }
     return Candidates(**(columns | changes))
 
 
 def test_best_lower_bounds_are_kept_and_the_rest_is_said_to_be_too_low():
-    choice = select(POLICIES["converge"], plain(5), Limits(2, 0.97, np.array([5])))
+    choice = select(POLICIES["converge"], plain(5), Limits(2, 0.97, np.array([5]), FREE))
     assert choice.selected == [4, 3]
     assert set(choice.rejected.values()) == {RejectionReason.LOWER_BOUND}
 
 
 def test_the_owners_grade_beats_the_rater():
     graded = plain(5, grades=np.array([5, 4, 0, 3, 1]), typical=np.array([False, True, True, True, True]))
-    choice = select(POLICIES["converge"], graded, Limits(3, 0.97, np.array([5])))
+    choice = select(POLICIES["converge"], graded, Limits(3, 0.97, np.array([5]), FREE))
     assert choice.selected == [0, 1, 2]
     assert choice.rejected == {3: RejectionReason.GRADE, 4: RejectionReason.GRADE}
 
 
 def test_golden_takes_nothing_but_graded_ur():
-    choice = select(POLICIES["golden"], plain(4, grades=np.array([5, 4, 0, 5])), Limits(9, 0.97, np.array([9])))
+    choice = select(POLICIES["golden"], plain(4, grades=np.array([5, 4, 0, 5])), Limits(9, 0.97, np.array([9]), FREE))
     assert sorted(choice.selected) == [0, 3]
     assert set(choice.rejected.values()) == {RejectionReason.GRADE}
 
 
 def test_a_full_cell_sends_the_choice_elsewhere():
     cells = np.array([1, 0, 0, 0])
-    choice = select(POLICIES["converge"], plain(4, cells=cells), Limits(3, 0.97, np.array([1, 3])))
+    choice = select(POLICIES["converge"], plain(4, cells=cells), Limits(3, 0.97, np.array([1, 3]), FREE))
     assert choice.selected == [3, 0]
     assert choice.rejected == {2: RejectionReason.QUOTA, 1: RejectionReason.QUOTA}
 
@@ -95,3 +103,11 @@ def test_a_full_cell_sends_the_choice_elsewhere():
 def test_base_share_is_of_the_whole_set(selected, share, drawn):
     picks = draw_base(np.arange(50), selected, share, np.random.default_rng(0))
     assert len(picks) == drawn == len(set(picks.tolist()))
+
+
+def test_no_prompt_takes_more_than_its_quota_however_good_its_images_are():
+    prompts = np.array([0, 0, 1, 1, 1, 1])
+    prompt_caps = caps(np.array([2 / 6, 4 / 6]), 3, 1.0)
+    choice = select(POLICIES["converge"], plain(6, prompts=prompts), Limits(3, 0.97, np.array([9]), prompt_caps))
+    assert choice.selected == [5, 4, 1]
+    assert choice.rejected[3] is RejectionReason.QUOTA

@@ -16,11 +16,11 @@ class DemoSettings(KonomiSettings):
     )
     toml_table: ClassVar[str] = "demo"
 
-    prompts: int = Field(96, ge=1)
+    prompts: int = Field(24, ge=1)
     """Open prompts the whole demo draws from."""
     reference: int = Field(256, ge=20, le=256)
     """Fixed prompts and seeds every unit's true rates rest on; the base model's images fix the person's tiers."""
-    pool: int = Field(256, ge=8)
+    pool: int = Field(320, ge=8)
     """Images of the base model the person may be shown."""
     rounds: int = Field(4, ge=1)
     """Rounds of labelling; the rater is fitted after each."""

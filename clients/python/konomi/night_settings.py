@@ -18,7 +18,7 @@ class NightSettings(KonomiSettings):
 
     units: int = Field(3, ge=1, le=10)
     """Units to make; more than the guard's units per night are refused at the plan."""
-    images: int = Field(384, ge=8, le=10_000)
+    images: int = Field(256, ge=8, le=10_000)
     """Images generated for each unit's pool."""
     evaluation_images: int = Field(256, ge=8, le=256)
     """Images per evaluation: the same prompts and seeds for every unit."""
@@ -39,14 +39,16 @@ class NightSettings(KonomiSettings):
     """Deviations below the mean at which the lower bound lies."""
     quota: float = Field(2.0, ge=0)
     """No cell above this times its base share; 0 means no quota."""
-    duplicate_cosine: float = Field(0.97, ge=0, le=1)
+    prompt_quota: float = Field(1.0, ge=0)
+    """No prompt above this times its share of the pool, so that taste is learnt within prompts; 0 means no quota."""
+    duplicate_cosine: float = Field(0.985, ge=0, le=1)
     """Cosine above which two images are duplicates."""
     typicality_percentile: float = Field(95.0, ge=50, le=100)
     """Percentile of known distances beyond which an image is untypical."""
 
     base_model: str = "starter"
     """Base model every fit starts from."""
-    steps: int = Field(80, ge=1)
+    steps: int = Field(120, ge=1)
     """Optimiser steps per unit."""
     batch_size: int = Field(16, ge=1)
     """Images per optimiser step."""
@@ -61,7 +63,7 @@ class NightSettings(KonomiSettings):
     """Strength of a unit's adapter when it generates."""
     sampling_steps: int = Field(0, ge=0, le=200)
     """Denoising steps; 0 means the model's own."""
-    guidance_scale: float = Field(0.0, ge=0, le=30)
+    guidance_scale: float = Field(3.0, ge=0, le=30)
     """Classifier-free guidance; 0 means the model's own."""
     guide_from_base: bool = True
     """The unconditional branch of the guidance runs without the unit, which amplifies what the unit learned."""

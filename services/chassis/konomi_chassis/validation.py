@@ -186,6 +186,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "duplicate_cosine": between(-1, 1),
         "typicality_percentile": between(50, 100),
         "base_units[]": text(200),
+        "prompt_quota": between(0, 1e6),
     },
     "SearchImagesRequest": {"taste": TASTE, "text": text(), "image.digest": DIGEST, "count": between(0, 1000)},
     "ExploreNoveltyRequest": {"taste": TASTE, "count": between(0, 1000), **_filter("filter")},

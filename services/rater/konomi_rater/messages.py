@@ -216,6 +216,7 @@ def wish(message: rater_pb2.SelectImagesRequest) -> Wish:
         count=message.count,
         candidates=image_filter(message.candidates),
         seed=message.seed,
+        prompt_quota=message.prompt_quota,
         **given,
     )
 

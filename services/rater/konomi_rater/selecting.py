@@ -20,7 +20,7 @@ from konomi_rater.selection import (
     Limits,
     Policy,
     RejectionReason,
-    cell_caps,
+    caps,
     draw_base,
     select,
 )
@@ -43,6 +43,7 @@ class Wish:
     typicality_percentile: float = 95.0
     seed: int = 0
     base_units: tuple[str, ...] = BASE_UNITS
+    prompt_quota: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class Selecting:
         if scored:
             said = self._scoring.predict_known(taste, view)
             lower = (said.utility - wish.kappa * said.std)[positions]
+        prompts, counts = _prompts(images)
         candidates = Candidates(
             embeddings=view.embeddings[positions],
             lower_bounds=lower,
@@ -139,11 +141,17 @@ class Selecting:
             sources=np.array([image.facts.source for image in images], dtype=np.int64),
             typical=typical,
             cells=cells.of(view.embeddings[positions]) if len(positions) else positions,
+            prompts=prompts,
         )
         choice = select(
             policy,
             candidates,
-            Limits(wish.count, wish.duplicate_cosine, cell_caps(cells.shares, wish.count, wish.quota)),
+            Limits(
+                wish.count,
+                wish.duplicate_cosine,
+                cell_caps=caps(cells.shares, wish.count, wish.quota),
+                prompt_caps=caps(counts / max(1, len(images)), wish.count, wish.prompt_quota),
+            ),
         )
         picked = positions[choice.selected]
         scores = self._scoring.score_known(taste, view, picked) if scored else [None] * len(picked)
@@ -201,3 +209,9 @@ def _rejections(images: list[ImageRow], choice: Choice) -> list[tuple[str, Rejec
         (name(row), reason, name(choice.duplicate_of[row]) if row in choice.duplicate_of else "")
         for row, reason in sorted(choice.rejected.items())
     ]
+
+
+def _prompts(images: list[ImageRow]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the prompt number of each image, (N,), and how many images each prompt has, (P,)."""
+    _, numbers, counts = np.unique([image.facts.prompt for image in images], return_inverse=True, return_counts=True)
+    return numbers, counts

@@ -57,6 +57,7 @@ class Candidates:
         sources: (N,) source numbers.
         typical: (N,) bool, inside the gate.
         cells: (N,) cell numbers.
+        prompts: (N,) prompt numbers from 0; equal prompts are equal numbers.
     """
 
     embeddings: np.ndarray
@@ -65,6 +66,7 @@ class Candidates:
     sources: np.ndarray
     typical: np.ndarray
     cells: np.ndarray
+    prompts: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,13 @@ class Limits:
         count: at most this many.
         duplicate_cosine: cosine above which two images are duplicates.
         cell_caps: (C,) at most this many in each cell.
+        prompt_caps: (P,) at most this many of each prompt.
     """
 
     count: int
     duplicate_cosine: float
     cell_caps: np.ndarray
+    prompt_caps: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,8 @@ class Choice:
     duplicate_of: dict[int, int]
 
 
-def cell_caps(shares: np.ndarray, count: int, quota: float) -> np.ndarray:
-    """Returns how many each cell may hold: `quota` times its base share of `count`, at least 1; 0 is no quota."""
+def caps(shares: np.ndarray, count: int, quota: float) -> np.ndarray:
+    """Returns how many each cell or prompt may hold: `quota` times its share of `count`, at least 1; 0 is no quota."""
     if quota <= 0:
         return np.full(len(shares), count)
     return np.floor(quota * shares * count + 1e-9).astype(int).clip(1)
@@ -128,6 +132,7 @@ def _walk(candidates: Candidates, limits: Limits, order: list[int], rejected: di
     selected: list[int] = []
     duplicate_of: dict[int, int] = {}
     filled = np.zeros(len(limits.cell_caps), dtype=int)
+    asked = np.zeros(len(limits.prompt_caps), dtype=int)
     kept = np.empty((min(limits.count, len(order)), candidates.embeddings.shape[1]), np.float32)
     for row in order:
         if len(selected) >= limits.count:
@@ -137,11 +142,14 @@ def _walk(candidates: Candidates, limits: Limits, order: list[int], rejected: di
         nearest = int(np.argmax(similarities)) if len(selected) else -1
         if nearest >= 0 and similarities[nearest] > limits.duplicate_cosine:
             rejected[row], duplicate_of[row] = RejectionReason.DUPLICATE, selected[nearest]
-        elif filled[candidates.cells[row]] >= limits.cell_caps[candidates.cells[row]]:
+        elif filled[cell := candidates.cells[row]] >= limits.cell_caps[cell]:
+            rejected[row] = RejectionReason.QUOTA
+        elif asked[prompt := candidates.prompts[row]] >= limits.prompt_caps[prompt]:
             rejected[row] = RejectionReason.QUOTA
         else:
             kept[len(selected)] = candidates.embeddings[row]
-            filled[candidates.cells[row]] += 1
+            filled[cell] += 1
+            asked[prompt] += 1
             selected.append(row)
     return Choice(selected, rejected, duplicate_of)
 

@@ -82,6 +82,7 @@ def selection(pool: int, spent_nats: float, unit: int, budget_nats: float, setti
         "base_share": settings.base_share,
         "kappa": settings.kappa,
         "quota": settings.quota,
+        "prompt_quota": settings.prompt_quota,
         "duplicate_cosine": settings.duplicate_cosine,
         "typicality_percentile": settings.typicality_percentile,
     }
