@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from threadpoolctl import threadpool_limits
+
 from konomi.v1 import rater_pb2_grpc
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.database import open_database
@@ -22,6 +24,7 @@ from konomi_rater.workspace import Parts, Workspace
 def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     """Joins the rater's parts for one home."""
     settings = RaterSettings(home=server.home)
+    threadpool_limits(settings.embedder_threads)  # threads that fight for a core are slower than one
     workspace = Workspace(
         Parts(
             engine=open_database(server.home / "databases" / "rater.sqlite", MIGRATIONS),

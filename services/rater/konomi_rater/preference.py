@@ -35,9 +35,9 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "ridge": Recipe(0.5, Kernel(linear=1.0, rbf=0.0, noise=0.4)),
     "gp": Recipe(0.5, Kernel(linear=0.5, rbf=0.5, length=1.0, noise=0.4), needs=30),
-    "gp_white": Recipe(1.0, Kernel(linear=0.5, rbf=0.5, length=1.0, noise=0.4), needs=30),
+    "ridge": Recipe(0.5, Kernel(linear=1.0, rbf=0.0, noise=0.4)),
+    "gp_white": Recipe(0.75, Kernel(linear=0.5, rbf=0.5, length=1.0, noise=0.4), needs=30),
 }
 """Every kind of head, in order of preference: "ridge" is Bayesian ridge, a process with the linear kernel alone."""
 

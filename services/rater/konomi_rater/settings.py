@@ -13,7 +13,7 @@ class RaterSettings(KonomiSettings):
     toml_table: ClassVar[str] = "rater"
 
     embedder_threads: int = Field(default=1, ge=1, le=256)
-    """CPU threads of the embedder; two busy threads on two cores can be slower than one."""
+    """CPU threads of the embedder and of linear algebra; two busy threads on two cores can be slower than one."""
 
     embedder_device: str = Field(default="auto", pattern=r"auto|cpu|cuda(:\d+)?")
     """Where the embedder runs; "auto" takes a GPU when there is one."""
