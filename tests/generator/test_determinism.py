@@ -1,5 +1,7 @@
 """An image depends on its own prompt, seed and settings alone: same digest whatever the batch."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -91,3 +93,19 @@ def test_images_with_other_step_counts_never_share_a_batch() -> None:
     wanted = [Wanted(n, "x", n, strength=0.5 if n % 2 else 1.0) for n in range(10)]
     for batch in plan(wanted, SIZES, 1, lambda item: int(8 * item.strength)):
         assert len({item.strength for item in batch.wanted}) == 1
+
+
+def test_texts_encoded_by_many_threads_at_once_are_those_encoded_alone(models, settings) -> None:
+    pipe = load_pipeline(models.get("starter"), settings.single_file_configs, torch.device("cpu"), torch.float32)
+    texts = [" ".join(["a red cat"] * (1 + i % 5)) + f" {i}" for i in range(200)]
+    denoiser = Denoiser(pipe)
+    with torch.inference_mode():
+        alone = [Denoiser(pipe).text(text).hidden for text in texts]
+
+    def encode(text: str) -> torch.Tensor:
+        with torch.inference_mode():
+            return denoiser.text(text).hidden
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(encode, texts))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))

@@ -47,10 +47,12 @@ def demo(
     started = time.monotonic()
     extras.require("overnight", "rater", "generator", "trainer")
     home = Home.locate() if chosen() else Home(Home.locate().root / time.strftime("demo-%Y%m%d-%H%M%S"))
+    settings = DemoSettings(home=home.root)
     night = NightSettings(
         home=home.root,
         units=units,
-        reserve_gib=DemoSettings(home=home.root).reserve_gib,
+        reserve_gib=settings.reserve_gib,
+        guidance_scale=settings.guidance_scale,
         **({"images": images} if images else {}),  # type: ignore[arg-type]
     )
     conduct.wanted(system, "tastes/default", seed, night, GuardSettings(home=home.root), [])

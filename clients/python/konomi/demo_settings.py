@@ -22,6 +22,8 @@ class DemoSettings(KonomiSettings):
     """Fixed prompts and seeds every unit's true rates rest on; the base model's images fix the person's tiers."""
     pool: int = Field(320, ge=8)
     """Images of the base model the person may be shown."""
+    guidance_scale: float = Field(3.0, ge=1, le=30)
+    """Classifier-free guidance of every image of the demo: open prompts need less of it than detailed ones."""
     rounds: int = Field(4, ge=1)
     """Rounds of labelling; the rater is fitted after each."""
     reserve_gib: float = Field(0.25, ge=0)

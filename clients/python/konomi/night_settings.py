@@ -41,7 +41,7 @@ class NightSettings(KonomiSettings):
     """No cell above this times its base share; 0 means no quota."""
     prompt_quota: float = Field(1.0, ge=0)
     """No prompt above this times its share of the pool, so that taste is learnt within prompts; 0 means no quota."""
-    duplicate_cosine: float = Field(0.985, ge=0, le=1)
+    duplicate_cosine: float = Field(0.97, ge=0, le=1)
     """Cosine above which two images are duplicates."""
     typicality_percentile: float = Field(95.0, ge=50, le=100)
     """Percentile of known distances beyond which an image is untypical."""
@@ -63,7 +63,7 @@ class NightSettings(KonomiSettings):
     """Strength of a unit's adapter when it generates."""
     sampling_steps: int = Field(0, ge=0, le=200)
     """Denoising steps; 0 means the model's own."""
-    guidance_scale: float = Field(3.0, ge=0, le=30)
+    guidance_scale: float = Field(0.0, ge=0, le=30)
     """Classifier-free guidance; 0 means the model's own."""
     guide_from_base: bool = True
     """The unconditional branch of the guidance runs without the unit, which amplifies what the unit learned."""

@@ -126,15 +126,18 @@ class Denoiser:
         return tuple(stable) if len(stable) > 1 else (1,)
 
     def text(self, text: str) -> Text:
-        """Returns an encoded text; each is encoded alone, so no other text changes it."""
+        """Returns an encoded text; each is encoded alone, so no other text changes it.
+
+        One at a time: a tokenizer keeps its padding as state, and encode_prompt asks for two kinds in turn, so a
+        second thread would now and then get a text of the wrong length.
+        """
         with self._lock:
             if text in self._texts:
                 self._texts.move_to_end(text)
                 return self._texts[text]
-        options = {"device": self._device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
-        encoded = self.pipe.encode_prompt(text, **options)
-        result = Text(encoded[0], encoded[2] if self._sdxl else None)
-        with self._lock:
+            options = {"device": self._device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+            encoded = self.pipe.encode_prompt(text, **options)
+            result = Text(encoded[0], encoded[2] if self._sdxl else None)
             self._texts[text] = result
             kept = max(64, KEPT_TEXT_BYTES // (result.hidden.numel() * result.hidden.element_size()))
             while len(self._texts) > kept:
