@@ -165,6 +165,16 @@ def test_a_unit_that_collapses_halts_the_night_on_the_last_good_one(bench):
     assert moves.fetchone() == (0,)
 
 
+def test_a_command_killed_after_its_nights_end_tells_it_again_and_runs_no_other(bench, nights_module):
+    home = bench.home("untold")
+    _, first, _ = bench.konomi(home, *bench.start(home))
+    (home / "nights" / first["night"] / "delivered").unlink()
+    done = nights_module.calls(home)
+    code, again, err = bench.konomi(home, *bench.start(home))
+    assert (code, again["night"]) == (0, first["night"]), err
+    assert nights_module.calls(home) == done
+
+
 def test_a_second_night_builds_on_the_first(bench):
     home = bench.home("again")
     _, first, _ = bench.konomi(home, *bench.start(home))

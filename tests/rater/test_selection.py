@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from konomi_rater.selection import POLICIES, Candidates, Limits, RejectionReason, caps, draw_base, select
 
-
 FREE = np.array([99])
 
 

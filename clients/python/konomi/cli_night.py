@@ -284,5 +284,7 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     else:
         show(summary)
         say(text("report: {path}", path=path) if path else "")
+    if path:
+        nights.deliver(request.id)
     if state["state"] == "halted":
         raise typer.Exit(HALTED)

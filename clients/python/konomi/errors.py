@@ -174,5 +174,3 @@ def from_item(code: int, reason: str, message: str) -> KonomiError:
     """Returns the konomi error of one failed item of a batch."""
     by_number = {status.value[0]: cls for status, cls in BY_CODE.items()}
     return by_number.get(code, Internal)(message, reason=reason or None)
-
-

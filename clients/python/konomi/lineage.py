@@ -108,7 +108,7 @@ class Nights:
         return NightRequest(**json.loads(path.read_text()))
 
     def begin(self, asked: str, make: Callable[[], NightRequest]) -> NightRequest:
-        """Returns the request to run: the unfinished night of the same words, or a new one.
+        """Returns the request to run: the night of the same words whose command never came to its end, or a new one.
 
         Args:
             asked: digest of what the owner typed.
@@ -128,6 +128,10 @@ class Nights:
                 "continue it with `konomi night resume`, or give it up with `konomi night stop --abandon`."
             )
             raise errors.FailedPrecondition(message, reason="NIGHT_UNFINISHED")
+        for night in reversed(self.all()):
+            begun = self.request(night)
+            if begun.asked == asked and self.read(night)["state"] in ENDED and not self.delivered(night):
+                return begun
         wanted = make()
         past = sum(1 for night in self.all() if self.request(night).asked == asked)
         request = replace(wanted, id=wanted.id or derived_id(asked, past))
@@ -186,6 +190,14 @@ class Nights:
     def forget_stop(self, night: str) -> None:
         """Takes the wish to stop back; a resumed night begins so."""
         (self.folder / night / "stop").unlink(missing_ok=True)
+
+    def deliver(self, night: str) -> None:
+        """Notes that the command that ran a night told its end; until then the same command tells it again."""
+        (self.folder / night / "delivered").touch()
+
+    def delivered(self, night: str) -> bool:
+        """Says whether the end of a night was told."""
+        return (self.folder / night / "delivered").exists()
 
     def runner(self) -> int | None:
         """Returns the process id of the night that runs now, None when none does."""

@@ -1,4 +1,4 @@
-"""The simulated person as a child process that speaks JSON lines, and what else the starter tells on its command line."""
+"""The simulated person as a child process that speaks JSON lines, and what else the starter tells."""
 
 import json
 import subprocess

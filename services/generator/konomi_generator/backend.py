@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,7 @@ class DiffusersBackend:
         self._settings = settings
         self._device = _device(settings.device)
         self._key: tuple[str, Path, int] | None = None
-        self._denoiser: Denoiser | None = None
-        self._adapters: Adapters | None = None
+        self._loaded: tuple[Denoiser, Adapters] | None = None
         self._sizes: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], scheduler: str) -> str:
@@ -54,9 +54,16 @@ class DiffusersBackend:
             InvalidArgument: no such scheduler.
         """
         self._load(model)
-        if self._adapters.apply(adapters):
-            self._denoiser.forget_texts()
-        return type(make_scheduler(self._denoiser.pipe, scheduler)).__name__
+        assert self._loaded is not None
+        denoiser, fused = self._loaded
+        if fused.apply(adapters):
+            denoiser.forget_texts()
+        return type(make_scheduler(denoiser.pipe, scheduler)).__name__
+
+    @property
+    def _denoiser(self) -> Denoiser:
+        assert self._loaded is not None, "prepare comes before run"
+        return self._loaded[0]
 
     def run(
         self,
@@ -141,13 +148,13 @@ class DiffusersBackend:
         key = (model.id, model.path, newest)
         if key == self._key:
             return
-        self._key, self._denoiser, self._adapters = None, None, None
+        self._key, self._loaded = None, None
         precision = self._settings.precision
         if precision == "auto":
             precision = "fp32" if self._device.type == "cpu" else "fp16"
         pipe = load_pipeline(model, self._settings.single_file_configs, self._device, DTYPES[precision])
         adapters = Adapters(pipe)
-        self._key, self._denoiser, self._adapters = key, Denoiser(pipe, adapters.base_unet), adapters
+        self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet), adapters)
         self._sizes.clear()
 
     def _batch_sizes(self, sampling: Sampling, small: bool) -> tuple[int, ...]:
@@ -180,8 +187,7 @@ def _without_broken(batch: Batch, deliver: Deliver) -> Batch:
     for item in batch.wanted:
         try:
             if item.init is not None:
-                pixels = item.init()
-                item = Wanted(item.index, item.prompt, item.seed, item.strength, lambda pixels=pixels: pixels)
+                item = Wanted(item.index, item.prompt, item.seed, item.strength, partial(np.asarray, item.init()))
             good.append(item)
         except KonomiError as error:
             deliver(item.index, error)

@@ -198,6 +198,7 @@ class Denoiser:
         return scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(rows))) if len(timesteps) else latents
 
     def _encode(self, row: Wanted, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
+        assert row.init is not None
         pixels = fit(row.init(), sampling.width, sampling.height)  # (H, W, 3) uint8
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(self._device, self.pipe.vae.dtype) / 127.5 - 1
         encoded = self.pipe.vae.encode(image)

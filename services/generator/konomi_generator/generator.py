@@ -217,7 +217,7 @@ class _Job:
     def run(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Yields every image once, or raises what stopped the work."""
         with ThreadPoolExecutor(1, thread_name_prefix="request") as pool:
-            pool.submit(self._denoise, stopped).add_done_callback(self._done.put)
+            pool.submit(self._denoise, stopped).add_done_callback(self._done.put)  # type: ignore[arg-type]
             try:
                 left = len(self._wanted)
                 while left:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import NotFound
 from konomi_rater.labels import LabelEntry
@@ -173,7 +173,7 @@ def group_of(image: ImageFacts, entry: LabelEntry) -> str:
     return f"{image.prompt}\n{image.seed}" if image.prompt else entry.digest
 
 
-def _image(row: Mapping[str, object]) -> ImageRow:
+def _image(row: RowMapping) -> ImageRow:
     facts = {name: row[name] for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")}
     parents, parameters = tuple(json.loads(str(row["parents"]))), json.loads(str(row["parameters"]))
     known = ImageFacts(**facts, parents=parents, parameters=parameters)  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ class Memory:
                 {"taste": self._taste, "embedder": self._embedder, "last": last},
             ).all()
             if found:
-                self._grow(found)
+                self._grow(list(found))
             n = self._count
             return View(
                 self._rows[:n], self._embeddings[:n], self._digests, self._units, self._sources[:n], self._position

@@ -138,13 +138,12 @@ def _walk(candidates: Candidates, limits: Limits, order: list[int], rejected: di
         if len(selected) >= limits.count:
             rejected[row] = RejectionReason.LOWER_BOUND
             continue
+        cell, prompt = candidates.cells[row], candidates.prompts[row]
         similarities = kept[: len(selected)] @ candidates.embeddings[row]
         nearest = int(np.argmax(similarities)) if len(selected) else -1
         if nearest >= 0 and similarities[nearest] > limits.duplicate_cosine:
             rejected[row], duplicate_of[row] = RejectionReason.DUPLICATE, selected[nearest]
-        elif filled[cell := candidates.cells[row]] >= limits.cell_caps[cell]:
-            rejected[row] = RejectionReason.QUOTA
-        elif asked[prompt := candidates.prompts[row]] >= limits.prompt_caps[prompt]:
+        elif filled[cell] >= limits.cell_caps[cell] or asked[prompt] >= limits.prompt_caps[prompt]:
             rejected[row] = RejectionReason.QUOTA
         else:
             kept[len(selected)] = candidates.embeddings[row]

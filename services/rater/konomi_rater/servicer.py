@@ -8,7 +8,7 @@ import grpc
 import sqlalchemy
 from google.protobuf.message import Message
 
-from konomi.errors import InvalidArgument
+from konomi.errors import InvalidArgument, Unimplemented
 from konomi.v1 import rater_pb2
 from konomi_rater import messages, tastes
 from konomi_rater.fitting import Step
@@ -22,7 +22,7 @@ NEWEST = 2**62
 
 
 class RaterServicer(LabelServicer):
-    """Serves one rater; what it does not define answers UNIMPLEMENTED."""
+    """Serves one rater."""
 
     def CreateTaste(self, request: rater_pb2.CreateTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
         """Creates a taste."""
@@ -198,6 +198,16 @@ class RaterServicer(LabelServicer):
             ]
         )
 
+    def CertifySet(self, request: rater_pb2.CertifySetRequest, context: grpc.ServicerContext) -> rater_pb2.Certificate:
+        """Not served yet."""
+        raise _no_audit()
+
+    def RecordAudit(
+        self, request: rater_pb2.RecordAuditRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.Certificate:
+        """Not served yet."""
+        raise _no_audit()
+
     def ExploreNovelty(
         self, request: rater_pb2.ExploreNoveltyRequest, context: grpc.ServicerContext
     ) -> rater_pb2.ExploreNoveltyResponse:
@@ -235,3 +245,9 @@ def _taste_of(name: str) -> str:
             f"expected a name below a taste, found {name[:120]!r}", reason="NAME_INVALID", field="name"
         )
     return name.split("/")[1]
+
+
+def _no_audit() -> Unimplemented:
+    return Unimplemented(
+        "Audit certificates are not served yet; grade the set's images to know how good it is.", reason="NOT_SERVED"
+    )

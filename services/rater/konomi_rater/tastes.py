@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import AlreadyExists, NotFound
 from konomi_rater.metrics import Estimate
@@ -161,7 +161,7 @@ def _versions(connection: Connection, where: str, taste: str, bound: int, limit:
     return [_version(row) for row in rows.mappings()]
 
 
-def _version(row: Mapping[str, object]) -> VersionRow:
+def _version(row: RowMapping) -> VersionRow:
     facts = dict(row)
     for name in ("metrics", "candidates", "alarms"):
         facts[name] = json.loads(str(facts[name]))

@@ -166,8 +166,8 @@ class Workspace:
                 found[place] = known
             except KonomiError as error:
                 found[place] = error
-        made = self.embedder(taste).embed(list(pixels.values()), keep=False) if pixels else []
-        for digest, vector in zip(pixels, made, strict=True):
+        vectors = self.embedder(taste).embed(list(pixels.values()), keep=False) if pixels else np.empty((0, 0))
+        for digest, vector in zip(pixels, vectors, strict=True):
             self._keep(self._strangers, (taste.embedder, digest), vector, self.settings.score_cache)
             for place in pending[digest]:
                 found[place] = vector

@@ -5,6 +5,7 @@ import logging
 import random
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def build(config: dict[str, object], seed: int) -> open_clip.CLIP:
     return model
 
 
-def _lookalikes(records: list[Record], batch: int) -> list[np.ndarray]:
+def _lookalikes(records: Sequence[Record], batch: int) -> list[np.ndarray]:
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, record in enumerate(records):
         groups[record["style"], record["background"]].append(index)
@@ -60,7 +61,7 @@ def train(
     model: open_clip.CLIP,
     tokenize: open_clip.tokenizer.SimpleTokenizer,
     pixels: np.ndarray,
-    records: list[Record],
+    records: Sequence[Record],
     *,
     steps: int,
     batch: int,

@@ -1,6 +1,7 @@
 """Measures the bundled models against the floors and prints the sample sheet: the figures of the model card."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     return pipeline
 
 
-def adherence(read: list[Record], asked: list[Record]) -> dict[str, float]:
+def adherence(read: Sequence[Record], asked: Sequence[Record]) -> dict[str, float]:
     """Returns the share drawn as asked per attribute, among the styles that can show it."""
 
     def share(name: str, keep: Any) -> float:
@@ -64,7 +65,7 @@ def adherence(read: list[Record], asked: list[Record]) -> dict[str, float]:
     }
 
 
-def zero_shot(model: Any, tokenize: Any, embeddings: np.ndarray, records: list[Record]) -> dict[str, float]:
+def zero_shot(model: Any, tokenize: Any, embeddings: np.ndarray, records: Sequence[Record]) -> dict[str, float]:
     """Returns zero-shot accuracy per attribute from one phrase per value, averaged over the styles that can show it."""
     said = {
         "style": lambda s, v: f"{v} portrait",
@@ -92,7 +93,7 @@ def zero_shot(model: Any, tokenize: Any, embeddings: np.ndarray, records: list[R
     return result
 
 
-def linear_probe(embeddings: np.ndarray, records: list[Record]) -> dict[str, float]:
+def linear_probe(embeddings: np.ndarray, records: Sequence[Record]) -> dict[str, float]:
     """Returns held-out accuracy per attribute of a linear probe on 1,000 labels: what the rater really uses."""
     result = {}
     for name in ("style", "hair_length", "hair_colour", "background", "glasses", "beard"):

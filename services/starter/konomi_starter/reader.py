@@ -1,6 +1,7 @@
 """The attribute reader: a small CNN that names a portrait's attributes, the simulated person's eyes."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,13 @@ def load(path: Path) -> AttributeReader:
     return model.eval()
 
 
-def labels(records: list[Record]) -> dict[str, torch.Tensor]:
+def labels(records: Sequence[Record]) -> dict[str, torch.Tensor]:
     """Returns class indices (N,) int64 per attribute."""
     return {name: torch.tensor([values.index(r[name]) for r in records]) for name, values in ATTRIBUTES.items()}
 
 
 def train(
-    model: AttributeReader, pixels: np.ndarray, records: list[Record], *, steps: int, seed: int, device: str
+    model: AttributeReader, pixels: np.ndarray, records: Sequence[Record], *, steps: int, seed: int, device: str
 ) -> None:
     """Trains the reader in place on shifted, noisy and blurred renders, so that soft samples are read too."""
     torch.manual_seed(seed)

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def flip_gaps(
     text: CLIPTextModel,
     tokens: PhraseTokens,
     latents: torch.Tensor,
-    records: list[Record],
+    records: Sequence[Record],
     device: str,
 ) -> dict[str, float]:
     """Returns validation loss with one word flipped minus loss with the true caption: 0 means the word is ignored."""
@@ -129,7 +130,7 @@ def flip_gaps(
     t = torch.linspace(150, 999, len(latents)).long().to(device)
     noisy, target = scheduler.add_noise(latents, noise, t), scheduler.get_velocity(latents, noise, t)
 
-    def loss(rows: list[Record]) -> float:
+    def loss(rows: Sequence[Record]) -> float:
         hidden = text(tokens([full_caption(r) for r in rows]).to(device))[0]
         return functional.mse_loss(unet(noisy, t, hidden).sample, target).item()
 
@@ -142,8 +143,8 @@ def train(
     unet: UNet2DConditionModel,
     tokenizer: CLIPTokenizer,
     latents: torch.Tensor,
-    records: list[Record],
-    held_out: tuple[torch.Tensor, list[Record]],
+    records: Sequence[Record],
+    held_out: tuple[torch.Tensor, Sequence[Record]],
     preset: DiffusionPreset,
     *,
     checkpoint: Path,

@@ -145,6 +145,12 @@ class TrainerServicer(TrainerServiceServicer):
         with reading(self._engine) as connection:
             return messages.model(_model(connection, request.name))
 
+    def MergeModels(self, request: pb.MergeModelsRequest, context: grpc.ServicerContext) -> pb.Model:
+        """Not served yet."""
+        raise Unimplemented(
+            "Merging models is not served yet; give GenerateImages several adapters instead.", reason="NOT_SERVED"
+        )
+
     def ExportModel(self, request: pb.ExportModelRequest, context: grpc.ServicerContext) -> artifact_pb2.Artifact:
         """Writes a model in a format other tools load."""
         with reading(self._engine) as connection:
