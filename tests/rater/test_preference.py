@@ -7,7 +7,7 @@ from konomi.errors import DataLoss
 from konomi_rater import gaussian_process
 from konomi_rater.features import learn_features
 from konomi_rater.fitting import Fitted, Step, Training, fit, make_folds, quick_fit
-from konomi_rater.gaussian_process import Kernel, condition
+from konomi_rater.gaussian_process import LEAST_NOISE, Kernel, condition, optimise
 from konomi_rater.head_file import from_bytes, to_bytes
 from konomi_rater.metrics import auc, average_precision, spearman
 from konomi_rater.ordinal import grade_probabilities, scale_of, utility
@@ -185,3 +185,12 @@ def test_fit_of_one_kind_keeps_its_kind():
     rows, _, grades = world(7)
     head = fit_head("gp", feature_maps(rows)[RECIPES["gp"].power], rows[:40], grades[:40])
     assert head.kind == "gp"
+
+
+def test_grades_without_a_single_contradiction_still_leave_room_for_a_change_of_mind():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((60, 8))
+    grades = 1 + np.searchsorted(np.quantile(rows[:, 0], [0.2, 0.4, 0.6, 0.8]), rows[:, 0])
+    targets = scale_of(grades).targets[grades - 1]
+    kernel = optimise(Kernel(linear=0.5, rbf=0.5, length=1.0, noise=0.4), rows, targets)
+    assert kernel.noise >= LEAST_NOISE * (1 - 1e-9)

@@ -3,6 +3,7 @@
 Rasmussen & Williams (2006), algorithm 2.1 and equation 5.9. k(x, y) = c + a x.y + b exp(-|x - y|^2 / (2 l^2)).
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy.optimize import minimize
 
 CONSTANT = 0.25
 """Prior variance of the overall level, in squared latent units."""
+LEAST_NOISE = 0.05
+"""Smallest label noise, of a latent variance of 1: nobody repeats every grade (retest correlation .95 at best)."""
 PENALTY = 0.5 / 1.0**2
 """Weight of the log-normal prior about the starting values: one unit of log is one standard deviation."""
 
@@ -106,6 +109,7 @@ def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: i
         return value + PENALTY * offset @ offset, picked + 2 * PENALTY * offset
 
     bounds = [(low - 5.0, low + 5.0) for low in origin]
+    bounds[-1] = (math.log(LEAST_NOISE), bounds[-1][1])
     found = minimize(loss, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
     return replace(start, **dict(zip(names, np.exp(found.x).tolist(), strict=True)))
 
