@@ -20,7 +20,7 @@ class DemoSettings(KonomiSettings):
     """Open prompts the whole demo draws from."""
     reference: int = Field(256, ge=20, le=256)
     """Fixed prompts and seeds every unit's true rates rest on; the base model's images fix the person's tiers."""
-    pool: int = Field(320, ge=8)
+    pool: int = Field(448, ge=8)
     """Images of the base model the person may be shown."""
     guidance_scale: float = Field(3.0, ge=1, le=30)
     """Classifier-free guidance of every image of the demo: open prompts need less of it than detailed ones."""

@@ -18,7 +18,7 @@ class NightSettings(KonomiSettings):
 
     units: int = Field(3, ge=1, le=10)
     """Units to make; more than the guard's units per night are refused at the plan."""
-    images: int = Field(256, ge=8, le=10_000)
+    images: int = Field(320, ge=8, le=10_000)
     """Images generated for each unit's pool."""
     evaluation_images: int = Field(256, ge=8, le=256)
     """Images per evaluation: the same prompts and seeds for every unit."""
@@ -48,7 +48,7 @@ class NightSettings(KonomiSettings):
 
     base_model: str = "starter"
     """Base model every fit starts from."""
-    steps: int = Field(120, ge=1)
+    steps: int = Field(160, ge=1)
     """Optimiser steps per unit."""
     batch_size: int = Field(16, ge=1)
     """Images per optimiser step."""
