@@ -80,7 +80,8 @@ def read(connection: Connection, taste: str) -> TasteRow:
     row = connection.execute(text(_TASTE + "WHERE t.id = :id"), {"id": taste}).mappings().first()
     if row is None:
         raise NotFound(
-            f"expected an existing taste, found no tastes/{taste[:80]}; create it with CreateTaste",
+            f"expected an existing taste, found no tastes/{taste[:80]}; "
+            "`konomi import PATH…` makes the first one, CreateTaste any",
             reason="TASTE_NOT_FOUND",
         )
     return TasteRow(**row)
