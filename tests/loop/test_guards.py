@@ -27,7 +27,7 @@ def test_a_better_unit_is_promoted():
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"vendi": 11.9}, "diversity"),
+        ({"vendi": 12.9}, "diversity"),
         ({"exceedance": 0.11}, "exceedance"),
         ({"doubt": 0.81}, "doubt"),
         ({"finite": False}, "not_finite"),
@@ -39,7 +39,7 @@ def test_each_guard_halts_on_the_served_unit(changes, name):
     assert (found.decision, found.alarm.name, found.served) == ("halt", name, 1)
 
 
-@pytest.mark.parametrize("changes", [{"vendi": 12.0}, {"exceedance": 0.1}, {"doubt": 0.8}])
+@pytest.mark.parametrize("changes", [{"vendi": 13.0}, {"exceedance": 0.1}, {"doubt": 0.8}])
 def test_a_limit_itself_is_allowed(changes):
     assert verdict(unit(1, **changes)).decision == "promote"
 
