@@ -352,6 +352,8 @@ def starter(arguments: list[str]) -> None:
     command, options = arguments[0], dict(zip(arguments[1::2], arguments[2::2], strict=False))
     if command == "prompts":
         return print(json.dumps([f"portrait {i % 7}" for i in range(int(options["--count"]))]))
+    if command == "check-person":
+        return print(json.dumps({"name": json.loads(Path(options["--person"]).read_text())["name"]}))
     if command == "attributes":
         return print(json.dumps({"colour": ["red", "green"]}))
     store, cuts = Store(Path(options["--home"])), []

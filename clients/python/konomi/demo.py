@@ -56,6 +56,8 @@ def demo(
         **({"images": images} if images else {}),  # type: ignore[arg-type]
     )
     conduct.wanted(system, "tastes/default", seed, night, GuardSettings(home=home.root), [])
+    if person is not None:
+        starter("check-person", "--person", str(person))
     note(text("the demo works in {home}", home=home.root))
     with showing(messages.language()) as show:
         result = _run(home, night, system, labels, seed, person, View(show, lambda beat: None), started)

@@ -13,16 +13,21 @@ from konomi import errors
 
 ANSWER_SECONDS = 600.0
 """The longest a person may think."""
+REFUSED = 4
+"""Exit code of the starter when what it was given is wrong."""
 
 
 def starter(*arguments: str) -> Any:
     """Returns what `python -m konomi_starter ARGUMENTS` prints, as JSON.
 
     Raises:
-        Internal: it failed; the message is its last line.
+        InvalidArgument: it refused what it was given; the message is its last line.
+        Internal: it failed.
     """
     command = [sys.executable, "-m", "konomi_starter", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+    if done.returncode == REFUSED:
+        raise errors.InvalidArgument(_last(done.stderr), reason="STARTER_REFUSED")
     if done.returncode != 0:
         raise errors.Internal(_last(done.stderr), reason="STARTER_FAILED")
     return json.loads(done.stdout.strip().splitlines()[-1])

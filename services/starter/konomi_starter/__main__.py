@@ -26,6 +26,7 @@ def _parse() -> argparse.Namespace:
     commands.add_parser("install").add_argument("--home", type=Path, required=True)
     commands.add_parser("attributes")
     commands.add_parser("random-person").add_argument("--seed", type=int, default=0)
+    commands.add_parser("check-person").add_argument("--person", type=Path, required=True)
     prompts = commands.add_parser("prompts")
     prompts.add_argument("--count", type=int, required=True)
     prompts.add_argument("--seed", type=int, default=0)
@@ -49,6 +50,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
         person = random_person(arguments.seed)
         print(json.dumps({"name": person.name, "weights": person.weights, "noise": person.noise}))
+    elif arguments.command == "check-person":
+        from konomi_starter.gold import read_person
+
+        print(json.dumps({"name": read_person(arguments.person).name}))
     elif arguments.command == "prompts":
         from konomi_starter.prompts import open_prompts
 
