@@ -17,6 +17,7 @@ from konomi.messages import text
 from konomi.night_settings import NightSettings
 from konomi.night_view import View, showing
 from konomi.night_words import sentence, work
+from konomi.stopping import stop_signals
 
 HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
@@ -267,7 +268,7 @@ def said(reason: dict[str, Any], language: str) -> str:
 
 def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     nights, language = Nights(home.root), messages.language()
-    with nights.lock(), conduct.stop_signals() as stopped, crew(home, stopped.is_set) as hands:
+    with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
         request = nights.begin(asked.asked, lambda: conduct.with_prompts(asked, hands))
         note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
         with showing(language) as progress:

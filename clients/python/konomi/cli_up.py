@@ -10,7 +10,8 @@ from konomi.console import Json, emit, note, say
 from konomi.errors import Cancelled
 from konomi.home import Home
 from konomi.messages import text
-from konomi.processes import Services, is_free, running, stop_signals
+from konomi.processes import Services, is_free, running
+from konomi.stopping import stop_signals
 
 USUAL_PORTS = {"rater": 50051, "generator": 50052, "trainer": 50053}
 """Taken where they are free; a home that finds one taken gets another."""

@@ -1,12 +1,7 @@
 """Runs one night in this process, from its request to its report."""
 
 import hashlib
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 from konomi import errors, extras, systems
@@ -91,21 +86,3 @@ def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[],
     nights.forget_stop(request.id)
     steps = NightSteps(Studio(crew, request.taste, request.id), request, view.beat)
     return Overnight(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew.tend)
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Yields an event the first SIGINT or SIGTERM sets; the second ends the process at once, which is as safe."""
-    stopped = threading.Event()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():
-            os.kill(os.getpid(), signal.SIGKILL)
-        stopped.set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -22,6 +22,7 @@ from konomi.night_settings import NightSettings
 from konomi.night_view import View, showing
 from konomi.night_words import WORK
 from konomi.simulated import SimulatedPerson, starter
+from konomi.stopping import stop_signals
 
 
 def demo(
@@ -71,7 +72,7 @@ def _run(
 
     settings, nights = DemoSettings(home=home.root), Nights(home.root)
     view.beat("services", 0, 0)
-    with nights.lock(), conduct.stop_signals() as stopped, crew(home, stopped.is_set) as hands:
+    with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
         address = hands.client.addresses["rater"]
         with SimulatedPerson(home.root, address, file, seed) as person:
             prompts = starter("prompts", "--count", str(settings.prompts), "--seed", str(seed))

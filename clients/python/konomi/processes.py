@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import IO
 
 from konomi import extras
@@ -201,22 +200,6 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Yields an event that SIGINT and SIGTERM set, in place of what they do otherwise."""
-    stopped = threading.Event()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        stopped.set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def readable_line(line: str) -> str:

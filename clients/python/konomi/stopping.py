@@ -1,0 +1,26 @@
+"""The wish to stop a command of long work: the first signal is an event, the second ends the process."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Yields an event the first SIGINT or SIGTERM sets; the second ends the process at once, which is as safe."""
+    stopped = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            os.kill(os.getpid(), signal.SIGKILL)
+        stopped.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
