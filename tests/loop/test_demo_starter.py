@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -49,6 +51,37 @@ def test_a_small_demo_learns_the_taste_and_makes_a_better_model(tmp_path):
     assert again.returncode == 0, again.stderr[-2000:]
     repeated = json.loads(again.stdout.strip().splitlines()[-1])
     assert [unit["ssr_rate"] for unit in repeated["units"]] == [unit["ssr_rate"] for unit in said["units"]]
+    explains_an_image_it_trained_on(home)
+
+
+def explains_an_image_it_trained_on(home):
+    (night,) = (json.loads(path.read_text()) for path in home.glob("nights/*/night.json"))
+    chosen = next(unit["selection"]["selected"][0] for unit in night["units"] if "selection" in unit)
+    with running(home):
+        done = konomi("explain", chosen[:12], "--json", home=home)
+        unknown = konomi("explain", "0" * 64, home=home)
+        short = konomi("explain", chosen[:5], home=home)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert found["image"]["digest"] == chosen
+    assert found["image"]["prompt"].startswith("portrait")
+    assert 1 <= found["score"]["utility"] <= 5
+    (entered,) = found["training_sets"]
+    assert (entered["display_name"], entered["role"], entered["current"]) == ("unit-1", "selected", True)
+    assert (unknown.returncode, short.returncode) == (1, 2)
+    assert "first 6 digits" in short.stderr
+
+
+@contextmanager
+def running(home):
+    """Runs `konomi up` on a home."""
+    command = [sys.executable, "-c", "from konomi.cli import main; main()", "up", "--json", "--home", str(home)]
+    up = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert json.loads(up.stdout.readline())["rater"]
+        yield
+    finally:
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(timeout=120) == 0
 
 
 def test_the_attributes_a_person_can_like_are_listed(tmp_path):

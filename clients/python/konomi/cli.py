@@ -35,6 +35,7 @@ COMMANDS = {
     "rater": Entry("konomi.cli_rater", "app", "Fit a new rater version, or show how good it is."),
     "score": Entry("konomi.cli_score", "score", "Grade a folder the way the owner would."),
     "explore": Entry("konomi.cli_explore", "explore", "Find images far from everything known, worth a look."),
+    "explain": Entry("konomi.cli_explain", "explain", "Say where an image comes from and what became of it."),
     "night": Entry("konomi.cli_night", "app", "Plan, start, watch, stop and report the overnight loop."),
     "models": Entry("konomi.cli_models", "app", "List, show, compare, export, merge, fetch and roll back models."),
 }

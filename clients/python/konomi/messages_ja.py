@@ -273,4 +273,34 @@ JAPANESE: Mapping[str, str] = {
         "終わったら止め、レポートの場所を示します。--home がなければ新しいフォルダーで働きます。"
         "\n\n例: konomi demo --units 3 --labels 64"
     ),
+    # explain
+    "Say where an image comes from and what became of it.": "画像の由来と、その後の使われ方を示します。",
+    "Say where an image comes from: prompt, seed, unit, parents, grades, score and the training sets it entered.": (
+        "画像の由来を示します。プロンプト・シード・世代・親・採点・評価・使われた学習集合。"
+    ),
+    "The image: its sha256, or its first digits.": "画像の sha256、またはその先頭の数桁。",
+    "expected a digest, or its first {count} digits at least, got {digits}": (
+        "ダイジェスト、または先頭 {count} 桁以上が必要です。受け取ったもの: {digits}"
+    ),
+    "{taste} knows no image whose digest begins with {digits}": "{taste} に {digits} で始まる画像はありません",
+    "{count} images begin with {digits}; give more digits": (
+        "{digits} で始まる画像が {count} 枚あります。もっと長く指定してください"
+    ),
+    "made by {unit}": "{unit} が生成",
+    "brought in, not made here": "取り込まれた画像(ここで生成されたものではありません)",
+    "prompt: {prompt}": "プロンプト: {prompt}",
+    "seed: {seed}": "シード: {seed}",
+    "in the night {night}": "夜 {night} に生成",
+    "from {digest}": "親: {digest}",
+    "never graded": "採点されていません",
+    "{grade} by {who}, {time}": "{who} が {grade} と採点({time})",
+    "undone": "取り消し済み",
+    "no rater has scored it yet": "まだ評価されていません",
+    "scored {utility:.2f} ± {doubt:.2f}, most likely {grade}, by rater version {version}": (
+        "評価 {utility:.2f} ± {doubt:.2f}、おそらく {grade}(rater の版 {version})"
+    ),
+    "in no training set": "学習には使われていません",
+    "trained {name} as {role}, one of {images} images, chosen by rater version {version}": (
+        "{name} の学習に {role} として使用({images} 枚中の 1 枚、rater の版 {version} が選択)"
+    ),
 }
