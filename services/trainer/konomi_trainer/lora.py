@@ -7,11 +7,29 @@ from collections.abc import Mapping
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 
+from konomi_trainer import dataset
+from konomi_trainer.cache import Tensors
+from konomi_trainer.configuration import Configuration
+from konomi_trainer.denoising import DenoisingLoss
+from konomi_trainer.method import Base, Learning, Source
 from konomi_trainer.tensors import pack
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 MEDIA_TYPE = "application/vnd.konomi.adapter+safetensors"
 ADAPTER = "default"
+
+
+def prepare(base: Base, source: Source, configuration: Configuration) -> Learning:
+    """Encodes the set, frees the encoders and puts the adapter on the UNet; see method.py."""
+    data = dataset.build(source.items, source.pixels, base, source.cache, source.tick)
+    base.release_encoders()
+    weights = attach(base.unet, configuration.rank, configuration.seed)
+
+    def save(trained: Tensors, record: Mapping[str, str]) -> bytes:
+        return to_bytes(base.unet, trained, configuration.rank, record)
+
+    loss = DenoisingLoss(base, data, configuration)
+    return Learning(weights, loss, save, MEDIA_TYPE, {"images": float(len(data.caption))})
 
 
 def attach(unet: torch.nn.Module, rank: int, seed: int) -> dict[str, torch.nn.Parameter]:

@@ -1,39 +1,25 @@
 """The use case of the trainer: from a frozen manifest and a configuration to the bytes of an adapter."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from konomi.errors import KonomiError
-from konomi_trainer import dataset, lora, losses
+from konomi_trainer import lora
 from konomi_trainer.cache import TensorCache, Tensors
 from konomi_trainer.checkpoints import Checkpoints
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.loop import LoopSettings, Progress, Stopped, train
 from konomi_trainer.manifest import parse
+from konomi_trainer.method import Base, Learning, Method, Source
 
 log = logging.getLogger(__name__)
 FP16_LOSS_SCALE = 1024.0
-METHODS = {"lora": lora}
-
-
-class Base(dataset.Encoder, Protocol):
-    """A loaded base model; see pipeline.py."""
-
-    prediction: str
-    alphas: torch.Tensor
-    unet: torch.nn.Module
-
-    def release_encoders(self) -> None:
-        """Frees what is not needed once images and captions are encoded."""
-
-    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dataset.Batch) -> torch.Tensor:
-        """Returns the UNet's (B, C, h, w) answer."""
+METHODS: Mapping[str, Method] = {"lora": lora}
 
 
 class Artifacts(Protocol):
@@ -100,10 +86,10 @@ class Trainer:
         items = parse(self._store.get(manifest_digest))
         base = self._load_base(configuration)
         listener.phase("encoding")
-        data = dataset.build(items, self._image, base, self._cache, lambda: _check(listener))
-        base.release_encoders()
+        source = Source(items, self._image, self._cache, lambda: _check(listener))
+        learning = METHODS[configuration.method].prepare(base, source, configuration)
         listener.phase("training")
-        return self._learn(run, manifest_digest, configuration, base, data, listener)
+        return self._learn(run, manifest_digest, configuration, learning, listener)
 
     def forget(self, run: str) -> None:
         """Drops the checkpoints of a run that has ended."""
@@ -117,20 +103,12 @@ class Trainer:
             raise
 
     def _learn(
-        self,
-        run: str,
-        manifest_digest: str,
-        configuration: Configuration,
-        base: Base,
-        data: dataset.TrainingSet,
-        listener: Listener,
+        self, run: str, manifest_digest: str, configuration: Configuration, learning: Learning, listener: Listener
     ) -> Fitted:
-        method, rank = METHODS[configuration.method], configuration.rank
-        weights = method.attach(base.unet, rank, configuration.seed)
         checkpoints = Checkpoints(self._checkpoints / run, listener.fault)
-        loss = DenoisingLoss(base, data, configuration)
+        settings = loop_settings(configuration)
         trained, progress = train(
-            weights, loss, loop_settings(configuration), checkpoints, listener.progress, listener.stopping
+            learning.weights, learning.loss, settings, checkpoints, listener.progress, listener.stopping
         )
         record = {
             "schema": "konomi.adapter/1", "method": configuration.method, "base_model": configuration.base_model,
@@ -138,39 +116,8 @@ class Trainer:
             "config_digest": configuration.digest(),
         }  # fmt: skip
         listener.phase("saving")
-        adapter = method.to_bytes(base.unet, trained, rank, record)
-        return Fitted(adapter, method.MEDIA_TYPE, _metrics(trained, progress, len(data.caption)))
-
-
-class DenoisingLoss:
-    """The loss of some rows of a step's batch, a function of the step and the weights alone."""
-
-    def __init__(self, base: Base, data: dataset.TrainingSet, configuration: Configuration) -> None:
-        """Takes base model, data and the numbers of the run."""
-        self._base, self._data, self._configuration = base, data, configuration
-        self._size = configuration.batch_size * configuration.gradient_accumulation
-        self._drawn: tuple[int, dataset.Batch] | None = None
-
-    def __call__(self, step: int, rows: range) -> torch.Tensor:
-        """Returns the scalar loss of `rows`; over all rows of the batch these sum to the batch's mean."""
-        base, part, configuration = self._base, slice(rows.start, rows.stop), self._configuration
-        batch = _rows(self._batch(step), part)
-        device = base.alphas.device
-        latents, noise, timesteps = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
-        alphas = base.alphas[timesteps]
-        wanted = losses.target(base.prediction, latents, noise, alphas)
-        answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
-        snr = losses.min_snr(base.prediction, alphas, configuration.min_snr_gamma)
-        return losses.weighted_mse(answer, wanted, batch.weights.to(device) * snr) / self._size
-
-    def _batch(self, step: int) -> dataset.Batch:
-        if self._drawn is None or self._drawn[0] != step:
-            configuration, length = self._configuration, len(self._base.alphas)
-            batch = dataset.draw(
-                self._data, configuration.seed, step, self._size, configuration.caption_dropout, length
-            )
-            self._drawn = (step, batch)
-        return self._drawn[1]
+        adapter = learning.save(trained, record)
+        return Fitted(adapter, learning.media_type, {**_metrics(trained, progress), **learning.figures})
 
 
 def loop_settings(configuration: Configuration) -> LoopSettings:
@@ -187,15 +134,10 @@ def loop_settings(configuration: Configuration) -> LoopSettings:
     )
 
 
-def _rows(batch: dataset.Batch, part: slice) -> dataset.Batch:
-    cut = {name: None if tensor is None else tensor[part] for name, tensor in vars(batch).items()}
-    return dataset.Batch(**cut)
-
-
-def _metrics(weights: Tensors, progress: Progress, images: int) -> dict[str, float]:
+def _metrics(weights: Tensors, progress: Progress) -> dict[str, float]:
     norm = float(sum(weight.double().square().sum().item() for weight in weights.values())) ** 0.5
     return {
-        "loss": progress.mean_loss(), "steps": float(progress.step), "images": float(images),
+        "loss": progress.mean_loss(), "steps": float(progress.step),
         "skipped_steps": float(progress.skipped), "rollbacks": float(progress.rollbacks),
         "images_at_once": float(progress.micro), "adapter_norm": norm,
     }  # fmt: skip

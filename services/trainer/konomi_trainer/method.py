@@ -1,0 +1,74 @@
+"""What a training method is: from a manifest's items and a base model to weights, their loss and the adapter file.
+
+A method is one file with `prepare` of the signature below, and one line in trainer.METHODS.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from konomi_trainer import dataset
+from konomi_trainer.cache import TensorCache, Tensors
+from konomi_trainer.configuration import Configuration
+from konomi_trainer.loop import Loss
+from konomi_trainer.manifest import Item
+
+
+class Base(dataset.Encoder, Protocol):
+    """A loaded base model; see pipeline.py."""
+
+    prediction: str
+    alphas: torch.Tensor
+    unet: torch.nn.Module
+
+    def release_encoders(self) -> None:
+        """Frees what is not needed once images and captions are encoded."""
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dataset.Batch) -> torch.Tensor:
+        """Returns the UNet's (B, C, h, w) answer."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run learns from.
+
+    Attributes:
+        items: of the manifest, in its order.
+        pixels: digest → (H, W, 3) uint8.
+        cache: latents and embeddings of earlier runs.
+        tick: called before every image and caption; may raise to stop.
+    """
+
+    items: Sequence[Item]
+    pixels: Callable[[str], np.ndarray]
+    cache: TensorCache
+    tick: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A method made ready for one run.
+
+    Attributes:
+        weights: what is trained, by name; changed in place by the loop.
+        loss: loss of some rows of a step's batch.
+        save: trained weights and the record of their origin → the bytes of the adapter file.
+        media_type: of that file.
+        figures: what the method wants kept with the model besides the loop's figures.
+    """
+
+    weights: Mapping[str, torch.nn.Parameter]
+    loss: Loss
+    save: Callable[[Tensors, Mapping[str, str]], bytes]
+    media_type: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """The module of a method."""
+
+    def prepare(self, base: Base, source: Source, configuration: Configuration) -> Learning:
+        """Encodes the set, changes the base model where it must and returns what the loop trains."""
