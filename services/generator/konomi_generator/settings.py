@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+import konomi_chassis
 from konomi.settings import KonomiSettings
 
 
@@ -29,7 +30,7 @@ class GeneratorSettings(KonomiSettings):
     max_side: int = Field(default=2048, ge=64, le=4096)
     """Largest width and height of an image."""
 
-    single_file_configs: Path = Path(__file__).with_name("configs")
+    single_file_configs: Path = Path(konomi_chassis.__file__).with_name("configs")
     """Folder with the configurations of single-file checkpoints: sd1, sd2, sdxl."""
 
     writers: int = Field(default=4, ge=1, le=64)
