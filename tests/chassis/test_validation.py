@@ -7,7 +7,8 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from konomi.errors import InvalidArgument
 from konomi.v1 import artifact_pb2, generator_pb2, rater_pb2, trainer_pb2
-from konomi_chassis.validation import RULES, check, text
+from konomi_chassis.rules import text
+from konomi_chassis.validation import RULES, check
 
 MODULES = (artifact_pb2, generator_pb2, rater_pb2, trainer_pb2)
 MESSAGES = {name: message for module in MODULES for name, message in module.DESCRIPTOR.message_types_by_name.items()}
@@ -62,6 +63,7 @@ def test_where_the_contract_requires_a_request_id_it_is_mandatory(name):
         "CreateTrainingRunRequest",
         "MergeModelsRequest",
         "PromoteModelRequest",
+        "FinishTrainingRunRequest",
         "RollbackModelRequest",
     }
     if "request_id" in MESSAGES[name].fields_by_name:

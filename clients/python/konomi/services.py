@@ -77,6 +77,8 @@ class RaterClient(Service):
     select_images: Unary[rater.SelectImagesRequest, rater.SelectImagesResponse]
     search_images: Unary[rater.SearchImagesRequest, rater.SearchImagesResponse]
     explore_novelty: Unary[rater.ExploreNoveltyRequest, rater.ExploreNoveltyResponse]
+    advise_embedder: Unary[rater.AdviseEmbedderRequest, rater.EmbedderAdvice]
+    change_embedder: ServerStream[rater.ChangeEmbedderRequest, rater.ChangeEmbedderResponse]
     certify_set: Unary[rater.CertifySetRequest, rater.Certificate]
     record_audit: Unary[rater.RecordAuditRequest, rater.Certificate]
 
@@ -132,6 +134,7 @@ class TrainerClient(Service):
     get_training_run: Unary[trainer.GetTrainingRunRequest, trainer.TrainingRun]
     list_training_runs: Unary[trainer.ListTrainingRunsRequest, trainer.ListTrainingRunsResponse]
     cancel_training_run: Unary[trainer.CancelTrainingRunRequest, trainer.TrainingRun]
+    finish_training_run: Unary[trainer.FinishTrainingRunRequest, trainer.TrainingRun]
     list_models: Unary[trainer.ListModelsRequest, trainer.ListModelsResponse]
     get_model: Unary[trainer.GetModelRequest, trainer.Model]
     merge_models: Unary[trainer.MergeModelsRequest, trainer.Model]

@@ -1,17 +1,10 @@
 """Field rules of the contract's requests, as one declarative table, and the check that applies them."""
 
-import math
-import re
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from konomi.errors import InvalidArgument
-
-Rule = Callable[[Any], str | None]
-"""Returns what is wrong with a value, or None."""
-
-MAX_TEXT = 4096
+from konomi_chassis.rules import Rule, between, count, known, multiple, pattern, text
 
 
 class InvalidFields(InvalidArgument):
@@ -21,72 +14,6 @@ class InvalidFields(InvalidArgument):
         path, text = violations[0]
         super().__init__(f"{path}: {text}", reason="FIELD_INVALID", field=path)
         self.violations = tuple(violations)
-
-
-def pattern(expression: str, expected: str, *, optional: bool = False) -> Rule:
-    """Text that matches a regular expression as a whole; where optional, the empty text is fine too."""
-    compiled = re.compile(expression)
-
-    def rule(value: str) -> str | None:
-        if (optional and not value) or compiled.fullmatch(value):
-            return None
-        return f'{expected} was expected; "{value[:80]}" came.'
-
-    return rule
-
-
-def text(limit: int = MAX_TEXT) -> Rule:
-    """Text of at most so many bytes of UTF-8, without control characters."""
-
-    def rule(value: str) -> str | None:
-        size = len(value.encode("utf-8"))
-        if size > limit:
-            return f"at most {limit} bytes of text were expected; {size} came."
-        if any(unicodedata.category(letter) == "Cc" for letter in value):
-            return "text without control characters was expected; one came."
-        return None
-
-    return rule
-
-
-def between(low: float, high: float) -> Rule:
-    """A finite number within [low, high]."""
-
-    def rule(value: float) -> str | None:
-        if math.isfinite(value) and low <= value <= high:
-            return None
-        return f"a number from {low:g} to {high:g} was expected; {value:g} came."
-
-    return rule
-
-
-def count(low: int, high: int) -> Rule:
-    """A list of so many items."""
-
-    def rule(value: Sequence[Any]) -> str | None:
-        return None if low <= len(value) <= high else f"{low} to {high} items were expected; {len(value)} came."
-
-    return rule
-
-
-def multiple(of: int, high: int) -> Rule:
-    """0, or a multiple of a number up to a limit."""
-
-    def rule(value: int) -> str | None:
-        if 0 <= value <= high and value % of == 0:
-            return None
-        return f"a multiple of {of} up to {high} was expected; {value} came."
-
-    return rule
-
-
-def known(low: int, high: int) -> Rule:
-    """A value of the enum, without the unspecified one where low is 1."""
-
-    def rule(value: int) -> str | None:
-        return None if low <= value <= high else f"one of the named values was expected; {value} came."
-
-    return rule
 
 
 _ID, _UUID = r"[a-z0-9-]{1,40}", r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -128,6 +55,10 @@ _HYPER_PARAMETERS = {
     "hyper_parameters.gradient_accumulation": between(0, 4096),
     "hyper_parameters.min_snr_gamma": between(0, 1e6),
     "hyper_parameters.precision": pattern("fp32|bf16|fp16", '"fp32", "bf16" or "fp16"', optional=True),
+    "hyper_parameters.text_encoder_learning_rate": between(0, 1),
+    "hyper_parameters.prior_weight": between(0, 1000),
+    "hyper_parameters.optimizer": pattern("adamw|adamw_8bit", '"adamw" or "adamw_8bit"', optional=True),
+    "hyper_parameters.validation_share": between(0, 0.5),
 }
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -188,9 +119,17 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "base_units[]": text(200),
         "prompt_quota": between(0, 1e6),
         "false_discovery_rate": between(0, 1),
+        "spread": pattern("farthest_point|facility_location", '"farthest_point" or "facility_location"', optional=True),
     },
     "SearchImagesRequest": {"taste": TASTE, "text": text(), "image.digest": DIGEST, "count": between(0, 1000)},
-    "ExploreNoveltyRequest": {"taste": TASTE, "count": between(0, 1000), **_filter("filter")},
+    "ExploreNoveltyRequest": {
+        "taste": TASTE,
+        "count": between(0, 1000),
+        **_filter("filter"),
+        "cells": between(0, 4096),
+    },
+    "AdviseEmbedderRequest": {"taste": TASTE},
+    "ChangeEmbedderRequest": {"taste": TASTE, "embedder": text(400), "request_id": UUID_OR_NONE},
     "CertifySetRequest": {
         "taste": TASTE,
         "digests": count(1, 10_000),
@@ -241,7 +180,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "CreateTrainingRunRequest": {
         "taste": TASTE,
         "manifest_digest": DIGEST,
-        "method": known(1, 2),
+        "method": known(1, 5),
         "base_model": BASE_OR_NONE,
         **_HYPER_PARAMETERS,
         "request_id": UUID,
@@ -249,15 +188,24 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "parents[]": pattern(f"(models/)?{_PART}", "a model id"),
         "rater_version": text(200),
         "night": text(200),
+        "reports.sample_prompts": count(0, 8),
+        "reports.sample_prompts[]": text(),
+        "reports.sample_steps": between(0, 100),
     },
     "WatchTrainingRunRequest": {"name": RUN},
     "GetTrainingRunRequest": {"name": RUN},
     "ListTrainingRunsRequest": PAGE,
     "CancelTrainingRunRequest": {"name": RUN, "request_id": UUID_OR_NONE},
+    "FinishTrainingRunRequest": {"name": RUN, "step": between(0, 100_000), "request_id": UUID},
     "ListModelsRequest": {"taste": TASTE_OR_NONE, **PAGE},
     "GetModelRequest": {"name": MODEL},
     "MergeModelsRequest": {"names": count(2, 64), "names[]": MODEL, "display_name": text(200), "request_id": UUID},
-    "ExportModelRequest": {"name": MODEL, "format": known(1, 4)},
+    "ExportModelRequest": {
+        "name": MODEL,
+        "format": known(1, 6),
+        "thumbnail_digest": DIGEST_OR_NONE,
+        "author": text(200),
+    },
     "PromoteModelRequest": {"name": MODEL, "request_id": UUID},
     "RollbackModelRequest": {"taste": TASTE, "request_id": UUID},
 }
