@@ -20,6 +20,7 @@ class View:
         units: N units.
         sources: (N,) int64.
         position: digest to index; may know later images too.
+        generation: how often images were forgotten; indices of one generation mean nothing in another.
     """
 
     rows: np.ndarray
@@ -28,6 +29,7 @@ class View:
     units: list[str]
     sources: np.ndarray
     position: dict[str, int]
+    generation: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,12 +50,12 @@ class View:
 
 
 class Memory:
-    """Grows with the database; arrays double, so a view taken earlier stays valid."""
+    """Follows the database; arrays double and forgetting makes new ones, so a view taken earlier stays valid."""
 
     def __init__(self, taste: str, embedder: str) -> None:
         self._taste, self._embedder = taste, embedder
         self._lock = threading.Lock()
-        self._count = 0
+        self._count, self._forgotten, self._generation = 0, 0, 0
         self._rows = np.zeros(0, np.int64)
         self._sources = np.zeros(0, np.int64)
         self._embeddings = np.zeros((0, 0), np.float32)
@@ -62,8 +64,9 @@ class Memory:
         self._position: dict[str, int] = {}
 
     def view(self, connection: Connection) -> View:
-        """Reads what is new and returns the images as they are now."""
+        """Reads what is new, forgets what went, and returns the images as they are now."""
         with self._lock:
+            self._forget(connection)
             last = int(self._rows[self._count - 1]) if self._count else 0
             found = connection.execute(
                 text(
@@ -77,8 +80,32 @@ class Memory:
                 self._grow(list(found))
             n = self._count
             return View(
-                self._rows[:n], self._embeddings[:n], self._digests, self._units, self._sources[:n], self._position
+                self._rows[:n],
+                self._embeddings[:n],
+                self._digests,
+                self._units,
+                self._sources[:n],
+                self._position,
+                self._generation,
             )
+
+    def _forget(self, connection: Connection) -> None:
+        found = connection.execute(
+            text("SELECT sequence, row FROM images_forgotten WHERE taste = :taste AND sequence > :seen ORDER BY sequence"),
+            {"taste": self._taste, "seen": self._forgotten},
+        ).all()
+        if not found:
+            return
+        self._forgotten = int(found[-1].sequence)
+        kept = np.flatnonzero(~np.isin(self._rows[: self._count], [row.row for row in found]))
+        if len(kept) == self._count:
+            return
+        self._rows, self._sources = self._rows[kept], self._sources[kept]
+        self._embeddings = self._embeddings[kept]
+        self._digests, self._units = [self._digests[i] for i in kept], [self._units[i] for i in kept]
+        self._position = {digest: i for i, digest in enumerate(self._digests)}
+        self._count = len(kept)
+        self._generation += 1
 
     def _grow(self, found: list) -> None:  # type: ignore[type-arg]
         vectors = np.stack([np.frombuffer(row.vector, "<f4") for row in found])

@@ -69,4 +69,89 @@ MIGRATIONS = (
             *(_APPEND_ONLY.format(table=t, verb=v) for t in ("labels", "comparisons") for v in ("UPDATE", "DELETE")),
         ),
     ),
+    Migration(
+        2,
+        (
+            "DROP VIEW labels_in_force",
+            # A hidden repeat (reason 4) is evidence of noise: it is in force only where no other grade stands.
+            """
+            CREATE VIEW labels_in_force AS
+            SELECT taste, digest, grade, labeller, reason, created, undoes, chain, sequence FROM (
+                SELECT *, MAX(sequence - (reason = 4 AND grade > 0) * 4611686018427387904) FROM labels_standing
+                GROUP BY taste, digest
+            )
+            """,
+            """
+            CREATE TABLE panel (
+                taste TEXT NOT NULL REFERENCES tastes (id), digest TEXT NOT NULL, joined REAL NOT NULL,
+                PRIMARY KEY (taste, digest)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE version_diffs (
+                taste TEXT NOT NULL, number INTEGER NOT NULL, diff TEXT NOT NULL, PRIMARY KEY (taste, number),
+                FOREIGN KEY (taste, number) REFERENCES rater_versions (taste, number)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE selections (
+                taste TEXT NOT NULL REFERENCES tastes (id), chosen TEXT NOT NULL, version INTEGER NOT NULL,
+                policy TEXT NOT NULL, kept_share REAL NOT NULL, created REAL NOT NULL,
+                PRIMARY KEY (taste, chosen, version, policy)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE certificates (
+                taste TEXT NOT NULL REFERENCES tastes (id), number INTEGER NOT NULL, set_digest TEXT NOT NULL,
+                limits TEXT NOT NULL, seed INTEGER NOT NULL, version INTEGER NOT NULL, created REAL NOT NULL,
+                PRIMARY KEY (taste, number), UNIQUE (taste, set_digest, limits)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE audit_answers (
+                taste TEXT NOT NULL, certificate INTEGER NOT NULL, sequence INTEGER NOT NULL, digest TEXT NOT NULL,
+                grade INTEGER NOT NULL CHECK (grade BETWEEN 1 AND 5), labeller TEXT NOT NULL, created REAL NOT NULL,
+                PRIMARY KEY (taste, certificate, sequence),
+                FOREIGN KEY (taste, certificate) REFERENCES certificates (taste, number)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE audits_ended (
+                taste TEXT NOT NULL, certificate INTEGER NOT NULL, artifact TEXT NOT NULL, created REAL NOT NULL,
+                PRIMARY KEY (taste, certificate),
+                FOREIGN KEY (taste, certificate) REFERENCES certificates (taste, number)
+            ) WITHOUT ROWID
+            """,
+            *(
+                _APPEND_ONLY.format(table=t, verb=v)
+                for t in ("panel", "certificates", "audit_answers", "audits_ended")
+                for v in ("UPDATE", "DELETE")
+            ),
+        ),
+    ),
+    Migration(
+        3,
+        (
+            """
+            CREATE TABLE embedder_changes (
+                taste TEXT PRIMARY KEY REFERENCES tastes (id), embedder TEXT NOT NULL, seed INTEGER NOT NULL,
+                created REAL NOT NULL
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE images_forgotten (
+                sequence INTEGER PRIMARY KEY AUTOINCREMENT, taste TEXT NOT NULL, row INTEGER NOT NULL
+            )
+            """,
+            # Whoever deletes an image's row, the index forgets it, and its vectors go when no taste knows it any more.
+            """
+            CREATE TRIGGER images_are_forgotten AFTER DELETE ON images
+            BEGIN
+                INSERT INTO images_forgotten (taste, row) VALUES (OLD.taste, OLD.row);
+                DELETE FROM embeddings WHERE digest = OLD.digest
+                AND NOT EXISTS (SELECT 1 FROM images WHERE digest = OLD.digest);
+            END
+            """,
+        ),
+    ),
 )
