@@ -1,6 +1,7 @@
 """Low-rank compression of weight changes: the largest singular values up to a share of their sum.
 
-Kumari et al. 2023 (2212.04488), section 3.3: 60 % of the sum keeps the quality at a fifth of the size. A truncated singular value decomposition is the best approximation of its rank (Eckart and Young 1936), so it is also
+Kumari et al. 2023 (2212.04488), section 3.3: 60 % of the sum keeps the quality at a fifth of the size.
+A truncated singular value decomposition is the best approximation of its rank (Eckart and Young 1936), so it is also
 the exact LoRA of what it keeps.
 """
 

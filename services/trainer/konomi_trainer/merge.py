@@ -1,6 +1,7 @@
 """Closed-form merging of fine-tuned concepts, and two simple merges to compare it with.
 
-Kumari et al. 2023 (2212.04488), equations 4 and 5. For one layer: W = argmin |W C_reg' - W0 C_reg'|_F subject to W C' = V, solved by Lagrange multipliers:
+Kumari et al. 2023 (2212.04488), equations 4 and 5.
+For one layer: W = argmin |W C_reg' - W0 C_reg'|_F subject to W C' = V, solved by Lagrange multipliers:
 W = W0 + v' D with D = C (C_reg' C_reg)^-1 and v' = (V - W0 C') (D C')^-1.
 """
 

@@ -14,6 +14,7 @@ from diffusers import (
 )
 from diffusers.utils import convert_state_dict_to_kohya
 from diffusers.utils import logging as diffusers_logging
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from konomi_trainer.cache import Tensors
@@ -85,6 +86,24 @@ class Base:
         hidden, _, pooled, _ = self._pipe.encode_prompt(caption, device=device, do_classifier_free_guidance=False)
         share = 0.0 if caption == "" and self._pipe.config.force_zeros_for_empty_prompt else 1.0
         return {"hidden": hidden[0].float().cpu() * share, "pooled": pooled[0].float().cpu() * share}
+
+    def embed(self, captions: list[str]) -> Tensors:
+        """Returns embeddings of captions, "hidden" (N, T, D) and for SDXL "pooled" (N, P), differentiable."""
+        device = torch.device(self._placement.device)
+        if not self.xl:
+            return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
+        hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
+        return {"hidden": hidden, "pooled": pooled}
+
+    def text_towers(self) -> list[tuple[PreTrainedTokenizerBase, torch.nn.Module]]:
+        """Returns tokenizer and text encoder of the base, two pairs for SDXL."""
+        pairs = [(self._pipe.tokenizer, self._pipe.text_encoder)]
+        return [*pairs, (self._pipe.tokenizer_2, self._pipe.text_encoder_2)] if self.xl else pairs
+
+    def release_image_encoder(self) -> None:
+        """Frees the autoencoder alone, for methods that go on encoding texts."""
+        self._pipe.vae = None
+        gc.collect()
 
     def release_encoders(self) -> None:
         """Frees the autoencoder and the text encoders once everything is cached."""
