@@ -10,6 +10,7 @@ import typer
 from konomi import conduct, errors, messages
 from konomi.console import Json, TasteId, emit, note, say, table
 from konomi.crew import crew
+from konomi.forecast import forecast, mean_bytes, measured
 from konomi.guards import GuardSettings
 from konomi.home import Home
 from konomi.lineage import NightRequest, Nights
@@ -17,6 +18,8 @@ from konomi.messages import text
 from konomi.night_settings import NightSettings
 from konomi.night_view import View, showing
 from konomi.night_words import sentence, work
+from konomi.notification import NotifySettings, announce, receivers
+from konomi.outbox import Outbox
 from konomi.stopping import stop_signals
 
 HALTED = 5
@@ -44,26 +47,12 @@ def plan(system: System, units: Units = None, images: Images = None, as_json: Js
     home = Home.locate()
     settings = settings_of(home, units=units, images=images)
     conduct.wanted(system, "tastes/default", 0, settings, GuardSettings(home=home.root), [])
-    total = settings.units * (settings.images + settings.evaluation_images) + settings.evaluation_images
-    measured = seconds_per_step(Nights(home.root))
-    seconds = None
-    if measured:
-        seconds = total * measured["image"] + settings.units * settings.steps * measured["training_step"]
-    result = {
-        "system": system,
-        "units": settings.units,
-        "images": total,
-        "training_steps": settings.units * settings.steps,
-        "seconds": seconds,
-        "budget_hours": settings.budget_hours,
-        "measured": measured or None,
-    }
+    nights = Nights(home.root)
+    result = {"system": system, **forecast(settings, measured(nights), mean_bytes(home.root / "artifacts"))}
     if as_json:
         return emit(result)
-    say(text("{units} units, {images} images, {steps} training steps", steps=result["training_steps"], **result))
-    if seconds is None:
-        return say(text("how long: unknown until a first night has been measured here"))
-    return say(text("about {minutes} minutes, as measured in the last night", minutes=math.ceil(seconds / 60)))
+    for line in forecast_lines(result):
+        say(line)
 
 
 @app.command()
@@ -174,6 +163,24 @@ def settings_of(home: Home, **asked: float | None) -> NightSettings:
     return NightSettings(home=home.root, **given)
 
 
+def forecast_lines(result: dict[str, Any]) -> list[str]:
+    """Returns a forecast as lines for people."""
+    lines = [text("{units} units, {images} images, {training_steps} training steps", **result)]
+    if result["seconds"] is None:
+        lines.append(text("how long: unknown until a first night has been measured here"))
+    else:
+        lines.append(
+            text("about {minutes} minutes, as measured in the last night", minutes=math.ceil(result["seconds"] / 60))
+        )
+    if result["disk_bytes"] is not None:
+        lines.append(text("about {size:.0f} MB of disk", size=result["disk_bytes"] / 1e6))
+    if result["cost"] is not None:
+        lines.append(text("about {cost:.2f} at the price of an hour in [night] hour_price", cost=result["cost"]))
+    if result["kwh"] is not None:
+        lines.append(text("about {kwh:.2f} kWh at the watts in [night] watts", kwh=result["kwh"]))
+    return lines
+
+
 def read_prompts(path: Path | None) -> list[str]:
     """Returns the prompts of a file, one a line; none where there is no file.
 
@@ -190,19 +197,6 @@ def read_prompts(path: Path | None) -> list[str]:
     if not found:
         raise errors.InvalidArgument(text("expected one prompt a line in {path}, found none", path=path.name))
     return found
-
-
-def seconds_per_step(nights: Nights) -> dict[str, float]:
-    """Returns the measured seconds per image and per training step of the newest night that has some."""
-    for night in reversed(nights.all()):
-        steps = nights.read(night).get("steps", [])
-        images = sum(step["images"] for step in steps)
-        trained = [step["seconds"] for step in steps if step["name"].endswith("/train")]
-        if images and trained:
-            spent = sum(step["seconds"] for step in steps if step["images"])
-            count = nights.request(night).settings["steps"] * len(trained)
-            return {"image": spent / images, "training_step": sum(trained) / count}
-    return {}
 
 
 def summary_of(nights: Nights, night: str) -> dict[str, Any]:
@@ -268,6 +262,7 @@ def said(reason: dict[str, Any], language: str) -> str:
 
 def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     nights, language = Nights(home.root), messages.language()
+    receivers(NotifySettings(home=home.root))  # an address that cannot work is refused tonight, not in the morning
     with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
         request = nights.begin(asked.asked, lambda: conduct.with_prompts(asked, hands))
         note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
@@ -286,6 +281,14 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
         show(summary)
         say(text("report: {path}", path=path) if path else "")
     if path:
+        _announce(home, request.id, state, path)
         nights.deliver(request.id)
     if state["state"] == "halted":
         raise typer.Exit(HALTED)
+
+
+def _announce(home: Home, night: str, state: dict[str, Any], report: str) -> None:
+    """Sends the morning's message; one that finds no receiver awake is kept, and the night has ended all the same."""
+    announce(home.root, night, state, report, time.time())
+    if Outbox(home.root).waiting():
+        note(text("the message could not be delivered yet; it is kept and tried again"))

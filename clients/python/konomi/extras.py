@@ -9,8 +9,8 @@ EXTRAS = {
     "rater": (*CHASSIS, "torch", "open_clip", "sklearn", "faiss"),
     "generator": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
     "trainer": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
-    "overnight": ("dbos",),
-    "web": ("starlette", "uvicorn", "connectrpc"),
+    "overnight": ("dbos", "apprise"),
+    "web": ("starlette", "uvicorn", "connectrpc", "PIL"),
 }
 """Extra to the modules that show it is installed."""
 

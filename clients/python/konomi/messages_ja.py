@@ -233,7 +233,6 @@ JAPANESE: Mapping[str, str] = {
     "The night, by its id; default: the newest.": "夜の識別子。既定は最新の夜。",
     "Also give the unfinished night up for good.": "終わっていない夜を打ち切ります。",
     "Seconds to wait for its end.": "終わりを待つ秒数。",
-    "{units} units, {images} images, {steps} training steps": "{units} 世代、画像 {images} 枚、学習 {steps} ステップ",
     "how long: unknown until a first night has been measured here": "所要時間:最初の夜を測るまではわかりません",
     "about {minutes} minutes, as measured in the last night": "前の夜の実測から、およそ {minutes} 分",
     "there is no unfinished night; `konomi night start converge` begins one": (
@@ -303,4 +302,19 @@ JAPANESE: Mapping[str, str] = {
     "trained {name} as {role}, one of {images} images, chosen by rater version {version}": (
         "{name} の学習に {role} として使用({images} 枚中の 1 枚、rater の版 {version} が選択)"
     ),
+    # the morning's message
+    "receiver {number} of [notify] urls is no address apprise knows": (
+        "[notify] urls の {number} 番目は apprise の知らない宛先です"
+    ),
+    "konomi: {unit} is served this morning": "konomi: 今朝のモデルは {unit} です",
+    "to take the last unit back: konomi models rollback": "最後の世代を取り消すには: konomi models rollback",
+    "the message could not be delivered yet; it is kept and tried again": (
+        "通知はまだ届いていません。保管してあり、あとで再び送ります"
+    ),
+    "{units} units, {images} images, {training_steps} training steps": (
+        "{units} 世代、画像 {images} 枚、学習 {training_steps} ステップ"
+    ),
+    "about {size:.0f} MB of disk": "ディスク約 {size:.0f} MB",
+    "about {cost:.2f} at the price of an hour in [night] hour_price": "費用 約 {cost:.2f}([night] hour_price の単価)",
+    "about {kwh:.2f} kWh at the watts in [night] watts": "電力 約 {kwh:.2f} kWh([night] watts の値)",
 }

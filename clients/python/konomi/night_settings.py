@@ -77,6 +77,10 @@ class NightSettings(KonomiSettings):
     """Working hours the night may spend, counted over its finished steps."""
     budget_images: int = Field(50_000, ge=1)
     """Images the night may generate, evaluations included."""
+    hour_price: float = Field(0.0, ge=0)
+    """Price of one hour of this machine, in your currency; 0 leaves the cost out of the plan."""
+    watts: float = Field(0.0, ge=0)
+    """Power this machine draws while it works; 0 leaves the energy out of the plan."""
     reserve_gib: float = Field(2.0, ge=0)
     """Disk space that must stay free, in GiB."""
     attempts: int = Field(6, ge=1, le=10)

@@ -1,0 +1,85 @@
+"""What a night will take, forecast from what the last one here was measured to take."""
+
+import itertools
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from konomi.lineage import Nights
+from konomi.night_settings import NightSettings
+
+SAMPLE = 512
+"""Stored files whose mean size stands for that of an image."""
+
+
+def measured(nights: Nights) -> dict[str, float]:
+    """Returns what the newest measured night took; empty where none has trained a unit yet.
+
+    Returns:
+        Seconds: "generate" and "evaluate" per image, "train" per optimiser step, "rest" per unit (selecting, scoring,
+        judging, promoting).
+    """
+    for night in reversed(nights.all()):
+        found = _of(nights.read(night), nights.request(night).settings["steps"])
+        if found:
+            return found
+    return {}
+
+
+def _of(state: dict[str, Any], training_steps: int) -> dict[str, float]:
+    seconds: dict[str, float] = defaultdict(float)
+    count: dict[str, int] = defaultdict(int)
+    for step in state.get("steps", []):
+        kind = step["name"].rpartition("/")[2].split("-")[0]
+        kind = kind if kind in ("generate", "evaluate", "train") else "rest"
+        seconds[kind] += step["seconds"]
+        count[kind] += step["images"] if kind in ("generate", "evaluate") else 1
+    if not (count["generate"] and count["evaluate"] and count["train"]):
+        return {}
+    return {
+        "generate": seconds["generate"] / count["generate"],
+        "evaluate": seconds["evaluate"] / count["evaluate"],
+        "train": seconds["train"] / (count["train"] * training_steps),
+        "rest": seconds["rest"] / count["train"],
+    }
+
+
+def mean_bytes(store: Path) -> float | None:
+    """Returns the mean size of the files of an artifact store, over a sample; None where it holds none."""
+    files = (path for path in store.rglob("*") if path.is_file() and not path.name.startswith("."))
+    sizes = [path.stat().st_size for path in itertools.islice(files, SAMPLE)]
+    return sum(sizes) / len(sizes) if sizes else None
+
+
+def forecast(settings: NightSettings, rates: dict[str, float], image_bytes: float | None) -> dict[str, Any]:
+    """Returns what a night makes and takes.
+
+    Args:
+        settings: settings of the night.
+        rates: what `measured` returned.
+        image_bytes: mean size of a stored image, None where unknown.
+
+    Returns:
+        "units", "images", "training_steps", and, None where nothing was measured, "seconds", "gpu_hours", "cost",
+        "kwh" and "disk_bytes".
+    """
+    pool = settings.units * settings.images
+    looks = (settings.units + 1) * settings.evaluation_images
+    steps = settings.units * settings.steps
+    seconds = None
+    if rates:
+        seconds = pool * rates["generate"] + looks * rates["evaluate"] + steps * rates["train"]
+        seconds += settings.units * rates["rest"]
+    hours = None if seconds is None else seconds / 3600
+    return {
+        "units": settings.units,
+        "images": pool + looks,
+        "training_steps": steps,
+        "seconds": seconds,
+        "gpu_hours": hours,
+        "cost": None if hours is None or not settings.hour_price else hours * settings.hour_price,
+        "kwh": None if hours is None or not settings.watts else hours * settings.watts / 1000,
+        "disk_bytes": None if image_bytes is None else round((pool + looks) * image_bytes),
+        "budget_hours": settings.budget_hours,
+        "measured": rates or None,
+    }

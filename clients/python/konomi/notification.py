@@ -1,0 +1,90 @@
+"""The morning's message: where it goes, what it says, and how it gets there (only import of apprise)."""
+
+import hashlib
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from konomi import extras
+from konomi.errors import InvalidArgument
+from konomi.messages import language, text
+from konomi.night_words import sentence
+from konomi.outbox import Message, Outbox, Send
+from konomi.settings import KonomiSettings
+
+
+class NotifySettings(KonomiSettings):
+    """Who is told in the morning."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KONOMI_NOTIFY_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+    toml_table: ClassVar[str] = "notify"
+
+    urls: tuple[SecretStr, ...] = Field(default=())
+    """Receivers as apprise names them, for example "mailto://…", "discord://…", "json://host/path"; none by default.
+    They hold secrets, so they are never printed or logged."""
+
+
+def receivers(settings: NotifySettings) -> dict[str, Send]:
+    """Returns every receiver by a name that does not give its address away.
+
+    Raises:
+        FailedPrecondition: receivers are configured and apprise is not installed.
+        InvalidArgument: an address is not one apprise knows; it is not repeated in the message.
+    """
+    if not settings.urls:
+        return {}
+    extras.require("overnight")
+    from apprise import Apprise
+
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its log lines carry the addresses
+    found: dict[str, Send] = {}
+    for number, url in enumerate(settings.urls, start=1):
+        receiver = Apprise()
+        if not receiver.add(url.get_secret_value()):
+            message = text("receiver {number} of [notify] urls is no address apprise knows", number=number)
+            raise InvalidArgument(message, field="urls", reason="NOTIFY_ADDRESS")
+        found[_name(url)] = partial(_send, receiver)
+    return found
+
+
+def announce(home: Path, night: str, state: dict[str, Any], report: str, now: float) -> int:
+    """Tells every receiver how a night ended, and whatever waits from before; returns how many messages were taken.
+
+    What is not taken stays in the outbox: `konomi up` and every later night offer it again.
+    """
+    settings, outbox = NotifySettings(home=home), Outbox(home)
+    title, body = words_of(state, report)
+    for url in settings.urls:
+        outbox.keep(Message(f"night-{night}", _name(url), title, body, now))
+    return outbox.deliver(receivers(settings))
+
+
+def words_of(state: dict[str, Any], report: str) -> tuple[str, str]:
+    """Returns title and body of a night's message in the language in use.
+
+    Args:
+        state: the night's record.
+        report: path of its report.
+    """
+    served = state["served"]["unit"]
+    name = f"unit-{served}" if served else text("the base model")
+    reasons = [unit["reason"] for unit in state["units"] if unit.get("reason")]
+    if state.get("reason") and state["reason"]["name"] not in {reason["name"] for reason in reasons}:
+        reasons.append(state["reason"])
+    lines = [sentence(reason, language()) for reason in reasons]
+    lines += [text("report: {path}", path=report), text("to take the last unit back: konomi models rollback")]
+    return text("konomi: {unit} is served this morning", unit=name), "\n".join(lines)
+
+
+def _send(receiver: Any, title: str, body: str) -> bool:
+    return bool(receiver.notify(title=title, body=body))
+
+
+def _name(url: SecretStr) -> str:
+    return hashlib.sha256(url.get_secret_value().encode()).hexdigest()[:12]
