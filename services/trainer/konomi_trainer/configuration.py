@@ -63,7 +63,7 @@ class Configuration:
     def digest(self) -> str:
         """Returns the sha256 of the canonical JSON of the fields.
 
-        A field with a default counts only where it differs, so a new field leaves the digests of older runs as they are.
+        A field with a default counts only where it differs, so a new field leaves older digests as they are.
         """
         later = {field.name: field.default for field in fields(self) if field.default is not MISSING}
         told = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}

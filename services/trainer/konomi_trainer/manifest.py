@@ -10,14 +10,14 @@ from typing import Any
 from konomi.errors import InvalidArgument
 
 SCHEMA = "konomi.manifest/1"
-ROLES = ("selected", "base")
+ROLES = ("selected", "base", "prior")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_BYTES, MAX_ITEMS, MAX_CAPTION_BYTES = 64 * 2**20, 100_000, 4096
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of the set: its digest, caption, weight above 0, and "selected" or "base"."""
+    """One image of the set: its digest, caption, weight above 0, and "selected", "base" or, to hold what the words meant, "prior"."""
 
     digest: str
     caption: str
