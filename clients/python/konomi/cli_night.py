@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from konomi import conduct, errors, messages
+from konomi.cli_schedule import schedule
 from konomi.console import Json, TasteId, emit, note, say, table
 from konomi.crew import crew
 from konomi.forecast import forecast, mean_bytes, measured
@@ -26,6 +27,8 @@ HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plan, start, watch, stop and report a night.")
+
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(schedule)
 
 System = Annotated[str, typer.Argument(help="converge, golden, longtail, propagate or concepts.")]
 Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]

@@ -317,4 +317,20 @@ JAPANESE: Mapping[str, str] = {
     "about {size:.0f} MB of disk": "ディスク約 {size:.0f} MB",
     "about {cost:.2f} at the price of an hour in [night] hour_price": "費用 約 {cost:.2f}([night] hour_price の単価)",
     "about {kwh:.2f} kWh at the watts in [night] watts": "電力 約 {kwh:.2f} kWh([night] watts の値)",
+    # night schedule
+    "Hour of the day, by this machine's clock.": "開始時刻(このマシンの時計)。",
+    "End after one night.": "一晩で終わります。",
+    "Wait for an hour of the day and start a night then, every day; what follows the hour is given to `night start`.": (
+        "毎日、決めた時刻を待って夜を始めます。時刻のあとに書いたものは `night start` に渡します。"
+    ),
+    "An unfinished night is gone on with first. Ctrl-C ends the wait, or the night after the step under way.": (
+        "終わっていない夜があれば、まず続きから進めます。Ctrl-C で待機を、または実行中のステップのあとに夜を終えます。"
+    ),
+    "expected the system after the hour, for example: schedule {at} converge": (
+        "時刻のあとに system が必要です。例: schedule {at} converge"
+    ),
+    "the next night begins at {time}; Ctrl-C ends the wait": "次の夜は {time} に始まります。Ctrl-C で待機を終えます",
+    "expected an hour as HH:MM, for example 22:00, got {at}": (
+        "時刻は 22:00 のように HH:MM で書いてください。受け取ったもの: {at}"
+    ),
 }
