@@ -1,25 +1,36 @@
 """The disposable child that decodes images within hard limits; run as a script, never imported.
 
-Reads `length: u64 little endian, bytes` from stdin; answers one JSON line on stdout, then, for an image, its RGB rows.
+Reads a header (REQUEST) and the bytes from stdin; answers a header (ANSWER) on stdout, then a sentence or RGB rows.
 """
 
 import ctypes
 import io
-import json
 import math
 import os
 import resource
 import struct
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 STRIP_PIXELS = 1 << 20
+REQUEST = struct.Struct("<QIIIBB")
+"""Bytes that follow; edge, width and height to fit to, all 0 for the whole image; 1 to squash; Pillow's resampling."""
+ANSWER = struct.Struct("<BBHIIII")
+"""Kind, place in FORMATS, bytes of text that follow; the image's width and height; width and height of the rows."""
+TOO_LARGE, UNREADABLE, IMAGE = 0, 1, 2
+KEEP = 3
+"""Pixels kept per pixel wanted before the last resampling; from 3 on it makes no difference (Pillow, reducing_gap)."""
+DRAFT = 2
+"""The same for JPEG, whose decoder shrinks by 2, 4 or 8 for less than nothing."""
 PR_SET_NO_NEW_PRIVS = 38
 NOBODY = 65534
+SIDEWAYS = (5, 6, 7, 8)
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -49,15 +60,39 @@ def allow_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def open_image(data: bytes, max_pixels: int) -> Image.Image:
-    """Reads the header, then, if the size is allowed, the first frame; upright, no metadata."""
+@dataclass(frozen=True)
+class Fit:
+    """What a decoded image is brought to: its shorter side to `edge` pixels, then the middle `width` x `height`.
+
+    With `squash` it is brought to that size whatever its shape. An edge of 0 leaves the image as it is.
+    """
+
+    edge: int
+    width: int
+    height: int
+    squash: bool
+    resampling: int
+
+    def least(self, keep: float) -> tuple[int, int]:
+        """Returns (width, height) below which an image must not be shrunk before the last resampling."""
+        width, height = (self.width, self.height) if self.squash else (self.edge, self.edge)
+        return int(width * keep), int(height * keep)
+
+
+def open_image(data: bytes, max_pixels: int, fit: Fit) -> tuple[Image.Image, tuple[int, int]]:
+    """Reads the header, then, if the size is allowed, the first frame; upright, no metadata; and its true size."""
     Image.MAX_IMAGE_PIXELS = None  # the check below is stricter and has a better sentence
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     width, height = image.size
     if width * height > max_pixels:
         raise OverflowError(f"{width} x {height} pixels")
+    if fit.edge and min(width, height) >= 1:
+        image.draft(None, fit.least(DRAFT))  # only JPEG takes the hint
     image.load()
-    return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+    turn = image.getexif().get(0x0112, 1)
+    if turn == 1:
+        return image, (width, height)
+    return ImageOps.exif_transpose(image), ((height, width) if turn in SIDEWAYS else (width, height))
 
 
 def to_rgb(strip: Image.Image) -> Image.Image:
@@ -71,25 +106,56 @@ def to_rgb(strip: Image.Image) -> Image.Image:
     return strip if strip.mode == "RGB" else strip.convert("RGB")
 
 
-def answer(data: bytes, max_pixels: int, out: Any) -> None:
-    """Decodes and writes one answer; strip by strip, so that no second whole copy is ever held."""
-    try:
-        image = open_image(data, max_pixels)
-    except OverflowError as error:
-        _say(out, error="IMAGE_TOO_LARGE", message=str(error))
-        return
-    except Exception as error:  # noqa: BLE001  whatever a decoder raises on hostile bytes, the answer is the same
-        _say(out, error="IMAGE_UNREADABLE", message=type(error).__name__)
-        return
-    width, height = image.size
+def strips(image: Image.Image, factor: int) -> Iterator[Image.Image]:
+    """Yields an image as RGB from top to bottom, shrunk by a whole factor; no second whole copy is ever held."""
     transparency = image.info.get("transparency")
-    _say(out, format=image.format or _format(data), width=width, height=height)
-    step = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, step):
-        strip = image.crop((0, top, width, min(height, top + step)))
+    step = max(1, STRIP_PIXELS // image.width // factor) * factor
+    for top in range(0, image.height, step):
+        strip = image.crop((0, top, image.width, min(image.height, top + step)))
         if transparency is not None:
             strip.info["transparency"] = transparency
-        out.write(to_rgb(strip).tobytes())
+        yield to_rgb(strip).reduce(factor) if factor > 1 else to_rgb(strip)
+
+
+def fitted(image: Image.Image, fit: Fit) -> Image.Image:
+    """Returns an image as RGB at the size that is wanted; sizes are rounded as torchvision rounds them."""
+    width, height = fit.least(KEEP)
+    factor = max(1, min(image.width // width, image.height // height))
+    if image.mode == "RGB" and "transparency" not in image.info:
+        whole = image.reduce(factor) if factor > 1 else image
+    else:
+        whole, top = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor))), 0
+        for strip in strips(image, factor):
+            whole.paste(strip, (0, top))
+            top += strip.height
+    if fit.squash:
+        return whole.resize((fit.width, fit.height), fit.resampling)
+    wide = image.width > image.height
+    size = (
+        (int(fit.edge * image.width / image.height), fit.edge)
+        if wide
+        else (fit.edge, int(fit.edge * image.height / image.width))
+    )
+    whole = whole.resize(size, fit.resampling) if whole.size != size else whole
+    left, top = round((size[0] - fit.width) / 2), round((size[1] - fit.height) / 2)
+    return whole.crop((left, top, left + fit.width, top + fit.height))
+
+
+def answer(data: bytes, max_pixels: int, fit: Fit, out: Any) -> None:
+    """Decodes and writes one answer."""
+    try:
+        image, size = open_image(data, max_pixels, fit)
+        shown = fitted(image, fit) if fit.edge else image
+    except OverflowError as error:
+        _refuse(out, TOO_LARGE, str(error))
+        return
+    except Exception as error:  # noqa: BLE001  whatever a decoder raises on hostile bytes, the answer is the same
+        _refuse(out, UNREADABLE, type(error).__name__)
+        return
+    place = FORMATS.index(image.format) if image.format in FORMATS else FORMATS.index(_format(data))
+    out.write(ANSWER.pack(IMAGE, place, 0, *size, *shown.size))
+    for strip in strips(shown, 1) if shown is image else (shown,):
+        out.write(strip.tobytes())
     out.flush()
 
 
@@ -97,8 +163,9 @@ def _format(data: bytes) -> str:
     return "PNG" if data[:1] == b"\x89" else "JPEG" if data[:1] == b"\xff" else "WEBP"
 
 
-def _say(out: Any, **fields: Any) -> None:
-    out.write(json.dumps(fields).encode() + b"\n")
+def _refuse(out: Any, kind: int, why: str) -> None:
+    text = why.encode()[:200]
+    out.write(ANSWER.pack(kind, 0, len(text), 0, 0, 0, 0) + text)
     out.flush()
 
 
@@ -107,10 +174,11 @@ def main(memory_bytes: int, cpu_seconds: int, max_pixels: int) -> None:
     Image.init()
     source, out = sys.stdin.buffer, sys.stdout.buffer
     limit(memory_bytes)
-    while len(header := source.read(8)) == 8:
-        data = source.read(struct.unpack("<Q", header)[0])
+    while len(header := source.read(REQUEST.size)) == REQUEST.size:
+        length, edge, width, height, squash, resampling = REQUEST.unpack(header)
+        data = source.read(length)
         allow_cpu(cpu_seconds)
-        answer(data, max_pixels, out)
+        answer(data, max_pixels, Fit(edge, width, height, bool(squash), resampling), out)
 
 
 if __name__ == "__main__":
