@@ -59,6 +59,7 @@ _HYPER_PARAMETERS = {
     "hyper_parameters.prior_weight": between(0, 1000),
     "hyper_parameters.optimizer": pattern("adamw|adamw_8bit", '"adamw" or "adamw_8bit"', optional=True),
     "hyper_parameters.validation_share": between(0, 0.5),
+    "hyper_parameters.resolution": multiple(8, 4096),
 }
 
 RULES: Mapping[str, Mapping[str, Rule]] = {

@@ -17,7 +17,7 @@ MAX_BYTES, MAX_ITEMS, MAX_CAPTION_BYTES = 64 * 2**20, 100_000, 4096
 
 @dataclass(frozen=True)
 class Item:
-    """One image of the set: its digest, caption, weight above 0, and "selected", "base" or, to hold what the words meant, "prior"."""
+    """One image of the set: its digest, caption, weight above 0, and "selected" or "base", or "prior", which holds what the words meant."""
 
     digest: str
     caption: str
