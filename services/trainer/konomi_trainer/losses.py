@@ -60,3 +60,19 @@ def weighted_mse(prediction: torch.Tensor, wanted: torch.Tensor, weights: torch.
     """
     error = functional.mse_loss(prediction.float(), wanted.float(), reduction="none")
     return (error.flatten(1).mean(1) * weights).sum()
+
+
+def masked_mse(
+    prediction: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Returns the scalar sum of w_b · mean over the masked cells of (prediction_b - wanted_b)², in float32.
+
+    Args:
+        prediction: (B, C, H, W) of any floating type.
+        wanted: (B, C, H, W).
+        mask: (B, 1, H, W), 1 where a cell counts and 0 elsewhere.
+        weights: (B,) weight of each sample.
+    """
+    error = functional.mse_loss(prediction.float(), wanted.float(), reduction="none") * mask
+    cells = mask.flatten(1).sum(1).clamp_min(1) * prediction.shape[1]
+    return (error.flatten(1).sum(1) / cells * weights).sum()

@@ -5,7 +5,7 @@ A method is one file with `prepare` of the signature below, and one line in trai
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,15 @@ class Base(dataset.Encoder, Protocol):
     prediction: str
     alphas: torch.Tensor
     unet: torch.nn.Module
+
+    def embed(self, captions: list[str]) -> Tensors:
+        """Returns embeddings of captions, differentiable: "hidden" (N, T, D), and "pooled" (N, P) for SDXL."""
+
+    def text_towers(self) -> list[tuple[Any, torch.nn.Module]]:
+        """Returns tokenizer and text encoder, two pairs for SDXL."""
+
+    def release_image_encoder(self) -> None:
+        """Frees the autoencoder alone."""
 
     def release_encoders(self) -> None:
         """Frees what is not needed once images and captions are encoded."""

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from konomi.errors import KonomiError
-from konomi_trainer import lora
+from konomi_trainer import custom_diffusion, lora
 from konomi_trainer.cache import TensorCache, Tensors
 from konomi_trainer.checkpoints import Checkpoints
 from konomi_trainer.configuration import Configuration
@@ -19,7 +19,7 @@ from konomi_trainer.method import Base, Learning, Method, Source
 
 log = logging.getLogger(__name__)
 FP16_LOSS_SCALE = 1024.0
-METHODS: Mapping[str, Method] = {"lora": lora}
+METHODS: Mapping[str, Method] = {"lora": lora, "custom_diffusion": custom_diffusion}
 
 
 class Artifacts(Protocol):
