@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +15,11 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torchvision.transforms.functional import to_pil_image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import center_crop, resize, to_pil_image
 
 from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi_chassis.decode_process import Fit
 
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.safetensors")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -29,9 +31,13 @@ class Embedder(Protocol):
 
     dimensions: int
     reads_text: bool
+    fit: Fit
 
     def embed(self, images: Sequence[np.ndarray], *, keep: bool) -> np.ndarray:
-        """Maps RGB images (H, W, 3) uint8 to (N, D) float32; `keep` makes each row independent of the others."""
+        """Maps RGB images (H, W, 3) uint8 to (N, D) float32; `keep` makes each row independent of the others.
+
+        An image decoded with `fit` goes in as it is; one of any other size is brought to it first.
+        """
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Maps texts to (N, D) float32 in the space of the images."""
@@ -46,18 +52,49 @@ class Placement:
     batch: int
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """How pixels become what a tower takes.
+
+    Attributes:
+        fit: the size.
+        mean, std: of the three channels, on the scale 0..1.
+    """
+
+    fit: Fit
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Maps images (H, W, 3) uint8 to (N, 3, height, width) float32."""
+        stacked = np.stack([self._fitted(image) for image in images])
+        pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255)  # in the order of ToTensor, Normalize
+        mean, std = (torch.tensor(list(numbers)).view(1, 3, 1, 1) for numbers in (self.mean, self.std))
+        return pixels.sub_(mean).div_(std)
+
+    def _fitted(self, image: np.ndarray) -> np.ndarray:
+        size = (self.fit.height, self.fit.width)
+        if image.shape[:2] == size:
+            return image
+        way = InterpolationMode(self.fit.resampling)
+        if self.fit.squash:
+            return np.asarray(resize(to_pil_image(image), list(size), way))
+        return np.asarray(center_crop(resize(to_pil_image(image), [self.fit.edge], way), list(size)))
+
+
 class TorchEmbedder:
     """A torch image tower, and a text tower where there is one; one pass at a time."""
 
     def __init__(
         self,
         image: Callable[[torch.Tensor], torch.Tensor],
-        preprocess: Any,
+        prepare: Preparation,
         placement: Placement,
         text: Callable[[list[str]], torch.Tensor] | None,
     ) -> None:
-        self._image, self._preprocess, self._placement, self._text = image, preprocess, placement, text
+        self._image, self._prepare, self._placement, self._text = image, prepare, placement, text
         self._lock = threading.Lock()
+        self.fit = prepare.fit
         self.reads_text = text is not None
         self.dimensions = self.embed([np.zeros((8, 8, 3), np.uint8)], keep=False).shape[1]
 
@@ -71,7 +108,7 @@ class TorchEmbedder:
         """
         size, parts = self._placement.batch, []
         for start in range(0, len(images), size):
-            pixels = torch.stack([self._preprocess(to_pil_image(image)) for image in images[start : start + size]])
+            pixels = self._prepare(images[start : start + size])
             real = len(pixels)
             if keep and real < size:
                 pixels = torch.cat([pixels, pixels.new_zeros((size - real, *pixels.shape[1:]))])
@@ -210,13 +247,14 @@ def _open_clip(name: str, weights: Path | None, placement: Placement) -> Embedde
         raise FailedPrecondition(
             f"expected safetensors weights, found {weights.suffix!r}; konomi loads no pickles", reason="UNSAFE_FORMAT"
         )
-    model, _, preprocess = open_clip.create_model_and_transforms(
-        name, pretrained=str(weights) if weights else None, device=placement.device
-    )
+    model = open_clip.create_model(name, pretrained=str(weights) if weights else None, device=placement.device)
     model.eval()
     tokenize = open_clip.get_tokenizer(name)
     return TorchEmbedder(
-        model.encode_image, preprocess, placement, lambda texts: model.encode_text(tokenize(texts).to(placement.device))
+        model.encode_image,
+        _like_open_clip(model.visual.preprocess_cfg),
+        placement,
+        lambda texts: model.encode_text(tokenize(texts).to(placement.device)),
     )
 
 
@@ -227,5 +265,28 @@ def _timm(name: str, weights: Path, placement: Placement) -> Embedder:
     if missing:  # the file's own classifier may be left over; a tower without its weights may not
         raise ValueError(f"{len(missing)} tensors are missing")
     model.eval().to(placement.device)
-    preprocess = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    return TorchEmbedder(model, preprocess, placement, None)
+    return TorchEmbedder(model, _like_timm(timm.data.resolve_model_data_config(model)), placement, None)
+
+
+def _like_open_clip(found: Mapping[str, Any]) -> Preparation:
+    """Returns the preparation open_clip's own evaluation transform makes."""
+    size = found["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    way = "bicubic" if found["interpolation"] in ("bicubic", "random") else found["interpolation"]
+    if found["resize_mode"] not in ("shortest", "squash") or (height != width and found["resize_mode"] == "shortest"):
+        raise ValueError(f"resize mode {found['resize_mode']} to {height} x {width}")
+    return Preparation(
+        Fit(min(height, width), width, height, found["resize_mode"] == "squash", way), found["mean"], found["std"]
+    )
+
+
+def _like_timm(found: Mapping[str, Any]) -> Preparation:
+    """Returns the preparation timm's own evaluation transform makes."""
+    _, height, width = found["input_size"]
+    if height != width or found["crop_mode"] not in ("center", "squash"):
+        raise ValueError(f"crop mode {found['crop_mode']} to {height} x {width}")
+    squash = found["crop_mode"] == "squash" and found["crop_pct"] == 1.0
+    if found["crop_mode"] == "squash" and not squash:
+        raise ValueError(f"squashing to more than the {found['crop_pct']} that is kept")
+    edge = int(height / found["crop_pct"])
+    return Preparation(Fit(edge, width, height, squash, found["interpolation"]), found["mean"], found["std"])
