@@ -1,0 +1,56 @@
+"""An embedder prepares images exactly as the library that made its weights does."""
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from konomi_rater.embedder import Preparation, _like_open_clip, _like_timm
+
+SIZES = [(300, 200), (257, 401), (224, 224), (60, 90)]
+
+
+def pictures() -> list[np.ndarray]:
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, 255, (height, width, 3), dtype=np.uint8) for width, height in SIZES]
+
+
+def same(prepare: Preparation, transform) -> None:
+    for image in pictures():
+        assert torch.equal(prepare([image])[0], transform(Image.fromarray(image)))
+
+
+@pytest.mark.parametrize("mode, way", [("shortest", "bicubic"), ("squash", "bilinear")])
+def test_as_open_clip_does(mode, way):
+    found = {
+        "size": 64,
+        "mean": (0.48, 0.46, 0.41),
+        "std": (0.27, 0.26, 0.28),
+        "interpolation": way,
+        "resize_mode": mode,
+    }
+    config = open_clip.transform.PreprocessCfg(**found)
+    same(_like_open_clip(found), open_clip.transform.image_transform_v2(config, is_train=False))
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vit_tiny_patch16_224"])
+def test_as_timm_does(name):
+    found = timm.data.resolve_model_data_config(timm.create_model(name, pretrained=False))
+    same(_like_timm(found), timm.data.create_transform(**found, is_training=False))
+
+
+def test_an_image_of_the_right_size_goes_in_as_it_is():
+    prepare = _like_open_clip(
+        {"size": 8, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "bicubic", "resize_mode": "shortest"}
+    )
+    image = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    assert torch.equal(prepare([image, image])[1], torch.from_numpy(image).permute(2, 0, 1) / 255)
+
+
+def test_a_transform_that_cannot_be_repeated_exactly_is_refused():
+    with pytest.raises(ValueError, match="longest"):
+        _like_open_clip(
+            {"size": 8, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "bicubic", "resize_mode": "longest"}
+        )
