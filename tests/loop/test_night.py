@@ -185,6 +185,32 @@ def test_a_second_night_builds_on_the_first(bench):
     assert second["units"][2]["unit"] == 3
 
 
+def test_a_service_that_hangs_is_replaced_and_the_night_is_the_same(bench, nights_module):
+    unbroken, home = bench.home("smooth"), bench.home("hangs")
+    watched = {"KONOMI_NIGHT_STALL_SECONDS": "8"}
+    _, expected, _ = bench.konomi(unbroken, *bench.start(unbroken), **watched)
+    (home / "hang").touch()
+    code, result, err = bench.konomi(home, *bench.start(home), **watched)
+    assert (code, result["state"]) == (0, "finished"), err
+    assert not (home / "hang").exists(), "the generator hung"
+    assert nights_module.left_behind(home, result["night"]) == nights_module.left_behind(unbroken, expected["night"])
+
+
+def test_a_hanging_service_of_konomi_up_interrupts_the_night_which_then_goes_on(bench):
+    home = bench.home("hangs-attached")
+    up = bench.spawn(home, "up", "--json")
+    assert json.loads(up.stdout.readline())["generator"]
+    (home / "hang").touch()
+    code, _, err = bench.konomi(home, *bench.start(home), KONOMI_NIGHT_STALL_SECONDS="8")
+    assert code == 3, err
+    assert "made no progress for 8 seconds" in err
+    assert "night resume" in err
+    code, result, err = bench.konomi(home, "night", "resume", "--json")
+    assert (code, result["state"]) == (0, "finished"), err
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(timeout=300) == 0
+
+
 def test_a_night_uses_the_services_that_run_and_leaves_them_running(bench, nights_module):
     home = bench.home("attached")
     up = bench.spawn(home, "up", "--json")

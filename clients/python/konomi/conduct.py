@@ -85,4 +85,4 @@ def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[],
 
     nights.forget_stop(request.id)
     steps = NightSteps(Studio(crew, request.taste, request.id), request, view.beat)
-    return Overnight(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew.tend)
+    return Overnight(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from konomi.client import Client, connect_home
-from konomi.errors import Unavailable
+from konomi.errors import DeadlineExceeded, Unavailable
 from konomi.home import Home
 from konomi.processes import Role, Services, running
 
@@ -41,6 +41,11 @@ class OwnCrew:
             port = int(self.services.addresses[role.name].rpartition(":")[2])
             self.services.roles[index] = Role(role.name, self.home, port=port)
 
+    def replace(self, seconds: float) -> None:
+        """Kills all roles, one of which made no progress for some seconds; `tend` starts them again."""
+        for role in self.services.roles:
+            role.kill()
+
 
 class AttachedCrew:
     """Services of a running `konomi up`; followed when it comes back at other addresses."""
@@ -61,6 +66,19 @@ class AttachedCrew:
             return
         if any(found.get(role) != address for role, address in self.client.addresses.items()):
             self.client = Client.from_addresses(found, home=self.home.root)
+
+    def replace(self, seconds: float) -> None:
+        """Gives up: services another process started are not this one's to kill.
+
+        Raises:
+            DeadlineExceeded: always.
+        """
+        self.client.close()
+        message = (
+            f"A service of `konomi up` made no progress for {seconds:g} seconds; "
+            "stop and start `konomi up`, then `konomi night resume` goes on."
+        )
+        raise DeadlineExceeded(message, reason="SERVICE_HANGS")
 
 
 Crew = OwnCrew | AttachedCrew

@@ -87,3 +87,5 @@ class NightSettings(KonomiSettings):
     """How often a step is tried while a service cannot be reached."""
     backoff_seconds: float = Field(1.0, ge=0)
     """Pause before the second try; it doubles every time."""
+    stall_seconds: float = Field(1800.0, ge=0)
+    """Seconds without any progress after which the services are killed and the step is tried again; 0 means never."""

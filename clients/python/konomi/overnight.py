@@ -11,9 +11,11 @@ from typing import Any
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
 from konomi import errors
+from konomi.crew import Crew
 from konomi.lineage import Nights
 from konomi.night_steps import NightSteps
 from konomi.recipe import Recipe
+from konomi.watchdog import Watchdog
 
 SCHEMA = "workflow-schema-1"
 """Raised only when the order of steps or their payload changes: pending nights of another schema are not continued."""
@@ -51,12 +53,14 @@ class Overnight:
         self.done = threading.Event()
         self.leaving = threading.Event()
         self.outcome: dict[str, Any] | Interrupted | None = None
+        self.watchdog = Watchdog(steps.settings.stall_seconds)
+        self._show, steps.beat = steps.beat, self._beat
 
-    def run(self, tend: Callable[[], None]) -> dict[str, Any]:
+    def run(self, crew: Crew) -> dict[str, Any]:
         """Starts the night or goes on with it, until it ends or is asked to stop; returns its state.
 
         Args:
-            tend: called several times a second in this thread; it looks after the services.
+            crew: the services; they are looked after in this thread, and replaced where one hangs.
 
         Raises:
             KonomiError: the night was interrupted; the same call goes on later.
@@ -65,7 +69,10 @@ class Overnight:
         try:
             self._begin()
             while not self.done.wait(LOOK_SECONDS):
-                tend()
+                crew.tend()
+                if self.watchdog.overdue():
+                    crew.replace(self.steps.settings.stall_seconds)
+                    self.watchdog.beat()
         finally:
             self.leaving.set()
             DBOS.destroy(destroy_registry=True)
@@ -93,6 +100,10 @@ class Overnight:
             raise self._interrupt(Interrupted(fault)) from error
         threading.Timer(0, self._finish).start()
         return {"state": self.outcome["state"]}
+
+    def _beat(self, name: str, done: int, total: int) -> None:
+        self.watchdog.beat()
+        self._show(name, done, total)
 
     def _interrupt(self, interruption: Interrupted) -> Interrupted:
         self.outcome = interruption
