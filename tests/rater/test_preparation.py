@@ -9,7 +9,7 @@ from PIL import Image
 
 from konomi_rater.embedder import Preparation, _like_open_clip, _like_timm
 
-SIZES = [(300, 200), (257, 401), (224, 224), (60, 90)]
+SIZES = [(300, 200), (257, 401), (60, 90)]
 
 
 def pictures() -> list[np.ndarray]:
