@@ -135,6 +135,7 @@ class TrainerClient(Service):
     list_training_runs: Unary[trainer.ListTrainingRunsRequest, trainer.ListTrainingRunsResponse]
     cancel_training_run: Unary[trainer.CancelTrainingRunRequest, trainer.TrainingRun]
     finish_training_run: Unary[trainer.FinishTrainingRunRequest, trainer.TrainingRun]
+    retrieve_images: Unary[trainer.RetrieveImagesRequest, trainer.RetrieveImagesResponse]
     list_models: Unary[trainer.ListModelsRequest, trainer.ListModelsResponse]
     get_model: Unary[trainer.GetModelRequest, trainer.Model]
     merge_models: Unary[trainer.MergeModelsRequest, trainer.Model]

@@ -57,6 +57,7 @@ POLICY: Mapping[str, frozenset[str]] = {
     _TRAINER + "ListTrainingRuns": OWNER,
     _TRAINER + "CancelTrainingRun": LOOP,
     _TRAINER + "FinishTrainingRun": LOOP,
+    _TRAINER + "RetrieveImages": LOOP,
     _TRAINER + "ListModels": LOOP,
     _TRAINER + "GetModel": LOOP,
     _TRAINER + "MergeModels": LOOP,
