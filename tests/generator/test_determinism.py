@@ -8,7 +8,8 @@ import torch
 
 from konomi_generator.batches import SIZES, Batch, plan
 from konomi_generator.denoising import Denoiser
-from konomi_generator.generator import Generator, Image, Request
+from konomi_generator.generator import Generator
+from konomi_generator.orders import Image, Request
 from konomi_generator.pipeline import load_pipeline
 from konomi_generator.request import Sampling, Wanted
 

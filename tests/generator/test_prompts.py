@@ -5,16 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from konomi.errors import InvalidArgument
-from konomi_generator.prompts import check_wildcards, fill
+from konomi_generator.prompts import Words, check_wildcards, fill
 
-WORDS = {"hair": ["red", "blue", "green"], "extra": ["", "smiling"]}
+WORDS = {"hair": Words(["red", "blue", "green"]), "extra": Words(["", "smiling"])}
 
 
 def test_each_place_draws_by_itself_from_the_seed() -> None:
     template = "portrait, {hair} hair, {hair} shirt, {extra}"
     filled = [fill(template, WORDS, seed) for seed in range(200)]
     assert filled == [fill(template, WORDS, seed) for seed in range(200)]
-    pairs = {tuple(word for word in prompt.replace(",", "").split() if word in WORDS["hair"]) for prompt in filled}
+    pairs = {
+        tuple(word for word in prompt.replace(",", "").split() if word in WORDS["hair"].words) for prompt in filled
+    }
     assert len(pairs) == 9
     assert any(prompt.endswith(", ") for prompt in filled) and any(prompt.endswith("smiling") for prompt in filled)
 
@@ -39,10 +41,31 @@ def test_no_other_syntax_means_anything(text: str) -> None:
 
 
 def test_words_are_not_templates() -> None:
-    assert fill("{a}", {"a": ["{a}{a}"]}, 1) == "{a}{a}"
+    assert fill("{a}", {"a": Words(["{a}{a}"])}, 1) == "{a}{a}"
 
 
-@pytest.mark.parametrize("wildcards", [{"a": []}, {"a/b": ["x"]}, {"": ["x"]}, {"a": ["x\n"]}, {"a": ["x" * 5000]}])
+def test_weights_say_how_often_a_word_is_drawn() -> None:
+    words = {"hair": Words(["red", "blue", "green"], [6, 3, 0]), "plain": Words(["red", "blue"], [1, 1])}
+    drawn = [fill("{hair}", words, seed) for seed in range(3000)]
+    assert 0.63 < drawn.count("red") / 3000 < 0.70 and drawn.count("green") == 0
+    assert drawn == [fill("{hair}", words, seed) for seed in range(3000)]
+
+
+@pytest.mark.parametrize(
+    "wildcards",
+    [
+        {"a": Words([])},
+        {"a/b": Words(["x"])},
+        {"": Words(["x"])},
+        {"a": Words(["x\n"])},
+        {"a": Words(["x" * 5000])},
+        {"a": Words(["x", "y"], [1])},
+        {"a": Words(["x"], [0])},
+        {"a": Words(["x", "y"], [2, -1])},
+        {"a": Words(["x", "y"], [float("nan"), 1])},
+        {"a": Words(["x", "y"], [float("inf"), 1])},
+    ],
+)
 def test_bad_wildcards_are_refused_by_name(wildcards: dict) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_wildcards(wildcards)
@@ -51,4 +74,4 @@ def test_bad_wildcards_are_refused_by_name(wildcards: dict) -> None:
 
 def test_a_prompt_that_grows_too_long_is_refused() -> None:
     with pytest.raises(InvalidArgument):
-        fill("{a}" * 5, {"a": ["x" * 1000]}, 1)
+        fill("{a}" * 5, {"a": Words(["x" * 1000])}, 1)

@@ -5,19 +5,22 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from konomi.errors import FailedPrecondition, KonomiError, ResourceExhausted
+from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.base_models import BaseModel
 from konomi_generator.adapters import Adapters
 from konomi_generator.batches import Batch, plan
 from konomi_generator.denoising import Denoiser
-from konomi_generator.pipeline import load_pipeline, make_scheduler
-from konomi_generator.request import AdapterFile, Sampling, Wanted
+from konomi_generator.job import Deliver
+from konomi_generator.pipeline import load_pipeline, load_preview_decoder, make_scheduler
+from konomi_generator.request import AdapterFile, Glimpse, Made, Prepared, Sampling, Wanted
+from konomi_generator.scarcity import TILED, Thrift, exhausted, free, is_shortage
 from konomi_generator.settings import GeneratorSettings
 
 SMALL_PARAMETERS = 50_000_000
@@ -25,8 +28,16 @@ SMALL_SIDE = 256
 ACCELERATOR_PIXELS = 8 * 512 * 512
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-Deliver = Callable[[int, np.ndarray | KonomiError], None]
-"""Takes an image's position and its pixels, (H, W, 3) uint8, or why there are none."""
+
+@dataclass(frozen=True)
+class _Run:
+    """What every batch of a request is run with; `left` are those that did not fit beside others."""
+
+    sampling: Sampling
+    sizes: Sequence[int]
+    stopped: Callable[[], bool]
+    deliver: Deliver
+    left: list[Batch] = field(default_factory=list)
 
 
 class DiffusersBackend:
@@ -43,22 +54,22 @@ class DiffusersBackend:
         self._loaded: tuple[Denoiser, Adapters] | None = None
         self._sizes: dict[tuple[int, int], tuple[int, ...]] = {}
 
-    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], scheduler: str) -> str:
+    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
         """Loads the model unless it is there, and makes the adapters those wanted.
 
-        Returns:
-            The diffusers name of the scheduler that will be used.
-
         Raises:
-            FailedPrecondition: the model or an adapter is broken, or does not fit.
+            FailedPrecondition: the model or an adapter is broken, or does not fit; previews without a decoder.
             InvalidArgument: no such scheduler.
         """
         self._load(model)
         assert self._loaded is not None
         denoiser, fused = self._loaded
         if fused.apply(adapters):
-            denoiser.forget_texts()
-        return type(make_scheduler(denoiser.pipe, scheduler)).__name__
+            denoiser.texts.forget()
+        if sampling.preview_every:
+            denoiser.preview_vae = load_preview_decoder(denoiser.pipe, model, self._settings.home / "models")
+        precision = self._precision() + ("+compiled" if self._settings.compile_unet else "")
+        return Prepared(type(make_scheduler(denoiser.pipe, sampling.scheduler)).__name__, precision)
 
     @property
     def _denoiser(self) -> Denoiser:
@@ -82,66 +93,57 @@ class DiffusersBackend:
         small = self._device.type == "cpu" and _is_small(model, sampling)
         workers = self._settings.thread_count() if small else 1
         threads = 1 if small else self._settings.thread_count()
-        work: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+        sizes = self._batch_sizes(sampling, small)
         ended = threading.Event()
-
-        def over() -> bool:
-            return ended.is_set() or stopped()
+        run = _Run(sampling, sizes, lambda: ended.is_set() or stopped(), deliver)
+        work: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+        for batch in plan(wanted, sizes, workers, lambda item: self._denoiser.kind(item, sampling)):
+            work.put(batch)
 
         def worker() -> None:
-            torch.set_num_threads(threads)
-            with torch.inference_mode():
-                while not work.empty():
-                    with suppress(queue.Empty):
-                        self._run_batch(work.get_nowait(), sampling, over, deliver)
+            while not work.empty():
+                with suppress(queue.Empty):
+                    self._run_batch(work.get_nowait(), run)
 
-        sizes = self._batch_sizes(sampling, small)
-        batches = plan(wanted, sizes, workers, lambda item: self._denoiser.kind(item, sampling))
-        for batch in batches:
-            work.put(batch)
-        # Fresh threads each time: the number of threads a matrix product uses belongs to the thread that asks.
-        with ThreadPoolExecutor(min(workers, len(batches)), thread_name_prefix="denoise") as pool:
-            running = [pool.submit(worker) for _ in range(min(workers, len(batches)))]
-            wait(running, return_when=FIRST_EXCEPTION)
-            ended.set()
-        for future in running:
-            future.result()
+        _in_threads(worker, min(workers, work.qsize()), threads, ended.set)
+        # What did not fit beside the others runs alone: only then may parts of the model move.
+        ended.clear()
+        _in_threads(lambda: self._economise(run), 1, threads, ended.set)
 
-    def _run_batch(self, batch: Batch, sampling: Sampling, stopped: Callable[[], bool], deliver: Deliver) -> None:
-        batch = _without_broken(batch, deliver)
-        if not batch.wanted:
+    def _run_batch(self, batch: Batch, run: _Run) -> None:
+        """Runs a batch; one that does not fit into memory in smaller ones, and the smallest are left for later."""
+        batch = _without_broken(batch, run.deliver)
+        if not batch.wanted or self._fits(batch, run, Thrift.NOTHING):
             return
+        smaller = next((size for size in run.sizes if size <= batch.rows // 2), 0)
+        if not smaller:
+            run.left.append(batch)
+            return
+        for start in range(0, len(batch.wanted), smaller):
+            self._run_batch(Batch(batch.wanted[start : start + smaller], smaller), run)
+
+    def _economise(self, run: _Run) -> None:
+        """Runs what was left with less and less kept on the device."""
+        tiles = self._settings.tiled_decoding
+        ladder = (Thrift.WAITING, Thrift.TILES) if tiles else (Thrift.WAITING,)
+        for batch in run.left:
+            if not any(self._fits(batch, run, thrift) for thrift in ladder):
+                raise exhausted(run.sampling, tiles_allowed=tiles)
+
+    def _fits(self, batch: Batch, run: _Run, thrift: Thrift) -> bool:
+        """Runs a batch and delivers its images; false, and nothing delivered, where memory ran out."""
+        watch = _watch(batch, run) if thrift is Thrift.NOTHING else None
         try:
-            images = self._denoiser.run(batch, sampling, stopped)
-        except torch.OutOfMemoryError as error:
-            self._split(batch, sampling, stopped, deliver, error)
-            return
-        for item, image in zip(batch.wanted, images, strict=True):
-            if np.isfinite(image).all():
-                deliver(item.index, (image * 255).round().astype(np.uint8))
-            else:
-                deliver(item.index, _broken())
-
-    def _split(
-        self,
-        batch: Batch,
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-        deliver: Deliver,
-        error: torch.OutOfMemoryError,
-    ) -> None:
-        """Runs a batch that did not fit into memory in halves."""
-        if len(batch.wanted) == 1:
-            raise ResourceExhausted(
-                f"One image of {sampling.width}x{sampling.height} does not fit into the device's memory; "
-                "ask for a smaller one.",
-                reason="DEVICE_MEMORY",
-            ) from error
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        middle = len(batch.wanted) // 2
-        for part in (batch.wanted[:middle], batch.wanted[middle:]):
-            self._run_batch(Batch(part, len(part)), sampling, stopped, deliver)
+            images = self._denoiser.run(batch, run.sampling, run.stopped, watch, thrift)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+        else:
+            for item, image in zip(batch.wanted, images, strict=True):
+                run.deliver(item.index, _made(image, thrift))
+            return True
+        free()
+        return False
 
     def _load(self, model: BaseModel) -> None:
         newest = max((path.stat().st_mtime_ns for path in [model.path, *model.path.rglob("*")]), default=0)
@@ -149,13 +151,19 @@ class DiffusersBackend:
         if key == self._key:
             return
         self._key, self._loaded = None, None
-        precision = self._settings.precision
-        if precision == "auto":
-            precision = "fp32" if self._device.type == "cpu" else "fp16"
-        pipe = load_pipeline(model, self._settings.single_file_configs, self._device, DTYPES[precision])
+        dtype = DTYPES[self._precision()]
+        pipe = load_pipeline(model, self._settings.single_file_configs, self._device, dtype)
+        if self._settings.attention_slicing:
+            pipe.unet.set_attention_slice("auto")
+        if self._settings.compile_unet:
+            pipe.unet.compile()
         adapters = Adapters(pipe)
         self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet), adapters)
         self._sizes.clear()
+
+    def _precision(self) -> str:
+        precision = self._settings.precision
+        return precision if precision != "auto" else "fp32" if self._device.type == "cpu" else "fp16"
 
     def _batch_sizes(self, sampling: Sampling, small: bool) -> tuple[int, ...]:
         """Returns the batch sizes to choose from, largest first; all give the same bits on the CPU."""
@@ -172,13 +180,28 @@ class DiffusersBackend:
         return tuple(size for size in sizes if not limit or size <= limit) or sizes[-1:]
 
     def _measure(self, sampling: Sampling) -> tuple[int, ...]:
-        def measure() -> tuple[int, ...]:
-            torch.set_num_threads(1)
-            with torch.inference_mode():
-                return self._denoiser.stable_sizes(sampling)
+        found: list[tuple[int, ...]] = []
+        _in_threads(lambda: found.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
+        return found[0]
 
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(measure).result()
+
+def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Callable[[], None]) -> None:
+    """Runs work in so many threads, each with so many of torch's own; calls `failed` as soon as one raises.
+
+    Fresh threads each time: the number of threads a matrix product uses belongs to the thread that asks.
+    """
+
+    def run() -> None:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            work()
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="denoise") as pool:
+        running = [pool.submit(run) for _ in range(workers)]
+        wait(running, return_when=FIRST_EXCEPTION)
+        failed()
+    for future in running:
+        future.result()
 
 
 def _without_broken(batch: Batch, deliver: Deliver) -> Batch:
@@ -187,11 +210,33 @@ def _without_broken(batch: Batch, deliver: Deliver) -> Batch:
     for item in batch.wanted:
         try:
             if item.init is not None:
-                item = Wanted(item.index, item.prompt, item.seed, item.strength, partial(np.asarray, item.init()))
+                item = replace(item, init=partial(np.asarray, item.init()))
             good.append(item)
         except KonomiError as error:
             deliver(item.index, error)
     return Batch(good, batch.rows)
+
+
+def _watch(batch: Batch, run: _Run) -> Callable[[int, np.ndarray], None] | None:
+    """Returns what hands out the previews of a batch; None where nobody asked for any."""
+    if not run.sampling.preview_every:
+        return None
+
+    def watch(step: int, images: np.ndarray) -> None:
+        for item, image in zip(batch.wanted, images[: len(batch.wanted)], strict=True):
+            run.deliver(item.index, Glimpse(step, _pixels(np.nan_to_num(image))))
+
+    return watch
+
+
+def _made(image: np.ndarray, thrift: Thrift) -> Made | KonomiError:
+    if not np.isfinite(image).all():
+        return _broken()
+    return Made(_pixels(image), (TILED,) if thrift is Thrift.TILES else ())
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    return (image * 255).round().astype(np.uint8)
 
 
 def _is_small(model: BaseModel, sampling: Sampling) -> bool:

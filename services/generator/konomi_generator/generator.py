@@ -1,88 +1,36 @@
 """The use case: prompts, seeds and a model in, stored images out, each as soon as it is finished."""
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
-from konomi.errors import Cancelled, InvalidArgument, KonomiError, NotFound
-from konomi_chassis.artifacts import Artifact, ArtifactStore
-from konomi_chassis.base_models import STARTER, BaseModel, BaseModels
+from konomi.errors import Cancelled, InvalidArgument, NotFound
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.base_models import STARTER, BaseModel
 from konomi_chassis.decode import Decoder
-from konomi_generator import png
-from konomi_generator.metadata import Record
+from konomi_generator.job import LOOK_SECONDS, Backend, Job, Plan
+from konomi_generator.orders import Finished, Image, Request
 from konomi_generator.prompts import check_wildcards, fill
-from konomi_generator.request import AdapterFile, Sampling, Wanted
+from konomi_generator.request import AdapterFile, Annealing, Sampling, Wanted
 
-MAX_WAITING = 64
-LOOK_SECONDS = 0.1
 LARGEST_ADAPTER = 2 << 30
 
 
-class Backend(Protocol):
-    """What makes pixels; see konomi_generator.backend."""
+class Catalogue(Protocol):
+    """The base models at hand: those of the home (konomi_chassis.base_models), or of another program."""
 
-    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], scheduler: str) -> str:
-        """Gets a model with adapters ready and returns the scheduler's name."""
+    def usable(self) -> list[BaseModel]:
+        """Returns the usable base models by id."""
 
-    def run(
-        self,
-        model: BaseModel,
-        wanted: Sequence[Wanted],
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-        deliver: Callable[[int, np.ndarray | KonomiError], None],
-    ) -> None:
-        """Makes images; delivers each, from any thread."""
+    def get(self, id: str) -> BaseModel:
+        """Returns a base model, checked."""
 
-
-@dataclass(frozen=True)
-class Image:
-    """One image asked for: prompt template, seed, and for image to image where to start and how far to go."""
-
-    prompt: str
-    seed: int
-    init_digest: str = ""
-    strength: float = 0.5
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request for images; 0 steps, side or batch size and None guidance mean the model's own default."""
-
-    images: Sequence[Image]
-    base_model: str = STARTER
-    adapters: Sequence[tuple[str, float]] = ()
-    negative_prompt: str = ""
-    steps: int = 0
-    guidance_scale: float | None = None
-    width: int = 0
-    height: int = 0
-    scheduler: str = ""
-    batch_size: int = 0
-    unit: str = ""
-    night: str = ""
-    wildcards: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    guide_from_base: bool = False
-
-
-@dataclass(frozen=True)
-class Finished:
-    """One finished image: its artifact, or the error that left it out."""
-
-    index: int
-    prompt: str
-    seed: int
-    parents: tuple[str, ...]
-    seconds: float
-    artifact: Artifact | None = None
-    error: KonomiError | None = None
+    def digest(self, model: BaseModel) -> str:
+        """Returns the sha256 over the model's weights."""
 
 
 class Generator:
@@ -90,7 +38,7 @@ class Generator:
 
     def __init__(
         self,
-        models: BaseModels,
+        models: Catalogue,
         store: ArtifactStore,
         backend: Backend,
         decoder: Decoder,
@@ -135,8 +83,9 @@ class Generator:
             if stopped():
                 raise Cancelled("The caller went away.", reason="CANCELLED")
         try:
-            scheduler = self._backend.prepare(model, adapters, request.scheduler)
-            job = _Job(self, request, model, self._models.digest(model), sampling, scheduler, wanted, began)
+            prepared = self._backend.prepare(model, adapters, sampling)
+            plan = Plan(request, model, self._models.digest(model), sampling, wanted, prepared)
+            job = Job(plan, self._backend, self._store, self._pool, lambda: self._clock() - began)
             yield from job.run(stopped)
         finally:
             self._turn.release()
@@ -154,6 +103,9 @@ class Generator:
                 raise InvalidArgument(
                     f"A multiple of 8 from 16 to {self._max_side} was expected; {side} came.", reason="SIZE", field=name
                 )
+        if request.annealing:
+            _check_annealing(request.annealing)
+        adapted = any(scale for _, scale in request.adapters)
         return Sampling(
             steps=request.steps or (8 if starter else 25),
             guidance_scale=guidance if guidance is not None else (4.0 if starter else 7.0),
@@ -162,7 +114,10 @@ class Generator:
             scheduler=request.scheduler,
             negative_prompt=request.negative_prompt,
             batch_size=request.batch_size,
-            guide_from_base=request.guide_from_base and bool(request.adapters),
+            guide_from_base=request.guide_from_base and adapted,
+            base_share=request.base_share if adapted else 0.0,
+            annealing=request.annealing,
+            preview_every=request.preview_every,
         )
 
     def _wanted(self, index: int, image: Image, request: Request) -> Wanted:
@@ -190,98 +145,12 @@ class Generator:
                 f"There is no adapter {digest}; put its artifact first.", reason="ADAPTER_NOT_FOUND"
             ) from error
 
-    def _store_image(self, pixels: np.ndarray, record: Record) -> Artifact:
-        return self._store.put(png.encode(pixels, record), "image/png")
 
-
-class _Job:
-    """One request on the device: a thread denoises, writers encode and store, `run` yields what is finished."""
-
-    def __init__(
-        self,
-        generator: Generator,
-        request: Request,
-        model: BaseModel,
-        digest: str,
-        sampling: Sampling,
-        scheduler: str,
-        wanted: Sequence[Wanted],
-        began: float,
-    ) -> None:
-        self._generator, self._request, self._model, self._digest = generator, request, model, digest
-        self._sampling, self._scheduler, self._wanted, self._began = sampling, scheduler, wanted, began
-        self._done: queue.SimpleQueue[Future[Finished | None]] = queue.SimpleQueue()
-        self._room = threading.BoundedSemaphore(MAX_WAITING)
-        self._ended = threading.Event()
-
-    def run(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
-        """Yields every image once, or raises what stopped the work."""
-        with ThreadPoolExecutor(1, thread_name_prefix="request") as pool:
-            pool.submit(self._denoise, stopped).add_done_callback(self._done.put)  # type: ignore[arg-type]
-            try:
-                left = len(self._wanted)
-                while left:
-                    finished = self._next(stopped)
-                    if finished is not None:
-                        left -= 1
-                        yield finished
-            finally:
-                self._ended.set()
-
-    def _next(self, stopped: Callable[[], bool]) -> Finished | None:
-        """Waits for the next image; raises what a thread raised."""
-        while True:
-            with suppress(queue.Empty):
-                return self._done.get(timeout=LOOK_SECONDS).result()
-            if stopped():
-                raise Cancelled("The caller went away.", reason="CANCELLED")
-
-    def _denoise(self, stopped: Callable[[], bool]) -> None:
-        def over() -> bool:
-            return self._ended.is_set() or stopped()
-
-        self._generator._backend.run(self._model, self._wanted, self._sampling, over, self._deliver)
-
-    def _deliver(self, index: int, result: np.ndarray | KonomiError) -> None:
-        self._room.acquire()
-        self._generator._pool.submit(self._write, index, result).add_done_callback(self._done.put)
-
-    def _write(self, index: int, result: np.ndarray | KonomiError) -> Finished | None:
-        try:
-            if isinstance(result, KonomiError):
-                return self._finished(index, error=result)
-            if self._ended.is_set():
-                return None
-            return self._finished(index, artifact=self._generator._store_image(result, self._record(index)))
-        finally:
-            self._room.release()
-
-    def _parents(self, index: int) -> tuple[str, ...]:
-        init = self._request.images[index].init_digest
-        return ((init,) if init else ()) + tuple(digest for digest, _ in self._request.adapters)
-
-    def _record(self, index: int) -> Record:
-        request, sampling, wanted = self._request, self._sampling, self._wanted[index]
-        return Record(
-            prompt=wanted.prompt,
-            negative_prompt=request.negative_prompt,
-            seed=wanted.seed,
-            width=sampling.width,
-            height=sampling.height,
-            steps=sampling.steps,
-            guidance_scale=sampling.guidance_scale,
-            scheduler=self._scheduler,
-            base_model=self._model.id,
-            base_digest=self._digest,
-            adapters=request.adapters,
-            unit=request.unit,
-            night=request.night,
-            parents=self._parents(index),
-            strength=wanted.strength if wanted.init is not None else None,
-            guide_from_base=sampling.guide_from_base,
+def _check_annealing(annealing: Annealing) -> None:
+    if annealing.clean_below >= annealing.noise_above:
+        raise InvalidArgument(
+            f"clean_below below noise_above was expected; {annealing.clean_below:g} and "
+            f"{annealing.noise_above:g} came.",
+            reason="ANNEALING",
+            field="condition_annealing.clean_below",
         )
-
-    def _finished(self, index: int, artifact: Artifact | None = None, error: KonomiError | None = None) -> Finished:
-        wanted = self._wanted[index]
-        seconds = self._generator._clock() - self._began
-        return Finished(index, wanted.prompt, wanted.seed, self._parents(index), seconds, artifact, error)

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from konomi_generator.request import Annealing
 
 SCHEMA = "konomi.image/1"
 SAMPLERS = {
@@ -20,6 +22,7 @@ SAMPLERS = {
     "LCMScheduler": "LCM",
     "LMSDiscreteScheduler": "LMS",
     "PNDMScheduler": "PLMS",
+    "TCDScheduler": "TCD",
     "UniPCMultistepScheduler": "UniPC",
 }
 """A1111's names of diffusers' schedulers."""
@@ -45,6 +48,10 @@ class Record:
     parents: Sequence[str]
     strength: float | None
     guide_from_base: bool = False
+    base_share: float = 0.0
+    annealing: Annealing | None = None
+    precision: str = "fp32"
+    concessions: Sequence[str] = ()
 
 
 def konomi_record(record: Record) -> str:
@@ -70,6 +77,14 @@ def konomi_record(record: Record) -> str:
         fields["strength"] = record.strength
     if record.guide_from_base:
         fields["guide_from_base"] = True
+    if record.base_share:
+        fields["base_share"] = record.base_share
+    if record.annealing is not None:
+        fields["condition_annealing"] = asdict(record.annealing)
+    if record.precision != "fp32":
+        fields["precision"] = record.precision
+    if record.concessions:
+        fields["concessions"] = list(record.concessions)
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 

@@ -19,6 +19,13 @@ def encode(pixels: np.ndarray, record: Record) -> bytes:
     return buffer.getvalue()
 
 
+def plain(pixels: np.ndarray) -> bytes:
+    """Returns a PNG of (H, W, 3) uint8 pixels that carries nothing else."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def fit(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     """Returns the pixels at (height, width), cropped around the middle to the new shape, resampled by Lanczos."""
     have_height, have_width = pixels.shape[:2]

@@ -1,20 +1,42 @@
-"""Prompt templates: "{name}" becomes one of its words, drawn by the image's own seed; no file is ever read."""
+"""Prompt templates: "{name}" becomes one of its words, drawn by their weights and the image's own seed.
 
+No file is ever read and no other syntax means anything: words come with the request.
+"""
+
+import math
 import random
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from konomi.errors import InvalidArgument
 
 MAX_BYTES = 4096
-PLACE = re.compile(r"\{([A-Za-z0-9_-]{1,64})\}")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PLACE = re.compile(r"\{([A-Za-z0-9_-]{1,64})\}")
 
 
-def check_wildcards(wildcards: Mapping[str, Sequence[str]]) -> None:
-    """Raises InvalidArgument unless every wildcard has a plain name and at least one plain word."""
-    for name, words in wildcards.items():
+@dataclass(frozen=True)
+class Words:
+    """Alternatives of a place.
+
+    Attributes:
+        words: the alternatives; "" leaves the place empty.
+        weights: how often each is drawn, relative to the others; none for equal shares.
+    """
+
+    words: Sequence[str]
+    weights: Sequence[float] = ()
+
+    def draw(self, rng: random.Random) -> str:
+        """Returns one of the words."""
+        return rng.choices(self.words, self.weights)[0] if self.weights else rng.choice(self.words)
+
+
+def check_wildcards(wildcards: Mapping[str, Words]) -> None:
+    """Raises InvalidArgument unless every wildcard has a plain name, plain words and fitting weights."""
+    for name, given in wildcards.items():
         field = f"wildcards[{name[:64]}]"
         if not NAME.fullmatch(name):
             raise InvalidArgument(
@@ -22,11 +44,12 @@ def check_wildcards(wildcards: Mapping[str, Sequence[str]]) -> None:
                 reason="WILDCARD",
                 field=field,
             )
-        if not words:
+        if not given.words:
             raise InvalidArgument(
                 f'The wildcard "{name}" has no words; give at least one.', reason="WILDCARD", field=field
             )
-        for word in words:
+        _check_weights(name, given, field)
+        for word in given.words:
             check_text(word, field)
 
 
@@ -43,7 +66,7 @@ def check_text(text: str, field: str) -> None:
         )
 
 
-def fill(template: str, wildcards: Mapping[str, Sequence[str]], seed: int) -> str:
+def fill(template: str, wildcards: Mapping[str, Words], seed: int) -> str:
     """Returns the prompt of one image.
 
     Each place draws by itself, from the image's seed and its position among the places; words are not templates
@@ -65,8 +88,25 @@ def fill(template: str, wildcards: Mapping[str, Sequence[str]], seed: int) -> st
         if words is None:
             return match[0]
         position += 1
-        return random.Random(f"{seed}/{position}/{match[1]}").choice(words)
+        return words.draw(random.Random(f"{seed}/{position}/{match[1]}"))
 
     prompt = PLACE.sub(draw, template)
     check_text(prompt, "images.prompt")
     return prompt
+
+
+def _check_weights(name: str, given: Words, field: str) -> None:
+    weights = given.weights
+    if weights and len(weights) != len(given.words):
+        raise InvalidArgument(
+            f'The wildcard "{name}" has {len(given.words)} words and {len(weights)} weights; '
+            "give as many weights as words, or none.",
+            reason="WILDCARD",
+            field=field,
+        )
+    if weights and (not all(math.isfinite(weight) and 0 <= weight <= 1e6 for weight in weights) or not any(weights)):
+        raise InvalidArgument(
+            f'The wildcard "{name}" needs weights from 0 to 1000000, one of them above 0.',
+            reason="WILDCARD",
+            field=field,
+        )

@@ -7,6 +7,23 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Annealing:
+    """How far and how long noise stands in for the prompt (CADS, see condition_annealing.py).
+
+    Attributes:
+        clean_below: noise time, 1 at the start of sampling and 0 at its end, below which the condition is itself.
+        noise_above: noise time above which nothing of it is left.
+        noise_scale: spread of the noise.
+        rescaled_share: how much of the condition gets its own mean and spread back.
+    """
+
+    clean_below: float = 0.6
+    noise_above: float = 0.9
+    noise_scale: float = 0.1
+    rescaled_share: float = 1.0
+
+
+@dataclass(frozen=True)
 class Sampling:
     """Settings all images of a request share.
 
@@ -18,6 +35,9 @@ class Sampling:
         negative_prompt: what to keep away from.
         batch_size: most images denoised together; 0 lets the back end choose.
         guide_from_base: the unconditional branch runs without the adapters.
+        base_share: share of the steps, from the first, that run without the adapters.
+        annealing: noise on the condition early on; None for none.
+        preview_every: steps between two previews of an image; 0 for none.
     """
 
     steps: int
@@ -28,6 +48,9 @@ class Sampling:
     negative_prompt: str = ""
     batch_size: int = 0
     guide_from_base: bool = False
+    base_share: float = 0.0
+    annealing: Annealing | None = None
+    preview_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,3 +79,32 @@ class AdapterFile:
     digest: str
     data: bytes
     scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """One finished image.
+
+    Attributes:
+        pixels: (H, W, 3) uint8.
+        concessions: what was changed to fit it into memory; empty when nothing was.
+    """
+
+    pixels: np.ndarray
+    concessions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Glimpse:
+    """An image on its way: steps done, and what it promises to be, (h, w, 3) uint8."""
+
+    step: int
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What will make the images of a request: the scheduler's diffusers name, the number format of the weights."""
+
+    scheduler: str
+    precision: str = "fp32"

@@ -8,7 +8,10 @@ from konomi.v1 import generator_pb2 as pb
 from konomi.v1 import generator_pb2_grpc
 from konomi.v1.artifact_pb2 import Artifact, ItemError
 from konomi_chassis.base_models import STARTER, BaseModel
-from konomi_generator.generator import Finished, Generator, Image, Request
+from konomi_generator.generator import Generator
+from konomi_generator.orders import Finished, Image, Request
+from konomi_generator.prompts import Words
+from konomi_generator.request import Annealing
 
 LAYOUTS = {"sd1": pb.MODEL_LAYOUT_SD1, "sd2": pb.MODEL_LAYOUT_SD2, "sdxl": pb.MODEL_LAYOUT_SDXL}
 
@@ -54,9 +57,16 @@ def _request(request: pb.GenerateImagesRequest) -> Request:
         batch_size=request.batch_size,
         unit=request.unit,
         night=request.night,
-        wildcards={name: list(words.words) for name, words in request.wildcards.items()},
+        wildcards={name: Words(list(words.words), list(words.weights)) for name, words in request.wildcards.items()},
         guide_from_base=request.guide_from_base,
+        base_share=request.base_share,
+        annealing=_annealing(request.condition_annealing) if request.HasField("condition_annealing") else None,
+        preview_every=request.preview_every,
     )
+
+
+def _annealing(message: pb.ConditionAnnealing) -> Annealing:
+    return Annealing(**{field.name: value for field, value in message.ListFields()})
 
 
 def _image(finished: Finished) -> pb.GeneratedImage:
@@ -64,9 +74,13 @@ def _image(finished: Finished) -> pb.GeneratedImage:
         index=finished.index,
         prompt=finished.prompt,
         seed=finished.seed,
-        parents=finished.parents,
+        parents=() if finished.preview else finished.parents,
         seconds=finished.seconds,
+        concessions=finished.concessions,
     )
+    if finished.preview is not None:
+        step, data = finished.preview
+        message.preview.CopyFrom(pb.Preview(step=step, png=data))
     if finished.artifact is not None:
         stored = finished.artifact
         message.artifact.CopyFrom(
@@ -81,7 +95,7 @@ def _image(finished: Finished) -> pb.GeneratedImage:
 def _model(model: BaseModel, digest: str) -> pb.BaseModel:
     return pb.BaseModel(
         id=model.id,
-        layout=LAYOUTS[model.layout],
+        layout=LAYOUTS.get(model.layout, pb.MODEL_LAYOUT_UNSPECIFIED),
         size_bytes=model.size_bytes,
         format=model.format,
         resolution=model.resolution,

@@ -1,4 +1,4 @@
-"""Settings of the generator: device, precision, threads, batch size, configurations of single-file checkpoints."""
+"""Settings of the generator: back end, device, precision, threads, batch size, what may be given up for memory."""
 
 import os
 from pathlib import Path
@@ -11,15 +11,36 @@ from konomi.settings import KonomiSettings
 
 
 class GeneratorSettings(KonomiSettings):
-    """How images are made; for small models on the CPU only `precision` can change an image."""
+    """How images are made; for small models on the CPU only `precision` and `compile_unet` can change an image."""
 
     toml_table: ClassVar[str] = "generator"
+
+    backend: Literal["diffusers", "sdapi"] = "diffusers"
+    """What makes pixels: "diffusers" in this process, or "sdapi", a running A1111, Forge or SD.Next."""
+
+    sdapi_url: str = Field(default="http://127.0.0.1:7860", pattern=r"https?://[A-Za-z0-9._\[\]:-]{1,255}/?")
+    """Address of the program behind "sdapi"; nothing else is ever asked."""
+
+    sdapi_timeout: float = Field(default=600.0, gt=0, le=86_400)
+    """Seconds one image of "sdapi" may take."""
+
+    sdapi_lora_folder: Path | None = None
+    """The LoRA folder of the program behind "sdapi"; adapters are written there. Without it they are refused."""
 
     device: str = Field(default="auto", pattern=r"auto|cpu|mps|cuda(:\d+)?")
     """Where models run: "cpu", "cuda", "cuda:1", "mps"; "auto" takes cuda where there is one."""
 
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Number format of the models; "auto" is fp32 on the CPU and fp16 elsewhere."""
+    """Number format of the models; "auto" is fp32 on the CPU and fp16 elsewhere. Images name any but fp32."""
+
+    compile_unet: bool = False
+    """Compile the UNet at its first step of each shape; faster on a GPU, and changes the last bits of an image."""
+
+    attention_slicing: bool = False
+    """Compute attention in slices: less memory, more time."""
+
+    tiled_decoding: bool = False
+    """Where one image does not fit into memory, decode it in tiles. Images made so say it: seams can show."""
 
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads; 0 takes every core this process may use."""

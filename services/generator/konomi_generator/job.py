@@ -1,0 +1,159 @@
+"""One request on the device: a thread denoises, writers encode and store, the caller gets what is finished."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from konomi.errors import Cancelled, KonomiError
+from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.base_models import BaseModel
+from konomi_generator import png
+from konomi_generator.metadata import Record
+from konomi_generator.orders import Finished, Request
+from konomi_generator.request import AdapterFile, Glimpse, Made, Prepared, Sampling, Wanted
+
+MAX_WAITING = 64
+LOOK_SECONDS = 0.1
+Result = Made | Glimpse | KonomiError
+Deliver = Callable[[int, Result], None]
+"""Takes an image's position and the image, a glimpse of it, or why there is none; from any thread."""
+
+
+class Backend(Protocol):
+    """What makes pixels; see konomi_generator.backend and konomi_generator.sdapi."""
+
+    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
+        """Gets a model with adapters ready; raises where it cannot do what the settings say."""
+
+    def run(
+        self,
+        model: BaseModel,
+        wanted: Sequence[Wanted],
+        sampling: Sampling,
+        stopped: Callable[[], bool],
+        deliver: Deliver,
+    ) -> None:
+        """Makes images; delivers each, from any thread."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is known of a request before its first step.
+
+    Attributes:
+        request: what was asked.
+        model, digest: the base model and the digest of its weights.
+        sampling, wanted: what the back end is to do.
+        prepared: what will do it.
+    """
+
+    request: Request
+    model: BaseModel
+    digest: str
+    sampling: Sampling
+    wanted: Sequence[Wanted]
+    prepared: Prepared
+
+    def parents(self, index: int) -> tuple[str, ...]:
+        """Returns the digests an image is made from."""
+        init = self.request.images[index].init_digest
+        return ((init,) if init else ()) + tuple(digest for digest, _ in self.request.adapters)
+
+    def record(self, index: int, concessions: tuple[str, ...]) -> Record:
+        """Returns what the image says of itself."""
+        request, sampling, wanted = self.request, self.sampling, self.wanted[index]
+        return Record(
+            prompt=wanted.prompt,
+            negative_prompt=request.negative_prompt,
+            seed=wanted.seed,
+            width=sampling.width,
+            height=sampling.height,
+            steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
+            scheduler=self.prepared.scheduler,
+            base_model=self.model.id,
+            base_digest=self.digest,
+            adapters=request.adapters,
+            unit=request.unit,
+            night=request.night,
+            parents=self.parents(index),
+            strength=wanted.strength if wanted.init is not None else None,
+            guide_from_base=sampling.guide_from_base,
+            base_share=sampling.base_share,
+            annealing=sampling.annealing,
+            precision=self.prepared.precision,
+            concessions=concessions,
+        )
+
+
+class Job:
+    """One request on the device."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        backend: Backend,
+        store: ArtifactStore,
+        writers: ThreadPoolExecutor,
+        seconds: Callable[[], float],
+    ) -> None:
+        self._plan, self._backend, self._store, self._writers = plan, backend, store, writers
+        self._seconds = seconds
+        self._done: queue.SimpleQueue[Future[Finished | None]] = queue.SimpleQueue()
+        self._room = threading.BoundedSemaphore(MAX_WAITING)
+        self._ended = threading.Event()
+
+    def run(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
+        """Yields every image once, and its previews before it, or raises what stopped the work."""
+        with ThreadPoolExecutor(1, thread_name_prefix="request") as pool:
+            pool.submit(self._denoise, stopped).add_done_callback(self._done.put)  # type: ignore[arg-type]
+            try:
+                left = len(self._plan.wanted)
+                while left:
+                    finished = self._next(stopped)
+                    if finished is not None:
+                        left -= finished.preview is None
+                        yield finished
+            finally:
+                self._ended.set()
+
+    def _next(self, stopped: Callable[[], bool]) -> Finished | None:
+        """Waits for the next image; raises what a thread raised."""
+        while True:
+            with suppress(queue.Empty):
+                return self._done.get(timeout=LOOK_SECONDS).result()
+            if stopped():
+                raise Cancelled("The caller went away.", reason="CANCELLED")
+
+    def _denoise(self, stopped: Callable[[], bool]) -> None:
+        def over() -> bool:
+            return self._ended.is_set() or stopped()
+
+        self._backend.run(self._plan.model, self._plan.wanted, self._plan.sampling, over, self._deliver)
+
+    def _deliver(self, index: int, result: Result) -> None:
+        self._room.acquire()
+        self._writers.submit(self._write, index, result).add_done_callback(self._done.put)
+
+    def _write(self, index: int, result: Result) -> Finished | None:
+        try:
+            if isinstance(result, KonomiError):
+                return self._finished(index, error=result)
+            if self._ended.is_set():
+                return None
+            if isinstance(result, Glimpse):
+                return self._finished(index, preview=(result.step, png.plain(result.pixels)))
+            record = self._plan.record(index, result.concessions)
+            artifact = self._store.put(png.encode(result.pixels, record), "image/png")
+            return self._finished(index, artifact=artifact, concessions=result.concessions)
+        finally:
+            self._room.release()
+
+    def _finished(self, index: int, **outcome: object) -> Finished:
+        wanted = self._plan.wanted[index]
+        parents = self._plan.parents(index)
+        return Finished(index, wanted.prompt, wanted.seed, parents, self._seconds(), **outcome)  # type: ignore[arg-type]
