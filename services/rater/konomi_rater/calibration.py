@@ -1,34 +1,143 @@
-"""Makes a head's probabilities honest: one factor on its predictive spread, fitted on predictions of unseen labels.
+"""Makes a head's probabilities honest, on predictions of labels it had not seen that were drawn at random.
 
-A temperature on the latent standard deviation (Guo et al. 2017, carried over to an ordinal probit) keeps the order of
-the images and the coherence of the five probabilities; a log-normal prior about 1 holds it there while labels are few.
+First a factor on the latent spread and a shift of the latent level (Guo et al. 2017, carried over to an ordinal
+probit), held near 1 and 0 by a prior while labels are few; then inductive Venn-Abers (Vovk, Petej & Fedorova 2015) on
+P(SSR or better) and P(UR). Labels that were sought out are no sample of anything and are never used here.
 """
 
+from dataclasses import dataclass, field
+
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from konomi_rater.ordinal import Scale, grade_probabilities
 
-GRID = np.exp(np.linspace(-0.7, 0.7, 29))
-PRIOR_SPREAD = 0.25
-LEAST_RANDOM = 30
-"""Randomly drawn labels from which on they alone are used; below, every held-out label is."""
+SPREADS = np.exp(np.linspace(-0.7, 0.7, 15))
+SHIFTS = np.linspace(-0.6, 0.6, 13)
+SPREAD_PRIOR, SHIFT_PRIOR = 0.25, 0.2
+"""Standard deviations of the priors: of the log of the factor, and of the shift in latent units."""
+LEAST_RANDOM = 20
+"""Randomly drawn labels below which nothing is calibrated."""
+STRENGTH = 60.0
+"""Randomly drawn labels at which Venn-Abers and the model count the same."""
 
 
-def temperature(mean: np.ndarray, variance: np.ndarray, grades: np.ndarray, drawn: np.ndarray, scale: Scale) -> float:
-    """Returns the factor on the predictive standard deviation that makes held-out grades most probable.
+@dataclass(frozen=True)
+class Curve:
+    """A monotone map of one probability: linear between its points, mixed with the identity.
+
+    Attributes:
+        said: (k,) increasing, what the model says.
+        held: (k,) what held.
+        weight: share of the curve, 0..1.
+    """
+
+    said: np.ndarray = field(default_factory=lambda: np.array([0.0, 1.0]))
+    held: np.ndarray = field(default_factory=lambda: np.array([0.0, 1.0]))
+    weight: float = 0.0
+
+    def __call__(self, probability: np.ndarray) -> np.ndarray:
+        """Maps probabilities (N,)."""
+        if not self.weight:
+            return probability
+        return (1.0 - self.weight) * probability + self.weight * np.interp(probability, self.said, self.held)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes probabilities honest; the default changes nothing.
+
+    Attributes:
+        temperature: factor on the predictive standard deviation.
+        shift: added to the latent mean.
+        ssr: map of P(SSR or better).
+        ur: map of P(UR).
+        random: randomly drawn labels it rests on.
+    """
+
+    temperature: float = 1.0
+    shift: float = 0.0
+    ssr: Curve = field(default_factory=Curve)
+    ur: Curve = field(default_factory=Curve)
+    random: int = 0
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Maps P(grade) (N, 5) so that its upper tails are calibrated; rows still sum to 1."""
+        if not self.ssr.weight and not self.ur.weight:
+            return probabilities
+        tail = probabilities[:, 3:].sum(axis=1)
+        top = self.ssr(tail).clip(0.0, 1.0)
+        best = np.minimum(self.ur(probabilities[:, 4]), top)
+        rest = probabilities[:, :3] * ((1.0 - top) / (1.0 - tail).clip(1e-12))[:, None]
+        rest[:, 0] += 1.0 - top - rest.sum(axis=1)  # where nothing was left below SSR
+        return np.column_stack([rest, top - best, best]).clip(0.0)
+
+
+def calibrate(mean: np.ndarray, variance: np.ndarray, grades: np.ndarray, scale: Scale) -> Calibration:
+    """Fits a calibration on held-out predictions of randomly drawn labels; fewer than LEAST_RANDOM change nothing.
 
     Args:
         mean: (n,) held-out latent means.
         variance: (n,) held-out predictive variances, label noise included.
         grades: (n,) integers 1..5.
-        drawn: (n,) bool, labels of images that were shown at random.
         scale: the cuts.
     """
-    use = drawn if drawn.sum() >= LEAST_RANDOM else np.ones(len(grades), dtype=bool)
-    rows = np.arange(int(use.sum()))
-    losses = [
-        -np.log(grade_probabilities(mean[use], variance[use] * t**2, scale)[rows, grades[use] - 1].clip(1e-9)).sum()
-        + 0.5 * (np.log(t) / PRIOR_SPREAD) ** 2
-        for t in GRID
-    ]
-    return float(GRID[int(np.argmin(losses))])
+    if len(grades) < LEAST_RANDOM:
+        return Calibration(random=len(grades))
+    spread, shift = _level(mean, variance, grades, scale)
+    said = grade_probabilities(mean + shift, variance * spread**2, scale)
+    weight = len(grades) / (len(grades) + STRENGTH)
+    ssr = venn_abers(said[:, 3:].sum(axis=1), grades >= 4)
+    ur = venn_abers(said[:, 4], grades == 5)
+    return Calibration(spread, shift, Curve(*ssr, weight), Curve(*ur, weight), len(grades))
+
+
+def venn_abers(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the inductive Venn-Abers probability at every distinct score.
+
+    The score is added once as a miss and once as a hit; isotonic regression gives p0 and p1 there, and
+    p1 / (1 - p0 + p1) minimises the worst log loss over the pair.
+
+    Args:
+        scores: (n,) calibration scores 0..1.
+        positive: (n,) bool.
+
+    Returns:
+        Scores (k,) with 0 and 1 among them, and the probabilities (k,) there, made monotone.
+    """
+    known, member = np.unique(scores, return_inverse=True)
+    weight = np.bincount(member).astype(np.float64)
+    hits = np.bincount(member, weights=positive.astype(np.float64))
+    places = np.union1d(known, [0.0, 1.0])
+    grid = np.union1d(known, places)
+    at = np.searchsorted(grid, known)
+    mass, total = np.zeros(len(grid)), np.zeros(len(grid))
+    mass[at], total[at] = weight, hits
+    values = np.zeros(len(grid))
+    for place in range(len(grid)):
+        pair = [_isotonic_at(mass, total, place, hit) for hit in (0.0, 1.0)]
+        values[place] = pair[1] / (1.0 - pair[0] + pair[1])
+    return grid, np.maximum.accumulate(values)
+
+
+def _isotonic_at(mass: np.ndarray, hits: np.ndarray, place: int, hit: float) -> float:
+    weights, sums = mass.copy(), hits.copy()
+    weights[place] += 1.0
+    sums[place] += hit
+    used = np.flatnonzero(weights > 0)
+    fitted = isotonic_regression(sums[used] / weights[used], weights=weights[used]).x
+    return float(fitted[np.searchsorted(used, place)])
+
+
+def _level(mean: np.ndarray, variance: np.ndarray, grades: np.ndarray, scale: Scale) -> tuple[float, float]:
+    """Returns the factor on the spread and the shift under which the grades are most probable, given the priors."""
+    rows = np.arange(len(grades))
+    best, found = np.inf, (1.0, 0.0)
+    for spread in SPREADS:
+        for shift in SHIFTS:
+            said = grade_probabilities(mean + shift, variance * spread**2, scale)[rows, grades - 1]
+            prior = (np.log(spread) / SPREAD_PRIOR) ** 2 + (shift / SHIFT_PRIOR) ** 2
+            loss = 0.5 * prior - np.log(said.clip(1e-9)).sum()
+            if loss < best:
+                best, found = loss, (float(spread), float(shift))
+    return found

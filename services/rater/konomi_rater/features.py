@@ -2,43 +2,61 @@
 
 A frozen encoder gives most of its variance to a few directions (for portraits: the style). Dividing by a power of the
 standard deviation along each principal direction, learnt from unlabelled images, lets few labels speak about the rest.
+Population scores, where a home has them (population.py), are further columns.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-MAX_BACKGROUND = 20_000
+from konomi_rater.population import Population
+
+MAX_BACKGROUND = 5_000
 """Rows that the principal directions are learnt from; more change nothing but the time."""
+KEEP = 0.995
+"""Share of the variance that is kept."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """An affine map from embeddings to features of mean square length 1.
+    """An affine map from embeddings to features of mean square length 1, and to population scores of variance 1.
 
     Attributes:
         mean: (D,) float64, the centre of the taste's images.
-        basis: (D, P) float64, principal directions, scaled.
+        basis: (D, P + S) float64: principal directions, scaled; then the weights of the population scores.
+        scores: S, how many of the columns are population scores.
     """
 
     mean: np.ndarray
     basis: np.ndarray
+    scores: int = 0
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Maps embeddings (N, D) to features (N, P) float64."""
+        """Maps embeddings (N, D) to features (N, P + S) float64."""
         return (embeddings.astype(np.float64) - self.mean) @ self.basis
 
 
-def learn_features(background: np.ndarray, *, power: float, keep: float = 0.995) -> Features:
-    """Learns the map from unlabelled embeddings.
+def learn_features(
+    background: np.ndarray, *, power: float, keep: float = KEEP, population: Population | None = None
+) -> Features:
+    """Learns one map; see learn_maps."""
+    return learn_maps(background, (power,), keep=keep, population=population)[power]
+
+
+def learn_maps(
+    background: np.ndarray, powers: Iterable[float], *, keep: float = KEEP, population: Population | None = None
+) -> dict[float, Features]:
+    """Learns the maps of several whitening powers from unlabelled embeddings.
 
     Args:
         background: (N, D) unit embeddings of all images of the taste.
-        power: 0 keeps the encoder's own metric, 1 whitens fully.
+        powers: 0 keeps the encoder's own metric, 1 whitens fully.
         keep: share of the variance that is kept, 0..1.
+        population: what others liked, if anything is known.
 
     Returns:
-        The map; with fewer than two rows, the identity about the mean.
+        A map a power; with fewer than two rows, the identity about the mean.
     """
     rows = background[:: max(1, len(background) // MAX_BACKGROUND)].astype(np.float64)
     mean = rows.mean(axis=0)
@@ -46,9 +64,21 @@ def learn_features(background: np.ndarray, *, power: float, keep: float = 0.995)
     values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(rows)))
     values, vectors = values[::-1].clip(0.0), vectors[:, ::-1]
     if values[0] <= 1e-12:
-        return Features(mean, np.eye(rows.shape[1]))
+        return {power: Features(mean, np.eye(rows.shape[1])) for power in powers}
     count = int(np.searchsorted(np.cumsum(values) / values.sum(), keep)) + 1
-    scales = values[:count] ** (-power / 2)
-    basis = vectors[:, :count] * scales
-    length = np.sqrt((values[:count] * scales**2).sum())
-    return Features(mean, basis / length)
+    said = _standardised(population, centred)
+    maps = {}
+    for power in powers:
+        scales = values[:count] ** (-power / 2)
+        length = np.sqrt((values[:count] * scales**2).sum())
+        basis = vectors[:, :count] * scales / length
+        maps[power] = Features(mean, np.hstack([basis, said]), said.shape[1])
+    return maps
+
+
+def _standardised(population: Population | None, centred: np.ndarray) -> np.ndarray:
+    """Returns the weights (D, S) of population scores of variance 1 on centred rows (N, D)."""
+    if population is None:
+        return np.zeros((centred.shape[1], 0))
+    spread = (centred @ population.weights).std(axis=0)
+    return population.weights[:, spread > 1e-9] / spread[spread > 1e-9]

@@ -1,10 +1,12 @@
-"""A Gaussian process with an additive linear + RBF kernel, its four numbers set by penalised marginal likelihood.
+"""A Gaussian process with an additive kernel, its numbers set by penalised marginal likelihood.
 
-Rasmussen & Williams (2006), algorithm 2.1 and equation 5.9. k(x, y) = c + a x.y + b exp(-|x - y|^2 / (2 l^2)).
+Rasmussen & Williams (2006), algorithm 2.1 and equations 5.9 and 5.12.
+k(x, y) = c + a x.y + b exp(-|x - y|^2 / (2 l^2)) + p s.t, where s and t are the population scores of x and y.
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
@@ -20,31 +22,48 @@ PENALTY = 0.5 / 1.0**2
 
 @dataclass(frozen=True)
 class Kernel:
-    """The numbers of the kernel.
+    """The numbers of the kernel, and of the mean before any label.
 
     Attributes:
         linear: variance of the linear part.
         rbf: variance of the RBF part; 0 leaves it out.
         length: length scale of the RBF part, in feature units (images are about sqrt(2) apart).
         noise: variance of a label.
+        population: variance of the slope on each population score.
+        slope: slope on each population score before any label.
+        scores: how many population scores there are: the last columns of the features.
     """
 
     linear: float = 0.5
     rbf: float = 0.3
     length: float = 1.0
     noise: float = 0.4
+    population: float = 0.1
+    slope: float = 0.4
+    scores: int = 0
 
     def __call__(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Returns the covariance of features (N, P) and (M, P): (N, M)."""
-        products = left @ right.T
+        """Returns the covariance of features (N, P + S) and (M, P + S): (N, M)."""
+        (own, said), (others, heard) = self._split(left), self._split(right)
+        products = own @ others.T
         covariance = CONSTANT + self.linear * products
         if self.rbf:
-            covariance += self.rbf * np.exp(-_squares(left, right, products) / (2 * self.length**2))
-        return covariance
+            covariance += self.rbf * np.exp(-_squares(own, others, products) / (2 * self.length**2))
+        return covariance + self.population * (said @ heard.T) if self.scores else covariance
 
     def diagonal(self, features: np.ndarray) -> np.ndarray:
-        """Returns the prior variance of each row of features (N, P): (N,)."""
-        return CONSTANT + self.linear * np.einsum("ij,ij->i", features, features) + self.rbf
+        """Returns the prior variance of each row of features (N, P + S): (N,)."""
+        own, said = self._split(features)
+        linear = self.linear * np.einsum("ij,ij->i", own, own) + self.population * np.einsum("ij,ij->i", said, said)
+        return CONSTANT + linear + self.rbf
+
+    def mean(self, features: np.ndarray) -> np.ndarray:
+        """Returns the prior mean of each row of features (N, P + S): (N,)."""
+        return self.slope * self._split(features)[1].sum(axis=1)
+
+    def _split(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        count = features.shape[1] - self.scores
+        return features[:, :count], features[:, count:]
 
 
 @dataclass(frozen=True)
@@ -54,25 +73,32 @@ class Process:
     Attributes:
         kernel: its numbers.
         inputs: (n, P) features of the labelled images.
-        factor: (n, n) lower Cholesky factor of K + noise I.
-        weights: (n,) (K + noise I)^-1 y.
+        factor: (n, n) lower Cholesky factor of K + noise.
+        weights: (n,) (K + noise)^-1 (y - prior mean).
+        members: (n, B) the same of every bootstrap member (ensemble.py).
     """
 
     kernel: Kernel
     inputs: np.ndarray
     factor: np.ndarray
     weights: np.ndarray
+    members: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def mean(self, features: np.ndarray) -> np.ndarray:
         """Returns the posterior mean of features (N, P): (N,)."""
-        return self.kernel(features, self.inputs) @ self.weights
+        return self.kernel.mean(features) + self.kernel(features, self.inputs) @ self.weights
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns posterior mean and variance, without label noise, of features (N, P): two of (N,)."""
+        """Returns posterior mean and variance, without label noise, of features (N, P): two of (N,).
+
+        The variance is the greater of the posterior's and of the bootstrap members' disagreement.
+        """
         cross = self.kernel(features, self.inputs)
         half = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         variance = self.kernel.diagonal(features) - np.einsum("ij,ij->j", half, half)
-        return cross @ self.weights, variance.clip(1e-9)
+        if self.members.size:
+            variance = np.maximum(variance, (cross @ self.members).var(axis=1, ddof=1))
+        return self.kernel.mean(features) + cross @ self.weights, variance.clip(1e-9)
 
     def covariance(self, features: np.ndarray) -> np.ndarray:
         """Returns the joint posterior covariance of features (N, P): (N, N)."""
@@ -80,11 +106,42 @@ class Process:
         return self.kernel(features, features) - half.T @ half
 
 
-def condition(kernel: Kernel, inputs: np.ndarray, targets: np.ndarray) -> Process:
-    """Conditions a process on features (n, P) and latent targets (n,)."""
-    covariance = kernel(inputs, inputs) + kernel.noise * np.eye(len(inputs))
-    factor = cholesky(covariance, lower=True, check_finite=False)
-    return Process(kernel, inputs, factor, cho_solve((factor, True), targets, check_finite=False))
+def condition(kernel: Kernel, inputs: np.ndarray, targets: np.ndarray, noise: np.ndarray | None = None) -> Process:
+    """Conditions a process.
+
+    Args:
+        kernel: its numbers.
+        inputs: (n, P) features.
+        targets: (n,) latent targets.
+        noise: (n,) variance of each target; the kernel's own where it is not given.
+    """
+    spread = np.full(len(inputs), kernel.noise) if noise is None else noise
+    factor = cholesky(kernel(inputs, inputs) + np.diag(spread), lower=True, check_finite=False)
+    weights = cho_solve((factor, True), targets - kernel.mean(inputs), check_finite=False)
+    return Process(kernel, inputs, factor, weights)
+
+
+def held_out(process: Process, targets: np.ndarray, folds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the process would predict of every fold's targets without that fold, in closed form.
+
+    R&W equation 5.12 for blocks: with A = (K + noise)^-1, fold F has the mean y - A_FF^-1 (A (y - m))_F and the
+    covariance A_FF^-1. The kernel's numbers are those of all labels.
+
+    Args:
+        process: conditioned on all targets.
+        targets: (n,) what it was conditioned on.
+        folds: rows of each fold.
+
+    Returns:
+        Mean and variance, the targets' own noise included: two of (n,).
+    """
+    inverse = cho_solve((process.factor, True), np.eye(len(targets)), check_finite=False)
+    mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
+    for fold in folds:
+        spread = np.linalg.inv(inverse[np.ix_(fold, fold)])
+        mean[fold] = targets[fold] - spread @ process.weights[fold]
+        variance[fold] = np.diag(spread)
+    return mean, variance
 
 
 def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: int = 40) -> Kernel:
@@ -96,14 +153,16 @@ def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: i
         targets: (n,) latent targets.
         steps: at most this many L-BFGS iterations.
     """
-    names = ("linear", "rbf", "length", "noise") if start.rbf else ("linear", "noise")
+    names = ["linear", *(["rbf", "length"] if start.rbf else []), *(["population"] if start.scores else []), "noise"]
     origin = np.log([getattr(start, name) for name in names])
-    products = inputs @ inputs.T
-    squares = _squares(inputs, inputs, products)
+    own, said = start._split(inputs)
+    products, agreement = own @ own.T, said @ said.T
+    squares = _squares(own, own, products)
+    rest = targets - start.mean(inputs)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
         kernel = replace(start, **dict(zip(names, np.exp(point), strict=True)))
-        value, gradient = _evidence(kernel, products, squares, targets)
+        value, gradient = _evidence(kernel, products, squares, agreement, rest)
         offset = point - origin
         picked = np.array([gradient[name] for name in names])
         return value + PENALTY * offset @ offset, picked + 2 * PENALTY * offset
@@ -115,19 +174,23 @@ def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: i
 
 
 def _evidence(
-    kernel: Kernel, products: np.ndarray, squares: np.ndarray, targets: np.ndarray
+    kernel: Kernel, products: np.ndarray, squares: np.ndarray, agreement: np.ndarray, targets: np.ndarray
 ) -> tuple[float, dict[str, float]]:
     """Returns the negative log marginal likelihood and its gradient by the log of each number."""
     eye = np.eye(len(targets))
     bumps = kernel.rbf * np.exp(-squares / (2 * kernel.length**2)) if kernel.rbf else np.zeros_like(squares)
-    factor = cholesky(CONSTANT + kernel.linear * products + bumps + kernel.noise * eye, lower=True, check_finite=False)
+    shared = kernel.population * agreement
+    factor = cholesky(
+        CONSTANT + kernel.linear * products + bumps + shared + kernel.noise * eye, lower=True, check_finite=False
+    )
     weights = cho_solve((factor, True), targets, check_finite=False)
     inner = cho_solve((factor, True), eye, check_finite=False) - np.outer(weights, weights)
     value = 0.5 * targets @ weights + np.log(np.diag(factor)).sum()
     gradient = {
-        "linear": 0.5 * kernel.linear * (inner * products).sum(),
-        "rbf": 0.5 * (inner * bumps).sum(),
-        "length": 0.5 * (inner * bumps * squares).sum() / kernel.length**2,
+        "linear": 0.5 * kernel.linear * np.vdot(inner, products),
+        "rbf": 0.5 * np.vdot(inner, bumps),
+        "length": 0.5 * np.vdot(inner, bumps * squares) / kernel.length**2 if kernel.rbf else 0.0,
+        "population": 0.5 * np.vdot(inner, shared),
         "noise": 0.5 * kernel.noise * np.trace(inner),
     }
     return float(value), {name: float(number) for name, number in gradient.items()}

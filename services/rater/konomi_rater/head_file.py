@@ -1,20 +1,26 @@
 """A fitted head as one safetensors file with JSON in its header: data only, conditioned anew when it is read."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from konomi.errors import DataLoss
+from konomi_rater.calibration import Calibration, Curve
+from konomi_rater.ensemble import with_members
 from konomi_rater.features import Features
-from konomi_rater.gaussian_process import Kernel, condition
+from konomi_rater.gaussian_process import Kernel
 from konomi_rater.novelty import Reference, reference_of
 from konomi_rater.ordinal import Scale
-from konomi_rater.preference import Head
+from konomi_rater.parameters import Columns
+from konomi_rater.preference import Head, Sites, assemble
+from konomi_rater.trees import Trees
 
-SCHEMA = "konomi.head/1"
+SCHEMA = "konomi.head/2"
 MEDIA_TYPE = "application/vnd.konomi.head+safetensors"
 SUPPORT_NEIGHBOURS = 5
 """Neighbours among the graded images whose distance decides what is unknown."""
@@ -44,25 +50,42 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
     Args:
         head: the model.
         embeddings: (n, D) float32 it was fitted on.
-        grades: (n,) integers 1..5.
+        grades: (n,) integers 1..5; 0 for an image that was taken for unliked, ungraded.
         embedder: what made the embeddings.
     """
+    calibration = head.calibration
     facts = {
         "schema": SCHEMA,
         "kind": head.kind,
         "embedder": embedder,
         "kernel": asdict(head.process.kernel),
-        "temperature": head.temperature,
+        "population_scores": head.features.scores,
+        "calibration": {
+            "temperature": calibration.temperature,
+            "shift": calibration.shift,
+            "ssr_weight": calibration.ssr.weight,
+            "ur_weight": calibration.ur.weight,
+            "random": calibration.random,
+        },
+        "trees": None if head.trees is None else asdict(head.trees),
     }
     tensors = {
         "features.mean": head.features.mean,
-        "features.basis": np.ascontiguousarray(head.features.basis),
+        "features.basis": head.features.basis,
         "scale.cuts": head.scale.cuts,
         "scale.targets": head.scale.targets,
-        "support": np.ascontiguousarray(embeddings, np.float32),
-        "grades": np.ascontiguousarray(grades, np.int64),
+        "support": embeddings.astype(np.float32),
+        "grades": grades.astype(np.int64),
+        "sites.targets": head.sites.targets,
+        "sites.noise": head.sites.noise,
+        "members": head.drawn,
+        "ssr.said": calibration.ssr.said,
+        "ssr.held": calibration.ssr.held,
+        "ur.said": calibration.ur.said,
+        "ur.held": calibration.ur.held,
     }
-    return save(tensors, metadata={"konomi": json.dumps(facts, sort_keys=True)})
+    solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    return save(solid, metadata={"konomi": json.dumps(facts, sort_keys=True)})
 
 
 def from_bytes(data: bytes) -> StoredHead:
@@ -77,14 +100,34 @@ def from_bytes(data: bytes) -> StoredHead:
         facts = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["konomi"])
         if facts["schema"] != SCHEMA:
             raise KeyError(facts["schema"])
-        kernel, scale = Kernel(**facts["kernel"]), Scale(tensors["scale.cuts"], tensors["scale.targets"])
-        features = Features(tensors["features.mean"], tensors["features.basis"])
-        support, grades = tensors["support"], tensors["grades"]
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        head, support = _assembled(facts, tensors), tensors["support"]
+    except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
         raise DataLoss(
             f"expected a stored rater head ({SCHEMA}), found other bytes ({type(error).__name__}); fit the rater again",
             reason="HEAD_UNREADABLE",
         ) from error
-    process = condition(kernel, features(support), scale.targets[grades - 1])
-    head = Head(facts["kind"], features, process, scale, facts["temperature"])
     return StoredHead(head, reference_of(np.arange(len(support)), support, SUPPORT_NEIGHBOURS))
+
+
+def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Head:
+    features = Features(tensors["features.mean"], tensors["features.basis"], facts["population_scores"])
+    scale = Scale(tensors["scale.cuts"], tensors["scale.targets"])
+    known = Sites(tensors["sites.targets"], tensors["sites.noise"])
+    inputs = features(tensors["support"])
+    head = assemble(facts["kind"], features, inputs, scale, Kernel(**facts["kernel"]), known)
+    said, stored = facts["calibration"], facts["trees"]
+    return replace(
+        with_members(head, inputs, tensors["members"]),
+        calibration=Calibration(
+            said["temperature"],
+            said["shift"],
+            Curve(tensors["ssr.said"], tensors["ssr.held"], said["ssr_weight"]),
+            Curve(tensors["ur.said"], tensors["ur.held"], said["ur_weight"]),
+            said["random"],
+        ),
+        trees=None if stored is None else Trees(_columns(stored["columns"]), stored["weight"], stored["text"]),
+    )
+
+
+def _columns(stored: Mapping[str, list[str]]) -> Columns:
+    return Columns(tuple(stored["parameters"]), tuple(stored["words"]), tuple(stored["units"]))

@@ -1,22 +1,31 @@
 """The ordinal head: a Gaussian process over whitened embeddings whose latent value is cut into five grades.
 
-Labels become normal scores of their grade (ordinal.py), a process is conditioned on them (gaussian_process.py) and
-its predictive distribution is cut back into P(grade) (Chu & Ghahramani 2005, with a Gaussian likelihood).
+The process stands on a population prior where there is one (features.py), reads grades through an ordinal likelihood
+(ordinal.py), and its predictive distribution is cut back into P(grade) (Chu & Ghahramani 2005).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from konomi_rater.features import Features, learn_features
-from konomi_rater.gaussian_process import Kernel, Process, condition, optimise
-from konomi_rater.ordinal import Scale, grade_probabilities, scale_of, utility
+from konomi_rater.calibration import Calibration
+from konomi_rater.features import Features, learn_maps
+from konomi_rater.gaussian_process import LEAST_NOISE, Kernel, Process, condition, optimise
+from konomi_rater.nystroem import SparseProcess, condition_sparse
+from konomi_rater.ordinal import Scale, grade_probabilities, quantisation, scale_of, sites, utility
+from konomi_rater.parameters import Made
+from konomi_rater.population import Population
+from konomi_rater.trees import Trees
 
 DECIMALS = 9
 """Predictions are rounded to it: a matrix product's last bits depend on the rows beside, a score must not."""
 BLOCK = 8192
 """Rows predicted at a time: bounds the memory, not the result."""
+TUNED = 256
+"""Labels at most that the kernel's numbers are set on; more change them little and cost their cube."""
+MOST_EXACT = 2000
+"""Labels above which the process is approximated (nystroem.py)."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +35,28 @@ class Recipe:
     Attributes:
         power: whitening of the features, 0..1.
         start: kernel to start from; a part that is 0 stays out.
+        ordinal: reads grades through the ordinal likelihood; else as normal scores with Gaussian noise.
         needs: labels below which this kind is not tried.
+        most: labels above which it is not tried.
     """
 
     power: float
     start: Kernel
+    ordinal: bool = False
     needs: int = 0
+    most: int = MOST_EXACT
 
 
+_BOTH = Kernel(linear=0.5, rbf=0.5, length=1.0, noise=0.4)
+_LINEAR = Kernel(linear=1.0, rbf=0.0, noise=0.4)
 RECIPES: Mapping[str, Recipe] = {
-    "gp": Recipe(0.5, Kernel(linear=0.5, rbf=0.5, length=1.0, noise=0.4), needs=30),
-    "ridge": Recipe(0.5, Kernel(linear=1.0, rbf=0.0, noise=0.4)),
-    "gp_white": Recipe(0.75, Kernel(linear=0.5, rbf=0.5, length=1.0, noise=0.4), needs=30),
+    "gp": Recipe(0.5, _BOTH, ordinal=True, needs=30),
+    "ridge": Recipe(0.25, _LINEAR),
+    "logits": Recipe(0.25, _LINEAR, ordinal=True),
+    "gp_white": Recipe(0.75, _BOTH, ordinal=True, needs=30),
+    "nystroem": Recipe(0.5, _BOTH, needs=MOST_EXACT + 1, most=10**9),
 }
-"""Every kind of head, in order of preference: "ridge" is Bayesian ridge, a process with the linear kernel alone."""
+"""Every kind of head, in order of preference. "ridge" is Bayesian ridge on normal scores; "logits" cumulative."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,19 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Sites:
+    """What the process was conditioned on, as Gaussians.
+
+    Attributes:
+        targets: (n,) latent targets.
+        noise: (n,) their variances.
+    """
+
+    targets: np.ndarray
+    noise: np.ndarray
+
+
+@dataclass(frozen=True)
 class Head:
     """A fitted preference model.
 
@@ -66,37 +96,56 @@ class Head:
         features: map from embeddings to features.
         process: the conditioned process.
         scale: cuts of the latent scale.
-        temperature: factor on the predictive standard deviation, from calibration.
+        sites: what the process was conditioned on.
+        calibration: what makes its probabilities honest.
+        trees: what how an image was made adds, if it adds anything.
+        drawn: (n, B) how often each label is in each bootstrap member; (0, 0) without members.
     """
 
     kind: str
     features: Features
-    process: Process
+    process: Process | SparseProcess
     scale: Scale
-    temperature: float = 1.0
+    sites: Sites
+    calibration: Calibration = field(default_factory=Calibration)
+    trees: Trees | None = None
+    drawn: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
 
-    def latent(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def latent(
+        self, embeddings: np.ndarray, made: Sequence[Made | None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the latent posterior mean and variance of embeddings (N, D): two of (N,)."""
         parts = [self.process.predict(self.features(block)) for block in _blocks(embeddings)]
-        return np.concatenate([mean for mean, _ in parts]), np.concatenate([variance for _, variance in parts])
+        mean = np.concatenate([mean for mean, _ in parts])
+        if self.trees is not None and made is not None:
+            mean = mean + self.trees(mean, made)
+        return mean, np.concatenate([variance for _, variance in parts])
 
-    def predict(self, embeddings: np.ndarray) -> Prediction:
-        """Returns utility, doubt and P(grade) of embeddings (N, D)."""
+    def predict(self, embeddings: np.ndarray, made: Sequence[Made | None] | None = None) -> Prediction:
+        """Returns utility, doubt and P(grade).
+
+        Args:
+            embeddings: (N, D) unit rows.
+            made: how each image was made, None for one of which nothing is known.
+        """
         if not len(embeddings):
             return Prediction(np.zeros(0), np.zeros(0), np.zeros((0, 5)))
-        return self.judge(*self.latent(embeddings))
+        return self.judge(*self.latent(embeddings, made))
 
     def judge(self, mean: np.ndarray, variance: np.ndarray) -> Prediction:
         """Turns latent means and variances (N,) into grades."""
-        squared = self.temperature**2
+        squared = self.calibration.temperature**2
         noise = self.process.kernel.noise * squared
-        value, std = utility(mean, variance * squared, noise, self.scale)
-        shares = grade_probabilities(mean, variance * squared + noise, self.scale)
+        level = mean + self.calibration.shift
+        value, std = utility(level, variance * squared, noise, self.scale)
+        said = grade_probabilities(level, variance * squared + noise, self.scale)
+        shares = self.calibration(said)
+        value = (value + (shares - said) @ np.arange(1.0, 6.0)).clip(1.0, 5.0)
         return Prediction(value.round(DECIMALS), std.round(DECIMALS), shares.round(DECIMALS))
 
 
 def fit_head(
-    kind: str, features: Features, embeddings: np.ndarray, grades: np.ndarray, start: Kernel | None = None
+    kind: str, features: Features, embeddings: np.ndarray, grades: np.ndarray, moved: np.ndarray | None = None
 ) -> Head:
     """Fits one kind of head.
 
@@ -105,17 +154,31 @@ def fit_head(
         features: map learnt from the taste's unlabelled images.
         embeddings: (n, D) of the labelled images.
         grades: (n,) integers 1..5.
-        start: kernel to start from; with it only a few steps are taken, as in a fold of a cross-validation.
+        moved: (n,) what comparisons add to the latent targets.
     """
-    scale = scale_of(grades)
-    targets, inputs = scale.targets[grades - 1], features(embeddings)
-    kernel = optimise(start or RECIPES[kind].start, inputs, targets, steps=8 if start else 40)
-    return Head(kind, features, condition(kernel, inputs, targets), scale)
+    recipe, scale, inputs = RECIPES[kind], scale_of(grades), features(embeddings)
+    shift = np.zeros(len(grades)) if moved is None else moved
+    scores = scale.targets[grades - 1] + shift
+    some = np.linspace(0, len(grades) - 1, min(TUNED, len(grades))).astype(int)
+    kernel = optimise(replace(recipe.start, scores=features.scores), inputs[some], scores[some], steps=25)
+    noise = np.full(len(grades), kernel.noise)
+    if recipe.ordinal:
+        kernel = replace(kernel, noise=max(kernel.noise - quantisation(scale, grades), LEAST_NOISE))
+        scores, noise = sites(kernel(inputs, inputs), kernel.mean(inputs), grades, scale, kernel.noise)
+        scores = scores + shift
+    return assemble(kind, features, inputs, scale, kernel, Sites(scores, noise))
 
 
-def feature_maps(background: np.ndarray) -> dict[float, Features]:
+def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, known: Sites) -> Head:
+    """Conditions the process of a head on what is known of features (n, P)."""
+    sparse = len(inputs) > MOST_EXACT
+    process = (condition_sparse if sparse else condition)(kernel, inputs, known.targets, known.noise)
+    return Head(kind, features, process, scale, known)
+
+
+def feature_maps(background: np.ndarray, population: Population | None = None) -> dict[float, Features]:
     """Learns the feature map of every whitening power a recipe asks for."""
-    return {power: learn_features(background, power=power) for power in {r.power for r in RECIPES.values()}}
+    return learn_maps(background, {r.power for r in RECIPES.values()}, population=population)
 
 
 def _blocks(embeddings: np.ndarray) -> list[np.ndarray]:

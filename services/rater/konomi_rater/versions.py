@@ -1,29 +1,53 @@
-"""Fits, stores and activates rater versions."""
+"""Fits rater versions and lets one score only when it is not worse than the one before."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sqlalchemy
 
-from konomi.errors import FailedPrecondition
-from konomi_rater import catalogue, fitting, labels, tastes
+from konomi.errors import DataLoss, FailedPrecondition
+from konomi_rater import alarms, catalogue, fitting, labels, panel, tastes, verdict, watching
 from konomi_rater.acquisition import Reason
 from konomi_rater.fitting import LEAST_LABELS, Fitted, Step, Training
 from konomi_rater.head_file import MEDIA_TYPE, to_bytes
 from konomi_rater.labels import LabelEntry
-from konomi_rater.metrics import Estimate, quadratic_kappa
+from konomi_rater.memory import View
+from konomi_rater.preference import Head
+from konomi_rater.retest import reliability
 from konomi_rater.tastes import TasteRow, VersionRow
+from konomi_rater.verdict import Diff, Verdict
 from konomi_rater.workspace import Workspace
-
-LEAST_RETESTS = 5
 
 
 @dataclass(frozen=True)
 class NewVersion:
-    """A fitted version whose artifact is stored and whose row is not."""
+    """A fitted version whose artifact is stored and whose row is not; `diff` is None where none scored before."""
 
     row: VersionRow
+    diff: Diff | None
+
+
+@dataclass(frozen=True)
+class Described:
+    """A version with what is known of it now; the pressure is only told of the one that scores."""
+
+    row: VersionRow
+    active: bool
+    alarms: Sequence[str]
+    diff: Diff | None
+    pressure: alarms.Pressure | None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a fit reads of a taste: its images, the grades to fit on, the panel's, and repeated grades."""
+
+    taste: TasteRow
+    view: View
+    grades: dict[str, LabelEntry]
+    panel: dict[str, LabelEntry]
+    retests: list[tuple[int, int]]
 
 
 class Versions:
@@ -44,55 +68,115 @@ class Versions:
         """
         yield Step("labels", 0, 0)
         with self._workspace.reading() as connection:
-            taste = tastes.read(connection, taste_id)
-            view = self._workspace.view(connection, taste)
-            grades = {
-                d: e for d, e in sorted(labels.grades_in_force(connection, taste_id).items()) if view.at(d) is not None
-            }
-            retests = labels.retests(connection, taste_id)
-            _check_enough(taste, grades)
-            positions = np.array([view.position[digest] for digest in grades])
-            images = catalogue.read_rows(connection, taste_id, view.rows[positions].tolist())
-        training = Training(
-            embeddings=view.embeddings[positions],
-            grades=np.array([entry.grade for entry in grades.values()]),
-            groups=[
-                catalogue.group_of(image.facts, entry) for image, entry in zip(images, grades.values(), strict=True)
-            ],
-            drawn=np.array([entry.reason == Reason.RANDOM for entry in grades.values()]),
-            background=view.embeddings,
-        )
+            known = self._known(connection, taste_id)
+            _check_enough(known.taste, known.grades)
+            training = self._training(connection, known)
         for step in fitting.fit(training, seed % 2**63):
-            yield step if isinstance(step, Step) else self._stored(taste, training, step, grades, retests)
+            yield step if isinstance(step, Step) else self._stored(known, training, step)
 
     def keep(self, connection: sqlalchemy.Connection, version: NewVersion, *, activate: bool) -> VersionRow:
-        """Writes the row of a fitted version in the caller's transaction; it scores from then on, if activated."""
-        return tastes.add_version(connection, version.row, activate=activate)
+        """Writes the row of a fitted version in the caller's transaction.
 
-    def _stored(
-        self,
-        taste: TasteRow,
-        training: Training,
-        fitted: Fitted,
-        grades: dict[str, LabelEntry],
-        retests: list[tuple[int, int]],
-    ) -> NewVersion:
-        data = to_bytes(fitted.head, training.embeddings, training.grades, taste.embedder)
+        It scores from then on if it shall be activated and the panel does not say that it is worse.
+        """
+        worse = version.diff is not None and version.diff.verdict is Verdict.WORSE
+        row = tastes.add_version(connection, version.row, activate=activate and not worse)
+        if version.diff is not None:
+            tastes.add_diff(connection, row.taste, row.number, version.diff)
+        return row
+
+    def describe(self, connection: sqlalchemy.Connection, row: VersionRow) -> Described:
+        """Returns a version with its diff; the one that scores also with the pressure on it and what that alarms."""
+        active = tastes.read(connection, row.taste).active == row.number
+        spent = watching.pressure(connection, row.taste) if active else None
+        now = alarms.over_pressed(spent, self._workspace.settings.pressure_nats) if spent is not None else []
+        diff = tastes.read_diff(connection, row.taste, row.number)
+        return Described(row, active, [*row.alarms, *now], diff, spent)
+
+    def _known(self, connection: sqlalchemy.Connection, taste_id: str) -> _Known:
+        taste = tastes.read(connection, taste_id)
+        view = self._workspace.view(connection, taste)
+        training, aside = panel.split(connection, taste_id)
+        return _Known(taste, view, _seen(training, view), _seen(aside, view), labels.retests(connection, taste_id))
+
+    def _training(self, connection: sqlalchemy.Connection, known: _Known) -> Training:
+        positions = _positions(known.view, known.grades)
+        images = catalogue.read_rows(connection, known.taste.id, known.view.rows[positions].tolist())
+        entries = list(known.grades.values())
+        return Training(
+            embeddings=known.view.embeddings[positions],
+            grades=np.array([entry.grade for entry in entries]),
+            groups=[catalogue.group_of(image.facts, entry) for image, entry in zip(images, entries, strict=True)],
+            drawn=np.array([entry.reason == Reason.RANDOM for entry in entries]),
+            background=known.view.embeddings,
+        )
+
+    def _stored(self, known: _Known, training: Training, fitted: Fitted) -> NewVersion:
+        taste = known.taste
+        data = to_bytes(fitted.head, fitted.embeddings, fitted.grades, taste.embedder)
         artifact = self._workspace.store.put(data, MEDIA_TYPE)
+        diff = self._diff(known, fitted.head)
+        with self._workspace.reading() as connection:
+            found = watching.generations(self._workspace, connection, taste, known.view, fitted.head)
         row = VersionRow(
             taste=taste.id,
             number=0,
             created=self._workspace.clock(),
-            label_count=len(grades),
+            label_count=len(known.grades),
             head=fitted.head.kind,
             embedder=taste.embedder,
-            metrics={**fitted.metrics, **_retest(retests)},
+            metrics={**fitted.metrics, **reliability(known.retests)},
             candidates=fitted.candidates,
-            alarms=fitted.alarms,
+            alarms=[*fitted.alarms, *alarms.over_optimised(found), *_refused(diff)],
             artifact=artifact.digest,
-            label_digest=labels.digest_of(grades),
+            label_digest=labels.digest_of(known.grades),
         )
-        return NewVersion(row)
+        return NewVersion(row, diff)
+
+    def _diff(self, known: _Known, head: Head) -> Diff | None:
+        """Compares a new head with the one that scores on the frozen panel; None where none scores."""
+        if not known.taste.active:
+            return None
+        earlier = self._earlier(known)
+        if earlier is None:
+            return None
+        row, head_before = earlier
+        changed = sum(entry.created > row.created for entry in known.grades.values())
+        rows = known.view.embeddings[_positions(known.view, known.panel)]
+        grades = np.array([entry.grade for entry in known.panel.values()], dtype=np.int64)
+        before, after = (one.predict(rows).utility for one in (head_before, head))
+        found, figures = verdict.compare(grades, before, after, np.random.default_rng(0))
+        return Diff(row.number, found, changed, **figures)
+
+    def _earlier(self, known: _Known) -> tuple[VersionRow, Head] | None:
+        """Returns the version that scores and its head, where it can be compared with another."""
+        with self._workspace.reading() as connection:
+            row = tastes.read_version(connection, known.taste.id, known.taste.active)
+        if row.embedder != known.taste.embedder:
+            return None
+        try:
+            return row, self._workspace.head(known.taste.id, row.number).head
+        except DataLoss:
+            return None  # a head that cannot be read is no reason to keep the taste without a rater
+
+
+def _seen(grades: dict[str, LabelEntry], view: View) -> dict[str, LabelEntry]:
+    """Returns the grades of images in the view, by digest in order."""
+    return {digest: entry for digest, entry in sorted(grades.items()) if view.at(digest) is not None}
+
+
+def _positions(view: View, grades: dict[str, LabelEntry]) -> np.ndarray:
+    return np.array([view.position[digest] for digest in grades], dtype=np.int64)
+
+
+def _refused(diff: Diff | None) -> list[str]:
+    if diff is None or diff.verdict is not Verdict.WORSE or diff.srcc is None or diff.earlier_srcc is None:
+        return []
+    return [
+        alarms.sentence(
+            "not_activated", n=diff.srcc.n, against=diff.against, srcc=diff.srcc.value, earlier=diff.earlier_srcc.value
+        )
+    ]
 
 
 def _check_enough(taste: TasteRow, grades: dict[str, LabelEntry]) -> None:
@@ -103,18 +187,3 @@ def _check_enough(taste: TasteRow, grades: dict[str, LabelEntry]) -> None:
             f"tastes/{taste.id} has {len(grades)} of {kinds}; grade more",
             reason="TOO_FEW_LABELS",
         )
-
-
-def _retest(pairs: list[tuple[int, int]]) -> dict[str, Estimate]:
-    """Measures the owner against the owner: kappa of the two grades of hidden repeats, with a bootstrap interval."""
-    if len(pairs) < LEAST_RETESTS:
-        return {}
-    first, second = np.array(pairs).T
-    rng = np.random.default_rng(0)
-    draws = [quadratic_kappa(first[i], second[i]) for i in rng.integers(0, len(pairs), (200, len(pairs)))]
-    finite = np.array(draws)[np.isfinite(draws)]
-    value = quadratic_kappa(first, second)
-    if not np.isfinite(value) or not len(finite):
-        return {}
-    low, high = np.quantile(finite, [0.025, 0.975])
-    return {"retest_qwk": Estimate(value, float(low), float(high), len(pairs))}

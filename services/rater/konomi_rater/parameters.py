@@ -1,0 +1,82 @@
+"""How an image was made, as a table for trees: parameters by name, words and phrases of the prompt, the model."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+MOST_WORDS = 96
+"""Words and phrases at most; the most frequent are kept."""
+LEAST_SEEN = 5
+"""Images a word must be in and missing from: below, a tree could not split on it anyway."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How an image was made.
+
+    Attributes:
+        prompt: its prompt.
+        unit: the model that made it; empty when not generated here.
+        parameters: for example guidance_scale, adapter_scale.
+    """
+
+    prompt: str = ""
+    unit: str = ""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the table: parameters, then words and phrases, then models."""
+
+    parameters: tuple[str, ...]
+    words: tuple[str, ...]
+    units: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.parameters) + len(self.words) + len(self.units)
+
+    def table(self, made: Sequence[Made | None]) -> np.ndarray:
+        """Returns (N, C) float64; nan for what is not known of an image, 1 or 0 for words and models."""
+        rows: dict[int, np.ndarray] = {}
+        said: dict[str, np.ndarray] = {}
+        found = np.full((len(made), len(self)), np.nan)
+        for place, one in enumerate(made):
+            if one is None:
+                continue
+            if id(one) not in rows:
+                rows[id(one)] = self._row(one, said)
+            found[place] = rows[id(one)]
+        return found
+
+    def _row(self, made: Made, said: dict[str, np.ndarray]) -> np.ndarray:
+        if made.prompt not in said:
+            terms = set(terms_of(made.prompt))
+            said[made.prompt] = np.array([word in terms for word in self.words], np.float64)
+        numbers = [made.parameters.get(name, np.nan) for name in self.parameters]
+        return np.concatenate([numbers, said[made.prompt], [made.unit == unit for unit in self.units]])
+
+
+def terms_of(prompt: str) -> list[str]:
+    """Returns the words of a prompt and its comma-separated phrases of several words, lower case, each once."""
+    phrases = [" ".join(re.findall(r"\w+", phrase)) for phrase in prompt.lower().split(",")]
+    words = [word for phrase in phrases for word in phrase.split()]
+    return list(dict.fromkeys([*words, *(phrase for phrase in phrases if " " in phrase)]))
+
+
+def learn_columns(made: Sequence[Made]) -> Columns:
+    """Chooses the columns that differ among n images often enough to be split on."""
+    names = sorted({name for one in made for name in one.parameters})
+    parameters = [name for name in names if len({one.parameters.get(name) for one in made}) > 1]
+    words = _frequent((terms_of(one.prompt) for one in made), len(made))[:MOST_WORDS]
+    units = _frequent(((one.unit,) for one in made), len(made))
+    return Columns(tuple(parameters), tuple(words), tuple(units))
+
+
+def _frequent(terms: Iterable[Iterable[str]], count: int) -> list[str]:
+    seen = Counter(term for one in terms for term in one)
+    kept = [term for term, times in seen.items() if LEAST_SEEN <= times <= count - LEAST_SEEN]
+    return sorted(kept, key=lambda term: (-seen[term], term))
