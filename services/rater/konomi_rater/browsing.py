@@ -91,9 +91,9 @@ class Browsing:
                 if isinstance(found, KonomiError):
                     raise found
                 vector = found[None]
-            similarities, ids = self._workspace.archive(taste, view).search(vector, count)
-            inside = ids[0] < len(view)
-            images = catalogue.read_rows(connection, taste_id, view.rows[ids[0][inside]].tolist())
+            similarities, positions = self._workspace.archive(taste, view).search(vector, count)
+            inside = positions[0] >= 0
+            images = catalogue.read_rows(connection, taste_id, view.rows[positions[0][inside]].tolist())
         return list(zip(images, similarities[0][inside].tolist(), strict=True))
 
     def scores(self, taste: TasteRow, view: View, images: Sequence[ImageRow]) -> list[Score | None]:

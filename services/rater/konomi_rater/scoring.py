@@ -49,7 +49,7 @@ class Scoring:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._lock = threading.Lock()
-        self._predictions: OrderedDict[tuple[str, int], Prediction] = OrderedDict()
+        self._predictions: OrderedDict[tuple[str, int, int], Prediction] = OrderedDict()
 
     def score_inputs(
         self, taste_id: str, inputs: Sequence[ImageInput], *, diversity: bool
@@ -117,7 +117,7 @@ class Scoring:
 
     def predict_known(self, taste: TasteRow, view: View) -> Prediction:
         """Returns the active version's prediction of every image of the view; what was predicted before is kept."""
-        key = (taste.id, taste.active)
+        key = (taste.id, taste.active, view.generation)
         with self._lock:
             known = self._predictions.get(key)
         done = len(known.utility) if known is not None else 0

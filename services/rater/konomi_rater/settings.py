@@ -30,8 +30,23 @@ class RaterSettings(KonomiSettings):
     cells: int = Field(default=12, ge=1, le=1024)
     """Cells the base model's images are divided into for the quota."""
 
+    exact_rows: int = Field(default=1_000_000, ge=100)
+    """Images of a taste up to which every neighbour search is exact; beyond, it finds 97 % of the nearest ten."""
+
     reference_images: int = Field(default=4096, ge=16)
     """Images at most that say what is typical; more are sampled."""
 
     repeat_share: float = Field(default=0.1, ge=0.0, le=0.5)
     """Share of suggestions that are hidden repeats during the first 200 labels; half of it later."""
+
+    panel_start: int = Field(default=100, ge=0)
+    """Graded images from which on random labels join the frozen panel, which no rater version is ever fitted on."""
+
+    panel_size: int = Field(default=200, ge=0)
+    """Images at most in the panel; 0 means none."""
+
+    panel_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of the random labels that joins the panel while it grows; the others feed fits and their calibration."""
+
+    pressure_nats: float = Field(default=6.0, gt=0.0)
+    """Selection pressure, the sum of ln(1 / kept share) since a person last audited, above which there is an alarm."""

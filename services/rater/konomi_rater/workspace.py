@@ -15,10 +15,11 @@ from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.database import reading
 from konomi_chassis.decode import Decoded, Decoder
 from konomi_rater import tastes
+from konomi_rater.archive import Archive, ArchiveView
 from konomi_rater.embedder import Embedder, Embedders
 from konomi_rater.head_file import StoredHead, from_bytes
 from konomi_rater.memory import SELF, Memory, View
-from konomi_rater.novelty import NeighbourIndex, Reference, reference_of
+from konomi_rater.novelty import Reference, reference_of
 from konomi_rater.settings import RaterSettings
 from konomi_rater.tastes import TasteRow
 
@@ -58,10 +59,10 @@ class Workspace:
         )
         self._engine, self._decoder = parts.engine, parts.decoder
         self._lock = threading.Lock()
-        self._memories: dict[str, Memory] = {}
-        self._archives: dict[str, NeighbourIndex] = {}
+        self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
+        self._archives: OrderedDict[tuple[str, str], Archive] = OrderedDict()
         self._heads: OrderedDict[tuple[str, int], StoredHead] = OrderedDict()
-        self._references: OrderedDict[tuple[str, tuple[str, ...]], tuple[int, Reference]] = OrderedDict()
+        self._references: OrderedDict[tuple[str, str, int, tuple[str, ...]], tuple[int, Reference]] = OrderedDict()
         self._strangers: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
 
     def reading(self) -> AbstractContextManager[sqlalchemy.Connection]:
@@ -82,36 +83,41 @@ class Workspace:
         return self.embedders.open(taste.embedder)
 
     def view(self, connection: sqlalchemy.Connection, taste: TasteRow) -> View:
-        """Returns the images of a taste as they are now."""
+        """Returns the images of a taste as they are now, under its embedder."""
         with self._lock:
-            memory = self._memories.setdefault(taste.id, Memory(taste.id, taste.embedder))
+            memory = self._memories.setdefault((taste.id, taste.embedder), Memory(taste.id, taste.embedder))
         return memory.view(connection)
 
-    def archive(self, taste: TasteRow, view: View) -> NeighbourIndex:
-        """Returns the index of all images of a taste; ids are positions in the view."""
+    def release(self, taste: TasteRow) -> None:
+        """Gives up the memory and the index of a taste under the embedder it no longer has."""
         with self._lock:
-            index = self._archives.get(taste.id)
-            if index is None:
-                index = self._archives[taste.id] = NeighbourIndex(view.embeddings.shape[1] or 1)
-            if len(index) < len(view):
-                if not len(index):
-                    index = self._archives[taste.id] = NeighbourIndex(view.embeddings.shape[1])
-                index.add(np.arange(len(index), len(view)), view.embeddings[len(index) :])
-            return index
+            self._memories.pop((taste.id, taste.embedder), None)
+            self._archives.pop((taste.id, taste.embedder), None)
+
+    def archive(self, taste: TasteRow, view: View) -> ArchiveView:
+        """Returns the index of all images of a taste, for positions of the view."""
+        name = f"{taste.uid}-{hashlib.sha256(taste.embedder.encode()).hexdigest()[:12]}.faiss"
+        with self._lock:
+            found = self._archives.setdefault(
+                (taste.id, taste.embedder),
+                Archive(self.settings.exact_rows, self.settings.home / "cache" / "novelty" / name),
+            )
+        return found.at(view)
 
     def reference(self, taste: TasteRow, view: View, base_units: tuple[str, ...]) -> Reference:
         """Returns what is typical of a taste: the base model's own and the real images, or all while those are few."""
         members = np.union1d(view.base(base_units), np.flatnonzero(view.sources != SELF))
         if len(members) < LEAST_REFERENCE:
             members = np.arange(len(view))
+        key = (taste.id, taste.embedder, view.generation, base_units)
         with self._lock:
-            size, found = self._references.get((taste.id, base_units), (-1, None))
+            size, found = self._references.get(key, (-1, None))
         if found is None or size != len(members):
             size = len(members)
             most = self.settings.reference_images
             chosen = members if size <= most else np.sort(np.random.default_rng(0).permutation(members)[:most])
             found = reference_of(chosen, view.embeddings[chosen])
-            self._keep(self._references, (taste.id, base_units), (size, found), 64)
+            self._keep(self._references, key, (size, found), 64)
         return found
 
     def active_head(self, taste: TasteRow) -> StoredHead:
