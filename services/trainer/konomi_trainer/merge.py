@@ -33,9 +33,9 @@ def closed_form(
         InvalidArgument: fewer than D rows of features, or targets that depend on each other.
     """
     base, targets, values, regular = (x.double() for x in (base, targets, values, regular))
-    if regular.shape[0] < regular.shape[1]:
+    if regular.shape[0] < base.shape[1]:
         raise InvalidArgument(
-            f"expected at least {regular.shape[1]} words in the regularisation captions; came {regular.shape[0]}: "
+            f"expected at least {base.shape[1]} words in the regularisation captions; came {regular.shape[0]}: "
             "give more captions",
             reason="TOO_FEW_CAPTIONS",
         )
