@@ -121,24 +121,24 @@ def grades(line, tmp_path):
 
 def test_labels_by_keys(fresh, tmp_path):
     first, second, third, _ = fresh.digests
-    said = fresh.json("label", stdin="5\n \n1\nq\n")
+    said = fresh.json("label", "--terminal", stdin="5\n \n1\nq\n")
     assert said == {"labels": 2, "undone": 0, "skipped": 1}
     assert grades(fresh, tmp_path) == {first: 5, third: 1}
-    said = fresh.json("label", stdin="4\nz\n2\n")  # the input may simply end
+    said = fresh.json("label", "--terminal", stdin="4\nz\n2\n")  # the input may simply end
     assert said == {"labels": 2, "undone": 1, "skipped": 0}
     assert grades(fresh, tmp_path) == {first: 5, third: 1, second: 2}
-    fresh.json("label", stdin="z\nz\nq\n")  # undo reaches into earlier sittings
+    fresh.json("label", "--terminal", stdin="z\nz\nq\n")  # undo reaches into earlier sittings
     assert grades(fresh, tmp_path) == {first: 5}
-    done = fresh.run("label", stdin="1\n2\n3\n4\n")
+    done = fresh.run("label", "--terminal", stdin="1\n2\n3\n4\n")
     assert "3 graded" in done.stdout
     assert "nothing left to grade" in done.stderr
     assert grades(fresh, tmp_path).keys() == set(fresh.digests)
-    done = fresh.run("label", stdin="")
+    done = fresh.run("label", "--terminal", stdin="")
     assert "0 graded" in done.stdout
 
 
 def test_each_key_is_durable_before_the_next(fresh, tmp_path):
-    process = fresh.start("label")
+    process = fresh.start("label", "--terminal")
     assert process.stdin is not None and process.stderr is not None
     while "image" not in process.stderr.readline():
         continue
@@ -151,7 +151,7 @@ def test_each_key_is_durable_before_the_next(fresh, tmp_path):
 
 
 def test_a_wrong_key_in_a_script_is_a_usage_error(fresh, tmp_path):
-    done = fresh.run("label", stdin="1\n9\n2\n")
+    done = fresh.run("label", "--terminal", stdin="1\n9\n2\n")
     assert done.returncode == 2
     assert "'9'" in done.stderr
     assert grades(fresh, tmp_path) == {fresh.digests[0]: 1}

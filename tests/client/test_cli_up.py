@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import urllib.request
 
 import pytest
 
@@ -21,6 +22,9 @@ def test_one_line_then_a_clean_stop(command_line, number):
         client.trainer.list_models()
     up = json.loads((command_line.home / "run" / "up.json").read_text())
     assert up["rater"] == said["rater"]
+    assert said["page"].startswith(up["page"] + "/#ticket="), "the address is kept, the ticket is not"
+    with urllib.request.urlopen(up["page"] + "/", timeout=10) as answer:
+        assert b"konomi" in answer.read()
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0
@@ -69,18 +73,19 @@ def test_human_output_names_addresses_and_token_file_only(command_line):
         "up", "--port-rater", "0", "--port-generator", "0", "--port-trainer", "0", "--lang", "ja"
     )
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(5)]
+    lines = [process.stdout.readline() for _ in range(6)]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert lines[0].startswith("rater") and "127.0.0.1:" in lines[0]
-    assert "準備完了" in lines[4]
+    assert lines[4].startswith("page") and "http://127.0.0.1:" in lines[4]
+    assert "準備完了" in lines[5]
     assert TOKEN not in "".join(lines) + out + err
 
 
 def test_bad_ports(command_line):
     assert command_line.run("up", "--port-rater", "70000").returncode == 2
-    assert command_line.run("up", "--port-page", "1").returncode == 2
+    assert command_line.run("up", "--port-page", "70000").returncode == 2
 
 
 def test_an_unwritable_home_is_refused(command_line):

@@ -44,7 +44,7 @@ def test_single_keys(command_line, tmp_path, png):
     terminal, inside = pty.openpty()
     before = termios.tcgetattr(inside)
     label = subprocess.Popen(
-        [sys.executable, "-m", "konomi", "label"],
+        [sys.executable, "-m", "konomi", "label", "--terminal"],
         env=command_line.environment,
         stdin=inside,
         stdout=subprocess.PIPE,

@@ -1,20 +1,26 @@
-"""`konomi label`: grades by single keys in the terminal, and grades in and out of a file."""
+"""`konomi label`: the grading page, single keys in the terminal, and grades in and out of a file."""
 
+import os
 import re
+import sys
 import tempfile
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from konomi.client import Client
+from konomi import extras
+from konomi.client import ROLES, Client
 from konomi.console import Json, TasteId, attached, emit, note, say
 from konomi.errors import InvalidArgument
 from konomi.grade_file import read_grades, write_grades
+from konomi.home import Home
 from konomi.keys import read_keys
 from konomi.labelling import Session
 from konomi.messages import text
 from konomi.preview import show
+from konomi.services import taste_name
 
 HELP = "1 N · 2 R · 3 SR · 4 SSR · 5 UR · 0 clear · z undo · space skip · q quit"
 
@@ -25,17 +31,21 @@ def label(
     import_file: Annotated[
         Path | None, typer.Option("--import", metavar="FILE", help="Record the grades of a file written by --export.")
     ] = None,
+    terminal: Annotated[bool, typer.Option("--terminal", help="Grade here instead of in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Grade images with single keys, or move grades to and from files.
+    """Open the grading page, grade in the terminal, or move grades to and from files.
 
-    1 to 5 grade N, R, SR, SSR, UR; 0 clears, z undoes, space skips, q quits. Each key is durable before the next
-    image. Without a terminal one key is read per line.
+    The page is opened by a link that works once; what is missing is started, and runs until Ctrl-C. In page and
+    terminal 1 to 5 grade N, R, SR, SSR, UR; 0 clears, z undoes, space skips, q quits the terminal. Each key is durable
+    before the next image. With --terminal but no terminal one key is read per line.
 
-    Example: konomi label --export grades.jsonl
+    Example: konomi label
     """
     if export is not None and import_file is not None:
         raise InvalidArgument(text("expected one of --export and --import, got both"))
+    if export is None and import_file is None and not terminal:
+        return open_page(Home.locate(), taste, as_json)
     with attached() as client:
         if export is not None:
             count = write_grades(client, taste, export)
@@ -50,6 +60,34 @@ def label(
         emit(dict(result))
     else:
         say(line)
+
+
+def open_page(home: Home, taste: str, as_json: bool) -> None:
+    """Opens the page of what runs on the home; where nothing runs, starts it and stays until Ctrl-C.
+
+    Raises:
+        FailedPrecondition: what runs there serves no page, or the extra for it is not installed.
+    """
+    extras.require("web")
+    from konomi.cli_up import choose_ports, hold_up
+    from konomi.web.entrance import link
+
+    view = f"rate&taste={taste_name(taste).removeprefix('tastes/')}"
+    if not home.is_up():
+        ports = choose_ports(dict.fromkeys(ROLES))
+        hold_up(home, ports, None, as_json, lambda found: show_browser(f"{found}&view={view}", as_json))
+        return
+    found = link(home, view)
+    emit({"page": found}) if as_json else say(found)
+    show_browser(found, as_json)
+
+
+def show_browser(address: str, quiet: bool) -> None:
+    """Opens an address in the browser where there is somebody to look at it."""
+    if quiet or not sys.stdout.isatty() or "SSH_CONNECTION" in os.environ:
+        return
+    if not webbrowser.open(address):
+        note(text("no browser was found: open the link by hand, or say `konomi label --terminal`"))
 
 
 def grade(client: Client, taste: str) -> dict[str, int]:

@@ -1,11 +1,14 @@
-"""`konomi up`: rater, generator and trainer on this machine until Ctrl-C."""
+"""`konomi up`: rater, generator, trainer and the page on this machine until Ctrl-C."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
+from konomi import extras
+from konomi.client import Client
 from konomi.console import Json, emit, note, say
 from konomi.errors import Cancelled
 from konomi.home import Home
@@ -24,23 +27,55 @@ def up(
     port_rater: Port = None,
     port_generator: Port = None,
     port_trainer: Port = None,
+    port_page: Port = None,
 ) -> None:
-    """Start rater, generator and trainer here; Ctrl-C stops cleanly.
+    """Start rater, generator, trainer and the page here; Ctrl-C stops cleanly.
 
     Example: konomi up
     """
-    home = Home.locate()
     ports = choose_ports({"rater": port_rater, "generator": port_generator, "trainer": port_trainer})
+    hold_up(Home.locate(), ports, port_page, as_json, lambda link: None)
+
+
+def hold_up(
+    home: Home, ports: Mapping[str, int], port_page: int | None, as_json: bool, ready: Callable[[str], None]
+) -> None:
+    """Runs everything on a home until a signal; `ready` is given the page's link once all is up."""
     with stop_signals() as stopped:
         note(text("starting on {home}, which takes some seconds…", home=home.root))
         try:
-            with running(home, ports=ports, give_up=stopped.is_set) as services:
-                _announce(services, home, as_json)
+            with (
+                running(home, ports=ports, give_up=stopped.is_set) as services,
+                page(home, services, port_page) as link,
+            ):
+                _announce(services, home, link, as_json)
+                ready(link)
                 while not stopped.wait(0.2):
                     services.check()
                 note(text("stopping…"))
         except Cancelled:
             note(text("stopped before everything was up"))
+
+
+@contextmanager
+def page(home: Home, services: Services, port: int | None) -> Iterator[str]:
+    """Serves the page beside the roles and yields a link that opens it once; an empty one where it is not installed."""
+    absent = extras.missing("web")
+    if absent:
+        note(text("no page: not installed: {module}; run: {line}", module=absent[0], line=extras.pip_line("web")))
+        yield ""
+        return
+    from konomi.web.entrance import link
+    from konomi.web.page_settings import PageSettings
+    from konomi.web.server import serving
+
+    settings = PageSettings(home=home.root) if port is None else PageSettings(home=home.root, page_port=port)
+    with (
+        Client.from_addresses(services.addresses, home=home.root) as client,
+        serving(home, lambda: client, settings) as address,
+    ):
+        home.announce(services.addresses | {"token_file": str(home.token_file), "page": address})
+        yield link(home)
 
 
 def choose_ports(asked: Mapping[str, int | None]) -> dict[str, int]:
@@ -51,11 +86,13 @@ def choose_ports(asked: Mapping[str, int | None]) -> dict[str, int]:
     }
 
 
-def _announce(services: Services, home: Home, as_json: bool) -> None:
+def _announce(services: Services, home: Home, link: str, as_json: bool) -> None:
     if as_json:
-        emit(services.addresses | {"page": "", "token_file": str(home.token_file)})
+        emit(services.addresses | {"page": link, "token_file": str(home.token_file)})
         return
     for role, address in services.addresses.items():
         say(f"{role:<10} {address}")
     say(f"{'token':<10} {home.token_file}")
+    if link:
+        say(f"{'page':<10} {link}")
     say(text("ready at {time}; Ctrl-C stops everything", time=time.strftime("%H:%M:%S")))

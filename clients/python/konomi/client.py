@@ -81,6 +81,10 @@ class Client:
     ) -> None:
         self.close()
 
+    def link(self, role: str) -> Link:
+        """Returns the open link to a role, for a caller that speaks with another token."""
+        return self._link(role)
+
     def _link(self, role: str) -> Link:
         if role not in self._links:
             has = ", ".join(self._links)

@@ -1,0 +1,115 @@
+"""The page's application: its files, images by digest, Connect-JSON, and endpoints of its own, behind the guard."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from konomi.client import Client
+from konomi.errors import KonomiError, NotFound
+from konomi.home import Home
+from konomi.web.answers import Endpoint, answer, failure, read, serve, text
+from konomi.web.connect import Relay
+from konomi.web.entrance import COOKIE, SESSION_SECONDS, Doorkeeper
+from konomi.web.guard import Guard
+from konomi.web.images import Images
+from konomi.web.nights import NightDesk
+from konomi.web.shell import Shell
+from konomi.web.sitting import Sittings
+from konomi.web.verdicts import Verdicts
+
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups"
+"""A report is one file with its style and pictures inside; it runs nothing and reaches nothing."""
+
+
+class Page:
+    """Everything the page serves, as one ASGI application in `app`.
+
+    Args:
+        home: the home it belongs to.
+        client: returns the client of now, which holds the owner's token.
+        origins: exact origins it answers to.
+        doorkeeper: knows tickets and cookies.
+    """
+
+    def __init__(
+        self, home: Home, client: Callable[[], Client], origins: frozenset[str], doorkeeper: Doorkeeper
+    ) -> None:
+        self._home, self._client, self._doorkeeper = home, client, doorkeeper
+        self._secure = any(origin.startswith("https://") for origin in origins)
+        self._workers = ThreadPoolExecutor(8, "page")
+        self._images = Images(client, home.root / "cache" / "page")
+        self._sittings = Sittings(client, home.root / "page")
+        self._desk = NightDesk(home)
+        self._relay = Relay(client, self._sittings.observe)
+        self.app = Guard(Starlette(routes=self._routes()), origins, doorkeeper)
+
+    def close(self) -> None:
+        """Lets go of workers and children."""
+        self._images.close()
+        self._relay.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _routes(self) -> list[Route | Mount]:
+        verdicts, shell = Verdicts(self._desk), Shell()
+        endpoints: dict[str, Endpoint] = {
+            "Sitting": self._sittings.show,
+            "Skip": self._sittings.skip,
+            "Unskip": self._sittings.unskip,
+            "NightPlan": self._desk.plan,
+            "NightStart": self._desk.start,
+            "NightResume": self._desk.resume,
+            "NightStop": self._desk.stop,
+            "NightStatus": self._desk.status,
+            "NightReport": self._desk.report,
+            "NightPairs": verdicts.pairs,
+            "NightVerdict": verdicts.answer,
+        }
+        own = [
+            Route(f"/konomi.page/{name}", serve(endpoint, self._workers), methods=["POST"])
+            for name, endpoint in endpoints.items()
+        ]
+        return [
+            Route("/session", self._enter, methods=["POST"]),
+            Route("/image/{digest}", self._images.image),
+            Route("/thumb/{digest}", self._images.thumb),
+            Route("/small/{digest}", self._images.small),
+            Route("/report/{night}", self._report),
+            *own,
+            Route("/{path:path}", shell.serve, methods=["GET"]),
+            Mount("", self._relay),
+        ]
+
+    async def _enter(self, request: Request) -> Response:
+        """Changes a ticket into a cookie; without a ticket it says whether the cookie is good."""
+        try:
+            ticket = text(await read(request), "ticket")
+            if not ticket:
+                return answer({"known": self._doorkeeper.knows(request.cookies.get(COOKIE, ""))})
+            cookie = self._doorkeeper.admit(ticket)
+        except KonomiError as error:
+            return failure(error)
+        response = answer({"known": True})
+        response.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=SESSION_SECONDS,
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=self._secure,
+        )
+        return response
+
+    async def _report(self, request: Request) -> Response:
+        try:
+            path = self._desk.report_file(self._desk.folder(request.path_params["night"]).name)
+            if not path.is_file():
+                raise NotFound("this night has no report yet")
+        except KonomiError as error:
+            return failure(error)
+        headers = {"content-security-policy": REPORT_POLICY}
+        return Response(path.read_bytes(), media_type="text/html; charset=utf-8", headers=headers)

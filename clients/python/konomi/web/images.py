@@ -1,0 +1,93 @@
+"""Image bytes by digest: originals under a fixed media type, thumbnails re-encoded and kept in the home's cache."""
+
+import asyncio
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from konomi.client import Client
+from konomi.errors import InvalidArgument, KonomiError
+from konomi.image_files import media_type_of
+from konomi.web.answers import failure
+from konomi.web.quick_files import write_quickly
+from konomi.web.shrink import Shrinker
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+SIDES = {"thumb": 320, "small": 160}
+"""Longest sides in pixels."""
+
+LASTING = {"cache-control": "private, max-age=31536000, immutable"}
+SANDBOX = {"content-security-policy": "default-src 'none'; sandbox", "content-disposition": "inline"}
+KEPT = 64
+"""Originals kept in memory: those prefetched and about to be asked for again."""
+
+
+class Images:
+    """Serves /image/DIGEST, /thumb/DIGEST and /small/DIGEST.
+
+    Args:
+        client: returns the client of now.
+        cache: folder of the thumbnails.
+    """
+
+    def __init__(self, client: Callable[[], Client], cache: Path) -> None:
+        self._client, self._cache = client, cache
+        self._shrinker = Shrinker()
+        self._workers = ThreadPoolExecutor(6, "page-images")
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+
+    async def image(self, request: Request) -> Response:
+        """Answers with the stored bytes."""
+        return await self._answer(request.path_params["digest"], self._original)
+
+    async def thumb(self, request: Request) -> Response:
+        """Answers with a thumbnail for a grid."""
+        return await self._answer(request.path_params["digest"], lambda digest: self._thumbnail(digest, "thumb"))
+
+    async def small(self, request: Request) -> Response:
+        """Answers with a small thumbnail."""
+        return await self._answer(request.path_params["digest"], lambda digest: self._thumbnail(digest, "small"))
+
+    def close(self) -> None:
+        """Ends the children and lets go of the workers."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._shrinker.close()
+
+    async def _answer(self, digest: str, find: Callable[[str], tuple[bytes, str]]) -> Response:
+        try:
+            if not DIGEST.fullmatch(digest):
+                raise InvalidArgument("expected a sha256 digest of 64 lower-case hexadecimal digits", field="digest")
+            data, kind = await asyncio.get_running_loop().run_in_executor(self._workers, find, digest)
+        except KonomiError as error:
+            return failure(error)
+        return Response(data, media_type=kind, headers=LASTING | SANDBOX)
+
+    def _original(self, digest: str) -> tuple[bytes, str]:
+        with self._lock:
+            data = self._kept.get(digest)
+        if data is None:
+            data = self._client().artifacts.get(digest)
+            with self._lock:
+                self._kept[digest] = data
+                while len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+        kind = media_type_of(data[:12])
+        if not kind:
+            raise InvalidArgument("expected the digest of an image, got another artifact's", reason="NOT_AN_IMAGE")
+        return data, kind
+
+    def _thumbnail(self, digest: str, size: str) -> tuple[bytes, str]:
+        path = self._cache / size / digest[:2] / f"{digest}.webp"
+        try:
+            return path.read_bytes(), "image/webp"
+        except FileNotFoundError:
+            small = self._shrinker.shrink(self._client().artifacts.get(digest), SIDES[size])
+        write_quickly(path, small)
+        return small, "image/webp"

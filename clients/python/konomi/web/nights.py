@@ -1,0 +1,218 @@
+"""The page's view on nights: plan, start, follow, stop and judge them, through the same commands a terminal has."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from konomi import errors
+from konomi.cli_night import said, summary_of
+from konomi.forecast import measured
+from konomi.home import Home
+from konomi.lineage import Nights, read_json
+from konomi.night_words import work
+from konomi.processes import readable_line
+from konomi.web.answers import number, text
+
+SYSTEMS = ("converge", "golden", "longtail", "propagate", "concepts")
+NIGHT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LOOK_SECONDS = 4.0
+"""How long a new night is watched for a refusal before it counts as begun."""
+COMMAND_SECONDS = 120.0
+
+
+class NightDesk:
+    """The nights of one home, as the page's endpoints."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._nights = Nights(home.root)
+        self._begun: list[subprocess.Popen[bytes]] = []
+
+    def plan(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: what a night would make and take."""
+        return self._run("night", "plan", _system(asked), *_amounts(asked), "--json")
+
+    def start(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: starts a night that outlives the page."""
+        taste = text(asked, "taste", "tastes/default").removeprefix("tastes/")
+        if not re.fullmatch(r"[a-z0-9-]{1,40}", taste):
+            raise errors.InvalidArgument('expected "tastes/{id}"', field="taste")
+        seed = number(asked, "seed", 0, 0, 2**31)
+        return self._begin("night", "start", _system(asked), *_amounts(asked), "--taste", taste, "--seed", str(seed))
+
+    def resume(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: goes on with the unfinished night."""
+        return self._begin("night", "resume")
+
+    def stop(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: asks the night that runs to end after its step."""
+        night = self._nights.unfinished()
+        if night is None:
+            raise errors.NotFound("there is no unfinished night")
+        self._nights.ask_to_stop(night)
+        return {"night": night}
+
+    def status(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: the nights of this home, and one of them in detail."""
+        self._begun = [child for child in self._begun if child.poll() is None]
+        known = self._nights.all()
+        chosen = text(asked, "night") or (known[-1] if known else "")
+        listed = [self._line(night) for night in reversed(known)]
+        if not chosen:
+            return {"nights": [], "night": None}
+        return {"nights": listed, "night": self._detail(chosen, text(asked, "language", "en"))}
+
+    def report(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: makes the report of a night where there is none, and says where it is."""
+        night = self._known(text(asked, "night"))
+        if not self.report_file(night).is_file():
+            self._run("night", "report", "--night", night, "--json", "--lang", text(asked, "language", "en")[:2])
+        return {"path": f"/report/{night}"}
+
+    def report_file(self, night: str) -> Path:
+        """Returns where the report of a night is kept."""
+        return self._home.root / "report" / f"{night}.html"
+
+    def folder(self, night: str) -> Path:
+        """Returns the folder of a night there is."""
+        return self._nights.folder / self._known(night)
+
+    def state(self, night: str) -> dict[str, Any]:
+        """Returns what is recorded of a night there is."""
+        return self._nights.read(self._known(night))
+
+    def _known(self, night: str) -> str:
+        if not NIGHT.fullmatch(night) or night not in self._nights.all():
+            raise errors.NotFound("there is no such night in this home")
+        return night
+
+    def _line(self, night: str) -> dict[str, Any]:
+        state = self._nights.read(night)
+        path = self._nights.folder / night / "request.json"
+        return {
+            "night": night,
+            "system": state.get("system", ""),
+            "state": state["state"],
+            "units": len([unit for unit in state["units"] if unit["unit"]]),
+            "images": state.get("images", 0),
+            "began": path.stat().st_mtime,
+        }
+
+    def _detail(self, night: str, language: str) -> dict[str, Any]:
+        summary = summary_of(self._nights, self._known(night))
+        request = self._nights.request(night)
+        state = self._nights.read(night)
+        reasons = [unit["reason"] for unit in state["units"] if unit.get("reason")]
+        end = state.get("reason")
+        names = {one["name"] for one in reasons}
+        sentences = [said(one, language) for one in reasons]
+        sentences += [said(end, language)] if end and end["name"] not in names else []
+        figures = [
+            {key: unit.get(key) for key in ("unit", "model", "wins", "wins_base", "scores", "parent", "decision")}
+            | {"sample": unit.get("evaluation", [])[:24]}
+            for unit in state["units"]
+        ]
+        return summary | {
+            "taste": request.taste,
+            "seed": request.seed,
+            "wanted_units": request.settings["units"],
+            "doing": work(summary["step"], language) if summary.get("step") else "",
+            "sentences": sentences,
+            "figures": figures,
+            "share": _share(request.settings, state, summary),
+            "eta_seconds": self._eta(request.settings, state, summary),
+            "stopping": bool(summary["running"]) and self._nights.stop_asked(night),
+            "verdict": read_json(self._nights.folder / night / "blind.json").get("answers", {}),
+        }
+
+    def _eta(self, settings: dict[str, Any], state: dict[str, Any], summary: dict[str, Any]) -> float | None:
+        """Returns the seconds left, by what images and steps took in this night or the one before; None if unknown."""
+        if not summary["running"]:
+            return None
+        rates = measured(self._nights)
+        if not rates:
+            share = _share(settings, state, summary)
+            return state.get("seconds", 0.0) * (1 - share) / share if share > 0.02 else None
+        images, steps = _left(settings, state, summary)
+        return images * (rates["generate"] + rates["evaluate"]) / 2 + steps * rates["train"]
+
+    def _run(self, *arguments: str) -> dict[str, Any]:
+        done = subprocess.run(
+            self._command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_SECONDS
+        )
+        if done.returncode != 0:
+            raise errors.FailedPrecondition(_last_words(done.stderr))
+        found = json.loads(done.stdout.decode().strip().splitlines()[-1])
+        return dict(found)
+
+    def _begin(self, *arguments: str) -> dict[str, Any]:
+        log = self._home.log("night")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            begins = file.tell()
+            child = subprocess.Popen(
+                self._command(*arguments, "--json"),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # a night goes on when the page ends
+            )
+        self._begun.append(child)
+        before = self._nights.latest()
+        deadline = time.monotonic() + LOOK_SECONDS
+        while time.monotonic() < deadline and (child.poll() is None) and self._nights.latest() == before:
+            time.sleep(0.1)
+        if child.poll() not in (None, 0):
+            with log.open("rb") as file:
+                file.seek(begins)
+                raise errors.FailedPrecondition(_last_words(file.read()))
+        return {"night": self._nights.latest()}
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "konomi", *arguments, "--home", str(self._home.root)]
+
+
+def _system(asked: dict[str, Any]) -> str:
+    system = text(asked, "system", "converge")
+    if system not in SYSTEMS:
+        raise errors.InvalidArgument(f"expected one of {', '.join(SYSTEMS)}", field="system")
+    return system
+
+
+def _amounts(asked: dict[str, Any]) -> list[str]:
+    found = []
+    for name, high in (("units", 10), ("images", 10_000)):
+        if asked.get(name) is not None:
+            found += [f"--{name}", str(number(asked, name, 0, 1, high))]
+    return found
+
+
+def _left(settings: dict[str, Any], state: dict[str, Any], summary: dict[str, Any]) -> tuple[int, int]:
+    """Returns the images and training steps a night has yet to make."""
+    units, evaluation = settings["units"], settings["evaluation_images"]
+    wanted = evaluation + units * (settings["images"] + evaluation)
+    step = summary.get("step") or ""
+    trained = sum(1 for one in state["steps"] if one["name"].endswith("/train"))
+    now = int(summary.get("done") or 0)
+    images = wanted - state.get("images", 0) - (now if "/generate" in step or "/evaluate" in step else 0)
+    steps = (units - trained) * settings["steps"] - (now if step.endswith("/train") else 0)
+    return max(0, images), max(0, steps)
+
+
+def _share(settings: dict[str, Any], state: dict[str, Any], summary: dict[str, Any]) -> float:
+    """Returns how much of a night is done, 0 to 1; a training step counts as two images."""
+    if state["state"] in ("finished", "halted"):
+        return 1.0
+    images, steps = _left(settings, state, summary)
+    units, evaluation = settings["units"], settings["evaluation_images"]
+    whole = evaluation + units * (settings["images"] + evaluation + 2 * settings["steps"])
+    return float(min(1.0, max(0.0, 1 - (images + 2 * steps) / whole)))
+
+
+def _last_words(said_by: bytes) -> str:
+    lines = [line for line in said_by.decode(errors="replace").strip().splitlines() if line.strip()]
+    return readable_line(lines[-1]).removeprefix("konomi: ")[:500] if lines else "the command said nothing"

@@ -1,0 +1,74 @@
+"""The disposable child that makes thumbnails within hard limits; run as a script, never imported.
+
+Reads `side: u32, length: u64, bytes` (little endian) from stdin; answers `length: u64, bytes` on stdout: a WebP, or
+nothing where the image cannot be read.
+"""
+
+import io
+import math
+import os
+import resource
+import struct
+import sys
+
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MEMORY_BYTES = 768 * 1024 * 1024
+MAX_PIXELS = 50_000_000
+CPU_SECONDS = 5
+
+
+def limit() -> None:
+    """Takes memory, files and sockets beyond what a thumbnail needs from this process."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+
+
+def allow_cpu() -> None:
+    """Lets the next image use some seconds of CPU; beyond them the kernel ends the process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used = math.ceil(usage.ru_utime + usage.ru_stime)
+    resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_SECONDS, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def shrink(data: bytes, side: int) -> bytes:
+    """Returns a WebP whose longest side is at most `side` pixels, upright, without metadata; empty if unreadable."""
+    Image.MAX_IMAGE_PIXELS = None  # the check below is stricter
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            return b""
+        image.draft("RGB", (2 * side, 2 * side))
+        image = ImageOps.exif_transpose(image)
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        small = image.convert(mode)
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        small.save(out, "WEBP", quality=86, method=2)
+        return out.getvalue()
+    except (OSError, ValueError, SyntaxError, MemoryError, ZeroDivisionError, struct.error, KeyError, IndexError):
+        return b""
+
+
+def main() -> None:
+    """Serves images until stdin ends."""
+    Image.init()
+    warm = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(warm, "WEBP")  # loads the codec before the limits forbid opening files
+    Image.open(io.BytesIO(warm.getvalue())).load()
+    limit()
+    source, out = sys.stdin.buffer, sys.stdout.buffer
+    while len(head := source.read(12)) == 12:
+        side, length = struct.unpack("<IQ", head)
+        allow_cpu()
+        small = shrink(source.read(length), side)
+        out.write(struct.pack("<Q", len(small)) + small)
+        out.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+// The frame around the views: who may enter, which view is shown, language, theme, connection.
+
+import { call, onReach } from "./connect.js";
+import { h, replace, toast } from "./dom.js";
+import { LANGUAGES, brief, t } from "./i18n.js";
+import { listen } from "./keys.js";
+import * as outbox from "./outbox.js";
+import { applyTheme, get, set } from "./prefs.js";
+
+const VIEWS = ["rate", "pair", "pick", "library", "tail", "taste", "night", "lineage"];
+const THEMES = ["system", "light", "dark"];
+const LANGUAGE_NAMES = { en: "English", ja: "日本語", both: "日本語 / English" };
+
+let shown = null;
+let tastes = [];
+let turn = 0;
+
+async function enter() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const ticket = words.get("ticket");
+  if (words.get("taste")) set("taste", words.get("taste"));
+  if (ticket) history.replaceState(null, "", `#${words.get("view") ?? "rate"}`);
+  try {
+    const { known } = await call("/session", ticket ? { ticket } : {});
+    return known;
+  } catch (error) {
+    if (error.code === "unreachable" || error.code === "unavailable") return true;
+    if (ticket) return (await call("/session", {})).known;
+    throw error;
+  }
+}
+
+async function chooseTaste() {
+  try {
+    tastes = (await call("RaterService/ListTastes", { pageSize: 1000 })).tastes ?? [];
+  } catch {
+    return;
+  }
+  const names = tastes.map((taste) => taste.name.replace("tastes/", ""));
+  if (names.length && !names.includes(get("taste"))) set("taste", names.includes("default") ? "default" : names[0]);
+}
+
+function choice(label, name, options, change) {
+  const id = `choose-${name}`;
+  return h("div", { class: "choice" },
+    h("label", { for: id, class: "unseen" }, label),
+    h("select", { id, change: (event) => { set(name, event.target.value); change(); } },
+      options.map(([value, words]) => h("option", { value, selected: get(name) === value }, words))));
+}
+
+function header() {
+  const current = viewName();
+  const links = VIEWS.map((view) => h("li", {}, h("a", { href: `#${view}`, "aria-current": view === current ? "page" : null }, brief(view))));
+  const names = tastes.map((taste) => taste.name.replace("tastes/", ""));
+  replace(document.getElementById("top"),
+    h("a", { class: "mark", href: "#rate", "aria-label": "konomi" }, h("span", { "aria-hidden": "true", lang: "ja" }, "好み"), "konomi"),
+    h("nav", { "aria-label": brief("views") }, h("ul", {}, links)),
+    h("div", { class: "tools" },
+      h("span", { id: "state", role: "status" }),
+      names.length > 1 && choice(t("taste_choice"), "taste", names.map((name) => [name, name]), start),
+      choice(t("language"), "language", LANGUAGES.map((one) => [one, LANGUAGE_NAMES[one]]), start),
+      choice(t("theme"), "theme", THEMES.map((one) => [one, brief(`theme_${one}`)]), applyTheme),
+      h("button", { class: "plain", id: "help", title: t("keys"), "aria-label": t("keys"), click: help }, "?")));
+  showState();
+}
+
+let reach = "here";
+
+function showState() {
+  const place = document.getElementById("state");
+  if (!place) return;
+  const words = [];
+  if (reach === "away") words.push(brief("away"));
+  if (outbox.size()) words.push(brief("waiting", { n: outbox.size() }));
+  if (outbox.refusals()) words.push(brief("refused", { n: outbox.refusals() }));
+  place.textContent = words.join(" · ");
+  place.className = reach === "away" ? "away" : "";
+}
+
+onReach((state) => {
+  if (state === reach) return;
+  reach = state;
+  if (state === "locked") locked();
+  if (state === "here" && outbox.size()) outbox.flush();
+  showState();
+});
+outbox.onChange(showState);
+
+function help() {
+  const rows = [["1 2 3 4 5", "key_grade"], ["0", "key_clear"], ["← → ↑ ↓", "key_arrows"], ["Space", "key_space"], ["z", "key_undo"], ["Enter", "key_enter"], ["?", "key_help"]];
+  const dialog = h("dialog", { class: "keys", "aria-labelledby": "keys-title", close: () => dialog.remove() },
+    h("h2", { id: "keys-title" }, t("keys")),
+    h("dl", {}, rows.map(([key, word]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, t(word))])),
+    h("button", { class: "primary", autofocus: true, click: () => dialog.close() }, t("close")));
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+function locked() {
+  shown?.leave?.();
+  shown = null;
+  listen(null);
+  replace(document.getElementById("main"), h("section", { class: "quiet" },
+    h("h1", {}, t("locked_title")), h("p", {}, t("locked_text")), h("pre", {}, h("code", {}, "konomi label"))));
+}
+
+const viewName = () => {
+  const name = location.hash.slice(1).split("/")[0];
+  return VIEWS.includes(name) ? name : "rate";
+};
+
+async function show() {
+  const mine = ++turn;
+  shown?.leave?.();
+  shown = null;
+  listen(null);
+  header();
+  const name = viewName();
+  document.body.dataset.view = name;
+  document.title = `${brief(name)} · konomi`;
+  const main = document.getElementById("main");
+  replace(main, h("h1", { class: "unseen" }, t(name)), h("p", { class: "quiet", "aria-busy": "true" }, t("loading")));
+  try {
+    const view = await import(`./${name}.js`);
+    if (mine !== turn) return;
+    const made = await view.show(main, () => mine === turn);
+    if (mine !== turn) { made?.leave?.(); return; }
+    shown = made;
+    listen({ key: (key, event) => (key === "?" ? (help(), true) : made?.key?.(key, event) ?? false) });
+  } catch (error) {
+    if (mine !== turn || error.code === "unauthenticated") return;
+    replace(main, h("section", { class: "quiet" }, h("h1", {}, t(name)), h("p", {}, t("problem", { why: error.message })),
+      h("button", { click: show }, t("go"))));
+  }
+}
+
+async function start() {
+  applyTheme();
+  document.getElementById("skip-link").textContent = brief("skip_link");
+  if (!await enter()) {
+    header();
+    locked();
+    return;
+  }
+  await chooseTaste();
+  await show();
+}
+
+function install() {
+  if (!("serviceWorker" in navigator)) return;
+  const scripts = window.trustedTypes?.createPolicy("konomi", {
+    createScriptURL: (address) => {
+      if (address !== "/sw.js") throw new TypeError("only the page's own worker");
+      return address;
+    },
+  });
+  navigator.serviceWorker.register(scripts ? scripts.createScriptURL("/sw.js") : "/sw.js").catch(() => {});
+}
+
+addEventListener("hashchange", () => {
+  if (new URLSearchParams(location.hash.slice(1)).has("ticket")) start();
+  else show();
+});
+addEventListener("unhandledrejection", (event) => toast(t("problem", { why: event.reason?.message ?? "" }), "bad"));
+start().catch((error) => toast(t("problem", { why: error.message }), "bad"));
+install();

@@ -1,0 +1,98 @@
+// Connect-JSON over fetch: unary calls and server streams of konomi.v1, and the page's own endpoints.
+
+export class CallError extends Error {
+  constructor(code, message, status = 0) {
+    super(message);
+    this.code = code;
+    this.status = status;
+  }
+
+  // Nothing answered, or what answered cannot reach the rater: the same call may be sent again later.
+  get isAway() {
+    return ["unreachable", "unavailable", "deadline_exceeded", "unauthenticated"].includes(this.code);
+  }
+}
+
+const listeners = new Set();
+
+export function onReach(listener) {
+  listeners.add(listener);
+}
+
+function tell(state) {
+  for (const listener of listeners) listener(state);
+}
+
+export async function call(method, body = {}, { timeout = 30000, signal = null } = {}) {
+  const limit = AbortSignal.timeout(timeout);
+  let response;
+  try {
+    response = await fetch(address(method), {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      signal: signal ? AbortSignal.any([limit, signal]) : limit,
+    });
+  } catch (error) {
+    if (signal?.aborted) throw new CallError("canceled", "given up");
+    tell("away");
+    throw new CallError("unreachable", String(error));
+  }
+  if (!response.ok) throw await refusal(response);
+  tell("here");
+  return response.json();
+}
+
+export async function* stream(method, body = {}) {
+  const data = new TextEncoder().encode(JSON.stringify(body));
+  const frame = new Uint8Array(5 + data.length);
+  new DataView(frame.buffer).setUint32(1, data.length);
+  frame.set(data, 5);
+  const response = await fetch(address(method), {
+    method: "POST",
+    headers: { "content-type": "application/connect+json", "connect-protocol-version": "1" },
+    body: frame,
+  });
+  if (!response.ok) throw await refusal(response);
+  for await (const [flags, message] of frames(response.body.getReader())) {
+    if (flags & 2) {
+      if (message.error) throw new CallError(message.error.code, message.error.message ?? "");
+      return;
+    }
+    yield message;
+  }
+}
+
+async function* frames(reader) {
+  let waiting = new Uint8Array(0);
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const joined = new Uint8Array(waiting.length + value.length);
+    joined.set(waiting);
+    joined.set(value, waiting.length);
+    waiting = joined;
+    while (waiting.length >= 5) {
+      const length = new DataView(waiting.buffer, waiting.byteOffset).getUint32(1);
+      if (waiting.length < 5 + length) break;
+      yield [waiting[0], JSON.parse(new TextDecoder().decode(waiting.subarray(5, 5 + length)))];
+      waiting = waiting.slice(5 + length);
+    }
+  }
+}
+
+async function refusal(response) {
+  let told = {};
+  try {
+    told = await response.json();
+  } catch { /* not ours: the status alone speaks */ }
+  const code = told.code ?? (response.status === 401 ? "unauthenticated" : response.status >= 502 ? "unavailable" : "unknown");
+  if (code === "unavailable") tell("away");
+  if (code === "unauthenticated") tell("locked");
+  return new CallError(code, told.message ?? response.statusText, response.status);
+}
+
+function address(method) {
+  if (method.startsWith("/")) return method;
+  return method.includes("/") ? `/konomi.v1.${method}` : `/konomi.page/${method}`;
+}

@@ -1,0 +1,19 @@
+// One finger: a swipe of some length in one clear direction.
+
+const LEAST = 56;
+
+export function onSwipe(element, acts) {
+  let from = null;
+  element.addEventListener("pointerdown", (event) => {
+    from = event.isPrimary && event.pointerType !== "mouse" ? [event.clientX, event.clientY] : null;
+  });
+  element.addEventListener("pointerup", (event) => {
+    if (!from) return;
+    const [across, down] = [event.clientX - from[0], event.clientY - from[1]];
+    from = null;
+    if (Math.max(Math.abs(across), Math.abs(down)) < LEAST) return;
+    if (Math.abs(across) > 1.5 * Math.abs(down)) (across > 0 ? acts.right : acts.left)?.();
+    else if (Math.abs(down) > 1.5 * Math.abs(across)) (down > 0 ? acts.down : acts.up)?.();
+  });
+  element.addEventListener("pointercancel", () => { from = null; });
+}
