@@ -185,12 +185,18 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
     def AddImages(self, request_iterator, context):
         for request in request_iterator:
             image = request.image
-            new = self.images.put(image.digest, {"unit": image.unit, "prompt": image.prompt, "seed": image.seed})
+            about = {"unit": image.unit, "prompt": image.prompt, "seed": image.seed, "source": image.source}
+            new = self.images.put(image.digest, about)
             yield rater_pb2.AddImagesResponse(digest=image.digest, already_known=not new)
 
     def ListImages(self, request, context):
-        images = [rater_pb2.Image(digest=key, prompt=v["prompt"]) for key, v in self.images.items()]
-        return rater_pb2.ListImagesResponse(images=images, total_size=len(images))
+        grades, wanted = dict(self.labels.items()), request.filter
+        images = [
+            rater_pb2.Image(digest=key, prompt=v["prompt"], source=v.get("source", rater_pb2.SOURCE_SELF))
+            for key, v in self.images.items()
+            if (not wanted.grades or grades.get(key) in wanted.grades) and (not wanted.digests or key in wanted.digests)
+        ]
+        return rater_pb2.ListImagesResponse(images=images[: request.page_size or None], total_size=len(images))
 
     def SuggestImages(self, request, context):
         graded = dict(self.labels.items())
@@ -243,16 +249,18 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         return rater_pb2.Diversity(vendi=vendi, n=len(digests), typical_share=max(typical, 0.95))
 
     def SelectImages(self, request, context):
-        images = self.images.items()
+        images, grades = self.images.items(), dict(self.labels.items())
         ranked = sorted(images, key=lambda item: (-self.redness(item[0]), item[0]))
-        chosen, rest = ranked[: request.count], ranked[request.count :]
+        admitted = [i for i in ranked if request.policy != "golden" or grades.get(i[0]) == rater_pb2.GRADE_UR]
+        chosen = admitted[: request.count]
+        rest = [item for item in ranked if item not in chosen]
         base = sorted((item for item in rest if item[1]["unit"] == "base"), key=lambda i: noise(request.seed, i[0]))
         share = request.base_share
         base = base[: round(len(chosen) * share / (1 - share))]
         reply = rater_pb2.SelectImagesResponse(
             considered=len(images),
             kept_share=len(chosen) / len(images),
-            pressure_nats=math.log(len(images) / len(chosen)),
+            pressure_nats=math.log(len(images) / len(chosen)) if chosen else 0,
             rater_version=VERSION,
             diversity=self.diversity([digest for digest, _ in chosen]),
             largest_cell_share=0.1,

@@ -6,29 +6,34 @@ import pytest
 
 from konomi import errors
 from konomi.night_settings import NightSettings
-from konomi.systems import converge, system
+from konomi.systems import SYSTEMS, converge, system
+from konomi.systems.draws import Turn
 
 SETTINGS = NightSettings(images=100, units=3)
 
 
+def turn(prompts, unit=1, settings=SETTINGS, **known):
+    return Turn(seed=5, unit=unit, position=unit, prompts=prompts, settings=settings, budget_nats=6.0, **known)
+
+
 def test_draws_depend_on_night_unit_and_index_alone():
-    first = converge.draws(5, 1, ["a", "b", "c"], SETTINGS, False)
-    assert first == converge.draws(5, 1, ["c", "b", "a"], SETTINGS, False)
-    assert first != converge.draws(5, 2, ["a", "b", "c"], SETTINGS, False)
+    first = converge.draws(turn(["a", "b", "c"], served_is_base=False))
+    assert first == converge.draws(turn(["c", "b", "a"], served_is_base=False))
+    assert first != converge.draws(turn(["a", "b", "c"], unit=2, served_is_base=False))
     assert len({draw.seed for draw in first}) == 100
     assert {draw.prompt for draw in first} == {"a", "b", "c"}
 
 
 def test_the_pool_mixes_served_unit_and_base():
-    origins = [draw.origin for draw in converge.draws(5, 1, ["a"], SETTINGS, False)]
+    origins = [draw.origin for draw in converge.draws(turn(["a"], served_is_base=False))]
     assert origins.count("served") == 70
-    assert {draw.origin for draw in converge.draws(5, 1, ["a"], SETTINGS, True)} == {"base"}
+    assert {draw.origin for draw in converge.draws(turn(["a"]))} == {"base"}
 
 
 def test_evaluation_never_meets_a_pool():
     fixed = {draw.seed for draw in converge.evaluation_draws(5, ["a"], SETTINGS)}
     for unit in range(1, 4):
-        assert fixed.isdisjoint(draw.seed for draw in converge.draws(5, unit, ["a"], SETTINGS, True))
+        assert fixed.isdisjoint(draw.seed for draw in converge.draws(turn(["a"], unit=unit)))
 
 
 @pytest.mark.parametrize("units", [1, 2, 3, 5])
@@ -36,14 +41,22 @@ def test_the_pressure_of_a_whole_night_stays_within_its_budget(units):
     settings, spent = NightSettings(units=units, select_minimum=4), 0.0
     for unit in range(1, units + 1):
         pool = 256 + unit * 384
-        spent += math.log(pool / converge.selection(pool, spent, unit, 6.0, settings)["count"])
+        asked = converge.selection(turn(["a"], unit=unit, settings=settings, pool=pool, spent_nats=spent))
+        spent += math.log(pool / asked["count"])
     assert spent <= 6.0
-    assert converge.selection(10_000, 0.0, 1, 6.0, settings)["count"] >= 500
+    first = converge.selection(turn(["a"], settings=settings, pool=10_000))
+    assert first["count"] >= 500
 
 
 def test_a_system_is_there_or_named():
     assert system("converge") is converge
     with pytest.raises(errors.Unimplemented, match="converge"):
-        system("golden")
+        system("longtail")
     with pytest.raises(errors.InvalidArgument, match="converge"):
         system("sleep")
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_every_system_offers_the_same(name):
+    assert set(system(name).__all__) == set(converge.__all__)
+    assert all(hasattr(system(name), one) for one in converge.__all__)

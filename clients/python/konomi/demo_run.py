@@ -16,7 +16,7 @@ from konomi.night_steps import GROUPS
 from konomi.night_view import View
 from konomi.simulated import SimulatedPerson
 from konomi.studio import Studio
-from konomi.systems.converge import image_seed
+from konomi.systems.draws import image_seed
 from konomi.v1 import rater_pb2
 
 GOOD, BEST = 4, 5

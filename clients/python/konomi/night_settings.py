@@ -46,6 +46,15 @@ class NightSettings(KonomiSettings):
     typicality_percentile: float = Field(95.0, ge=50, le=100)
     """Percentile of known distances beyond which an image is untypical."""
 
+    golden_minimum: int = Field(8, ge=1)
+    """Fewest images graded UR that `golden` trains on."""
+    golden_quota: float = Field(4.0, ge=0)
+    """`golden`: no cell above this times its base share; looser than `quota`, since the owner graded every image."""
+    consented_weight: float = Field(0.5, ge=0, le=1)
+    """`golden`: weight in the loss of images other people gave, beside 1 for the owner's own."""
+    scraped_weight: float = Field(0.25, ge=0, le=1)
+    """`golden`: weight in the loss of images collected elsewhere."""
+
     base_model: str = "starter"
     """Base model every fit starts from."""
     steps: int = Field(160, ge=1)

@@ -9,6 +9,7 @@ from typing import Any
 from konomi import errors, guards, intervals, lineage, systems
 from konomi.night_settings import NightSettings
 from konomi.studio import Beat, Studio
+from konomi.systems.draws import Turn, image_seed
 
 GROUPS = 4
 """Disjoint groups whose spread gives the interval of the Vendi score."""
@@ -48,8 +49,7 @@ class NightSteps:
 
     def generate(self, unit: int, served: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
         """Makes images `first` to `last` - 1 of a unit's pool and makes them known to the taste."""
-        position = self.system.draws(self.request.seed, unit, self.request.prompts, self.settings, served is None)
-        chunk = position[first:last]
+        chunk = self.system.draws(self._turn(unit, 1, served_is_base=served is None))[first:last]
         made, refused = [], 0
         for origin, model in (("served", served), ("base", None)):
             draws = [(draw.prompt, draw.seed) for draw in chunk if draw.origin == origin]
@@ -59,25 +59,40 @@ class NightSteps:
             made += digests
         return {"digests": made, "refused": refused, "images": len(made)}
 
-    def select(self, unit: int, position: int, spent: float) -> dict[str, Any]:
-        """Scores the whole pool anew, selects the training set and freezes its manifest."""
-        pool = self.studio.state()["images"]
-        fields = self.system.selection(pool, spent, position, self.guards.pressure_nats, self.settings)
-        seed = self.system.image_seed(self.request.seed, f"select-{unit}", 0)
-        return self.studio.select(self.request.system, fields, seed)
+    def select(self, unit: int, position: int, spent: float, earlier: list[dict[str, Any]]) -> dict[str, Any]:
+        """Scores the whole pool anew, selects the training set and freezes its manifest.
+
+        Args:
+            unit: number of the unit.
+            position: how many units this night has begun, this one included.
+            spent: pressure of the units before, in nats.
+            earlier: what this method returned for this system's units before.
+
+        Returns:
+            What the studio says of the set, and "end": why the system ends the night here, or None.
+        """
+        turn = self._turn(unit, position, pool=self.studio.count(self.system.GRADES), spent_nats=spent)
+        chosen = self.studio.select(self.system.selection(turn), image_seed(self.request.seed, f"select-{unit}", 0))
+        end = self.system.verdict(turn, chosen, earlier)
+        nats = chosen["nats"] if self.system.RATER_CHOOSES else 0.0
+        return chosen | {"nats": nats, "end": asdict(end) if end else None}
 
     def train(self, unit: int, parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
         """Fits an adapter from the base model on the frozen manifest."""
         request = {
             "manifest_digest": chosen["manifest"],
             "base_model": self.settings.base_model,
-            "seed": self.system.image_seed(self.request.seed, f"train-{unit}", 0),
+            "seed": image_seed(self.request.seed, f"train-{unit}", 0),
             "request_id": lineage.derived_id(self.request.id, unit, "train"),
             "display_name": f"unit-{unit}",
             "parents": [parent["model"]] if parent else [],
             "rater_version": chosen["rater_version"],
         }
         return self.studio.train(request, self.system.hyper_parameters(self.settings), self.beat)
+
+    def _turn(self, unit: int, position: int, **known: Any) -> Turn:
+        budget = self.guards.pressure_nats
+        return Turn(self.request.seed, unit, position, self.request.prompts, self.settings, budget, **known)
 
     def evaluate(self, model: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
         """Makes evaluation images `first` to `last` - 1: the same prompts and seeds for every unit."""

@@ -88,7 +88,9 @@ class Recipe:
         entry: dict[str, Any] = {"unit": unit, "parent": self.served["unit"], "seconds": 0.0, "images": 0, "refused": 0}
         self.state["units"].append(entry)
         parent = None if self.served["unit"] == 0 else self.served
-        for number, (first, last) in enumerate(_chunks(self.settings.images, self.settings.chunk)):
+        for number, (first, last) in enumerate(
+            _chunks(self.steps.system.pool_size(self.settings), self.settings.chunk)
+        ):
             made = self._step(
                 f"unit-{unit}/generate-{number:03d}",
                 self.steps.generate,
@@ -99,8 +101,11 @@ class Recipe:
                 images=last - first,
             )
             entry["refused"] += made["refused"]
-        chosen = self._step(f"unit-{unit}/select", self.steps.select, unit, position, self.state["nats"])
+        earlier = [one["selection"] for one in self.state["units"] if "selection" in one]
+        chosen = self._step(f"unit-{unit}/select", self.steps.select, unit, position, self.state["nats"], earlier)
         entry["selection"] = chosen
+        if chosen["end"]:
+            raise Ended(Alarm(**chosen["end"]))
         self._look_before_training(unit, chosen, entry)
         model = self._step(f"unit-{unit}/train", self.steps.train, unit, parent, chosen)
         if model["failed"]:

@@ -14,6 +14,9 @@ Beat = Callable[[str, int, int], None]
 SCORE_BATCH = 256
 """Images one ScoreImages call takes."""
 
+PAGE = 1000
+"""Images one ListImages call returns at most."""
+
 EXAMPLES = 6
 """Digests kept per reason of rejection."""
 
@@ -48,6 +51,11 @@ class Studio:
             "rater_version": taste.active_rater_version,
             "base_model": taste.base_model or "starter",
         }
+
+    def count(self, grades: Sequence[str] = ()) -> int:
+        """Returns how many images the taste has, of some grades where any are named."""
+        filter_ = rater_pb2.ImageFilter(grades=[rater_pb2.Grade.Value(f"GRADE_{grade}") for grade in grades])
+        return self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1).total_size
 
     def models(self) -> list[dict[str, Any]]:
         """Returns the taste's models, newest first, each with "model", "unit", "adapter" and "current"."""
@@ -141,24 +149,22 @@ class Studio:
         reply = self.client.rater.score_images(taste=self.taste, images=inputs, measure_diversity=True)
         return {"vendi": reply.diversity.vendi, "typical_share": reply.diversity.typical_share}
 
-    def select(self, policy: str, fields: dict[str, Any], seed: int) -> dict[str, Any]:
-        """Chooses a training set from all own images of the taste and freezes it as a manifest artifact.
+    def select(self, wanted: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Chooses a training set from the taste's images and freezes it as a manifest artifact.
+
+        Args:
+            wanted: fields of SelectImages; "sources" names those that may be chosen from (default: own images), and
+                "source_weights" gives each its weight in the loss (default: 1).
+            seed: seed of cells and base draw.
 
         Returns:
             "manifest" digest, accounting per reason with example digests, and the figures the guards read.
         """
-        reply = self.client.rater.select_images(
-            taste=self.taste,
-            policy=policy,
-            seed=seed,
-            candidates=rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF]),
-            **fields,
-        )
-        roles = {rater_pb2.SELECTION_ROLE_SELECTED: "selected", rater_pb2.SELECTION_ROLE_BASE: "base"}
-        items = [
-            {"digest": one.digest, "caption": one.prompt, "weight": one.weight or 1.0, "role": roles[one.role]}
-            for one in reply.selected
-        ]
+        fields = {key: value for key, value in wanted.items() if key not in ("sources", "source_weights")}
+        sources = [rater_pb2.Source.Value(f"SOURCE_{name.upper()}") for name in wanted.get("sources", ("self",))]
+        filter_ = rater_pb2.ImageFilter(sources=sources)
+        reply = self.client.rater.select_images(taste=self.taste, seed=seed, candidates=filter_, **fields)
+        items = self._items(reply, wanted.get("source_weights", {}))
         manifest = {"schema": "konomi.manifest/1", "items": sorted(items, key=lambda item: str(item["digest"]))}
         artifact = self.client.artifacts.put(lineage.canonical(manifest), "application/json")
         chosen = [item["digest"] for item in items if item["role"] == "selected"]
@@ -175,6 +181,31 @@ class Studio:
             "selected": chosen[: 4 * EXAMPLES],
             "rejected": _rejected(reply.rejections),
         }
+
+    def _items(self, reply: rater_pb2.SelectImagesResponse, weights: dict[str, float]) -> list[dict[str, Any]]:
+        """Returns the manifest's items; a source's weight multiplies what the rater gave the image."""
+        roles = {rater_pb2.SELECTION_ROLE_SELECTED: "selected", rater_pb2.SELECTION_ROLE_BASE: "base"}
+        factor = self._factors([one.digest for one in reply.selected], weights) if weights else {}
+        return [
+            {
+                "digest": one.digest,
+                "caption": one.prompt,
+                "weight": (one.weight or 1.0) * factor.get(one.digest, 1.0),
+                "role": roles[one.role],
+            }
+            for one in reply.selected
+        ]
+
+    def _factors(self, digests: Sequence[str], weights: dict[str, float]) -> dict[str, float]:
+        """Returns the weight of each image's source."""
+        found: dict[str, float] = {}
+        for start in range(0, len(digests), PAGE):
+            filter_ = rater_pb2.ImageFilter(digests=digests[start : start + PAGE])
+            page = self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=PAGE)
+            for image in page.images:
+                name = rater_pb2.Source.Name(image.source).removeprefix("SOURCE_").lower()
+                found[image.digest] = weights.get(name, 1.0)
+        return found
 
     def train(self, request: dict[str, Any], hyper: dict[str, Any], beat: Beat) -> dict[str, Any]:
         """Trains, watching until the end, and returns "model", "adapter", "run", "loss" and "failed".

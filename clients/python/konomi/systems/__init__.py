@@ -3,12 +3,12 @@
 from types import ModuleType
 
 from konomi import errors
-from konomi.systems import converge
+from konomi.systems import converge, golden
 
-SYSTEMS: dict[str, ModuleType] = {"converge": converge}
-"""Name to module; each offers `draws`, `evaluation_draws`, `selection` and `hyper_parameters`."""
+SYSTEMS: dict[str, ModuleType] = {"converge": converge, "golden": golden}
+"""Name to module; each offers what `converge` lists in its __all__."""
 
-ANNOUNCED = ("golden", "longtail", "propagate", "concepts")
+ANNOUNCED = ("longtail", "propagate", "concepts")
 """Systems konomi has a name for and does not run yet."""
 
 

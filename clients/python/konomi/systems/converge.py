@@ -4,81 +4,63 @@ p_T is proportional to p_0 exp(T r), so the number of units is the strength; sel
 most ln(1/q) nats. The pool only grows (Gerstgrasser et al. 2404.01413) and is scored anew for every unit.
 """
 
-import hashlib
 import math
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
+from konomi.guards import Alarm
 from konomi.night_settings import NightSettings
+from konomi.systems.draws import Draw, Turn, evaluation_draws, hyper_parameters, image_seed, shuffled
+
+__all__ = [
+    "GRADES",
+    "RATER_CHOOSES",
+    "draws",
+    "evaluation_draws",
+    "hyper_parameters",
+    "pool_size",
+    "selection",
+    "verdict",
+]
+
+GRADES: tuple[str, ...] = ()
+"""Grades an image must have to be chosen from; none means every image."""
+
+RATER_CHOOSES = True
+"""The rater's opinion decides what is trained on, so a choice spends selection pressure."""
 
 PRESSURE_MARGIN = 0.95
 """Share of the pressure budget the plan aims at: quota and gate keep fewer images than asked for."""
 
 
-@dataclass(frozen=True)
-class Draw:
-    """One image to make.
-
-    Attributes:
-        prompt: prompt.
-        seed: seed of this image alone, 0 to 2**31 - 1.
-        origin: "served" for the unit served now, "base" for the base model.
-    """
-
-    prompt: str
-    seed: int
-    origin: str
+def pool_size(settings: NightSettings) -> int:
+    """Returns how many images a unit adds to the pool."""
+    return settings.images
 
 
-def image_seed(seed: int, purpose: str, index: int) -> int:
-    """Returns the seed of one image: a hash of night seed, purpose and index, so no draw depends on another."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
-
-
-def draws(seed: int, unit: int, prompts: Sequence[str], settings: NightSettings, served_is_base: bool) -> list[Draw]:
-    """Returns what unit number `unit` adds to the pool: every prompt about equally often, fresh seeds.
-
-    Args:
-        seed: seed of the night.
-        unit: number of the unit in this night, from 1.
-        prompts: open prompts, one or more.
-        settings: settings of the night.
-        served_is_base: no unit is served yet, so everything comes from the base model.
-    """
-    order = _shuffled(prompts, f"{seed}/unit-{unit}")
-    served = 0 if served_is_base else round(settings.images * settings.served_share)
+def draws(turn: Turn) -> list[Draw]:
+    """Returns what a unit adds to the pool: every prompt about equally often, fresh seeds."""
+    order = shuffled(turn.prompts, f"{turn.seed}/unit-{turn.unit}")
+    count = pool_size(turn.settings)
+    served = 0 if turn.served_is_base else round(count * turn.settings.served_share)
     return [
-        Draw(order[i % len(order)], image_seed(seed, f"unit-{unit}", i), "served" if i < served else "base")
-        for i in range(settings.images)
+        Draw(
+            order[i % len(order)],
+            image_seed(turn.seed, f"unit-{turn.unit}", i),
+            "served" if i < served else "base",
+        )
+        for i in range(count)
     ]
 
 
-def evaluation_draws(seed: int, prompts: Sequence[str], settings: NightSettings) -> list[Draw]:
-    """Returns the fixed prompts and seeds every unit is evaluated on; they are disjoint from every pool's seeds."""
-    order = _shuffled(prompts, f"{seed}/evaluation")
-    return [
-        Draw(order[i % len(order)], image_seed(seed, "evaluation", i), "served")
-        for i in range(settings.evaluation_images)
-    ]
-
-
-def selection(pool: int, spent_nats: float, unit: int, budget_nats: float, settings: NightSettings) -> dict[str, float]:
-    """Returns the fields of the selection: the pressure left is spread evenly over the units left.
-
-    Args:
-        pool: images that can be selected from.
-        spent_nats: pressure of the units before.
-        unit: number of the unit in this night, from 1.
-        budget_nats: pressure the whole night may spend.
-        settings: settings of the night.
-    """
-    left = max(0.0, PRESSURE_MARGIN * budget_nats - spent_nats)
-    share = max(settings.kept_share, math.exp(-left / (settings.units - unit + 1)))
-    count = min(settings.select_maximum, max(settings.select_minimum, math.ceil(share * pool)))
+def selection(turn: Turn) -> dict[str, Any]:
+    """Returns what is asked of SelectImages: the pressure left is spread evenly over the units left."""
+    settings = turn.settings
+    left = max(0.0, PRESSURE_MARGIN * turn.budget_nats - turn.spent_nats)
+    share = max(settings.kept_share, math.exp(-left / (settings.units - turn.position + 1)))
+    count = min(settings.select_maximum, max(settings.select_minimum, math.ceil(share * turn.pool)))
     return {
-        "count": min(count, max(1, pool)),
+        "policy": "converge",
+        "count": min(count, max(1, turn.pool)),
         "base_share": settings.base_share,
         "kappa": settings.kappa,
         "quota": settings.quota,
@@ -88,18 +70,6 @@ def selection(pool: int, spent_nats: float, unit: int, budget_nats: float, setti
     }
 
 
-def hyper_parameters(settings: NightSettings) -> dict[str, float]:
-    """Returns the numbers of the fit, which always starts from the base model."""
-    return {
-        "steps": settings.steps,
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
-        "rank": settings.rank,
-        "caption_dropout": settings.caption_dropout,
-    }
-
-
-def _shuffled(prompts: Sequence[str], key: str) -> list[str]:
-    order = sorted(set(prompts))
-    random.Random(hashlib.sha256(key.encode()).digest()).shuffle(order)
-    return order
+def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> Alarm | None:
+    """Returns why the night ends before this fit; converge ends by its units, its patience or a guard."""
+    return None

@@ -1,0 +1,79 @@
+"""Golden age: quality tuning on the owner's UR alone, from every unit and every consented source, nothing diluted.
+
+After Emu (Dai et al. 2309.15807): a small set of excellent images, every fit from the base model. A 99 is not a 100:
+only what was graded UR enters; SSR and below stay negatives of the rater. Nothing is generated for the pool, since
+nothing enters it ungraded, so the night spends no selection pressure of the rater's.
+"""
+
+from typing import Any
+
+from konomi.guards import Alarm
+from konomi.night_settings import NightSettings
+from konomi.systems.draws import Draw, Turn, evaluation_draws, hyper_parameters
+
+__all__ = [
+    "GRADES",
+    "RATER_CHOOSES",
+    "draws",
+    "evaluation_draws",
+    "hyper_parameters",
+    "pool_size",
+    "selection",
+    "verdict",
+]
+
+GRADES = ("UR",)
+"""Grades an image must have to be chosen from."""
+
+RATER_CHOOSES = False
+"""The owner's grades decide, so a choice spends none of the rater's selection pressure."""
+
+SOURCES = ("self", "consented", "scraped", "imported")
+"""Every source that may hold UR, by the contract's names in small letters."""
+
+GROWTH = 0.02
+"""A golden set that grew by less than this share since the last fit teaches nothing new."""
+
+
+def pool_size(settings: NightSettings) -> int:
+    """Returns how many images a unit adds to the pool: none."""
+    return 0
+
+
+def draws(turn: Turn) -> list[Draw]:
+    """Returns what a unit adds to the pool: nothing."""
+    return []
+
+
+def selection(turn: Turn) -> dict[str, Any]:
+    """Returns what is asked of SelectImages: every UR, capped by cell, weighed by where it came from."""
+    settings = turn.settings
+    return {
+        "policy": "golden",
+        "count": max(1, min(settings.select_maximum, turn.pool)),
+        "base_share": settings.base_share,
+        "quota": settings.golden_quota,
+        "duplicate_cosine": settings.duplicate_cosine,
+        "sources": list(SOURCES),
+        "source_weights": {
+            "self": 1.0,
+            "imported": 1.0,
+            "consented": settings.consented_weight,
+            "scraped": settings.scraped_weight,
+        },
+    }
+
+
+def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> Alarm | None:
+    """Returns why the night ends before this fit: too few UR, or a set that hardly grew since the last one.
+
+    Args:
+        turn: the turn.
+        chosen: figures of the set, "n" among them.
+        earlier: figures of the sets of this system's units before, oldest first, of earlier nights too.
+    """
+    if chosen["n"] < turn.settings.golden_minimum:
+        return Alarm("too_few_ur", {"n": chosen["n"], "minimum": turn.settings.golden_minimum})
+    if earlier and chosen["n"] < (1 + GROWTH) * earlier[-1]["n"]:
+        return Alarm("golden_flat", {"n": chosen["n"], "before": earlier[-1]["n"]})
+    return None
