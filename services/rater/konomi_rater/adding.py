@@ -11,6 +11,7 @@ from konomi.errors import InvalidArgument, KonomiError
 from konomi_chassis.failpoints import failpoint
 from konomi_rater import catalogue, tastes
 from konomi_rater.catalogue import ImageFacts
+from konomi_rater.errands import Caller, Embedded
 from konomi_rater.selection import CONSENTED, IMPORTED, SELF
 from konomi_rater.workspace import Workspace
 
@@ -36,7 +37,7 @@ class Adding:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def add(self, taste_id: str, images: Sequence[ImageFacts]) -> list[Added]:
+    def add(self, taste_id: str, images: Sequence[ImageFacts], caller: Caller) -> list[Added]:
         """Adds a batch in one transaction; one bad image is that image's error.
 
         Raises:
@@ -56,34 +57,16 @@ class Adding:
                 f.digest: catalogue.known_size(connection, f.digest) for i, f in enumerate(images) if i not in refused
             }
             vectors = catalogue.read_embeddings(connection, taste.embedder, list(sizes))
-        embedder = workspace.embedder(taste)
-        pixels = self._decode(images, {d for d in sizes if d not in vectors or sizes[d] is None}, refused, sizes)
-        fresh = {digest: image for digest, image in pixels.items() if digest not in vectors}
-        made = embedder.embed(list(fresh.values()), keep=True)
-        vectors.update(zip(fresh, made, strict=True))
-        return self._store(taste, images, refused, sizes, {digest: vectors[digest] for digest in fresh})
-
-    def _decode(
-        self,
-        images: Sequence[ImageFacts],
-        missing: set[str],
-        refused: dict[int, KonomiError],
-        sizes: dict[str, tuple[int, int] | None],
-    ) -> dict[str, np.ndarray]:
-        pixels: dict[str, np.ndarray] = {}
-        failed: dict[str, KonomiError] = {}
+        missing = list(dict.fromkeys(d for d in sizes if d not in vectors or sizes[d] is None))
+        made = dict(zip(missing, workspace.vectors.keepable(taste.embedder, missing, caller), strict=True))
+        fresh: dict[str, np.ndarray] = {}
         for place, facts in enumerate(images):
-            if place in refused or facts.digest not in missing or facts.digest in pixels:
-                continue
-            try:
-                if facts.digest in failed:
-                    raise failed[facts.digest]
-                decoded = self._workspace.decode(self._workspace.store.get(facts.digest), "image.digest")
-            except KonomiError as error:
-                refused[place] = failed[facts.digest] = error
-                continue
-            pixels[facts.digest], sizes[facts.digest] = decoded.pixels, (decoded.width, decoded.height)
-        return pixels
+            result = made.get(facts.digest) if place not in refused else None
+            if isinstance(result, Embedded):
+                fresh[facts.digest], sizes[facts.digest] = result.vector, (result.width, result.height)
+            elif result is not None:
+                refused[place] = result
+        return self._store(taste, images, refused, sizes, fresh)
 
     def _store(
         self,

@@ -13,24 +13,27 @@ import sqlalchemy
 from konomi.errors import InvalidArgument, KonomiError
 from konomi_rater import catalogue, tastes
 from konomi_rater.catalogue import Filter, ImageRow
+from konomi_rater.errands import Caller
 from konomi_rater.memory import View
 from konomi_rater.scoring import Score, Scoring
 from konomi_rater.suggesting import EVERY_ROW
 from konomi_rater.tastes import TasteRow
-from konomi_rater.workspace import ImageInput, Workspace
+from konomi_rater.vectors import ImageInput
+from konomi_rater.workspace import Workspace
 
 ORDERS = ("create_time", "utility", "novelty", "digest")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is asked for: a filter, an order and a page."""
+    """What is asked for: a filter, an order and a page, `skip` images further on."""
 
     wanted: Filter
     order_by: str
     size: int
     token: str
     with_scores: bool
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Browsing:
             offset, below = _read_token(listing.token, mark) if listing.token else (0, _last(view))
             rows = self._ordered(connection, taste, view, listing.wanted, field, below)
             rows = rows[::-1] if descending else rows
+            offset += listing.skip
             page = rows[offset : offset + listing.size]
             images = catalogue.read_rows(connection, taste_id, page.tolist())
         scores = self.scores(taste, view, images) if listing.with_scores else [None] * len(images)
@@ -75,7 +79,9 @@ class Browsing:
         token = _token(offset + len(page), below, mark) if more else ""
         return Page(list(zip(images, scores, strict=True)), token, len(rows))
 
-    def search(self, taste_id: str, query: ImageInput | str, count: int) -> Sequence[tuple[ImageRow, float]]:
+    def search(
+        self, taste_id: str, query: ImageInput | str, count: int, caller: Caller
+    ) -> Sequence[tuple[ImageRow, float]]:
         """Returns the images nearest to an image or a text, with their cosine similarity.
 
         Raises:
@@ -87,7 +93,8 @@ class Browsing:
             if isinstance(query, str):
                 vector = self._workspace.embedder(taste).embed_texts([query])
             else:
-                found = self._workspace.vectors(taste, view, [query])[0]
+                vectors = self._workspace.vectors
+                found = vectors.collect(vectors.request(taste.embedder, view, [query], caller))[0]
                 if isinstance(found, KonomiError):
                     raise found
                 vector = found[None]
@@ -113,13 +120,15 @@ class Browsing:
                 kept = utility >= wanted.min_utility
                 rows, positions, utility = rows[kept], positions[kept], utility[kept]
             if field == "utility":
-                return rows[np.argsort(utility, kind="stable")]
-        if field == "novelty":
-            return rows[
-                np.argsort(
-                    self._workspace.archive(taste, view).distance(view.embeddings[positions], positions), kind="stable"
-                )
-            ]
+                order = np.argsort(utility, kind="stable")
+                rows, positions = rows[order], positions[order]
+        if wanted.min_novelty is not None or field == "novelty":
+            novelty = self._workspace.archive(taste, view).distance(view.embeddings[positions], positions)
+            if wanted.min_novelty is not None:
+                kept = novelty >= wanted.min_novelty
+                rows, positions, novelty = rows[kept], positions[kept], novelty[kept]
+            if field == "novelty":
+                return rows[np.argsort(novelty, kind="stable")]
         if field == "digest":
             return rows[np.argsort(np.array([view.digests[at] for at in positions]), kind="stable")]
         return rows

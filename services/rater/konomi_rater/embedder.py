@@ -82,6 +82,10 @@ class Preparation:
         return np.asarray(center_crop(resize(to_pil_image(image), [self.fit.edge], way), list(size)))
 
 
+KEPT = 16
+"""Images in a pass whose result is kept: one size for ever, because another size rounds otherwise."""
+
+
 class TorchEmbedder:
     """A torch image tower, and a text tower where there is one; one pass at a time."""
 
@@ -103,10 +107,10 @@ class TorchEmbedder:
 
         Args:
             images: the pixels.
-            keep: pad every pass to the full batch. Matrix products of another shape round otherwise; with one
+            keep: pad every pass to KEPT images. Matrix products of another shape round otherwise; with one
                 shape a row is the same bits whatever its neighbours, so a resumed night finds what it left.
         """
-        size, parts = self._placement.batch, []
+        size, parts = KEPT if keep else self._placement.batch, []
         for start in range(0, len(images), size):
             pixels = self._prepare(images[start : start + size])
             real = len(pixels)

@@ -1,19 +1,18 @@
 """The contract's messages from and to the rater's own records."""
 
-from collections.abc import Mapping
+import re
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.v1 import artifact_pb2, rater_pb2
-from konomi_rater import metrics
 from konomi_rater.browsing import Listing
 from konomi_rater.catalogue import Filter, ImageFacts, ImageRow
 from konomi_rater.labels import OWNER, LabelEntry, NewLabel
 from konomi_rater.scoring import Diversity, Score
 from konomi_rater.selecting import Member, Selection, Wish
-from konomi_rater.tastes import TasteRow, VersionRow
-from konomi_rater.workspace import ImageInput
+from konomi_rater.tastes import TasteRow
+from konomi_rater.vectors import ImageInput
 
 DEFAULT_PAGE = 100
 
@@ -132,6 +131,7 @@ def image_filter(message: rater_pb2.ImageFilter) -> Filter:
         digests=tuple(message.digests),
         prompt_contains=message.prompt_contains,
         min_utility=message.min_utility if message.HasField("min_utility") else None,
+        min_novelty=message.min_novelty if message.HasField("min_novelty") else None,
     )
 
 
@@ -143,6 +143,7 @@ def listing(message: rater_pb2.ListImagesRequest) -> Listing:
         message.page_size or DEFAULT_PAGE,
         message.page_token,
         message.with_scores,
+        message.skip,
     )
 
 
@@ -171,21 +172,17 @@ def version_name(taste: str, number: int) -> str:
     return f"tastes/{taste}/raterVersions/{number}"
 
 
-def version(row: VersionRow, active: int) -> rater_pb2.RaterVersion:
-    """Returns a rater version; `active` is the number that scores."""
-    return rater_pb2.RaterVersion(
-        name=version_name(row.taste, row.number),
-        create_time=timestamp(row.created),
-        label_count=row.label_count,
-        head=row.head,
-        embedder=row.embedder,
-        metrics=_estimates(row.metrics),
-        active=row.number == active,
-        artifact_digest=row.artifact,
-        label_digest=row.label_digest,
-        candidates=dict(row.candidates),
-        alarms=row.alarms,
-    )
+def taste_in(name: str) -> str:
+    """Returns the id of the taste a resource name lies below.
+
+    Raises:
+        InvalidArgument: it lies below none.
+    """
+    if not re.fullmatch(r"tastes/[a-z0-9-]{1,40}/[A-Za-z]+/[A-Za-z0-9._-]{1,64}", name):
+        raise InvalidArgument(
+            f"expected a name below a taste, found {name[:120]!r}", reason="NAME_INVALID", field="name"
+        )
+    return name.split("/")[1]
 
 
 def number_in(name: str, kind: str, field: str = "name") -> int:
@@ -249,7 +246,3 @@ def _member(member: Member, taste: str, role: rater_pb2.SelectionRole.ValueType)
     if member.score is not None:
         message.score.CopyFrom(score(member.score, taste))
     return message
-
-
-def _estimates(found: Mapping[str, metrics.Estimate]) -> dict[str, rater_pb2.Estimate]:
-    return {name: rater_pb2.Estimate(value=e.value, low=e.low, high=e.high, n=e.n) for name, e in found.items()}

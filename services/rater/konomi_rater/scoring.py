@@ -10,10 +10,12 @@ import numpy as np
 from konomi.errors import KonomiError
 from konomi_rater import tastes
 from konomi_rater.diversity import vendi
+from konomi_rater.errands import Caller
 from konomi_rater.memory import View
 from konomi_rater.preference import Prediction
 from konomi_rater.tastes import TasteRow
-from konomi_rater.workspace import ImageInput, Workspace, digest_of
+from konomi_rater.vectors import ImageInput, Wanted, digest_of
+from konomi_rater.workspace import Workspace
 
 BASE_UNITS = ("base",)
 KAPPA = 1.0
@@ -43,6 +45,16 @@ class Diversity:
     typical_share: float
 
 
+@dataclass(frozen=True)
+class Request:
+    """Images being scored: the taste and its images at the moment they were asked for."""
+
+    taste: TasteRow
+    view: View
+    inputs: Sequence[ImageInput]
+    wanted: Wanted
+
+
 class Scoring:
     """The use cases behind ScoreImages and every score that is shown."""
 
@@ -52,13 +64,14 @@ class Scoring:
         self._predictions: OrderedDict[tuple[str, int, int], Prediction] = OrderedDict()
 
     def score_inputs(
-        self, taste_id: str, inputs: Sequence[ImageInput], *, diversity: bool
+        self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, *, diversity: bool
     ) -> tuple[str, list[Score | KonomiError], Diversity | None]:
         """Scores images given by bytes or digest, in order; one bad image is that image's error.
 
         Args:
             taste_id: the taste; empty means the only one there is, or "default".
             inputs: the images.
+            caller: who waits.
             diversity: also measure how diverse the good ones are.
 
         Returns:
@@ -66,16 +79,27 @@ class Scoring:
 
         Raises:
             FailedPrecondition: the taste has no fitted rater.
+            ResourceExhausted: too many images wait already.
+            Cancelled: the caller went away.
         """
+        return self.answer(self.request(taste_id, inputs, caller), diversity=diversity)
+
+    def request(self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller) -> Request:
+        """Begins to score images and returns at once; the rater version that is active now will score them."""
         workspace = self._workspace
         with workspace.reading() as connection:
             taste = tastes.read(connection, taste_id or tastes.only_one(connection))
             view = workspace.view(connection, taste)
         workspace.active_head(taste)
-        found = workspace.vectors(taste, view, inputs)
+        return Request(taste, view, inputs, workspace.vectors.request(taste.embedder, view, inputs, caller))
+
+    def answer(self, request: Request, *, diversity: bool) -> tuple[str, list[Score | KonomiError], Diversity | None]:
+        """Waits for what was begun, and returns what `score_inputs` does."""
+        taste, view = request.taste, request.view
+        found = self._workspace.vectors.collect(request.wanted)
         good = [place for place, item in enumerate(found) if isinstance(item, np.ndarray)]
         vectors = np.array([found[place] for place in good], np.float32).reshape(len(good), -1)
-        own = np.array([-1 if (at := view.at(digest_of(inputs[place]))) is None else at for place in good], np.int64)
+        own = np.array([_position(view, request.inputs[place]) for place in good], np.int64)
         scores = iter(self.score(taste, view, vectors, own))
         results = [item if isinstance(item, KonomiError) else next(scores) for item in found]
         return taste.id, results, self.diversity(taste, view, vectors, own) if diversity else None
@@ -138,6 +162,11 @@ class Scoring:
         reference = self._workspace.reference(taste, view, BASE_UNITS)
         inside = reference.index.distance(embeddings, own) <= reference.cut(TYPICAL_PERCENTILE)
         return Diversity(vendi(embeddings), len(embeddings), float(inside.mean()))
+
+
+def _position(view: View, given: ImageInput) -> int:
+    at = view.at(digest_of(given))
+    return -1 if at is None else at
 
 
 def _join(first: Prediction, second: Prediction) -> Prediction:

@@ -1,6 +1,5 @@
 """RaterService: proto in, proto out."""
 
-import re
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -8,20 +7,20 @@ import grpc
 import sqlalchemy
 from google.protobuf.message import Message
 
-from konomi.errors import InvalidArgument, Unimplemented
+from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
+from konomi_chassis.auth import principal
 from konomi_rater import messages, tastes
-from konomi_rater.fitting import Step
+from konomi_rater.errands import Caller
 from konomi_rater.gathering import gather
-from konomi_rater.label_servicer import LabelServicer
 from konomi_rater.messages import taste_id
-from konomi_rater.versions import NewVersion
+from konomi_rater.scoring import Request
+from konomi_rater.version_servicer import VersionServicer
 
 Reply = TypeVar("Reply", bound=Message)
-NEWEST = 2**62
 
 
-class RaterServicer(LabelServicer):
+class RaterServicer(VersionServicer):
     """Serves one rater."""
 
     def CreateTaste(self, request: rater_pb2.CreateTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
@@ -56,10 +55,11 @@ class RaterServicer(LabelServicer):
         self, request_iterator: Iterator[rater_pb2.AddImagesRequest], context: grpc.ServicerContext
     ) -> Iterator[rater_pb2.AddImagesResponse]:
         """Adds images as they come."""
-        settings, taste = self._rater.workspace.settings, ""
+        settings, taste, caller = self._rater.workspace.settings, "", _caller(context, patient=True)
         for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
             taste = _stream_taste(taste, [request.taste for request in batch])
-            for added in self._rater.adding.add(taste_id(taste), [messages.facts(request.image) for request in batch]):
+            images = [messages.facts(request.image) for request in batch]
+            for added in self._rater.adding.add(taste_id(taste), images, caller):
                 response = rater_pb2.AddImagesResponse(digest=added.digest, already_known=added.already_known)
                 if added.error is not None:
                     response.error.CopyFrom(messages.item_error(added.error))
@@ -79,71 +79,13 @@ class RaterServicer(LabelServicer):
         row, score = self._rater.browsing.get(taste_id(request.taste), request.digest)
         return messages.image(row, taste_id(request.taste), score)
 
-    def FitRater(
-        self, request: rater_pb2.FitRaterRequest, context: grpc.ServicerContext
-    ) -> Iterator[rater_pb2.FitRaterResponse]:
-        """Fits a version: progress, then the version, active from that moment on."""
-        with self._rater.workspace.writing() as connection:
-            first = self._idempotency.replay(connection, "FitRater", request)
-        if first is not None:
-            yield rater_pb2.FitRaterResponse.FromString(first)
-            return
-        for step in self._rater.versions.fit(taste_id(request.taste), request.seed):
-            if isinstance(step, Step):
-                yield rater_pb2.FitRaterResponse(
-                    progress=rater_pb2.Progress(phase=step.phase, done=step.done, total=step.total)
-                )
-                continue
-
-            def work(connection: sqlalchemy.Connection, new: NewVersion = step) -> rater_pb2.FitRaterResponse:
-                row = self._rater.versions.keep(connection, new, activate=not request.keep_active)
-                active = tastes.read(connection, row.taste).active
-                return rater_pb2.FitRaterResponse(rater_version=messages.version(row, active))
-
-            yield self._once("FitRater", request, rater_pb2.FitRaterResponse(), work)
-
-    def GetRaterVersion(
-        self, request: rater_pb2.GetRaterVersionRequest, context: grpc.ServicerContext
-    ) -> rater_pb2.RaterVersion:
-        """Returns a version, or the active one."""
-        taste = _taste_of(request.name)
-        with self._rater.workspace.reading() as connection:
-            active = tastes.read(connection, taste).active
-            number = active if request.name.endswith("/active") else messages.number_in(request.name, "raterVersions")
-            return messages.version(tastes.read_version(connection, taste, number), active)
-
-    def ListRaterVersions(
-        self, request: rater_pb2.ListRaterVersionsRequest, context: grpc.ServicerContext
-    ) -> rater_pb2.ListRaterVersionsResponse:
-        """Lists versions; the page token is the last number."""
-        taste, size = taste_id(request.taste), request.page_size or messages.DEFAULT_PAGE
-        before = messages.number_in(request.page_token, "raterVersions", "page_token") if request.page_token else NEWEST
-        with self._rater.workspace.reading() as connection:
-            active = tastes.read(connection, taste).active
-            rows = tastes.read_versions(connection, taste, before, size + 1)
-        token = str(rows[size - 1].number) if len(rows) > size else ""
-        versions = [messages.version(row, active) for row in rows[:size]]
-        return rater_pb2.ListRaterVersionsResponse(rater_versions=versions, next_page_token=token)
-
-    def ActivateRaterVersion(
-        self, request: rater_pb2.ActivateRaterVersionRequest, context: grpc.ServicerContext
-    ) -> rater_pb2.RaterVersion:
-        """Makes a version the one that scores."""
-        taste, number = _taste_of(request.name), messages.number_in(request.name, "raterVersions")
-
-        def work(connection: sqlalchemy.Connection) -> rater_pb2.RaterVersion:
-            tastes.read(connection, taste)
-            return messages.version(tastes.set_active(connection, taste, number), number)
-
-        return self._once("ActivateRaterVersion", request, rater_pb2.RaterVersion(), work)
-
     def ScoreImages(
         self, request: rater_pb2.ScoreImagesRequest, context: grpc.ServicerContext
     ) -> rater_pb2.ScoreImagesResponse:
         """Scores a batch."""
         inputs = [messages.image_input(item) for item in request.images]
         taste, found, diversity = self._rater.scoring.score_inputs(
-            taste_id(request.taste), inputs, diversity=request.measure_diversity
+            taste_id(request.taste), inputs, _caller(context), diversity=request.measure_diversity
         )
         reply = rater_pb2.ScoreImagesResponse(results=[messages.result(item, taste) for item in found])
         if diversity is not None:
@@ -153,14 +95,21 @@ class RaterServicer(LabelServicer):
     def ScoreImageStream(
         self, request_iterator: Iterator[rater_pb2.ScoreImageStreamRequest], context: grpc.ServicerContext
     ) -> Iterator[rater_pb2.ScoreImageStreamResponse]:
-        """Scores images as they come, in order."""
-        settings, name = self._rater.workspace.settings, ""
-        for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
-            name = _stream_taste(name, [request.taste for request in batch], required=False)
-            inputs = [messages.image_input(request.image) for request in batch]
-            taste, found, _ = self._rater.scoring.score_inputs(taste_id(name), inputs, diversity=False)
-            for request, item in zip(batch, found, strict=True):
-                yield rater_pb2.ScoreImageStreamResponse(key=request.key, result=messages.result(item, taste))
+        """Scores images as they come, in order; two batches are under way at most, then the sender is slowed down."""
+        settings, scoring = self._rater.workspace.settings, self._rater.scoring
+        caller = _caller(context, patient=True)
+
+        def begin() -> Iterator[tuple[list[rater_pb2.ScoreImageStreamRequest], Request]]:
+            name = ""
+            for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
+                name = _stream_taste(name, [request.taste for request in batch], required=False)
+                inputs = [messages.image_input(request.image) for request in batch]
+                yield batch, scoring.request(taste_id(name), inputs, caller)
+
+        for ((batch, request),) in gather(begin(), 1, 0.0):
+            taste, found, _ = scoring.answer(request, diversity=False)
+            for asked, item in zip(batch, found, strict=True):
+                yield rater_pb2.ScoreImageStreamResponse(key=asked.key, result=messages.result(item, taste))
 
     def SuggestImages(
         self, request: rater_pb2.SuggestImagesRequest, context: grpc.ServicerContext
@@ -191,22 +140,12 @@ class RaterServicer(LabelServicer):
         """Searches by image or text."""
         taste = taste_id(request.taste)
         query = request.text if request.WhichOneof("query") == "text" else messages.image_input(request.image)
-        hits = self._rater.browsing.search(taste, query, request.count or 10)
+        hits = self._rater.browsing.search(taste, query, request.count or 10, _caller(context))
         return rater_pb2.SearchImagesResponse(
             hits=[
                 rater_pb2.SearchHit(image=messages.image(row, taste), similarity=similarity) for row, similarity in hits
             ]
         )
-
-    def CertifySet(self, request: rater_pb2.CertifySetRequest, context: grpc.ServicerContext) -> rater_pb2.Certificate:
-        """Not served yet."""
-        raise _no_audit()
-
-    def RecordAudit(
-        self, request: rater_pb2.RecordAuditRequest, context: grpc.ServicerContext
-    ) -> rater_pb2.Certificate:
-        """Not served yet."""
-        raise _no_audit()
 
     def ExploreNovelty(
         self, request: rater_pb2.ExploreNoveltyRequest, context: grpc.ServicerContext
@@ -220,6 +159,14 @@ class RaterServicer(LabelServicer):
         return rater_pb2.ExploreNoveltyResponse(
             images=[messages.image(i, taste, s) for i, s in zip(images, scores, strict=True)]
         )
+
+
+def _caller(context: grpc.ServicerContext, *, patient: bool = False) -> Caller:
+    """Returns who waits in this rpc; once it is over, what it asked for is dropped."""
+    caller = Caller(principal().name, patient=patient)
+    if not context.add_callback(caller.end):
+        caller.end()
+    return caller
 
 
 def _stream_taste(current: str, given: list[str], *, required: bool = True) -> str:
@@ -237,17 +184,3 @@ def _stream_taste(current: str, given: list[str], *, required: bool = True) -> s
                 'expected "tastes/{id}" in the first message, found none', reason="TASTE_REQUIRED", field="taste"
             )
     return current
-
-
-def _taste_of(name: str) -> str:
-    if not re.fullmatch(r"tastes/[a-z0-9-]{1,40}/[A-Za-z]+/[A-Za-z0-9._-]{1,64}", name):
-        raise InvalidArgument(
-            f"expected a name below a taste, found {name[:120]!r}", reason="NAME_INVALID", field="name"
-        )
-    return name.split("/")[1]
-
-
-def _no_audit() -> Unimplemented:
-    return Unimplemented(
-        "Audit certificates are not served yet; grade the set's images to know how good it is.", reason="NOT_SERVED"
-    )

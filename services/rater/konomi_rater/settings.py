@@ -18,8 +18,14 @@ class RaterSettings(KonomiSettings):
     embedder_device: str = Field(default="auto", pattern=r"auto|cpu|cuda(:\d+)?")
     """Where the embedder runs; "auto" takes a GPU when there is one."""
 
-    embed_batch: int = Field(default=16, ge=1, le=1024)
-    """Images per pass; passes whose result is kept are padded to it, so a vector never depends on its neighbours."""
+    embed_batch: int = Field(default=32, ge=1, le=1024)
+    """Images of all callers per pass at most."""
+
+    queue_images: int = Field(default=2048, ge=256)
+    """Images that wait to be embedded at most; a call that would exceed it is refused, a stream is slowed down."""
+
+    queue_mebibytes: int = Field(default=256, ge=16)
+    """Encoded bytes of the images that wait at most, in MiB."""
 
     gather_seconds: float = Field(default=0.02, ge=0.0, le=5.0)
     """How long a stream waits for more images before it embeds a batch that is not full."""

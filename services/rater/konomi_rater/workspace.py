@@ -3,36 +3,30 @@
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import sqlalchemy
 
-from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi.errors import DataLoss, FailedPrecondition, NotFound
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.database import reading
-from konomi_chassis.decode import Decoded, Decoder
+from konomi_chassis.decode import Decoder
 from konomi_rater import tastes
 from konomi_rater.archive import Archive, ArchiveView
+from konomi_rater.batching import Batcher, Limits
 from konomi_rater.embedder import Embedder, Embedders
 from konomi_rater.head_file import StoredHead, from_bytes
 from konomi_rater.memory import SELF, Memory, View
 from konomi_rater.novelty import Reference, reference_of
 from konomi_rater.settings import RaterSettings
 from konomi_rater.tastes import TasteRow
+from konomi_rater.vectors import Vectors
 
 LEAST_REFERENCE = 20
 """Base and real images below which every image of the taste says what is typical."""
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """An image by its bytes or by its digest."""
-
-    content: bytes | None = None
-    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,14 @@ class Workspace:
         self._archives: OrderedDict[tuple[str, str], Archive] = OrderedDict()
         self._heads: OrderedDict[tuple[str, int], StoredHead] = OrderedDict()
         self._references: OrderedDict[tuple[str, str, int, tuple[str, ...]], tuple[int, Reference]] = OrderedDict()
-        self._strangers: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+        limits = Limits(
+            parts.settings.embed_batch,
+            parts.decoder.children,
+            parts.settings.queue_images,
+            parts.settings.queue_mebibytes << 20,
+        )
+        self._batcher = Batcher(parts.decoder.decode, limits)
+        self.vectors = Vectors(parts.store, parts.embedders, self._batcher, parts.settings.score_cache)
 
     def reading(self) -> AbstractContextManager[sqlalchemy.Connection]:
         """Gives a connection on one consistent snapshot."""
@@ -74,7 +75,8 @@ class Workspace:
         return self._engine.begin()
 
     def close(self) -> None:
-        """Ends the decoding children and gives the database up."""
+        """Ends the batching threads and the decoding children, and gives the database up."""
+        self._batcher.close()
         self._decoder.close()
         self._engine.dispose()
 
@@ -151,54 +153,8 @@ class Workspace:
             self._keep(self._heads, (taste, number), found, 64)
         return found
 
-    def decode(self, data: bytes, field: str) -> Decoded:
-        """Decodes an image in a limited child process."""
-        return self._decoder.decode(data, field)
-
-    def vectors(self, taste: TasteRow, view: View, inputs: Sequence[ImageInput]) -> list[np.ndarray | KonomiError]:
-        """Returns the unit vector (D,) of each image, or what is wrong with it."""
-        found: list[np.ndarray | KonomiError | None] = [None] * len(inputs)
-        pending: dict[str, list[int]] = {}
-        pixels: dict[str, np.ndarray] = {}
-        for place, given in enumerate(inputs):
-            try:
-                digest = digest_of(given)
-                known = self._known_vector(taste, view, digest)
-                if known is None:
-                    if digest not in pixels:
-                        data = given.content if given.content is not None else self.store.get(digest)
-                        pixels[digest] = self.decode(data, f"images[{place}]").pixels
-                    pending.setdefault(digest, []).append(place)
-                found[place] = known
-            except KonomiError as error:
-                found[place] = error
-        vectors = self.embedder(taste).embed(list(pixels.values()), keep=False) if pixels else np.empty((0, 0))
-        for digest, vector in zip(pixels, vectors, strict=True):
-            self._keep(self._strangers, (taste.embedder, digest), vector, self.settings.score_cache)
-            for place in pending[digest]:
-                found[place] = vector
-        return [item for item in found if item is not None]
-
-    def _known_vector(self, taste: TasteRow, view: View, digest: str) -> np.ndarray | None:
-        position = view.at(digest)
-        if position is not None:
-            return view.embeddings[position]
-        with self._lock:
-            return self._strangers.get((taste.embedder, digest))
-
     def _keep(self, cache: OrderedDict, key: object, value: object, most: int) -> None:  # type: ignore[type-arg]
         with self._lock:
             cache[key] = value
             while len(cache) > most:
                 cache.popitem(last=False)
-
-
-def digest_of(given: ImageInput) -> str:
-    """Returns the sha256 digest of an input; InvalidArgument where it carries neither bytes nor digest."""
-    if given.content is None:
-        if not given.digest:
-            raise InvalidArgument(
-                "expected the bytes or the digest of an image, found neither", reason="IMAGE_MISSING", field="images"
-            )
-        return given.digest
-    return hashlib.sha256(given.content).hexdigest()

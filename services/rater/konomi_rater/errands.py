@@ -1,0 +1,88 @@
+"""Images on their way to the model: who waits for them, where their bytes come from, what came of each."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from konomi.errors import Cancelled, KonomiError
+
+
+class Caller:
+    """Who waits for images: one per rpc. `end` is called when the rpc is over: deadline, cancelled, or answered."""
+
+    def __init__(self, name: str = "", *, patient: bool = False) -> None:
+        """Takes the person's name, and whether to wait where the queue is full (a stream) or be refused (a call)."""
+        self.name, self.patient, self.ended = name, patient, False
+        self._wake = threading.Event()
+
+    def end(self) -> None:
+        """Gives up: what has not begun never will."""
+        self.ended = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Says that something has come."""
+        self._wake.set()
+
+    def wait(self) -> None:
+        """Waits until something has come or the rpc is over."""
+        self._wake.wait()
+        if not self.ended:
+            self._wake.clear()
+
+    def check(self) -> None:
+        """Raises Cancelled once the rpc is over."""
+        if self.ended:
+            raise Cancelled("The caller went away.", reason="CANCELLED")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the encoded bytes of one image come from, how many there are (0 where unknown), and the field they fill."""
+
+    load: Callable[[], bytes]
+    size: int
+    field: str
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """An image's unit vector (D,) float32 and its size in pixels."""
+
+    vector: np.ndarray
+    width: int
+    height: int
+
+
+class Errand:
+    """The images of one call on their way."""
+
+    def __init__(self, count: int, caller: Caller) -> None:
+        self._results: list[Embedded | Exception | None] = [None] * count
+        self._left, self.caller = count, caller
+
+    def fill(self, place: int, found: Embedded | Exception) -> bool:
+        """Puts one result in its place; returns whether it was the last."""
+        self._results[place] = found
+        self._left -= 1
+        if not self._left:
+            self.caller.wake()
+        return not self._left
+
+    def wait(self) -> list[Embedded | KonomiError]:
+        """Returns what came of each image, in order.
+
+        Raises:
+            Cancelled: the caller went away.
+            Exception: what broke the model or the store, as it was.
+        """
+        while self._left:
+            self.caller.check()
+            self.caller.wait()
+        self.caller.check()
+        for found in self._results:
+            if isinstance(found, Exception) and not isinstance(found, KonomiError):
+                raise found
+        return self._results  # type: ignore[return-value]
