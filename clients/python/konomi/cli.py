@@ -27,11 +27,11 @@ class Entry:
 
 
 COMMANDS = {
-    "up": Entry("konomi.cli_up", "up", "Start rater, generator and trainer here; Ctrl-C stops cleanly."),
+    "up": Entry("konomi.cli_up", "up", "Start rater, generator, trainer and the page here; Ctrl-C stops cleanly."),
     "doctor": Entry("konomi.cli_doctor", "doctor", "Say what is missing or unsafe here, and the line that fixes each."),
     "demo": Entry("konomi.demo", "demo", "Run the main job, start to end, with a simulated person."),
     "import": Entry("konomi.cli_import", "import_", "Make images of any origin known: folders, files, zips."),
-    "label": Entry("konomi.cli_label", "label", "Grade images with single keys, or move grades to and from files."),
+    "label": Entry("konomi.cli_label", "label", "Open the page and grade, or move grades to and from files."),
     "rater": Entry("konomi.cli_rater", "app", "Fit a new rater version, or show how good it is."),
     "score": Entry("konomi.cli_score", "score", "Grade a folder the way the owner would."),
     "explore": Entry("konomi.cli_explore", "explore", "Find images far from everything known, worth a look."),

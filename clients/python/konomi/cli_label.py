@@ -34,7 +34,7 @@ def label(
     terminal: Annotated[bool, typer.Option("--terminal", help="Grade here instead of in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Open the grading page, grade in the terminal, or move grades to and from files.
+    """Open the page and grade, or move grades to and from files.
 
     The page is opened by a link that works once; what is missing is started, and runs until Ctrl-C. In page and
     terminal 1 to 5 grade N, R, SR, SSR, UR; 0 clears, z undoes, space skips, q quits the terminal. Each key is durable

@@ -6,8 +6,8 @@ JAPANESE: Mapping[str, str] = {
     # the line of each command
     "Learn one person's taste in images, and work through the night.": "ひとりの好みを学び、夜のあいだに働きます。",
     "Example:": "例:",
-    "Start rater, generator and trainer here; Ctrl-C stops cleanly.": (
-        "このマシンで rater・generator・trainer を起動します。Ctrl-C で安全に止まります。"
+    "Start rater, generator, trainer and the page here; Ctrl-C stops cleanly.": (
+        "このマシンで rater・generator・trainer とページを起動します。Ctrl-C で安全に止まります。"
     ),
     "Say what is missing or unsafe here, and the line that fixes each.": (
         "足りないもの・危険なものと、それぞれを直す一行を示します。"
@@ -16,8 +16,8 @@ JAPANESE: Mapping[str, str] = {
     "Make images of any origin known: folders, files, zips.": (
         "画像を取り込みます。フォルダー・ファイル・zip のどれでもかまいません。"
     ),
-    "Grade images with single keys, or move grades to and from files.": (
-        "キーひとつで画像を採点します。採点のファイルへの書き出し・読み込みもできます。"
+    "Open the page and grade, or move grades to and from files.": (
+        "ページを開いて採点します。採点のファイルへの書き出し・読み込みもできます。"
     ),
     "Fit a new rater version, or show how good it is.": "rater の新しい版を学習し、または品質を表示します。",
     "Grade a folder the way the owner would.": "持ち主の好みでフォルダーの画像を採点します。",
@@ -54,10 +54,18 @@ JAPANESE: Mapping[str, str] = {
     "PNG, JPEG and WebP are read; the originals are never written. Prompts are read from PNG infotext.": (
         "PNG・JPEG・WebP を読みます。元のファイルには書き込みません。プロンプトは PNG の infotext から読みます。"
     ),
-    "1 to 5 grade N, R, SR, SSR, UR; 0 clears, z undoes, space skips, q quits. Each key is durable before the next "
-    "image. Without a terminal one key is read per line.": (
-        "1〜5 で N・R・SR・SSR・UR、0 で消去、z で取り消し、空白で飛ばし、q で終了。次の画像の前に必ず保存されます。"
-        "端末でないときは一行に一つのキーを読みます。"
+    "The page is opened by a link that works once; what is missing is started, and runs until Ctrl-C. In page and "
+    "terminal 1 to 5 grade N, R, SR, SSR, UR; 0 clears, z undoes, space skips, q quits the terminal. Each key is "
+    "durable before the next image. With --terminal but no terminal one key is read per line.": (
+        "一度だけ使えるリンクでページを開きます。足りないものは起動し、Ctrl-C まで動かします。ページでも端末でも "
+        "1〜5 で N・R・SR・SSR・UR、0 で消去、z で取り消し、空白で飛ばし、端末では q で終了。"
+        "次の画像の前に必ず保存されます。"
+        "--terminal で端末でないときは一行に一つのキーを読みます。"
+    ),
+    "Grade here instead of in the browser.": "ブラウザーではなくここで採点します。",
+    "no page: not installed: {module}; run: {line}": "ページなし: {module} がありません。次を実行: {line}",
+    "no browser was found: open the link by hand, or say `konomi label --terminal`": (
+        "ブラウザーが見つかりません。リンクを手で開くか、`konomi label --terminal` を使ってください"
     ),
     "Fit a new rater version on the labels and let it score from now on.": (
         "採点から rater の新しい版を学習し、以後の採点に使います。"
