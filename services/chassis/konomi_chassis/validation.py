@@ -40,6 +40,7 @@ def _filter(field: str) -> dict[str, Rule]:
         f"{field}.grades[]": known(0, 5),
         f"{field}.sources[]": known(1, 4),
         f"{field}.min_utility": between(1, 5),
+        f"{field}.min_novelty": between(0, 2),
     }
 
 
@@ -76,7 +77,13 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "ListTastesRequest": PAGE,
     "AddImagesRequest": {"taste": TASTE_OR_NONE},
     "GetImageRequest": {"taste": TASTE, "digest": DIGEST},
-    "ListImagesRequest": {"taste": TASTE, **_filter("filter"), **PAGE, "order_by": text(64)},
+    "ListImagesRequest": {
+        "taste": TASTE,
+        **_filter("filter"),
+        **PAGE,
+        "order_by": text(64),
+        "skip": between(0, 2**31 - 1),
+    },
     "RecordLabelsRequest": {
         "taste": TASTE,
         "labels": count(1, 1000),
