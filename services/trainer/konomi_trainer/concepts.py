@@ -49,6 +49,20 @@ def check(concepts: Sequence[Concept]) -> tuple[Concept, ...]:
     return tuple(concepts)
 
 
+def of_request(method: str, rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
+    """Returns the concepts of a request as a configuration holds them; only Custom Diffusion has any.
+
+    Raises:
+        InvalidArgument: see `check`; or another method came with concepts.
+    """
+    if method == "custom_diffusion":
+        return tuple(dict(vars(concept)) for concept in check(from_rows(rows)))
+    if rows:
+        message = f"expected no concepts for the method {method}; came {len(rows)}: choose Custom Diffusion"
+        raise InvalidArgument(message, reason="CONCEPTS", field="concepts")
+    return ()
+
+
 def check_captions(concepts: Sequence[Concept], items: Iterable[Item]) -> None:
     """Refuses a set in which a concept's token stands in no caption of a selected image.
 
