@@ -50,6 +50,7 @@ class Filter:
     digests: tuple[str, ...] = ()
     prompt_contains: str = ""
     min_utility: float | None = None
+    min_novelty: float | None = None
 
 
 _IMAGE = (
