@@ -22,13 +22,16 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "custom_diffusion": {"steps": 250, "batch_size": 8, "caption_dropout": 0.0, "checkpoint_steps": 50},
 }
 """What differs from DEFAULTS for a method (Custom Diffusion: Kumari et al. 2023, section 4)."""
-RATES: Mapping[str, tuple[float, float]] = {"custom_diffusion": (0.002, 8e-5)}
+STARTER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"custom_diffusion": {"scale_augmentation": False}}
+"""What differs further for the starter: its pictures of 64 pixels have 8 x 8 latents, too few to be shown smaller."""
+RATES: Mapping[str, tuple[float, float]] = {"custom_diffusion": (0.005, 8e-5)}
 """Learning rates of a method for the starter and for other bases, where they differ."""
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "steps": (1, 100_000), "batch_size": (1, 256), "learning_rate": (1e-9, 1.0), "rank": (1, 256),
     "caption_dropout": (0, 1), "ema_decay": (0, 0.999999), "max_grad_norm": (1e-6, 1e6),
     "checkpoint_steps": (1, 100_000), "gradient_accumulation": (1, 1024), "min_snr_gamma": (0, 1000),
-    "prior_weight": (0, 1000), "text_encoder_learning_rate": (0, 1.0), "validation_share": (0, 0.5), "resolution": (0, 4096),
+    "prior_weight": (0, 1000), "text_encoder_learning_rate": (0, 1.0), "validation_share": (0, 0.5),
+    "resolution": (0, 4096),
 }  # fmt: skip
 
 
@@ -87,7 +90,8 @@ def complete(method: str, base_model: str, base_digest: str, seed: int, given: M
     """
     rates = RATES.get(method, (STARTER_RATE, OTHER_RATE))
     rate = rates[0] if base_model == "starter" else rates[1]
-    numbers = {**DEFAULTS, "learning_rate": rate, **METHOD_DEFAULTS.get(method, {}), **given}
+    special = STARTER_DEFAULTS.get(method, {}) if base_model == "starter" else {}
+    numbers = {**DEFAULTS, "learning_rate": rate, **METHOD_DEFAULTS.get(method, {}), **special, **given}
     for name, (low, high) in BOUNDS.items():
         value = numbers[name]
         if not math.isfinite(value) or not low <= value <= high:

@@ -10,14 +10,14 @@ from typing import Any
 from konomi.errors import InvalidArgument
 
 SCHEMA = "konomi.manifest/1"
-ROLES = ("selected", "base", "prior")
+ROLES = ("selected", "base", "prior", "prior_generated")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_BYTES, MAX_ITEMS, MAX_CAPTION_BYTES = 64 * 2**20, 100_000, 4096
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of the set: its digest, caption, weight above 0, and "selected" or "base", or "prior", which holds what the words meant."""
+    """One image of the set: digest, caption, weight above 0, and role; "prior" holds what the words meant before."""
 
     digest: str
     caption: str
