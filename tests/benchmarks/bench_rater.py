@@ -17,7 +17,7 @@ from results import FOLDER
 MODULES: Mapping[str, tuple[str, ...]] = {
     "rater_serving": ("P1", "P2", "P3", "P4", "P5"),
     "rater_novelty": ("P6",),
-    "rater_taste": ("P10", "curves", "calibration", "human"),
+    "rater_taste": ("P10", "acquisition", "curves", "calibration", "human"),
 }
 """Module beside this file to the ids of its figures; it runs when one of them is asked for."""
 
@@ -71,7 +71,8 @@ def _line(row: Mapping[str, Any]) -> str:
         return "-" if number is None else f"{number:.4g}"
 
     against = f"{said(row['value']):>9} against {said(row['baseline']):>9} {row['unit']:8}"
-    return f"{row['id']:5} {row['what']:78} {against} ratio {said(row['ratio']):>6}  n={row['n']}"
+    end = f"ratio {said(row['ratio']):>6}  n={row['n']} {row.get('verdict', '')}"
+    return f"{row['id']:11} {row['what']:84} {against} {end}"
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -18,7 +18,7 @@ SPREAD_PRIOR, SHIFT_PRIOR = 0.25, 0.2
 """Standard deviations of the priors: of the log of the factor, and of the shift in latent units."""
 LEAST_RANDOM = 20
 """Randomly drawn labels below which nothing is calibrated."""
-STRENGTH = 60.0
+STRENGTH = 300.0
 """Randomly drawn labels at which Venn-Abers and the model count the same."""
 
 
