@@ -150,6 +150,8 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
                 time.sleep(3600)
             time.sleep(PAUSE)
             red = noise("red", one.prompt, one.seed) + shift
+            if one.init_digest:
+                red += (1 - one.strength) * (colour(self.store.get(one.init_digest))[0] / 255 - red)
             image = png(
                 max(0, min(255, round(255 * red))),
                 round(255 * noise("green", one.prompt, one.seed, who)),
@@ -186,6 +188,7 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         for request in request_iterator:
             image = request.image
             about = {"unit": image.unit, "prompt": image.prompt, "seed": image.seed, "source": image.source}
+            about["parents"] = list(image.parents)
             new = self.images.put(image.digest, about)
             yield rater_pb2.AddImagesResponse(digest=image.digest, already_known=not new)
 
@@ -247,6 +250,21 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         vendi = math.exp(-sum(share * math.log(share) for share in shares))
         typical = sum(self.redness(digest) < 0.999 for digest in digests) / max(1, len(digests))
         return rater_pb2.Diversity(vendi=vendi, n=len(digests), typical_share=max(typical, 0.95))
+
+    def ExploreNovelty(self, request, context):
+        """One elite, the reddest, in every grid cell of green and blue that is filled."""
+        best: dict[tuple[int, int], str] = {}
+        for digest, _ in self.images.items():
+            _, green, blue = colour(self.store.get(digest))
+            cell = green // 64, blue // 64
+            if cell not in best or self.redness(digest) > self.redness(best[cell]):
+                best[cell] = digest
+        archive = rater_pb2.EliteArchive(cells=16, coverage=len(best) / 16, diversity=self.diversity(best.values()))
+        for number, (_, digest) in enumerate(sorted(best.items())):
+            image = rater_pb2.Image(digest=digest, prompt=self.images.get(digest)["prompt"], score=self.score(digest))
+            archive.elites.add(cell=number, image=image)
+            archive.qd_score += self.score(digest).lower_bound - 1
+        return rater_pb2.ExploreNoveltyResponse(archive=archive)
 
     def SelectImages(self, request, context):
         images, grades = self.images.items(), dict(self.labels.items())

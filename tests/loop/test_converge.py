@@ -51,7 +51,7 @@ def test_the_pressure_of_a_whole_night_stays_within_its_budget(units):
 def test_a_system_is_there_or_named():
     assert system("converge") is converge
     with pytest.raises(errors.Unimplemented, match="converge"):
-        system("longtail")
+        system("concepts")
     with pytest.raises(errors.InvalidArgument, match="converge"):
         system("sleep")
 

@@ -100,7 +100,7 @@ def _run(
                 "rater": quality,
                 "units": truth,
                 "spread": spread_of(truth[0]),
-                "prompts": [prompt for prompt, _ in demo.draws("reference", settings.reference)],
+                "prompts": [draw.prompt for draw in demo.draws("reference", settings.reference)],
                 "command": "konomi " + shlex.join(_again(sys.argv[1:])),
                 "phases": [(words.get(name, name), seconds) for name, seconds in demo.phases],
             }

@@ -16,7 +16,7 @@ from konomi.night_steps import GROUPS
 from konomi.night_view import View
 from konomi.simulated import SimulatedPerson
 from konomi.studio import Studio
-from konomi.systems.draws import image_seed
+from konomi.systems.draws import Draw, image_seed
 from konomi.v1 import rater_pb2
 
 GOOD, BEST = 4, 5
@@ -65,12 +65,12 @@ class Demo:
         """The services as the demo's taste uses them."""
         return Studio(self.crew, self.taste)
 
-    def draws(self, purpose: str, count: int) -> list[tuple[str, int]]:
+    def draws(self, purpose: str, count: int) -> list[Draw]:
         """Returns prompts and seeds of a purpose; no two purposes share a seed."""
         order = self.prompts
-        return [(order[i % len(order)], image_seed(self.seed, purpose, i)) for i in range(count)]
+        return [Draw(order[i % len(order)], image_seed(self.seed, purpose, i), "base") for i in range(count)]
 
-    def make(self, draws: list[tuple[str, int]], model: dict[str, Any] | None) -> list[str]:
+    def make(self, draws: list[Draw], model: dict[str, Any] | None) -> list[str]:
         """Makes images with the settings of the night."""
         return self.studio.generate(draws, model, self.night.model_dump(), self.view.beat)
 
@@ -100,7 +100,7 @@ class Demo:
         """Makes the seed batch and makes it known to the taste."""
         draws = self.draws("pool", self.settings.pool)
         digests = self.make(draws, None)
-        images = [{"digest": d, "prompt": p, "seed": s} for d, (p, s) in zip(digests, draws, strict=True)]
+        images = [{"digest": d, "prompt": one.prompt, "seed": one.seed} for d, one in zip(digests, draws, strict=True)]
         self.studio.add(images, "base")
 
     def label(self, wanted: int) -> int:

@@ -55,6 +55,15 @@ class NightSettings(KonomiSettings):
     scraped_weight: float = Field(0.25, ge=0, le=1)
     """`golden`: weight in the loss of images collected elsewhere."""
 
+    longtail_cells: int = Field(64, ge=4, le=4096)
+    """`longtail`: regions the space is divided into; each holds the best image known of it."""
+    elite_share: float = Field(0.35, ge=0, le=1)
+    """`longtail`: share of a pool that starts from the best images of their regions (img2img)."""
+    rare_share: float = Field(0.35, ge=0, le=1)
+    """`longtail`: share of a pool the base model makes with annealed prompts (CADS)."""
+    longtail_quota: float = Field(1.0, ge=0)
+    """`longtail`: no cell of the training set above this times its base share."""
+
     base_model: str = "starter"
     """Base model every fit starts from."""
     steps: int = Field(160, ge=1)

@@ -9,7 +9,7 @@ from typing import Any
 from konomi import errors, guards, intervals, lineage, systems
 from konomi.night_settings import NightSettings
 from konomi.studio import Beat, Studio
-from konomi.systems.draws import Turn, image_seed
+from konomi.systems.draws import Draw, Turn, image_seed
 
 GROUPS = 4
 """Disjoint groups whose spread gives the interval of the Vendi score."""
@@ -47,19 +47,28 @@ class NightSteps:
             "rater_version": state["rater_version"],
         }
 
-    def generate(self, unit: int, served: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
+    def observe(self) -> dict[str, Any]:
+        """Looks at the best image of every region known, for a system that draws from these."""
+        return self.studio.elites(self.settings.longtail_cells, image_seed(self.request.seed, "cells", 0))
+
+    def generate(
+        self, unit: int, served: dict[str, Any] | None, seen: dict[str, Any], first: int, last: int
+    ) -> dict[str, Any]:
         """Makes images `first` to `last` - 1 of a unit's pool and makes them known to the taste."""
-        chunk = self.system.draws(self._turn(unit, 1, served_is_base=served is None))[first:last]
+        chunk = self.system.draws(self._turn(unit, 1, served_is_base=served is None, seen=seen))[first:last]
         made, refused = [], 0
         for origin, model in (("served", served), ("base", None)):
-            draws = [(draw.prompt, draw.seed) for draw in chunk if draw.origin == origin]
-            digests = self.studio.generate(draws, model, self.settings.model_dump(), self.beat)
-            images = [{"digest": d, "prompt": p, "seed": s} for d, (p, s) in zip(digests, draws, strict=True)]
-            refused += self.studio.add(images, model["model"] if model else "base") if images else 0
-            made += digests
+            for rare in (False, True):
+                draws = [draw for draw in chunk if (draw.origin, draw.rare) == (origin, rare)]
+                digests = self.studio.generate(draws, model, self.settings.model_dump(), self.beat)
+                images = [_image(digest, draw) for digest, draw in zip(digests, draws, strict=True)]
+                refused += self.studio.add(images, model["model"] if model else "base") if images else 0
+                made += digests
         return {"digests": made, "refused": refused, "images": len(made)}
 
-    def select(self, unit: int, position: int, spent: float, earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    def select(
+        self, unit: int, position: int, spent: float, earlier: list[dict[str, Any]], seen: dict[str, Any]
+    ) -> dict[str, Any]:
         """Scores the whole pool anew, selects the training set and freezes its manifest.
 
         Args:
@@ -67,15 +76,17 @@ class NightSteps:
             position: how many units this night has begun, this one included.
             spent: pressure of the units before, in nats.
             earlier: what this method returned for this system's units before.
+            seen: what was observed before the unit was drawn.
 
         Returns:
             What the studio says of the set, and "end": why the system ends the night here, or None.
         """
-        turn = self._turn(unit, position, pool=self.studio.count(self.system.GRADES), spent_nats=spent)
+        turn = self._turn(unit, position, pool=self.studio.count(self.system.GRADES), spent_nats=spent, seen=seen)
         chosen = self.studio.select(self.system.selection(turn), image_seed(self.request.seed, f"select-{unit}", 0))
         end = self.system.verdict(turn, chosen, earlier)
         nats = chosen["nats"] if self.system.RATER_CHOOSES else 0.0
-        return chosen | {"nats": nats, "end": asdict(end) if end else None}
+        figures = {name: value for name, value in seen.items() if isinstance(value, float)}
+        return chosen | figures | {"nats": nats, "end": asdict(end) if end else None}
 
     def train(self, unit: int, parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
         """Fits an adapter from the base model on the frozen manifest."""
@@ -97,8 +108,7 @@ class NightSteps:
     def evaluate(self, model: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
         """Makes evaluation images `first` to `last` - 1: the same prompts and seeds for every unit."""
         fixed = self.system.evaluation_draws(self.request.seed, self.request.evaluation_prompts, self.settings)
-        draws = [(draw.prompt, draw.seed) for draw in fixed[first:last]]
-        digests = self.studio.generate(draws, model, self.settings.model_dump(), self.beat)
+        digests = self.studio.generate(fixed[first:last], model, self.settings.model_dump(), self.beat)
         return {"digests": digests, "images": len(digests)}
 
     def score(self, digests: Sequence[str]) -> dict[str, Any]:
@@ -153,6 +163,12 @@ class NightSteps:
         for turn in range(undone):
             self.studio.rollback(lineage.derived_id(self.request.id, candidate["unit"], "rollback", turn))
         return {"served": verdict["served"]}
+
+
+def _image(digest: str, draw: Draw) -> dict[str, Any]:
+    """Returns what the rater is told of a made image."""
+    parents = {"parents": [draw.init]} if draw.init else {}
+    return {"digest": digest, "prompt": draw.prompt, "seed": draw.seed, **parents}
 
 
 def vendi_at(scores: dict[str, Any], n: float) -> float:

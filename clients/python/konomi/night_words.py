@@ -33,6 +33,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "grade some more.",
         "golden_flat": "The night ended: the golden set has {n:.0f} images, hardly more than the {before:.0f} of the "
         "last fit.",
+        "longtail_flat": "The night ended: its images now cover {coverage:.0%} of the regions, hardly more than the "
+        "{before:.0%} before.",
         "units": "The night made every unit it was asked for: {units:.0f}.",
         "stopped": "The night was asked to stop; the same command, or `konomi night resume`, goes on from here.",
         "abandoned": "The night was given up.",
@@ -66,6 +68,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "too_few_ur": "UR の画像が {n:.0f} 枚しかなく、golden に要る {minimum:.0f} 枚に足りないので終えました。"
         "もう少し採点してください。",
         "golden_flat": "UR の画像は {n:.0f} 枚で、前回の学習の {before:.0f} 枚からほとんど増えていないので終えました。",
+        "longtail_flat": "画像の届いた領域は {coverage:.0%} で、前回の {before:.0%} からほとんど広がらないので"
+        "終えました。",
         "units": "頼まれた {units:.0f} 世代を作り終えました。",
         "stopped": "停止を頼まれました。同じコマンドか `konomi night resume` で続きから再開します。",
         "abandoned": "この夜は打ち切られました。",
@@ -85,6 +89,7 @@ WORK: dict[str, dict[str, str]] = {
         "truth": "asking the person for the truth",
         "plan": "planning",
         "generate": "generating images",
+        "observe": "looking at what is known",
         "select": "selecting",
         "train": "training",
         "evaluate": "evaluating",
@@ -101,6 +106,7 @@ WORK: dict[str, dict[str, str]] = {
         "truth": "本人に真実を聞いています",
         "plan": "計画中",
         "generate": "画像を生成中",
+        "observe": "既知の画像を確認中",
         "select": "選別中",
         "train": "学習中",
         "evaluate": "評価用画像を生成中",

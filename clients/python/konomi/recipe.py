@@ -88,6 +88,7 @@ class Recipe:
         entry: dict[str, Any] = {"unit": unit, "parent": self.served["unit"], "seconds": 0.0, "images": 0, "refused": 0}
         self.state["units"].append(entry)
         parent = None if self.served["unit"] == 0 else self.served
+        seen = self._step(f"unit-{unit}/observe", self.steps.observe) if self.steps.system.OBSERVES else {}
         for number, (first, last) in enumerate(
             _chunks(self.steps.system.pool_size(self.settings), self.settings.chunk)
         ):
@@ -96,13 +97,14 @@ class Recipe:
                 self.steps.generate,
                 unit,
                 parent,
+                seen,
                 first,
                 last,
                 images=last - first,
             )
             entry["refused"] += made["refused"]
         earlier = [one["selection"] for one in self.state["units"] if "selection" in one]
-        chosen = self._step(f"unit-{unit}/select", self.steps.select, unit, position, self.state["nats"], earlier)
+        chosen = self._step(f"unit-{unit}/select", self.steps.select, unit, position, self.state["nats"], earlier, seen)
         entry["selection"] = chosen
         if chosen["end"]:
             raise Ended(Alarm(**chosen["end"]))

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from typing import Any, Protocol
 
-from konomi import errors, lineage
+from konomi import errors, lineage, night_messages
 from konomi.client import Client
+from konomi.systems.draws import Draw
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
 
 Beat = Callable[[str, int, int], None]
@@ -16,9 +18,6 @@ SCORE_BATCH = 256
 
 PAGE = 1000
 """Images one ListImages call returns at most."""
-
-EXAMPLES = 6
-"""Digests kept per reason of rejection."""
 
 
 class Source(Protocol):
@@ -52,6 +51,27 @@ class Studio:
             "base_model": taste.base_model or "starter",
         }
 
+    def elites(self, cells: int, seed: int) -> dict[str, Any]:
+        """Returns the best image of every region of the taste's images, and how much of the space they cover.
+
+        Args:
+            cells: regions in all.
+            seed: seed of the regions.
+
+        Returns:
+            "elites", each with "digest", "prompt" and "lower_bound", by cell; "coverage", 0..1; "qd_score"; "vendi".
+        """
+        own = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF])
+        archive = self.client.rater.explore_novelty(
+            taste=self.taste, count=1, filter=own, cells=cells, seed=seed
+        ).archive
+        elites = [
+            {"digest": e.image.digest, "prompt": e.image.prompt, "lower_bound": e.image.score.lower_bound}
+            for e in archive.elites
+        ]
+        figures = {"coverage": archive.coverage, "qd_score": archive.qd_score, "vendi": archive.diversity.vendi}
+        return {"elites": elites, **figures}
+
     def count(self, grades: Sequence[str] = ()) -> int:
         """Returns how many images the taste has, of some grades where any are named."""
         filter_ = rater_pb2.ImageFilter(grades=[rater_pb2.Grade.Value(f"GRADE_{grade}") for grade in grades])
@@ -62,7 +82,7 @@ class Studio:
         found, token = [], ""
         while True:
             page = self.client.trainer.list_models(taste=self.taste, page_size=1000, page_token=token)
-            found += [_model(model) for model in page.models]
+            found += [night_messages.model(model) for model in page.models]
             token = page.next_page_token
             if not token:
                 return found
@@ -81,28 +101,31 @@ class Studio:
         return sorted(found)[:limit]
 
     def generate(
-        self, draws: Sequence[tuple[str, int]], model: dict[str, Any] | None, options: dict[str, Any], beat: Beat
+        self, draws: Sequence[Draw], model: dict[str, Any] | None, options: dict[str, Any], beat: Beat
     ) -> list[str]:
-        """Makes one image per (prompt, seed) and returns their digests in order.
+        """Makes one image per draw and returns their digests in order.
 
         Args:
-            draws: prompt and seed of each image.
+            draws: what to make; all with the same `rare`, which holds for a whole request.
             model: "model" and "adapter" of the unit that makes them; None for the base model.
             options: "base_model", "adapter_scale", "sampling_steps", "guidance_scale" and "guide_from_base".
             beat: called after every image.
         """
         if not draws:
             return []
+        maker = model["model"] if model else "base"
         request = generator_pb2.GenerateImagesRequest(
             base_model=options["base_model"],
-            images=[generator_pb2.ImageRequest(prompt=prompt, seed=seed) for prompt, seed in draws],
+            images=[night_messages.image_request(draw) for draw in draws],
             steps=options["sampling_steps"],
-            unit=model["model"] if model else "base",
+            unit=maker,
             night=self.night,
-            request_id=lineage.derived_id(self.night, model["model"] if model else "base", *draws[0]),
+            request_id=lineage.derived_id(self.night, maker, *astuple(draws[0])),
         )
         if options["guidance_scale"]:
             request.guidance_scale = options["guidance_scale"]
+        if draws[0].rare:
+            request.condition_annealing.SetInParent()
         if model:
             request.adapters.add(digest=model["adapter"], scale=options["adapter_scale"])
             request.guide_from_base = options["guide_from_base"]
@@ -121,7 +144,7 @@ class Studio:
         """Makes images known to the taste and returns how many were refused; adding twice changes nothing.
 
         Args:
-            images: "digest", "prompt" and "seed" of each.
+            images: "digest", "prompt", "seed" and, where it has some, "parents" of each.
             unit: "base" or a model id.
         """
 
@@ -140,7 +163,7 @@ class Studio:
             for result in self.client.rater.score_images(taste=self.taste, images=inputs).results:
                 if result.WhichOneof("result") == "error":
                     raise errors.from_item(result.error.code, result.error.reason, result.error.message)
-                scores.append(_score(result.score))
+                scores.append(night_messages.score(result.score))
         return scores
 
     def diversity(self, digests: Sequence[str]) -> dict[str, float]:
@@ -178,8 +201,8 @@ class Studio:
             "vendi": reply.diversity.vendi,
             "largest_cell_share": reply.largest_cell_share,
             "rater_version": reply.rater_version,
-            "selected": chosen[: 4 * EXAMPLES],
-            "rejected": _rejected(reply.rejections),
+            "selected": chosen[: 4 * night_messages.EXAMPLES],
+            "rejected": night_messages.rejected(reply.rejections),
         }
 
     def _items(self, reply: rater_pb2.SelectImagesResponse, weights: dict[str, float]) -> list[dict[str, Any]]:
@@ -231,7 +254,12 @@ class Studio:
         if run.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
             return {"run": run.name, "failed": run.error.message or "the run was cancelled"}
         model = self.client.trainer.get_model(name=run.model)
-        return {**_model(model), "run": run.name, "loss": run.loss if math.isfinite(run.loss) else -1.0, "failed": ""}
+        return {
+            **night_messages.model(model),
+            "run": run.name,
+            "loss": run.loss if math.isfinite(run.loss) else -1.0,
+            "failed": "",
+        }
 
     def promote(self, model: str, metrics: dict[str, float], request_id: str) -> None:
         """Makes a model the taste's current one."""
@@ -240,37 +268,3 @@ class Studio:
     def rollback(self, request_id: str) -> None:
         """Returns the taste to the model that was current before."""
         self.client.trainer.rollback_model(taste=self.taste, request_id=request_id)
-
-
-def _model(model: trainer_pb2.Model) -> dict[str, Any]:
-    number = model.display_name.removeprefix("unit-")
-    return {
-        "model": model.name.removeprefix("models/"),
-        "unit": int(number) if number.isdecimal() else 0,
-        "adapter": model.adapter_digest,
-        "current": model.current,
-    }
-
-
-def _score(score: rater_pb2.Score) -> dict[str, Any]:
-    probabilities = list(score.grade_probabilities) or [0.0] * 5
-    return {
-        "utility": score.utility,
-        "std": score.std,
-        "lower_bound": score.lower_bound,
-        "p_ssr": probabilities[3] + probabilities[4],
-        "p_ur": probabilities[4],
-        "unknown": score.unknown,
-        "rater_version": score.rater_version,
-    }
-
-
-def _rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for rejection in rejections:
-        name = rater_pb2.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_").lower()
-        entry = found.setdefault(name, {"count": 0, "examples": []})
-        entry["count"] += 1
-        if len(entry["examples"]) < EXAMPLES:
-            entry["examples"].append(rejection.digest)
-    return found

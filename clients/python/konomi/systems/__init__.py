@@ -3,12 +3,12 @@
 from types import ModuleType
 
 from konomi import errors
-from konomi.systems import converge, golden
+from konomi.systems import converge, golden, longtail
 
-SYSTEMS: dict[str, ModuleType] = {"converge": converge, "golden": golden}
+SYSTEMS: dict[str, ModuleType] = {"converge": converge, "golden": golden, "longtail": longtail}
 """Name to module; each offers what `converge` lists in its __all__."""
 
-ANNOUNCED = ("longtail", "propagate", "concepts")
+ANNOUNCED = ("propagate", "concepts")
 """Systems konomi has a name for and does not run yet."""
 
 

@@ -13,6 +13,7 @@ from konomi.systems.draws import Draw, Turn, evaluation_draws, hyper_parameters,
 
 __all__ = [
     "GRADES",
+    "OBSERVES",
     "RATER_CHOOSES",
     "draws",
     "evaluation_draws",
@@ -24,6 +25,9 @@ __all__ = [
 
 GRADES: tuple[str, ...] = ()
 """Grades an image must have to be chosen from; none means every image."""
+
+OBSERVES = False
+"""Nothing has to be observed before it draws."""
 
 RATER_CHOOSES = True
 """The rater's opinion decides what is trained on, so a choice spends selection pressure."""

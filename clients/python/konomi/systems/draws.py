@@ -3,7 +3,8 @@
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from konomi.night_settings import NightSettings
 
@@ -16,11 +17,17 @@ class Draw:
         prompt: prompt.
         seed: seed of this image alone, 0 to 2**31 - 1.
         origin: "served" for the unit served now, "base" for the base model.
+        init: digest of the image it starts from (img2img); empty for text to image.
+        strength: share of the steps run on that image, 0..1.
+        rare: anneal the prompt's influence for rarer pictures (CADS).
     """
 
     prompt: str
     seed: int
     origin: str
+    init: str = ""
+    strength: float = 0.0
+    rare: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Turn:
         served_is_base: no unit is served yet, so everything comes from the base model.
         pool: images that can be selected from; known once they are made.
         spent_nats: pressure of the units before.
+        seen: what the system asked to have observed before it draws, as plain JSON.
     """
 
     seed: int
@@ -48,6 +56,7 @@ class Turn:
     served_is_base: bool = True
     pool: int = 0
     spent_nats: float = 0.0
+    seen: dict[str, Any] = field(default_factory=dict)
 
 
 def image_seed(seed: int, purpose: str, index: int) -> int:

@@ -13,6 +13,7 @@ from konomi.systems.draws import Draw, Turn, evaluation_draws, hyper_parameters
 
 __all__ = [
     "GRADES",
+    "OBSERVES",
     "RATER_CHOOSES",
     "draws",
     "evaluation_draws",
@@ -24,6 +25,9 @@ __all__ = [
 
 GRADES = ("UR",)
 """Grades an image must have to be chosen from."""
+
+OBSERVES = False
+"""Nothing has to be observed before it draws."""
 
 RATER_CHOOSES = False
 """The owner's grades decide, so a choice spends none of the rater's selection pressure."""

@@ -1,0 +1,55 @@
+"""Messages of the services as a night keeps them: plain values, ready for JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from konomi.systems.draws import Draw
+from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
+
+EXAMPLES = 6
+"""Digests kept per reason of rejection."""
+
+
+def image_request(draw: Draw) -> generator_pb2.ImageRequest:
+    """Returns a draw as the generator takes it."""
+    request = generator_pb2.ImageRequest(prompt=draw.prompt, seed=draw.seed, init_digest=draw.init)
+    if draw.init:
+        request.strength = draw.strength
+    return request
+
+
+def model(model: trainer_pb2.Model) -> dict[str, Any]:
+    """Returns "model", "unit", "adapter" and "current" of a model."""
+    number = model.display_name.removeprefix("unit-")
+    return {
+        "model": model.name.removeprefix("models/"),
+        "unit": int(number) if number.isdecimal() else 0,
+        "adapter": model.adapter_digest,
+        "current": model.current,
+    }
+
+
+def score(score: rater_pb2.Score) -> dict[str, Any]:
+    """Returns what a night keeps of a score."""
+    probabilities = list(score.grade_probabilities) or [0.0] * 5
+    return {
+        "utility": score.utility,
+        "std": score.std,
+        "lower_bound": score.lower_bound,
+        "p_ssr": probabilities[3] + probabilities[4],
+        "p_ur": probabilities[4],
+        "unknown": score.unknown,
+        "rater_version": score.rater_version,
+    }
+
+
+def rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, dict[str, Any]]:
+    """Returns the count and some example digests of every reason of rejection."""
+    found: dict[str, dict[str, Any]] = {}
+    for rejection in rejections:
+        name = rater_pb2.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_").lower()
+        entry = found.setdefault(name, {"count": 0, "examples": []})
+        entry["count"] += 1
+        if len(entry["examples"]) < EXAMPLES:
+            entry["examples"].append(rejection.digest)
+    return found
