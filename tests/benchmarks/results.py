@@ -35,7 +35,7 @@ class Figure:
 
 
 def report(name: str, figures: Sequence[Figure]) -> Path:
-    """Prints the figures and writes them to build/bench/NAME.json.
+    """Prints the figures and writes them to build/bench/NAME.json; rows of other ids that are there stay.
 
     Returns:
         The file.
@@ -47,5 +47,8 @@ def report(name: str, figures: Sequence[Figure]) -> Path:
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.json"
     rows = [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
+    ids = {figure.id for figure in figures}
+    earlier = json.loads(path.read_text("utf-8")) if path.exists() else []
+    rows = sorted([*(row for row in earlier if row["id"] not in ids), *rows], key=lambda row: row["id"])
     path.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", "utf-8")
     return path
