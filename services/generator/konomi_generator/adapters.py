@@ -1,4 +1,4 @@
-"""LoRA adapters fused into a pipeline's weights: no cost per step, and the base weights come back to the last bit."""
+"""Adapters fused into a pipeline's weights: no cost per step, and the base weights come back to the last bit."""
 
 import copy
 import tempfile
@@ -12,10 +12,12 @@ import torch
 
 from konomi.errors import FailedPrecondition
 from konomi_chassis.safetensor_check import Header, check_bytes
+from konomi_generator.custom_diffusion import Concepts, Words, is_concepts, read
 from konomi_generator.request import AdapterFile
 
-Weights = dict[tuple[str, str], torch.Tensor]
-"""Tensors by (component, parameter name)."""
+Place = tuple[str, str]
+"""(component, parameter name)."""
+Weights = dict[Place, torch.Tensor]
 KEPT_BYTES = 512 << 20
 DOWN = (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", ".lora_A.default.weight")
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
@@ -25,13 +27,13 @@ def check_adapter(digest: str, data: bytes) -> Header:
     """Returns the header of an adapter's bytes.
 
     Raises:
-        FailedPrecondition: they are not safetensors (UNSAFE_FORMAT) or hold no LoRA (ADAPTER_KIND).
+        FailedPrecondition: they are not safetensors (UNSAFE_FORMAT) or hold no adapter konomi knows (ADAPTER_KIND).
     """
     header = check_bytes(data, f"The adapter {digest[:12]}")
-    if not _lora_count(header):
+    if not _lora_count(header) and not is_concepts(header):
         raise FailedPrecondition(
-            f"The adapter {digest[:12]} holds no LoRA tensors (lora_A/lora_B or lora_down/lora_up); "
-            "give the digest of a LoRA for this base model.",
+            f"The adapter {digest[:12]} holds neither LoRA tensors (lora_A/lora_B or lora_down/lora_up) nor Custom "
+            "Diffusion deltas; give the digest of an adapter for this base model.",
             reason="ADAPTER_KIND",
         )
     return header
@@ -43,7 +45,8 @@ class Adapters:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
         self._base: Weights = {}
-        self._fused: OrderedDict[tuple[tuple[str, float], ...], Weights] = OrderedDict()
+        self._fused: OrderedDict[tuple[tuple[str, float], ...], tuple[Weights, list[Concepts]]] = OrderedDict()
+        self._words = Words(pipe)
         self._current: tuple[tuple[str, float], ...] = ()
         self._unet: Any = None
         self._copying = threading.Lock()
@@ -76,38 +79,74 @@ class Adapters:
         if key == self._current:
             return False
         self._write(self._base)
+        self._words.release()
         self._current = ()
         if key in self._fused:
             self._fused.move_to_end(key)
-            self._write(self._fused[key])
+            weights, concepts = self._fused[key]
+            self._write(weights)
+            self._words.bind(concepts)
         elif adapters:
-            self._remember(key, self._fuse(adapters))
+            self._remember(key, *self._fuse(adapters))
         self._current = key
         return True
 
-    def _fuse(self, adapters: Sequence[AdapterFile]) -> Weights:
+    def _fuse(self, adapters: Sequence[AdapterFile]) -> tuple[Weights, list[Concepts]]:
+        """Puts LoRAs, then the deltas and words of Custom Diffusion on; returns the weights touched, and the words."""
+        headers = [check_adapter(adapter.digest, adapter.data) for adapter in adapters]
+        pairs = list(zip(adapters, headers, strict=True))
+        concepts = [(read(adapter), adapter.scale) for adapter, header in pairs if is_concepts(header)]
+        loras = [(adapter, header) for adapter, header in pairs if not is_concepts(header)]
+        touched = self._fuse_loras(loras) if loras else set()
+        words = [Concepts({}, found.rows) for found, _ in concepts]
+        try:
+            for found, scale in concepts:
+                touched |= self._add(found, scale)
+            self._words.bind(words)
+        except FailedPrecondition:
+            self._write(self._base)
+            raise
+        return {place: self._parameter(place).detach().clone() for place in touched}, words
+
+    @torch.no_grad()
+    def _add(self, concepts: Concepts, scale: float) -> set[Place]:
+        """Adds a file's deltas to the weights, in float32."""
+        touched = set()
+        for name, delta in concepts.deltas.items():
+            place = ("unet", name)
+            try:
+                weight = self._parameter(place)
+            except AttributeError as error:
+                raise _mismatch(f"The adapter changes {name}, which the base model has not") from error
+            if weight.shape != delta.shape:
+                raise _mismatch(f"The adapter changes {name} of {tuple(delta.shape)}; it is {tuple(weight.shape)}")
+            self._base.setdefault(place, weight.detach().clone())
+            weight.copy_(weight.float() + scale * delta.to(weight.device))
+            touched.add(place)
+        return touched
+
+    def _fuse_loras(self, adapters: Sequence[tuple[AdapterFile, Header]]) -> set[Place]:
         names = [f"adapter{number}" for number in range(len(adapters))]
         try:
-            for name, adapter in zip(names, adapters, strict=True):
-                self._load(name, adapter)
+            for name, (adapter, header) in zip(names, adapters, strict=True):
+                self._load(name, adapter, header)
             touched = self._touched()
             self._base |= {place: weight.clone() for place, weight in touched.items() if place not in self._base}
-            self._pipe.set_adapters(names, [adapter.scale for adapter in adapters])
+            self._pipe.set_adapters(names, [adapter.scale for adapter, _ in adapters])
             parts = [name for name in self._pipe._lora_loadable_modules if getattr(self._pipe, name, None) is not None]
             self._pipe.fuse_lora(components=parts, adapter_names=names, safe_fusing=True)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             self._pipe.unload_lora_weights()
             self._write(self._base)
-            digests = ", ".join(adapter.digest[:12] for adapter in adapters)
+            digests = ", ".join(adapter.digest[:12] for adapter, _ in adapters)
             raise _mismatch(f"The adapters {digests} do not fit: {str(error)[:160]}") from error
         except FailedPrecondition:
             self._pipe.unload_lora_weights()
             raise
         self._pipe.unload_lora_weights()
-        return {place: self._parameter(place).detach().clone() for place in touched}
+        return set(touched)
 
-    def _load(self, name: str, adapter: AdapterFile) -> None:
-        header = check_adapter(adapter.digest, adapter.data)
+    def _load(self, name: str, adapter: AdapterFile, header: Header) -> None:
         with tempfile.TemporaryDirectory(prefix="konomi-adapter-") as folder:
             file = Path(folder) / "pytorch_lora_weights.safetensors"
             file.write_bytes(adapter.data)
@@ -142,9 +181,9 @@ class Adapters:
         for place, weight in weights.items():
             self._parameter(place).copy_(weight)
 
-    def _remember(self, key: tuple[tuple[str, float], ...], weights: Weights) -> None:
-        self._fused[key] = weights
-        while len(self._fused) > 1 and sum(map(_bytes, self._fused.values())) > KEPT_BYTES:
+    def _remember(self, key: tuple[tuple[str, float], ...], weights: Weights, words: list[Concepts]) -> None:
+        self._fused[key] = weights, words
+        while len(self._fused) > 1 and sum(_bytes(kept) for kept, _ in self._fused.values()) > KEPT_BYTES:
             self._fused.popitem(last=False)
 
 
