@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from konomi.errors import Cancelled, KonomiError
+from konomi.errors import Cancelled, KonomiError, Unavailable
 
 
 class Caller:
@@ -76,6 +76,7 @@ class Errand:
 
         Raises:
             Cancelled: the caller went away.
+            Unavailable: the server stops.
             Exception: what broke the model or the store, as it was.
         """
         while self._left:
@@ -83,6 +84,6 @@ class Errand:
             self.caller.wait()
         self.caller.check()
         for found in self._results:
-            if isinstance(found, Exception) and not isinstance(found, KonomiError):
+            if isinstance(found, Exception) and (isinstance(found, Unavailable) or not isinstance(found, KonomiError)):
                 raise found
         return self._results  # type: ignore[return-value]
