@@ -13,7 +13,6 @@ from konomi.errors import (
     InvalidArgument,
     KonomiError,
     NotFound,
-    Unimplemented,
 )
 from konomi.v1 import rater_pb2 as pb
 from tests.rater.conftest import grades_of, png
@@ -465,11 +464,6 @@ def test_an_unknown_taste_is_not_found_and_an_empty_one_answers(rater, rpc, kind
     with pytest.raises(NotFound):
         rater.call(rpc, request(taste="tastes/nobody"))
     rater.call(rpc, request(taste=rater.taste()))
-
-
-def test_audits_say_they_are_not_served(rater):
-    with pytest.raises(Unimplemented):
-        rater.call("CertifySet", pb.CertifySetRequest(taste=rater.taste()))
 
 
 def test_every_error_is_a_konomi_error_and_the_server_lives_on(rater, fitted):

@@ -11,7 +11,7 @@ from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2, rater_pb2_grpc
 from konomi_chassis.failpoints import failpoint
 from konomi_chassis.idempotency import Idempotency
-from konomi_rater import catalogue, labels, messages, tastes
+from konomi_rater import catalogue, labels, messages, panel, tastes
 from konomi_rater.messages import taste_id
 from konomi_rater.rater import Rater
 
@@ -33,7 +33,9 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
         def work(connection: sqlalchemy.Connection) -> rater_pb2.RecordLabelsResponse:
             tastes.read(connection, taste)
             new = [messages.new_label(label) for label in request.labels]
-            entries = labels.record(connection, taste, new, self._rater.workspace.clock())
+            now = self._rater.workspace.clock()
+            entries = labels.record(connection, taste, new, now)
+            panel.set_aside(connection, taste, entries, self._panel_rule(), now)
             return rater_pb2.RecordLabelsResponse(labels=[messages.label(entry, taste) for entry in entries])
 
         return self._once("RecordLabels", request, rater_pb2.RecordLabelsResponse(), work)
@@ -98,6 +100,10 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
             return reply
 
         return self._once("RecordComparison", request, rater_pb2.Comparison(), work)
+
+    def _panel_rule(self) -> panel.PanelRule:
+        settings = self._rater.workspace.settings
+        return panel.PanelRule(settings.panel_start, settings.panel_size, settings.panel_share)
 
     def _once(self, rpc: str, request: Message, reply: Reply, work: Callable[[sqlalchemy.Connection], Reply]) -> Reply:
         """Does the work in one durable transaction, or returns the first answer to the same request id."""

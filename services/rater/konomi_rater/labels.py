@@ -1,4 +1,7 @@
-"""The append-only log of grades and comparisons: an undo is another entry, every entry is chained to the one before."""
+"""The append-only log of grades and comparisons: an undo is another entry, every entry is chained to the one before.
+
+In force is, for every image, the last grade that stands; a hidden repeat counts there only where no other grade stands.
+"""
 
 import hashlib
 import json
@@ -93,7 +96,7 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float) -
     before = connection.execute(
         text(
             "SELECT grade FROM labels_standing WHERE taste = :taste AND digest = :digest AND sequence <> :sequence "
-            "ORDER BY sequence DESC LIMIT 1"
+            f"ORDER BY reason = {REPEAT_CHECK} AND grade > 0, sequence DESC LIMIT 1"
         ),
         {"taste": taste, "digest": entry.digest, "sequence": sequence},
     ).scalar()
@@ -129,7 +132,10 @@ def grades_in_force(connection: Connection, taste: str) -> dict[str, LabelEntry]
 
 
 def retests(connection: Connection, taste: str) -> list[tuple[int, int]]:
-    """Returns (earlier, later) grades of images shown again as a hidden repeat."""
+    """Returns (first, repeated) grades of images shown again as a hidden repeat.
+
+    A repeat is evidence of noise and nothing else: the grade before it stays in force, and no fit sees the repeat.
+    """
     entries = [
         e for e in read(connection, taste, 0, -1, in_force=False) if e.undoes is None and not e.undone and e.grade
     ]
@@ -138,7 +144,8 @@ def retests(connection: Connection, taste: str) -> list[tuple[int, int]]:
     for entry in entries:
         if entry.reason == REPEAT_CHECK and entry.digest in last:
             pairs.append((last[entry.digest], entry.grade))
-        last[entry.digest] = entry.grade
+        elif entry.reason != REPEAT_CHECK:
+            last[entry.digest] = entry.grade
     return pairs
 
 
@@ -199,6 +206,14 @@ def compare(
         },
     )
     return int(sequence)
+
+
+def read_comparisons(connection: Connection, taste: str) -> list[tuple[str, str, bool]]:
+    """Returns (winner, loser, tie) of every comparison, in the order recorded."""
+    rows = connection.execute(
+        text("SELECT winner, loser, tie FROM comparisons WHERE taste = :taste ORDER BY sequence"), {"taste": taste}
+    )
+    return [(row.winner, row.loser, bool(row.tie)) for row in rows]
 
 
 def _append(connection: Connection, taste: str, label: NewLabel, now: float, undoes: int | None) -> LabelEntry:

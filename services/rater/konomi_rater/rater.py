@@ -2,6 +2,7 @@
 
 from konomi_rater.adding import Adding
 from konomi_rater.browsing import Browsing
+from konomi_rater.certifying import Certifying
 from konomi_rater.scoring import Scoring
 from konomi_rater.selecting import Selecting
 from konomi_rater.suggesting import Suggesting
@@ -20,3 +21,4 @@ class Rater:
         self.suggesting = Suggesting(workspace)
         self.selecting = Selecting(workspace, self.scoring)
         self.versions = Versions(workspace)
+        self.certifying = Certifying(workspace)

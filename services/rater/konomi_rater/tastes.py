@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import AlreadyExists, NotFound
 from konomi_rater.metrics import Estimate
+from konomi_rater.verdict import Diff, Verdict
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,27 @@ def read_version(connection: Connection, taste: str, number: int) -> VersionRow:
 def read_versions(connection: Connection, taste: str, before: int, limit: int) -> list[VersionRow]:
     """Returns up to `limit` versions below number `before`, newest first."""
     return _versions(connection, "number < :bound", taste, before, limit)
+
+
+def add_diff(connection: Connection, taste: str, number: int, diff: Diff) -> None:
+    """Stores what a version's comparison with the one before found."""
+    connection.execute(
+        text("INSERT INTO version_diffs VALUES (:taste, :number, :diff)"),
+        {"taste": taste, "number": number, "diff": json.dumps(asdict(diff), sort_keys=True)},
+    )
+
+
+def read_diff(connection: Connection, taste: str, number: int) -> Diff | None:
+    """Returns a version's comparison with the one that scored before it, None where there was none."""
+    found = connection.execute(
+        text("SELECT diff FROM version_diffs WHERE taste = :taste AND number = :number"),
+        {"taste": taste, "number": number},
+    ).scalar()
+    if found is None:
+        return None
+    facts = json.loads(str(found))
+    figures = {name: Estimate(**facts[name]) for name in ("srcc", "earlier_srcc", "gain") if facts[name]}
+    return Diff(facts["against"], Verdict(facts["verdict"]), facts["labels_changed"], **figures)
 
 
 def _versions(connection: Connection, where: str, taste: str, bound: int, limit: int) -> list[VersionRow]:

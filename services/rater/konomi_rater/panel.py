@@ -1,0 +1,75 @@
+"""The frozen audit panel: random labels set aside as they are recorded, which no rater version is ever fitted on.
+
+Whether a label joins is a lot drawn from its image's digest, so it depends on neither grade nor order, and a retry
+decides the same. Only an image without an earlier entry can join: no version can have been fitted on it before.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from konomi_rater import labels
+from konomi_rater.acquisition import Reason
+from konomi_rater.labels import LabelEntry
+
+
+@dataclass(frozen=True)
+class PanelRule:
+    """When labels are set aside.
+
+    Attributes:
+        start: graded images of a taste from which on the panel grows.
+        size: members at which it is full.
+        share: share of the random labels that joins, 0..1.
+    """
+
+    start: int
+    size: int
+    share: float
+
+
+def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry], rule: PanelRule, now: float) -> int:
+    """Lets freshly recorded labels join the panel where the rule says so, and returns how many did."""
+    drawn = [e for e in entries if e.reason == Reason.RANDOM and e.grade and _lot(taste, e.digest) < rule.share]
+    if not drawn:
+        return 0
+    graded = text("SELECT COUNT(*) FROM labels_in_force WHERE taste = :taste AND grade > 0")
+    room = rule.size - len(members(connection, taste))
+    if connection.execute(graded, {"taste": taste}).scalar_one() < rule.start:
+        return 0
+    joined = 0
+    for entry in drawn:
+        if joined < room and _first(connection, taste, entry):
+            bound = {"taste": taste, "digest": entry.digest, "now": now}
+            connection.execute(text("INSERT OR IGNORE INTO panel VALUES (:taste, :digest, :now)"), bound)
+            joined += 1
+    return joined
+
+
+def members(connection: Connection, taste: str) -> set[str]:
+    """Returns the digests of the panel."""
+    found = connection.execute(text("SELECT digest FROM panel WHERE taste = :taste"), {"taste": taste})
+    return {row.digest for row in found}
+
+
+def split(connection: Connection, taste: str) -> tuple[dict[str, LabelEntry], dict[str, LabelEntry]]:
+    """Returns the grades in force a rater may be fitted on, and those of the panel, both by digest.
+
+    This is the one gate: whatever is fitted takes its labels here.
+    """
+    aside = members(connection, taste)
+    grades = labels.grades_in_force(connection, taste)
+    training = {digest: entry for digest, entry in grades.items() if digest not in aside}
+    return training, {digest: entry for digest, entry in grades.items() if digest in aside}
+
+
+def _lot(taste: str, digest: str) -> float:
+    return int(hashlib.sha256(f"panel/{taste}/{digest}".encode()).hexdigest()[:12], 16) / 16**12
+
+
+def _first(connection: Connection, taste: str, entry: LabelEntry) -> bool:
+    earlier = text("SELECT 1 FROM labels WHERE taste = :taste AND digest = :digest AND sequence < :sequence")
+    bound = {"taste": taste, "digest": entry.digest, "sequence": entry.sequence}
+    return connection.execute(earlier, bound).first() is None
