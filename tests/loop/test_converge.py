@@ -7,7 +7,7 @@ import pytest
 from konomi import errors
 from konomi.night_settings import NightSettings
 from konomi.systems import SYSTEMS, converge, system
-from konomi.systems.draws import Turn
+from konomi.systems.draws import Turn, evaluation_draws
 
 SETTINGS = NightSettings(images=100, units=3)
 
@@ -31,7 +31,7 @@ def test_the_pool_mixes_served_unit_and_base():
 
 
 def test_evaluation_never_meets_a_pool():
-    fixed = {draw.seed for draw in converge.evaluation_draws(5, ["a"], SETTINGS)}
+    fixed = {draw.seed for draw in evaluation_draws(5, ["a"], SETTINGS)}
     for unit in range(1, 4):
         assert fixed.isdisjoint(draw.seed for draw in converge.draws(turn(["a"], unit=unit)))
 

@@ -1,6 +1,5 @@
 """`konomi night ...`: plan, start, watch, stop, resume and report the overnight loop."""
 
-import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,15 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from konomi import conduct, errors, messages
+from konomi.cli_plan import Images, System, Units, asked_for, plan
 from konomi.cli_schedule import schedule
 from konomi.console import Json, TasteId, emit, note, say, table
 from konomi.crew import crew
-from konomi.forecast import forecast, mean_bytes, measured
 from konomi.guards import GuardSettings
 from konomi.home import Home
 from konomi.lineage import NightRequest, Nights
 from konomi.messages import text
-from konomi.night_settings import NightSettings
 from konomi.night_view import View, showing
 from konomi.night_words import sentence, work
 from konomi.notification import NotifySettings, announce, receivers
@@ -30,9 +28,6 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plan, start
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(schedule)
 
-System = Annotated[str, typer.Argument(help="converge, golden, longtail, propagate or concepts.")]
-Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]
-Images = Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")]
 Hours = Annotated[float | None, typer.Option(min=0.001, help="Working hours the night may spend.")]
 Budget = Annotated[int | None, typer.Option(min=1, help="Images the night may generate in all.")]
 Seed = Annotated[int, typer.Option(help="Seed everything is derived from.")]
@@ -41,21 +36,7 @@ RequestId = Annotated[str, typer.Option("--request-id", help="Id of the night; t
 NightId = Annotated[str, typer.Option("--night", help="The night, by its id; default: the newest.")]
 
 
-@app.command()
-def plan(system: System, units: Units = None, images: Images = None, as_json: Json = False) -> None:
-    """Say what a night would make and take, without starting it.
-
-    Example: konomi night plan converge --units 3
-    """
-    home = Home.locate()
-    settings = settings_of(home, units=units, images=images)
-    conduct.wanted(system, "tastes/default", 0, settings, GuardSettings(home=home.root), [])
-    nights = Nights(home.root)
-    result = {"system": system, **forecast(settings, measured(nights), mean_bytes(home.root / "artifacts"))}
-    if as_json:
-        return emit(result)
-    for line in forecast_lines(result):
-        say(line)
+app.command()(plan)
 
 
 @app.command()
@@ -79,7 +60,9 @@ def start(
     Example: konomi night start converge --units 3
     """
     home = Home.locate()
-    settings = settings_of(home, units=units, images=images, budget_hours=hours, budget_images=budget_images)
+    system, settings = asked_for(
+        home, system, units=units, images=images, budget_hours=hours, budget_images=budget_images
+    )
     asked = conduct.wanted(
         system, f"tastes/{taste}", seed, settings, GuardSettings(home=home.root), read_prompts(prompts), request_id
     )
@@ -158,30 +141,6 @@ def report(night: NightId = "", as_json: Json = False) -> None:
     with crew(home) as hands:
         path = write_night_report(nights, chosen, hands.client.artifacts.get, messages.language())
     emit({"report": str(path)}) if as_json else say(str(path))
-
-
-def settings_of(home: Home, **asked: float | None) -> NightSettings:
-    """Returns the night settings of a home with what was asked for on the line."""
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    return NightSettings(home=home.root, **given)
-
-
-def forecast_lines(result: dict[str, Any]) -> list[str]:
-    """Returns a forecast as lines for people."""
-    lines = [text("{units} units, {images} images, {training_steps} training steps", **result)]
-    if result["seconds"] is None:
-        lines.append(text("how long: unknown until a first night has been measured here"))
-    else:
-        lines.append(
-            text("about {minutes} minutes, as measured in the last night", minutes=math.ceil(result["seconds"] / 60))
-        )
-    if result["disk_bytes"] is not None:
-        lines.append(text("about {size:.0f} MB of disk", size=result["disk_bytes"] / 1e6))
-    if result["cost"] is not None:
-        lines.append(text("about {cost:.2f} at the price of an hour in [night] hour_price", cost=result["cost"]))
-    if result["kwh"] is not None:
-        lines.append(text("about {kwh:.2f} kWh at the watts in [night] watts", kwh=result["kwh"]))
-    return lines
 
 
 def read_prompts(path: Path | None) -> list[str]:

@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from konomi import errors, extras, systems
+from konomi import errors, extras
 from konomi.crew import Crew
 from konomi.guards import GuardSettings
 from konomi.lineage import NightRequest, Nights
 from konomi.night_settings import NightSettings
 from konomi.night_view import View
 from konomi.studio import Studio
+from konomi.systems.chain import stages
 
 PROMPTS = 512
 """Prompts taken from the taste's own images where none are given."""
@@ -36,7 +37,7 @@ def wanted(
         Unimplemented: the system is not built yet.
         InvalidArgument: there is no such system, or more units are wanted than one night may make.
     """
-    systems.system(system)
+    stages(system, settings.units)
     if settings.units > guards.units_per_night:
         message = (
             f"A night makes at most {guards.units_per_night} units without a person looking, {settings.units} were "

@@ -341,4 +341,16 @@ JAPANESE: Mapping[str, str] = {
     "expected an hour as HH:MM, for example 22:00, got {at}": (
         "時刻は 22:00 のように HH:MM で書いてください。受け取ったもの: {at}"
     ),
+    # a night's plan
+    "A system, a chain such as longtail:2+golden:1, or a plan as a TOML file.": (
+        "システム名、longtail:2+golden:1 のような連結、または TOML の計画ファイル。"
+    ),
+    "the stages say how many units the night makes; leave --units out": (
+        "世代数は各段で決まります。--units は書かないでください"
+    ),
+    "the night setting {name} cannot be used: {why}": "夜の設定 {name} は使えません: {why}",
+    "the plan {path} cannot be used: {why}": "計画 {path} は使えません: {why}",
+    "expected [[stage]] tables and at most a [night] table": "[[stage]] の表と、あれば [night] の表だけが書けます",
+    "units belong to the stages": "units は各 stage に書きます",
+    "a [[stage]] has system and units, 1 or more": "[[stage]] には system と units(1 以上)が要ります",
 }

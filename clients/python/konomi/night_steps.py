@@ -9,7 +9,7 @@ from typing import Any
 from konomi import errors, guards, intervals, lineage, systems
 from konomi.night_settings import NightSettings
 from konomi.studio import Beat, Studio
-from konomi.systems.draws import Draw, Turn, image_seed
+from konomi.systems.draws import Draw, Turn, evaluation_draws, image_seed
 
 GROUPS = 4
 """Disjoint groups whose spread gives the interval of the Vendi score."""
@@ -23,7 +23,6 @@ class NightSteps:
         self.request = request
         self.settings = NightSettings(**request.settings)
         self.guards = guards.GuardSettings(**request.guards)
-        self.system = systems.system(request.system)
         self.beat = beat
 
     def plan(self) -> dict[str, Any]:
@@ -51,11 +50,17 @@ class NightSteps:
         """Looks at the best image of every region known, for a system that draws from these."""
         return self.studio.elites(self.settings.longtail_cells, image_seed(self.request.seed, "cells", 0))
 
-    def generate(
-        self, unit: int, served: dict[str, Any] | None, seen: dict[str, Any], first: int, last: int
-    ) -> dict[str, Any]:
-        """Makes images `first` to `last` - 1 of a unit's pool and makes them known to the taste."""
-        chunk = self.system.draws(self._turn(unit, 1, served_is_base=served is None, seen=seen))[first:last]
+    def generate(self, drawn: dict[str, Any], served: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
+        """Makes images `first` to `last` - 1 of a unit's pool and makes them known to the taste.
+
+        Args:
+            drawn: "unit", its "position" in the night, the "system" it belongs to, what was "seen", the nats "spent".
+            served: "model" and "adapter" of the unit served now, None for the base model.
+            first: first image.
+            last: one past the last.
+        """
+        turn = self._turn(drawn, served_is_base=served is None)
+        chunk = systems.system(drawn["system"]).draws(turn)[first:last]
         made, refused = [], 0
         for origin, model in (("served", served), ("base", None)):
             for rare in (False, True):
@@ -66,30 +71,28 @@ class NightSteps:
                 made += digests
         return {"digests": made, "refused": refused, "images": len(made)}
 
-    def select(
-        self, unit: int, position: int, spent: float, earlier: list[dict[str, Any]], seen: dict[str, Any]
-    ) -> dict[str, Any]:
+    def select(self, drawn: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any]:
         """Scores the whole pool anew, selects the training set and freezes its manifest.
 
         Args:
-            unit: number of the unit.
-            position: how many units this night has begun, this one included.
-            spent: pressure of the units before, in nats.
+            drawn: as `generate` takes it.
             earlier: what this method returned for this system's units before.
-            seen: what was observed before the unit was drawn.
 
         Returns:
-            What the studio says of the set, and "end": why the system ends the night here, or None.
+            What the studio says of the set, and "end": why the system ends here, or None.
         """
-        turn = self._turn(unit, position, pool=self.studio.count(self.system.GRADES), spent_nats=spent, seen=seen)
-        chosen = self.studio.select(self.system.selection(turn), image_seed(self.request.seed, f"select-{unit}", 0))
-        end = self.system.verdict(turn, chosen, earlier)
-        nats = chosen["nats"] if self.system.RATER_CHOOSES else 0.0
-        figures = {name: value for name, value in seen.items() if isinstance(value, float)}
+        system = systems.system(drawn["system"])
+        turn = self._turn(drawn, pool=self.studio.count(system.GRADES))
+        seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
+        chosen = self.studio.select(system.selection(turn), seed)
+        end = system.verdict(turn, chosen, earlier)
+        nats = chosen["nats"] if system.RATER_CHOOSES else 0.0
+        figures = {name: value for name, value in turn.seen.items() if isinstance(value, float)}
         return chosen | figures | {"nats": nats, "end": asdict(end) if end else None}
 
-    def train(self, unit: int, parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    def train(self, drawn: dict[str, Any], parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
         """Fits an adapter from the base model on the frozen manifest."""
+        unit = drawn["unit"]
         request = {
             "manifest_digest": chosen["manifest"],
             "base_model": self.settings.base_model,
@@ -99,15 +102,25 @@ class NightSteps:
             "parents": [parent["model"]] if parent else [],
             "rater_version": chosen["rater_version"],
         }
-        return self.studio.train(request, self.system.hyper_parameters(self.settings), self.beat)
+        hyper = systems.system(drawn["system"]).hyper_parameters(self.settings)
+        return self.studio.train(request, hyper, self.beat)
 
-    def _turn(self, unit: int, position: int, **known: Any) -> Turn:
-        budget = self.guards.pressure_nats
-        return Turn(self.request.seed, unit, position, self.request.prompts, self.settings, budget, **known)
+    def _turn(self, drawn: dict[str, Any], **known: Any) -> Turn:
+        return Turn(
+            seed=self.request.seed,
+            unit=drawn["unit"],
+            position=drawn["position"],
+            prompts=self.request.prompts,
+            settings=self.settings,
+            budget_nats=self.guards.pressure_nats,
+            spent_nats=drawn["spent"],
+            seen=drawn["seen"],
+            **known,
+        )
 
     def evaluate(self, model: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
         """Makes evaluation images `first` to `last` - 1: the same prompts and seeds for every unit."""
-        fixed = self.system.evaluation_draws(self.request.seed, self.request.evaluation_prompts, self.settings)
+        fixed = evaluation_draws(self.request.seed, self.request.evaluation_prompts, self.settings)
         digests = self.studio.generate(fixed[first:last], model, self.settings.model_dump(), self.beat)
         return {"digests": digests, "images": len(digests)}
 

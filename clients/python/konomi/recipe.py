@@ -9,6 +9,7 @@ from konomi.guards import Alarm
 from konomi.lineage import NightRequest
 from konomi.night_steps import NightSteps, compare, vendi_at
 from konomi.night_words import sentence
+from konomi.systems.chain import Stage, stages
 
 Runner = Callable[..., dict[str, Any]]
 """(name, body, *arguments) → {"seconds", "value"}; a durable runner returns the recorded result of a finished step."""
@@ -19,10 +20,12 @@ BASE: dict[str, Any] = {"unit": 0, "model": "base", "adapter": ""}
 class Ended(Exception):
     """The night is over: why, and whether a guard halted it."""
 
-    def __init__(self, alarm: Alarm, state: str = "finished") -> None:
+    def __init__(self, alarm: Alarm, state: str = "finished", night: bool = False) -> None:
+        """Takes why, "finished" or "halted", and whether a stage that follows ends with it."""
         super().__init__(alarm.name)
         self.alarm = alarm
         self.state = state
+        self.night = night
 
 
 class Recipe:
@@ -35,6 +38,7 @@ class Recipe:
         self.request = request
         self.steps = steps
         self.settings = steps.settings
+        self.stages = stages(request.system, self.settings.units)
         self.do = do
         self.publish = publish
         self.served: dict[str, Any] = {}
@@ -50,6 +54,7 @@ class Recipe:
             "served": {"unit": 0, "model": "base"},
             "units": [],
             "steps": [],
+            "ended": [],
             "seconds": 0.0,
             "images": 0,
             "nats": 0.0,
@@ -74,42 +79,53 @@ class Recipe:
             self._evaluate(plan["start"], None)
             self.served = plan["start"]
         self._serving()
-        losses = 0
-        for position in range(1, self.settings.units + 1):
-            unit = plan["first"] + position - 1
-            verdict = self._unit(unit, position)
-            losses = 0 if verdict["decision"] == "promote" else losses + 1
-            if losses >= self.settings.patience and position < self.settings.units:
-                raise Ended(Alarm("patience", {"runs": losses, "parent": self.served["unit"]}))
-        raise Ended(Alarm("units", {"units": self.settings.units}))
+        position = 0
+        for stage in self.stages:
+            try:
+                for _ in range(stage.units):
+                    position += 1
+                    self._unit(plan["first"] + position - 1, position, stage)
+                    self._lose_patience(stage)
+            except Ended as end:
+                if end.state != "finished" or end.night or stage is self.stages[-1]:
+                    raise
+                self._note(end.alarm, stage)
+        made = sum("decision" in one and "stage" in one for one in self.state["units"])
+        raise Ended(Alarm("units", {"units": made}))
 
-    def _unit(self, unit: int, position: int) -> dict[str, Any]:
+    def _lose_patience(self, stage: Stage) -> None:
+        """Ends a stage whose last units all failed to beat their parent; the stage's last unit ends it anyway."""
+        mine = [one for one in self.state["units"] if one.get("stage") == stage.number and "decision" in one]
+        tail = [one["decision"] for one in mine[-self.settings.patience :]]
+        if len(tail) == self.settings.patience and "promote" not in tail and len(mine) < stage.units:
+            raise Ended(Alarm("patience", {"runs": len(tail), "parent": self.served["unit"]}))
+
+    def _note(self, alarm: Alarm, stage: Stage) -> None:
+        """Notes why a stage ended, where another follows it."""
+        self.state["ended"].append({"system": stage.name, **asdict(alarm), "sentence": sentence(alarm)})
+        self.publish(self.state)
+
+    def _unit(self, unit: int, position: int, stage: Stage) -> dict[str, Any]:
         """Makes, judges and serves one unit."""
-        entry: dict[str, Any] = {"unit": unit, "parent": self.served["unit"], "seconds": 0.0, "images": 0, "refused": 0}
+        entry: dict[str, Any] = {"unit": unit, "system": stage.name, "parent": self.served["unit"]}
+        entry |= {"stage": stage.number, "seconds": 0.0, "images": 0, "refused": 0}
+        earlier = [
+            one["selection"] for one in self.state["units"] if one.get("system") == stage.name and "selection" in one
+        ]
         self.state["units"].append(entry)
         parent = None if self.served["unit"] == 0 else self.served
-        seen = self._step(f"unit-{unit}/observe", self.steps.observe) if self.steps.system.OBSERVES else {}
-        for number, (first, last) in enumerate(
-            _chunks(self.steps.system.pool_size(self.settings), self.settings.chunk)
-        ):
-            made = self._step(
-                f"unit-{unit}/generate-{number:03d}",
-                self.steps.generate,
-                unit,
-                parent,
-                seen,
-                first,
-                last,
-                images=last - first,
-            )
+        seen = self._step(f"unit-{unit}/observe", self.steps.observe) if stage.system.OBSERVES else {}
+        drawn = {"unit": unit, "position": position, "system": stage.name, "seen": seen, "spent": self.state["nats"]}
+        for number, (first, last) in enumerate(_chunks(stage.system.pool_size(self.settings), self.settings.chunk)):
+            name = f"unit-{unit}/generate-{number:03d}"
+            made = self._step(name, self.steps.generate, drawn, parent, first, last, images=last - first)
             entry["refused"] += made["refused"]
-        earlier = [one["selection"] for one in self.state["units"] if "selection" in one]
-        chosen = self._step(f"unit-{unit}/select", self.steps.select, unit, position, self.state["nats"], earlier, seen)
+        chosen = self._step(f"unit-{unit}/select", self.steps.select, drawn, earlier)
         entry["selection"] = chosen
         if chosen["end"]:
             raise Ended(Alarm(**chosen["end"]))
         self._look_before_training(unit, chosen, entry)
-        model = self._step(f"unit-{unit}/train", self.steps.train, unit, parent, chosen)
+        model = self._step(f"unit-{unit}/train", self.steps.train, drawn, parent, chosen)
         if model["failed"]:
             raise Ended(Alarm("training_failed", {"unit": unit, "why": model["failed"]}), "halted")
         entry.update({"model": model["model"], "adapter": model["adapter"], "loss": model["loss"]})
@@ -176,9 +192,9 @@ class Recipe:
     def _step(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any, images: int = 0) -> dict[str, Any]:
         """Runs one step within the budgets and notes it."""
         if self.state["seconds"] >= self.settings.budget_hours * 3600:
-            raise Ended(Alarm("budget_hours", {"budget": self.settings.budget_hours}))
+            raise Ended(Alarm("budget_hours", {"budget": self.settings.budget_hours}), night=True)
         if self.state["images"] + images > self.settings.budget_images:
-            raise Ended(Alarm("budget_images", {"budget": self.settings.budget_images}))
+            raise Ended(Alarm("budget_images", {"budget": self.settings.budget_images}), night=True)
         envelope = self.do(name, body, *arguments)
         value: dict[str, Any] = envelope["value"]
         self.state["steps"].append({"name": name, "seconds": envelope["seconds"], "images": images})

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from konomi import systems
 from konomi.charts import Series, curve, dots
 from konomi.guards import GuardSettings
 from konomi.intervals import Figure, figure
@@ -12,6 +11,7 @@ from konomi.lineage import NightRequest, Nights
 from konomi.night_settings import NightSettings
 from konomi.night_words import WORK, sentence
 from konomi.report_page import Page, Sheet, number, percent
+from konomi.systems.draws import evaluation_draws
 from konomi.thumbnails import Thumbnails
 
 Fetch = Callable[[str], bytes]
@@ -198,8 +198,7 @@ def _times(page: Page, state: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def _fixed_prompts(request: NightRequest) -> list[str]:
-    system = systems.system(request.system)
-    draws = system.evaluation_draws(request.seed, request.evaluation_prompts, NightSettings(**request.settings))
+    draws = evaluation_draws(request.seed, request.evaluation_prompts, NightSettings(**request.settings))
     return [draw.prompt for draw in draws]
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from konomi.guards import Alarm
 from konomi.night_settings import NightSettings
-from konomi.systems.draws import Draw, Turn, evaluation_draws, hyper_parameters
+from konomi.systems.draws import Draw, Turn, hyper_parameters
 
 __all__ = [
     "GRADES",
     "OBSERVES",
     "RATER_CHOOSES",
     "draws",
-    "evaluation_draws",
     "hyper_parameters",
     "pool_size",
     "selection",

@@ -1,0 +1,72 @@
+"""`konomi night plan`: what a night would make and take; and how a night's words on the line become its settings."""
+
+import math
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from konomi import conduct, errors
+from konomi.console import Json, emit, say
+from konomi.forecast import forecast, mean_bytes, measured
+from konomi.guards import GuardSettings
+from konomi.home import Home
+from konomi.lineage import Nights
+from konomi.messages import text
+from konomi.night_plan import chain_of, units_of
+from konomi.night_settings import NightSettings
+
+System = Annotated[str, typer.Argument(help="A system, a chain such as longtail:2+golden:1, or a plan as a TOML file.")]
+Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]
+Images = Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")]
+
+
+def plan(system: System, units: Units = None, images: Images = None, as_json: Json = False) -> None:
+    """Say what a night would make and take, without starting it.
+
+    Example: konomi night plan converge --units 3
+    """
+    home = Home.locate()
+    system, settings = asked_for(home, system, units=units, images=images)
+    conduct.wanted(system, "tastes/default", 0, settings, GuardSettings(home=home.root), [])
+    nights = Nights(home.root)
+    result = {"system": system, **forecast(settings, measured(nights), mean_bytes(home.root / "artifacts"))}
+    if as_json:
+        return emit(result)
+    for line in forecast_lines(result):
+        say(line)
+
+
+def asked_for(home: Home, system: str, **options: float | None) -> tuple[str, NightSettings]:
+    """Returns the chain of systems and the settings of a night: the home's, the plan's, then those on the line."""
+    chain, planned = chain_of(system)
+    units = units_of(chain)
+    if units is not None and options.get("units") not in (None, units):
+        raise errors.InvalidArgument(text("the stages say how many units the night makes; leave --units out"))
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return chain, NightSettings(home=home.root, **planned | ({"units": units} if units else {}) | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        words = text(
+            "the night setting {name} cannot be used: {why}", name=".".join(map(str, first["loc"])), why=first["msg"]
+        )
+        raise errors.InvalidArgument(words, field="settings") from error
+
+
+def forecast_lines(result: dict[str, Any]) -> list[str]:
+    """Returns a forecast as lines for people."""
+    lines = [text("{units} units, {images} images, {training_steps} training steps", **result)]
+    if result["seconds"] is None:
+        lines.append(text("how long: unknown until a first night has been measured here"))
+    else:
+        lines.append(
+            text("about {minutes} minutes, as measured in the last night", minutes=math.ceil(result["seconds"] / 60))
+        )
+    if result["disk_bytes"] is not None:
+        lines.append(text("about {size:.0f} MB of disk", size=result["disk_bytes"] / 1e6))
+    if result["cost"] is not None:
+        lines.append(text("about {cost:.2f} at the price of an hour in [night] hour_price", cost=result["cost"]))
+    if result["kwh"] is not None:
+        lines.append(text("about {kwh:.2f} kWh at the watts in [night] watts", kwh=result["kwh"]))
+    return lines

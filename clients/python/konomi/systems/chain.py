@@ -1,0 +1,58 @@
+"""A chain of systems that one night runs one after the other, for example "longtail:2+golden:1"."""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+from konomi import errors
+from konomi.systems import system
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a night.
+
+    Attributes:
+        name: name of the system.
+        units: units it makes, 1 or more.
+        number: place in the night, from 0.
+    """
+
+    name: str
+    units: int
+    number: int = 0
+
+    @property
+    def system(self) -> ModuleType:
+        """The system's module."""
+        return system(self.name)
+
+
+def stages(chain: str, units: int) -> list[Stage]:
+    """Returns the stages of a chain.
+
+    Args:
+        chain: name of a system, or several joined by "+", each with ":" and its number of units.
+        units: units of the night, for a chain that is one bare name.
+
+    Raises:
+        Unimplemented: a system is announced but not built.
+        InvalidArgument: there is no system of a name, or a number of units is missing or none.
+    """
+    parts = chain.split("+")
+    if len(parts) == 1 and ":" not in chain:
+        system(chain)
+        return [Stage(chain, units)]
+    found = []
+    for number, part in enumerate(parts):
+        name, _, count = part.partition(":")
+        system(name.strip())
+        if not count.strip().isdecimal() or int(count) < 1:
+            message = f'Expected stages as "longtail:2+golden:1", each with its units, got {part!r} in {chain!r}.'
+            raise errors.InvalidArgument(message, reason="CHAIN_MALFORMED", field="system")
+        found.append(Stage(name.strip(), int(count), number))
+    return found
+
+
+def written(found: list[Stage]) -> str:
+    """Returns stages as a chain."""
+    return "+".join(f"{stage.name}:{stage.units}" for stage in found)
