@@ -14,7 +14,7 @@ from konomi_rater.nystroem import held_out_sparse
 from konomi_rater.ordinal import scale_of
 from konomi_rater.parameters import Made
 from konomi_rater.population import Population
-from konomi_rater.positives import auc_estimate, fit_positives, only_favourites
+from konomi_rater.positives import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
 from konomi_rater.preference import RECIPES, Head, feature_maps, fit_head
 from konomi_rater.trees import stack
 
@@ -99,7 +99,7 @@ def fit(training: Training, seed: int) -> Iterator[Step | Fitted]:
         seed: of folds, trees and bootstrap.
     """
     rng = np.random.default_rng(seed)
-    if only_favourites(training.grades) and len(training.unlabelled):
+    if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
         yield Step("favourites", 0, 1)
         yield _fit_favourites(training, rng)
         return

@@ -1,10 +1,15 @@
 """The embeddings of a taste in memory: one growing matrix, brought up to date from the database, never written back."""
 
+import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import Connection, text
+
+from konomi_rater.embedder_names import space_of
+from konomi_rater.parameters import Made
 
 SELF = 1
 
@@ -20,6 +25,7 @@ class View:
         units: N units.
         sources: (N,) int64.
         position: digest to index; may know later images too.
+        made: how each of the N images was made.
         generation: how often images were forgotten; indices of one generation mean nothing in another.
     """
 
@@ -29,6 +35,7 @@ class View:
     units: list[str]
     sources: np.ndarray
     position: dict[str, int]
+    made: list[Made]
     generation: int = 0
 
     def __len__(self) -> int:
@@ -38,6 +45,10 @@ class View:
         """Returns the index of a digest, or None."""
         found = self.position.get(digest)
         return found if found is not None and found < len(self) else None
+
+    def made_at(self, positions: Sequence[int] | np.ndarray) -> list[Made | None]:
+        """Returns how the images at positions (N,) were made; None at -1, a stranger's."""
+        return [self.made[at] if at >= 0 else None for at in positions]
 
     def indices(self, rows: np.ndarray) -> np.ndarray:
         """Turns row numbers that are in the view into indices."""
@@ -53,7 +64,7 @@ class Memory:
     """Follows the database; arrays double and forgetting makes new ones, so a view taken earlier stays valid."""
 
     def __init__(self, taste: str, embedder: str) -> None:
-        self._taste, self._embedder = taste, embedder
+        self._taste, self._space = taste, space_of(embedder)
         self._lock = threading.Lock()
         self._count, self._forgotten, self._generation = 0, 0, 0
         self._rows = np.zeros(0, np.int64)
@@ -62,6 +73,8 @@ class Memory:
         self._digests: list[str] = []
         self._units: list[str] = []
         self._position: dict[str, int] = {}
+        self._made: list[Made] = []
+        self._alike: dict[tuple[str, str, str], Made] = {}
 
     def view(self, connection: Connection) -> View:
         """Reads what is new, forgets what went, and returns the images as they are now."""
@@ -70,11 +83,12 @@ class Memory:
             last = int(self._rows[self._count - 1]) if self._count else 0
             found = connection.execute(
                 text(
-                    "SELECT i.row, i.digest, i.unit, i.source, e.vector FROM images AS i JOIN embeddings AS e "
+                    "SELECT i.row, i.digest, i.unit, i.source, i.prompt, i.parameters, e.vector "
+                    "FROM images AS i JOIN embeddings AS e "
                     "ON e.digest = i.digest AND e.embedder = :embedder "
                     "WHERE i.taste = :taste AND i.row > :last ORDER BY i.row"
                 ),
-                {"taste": self._taste, "embedder": self._embedder, "last": last},
+                {"taste": self._taste, "embedder": self._space, "last": last},
             ).all()
             if found:
                 self._grow(list(found))
@@ -86,12 +100,15 @@ class Memory:
                 self._units,
                 self._sources[:n],
                 self._position,
+                self._made,
                 self._generation,
             )
 
     def _forget(self, connection: Connection) -> None:
         found = connection.execute(
-            text("SELECT sequence, row FROM images_forgotten WHERE taste = :taste AND sequence > :seen ORDER BY sequence"),
+            text(
+                "SELECT sequence, row FROM images_forgotten WHERE taste = :taste AND sequence > :seen ORDER BY sequence"
+            ),
             {"taste": self._taste, "seen": self._forgotten},
         ).all()
         if not found:
@@ -103,6 +120,7 @@ class Memory:
         self._rows, self._sources = self._rows[kept], self._sources[kept]
         self._embeddings = self._embeddings[kept]
         self._digests, self._units = [self._digests[i] for i in kept], [self._units[i] for i in kept]
+        self._made = [self._made[i] for i in kept]
         self._position = {digest: i for i, digest in enumerate(self._digests)}
         self._count = len(kept)
         self._generation += 1
@@ -124,5 +142,13 @@ class Memory:
         self._embeddings[part] = vectors
         self._digests.extend(row.digest for row in found)
         self._units.extend(row.unit for row in found)
+        self._made.extend(self._once(row.prompt, row.unit, row.parameters) for row in found)
         self._position.update((row.digest, self._count + i) for i, row in enumerate(found))
         self._count = need
+
+    def _once(self, prompt: str, unit: str, parameters: str) -> Made:
+        """Returns one object for all images made alike: a prompt is read once, not once an image."""
+        key = (prompt, unit, parameters)
+        if key not in self._alike:
+            self._alike[key] = Made(prompt, unit, json.loads(parameters))
+        return self._alike[key]

@@ -72,16 +72,15 @@ def fit_positives(
     return PositiveFit(head, mean, np.arange(len(targets)) < len(liked))
 
 
-def choose_unlabelled(graded: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def choose_unlabelled(own: np.ndarray, graded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draws the ungraded images that stand for what is not liked.
 
     Args:
-        graded: (n,) positions of graded images among all.
-        count: images in all.
+        own: (N,) positions of the owner's own outputs.
+        graded: (n,) positions of graded images.
         rng: source of randomness.
     """
-    free = np.setdiff1d(np.arange(count), graded)
-    return np.sort(rng.permutation(free)[:UNLABELLED])
+    return np.sort(rng.permutation(np.setdiff1d(own, graded))[:UNLABELLED])
 
 
 def auc_estimate(fitted: PositiveFit, rng: np.random.Generator, draws: int = 200) -> dict[str, Estimate]:

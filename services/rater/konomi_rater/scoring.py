@@ -116,7 +116,7 @@ class Scoring:
         if not len(embeddings):
             return []
         stored = self._workspace.active_head(taste)
-        said = stored.head.predict(embeddings)
+        said = stored.head.predict(embeddings, view.made_at(own))
         reference = self._workspace.reference(taste, view, BASE_UNITS)
         typicality = reference.typicality(reference.index.distance(embeddings, own))
         novelty = self._workspace.archive(taste, view).distance(embeddings, own)
@@ -146,7 +146,7 @@ class Scoring:
             known = self._predictions.get(key)
         done = len(known.utility) if known is not None else 0
         if known is None or done < len(view):
-            more = self._workspace.active_head(taste).head.predict(view.embeddings[done:])
+            more = self._workspace.active_head(taste).head.predict(view.embeddings[done:], view.made[done : len(view)])
             known = more if known is None else _join(known, more)
             with self._lock:
                 self._predictions[key] = known

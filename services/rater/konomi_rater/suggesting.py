@@ -2,11 +2,12 @@
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import sqlalchemy
 
-from konomi_rater import acquisition, catalogue, labels, tastes
+from konomi_rater import acquisition, catalogue, labels, panel, population, tastes
 from konomi_rater.acquisition import Pool, Reason
 from konomi_rater.catalogue import Filter, ImageRow
 from konomi_rater.fitting import LEAST_LABELS, quick_fit
@@ -18,7 +19,6 @@ from konomi_rater.scoring import BASE_UNITS, TYPICAL_PERCENTILE
 from konomi_rater.tastes import TasteRow
 from konomi_rater.workspace import Workspace
 
-FEW_REPEATS_FROM = 200
 REPEAT_GAP = 10
 """Grades between an image and its hidden repeat at least."""
 GRADED_NEIGHBOURS = 5
@@ -36,18 +36,22 @@ class Suggesting:
     def suggest(
         self, taste_id: str, wanted: Filter, count: int, novel: int, seed: int, *, repeats: bool
     ) -> list[tuple[ImageRow, Reason]]:
-        """Returns up to `count` images to grade next, in the order to show them, each with its reason."""
+        """Returns up to `count` images to grade next, in the order to show them, each with its reason.
+
+        A hidden repeat carries no grade: whoever shows it must not know which it is.
+        """
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
-            grades = labels.grades_in_force(connection, taste_id)
+            training, aside = panel.split(connection, taste_id)
+            grades = {**training, **aside}
             rows = self._candidates(connection, taste, wanted, grades)
             past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
         rng = np.random.default_rng((seed % 2**63, len(grades)))
         again = self._repeats(past, grades, count, rng)
         positions = view.indices(rows)
-        head = self._working_head(taste, view, grades)
-        pool = self._pool(taste, view, positions, grades)
+        head = self._working_head(taste, view, training)
+        pool = self._pool(taste, view, positions, grades, far=novel > 0)
         picks = acquisition.suggest(pool, head, len(grades), count - len(again), novel, rng)
         chosen = [(int(rows[row]), reason) for row, reason in picks]
         for digest in again:
@@ -56,7 +60,11 @@ class Suggesting:
                 chosen.insert(int(rng.integers(len(chosen) + 1)), (int(view.rows[at]), Reason.REPEAT_CHECK))
         with self._workspace.reading() as connection:
             images = catalogue.read_rows(connection, taste_id, [row for row, _ in chosen])
-        return [(image, reason) for image, (_, reason) in zip(images, chosen, strict=True)]
+        reasons = [reason for _, reason in chosen]
+        return [
+            (replace(image, grade=0) if reason is Reason.REPEAT_CHECK else image, reason)
+            for image, reason in zip(images, reasons, strict=True)
+        ]
 
     def explore(self, taste_id: str, wanted: Filter, count: int) -> tuple[TasteRow, View, list[ImageRow]]:
         """Returns the images least like anything graded that are still typical of the taste, most novel first."""
@@ -65,7 +73,7 @@ class Suggesting:
             view = self._workspace.view(connection, taste)
             grades = labels.grades_in_force(connection, taste_id)
             rows = self._candidates(connection, taste, wanted, grades)
-            pool = self._pool(taste, view, view.indices(rows), grades)
+            pool = self._pool(taste, view, view.indices(rows), grades, far=True)
             picks = acquisition.suggest(pool, None, len(grades), count, count, np.random.default_rng(0))
             novel = [int(rows[row]) for row, reason in picks if reason is Reason.NOVEL]
             return taste, view, catalogue.read_rows(connection, taste_id, novel)
@@ -79,21 +87,31 @@ class Suggesting:
     def _above(self, connection: sqlalchemy.Connection, taste: TasteRow, rows: np.ndarray, least: float) -> np.ndarray:
         view = self._workspace.view(connection, taste)
         head = self._workspace.active_head(taste).head
-        return rows[head.predict(view.embeddings[view.indices(rows)]).utility >= least]
+        at = view.indices(rows)
+        return rows[head.predict(view.embeddings[at], view.made_at(at)).utility >= least]
 
-    def _pool(self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry]) -> Pool:
+    def _pool(
+        self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry], *, far: bool
+    ) -> Pool:
+        """Returns the candidates; how far and how plausible they are only where it is asked for."""
         embeddings = view.embeddings[positions]
+        graded = view.embeddings[_positions(view, grades)]
+        folder = self._workspace.embedders.folder / population.FOLDER
+        found = population.read_population(folder, taste.embedder, view.embeddings.shape[1])
+        liked = _liking(embeddings @ found.weights) if found is not None else None
+        novelty, plausible = np.zeros(len(positions)), np.ones(len(positions), dtype=bool)
+        if far:
+            novelty = self._novelty(taste, view, positions, grades)
+            reference = self._workspace.reference(taste, view, BASE_UNITS)
+            plausible = reference.index.distance(embeddings, positions) <= reference.cut(TYPICAL_PERCENTILE)
+        return Pool(embeddings, novelty, plausible, graded, liked)
+
+    def _novelty(self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry]) -> np.ndarray:
         graded = _positions(view, grades)
-        stranger = np.full(len(positions), -1)
-        if len(graded):
-            novelty = reference_of(graded, view.embeddings[graded]).index.distance(
-                embeddings, stranger, GRADED_NEIGHBOURS
-            )
-        else:
-            novelty = self._workspace.archive(taste, view).distance(embeddings, positions)
-        reference = self._workspace.reference(taste, view, BASE_UNITS)
-        plausible = reference.index.distance(embeddings, positions) <= reference.cut(TYPICAL_PERCENTILE)
-        return Pool(embeddings, novelty, plausible)
+        if not len(graded):
+            return self._workspace.archive(taste, view).distance(view.embeddings[positions], positions)
+        known = reference_of(graded, view.embeddings[graded]).index
+        return known.distance(view.embeddings[positions], np.full(len(positions), -1), GRADED_NEIGHBOURS)
 
     def _working_head(self, taste: TasteRow, view: View, grades: dict[str, LabelEntry]) -> Head | None:
         """Fits on the grades of this moment, so that a batch learns from the one before without a new version."""
@@ -118,14 +136,11 @@ class Suggesting:
         self, past: list[LabelEntry], grades: dict[str, LabelEntry], count: int, rng: np.random.Generator
     ) -> list[str]:
         """Draws graded images to show again, unmarked: never one that was repeated before or graded just now."""
-        share = self._workspace.settings.repeat_share / (1 if len(grades) < FEW_REPEATS_FROM else 2)
-        if len(grades) < acquisition.TYPICAL_START:
-            return []
         last = past[-1].sequence if past else 0
         repeated = {entry.digest for entry in past if entry.reason == Reason.REPEAT_CHECK}
         old = sorted(d for d, entry in grades.items() if d not in repeated and entry.sequence <= last - REPEAT_GAP)
-        wanted = min(len(old), int(count * share + rng.random()))
-        return [old[i] for i in rng.permutation(len(old))[:wanted]]
+        share = self._workspace.settings.repeat_share
+        return [old[i] for i in acquisition.repeats(len(old), len(grades), count, share, rng)]
 
 
 def _ungraded(wanted: Filter) -> Filter:
@@ -133,4 +148,11 @@ def _ungraded(wanted: Filter) -> Filter:
 
 
 def _positions(view: View, grades: dict[str, LabelEntry]) -> np.ndarray:
-    return np.array(sorted(at for digest in grades if (at := view.at(digest)) is not None), dtype=np.int64)
+    """Returns the positions of graded images that are in the view, in the order they were graded."""
+    by_time = sorted(grades.values(), key=lambda entry: entry.sequence)
+    return np.array([at for entry in by_time if (at := view.at(entry.digest)) is not None], dtype=np.int64)
+
+
+def _liking(said: np.ndarray) -> np.ndarray:
+    """Joins population scores (N, S) of unlike scales into one, (N,)."""
+    return np.asarray((said / said.std(axis=0).clip(1e-12)).mean(axis=1))

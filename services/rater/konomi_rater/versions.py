@@ -7,12 +7,15 @@ import numpy as np
 import sqlalchemy
 
 from konomi.errors import DataLoss, FailedPrecondition
-from konomi_rater import alarms, catalogue, fitting, labels, panel, tastes, verdict, watching
+from konomi_rater import alarms, catalogue, fitting, labels, panel, population, tastes, verdict, watching
 from konomi_rater.acquisition import Reason
+from konomi_rater.alarms import Pressure
+from konomi_rater.comparisons import Preference
 from konomi_rater.fitting import LEAST_LABELS, Fitted, Step, Training
 from konomi_rater.head_file import MEDIA_TYPE, to_bytes
 from konomi_rater.labels import LabelEntry
-from konomi_rater.memory import View
+from konomi_rater.memory import SELF, View
+from konomi_rater.positives import LEAST_UNLABELLED, choose_unlabelled, only_favourites
 from konomi_rater.preference import Head
 from konomi_rater.retest import reliability
 from konomi_rater.tastes import TasteRow, VersionRow
@@ -36,7 +39,7 @@ class Described:
     active: bool
     alarms: Sequence[str]
     diff: Diff | None
-    pressure: alarms.Pressure | None
+    pressure: Pressure | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Versions:
         yield Step("labels", 0, 0)
         with self._workspace.reading() as connection:
             known = self._known(connection, taste_id)
-            _check_enough(known.taste, known.grades)
+            _check_enough(known, len(_own_ungraded(known.view, known)))
             training = self._training(connection, known)
         for step in fitting.fit(training, seed % 2**63):
             yield step if isinstance(step, Step) else self._stored(known, training, step)
@@ -102,13 +105,18 @@ class Versions:
     def _training(self, connection: sqlalchemy.Connection, known: _Known) -> Training:
         positions = _positions(known.view, known.grades)
         images = catalogue.read_rows(connection, known.taste.id, known.view.rows[positions].tolist())
-        entries = list(known.grades.values())
+        entries, taste, view = list(known.grades.values()), known.taste, known.view
+        folder = self._workspace.embedders.folder / population.FOLDER
         return Training(
             embeddings=known.view.embeddings[positions],
             grades=np.array([entry.grade for entry in entries]),
             groups=[catalogue.group_of(image.facts, entry) for image, entry in zip(images, entries, strict=True)],
             drawn=np.array([entry.reason == Reason.RANDOM for entry in entries]),
-            background=known.view.embeddings,
+            background=view.embeddings,
+            made=[view.made[at] for at in positions],
+            comparisons=_preferences(labels.read_comparisons(connection, taste.id), known.grades),
+            unlabelled=view.embeddings[_own_ungraded(view, known)],
+            population=population.read_population(folder, taste.embedder, view.embeddings.shape[1]),
         )
 
     def _stored(self, known: _Known, training: Training, fitted: Fitted) -> NewVersion:
@@ -142,9 +150,10 @@ class Versions:
             return None
         row, head_before = earlier
         changed = sum(entry.created > row.created for entry in known.grades.values())
-        rows = known.view.embeddings[_positions(known.view, known.panel)]
+        at = _positions(known.view, known.panel)
+        rows, made = known.view.embeddings[at], known.view.made_at(at)
         grades = np.array([entry.grade for entry in known.panel.values()], dtype=np.int64)
-        before, after = (one.predict(rows).utility for one in (head_before, head))
+        before, after = (one.predict(rows, made).utility for one in (head_before, head))
         found, figures = verdict.compare(grades, before, after, np.random.default_rng(0))
         return Diff(row.number, found, changed, **figures)
 
@@ -169,6 +178,25 @@ def _positions(view: View, grades: dict[str, LabelEntry]) -> np.ndarray:
     return np.array([view.position[digest] for digest in grades], dtype=np.int64)
 
 
+def _preferences(said: Sequence[tuple[str, str, bool]], grades: dict[str, LabelEntry]) -> list[Preference]:
+    """Returns the comparisons between graded images, by their place among the grades."""
+    place = {digest: row for row, digest in enumerate(grades)}
+    return [
+        Preference(place[winner], place[loser], tie)
+        for winner, loser, tie in said
+        if winner in place and loser in place
+    ]
+
+
+def _own_ungraded(view: View, known: _Known) -> np.ndarray:
+    """Returns positions of own ungraded images, where every grade is a favourite's; else none."""
+    if not only_favourites(np.array([entry.grade for entry in known.grades.values()])):
+        return np.zeros(0, np.int64)
+    own = np.flatnonzero(view.sources == SELF)
+    graded = np.concatenate([_positions(view, known.grades), _positions(view, known.panel)])
+    return choose_unlabelled(own, graded, np.random.default_rng(0))
+
+
 def _refused(diff: Diff | None) -> list[str]:
     if diff is None or diff.verdict is not Verdict.WORSE or diff.srcc is None or diff.earlier_srcc is None:
         return []
@@ -179,11 +207,19 @@ def _refused(diff: Diff | None) -> list[str]:
     ]
 
 
-def _check_enough(taste: TasteRow, grades: dict[str, LabelEntry]) -> None:
+def _check_enough(known: _Known, free: int) -> None:
+    taste, grades = known.taste, known.grades
+    given = np.array([entry.grade for entry in grades.values()], dtype=np.int64)
     kinds = len({entry.grade for entry in grades.values()})
-    if len(grades) < LEAST_LABELS or kinds < 2:
+    if len(grades) < LEAST_LABELS or (kinds < 2 and not only_favourites(given)):
         raise FailedPrecondition(
             f"expected at least {LEAST_LABELS} graded images of at least two grades, "
             f"tastes/{taste.id} has {len(grades)} of {kinds}; grade more",
+            reason="TOO_FEW_LABELS",
+        )
+    if kinds < 2 and free < LEAST_UNLABELLED:
+        raise FailedPrecondition(
+            f"expected at least {LEAST_UNLABELLED} ungraded images of your own to tell favourites from, "
+            f"tastes/{taste.id} has {free} and nothing but favourites graded; generate or grade more",
             reason="TOO_FEW_LABELS",
         )
