@@ -7,7 +7,9 @@ import timm
 import torch
 from PIL import Image
 
-from konomi_rater.embedder import Preparation, _like_open_clip, _like_timm
+from konomi_rater.open_clip_embedder import like_open_clip
+from konomi_rater.timm_embedder import like_timm
+from konomi_rater.tower import Preparation
 
 SIZES = [(300, 200), (257, 401), (60, 90)]
 
@@ -32,17 +34,17 @@ def test_as_open_clip_does(mode, way):
         "resize_mode": mode,
     }
     config = open_clip.transform.PreprocessCfg(**found)
-    same(_like_open_clip(found), open_clip.transform.image_transform_v2(config, is_train=False))
+    same(like_open_clip(found), open_clip.transform.image_transform_v2(config, is_train=False))
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vit_tiny_patch16_224"])
 def test_as_timm_does(name):
     found = timm.data.resolve_model_data_config(timm.create_model(name, pretrained=False))
-    same(_like_timm(found), timm.data.create_transform(**found, is_training=False))
+    same(like_timm(found), timm.data.create_transform(**found, is_training=False))
 
 
 def test_an_image_of_the_right_size_goes_in_as_it_is():
-    prepare = _like_open_clip(
+    prepare = like_open_clip(
         {"size": 8, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "bicubic", "resize_mode": "shortest"}
     )
     image = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
@@ -51,6 +53,6 @@ def test_an_image_of_the_right_size_goes_in_as_it_is():
 
 def test_a_transform_that_cannot_be_repeated_exactly_is_refused():
     with pytest.raises(ValueError, match="longest"):
-        _like_open_clip(
+        like_open_clip(
             {"size": 8, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "bicubic", "resize_mode": "longest"}
         )

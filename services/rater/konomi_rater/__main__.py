@@ -13,11 +13,12 @@ from konomi_chassis.decode import Decoder, DecodeSettings
 from konomi_chassis.role import run
 from konomi_chassis.server import Service
 from konomi_chassis.settings import ServerSettings
-from konomi_rater.embedder import Embedders, Placement
+from konomi_rater.embedder import Embedders
 from konomi_rater.rater import Rater
 from konomi_rater.schema import MIGRATIONS
 from konomi_rater.servicer import RaterServicer
 from konomi_rater.settings import RaterSettings
+from konomi_rater.tower import Placement
 from konomi_rater.workspace import Parts, Workspace
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import NotFound
+from konomi_rater.embedder_names import space_of
 from konomi_rater.labels import LabelEntry
 
 
@@ -152,7 +153,8 @@ def remember_embeddings(connection: Connection, embedder: str, vectors: Mapping[
     """Stores unit vectors (D,) float32 by digest; one that is there already stays."""
     if vectors:
         rows = [
-            {"digest": d, "embedder": embedder, "vector": np.asarray(v, "<f4").tobytes()} for d, v in vectors.items()
+            {"digest": d, "embedder": space_of(embedder), "vector": np.asarray(v, "<f4").tobytes()}
+            for d, v in vectors.items()
         ]
         connection.execute(text("INSERT OR IGNORE INTO embeddings VALUES (:digest, :embedder, :vector)"), rows)
 
@@ -164,7 +166,7 @@ def read_embeddings(connection: Connection, embedder: str, digests: Sequence[str
             "SELECT digest, vector FROM embeddings WHERE embedder = :embedder "
             "AND digest IN (SELECT value FROM json_each(:digests))"
         ),
-        {"embedder": embedder, "digests": json.dumps(list(digests))},
+        {"embedder": space_of(embedder), "digests": json.dumps(list(digests))},
     )
     return {row.digest: np.frombuffer(row.vector, "<f4") for row in found}
 

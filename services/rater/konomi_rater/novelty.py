@@ -24,7 +24,7 @@ DECIMALS = 6
 BLOCK = 4096
 EXACT_ROWS = 1_000_000
 RECALL = 0.97
-"""Share of the true ten nearest an approximate index must find among its own rows; it probes more cells until it does."""
+"""Share of the true ten nearest an approximate index must find for its own rows; it probes more cells until it does."""
 CHECKED = 256
 """Rows asked to measure that share."""
 

@@ -1,0 +1,109 @@
+"""A torch model as an embedder: pixels prepared as its library does, passed through in batches, unit vectors out."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import center_crop, resize, to_pil_image
+
+from konomi.errors import InvalidArgument
+from konomi_chassis.decode_process import Fit
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in what portions a model runs."""
+
+    device: str
+    threads: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How pixels become what a tower takes.
+
+    Attributes:
+        fit: the size.
+        mean, std: of the three channels, on the scale 0..1.
+    """
+
+    fit: Fit
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Maps images (H, W, 3) uint8 to (N, 3, height, width) float32."""
+        stacked = np.stack([self._fitted(image) for image in images])
+        pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255)  # in the order of ToTensor, Normalize
+        mean, std = (torch.tensor(list(numbers)).view(1, 3, 1, 1) for numbers in (self.mean, self.std))
+        return pixels.sub_(mean).div_(std)
+
+    def _fitted(self, image: np.ndarray) -> np.ndarray:
+        size = (self.fit.height, self.fit.width)
+        if image.shape[:2] == size:
+            return image
+        way = InterpolationMode(self.fit.resampling)
+        if self.fit.squash:
+            return np.asarray(resize(to_pil_image(image), list(size), way))
+        return np.asarray(center_crop(resize(to_pil_image(image), [self.fit.edge], way), list(size)))
+
+
+KEPT = 16
+"""Images in a pass whose result is kept: one size for ever, because another size rounds otherwise."""
+
+
+class TorchEmbedder:
+    """A torch image tower, and a text tower where there is one; one pass at a time."""
+
+    def __init__(
+        self,
+        image: Callable[[torch.Tensor], torch.Tensor],
+        prepare: Preparation,
+        placement: Placement,
+        text: Callable[[list[str]], torch.Tensor] | None,
+    ) -> None:
+        self._image, self._prepare, self._placement, self._text = image, prepare, placement, text
+        self._lock = threading.Lock()
+        self.fit = prepare.fit
+        self.reads_text = text is not None
+        self.dimensions = self.embed([np.zeros((8, 8, 3), np.uint8)], keep=False).shape[1]
+
+    def embed(self, images: Sequence[np.ndarray], *, keep: bool) -> np.ndarray:
+        """Maps RGB images (H, W, 3) uint8 of any size to (N, D) float32.
+
+        Args:
+            images: the pixels.
+            keep: pad every pass to KEPT images. Matrix products of another shape round otherwise; with one
+                shape a row is the same bits whatever its neighbours, so a resumed night finds what it left.
+        """
+        size, parts = KEPT if keep else self._placement.batch, []
+        for start in range(0, len(images), size):
+            pixels = self._prepare(images[start : start + size])
+            real = len(pixels)
+            if keep and real < size:
+                pixels = torch.cat([pixels, pixels.new_zeros((size - real, *pixels.shape[1:]))])
+            parts.append(self._run(self._image, pixels.to(self._placement.device))[:real])
+        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Maps texts to (N, D) float32.
+
+        Raises:
+            InvalidArgument: the model has no text tower.
+        """
+        if self._text is None:
+            raise InvalidArgument(
+                "expected an image: this taste's embedder has no text tower", reason="NO_TEXT_TOWER", field="text"
+            )
+        return self._run(self._text, list(texts))
+
+    def _run(self, tower: Callable[[Any], torch.Tensor], given: Any) -> np.ndarray:
+        with self._lock, torch.inference_mode():
+            torch.set_num_threads(self._placement.threads)
+            vectors = torch.nn.functional.normalize(tower(given).float(), dim=-1)
+        return vectors.cpu().numpy()
