@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from konomi_rater.acquisition import Pool, Reason, suggest
+from konomi_rater.acquisition import Pool, Reason, repeats, suggest
 from konomi_rater.fitting import quick_fit
 
 
@@ -72,3 +72,41 @@ def test_same_seed_same_suggestions():
     pool, wanted = pool_of(4)
     first, second = (suggest(pool, head_of(pool, wanted), 40, 10, 2, np.random.default_rng(5)) for _ in range(2))
     assert first == second
+
+
+def test_short_batches_go_on_where_the_last_one_stopped():
+    pool, wanted = pool_of(5)
+    head, seen, labelled = head_of(pool, wanted), Counter(), 40
+    for size in (7, 8, 7, 8):
+        picks = suggest(pool, head, labelled, size, 0, np.random.default_rng(labelled))
+        seen.update(reason for _, reason in picks)
+        labelled += len(picks)
+    assert seen == {Reason.EXPLOIT: 15, Reason.UNCERTAIN: 9, Reason.RANDOM: 6}
+
+
+def test_a_start_takes_half_of_what_people_like_where_that_is_known():
+    pool, wanted = pool_of(6)
+    known = Pool(pool.embeddings, pool.novelty, pool.plausible, population=wanted)
+    picks = suggest(known, None, 0, 20, 0, np.random.default_rng(0))
+    assert Counter(reason for _, reason in picks) == {Reason.EXPLOIT: 10, Reason.TYPICAL: 10}
+    liked = [row for row, reason in picks if reason is Reason.EXPLOIT]
+    assert set(liked) == set(np.argsort(-wanted)[:10].tolist())
+    assert len({row for row, _ in picks}) == 20
+
+
+def test_the_start_goes_on_until_twenty_are_graded_even_with_a_model():
+    pool, wanted = pool_of(7)
+    reasons = [r for _, r in suggest(pool, head_of(pool, wanted), 12, 10, 0, np.random.default_rng(0))]
+    assert reasons[:8] == [Reason.TYPICAL] * 8
+    assert Reason.TYPICAL not in reasons[8:]
+
+
+@pytest.mark.parametrize(("labelled", "wanted"), [(0, 0.0), (19, 0.0), (20, 0.1), (199, 0.1), (200, 0.05), (900, 0.05)])
+def test_a_tenth_are_repeats_for_200_labels_and_a_twentieth_later(labelled, wanted):
+    drawn = [len(repeats(500, labelled, 8, 0.1, np.random.default_rng(seed))) for seed in range(4000)]
+    assert np.mean(drawn) / 8 == pytest.approx(wanted, abs=0.004)
+
+
+def test_no_image_is_repeated_twice_and_no_more_than_there_are():
+    drawn = repeats(3, 100, 1000, 0.1, np.random.default_rng(0))
+    assert sorted(drawn.tolist()) == [0, 1, 2]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from konomi_rater.cells import divide, medoids
+from konomi_rater.cells import divide
 from konomi_rater.diversity import vendi
 from konomi_rater.novelty import NeighbourIndex, reference_of
 
@@ -66,9 +66,3 @@ def test_cells_hold_their_shares():
     assert sorted(cells.shares.tolist()) == [0.25, 0.75]
     assert cells.shares[cells.of(base[-1:])[0]] == 0.25
     assert np.array_equal(divide(unit(60), 5, seed=1).centres, divide(unit(60), 5, seed=1).centres)
-
-
-def test_medoids_are_rows_of_every_cluster():
-    rows = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0) + 0.01 * unit(40, 4)
-    assert {int(row) // 10 for row in medoids(rows, 4, seed=0)} == {0, 1, 2, 3}
-    assert medoids(rows, 100, seed=0).tolist() == list(range(40))

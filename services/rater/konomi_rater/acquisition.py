@@ -1,22 +1,24 @@
-"""What to label next: typical images first, then of ten 5 Thompson draws, 3 of the largest doubt, 2 at random.
+"""What to label next: a typical start, then of ten 5 Thompson draws, 3 of the largest doubt, 2 at random.
 
 taste.md, section 5: the mix keeps ranking and average precision, greedy choices lose the ranking; the random two
 alone may feed calibration. Largest doubt is picked greedily with the posterior conditioned on what was picked.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 
-from konomi_rater.cells import medoids
 from konomi_rater.preference import Head
+from konomi_rater.typical import typical
 
 TYPICAL_START = 20
 MOST_CANDIDATES = 1200
 """Candidates whose joint posterior is drawn: n^3 work, so a larger pool is sampled."""
 PATTERN = "TVTRTVTVTR"
-"""Ten suggestions: Thompson, variance, random."""
+"""Ten suggestions: Thompson, variance, random; short batches go on where the last one stopped."""
+FEW_REPEATS_FROM = 200
+"""Labels from which on hidden repeats are half as frequent."""
 
 
 class Reason(IntEnum):
@@ -39,11 +41,15 @@ class Pool:
         embeddings: (N, D) unit rows.
         novelty: (N,) mean distance to everything graded.
         plausible: (N,) bool, typical enough to be worth a look.
+        graded: (L, D) unit rows of what was graded so far, in that order; a start goes where none of them is.
+        population: (N,) what people in general like, larger is better; None where nothing is known of it.
     """
 
     embeddings: np.ndarray
     novelty: np.ndarray
     plausible: np.ndarray
+    graded: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    population: np.ndarray | None = None
 
 
 Pick = tuple[int, Reason]
@@ -66,10 +72,29 @@ def suggest(
     picks = _novel(pool, min(novel, count), free)
     wanted = count - len(picks)
     start = wanted if head is None else min(wanted, max(0, TYPICAL_START - labelled))
-    picks += _typical(pool, start, head is None, free, rng)
+    picks += _start(pool, start, free, rng)
     if head is not None and len(picks) < count:
-        picks += _mixed(pool, head, count - len(picks), free, rng)
+        picks += _mixed(pool, head, labelled, count - len(picks), free, rng)
     return picks
+
+
+def repeats(old: int, labelled: int, count: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draws which graded images are shown again, unmarked, to measure a person against herself.
+
+    Args:
+        old: images that may be: graded a while ago and never shown again so far.
+        labelled: images graded so far; none is repeated during the typical start.
+        count: images shown in all.
+        share: share of repeats during the first 200 labels; half of it later.
+        rng: source of randomness.
+
+    Returns:
+        Numbers below `old`.
+    """
+    if labelled < TYPICAL_START:
+        return np.zeros(0, np.int64)
+    due = count * share / (1 if labelled < FEW_REPEATS_FROM else 2)
+    return rng.permutation(old)[: int(due + rng.random())]
 
 
 def _novel(pool: Pool, count: int, free: np.ndarray) -> list[Pick]:
@@ -84,20 +109,24 @@ def _novel(pool: Pool, count: int, free: np.ndarray) -> list[Pick]:
     return picks
 
 
-def _typical(pool: Pool, count: int, mixed: bool, free: np.ndarray, rng: np.random.Generator) -> list[Pick]:
-    """Takes typical images; past the typical start and without a model, every fifth is random."""
+def _start(pool: Pool, count: int, free: np.ndarray, rng: np.random.Generator) -> list[Pick]:
+    """Takes typical images, half of them from the population's top where one is known; past a start, a fifth random."""
+    seed, drawn = int(rng.integers(2**31)), max(0, count - TYPICAL_START) // 5
+    liked = (count - drawn) // 2 if pool.population is not None else 0
+    picks: list[Pick] = []
+    if pool.population is not None:
+        order = np.argsort(-np.where(free, pool.population, -np.inf), kind="stable")
+        picks += [(int(row), Reason.EXPLOIT) for row in order[: min(liked, int(free.sum()))]]
+        free[[row for row, _ in picks]] = False
     rows = np.flatnonzero(free)
-    random_share = max(0, count - TYPICAL_START) // 5 if mixed else 0
-    seed = int(rng.integers(2**31))
-    chosen = rows[medoids(pool.embeddings[rows], count - random_share, seed)] if len(rows) and count else rows[:0]
+    chosen = rows[typical(pool.embeddings[rows], pool.graded, count - drawn - liked, seed)]
     free[chosen] = False
-    rest = np.flatnonzero(free)
-    drawn = rng.permutation(rest)[:random_share]
-    free[drawn] = False
-    return [(int(r), Reason.TYPICAL) for r in chosen] + [(int(r), Reason.RANDOM) for r in drawn]
+    random = rng.permutation(np.flatnonzero(free))[:drawn]
+    free[random] = False
+    return picks + [(int(row), Reason.TYPICAL) for row in chosen] + [(int(row), Reason.RANDOM) for row in random]
 
 
-def _mixed(pool: Pool, head: Head, count: int, free: np.ndarray, rng: np.random.Generator) -> list[Pick]:
+def _mixed(pool: Pool, head: Head, labelled: int, count: int, free: np.ndarray, rng: np.random.Generator) -> list[Pick]:
     rows = rng.permutation(np.flatnonzero(free))[:MOST_CANDIDATES]
     features = head.features(pool.embeddings[rows])
     mean, covariance = head.process.mean(features), head.process.covariance(features)
@@ -111,7 +140,7 @@ def _mixed(pool: Pool, head: Head, count: int, free: np.ndarray, rng: np.random.
     open_ = np.ones(len(rows), dtype=bool)
     picks: list[Pick] = []
     for step in range(min(count, len(rows))):
-        kind = PATTERN[step % len(PATTERN)]
+        kind = PATTERN[(labelled + step) % len(PATTERN)]
         if kind == "T":
             draw = mean + root @ rng.standard_normal(len(rows))
             row, reason = int(np.argmax(np.where(open_, draw, -np.inf))), Reason.EXPLOIT

@@ -34,28 +34,3 @@ def divide(base: np.ndarray, count: int, seed: int) -> Cells:
     centres = fitted.cluster_centers_.astype(np.float32)
     members = Cells(centres, np.full(count, 1.0 / count)).of(base)
     return Cells(centres, np.bincount(members, minlength=count) / len(base))
-
-
-def medoids(embeddings: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Returns the row nearest to the centre of each of `count` clusters, the largest cluster first.
-
-    These are typical images, spread over all there is (TypiClust, 2202.02794).
-
-    Args:
-        embeddings: (N, D), any scale.
-        count: clusters; cut to N.
-        seed: of the clustering.
-    """
-    if count >= len(embeddings):
-        return np.arange(len(embeddings))
-    stride = max(1, min(len(embeddings) // MOST_ROWS, len(embeddings) // count))
-    rows = np.arange(0, len(embeddings), stride)
-    fitted = KMeans(count, n_init=1, random_state=seed % 2**32).fit(embeddings[rows])
-    gaps = ((embeddings[rows] - fitted.cluster_centers_[fitted.labels_]) ** 2).sum(axis=1)
-    sizes = np.bincount(fitted.labels_, minlength=count)
-    chosen = [
-        rows[fitted.labels_ == c][np.argmin(gaps[fitted.labels_ == c])]
-        for c in np.argsort(-sizes, kind="stable")
-        if sizes[c]
-    ]
-    return np.array(chosen, dtype=np.int64)
