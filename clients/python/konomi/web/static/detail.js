@@ -4,6 +4,7 @@ import { call } from "./connect.js";
 import { h, replace } from "./dom.js";
 import { brief, decimal, percent, t, when } from "./i18n.js";
 import { LETTERS, numberOf } from "./labels.js";
+import { unitName } from "./models.js";
 import { full, named, small } from "./picture.js";
 import { taste } from "./prefs.js";
 
@@ -29,7 +30,7 @@ async function fill(body, digest, current) {
   const near = h("div", {});
   replace(body, h("div", { class: "two" },
     h("div", {}, h("img", { class: "main-picture", src: full(digest), alt: named(image) }), near),
-    h("div", {}, verdict(image), facts(image))));
+    h("div", {}, verdict(image), facts(image, await unitName(image.unit)))));
   const { hits = [] } = await call("RaterService/SearchImages", { taste: taste(), image: { digest }, count: NEIGHBOURS });
   if (!current() && !body.isConnected) return;
   const others = hits.filter((hit) => hit.image.digest !== digest);
@@ -72,11 +73,11 @@ function verdict(image) {
   ];
 }
 
-function facts(image) {
+function facts(image, unit) {
   const parameters = Object.entries(image.parameters ?? {}).map(([name, value]) => `${name} ${value}`).join(", ");
   return h("dl", { class: "facts" },
     row("prompt", image.prompt || t("no_prompt")),
-    row("unit", image.unit === "base" ? t("base") : image.unit), row("source", image.source ? t(image.source) : ""),
+    row("unit", unit), row("source", image.source ? t(image.source) : ""),
     row("seed", image.seed), row("size", `${image.width} × ${image.height}`), row("known_since", when(image.createTime)),
     row("night", image.night), row("licence", image.licence), row("parents", (image.parents ?? []).map((one) => one.slice(0, 12)).join(", ")),
     row("parameters", parameters), row("digest", h("code", {}, image.digest)));

@@ -33,3 +33,8 @@ addEventListener("keydown", (event) => {
   }
   if (view.key(name, event)) event.preventDefault();
 });
+
+// A space that the view took must not also press the button it was typed on.
+addEventListener("keyup", (event) => {
+  if (event.key === " " && event.target.closest?.(".quiet-keys") && event.target.tagName === "BUTTON") event.preventDefault();
+});

@@ -1,3 +1,223 @@
-import { h, replace } from "./dom.js";
-import { t } from "./i18n.js";
-export async function show(main) { replace(main, h("h1", {}, t("night"))); return null; }
+// The night: what it would take, its start, where it is, what came of it, and the owner's verdict in the morning.
+
+import { call } from "./connect.js";
+import { h, replace, toast } from "./dom.js";
+import { decimal, lasting, percent, t, when, whole } from "./i18n.js";
+import { full, prepared, small } from "./picture.js";
+import { get, taste } from "./prefs.js";
+
+const SYSTEMS = ["converge", "golden", "longtail", "propagate", "concepts"];
+const LOOK = 2000;
+
+export async function show(main, current) {
+  const view = new Night(main, current);
+  await view.begin();
+  return view;
+}
+
+const language = () => (get("language") === "en" ? "en" : "ja");
+const unitName = (number) => (number ? `unit-${number}` : t("base"));
+
+class Night {
+  constructor(main, current) {
+    this.main = main;
+    this.current = current;
+    this.chosen = "";
+    this.pairs = null;
+  }
+
+  async begin() {
+    this.live = h("div", {});
+    this.asked = h("div", {});
+    this.past = h("div", {});
+    this.verdict = h("div", {});
+    replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.asked, this.verdict, this.past));
+    await this.look(true);
+  }
+
+  async look(first = false) {
+    clearTimeout(this.timer);
+    const told = await call("NightStatus", { night: this.chosen, language: language() });
+    if (!this.current()) return;
+    const ended = this.told?.night?.running && !told.night?.running;
+    const same = !first && !ended && JSON.stringify(told) === JSON.stringify(this.told);
+    this.told = told;
+    if (!same) await this.paint(first || ended);
+    if (told.night?.running) this.timer = setTimeout(() => this.look().catch(() => this.again()), LOOK);
+  }
+
+  again() {
+    this.timer = setTimeout(() => this.look().catch(() => this.again()), 2 * LOOK);
+  }
+
+  async paint(anew) {
+    const { night, nights } = this.told;
+    if (anew) replace(this.asked, night?.running ? null : this.form());
+    replace(this.live, !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night));
+    replace(this.past, nights.length > 1 ? this.list(nights) : null);
+    if (anew && night && !night.running) await this.blind(night);
+    if (night?.running) replace(this.verdict);
+  }
+
+  form() {
+    const units = h("input", { type: "number", min: 1, max: 10, value: 3, id: "units" });
+    const images = h("input", { type: "number", min: 8, max: 10000, value: 320, id: "images" });
+    const told = h("div", { role: "status" });
+    const system = () => this.asked.querySelector("input[name=system]:checked").value;
+    const amounts = () => ({ system: system(), units: Number(units.value), images: Number(images.value) });
+    const run = (work) => async (event) => {
+      const button = event.currentTarget;
+      button.disabled = true;
+      try {
+        await work();
+      } catch (error) {
+        replace(told, h("p", {}, t("problem", { why: error.message })));
+      } finally {
+        button.disabled = false;
+      }
+    };
+    return [h("h2", {}, t("start_night")),
+      h("fieldset", { class: "systems" }, h("legend", { class: "unseen" }, t("system")), SYSTEMS.map((one, place) => h("label", {},
+        h("input", { type: "radio", name: "system", value: one, checked: place === 0 }), h("b", {}, t(`sys_${one}`)), h("span", {}, t(`sys_${one}_note`))))),
+      h("div", { class: "inline" }, h("label", { for: "units" }, t("units"), units), h("label", { for: "images" }, t("images_each"), images),
+        h("button", { click: run(async () => replace(told, this.plan(await call("NightPlan", amounts(), { timeout: 120000 })))) }, t("plan_it")),
+        h("button", { class: "primary", click: run(async () => { await call("NightStart", { ...amounts(), taste: taste() }, { timeout: 60000 }); this.chosen = ""; await this.look(true); }) }, t("start_night"))), told];
+  }
+
+  plan(plan) {
+    const card = (word, value) => value === null || value === undefined ? null : h("section", { class: "card" }, h("h3", {}, t(word)), h("span", { class: "big" }, value));
+    return h("div", { class: "cards" }, card("plan_images", whole(plan.images)), card("plan_steps", whole(plan.training_steps)),
+      plan.seconds === null ? h("section", { class: "card" }, h("h3", {}, t("plan_time")), h("p", {}, t("unknown_time"))) : card("plan_time", lasting(plan.seconds)),
+      plan.disk_bytes ? card("plan_disk", `${whole(Math.ceil(plan.disk_bytes / 1e6))} MB`) : null, plan.kwh ? card("plan_kwh", `${decimal(plan.kwh)} kWh`) : null);
+  }
+
+  running(night) {
+    const left = night.eta_seconds === null ? t("eta_unknown") : t("eta", { time: lasting(night.eta_seconds) });
+    return h("section", { class: "live" }, h("p", { class: "small" }, `${t(`sys_${night.system}`)} · ${t("running")}`), h("p", { class: "big" }, night.doing || "…"),
+      h("progress", { max: 1, value: night.share, "aria-label": t("night_progress") }),
+      h("p", {}, `${percent(night.share)} · ${left}`, night.total ? h("span", { class: "small" }, ` · ${whole(night.done ?? 0)} / ${whole(night.total)}`) : null),
+      night.stopping ? h("p", { class: "small" }, t("stopping")) : h("button", { click: () => this.act(call("NightStop", {})) }, t("stop_night")));
+  }
+
+  ended(night) {
+    const name = unitName(night.served?.unit ?? 0);
+    const unfinished = !["finished", "halted", "abandoned"].includes(night.state);
+    return h("section", {}, h("div", { class: "live" }, h("p", { class: "small" }, `${t(`sys_${night.system}`)} · ${t(night.state)} · ${lasting(night.seconds)}`),
+      h("p", { class: "big" }, t("serves", { name })),
+      h("div", { class: "verdict" }, night.sentences.map((sentence) => h("p", {}, sentence))),
+      h("div", { class: "inline" },
+        unfinished ? h("button", { class: "primary", click: () => this.act(call("NightResume", {}, { timeout: 60000 })) }, t("resume_night")) : null,
+        h("button", { click: () => this.report(night.night) }, t("report")),
+        night.served?.unit ? [h("button", { click: () => toast(t("kept", { name })) }, t("keep")), h("button", { click: () => this.rollBack() }, t("roll_back"))] : null)),
+      this.beforeAfter(night), this.units(night));
+  }
+
+  beforeAfter(night) {
+    const base = night.figures.find((unit) => unit.unit === 0)?.sample ?? [];
+    const now = night.figures.find((unit) => unit.unit === night.served?.unit && unit.unit)?.sample ?? [];
+    if (!base.length || !now.length) return null;
+    const picture = (digest) => h("img", { src: small(digest), alt: "", loading: "lazy" });
+    return [h("h2", {}, t("before_after")), h("p", { class: "small" }, t("before_after_note")),
+      h("div", { class: "beside" }, base.slice(0, 12).map((digest, place) => h("div", {}, picture(digest), picture(now[place]))))];
+  }
+
+  units(night) {
+    const share = (figure) => (figure ? `${percent(figure.value)} (${percent(figure.low)}–${percent(figure.high)})` : "–");
+    const rows = night.figures.filter((unit) => unit.scores);
+    if (!rows.length) return null;
+    const columns = [["unit", ""], ["decision", ""], ["ssr_share", "num"], ["wins", "num"], ["wins_base", "num"], ["vendi", "num"]];
+    return [h("h2", {}, t("night_units")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("night_units") }, h("table", {},
+      h("thead", {}, h("tr", {}, columns.map(([word, kind]) => h("th", { scope: "col", class: kind }, t(word))))),
+      h("tbody", {}, rows.map((unit) => h("tr", {}, h("th", { scope: "row" }, unitName(unit.unit)),
+        h("td", {}, unit.decision === "promote" ? t("promote") : unit.decision === "keep" ? t("keep_parent") : t(unit.decision ?? "")),
+        h("td", { class: "num" }, share(unit.scores.p_ssr)), h("td", { class: "num" }, share(unit.wins)), h("td", { class: "num" }, share(unit.wins_base)),
+        h("td", { class: "num" }, decimal(unit.scores.vendi.value, 1)))))))];
+  }
+
+  async blind(night) {
+    replace(this.verdict);
+    this.pairs = null;
+    if (!night.served?.unit) return;
+    this.pairs = await call("NightPairs", { night: night.night });
+    this.judged = night.night;
+    await this.paintBlind();
+  }
+
+  async paintBlind() {
+    const { pairs, tally } = this.pairs;
+    if (!pairs.length) return;
+    const due = pairs.findIndex((pair) => !pair.answer);
+    const title = [h("h2", {}, t("blind_title")), h("p", { class: "small" }, t("blind_lead"))];
+    if (due < 0) {
+      const { wins, losses, ties, share } = tally;
+      const figure = share ?? { value: 0, low: 0, high: 1 };
+      replace(this.verdict, title, h("p", { class: "verdict" }, t("blind_result", { wins, ties, n: wins + losses + ties, share: percent(figure.value), low: percent(figure.low), high: percent(figure.high) })));
+      return;
+    }
+    const sides = ["left", "right"].map((side) => h("button", { class: "side quiet-keys", "aria-label": t(`pair_${side}`), click: () => this.judge(due, side) }, h("img", { src: full(pairs[due][side]), alt: "" })));
+    replace(this.verdict, title, h("section", { class: "pair blind quiet-keys" }, h("p", { class: "count", role: "status" }, t("blind_count", { n: due + 1, of: pairs.length })), h("div", { class: "sides" }, sides),
+      h("div", { class: "act" }, [["left", "←"], ["tie", "↑"], ["right", "→"]].map(([word, key]) => h("button", { class: "plain", click: () => this.judge(due, word) }, t(word), h("kbd", { "aria-hidden": "true" }, key))),
+        h("button", { class: "plain", disabled: due === 0, click: () => this.judge(due - 1, "") }, t("undo"), h("kbd", { "aria-hidden": "true" }, "z")))));
+    const next = pairs[due + 1];
+    if (next) [next.left, next.right].forEach((digest) => prepared({ digest }));
+  }
+
+  async judge(pair, choice) {
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      this.pairs = await call("NightVerdict", { night: this.judged, pair, choice });
+      await this.paintBlind();
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  async report(night) {
+    try {
+      const { path } = await call("NightReport", { night, language: language() }, { timeout: 120000 });
+      window.open(path, "_blank", "noopener");
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    }
+  }
+
+  async rollBack() {
+    try {
+      const { model } = await call("TrainerService/RollbackModel", { taste: taste(), requestId: crypto.randomUUID() });
+      toast(t("rolled_back", { name: model?.displayName || t("base") }));
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    }
+  }
+
+  async act(promise) {
+    try {
+      await promise;
+      await this.look(true);
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    }
+  }
+
+  list(nights) {
+    const open = (night) => { this.chosen = night; this.look(true); };
+    return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", {}, h("tbody", {}, nights.map((night) => h("tr", {},
+      h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, t(`sys_${night.system}`)), h("td", {}, t(night.state)), h("td", { class: "num" }, `${whole(night.units)} ${t("units")}`),
+      h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("go"))))))))];
+  }
+
+  leave() {
+    clearTimeout(this.timer);
+  }
+
+  key(name) {
+    const due = this.pairs?.pairs.findIndex((pair) => !pair.answer) ?? -1;
+    if (name === "z" && this.pairs?.pairs.length && due !== 0) this.judge((due < 0 ? this.pairs.pairs.length : due) - 1, "");
+    else if (due >= 0 && ["left", "right", "up"].includes(name)) this.judge(due, name === "up" ? "tie" : name);
+    else return false;
+    return true;
+  }
+}

@@ -19,6 +19,7 @@ const values = {
   language: read("language", navigator.language?.toLowerCase().startsWith("ja") ? "ja" : "en"),
   theme: read("theme", "system"),
   carry: read("carry", ""),
+  cell: read("cell", "2"),
 };
 
 export const get = (name) => values[name];

@@ -242,6 +242,7 @@ export const WORDS = {
   lineage_graph: ["Graph of models", "モデルの系譜図"],
   lineage_none: ["No unit yet: a night makes the first one.", "号機はまだありません。夜が最初の一つを作ります。"],
   serve_this: ["Use this unit", "この号機を使う"],
+  won: ["won {share} of its pairs", "勝率 {share}"],
   in_use: ["in use", "使用中"],
   rater_version: ["Rater version", "rater の版"],
   manifest: ["Training set", "学習集合"],
