@@ -42,7 +42,7 @@ def test_only_ur_of_every_source_is_asked_for_with_its_weight():
     assert asked["count"] == 10
     assert asked["sources"] == ["self", "consented", "scraped", "imported"]
     assert asked["source_weights"] == {"self": 1.0, "imported": 1.0, "consented": 0.4, "scraped": 0.1}
-    assert golden.GRADES == ("UR",)
+    assert golden.SYSTEM.grades == ("UR",)
 
 
 def test_nothing_is_generated_for_the_pool():

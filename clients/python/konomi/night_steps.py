@@ -60,7 +60,7 @@ class NightSteps:
             last: one past the last.
         """
         turn = self._turn(drawn, served_is_base=served is None)
-        chunk = systems.system(drawn["system"]).draws(turn)[first:last]
+        chunk = systems.find(drawn["system"]).draws(turn)[first:last]
         made, refused = [], 0
         for origin, model in (("served", served), ("base", None)):
             for rare in (False, True):
@@ -81,12 +81,12 @@ class NightSteps:
         Returns:
             What the studio says of the set, and "end": why the system ends here, or None.
         """
-        system = systems.system(drawn["system"])
-        turn = self._turn(drawn, pool=self.studio.count(system.GRADES))
+        system = systems.find(drawn["system"])
+        turn = self._turn(drawn, pool=self.studio.count(system.grades))
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         chosen = self.studio.select(system.selection(turn), seed)
         end = system.verdict(turn, chosen, earlier)
-        nats = chosen["nats"] if system.RATER_CHOOSES else 0.0
+        nats = chosen["nats"] if system.rater_chooses else 0.0
         figures = {name: value for name, value in turn.seen.items() if isinstance(value, float)}
         return chosen | figures | {"nats": nats, "end": asdict(end) if end else None}
 
@@ -102,7 +102,7 @@ class NightSteps:
             "parents": [parent["model"]] if parent else [],
             "rater_version": chosen["rater_version"],
         }
-        hyper = systems.system(drawn["system"]).hyper_parameters(self.settings)
+        hyper = systems.find(drawn["system"]).hyper_parameters(self.settings)
         return self.studio.train(request, hyper, self.beat)
 
     def _turn(self, drawn: dict[str, Any], **known: Any) -> Turn:

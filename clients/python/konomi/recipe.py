@@ -114,7 +114,7 @@ class Recipe:
         ]
         self.state["units"].append(entry)
         parent = None if self.served["unit"] == 0 else self.served
-        seen = self._step(f"unit-{unit}/observe", self.steps.observe) if stage.system.OBSERVES else {}
+        seen = self._step(f"unit-{unit}/observe", self.steps.observe) if stage.system.observes else {}
         drawn = {"unit": unit, "position": position, "system": stage.name, "seen": seen, "spent": self.state["nats"]}
         for number, (first, last) in enumerate(_chunks(stage.system.pool_size(self.settings), self.settings.chunk)):
             name = f"unit-{unit}/generate-{number:03d}"

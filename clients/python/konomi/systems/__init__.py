@@ -1,19 +1,18 @@
 """The systems a night can run: one module each, one line in the table."""
 
-from types import ModuleType
-
 from konomi import errors
 from konomi.systems import converge, golden, longtail
+from konomi.systems.system import System
 
-SYSTEMS: dict[str, ModuleType] = {"converge": converge, "golden": golden, "longtail": longtail}
-"""Name to module; each offers what `converge` lists in its __all__."""
+SYSTEMS: dict[str, System] = {"converge": converge.SYSTEM, "golden": golden.SYSTEM, "longtail": longtail.SYSTEM}
+"""Name to system."""
 
 ANNOUNCED = ("propagate", "concepts")
 """Systems konomi has a name for and does not run yet."""
 
 
-def system(name: str) -> ModuleType:
-    """Returns the module of a system.
+def find(name: str) -> System:
+    """Returns a system.
 
     Raises:
         Unimplemented: the system is announced but not built.

@@ -1,10 +1,10 @@
 """A chain of systems that one night runs one after the other, for example "longtail:2+golden:1"."""
 
 from dataclasses import dataclass
-from types import ModuleType
 
 from konomi import errors
-from konomi.systems import system
+from konomi.systems import find
+from konomi.systems.system import System
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Stage:
     number: int = 0
 
     @property
-    def system(self) -> ModuleType:
-        """The system's module."""
-        return system(self.name)
+    def system(self) -> System:
+        """The system it runs."""
+        return find(self.name)
 
 
 def stages(chain: str, units: int) -> list[Stage]:
@@ -40,12 +40,12 @@ def stages(chain: str, units: int) -> list[Stage]:
     """
     parts = chain.split("+")
     if len(parts) == 1 and ":" not in chain:
-        system(chain)
+        find(chain)
         return [Stage(chain, units)]
     found = []
     for number, part in enumerate(parts):
         name, _, count = part.partition(":")
-        system(name.strip())
+        find(name.strip())
         if not count.strip().isdecimal() or int(count) < 1:
             message = f'Expected stages as "longtail:2+golden:1", each with its units, got {part!r} in {chain!r}.'
             raise errors.InvalidArgument(message, reason="CHAIN_MALFORMED", field="system")

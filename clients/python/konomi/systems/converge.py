@@ -7,29 +7,9 @@ most ln(1/q) nats. The pool only grows (Gerstgrasser et al. 2404.01413) and is s
 import math
 from typing import Any
 
-from konomi.guards import Alarm
 from konomi.night_settings import NightSettings
-from konomi.systems.draws import Draw, Turn, hyper_parameters, image_seed, shuffled
-
-__all__ = [
-    "GRADES",
-    "OBSERVES",
-    "RATER_CHOOSES",
-    "draws",
-    "hyper_parameters",
-    "pool_size",
-    "selection",
-    "verdict",
-]
-
-GRADES: tuple[str, ...] = ()
-"""Grades an image must have to be chosen from; none means every image."""
-
-OBSERVES = False
-"""Nothing has to be observed before it draws."""
-
-RATER_CHOOSES = True
-"""The rater's opinion decides what is trained on, so a choice spends selection pressure."""
+from konomi.systems.draws import Draw, Turn, image_seed, shuffled
+from konomi.systems.system import System
 
 PRESSURE_MARGIN = 0.95
 """Share of the pressure budget the plan aims at: quota and gate keep fewer images than asked for."""
@@ -73,6 +53,4 @@ def selection(turn: Turn) -> dict[str, Any]:
     }
 
 
-def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> Alarm | None:
-    """Returns why the night ends before this fit; converge ends by its units, its patience or a guard."""
-    return None
+SYSTEM = System(draws, pool_size, selection)

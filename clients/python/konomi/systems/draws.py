@@ -79,14 +79,3 @@ def evaluation_draws(seed: int, prompts: Sequence[str], settings: NightSettings)
         Draw(order[i % len(order)], image_seed(seed, "evaluation", i), "served")
         for i in range(settings.evaluation_images)
     ]
-
-
-def hyper_parameters(settings: NightSettings) -> dict[str, float]:
-    """Returns the numbers of a LoRA fit, which always starts from the base model."""
-    return {
-        "steps": settings.steps,
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
-        "rank": settings.rank,
-        "caption_dropout": settings.caption_dropout,
-    }

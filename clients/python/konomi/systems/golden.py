@@ -9,27 +9,8 @@ from typing import Any
 
 from konomi.guards import Alarm
 from konomi.night_settings import NightSettings
-from konomi.systems.draws import Draw, Turn, hyper_parameters
-
-__all__ = [
-    "GRADES",
-    "OBSERVES",
-    "RATER_CHOOSES",
-    "draws",
-    "hyper_parameters",
-    "pool_size",
-    "selection",
-    "verdict",
-]
-
-GRADES = ("UR",)
-"""Grades an image must have to be chosen from."""
-
-OBSERVES = False
-"""Nothing has to be observed before it draws."""
-
-RATER_CHOOSES = False
-"""The owner's grades decide, so a choice spends none of the rater's selection pressure."""
+from konomi.systems.draws import Draw, Turn
+from konomi.systems.system import System
 
 SOURCES = ("self", "consented", "scraped", "imported")
 """Every source that may hold UR, by the contract's names in small letters."""
@@ -80,3 +61,6 @@ def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -
     if earlier and chosen["n"] < (1 + GROWTH) * earlier[-1]["n"]:
         return Alarm("golden_flat", {"n": chosen["n"], "before": earlier[-1]["n"]})
     return None
+
+
+SYSTEM = System(draws, pool_size, selection, verdict, grades=("UR",), rater_chooses=False)

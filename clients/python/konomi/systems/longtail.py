@@ -13,27 +13,8 @@ from typing import Any
 from konomi.guards import Alarm
 from konomi.night_settings import NightSettings
 from konomi.systems import converge
-from konomi.systems.draws import Draw, Turn, hyper_parameters, image_seed
-
-__all__ = [
-    "GRADES",
-    "OBSERVES",
-    "RATER_CHOOSES",
-    "draws",
-    "hyper_parameters",
-    "pool_size",
-    "selection",
-    "verdict",
-]
-
-GRADES: tuple[str, ...] = ()
-"""Grades an image must have to be chosen from; none means every image."""
-
-OBSERVES = True
-"""The best image of every region is observed before it draws."""
-
-RATER_CHOOSES = True
-"""The rater's opinion decides what is trained on, so a choice spends selection pressure."""
+from konomi.systems.draws import Draw, Turn, image_seed
+from konomi.systems.system import System
 
 STRENGTHS = (0.5, 0.6, 0.7, 0.8)
 """Strengths of img2img: enough to keep the region, too much to keep the picture."""
@@ -104,3 +85,6 @@ def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -
 
 def _rng(turn: Turn, index: int) -> random.Random:
     return random.Random(hashlib.sha256(f"{turn.seed}/longtail-{turn.unit}/{index}".encode()).digest())
+
+
+SYSTEM = System(draws, pool_size, selection, verdict, observes=True)
