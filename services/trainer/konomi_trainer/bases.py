@@ -8,6 +8,7 @@ from konomi.errors import FailedPrecondition
 from konomi_chassis.base_models import BaseModels
 from konomi_trainer import pipeline
 from konomi_trainer.configuration import Configuration
+from konomi_trainer.optimizers import check_optimizer
 from konomi_trainer.settings import TrainerSettings
 
 
@@ -22,18 +23,12 @@ class Bases:
 
     def digest(self, name: str) -> str:
         """Returns the digest of a base model's weights; raises where it is missing or not to be trained."""
-        model = self._catalogue.get(name)
-        if model.format != "diffusers":
-            raise FailedPrecondition(
-                f"expected a base model in a diffusers folder; {name} is a single file, which is not trained on yet:"
-                " convert it to a folder first",
-                reason="MODEL_LAYOUT",
-            )
-        return self._catalogue.digest(model)
+        return self._catalogue.digest(self._catalogue.get(name))
 
-    def check(self, precision: str) -> None:
-        """Raises FailedPrecondition where this machine cannot train in a precision."""
-        if precision == "fp16" and self.device == "cpu":
+    def check(self, configuration: Configuration) -> None:
+        """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
+        check_optimizer(configuration.optimizer)
+        if configuration.precision == "fp16" and self.device == "cpu":
             raise FailedPrecondition(
                 "expected fp32 or bf16 on this machine, which has no GPU; fp16 came: choose another precision",
                 reason="PRECISION_UNAVAILABLE",
@@ -58,4 +53,5 @@ class Bases:
             )
         model = self._catalogue.get(configuration.base_model)
         placement = pipeline.Placement(self.device, configuration.precision, self._settings.gradient_checkpointing)
-        return pipeline.load(model.path, model.layout, configuration.base_digest, placement)
+        configs = self._settings.single_file_configs
+        return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution)

@@ -18,7 +18,7 @@ from konomi_trainer.cache import Tensors
 from konomi_trainer.concepts import Concept, check_captions, from_rows
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.dataset import Batch
-from konomi_trainer.method import Base, Learning, Source
+from konomi_trainer.method import Base, Files, Learning, Source
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = concept_file.MEDIA_TYPE
@@ -44,8 +44,8 @@ def prepare(base: Base, source: Source, configuration: Configuration) -> Learnin
         for prefix, row in zip(concept_file.PREFIXES, found, strict=False)
     }
 
-    def save(trained: Tensors, record: Mapping[str, str]) -> bytes:
-        return concept_file.to_bytes(model_of(trained, bound, record))
+    def save(trained: Tensors, record: Mapping[str, str]) -> Files:
+        return Files(concept_file.to_bytes(model_of(trained, bound, record)))
 
     figures = {
         "images": float(len(targets)), "concepts": float(len(bound)), "regularisation_images": float(len(priors)),

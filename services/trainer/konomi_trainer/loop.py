@@ -13,6 +13,7 @@ import torch
 
 from konomi.errors import FailedPrecondition, ResourceExhausted
 from konomi_trainer.checkpoints import Checkpoint, Checkpoints
+from konomi_trainer.optimizers import make_optimizer
 
 log = logging.getLogger(__name__)
 Loss = Callable[[int, range], torch.Tensor]
@@ -33,7 +34,12 @@ class Diverged(FailedPrecondition):
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """The numbers of the loop: see HyperParameters in trainer.proto; `rows` is the batch of one optimiser step."""
+    """The numbers of the loop: see HyperParameters in trainer.proto.
+
+    Attributes:
+        rows: the batch of one optimiser step.
+        shares: share of the learning rate by name of weight; 1 for the others.
+    """
 
     steps: int
     rows: int
@@ -43,6 +49,8 @@ class LoopSettings:
     ema_decay: float
     checkpoint_steps: int
     loss_scale: float = 1.0
+    optimizer: str = "adamw"
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -86,13 +94,16 @@ class Learner:
         self.weights = dict(sorted(weights.items()))
         self.decay = settings.ema_decay
         self.average = {name: w.detach().clone() for name, w in self.weights.items()} if self.decay else {}
-        fused = all(w.device.type in ("cpu", "cuda") for w in self.weights.values())
-        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.learning_rate, fused=fused)
+        groups: dict[float, list[torch.nn.Parameter]] = {}
+        for name, weight in self.weights.items():
+            groups.setdefault(settings.shares.get(name, 1.0), []).append(weight)
+        parts = [{"params": found, "share": share} for share, found in groups.items()]
+        self.optimizer = make_optimizer(settings.optimizer, parts, settings.learning_rate)
 
     def update(self, learning_rate: float, step: int) -> None:
         """Takes one optimiser step and moves the average after it."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["share"]
         self.optimizer.step()
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, mean in self.average.items():
@@ -104,7 +115,8 @@ class Learner:
         found |= {f"average/{name}": mean for name, mean in self.average.items()}
         for name, weight in self.weights.items():
             for key, value in self.optimizer.state.get(weight, {}).items():
-                found[f"optimizer/{key}/{name}"] = value
+                plain = not isinstance(value, torch.Tensor)
+                found[f"{'number' if plain else 'optimizer'}/{key}/{name}"] = torch.tensor(value) if plain else value
         return found
 
     @torch.no_grad()
@@ -115,10 +127,14 @@ class Learner:
             weight.copy_(tensors[f"weight/{name}"])
             if name in self.average:
                 self.average[name].copy_(tensors[f"average/{name}"])
-            ends = f"/{name}"
-            state = {k.split("/")[1]: v for k, v in tensors.items() if k.startswith("optimizer/") and k.endswith(ends)}
+            state: dict[str, torch.Tensor | float] = {}
+            for path, value in tensors.items():
+                kind, _, rest = path.partition("/")
+                key, _, owner = rest.partition("/")
+                if owner == name and kind in ("optimizer", "number"):
+                    state[key] = value.item() if kind == "number" else value.to(weight.device)
             if state:
-                self.optimizer.state[weight] = {key: value.to(weight.device) for key, value in state.items()}
+                self.optimizer.state[weight] = state
 
     def result(self) -> dict[str, torch.Tensor]:
         """Returns the weights to keep: the average where there is one."""

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,7 +23,13 @@ STATES = {
     runs.FAILED: pb.TRAINING_STATE_FAILED,
     runs.CANCELLED: pb.TRAINING_STATE_CANCELLED,
 }
-METHODS = {"lora": pb.TRAINING_METHOD_LORA, "custom_diffusion": pb.TRAINING_METHOD_CUSTOM_DIFFUSION}
+METHODS = {
+    "lora": pb.TRAINING_METHOD_LORA,
+    "custom_diffusion": pb.TRAINING_METHOD_CUSTOM_DIFFUSION,
+    "dora": pb.TRAINING_METHOD_DORA,
+    "loha": pb.TRAINING_METHOD_LOHA,
+    "lokr": pb.TRAINING_METHOD_LOKR,
+}
 
 
 def given(numbers: pb.HyperParameters) -> dict[str, Any]:
@@ -40,7 +47,7 @@ def completed(request: pb.CreateTrainingRunRequest, configuration: Configuration
     return full
 
 
-def training_run(run: runs.Run, live: Live | None = None) -> pb.TrainingRun:
+def training_run(run: runs.Run, live: Live | None = None, published: Iterable[runs.Published] = ()) -> pb.TrainingRun:
     """Returns a run as a message; while somebody works on it, with what it does now."""
     working = live if live is not None and run.state == runs.RUNNING else None
     message = pb.TrainingRun(
@@ -55,6 +62,7 @@ def training_run(run: runs.Run, live: Live | None = None) -> pb.TrainingRun:
         config_digest=run.config_digest,
         create_time=_timestamp(run.create_time),
         phase=(working.phase if working else "") or run.phase,
+        checkpoints=[pb.TrainingCheckpoint(**vars(checkpoint)) for checkpoint in published],
     )
     if run.error_code:
         message.error.CopyFrom(

@@ -36,6 +36,9 @@ class Base(dataset.Encoder, Protocol):
     def release_encoders(self) -> None:
         """Frees what is not needed once images and captions are encoded."""
 
+    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray]:
+        """Returns a function that draws the prompts, always with the same seeds, as (N, H, W, 3) uint8."""
+
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dataset.Batch) -> torch.Tensor:
         """Returns the UNet's (B, C, h, w) answer."""
 
@@ -58,22 +61,34 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Files:
+    """The adapter file, and files that belong to it and are named in its header by digest."""
+
+    adapter: bytes
+    companions: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
 class Learning:
     """A method made ready for one run.
 
     Attributes:
         weights: what is trained, by name; changed in place by the loop.
         loss: loss of some rows of a step's batch.
-        save: trained weights and the record of their origin → the bytes of the adapter file.
+        save: trained weights and the record of their origin → the adapter file and what belongs to it.
         media_type: of that file.
         figures: what the method wants kept with the model besides the loop's figures.
+        validate: loss of the held-out images with the weights as they are; None where none are held out.
+        shares: share of the learning rate by name of weight; 1 for the others.
     """
 
     weights: Mapping[str, torch.nn.Parameter]
     loss: Loss
-    save: Callable[[Tensors, Mapping[str, str]], bytes]
+    save: Callable[[Tensors, Mapping[str, str]], Files]
     media_type: str
     figures: Mapping[str, float] = field(default_factory=dict)
+    validate: Callable[[], float] | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 class Method(Protocol):

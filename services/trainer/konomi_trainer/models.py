@@ -121,6 +121,20 @@ def roll_back(connection: Connection, taste: str, now: float) -> Model | None:
     return get(connection, before.model)
 
 
+def was_promoted(connection: Connection, model: Model) -> bool:
+    """Says whether a model was ever its taste's current one."""
+    found = connection.execute(text("SELECT 1 FROM promotions WHERE model = :id LIMIT 1"), {"id": model.id})
+    return found.one_or_none() is not None
+
+
+def exchange(connection: Connection, model: Model, adapter_digest: str, metrics: Mapping[str, float]) -> None:
+    """Gives a model that was never promoted another checkpoint of its own run."""
+    connection.execute(
+        text("UPDATE models SET adapter_digest = :adapter, metrics = :metrics WHERE id = :id"),
+        {"id": model.id, "adapter": adapter_digest, "metrics": json.dumps(dict(metrics), sort_keys=True)},
+    )
+
+
 def _current(connection: Connection, taste: str) -> Row | None:
     found: Row | None = connection.execute(
         text("SELECT model, promotion FROM current_models WHERE taste = :taste"), {"taste": taste}

@@ -1,25 +1,23 @@
-"""Base models through diffusers: encoders, UNet and noise schedule, loaded from a local folder and nothing else."""
+"""Base models through diffusers: encoders, UNet and noise schedule, loaded from checked files and nothing else."""
 
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from diffusers import (
-    AutoencoderTiny,
-    DDPMScheduler,
-    DiffusionPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-)
+from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import convert_state_dict_to_kohya
-from diffusers.utils import logging as diffusers_logging
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
+from konomi_chassis.base_models import BaseModel
+from konomi_chassis.pipelines import load_pipeline
 from konomi_trainer.cache import Tensors
 from konomi_trainer.dataset import Batch
 
+SAMPLE_GUIDANCE = 5.0
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -37,13 +35,14 @@ class Base:
 
     Attributes:
         space: names its latents and embeddings in the cache: digest of its weights and kind of device.
-        resolution: side of the square images it was made for, pixels.
+        resolution: side of the squares whose area images have, pixels.
+        step: what both sides of an image are multiples of, pixels.
         prediction: "epsilon" or "v_prediction".
         alphas: (T,) float32 cumulative products of its noise schedule.
         unet: the network that is trained.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, digest: str, placement: Placement) -> None:
+    def __init__(self, pipe: DiffusionPipeline, digest: str, placement: Placement, resolution: int = 0) -> None:
         """Takes a pipeline in float32; only the UNet is made smaller, so the cache fits every precision."""
         self._pipe, self._placement = pipe, placement
         self.space = f"{digest}:{torch.device(placement.device).type}"
@@ -54,7 +53,10 @@ class Base:
         pipe.to(placement.device)
         self.unet = pipe.unet
         self.xl = isinstance(pipe, StableDiffusionXLPipeline)
-        self.resolution = int(self.unet.config.sample_size) * int(pipe.vae_scale_factor)
+        self.resolution = resolution or int(self.unet.config.sample_size) * int(pipe.vae_scale_factor)
+        unit = int(pipe.vae_scale_factor) * 2 ** (len(self.unet.config.down_block_types) - 1)
+        self.step = unit * max(1, self.resolution // 16 // unit)
+        self._sampling = False
         if placement.gradient_checkpointing:
             self.unet.train()
             self.unet.enable_gradient_checkpointing()
@@ -93,6 +95,9 @@ class Base:
         if not self.xl:
             return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
         hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
+        if self._pipe.config.force_zeros_for_empty_prompt:
+            kept = torch.tensor([float(caption != "") for caption in captions], device=hidden.device)
+            hidden, pooled = hidden * kept.view(-1, 1, 1), pooled * kept.view(-1, 1)
         return {"hidden": hidden, "pooled": pooled}
 
     def text_towers(self) -> list[tuple[PreTrainedTokenizerBase, torch.nn.Module]]:
@@ -102,47 +107,80 @@ class Base:
 
     def release_image_encoder(self) -> None:
         """Frees the autoencoder alone, for methods that go on encoding texts."""
-        self._pipe.vae = None
+        if not self._sampling:
+            self._pipe.vae = None
         gc.collect()
 
     def release_encoders(self) -> None:
-        """Frees the autoencoder and the text encoders once everything is cached."""
-        for name in ("vae", "text_encoder", "text_encoder_2"):
+        """Frees the autoencoder, where no samples are drawn, and the text encoders once everything is cached."""
+        self.release_image_encoder()
+        for name in ("text_encoder", "text_encoder_2"):
             if getattr(self._pipe, name, None) is not None:
                 setattr(self._pipe, name, None)
         gc.collect()
         if self._placement.device != "cpu":
             torch.cuda.empty_cache()
 
+    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray]:
+        """Returns a function that draws an image of each prompt, always with the same seeds, as (N, H, W, 3) uint8.
+
+        Texts are encoded at once and again at every call for as long as the text encoders are there.
+        """
+        self._sampling = True
+        self._pipe.set_progress_bar_config(disable=True)
+        known = [self._prompt(prompt) for prompt in prompts]
+
+        @torch.no_grad()
+        def draw() -> np.ndarray:
+            live, dtype = self._pipe.text_encoder is not None, PRECISIONS[self._placement.precision]
+            drawn = []
+            with torch.autocast(torch.device(self._placement.device).type, dtype, enabled=dtype != torch.float32):
+                for index, prompt in enumerate(prompts):
+                    drawn.append(
+                        self._pipe(
+                            **(self._prompt(prompt) if live else known[index]), num_inference_steps=steps,
+                            height=self.resolution, width=self.resolution, guidance_scale=SAMPLE_GUIDANCE,
+                            generator=torch.Generator().manual_seed(index), output_type="np",
+                        ).images[0]
+                    )  # fmt: skip
+            return (np.stack(drawn) * 255).round().astype(np.uint8)
+
+        return draw
+
+    @torch.no_grad()
+    def _prompt(self, prompt: str) -> dict[str, Any]:
+        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+        device = torch.device(self._placement.device)
+        if self.xl:
+            found = self._pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=True)
+        else:
+            found = self._pipe.encode_prompt(prompt, device, 1, True)
+        return dict(zip(names, found, strict=False))
+
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Returns the UNet's (B, C, h, w) answer to noisy latents at (B,) timesteps."""
         device, dtype = self._placement.device, PRECISIONS[self._placement.precision]
         added = None
         if self.xl and batch.pooled is not None:
-            added = {"text_embeds": batch.pooled.to(device, dtype), "time_ids": batch.sizes.to(device, dtype)}
+            added = {"text_embeds": batch.pooled.to(device, dtype), "time_ids": batch.sizes.to(device)}
         with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
             hidden = batch.hidden.to(device, dtype)
             answer = self.unet(noisy.to(dtype), timesteps, hidden, added_cond_kwargs=added, return_dict=False)
         return answer[0]
 
 
-def load(folder: Path, layout: str, digest: str, placement: Placement) -> Base:
-    """Loads a base model from a diffusers folder; only safetensors are read and no hub is asked.
+def load(model: BaseModel, configs: Path, digest: str, placement: Placement, resolution: int = 0) -> Base:
+    """Loads a base model, folder or single file; only safetensors are read and no hub is asked.
 
     Args:
-        folder: the diffusers folder.
-        layout: "sdxl", or anything else for Stable Diffusion 1.x and 2.x.
+        model: a model the catalogue has checked.
+        configs: folder with the configurations of single-file checkpoints, by layout.
         digest: of its weights.
         placement: device and precision.
+        resolution: side of the squares whose area images have, pixels; 0 takes the model's own.
     """
-    kind = StableDiffusionXLPipeline if layout == "sdxl" else StableDiffusionPipeline
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    options = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
-    if layout != "sdxl":
-        options |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return Base(kind.from_pretrained(folder, **options), digest, placement)
+    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32)
+    return Base(pipe, digest, placement, resolution or model.resolution)
 
 
 def kohya_keys(state: Tensors) -> Tensors:

@@ -143,6 +143,40 @@ def request_cancel(connection: Connection, name: str) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Published:
+    """A published checkpoint; the fields of TrainingCheckpoint in trainer.proto."""
+
+    step: int
+    loss: float
+    validation_loss: float | None
+    adapter_digest: str
+    sheet_digest: str
+
+
+def publish(connection: Connection, name: str, checkpoint: Published) -> None:
+    """Adds a published checkpoint of a run, or puts it in the place of one of the same step."""
+    connection.execute(
+        text(
+            "INSERT OR REPLACE INTO training_checkpoints (run, step, loss, validation_loss, adapter_digest,"
+            " sheet_digest) VALUES (:run, :step, :loss, :validation_loss, :adapter_digest, :sheet_digest)"
+        ),
+        {"run": name, **vars(checkpoint)},
+    )
+
+
+def published(connection: Connection, name: str) -> tuple[Published, ...]:
+    """Returns what a run published, by rising step."""
+    rows = connection.execute(
+        text(
+            "SELECT step, loss, validation_loss, adapter_digest, sheet_digest FROM training_checkpoints"
+            " WHERE run = :run ORDER BY step"
+        ),
+        {"run": name},
+    )
+    return tuple(Published(**row._mapping) for row in rows)
+
+
 def succeed(connection: Connection, name: str, model: str, step: int, loss: float) -> None:
     """Ends a run with its model; belongs into the transaction that registers the model."""
     connection.execute(
@@ -155,11 +189,12 @@ def succeed(connection: Connection, name: str, model: str, step: int, loss: floa
 
 
 def fail(connection: Connection, name: str, error: KonomiError, step: int, loss: float) -> None:
-    """Ends a run with an error."""
+    """Ends a run with an error, unless somebody has finished it meanwhile."""
     connection.execute(
         text(
             "UPDATE training_runs SET state = 'failed', phase = 'failed', step = :step, loss = :loss,"
-            " error_code = :code, error_reason = :reason, error_message = :message WHERE id = :id"
+            " error_code = :code, error_reason = :reason, error_message = :message"
+            " WHERE id = :id AND state != 'succeeded'"
         ),
         {
             "id": name, "code": error.code.value[0], "reason": error.reason, "message": error.message,
@@ -169,11 +204,11 @@ def fail(connection: Connection, name: str, error: KonomiError, step: int, loss:
 
 
 def cancel(connection: Connection, name: str, step: int, loss: float) -> None:
-    """Ends a run because somebody asked for it."""
+    """Ends a run because somebody asked for it, unless somebody has finished it meanwhile."""
     connection.execute(
         text(
             "UPDATE training_runs SET state = 'cancelled', phase = 'cancelled', step = :step, loss = :loss"
-            " WHERE id = :id"
+            " WHERE id = :id AND state != 'succeeded'"
         ),
         {"id": name, "step": step, "loss": loss},
     )

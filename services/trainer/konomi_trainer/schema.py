@@ -70,4 +70,20 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        2,
+        (
+            """
+            CREATE TABLE training_checkpoints (
+                run TEXT NOT NULL REFERENCES training_runs (id),
+                step INTEGER NOT NULL,
+                loss REAL NOT NULL,
+                validation_loss REAL,
+                adapter_digest TEXT NOT NULL,
+                sheet_digest TEXT NOT NULL,
+                PRIMARY KEY (run, step)
+            ) STRICT
+            """,
+        ),
+    ),
 )

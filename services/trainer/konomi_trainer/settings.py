@@ -1,9 +1,11 @@
 """Settings of the trainer."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
+import konomi_chassis
 from konomi.settings import KonomiSettings
 
 
@@ -20,3 +22,10 @@ class TrainerSettings(KonomiSettings):
 
     gradient_checkpointing: bool = False
     """Makes activations twice instead of keeping them: slower, but large bases fit into less memory."""
+
+    single_file_configs: Path = Path(konomi_chassis.__file__).with_name("configs")
+    """Folder with the configurations of single-file checkpoints: sd1, sd2, sdxl."""
+
+    embedder: str = "starter"
+    """What compares captions and images when regularisation images are retrieved: "starter", or
+    "open_clip:NAME/FILE.safetensors" with a file in the home's models folder."""

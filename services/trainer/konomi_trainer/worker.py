@@ -18,11 +18,15 @@ from konomi_chassis.database import reading
 from konomi_chassis.failpoints import failpoint
 from konomi_trainer import models, runs
 from konomi_trainer.configuration import Configuration
+from konomi_trainer.finishing import model_of
 from konomi_trainer.loop import Progress, Stopped
+from konomi_trainer.method import Files
+from konomi_trainer.publishing import SAMPLE_STEPS, Publication, Reports
 from konomi_trainer.trainer import Fitted, Listener, Trainer
 
 log = logging.getLogger(__name__)
 PAUSE_AFTER_A_DATABASE_ERROR = 2.0
+COMPANION_MEDIA_TYPE = "application/vnd.konomi.lycoris+safetensors"
 
 
 class Store(Protocol):
@@ -147,14 +151,17 @@ class Worker:
                 return
         configuration = Configuration(**json.loads(run.configuration))
         diary = _Diary(run, self.board, lambda: self._closing.is_set() or self._cancel_requested(run.id))
-        listener = Listener(diary.phase, diary.progress, diary.stopping, lambda point: failpoint(f"trainer.{point}"))
+        listener = Listener(
+            diary.phase, diary.progress, diary.stopping, lambda point: failpoint(f"trainer.{point}"),
+            lambda publication: self._publish(run, publication),
+        )  # fmt: skip
         try:
             log.info("run %s: %d steps on %s", run.id, run.total_steps, configuration.base_model)
-            fitted = self._trainer.fit(run.id, run.manifest_digest, configuration, listener)
+            fitted = self._trainer.fit(run.id, run.manifest_digest, configuration, listener, _reports(run))
             failpoint("trainer.before_adapter")
-            adapter = self._store.put(fitted.adapter, fitted.media_type)
+            adapter = self._keep(fitted.files, fitted.media_type)
             failpoint("trainer.after_adapter")
-            self._register(run, configuration, fitted, adapter.digest)
+            self._register(run, configuration, fitted, adapter)
             failpoint("trainer.after_register")
         except Stopped:
             if not self._closing.is_set():
@@ -170,18 +177,34 @@ class Worker:
     def _cancel_requested(self, run: str) -> bool:
         return run in self._cancelled
 
-    def _register(self, run: runs.Run, configuration: Configuration, fitted: Fitted, adapter_digest: str) -> None:
-        """Ends the run and adds its model in one transaction."""
-        request = pb.CreateTrainingRunRequest.FromString(run.request)
-        model = models.Model(
-            id=run.id, training_run=run.id, taste=run.taste, display_name=request.display_name,
-            method=configuration.method, base_model=configuration.base_model, base_digest=configuration.base_digest,
-            parents=tuple(request.parents), adapter_digest=adapter_digest, manifest_digest=run.manifest_digest,
-            rater_version=request.rater_version, config_digest=run.config_digest, configuration=run.configuration,
-            seed=configuration.seed, metrics=fitted.metrics, night=request.night, create_time=self._clock(),
+    def _keep(self, files: Files, media_type: str) -> str:
+        """Stores an adapter after what its header names, and returns its digest."""
+        for companion in files.companions:
+            self._store.put(companion, COMPANION_MEDIA_TYPE)
+        return str(self._store.put(files.adapter, media_type).digest)
+
+    def _publish(self, run: runs.Run, publication: Publication) -> None:
+        """Stores what a checkpoint publishes, then names it in the table."""
+        files, sheet = publication.files, publication.sheet
+        row = runs.Published(
+            publication.step, publication.loss, publication.validation_loss,
+            self._keep(files, publication.media_type) if files else "",
+            str(self._store.put(sheet, "image/png").digest) if sheet else "",
         )  # fmt: skip
+        with self._engine.begin() as connection:
+            runs.publish(connection, run.id, row)
+        self.board.post(run.id, self.board.read(run.id))
+
+    def _register(self, run: runs.Run, configuration: Configuration, fitted: Fitted, adapter_digest: str) -> None:
+        """Ends the run and adds its model in one transaction, unless somebody has finished it meanwhile."""
 
         def commit(connection: sqlalchemy.Connection) -> None:
+            known = runs.published(connection, run.id)
+            if known and known[-1].validation_loss is not None:
+                fitted.metrics["validation_loss"] = known[-1].validation_loss
+            model = model_of(run, configuration, adapter_digest, fitted.metrics, self._clock())
+            if models.get(connection, model.id) is not None:
+                return
             models.register(connection, model)
             failpoint("trainer.in_register")
             runs.succeed(connection, run.id, model.id, int(fitted.metrics["steps"]), fitted.metrics["loss"])
@@ -221,6 +244,11 @@ class _Diary:
     def _post(self, live: Live) -> None:
         self.live = live
         self._board.post(self._run.id, live)
+
+
+def _reports(run: runs.Run) -> Reports:
+    asked = pb.CreateTrainingRunRequest.FromString(run.request).reports
+    return Reports(asked.adapters, tuple(asked.sample_prompts), asked.sample_steps or SAMPLE_STEPS)
 
 
 def failure_of(error: Exception) -> KonomiError:
