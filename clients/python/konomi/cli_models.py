@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from konomi.cli_convert import import_
+from konomi.cli_fetch import fetch_
 from konomi.client import Client
 from konomi.console import Json, TasteId, attached, emit, note, plain, say, table
 from konomi.errors import InvalidArgument, NotFound, Unimplemented
@@ -16,6 +18,8 @@ from konomi.services import taste_name
 from konomi.v1 import trainer_pb2 as trainer
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.command("import")(import_)
+app.command("fetch")(fetch_)
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model, by its name or id.")]
 
@@ -139,17 +143,6 @@ def rollback(taste: TasteId = "default", as_json: Json = False) -> None:
         emit({"taste": taste_name(taste), "current": plain(reply.model) if current else None})
     else:
         say(text("current: {name}", name=current) if current else text("current: the base model itself"))
-
-
-@app.command()
-def fetch(name: Annotated[str, typer.Argument(help="A known embedder or base model.")]) -> None:
-    """Get a known embedder or base model once; the only command that uses the network.
-
-    Example: konomi models fetch NAME
-    """
-    raise Unimplemented(
-        text("`konomi models fetch` is not there yet; put a diffusers folder or a .safetensors file into HOME/models")
-    )
 
 
 def all_models(client: Client, taste: str) -> Iterator[trainer.Model]:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from konomi.messages_ja_models import MODELS
+
 JAPANESE: Mapping[str, str] = {
+    **MODELS,
     # the line of each command
     "Learn one person's taste in images, and work through the night.": "ひとりの好みを学び、夜のあいだに働きます。",
     "Example:": "例:",
@@ -49,7 +52,6 @@ JAPANESE: Mapping[str, str] = {
     "Name of the merged model.": "統合したモデルの名前。",
     "Where to write it.": "書き出し先。",
     "For kohya read A1111, Forge and ComfyUI.": "kohya は A1111・Forge・ComfyUI 用です。",
-    "A known embedder or base model.": "既知の埋め込みモデルまたはベースモデル。",
     # longer help
     "PNG, JPEG and WebP are read; the originals are never written. Prompts are read from PNG infotext.": (
         "PNG・JPEG・WebP を読みます。元のファイルには書き込みません。プロンプトは PNG の infotext から読みます。"
@@ -161,9 +163,6 @@ JAPANESE: Mapping[str, str] = {
     ),
     "`konomi models compare` is not there yet; `konomi models list` shows measured figures": (
         "`konomi models compare` はまだありません。`konomi models list` に測定値があります"
-    ),
-    "`konomi models fetch` is not there yet; put a diffusers folder or a .safetensors file into HOME/models": (
-        "`konomi models fetch` はまだありません。diffusers のフォルダーか .safetensors を HOME/models に置いてください"
     ),
     # doctor
     "nothing stands in the way": "問題はありません",

@@ -87,7 +87,7 @@ def unsafe(what: str, why: str) -> NoReturn:
     """Raises the one error for files konomi will not read."""
     raise FailedPrecondition(
         f"{what} was refused: {why}. Only safetensors files are read; "
-        "have its author publish one, or convert it in a sandbox of your own.",
+        "have its author publish one, or convert a base model with `konomi models import --convert`.",
         reason="UNSAFE_FORMAT",
     )
 

@@ -1,0 +1,154 @@
+"""The short list of models `konomi models fetch` knows: where each file is, at which revision, and its digest.
+
+Digests were taken from what is published of the files. Where none is known here it is empty: then the revision alone
+is pinned, the hub's own word on the digest is shown, kept, and held against every later fetch.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file of a repository on the hub.
+
+    Attributes:
+        path: in the repository.
+        target: where it goes, among the home's models.
+        sha256: of its bytes; empty where it is not known here.
+        size: in bytes; 0 where it is not known here.
+    """
+
+    path: str
+    target: str
+    sha256: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Download:
+    """One model.
+
+    Attributes:
+        name: what to ask for.
+        what: what it is, in a few words.
+        repository, revision: where it is; the revision is a commit, which never changes.
+        licence: as its authors name it.
+        files: what is fetched.
+    """
+
+    name: str
+    what: str
+    repository: str
+    revision: str
+    licence: str
+    files: tuple[Remote, ...]
+
+
+SIGLIP = "open_clip/ViT-SO400M-14-SigLIP-384/webli"
+
+DOWNLOADS: tuple[Download, ...] = (
+    Download(
+        "sd15",
+        "base model, Stable Diffusion 1.5",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        "CreativeML OpenRAIL-M",
+        (
+            Remote(
+                "v1-5-pruned-emaonly.safetensors",
+                "sd15.safetensors",
+                "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+                4_265_146_304,
+            ),
+        ),
+    ),
+    Download(
+        "sdxl",
+        "base model, Stable Diffusion XL 1.0",
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        "462165984030d82259a11f4367a4eed129e94a7b",
+        "CreativeML Open RAIL++-M",
+        (
+            Remote(
+                "sd_xl_base_1.0.safetensors",
+                "sdxl.safetensors",
+                "31e35c80fc4829d14f90153f4c74cd59c90b779f6afe05a74cd6120b893f7e5b",
+                6_938_078_334,
+            ),
+        ),
+    ),
+    Download(
+        "clip-vit-b-32",
+        "embedder, open_clip ViT-B-32 (laion2b_s34b_b79k)",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "1a25a446712ba5ee05982a381eed697ef9b435cf",
+        "MIT",
+        (
+            Remote(
+                "open_clip_model.safetensors",
+                "open_clip/ViT-B-32/laion2b_s34b_b79k.safetensors",
+                "ac4f8c4b88af6d963118cbf40ad93176d092abbedfcb752601ae1866352656e6",
+                605_143_316,
+            ),
+        ),
+    ),
+    Download(
+        "clip-vit-l-14",
+        "embedder, open_clip ViT-L-14 (laion2b_s32b_b82k)",
+        "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+        "1627032197142fbe2a7cfec626f4ced3ae60d07a",
+        "MIT",
+        (
+            Remote(
+                "open_clip_pytorch_model.safetensors",
+                "open_clip/ViT-L-14/laion2b_s32b_b82k.safetensors",
+                "7d129ed747e0ed53e82dfcc140382b51be66b56e6a9bdc3258afd2846e3bb019",
+                1_710_517_748,
+            ),
+        ),
+    ),
+    Download(
+        "siglip-so400m",
+        "embedder, open_clip ViT-SO400M-14-SigLIP-384 (webli), with its tokenizer",
+        "timm/ViT-SO400M-14-SigLIP-384",
+        "ac16108d567c4389e6cd2b11c9b8585f7474435b",
+        "Apache-2.0",
+        (
+            Remote("open_clip_config.json", f"{SIGLIP}/open_clip_config.json"),
+            Remote("tokenizer.json", f"{SIGLIP}/tokenizer.json"),
+            Remote("tokenizer_config.json", f"{SIGLIP}/tokenizer_config.json"),
+            Remote("special_tokens_map.json", f"{SIGLIP}/special_tokens_map.json"),
+            Remote("open_clip_model.safetensors", f"{SIGLIP}/open_clip_model.safetensors"),
+        ),
+    ),
+    Download(
+        "tiny-vae-sd",
+        "previews of Stable Diffusion 1.x and 2.x",
+        "madebyollin/taesd",
+        "614f76814bbe30edbe2e627ace1c2234c81a2c0e",
+        "MIT",
+        (
+            Remote(
+                "diffusion_pytorch_model.safetensors",
+                "tiny_vae/sd.safetensors",
+                "db169d69145ec4ff064e49d99c95fa05d3eb04ee453de35824a6d0f325513549",
+                9_793_292,
+            ),
+        ),
+    ),
+    Download(
+        "tiny-vae-sdxl",
+        "previews of Stable Diffusion XL",
+        "madebyollin/taesdxl",
+        "b20258aaef75ef61e659c1e0f14f251cf0ad153e",
+        "MIT",
+        (
+            Remote(
+                "diffusion_pytorch_model.safetensors",
+                "tiny_vae/sdxl.safetensors",
+                "ff4824aca94dd6111e0340fa749347fb74101060d9712cb5ef1ca8f1cf17502f",
+                9_793_292,
+            ),
+        ),
+    ),
+)
