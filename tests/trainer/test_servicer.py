@@ -13,7 +13,6 @@ from konomi.errors import (
     KonomiError,
     NotFound,
     PermissionDenied,
-    Unimplemented,
 )
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.auth import issue_token
@@ -97,7 +96,21 @@ def test_requests_that_cannot_be_served_say_why(bench: Bench) -> None:
     assert error.field == "hyper_parameters.precision"
     custom = bench.request(manifest)
     custom.method = pb.TRAINING_METHOD_CUSTOM_DIFFUSION
-    assert "LoRA" in refused(Unimplemented, custom).message
+    assert refused(InvalidArgument, custom).field == "concepts"
+    with_concepts = bench.request(manifest)
+    with_concepts.concepts.add(token="<a>", class_word="face")
+    assert "Custom Diffusion" in refused(InvalidArgument, with_concepts).message
+    for concept, field in (
+        (pb.Concept(token="cat", class_word="cat"), "concepts[0].token"),
+        (pb.Concept(token="<a>", class_word=""), "concepts[0].class_word"),
+        (pb.Concept(token="<a>", class_word="face", initial_word="<b>"), "concepts[0].initial_word"),
+        (pb.Concept(token="<a>", class_word="face"), "concepts[0].token"),
+    ):
+        del custom.concepts[:]
+        custom.concepts.append(concept)
+        assert refused(InvalidArgument, custom).field == field
+    custom.concepts.add(token="<a>", class_word="face")
+    assert refused(InvalidArgument, custom).field == "concepts[1].token"
     orphan = bench.request(manifest)
     orphan.parents.append("models/nobody")
     assert refused(InvalidArgument, orphan).field == "parents[0]"

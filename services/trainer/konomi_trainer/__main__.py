@@ -13,16 +13,18 @@ from konomi_chassis.settings import ServerSettings
 
 def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     """Makes the trainer's one service; the heavy libraries are imported here and not before."""
+    import numpy as np
     import torch
 
     from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
     from konomi_chassis.database import open_database
     from konomi_chassis.decode import Decoder, DecodeSettings
     from konomi_trainer.bases import Bases
+    from konomi_trainer.concept_rpcs import ConceptRpcs
     from konomi_trainer.export import Exporter
     from konomi_trainer.pipeline import kohya_keys
     from konomi_trainer.schema import MIGRATIONS
-    from konomi_trainer.servicer import TrainerServicer
+    from konomi_trainer.servicer import Crafts, TrainerServicer
     from konomi_trainer.settings import TrainerSettings
     from konomi_trainer.trainer import Trainer
     from konomi_trainer.worker import Board, Worker
@@ -31,9 +33,15 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     engine = open_database(server.home / "databases" / "trainer.sqlite", MIGRATIONS)
     decoder, bases = Decoder(DecodeSettings(home=server.home)), Bases(server.home, settings)
-    trainer = Trainer(store, bases.load, lambda data: decoder.decode(data).pixels, server.home)
+
+    def pixels(data: bytes) -> np.ndarray:
+        return decoder.decode(data).pixels
+
+    trainer = Trainer(store, bases.load, pixels, server.home)
     worker = Worker(engine, trainer, store, Board())
-    servicer = TrainerServicer(engine, store, bases, worker, Exporter(store, kohya_keys, bases.describe))
+    exporter = Exporter(store, kohya_keys, bases.describe)
+    concepts = ConceptRpcs(store, bases, pixels, server.home / "models", settings.embedder)
+    servicer = TrainerServicer(engine, store, bases, worker, Crafts(exporter, concepts))
 
     def close() -> None:
         worker.join()

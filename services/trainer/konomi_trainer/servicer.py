@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import grpc
 import sqlalchemy
 
-from konomi.errors import InvalidArgument, NotFound, Unavailable, Unimplemented
+from konomi.errors import InvalidArgument, NotFound, Unavailable
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
 from konomi.v1.trainer_pb2_grpc import TrainerServiceServicer
@@ -18,7 +18,7 @@ from konomi_chassis.auth import principal
 from konomi_chassis.database import reading
 from konomi_chassis.failpoints import failpoint
 from konomi_chassis.idempotency import Idempotency
-from konomi_trainer import configuration, manifest, messages, models, runs
+from konomi_trainer import concept_rpcs, concepts, configuration, finishing, manifest, messages, models, runs
 from konomi_trainer.export import Exporter
 from konomi_trainer.worker import Worker
 
@@ -32,8 +32,16 @@ class Bases(Protocol):
     def digest(self, name: str) -> str:
         """Returns the digest of a base model's weights; raises FailedPrecondition(MODEL_MISSING)."""
 
-    def check(self, precision: str) -> None:
-        """Raises FailedPrecondition where this machine cannot train in a precision."""
+    def check(self, configuration: configuration.Configuration) -> None:
+        """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
+
+
+@dataclass(frozen=True)
+class Crafts:
+    """What is done with models that are there: exports, merges and the search for regularisation images."""
+
+    exporter: Exporter
+    concepts: concept_rpcs.ConceptRpcs
 
 
 class TrainerServicer(TrainerServiceServicer):
@@ -45,12 +53,13 @@ class TrainerServicer(TrainerServiceServicer):
         store: ArtifactStore,
         bases: Bases,
         worker: Worker,
-        exporter: Exporter,
+        crafts: Crafts,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Joins the parts; `clock` gives seconds since 1970."""
         self._engine, self._store, self._bases, self._worker = engine, store, bases, worker
-        self._exporter, self._clock, self._idempotency = exporter, clock, Idempotency()
+        self._exporter, self._concepts = crafts.exporter, crafts.concepts
+        self._clock, self._idempotency = clock, Idempotency()
 
     def CreateTrainingRun(self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
         """Commits a run, then answers."""
@@ -59,7 +68,7 @@ class TrainerServicer(TrainerServiceServicer):
         if known is not None:
             return pb.TrainingRun.FromString(known)
         numbers = self._configure(request)
-        self._check_manifest(request.manifest_digest)
+        self._check_manifest(request.manifest_digest, concepts.from_rows(numbers.concepts))
         full, digest = messages.completed(request, numbers), numbers.digest()
         with self._engine.begin() as connection:
             known = self._idempotency.replay(connection, "CreateTrainingRun", request)
@@ -130,6 +139,20 @@ class TrainerServicer(TrainerServiceServicer):
         self._worker.cancel(name)
         return reply
 
+    def FinishTrainingRun(self, request: pb.FinishTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
+        """Makes a published checkpoint the run's model and ends the run, in one transaction."""
+        name = request.name.removeprefix("trainingRuns/")
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "FinishTrainingRun", request)
+            if known is not None:
+                return pb.TrainingRun.FromString(known)
+            finishing.finish(connection, _run(connection, name), request.step, dict(request.metrics), self._clock())
+            reply = messages.training_run(_run(connection, name), None, runs.published(connection, name))
+            self._idempotency.remember(connection, "FinishTrainingRun", request, reply)
+            failpoint("trainer.before_finish")
+        self._worker.cancel(name)
+        return reply
+
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
         """Lists models, newest first."""
         size = messages.page_size(request.page_size)
@@ -146,10 +169,25 @@ class TrainerServicer(TrainerServiceServicer):
             return messages.model(_model(connection, request.name))
 
     def MergeModels(self, request: pb.MergeModelsRequest, context: grpc.ServicerContext) -> pb.Model:
-        """Not served yet."""
-        raise Unimplemented(
-            "Merging models is not served yet; give GenerateImages several adapters instead.", reason="NOT_SERVED"
-        )
+        """Merges Custom Diffusion models in closed form and commits the new model."""
+        with reading(self._engine) as connection:
+            known = self._idempotency.replay(connection, "MergeModels", request)
+        if known is not None:
+            return pb.Model.FromString(known)
+        merged = self._concepts.merge(concept_rpcs.find(self._engine, request.names), request)
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "MergeModels", request)
+            if known is not None:
+                return pb.Model.FromString(known)
+            reply = concept_rpcs.register(connection, merged)
+            self._idempotency.remember(connection, "MergeModels", request, reply)
+        return reply
+
+    def RetrieveImages(
+        self, request: pb.RetrieveImagesRequest, context: grpc.ServicerContext
+    ) -> pb.RetrieveImagesResponse:
+        """Finds regularisation images among candidates."""
+        return self._concepts.retrieve(request)
 
     def ExportModel(self, request: pb.ExportModelRequest, context: grpc.ServicerContext) -> artifact_pb2.Artifact:
         """Writes a model in a format other tools load."""
@@ -194,20 +232,18 @@ class TrainerServicer(TrainerServiceServicer):
         return found.taste if found is not None else None
 
     def _configure(self, request: pb.CreateTrainingRunRequest) -> configuration.Configuration:
-        if request.method != pb.TRAINING_METHOD_LORA:
-            raise Unimplemented(
-                "Custom Diffusion is not served yet; expected TRAINING_METHOD_LORA: train a LoRA instead.",
-                reason="METHOD_NOT_SERVED",
-            )
+        method = {kind: name for name, kind in messages.METHODS.items()}[request.method]
         base, numbers = request.base_model or DEFAULT_BASE, messages.given(request.hyper_parameters)
-        digest = self._bases.digest(base)
-        complete = configuration.complete("lora", base, digest, request.seed, numbers)
-        self._bases.check(complete.precision)
+        numbers["concepts"] = concepts.of_request(method, concept_rpcs.concepts_of(request))
+        complete = configuration.complete(method, base, self._bases.digest(base), request.seed, numbers)
+        self._bases.check(complete)
         return complete
 
-    def _check_manifest(self, digest: str) -> None:
-        """Refuses a manifest that is malformed or names an image the store lacks: no run on half a set."""
-        for item in manifest.parse(self._store.get(digest)):
+    def _check_manifest(self, digest: str, bound: Sequence[concepts.Concept]) -> None:
+        """Refuses a manifest that is malformed, lacks a concept or names an image the store lacks."""
+        items = manifest.parse(self._store.get(digest))
+        concepts.check_captions(bound, items)
+        for item in items:
             if not self._store.exists(item.digest):
                 raise NotFound(
                     f"The manifest names image {item.digest}, which is not in the store; put it first.",
@@ -227,7 +263,7 @@ class TrainerServicer(TrainerServiceServicer):
         part = name.removeprefix("trainingRuns/")
         live = self._worker.board.read(part)
         with reading(self._engine) as connection:
-            return messages.training_run(_run(connection, part), live)
+            return messages.training_run(_run(connection, part), live, runs.published(connection, part))
 
 
 ENDED = (pb.TRAINING_STATE_SUCCEEDED, pb.TRAINING_STATE_FAILED, pb.TRAINING_STATE_CANCELLED)
