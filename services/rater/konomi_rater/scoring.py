@@ -12,7 +12,8 @@ from konomi_rater import tastes
 from konomi_rater.diversity import vendi
 from konomi_rater.errands import Caller
 from konomi_rater.memory import View
-from konomi_rater.preference import Prediction
+from konomi_rater.preference import Head, Prediction
+from konomi_rater.rescoring import LIBRARY, rescore
 from konomi_rater.tastes import TasteRow
 from konomi_rater.vectors import ImageInput, Wanted, digest_of
 from konomi_rater.workspace import Workspace
@@ -61,7 +62,7 @@ class Scoring:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._lock = threading.Lock()
-        self._predictions: OrderedDict[tuple[str, int, int], Prediction] = OrderedDict()
+        self._predictions: OrderedDict[tuple[str, str, int], Prediction] = OrderedDict()
 
     def score_inputs(
         self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, *, diversity: bool
@@ -141,19 +142,37 @@ class Scoring:
 
     def predict_known(self, taste: TasteRow, view: View) -> Prediction:
         """Returns the active version's prediction of every image of the view; what was predicted before is kept."""
-        key = (taste.id, taste.active, view.generation)
+        self._workspace.active_head(taste)
+        return self._predicted(taste, view, self._workspace.artifact(taste.id, taste.active))
+
+    def prepare(self, taste_id: str, artifact: str) -> None:
+        """Scores every image of a taste with a version that is about to score, so that the change costs no caller."""
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+        if len(view):
+            self._predicted(taste, view, artifact)
+
+    def _predicted(self, taste: TasteRow, view: View, artifact: str) -> Prediction:
+        key, n = (taste.id, artifact, view.generation), len(view)
         with self._lock:
             known = self._predictions.get(key)
         done = len(known.utility) if known is not None else 0
-        if known is None or done < len(view):
-            more = self._workspace.active_head(taste).head.predict(view.embeddings[done:], view.made[done : len(view)])
-            known = more if known is None else _join(known, more)
+        if known is None or done < n:
+            known = self._predict_more(view, self._workspace.stored_head(artifact).head, known)
             with self._lock:
                 self._predictions[key] = known
                 while len(self._predictions) > 16:
                     self._predictions.popitem(last=False)
-        n = len(view)
         return Prediction(known.utility[:n], known.std[:n], known.probabilities[:n])
+
+    def _predict_more(self, view: View, head: Head, known: Prediction | None) -> Prediction:
+        done = len(known.utility) if known is not None else 0
+        if len(view) > LIBRARY:
+            settings, whole = self._workspace.settings, known if done > LIBRARY else None
+            return rescore(head, view.embeddings, view.made[: len(view)], settings.library_threads, whole)
+        more = head.predict(view.embeddings[done:], view.made[done : len(view)])
+        return more if known is None else _join(known, more)
 
     def diversity(self, taste: TasteRow, view: View, embeddings: np.ndarray, own: np.ndarray) -> Diversity:
         """Measures how diverse unit rows (N, D) are, and how many are typical of the taste."""

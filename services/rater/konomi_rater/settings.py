@@ -15,6 +15,9 @@ class RaterSettings(KonomiSettings):
     embedder_threads: int = Field(default=1, ge=1, le=256)
     """CPU threads of the embedder and of linear algebra; two busy threads on two cores can be slower than one."""
 
+    library_threads: int = Field(default=2, ge=1, le=256)
+    """Threads that score a whole library after a fit: for less than a second, so they may be more than the others."""
+
     embedder_device: str = Field(default="auto", pattern=r"auto|cpu|cuda(:\d+)?")
     """Where the embedder runs; "auto" takes a GPU when there is one."""
 

@@ -55,7 +55,8 @@ class Workspace:
         self._lock = threading.Lock()
         self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
         self._archives: OrderedDict[tuple[str, str], Archive] = OrderedDict()
-        self._heads: OrderedDict[tuple[str, int], StoredHead] = OrderedDict()
+        self._heads: OrderedDict[str, StoredHead] = OrderedDict()
+        self._artifacts: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._references: OrderedDict[tuple[str, str, int, tuple[str, ...]], tuple[int, Reference]] = OrderedDict()
         limits = Limits(
             parts.settings.embed_batch,
@@ -138,11 +139,23 @@ class Workspace:
 
     def head(self, taste: str, number: int) -> StoredHead:
         """Returns the stored head of a version, read from the store at its first use."""
+        return self.stored_head(self.artifact(taste, number))
+
+    def artifact(self, taste: str, number: int) -> str:
+        """Returns the digest of a version's head, which never changes."""
         with self._lock:
-            found = self._heads.get((taste, number))
+            found = self._artifacts.get((taste, number))
         if found is None:
             with self.reading() as connection:
-                artifact = tastes.read_version(connection, taste, number).artifact
+                found = tastes.read_version(connection, taste, number).artifact
+            self._keep(self._artifacts, (taste, number), found, 256)
+        return found
+
+    def stored_head(self, artifact: str) -> StoredHead:
+        """Returns a head by the digest of its artifact."""
+        with self._lock:
+            found = self._heads.get(artifact)
+        if found is None:
             try:
                 found = from_bytes(self.store.get(artifact))
             except NotFound as error:
@@ -150,7 +163,7 @@ class Workspace:
                     "expected the rater version's artifact, found none in the store; fit the rater again",
                     reason="HEAD_MISSING",
                 ) from error
-            self._keep(self._heads, (taste, number), found, 64)
+            self._keep(self._heads, artifact, found, 64)
         return found
 
     def _keep(self, cache: OrderedDict, key: object, value: object, most: int) -> None:  # type: ignore[type-arg]
