@@ -16,7 +16,7 @@ from konomi.v1 import artifact_pb2, generator_pb2, rater_pb2, trainer_pb2
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 64 * 1024
 """16 MiB of payload and room for its envelope."""
 
-READS = ("Get", "List", "Inspect", "Watch", "Score", "Suggest", "Select", "Search", "Explore")
+READS = ("Get", "List", "Inspect", "Watch", "Score", "Suggest", "Select", "Search", "Explore", "Retrieve")
 """Verbs that change nothing."""
 
 SAME_BYTES = ("PutArtifact", "AddImages")
