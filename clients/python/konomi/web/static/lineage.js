@@ -5,7 +5,7 @@ import { chip, openDetail } from "./detail.js";
 import { h, replace, s, toast } from "./dom.js";
 import { decimal, percent, t, when } from "./i18n.js";
 import { numberOf } from "./labels.js";
-import { idOf, models } from "./models.js";
+import { idOf, isFitted, models } from "./models.js";
 import { named, small } from "./picture.js";
 import { taste } from "./prefs.js";
 
@@ -111,12 +111,8 @@ async function tell(about, model, current, done) {
       row("rater_version", (model.raterVersion ?? "").split("/").at(-1)), row("seed", model.seed), row("night", model.night), row("manifest", h("code", {}, (model.manifestDigest ?? "").slice(0, 16))), row("digest", h("code", {}, (model.adapterDigest ?? "").slice(0, 16)))),
     h("h3", {}, t("best_of")), best);
   const asked = { taste: taste(), filter: { units: [idOf(model)] }, pageSize: 12 };
-  let images = [];
-  try {
-    images = (await call("RaterService/ListImages", { ...asked, orderBy: "utility desc" })).images ?? [];
-  } catch {
-    images = (await call("RaterService/ListImages", asked)).images ?? [];
-  }
+  const orderBy = await isFitted() ? "utility desc" : "create_time desc";
+  const { images = [] } = await call("RaterService/ListImages", { ...asked, orderBy });
   if (!current()) return;
   replace(best, images.map((image) => h("li", {}, h("button", { "aria-label": named(image), click: () => openDetail(image.digest, current) },
     h("img", { src: small(image.digest), alt: "" }), numberOf(image.grade) ? chip(numberOf(image.grade)) : null))));

@@ -29,6 +29,11 @@ async function all() {
   return found;
 }
 
+// Says whether a rater scores yet; without one nothing asks for scores.
+export async function isFitted() {
+  return Boolean((await call("RaterService/GetTaste", { name: taste() })).activeRaterVersion);
+}
+
 export const idOf = (model) => model.name.replace("models/", "");
 
 export async function unitName(unit) {

@@ -5,6 +5,7 @@ import { openDetail } from "./detail.js";
 import { h, replace, toast } from "./dom.js";
 import { brief, t, whole } from "./i18n.js";
 import { LETTERS, compare, record, undo } from "./labels.js";
+import { isFitted } from "./models.js";
 import { named, painted, prepared } from "./picture.js";
 import { taste } from "./prefs.js";
 import { onSwipe } from "./swipe.js";
@@ -72,11 +73,9 @@ class Pair {
     if (images.length < 2) images = (await call("RaterService/ListImages", { taste: taste(), pageSize: POOL, orderBy: "digest" })).images ?? [];
     if (images.length < 2) return;
     let scores = null;
-    try {
+    if (await isFitted()) {
       const reply = await call("RaterService/ScoreImages", { taste: taste(), images: images.map((image) => ({ digest: image.digest })) });
       scores = (reply.results ?? []).map((result) => result.score);
-    } catch (error) {
-      if (error.code !== "failed_precondition") throw error;
     }
     this.pairs.push(...pairsOf(images, scores));
   }

@@ -26,8 +26,9 @@ class Rate {
     this.main = main;
     this.current = current;
     this.due = [];        // still to grade, the one on the screen first
+    this.seen = [];       // left behind, newest last: where the arrows lead
     this.past = [];       // what was done here, for undo: { item, receipt | skipped }
-    this.back = 0;        // how many steps back in the past is looked at
+    this.back = 0;        // how many steps back is looked at
     this.busy = false;
     this.fetching = null;
     this.state = { graded: 0, known: 0, fitted: false };
@@ -61,7 +62,7 @@ class Rate {
   }
 
   get item() {
-    return this.back ? this.past[this.past.length - this.back].item : this.due[0];
+    return this.back ? this.seen[this.seen.length - this.back] : this.due[0];
   }
 
   async fetch(count = AT_ONCE) {
@@ -142,19 +143,19 @@ class Rate {
   grade(number) {
     return this.act(async () => {
       const item = this.item;
-      if (!item || (!number && !numberOf(item.image.grade))) return false;
+      if (!item || (!number && !numberOf(item.image.grade))) return false;  // nothing to clear
       const receipt = await record(item.image.digest, number, this.back ? "" : item.reason);
       const before = numberOf(item.image.grade);
       const after = { ...item, image: { ...item.image, grade: GRADES[number] || undefined } };
       if (number && !before) this.state.graded = Number(this.state.graded ?? 0) + 1;
       if (!number && before) this.state.graded = Number(this.state.graded ?? 0) - 1;
+      this.past.push({ item: after, receipt, before });
       if (this.back) {
-        this.past[this.past.length - this.back].item = after;
-        this.past.push({ item: after, receipt, before });
-        this.back = number ? Math.max(0, this.back - 1) : this.back + 1;
+        this.seen[this.seen.length - this.back] = after;
+        if (number) this.back -= 1;
       } else {
         this.due.shift();
-        this.past.push({ item: after, receipt, before });
+        this.seen.push(after);
       }
       await this.advanced(number ? t("graded_as", { grade: LETTERS[number] }) : t("cleared"));
     });
@@ -169,6 +170,7 @@ class Rate {
       } else {
         await call("Skip", { taste: taste(), digest: item.image.digest }).catch((error) => { if (!error.isAway) throw error; });
         this.due.shift();
+        this.seen.push(item);
         this.past.push({ item, skipped: true });
       }
       await this.advanced(t("skipped"));
@@ -208,12 +210,14 @@ class Rate {
   }
 
   bringBack(item) {
-    this.due = [item, ...this.due.filter((other) => other.image.digest !== item.image.digest)];
+    const others = (items) => items.filter((other) => other.image.digest !== item.image.digest);
+    this.seen = others(this.seen);
+    this.due = [item, ...others(this.due)];
   }
 
   move(step) {
     return this.act(async () => {
-      const wanted = Math.min(this.past.length, Math.max(0, this.back - step));
+      const wanted = Math.min(this.seen.length, Math.max(0, this.back - step));
       if (wanted === this.back) return false;
       this.back = wanted;
       await this.paint();

@@ -5,6 +5,7 @@ import { chip, openDetail } from "./detail.js";
 import { h, replace, toast } from "./dom.js";
 import { decimal, t } from "./i18n.js";
 import { GRADES, LETTERS, numberOf, record, undo } from "./labels.js";
+import { isFitted } from "./models.js";
 import { named, small, thumb } from "./picture.js";
 import { taste } from "./prefs.js";
 
@@ -66,10 +67,8 @@ class Tail {
   async islands(place) {
     const filter = { grades: ["GRADE_SSR", "GRADE_UR"] };
     let liked = [];
-    try {
+    if (await isFitted()) {
       liked = (await call("RaterService/ListImages", { taste: taste(), filter, orderBy: "utility", pageSize: 60, withScores: true })).images ?? [];
-    } catch (error) {
-      if (error.code !== "failed_precondition") throw error;
     }
     const surprise = (image) => numberOf(image.grade) - (image.score?.utility ?? 5);
     const centres = liked.filter((image) => image.score && surprise(image) > SURPRISE).sort((a, b) => surprise(b) - surprise(a));
