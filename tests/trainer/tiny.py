@@ -84,9 +84,11 @@ def save_sdxl(folder: Path) -> Path:
     return folder
 
 
-def png(seed: int, side: int = 64) -> bytes:
-    """Returns a PNG of a random smooth image."""
+def png(seed: int, side: int | tuple[int, int] = 64) -> bytes:
+    """Returns a PNG of a random smooth image; `side` may be width and height."""
     noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC).save(stream, "PNG")
+    Image.fromarray(noise).resize((side, side) if isinstance(side, int) else side, Image.Resampling.BICUBIC).save(
+        stream, "PNG"
+    )
     return stream.getvalue()

@@ -22,7 +22,6 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     from konomi_trainer.bases import Bases
     from konomi_trainer.concept_rpcs import ConceptRpcs
     from konomi_trainer.export import Exporter
-    from konomi_trainer.pipeline import kohya_keys
     from konomi_trainer.schema import MIGRATIONS
     from konomi_trainer.servicer import Crafts, TrainerServicer
     from konomi_trainer.settings import TrainerSettings
@@ -39,7 +38,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
 
     trainer = Trainer(store, bases.load, pixels, server.home)
     worker = Worker(engine, trainer, store, Board())
-    exporter = Exporter(store, kohya_keys, bases.describe)
+    exporter = Exporter(store, bases, pixels, server.home / "scratch")
     concepts = ConceptRpcs(store, bases, pixels, server.home / "models", settings.embedder)
     servicer = TrainerServicer(engine, store, bases, worker, Crafts(exporter, concepts))
 

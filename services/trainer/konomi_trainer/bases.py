@@ -5,11 +5,15 @@ from pathlib import Path
 import torch
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.base_models import BaseModels
-from konomi_trainer import pipeline
+from konomi_chassis.base_models import BaseModel, BaseModels
+from konomi_chassis.model_folder import read_json
+from konomi_trainer import original_keys, pipeline
+from konomi_trainer.cache import Tensors
 from konomi_trainer.configuration import Configuration
+from konomi_trainer.kohya import BaseInfo
 from konomi_trainer.optimizers import check_optimizer
 from konomi_trainer.settings import TrainerSettings
+from konomi_trainer.tensors import unpack
 
 
 class Bases:
@@ -34,10 +38,58 @@ class Bases:
                 reason="PRECISION_UNAVAILABLE",
             )
 
-    def describe(self, name: str) -> dict[str, str]:
-        """Returns layout, prediction type and resolution of a base model."""
+    def describe(self, name: str) -> BaseInfo:
+        """Returns layout, prediction type, resolution and depth of a base model."""
         model = self._catalogue.get(name)
-        return {"layout": model.layout, "prediction": model.prediction_type, "resolution": str(model.resolution)}
+        folder = model.path if model.format == "diffusers" else self._settings.single_file_configs / model.layout
+        layers = read_json(folder / "unet" / "config.json", f"The unet of {name}").get("layers_per_block", 2)
+        return BaseInfo(model.layout, model.prediction_type, model.resolution, int(layers))
+
+    def merged_checkpoint(self, name: str, digest: str, adapter: bytes) -> Tensors:
+        """Returns the tensors of a single-file checkpoint with an adapter merged in, float16.
+
+        What the file of a single-file base holds besides, for example a text encoder's last layer, is taken over.
+
+        Raises:
+            FailedPrecondition: the base's files have changed, or it has the small autoencoder no such file knows.
+        """
+        model, base = self._unchanged(name, digest), self.describe(name)
+        pipe = pipeline.merged(model, self._settings.single_file_configs, adapter)
+        if not pipeline.has_usual_autoencoder(pipe):
+            raise FailedPrecondition(
+                f"expected a base model with the usual autoencoder; {name} has the tiny one, which a single-file"
+                " checkpoint has no place for: export a merged folder instead",
+                reason="EXPORT_FORMAT",
+            )
+        found = original_keys.checkpoint(base.layout, pipeline.weights_of(pipe), base.layers_per_block)
+        if model.format == "single_file":
+            kept = unpack(model.path.read_bytes())[0]
+            found = {n: t for n, t in kept.items() if not n.startswith("model_ema.")} | found
+        return found
+
+    def merged_folder(self, name: str, digest: str, adapter: bytes, folder: Path) -> None:
+        """Writes the diffusers folder of a base model with an adapter merged in, float16.
+
+        Raises:
+            FailedPrecondition: the base's files have changed.
+        """
+        model = self._unchanged(name, digest)
+        pipe = pipeline.merged(model, self._settings.single_file_configs, adapter)
+        pipe.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+
+    def _unchanged(self, name: str, digest: str) -> BaseModel:
+        """Returns a base model whose files have a digest.
+
+        Raises:
+            FailedPrecondition: they have another.
+        """
+        if self.digest(name) != digest:
+            raise FailedPrecondition(
+                f"expected the base model {name} as it was when the run was created; its files have changed: put them"
+                " back, or start a new run",
+                reason="BASE_CHANGED",
+            )
+        return self._catalogue.get(name)
 
     def load(self, configuration: Configuration) -> pipeline.Base:
         """Loads the base model of a configuration.
@@ -45,13 +97,7 @@ class Bases:
         Raises:
             FailedPrecondition: its files are not those the run was created with.
         """
-        if self.digest(configuration.base_model) != configuration.base_digest:
-            raise FailedPrecondition(
-                f"expected the base model {configuration.base_model} as it was when the run was created; its files have"
-                " changed: put them back, or start a new run",
-                reason="BASE_CHANGED",
-            )
-        model = self._catalogue.get(configuration.base_model)
+        model = self._unchanged(configuration.base_model, configuration.base_digest)
         placement = pipeline.Placement(self.device, configuration.precision, self._settings.gradient_checkpointing)
         configs = self._settings.single_file_configs
         return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution)

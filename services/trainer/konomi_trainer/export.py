@@ -50,9 +50,10 @@ class Bases(Protocol):
 
 @dataclass(frozen=True)
 class Extras:
-    """What the caller adds: an image for the thumbnail, and the author's name."""
+    """What is added: an image for the thumbnail, or a sample sheet whose first image serves; the author's name."""
 
     thumbnail_digest: str = ""
+    sheet_digest: str = ""
     author: str = ""
 
 
@@ -138,6 +139,10 @@ class Exporter:
         told = kohya.header(model, base, rank, self._captions(model), extras.author)
         if extras.thumbnail_digest:
             told["modelspec.thumbnail"] = kohya.thumbnail(self._pixels(self._store.get(extras.thumbnail_digest)))
+        elif extras.sheet_digest:
+            side = json.loads(model.configuration).get("resolution") or base.resolution
+            sheet = self._pixels(self._store.get(extras.sheet_digest))
+            told["modelspec.thumbnail"] = kohya.thumbnail(sheet[:side, :side])
         return told
 
     def _captions(self, model: Model) -> list[str]:

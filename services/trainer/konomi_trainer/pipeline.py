@@ -1,6 +1,7 @@
 """Base models through diffusers: encoders, UNet and noise schedule, loaded from checked files and nothing else."""
 
 import gc
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline, StableDiffusionXLPipeline
-from diffusers.utils import convert_state_dict_to_kohya
 from transformers import PreTrainedTokenizerBase
 
 from konomi_chassis.base_models import BaseModel
@@ -183,6 +183,35 @@ def load(model: BaseModel, configs: Path, digest: str, placement: Placement, res
     return Base(pipe, digest, placement, resolution or model.resolution)
 
 
-def kohya_keys(state: Tensors) -> Tensors:
-    """Returns a peft LoRA of a UNet under kohya's names; each `.alpha` is the rank, for the caller to correct."""
-    return convert_state_dict_to_kohya(dict(state))
+def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline:
+    """Returns a base model's pipeline with a LoRA merged into its weights, float32.
+
+    Args:
+        model: a model the catalogue has checked.
+        configs: folder with the configurations of single-file checkpoints, by layout.
+        adapter: the file of a LoRA or DoRA as diffusers writes it.
+    """
+    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "adapter.safetensors").write_bytes(adapter)
+        pipe.load_lora_weights(folder, weight_name="adapter.safetensors", local_files_only=True)
+    parts = [name for name in ("unet", "text_encoder", "text_encoder_2") if getattr(pipe, name, None) is not None]
+    pipe.fuse_lora(components=[part for part in parts if part in pipe._lora_loadable_modules])
+    pipe.unload_lora_weights()
+    return pipe
+
+
+def has_usual_autoencoder(pipe: DiffusionPipeline) -> bool:
+    """Says whether a pipeline has the variational autoencoder that single-file checkpoints hold."""
+    return not isinstance(pipe.vae, AutoencoderTiny)
+
+
+def weights_of(pipe: DiffusionPipeline) -> dict[str, Tensors]:
+    """Returns part → name → float16 weight of a pipeline."""
+    parts = [
+        name for name in ("unet", "vae", "text_encoder", "text_encoder_2") if getattr(pipe, name, None) is not None
+    ]
+    return {
+        part: {name: tensor.detach().half() for name, tensor in getattr(pipe, part).state_dict().items()}
+        for part in parts
+    }

@@ -19,7 +19,7 @@ from konomi_chassis.database import reading
 from konomi_chassis.failpoints import failpoint
 from konomi_chassis.idempotency import Idempotency
 from konomi_trainer import concept_rpcs, concepts, configuration, finishing, manifest, messages, models, runs
-from konomi_trainer.export import Exporter
+from konomi_trainer.export import Exporter, Extras
 from konomi_trainer.worker import Worker
 
 BETWEEN_MESSAGES_SECONDS, STILL_THERE_SECONDS = 0.1, 5.0
@@ -193,9 +193,10 @@ class TrainerServicer(TrainerServiceServicer):
         """Writes a model in a format other tools load."""
         with reading(self._engine) as connection:
             model = _model(connection, request.name)
-        found = self._exporter.export(
-            model, pb.ExportFormat.Name(request.format).removeprefix("EXPORT_FORMAT_").lower()
-        )
+            sheets = [row.sheet_digest for row in runs.published(connection, model.training_run) if row.sheet_digest]
+        form = pb.ExportFormat.Name(request.format).removeprefix("EXPORT_FORMAT_").lower()
+        extras = Extras(request.thumbnail_digest, sheets[-1] if sheets else "", request.author)
+        found = self._exporter.export(model, form, extras)
         return artifact_pb2.Artifact(digest=found.digest, media_type=found.media_type, size_bytes=found.size_bytes)
 
     def PromoteModel(self, request: pb.PromoteModelRequest, context: grpc.ServicerContext) -> pb.Model:
