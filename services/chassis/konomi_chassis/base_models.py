@@ -15,9 +15,11 @@ from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotF
 from konomi_chassis.model_folder import check_folder, model_files, read_json
 from konomi_chassis.safetensor_check import Header, check_file
 
-Layout = Literal["sd1", "sd2", "sdxl"]
+Layout = Literal["sd1", "sd2", "sdxl", "unknown"]
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 STARTER = "starter"
+OTHERS = frozenset({"open_clip", "tiny_vae"})
+"""Folders among the home's models that hold no base models."""
 SINGLE_FILE_KEYS: Mapping[Layout, str] = {
     "sdxl": "conditioner.embedders.1.model.transformer.resblocks.",
     "sd2": "cond_stage_model.model.transformer.resblocks.",
@@ -40,9 +42,9 @@ class BaseModel:
 
     Attributes:
         id: the name of its folder or file among the home's models, or "starter".
-        path: the folder or file.
-        layout: which pipeline it is.
-        format: "diffusers" for a folder, "single_file" for one .safetensors.
+        path: the folder or file; what another program calls it where that program holds it.
+        layout: which pipeline it is; unknown where another program holds it.
+        format: "diffusers" for a folder, "single_file" for one .safetensors, "sdapi" for another program's.
         size_bytes: size on disk.
         resolution: side of the images it was trained for, in pixels.
         prediction_type: "epsilon" or "v_prediction".
@@ -52,7 +54,7 @@ class BaseModel:
     id: str
     path: Path
     layout: Layout
-    format: Literal["diffusers", "single_file"]
+    format: Literal["diffusers", "single_file", "sdapi"]
     size_bytes: int
     resolution: int
     prediction_type: str
@@ -81,7 +83,7 @@ class BaseModels:
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
             if path.suffix == ".safetensors" and path.is_file():
                 names.add(path.stem)
-            elif path.is_dir() and (path.name != STARTER or (path / "diffusion").is_dir()):
+            elif path.is_dir() and path.name not in OTHERS and (path.name != STARTER or (path / "diffusion").is_dir()):
                 names.add(path.name)
         return sorted(name for name in names if ID.fullmatch(name))
 
@@ -216,7 +218,7 @@ def _file_model(id: str, path: Path) -> BaseModel:
     if len(stem.shape) != 4 or stem.shape[1] != 4:
         _unsupported(id, "its unet does not take 4 latent channels (an inpainting or upscaling model)")
     prediction = _file_prediction(path, header, layout)
-    side = {"sd1": 512, "sd2": 768 if prediction == "v_prediction" else 512, "sdxl": 1024}[layout]
+    side = 1024 if layout == "sdxl" else 768 if layout == "sd2" and prediction == "v_prediction" else 512
     parameters = {
         part: sum(t.parameters for name, t in header.tensors.items() if name.startswith(prefixes))
         for part, prefixes in SINGLE_FILE_PARTS.items()

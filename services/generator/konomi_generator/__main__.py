@@ -3,12 +3,19 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.memory import keep_freed_memory
 from konomi_chassis.role import run
 from konomi_chassis.server import Service
 from konomi_chassis.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from konomi_chassis.decode import Decoder
+    from konomi_generator.generator import Catalogue
+    from konomi_generator.job import Backend
+    from konomi_generator.settings import GeneratorSettings
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -22,23 +29,15 @@ OFFLINE = {
 def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     """Returns the generator's service; torch is imported here, after the process was set up for it."""
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
-    from konomi_chassis.base_models import BaseModels
     from konomi_chassis.decode import Decoder, DecodeSettings
-    from konomi_generator.backend import DiffusersBackend
     from konomi_generator.generator import Generator
     from konomi_generator.servicer import GeneratorServicer
     from konomi_generator.settings import GeneratorSettings
 
     own = GeneratorSettings(home=settings.home)
     decoder = Decoder(DecodeSettings(home=settings.home))
-    generator = Generator(
-        BaseModels(settings.home),
-        store,
-        DiffusersBackend(own),
-        decoder,
-        writers=own.writers,
-        max_side=own.max_side,
-    )
+    models, backend = _backend(own, decoder)
+    generator = Generator(models, store, backend, decoder, writers=own.writers, max_side=own.max_side)
 
     def close() -> None:
         generator.close()
@@ -52,6 +51,20 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service
             close=close,
         )
     ]
+
+
+def _backend(own: "GeneratorSettings", decoder: "Decoder") -> "tuple[Catalogue, Backend]":
+    """Returns the base models at hand and what makes images with them."""
+    if own.backend == "sdapi":
+        from konomi_generator.sdapi import SdapiBackend, SdapiModels
+        from konomi_generator.sdapi_client import SdapiClient
+
+        client = SdapiClient(own.sdapi_url, own.sdapi_timeout)
+        return SdapiModels(client), SdapiBackend(client, decoder, own.sdapi_lora_folder)
+    from konomi_chassis.base_models import BaseModels
+    from konomi_generator.backend import DiffusersBackend
+
+    return BaseModels(own.home), DiffusersBackend(own)
 
 
 def main(argv: Sequence[str]) -> int:

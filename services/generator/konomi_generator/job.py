@@ -86,6 +86,7 @@ class Plan:
             base_share=sampling.base_share,
             annealing=sampling.annealing,
             precision=self.prepared.precision,
+            backend=self.prepared.backend,
             concessions=concessions,
         )
 

@@ -51,6 +51,7 @@ class Record:
     base_share: float = 0.0
     annealing: Annealing | None = None
     precision: str = "fp32"
+    backend: str = "diffusers"
     concessions: Sequence[str] = ()
 
 
@@ -81,8 +82,10 @@ def konomi_record(record: Record) -> str:
         fields["base_share"] = record.base_share
     if record.annealing is not None:
         fields["condition_annealing"] = asdict(record.annealing)
-    if record.precision != "fp32":
+    if record.precision not in ("fp32", ""):
         fields["precision"] = record.precision
+    if record.backend != "diffusers":
+        fields["backend"] = record.backend
     if record.concessions:
         fields["concessions"] = list(record.concessions)
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -104,7 +104,14 @@ class Glimpse:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What will make the images of a request: the scheduler's diffusers name, the number format of the weights."""
+    """What will make the images of a request.
+
+    Attributes:
+        scheduler: its diffusers name.
+        precision: number format of the weights; empty where another program knows.
+        backend: "diffusers", or the other program's kind.
+    """
 
     scheduler: str
     precision: str = "fp32"
+    backend: str = "diffusers"
