@@ -96,12 +96,13 @@ class Lab:
         records = self.portraits.records[:1000]
         fit = [i for i, r in enumerate(records) if r["style"] == pair.style and has(r, own) and not has(r, other)]
         found: list[int] = []
-        for varied in (True, False):  # first those that differ in the other's attributes too
+        for varied, grounded in ((True, True), (False, True), (False, False)):  # first those that differ in all else
             for index in fit:
                 rest = [tuple(records[i][name] for name in other) for i in found]
                 grounds = [records[i]["background"] for i in found]
                 fresh = not varied or tuple(records[index][name] for name in other) not in rest
-                if len(found) < IMAGES and fresh and records[index]["background"] not in grounds:
+                fresh = fresh and index not in found and not (grounded and records[index]["background"] in grounds)
+                if len(found) < IMAGES and fresh:
                     found.append(index)
         if len(found) == IMAGES:
             return found
@@ -131,7 +132,7 @@ class Lab:
             figures = {**fitted.metrics, "seconds": time.monotonic() - began}
             figures["images_seen"] = config.steps * config.batch_size
             done.parent.mkdir(parents=True, exist_ok=True)
-            done.with_suffix(".safetensors").write_bytes(fitted.adapter)
+            done.with_suffix(".safetensors").write_bytes(fitted.files.adapter)
             done.with_suffix(".json").write_text(json.dumps(figures, sort_keys=True))
         figures = json.loads(done.with_suffix(".json").read_text())
         return concept_file.from_bytes(done.with_suffix(".safetensors").read_bytes()), figures
