@@ -123,8 +123,14 @@ def test_a_stream_answers_one_by_one_where_the_sender_waits(rater, fitted):
     assert keys == ["0", "1", "2", "3"]
 
 
-def test_a_flood_is_refused_with_a_delay_and_the_rater_lives_on(rater, fitted):
-    images = [png((3, 3, 3), seed=number, size=400) for number in range(250)]
+@pytest.fixture
+def short_queue(home):
+    """A home whose rater lets few images wait; asked for before the rater."""
+    (home / "konomi.toml").write_text("[rater]\nqueue_images = 256\n")
+
+
+def test_a_flood_is_refused_with_a_delay_and_the_rater_lives_on(short_queue, rater, fitted):
+    images = [png((3, 3, 3), seed=number, size=200) for number in range(150)]
     refused, served = [], []
 
     def flood(number):
@@ -135,9 +141,9 @@ def test_a_flood_is_refused_with_a_delay_and_the_rater_lives_on(rater, fitted):
         except ResourceExhausted as error:
             refused.append(error)
 
-    with ThreadPoolExecutor(14) as pool:
-        list(pool.map(flood, range(14)))
-    assert served and refused, "14 x 250 images are more than the queue takes"
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(flood, range(6)))
+    assert served and refused, "6 x 150 images are more than the queue takes"
     assert {error.reason for error in refused} == {"QUEUE_FULL"}
     assert all(error.retry_after and error.retry_after >= 0.5 for error in refused)
     assert score(rater, strangers(1), taste=fitted.taste)[0].HasField("score")
