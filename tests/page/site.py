@@ -111,11 +111,11 @@ class Site:
         while self.home.is_up() and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def fill(self, count: int, prompts: list[str] | None = None, unit: str = "base") -> list[str]:
+    def fill(self, count: int, prompts: list[str] | None = None, unit: str = "base", first: int = 0) -> list[str]:
         """Makes pictures known to the taste and returns their digests."""
         with connect_home(self.home.root) as client:
             client.rater.ensure_taste("default")
-            digests = [client.artifacts.put(picture(seed), "image/png").digest for seed in range(count)]
+            digests = [client.artifacts.put(picture(seed), "image/png").digest for seed in range(first, first + count)]
             images = [
                 rater.Image(
                     digest=digest,

@@ -79,10 +79,10 @@ class Doorkeeper:
             PermissionDenied: the ticket is wrong, too old, or used.
         """
         now = self._now()
-        if len(self._failures) == FAILURES_PER_MINUTE and now - self._failures[0] < 60:
-            raise ResourceExhausted("too many wrong tickets in the last minute; wait a minute", retry_after=60.0)
         nonce = verify(self._ticket_key, "ticket", ticket, now, TICKET_SECONDS)
         if nonce is None or nonce in self._used:
+            if len(self._failures) == FAILURES_PER_MINUTE and now - self._failures[0] < 60:
+                raise ResourceExhausted("too many wrong tickets in the last minute; wait a minute", retry_after=60.0)
             self._failures.append(now)
             raise PermissionDenied("this link was used already, or is too old; `konomi label` gives a new one")
         self._used.add(nonce)

@@ -24,6 +24,10 @@ export class Grid {
     this.total = total;
     this.at = Math.min(this.at, Math.max(0, total - 1));
     this.measure();
+    for (const [index, cell] of this.cells) {
+      cell.setAttribute("aria-setsize", total);
+      this.fill(cell, index);
+    }
   }
 
   setSize(size) {

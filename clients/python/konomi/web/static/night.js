@@ -118,7 +118,7 @@ class Night {
     if (!base.length || !now.length) return null;
     const picture = (digest) => h("img", { src: small(digest), alt: "", loading: "lazy" });
     return [h("h2", {}, t("before_after")), h("p", { class: "small" }, t("before_after_note")),
-      h("div", { class: "beside" }, base.slice(0, 12).map((digest, place) => h("div", {}, picture(digest), picture(now[place]))))];
+      h("div", { class: "beside" }, base.slice(0, Math.min(12, now.length)).map((digest, place) => h("div", {}, picture(digest), picture(now[place]))))];
   }
 
   units(night) {

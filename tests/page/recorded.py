@@ -1,0 +1,73 @@
+"""Answers recorded from a real night, for views that need a trainer and a night that these tests do not run."""
+
+import json
+from typing import Any
+
+NIGHT = "6975f30d-6f5d-5bb1-acc8-e50bf58650b5"
+
+
+def figure(value: float) -> dict[str, float]:
+    """Returns a share with an interval."""
+    return {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 256}
+
+
+def models() -> dict[str, Any]:
+    """Returns three units, one learnt from the other."""
+    found: list[dict[str, Any]] = []
+    for number in (3, 2, 1):
+        parents = [f"m{number - 1}"] if number > 1 else []
+        model = {"name": f"models/m{number}", "displayName": f"unit-{number}", "taste": "tastes/default"}
+        model |= {"method": "TRAINING_METHOD_LORA", "baseModel": "starter", "parents": parents}
+        model |= {"createTime": "2026-11-22T19:49:11Z", "metrics": {"win_rate": 0.57}, "current": number == 3}
+        found.append(model)
+    return {"models": found}
+
+
+def status(digests: list[str]) -> dict[str, Any]:
+    """Returns a finished night over the given pictures."""
+    units = [
+        {
+            "unit": number,
+            "model": f"m{number}",
+            "decision": "promote" if number else "start",
+            "wins": figure(0.57) if number else None,
+            "wins_base": figure(0.83) if number else None,
+            "scores": {"p_ssr": figure(0.2 + 0.1 * number), "vendi": figure(11.0)},
+            "sample": digests[12 * number : 12 * number + 12],
+        }
+        for number in range(4)
+    ]
+    line = {"night": NIGHT, "system": "converge", "state": "finished", "units": 3, "images": 1984, "began": 1.79e9}
+    detail = line | {
+        "running": False,
+        "served": {"unit": 3},
+        "seconds": 152.7,
+        "sentences": ["unit-3 was promoted."],
+        "figures": units,
+        "share": 1.0,
+        "eta_seconds": None,
+    }
+    return {"nights": [line, line | {"night": "another"}], "night": detail}
+
+
+def pairs(digests: list[str]) -> dict[str, Any]:
+    """Returns blind pairs, one of them answered."""
+    sides = zip(digests[0::2], digests[1::2], strict=False)
+    told = [{"left": left, "right": right, "answer": None} for left, right in list(sides)[:4]]
+    told[0]["answer"] = "left"
+    return {"pairs": told, "tally": None}
+
+
+def play(page: Any, digests: list[str]) -> None:
+    """Lets a browser hear these answers in place of a trainer's and a night's."""
+    answers = {
+        "**/konomi.v1.TrainerService/ListModels": models(),
+        "**/konomi.page/NightStatus": status(digests),
+        "**/konomi.page/NightPairs": pairs(digests),
+    }
+    for address, body in answers.items():
+        page.route(address, _answer(json.dumps(body)))
+
+
+def _answer(text: str) -> Any:
+    return lambda route: route.fulfill(body=text, content_type="application/json")

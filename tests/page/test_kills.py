@@ -1,0 +1,79 @@
+"""Client or rater killed in the middle of a sitting: no acknowledged grade is lost, the sitting goes on where it was."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.page.site import Site
+from tests.page.test_grading import shown
+
+pytestmark = [pytest.mark.timeout(3000)]
+
+SHOWN = "document.getElementById('main').dataset.digest"
+
+
+def grade(page, draw: random.Random, acknowledged: list[tuple[str, int]]) -> None:
+    """Presses one key and notes the grade once the next image is painted, which is its acknowledgement."""
+    digest, number = shown(page), draw.randint(1, 5)
+    page.keyboard.press(str(number))
+    for _ in range(800):
+        if page.evaluate(SHOWN) != digest:
+            acknowledged.append((digest, number))
+            return
+        page.wait_for_timeout(5)
+    raise AssertionError("no next image")
+
+
+def sittings(site: Site, chromium, kills: int, seed: int) -> None:
+    """Grades, kills without warning, restarts, and goes on: now in the same browser, now in another one."""
+    draw = random.Random(seed)
+    acknowledged: list[tuple[str, int]] = []
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(site.link("rate"))
+    for turn in range(kills):
+        for _ in range(draw.randint(2, 6)):
+            grade(page, draw, acknowledged)
+        page.keyboard.press(str(draw.randint(1, 5)))  # a key that the kill may or may not beat
+        page.wait_for_timeout(draw.choice((0, 3, 10, 25)))
+        (site.kill if turn % 2 else site.kill_rater)()
+        while_away = draw.randint(0, 2)
+        for _ in range(while_away):
+            grade(page, draw, acknowledged)  # kept on the device
+        site.start()
+        for _ in range(2000):
+            if not page.evaluate("document.getElementById('state').textContent"):
+                break
+            page.wait_for_timeout(20)
+        known = {(label.image_digest, label.grade) for label in site.labels()}
+        assert set(acknowledged) <= known, "an acknowledged grade is lost"
+        page.reload()
+        here = shown(page)
+        other = chromium.new_context()
+        elsewhere = other.new_page()
+        elsewhere.goto(site.link("rate"))
+        assert shown(elsewhere) == here, "another browser resumes at the same image"
+        if draw.random() < 0.5:
+            context.close()
+            context, page = other, elsewhere
+        else:
+            other.close()
+    assert len({label.sequence for label in site.labels()}) == len(site.labels())
+    print(f"{kills} kills, {len(acknowledged)} acknowledged grades, 0 lost")
+
+
+@pytest.mark.slow
+def test_a_killed_rater_and_a_killed_client_lose_nothing(site, chromium):
+    sittings(site, chromium, kills=2, seed=7)
+
+
+@pytest.mark.chaos
+def test_fifty_kills_lose_nothing(tmp_path: Path, chromium):
+    site = Site(tmp_path / "home")
+    site.start()
+    try:
+        site.fill(600)
+        sittings(site, chromium, kills=50, seed=11)
+    finally:
+        site.stop()
