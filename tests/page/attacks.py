@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 import socket
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -102,7 +103,7 @@ def origins(port: int) -> list[tuple[tuple[str, str], ...]]:
 
 def label(digest: str) -> bytes:
     """Returns a body that would record a grade."""
-    request = "00000000-0000-4000-8000-000000000001"
+    request = str(uuid.uuid4())
     one = {"imageDigest": digest, "grade": "GRADE_UR"}
     return json.dumps({"taste": "tastes/default", "labels": [one], "requestId": request}).encode()
 

@@ -129,7 +129,8 @@ class Site:
             replies = list(
                 client.rater.add_images(rater.AddImagesRequest(taste=TASTE, image=image) for image in images)
             )
-            assert not [reply.error for reply in replies if reply.HasField("error")]
+            refused = [reply.error.message for reply in replies if reply.HasField("error")]
+            assert not refused, refused[0]
         return digests
 
     def link(self, view: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Client or rater killed in the middle of a sitting: no acknowledged grade is lost, the sitting goes on where it was."""
+"""Client or rater killed in mid-sitting: no acknowledged grade is lost, and the sitting goes on where it was."""
 
 import random
 from pathlib import Path

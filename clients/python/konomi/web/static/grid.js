@@ -64,6 +64,7 @@ export class Grid {
     for (const [index, cell] of this.cells) {
       if (index >= first && index < last) continue;
       this.cells.delete(index);
+      cell.setAttribute("aria-selected", "false");
       this.spare.push(cell);
     }
     this.need(first, last);
