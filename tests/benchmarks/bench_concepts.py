@@ -31,6 +31,8 @@ from konomi_trainer.concept_file import ConceptModel
 from konomi_trainer.manifest import Item
 
 MASS, REGULAR, NEAR = 0.6, 200, 0.85
+PROBE = 60
+"""Images that ask for a concept alone, and for its class word alone."""
 NUMBERS: dict[str, Any] = {}
 """Beside the trainer's defaults for the starter: nothing."""
 DOLLARS_AN_HOUR = 2.5
@@ -126,8 +128,8 @@ class Bench:
 
             def measure(prior: Sequence[Item] = tuple(prior)) -> dict[str, float]:
                 model, _ = lab.train([*own, *prior], [HAIR], **NUMBERS)
-                named = lab.draw(model, [prompt(pair.style, [HAIR])] * 100, seed)
-                bare = lab.draw(model, [prompt(pair.style, [HAIR], named=False)] * 100, seed)
+                named = lab.draw(model, [prompt(pair.style, [HAIR])] * PROBE, seed)
+                bare = lab.draw(model, [prompt(pair.style, [HAIR], named=False)] * PROBE, seed)
                 vectors = lab.embed(lab.draw(model, prompts, seed))
                 return {
                     "kid": kernel_distance(vectors, reference), "concept": lab.share(named, pair.hair),

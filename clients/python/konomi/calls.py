@@ -32,6 +32,7 @@ DEADLINES = {
     "SelectImages": 600.0,
     "ExportModel": 600.0,
     "MergeModels": 1800.0,
+    "RetrieveImages": 1800.0,
     "FitRater": 1800.0,
     "AddImages": 3600.0,
     "ChangeEmbedder": 24 * 3600.0,

@@ -37,6 +37,7 @@ COMMANDS = {
     "explore": Entry("konomi.cli_explore", "explore", "Find images far from everything known, worth a look."),
     "explain": Entry("konomi.cli_explain", "explain", "Say where an image comes from and what became of it."),
     "night": Entry("konomi.cli_night", "app", "Plan, start, watch, stop and report the overnight loop."),
+    "concepts": Entry("konomi.cli_concepts", "app", "Teach a base model new words from a few images each."),
     "models": Entry("konomi.cli_models", "app", "List, show, compare, export, merge, fetch and roll back models."),
 }
 

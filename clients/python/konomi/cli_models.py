@@ -1,5 +1,6 @@
 """`konomi models ...`: the units of a taste and the way back."""
 
+import uuid
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -112,10 +113,14 @@ def export(
 def merge(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Two models or more, by name or id.")],
     name: Annotated[str, typer.Option(help="Name of the merged model.")],
+    captions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Captions that must stay as they are, one a line.")
+    ] = None,
+    keep: Annotated[float, typer.Option(min=0, max=1, help="Share of each change to keep, 0..1; 0 keeps all.")] = 0.0,
     taste: TasteId = "default",
     as_json: Json = False,
 ) -> None:
-    """Merge models into a new one.
+    """Merge Custom Diffusion models into a new one that knows the concepts of all.
 
     Example: konomi models merge unit-1 unit-2 --name both
     """
@@ -123,7 +128,9 @@ def merge(
         raise InvalidArgument(text("expected two models or more, got {count}", count=len(models)))
     with attached() as client:
         names = [find_model(client, taste, model).name for model in models]
-        merged = client.trainer.merge_models(names=names, display_name=name)
+        merged = client.trainer.merge_models(
+            names=names, display_name=name, captions=_lines(captions), keep_mass=keep, request_id=str(uuid.uuid4())
+        )
     if as_json:
         emit(plain(merged))
     else:
@@ -143,6 +150,16 @@ def rollback(taste: TasteId = "default", as_json: Json = False) -> None:
         emit({"taste": taste_name(taste), "current": plain(reply.model) if current else None})
     else:
         say(text("current: {name}", name=current) if current else text("current: the base model itself"))
+
+
+def _lines(path: Path | None) -> list[str]:
+    """Returns the lines of a file that say something."""
+    if path is None:
+        return []
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(text("cannot read {file}: {why}", file=path, why=error), field="captions") from error
 
 
 def all_models(client: Client, taste: str) -> Iterator[trainer.Model]:

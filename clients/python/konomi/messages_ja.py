@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+from konomi.messages_ja_concepts import CONCEPTS
 from konomi.messages_ja_models import MODELS
 
 JAPANESE: Mapping[str, str] = {
     **MODELS,
+    **CONCEPTS,
     # the line of each command
     "Learn one person's taste in images, and work through the night.": "ひとりの好みを学び、夜のあいだに働きます。",
     "Example:": "例:",

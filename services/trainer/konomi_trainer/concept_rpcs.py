@@ -85,7 +85,7 @@ class ConceptRpcs:
         texts = [_texts(self._store.get(row.manifest_digest), model) for row, model in zip(rows, loaded, strict=True)]
         captions = sorted(set(request.captions) or {caption for _, regular in texts for caption in regular})
         document = {
-            "schema": MERGE_SCHEMA, "models": [row.adapter_digest for row in rows], "captions": captions,
+            "schema": MERGE_SCHEMA, "items": [], "models": [row.adapter_digest for row in rows], "captions": captions,
             "targets": sorted({caption for own, _ in texts for caption in own}), "keep_mass": request.keep_mass,
         }  # fmt: skip
         data = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
