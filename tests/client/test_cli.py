@@ -39,7 +39,7 @@ def test_help_lists_every_command_and_imports_none(capsys):
     code = f"import sys; from konomi import cli; cli.run(['--help']); print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for name in ("up", "doctor", "demo", "import", "label", "rater", "score", "explore", "night", "models"):
+    for name in ("up", "doctor", "demo", "import", "label", "rater", "score", "explore", "night", "concepts", "models"):
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
 
 
