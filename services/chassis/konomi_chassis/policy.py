@@ -70,7 +70,7 @@ POLICY: Mapping[str, frozenset[str]] = {
 LABELLING = frozenset(_RATER + name for name in ("RecordLabels", "UndoLabel", "RecordComparison"))
 """Rpcs that may use the in-flight places kept for a person's labels."""
 
-WATCHES = frozenset({_TRAINER + "WatchTrainingRun"})
+WATCHES = frozenset({_TRAINER + "WatchTrainingRun", _RATER + "ChangeEmbedder"})
 """Streams that only watch and may last for hours: a draining server ends them instead of waiting."""
 
 TasteOf = Callable[[str], str | None]

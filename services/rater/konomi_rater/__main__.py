@@ -39,10 +39,12 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
             clock=time.time,
         )
     )
-    servicer = RaterServicer(Rater(workspace))
+    rater = Rater(workspace)
+    rater.reembedding.resume()
+    servicer = RaterServicer(rater)
     return [
         Service(
-            "konomi.v1.RaterService", rater_pb2_grpc.add_RaterServiceServicer_to_server, servicer, close=workspace.close
+            "konomi.v1.RaterService", rater_pb2_grpc.add_RaterServiceServicer_to_server, servicer, close=rater.close
         )
     ]
 

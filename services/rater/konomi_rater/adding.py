@@ -66,7 +66,8 @@ class Adding:
                 fresh[facts.digest], sizes[facts.digest] = result.vector, (result.width, result.height)
             elif result is not None:
                 refused[place] = result
-        return self._store(taste, images, refused, sizes, fresh)
+        stored = self._store(taste, images, refused, sizes, fresh)
+        return stored if stored is not None else self.add(taste_id, images, caller)
 
     def _store(
         self,
@@ -75,9 +76,11 @@ class Adding:
         refused: dict[int, KonomiError],
         sizes: dict[str, tuple[int, int] | None],
         fresh: dict[str, np.ndarray],
-    ) -> list[Added]:
+    ) -> list[Added] | None:
         results = []
         with self._workspace.writing() as connection:
+            if tastes.read(connection, taste.id).embedder != taste.embedder:
+                return None  # its embedder changed meanwhile: these vectors are of the one before
             catalogue.remember_embeddings(connection, taste.embedder, fresh)
             failpoint("images.before_rows")
             for place, facts in enumerate(images):

@@ -41,6 +41,7 @@ def taste(row: TasteRow) -> rater_pb2.Taste:
         image_count=row.image_count,
         label_count=row.label_count,
         active_rater_version=version_name(row.id, row.active) if row.active else "",
+        next_embedder=row.next_embedder,
     )
 
 
@@ -203,7 +204,14 @@ def wish(message: rater_pb2.SelectImagesRequest) -> Wish:
     """Reads what training set is asked for; what is not set takes the contract's default."""
     given = {
         name: getattr(message, name)
-        for name in ("base_share", "kappa", "quota", "duplicate_cosine", "typicality_percentile")
+        for name in (
+            "base_share",
+            "kappa",
+            "quota",
+            "duplicate_cosine",
+            "typicality_percentile",
+            "false_discovery_rate",
+        )
         if message.HasField(name)
     }
     if message.base_units:
@@ -236,6 +244,8 @@ def selection(found: Selection, taste: str) -> rater_pb2.SelectImagesResponse:
         rater_version=version_name(taste, found.version) if found.version else "",
         diversity=diversity(found.diversity),
         largest_cell_share=found.largest_cell_share,
+        best_of_n_nats=found.best_of_n_nats,
+        explanation=found.explanation,
     )
 
 

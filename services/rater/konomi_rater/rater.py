@@ -1,8 +1,11 @@
 """The rater's use cases joined: one object per concern over one workspace."""
 
 from konomi_rater.adding import Adding
+from konomi_rater.advising import Advising
 from konomi_rater.browsing import Browsing
 from konomi_rater.certifying import Certifying
+from konomi_rater.exploring import Exploring
+from konomi_rater.reembedding import Reembedding
 from konomi_rater.scoring import Scoring
 from konomi_rater.selecting import Selecting
 from konomi_rater.suggesting import Suggesting
@@ -22,3 +25,11 @@ class Rater:
         self.selecting = Selecting(workspace, self.scoring)
         self.versions = Versions(workspace)
         self.certifying = Certifying(workspace)
+        self.exploring = Exploring(workspace, self.scoring, self.suggesting)
+        self.advising = Advising(workspace)
+        self.reembedding = Reembedding(workspace, self.versions)
+
+    def close(self) -> None:
+        """Ends the work in the background, then what it works with."""
+        self.reembedding.close()
+        self.workspace.close()

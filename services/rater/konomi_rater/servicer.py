@@ -10,17 +10,17 @@ from google.protobuf.message import Message
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
 from konomi_chassis.auth import principal
-from konomi_rater import messages, tastes
+from konomi_rater import messages, tastes, watching
+from konomi_rater.embedder_servicer import EmbedderServicer
 from konomi_rater.errands import Caller
 from konomi_rater.gathering import gather
 from konomi_rater.messages import taste_id
 from konomi_rater.scoring import Request
-from konomi_rater.version_servicer import VersionServicer
 
 Reply = TypeVar("Reply", bound=Message)
 
 
-class RaterServicer(VersionServicer):
+class RaterServicer(EmbedderServicer):
     """Serves one rater."""
 
     def CreateTaste(self, request: rater_pb2.CreateTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
@@ -132,7 +132,10 @@ class RaterServicer(VersionServicer):
     ) -> rater_pb2.SelectImagesResponse:
         """Selects a training set."""
         taste = taste_id(request.taste)
-        return messages.selection(self._rater.selecting.select(taste, messages.wish(request)), taste)
+        found = self._rater.selecting.select(taste, messages.wish(request))
+        with self._rater.workspace.writing() as connection:
+            watching.remember_selection(connection, taste, found, request.policy, self._rater.workspace.clock())
+        return messages.selection(found, taste)
 
     def SearchImages(
         self, request: rater_pb2.SearchImagesRequest, context: grpc.ServicerContext
@@ -145,19 +148,6 @@ class RaterServicer(VersionServicer):
             hits=[
                 rater_pb2.SearchHit(image=messages.image(row, taste), similarity=similarity) for row, similarity in hits
             ]
-        )
-
-    def ExploreNovelty(
-        self, request: rater_pb2.ExploreNoveltyRequest, context: grpc.ServicerContext
-    ) -> rater_pb2.ExploreNoveltyResponse:
-        """Finds the far and plausible."""
-        taste = taste_id(request.taste)
-        row, view, images = self._rater.suggesting.explore(
-            taste, messages.image_filter(request.filter), request.count or 10
-        )
-        scores = self._rater.browsing.scores(row, view, images)
-        return rater_pb2.ExploreNoveltyResponse(
-            images=[messages.image(i, taste, s) for i, s in zip(images, scores, strict=True)]
         )
 
 

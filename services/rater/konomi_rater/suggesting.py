@@ -101,12 +101,13 @@ class Suggesting:
         liked = _liking(embeddings @ found.weights) if found is not None else None
         novelty, plausible = np.zeros(len(positions)), np.ones(len(positions), dtype=bool)
         if far:
-            novelty = self._novelty(taste, view, positions, grades)
+            novelty = self.novelty(taste, view, positions, grades)
             reference = self._workspace.reference(taste, view, BASE_UNITS)
             plausible = reference.index.distance(embeddings, positions) <= reference.cut(TYPICAL_PERCENTILE)
         return Pool(embeddings, novelty, plausible, graded, liked)
 
-    def _novelty(self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry]) -> np.ndarray:
+    def novelty(self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry]) -> np.ndarray:
+        """Returns how far images (N,) of the view are from everything graded, or from all while nothing is: (N,)."""
         graded = _positions(view, grades)
         if not len(graded):
             return self._workspace.archive(taste, view).distance(view.embeddings[positions], positions)

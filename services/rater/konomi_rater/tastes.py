@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, RowMapping, text
 
-from konomi.errors import AlreadyExists, NotFound
+from konomi.errors import AlreadyExists, FailedPrecondition, NotFound
 from konomi_rater.metrics import Estimate
 from konomi_rater.verdict import Diff, Verdict
 
@@ -25,6 +25,7 @@ class TasteRow:
     active: int
     image_count: int = 0
     label_count: int = 0
+    next_embedder: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class VersionRow:
 
 _TASTE = (
     "SELECT t.*, (SELECT COUNT(*) FROM images AS i WHERE i.taste = t.id) AS image_count, "
-    "(SELECT COUNT(*) FROM labels_in_force AS l WHERE l.taste = t.id AND l.grade > 0) AS label_count FROM tastes AS t "
+    "(SELECT COUNT(*) FROM labels_in_force AS l WHERE l.taste = t.id AND l.grade > 0) AS label_count, "
+    "COALESCE((SELECT c.embedder FROM embedder_changes AS c WHERE c.taste = t.id), '') AS next_embedder "
+    "FROM tastes AS t "
 )
 
 
@@ -128,10 +131,23 @@ def set_active(connection: Connection, taste: str, number: int) -> VersionRow:
 
     Raises:
         NotFound: no such version.
+        FailedPrecondition: it reads another embedder than the taste has.
     """
-    version = read_version(connection, taste, number)
+    version, embedder = read_version(connection, taste, number), read(connection, taste).embedder
+    if version.embedder != embedder:
+        raise FailedPrecondition(
+            f"expected a version that reads {embedder}, the embedder of tastes/{taste}, but version {number} reads "
+            f"{version.embedder}; fit a new one, or change the embedder back with ChangeEmbedder",
+            reason="EMBEDDER_CHANGED",
+        )
     connection.execute(text("UPDATE tastes SET active = :number WHERE id = :taste"), {"taste": taste, "number": number})
     return version
+
+
+def set_embedder(connection: Connection, taste: str, embedder: str) -> None:
+    """Gives a taste another embedder; none of its versions scores any more."""
+    bound = {"embedder": embedder, "taste": taste}
+    connection.execute(text("UPDATE tastes SET embedder = :embedder, active = 0 WHERE id = :taste"), bound)
 
 
 def read_version(connection: Connection, taste: str, number: int) -> VersionRow:

@@ -1,7 +1,7 @@
 """Fits rater versions and lets one score only when it is not worse than the one before."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sqlalchemy
@@ -59,19 +59,20 @@ class Versions:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def fit(self, taste_id: str, seed: int) -> Iterator[Step | NewVersion]:
+    def fit(self, taste_id: str, seed: int, embedder: str = "") -> Iterator[Step | NewVersion]:
         """Yields progress, then the version to store with `keep`.
 
         Args:
             taste_id: the taste.
             seed: of folds and bootstrap.
+            embedder: the one the taste is about to change to; its own where empty.
 
         Raises:
             FailedPrecondition: fewer than five labels, or all of one grade.
         """
         yield Step("labels", 0, 0)
         with self._workspace.reading() as connection:
-            known = self._known(connection, taste_id)
+            known = self._known(connection, taste_id, embedder)
             _check_enough(known, len(_own_ungraded(known.view, known)))
             training = self._training(connection, known)
         for step in fitting.fit(training, seed % 2**63):
@@ -96,8 +97,10 @@ class Versions:
         diff = tastes.read_diff(connection, row.taste, row.number)
         return Described(row, active, [*row.alarms, *now], diff, spent)
 
-    def _known(self, connection: sqlalchemy.Connection, taste_id: str) -> _Known:
+    def _known(self, connection: sqlalchemy.Connection, taste_id: str, embedder: str) -> _Known:
         taste = tastes.read(connection, taste_id)
+        if embedder not in ("", taste.embedder):
+            taste = replace(taste, embedder=embedder, active=0)
         view = self._workspace.view(connection, taste)
         training, aside = panel.split(connection, taste_id)
         return _Known(taste, view, _seen(training, view), _seen(aside, view), labels.retests(connection, taste_id))

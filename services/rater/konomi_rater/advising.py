@@ -1,0 +1,82 @@
+"""Whether a taste's embedder knows the taste's images: a starter embedder sees photographs as noise.
+
+An image is foreign when it lies farther from every bundled starter portrait than 95 of 100 held-out portraits do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from konomi_chassis.safetensor_check import check_file
+from konomi_rater import tastes
+from konomi_rater.embedder_names import STARTER
+from konomi_rater.memory import SELF
+from konomi_rater.workspace import Workspace
+
+PORTRAITS = Path(STARTER) / "reader" / "realism.safetensors"
+MOST_IMAGES = 2000
+FOREIGN = 0.5
+"""Share of foreign images from which another embedder serves better; true portraits score .05."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An embedder at hand."""
+
+    embedder: str
+    reads_text: bool
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is known of a taste's embedder and of others."""
+
+    embedder: str
+    foreign_share: float
+    n: int
+    offers: Sequence[Offer]
+
+    @property
+    def change(self) -> bool:
+        """Whether another embedder would serve the taste better."""
+        return self.n > 0 and self.foreign_share > FOREIGN
+
+
+class Advising:
+    """The use case behind AdviseEmbedder."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def advise(self, taste_id: str) -> Advice:
+        """Returns how well the embedder fits the images that were not made here, and which others are at hand."""
+        workspace = self._workspace
+        with workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = workspace.view(connection, taste)
+        imported = np.flatnonzero(view.sources != SELF)[-MOST_IMAGES:]
+        share = 0.0
+        if taste.embedder == STARTER and len(imported):
+            share = foreign_share(view.embeddings[imported], workspace.embedders.folder / PORTRAITS)
+        others = [name for name in workspace.embedders.at_hand() if name != taste.embedder]
+        offers = [Offer(name, name.startswith("open_clip:")) for name in others]
+        return Advice(taste.embedder, share, len(imported), offers)
+
+
+def foreign_share(embeddings: np.ndarray, portraits: Path) -> float:
+    """Returns the share of unit rows (N, D) of the starter embedder that are unlike every starter portrait, 0..1.
+
+    0 where the portraits of these embeddings are not installed: nothing is known then.
+    """
+    if not portraits.is_file():
+        return 0.0
+    check_file(portraits)
+    known = load_file(portraits)
+    renders = known["renders"].astype(np.float32)
+    if renders.shape[1] != embeddings.shape[1]:
+        return 0.0
+    distance = 1.0 - (embeddings @ renders.T).max(axis=1)
+    return float((distance > known["threshold"][0]).mean())
