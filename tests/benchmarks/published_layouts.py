@@ -1,0 +1,89 @@
+"""Stable Diffusion 1.5 and XL as published, every width divided by one number: same blocks, layers and heads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+import konomi_chassis
+from konomi_chassis.clip_vocabulary import clip_vocabulary
+
+CONFIGS = Path(konomi_chassis.__file__).with_name("configs")
+SIDES = {"sd1": 512, "sdxl": 1024}
+TIME_IDS, TIME_WIDTH = 6, 256
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+
+
+def read(layout: str, part: str) -> dict[str, Any]:
+    """Returns the published configuration of a part."""
+    return json.loads((CONFIGS / layout / part / "config.json").read_text())
+
+
+def unet(layout: str, divisor: int = 1) -> UNet2DConditionModel:
+    """Returns a UNet; heads keep their number, so each is narrower."""
+    config = read(layout, "unet")
+    widths = [width // divisor for width in config["block_out_channels"]]
+    config |= {
+        "block_out_channels": widths, "cross_attention_dim": config["cross_attention_dim"] // divisor,
+        "norm_num_groups": 32 // divisor,
+    }  # fmt: skip
+    if layout == "sdxl":
+        pooled = read(layout, "text_encoder_2")["projection_dim"] // divisor
+        config |= {
+            "addition_time_embed_dim": TIME_WIDTH // divisor,
+            "projection_class_embeddings_input_dim": TIME_IDS * (TIME_WIDTH // divisor) + pooled,
+        }
+    return UNet2DConditionModel.from_config(config)
+
+
+def vae(layout: str, divisor: int = 1) -> AutoencoderKL:
+    """Returns an autoencoder."""
+    config = read(layout, "vae")
+    widths = [width // divisor for width in config["block_out_channels"]]
+    return AutoencoderKL.from_config(config | {"block_out_channels": widths, "norm_num_groups": 32 // divisor})
+
+
+def text_encoder(layout: str, number: int = 1, divisor: int = 1) -> torch.nn.Module:
+    """Returns a text encoder: SDXL's second one is number 2."""
+    config = read(layout, "text_encoder" if number == 1 else "text_encoder_2")
+    names = ("hidden_size", "intermediate_size", "projection_dim")
+    config |= {name: config[name] // divisor for name in names}
+    kind = CLIPTextModel if number == 1 else CLIPTextModelWithProjection
+    return kind(CLIPTextConfig(**{name: value for name, value in config.items() if name != "architectures"}))
+
+
+def pipeline(layout: str, divisor: int, seed: int = 0) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    """Returns a whole pipeline with random weights."""
+    torch.manual_seed(seed)
+    vocabulary, merges = clip_vocabulary()
+
+    def words(pad: str) -> CLIPTokenizer:
+        return CLIPTokenizer(vocab=dict(vocabulary), merges=list(merges), model_max_length=77, pad_token=pad)
+
+    parts: dict[str, Any] = {
+        "unet": unet(layout, divisor), "vae": vae(layout, divisor), "text_encoder": text_encoder(layout, 1, divisor),
+        "tokenizer": words("<|endoftext|>"),
+    }  # fmt: skip
+    if layout == "sdxl":
+        parts |= {"text_encoder_2": text_encoder(layout, 2, divisor), "tokenizer_2": words("!")}
+        return StableDiffusionXLPipeline(**parts, scheduler=EulerDiscreteScheduler(**SCHEDULE), add_watermarker=False)
+    return StableDiffusionPipeline(
+        **parts, scheduler=DDIMScheduler(**SCHEDULE, clip_sample=False),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def weights(pipe: StableDiffusionPipeline | StableDiffusionXLPipeline, folder: Path) -> Path:
+    """Saves a pipeline as the diffusers folder a home holds."""
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
