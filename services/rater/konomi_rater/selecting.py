@@ -8,7 +8,8 @@ import numpy as np
 import sqlalchemy
 
 from konomi.errors import InvalidArgument
-from konomi_rater import catalogue, tastes
+from konomi_rater import catalogue, conforming, tastes
+from konomi_rater.alarms import best_of_n
 from konomi_rater.catalogue import Filter, ImageRow
 from konomi_rater.cells import Cells, divide
 from konomi_rater.memory import View
@@ -20,6 +21,7 @@ from konomi_rater.selection import (
     Limits,
     Policy,
     RejectionReason,
+    admit,
     caps,
     draw_base,
     select,
@@ -44,6 +46,7 @@ class Wish:
     seed: int = 0
     base_units: tuple[str, ...] = BASE_UNITS
     prompt_quota: float = 0.0
+    false_discovery_rate: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Selection:
     version: int
     diversity: Diversity
     largest_cell_share: float
+    explanation: str = ""
 
     @property
     def kept_share(self) -> float:
@@ -77,6 +81,11 @@ class Selection:
     def pressure_nats(self) -> float:
         """Selection pressure of the choice, ln(1 / kept share); 0 where nothing was kept."""
         return -math.log(self.kept_share) if self.chosen else 0.0
+
+    @property
+    def best_of_n_nats(self) -> float:
+        """Best-of-n estimate of the same; 0 where nothing was kept."""
+        return best_of_n(self.kept_share) if self.chosen else 0.0
 
 
 class Selecting:
@@ -140,19 +149,21 @@ class Selecting:
             grades=np.array([image.grade for image in images], dtype=np.int64),
             sources=np.array([image.facts.source for image in images], dtype=np.int64),
             typical=typical,
+            unknown=self._unknown(taste, view, positions, scored),
             cells=cells.of(view.embeddings[positions]) if len(positions) else positions,
             prompts=prompts,
         )
-        choice = select(
-            policy,
-            candidates,
-            Limits(
-                wish.count,
-                wish.duplicate_cosine,
-                cell_caps=caps(cells.shares, wish.count, wish.quota),
-                prompt_caps=caps(counts / max(1, len(images)), wish.count, wish.prompt_quota),
-            ),
+        limits = Limits(
+            wish.count,
+            wish.duplicate_cosine,
+            cell_caps=caps(cells.shares, wish.count, wish.quota),
+            prompt_caps=caps(counts / max(1, len(images)), wish.count, wish.prompt_quota),
         )
+        explanation = ""
+        if policy.by_evidence:
+            choice, explanation = self._by_evidence(connection, taste, view, positions, candidates, wish)
+        else:
+            choice = select(policy, candidates, limits)
         picked = positions[choice.selected]
         scores = self._scoring.score_known(taste, view, picked) if scored else [None] * len(picked)
         chosen = [
@@ -169,7 +180,29 @@ class Selecting:
             version=taste.active if scored else 0,
             diversity=self._scoring.diversity(taste, view, view.embeddings[picked], picked),
             largest_cell_share=float(filled.max() / len(chosen)) if chosen else 0.0,
+            explanation=explanation,
         )
+
+    def _by_evidence(
+        self,
+        connection: Any,
+        taste: TasteRow,
+        view: View,
+        positions: np.ndarray,
+        candidates: Candidates,
+        wish: Wish,
+    ) -> tuple[Choice, str]:
+        free = np.flatnonzero(
+            (candidates.grades == 0) & np.isin(candidates.sources, list(POLICIES[wish.policy].sources))
+        )
+        found = conforming.weigh(connection, taste.id, view, positions[free], wish.false_discovery_rate)
+        choice = admit(POLICIES[wish.policy], candidates, [int(free[row]) for row in found.order], wish.count)
+        return choice, conforming.promise(found, len(choice.selected), wish.false_discovery_rate)
+
+    def _unknown(self, taste: TasteRow, view: View, positions: np.ndarray, scored: bool) -> np.ndarray:
+        if not scored or not len(positions):
+            return np.zeros(len(positions), dtype=bool)
+        return self._workspace.active_head(taste).unknown(view.embeddings[positions])
 
     def _cells(self, view: View, wish: Wish) -> Cells:
         base = view.base(wish.base_units)

@@ -22,6 +22,8 @@ class RejectionReason(IntEnum):
     LOWER_BOUND = 4
     GRADE = 5
     SOURCE = 6
+    UNKNOWN = 7
+    EVIDENCE = 8
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,19 @@ class Policy:
         least_grade: graded images below it are rejected.
         graded_only: ungraded images are rejected too.
         sources: sources admitted.
+        by_evidence: ungraded images are chosen by what random labels show, not ranked (conforming.py).
     """
 
     least_grade: int
     graded_only: bool
     sources: frozenset[int]
+    by_evidence: bool = False
 
 
 POLICIES: Mapping[str, Policy] = {
     "converge": Policy(SSR, False, frozenset({SELF, CONSENTED, IMPORTED})),
     "golden": Policy(UR, True, frozenset({SELF, CONSENTED, SCRAPED, IMPORTED})),
+    "conformal": Policy(UR, False, frozenset({SELF, CONSENTED, IMPORTED}), by_evidence=True),
 }
 """Every policy by name; another policy is another line."""
 
@@ -56,6 +61,7 @@ class Candidates:
         grades: (N,) 0 where ungraded, else 1..5.
         sources: (N,) source numbers.
         typical: (N,) bool, inside the gate.
+        unknown: (N,) bool, too far from everything graded for the rater to know.
         cells: (N,) cell numbers.
         prompts: (N,) prompt numbers from 0; equal prompts are equal numbers.
     """
@@ -65,6 +71,7 @@ class Candidates:
     grades: np.ndarray
     sources: np.ndarray
     typical: np.ndarray
+    unknown: np.ndarray
     cells: np.ndarray
     prompts: np.ndarray
 
@@ -124,8 +131,28 @@ def select(policy: Policy, candidates: Candidates, limits: Limits) -> Choice:
             rejected[row] = RejectionReason.GRADE
         elif not candidates.typical[row] and not graded[row]:
             rejected[row] = RejectionReason.UNTYPICAL
+        elif candidates.unknown[row] and not graded[row]:
+            rejected[row] = RejectionReason.UNKNOWN
     order = np.lexsort((-candidates.lower_bounds, -candidates.grades))
     return _walk(candidates, limits, [int(row) for row in order if int(row) not in rejected], rejected)
+
+
+def admit(policy: Policy, candidates: Candidates, order: list[int], count: int) -> Choice:
+    """Takes the first `count` of the ungraded candidates that qualify; nothing else decides, or the promise is void.
+
+    Args:
+        policy: its sources.
+        candidates: N candidates.
+        order: rows that qualify, best first.
+        count: at most this many.
+    """
+    allowed = [int(source) in policy.sources for source in candidates.sources]
+    selected = [row for row in order if allowed[row] and not candidates.grades[row]][:count]
+    rejected = dict.fromkeys(range(len(allowed)), RejectionReason.EVIDENCE)
+    rejected |= dict.fromkeys(order, RejectionReason.LOWER_BOUND)
+    rejected |= {int(row): RejectionReason.GRADE for row in np.flatnonzero(candidates.grades)}
+    rejected |= {row: RejectionReason.SOURCE for row, fine in enumerate(allowed) if not fine}
+    return Choice(selected, {row: why for row, why in rejected.items() if row not in set(selected)}, {})
 
 
 def _walk(candidates: Candidates, limits: Limits, order: list[int], rejected: dict[int, RejectionReason]) -> Choice:

@@ -1,0 +1,57 @@
+"""Hidden repeats: the first grade counts, the repeat is evidence of noise, and nothing shows which image it is."""
+
+import uuid
+
+import pytest
+
+from konomi.v1 import rater_pb2 as pb
+from tests.rater.conftest import grades_of
+
+REPEAT, RANDOM = pb.SUGGESTION_REASON_REPEAT_CHECK, pb.SUGGESTION_REASON_RANDOM
+
+
+def grade_of(rater, taste: str, digest: str) -> int:
+    return rater.call("GetImage", pb.GetImageRequest(taste=taste, digest=digest)).grade
+
+
+def test_the_first_grade_stays_in_force_and_the_fit_does_not_see_the_repeat(rater, fitted):
+    before = rater.call("GetRaterVersion", pb.GetRaterVersionRequest(name=f"{fitted.taste}/raterVersions/1"))
+    first = grades_of(fitted, fitted.digests[:12])
+    rater.label(fitted.taste, {digest: 6 - grade for digest, grade in first.items()}, reason=REPEAT)
+    assert {digest: grade_of(rater, fitted.taste, digest) for digest in first} == first
+    version = rater.fit(fitted.taste)
+    assert (version.label_digest, version.label_count) == (before.label_digest, 40)
+    assert "retest_qwk" not in before.metrics
+    retest = version.metrics["retest_qwk"]
+    assert retest.n == 12 and retest.value < 0 and retest.low <= retest.value <= retest.high
+
+
+def test_a_steady_person_agrees_with_herself(rater, fitted):
+    rater.label(fitted.taste, grades_of(fitted, fitted.digests[:10]), reason=REPEAT)
+    assert rater.fit(fitted.taste).metrics["retest_qwk"].value == pytest.approx(1)
+
+
+def test_a_correction_replaces_and_an_undone_repeat_changes_nothing(rater, fitted):
+    digest = fitted.digests[0]
+    first = grade_of(rater, fitted.taste, digest)
+    rater.label(fitted.taste, {digest: 6 - first if first != 3 else 5}, reason=REPEAT)
+    undo = pb.UndoLabelRequest(taste=fitted.taste, request_id=str(uuid.uuid4()))
+    assert rater.call("UndoLabel", undo).grade == first == grade_of(rater, fitted.taste, digest)
+    rater.label(fitted.taste, {digest: 1 + first % 5})
+    assert grade_of(rater, fitted.taste, digest) == 1 + first % 5
+
+
+def test_clearing_is_meant_even_during_a_check(rater, fitted):
+    rater.label(fitted.taste, {fitted.digests[0]: 0}, reason=REPEAT)
+    assert grade_of(rater, fitted.taste, fitted.digests[0]) == pb.GRADE_UNSPECIFIED
+
+
+def test_a_suggested_repeat_looks_like_any_other_image(rater, fitted):
+    found = rater.call("SuggestImages", pb.SuggestImagesRequest(taste=fitted.taste, count=60)).suggestions
+    repeats = [suggestion for suggestion in found if suggestion.reason == REPEAT]
+    assert repeats and {suggestion.image.digest for suggestion in repeats} <= set(fitted.digests[:30])
+    assert all(s.image.grade == pb.GRADE_UNSPECIFIED and not s.image.HasField("score") for s in found)
+    asked = {suggestion.image.digest: 3 for suggestion in repeats}
+    rater.label(fitted.taste, asked, reason=REPEAT)
+    again = rater.call("SuggestImages", pb.SuggestImagesRequest(taste=fitted.taste, count=60, seed=1)).suggestions
+    assert not asked.keys() & {suggestion.image.digest for suggestion in again}
