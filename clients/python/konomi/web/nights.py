@@ -22,6 +22,8 @@ NIGHT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LOOK_SECONDS = 4.0
 """How long a new night is watched for a refusal before it counts as begun."""
 COMMAND_SECONDS = 120.0
+SAMPLE = 24
+"""Pictures of each unit that are shown by name; the blind pairs are drawn from the others."""
 
 
 class NightDesk:
@@ -113,7 +115,7 @@ class NightDesk:
         sentences += [said(end, language)] if end and end["name"] not in names else []
         figures = [
             {key: unit.get(key) for key in ("unit", "model", "wins", "wins_base", "scores", "parent", "decision")}
-            | {"sample": unit.get("evaluation", [])[:24]}
+            | {"sample": unit.get("evaluation", [])[:SAMPLE]}
             for unit in state["units"]
         ]
         return summary | {

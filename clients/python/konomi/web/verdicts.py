@@ -8,7 +8,7 @@ from konomi import errors
 from konomi.intervals import share as share_of
 from konomi.lineage import read_json, write_json
 from konomi.web.answers import number, text
-from konomi.web.nights import NightDesk
+from konomi.web.nights import SAMPLE, NightDesk
 
 PAIRS = 12
 CHOICES = ("left", "right", "tie")
@@ -58,7 +58,8 @@ class Verdicts:
         if not served or not made.get(0) or not made.get(served):
             return []
         draw = random.Random(int(hashlib.sha256(f"blind {night}".encode()).hexdigest()[:16], 16))
-        both = [pair for pair in zip(made[0], made[served], strict=False) if pair[0] != pair[1]]
+        shown = SAMPLE if min(len(made[0]), len(made[served])) >= SAMPLE + PAIRS else 0
+        both = [pair for pair in zip(made[0][shown:], made[served][shown:], strict=False) if pair[0] != pair[1]]
         chosen = draw.sample(both, min(PAIRS, len(both)))
         return [(new, old, "left") if draw.random() < 0.5 else (old, new, "right") for old, new in chosen]
 

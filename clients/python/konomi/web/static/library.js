@@ -74,11 +74,12 @@ class Library {
     const number = (word, name, low, high, step) => h("label", {}, h("span", {}, brief(word)), h("input", { type: "number", min: low, max: high, step, inputmode: "decimal", input: change(name, 350) }));
     return h("div", { class: "filters" },
       h("div", { class: "group", role: "group", "aria-label": t("grades") }, [1, 2, 3, 4, 5, 0].map(toggle)),
+      h("details", { class: "more", open: innerWidth > 736 }, h("summary", {}, t("filters")), h("div", { class: "filters" },
       select("order", "by-order", ORDERS.map(([value, word]) => [value, brief(word)]), (event) => { this.order = event.target.value; this.restart(); }),
       h("label", {}, h("span", {}, brief("unit")), this.units),
       select("source", "by-source", [["", brief("any")], ...SOURCES.map((one) => [one, brief(one)])], change("source", 0)),
       number("least_score", "score", 1, 5, 0.1), number("least_novelty", "novelty", 0, 2, 0.01),
-      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", input: change("prompt", 300) })));
+      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", input: change("prompt", 300) })))));
   }
 
   bar() {
@@ -104,7 +105,7 @@ class Library {
     if (prompt) filter.promptContains = prompt;
     if (score) filter.minUtility = Number(score);
     if (novelty) filter.minNovelty = Number(novelty);
-    return { taste: taste(), filter, orderBy: this.order, pageSize: PAGE, skip: page * PAGE, withScores: this.scored ?? true };
+    return { taste: taste(), filter, orderBy: this.order, pageSize: PAGE, skip: page * PAGE, withScores: true };
   }
 
   async ask(page) {

@@ -31,7 +31,8 @@ class Night {
     this.asked = h("div", {});
     this.past = h("div", {});
     this.verdict = h("div", {});
-    replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.asked, this.verdict, this.past));
+    this.more = h("div", {});
+    replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.verdict, this.more, this.asked, this.past));
     await this.look(true);
   }
 
@@ -54,6 +55,7 @@ class Night {
     const { night, nights } = this.told;
     if (anew) replace(this.asked, night?.running ? null : this.form());
     replace(this.live, !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night));
+    replace(this.more, night && !night.running ? [this.beforeAfter(night), this.units(night)] : null);
     replace(this.past, nights.length > 1 ? this.list(nights) : null);
     if (anew && night && !night.running) await this.blind(night);
     if (night?.running) replace(this.verdict);
@@ -108,8 +110,7 @@ class Night {
       h("div", { class: "inline" },
         unfinished ? h("button", { class: "primary", click: () => this.act(call("NightResume", {}, { timeout: 60000 })) }, t("resume_night")) : null,
         h("button", { click: () => this.report(night.night) }, t("report")),
-        night.served?.unit ? [h("button", { click: () => toast(t("kept", { name })) }, t("keep")), h("button", { click: () => this.rollBack() }, t("roll_back"))] : null)),
-      this.beforeAfter(night), this.units(night));
+        night.served?.unit ? [h("button", { click: () => toast(t("kept", { name })) }, t("keep")), h("button", { click: () => this.rollBack() }, t("roll_back"))] : null)));
   }
 
   beforeAfter(night) {

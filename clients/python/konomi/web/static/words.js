@@ -232,7 +232,7 @@ export const WORDS = {
   blind_again: ["Answer again", "もう一度"],
   keep: ["Keep it", "このまま使う"],
   kept: ["Kept: {name} is what you use.", "{name} をこのまま使います。"],
-  roll_back: ["Roll back", "元に戻す"],
+  roll_back: ["Roll back", "前のモデルに戻す"],
   rolled_back: ["Rolled back to {name}.", "{name} に戻しました。"],
   past_nights: ["Earlier nights", "これまでの夜"],
   no_night: ["No night was started here yet.", "まだ夜はありません。"],
