@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import rater_efficientnet
 from PIL import Image
 from rater_baselines import METHODS, Task, measure
 from rater_pool import FOLDER, MODELS
@@ -39,7 +40,11 @@ def figures(counts: Iterable[int], draws: int, seed: int) -> Mapping[str, Figure
     for name, embed in _embedders().items():
         path = FOLDER / f"emoji-{name}.npy"
         if not path.exists():
-            np.save(path, embed(pictures))
+            try:
+                np.save(path, embed(pictures))
+            except ImportError as error:
+                print(f"emoji: without {name}, {error}")
+                continue
         found[name] = _measure(np.load(path), grades, counts, draws, seed)
     return found
 
@@ -72,14 +77,7 @@ def _measure(embeddings: np.ndarray, grades: np.ndarray, counts: Iterable[int], 
 
 
 def _embedders() -> dict[str, Callable[[list[Image.Image]], np.ndarray]]:
-    found: dict[str, Callable[[list[Image.Image]], np.ndarray]] = {"starter": _starter}
-    try:
-        from rater_efficientnet import embed
-    except ImportError as error:
-        print(f"emoji: without efficientnet-lite0, {error}")
-    else:
-        found["efficientnet-lite0"] = embed
-    return found
+    return {"starter": _starter, "efficientnet-lite0": rater_efficientnet.embed}
 
 
 def _starter(pictures: list[Image.Image]) -> np.ndarray:
