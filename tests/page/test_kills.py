@@ -13,16 +13,27 @@ pytestmark = [pytest.mark.timeout(3000)]
 SHOWN = "document.getElementById('main').dataset.digest"
 
 
-def grade(page, draw: random.Random, acknowledged: list[tuple[str, int]]) -> None:
+def grade(page, draw: random.Random, acknowledged: list[tuple[str, int]], meanwhile=lambda: None) -> None:
     """Presses one key and notes the grade once the next image is painted, which is its acknowledgement."""
     digest, number = shown(page), draw.randint(1, 5)
     page.keyboard.press(str(number))
-    for _ in range(800):
+    meanwhile()
+    for _ in range(3000):
         if page.evaluate(SHOWN) != digest:
             acknowledged.append((digest, number))
             return
         page.wait_for_timeout(5)
     raise AssertionError("no next image")
+
+
+def after(page, milliseconds: int, kill):
+    """Returns what kills a moment after a key."""
+
+    def strike() -> None:
+        page.wait_for_timeout(milliseconds)
+        kill()
+
+    return strike
 
 
 def sittings(site: Site, chromium, kills: int, seed: int) -> None:
@@ -35,9 +46,8 @@ def sittings(site: Site, chromium, kills: int, seed: int) -> None:
     for turn in range(kills):
         for _ in range(draw.randint(2, 6)):
             grade(page, draw, acknowledged)
-        page.keyboard.press(str(draw.randint(1, 5)))  # a key that the kill may or may not beat
-        page.wait_for_timeout(draw.choice((0, 3, 10, 25)))
-        (site.kill if turn % 2 else site.kill_rater)()
+        kill, pause = (site.kill if turn % 2 else site.kill_rater), draw.choice((0, 3, 10, 25))
+        grade(page, draw, acknowledged, after(page, pause, kill))
         while_away = draw.randint(0, 2)
         for _ in range(while_away):
             grade(page, draw, acknowledged)  # kept on the device

@@ -19,7 +19,7 @@ from konomi.web.answers import number, text
 
 SYSTEMS = ("converge", "golden", "longtail", "propagate", "concepts")
 NIGHT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-LOOK_SECONDS = 4.0
+LOOK_SECONDS = 30.0
 """How long a new night is watched for a refusal before it counts as begun."""
 COMMAND_SECONDS = 120.0
 SAMPLE = 24
@@ -164,15 +164,18 @@ class NightDesk:
                 start_new_session=True,  # a night goes on when the page ends
             )
         self._begun.append(child)
-        before = self._nights.latest()
         deadline = time.monotonic() + LOOK_SECONDS
-        while time.monotonic() < deadline and (child.poll() is None) and self._nights.latest() == before:
+        while time.monotonic() < deadline and child.poll() is None and not self._runs():
             time.sleep(0.1)
         if child.poll() not in (None, 0):
             with log.open("rb") as file:
                 file.seek(begins)
                 raise errors.FailedPrecondition(_last_words(file.read()))
         return {"night": self._nights.latest()}
+
+    def _runs(self) -> bool:
+        """Says whether a night is under way: its process holds the lock, and its request is written."""
+        return self._nights.runner() is not None and self._nights.unfinished() is not None
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "konomi", *arguments, "--home", str(self._home.root)]
