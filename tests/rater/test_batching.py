@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from konomi.errors import Cancelled, InvalidArgument, ResourceExhausted, Unavailable
-from konomi_chassis.decode_process import Decoded, Fit
+from konomi_chassis.decode_process import Decoded
 from konomi_rater.batching import Batcher, Lane, Limits
 from konomi_rater.errands import Caller, Embedded, Source
+from konomi_rater.fit import Fit
 
 
 class Model:
@@ -23,7 +24,11 @@ class Model:
         self.seconds, self.passes, self.go = seconds, [], threading.Event()
         self.go.set()
 
+    def fitted(self, decoded):
+        return decoded.pixels[:4, :4]
+
     def embed(self, images, *, keep):
+        assert all(image.shape == (4, 4, 3) for image in images)
         self.passes.append([int(image[0, 0, 0]) for image in images])
         self.go.wait(10)
         time.sleep(self.seconds)
@@ -35,11 +40,11 @@ class Model:
         raise AssertionError
 
 
-def decode(data: bytes, field: str, fit: Fit) -> Decoded:
+def decode(data: bytes, field: str, least: tuple[int, int]) -> Decoded:
     if data == b"bad":
         raise InvalidArgument("cannot be read", reason="IMAGE_UNREADABLE", field=field)
-    assert fit == Model.fit
-    return Decoded(np.full((4, 4, 3), data[0], np.uint8), "PNG", 10, 20)
+    assert least == (4, 4)
+    return Decoded(np.full((8, 16, 3), data[0], np.uint8), "PNG", 10, 20)
 
 
 def source(number: int, load: Callable[[], bytes] | None = None) -> Source:

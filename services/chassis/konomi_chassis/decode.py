@@ -7,7 +7,7 @@ from pydantic import Field
 
 from konomi.errors import InvalidArgument, Unavailable
 from konomi.settings import KonomiSettings
-from konomi_chassis.decode_process import TOO_LARGE, ChildLost, Decoded, DecodingChild, Fit, Refused
+from konomi_chassis.decode_process import TOO_LARGE, ChildLost, Decoded, DecodingChild, Refused
 
 MIB = 1024 * 1024
 
@@ -54,20 +54,21 @@ class Decoder:
         """Images decoded at once."""
         return self._settings.decode_children
 
-    def decode(self, data: bytes, field: str = "image", fit: Fit | None = None) -> Decoded:
+    def decode(self, data: bytes, field: str = "image", least: tuple[int, int] | None = None) -> Decoded:
         """Decodes the first frame of a PNG, JPEG or WebP.
 
         Args:
             data: the encoded image.
             field: path of the request field it came in, for the error.
-            fit: what to bring it to; None for the whole image. A large JPEG that is to become small is decoded small.
+            least: (width, height) it is wanted in, resampled later; a larger one comes shrunk by a whole factor to no
+                less than two or three times that, and a JPEG is decoded small. None for the whole image.
 
         Raises:
             InvalidArgument: reason IMAGE_TYPE, IMAGE_TOO_LARGE or IMAGE_UNREADABLE.
         """
         self._check_header(data, field)
         try:
-            return self._decode(data, fit)
+            return self._decode(data, least)
         except ChildLost as error:
             why = "decoding it took more memory or time than an image may take"
             raise _unreadable(why, field) from error
@@ -80,11 +81,11 @@ class Decoder:
                 field=field,
             ) from refused
 
-    def _decode(self, data: bytes, fit: Fit | None) -> Decoded:
+    def _decode(self, data: bytes, least: tuple[int, int] | None) -> Decoded:
         with self._places:
             child = self._take()
             try:
-                return child.decode(data, fit)
+                return child.decode(data, least)
             except ChildLost:
                 if child.served == 1:
                     raise
@@ -93,7 +94,7 @@ class Decoder:
             # An old child may have died of what it did before: the image gets one of its own.
             child = self._start()
             try:
-                return child.decode(data, fit)
+                return child.decode(data, least)
             finally:
                 self._give(child)
 

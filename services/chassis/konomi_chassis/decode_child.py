@@ -12,25 +12,25 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 STRIP_PIXELS = 1 << 20
-REQUEST = struct.Struct("<QIIIBB")
-"""Bytes that follow; edge, width and height to fit to, all 0 for the whole image; 1 to squash; Pillow's resampling."""
+REQUEST = struct.Struct("<QII")
+"""Bytes that follow; the width and height the image is wanted in at least, both 0 for the whole image."""
 ANSWER = struct.Struct("<BBHIIII")
 """Kind, place in FORMATS, bytes of text that follow; the image's width and height; width and height of the rows."""
 TOO_LARGE, UNREADABLE, IMAGE = 0, 1, 2
 KEEP = 3
-"""Pixels kept per pixel wanted before the last resampling; from 3 on it makes no difference (Pillow, reducing_gap)."""
+"""Pixels kept per pixel wanted; from 3 on a later resampling makes no difference (Pillow, reducing_gap)."""
 DRAFT = 2
-"""The same for JPEG, whose decoder shrinks by 2, 4 or 8 for less than nothing."""
+"""The same for JPEG, whose decoder shrinks by 2, 4 or 8 for less than nothing, and better than an average would."""
 PR_SET_NO_NEW_PRIVS = 38
 NOBODY = 65534
 SIDEWAYS = (5, 6, 7, 8)
+Size = tuple[int, int]
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -60,34 +60,15 @@ def allow_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What a decoded image is brought to: its shorter side to `edge` pixels, then the middle `width` x `height`.
-
-    With `squash` it is brought to that size whatever its shape. An edge of 0 leaves the image as it is.
-    """
-
-    edge: int
-    width: int
-    height: int
-    squash: bool
-    resampling: int
-
-    def least(self, keep: float) -> tuple[int, int]:
-        """Returns (width, height) below which an image must not be shrunk before the last resampling."""
-        width, height = (self.width, self.height) if self.squash else (self.edge, self.edge)
-        return int(width * keep), int(height * keep)
-
-
-def open_image(data: bytes, max_pixels: int, fit: Fit) -> tuple[Image.Image, tuple[int, int]]:
+def open_image(data: bytes, max_pixels: int, least: Size) -> tuple[Image.Image, Size]:
     """Reads the header, then, if the size is allowed, the first frame; upright, no metadata; and its true size."""
     Image.MAX_IMAGE_PIXELS = None  # the check below is stricter and has a better sentence
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     width, height = image.size
     if width * height > max_pixels:
         raise OverflowError(f"{width} x {height} pixels")
-    if fit.edge and min(width, height) >= 1:
-        image.draft(None, fit.least(DRAFT))  # only JPEG takes the hint
+    if least[0]:
+        image.draft(None, (least[0] * DRAFT, least[1] * DRAFT))  # only JPEG takes the hint
     image.load()
     turn = image.getexif().get(0x0112, 1)
     if turn == 1:
@@ -117,35 +98,10 @@ def strips(image: Image.Image, factor: int) -> Iterator[Image.Image]:
         yield to_rgb(strip).reduce(factor) if factor > 1 else to_rgb(strip)
 
 
-def fitted(image: Image.Image, fit: Fit) -> Image.Image:
-    """Returns an image as RGB at the size that is wanted; sizes are rounded as torchvision rounds them."""
-    width, height = fit.least(KEEP)
-    factor = max(1, min(image.width // width, image.height // height))
-    if image.mode == "RGB" and "transparency" not in image.info:
-        whole = image.reduce(factor) if factor > 1 else image
-    else:
-        whole, top = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor))), 0
-        for strip in strips(image, factor):
-            whole.paste(strip, (0, top))
-            top += strip.height
-    if fit.squash:
-        return whole.resize((fit.width, fit.height), fit.resampling)
-    wide = image.width > image.height
-    size = (
-        (int(fit.edge * image.width / image.height), fit.edge)
-        if wide
-        else (fit.edge, int(fit.edge * image.height / image.width))
-    )
-    whole = whole.resize(size, fit.resampling) if whole.size != size else whole
-    left, top = round((size[0] - fit.width) / 2), round((size[1] - fit.height) / 2)
-    return whole.crop((left, top, left + fit.width, top + fit.height))
-
-
-def answer(data: bytes, max_pixels: int, fit: Fit, out: Any) -> None:
+def answer(data: bytes, max_pixels: int, least: Size, out: Any) -> None:
     """Decodes and writes one answer."""
     try:
-        image, size = open_image(data, max_pixels, fit)
-        shown = fitted(image, fit) if fit.edge else image
+        image, size = open_image(data, max_pixels, least)
     except OverflowError as error:
         _refuse(out, TOO_LARGE, str(error))
         return
@@ -153,8 +109,10 @@ def answer(data: bytes, max_pixels: int, fit: Fit, out: Any) -> None:
         _refuse(out, UNREADABLE, type(error).__name__)
         return
     place = FORMATS.index(image.format) if image.format in FORMATS else FORMATS.index(_format(data))
-    out.write(ANSWER.pack(IMAGE, place, 0, *size, *shown.size))
-    for strip in strips(shown, 1) if shown is image else (shown,):
+    width, height = image.size
+    factor = max(1, min(width // (least[0] * KEEP), height // (least[1] * KEEP))) if least[0] else 1
+    out.write(ANSWER.pack(IMAGE, place, 0, *size, -(-width // factor), -(-height // factor)))
+    for strip in strips(image, factor):
         out.write(strip.tobytes())
     out.flush()
 
@@ -175,10 +133,10 @@ def main(memory_bytes: int, cpu_seconds: int, max_pixels: int) -> None:
     source, out = sys.stdin.buffer, sys.stdout.buffer
     limit(memory_bytes)
     while len(header := source.read(REQUEST.size)) == REQUEST.size:
-        length, edge, width, height, squash, resampling = REQUEST.unpack(header)
+        length, width, height = REQUEST.unpack(header)
         data = source.read(length)
         allow_cpu(cpu_seconds)
-        answer(data, max_pixels, Fit(edge, width, height, bool(squash), resampling), out)
+        answer(data, max_pixels, (width, height), out)
 
 
 if __name__ == "__main__":

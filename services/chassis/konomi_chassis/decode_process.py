@@ -16,11 +16,10 @@ from typing import IO
 import numpy as np
 
 CHILD = Path(__file__).with_name("decode_child.py")
-REQUEST = struct.Struct("<QIIIBB")
+REQUEST = struct.Struct("<QII")
 ANSWER = struct.Struct("<BBHIIII")
 """Both as in decode_child.py, which is a script and imports nothing of konomi."""
 FORMATS = ("PNG", "JPEG", "WEBP")
-RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 TOO_LARGE, UNREADABLE, IMAGE = 0, 1, 2
 PIPE_BYTES = 1 << 20
 """An encoded image fits into the pipe, so that writing it does not wait for the child to read."""
@@ -38,30 +37,12 @@ class Refused(Exception):
         self.kind, self.why = kind, why
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What a decoded image is brought to before it leaves the child.
-
-    Attributes:
-        edge: pixels of the shorter side after resizing.
-        width, height: of the middle that is kept.
-        squash: resize to width x height whatever the shape; `edge` is then only more than 0.
-        resampling: "bicubic", "bilinear", "lanczos" or "nearest".
-    """
-
-    edge: int
-    width: int
-    height: int
-    squash: bool = False
-    resampling: str = "bicubic"
-
-
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """One decoded image.
 
     Attributes:
-        pixels: (H, W, 3) uint8, RGB; upright, transparency over white; the whole image, or what a Fit asked for.
+        pixels: (H, W, 3) uint8, RGB; upright, transparency over white; maybe shrunk by a whole factor.
         format: "PNG", "JPEG" or "WEBP".
         width, height: of the whole image, in pixels.
     """
@@ -111,7 +92,7 @@ class DecodingChild:
                 pipe.close()
         self._process.wait()
 
-    def decode(self, data: bytes, fit: Fit | None) -> Decoded:
+    def decode(self, data: bytes, least: tuple[int, int] | None) -> Decoded:
         """Sends the bytes and reads the answer.
 
         Raises:
@@ -121,7 +102,7 @@ class DecodingChild:
         self.served, self.sound = self.served + 1, False
         until = time.monotonic() + self._wall_seconds
         try:
-            decoded = self._ask(data, fit, until)
+            decoded = self._ask(data, least or (0, 0), until)
         except (BrokenPipeError, EOFError, MemoryError, TimeoutError) as error:
             self.kill()
             raise ChildLost from error
@@ -130,9 +111,8 @@ class DecodingChild:
             raise decoded
         return decoded
 
-    def _ask(self, data: bytes, fit: Fit | None, until: float) -> Decoded | Refused:
-        wanted = (fit.edge, fit.width, fit.height, fit.squash, RESAMPLING[fit.resampling]) if fit else (0, 0, 0, 0, 0)
-        self._down(REQUEST.pack(len(data), *wanted), until)
+    def _ask(self, data: bytes, least: tuple[int, int], until: float) -> Decoded | Refused:
+        self._down(REQUEST.pack(len(data), *least), until)
         self._down(data, until)
         head = bytearray(ANSWER.size)
         self._up(head, until)

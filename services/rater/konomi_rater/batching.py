@@ -9,10 +9,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from konomi.errors import ResourceExhausted, Unavailable
-from konomi_chassis.decode_process import Decoded, Fit
+from konomi_chassis.decode_process import Decoded
 from konomi_rater.embedder import Embedder
 from konomi_rater.errands import Caller, Embedded, Errand, Source
 from konomi_rater.turns import Turns
@@ -24,7 +24,7 @@ RETURNING_SHARE = 0.1
 FIRST_WAIT = 0.02
 """The last pass before there was one, in seconds."""
 
-Decode = Callable[[bytes, str, Fit], Decoded]
+Decode = Callable[[bytes, str, tuple[int, int]], Decoded]
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,9 @@ class Batcher:
     def _decode_all(self) -> None:
         while (job := self._next_job()) is not None:
             try:
-                job.decoded = self._decode(job.source.load(), job.source.field, job.lane.embedder.fit)
+                model = job.lane.embedder
+                decoded = self._decode(job.source.load(), job.source.field, model.fit.least)
+                job.decoded = replace(decoded, pixels=model.fitted(decoded))
             except Exception as error:  # noqa: BLE001  it is the caller's to hear, not this thread's to end by
                 self._finish([job], [error])
                 continue

@@ -10,10 +10,11 @@ import torch
 from safetensors import SafetensorError
 
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi_chassis.decode_process import Fit
+from konomi_chassis.decode_process import Decoded
 from konomi_chassis.safetensor_check import check_file
 from konomi_rater import embedder_names, open_clip_embedder, packaged, timm_embedder
 from konomi_rater.embedder_names import LITE, STARTER, EmbedderName
+from konomi_rater.fit import Fit
 from konomi_rater.tower import Placement
 
 MISFITS = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError)
@@ -27,10 +28,13 @@ class Embedder(Protocol):
     reads_text: bool
     fit: Fit
 
+    def fitted(self, decoded: Decoded) -> np.ndarray:
+        """Brings a decoded image, shrunk or whole, to the size `embed` takes: (H, W, 3) uint8."""
+
     def embed(self, images: Sequence[np.ndarray], *, keep: bool) -> np.ndarray:
         """Maps RGB images (H, W, 3) uint8 to (N, D) float32; `keep` makes each row independent of the others.
 
-        An image decoded with `fit` goes in as it is; one of any other size is brought to it first.
+        A fitted image goes in as it is; one of any other size is brought to it first.
         """
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -8,8 +8,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from konomi_chassis.decode_process import Fit
 from konomi_rater.early_layers import EarlyLayers
+from konomi_rater.fit import Fit
 from konomi_rater.tower import Placement, Preparation, TorchEmbedder
 
 

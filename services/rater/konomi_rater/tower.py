@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import center_crop, resize, to_pil_image
+from torch.nn.functional import interpolate
 
 from konomi.errors import InvalidArgument
-from konomi_chassis.decode_process import Fit
+from konomi_chassis.decode_process import Decoded
+from konomi_rater.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,27 @@ class Preparation:
 
     def __call__(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Maps images (H, W, 3) uint8 to (N, 3, height, width) float32."""
-        stacked = np.stack([self._fitted(image) for image in images])
+        wanted = (self.fit.height, self.fit.width)
+        stacked = np.stack([i if i.shape[:2] == wanted else self.fitted(i, *i.shape[1::-1]) for i in images])
         pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255)  # in the order of ToTensor, Normalize
         mean, std = (torch.tensor(list(numbers)).view(1, 3, 1, 1) for numbers in (self.mean, self.std))
         return pixels.sub_(mean).div_(std)
 
-    def _fitted(self, image: np.ndarray) -> np.ndarray:
-        size = (self.fit.height, self.fit.width)
-        if image.shape[:2] == size:
-            return image
-        way = InterpolationMode(self.fit.resampling)
-        if self.fit.squash:
-            return np.asarray(resize(to_pil_image(image), list(size), way))
-        return np.asarray(center_crop(resize(to_pil_image(image), [self.fit.edge], way), list(size)))
+    def fitted(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Brings an image to the size: (H, W, 3) uint8, as torchvision resizes and cuts it, to a level or so.
+
+        Args:
+            pixels: (H, W, 3) uint8, perhaps shrunk already.
+            width: of the whole image.
+            height: likewise.
+        """
+        columns, rows = self.fit.resized(width, height)
+        if pixels.shape[:2] != (rows, columns):
+            image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+            image = interpolate(image, size=(rows, columns), mode=self.fit.resampling, antialias=True)
+            pixels = image[0].permute(1, 2, 0).numpy()
+        left, top = round((columns - self.fit.width) / 2), round((rows - self.fit.height) / 2)
+        return np.ascontiguousarray(pixels[top : top + self.fit.height, left : left + self.fit.width])
 
 
 KEPT = 16
@@ -89,6 +97,10 @@ class TorchEmbedder:
                 pixels = torch.cat([pixels, pixels.new_zeros((size - real, *pixels.shape[1:]))])
             parts.append(self._run(self._image, pixels.to(self._placement.device))[:real])
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
+
+    def fitted(self, decoded: Decoded) -> np.ndarray:
+        """Brings a decoded image to the size `embed` takes."""
+        return self._prepare.fitted(decoded.pixels, decoded.width, decoded.height)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Maps texts to (N, D) float32.

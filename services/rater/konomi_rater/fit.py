@@ -1,0 +1,34 @@
+"""The size an image is brought to before a model sees it, by the rules of torchvision's Resize and CenterCrop."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What an image is brought to.
+
+    Attributes:
+        edge: pixels of the shorter side after resizing.
+        width, height: of the middle that is kept.
+        squash: resize to width x height whatever the shape; `edge` means nothing then.
+        resampling: "bicubic" or "bilinear", with antialiasing.
+    """
+
+    edge: int
+    width: int
+    height: int
+    squash: bool = False
+    resampling: str = "bicubic"
+
+    @property
+    def least(self) -> tuple[int, int]:
+        """The (width, height) an image must still have when it is resized."""
+        return (self.width, self.height) if self.squash else (self.edge, self.edge)
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the (width, height) an image is resized to; rounded as torchvision rounds."""
+        if self.squash:
+            return self.width, self.height
+        if width <= height:
+            return self.edge, int(self.edge * height / width)
+        return int(self.edge * width / height), self.edge
