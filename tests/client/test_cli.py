@@ -111,7 +111,7 @@ def test_text_falls_back_to_english():
         (["--lang", "fr", "up"], 2, "fr"),
         (["models", "list"], 3, "konomi up"),
         (["models", "fetch", "x"], 2, "not there yet"),
-        (["models", "compare", "a", "b"], 2, "not there yet"),
+        (["models", "compare", "a"], 2, "two models"),
         (["score", "x.png", "--write", "xmp"], 2, "not there yet"),
         (["score", "x.png", "--write", "exif"], 2, "xmp"),
         (["explore", "--count", "0"], 2, "count"),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from konomi_trainer.cache import TensorCache, key
 from konomi_trainer import buckets
+from konomi_trainer.cache import TensorCache, key
 from konomi_trainer.dataset import Batch, Drawing, Shape, TrainingSet, build, draw, fit
 from konomi_trainer.manifest import Item
 

@@ -66,8 +66,8 @@ def save_sdxl(folder: Path) -> Path:
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=64, attention_head_dim=(2, 4), norm_num_groups=8, transformer_layers_per_block=(1, 2),
-        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 32,
+        cross_attention_dim=80, attention_head_dim=(2, 4), norm_num_groups=8, transformer_layers_per_block=(1, 2),
+        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 48,
         use_linear_projection=True,
     )  # fmt: skip
     vae = AutoencoderKL(
@@ -77,7 +77,7 @@ def save_sdxl(folder: Path) -> Path:
     )  # fmt: skip
     pipe = StableDiffusionXLPipeline(
         vae=vae, text_encoder=CLIPTextModel(text_config(32, tokens)), tokenizer=tokens, tokenizer_2=tokenizer(),
-        text_encoder_2=CLIPTextModelWithProjection(text_config(32, tokens)), unet=unet,
+        text_encoder_2=CLIPTextModelWithProjection(text_config(48, tokens)), unet=unet,
         scheduler=EulerDiscreteScheduler(**SCHEDULE, prediction_type="epsilon"),
     )  # fmt: skip
     pipe.save_pretrained(folder, safe_serialization=True)

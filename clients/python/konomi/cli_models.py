@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from konomi import cli_compare
 from konomi.cli_convert import import_
 from konomi.cli_fetch import fetch_
 from konomi.client import Client
 from konomi.console import Json, TasteId, attached, emit, note, plain, say, table
-from konomi.errors import InvalidArgument, NotFound, Unimplemented
+from konomi.errors import InvalidArgument, NotFound
 from konomi.home import write_atomically
+from konomi.image_files import media_type_of
 from konomi.messages import text
 from konomi.services import taste_name
 from konomi.v1 import trainer_pb2 as trainer
@@ -32,6 +34,8 @@ class Format(Enum):
     diffusers = "diffusers"
     kohya = "kohya"
     merged = "merged"
+    merged_folder = "merged-folder"
+    model_card = "model-card"
 
 
 @app.command("list")
@@ -78,21 +82,16 @@ def show(model: ModelName, taste: TasteId = "default", as_json: Json = False) ->
 
 
 @app.command()
-def compare(models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, by name or id.")]) -> None:
-    """Compare models or base models under a taste.
-
-    Example: konomi models compare unit-1 unit-2
-    """
-    raise Unimplemented(text("`konomi models compare` is not there yet; `konomi models list` shows measured figures"))
-
-
-@app.command()
 def export(
     model: ModelName,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.")],
     to: Annotated[Format, typer.Option("--format", help="For kohya read A1111, Forge and ComfyUI.")] = Format.kohya,
     taste: TasteId = "default",
     as_json: Json = False,
+    thumbnail: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="Shown by other tools; default: the run's last sample.")
+    ] = None,
+    author: Annotated[str, typer.Option(help="Who made it, for the file's header.")] = "",
 ) -> None:
     """Write a model as a file that other tools load.
 
@@ -100,8 +99,9 @@ def export(
     """
     with attached() as client:
         found = find_model(client, taste, model)
-        wanted = trainer.ExportFormat.Value(f"EXPORT_FORMAT_{to.value.upper()}")
-        artifact = client.trainer.export_model(name=found.name, format=wanted)
+        wanted = trainer.ExportFormat.Value(f"EXPORT_FORMAT_{to.name.upper()}")
+        picture = client.artifacts.put(thumbnail.read_bytes(), _kind(thumbnail)).digest if thumbnail else ""
+        artifact = client.trainer.export_model(name=found.name, format=wanted, thumbnail_digest=picture, author=author)
         write_atomically(out, client.artifacts.get(artifact.digest))
     if as_json:
         emit({"file": str(out), "digest": artifact.digest, "size_bytes": artifact.size_bytes})
@@ -179,3 +179,14 @@ def find_model(client: Client, taste: str, name: str) -> trainer.Model:
         if name in (model.name, model.name.removeprefix("models/"), model.display_name):
             return model
     raise NotFound(text("there is no model {name} in this taste; see `konomi models list`", name=name))
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as file:
+        kind = media_type_of(file.read(12))
+    if not kind:
+        raise InvalidArgument(text("expected a PNG, JPEG or WebP image, got {path}", path=path))
+    return kind
+
+
+app.command()(cli_compare.command(find_model))

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 
+from konomi.messages_ja_compare import COMPARE
 from konomi.messages_ja_concepts import CONCEPTS
+from konomi.messages_ja_embedder import EMBEDDER
 from konomi.messages_ja_models import MODELS
 
 JAPANESE: Mapping[str, str] = {
     **MODELS,
     **CONCEPTS,
+    **COMPARE,
+    **EMBEDDER,
     # the line of each command
     "Learn one person's taste in images, and work through the night.": "ひとりの好みを学び、夜のあいだに働きます。",
     "Example:": "例:",
@@ -163,9 +167,6 @@ JAPANESE: Mapping[str, str] = {
     "--write xmp is not there yet; use --json and write the grades yourself": (
         "--write xmp はまだありません。--json の出力を使ってください"
     ),
-    "`konomi models compare` is not there yet; `konomi models list` shows measured figures": (
-        "`konomi models compare` はまだありません。`konomi models list` に測定値があります"
-    ),
     # doctor
     "nothing stands in the way": "問題はありません",
     "put right what is marked FAIL": "FAIL の項目を直してください",
@@ -198,13 +199,6 @@ JAPANESE: Mapping[str, str] = {
     "not running": "動いていません",
     "asked when the services run": "サービスの起動中に調べます",
     "fits the images of every taste": "どの好みの画像にも合っています",
-    "the starter embedder knows only starter portraits, and this taste holds other images": (
-        "スターターの埋め込みはスターターの肖像しか知りませんが、この好みには他の画像があります"
-    ),
-    "create a taste with the embedder {name}": "埋め込み {name} で好みを作ってください",
-    "run: {line}, then create a taste with the embedder {name}": (
-        "{line} を実行し、埋め込み {name} で好みを作ってください"
-    ),
     # the night and the demo
     "Plan, start, watch, stop and report a night.": "夜を計画・開始・確認・停止・報告します。",
     "Say what a night would make and take, without starting it.\n\nExample: konomi night plan converge --units 3": (

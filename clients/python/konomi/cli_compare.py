@@ -1,0 +1,116 @@
+"""`konomi models compare`: two models, or a model and its base, on a sheet of blind pairs; then the verdict."""
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from konomi import blind_pairs
+from konomi.client import Client
+from konomi.console import Json, TasteId, attached, emit, say
+from konomi.errors import InvalidArgument, from_item
+from konomi.home import write_atomically
+from konomi.messages import text
+from konomi.v1 import generator_pb2 as generator
+from konomi.v1 import trainer_pb2 as trainer
+
+BASE = "base"
+Find = Callable[[Client, str, str], trainer.Model]
+
+
+def command(find: Find) -> Callable[..., None]:
+    """Returns the command; `find` finds a taste's model by its name."""
+
+    def compare(
+        models: Annotated[
+            list[str] | None, typer.Argument(metavar="A B", help="Two models, by name or id; `base` is the base model.")
+        ] = None,
+        out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the sheet.")] = Path("pairs.html"),
+        pairs: Annotated[int, typer.Option(min=1, max=500, help="Pairs on the sheet.")] = 20,
+        prompt: Annotated[
+            list[str] | None, typer.Option(help="A prompt; may be given again. Default: those the first model learnt.")
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Seed of images and sides.")] = 0,
+        answers: Annotated[str, typer.Option(metavar="LRT...", help="Judge: the answers the sheet shows.")] = "",
+        taste: TasteId = "default",
+        as_json: Json = False,
+    ) -> None:
+        """Draw blind pairs of two models, or judge the answers given on such a sheet.
+
+        Example: konomi models compare unit-2 base --out pairs.html
+        """
+        lock = out.with_suffix(".key.json")
+        if answers:
+            _verdict(lock, answers, as_json)
+            return
+        if models is None or len(models) != 2:
+            raise InvalidArgument(text("expected two models to compare, got {count}", count=len(models or [])))
+        with attached() as client:
+            sides = [None if name == BASE else find(client, taste, name) for name in models]
+            drawn, images = draw(client, sides, prompt or [], pairs, seed)
+        write_atomically(out, blind_pairs.page(drawn, images).encode())
+        write_atomically(lock, blind_pairs.key(models[0], models[1], drawn).encode())
+        if as_json:
+            emit({"sheet": str(out), "key": str(lock), "pairs": len(drawn)})
+        else:
+            say(text("{sheet}: {count} blind pairs; do not open {key} before you have judged", sheet=out,
+                     count=len(drawn), key=lock))  # fmt: skip
+
+    return compare
+
+
+def draw(
+    client: Client, sides: Sequence[trainer.Model | None], prompts: Sequence[str], count: int, seed: int
+) -> tuple[list[blind_pairs.Pair], list[tuple[bytes, bytes]]]:
+    """Returns the pairs and the images of both sides; None as a side is the base model of the other.
+
+    Raises:
+        InvalidArgument: both sides are the base, or they have different base models.
+    """
+    known = [model for model in sides if model is not None]
+    bases = {model.base_model for model in known}
+    if len(bases) != 1:
+        raise InvalidArgument(text("expected two models of one base model, or one and `base`"))
+    drawn = blind_pairs.plan(list(prompts) or learnt(client, known[0]), count, seed)
+    first, second = (_images(client, model, bases.copy().pop(), drawn) for model in sides)
+    return drawn, list(zip(first, second, strict=True))
+
+
+def learnt(client: Client, model: trainer.Model) -> list[str]:
+    """Returns the captions a model learnt, each once, sorted."""
+    items = json.loads(client.artifacts.get(model.manifest_digest))["items"] if model.manifest_digest else []
+    return sorted({item["caption"] for item in items if item["caption"] and item["role"] != "prior"})
+
+
+def _images(client: Client, model: trainer.Model | None, base: str, pairs: Sequence[blind_pairs.Pair]) -> list[bytes]:
+    request = generator.GenerateImagesRequest(
+        base_model=base, images=[generator.ImageRequest(prompt=pair.prompt, seed=pair.seed) for pair in pairs],
+        unit=model.name.removeprefix("models/") if model else BASE, request_id=str(uuid.uuid4()),
+    )  # fmt: skip
+    if model is not None:
+        request.adapters.add(digest=model.adapter_digest, scale=1.0)
+    digests = [""] * len(pairs)
+    for image in client.generator.generate_images(request):
+        if image.HasField("error"):
+            raise from_item(image.error.code, image.error.reason, image.error.message)
+        if image.artifact.digest:
+            digests[image.index] = image.artifact.digest
+    return [client.artifacts.get(digest) for digest in digests]
+
+
+def _verdict(lock: Path, answers: str, as_json: bool) -> None:
+    if not lock.exists():
+        raise InvalidArgument(text("expected the key file {path} beside the sheet; there is none", path=lock))
+    found = blind_pairs.judge(lock.read_text("utf-8"), answers)
+    if as_json:
+        emit(found)
+        return
+    rate = found["win_rate"]
+    say(text(
+        "{first} is preferred to {second} in {rate} of {count} pairs (95 % interval {low} to {high})",
+        first=found["first"], second=found["second"], rate=f"{rate['value']:.0%}", count=f"{rate['n']:.0f}",
+        low=f"{rate['low']:.0%}", high=f"{rate['high']:.0%}",
+    ))  # fmt: skip
