@@ -1,4 +1,4 @@
-"""An embedder prepares images as the library that made its weights does: to one level in a few pixels of a thousand."""
+"""An embedder prepares images as the library that made its weights does: to a level or two of white noise."""
 
 import numpy as np
 import open_clip
@@ -24,7 +24,7 @@ def same(prepare: Preparation, transform) -> None:
     level = 1 / 255 / torch.tensor(prepare.std).view(3, 1, 1)
     for image in pictures():
         difference = (prepare([image])[0] - transform(Image.fromarray(image))).abs() / level
-        assert difference.max() < 2.01 and (difference > 0.5).float().mean() < 0.02
+        assert difference.max() < 2.01 and difference.mean() < 0.15
 
 
 @pytest.mark.parametrize("mode, way", [("shortest", "bicubic"), ("squash", "bilinear")])
