@@ -2,7 +2,8 @@
 
 First a factor on the latent spread and a shift of the latent level (Guo et al. 2017, carried over to an ordinal
 probit), held near 1 and 0 by a prior while labels are few; then inductive Venn-Abers (Vovk, Petej & Fedorova 2015) on
-P(SSR or better) and P(UR). Labels that were sought out are no sample of anything and are never used here.
+P(SSR or better) and P(UR), where it proves itself on labels it was not fitted on: where the model is honest already,
+its steps only add noise. Labels that were sought out are no sample of anything and are never used here.
 """
 
 from dataclasses import dataclass, field
@@ -18,8 +19,10 @@ SPREAD_PRIOR, SHIFT_PRIOR = 0.25, 0.2
 """Standard deviations of the priors: of the log of the factor, and of the shift in latent units."""
 LEAST_RANDOM = 20
 """Randomly drawn labels below which nothing is calibrated."""
-STRENGTH = 300.0
+STRENGTH = 100.0
 """Randomly drawn labels at which Venn-Abers and the model count the same."""
+LEAST_GAIN = 1.0
+"""Nats by which Venn-Abers must make the other half of the labels more probable; else the model's own word stands."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,24 @@ def calibrate(mean: np.ndarray, variance: np.ndarray, grades: np.ndarray, scale:
         return Calibration(random=len(grades))
     spread, shift = _level(mean, variance, grades, scale)
     said = grade_probabilities(mean + shift, variance * spread**2, scale)
-    weight = len(grades) / (len(grades) + STRENGTH)
-    ssr = venn_abers(said[:, 3:].sum(axis=1), grades >= 4)
-    ur = venn_abers(said[:, 4], grades == 5)
-    return Calibration(spread, shift, Curve(*ssr, weight), Curve(*ur, weight), len(grades))
+    ssr, ur = _curve(said[:, 3:].sum(axis=1), grades >= 4), _curve(said[:, 4], grades == 5)
+    return Calibration(spread, shift, ssr, ur, len(grades))
+
+
+def _curve(scores: np.ndarray, positive: np.ndarray) -> Curve:
+    """Returns the Venn-Abers curve of scores (n,), or the identity where it does not help the other half of them."""
+    halves = np.arange(len(scores)) % 2 == 0
+    gain = 0.0
+    for half in (halves, ~halves):
+        curve = _mixed(scores[half], positive[half])
+        hit = positive[~half]
+        for probability, sign in ((curve(scores[~half]), 1.0), (scores[~half], -1.0)):
+            gain += sign * np.log(np.where(hit, probability, 1.0 - probability).clip(1e-6)).sum()
+    return _mixed(scores, positive) if gain > LEAST_GAIN else Curve()
+
+
+def _mixed(scores: np.ndarray, positive: np.ndarray) -> Curve:
+    return Curve(*venn_abers(scores, positive), len(scores) / (len(scores) + STRENGTH))
 
 
 def venn_abers(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
