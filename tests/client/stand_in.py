@@ -243,7 +243,25 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         )
 
     def ExploreNovelty(self, request, context):
-        return rater.ExploreNoveltyResponse(images=list(self.images.values())[: request.count])
+        found = list(self.images.values())[: request.count]
+        return rater.ExploreNoveltyResponse(
+            images=found, findings=[rater.NoveltyFinding(digest=image.digest, novelty=0.5) for image in found]
+        )
+
+    def AdviseEmbedder(self, request, context):
+        imported = [image for image in self.images.values() if image.source == rater.SOURCE_IMPORTED]
+        embedder = self.tastes[request.taste].embedder
+        foreign = 1.0 if imported and embedder == "starter" else 0.0
+        offer = rater.EmbedderOffer(embedder="timm:tf_efficientnet_lite0")
+        offers = [offer] if embedder == "starter" else []
+        return rater.EmbedderAdvice(
+            embedder=embedder, foreign_share=foreign, n=len(imported), change=foreign > 0, offers=offers
+        )
+
+    def ChangeEmbedder(self, request, context):
+        yield rater.ChangeEmbedderResponse(progress=rater.Progress(phase="embedding", done=1, total=2))
+        self.tastes[request.taste].embedder = request.embedder
+        yield rater.ChangeEmbedderResponse(taste=self.tastes[request.taste])
 
 
 class Generator(generator_pb2_grpc.GeneratorServiceServicer):

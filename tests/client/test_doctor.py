@@ -142,7 +142,13 @@ def test_services_that_run_and_foreign_images(command_line, tmp_path, png):
     command_line.json("import", str(tmp_path / "photo.png"))
     checks = {check["name"]: check for check in command_line.json("doctor")["checks"]}
     assert checks["embedder"]["state"] == "warn"
-    assert "timm:tf_efficientnet_lite0" in checks["embedder"]["fix"]
+    assert "konomi rater embedder timm:tf_efficientnet_lite0" in checks["embedder"]["fix"]
+    shown = command_line.json("rater", "embedder")
+    assert (shown["embedder"], shown["change"]) == ("starter", True)
+    changed = command_line.json("rater", "embedder", "timm:tf_efficientnet_lite0")
+    assert changed["taste"]["embedder"] == "timm:tf_efficientnet_lite0"
+    checks = {check["name"]: check for check in command_line.json("doctor")["checks"]}
+    assert checks["embedder"]["state"] == "ok"
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=20)
 

@@ -21,6 +21,9 @@ def explore(
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write the images there, to look at.")
     ] = None,
+    elites: Annotated[
+        int, typer.Option(min=0, max=4096, help="Also show the best image of each of this many regions.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Find images far from everything known, worth a look: most novel first.
@@ -28,23 +31,48 @@ def explore(
     Example: konomi explore --count 20 --save look
     """
     with attached() as client:
-        images = list(client.rater.explore_novelty(taste=taste_name(taste), count=count).images)
-        saved = [_save(client, image, save) for image in images] if save else []
+        found = client.rater.explore_novelty(taste=taste_name(taste), count=count, cells=elites)
+        best = [elite.image for elite in found.archive.elites]
+        saved = [_save(client, image, save) for image in [*found.images, *best]] if save else []
     if as_json:
-        emit({"taste": taste_name(taste), "images": [plain(image) for image in images], "saved": saved})
+        archive = {"archive": plain(found.archive)} if found.HasField("archive") else {}
+        images = [plain(image) for image in found.images]
+        emit({"taste": taste_name(taste), "images": images, "saved": saved} | archive)
         return
-    if not images:
+    if found.images:
+        _print_far(found)
+    else:
         note(text("nothing novel and plausible yet: make or import more images"))
-        return
-    rows = [
-        (image.digest[:12], f"{image.score.novelty:.3f}", _guess(image), image.prompt)
-        if image.HasField("score")
-        else (image.digest[:12], "", "", image.prompt)
-        for image in images
-    ]
-    table(("image", "novelty", "grade", "prompt"), rows)
+    if elites:
+        _print_elites(found)
     for path in saved:
         say(path)
+
+
+def _print_far(found: rater.ExploreNoveltyResponse) -> None:
+    ranks = {row.digest: f"{row.local_rank:.0%}" for row in found.findings if row.HasField("local_rank")}
+    rows = [
+        (image.digest[:12], f"{image.score.novelty:.3f}", _guess(image), ranks.get(image.digest, ""), image.prompt)
+        if image.HasField("score")
+        else (image.digest[:12], "", "", "", image.prompt)
+        for image in found.images
+    ]
+    table(("image", "novelty", "grade", "beats near", "prompt"), rows)
+
+
+def _print_elites(found: rater.ExploreNoveltyResponse) -> None:
+    if not found.HasField("archive"):
+        note(text("no rater yet, so no region has a best image: `konomi rater fit`"))
+        return
+    archive = found.archive
+    rows = [
+        (str(elite.cell), elite.image.digest[:12], f"{elite.image.score.lower_bound:.2f}", elite.image.prompt)
+        for elite in archive.elites
+    ]
+    table(("region", "image", "lower bound", "prompt"), rows)
+    line = "{filled} of {cells} regions hold an image; QD-score {score:.1f}, Vendi {vendi:.1f}"
+    figures = {"score": archive.qd_score, "vendi": archive.diversity.vendi}
+    say(text(line, filled=len(archive.elites), cells=archive.cells, **figures))
 
 
 def _guess(image: rater.Image) -> str:

@@ -50,10 +50,11 @@ def import_(
     with attached() as client, progress(text("importing"), count_files(paths)) as update:
         known = client.rater.ensure_taste(taste)
         summary = add_all(client, taste, paths, licence, lambda done: update(completed=done))
+        hint = advice(client, taste) if known.embedder in ("", "starter") and summary.foreign else ""
     for failure in summary.failed:
         note(f"{failure['path']}: {failure['message']}")
-    if known.embedder in ("", "starter") and summary.foreign:
-        note(advice())
+    if hint:
+        note(hint)
     if as_json:
         counts = {"added": summary.added, "already_known": summary.already_known, "failed": summary.failed}
         emit({"taste": taste_name(taste)} | counts)

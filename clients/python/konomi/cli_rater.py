@@ -1,16 +1,21 @@
-"""`konomi rater fit | show`: a new rater version, and how good a version honestly is."""
+"""`konomi rater fit | show | certify | embedder`: a new rater version, and how good a version honestly is."""
 
 from typing import Annotated
 
 import typer
 
+from konomi.cli_certify import certify
+from konomi.cli_embedder import embedder
 from konomi.console import Json, TasteId, attached, emit, note, plain, progress, say, table
 from konomi.errors import Internal
 from konomi.messages import text
+from konomi.rater_words import compared, spoken
 from konomi.services import taste_name
 from konomi.v1 import rater_pb2 as rater
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.command("embedder")(embedder)
+app.command("certify")(certify)
 
 MEANINGS = {
     "srcc": "rank agreement with your grades",
@@ -84,5 +89,7 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
         for name, figure in sorted(version.metrics.items())
     ]
     table(("figure", "value", "95 % interval", "n", "meaning"), rows)
+    for line in compared(version):
+        say(line)
     for alarm in version.alarms:
-        note(f"! {alarm}")
+        note(f"! {spoken(alarm)}")

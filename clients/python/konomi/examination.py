@@ -17,7 +17,6 @@ from konomi.errors import KonomiError, Unavailable
 from konomi.extras import EXTRAS, missing, pip_line
 from konomi.home import Home
 from konomi.messages import text
-from konomi.v1 import rater_pb2 as rater
 
 SQLITE_FLOOR = (3, 51, 3)
 """Below it WAL can corrupt a database that has two connections (sqlite.org/wal.html#walresetbug)."""
@@ -201,18 +200,12 @@ def embedder(home: Home) -> Finding:
         return Finding("embedder", "ok", text("asked when the services run"))
     try:
         with connect_home(home.root) as client:
-            foreign = [
-                taste.name
-                for taste in client.rater.list_tastes(page_size=1000).tastes
-                if taste.embedder in ("", "starter")
-                and client.rater.list_images(
-                    taste=taste.name, filter=rater.ImageFilter(sources=[rater.SOURCE_IMPORTED]), page_size=1
-                ).images
-            ]
+            names = [taste.name for taste in client.rater.list_tastes(page_size=1000).tastes]
+            advised = {name: line for name in names if (line := advice(client, name))}
     except KonomiError as error:
         return Finding("embedder", "warn", error.message)
-    if foreign:
-        return Finding("embedder", "warn", ", ".join(foreign), advice())
+    if advised:
+        return Finding("embedder", "warn", ", ".join(advised), "; ".join(advised.values()))
     return Finding("embedder", "ok", text("fits the images of every taste"))
 
 
