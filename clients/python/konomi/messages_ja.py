@@ -6,12 +6,14 @@ from konomi.messages_ja_compare import COMPARE
 from konomi.messages_ja_concepts import CONCEPTS
 from konomi.messages_ja_embedder import EMBEDDER
 from konomi.messages_ja_models import MODELS
+from konomi.messages_ja_rater import RATER
 
 JAPANESE: Mapping[str, str] = {
     **MODELS,
     **CONCEPTS,
     **COMPARE,
     **EMBEDDER,
+    **RATER,
     # the line of each command
     "Learn one person's taste in images, and work through the night.": "ひとりの好みを学び、夜のあいだに働きます。",
     "Example:": "例:",

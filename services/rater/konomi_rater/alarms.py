@@ -30,7 +30,7 @@ SENTENCES = {
     "pressure": "Over-optimisation: {nats:.1f} nats of selection since a person last audited, more than {limit:.1f}; "
     "audit a set with `konomi rater certify`.",
     "not_activated": "Not activated: on {n} panel images no version was fitted on it ranks surely worse than version "
-    "{against} (srcc {srcc:.2f} against {earlier:.2f}); version {against} goes on scoring.",
+    "{against} (srcc {srcc:.2f} against {earlier:.2f}); that one goes on scoring.",
 }
 """Name to sentence."""
 
