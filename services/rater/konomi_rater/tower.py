@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize, to_pil_image
 
 from konomi.errors import InvalidArgument
 from konomi_chassis.decode_process import Decoded
@@ -21,6 +23,10 @@ class Placement:
     device: str
     threads: int
     batch: int
+
+
+LARGE = 4
+"""Pixels per pixel wanted from which on torch resizes: six times faster than PIL, and the same to one level there."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,16 @@ class Preparation:
         """
         columns, rows = self.fit.resized(width, height)
         if pixels.shape[:2] != (rows, columns):
-            image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-            image = interpolate(image, size=(rows, columns), mode=self.fit.resampling, antialias=True)
-            pixels = image[0].permute(1, 2, 0).numpy()
+            pixels = self._resized(pixels, rows, columns)
         left, top = round((columns - self.fit.width) / 2), round((rows - self.fit.height) / 2)
         return np.ascontiguousarray(pixels[top : top + self.fit.height, left : left + self.fit.width])
+
+    def _resized(self, pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        if pixels.shape[0] * pixels.shape[1] <= LARGE * rows * columns:
+            return np.asarray(resize(to_pil_image(pixels), [rows, columns], InterpolationMode(self.fit.resampling)))
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        image = interpolate(image, size=(rows, columns), mode=self.fit.resampling, antialias=True)
+        return image[0].permute(1, 2, 0).numpy()
 
 
 KEPT = 16
