@@ -3,7 +3,7 @@
 import { call } from "./connect.js";
 import { chip, openDetail } from "./detail.js";
 import { h, replace, s, toast } from "./dom.js";
-import { decimal, percent, t, when } from "./i18n.js";
+import { decimal, percent, t, when, whole } from "./i18n.js";
 import { numberOf } from "./labels.js";
 import { idOf, isFitted, models } from "./models.js";
 import { named, small } from "./picture.js";
@@ -92,10 +92,19 @@ function box(node, [x, y], choose) {
     s("rect", { x, y, width: WIDE, height: HIGH, rx: 14 }), s("text", { x: x + 16, y: y + 27 }, node.name), s("text", { x: x + 16, y: y + 46, class: "sub" }, sub));
 }
 
+// A unit that no later one learned from has pictures in its night alone.
+async function sampled(model) {
+  const { night } = await call("NightStatus", { night: model.night }).catch(() => ({}));
+  const digests = night?.figures?.find((unit) => unit.model === idOf(model))?.sample ?? [];
+  return digests.slice(0, 12).map((digest) => h("li", {}, h("img", { src: small(digest), alt: t("image") })));
+}
+
+const plain = (value) => (Number.isInteger(value) ? whole(value) : decimal(value));
+
 async function tell(about, model, current, done) {
   const row = (word, value) => (value ? [h("dt", {}, t(word)), h("dd", {}, value)] : null);
   const best = h("ul", { class: "strip" });
-  const figures = Object.entries(model.metrics ?? {}).map(([name, value]) => `${name} ${decimal(value)}`).join(" · ");
+  const figures = Object.entries(model.metrics ?? {}).map(([name, value]) => `${name} ${plain(value)}`).join(" · ");
   const use = async () => {
     try {
       await call("TrainerService/PromoteModel", { name: model.name, requestId: crypto.randomUUID() });
@@ -114,6 +123,10 @@ async function tell(about, model, current, done) {
   const orderBy = await isFitted() ? "utility desc" : "create_time desc";
   const { images = [] } = await call("RaterService/ListImages", { ...asked, orderBy });
   if (!current()) return;
+  if (!images.length && model.night) {
+    replace(best, await sampled(model));
+    return;
+  }
   replace(best, images.map((image) => h("li", {}, h("button", { "aria-label": named(image), click: () => openDetail(image.digest, current) },
     h("img", { src: small(image.digest), alt: "" }), numberOf(image.grade) ? chip(numberOf(image.grade)) : null))));
 }
