@@ -25,6 +25,11 @@ SPOKEN: Mapping[str, str] = {
         "採用していません: どの版の学習にも使わない {n} 枚で、版 {against} より明らかに劣ります"
         "(srcc {srcc} 対 {earlier})。その版が採点を続けます。"
     ),
+    "Only favourites are graded: the rater knows what is unlike the rest, not how often you would give a grade; grade "
+    "some images you do not like.": (
+        "お気に入りしか採点されていません。他との違いは分かりますが、各等級をどのくらいの頻度で付けるかは分かりません。"
+        "好きでない画像もいくつか採点してください。"
+    ),
     "Only {top} UR labels: probabilities of UR rest on the order of the lower grades.": (
         "UR の採点が {top} 枚しかありません。UR の確率は下の等級の順序に頼っています。"
     ),
