@@ -3,7 +3,8 @@
 Method: the step of diffusers' train_text_to_image_lora(_sdxl).py, written here from the installed library (VAE and text
 encoders run at every step, frozen; LoRA by peft on the same layers; AdamW; clipping), and konomi's own loop take turns,
 step by step, over the same images, noise, times and first weights; medians. Widths are the published ones divided by
---divisor (1 on a GPU); operations of the full-size step are counted on shapes without weights. Memory is the peak
+--divisor (1 on a GPU), pixels halved on a CPU: so UNet, VAE and texts keep the shares of operations they have at full
+size, both being counted on shapes without weights and reported. Memory is the peak
 resident set of a process of its own for each. Rows of M6 come from bench_concepts.py.
 
     python tests/benchmarks/bench_trainer.py [--layouts sd1,sdxl] [--divisor 4] [--steps 9] [--batch 1] [--side 0]
@@ -250,7 +251,7 @@ def main() -> None:
     parser.add_argument("--divisor", type=int, default=1 if torch.cuda.is_available() else 4)
     parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--side", type=int, default=0, help="pixels; 0 is the layout's own")
+    parser.add_argument("--side", type=int, default=0, help="pixels; 0: the layout's own, half of it on a CPU")
     parser.add_argument("--precision", default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     parser.add_argument("--task", help=argparse.SUPPRESS)
@@ -262,7 +263,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = []
     for layout in options.layouts.split(","):
-        side = options.side or published.SIDES[layout]
+        side = options.side or published.SIDES[layout] // (2 if device == "cpu" else 1)
         found += figures(Task(layout, options.divisor, side, options.batch, options.steps, device, options.precision))
     report("trainer", found)
 

@@ -44,7 +44,7 @@ def test_publishing_changes_nothing_of_what_is_learnt(bench: Bench) -> None:
     again = bench.client.trainer.create_training_run(bench.request(manifest, ema_decay=0.9))
     assert again.name == run.name
     other = Bench(bench.home.with_name("other"))
-    (bench.home.with_name("other")).mkdir()
+    bench.home.with_name("other").mkdir(exist_ok=True)
     (bench.home.with_name("other") / "models").symlink_to(bench.home / "models")
     other.start()
     try:

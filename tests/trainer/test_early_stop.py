@@ -12,7 +12,7 @@ from konomi.intervals import share
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.server import start
 from konomi_chassis.settings import ServerSettings
-from konomi_generator.__main__ import build as build_generator
+from konomi_generator.__main__ import services as build_generator
 from tests.trainer.conftest import Bench
 
 
