@@ -42,6 +42,7 @@ class Images:
         self._workers = ThreadPoolExecutor(6, "page-images")
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._workers.submit(self._shrinker.warm)
 
     async def image(self, request: Request) -> Response:
         """Answers with the stored bytes."""

@@ -40,6 +40,11 @@ class Shrinker:
             raise InvalidArgument("expected a PNG, JPEG or WebP image, got something else", reason="IMAGE_UNREADABLE")
         return small
 
+    def warm(self) -> None:
+        """Starts a child before it is asked for: the first picture shall not wait for it."""
+        with self._places, self._child():
+            return
+
     def close(self) -> None:
         """Ends the children."""
         self._closed = True
