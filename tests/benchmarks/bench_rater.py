@@ -17,6 +17,7 @@ from results import FOLDER
 MODULES: Mapping[str, tuple[str, ...]] = {
     "rater_serving": ("P1", "P2", "P3", "P4", "P5"),
     "rater_novelty": ("P6",),
+    "rater_certificate": ("certificate",),
     "rater_taste": ("P10", "acquisition", "curves", "calibration", "human"),
 }
 """Module beside this file to the ids of its figures; it runs when one of them is asked for."""
