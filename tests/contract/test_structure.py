@@ -13,8 +13,10 @@ PURE = {
     "konomi": {"guards", "systems"},
     "konomi_rater": {
         "acquisition",
+        "alarms",
         "calibration",
         "certificate",
+        "conformal",
         "diversity",
         "novelty",
         "parameters",

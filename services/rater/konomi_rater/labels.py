@@ -55,8 +55,18 @@ def record(connection: Connection, taste: str, labels: Sequence[NewLabel], now: 
     """Appends grades in order, inside the caller's transaction.
 
     Raises:
+        InvalidArgument: a rater version as labeller: a score fed back as a label would confirm itself.
         NotFound: an image the taste does not know; nothing is written.
     """
+    machine = next(
+        (label.labeller for label in labels if label.labeller.startswith(f"tastes/{taste}/raterVersions/")), ""
+    )
+    if machine:
+        raise InvalidArgument(
+            f"expected a person as labeller, found the rater version {machine[:80]!r}; scores are never labels",
+            reason="SCORE_AS_LABEL",
+            field="labels",
+        )
     known = text("SELECT 1 FROM images WHERE taste = :taste AND digest = :digest")
     for index, label in enumerate(labels):
         if connection.execute(known, {"taste": taste, "digest": label.digest}).first() is None:
