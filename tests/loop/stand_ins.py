@@ -184,6 +184,11 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
             base_model="starter",
         )
 
+    def GetRaterVersion(self, request, context):
+        alarms = ["Over-optimisation: 6.4 nats of selection since a person last audited, more than 6.0; audit a set."]
+        pressure = rater_pb2.Pressure(nats=6.4, best_of_n_nats=5.1, selections=2)
+        return rater_pb2.RaterVersion(name=VERSION, active=True, alarms=alarms, pressure=pressure)
+
     def AddImages(self, request_iterator, context):
         for request in request_iterator:
             image = request.image

@@ -44,6 +44,7 @@ class NightSteps:
             "start": start,
             "first": 1 + max((model["unit"] for model in models), default=0),
             "rater_version": state["rater_version"],
+            "rater": self.studio.rater(),
         }
 
     def observe(self) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class NightSteps:
             earlier: what this method returned for this system's units before.
 
         Returns:
-            What the studio says of the set, and "end": why the system ends here, or None.
+            What the studio says of the set, "rater": what the rater says of itself, "end": why the system ends here.
         """
         system = systems.find(drawn["system"])
         turn = self._turn(drawn, pool=self.studio.count(system.grades))
@@ -88,7 +89,7 @@ class NightSteps:
         end = system.verdict(turn, chosen, earlier)
         nats = chosen["nats"] if system.rater_chooses else 0.0
         figures = {name: value for name, value in turn.seen.items() if isinstance(value, float)}
-        return chosen | figures | {"nats": nats, "end": asdict(end) if end else None}
+        return chosen | figures | {"nats": nats, "end": asdict(end) if end else None, "rater": self.studio.rater()}
 
     def train(self, drawn: dict[str, Any], parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
         """Fits an adapter from the base model on the frozen manifest."""

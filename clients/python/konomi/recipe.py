@@ -72,7 +72,7 @@ class Recipe:
 
     def _run(self) -> None:
         plan = self._step("plan", self.steps.plan)
-        self.state["rater_version"] = plan["rater_version"]
+        self.state["rater_version"], self.state["rater"] = plan["rater_version"], plan.get("rater")
         self._evaluate(BASE, None)
         self.served = BASE
         if plan["start"]:

@@ -77,6 +77,12 @@ class Studio:
         filter_ = rater_pb2.ImageFilter(grades=[rater_pb2.Grade.Value(f"GRADE_{grade}") for grade in grades])
         return self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1).total_size
 
+    def rater(self) -> dict[str, Any]:
+        """Returns what the rater says of itself: "version", "alarms", and "nats", "best_of_n_nats" since an audit."""
+        version = self.client.rater.get_rater_version(name=f"{self.taste}/raterVersions/active")
+        spent = {"nats": version.pressure.nats, "best_of_n_nats": version.pressure.best_of_n_nats}
+        return {"version": version.name, "alarms": list(version.alarms), **spent}
+
     def models(self) -> list[dict[str, Any]]:
         """Returns the taste's models, newest first, each with "model", "unit", "adapter" and "current"."""
         found, token = [], ""
@@ -198,6 +204,7 @@ class Studio:
             "considered": reply.considered,
             "kept_share": reply.kept_share,
             "nats": reply.pressure_nats,
+            "best_of_n_nats": reply.best_of_n_nats,
             "vendi": reply.diversity.vendi,
             "largest_cell_share": reply.largest_cell_share,
             "rater_version": reply.rater_version,
