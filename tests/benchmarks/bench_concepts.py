@@ -39,12 +39,12 @@ DOLLARS_AN_HOUR = 2.5
 
 
 class Bench:
-    """The parts of the benchmark; each result is kept in results.json of the working folder."""
+    """The parts of the benchmark; each result is kept in results_IMAGES.json of the working folder."""
 
     def __init__(self, lab: Lab, images: int) -> None:
         """Takes the laboratory and the number of images per measurement."""
         self.lab, self.images = lab, images
-        self._path = lab.work / "results.json"
+        self._path = lab.work / f"results_{images}.json"
         self.kept: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
