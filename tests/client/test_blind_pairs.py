@@ -2,10 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from konomi import blind_pairs
+from konomi import blind_pairs, cli
 from konomi.errors import InvalidArgument
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -62,3 +63,17 @@ def test_answers_that_do_not_fit_are_refused(answers: str) -> None:
 def test_a_key_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         blind_pairs.judge(text, "L")
+
+
+def test_the_command_judges_the_answers_of_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = blind_pairs.plan(PROMPTS, 4, 3)
+    sheet = tmp_path / "pairs.html"
+    arguments = ["models", "compare", "--out", str(sheet), "--answers"]
+    assert cli.run([*arguments, "LLLL"]) == 2
+    assert "pairs.key.json" in capsys.readouterr().err
+    (tmp_path / "pairs.key.json").write_text(blind_pairs.key("unit-2", "base", pairs))
+    always = "".join("L" if pair.first_left else "R" for pair in pairs)
+    assert cli.run([*arguments, always]) == 0
+    assert "unit-2 is preferred to base in 100% of 4 pairs" in capsys.readouterr().out
+    assert cli.run([*arguments, always, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["win_rate"]["value"] == 1.0
