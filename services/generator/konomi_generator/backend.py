@@ -15,7 +15,7 @@ import torch
 from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.base_models import BaseModel
 from konomi_generator.adapters import Adapters
-from konomi_generator.batches import Batch, plan
+from konomi_generator.batches import SIZES, Batch, plan
 from konomi_generator.denoising import Denoiser
 from konomi_generator.job import Deliver
 from konomi_generator.pipeline import load_pipeline, load_preview_decoder, make_scheduler
@@ -181,7 +181,12 @@ class DiffusersBackend:
 
     def _measure(self, sampling: Sampling) -> tuple[int, ...]:
         found: list[tuple[int, ...]] = []
-        _in_threads(lambda: found.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
+        try:
+            _in_threads(lambda: found.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            return SIZES[-1:]  # too little memory to measure: the smallest, which is among those that agree
         return found[0]
 
 
