@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import norm
 
 from konomi.errors import FailedPrecondition
-from konomi_rater import ensemble
+from konomi_rater import ensemble, features
 from konomi_rater.comparisons import Preference, shifts
+from konomi_rater.features import learn_maps
 from konomi_rater.fitting import Training, fit
 from konomi_rater.gaussian_process import Kernel, condition, held_out
 from konomi_rater.metrics import auc, spearman
@@ -162,3 +163,12 @@ def test_favourites_alone_are_told_from_ungraded_images():
         assert (fit_.grades == 0).sum() == 300
         found.append(auc(grades[600:] >= 4, fit_.head.predict(rows[600:]).utility))
     assert np.mean(found) > 0.8
+
+
+def test_wide_embeddings_have_the_same_directions_by_rows_as_by_columns(monkeypatch):
+    rng = np.random.default_rng(6)
+    rows = rng.standard_normal((60, 40)) * np.arange(1, 41) ** -0.5
+    by_columns = learn_maps(rows, (0.5,))[0.5]
+    monkeypatch.setattr(features, "WIDE", 8)
+    by_rows = learn_maps(rows, (0.5,))[0.5]
+    assert np.abs(by_columns(rows)) == pytest.approx(np.abs(by_rows(rows)), abs=1e-9)

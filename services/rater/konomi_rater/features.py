@@ -14,6 +14,8 @@ from konomi_rater.population import Population
 
 MAX_BACKGROUND = 5_000
 """Rows that the principal directions are learnt from; more change nothing but the time."""
+WIDE, MAX_WIDE = 1024, 1024
+"""Dimensions beyond which fewer rows do, and how many: directions then come from the products of rows, not columns."""
 KEEP = 0.995
 """Share of the variance that is kept."""
 
@@ -58,12 +60,12 @@ def learn_maps(
     Returns:
         A map a power; with fewer than two rows, the identity about the mean.
     """
-    rows = background[:: max(1, len(background) // MAX_BACKGROUND)].astype(np.float64)
+    most = MAX_WIDE if background.shape[1] > WIDE else MAX_BACKGROUND
+    rows = background[:: max(1, -(-len(background) // most))].astype(np.float64)
     mean = rows.mean(axis=0)
     centred = rows - mean
-    values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(rows)))
-    values, vectors = values[::-1].clip(0.0), vectors[:, ::-1]
-    if values[0] <= 1e-12:
+    values, vectors = _directions(centred)
+    if not len(values) or values[0] <= 1e-12:
         return {power: Features(mean, np.eye(rows.shape[1])) for power in powers}
     count = int(np.searchsorted(np.cumsum(values) / values.sum(), keep)) + 1
     said = _standardised(population, centred)
@@ -74,6 +76,17 @@ def learn_maps(
         basis = vectors[:, :count] * scales / length
         maps[power] = Features(mean, np.hstack([basis, said]), said.shape[1])
     return maps
+
+
+def _directions(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the variances (K,), falling, and principal directions (D, K) of centred rows (N, D)."""
+    if centred.shape[1] <= WIDE:
+        values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(centred)))
+        return values[::-1].clip(0.0), vectors[:, ::-1]
+    values, left = np.linalg.eigh(centred @ centred.T / max(1, len(centred)))
+    kept = np.flatnonzero(values > 1e-12 * max(float(values[-1]), 1e-300))[::-1]
+    vectors = centred.T @ left[:, kept]
+    return values[kept].clip(0.0), vectors / np.linalg.norm(vectors, axis=0).clip(1e-300)
 
 
 def _standardised(population: Population | None, centred: np.ndarray) -> np.ndarray:
