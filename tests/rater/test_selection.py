@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from konomi_rater.selection import POLICIES, Candidates, Limits, RejectionReason, caps, draw_base, select
+from konomi.errors import InvalidArgument
+from konomi.v1 import rater_pb2 as pb
+from konomi_rater import conforming
+from konomi_rater.selection import POLICIES, Candidates, Limits, RejectionReason, admit, caps, draw_base, select
+from tests.rater.conftest import grades_of
 
 FREE = np.array([99])
 
@@ -21,6 +25,7 @@ def candidates_of(seed: int, count: int, cells: int) -> Candidates:
         grades=rng.choice(6, count, p=[0.7, 0.06, 0.06, 0.06, 0.06, 0.06]),
         sources=rng.choice([1, 2, 3, 4], count),
         typical=rng.random(count) < 0.8,
+        unknown=rng.random(count) < 0.1,
         cells=rng.integers(0, cells, count),
         prompts=rng.integers(0, 3, count),
     )
@@ -66,6 +71,7 @@ def plain(count: int, **changes: np.ndarray) -> Candidates:
         "grades": np.zeros(count, int),
         "sources": np.ones(count, int),
         "typical": np.ones(count, bool),
+        "unknown": np.zeros(count, bool),
         "cells": np.zeros(count, int),
         "prompts": np.zeros(count, int),
     }
@@ -110,3 +116,63 @@ def test_no_prompt_takes_more_than_its_quota_however_good_its_images_are():
     choice = select(POLICIES["converge"], plain(6, prompts=prompts), Limits(3, 0.97, np.array([9]), prompt_caps))
     assert choice.selected == [5, 4, 1]
     assert choice.rejected[3] is RejectionReason.QUOTA
+
+
+def test_what_the_rater_does_not_know_is_never_selected_unless_the_owner_graded_it():
+    unknown = np.array([True, False, True])
+    choice = select(
+        POLICIES["converge"],
+        plain(3, unknown=unknown, grades=np.array([5, 0, 0])),
+        Limits(3, 0.97, np.array([9]), FREE),
+    )
+    assert choice.selected == [0, 1]
+    assert choice.rejected == {2: RejectionReason.UNKNOWN}
+
+
+def test_evidence_alone_admits_and_every_other_candidate_has_its_reason():
+    candidates = plain(6, grades=np.array([0, 5, 0, 0, 0, 0]), sources=np.array([1, 1, 3, 1, 1, 1]))
+    choice = admit(POLICIES["conformal"], candidates, [5, 3, 4], 2)
+    assert choice.selected == [5, 3]
+    assert choice.rejected == {
+        0: RejectionReason.EVIDENCE,
+        1: RejectionReason.GRADE,
+        2: RejectionReason.SOURCE,
+        4: RejectionReason.LOWER_BOUND,
+    }
+
+
+def test_evidence_needs_500_labels_and_says_so(rater, fitted):
+    found = rater.call("SelectImages", pb.SelectImagesRequest(taste=fitted.taste, policy="conformal", count=10))
+    assert not found.selected and found.considered == 120 == len(found.rejections)
+    assert "needs 500 labels and there are 40" in found.explanation
+    reasons = [rejection.reason for rejection in found.rejections]
+    assert reasons.count(pb.REJECTION_REASON_GRADE) == 40 and reasons.count(pb.REJECTION_REASON_EVIDENCE) == 80
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_rate_of_nothing_or_everything_is_refused(rater, fitted, rate):
+    request = pb.SelectImagesRequest(taste=fitted.taste, policy="conformal", count=10, false_discovery_rate=rate)
+    with pytest.raises(InvalidArgument) as failure:
+        rater.call("SelectImages", request)
+    assert failure.value.reason == "RATE_INVALID" and "0.2 is usual" in failure.value.message
+
+
+def test_evidence_selects_what_random_labels_show_to_be_good(rater, fitted, monkeypatch):
+    monkeypatch.setattr(conforming, "LEAST_LABELS", 80)
+    rater.label(fitted.taste, grades_of(fitted, fitted.digests[40:80]), reason=pb.SUGGESTION_REASON_RANDOM)
+    request = pb.SelectImagesRequest(
+        taste=fitted.taste, policy="conformal", count=40, base_share=0, false_discovery_rate=0.6
+    )
+    found = rater.call("SelectImages", request)
+    chosen = [member.digest for member in found.selected]
+    assert 0 < len(chosen) < 40 and set(chosen) <= set(fitted.digests[80:])
+    assert "At most 60% of these" in found.explanation and "40 random labels" in found.explanation
+    true = grades_of(fitted, fitted.digests)
+    assert sum(true[d] >= 4 for d in chosen) / len(chosen) > sum(g >= 4 for g in true.values()) / 120
+    strict = rater.call(
+        "SelectImages",
+        pb.SelectImagesRequest(
+            taste=fitted.taste, policy="conformal", count=40, base_share=0, false_discovery_rate=0.03
+        ),
+    )
+    assert not strict.selected and "would have to qualify together" in strict.explanation
