@@ -88,10 +88,8 @@ class Embedders:
     def at_hand(self) -> list[str]:
         """Returns the embedders whose files are on this machine, best first: open_clip models, timm's packaged one."""
         found = []
-        for path in sorted(self._models.glob("open_clip/*/*.safetensors"), key=lambda p: -p.stat().st_size):
-            name = EmbedderName("open_clip", path.parent.name, path.stem)
-            known = open_clip_embedder.known(name.model) or (path.parent / open_clip_embedder.CONFIG).is_file()
-            if known and all(embedder_names.NAME.fullmatch(part) for part in (name.model, name.file)):
+        for name, path in embedder_names.open_clip_names(self._models):
+            if open_clip_embedder.known(name.model) or (path.parent / open_clip_embedder.CONFIG).is_file():
                 found.append(name.text)
         if packaged.installed(self._models) or packaged.source() is not None:
             found.append(LITE)
@@ -99,7 +97,7 @@ class Embedders:
 
     def _check_model(self, name: EmbedderName) -> None:
         if name.kind == "open_clip":
-            beside = embedder_names.folder(self._models, name) / open_clip_embedder.CONFIG
+            beside = embedder_names.weights(self._models, name).parent / open_clip_embedder.CONFIG
             known, library = open_clip_embedder.known(name.model) or beside.is_file(), "open_clip"
         else:
             known, library = timm_embedder.known(name.model), "timm"

@@ -12,6 +12,8 @@ LITE = "timm:tf_efficientnet_lite0"
 """The one embedder whose weights come inside a package."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 FORMS = f'"{STARTER}", "open_clip:NAME/PRETRAINED-or-file", "timm:NAME/file" or "{LITE}"'
+IN_FOLDER = "open_clip_model.safetensors"
+"""Weights in a folder of their own, as they are published."""
 SPACES: Mapping[str, str] = {LITE: f"{LITE}#224-bicubic-0.875+early3-0.75/1"}
 """Embedder to the space of its vectors, where weights, preparation or pooling are konomi's own choice: another choice
 is another space, so no vector of the one is ever taken for one of the other."""
@@ -62,7 +64,21 @@ def folder(models: Path, name: EmbedderName) -> Path:
 
 
 def weights(models: Path, name: EmbedderName) -> Path:
-    """Returns where the weights of a name lie: in the model's own folder, or beside all others; it may not exist."""
+    """Returns where the weights of a name lie; the first of its places where none has a file.
+
+    They may lie in the model's own folder, in a folder of the tag with a configuration beside them, or beside all
+    other models.
+    """
     file = name.file if name.file.endswith(".safetensors") else f"{name.file}.safetensors"
-    own = folder(models, name) / file
-    return models / file if not own.is_file() and (models / file).is_file() else own
+    own = folder(models, name)
+    places = (own / file, own / name.file / IN_FOLDER, models / file)
+    return next((place for place in places if place.is_file()), places[0])
+
+
+def open_clip_names(models: Path) -> list[tuple[EmbedderName, Path]]:
+    """Returns the open_clip weights of a home with their names, the largest first."""
+    single, whole = models.glob("open_clip/*/*.safetensors"), models.glob(f"open_clip/*/*/{IN_FOLDER}")
+    found = [(EmbedderName("open_clip", path.parent.name, path.stem), path) for path in single]
+    found += [(EmbedderName("open_clip", path.parents[1].name, path.parent.name), path) for path in whole]
+    usable = [(name, path) for name, path in found if NAME.fullmatch(name.model) and NAME.fullmatch(name.file)]
+    return sorted(usable, key=lambda pair: (-pair[1].stat().st_size, pair[0].text))

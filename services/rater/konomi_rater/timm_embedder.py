@@ -41,15 +41,6 @@ def open_timm(model: str, weights: Path, placement: Placement, *, early: bool = 
     return TorchEmbedder(tower, prepare, placement, None)
 
 
-def class_logits(model: str, weights: Path, images: torch.Tensor) -> torch.Tensor:
-    """Returns what the whole model, its classifier included, says of prepared images (N, 3, H, W): (N, classes)."""
-    made = timm.create_model(model, pretrained=False)
-    made.load_state_dict(load_file(weights))
-    with torch.inference_mode():
-        said: torch.Tensor = made.eval()(images)
-    return said
-
-
 def like_timm(found: Mapping[str, Any]) -> Preparation:
     """Returns the preparation timm's own evaluation transform makes."""
     _, height, width = found["input_size"]
