@@ -92,7 +92,7 @@ class ConceptRpcs:
         digest = self._store.put(data, "application/json").digest
         first = Configuration(**json.loads(rows[0].configuration))
         concepts = tuple(asdict(concept) for model in loaded for concept in model.concepts)
-        configuration = replace(first, concepts=concepts, seed=0)
+        configuration = replace(first, concepts=concepts, seed=0, precision="fp32")
         record = {
             "schema": "konomi.adapter/1", "method": "custom_diffusion", "base_model": first.base_model,
             "base_digest": first.base_digest, "manifest_digest": digest, "config_digest": configuration.digest(),
