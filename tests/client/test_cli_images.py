@@ -24,7 +24,7 @@ def test_import_score_label_explore(live, tmp_path, png):
     (pictures / "link.png").symlink_to(pictures / "0.png")
 
     said = live.json("import", str(pictures))
-    assert said == {"taste": "tastes/default", "added": 7, "already_known": 0, "failed": []}
+    assert said == {"taste": "tastes/default", "added": 7, "already_known": 0, "rated": 0, "failed": []}
     again = live.run("import", str(pictures))
     assert again.returncode == 0
     assert "0 added, 7 known already, 0 refused" in again.stdout

@@ -1,6 +1,6 @@
 """`konomi import`: images of any origin become known to a taste, their prompts with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from konomi.messages import text
 from konomi.png_text import Origin, read_origin
 from konomi.services import taste_name
 from konomi.v1 import rater_pb2 as rater
+from konomi.xmp import rating_of
 
 BATCH = 32
 
@@ -28,6 +29,8 @@ class Summary:
     already_known: int = 0
     foreign: int = 0
     """Images among them that the starter model did not make."""
+    rated: int = 0
+    """Ratings taken over as grades."""
     failed: list[dict[str, str]] = field(default_factory=list)
 
     def fail(self, name: str, error: KonomiError) -> None:
@@ -43,7 +46,8 @@ def import_(
 ) -> None:
     """Make images of any origin known: folders, files, zips.
 
-    PNG, JPEG and WebP are read; the originals are never written. Prompts are read from PNG infotext.
+    PNG, JPEG and WebP are read; the originals are never written. Prompts are read from PNG infotext, ratings of one to
+    five stars from XMP, inside the image or in a sidecar: they become the grades N to UR of images new to the taste.
 
     Example: konomi import ~/pictures favourites.zip
     """
@@ -56,11 +60,17 @@ def import_(
     if hint:
         note(hint)
     if as_json:
-        counts = {"added": summary.added, "already_known": summary.already_known, "failed": summary.failed}
+        counts = {
+            "added": summary.added,
+            "rated": summary.rated,
+            "already_known": summary.already_known,
+            "failed": summary.failed,
+        }
         emit({"taste": taste_name(taste)} | counts)
     else:
         line = "{added} added, {known} known already, {failed} refused"
         say(text(line, added=summary.added, known=summary.already_known, failed=len(summary.failed)))
+        say(text("{count} ratings were taken over", count=summary.rated)) if summary.rated else None
     if summary.failed:
         raise typer.Exit(FAILED)
 
@@ -102,6 +112,7 @@ def _add(client: Client, taste: str, batch: Sequence[ImageFile], licence: str, s
         origins.append(origin)
     if not requests:
         return
+    new: list[str] = []
     for name, origin, result in zip(names, origins, client.rater.add_images(requests), strict=True):
         if result.HasField("error"):
             summary.fail(name, from_item(result.error.code, result.error.reason, result.error.message))
@@ -109,3 +120,26 @@ def _add(client: Client, taste: str, batch: Sequence[ImageFile], licence: str, s
         summary.already_known += result.already_known
         summary.added += not result.already_known
         summary.foreign += not origin.starter
+        if not result.already_known:
+            new.append(name)
+    _grade(client, taste, {found.name: found for found in batch}, dict(zip(names, requests, strict=True)), new, summary)
+
+
+def _grade(
+    client: Client,
+    taste: str,
+    files: Mapping[str, ImageFile],
+    requests: Mapping[str, rater.AddImagesRequest],
+    new: Sequence[str],
+    summary: Summary,
+) -> None:
+    """Records the ratings of images that are new; a known image keeps the grade the owner gave it here."""
+    ratings = {name: rating_of(Path(name), files[name].data) for name in new}
+    labels = [
+        rater.Label(image_digest=requests[name].image.digest, grade=rater.Grade.ValueType(rating))
+        for name, rating in ratings.items()
+        if rating is not None
+    ]
+    if labels:
+        client.rater.record_labels(taste=taste_name(taste), labels=labels)
+        summary.rated += len(labels)

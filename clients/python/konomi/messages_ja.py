@@ -7,6 +7,7 @@ from konomi.messages_ja_concepts import CONCEPTS
 from konomi.messages_ja_embedder import EMBEDDER
 from konomi.messages_ja_models import MODELS
 from konomi.messages_ja_rater import RATER
+from konomi.messages_ja_score import SCORE
 
 JAPANESE: Mapping[str, str] = {
     **MODELS,
@@ -14,6 +15,7 @@ JAPANESE: Mapping[str, str] = {
     **COMPARE,
     **EMBEDDER,
     **RATER,
+    **SCORE,
     # the line of each command
     "Learn one person's taste in images, and work through the night.": "ひとりの好みを学び、夜のあいだに働きます。",
     "Example:": "例:",
@@ -165,9 +167,6 @@ JAPANESE: Mapping[str, str] = {
     "expected two models or more, got {count}": "モデルは二つ以上必要です({count} 個でした)",
     "there is no model {name} in this taste; see `konomi models list`": (
         "この好みに {name} というモデルはありません。`konomi models list` を見てください"
-    ),
-    "--write xmp is not there yet; use --json and write the grades yourself": (
-        "--write xmp はまだありません。--json の出力を使ってください"
     ),
     # doctor
     "nothing stands in the way": "問題はありません",
@@ -350,4 +349,14 @@ JAPANESE: Mapping[str, str] = {
     "expected [[stage]] tables and at most a [night] table": "[[stage]] の表と、あれば [night] の表だけが書けます",
     "units belong to the stages": "units は各 stage に書きます",
     "a [[stage]] has system and units, 1 or more": "[[stage]] には system と units(1 以上)が要ります",
+    # XMP
+    "--write xmp puts a sidecar IMAGE.xmp beside each image of a folder, the prediction in konomi's own namespace: the "
+    "image itself, its owner's rating and other programs' sidecars are never written.": (
+        "--write xmp は、フォルダーの各画像の横に 画像名.xmp を置き、konomi 独自の名前空間に予測を書きます。"
+        "画像そのもの、持ち主の評価、ほかのソフトのサイドカーには書き込みません。"
+    ),
+    "{count} images have a sidecar of another program, which was left as it is": (
+        "{count} 枚にはほかのソフトのサイドカーがあるため、そのままにしました"
+    ),
+    "{count} ratings were taken over": "{count} 件の評価を引き継ぎました",
 }

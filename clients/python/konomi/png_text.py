@@ -29,9 +29,9 @@ class Origin:
 
 def read_origin(data: bytes) -> Origin:
     """Returns what a PNG says about its making; nothing of it is trusted beyond being text."""
-    texts = dict(_texts(data))
-    own = _record(texts.get("konomi", ""))
-    infotext = texts.get("parameters", "")
+    chunks = dict(texts(data))
+    own = _record(chunks.get("konomi", ""))
+    infotext = chunks.get("parameters", "")
     if own is not None:
         seed = own.get("seed")
         return Origin(
@@ -58,8 +58,8 @@ def _record(content: str) -> dict[str, object] | None:
     return record if isinstance(record, dict) else None
 
 
-def _texts(data: bytes) -> Iterator[tuple[str, str]]:
-    """Yields keyword and text of every text chunk (PNG specification, 11.3.3)."""
+def texts(data: bytes) -> Iterator[tuple[str, str]]:
+    """Yields keyword and text of every text chunk (PNG specification, 11.3.3); nothing for what is no PNG."""
     if not data.startswith(SIGNATURE):
         return
     position = len(SIGNATURE)
