@@ -33,6 +33,7 @@ class NightDesk:
         self._home = home
         self._nights = Nights(home.root)
         self._begun: list[subprocess.Popen[bytes]] = []
+        self._furthest: dict[str, float] = {}
 
     def plan(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Endpoint: what a night would make and take."""
@@ -125,11 +126,16 @@ class NightDesk:
             "doing": work(summary["step"], language) if summary.get("step") else "",
             "sentences": sentences,
             "figures": figures,
-            "share": _share(request.settings, state, summary),
+            "share": self._share(night, _share(request.settings, state, summary)),
             "eta_seconds": self._eta(request.settings, state, summary),
             "stopping": bool(summary["running"]) and self._nights.stop_asked(night),
             "verdict": read_json(self._nights.folder / night / "blind.json").get("answers", {}),
         }
+
+    def _share(self, night: str, share: float) -> float:
+        """Returns how much of a night is done; a step that starts small again never takes it back."""
+        self._furthest[night] = max(share, self._furthest.get(night, 0.0))
+        return self._furthest[night]
 
     def _eta(self, settings: dict[str, Any], state: dict[str, Any], summary: dict[str, Any]) -> float | None:
         """Returns the seconds left, by what images and steps took in this night or the one before; None if unknown."""
@@ -215,7 +221,7 @@ def _share(settings: dict[str, Any], state: dict[str, Any], summary: dict[str, A
     images, steps = _left(settings, state, summary)
     units, evaluation = settings["units"], settings["evaluation_images"]
     whole = evaluation + units * (settings["images"] + evaluation + 2 * settings["steps"])
-    return float(min(1.0, max(0.0, 1 - (images + 2 * steps) / whole)))
+    return float(min(0.99, max(0.0, 1 - (images + 2 * steps) / whole)))
 
 
 def _last_words(said_by: bytes) -> str:
