@@ -9,9 +9,17 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, from_rpc_error
+from konomi.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    KonomiError,
+    NotFound,
+    ResourceExhausted,
+    from_rpc_error,
+)
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
 from konomi_chassis.artifacts import ArtifactStore
@@ -193,3 +201,53 @@ def test_two_requests_at_once_take_turns_and_stay_right(calls: Calls) -> None:
     for stream, expected in zip(streams, alone, strict=True):
         found = {image.index: image.artifact.digest for image in stream}
         assert found == {image.index: image.artifact.digest for image in expected}
+
+
+def test_weighted_words_base_share_and_annealing_come_over_the_wire(calls: Calls, store: ArtifactStore) -> None:
+    words = {"hair": pb.Words(words=["red", "blue"], weights=[0, 1])}
+    (image,) = calls.generate([("a {hair} cat", 1)], steps=2, wildcards=words)
+    assert image.prompt == "a blue cat"
+    adapter = store.put(lora(9), "application/vnd.konomi.adapter+safetensors").digest
+    plain = calls.send(one())[0].artifact.digest
+    given = {"adapters": [pb.Adapter(digest=adapter)]}
+    assert calls.send(one(base_share=1.0, **given))[0].artifact.digest != plain  # the record names the adapter
+    texts = {}
+    for name, fields in {
+        "adapted": given,
+        "mixed": given | {"base_share": 0.5},
+        "annealed": {"condition_annealing": pb.ConditionAnnealing(noise_scale=1.5, clean_below=0.0)},
+    }.items():
+        data = store.get(calls.send(one(**fields))[0].artifact.digest)
+        picture = Image.open(io.BytesIO(data))
+        texts[name] = json.loads(picture.text["konomi"]) | {"pixels": picture.tobytes()}
+    assert len({text["pixels"] for text in texts.values()}) == 3
+    assert texts["mixed"]["base_share"] == 0.5 and "base_share" not in texts["adapted"]
+    assert texts["annealed"]["condition_annealing"]["noise_scale"] == 1.5
+    wrong = pb.ConditionAnnealing(clean_below=0.9, noise_above=0.5)
+    calls.refused(one(condition_annealing=wrong), InvalidArgument, "ANNEALING")
+    calls.refused(one(base_share=1.5), InvalidArgument, "FIELD_INVALID")
+    bad = {"a": pb.Words(words=["x", "y"], weights=[1])}
+    calls.refused(one(wildcards=bad), InvalidArgument, "WILDCARD")
+
+
+def test_previews_stream_before_their_image(calls: Calls) -> None:
+    request = pb.GenerateImagesRequest(images=[pb.ImageRequest(prompt="x", seed=1)], steps=6, preview_every=2)
+    found = list(calls.stub.GenerateImages(request, **calls.options))
+    assert [image.preview.step for image in found] == [2, 4, 0]
+    assert Image.open(io.BytesIO(found[0].preview.png)).size == (64, 64) and not found[0].HasField("artifact")
+    assert found[2].artifact.digest == calls.send(one(steps=6))[0].artifact.digest and not found[2].concessions
+    calls.refused(
+        one(base_model="sd1", width=64, height=64, preview_every=1), FailedPrecondition, "PREVIEW_DECODER_MISSING"
+    )
+
+
+def test_a_shortage_is_resource_exhausted_over_the_wire(calls: Calls, generator: Generator, monkeypatch) -> None:
+    calls.send(one())
+
+    def short(*_args: object, **_kwargs: object) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(generator._backend._denoiser.pipe.unet, "forward", short)
+    calls.refused(one(), ResourceExhausted, "DEVICE_MEMORY")
+    monkeypatch.undo()
+    assert calls.send(one())[0].artifact.digest
