@@ -31,8 +31,10 @@ from konomi_trainer.concept_file import ConceptModel
 from konomi_trainer.manifest import Item
 
 MASS, REGULAR, NEAR = 0.6, 200, 0.85
-PROBE = 60
-"""Images that ask for a concept alone, and for its class word alone."""
+KINDS = ("base", "joint", "closed form", "average", "sum", "joint, 60 %", "closed form, 60 %")
+PRIORS = ("base", "real", "generated", "none")
+SHOWN, PROBE = 6, 60
+"""Images of a measurement that are shown; images that ask for a concept alone, and for its class word alone."""
 NUMBERS: dict[str, Any] = {}
 """Beside the trainer's defaults for the starter: nothing."""
 DOLLARS_AN_HOUR = 2.5
@@ -95,20 +97,21 @@ class Bench:
         lab = self.lab
         plain = [prompt(pair.style, [HAIR, FACE], named=False)] * self.images
 
-        def rate(model: ConceptModel | None, prompts: list[str]) -> dict[str, float]:
+        def rate(model: ConceptModel | None, prompts: list[str], kind: str) -> dict[str, float]:
             images = lab.draw(model, prompts, SEED % 10_000)
-            Image.fromarray(np.concatenate(list(images[:8]), axis=1)).save(lab.work / f"{len(self.kept):03d}.png")
+            strip = np.concatenate(list(images[:SHOWN]), axis=1)
+            Image.fromarray(strip).save(lab.work / f"strip-{PAIRS.index(pair)}-{kind}.png")
             return {
                 "both": lab.share(images, {**pair.hair, **pair.face}), "hair": lab.share(images, pair.hair),
                 "face": lab.share(images, pair.face),
             }  # fmt: skip
 
-        self.once(f"{pair.name}/base", partial(rate, None, plain))
+        self.once(f"{pair.name}/base", partial(rate, None, plain, "base"))
         asked = [prompt(pair.style, [HAIR, FACE])] * self.images
         if f"{pair.name}/bytes" not in self.kept:
             made = self.models(pair)
             for kind, model in made.items():
-                self.once(f"{pair.name}/{kind}", partial(rate, model, asked))
+                self.once(f"{pair.name}/{kind}", partial(rate, model, asked, kind))
             self.once(f"{pair.name}/bytes", lambda: {k: len(concept_file.to_bytes(m)) for k, m in made.items()})
 
     def regularisation(self, pair: Pair) -> None:
@@ -171,21 +174,41 @@ def figures(kept: Mapping[str, Any], pairs: Sequence[Pair], images: int) -> list
 
     n = images * len(pairs)
     goals = {"joint": 0.6, "closed form": 0.5}
-    kinds = ("base", "joint", "closed form", "average", "sum", "joint, 60 %", "closed form, 60 %")
-    rows = [Figure("M6", f"both concepts present, {k}", mean(k), goals.get(k, 0.0), "share", n) for k in kinds]
+    rows = [Figure("M6", f"both concepts present, {k}", mean(k), goals.get(k, 0.0), "share", n) for k in KINDS]
     error = max(kept[f"{pair.name}/merge"]["constraint_error"] for pair in pairs)
     rows.append(Figure("M6", "constraint error of the closed form, largest", error, 1e-6, "relative", len(pairs)))
     for kind in ("joint", "closed form"):
         sizes = [kept[f"{pair.name}/bytes"] for pair in pairs]
         times = float(np.mean([size[kind] / size[f"{kind}, 60 %"] for size in sizes]))
         rows.append(Figure("M6", f"smaller by SVD at 60 %, {kind}", times, 4.0, "times", len(pairs)))
-    for kind in ("base", "real", "generated", "none"):
+    for kind in PRIORS:
         found = [kept[f"{pair.name}/regularisation/{kind}"]["kid"] for pair in pairs]
         rows.append(Figure("M6", f"KID of class prompts, regularisation: {kind}", float(np.mean(found)), 0, "1e-3", n))
     cost = kept["cost"]
     rows.append(Figure("M6", "one concept from 4 images", cost["seconds"], 0, "s", 1))
     rows.append(Figure("M6", "images seen a second", cost["images_seen"] / cost["seconds"], 0, "1/s", 1))
     return rows
+
+
+def table(kept: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
+    """Returns the results pair by pair in Markdown: both concepts present, then KID, concept and leak by prior."""
+    lines = [f"| both present | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    for pair in pairs:
+        cells = [f"{kept[f'{pair.name}/{kind}']['both']:.0%}" for kind in KINDS]
+        lines.append(f"| {pair.name} | {' | '.join(cells)} |")
+    lines += ["", f"| KID; concept drawn; leak | {' | '.join(PRIORS)} |", "|---" * (len(PRIORS) + 1) + "|"]
+    for pair in pairs:
+        rows = [kept[f"{pair.name}/regularisation/{kind}"] for kind in PRIORS]
+        cells = [f"{r['kid']:.1f}" + (f"; {r['concept']:.0%}; {r['leak']:.0%}" if "leak" in r else "") for r in rows]
+        lines.append(f"| {pair.style}: {' '.join(pair.hair.values())} hair | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def sheet(work: Path, pairs: Sequence[Pair]) -> None:
+    """Writes sheet.png: a row of images for each pair, taught together, merged, averaged and summed."""
+    names = [f"strip-{PAIRS.index(pair)}-{kind}.png" for pair in pairs for kind in KINDS[1:5]]
+    rows = [np.asarray(Image.open(work / name)) for name in names]
+    Image.fromarray(np.concatenate(rows)).quantize(128).save(work / "sheet.png", optimize=True)
 
 
 def main() -> None:
@@ -205,6 +228,8 @@ def main() -> None:
     for pair in pairs:
         bench.regularisation(pair)
     bench.cost()
+    print(table(bench.kept, pairs))
+    sheet(options.work, pairs)
     rows = figures(bench.kept, pairs, images)
     cost = bench.kept["cost"]
     print(
