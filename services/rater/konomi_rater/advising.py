@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
+from scipy.stats import binom
 
 from konomi_chassis.safetensor_check import check_file
 from konomi_rater import tastes
@@ -18,8 +19,12 @@ from konomi_rater.workspace import Workspace
 
 PORTRAITS = Path(STARTER) / "reader" / "realism.safetensors"
 MOST_IMAGES = 2000
-FOREIGN = 0.5
-"""Share of foreign images from which another embedder serves better; true portraits score .05."""
+PORTRAITS_BEYOND = 0.05
+"""Share of true portraits that lie beyond the threshold."""
+FOREIGN = 0.2
+"""Share of foreign images from which another embedder serves better: photographs score about .4, portraits .05."""
+DOUBT = 0.01
+"""Chance of as many foreign images among portraits above which nothing is advised: a few images may be chance."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Advice:
     @property
     def change(self) -> bool:
         """Whether another embedder would serve the taste better."""
-        return self.n > 0 and self.foreign_share > FOREIGN
+        beyond = round(self.foreign_share * self.n)
+        return self.foreign_share > FOREIGN and float(binom.sf(beyond - 1, self.n, PORTRAITS_BEYOND)) < DOUBT
 
 
 class Advising:

@@ -222,6 +222,7 @@ def wish(message: rater_pb2.SelectImagesRequest) -> Wish:
         candidates=image_filter(message.candidates),
         seed=message.seed,
         prompt_quota=message.prompt_quota,
+        spread=message.spread,
         **given,
     )
 

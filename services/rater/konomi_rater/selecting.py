@@ -46,6 +46,7 @@ class Wish:
     seed: int = 0
     base_units: tuple[str, ...] = BASE_UNITS
     prompt_quota: float = 0.0
+    spread: str = ""
     false_discovery_rate: float = 0.2
 
 
@@ -158,6 +159,7 @@ class Selecting:
             wish.duplicate_cosine,
             cell_caps=caps(cells.shares, wish.count, wish.quota),
             prompt_caps=caps(counts / max(1, len(images)), wish.count, wish.prompt_quota),
+            spread=wish.spread,
         )
         explanation = ""
         if policy.by_evidence:

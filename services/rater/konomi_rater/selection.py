@@ -3,11 +3,13 @@
 systems.md, sections 3.1 and 5. Every candidate ends as selected or with exactly one reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+
+from konomi_rater.diversity import facility_location, farthest_points
 
 SSR, UR = 4, 5
 SELF, CONSENTED, SCRAPED, IMPORTED = 1, 2, 3, 4
@@ -51,6 +53,16 @@ POLICIES: Mapping[str, Policy] = {
 """Every policy by name; another policy is another line."""
 
 
+SPREADS: Mapping[str, Callable[[np.ndarray, int], list[int]]] = {
+    "farthest_point": farthest_points,
+    "facility_location": facility_location,
+}
+"""How a set can be spread over its best candidates, by the contract's names; another way is another line."""
+SPREAD_FROM = 3
+MOST_SPREAD = 6000
+"""Candidates spread at most: facility location holds all their mutual similarities."""
+
+
 @dataclass(frozen=True)
 class Candidates:
     """N candidates as columns.
@@ -85,12 +97,14 @@ class Limits:
         duplicate_cosine: cosine above which two images are duplicates.
         cell_caps: (C,) at most this many in each cell.
         prompt_caps: (P,) at most this many of each prompt.
+        spread: "" takes the best; a name of SPREADS draws from the best SPREAD_FROM times as many.
     """
 
     count: int
     duplicate_cosine: float
     cell_caps: np.ndarray
     prompt_caps: np.ndarray
+    spread: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,8 +147,21 @@ def select(policy: Policy, candidates: Candidates, limits: Limits) -> Choice:
             rejected[row] = RejectionReason.UNTYPICAL
         elif candidates.unknown[row] and not graded[row]:
             rejected[row] = RejectionReason.UNKNOWN
-    order = np.lexsort((-candidates.lower_bounds, -candidates.grades))
-    return _walk(candidates, limits, [int(row) for row in order if int(row) not in rejected], rejected)
+    order = [int(row) for row in np.lexsort((-candidates.lower_bounds, -candidates.grades)) if int(row) not in rejected]
+    choice = _walk(candidates, limits, _spread(candidates, order, limits), rejected)
+    rank = {row: place for place, row in enumerate(order)}
+    return Choice(sorted(choice.selected, key=rank.__getitem__), choice.rejected, choice.duplicate_of)
+
+
+def _spread(candidates: Candidates, order: list[int], limits: Limits) -> list[int]:
+    """Returns the order to walk in: the best few times as many are spread out first, the rest follow as they stand."""
+    if not limits.spread:
+        return order
+    best = order[: min(SPREAD_FROM * limits.count, MOST_SPREAD)]
+    picks = SPREADS[limits.spread](candidates.embeddings[best], limits.count)
+    first = [best[pick] for pick in picks]
+    taken = set(first)
+    return first + [row for row in order if row not in taken]
 
 
 def admit(policy: Policy, candidates: Candidates, order: list[int], count: int) -> Choice:
