@@ -207,7 +207,7 @@ class Night {
     const open = (night) => { this.chosen = night; this.look(true); };
     return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", {}, h("tbody", {}, nights.map((night) => h("tr", {},
       h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, t(`sys_${night.system}`)), h("td", {}, t(night.state)), h("td", { class: "num" }, `${whole(night.units)} ${t("units")}`),
-      h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("go"))))))))];
+      h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("details"))))))))];
   }
 
   leave() {
