@@ -8,7 +8,7 @@ import pytest
 from tests.contract.source_tree import PACKAGES, ROOT, Source, committed_files, product
 
 MAX_LINES = 300
-ONE_FILE_PER_PACKAGE = ("dbos", "connectrpc", "open_clip", "faiss", "diffusers", "peft", "ray", "sd_parsers", "ribs")
+ONE_FILE_PER_PACKAGE = ("dbos", "connectrpc", "open_clip", "faiss", "diffusers", "peft", "ray", "sd_parsers", "ribs", "timm")
 PURE = {
     "konomi": {"guards", "systems"},
     "konomi_rater": {
@@ -18,12 +18,13 @@ PURE = {
         "certificate",
         "conformal",
         "diversity",
+        "elites",
         "novelty",
         "parameters",
         "preference",
         "selection",
     },
-    "konomi_generator": {"prompts"},
+    "konomi_generator": {"batches", "condition_annealing", "metadata", "prompts", "request"},
     "konomi_trainer": {"compress", "loop", "losses", "merge"},
 }
 FORBIDDEN_IN_PURE = ("grpc", "konomi.v1", "konomi_chassis")

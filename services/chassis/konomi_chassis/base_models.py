@@ -18,7 +18,7 @@ from konomi_chassis.safetensor_check import Header, check_file
 Layout = Literal["sd1", "sd2", "sdxl", "unknown"]
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 STARTER = "starter"
-OTHERS = frozenset({"open_clip", "tiny_vae"})
+OTHERS = frozenset({"open_clip", "population", "timm", "tiny_vae"})
 """Folders among the home's models that hold no base models."""
 SINGLE_FILE_KEYS: Mapping[Layout, str] = {
     "sdxl": "conditioner.embedders.1.model.transformer.resblocks.",

@@ -33,7 +33,9 @@ def make_scheduler(pipe: Any, name: str) -> Any:
                 field="scheduler",
             )
         kind = getattr(diffusers, name)
-    return kind.from_config(pipe.scheduler.config)
+    # PLMS alone, as Stable Diffusion was published; its Runge-Kutta start needs a dozen steps of its own
+    changes = {"skip_prk_steps": True} if kind is diffusers.PNDMScheduler else {}
+    return kind.from_config(pipe.scheduler.config, **changes)
 
 
 def load_preview_decoder(pipe: Any, model: BaseModel, models: Path) -> Any:
