@@ -8,7 +8,18 @@ import pytest
 from tests.contract.source_tree import PACKAGES, ROOT, Source, committed_files, product
 
 MAX_LINES = 300
-ONE_FILE_PER_PACKAGE = ("dbos", "connectrpc", "open_clip", "faiss", "diffusers", "peft", "ray", "sd_parsers", "ribs", "timm")
+ONE_FILE_PER_PACKAGE = (
+    "dbos",
+    "connectrpc",
+    "open_clip",
+    "faiss",
+    "diffusers",
+    "peft",
+    "ray",
+    "sd_parsers",
+    "ribs",
+    "timm",
+)
 PURE = {
     "konomi": {"guards", "systems"},
     "konomi_rater": {
