@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 MODEL = "ViT-B-32"
 WEIGHTS = "vit-b-32-seed-0.safetensors"
@@ -25,20 +26,16 @@ LABELS = 60
 
 
 def photograph(seed: int, size: int = 1024, quality: int = 92) -> bytes:
-    """Returns a JPEG with the spectrum of a photograph: about 1 / f, some noise, a few hard edges."""
+    """Returns a JPEG from a crop of one of scikit-learn's two photographs: enlarged, turned, toned, with grain."""
     rng = np.random.default_rng(seed)
-    total = np.zeros((size, size, 3), np.float32)
-    for level in range(1, 8):
-        cells = 2**level
-        layer = rng.normal(0, 60 / level, (cells, cells, 3)).astype(np.float32)
-        for channel in range(3):
-            total[:, :, channel] += np.asarray(Image.fromarray(layer[:, :, channel]).resize((size, size), 3))
-    for _ in range(12):
-        left, top, side = rng.integers(0, size, 3)
-        total[top : top + side // 4, left : left + side // 3] += rng.normal(0, 40, 3)
-    total += rng.normal(0, 4, total.shape)
+    whole = Image.fromarray(load_sample_image(("china.jpg", "flower.jpg")[seed % 2]))
+    side = int(rng.integers(120, 420))
+    left, top = rng.integers(0, whole.width - side), rng.integers(0, whole.height - side)
+    part = whole.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
+    pixels = np.rot90(np.asarray(part, np.float32), rng.integers(4))
+    pixels = 255 * (pixels / 255) ** rng.uniform(0.6, 1.6) * rng.uniform(0.8, 1.1, 3) + rng.normal(0, 3, pixels.shape)
     out = io.BytesIO()
-    Image.fromarray((total + 128).clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=quality)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=quality)
     return out.getvalue()
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from konomi.errors import InvalidArgument
 from konomi_chassis.decode import Decoder, DecodeSettings
 
-LEAST = (64, 64)
+LEAST = (64, 64, False)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def small(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((64, 64), 3)).astype(int)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (100, 70), (191, 191), (40, 33), (64, 5000), (1, 1), (383, 200)])
+@pytest.mark.parametrize("size", [(64, 64), (100, 70), (191, 191), (40, 33), (64, 512), (1, 1), (383, 200)])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_an_image_that_is_not_much_larger_comes_whole(decoder, size, mode):
     image = picture(*size, mode)
@@ -58,7 +58,7 @@ def test_a_large_image_is_shrunk_on_the_way_and_hardly_differs(decoder, kind, sh
 @pytest.mark.parametrize("least, shape", [((64, 64), (150, 300)), ((100, 20), (150, 300)), ((20, 10), (38, 75))])
 def test_a_jpeg_keeps_twice_what_is_wanted_each_way(decoder, least, shape):
     data = encode(picture(1200, 600), "JPEG", quality=95)
-    decoded = decoder.decode(data, least=least)
+    decoded = decoder.decode(data, least=(*least, False))
     assert decoded.pixels.shape == (*shape, 3)
     assert decoded.pixels.shape[1] >= 2 * least[0] and decoded.pixels.shape[0] >= 2 * least[1]
 
@@ -108,3 +108,22 @@ def test_a_truncated_image_is_refused_small_as_whole(decoder, kind):
         with pytest.raises(InvalidArgument) as caught:
             decoder.decode(whole[: int(len(whole) * share)], "images[2]", least=LEAST)
         assert (caught.value.reason, caught.value.field) == ("IMAGE_UNREADABLE", "images[2]")
+
+
+@pytest.mark.parametrize("size", [(1, 9000), (50_000, 2), (10, 81)])
+def test_of_a_very_long_image_only_the_middle_comes(decoder, size):
+    width, height = size
+    across = np.arange(width) * 255 // max(1, width - 1) if width > height else np.arange(height) * 255 // (height - 1)
+    ramp = np.broadcast_to(
+        across.astype(np.uint8) if width > height else across.astype(np.uint8)[:, None], (height, width)
+    )
+    decoded = decoder.decode(encode(Image.fromarray(np.ascontiguousarray(ramp)), "PNG"), least=LEAST)
+    assert (decoded.width, decoded.height) == size
+    assert max(decoded.pixels.shape[:2]) == 8 * min(size)
+    assert abs(decoded.pixels.mean() - 127) < 3
+
+
+def test_a_long_image_that_is_squashed_is_shrunk_along_its_length(decoder):
+    decoded = decoder.decode(encode(Image.new("RGB", (3, 40_000), (9, 8, 7)), "PNG"), least=(16, 16, True))
+    assert decoded.pixels.shape == (-(-40_000 // (40_000 // 48)), 3, 3)
+    assert np.all(decoded.pixels == (9, 8, 7))

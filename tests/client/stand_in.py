@@ -197,7 +197,7 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         yield rater.FitRaterResponse(rater_version=self.version(f"{request.taste}/raterVersions/1"))
 
     def GetRaterVersion(self, request, context):
-        return self.version(request.name)
+        return self.version(request.name.replace("/active", "/1"))
 
     def version(self, name):
         figure = rater.Estimate(value=0.7, low=0.6, high=0.8, n=64)

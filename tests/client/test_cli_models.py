@@ -5,7 +5,7 @@ import hashlib
 
 def test_rater_show(live):
     said = live.json("rater", "show")
-    assert said["name"] == "tastes/default/raterVersions/active"
+    assert said["name"] == "tastes/default/raterVersions/1"
     assert said["metrics"]["srcc"] == {"value": 0.7, "low": 0.6, "high": 0.8, "n": 64}
     assert said["metrics"]["ap_ur"]["value"] is None
     assert live.json("rater", "show", "3", "--taste", "mine")["name"] == "tastes/mine/raterVersions/3"

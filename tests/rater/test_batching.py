@@ -10,7 +10,7 @@ import pytest
 
 from konomi.errors import Cancelled, InvalidArgument, ResourceExhausted, Unavailable
 from konomi_chassis.decode_process import Decoded
-from konomi_rater.batching import Batcher, Lane, Limits
+from konomi_rater.batching import Batcher, Lane, Limits, _Progress
 from konomi_rater.errands import Caller, Embedded, Source
 from konomi_rater.fit import Fit
 
@@ -40,10 +40,10 @@ class Model:
         raise AssertionError
 
 
-def decode(data: bytes, field: str, least: tuple[int, int]) -> Decoded:
+def decode(data: bytes, field: str, least: tuple[int, int, bool]) -> Decoded:
     if data == b"bad":
         raise InvalidArgument("cannot be read", reason="IMAGE_UNREADABLE", field=field)
-    assert least == (4, 4)
+    assert least == (4, 4, False)
     return Decoded(np.full((8, 16, 3), data[0], np.uint8), "PNG", 10, 20)
 
 
@@ -110,14 +110,16 @@ def test_callers_share_passes(made):
     assert len(model.passes) <= 16, "8 callers in step should nearly fill passes of 8"
 
 
-def test_a_lone_caller_never_waits(made):
-    model = Model(seconds=0.1)
-    _, _, run = made(model)
-    run([1])
-    began = time.monotonic()
-    for number in range(5):
-        run([number])
-    assert time.monotonic() - began < 5 * 0.1 + 0.05
+def test_a_pass_waits_only_for_what_is_on_its_way_and_only_for_a_share_of_a_pass():
+    progress = _Progress(since=100.0, seconds=2.0)
+    progress.ready.put("", "", None)
+    assert progress.patience(8, 100.0) == 0.0, "a lone caller never waits"
+    progress.returning = 1
+    assert 0.0 < progress.patience(8, 100.0) < 0.25
+    progress.coming = 3
+    assert 0.25 < progress.patience(8, 100.0) < 1.0
+    assert progress.patience(8, 102.0) <= 0.0
+    assert progress.patience(1, 100.0) == 0.0, "a full pass never waits"
 
 
 def test_a_flood_does_not_starve_a_single_image(made):
@@ -138,7 +140,7 @@ def test_a_full_queue_refuses_with_a_delay_and_a_stream_waits_instead(made):
     began = time.monotonic()
     with pytest.raises(ResourceExhausted) as caught:
         run([1], Caller("b"))
-    assert time.monotonic() - began < 0.05
+    assert time.monotonic() - began < 1.0
     assert caught.value.reason == "QUEUE_FULL" and caught.value.retry_after >= 0.5
     streamed: list = []
     (stream,) = together(1, lambda _: streamed.extend(run([3], Caller("c", patient=True))))

@@ -69,3 +69,11 @@ def test_an_image_shrunk_before_becomes_the_size_its_whole_would(size):
     fitted = prepare.fitted(np.array(whole.reduce(3)), *size)
     assert fitted.shape == (56, 56, 3)
     assert np.abs(fitted.astype(int) - prepare.fitted(np.array(whole), *size)).mean() < 1.0
+
+
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (3, 3000)])
+def test_a_line_is_an_image_like_any_other_and_costs_no_more(size, squash):
+    prepare = Preparation(Fit(64, 56, 56, squash), (0, 0, 0), (1, 1, 1))
+    line = np.full((size[1], size[0], 3), 77, np.uint8)
+    assert np.all(prepare.fitted(line, *size) == 77) and prepare.fitted(line, *size).shape == (56, 56, 3)

@@ -1,47 +1,29 @@
 """`konomi score`: a folder graded the way the owner would."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from konomi.client import Client
-from konomi.console import FAILED, GRADES, Json, TasteId, attached, emit, note, plain, progress, table
-from konomi.errors import Unimplemented
-from konomi.image_files import ImageFile, count_files, find_images
+from konomi.console import FAILED, Json, TasteId, attached, emit, note, progress, table
+from konomi.home import Home
+from konomi.image_files import count_files, find_images
 from konomi.messages import text
-from konomi.services import BATCH_BYTES, BATCH_IMAGES, taste_name
-from konomi.v1 import rater_pb2 as rater
+from konomi.score_journal import ScoreJournal
+from konomi.score_run import Scored, ScoreRun
+from konomi.services import taste_name
+from konomi.stopping import stop_signals
+from konomi.xmp import write_prediction
+
+INTERRUPTED = 130
 
 
 class Target(Enum):
     """Where predictions may be written besides the terminal."""
 
     xmp = "xmp"
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One image and its score, or why it has none."""
-
-    path: str
-    score: rater.Score | None = None
-    error: dict[str, Any] | None = None
-
-    @property
-    def grade(self) -> str:
-        """The most probable grade."""
-        chances = list(self.score.grade_probabilities) if self.score else []
-        return GRADES[chances.index(max(chances))] if len(chances) == len(GRADES) else ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it as JSON has it."""
-        if self.score is None:
-            return {"path": self.path, "error": self.error}
-        return {"path": self.path, "grade": self.grade} | plain(self.score)
 
 
 def score(
@@ -52,22 +34,36 @@ def score(
 ) -> None:
     """Grade a folder the way the owner would: best lower bound first, every grade with its doubt.
 
+    --write xmp puts a sidecar IMAGE.xmp beside each image of a folder, the prediction in konomi's own namespace: the
+    image itself, its owner's rating and other programs' sidecars are never written.
+
+    Stopped or killed, the same command goes on where it was; a file that cannot be read is that file's own error.
+
     Example: konomi score ~/pictures --json
     """
-    if write is not None:
-        raise Unimplemented(text("--write xmp is not there yet; use --json and write the grades yourself"))
-    with attached() as client, progress(text("scoring"), count_files(paths)) as update:
-        results: list[Scored] = []
-        for scored in score_files(client, taste, find_images(paths)):
+    home = Home.locate()
+    journal = ScoreJournal(home.root / "run" / "scores", taste, paths)
+    results: list[Scored] = []
+    with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
+        run = ScoreRun(client, taste, journal, stopped)
+        for scored in run.score(find_images(paths)):
             results.append(scored)
             update(completed=len(results))
+    versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
+    journal.close(finished=not stopped.is_set() and len(versions) <= 1)
+    if stopped.is_set():
+        note(text("stopped after {count} images; the same command goes on from there").format(count=len(results)))
+        raise typer.Exit(INTERRUPTED)
+    if len(versions) > 1:
+        note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
+    if write is Target.xmp:
+        _write_xmp(results)
     failed = [scored for scored in results if scored.score is None]
     if as_json:
-        versions = {scored.score.rater_version for scored in results if scored.score is not None}
         emit(
             {
                 "taste": taste_name(taste),
-                "rater_version": next(iter(versions), ""),
+                "rater_version": versions[-1] if versions else "",
                 "scores": [scored.as_dict() for scored in results],
             }
         )
@@ -79,38 +75,23 @@ def score(
         raise typer.Exit(FAILED)
 
 
-def score_files(client: Client, taste: str, files: Iterator[ImageFile]) -> Iterator[Scored]:
-    """Yields a score or an error per file, in order, a batch at a time."""
-    batch: list[ImageFile] = []
-    size = 0
-    for file in files:
-        if batch and (len(batch) == BATCH_IMAGES or size + len(file.data) > BATCH_BYTES):
-            yield from _score(client, taste, batch)
-            batch, size = [], 0
-        batch.append(file)
-        size += len(file.data)
-    yield from _score(client, taste, batch)
-
-
-def _score(client: Client, taste: str, batch: Sequence[ImageFile]) -> Iterator[Scored]:
-    inputs = [_input(client, file) for file in batch if file.error is None]
-    results = iter(client.rater.score_images(taste=taste_name(taste), images=inputs).results if inputs else ())
-    for file in batch:
-        if file.error is not None:
-            yield Scored(file.name, error={"reason": file.error.reason, "message": file.error.message})
+def _write_xmp(results: Sequence[Scored]) -> None:
+    """Writes a sidecar beside every scored image that is a file of its own, and says which were left alone."""
+    kept = 0
+    for scored in results:
+        if scored.score is None or not (path := Path(scored.path)).is_file():
             continue
-        result = next(results)
-        if result.HasField("error"):
-            yield Scored(file.name, error={"reason": result.error.reason, "message": result.error.message})
-        else:
-            yield Scored(file.name, score=result.score)
-
-
-def _input(client: Client, file: ImageFile) -> rater.ImageInput:
-    """Returns the image inline, or stored and by its digest where it is larger than a message may be."""
-    if len(file.data) > BATCH_BYTES:
-        return rater.ImageInput(digest=client.artifacts.put(file.data, file.media_type).digest)
-    return rater.ImageInput(content=file.data)
+        prediction = {
+            "grade": scored.grade,
+            "utility": f"{scored.score.utility:.4f}",
+            "std": f"{scored.score.std:.4f}",
+            "lower_bound": f"{scored.score.lower_bound:.4f}",
+            "typicality": f"{scored.score.typicality:.4f}",
+            "rater_version": scored.score.rater_version,
+        }
+        kept += not write_prediction(path, prediction)
+    if kept:
+        note(text("{count} images have a sidecar of another program, which was left as it is", count=kept))
 
 
 def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:

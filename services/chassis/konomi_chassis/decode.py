@@ -7,7 +7,7 @@ from pydantic import Field
 
 from konomi.errors import InvalidArgument, Unavailable
 from konomi.settings import KonomiSettings
-from konomi_chassis.decode_process import TOO_LARGE, ChildLost, Decoded, DecodingChild, Refused
+from konomi_chassis.decode_process import TOO_LARGE, ChildLost, Decoded, DecodingChild, Least, Refused
 
 MIB = 1024 * 1024
 
@@ -54,14 +54,15 @@ class Decoder:
         """Images decoded at once."""
         return self._settings.decode_children
 
-    def decode(self, data: bytes, field: str = "image", least: tuple[int, int] | None = None) -> Decoded:
+    def decode(self, data: bytes, field: str = "image", least: Least | None = None) -> Decoded:
         """Decodes the first frame of a PNG, JPEG or WebP.
 
         Args:
             data: the encoded image.
             field: path of the request field it came in, for the error.
-            least: (width, height) it is wanted in, resampled later; a larger one comes shrunk by a whole factor to no
-                less than two or three times that, and a JPEG is decoded small. None for the whole image.
+            least: the size it is wanted in, resampled later; a larger one comes shrunk by a whole factor to no less
+                than two or three times that, a JPEG is decoded small, and of one longer than LONGEST times its
+                shorter side only the middle comes, unless it is to be squashed. None for the whole image.
 
         Raises:
             InvalidArgument: reason IMAGE_TYPE, IMAGE_TOO_LARGE or IMAGE_UNREADABLE.
@@ -81,7 +82,7 @@ class Decoder:
                 field=field,
             ) from refused
 
-    def _decode(self, data: bytes, least: tuple[int, int] | None) -> Decoded:
+    def _decode(self, data: bytes, least: Least | None) -> Decoded:
         with self._places:
             child = self._take()
             try:

@@ -18,19 +18,22 @@ from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 STRIP_PIXELS = 1 << 20
-REQUEST = struct.Struct("<QII")
-"""Bytes that follow; the width and height the image is wanted in at least, both 0 for the whole image."""
+REQUEST = struct.Struct("<QIIB")
+"""Bytes that follow; the width and height the image is wanted in at least, both 0 for the whole image; 1 to squash."""
 ANSWER = struct.Struct("<BBHIIII")
 """Kind, place in FORMATS, bytes of text that follow; the image's width and height; width and height of the rows."""
 TOO_LARGE, UNREADABLE, IMAGE = 0, 1, 2
 KEEP = 3
 """Pixels kept per pixel wanted; from 3 on a later resampling makes no difference (Pillow, reducing_gap)."""
+LONGEST = 8
+"""Of an image that is longer than this times its shorter side only the middle is handed over, unless it is squashed."""
 DRAFT = 2
 """The same for JPEG, whose decoder shrinks by 2, 4 or 8 for less than nothing, and better than an average would."""
 PR_SET_NO_NEW_PRIVS = 38
 NOBODY = 65534
 SIDEWAYS = (5, 6, 7, 8)
 Size = tuple[int, int]
+Least = tuple[int, int, bool]
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -60,7 +63,7 @@ def allow_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def open_image(data: bytes, max_pixels: int, least: Size) -> tuple[Image.Image, Size]:
+def open_image(data: bytes, max_pixels: int, least: Least) -> tuple[Image.Image, Size]:
     """Reads the header, then, if the size is allowed, the first frame; upright, no metadata; and its true size."""
     Image.MAX_IMAGE_PIXELS = None  # the check below is stricter and has a better sentence
     image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -87,21 +90,40 @@ def to_rgb(strip: Image.Image) -> Image.Image:
     return strip if strip.mode == "RGB" else strip.convert("RGB")
 
 
-def strips(image: Image.Image, factor: int) -> Iterator[Image.Image]:
-    """Yields an image as RGB from top to bottom, shrunk by a whole factor; no second whole copy is ever held."""
+def middle(image: Image.Image) -> Image.Image:
+    """Cuts the middle out of a very long image."""
+    longest = LONGEST * min(image.size)
+    width, height = min(image.width, longest), min(image.height, longest)
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def factors(size: Size, least: Least) -> Size:
+    """Returns by how much each side may be divided; the shape is kept unless the image is squashed."""
+    if not least[0]:
+        return 1, 1
+    across, down = max(1, size[0] // (least[0] * KEEP)), max(1, size[1] // (least[1] * KEEP))
+    return (across, down) if least[2] else (min(across, down), min(across, down))
+
+
+def strips(image: Image.Image, factor: Size) -> Iterator[Image.Image]:
+    """Yields an image as RGB from top to bottom, shrunk by whole factors; no second whole copy is ever held."""
     transparency = image.info.get("transparency")
-    step = max(1, STRIP_PIXELS // image.width // factor) * factor
+    step = max(1, STRIP_PIXELS // image.width // factor[1]) * factor[1]
     for top in range(0, image.height, step):
         strip = image.crop((0, top, image.width, min(image.height, top + step)))
         if transparency is not None:
             strip.info["transparency"] = transparency
-        yield to_rgb(strip).reduce(factor) if factor > 1 else to_rgb(strip)
+        yield to_rgb(strip).reduce(factor) if factor != (1, 1) else to_rgb(strip)
 
 
-def answer(data: bytes, max_pixels: int, least: Size, out: Any) -> None:
+def answer(data: bytes, max_pixels: int, least: Least, out: Any) -> None:
     """Decodes and writes one answer."""
     try:
         image, size = open_image(data, max_pixels, least)
+        image = middle(image) if least[0] and not least[2] else image
     except OverflowError as error:
         _refuse(out, TOO_LARGE, str(error))
         return
@@ -109,10 +131,9 @@ def answer(data: bytes, max_pixels: int, least: Size, out: Any) -> None:
         _refuse(out, UNREADABLE, type(error).__name__)
         return
     place = FORMATS.index(image.format) if image.format in FORMATS else FORMATS.index(_format(data))
-    width, height = image.size
-    factor = max(1, min(width // (least[0] * KEEP), height // (least[1] * KEEP))) if least[0] else 1
-    out.write(ANSWER.pack(IMAGE, place, 0, *size, -(-width // factor), -(-height // factor)))
-    for strip in strips(image, factor):
+    across, down = factors(image.size, least)
+    out.write(ANSWER.pack(IMAGE, place, 0, *size, -(-image.width // across), -(-image.height // down)))
+    for strip in strips(image, (across, down)):
         out.write(strip.tobytes())
     out.flush()
 
@@ -133,10 +154,10 @@ def main(memory_bytes: int, cpu_seconds: int, max_pixels: int) -> None:
     source, out = sys.stdin.buffer, sys.stdout.buffer
     limit(memory_bytes)
     while len(header := source.read(REQUEST.size)) == REQUEST.size:
-        length, width, height = REQUEST.unpack(header)
+        length, width, height, squash = REQUEST.unpack(header)
         data = source.read(length)
         allow_cpu(cpu_seconds)
-        answer(data, max_pixels, (width, height), out)
+        answer(data, max_pixels, (width, height, bool(squash)), out)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,14 @@ from typing import IO
 import numpy as np
 
 CHILD = Path(__file__).with_name("decode_child.py")
-REQUEST = struct.Struct("<QII")
+REQUEST = struct.Struct("<QIIB")
 ANSWER = struct.Struct("<BBHIIII")
 """Both as in decode_child.py, which is a script and imports nothing of konomi."""
 FORMATS = ("PNG", "JPEG", "WEBP")
 TOO_LARGE, UNREADABLE, IMAGE = 0, 1, 2
+LONGEST = 8
+Least = tuple[int, int, bool]
+"""Width and height an image is wanted in at least, and whether its shape may be lost."""
 PIPE_BYTES = 1 << 20
 """An encoded image fits into the pipe, so that writing it does not wait for the child to read."""
 
@@ -42,7 +45,7 @@ class Decoded:
     """One decoded image.
 
     Attributes:
-        pixels: (H, W, 3) uint8, RGB; upright, transparency over white; maybe shrunk by a whole factor.
+        pixels: (H, W, 3) uint8, RGB; upright, transparency over white; maybe shrunk, and the middle of a long one.
         format: "PNG", "JPEG" or "WEBP".
         width, height: of the whole image, in pixels.
     """
@@ -92,7 +95,7 @@ class DecodingChild:
                 pipe.close()
         self._process.wait()
 
-    def decode(self, data: bytes, least: tuple[int, int] | None) -> Decoded:
+    def decode(self, data: bytes, least: Least | None) -> Decoded:
         """Sends the bytes and reads the answer.
 
         Raises:
@@ -102,7 +105,7 @@ class DecodingChild:
         self.served, self.sound = self.served + 1, False
         until = time.monotonic() + self._wall_seconds
         try:
-            decoded = self._ask(data, least or (0, 0), until)
+            decoded = self._ask(data, least or (0, 0, False), until)
         except (BrokenPipeError, EOFError, MemoryError, TimeoutError) as error:
             self.kill()
             raise ChildLost from error
@@ -111,7 +114,7 @@ class DecodingChild:
             raise decoded
         return decoded
 
-    def _ask(self, data: bytes, least: tuple[int, int], until: float) -> Decoded | Refused:
+    def _ask(self, data: bytes, least: Least, until: float) -> Decoded | Refused:
         self._down(REQUEST.pack(len(data), *least), until)
         self._down(data, until)
         head = bytearray(ANSWER.size)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from konomi.errors import ResourceExhausted, Unavailable
-from konomi_chassis.decode_process import Decoded
+from konomi_chassis.decode_process import Decoded, Least
 from konomi_rater.embedder import Embedder
 from konomi_rater.errands import Caller, Embedded, Errand, Source
 from konomi_rater.turns import Turns
@@ -24,7 +24,7 @@ RETURNING_SHARE = 0.1
 FIRST_WAIT = 0.02
 """The last pass before there was one, in seconds."""
 
-Decode = Callable[[bytes, str, tuple[int, int]], Decoded]
+Decode = Callable[[bytes, str, Least], Decoded]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from konomi_chassis.decode_process import LONGEST
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -21,9 +23,16 @@ class Fit:
     resampling: str = "bicubic"
 
     @property
-    def least(self) -> tuple[int, int]:
-        """The (width, height) an image must still have when it is resized."""
-        return (self.width, self.height) if self.squash else (self.edge, self.edge)
+    def least(self) -> tuple[int, int, bool]:
+        """The (width, height) an image must still have when it is resized, and whether it is squashed."""
+        return (self.width, self.height, True) if self.squash else (self.edge, self.edge, False)
+
+    def cut(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the (width, height) of the middle that is looked at: of a very long image not all of it."""
+        if self.squash:
+            return width, height
+        longest = LONGEST * min(width, height)
+        return min(width, longest), min(height, longest)
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Returns the (width, height) an image is resized to; rounded as torchvision rounds."""
