@@ -34,6 +34,7 @@ class VersionServicer(AuditServicer):
                     progress=rater_pb2.Progress(phase=step.phase, done=step.done, total=step.total)
                 )
                 continue
+            self._rater.scoring.prepare(step.row.taste, step.row.artifact)
 
             def work(connection: sqlalchemy.Connection, new: NewVersion = step) -> rater_pb2.FitRaterResponse:
                 row = self._rater.versions.keep(connection, new, activate=not request.keep_active)
