@@ -68,8 +68,9 @@ def test_a_merge_can_be_compressed(bench: Bench) -> None:
     whole, small = merge(bench, *parts), merge(bench, *parts, keep_mass=0.6)
     sizes = [bench.store.stat(model.adapter_digest).size_bytes for model in (whole, small)]
     assert sizes[1] < sizes[0] and small.name != whole.name
-    factors = concept_file.from_bytes(bench.store.get(small.adapter_digest)).deltas
-    assert all(isinstance(delta, tuple) for delta in factors.values())
+    deltas = concept_file.from_bytes(bench.store.get(small.adapter_digest)).deltas
+    assert any(isinstance(delta, tuple) for delta in deltas.values())
+    assert small.metrics["constraint_error"] <= 1e-6  # the models are cut before, the merge is not
 
 
 def test_merges_that_cannot_be_say_why(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from konomi_trainer import compress, concept_text, merge
 from konomi_trainer.concept_file import ConceptModel
 from konomi_trainer.method import Base
 
-BATCH = 64
+BATCH, LOSSLESS = 64, 1 - 1e-7
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,15 @@ def merge_parts(
         base: their base model, freshly loaded; its tokenizers and text encoders are changed.
         parts: the models; `check` has let them pass.
         regular: ordinary captions, whose words number at least the width of the text features.
-        keep_mass: share of singular values to keep; 0 keeps the changes whole.
+        keep_mass: share of the singular values of the models to keep before they are merged; 0 keeps them whole. The
+            merge itself has the rank of the concepts' words, and loses them where it is cut.
         record: where the new model comes from.
 
     Returns:
         The model; "constraint_error" and "drift" are the largest over the layers, as stored.
     """
     words = features(base, parts, regular)
-    dense = [part.model.dense() for part in parts]
+    dense = [_cut(part.model, keep_mass) for part in parts]
     deltas: dict[str, Any] = {}
     error = moved = 0.0
     for name in sorted(set(chain.from_iterable(dense))):
@@ -82,8 +83,8 @@ def merge_parts(
         values = torch.stack([own[part] @ row for row, part in zip(words.targets, words.part, strict=True)])
         merged = merge.closed_form(weight, words.targets, values, words.regular)
         delta = (merged - weight).float()
-        deltas[name] = compress.factorise(delta, keep_mass) if keep_mass else delta
-        stored = weight + (deltas[name][0] @ deltas[name][1] if keep_mass else delta).double()
+        deltas[name] = _stored(delta) if keep_mass else delta
+        stored = weight + (deltas[name][0] @ deltas[name][1] if isinstance(deltas[name], tuple) else delta).double()
         error = max(error, merge.constraint_error(stored, words.targets, values))
         moved = max(moved, merge.drift(stored, weight, words.regular))
     first = parts[0].model
@@ -94,6 +95,20 @@ def merge_parts(
         "concepts": float(len(concepts)), "constraint_error": error, "drift": moved,
         "target_words": float(len(words.part)), "regular_words": float(len(words.regular)),
     }  # fmt: skip
+
+
+def _cut(model: ConceptModel, mass: float) -> dict[str, torch.Tensor]:
+    """Returns a model's changes, with the share `mass` of their singular values where it is above 0."""
+    if not mass:
+        return model.dense()
+    factors = {name: compress.factorise(delta, mass) for name, delta in model.dense().items()}
+    return {name: up @ down for name, (up, down) in factors.items()}
+
+
+def _stored(delta: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Returns the factors of a merged change where these are smaller than it: it has few singular values above 0."""
+    up, down = compress.factorise(delta, LOSSLESS)
+    return (up, down) if up.numel() + down.numel() < delta.numel() else delta
 
 
 @torch.no_grad()
