@@ -196,13 +196,23 @@ def operations(task: Task, divisor: int, side: int) -> dict[str, float]:
 
 
 def peak(task: Task, arm: str) -> float:
-    """Returns the peak memory of one arm in MiB, measured in a process of its own."""
-    command = [sys.executable, __file__, "--arm", arm, "--task", json.dumps(vars(task) | {"steps": 2})]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=3600)
+    """Returns the peak memory of one arm in MiB, measured in a process of its own; caches are filled before."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            __file__,
+            "--cache",
+            folder,
+            "--task",
+            json.dumps(vars(task) | {"steps": 2}),
+            "--arm",
+        ]
+        for run in ("fill", arm) if arm == "cached" else (arm,):
+            done = subprocess.run([*command, run], stdout=subprocess.PIPE, text=True, check=True, timeout=3600)
     return float(done.stdout.splitlines()[-1])
 
 
-def run_arm(task: Task, arm: str) -> None:
+def run_arm(task: Task, arm: str, cache: Path) -> None:
     """Prints the peak memory of one arm in MiB: GPU memory where there is one, the resident set elsewhere."""
     base = base_of(task)
     if arm == "script":
@@ -210,12 +220,12 @@ def run_arm(task: Task, arm: str) -> None:
         for number in range(task.steps):
             step(number, 1.0)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            learning = cached(base, task, Path(folder) / "cache")
-            if task.device != "cpu":
-                torch.cuda.reset_peak_memory_stats()
+        learning = cached(base, task, cache)
+        if task.device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+        if arm == "cached":
             settings = loop_settings(task.configuration(), learning)
-            train(learning.weights, learning.loss, settings, Checkpoints(Path(folder)), lambda p: None, lambda: False)
+            train(learning.weights, learning.loss, settings, Checkpoints(cache / "run"), lambda p: None, lambda: False)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print((used if task.device == "cpu" else torch.cuda.max_memory_allocated()) / 2**20)
 
@@ -255,10 +265,11 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     parser.add_argument("--task", help=argparse.SUPPRESS)
+    parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.manual_seed(SEED)
     if options.arm:
-        run_arm(Task(**json.loads(options.task)), options.arm)
+        run_arm(Task(**json.loads(options.task)), options.arm, options.cache)
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = []

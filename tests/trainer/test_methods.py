@@ -50,6 +50,27 @@ def test_a_kind_trains_and_plain_diffusers_loads_it(bench: Bench, kind: str, tmp
         assert_same_change(tensors, own, kind)
     if kind == "dora":
         assert any("magnitude" in name for name in tensors)
+    exported = bench.client.trainer.export_model(name=model.name, format=pb.EXPORT_FORMAT_KOHYA)
+    check_names(bench.store.get(exported.digest), kind)
+
+
+def check_names(data: bytes, kind: str) -> None:
+    """The export bears the names that sd-scripts and LyCORIS give each kind."""
+    named, told = load(data), header(data)
+    ends = {name.partition(".")[2] for name in named} - {"alpha"}
+    wanted = {
+        "lora": {"lora_down.weight", "lora_up.weight"},
+        "dora": {"lora_down.weight", "lora_up.weight", "dora_scale"},
+        "loha": {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"},
+        "lokr": {"lokr_w1", "lokr_w2_a", "lokr_w2_b"},
+    }[kind]
+    if "lokr_w2" in ends:  # LoKr keeps a small second matrix whole
+        wanted.add("lokr_w2")
+    assert ends == wanted
+    assert {tensor.item() for name, tensor in named.items() if name.endswith(".alpha")} == {2.0}
+    assert all(t.shape[1:] == (1,) for name, t in named.items() if name.endswith(".dora_scale"))
+    module = "lycoris.kohya" if kind in ("loha", "lokr") else "networks.lora"
+    assert told["ss_network_module"] == module and told["ss_network_dim"] == "2"
 
 
 def assert_same_change(lora: dict[str, torch.Tensor], own: dict[str, torch.Tensor], kind: str) -> None:

@@ -52,11 +52,12 @@ def conduct(client: Client, run: str, judge: Judge, patience: int = 2) -> traine
         FailedPrecondition: the run published no adapter.
     """
     verdicts: list[Verdict] = []
-    for told in client.trainer.watch_training_run(name=run):
-        for checkpoint in told.checkpoints[len(verdicts) :]:
-            verdicts.append(Verdict(checkpoint.step, judge(checkpoint.adapter_digest)))
-        if enough(verdicts, patience):
-            break
+    with client.trainer.watch_training_run(name=run) as watched:
+        for told in watched:
+            for checkpoint in told.checkpoints[len(verdicts) :]:
+                verdicts.append(Verdict(checkpoint.step, judge(checkpoint.adapter_digest)))
+            if enough(verdicts, patience):
+                break
     if not verdicts:
         raise FailedPrecondition(
             text("expected a run that publishes adapters at its checkpoints; it published none"),
