@@ -112,7 +112,8 @@ class Reembedding:
         """Says whether a change that is no longer wished for has come about, or failed."""
         with self._workspace.reading() as connection:
             changed = tastes.read(connection, taste_id).embedder == embedder
-        return changed or taste_id in self._failed
+        with self._state:
+            return changed or taste_id in self._failed
 
     def close(self) -> None:
         """Ends the work after the images under way; it goes on when the rater starts again."""
@@ -216,12 +217,11 @@ class Reembedding:
     def _give_up(self, wish: _Wish, error: Exception) -> None:
         if self._caller.ended:
             return  # the rater stops: the wish stays
-        with self._state:
+        with self._state:  # whoever hears of the failure finds the wish gone
+            with self._workspace.writing() as connection:
+                connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": wish.taste})
             self._failed[wish.taste] = error
             self._steps.pop(wish.taste, None)
-        with self._workspace.writing() as connection:
-            connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": wish.taste})
-        with self._state:
             self._state.notify_all()
 
 
