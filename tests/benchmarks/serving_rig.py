@@ -76,7 +76,7 @@ class Server:
             [sys.executable, "-m", "konomi_rater", "--home", str(home)],
             env=os.environ | settings | environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=(home / "rater.log").open("w"),
             text=True,
         )
         assert self._process.stdout is not None

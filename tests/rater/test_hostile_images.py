@@ -83,3 +83,11 @@ def test_every_hostile_image_is_its_own_error_and_costs_nobody_else(rater, fitte
             assert results[-1].HasField("score")
         sizes.append(resident())
     assert sizes[1] - sizes[0] < 64 << 20, "the rater's own memory stays as it is"
+
+
+def test_a_call_of_nothing_but_bad_images_is_answered_image_by_image(rater, fitted):
+    inputs = [pb.ImageInput(content=data) for data in (b"GIF89a" + bytes(50), png((1, 2, 3))[:40], b"")]
+    request = pb.ScoreImagesRequest(taste=fitted.taste, images=inputs, measure_diversity=True)
+    answer = rater.call("ScoreImages", request)
+    assert [result.error.reason for result in answer.results][:2] == ["IMAGE_TYPE", "IMAGE_UNREADABLE"]
+    assert answer.results[2].HasField("error") and answer.diversity.n == 0

@@ -99,7 +99,7 @@ class Scoring:
         taste, view = request.taste, request.view
         found = self._workspace.vectors.collect(request.wanted)
         good = [place for place, item in enumerate(found) if isinstance(item, np.ndarray)]
-        vectors = np.array([found[place] for place in good], np.float32).reshape(len(good), -1)
+        vectors = np.array([found[place] for place in good], np.float32).reshape(len(good), view.embeddings.shape[1])
         own = np.array([_position(view, request.inputs[place]) for place in good], np.int64)
         scores = iter(self.score(taste, view, vectors, own))
         results = [item if isinstance(item, KonomiError) else next(scores) for item in found]
