@@ -1,4 +1,4 @@
-"""Fixtures of the page's tests: one live site a module, one Chromium a module, pages that know how to enter."""
+"""Fixtures of the page's tests: one live site a worker, one Chromium a module, pages that know how to enter."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,13 @@ import pytest
 from tests.page.site import CHROMIUM, Site
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A running page over sixty pictures."""
+    """A running page over two hundred pictures, one a worker, because a rater takes seconds to start."""
     live = Site(tmp_path_factory.mktemp("page"))
     live.start()
     try:
-        live.fill(60)
+        live.fill(200)
         yield live
     finally:
         live.stop()
@@ -21,7 +21,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A headless Chromium."""
+    """A headless Chromium; its driver occupies the thread's event loop, so it ends with the module."""
     if not CHROMIUM.exists():
         pytest.skip(f"there is no Chromium at {CHROMIUM}")
     sync_api = pytest.importorskip("playwright.sync_api")
