@@ -113,7 +113,7 @@ def strips(image: Image.Image, factor: Size) -> Iterator[Image.Image]:
     transparency = image.info.get("transparency")
     step = max(1, STRIP_PIXELS // image.width // factor[1]) * factor[1]
     for top in range(0, image.height, step):
-        strip = image.crop((0, top, image.width, min(image.height, top + step)))
+        strip = image if step >= image.height else image.crop((0, top, image.width, min(image.height, top + step)))
         if transparency is not None:
             strip.info["transparency"] = transparency
         yield to_rgb(strip).reduce(factor) if factor != (1, 1) else to_rgb(strip)
