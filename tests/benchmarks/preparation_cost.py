@@ -17,6 +17,7 @@ from results import FOLDER
 from scipy.stats import spearmanr
 
 from konomi_chassis.decode import Decoder, DecodeSettings
+from konomi_chassis.memory import keep_freed_memory
 from konomi_rater.open_clip_embedder import like_open_clip
 from konomi_rater.preference import RECIPES, feature_maps, fit_head
 
@@ -26,6 +27,7 @@ PERSONS = 10
 def preparation(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns the figures of P3: CPU per image, and the rank correlation of scores on ViT-B/32."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the rater does at its start; the baseline gains from it too
     images = rig.write_photographs(FOLDER.parent / "photographs", 32 if arguments.small else 192, arguments.seed)
     torch.manual_seed(0)
     model, _, transform = open_clip.create_model_and_transforms(rig.MODEL, pretrained=None)

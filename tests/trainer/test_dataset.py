@@ -113,8 +113,8 @@ def test_an_image_goes_where_its_shape_is_nearest() -> None:
 SHAPES = ((8, 8), (8, 16), (16, 8), (8, 8), (8, 17), (30, 31), (9, 8))
 
 
-def mixed(folder: Path, flip: bool = False, prior: int = 0) -> TrainingSet:
-    items = [Item(f"{i:064x}", "ab", 1.0 + i, "prior" if i < prior else "selected") for i in range(len(SHAPES))]
+def mixed(folder: Path, flip: bool = False, prior: int = 0, role: str = "prior") -> TrainingSet:
+    items = [Item(f"{i:064x}", "ab", 1.0 + i, role if i < prior else "selected") for i in range(len(SHAPES))]
 
     def pixels(digest: str) -> np.ndarray:
         image = np.zeros((*SHAPES[int(digest, 16)], 3), np.uint8)
@@ -152,8 +152,9 @@ def test_mirrored_images_are_kept_and_shown_half_the_time(tmp_path: Path) -> Non
     assert 0.4 < share < 0.6
 
 
-def test_images_of_the_prior_are_drawn_apart(tmp_path: Path) -> None:
-    data = mixed(tmp_path, prior=2)
+@pytest.mark.parametrize("role", ["prior", "prior_generated"])
+def test_images_of_the_prior_are_drawn_apart(tmp_path: Path, role: str) -> None:
+    data = mixed(tmp_path, prior=2, role=role)
     assert sum(len(bucket.caption) for bucket in data.prior) == 2
     assert sum(len(bucket.caption) for bucket in data.buckets) == len(SHAPES) - 2
     drawing = Drawing(2, 0.0, 1000)

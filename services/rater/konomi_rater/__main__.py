@@ -10,6 +10,7 @@ from konomi.v1 import rater_pb2_grpc
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.database import open_database
 from konomi_chassis.decode import Decoder, DecodeSettings
+from konomi_chassis.memory import keep_freed_memory
 from konomi_chassis.role import run
 from konomi_chassis.server import Service
 from konomi_chassis.settings import ServerSettings
@@ -50,4 +51,5 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(run("rater", build, sys.argv[1:]))

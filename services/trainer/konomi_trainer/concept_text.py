@@ -64,7 +64,9 @@ def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tupl
         starts = [frozen.weight[start_id(tokenizer, concept, n)] for n, concept in enumerate(concepts)]
         first = len(tokenizer)
         for concept in concepts:
-            if tokenizer.add_tokens([concept.token]) != 1:
+            known = len(tokenizer)
+            tokenizer.add_tokens([concept.token])  # its own answer counts a known word as added
+            if len(tokenizer) != known + 1:
                 message = f"expected a token the base model does not know; it knows {concept.token}: choose another"
                 raise InvalidArgument(message, reason="CONCEPTS", field="concepts")
         rows = Rows(frozen, first, starts).to(frozen.weight.device)

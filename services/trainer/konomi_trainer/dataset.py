@@ -133,7 +133,7 @@ def build(
     Each image is encoded alone, so a cached latent never depends on what else was in a set.
 
     Args:
-        items: the manifest's items; those with the role "prior" become the prior.
+        items: the manifest's items; those of the prior become the prior.
         pixels: digest → (H, W, 3) uint8, asked only for images not in the cache.
         encoder: the base model's encoders.
         cache: latents and embeddings of earlier runs.
@@ -155,7 +155,7 @@ def build(
     captions = ("", *sorted({item.caption for item in items} - {""}))
     rows = {caption: index for index, caption in enumerate(captions)}
     texts = [text(caption) for caption in captions]
-    parts = [[item for item in items if (item.role == "prior") == prior] for prior in (False, True)]
+    parts = [[item for item in items if item.is_prior == prior] for prior in (False, True)]
     selected, prior = (_buckets(part, [image(item) for item in part], rows) for part in parts)
     return TrainingSet(
         selected, prior, captions,

@@ -151,7 +151,7 @@ def split(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], l
         InvalidArgument: nothing would be left to learn.
     """
     candidates = sorted(
-        (item for item in items if item.role != "prior"), key=lambda item: key("held out", str(seed), item.digest)
+        (item for item in items if not item.is_prior), key=lambda item: key("held out", str(seed), item.digest)
     )
     count = max(1, round(share * len(candidates))) if share else 0
     if len(candidates) <= count:

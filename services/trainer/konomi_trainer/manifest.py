@@ -24,6 +24,11 @@ class Item:
     weight: float
     role: str
 
+    @property
+    def is_prior(self) -> bool:
+        """Says whether it shows what the words meant before, found or generated."""
+        return self.role.startswith("prior")
+
 
 def parse(data: bytes) -> tuple[Item, ...]:
     """Returns the items of a manifest artifact in its own order, which is by digest.
