@@ -6,6 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from konomi import cli_up
+from konomi.home import Home
 from konomi.notification import NotifySettings, receivers, words_of
 from konomi.outbox import Message, Outbox
 
@@ -121,3 +123,22 @@ def test_what_is_said_names_what_is_served_and_why():
         "report: report/index.html",
         "to take the last unit back: konomi models rollback",
     ]
+
+
+def test_konomi_up_offers_what_waits(bench, receiver, monkeypatch):
+    home = Home(bench.home("up"))
+    monkeypatch.setenv("KONOMI_NOTIFY_URLS", json.dumps([receiver.url]))
+    (name,) = receivers(NotifySettings(home=home.root))
+    Outbox(home.root).keep(Message("night-1", name, "title", "body", 1.0))
+    cli_up._offer(home)
+    assert [message["title"] for message in receiver.got] == ["title"]
+
+
+def test_an_address_that_went_bad_stops_nothing(bench, monkeypatch, capsys):
+    home = Home(bench.home("bad-up"))
+    Outbox(home.root).keep(Message("night-1", "name", "title", "body", 1.0))
+    monkeypatch.setenv("KONOMI_NOTIFY_URLS", '["nonsense://s3cret"]')
+    cli_up._offer(home)
+    said = capsys.readouterr().err
+    assert "receiver 1 of [notify] urls" in said
+    assert "s3cret" not in said

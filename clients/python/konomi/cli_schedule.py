@@ -13,8 +13,7 @@ from konomi.console import note
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.messages import text
-from konomi.notification import NotifySettings, receivers
-from konomi.outbox import Outbox
+from konomi.notification import offer
 from konomi.stopping import stop_signals
 
 LOOK_SECONDS = 30.0
@@ -41,7 +40,7 @@ def schedule(
         while True:
             begin = following(datetime.now(), hour)
             note(text("the next night begins at {time}; Ctrl-C ends the wait", time=begin.strftime("%Y-%m-%d %H:%M")))
-            if not wait_until(begin, datetime.now, stopped, lambda: _offer(home)):
+            if not wait_until(begin, datetime.now, stopped, lambda: offer(home.root)):
                 return
             code = _run(command, stopped)
             if once or stopped.is_set():
@@ -82,13 +81,6 @@ def wait_until(
         if stopped.wait(min(left, LOOK_SECONDS)):
             return False
     return not stopped.is_set()
-
-
-def _offer(home: Home) -> None:
-    """Offers the messages that wait; one nobody takes waits on."""
-    outbox = Outbox(home.root)
-    if outbox.waiting():
-        outbox.deliver(receivers(NotifySettings(home=home.root)))
 
 
 def _run(command: list[str], stopped: threading.Event) -> int:

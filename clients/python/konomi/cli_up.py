@@ -10,14 +10,18 @@ import typer
 from konomi import extras
 from konomi.client import Client
 from konomi.console import Json, emit, note, say
-from konomi.errors import Cancelled
+from konomi.errors import Cancelled, KonomiError
 from konomi.home import Home
 from konomi.messages import text
+from konomi.notification import offer
 from konomi.processes import Services, is_free, running
 from konomi.stopping import stop_signals
 
 USUAL_PORTS = {"rater": 50051, "generator": 50052, "trainer": 50053}
 """Taken where they are free; a home that finds one taken gets another."""
+
+OFFER_SECONDS = 60.0
+"""How often a morning's message that nobody took is offered again."""
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")]
 
@@ -50,11 +54,23 @@ def hold_up(
             ):
                 _announce(services, home, link, as_json)
                 ready(link)
+                offered = time.monotonic()
                 while not stopped.wait(0.2):
                     services.check()
+                    if time.monotonic() - offered > OFFER_SECONDS:
+                        _offer(home)
+                        offered = time.monotonic()
                 note(text("stopping…"))
         except Cancelled:
             note(text("stopped before everything was up"))
+
+
+def _offer(home: Home) -> None:
+    """Offers the messages that wait; what keeps them from being sent is said, and stops nothing."""
+    try:
+        offer(home.root)
+    except KonomiError as error:
+        note(error.message)
 
 
 @contextmanager

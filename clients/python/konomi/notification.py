@@ -53,16 +53,21 @@ def receivers(settings: NotifySettings) -> dict[str, Send]:
     return found
 
 
+def offer(home: Path) -> int:
+    """Offers whatever waits to its receivers once more and returns how many messages were taken."""
+    outbox = Outbox(home)
+    return outbox.deliver(receivers(NotifySettings(home=home))) if outbox.waiting() else 0
+
+
 def announce(home: Path, night: str, state: dict[str, Any], report: str, now: float) -> int:
     """Tells every receiver how a night ended, and whatever waits from before; returns how many messages were taken.
 
     What is not taken stays in the outbox: `konomi up` and every later night offer it again.
     """
-    settings, outbox = NotifySettings(home=home), Outbox(home)
     title, body = words_of(state, report)
-    for url in settings.urls:
-        outbox.keep(Message(f"night-{night}", _name(url), title, body, now))
-    return outbox.deliver(receivers(settings))
+    for url in NotifySettings(home=home).urls:
+        Outbox(home).keep(Message(f"night-{night}", _name(url), title, body, now))
+    return offer(home)
 
 
 def words_of(state: dict[str, Any], report: str) -> tuple[str, str]:
