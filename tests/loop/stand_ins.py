@@ -143,7 +143,7 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
 
     def GenerateImages(self, request, context):
         shift = sum(json.loads(self.store.get(one.digest))["shift"] * one.scale for one in request.adapters)
-        who = request.unit
+        who, look = request.unit, round(shift, 3)
         for index, one in enumerate(request.images):
             if (self.home / "hang").exists():
                 (self.home / "hang").unlink()
@@ -154,8 +154,8 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
                 red += (1 - one.strength) * (colour(self.store.get(one.init_digest))[0] / 255 - red)
             image = png(
                 max(0, min(255, round(255 * red))),
-                round(255 * noise("green", one.prompt, one.seed, who)),
-                round(255 * noise("blue", one.prompt, one.seed, who)),
+                round(255 * noise("green", one.prompt, one.seed, look)),
+                round(255 * noise("blue", one.prompt, one.seed, look)),
             )
             yield generator_pb2.GeneratedImage(
                 index=index, artifact=self.store.put(image, "image/png"), prompt=one.prompt, seed=one.seed

@@ -43,7 +43,9 @@ def test_a_change_keeps_labels_and_fits_a_version_on_the_new_embeddings(rater, f
     assert (taste.label_count, taste.image_count) == (before.label_count, before.image_count)
     assert (version.embedder, version.active, taste.active_rater_version) == (second, True, version.name)
     assert set(vectors(rater.home, second)) == set(fitted.digests)
-    scored = rater.call("ScoreImages", pb.ScoreImagesRequest(taste=fitted.taste, images=[{"digest": fitted.digests[9]}]))
+    scored = rater.call(
+        "ScoreImages", pb.ScoreImagesRequest(taste=fitted.taste, images=[{"digest": fitted.digests[9]}])
+    )
     assert scored.results[0].score.rater_version == version.name
     hit = rater.call(
         "SearchImages", pb.SearchImagesRequest(taste=fitted.taste, image={"digest": fitted.digests[5]}, count=1)

@@ -13,7 +13,6 @@ from konomi.console import Json, emit, note, say
 from konomi.errors import Cancelled, KonomiError
 from konomi.home import Home
 from konomi.messages import text
-from konomi.notification import offer
 from konomi.processes import Services, is_free, running
 from konomi.stopping import stop_signals
 
@@ -67,6 +66,10 @@ def hold_up(
 
 def _offer(home: Home) -> None:
     """Offers the messages that wait; what keeps them from being sent is said, and stops nothing."""
+    if extras.missing("overnight"):
+        return
+    from konomi.notification import offer
+
     try:
         offer(home.root)
     except KonomiError as error:

@@ -151,7 +151,7 @@ class Page:
         blocks = [self._strip("selected", selection["n"], selection["selected"][:6])]
         rejected = sorted(selection["rejected"].items(), key=lambda item: -item[1]["count"])
         for reason, entry in rejected:
-            key = "untypical_reason" if reason == "untypical" else reason
+            key = f"{reason}_reason" if reason in ("untypical", "unknown") else reason
             blocks.append(self._strip(key, entry["count"], entry["examples"]))
         self.add(f'<div class="reasons">{"".join(blocks)}</div>')
 
