@@ -46,7 +46,7 @@ def sittings(site: Site, chromium, kills: int, seed: int) -> None:
     for turn in range(kills):
         for _ in range(draw.randint(2, 6)):
             grade(page, draw, acknowledged)
-        kill, pause = (site.kill if turn % 2 else site.kill_rater), draw.choice((0, 3, 10, 25))
+        kill, pause = (site.kill if turn % 2 else site.kill_rater), draw.choice((0, 3, 10, 25, draw.randint(26, 400)))
         grade(page, draw, acknowledged, after(page, pause, kill))
         while_away = draw.randint(0, 2)
         for _ in range(while_away):
