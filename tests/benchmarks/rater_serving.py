@@ -18,6 +18,7 @@ from results import FOLDER
 
 THREADS = 2
 PHOTOGRAPHS = FOLDER.parent / "photographs"
+PEER = Path(__file__).with_name("peer_clip_server.py")
 
 Row = dict[str, Any]
 
@@ -49,6 +50,7 @@ def _serving(arguments: argparse.Namespace, scratch: Path) -> list[Row]:
     raw = rig.Raw(weights, PHOTOGRAPHS, THREADS)
     try:
         found = _throughput(arguments, server, raw, images, turns) if "P1" in arguments.ids else []
+        found += _peer(arguments.seed, server, weights, images, turns) if "P1" in arguments.ids else []
         return found + (_clients(arguments, server, raw, images, turns) if "P2" in arguments.ids else [])
     finally:
         raw.stop()
@@ -82,6 +84,39 @@ def _throughput(
         ),
         _row("P1", "CPU per image of the server against raw open_clip", used * 1e3, their * 1e3, "ms", n),
         _row("P1", "resident memory of the server, last turn against the first", rss[-1], rss[0], "MiB", turns),
+    ]
+
+
+def _peer(seed: int, server: rig.Server, weights: Path, images: list[bytes], turns: int) -> list[Row]:
+    """clip-server in turns with konomi, each with its own client, four batches of 32 in flight."""
+    if not rig.peer_python(PEER.stem).exists():
+        print(f"clip-server: not run, {PEER.name} says how to install it")
+        return []
+    names = [f"{seed}-{number}.jpg" for number in range(len(images))]
+    batches = [images[start : start + 32] for start in range(0, len(images), 32)]
+    ours, theirs = [], []
+    peer = rig.Raw(weights, PHOTOGRAPHS, THREADS, PEER)
+    try:
+        with server.client() as client:
+            rig.score(client, batches[0])
+            peer.embed(names[:32], 32)
+            for _ in range(turns):
+                theirs.append(len(images) / peer.embed(names, 32)["seconds"])
+                began = time.monotonic()
+                _each(4, batches, lambda batch: rig.score(client, batch))
+                ours.append(len(images) / (time.monotonic() - began))
+    finally:
+        peer.stop()
+    value, base = statistics.median(ours), statistics.median(theirs)
+    return [
+        _row(
+            "P1",
+            "ScoreImages over gRPC, JPEG, ViT-B/32 against clip-server 0.8.3",
+            value,
+            base,
+            "img/s",
+            turns * len(images),
+        )
     ]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from results import FOLDER
 from sklearn.datasets import load_sample_image
 
 MODEL = "ViT-B-32"
@@ -129,6 +130,11 @@ def fit_taste(server: Server, images: Sequence[bytes], embedder: str = EMBEDDER)
         list(client.rater.fit_rater(taste=f"tastes/{TASTE}", request_id=str(uuid.uuid4())))
 
 
+def peer_python(name: str) -> Path:
+    """Returns the interpreter a peer is installed in: build/peers/NAME, made as the peer's script says."""
+    return FOLDER.parent / "peers" / name.removeprefix("peer_").replace("_", "-") / "bin" / "python"
+
+
 def score(client: Any, images: Sequence[bytes]) -> list[float]:
     """Scores a batch over gRPC."""
     from konomi.v1 import rater_pb2 as pb
@@ -140,11 +146,13 @@ def score(client: Any, images: Sequence[bytes]) -> list[float]:
 
 
 class Raw:
-    """The baseline in its own process: open_clip's own transform and model, batch by batch."""
+    """The baseline in its own process: open_clip's own transform and model, batch by batch; or a peer in its place."""
 
-    def __init__(self, weights: Path, folder: Path, threads: int) -> None:
-        """Starts it and waits until the model is loaded."""
-        command = [sys.executable, str(Path(__file__)), str(weights), str(folder), str(threads)]
+    def __init__(self, weights: Path, folder: Path, threads: int, peer: Path | None = None) -> None:
+        """Starts it and waits until the model is loaded; a peer is another script, run by `peer_python` of its name."""
+        script = peer or Path(__file__)
+        python = peer_python(peer.stem) if peer else sys.executable
+        command = [str(python), str(script), str(weights), str(folder), str(threads)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._read()
 
