@@ -28,6 +28,7 @@ RESOURCES = {
     "GetTaste": "tastes/{}",
     "RecordAudit": "tastes/{}/certificates/c",
     "UndoLabel": "tastes/{}/labels/l",
+    "UndoComparison": "tastes/{}/comparisons/c",
 }
 
 

@@ -60,6 +60,7 @@ def test_where_the_contract_requires_a_request_id_it_is_mandatory(name):
         "RecordLabelsRequest",
         "UndoLabelRequest",
         "RecordComparisonRequest",
+        "UndoComparisonRequest",
         "CreateTrainingRunRequest",
         "MergeModelsRequest",
         "PromoteModelRequest",

@@ -14,6 +14,7 @@ ACTS = (
     RECORD,
     "/konomi.v1.RaterService/UndoLabel",
     "/konomi.v1.RaterService/RecordComparison",
+    "/konomi.v1.RaterService/UndoComparison",
     "/konomi.v1.RaterService/CreateTaste",
     "/konomi.v1.RaterService/ActivateRaterVersion",
     "/konomi.v1.TrainerService/PromoteModel",

@@ -67,6 +67,7 @@ class RaterClient(Service):
     undo_label: Unary[rater.UndoLabelRequest, rater.Label]
     list_labels: Unary[rater.ListLabelsRequest, rater.ListLabelsResponse]
     record_comparison: Unary[rater.RecordComparisonRequest, rater.Comparison]
+    undo_comparison: Unary[rater.UndoComparisonRequest, rater.Comparison]
     fit_rater: ServerStream[rater.FitRaterRequest, rater.FitRaterResponse]
     get_rater_version: Unary[rater.GetRaterVersionRequest, rater.RaterVersion]
     list_rater_versions: Unary[rater.ListRaterVersionsRequest, rater.ListRaterVersionsResponse]

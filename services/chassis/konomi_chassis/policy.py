@@ -34,6 +34,7 @@ POLICY: Mapping[str, frozenset[str]] = {
     _RATER + "UndoLabel": PERSON,
     _RATER + "ListLabels": READ,
     _RATER + "RecordComparison": PERSON,
+    _RATER + "UndoComparison": PERSON,
     _RATER + "FitRater": LOOP,
     _RATER + "GetRaterVersion": SCORE,
     _RATER + "ListRaterVersions": READ,
@@ -67,7 +68,7 @@ POLICY: Mapping[str, frozenset[str]] = {
 }
 """The one table: full rpc name to the scopes that may call it; what is not here is denied to everybody."""
 
-LABELLING = frozenset(_RATER + name for name in ("RecordLabels", "UndoLabel", "RecordComparison"))
+LABELLING = frozenset(_RATER + name for name in ("RecordLabels", "UndoLabel", "RecordComparison", "UndoComparison"))
 """Rpcs that may use the in-flight places kept for a person's labels."""
 
 WATCHES = frozenset({_TRAINER + "WatchTrainingRun", _RATER + "ChangeEmbedder"})

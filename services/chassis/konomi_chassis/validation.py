@@ -23,6 +23,9 @@ DIGEST_OR_NONE = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexa
 TASTE = pattern(f"tastes/{_ID}", '"tastes/{id}"')
 TASTE_OR_NONE = pattern(f"tastes/{_ID}", '"tastes/{id}"', optional=True)
 LABEL_OR_NONE = pattern(f"tastes/{_ID}/labels/{_PART}", '"tastes/{id}/labels/{label}"', optional=True)
+COMPARISON_OR_NONE = pattern(
+    f"tastes/{_ID}/comparisons/{_PART}", '"tastes/{id}/comparisons/{comparison}"', optional=True
+)
 VERSION = pattern(f"tastes/{_ID}/raterVersions/{_PART}", '"tastes/{id}/raterVersions/{version}"')
 CERTIFICATE = pattern(f"tastes/{_ID}/certificates/{_PART}", '"tastes/{id}/certificates/{certificate}"')
 RUN = pattern(f"trainingRuns/{_PART}", '"trainingRuns/{run}"')
@@ -102,6 +105,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "comparison.labeller": text(200),
         "request_id": UUID,
     },
+    "UndoComparisonRequest": {"taste": TASTE, "name": COMPARISON_OR_NONE, "request_id": UUID},
     "FitRaterRequest": {"taste": TASTE, "request_id": UUID_OR_NONE},
     "GetRaterVersionRequest": {"name": VERSION},
     "ListRaterVersionsRequest": {"taste": TASTE, **PAGE},

@@ -11,7 +11,8 @@ from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2, rater_pb2_grpc
 from konomi_chassis.failpoints import failpoint
 from konomi_chassis.idempotency import Idempotency
-from konomi_rater import catalogue, labels, messages, panel, tastes
+from konomi_rater import catalogue, comparison_log, labels, messages, panel, tastes
+from konomi_rater.comparison_log import Comparison
 from konomi_rater.messages import taste_id
 from konomi_rater.rater import Rater
 
@@ -43,11 +44,7 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
     def UndoLabel(self, request: rater_pb2.UndoLabelRequest, context: grpc.ServicerContext) -> rater_pb2.Label:
         """Undoes a label."""
         taste = taste_id(request.taste)
-        if request.name and not request.name.startswith(f"tastes/{taste}/"):
-            raise InvalidArgument(
-                f"expected a label of tastes/{taste}, found {request.name[:120]!r}", reason="NAME_INVALID", field="name"
-            )
-        sequence = messages.number_in(request.name, "labels") if request.name else None
+        sequence = _own_number(request.name, taste, "labels")
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Label:
             tastes.read(connection, taste)
@@ -81,25 +78,30 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
                 field="comparison.loser_digest",
             )
 
+        said = Comparison(given.winner_digest, given.loser_digest, given.tie, given.labeller or labels.OWNER)
+
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Comparison:
             tastes.read(connection, taste)
-            for digest in (given.winner_digest, given.loser_digest):
+            for digest in (said.winner, said.loser):
                 catalogue.read(connection, taste, digest)
-            now, who = self._rater.workspace.clock(), given.labeller or labels.OWNER
-            sequence = labels.compare(
-                connection, taste, given.winner_digest, given.loser_digest, tie=given.tie, labeller=who, now=now
-            )
-            reply = rater_pb2.Comparison(
-                name=f"tastes/{taste}/comparisons/{sequence}", create_time=messages.timestamp(now)
-            )
-            reply.MergeFrom(
-                rater_pb2.Comparison(
-                    winner_digest=given.winner_digest, loser_digest=given.loser_digest, tie=given.tie, labeller=who
-                )
-            )
-            return reply
+            entry = comparison_log.record(connection, taste, said, self._rater.workspace.clock())
+            return messages.comparison(entry, taste)
 
         return self._once("RecordComparison", request, rater_pb2.Comparison(), work)
+
+    def UndoComparison(
+        self, request: rater_pb2.UndoComparisonRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.Comparison:
+        """Undoes a comparison."""
+        taste = taste_id(request.taste)
+        sequence = _own_number(request.name, taste, "comparisons")
+
+        def work(connection: sqlalchemy.Connection) -> rater_pb2.Comparison:
+            tastes.read(connection, taste)
+            entry = comparison_log.undo(connection, taste, sequence, self._rater.workspace.clock())
+            return messages.comparison(entry, taste)
+
+        return self._once("UndoComparison", request, rater_pb2.Comparison(), work)
 
     def _panel_rule(self) -> panel.PanelRule:
         settings = self._rater.workspace.settings
@@ -117,3 +119,16 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
             failpoint("rater.before_commit")
         failpoint("rater.after_commit")
         return reply
+
+
+def _own_number(name: str, taste: str, kind: str) -> int | None:
+    """Returns the number of a taste's own entry, None where none is named.
+
+    Raises:
+        InvalidArgument: the entry is another taste's, or its name has no number.
+    """
+    if name and not name.startswith(f"tastes/{taste}/"):
+        raise InvalidArgument(
+            f"expected one of the {kind} of tastes/{taste}, found {name[:120]!r}", reason="NAME_INVALID", field="name"
+        )
+    return messages.number_in(name, kind) if name else None

@@ -1,4 +1,4 @@
-"""The append-only log of grades and comparisons: an undo is another entry, every entry is chained to the one before.
+"""The append-only log of grades: an undo is another entry, every entry is chained to the one before.
 
 In force is, for every image, the last grade that stands; a hidden repeat counts there only where no other grade stands.
 """
@@ -193,37 +193,6 @@ def verify(connection: Connection, taste: str) -> int:
                 reason="LABELS_CHANGED",
             )
     return expected
-
-
-def compare(
-    connection: Connection, taste: str, winner: str, loser: str, *, tie: bool, labeller: str, now: float
-) -> int:
-    """Appends a comparison and returns its sequence."""
-    bound = {"taste": taste}
-    sequence = connection.execute(
-        text("SELECT COALESCE(MAX(sequence), 0) + 1 FROM comparisons WHERE taste = :taste"), bound
-    ).scalar_one()
-    connection.execute(
-        text("INSERT INTO comparisons VALUES (:taste, :sequence, :winner, :loser, :tie, :labeller, :now)"),
-        {
-            "taste": taste,
-            "sequence": sequence,
-            "winner": winner,
-            "loser": loser,
-            "tie": int(tie),
-            "labeller": labeller,
-            "now": now,
-        },
-    )
-    return int(sequence)
-
-
-def read_comparisons(connection: Connection, taste: str) -> list[tuple[str, str, bool]]:
-    """Returns (winner, loser, tie) of every comparison, in the order recorded."""
-    rows = connection.execute(
-        text("SELECT winner, loser, tie FROM comparisons WHERE taste = :taste ORDER BY sequence"), {"taste": taste}
-    )
-    return [(row.winner, row.loser, bool(row.tie)) for row in rows]
 
 
 def _append(connection: Connection, taste: str, label: NewLabel, now: float, undoes: int | None) -> LabelEntry:

@@ -8,6 +8,7 @@ from konomi.errors import InvalidArgument, KonomiError
 from konomi.v1 import artifact_pb2, rater_pb2
 from konomi_rater.browsing import Listing
 from konomi_rater.catalogue import Filter, ImageFacts, ImageRow
+from konomi_rater.comparison_log import Comparison
 from konomi_rater.labels import OWNER, LabelEntry, NewLabel
 from konomi_rater.scoring import Diversity, Score
 from konomi_rater.selecting import Member, Selection, Wish
@@ -165,6 +166,19 @@ def label(entry: LabelEntry, taste: str) -> rater_pb2.Label:
         undoes=f"tastes/{taste}/labels/{entry.undoes}" if entry.undoes is not None else "",
         undone=entry.undone,
         reason=rater_pb2.SuggestionReason.ValueType(entry.reason),
+    )
+
+
+def comparison(entry: Comparison, taste: str) -> rater_pb2.Comparison:
+    """Returns one entry of the log of comparisons."""
+    return rater_pb2.Comparison(
+        name=f"tastes/{taste}/comparisons/{entry.sequence}",
+        winner_digest=entry.winner,
+        loser_digest=entry.loser,
+        tie=entry.tie,
+        labeller=entry.labeller,
+        create_time=timestamp(entry.created),
+        undoes=f"tastes/{taste}/comparisons/{entry.undoes}" if entry.undoes is not None else "",
     )
 
 

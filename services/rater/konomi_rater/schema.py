@@ -154,4 +154,16 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        4,
+        (
+            "ALTER TABLE comparisons ADD COLUMN undoes INTEGER",
+            "CREATE UNIQUE INDEX comparisons_undone_once ON comparisons (taste, undoes) WHERE undoes IS NOT NULL",
+            """
+            CREATE VIEW comparisons_standing AS
+            SELECT * FROM comparisons AS c WHERE c.undoes IS NULL
+            AND NOT EXISTS (SELECT 1 FROM comparisons AS u WHERE u.taste = c.taste AND u.undoes = c.sequence)
+            """,
+        ),
+    ),
 )

@@ -7,7 +7,18 @@ import numpy as np
 import sqlalchemy
 
 from konomi.errors import DataLoss, FailedPrecondition
-from konomi_rater import alarms, catalogue, fitting, labels, panel, population, tastes, verdict, watching
+from konomi_rater import (
+    alarms,
+    catalogue,
+    comparison_log,
+    fitting,
+    labels,
+    panel,
+    population,
+    tastes,
+    verdict,
+    watching,
+)
 from konomi_rater.acquisition import Reason
 from konomi_rater.alarms import Pressure
 from konomi_rater.comparisons import Preference
@@ -117,7 +128,7 @@ class Versions:
             drawn=np.array([entry.reason == Reason.RANDOM for entry in entries]),
             background=view.embeddings,
             made=[view.made[at] for at in positions],
-            comparisons=_preferences(labels.read_comparisons(connection, taste.id), known.grades),
+            comparisons=_preferences(comparison_log.standing(connection, taste.id), known.grades),
             unlabelled=view.embeddings[_own_ungraded(view, known)],
             population=population.read_population(folder, taste.embedder, view.embeddings.shape[1]),
         )
