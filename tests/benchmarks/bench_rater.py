@@ -1,8 +1,9 @@
 """Every benchmark of the rater: runs the modules below, merges their figures into build/bench/rater.json by id.
 
 `make bench-rater`, or one part of it: `python tests/benchmarks/bench_rater.py --only P4,P10 --small`. A module beside
-this file offers `rows(arguments) -> list[dict]`, one mapping per figure with the keys id, what, value, baseline, unit
-and n; ratio is filled in. A part that cannot run here (a peer is missing) says so and leaves the others alone.
+this file offers `rows(arguments)`, one mapping per figure as soon as it is known, with the keys id, what, value,
+baseline, unit and n; ratio is filled in. A part that cannot run here (a peer is missing) says so and leaves the
+others alone.
 """
 
 import argparse
@@ -37,12 +38,12 @@ def main() -> None:
             continue
         began = time.monotonic()
         try:
-            rows = importlib.import_module(name).rows(arguments)
+            for row in importlib.import_module(name).rows(arguments):
+                merge("rater", [row])
         except ImportError as error:
             print(f"{name}: not run, {error}")
             failed.append(name)
             continue
-        merge("rater", rows)
         print(f"{name}: {time.monotonic() - began:.0f} s")
     raise SystemExit(1 if failed else 0)
 

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import resource
 import statistics
 import time
 from pathlib import Path
@@ -41,17 +42,16 @@ def preparation(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
     try:
         ours(images[0])
-        child = decoder._idle[0]._process.pid
         value, base = [], []
         for _ in range(1 if arguments.small else 5):
             began = time.process_time()
             for image in images:
                 transform(Image.open(io.BytesIO(image)))
             base.append((time.process_time() - began) / len(images))
-            began, before = time.process_time(), _cpu(child)
+            began, before = time.process_time(), _children_cpu(decoder)
             for start in range(0, len(images), 32):
                 prepare([ours(image) for image in images[start : start + 32]])
-            value.append((time.process_time() - began + _cpu(child) - before) / len(images))
+            value.append((time.process_time() - began + _children_cpu(decoder) - before) / len(images))
         pixels = prepare([ours(image) for image in images])
     finally:
         decoder.close()
@@ -88,9 +88,14 @@ def _correlation(whole: np.ndarray, small: np.ndarray) -> list[float]:
     return found
 
 
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _children_cpu(decoder: Decoder) -> float:
+    """CPU seconds of the decoding children: those alive and those replaced and waited for."""
+    gone = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ticks = 0
+    for child in decoder._idle:
+        fields = Path(f"/proc/{child._process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return gone.ru_utime + gone.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _row(what: str, value: float, baseline: float, unit: str, n: int) -> dict[str, Any]:

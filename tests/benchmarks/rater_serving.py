@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,22 @@ PEER = Path(__file__).with_name("peer_clip_server.py")
 Row = dict[str, Any]
 
 
-def rows(arguments: argparse.Namespace) -> list[Row]:
-    """Returns the figures that were asked for."""
-    found: list[Row] = []
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Yields the figures that were asked for, each part as soon as it is done."""
     with tempfile.TemporaryDirectory() as scratch:
         if {"P1", "P2"} & set(arguments.ids):
-            found += _serving(arguments, Path(scratch))
+            yield from _serving(arguments, Path(scratch))
         if "P3" in arguments.ids:
             from preparation_cost import preparation
 
-            found += preparation(arguments)
+            yield from preparation(arguments)
         if {"P4", "P5"} & set(arguments.ids):
             from rescoring import rescoring
 
-            found += rescoring(arguments, Path(scratch))
-    return found
+            yield from rescoring(arguments, Path(scratch))
 
 
-def _serving(arguments: argparse.Namespace, scratch: Path) -> list[Row]:
+def _serving(arguments: argparse.Namespace, scratch: Path) -> Iterator[Row]:
     count, turns = (64, 1) if arguments.small else (256, 5)
     home = scratch / "home"
     weights = rig.write_model(home / "models")
@@ -49,9 +48,11 @@ def _serving(arguments: argparse.Namespace, scratch: Path) -> list[Row]:
     rig.fit_taste(server, rig.write_photographs(PHOTOGRAPHS, rig.LABELS, arguments.seed + 1))
     raw = rig.Raw(weights, PHOTOGRAPHS, THREADS)
     try:
-        found = _throughput(arguments, server, raw, images, turns) if "P1" in arguments.ids else []
-        found += _peer(arguments.seed, server, weights, images, turns) if "P1" in arguments.ids else []
-        return found + (_clients(arguments, server, raw, images, turns) if "P2" in arguments.ids else [])
+        if "P1" in arguments.ids:
+            yield from _throughput(arguments, server, raw, images, turns)
+            yield from _peer(arguments.seed, server, weights, images, turns)
+        if "P2" in arguments.ids:
+            yield from _clients(arguments, server, raw, images, turns)
     finally:
         raw.stop()
         server.stop()
