@@ -140,7 +140,9 @@ def test_pairs_and_picks_become_comparisons(site, visit):
 
     def comparisons() -> list[tuple[str, str, int]]:
         with dbapi2.connect(site.home.root / "databases" / "rater.sqlite") as connection:
-            return connection.execute("SELECT winner, loser, tie FROM comparisons ORDER BY sequence").fetchall()
+            return connection.execute(
+                "SELECT winner, loser, tie FROM comparisons_standing ORDER BY sequence"
+            ).fetchall()
 
     page = visit("pair")
     digest = "(n) => document.querySelectorAll('.side img')[n].src.split('/').at(-1)"
@@ -154,6 +156,18 @@ def test_pairs_and_picks_become_comparisons(site, visit):
     until(page, f"({digest})(0) !== '{left}'")
     assert comparisons()[-1] == (left, right, 1)
 
+    standing = comparisons()
+    page = visit("pair")  # another browser knows nothing of what was just answered, yet z takes it back
+    until(page, "document.querySelectorAll('.side img').length === 2")
+    for took_back in (standing[-1], standing[-2]):
+        page.keyboard.press("z")
+        until(page, f"({digest})(0) === '{took_back[0]}' && ({digest})(1) === '{took_back[1]}'")
+        until(page, "!document.querySelector('[aria-busy]')")
+        assert took_back not in comparisons()
+    page.keyboard.press("ArrowLeft")
+    until(page, f"({digest})(0) !== '{standing[-2][0]}'")
+    assert comparisons()[-1] == standing[-2]
+
     page = visit("pick")
     page.wait_for_selector(".nine button")
     count = len(comparisons())
@@ -163,3 +177,7 @@ def test_pairs_and_picks_become_comparisons(site, visit):
     page.keyboard.press("Space")
     until(page, "document.getElementById('toast').textContent.includes('14')")
     assert len(comparisons()) == count + 2 * 7
+    page.keyboard.press("z")
+    until(page, "document.getElementById('toast').textContent === 'Undone'")
+    assert len(comparisons()) == count
+    assert page.evaluate("document.querySelectorAll('.nine [aria-pressed=true]').length") == 2

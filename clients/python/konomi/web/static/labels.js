@@ -19,18 +19,26 @@ export async function record(digest, number, reason) {
 }
 
 // Undoes one label, or the last one in force where none is named; returns the label entry, null where nothing is left.
-export async function undo(receipt) {
+export const undo = (receipt) => takeBack("RaterService/UndoLabel", receipt);
+
+// Undoes one comparison, or the last one in force where none is named; returns its entry, null where nothing is left.
+export const undoComparison = (receipt) => takeBack("RaterService/UndoComparison", receipt);
+
+async function takeBack(method, receipt) {
   if (receipt?.kept && await outbox.takeBack(receipt.kept)) return {};
   const body = { taste: taste(), name: receipt?.name ?? "", requestId: crypto.randomUUID() };
   try {
-    return await call("RaterService/UndoLabel", body);
+    return await call(method, body);
   } catch (error) {
     if (error.code === "failed_precondition") return null;
     throw error;
   }
 }
 
+// Returns what undoing needs, as `record` does.
 export async function compare(winner, loser, tie = false) {
   const comparison = { winnerDigest: winner, loserDigest: loser, tie };
-  return outbox.send("RaterService/RecordComparison", { taste: taste(), comparison, requestId: crypto.randomUUID() });
+  const body = { taste: taste(), comparison, requestId: crypto.randomUUID() };
+  const { reply, kept } = await outbox.send("RaterService/RecordComparison", body);
+  return { name: reply?.name ?? "", kept };
 }

@@ -4,7 +4,7 @@ import { call } from "./connect.js";
 import { openDetail } from "./detail.js";
 import { h, replace, toast } from "./dom.js";
 import { brief, t, whole } from "./i18n.js";
-import { LETTERS, compare, record, undo } from "./labels.js";
+import { LETTERS, compare, record, undo, undoComparison } from "./labels.js";
 import { isFitted } from "./models.js";
 import { named, painted, prepared } from "./picture.js";
 import { taste } from "./prefs.js";
@@ -104,6 +104,7 @@ class Pair {
   async act(work) {
     if (this.busy) return;
     this.busy = true;
+    this.grid.setAttribute("aria-busy", "true");
     try {
       if (await work() !== false) {
         if (this.pairs.length < 3) await this.fetch();
@@ -114,6 +115,7 @@ class Pair {
       toast(t("problem", { why: error.message }), "bad");
     } finally {
       this.busy = false;
+      this.grid.removeAttribute("aria-busy");
     }
   }
 
@@ -122,9 +124,9 @@ class Pair {
       const pair = this.pairs[0];
       if (!pair) return false;
       const [winner, loser] = place === 1 ? [pair[1], pair[0]] : pair;
-      await compare(winner.digest, loser.digest, place === 2);
+      const receipt = await compare(winner.digest, loser.digest, place === 2);
       this.pairs.shift();
-      this.past.push({ pair });
+      this.past.push({ pair, receipt });
       this.count += 1;
       toast(place === 2 ? t("tie") : t(place ? "right" : "left"));
     });
@@ -149,16 +151,30 @@ class Pair {
 
   undo() {
     return this.act(async () => {
-      const last = this.past.pop();
-      if (last?.pair) {
-        this.pairs.unshift(last.pair);
-        if (!last.skipped) this.count -= 1;
-        toast(last.skipped ? t("undone") : t("pair_again"));
-        return true;
-      }
-      toast(await undo(last?.receipt) ? t("undone") : t("nothing_to_undo"));
-      return true;
+      const last = this.past.at(-1);
+      if (!last) return this.undoEarlier();
+      if (last.pair && !last.skipped) {
+        await undoComparison(last.receipt);
+        this.count -= 1;
+      } else if (!last.skipped) await undo(last.receipt);
+      this.past.pop();
+      if (last.pair) this.pairs.unshift(last.pair);
+      toast(t("undone"));
     });
+  }
+
+  // What an earlier sitting recorded: its last comparison, shown again; where none is left, its last grade.
+  async undoEarlier() {
+    const entry = await undoComparison();
+    if (!entry) {
+      toast(t(await undo() ? "undone" : "nothing_to_undo"));
+      return;
+    }
+    const digests = [entry.winnerDigest, entry.loserDigest];
+    const { images = [] } = await call("RaterService/ListImages", { taste: taste(), filter: { digests }, pageSize: 2 });
+    const pair = digests.map((digest) => images.find((image) => image.digest === digest));
+    if (pair.every(Boolean)) this.pairs.unshift(pair);
+    toast(t("undone"));
   }
 
   key(name) {

@@ -4,7 +4,7 @@ import { call } from "./connect.js";
 import { chip, openDetail } from "./detail.js";
 import { h, replace, toast } from "./dom.js";
 import { t, whole } from "./i18n.js";
-import { GRADES, LETTERS, compare, numberOf, record, undo } from "./labels.js";
+import { GRADES, LETTERS, compare, numberOf, record, undo, undoComparison } from "./labels.js";
 import { named, painted, thumb } from "./picture.js";
 import { taste } from "./prefs.js";
 
@@ -91,21 +91,20 @@ class Pick {
   goOn() {
     return this.act(async () => {
       const rest = this.images.filter((image) => !this.picked.has(image.digest));
-      let count = 0;
+      const receipts = [];
       for (const winner of this.images.filter((image) => this.picked.has(image.digest))) {
         for (const loser of rest) {
-          await compare(winner.digest, loser.digest);
-          count += 1;
+          receipts.push(await compare(winner.digest, loser.digest));
         }
       }
-      this.past.push({ images: this.images, picked: this.picked, count });
+      this.past.push({ images: this.images, picked: this.picked, receipts });
       this.images = await (this.next ?? this.fetch());
       this.next = null;
       this.picked = new Set();
       this.at = 0;
       this.paint();
       this.grid.children[0]?.focus();
-      toast(count ? t("pick_recorded", { n: whole(count) }) : t("skipped"));
+      toast(receipts.length ? t("pick_recorded", { n: whole(receipts.length) }) : t("skipped"));
     });
   }
 
@@ -130,13 +129,19 @@ class Pick {
 
   undo() {
     return this.act(async () => {
-      const last = this.past.pop();
+      const last = this.past.at(-1);
       if (last?.images) {
+        while (last.receipts.length) {
+          await undoComparison(last.receipts.at(-1));
+          last.receipts.pop();
+        }
+        this.past.pop();
         [this.images, this.picked, this.at] = [last.images, last.picked, 0];
-        this.refresh(last.count ? t("pair_again") : t("undone"));
+        this.refresh(t("undone"));
         return;
       }
       const entry = await undo(last?.receipt);
+      this.past.pop();
       if (last) this.images[last.place] = { ...this.images[last.place], grade: last.before };
       this.refresh(entry ? t("undone") : t("nothing_to_undo"));
     });

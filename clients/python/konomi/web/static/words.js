@@ -68,7 +68,6 @@ export const WORDS = {
   picked: ["{n} of {of} picked", "{of} 枚中 {n} 枚"],
   pick_recorded: ["{n} comparisons recorded", "{n} 件の比較を記録しました"],
   pick_grid: ["Images to pick from", "選ぶ画像"],
-  pair_again: ["Shown again. Both answers stay on record.", "もう一度どうぞ。前の答えも記録に残ります。"],
   // library
   all_images: ["All images", "すべての画像"],
   images_found: ["{n} images", "{n} 枚"],
