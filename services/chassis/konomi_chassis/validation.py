@@ -120,7 +120,13 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "SelectImagesRequest": {
         "taste": TASTE,
-        "policy": pattern("converge|golden|conformal", '"converge", "golden" or "conformal"'),
+        "policy": pattern(
+            "converge|golden|conformal|propagate", '"converge", "golden", "conformal" or "propagate"'
+        ),
+        "originals": count(0, 16),
+        "originals[]": DIGEST,
+        "members": count(0, 4096),
+        "members[]": DIGEST,
         **_filter("candidates"),
         "count": between(1, 10_000),
         "base_share": between(0, 0.9),

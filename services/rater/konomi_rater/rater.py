@@ -5,6 +5,7 @@ from konomi_rater.advising import Advising
 from konomi_rater.browsing import Browsing
 from konomi_rater.certifying import Certifying
 from konomi_rater.exploring import Exploring
+from konomi_rater.growing import Growing
 from konomi_rater.reembedding import Reembedding
 from konomi_rater.scoring import Scoring
 from konomi_rater.selecting import Selecting
@@ -23,6 +24,7 @@ class Rater:
         self.browsing = Browsing(workspace, self.scoring)
         self.suggesting = Suggesting(workspace)
         self.selecting = Selecting(workspace, self.scoring)
+        self.growing = Growing(workspace, self.scoring)
         self.versions = Versions(workspace)
         self.certifying = Certifying(workspace)
         self.exploring = Exploring(workspace, self.scoring, self.suggesting)

@@ -12,6 +12,7 @@ from konomi_rater import catalogue, conforming, tastes
 from konomi_rater.alarms import best_of_n
 from konomi_rater.catalogue import Filter, ImageRow
 from konomi_rater.cells import Cells, divide
+from konomi_rater.growth import Growth
 from konomi_rater.memory import View
 from konomi_rater.scoring import BASE_UNITS, Diversity, Score, Scoring
 from konomi_rater.selection import (
@@ -72,10 +73,13 @@ class Selection:
     diversity: Diversity
     largest_cell_share: float
     explanation: str = ""
+    growth: Growth | None = None
 
     @property
     def kept_share(self) -> float:
-        """Share of the candidates that were kept, 0..1."""
+        """Share of the candidates that were kept, 0..1; of a set that grows, what the rater alone lets through."""
+        if self.growth is not None:
+            return self.growth.liked / self.considered if self.considered and self.chosen else 0.0
         return len(self.chosen) / self.considered if self.considered else 0.0
 
     @property

@@ -26,6 +26,9 @@ class RejectionReason(IntEnum):
     SOURCE = 6
     UNKNOWN = 7
     EVIDENCE = 8
+    NEAR_COPY = 9
+    DRIFTED = 10
+    SURPLUS = 11
 
 
 @dataclass(frozen=True)

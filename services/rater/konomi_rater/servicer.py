@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
 from konomi_chassis.auth import principal
-from konomi_rater import messages, tastes, watching
+from konomi_rater import growth_messages, messages, tastes, watching
 from konomi_rater.embedder_servicer import EmbedderServicer
 from konomi_rater.errands import Caller
 from konomi_rater.gathering import gather
@@ -132,10 +132,16 @@ class RaterServicer(EmbedderServicer):
     ) -> rater_pb2.SelectImagesResponse:
         """Selects a training set."""
         taste = taste_id(request.taste)
-        found = self._rater.selecting.select(taste, messages.wish(request))
+        if request.policy == growth_messages.POLICY:
+            found = self._rater.growing.grow(taste, growth_messages.wish(request))
+        else:
+            found = self._rater.selecting.select(taste, messages.wish(request))
         with self._rater.workspace.writing() as connection:
             watching.remember_selection(connection, taste, found, request.policy, self._rater.workspace.clock())
-        return messages.selection(found, taste)
+        reply = messages.selection(found, taste)
+        if found.growth is not None:
+            reply.growth.CopyFrom(growth_messages.growth(found.growth))
+        return reply
 
     def SearchImages(
         self, request: rater_pb2.SearchImagesRequest, context: grpc.ServicerContext

@@ -14,6 +14,7 @@ from konomi.errors import DataLoss, FailedPrecondition, NotFound
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.database import reading
 from konomi_chassis.decode import Decoder
+from konomi_chassis.decode_process import Decoded
 from konomi_rater import tastes
 from konomi_rater.archive import Archive, ArchiveView
 from konomi_rater.batching import Batcher, Limits
@@ -90,6 +91,10 @@ class Workspace:
         with self._lock:
             memory = self._memories.setdefault((taste.id, taste.embedder), Memory(taste.id, taste.embedder))
         return memory.view(connection)
+
+    def decode(self, digest: str) -> Decoded:
+        """Returns a stored image decoded whole, in a limited child."""
+        return self._decoder.decode(self.store.get(digest), "digest")
 
     def release(self, taste: TasteRow) -> None:
         """Gives up the memory and the index of a taste under the embedder it no longer has."""
