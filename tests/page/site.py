@@ -70,7 +70,8 @@ class Site:
 
     def start(self) -> None:
         """Starts rater and page, and waits until both are up."""
-        environment = os.environ | {"KONOMI_HOME": str(self.home.root), "PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = os.environ | {"KONOMI_HOME": str(self.home.root), "PYTHONPATH": path}
         command = [sys.executable, "-m", "tests.page.host", str(self.home.root), str(self.port)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
