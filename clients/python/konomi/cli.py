@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from konomi import messages
+from konomi import completion, messages
 from konomi.console import complain, exit_code
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi.home import choose
@@ -60,8 +60,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code: 0 ok, 1 failed, 2 usage, 3 not reachable, 4 refused."""
     messages.use(messages.choose(os.environ))
+    typed = completion.typed(os.environ)
     try:
-        options = take_globals(arguments)
+        options = take_globals(arguments if typed is None else typed)
         if options.lang:
             messages.use(options.lang)
         if options.home:
@@ -69,13 +70,14 @@ def run(arguments: Sequence[str]) -> int:
         if options.version:
             typer.echo(f"konomi {version('konomi')}")
             return 0
-        result = command_for(options.rest)(options.rest, prog_name="konomi", standalone_mode=True)
+        words = options.rest if typed is None else []  # a shell that asks for completions has put them elsewhere
+        result = command_for(options.rest)(words, prog_name="konomi", standalone_mode=True)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 0
     except ModuleNotFoundError as error:
         return _missing(error)
     except KonomiError as error:
-        return complain(error)
+        return complain(error) if typed is None else exit_code(error)  # a half-typed line is no mistake yet
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
         return 0
@@ -111,7 +113,7 @@ def command_for(arguments: Sequence[str]) -> Any:
     """Returns the click command of a line: all names in its help, one of them really there."""
     app = typer.Typer(
         name="konomi",
-        add_completion=False,
+        add_completion=True,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

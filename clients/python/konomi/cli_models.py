@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from konomi import cli_compare
+from konomi import cli_compare, completion
 from konomi.cli_convert import import_
 from konomi.cli_fetch import fetch_
 from konomi.client import Client
@@ -24,7 +24,9 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.command("import")(import_)
 app.command("fetch")(fetch_)
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model, by its name or id.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model, by its name or id.", autocompletion=completion.models)
+]
 
 
 class Format(Enum):
@@ -111,7 +113,10 @@ def export(
 
 @app.command()
 def merge(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Two models or more, by name or id.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Two models or more, by name or id.", autocompletion=completion.models),
+    ],
     name: Annotated[str, typer.Option(help="Name of the merged model.")],
     captions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Captions that must stay as they are, one a line.")

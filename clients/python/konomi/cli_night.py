@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from konomi import conduct, errors, messages
+from konomi import completion, conduct, errors, messages
 from konomi.cli_plan import Images, System, Units, asked_for, plan
 from konomi.cli_schedule import schedule
 from konomi.console import Json, TasteId, emit, note, say, table
@@ -33,7 +33,10 @@ Budget = Annotated[int | None, typer.Option(min=1, help="Images the night may ge
 Seed = Annotated[int, typer.Option(help="Seed everything is derived from.")]
 Prompts = Annotated[Path | None, typer.Option(help="File of prompts, one a line; default: the taste's own.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="Id of the night; the same id never runs twice.")]
-NightId = Annotated[str, typer.Option("--night", help="The night, by its id; default: the newest.")]
+NightId = Annotated[
+    str,
+    typer.Option("--night", help="The night, by its id; default: the newest.", autocompletion=completion.nights),
+]
 
 
 app.command()(plan)

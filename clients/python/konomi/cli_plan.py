@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from konomi import conduct, errors
+from konomi import completion, conduct, errors
 from konomi.console import Json, emit, say
 from konomi.forecast import forecast, mean_bytes, measured
 from konomi.guards import GuardSettings
@@ -16,7 +16,13 @@ from konomi.messages import text
 from konomi.night_plan import chain_of, units_of
 from konomi.night_settings import NightSettings
 
-System = Annotated[str, typer.Argument(help="A system, a chain such as longtail:2+golden:1, or a plan as a TOML file.")]
+System = Annotated[
+    str,
+    typer.Argument(
+        help="A system, a chain such as longtail:2+golden:1, or a plan as a TOML file.",
+        autocompletion=completion.systems,
+    ),
+]
 Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]
 Images = Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")]
 

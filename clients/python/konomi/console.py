@@ -12,6 +12,7 @@ import typer
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from konomi import completion
 from konomi.client import Client, connect_home
 from konomi.errors import (
     Aborted,
@@ -46,7 +47,7 @@ EXIT_CODES: dict[type[KonomiError], int] = {
 """Error to exit code; every other error is a failure."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
-TasteId = Annotated[str, typer.Option("--taste", help="The taste, by its id.")]
+TasteId = Annotated[str, typer.Option("--taste", help="The taste, by its id.", autocompletion=completion.tastes)]
 
 
 def exit_code(error: KonomiError) -> int:

@@ -10,6 +10,7 @@ from konomi.messages_ja_models import MODELS
 from konomi.messages_ja_night import NIGHT
 from konomi.messages_ja_rater import RATER
 from konomi.messages_ja_score import SCORE
+from konomi.messages_ja_terminal import TERMINAL
 
 JAPANESE: Mapping[str, str] = {
     **MODELS,
@@ -20,6 +21,7 @@ JAPANESE: Mapping[str, str] = {
     **SCORE,
     **NIGHT,
     **IMAGES,
+    **TERMINAL,
     # the line of each command
     "Learn one person's taste in images, and work through the night.": "ひとりの好みを学び、夜のあいだに働きます。",
     "Example:": "例:",
