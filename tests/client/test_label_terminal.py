@@ -9,7 +9,6 @@ import threading
 
 import pytest
 
-from konomi.preview import blocks
 from tests.client.stand_in import wait_until
 
 
@@ -70,9 +69,3 @@ def test_single_keys(command_line, tmp_path, png):
     os.close(inside)
     process.terminate()
     process.wait(timeout=20)
-
-
-def test_preview_has_the_colours_of_the_image(png):
-    lines = blocks(png(77, size=4), columns=4).split("\n")
-    assert len(lines) == 2
-    assert lines[0].startswith("\x1b[38;2;77;77;77;48;2;77;77;77m▀")

@@ -12,7 +12,7 @@ from konomi.console import GRADES, Json, TasteId, attached, emit, note, plain, s
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.keys import read_keys
 from konomi.messages import text
-from konomi.preview import show
+from konomi.preview import show, way_here
 from konomi.rater_words import spoken
 from konomi.services import DIGEST, taste_name
 from konomi.v1 import rater_pb2 as rater
@@ -103,9 +103,10 @@ def _grade_blind(client: Client, found: rater.Certificate) -> rater.Certificate:
         return found
     note(text(HELP))
     with tempfile.TemporaryDirectory(prefix="konomi-certify-") as folder, read_keys() as keys:
+        way = way_here()
         while not found.ended:
             digest = again or found.pending[0]
-            show(client.artifacts.get(digest), rater.Image(digest=digest), Path(folder))
+            show(client.artifacts.get(digest), rater.Image(digest=digest), Path(folder), way)
             key = next(keys, "q")
             if key == "q":
                 break

@@ -19,7 +19,7 @@ from konomi.home import Home
 from konomi.keys import read_keys
 from konomi.labelling import Session
 from konomi.messages import text
-from konomi.preview import show
+from konomi.preview import show, way_here
 from konomi.services import taste_name
 
 HELP = "1 N · 2 R · 3 SR · 4 SSR · 5 UR · 0 clear · z undo · space skip · q quit"
@@ -38,7 +38,8 @@ def label(
 
     The page is opened by a link that works once; what is missing is started, and runs until Ctrl-C. In page and
     terminal 1 to 5 grade N, R, SR, SSR, UR; 0 clears, z undoes, space skips, q quits the terminal. Each key is durable
-    before the next image. With --terminal but no terminal one key is read per line.
+    before the next image. A terminal shows the picture itself, by kitty's protocol, sixels or coloured blocks,
+    whichever it knows. With --terminal but no terminal one key is read per line.
 
     Example: konomi label
     """
@@ -94,10 +95,11 @@ def grade(client: Client, taste: str) -> dict[str, int]:
     """Shows image after image and records a key for each, until q, the end of the input, or the last image."""
     client.rater.ensure_taste(taste)
     session = Session(client, taste)
-    note(text(HELP))
     with tempfile.TemporaryDirectory(prefix="konomi-label-") as folder, read_keys() as keys:
+        way = way_here()
+        note(text(HELP))
         while (image := session.current()) is not None:
-            show(client.artifacts.get(image.digest), image, Path(folder))
+            show(client.artifacts.get(image.digest), image, Path(folder), way)
             key = next(keys, "q")
             if key == "q":
                 break

@@ -74,10 +74,12 @@ JAPANESE: Mapping[str, str] = {
     ),
     "The page is opened by a link that works once; what is missing is started, and runs until Ctrl-C. In page and "
     "terminal 1 to 5 grade N, R, SR, SSR, UR; 0 clears, z undoes, space skips, q quits the terminal. Each key is "
-    "durable before the next image. With --terminal but no terminal one key is read per line.": (
+    "durable before the next image. A terminal shows the picture itself, by kitty's protocol, sixels or coloured "
+    "blocks, whichever it knows. With --terminal but no terminal one key is read per line.": (
         "一度だけ使えるリンクでページを開きます。足りないものは起動し、Ctrl-C まで動かします。ページでも端末でも "
         "1〜5 で N・R・SR・SSR・UR、0 で消去、z で取り消し、空白で飛ばし、端末では q で終了。"
         "次の画像の前に必ず保存されます。"
+        "端末には画像そのものを、kitty の方式・sixel・色付きブロックのうち使えるもので表示します。"
         "--terminal で端末でないときは一行に一つのキーを読みます。"
     ),
     "Grade here instead of in the browser.": "ブラウザーではなくここで採点します。",
