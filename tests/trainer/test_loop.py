@@ -10,7 +10,7 @@ import torch
 
 from konomi.errors import ResourceExhausted
 from konomi_trainer.checkpoints import Checkpoints
-from konomi_trainer.loop import Diverged, LoopSettings, Progress, Stopped, rate, train
+from konomi_trainer.loop import Diverged, LoopSettings, Progress, Stopped, Surroundings, rate, train
 
 SETTINGS = LoopSettings(
     steps=20, rows=8, micro=8, learning_rate=0.05, max_grad_norm=1.0, ema_decay=0.9, checkpoint_steps=4
@@ -46,7 +46,7 @@ def run(
     stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, torch.Tensor], Progress]:
     weights = start()
-    return train(weights, toy(weights), settings, Checkpoints(folder), lambda progress: None, stopping)
+    return train(weights, toy(weights), settings, Checkpoints(folder), Surroundings(lambda progress: None, stopping))
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:

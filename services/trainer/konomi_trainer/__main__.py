@@ -22,6 +22,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     from konomi_trainer.bases import Bases
     from konomi_trainer.concept_rpcs import ConceptRpcs
     from konomi_trainer.export import Exporter
+    from konomi_trainer.rank_process import gatherer
     from konomi_trainer.schema import MIGRATIONS
     from konomi_trainer.servicer import Crafts, TrainerServicer
     from konomi_trainer.settings import TrainerSettings
@@ -36,7 +37,8 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     def pixels(data: bytes) -> np.ndarray:
         return decoder.decode(data).pixels
 
-    trainer = Trainer(store, bases.load, pixels, server.home)
+    gather = gatherer(server.home, settings, bases.device)
+    trainer = Trainer(store, bases.load, pixels, server.home, gather)
     worker = Worker(engine, trainer, store, Board())
     exporter = Exporter(store, bases, pixels, server.home / "scratch")
     concepts = ConceptRpcs(store, bases, pixels, server.home / "models", settings.embedder)

@@ -14,6 +14,7 @@ import torch
 from konomi.errors import FailedPrecondition, ResourceExhausted
 from konomi_trainer.checkpoints import Checkpoint, Checkpoints
 from konomi_trainer.optimizers import make_optimizer
+from konomi_trainer.ranks import Alone, Ranks
 
 log = logging.getLogger(__name__)
 Loss = Callable[[int, range], torch.Tensor]
@@ -141,13 +142,27 @@ class Learner:
         return {name: (self.average.get(name, w)).detach().clone() for name, w in self.weights.items()}
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a loop talks to.
+
+    Attributes:
+        report: called after every step.
+        stopping: asked before every step; True ends the run at once.
+        ranks: the processes that train together.
+    """
+
+    report: Callable[[Progress], None]
+    stopping: Callable[[], bool]
+    ranks: Ranks = field(default_factory=Alone)
+
+
 def train(
     weights: Mapping[str, torch.nn.Parameter],
     loss: Loss,
     settings: LoopSettings,
     checkpoints: Checkpoints,
-    report: Callable[[Progress], None],
-    stopping: Callable[[], bool],
+    surroundings: Surroundings,
 ) -> tuple[dict[str, torch.Tensor], Progress]:
     """Trains `weights` in place from the newest checkpoint on, or from the start.
 
@@ -156,46 +171,45 @@ def train(
         loss: loss of some rows of a step's batch; a function of the step and the weights alone.
         settings: the numbers of the loop.
         checkpoints: where the run is kept.
-        report: called after every step.
-        stopping: asked before every step; True ends the run at once.
+        surroundings: who hears of it, who may stop it and who takes part.
 
     Returns:
         The trained weights by name (their average where one is kept), and the last progress.
 
     Raises:
-        Stopped: `stopping` said so.
+        Stopped: the surroundings said so.
         Diverged: the loss was not finite three times in a row, twice.
         ResourceExhausted: a single row does not fit into memory.
     """
-    learner, progress = Learner(weights, settings), Progress(settings.micro)
+    learner, progress, ranks = Learner(weights, settings), Progress(settings.micro), surroundings.ranks
     start = checkpoints.newest()
     if start is None:
         checkpoints.save(0, learner.tensors(), asdict(progress))
     else:
         progress = _resume(learner, start)
     while progress.step < settings.steps:
-        if stopping():
+        if ranks.any(surroundings.stopping()):
             raise Stopped
-        value = _gradients(learner, loss, settings, progress)
+        value = _gradients(learner, loss, settings, progress, ranks)
         _apply(learner, value, settings, progress)
         if progress.bad == BAD_STEPS_TO_ROLL_BACK:
             progress = _roll_back(learner, checkpoints, progress)
         elif not progress.bad and (progress.step % settings.checkpoint_steps == 0 or progress.step == settings.steps):
             checkpoints.save(progress.step, learner.tensors(), asdict(progress))
-        report(progress)
+        surroundings.report(progress)
     result = learner.result()
     if not all(bool(torch.isfinite(tensor).all()) for tensor in result.values()):
         raise Diverged("expected finite weights at the end of the run; some are not: lower the learning rate")
     return result, progress
 
 
-def _gradients(learner: Learner, loss: Loss, settings: LoopSettings, progress: Progress) -> float:
+def _gradients(learner: Learner, loss: Loss, settings: LoopSettings, progress: Progress, ranks: Ranks) -> float:
     """Leaves the gradients of one step in the weights and returns its loss, in smaller parts when memory is short."""
     while True:
         learner.optimizer.zero_grad()
-        value = _accumulate(loss, settings, progress)
-        if value is not None:
-            return value
+        value = _accumulate(loss, settings, progress, ranks.share(settings.rows))
+        if not ranks.any(value is None):
+            return ranks.total(value or 0.0, learner.weights.values())
         if progress.micro == 1:
             raise ResourceExhausted(
                 "memory is too small for one image of this base: free some or choose another base",
@@ -207,12 +221,12 @@ def _gradients(learner: Learner, loss: Loss, settings: LoopSettings, progress: P
         log.warning("memory ran out at step %d: %d rows at once from here on", progress.step, progress.micro)
 
 
-def _accumulate(loss: Loss, settings: LoopSettings, progress: Progress) -> float | None:
-    """Returns the step's loss, or None when memory ran out; the exception, which pins tensors, ends here."""
+def _accumulate(loss: Loss, settings: LoopSettings, progress: Progress, rows: range) -> float | None:
+    """Returns the loss of some rows, or None when memory ran out; the exception, which pins tensors, ends here."""
     total = 0.0
     try:
-        for first in range(0, settings.rows, progress.micro):
-            part = loss(progress.step, range(first, min(first + progress.micro, settings.rows)))
+        for first in range(rows.start, rows.stop, progress.micro):
+            part = loss(progress.step, range(first, min(first + progress.micro, rows.stop)))
             (part * settings.loss_scale).backward()
             total += part.item()
     except torch.OutOfMemoryError:

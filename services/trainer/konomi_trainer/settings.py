@@ -20,6 +20,10 @@ class TrainerSettings(KonomiSettings):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """"auto", "cpu", "cuda" or "cuda:1"; auto takes a GPU where there is one."""
 
+    processes: int = Field(default=1, ge=1, le=64)
+    """Processes one run is trained with, each on a GPU of its own; they share the rows of every batch. Another number
+    may change the last bits of a result."""
+
     gradient_checkpointing: bool = False
     """Makes activations twice instead of keeping them: slower, but large bases fit into less memory."""
 

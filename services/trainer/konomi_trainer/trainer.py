@@ -1,7 +1,8 @@
 """The use case of the trainer: from a frozen manifest and a configuration to the bytes of an adapter."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +12,14 @@ import numpy as np
 from konomi.errors import KonomiError
 from konomi_trainer import custom_diffusion, lora
 from konomi_trainer.cache import TensorCache, Tensors
-from konomi_trainer.checkpoints import Checkpoints
+from konomi_trainer.checkpoints import Checkpoints, OthersCheckpoints
 from konomi_trainer.configuration import Configuration
-from konomi_trainer.loop import LoopSettings, Progress, Stopped, train
+from konomi_trainer.loop import LoopSettings, Progress, Stopped, Surroundings, train
 from konomi_trainer.manifest import parse
 from konomi_trainer.method import Base, Files, Learning, Method, Source
 from konomi_trainer.publishing import Publication, PublishedCheckpoints, Publisher, Reports
+from konomi_trainer.rank_process import Gather, alone
+from konomi_trainer.ranks import Ranks
 
 log = logging.getLogger(__name__)
 FP16_LOSS_SCALE = 1024.0
@@ -55,6 +58,18 @@ class Listener:
     published: Callable[[Publication], None] = lambda publication: None
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One run; see Trainer.fit."""
+
+    run: str
+    manifest_digest: str
+    configuration: Configuration
+    listener: Listener
+    reports: Reports
+    ranks: Ranks
+
+
 class Trainer:
     """Trains adapters."""
 
@@ -64,6 +79,7 @@ class Trainer:
         load_base: Callable[[Configuration], Base],
         pixels: Callable[[bytes], np.ndarray],
         folder: Path,
+        gather: Gather = alone,
     ) -> None:
         """Joins the parts.
 
@@ -72,8 +88,9 @@ class Trainer:
             load_base: loads the base model of a configuration.
             pixels: decodes an image file to (H, W, 3) uint8.
             folder: the home; `cache` and `checkpoints` are made in it.
+            gather: gives the processes a run is trained with.
         """
-        self._store, self._load_base, self._pixels = store, load_base, pixels
+        self._store, self._load_base, self._pixels, self._gather = store, load_base, pixels, gather
         self._cache, self._checkpoints = TensorCache(folder / "cache"), folder / "checkpoints"
 
     def fit(
@@ -97,26 +114,34 @@ class Trainer:
             Stopped: the listener said so.
             KonomiError: the run cannot be finished.
         """
-        reports = reports or Reports()
+        with self._gather(run, manifest_digest, configuration) as ranks:
+            job = _Job(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
+            return self._fit(job)
+
+    def _fit(self, job: "_Job") -> Fitted:
+        configuration, listener, reports = job.configuration, job.listener, job.reports
         listener.phase("loading")
-        items = parse(self._store.get(manifest_digest))
+        items = parse(self._store.get(job.manifest_digest))
         base = self._load_base(configuration)
         listener.phase("encoding")
         sampler = base.sampler(list(reports.prompts), reports.steps) if reports.prompts else None
         source = Source(items, self._image, self._cache, lambda: _check(listener))
-        learning = METHODS[configuration.method].prepare(base, source, configuration)
+        with _first_before_others(job.ranks):
+            learning = METHODS[configuration.method].prepare(base, source, configuration)
         listener.phase("training")
         record = {
             "schema": "konomi.adapter/1", "method": configuration.method, "base_model": configuration.base_model,
-            "base_digest": configuration.base_digest, "manifest_digest": manifest_digest,
+            "base_digest": configuration.base_digest, "manifest_digest": job.manifest_digest,
             "config_digest": configuration.digest(),
         }  # fmt: skip
+        folder = self._checkpoints / job.run
         publisher = Publisher(learning, reports, sampler, record, listener.published)
-        checkpoints = PublishedCheckpoints(self._checkpoints / run, listener.fault, publisher)
-        settings = loop_settings(configuration, learning)
+        first = job.ranks.first
+        checkpoints = PublishedCheckpoints(folder, listener.fault, publisher) if first else OthersCheckpoints(folder)
         trained, progress = train(
-            learning.weights, learning.loss, settings, checkpoints, listener.progress, listener.stopping
-        )
+            learning.weights, learning.loss, loop_settings(configuration, learning), checkpoints,
+            Surroundings(listener.progress, listener.stopping, job.ranks),
+        )  # fmt: skip
         listener.phase("saving")
         files = learning.save(trained, record)
         return Fitted(files, learning.media_type, {**_metrics(trained, progress), **learning.figures})
@@ -156,6 +181,16 @@ def _metrics(weights: Tensors, progress: Progress) -> dict[str, float]:
         "skipped_steps": float(progress.skipped), "rollbacks": float(progress.rollbacks),
         "images_at_once": float(progress.micro), "adapter_norm": norm,
     }  # fmt: skip
+
+
+@contextmanager
+def _first_before_others(ranks: Ranks) -> Iterator[None]:
+    """Lets the first rank encode the set alone; the others find everything in the cache."""
+    if not ranks.first:
+        ranks.any(False)
+    yield
+    if ranks.first:
+        ranks.any(False)
 
 
 def _check(listener: Listener) -> None:
