@@ -2,7 +2,8 @@
 
 import pytest
 
-from konomi.guards import GuardSettings, UnitNumbers, before_training, judge
+from konomi import unit_measures
+from konomi.guards import NAMES, GuardSettings, UnitNumbers, before_training, judge
 from konomi.night_steps import vendi_at
 from konomi.night_words import SENTENCES, sentence
 
@@ -32,6 +33,7 @@ def test_a_better_unit_is_promoted():
         ({"doubt": 0.81}, "doubt"),
         ({"finite": False}, "not_finite"),
         ({"rater_version": "w"}, "other_rater"),
+        ({"likes_kept": 0.79, "liked_cells": 5}, "coverage"),
     ],
 )
 def test_each_guard_halts_on_the_served_unit(changes, name):
@@ -39,7 +41,16 @@ def test_each_guard_halts_on_the_served_unit(changes, name):
     assert (found.decision, found.alarm.name, found.served) == ("halt", name, 1)
 
 
-@pytest.mark.parametrize("changes", [{"vendi": 13.0}, {"exceedance": 0.1}, {"doubt": 0.8}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vendi": 13.0},
+        {"exceedance": 0.1},
+        {"doubt": 0.8},
+        {"likes_kept": 0.8, "liked_cells": 5},
+        {"likes_kept": 0.1, "liked_cells": 4},
+    ],
+)
 def test_a_limit_itself_is_allowed(changes):
     assert verdict(unit(1, **changes)).decision == "promote"
 
@@ -56,6 +67,71 @@ def test_a_gap_growing_twice_returns_to_before_it_grew():
     assert (found.decision, found.alarm.name, found.served) == ("halt", "gap", 1)
     assert verdict(*grown[:1], unit(2, gap=0.3), served=1).decision == "promote"
     assert verdict(*grown[:2], unit(3, gap=0.35), served=2).decision == "promote"
+
+
+@pytest.mark.parametrize(
+    ("share", "chance", "warned"), [(0.05, 0.0, False), (0.06, 0.0, True), (0.3, 0.26, False), (0.3, 0.24, True)]
+)
+def test_near_copies_beyond_chance_are_warned_about_whatever_is_decided(share, chance, warned):
+    for changes in ({}, {"win_rate": 0.1}, {"vendi": 1.0}):
+        found = verdict(unit(1, near_copies=share, near_copies_by_chance=chance, **changes))
+        assert [warning.name for warning in found.warnings] == (["near_copies"] if warned else [])
+
+
+def test_numbers_of_an_older_log_still_load_and_say_nothing_of_what_was_not_measured():
+    older = {"unit": 1, "vendi": 18.0, "exceedance": 0.05, "doubt": 0.4, "gap": 0.0, "win_rate": 0.7, "changed": 1.0}
+    found = judge([BASE, UnitNumbers(**older, rater_version="v")], 0, 0.5, SETTINGS)
+    assert (found.decision, found.warnings) == ("promote", ())
+    assert unit_measures.guarded({}) == {}
+
+
+def test_measures_become_what_the_guards_read():
+    measures = {"likes_covered": 0.6, "likes_covered_reference": 0.8, "liked_cells": 7}
+    measures |= {"near_copies": 0.1, "near_copies_reference": 0.02}
+    assert unit_measures.guarded(measures) == {
+        "likes_kept": pytest.approx(0.75),
+        "liked_cells": 7,
+        "near_copies": 0.1,
+        "near_copies_by_chance": 0.02,
+    }
+    assert unit_measures.guarded(measures | {"likes_covered_reference": 0.0})["likes_kept"] == 1.0
+
+
+BROKEN = {
+    "not_finite": {"finite": False},
+    "other_rater": {"rater_version": "w"},
+    "exceedance": {"exceedance": 0.9},
+    "doubt": {"doubt": 9.0},
+    "diversity": {"vendi": 1.0},
+    "coverage": {"likes_kept": 0.1, "liked_cells": 9},
+}
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_each_guard_can_be_left_out_alone(name):
+    broken = [BASE, unit(1, **BROKEN[name])]
+    assert judge(broken, 0, 0.5, GuardSettings(off=(name,))).decision == "promote"
+    others = tuple(other for other in BROKEN if other != name)
+    assert judge(broken, 0, 0.5, GuardSettings(off=others)).alarm.name == name
+
+
+def test_gap_and_the_looks_before_training_can_be_left_out():
+    grown = [BASE, *(unit(number, gap=0.3 * number) for number in (1, 2, 3))]
+    assert judge(grown, 0, 0.5, SETTINGS).alarm.name == "gap"
+    assert judge(grown, 0, 0.5, GuardSettings(off=("gap",))).decision == "promote"
+    poor = {**GOLDEN, "base_share": 0.0, "vendi": 1.0, "largest_cell_share": 0.9}
+    names = ("pressure", "base_share", "golden_diversity", "largest_cell")
+    assert before_training(99.0, poor, 1, 20.0, GuardSettings(off=names)) == (None, ())
+    assert [w.name for w in before_training(1.0, poor, 1, 20.0, GuardSettings(off=("base_share",)))[1]] == [
+        "golden_diversity",
+        "largest_cell",
+    ]
+
+
+def test_an_unknown_guard_cannot_be_left_out():
+    with pytest.raises(ValueError, match="expected names among not_finite"):
+        GuardSettings(off=("diversty",))
+    assert set(NAMES) >= {*BROKEN, "gap", "near_copies"}
 
 
 GOLDEN = {"vendi": 20.0, "largest_cell_share": 0.1, "base_share": 0.25, "n": 50}

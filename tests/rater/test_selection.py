@@ -28,6 +28,8 @@ def candidates_of(seed: int, count: int, cells: int) -> Candidates:
         unknown=rng.random(count) < 0.1,
         cells=rng.integers(0, cells, count),
         prompts=rng.integers(0, 3, count),
+        copies=rng.random(count) < 0.1,
+        certified=rng.random(count) < 0.2,
     )
 
 
@@ -52,7 +54,8 @@ def test_every_candidate_ends_in_exactly_one_place(seed, count, cells, wanted, q
     for row in choice.selected:
         grade = candidates.grades[row]
         assert grade == 0 or grade >= POLICIES[policy].least_grade
-        assert candidates.typical[row] or grade > 0
+        assert candidates.typical[row] or grade > 0 or (policy == "golden" and candidates.certified[row])
+        assert not candidates.copies[row] or grade > 0
         assert int(candidates.sources[row]) in POLICIES[policy].sources
     kept = candidates.embeddings[choice.selected]
     similarities = kept @ kept.T
@@ -74,6 +77,8 @@ def plain(count: int, **changes: np.ndarray) -> Candidates:
         "unknown": np.zeros(count, bool),
         "cells": np.zeros(count, int),
         "prompts": np.zeros(count, int),
+        "copies": np.zeros(count, bool),
+        "certified": np.zeros(count, bool),
     }
     return Candidates(**(columns | changes))
 
@@ -173,3 +178,21 @@ def test_evidence_selects_what_random_labels_show_to_be_good(rater, fitted, monk
         ),
     )
     assert not strict.selected and "would have to qualify together" in strict.explanation
+
+
+def test_golden_takes_ungraded_members_of_a_certified_set_after_every_graded_one_and_no_other_policy_does():
+    graded = plain(5, grades=np.array([5, 0, 0, 4, 1]), certified=np.array([False, True, False, True, True]))
+    limits = Limits(5, 0.97, np.array([5]), FREE)
+    choice = select(POLICIES["golden"], graded, limits)
+    assert choice.selected == [0, 1]
+    assert set(choice.rejected.values()) == {RejectionReason.GRADE}
+    strange = plain(2, typical=np.zeros(2, bool), certified=np.array([True, False]))
+    assert select(POLICIES["golden"], strange, limits).selected == [0]
+    assert select(POLICIES["converge"], strange, limits).selected == []
+
+
+def test_a_near_copy_is_rejected_unless_its_owner_graded_it():
+    copies = plain(3, grades=np.array([0, 5, 0]), copies=np.array([True, True, False]))
+    choice = select(POLICIES["converge"], copies, Limits(3, 0.97, np.array([5]), FREE))
+    assert choice.selected == [1, 2]
+    assert choice.rejected == {0: RejectionReason.NEAR_COPY}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from konomi.settings import KonomiSettings
@@ -46,6 +46,22 @@ class GuardSettings(KonomiSettings):
     """Halt when the gap grows this many units in a row."""
     base_share: float = Field(0.25, ge=0, le=0.9)
     """Smallest share of base images a fit may have."""
+    coverage_floor: float = Field(0.8, ge=0, le=1)
+    """Halt when a unit reaches less than this share of the liked cells unit 0 reaches."""
+    least_liked_cells: int = Field(5, ge=1)
+    """Liked cells below which that share is not looked at: of fewer, one alone would be more than a fifth."""
+    near_copy_rate: float = Field(0.05, ge=0, le=1)
+    """Warn when more of a unit's images than this, beside chance, are near-copies of what it was trained on."""
+    off: tuple[str, ...] = ()
+    """Guards left out, by name: for measuring what each is worth, not for a night that matters."""
+
+    @field_validator("off")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - set(NAMES))
+        if unknown:
+            raise ValueError(f"expected names among {', '.join(NAMES)}, got {', '.join(unknown)}")
+        return names
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,10 @@ class UnitNumbers:
         finite: every score is a finite number.
         rater_version: rater version that scored.
         promoted: it became the served unit.
+        likes_kept: share of the liked cells unit 0 reaches that it reaches too, 0..1 or more.
+        liked_cells: cells that hold an image graded SSR or UR; 0 where nobody counted.
+        near_copies: share of its images that are near-copies of what it was trained on, 0..1.
+        near_copies_by_chance: the same share of unit 0's images.
     """
 
     unit: int
@@ -77,6 +97,10 @@ class UnitNumbers:
     finite: bool = True
     rater_version: str = ""
     promoted: bool = False
+    likes_kept: float = 1.0
+    liked_cells: int = 0
+    near_copies: float = 0.0
+    near_copies_by_chance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +165,14 @@ def doubt(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | No
     return Alarm("doubt", {"unit": history[-1].unit, "ratio": ratio, "limit": settings.doubt_ratio})
 
 
+def coverage(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """Known likes were lost: whole liked regions are made no more."""
+    last = history[-1]
+    if last.liked_cells < settings.least_liked_cells or last.likes_kept >= settings.coverage_floor - 1e-9:
+        return None
+    return Alarm("coverage", {"unit": last.unit, "share": last.likes_kept, "floor": settings.coverage_floor})
+
+
 def gap(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
     """The rater's own score rises while the independent measure does not, several units running."""
     runs = settings.gap_runs
@@ -158,9 +190,30 @@ HALTS: tuple[Callable[[Sequence[UnitNumbers], GuardSettings], Alarm | None], ...
     exceedance,
     doubt,
     diversity,
+    coverage,
     gap,
 )
 """The guards that halt a night, most alarming first."""
+
+
+def near_copies(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """The unit repeats what it was trained on."""
+    last = history[-1]
+    if last.near_copies - last.near_copies_by_chance <= settings.near_copy_rate:
+        return None
+    numbers: dict[str, float | str] = {"unit": last.unit, "share": last.near_copies}
+    return Alarm("near_copies", numbers | {"chance": last.near_copies_by_chance})
+
+
+WARNINGS = (near_copies,)
+"""The guards that warn of a unit."""
+
+NAMES = (
+    *(guard.__name__ for guard in HALTS),
+    *("pressure", "base_share", "golden_diversity", "largest_cell"),
+    *(guard.__name__ for guard in WARNINGS),
+)
+"""Every guard that can be left out."""
 
 
 def judge(history: Sequence[UnitNumbers], served: int, promote_win_rate: float, settings: GuardSettings) -> Verdict:
@@ -173,16 +226,18 @@ def judge(history: Sequence[UnitNumbers], served: int, promote_win_rate: float, 
         settings: limits of the guards.
     """
     candidate = history[-1]
-    for guard in HALTS:
-        alarm = guard(history, settings)
-        if alarm is not None:
-            return Verdict("halt", alarm, _last_good(history, alarm, settings, served))
+    on = [guard for guard in HALTS if guard.__name__ not in settings.off]
+    halt = next((alarm for guard in on if (alarm := guard(history, settings))), None)
+    watching = [guard for guard in WARNINGS if guard.__name__ not in settings.off]
+    warnings = tuple(alarm for guard in watching if (alarm := guard(history, settings)))
+    if halt is not None:
+        return Verdict("halt", halt, _last_good(history, halt, settings, served), warnings)
     if candidate.changed == 0:
-        return Verdict("keep", Alarm("unchanged", {"unit": candidate.unit}), served)
+        return Verdict("keep", Alarm("unchanged", {"unit": candidate.unit}), served, warnings)
     numbers: dict[str, float | str] = {"unit": candidate.unit, "win_rate": candidate.win_rate, "parent": served}
     if candidate.win_rate <= promote_win_rate:
-        return Verdict("keep", Alarm("not_better", numbers), served)
-    return Verdict("promote", Alarm("better", numbers), candidate.unit)
+        return Verdict("keep", Alarm("not_better", numbers), served, warnings)
+    return Verdict("promote", Alarm("better", numbers), candidate.unit, warnings)
 
 
 def _last_good(history: Sequence[UnitNumbers], alarm: Alarm, settings: GuardSettings, served: int) -> int:
@@ -191,6 +246,17 @@ def _last_good(history: Sequence[UnitNumbers], alarm: Alarm, settings: GuardSett
         return served
     before = history[: len(history) - settings.gap_runs]
     return max((unit.unit for unit in before if unit.promoted), default=0)
+
+
+PRESSURE_MARGIN = 0.95
+"""Share of the pressure budget a plan aims at: quota and gate keep fewer images than asked for."""
+
+
+def before_night(spent_nats: float, settings: GuardSettings) -> Alarm | None:
+    """Looks at the pressure spent since a person last audited, before a night in which the rater chooses begins."""
+    if spent_nats < PRESSURE_MARGIN * settings.pressure_nats:
+        return None
+    return Alarm("pressure_spent", {"nats": spent_nats, "limit": settings.pressure_nats})
 
 
 def before_training(
@@ -208,15 +274,15 @@ def before_training(
     Returns:
         The alarm that halts the night, if any, and the warnings.
     """
-    if spent_nats > settings.pressure_nats + 1e-9:
+    if spent_nats > settings.pressure_nats + 1e-9 and "pressure" not in settings.off:
         return Alarm("pressure", {"unit": unit, "nats": spent_nats, "limit": settings.pressure_nats}), ()
     if golden["n"] < 1:
         return Alarm("nothing_selected", {"unit": unit}), ()
-    if golden["base_share"] < settings.base_share - 0.02:
+    if golden["base_share"] < settings.base_share - 0.02 and "base_share" not in settings.off:
         return Alarm("base_share", {"unit": unit, "share": golden["base_share"], "floor": settings.base_share}), ()
     warnings = []
     if golden["vendi"] < settings.diversity_warning * base_vendi:
         warnings.append(Alarm("golden_diversity", {"unit": unit, "ratio": golden["vendi"] / max(base_vendi, 1e-9)}))
     if golden["largest_cell_share"] > settings.largest_cell:
         warnings.append(Alarm("largest_cell", {"unit": unit, "share": golden["largest_cell_share"]}))
-    return None, tuple(warnings)
+    return None, tuple(warning for warning in warnings if warning.name not in settings.off)

@@ -19,12 +19,13 @@ def image_request(draw: Draw) -> generator_pb2.ImageRequest:
 
 
 def model(model: trainer_pb2.Model) -> dict[str, Any]:
-    """Returns "model", "unit", "adapter" and "current" of a model."""
+    """Returns "model", "unit", "adapter", "manifest" and "current" of a model."""
     number = model.display_name.removeprefix("unit-")
     return {
         "model": model.name.removeprefix("models/"),
         "unit": int(number) if number.isdecimal() else 0,
         "adapter": model.adapter_digest,
+        "manifest": model.manifest_digest,
         "current": model.current,
     }
 
@@ -39,6 +40,7 @@ def score(score: rater_pb2.Score) -> dict[str, Any]:
         "p_ssr": probabilities[3] + probabilities[4],
         "p_ur": probabilities[4],
         "unknown": score.unknown,
+        "novelty": score.novelty,
         "rater_version": score.rater_version,
     }
 

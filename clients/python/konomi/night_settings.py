@@ -20,8 +20,8 @@ class NightSettings(KonomiSettings):
     """Units to make; more than the guard's units per night are refused at the plan."""
     images: int = Field(320, ge=8, le=10_000)
     """Images generated for each unit's pool."""
-    evaluation_images: int = Field(256, ge=8, le=256)
-    """Images per evaluation: the same prompts and seeds for every unit."""
+    evaluation_images: int = Field(256, ge=8, le=1000)
+    """Images per evaluation: the same prompts and seeds for every unit; from 500 on KID and CMMD are a claim."""
     chunk: int = Field(64, ge=1, le=512)
     """Images per generate step: what a killed night repeats at most."""
     served_share: float = Field(0.7, ge=0, le=1)
@@ -43,6 +43,8 @@ class NightSettings(KonomiSettings):
     """No prompt above this times its share of the pool, so that taste is learnt within prompts; 0 means no quota."""
     duplicate_cosine: float = Field(0.97, ge=0, le=1)
     """Cosine above which two images are duplicates."""
+    near_copy_cosine: float = Field(0.95, ge=0, le=1)
+    """Cosine above which a unit's image is a near-copy of a training source and rejected; 1 means never."""
     typicality_percentile: float = Field(95.0, ge=50, le=100)
     """Percentile of known distances beyond which an image is untypical."""
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from konomi import errors, guards, intervals, lineage, systems
+from konomi import errors, guards, intervals, lineage, systems, unit_measures
 from konomi.night_settings import NightSettings
-from konomi.studio import Beat, Studio
+from konomi.studio import SCORE_BATCH, Beat, Studio
 from konomi.systems.draws import Draw, Turn, evaluation_draws, image_seed
 
 GROUPS = 4
@@ -85,7 +85,11 @@ class NightSteps:
         system = systems.find(drawn["system"])
         turn = self._turn(drawn, pool=self.studio.count(system.grades))
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
-        chosen = self.studio.select(system.selection(turn), seed)
+        asked = system.selection(turn)
+        if system.rater_chooses and self.settings.near_copy_cosine < 1:
+            sources = unit_measures.earlier_sources(self.studio.client, self.request.taste)
+            asked |= {"near_copy_cosine": self.settings.near_copy_cosine, "training_sources": sources}
+        chosen = self.studio.select(asked, seed)
         end = system.verdict(turn, chosen, earlier)
         nats = chosen["nats"] if system.rater_chooses else 0.0
         figures = {name: value for name, value in turn.seen.items() if isinstance(value, float)}
@@ -125,14 +129,24 @@ class NightSteps:
         digests = self.studio.generate(fixed[first:last], model, self.settings.model_dump(), self.beat)
         return {"digests": digests, "images": len(digests)}
 
-    def score(self, digests: Sequence[str]) -> dict[str, Any]:
-        """Scores a unit's evaluation images: figures with intervals, and the lower bounds for paired comparisons."""
+    def score(self, digests: Sequence[str], reference: Sequence[str] = (), manifest: str = "") -> dict[str, Any]:
+        """Scores a unit's evaluation images: figures with intervals, and the lower bounds for paired comparisons.
+
+        Args:
+            digests: the images.
+            reference: those of unit 0; none for unit 0 itself.
+            manifest: what the unit was trained on; none for the base model.
+        """
         scores = self.studio.score(digests)
-        whole = self.studio.diversity(digests)
-        size = max(2, len(digests) // GROUPS)
-        parts = [digests[start : start + size] for start in range(0, size * GROUPS, size)]
+        looked = digests[:SCORE_BATCH]
+        whole = self.studio.diversity(looked)
+        size = max(2, len(looked) // GROUPS)
+        parts = [looked[start : start + size] for start in range(0, size * GROUPS, size)]
         groups = [self.studio.diversity(part)["vendi"] for part in parts if len(part) == size]
         finite = all(math.isfinite(score["utility"]) and math.isfinite(score["std"]) for score in scores)
+        client, taste = self.studio.client, self.request.taste
+        sources = unit_measures.sources_of(client, manifest)
+        measures = unit_measures.measure(client, taste, digests, reference, sources) if finite else {}
         return {
             "n": len(scores),
             "finite": finite,
@@ -145,8 +159,10 @@ class NightSteps:
             "p_ur": intervals.mean([score["p_ur"] for score in scores]) if finite else intervals.mean([]),
             "unknown": sum(bool(score["unknown"]) for score in scores) / len(scores),
             "typical_share": whole["typical_share"],
-            "vendi": intervals.from_groups(whole["vendi"], groups, len(digests)),
+            "vendi": intervals.from_groups(whole["vendi"], groups, len(looked)),
             "vendi_quarter": statistics.fmean(groups),
+            "novelty": intervals.mean([score["novelty"] for score in scores] if finite else []),
+            "measures": measures,
             "bounds": [round(score["lower_bound"], 6) if finite else 0.0 for score in scores],
         }
 
@@ -192,7 +208,7 @@ def vendi_at(scores: dict[str, Any], n: float) -> float:
     evaluation images and all of them it is taken as linear in log n.
     """
     whole, quarter = scores["vendi"]["value"], scores["vendi_quarter"]
-    place = 1 + math.log(max(n, 1) / scores["n"]) / math.log(GROUPS)
+    place = 1 + math.log(max(n, 1) / scores["vendi"].get("n", scores["n"])) / math.log(GROUPS)
     return float(min(max(1.0, quarter + place * (whole - quarter)), max(n, 1)))
 
 
@@ -216,4 +232,5 @@ def compare(candidate: dict[str, Any], parent: dict[str, Any], base: dict[str, A
     }
     if base is not None:
         numbers["gap"] = (scores["doubt"] - base["doubt"]) / max(candidate["base_spread"], 1e-9)
+        numbers |= unit_measures.guarded(scores.get("measures", {}))
     return numbers

@@ -16,10 +16,16 @@ SENTENCES: dict[str, dict[str, str]] = {
         "the limit is {limit:.0%}.",
         "doubt": "The night was halted: the rater doubts unit-{unit}'s images {ratio:.1f} times as much as the base "
         "model's; the limit is {limit:.1f}.",
+        "coverage": "The night was halted: unit-{unit} reaches only {share:.0%} of the liked regions the base model "
+        "reaches; the floor is {floor:.0%}.",
+        "near_copies": "{share:.0%} of unit-{unit}'s images almost repeat an image it was trained on; {chance:.0%} of "
+        "the base model's do by chance.",
         "gap": "The night was halted: for {runs} units running the rater's own score rose faster than what supports "
         "it, which is how a rater gets fooled.",
         "pressure": "The night was halted before unit-{unit}: its selection would bring the pressure to {nats:.1f} "
         "nats; a person has to look after {limit:.1f}.",
+        "pressure_spent": "The night was not begun: the rater's choices have spent {nats:.1f} of {limit:.1f} nats "
+        "since you last looked; judge the last night's blind pairs (`konomi night verdict`), then start it again.",
         "nothing_selected": "The night was halted before unit-{unit}: no image passed the selection.",
         "base_share": "The night was halted before unit-{unit}: only {share:.0%} of its training set are base images; "
         "the floor is {floor:.0%}.",
@@ -53,9 +59,16 @@ SENTENCES: dict[str, dict[str, str]] = {
         "(上限 {limit:.0%})。",
         "doubt": "unit-{unit} に対する評価の迷いが元のモデルの {ratio:.1f} 倍になったため、夜を中止しました"
         "(上限 {limit:.1f} 倍)。",
+        "coverage": "unit-{unit} は、元のモデルが届く好みの領域の {share:.0%} にしか届かないため、夜を中止しました"
+        "(下限 {floor:.0%})。",
+        "near_copies": "unit-{unit} の画像の {share:.0%} が学習に使った画像とほとんど同じです(元のモデルでも偶然 "
+        "{chance:.0%} あります)。",
         "gap": "{runs} 世代続けて、裏付けのないまま評価だけが上がったため、夜を中止しました。",
         "pressure": "unit-{unit} の選別で選択圧が {nats:.1f} nat になるため、その前に夜を中止しました"
         "(人の確認なしの上限 {limit:.1f})。",
+        "pressure_spent": "人が最後に確かめてからの選択圧が {nats:.1f} nat(上限 {limit:.1f})に達しているため、"
+        "夜を始めませんでした。"
+        "前の夜の目隠しの組を判定してから(`konomi night verdict`)、もう一度始めてください。",
         "nothing_selected": "選別を通った画像がないため、unit-{unit} の前に夜を中止しました。",
         "base_share": "unit-{unit} の学習集合で元のモデルの画像が {share:.0%} しかないため、夜を中止しました"
         "(下限 {floor:.0%})。",

@@ -73,6 +73,7 @@ class Recipe:
     def _run(self) -> None:
         plan = self._step("plan", self.steps.plan)
         self.state["rater_version"], self.state["rater"] = plan["rater_version"], plan.get("rater")
+        self._look_before_night(plan)
         self._evaluate(BASE, None)
         self.served = BASE
         if plan["start"]:
@@ -92,6 +93,15 @@ class Recipe:
                 self._note(end.alarm, stage)
         made = sum("decision" in one and "stage" in one for one in self.state["units"])
         raise Ended(Alarm("units", {"units": made}))
+
+    def _look_before_night(self, plan: dict[str, Any]) -> None:
+        """Begins with the pressure already spent since a person last audited; a night that may spend none ends here."""
+        self.state["nats"] = (plan.get("rater") or {}).get("nats", 0.0)
+        alarm = guards.before_night(self.state["nats"], self.steps.guards)
+        if alarm is not None and any(stage.system.rater_chooses for stage in self.stages):
+            self.served = plan["start"] or BASE
+            self._serving()
+            raise Ended(alarm, "halted")
 
     def _lose_patience(self, stage: Stage) -> None:
         """Ends a stage whose last units all failed to beat their parent; the stage's last unit ends it anyway."""
@@ -153,7 +163,9 @@ class Recipe:
             maker = model if unit else None
             name = f"unit-{unit}/evaluate-{number:03d}"
             digests += self._step(name, self.steps.evaluate, maker, first, last, images=last - first)["digests"]
-        scores = self._step(f"unit-{unit}/score", self.steps.score, digests)
+        reference = self.evaluated[0]["digests"] if self.evaluated else []
+        manifest = entry.get("selection", model).get("manifest", "")
+        scores = self._step(f"unit-{unit}/score", self.steps.score, digests, reference, manifest)
         known = {"unit": unit, "model": model["model"], "digests": digests, "scores": scores}
         known["base_spread"] = self.evaluated[0]["scores"]["spread"] if self.evaluated else scores["spread"]
         self.evaluated[unit] = known
@@ -172,6 +184,9 @@ class Recipe:
         undone = sum(one["promoted"] and one["unit"] > verdict["served"] for one in self.history[:-1])
         reason = verdict["alarm"] | {"sentence": sentence(verdict["alarm"])}
         entry.update({"decision": verdict["decision"], "reason": reason, "wins": verdict["wins"]})
+        entry["warnings"] = entry.get("warnings", []) + [
+            warning | {"sentence": sentence(warning)} for warning in verdict["warnings"]
+        ]
         base = self.evaluated[0]["scores"]["bounds"]
         entry["wins_base"] = intervals.paired_wins(candidate["scores"]["bounds"], base)
         entry["numbers"], entry["promoted"] = verdict["numbers"], verdict["decision"] == "promote"

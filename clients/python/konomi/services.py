@@ -82,6 +82,14 @@ class RaterClient(Service):
     change_embedder: ServerStream[rater.ChangeEmbedderRequest, rater.ChangeEmbedderResponse]
     certify_set: Unary[rater.CertifySetRequest, rater.Certificate]
     record_audit: Unary[rater.RecordAuditRequest, rater.Certificate]
+    measure_images: Unary[rater.MeasureImagesRequest, rater.ImageMeasures]
+    record_consent: Unary[rater.RecordConsentRequest, rater.Consent]
+    list_consents: Unary[rater.ListConsentsRequest, rater.ListConsentsResponse]
+    revoke_images: Unary[rater.RevokeImagesRequest, rater.RevokeImagesResponse]
+    list_revocations: Unary[rater.ListRevocationsRequest, rater.ListRevocationsResponse]
+    record_blind_audit: Unary[rater.RecordBlindAuditRequest, rater.BlindAudit]
+    export_taste: ServerStream[rater.ExportTasteRequest, artifact_pb2.SnapshotArtifact]
+    import_taste: Unary[rater.ImportTasteRequest, rater.Taste]
 
     def score(self, images: Iterable[bytes | str | Path], taste: str = "default") -> list[rater.Score]:
         """Scores images, in order.
@@ -143,6 +151,8 @@ class TrainerClient(Service):
     export_model: Unary[trainer.ExportModelRequest, artifact_pb2.Artifact]
     promote_model: Unary[trainer.PromoteModelRequest, trainer.Model]
     rollback_model: Unary[trainer.RollbackModelRequest, trainer.RollbackModelResponse]
+    export_lineage: ServerStream[trainer.ExportLineageRequest, artifact_pb2.SnapshotArtifact]
+    import_lineage: Unary[trainer.ImportLineageRequest, trainer.ImportLineageResponse]
 
 
 def taste_name(taste: str) -> str:

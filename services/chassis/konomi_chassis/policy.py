@@ -49,6 +49,14 @@ POLICY: Mapping[str, frozenset[str]] = {
     _RATER + "ChangeEmbedder": OWNER,
     _RATER + "CertifySet": OWNER,
     _RATER + "RecordAudit": PERSON,
+    _RATER + "MeasureImages": LOOP,
+    _RATER + "RecordConsent": OWNER,
+    _RATER + "ListConsents": OWNER,
+    _RATER + "RevokeImages": OWNER,
+    _RATER + "ListRevocations": LOOP,
+    _RATER + "RecordBlindAudit": PERSON,
+    _RATER + "ExportTaste": OWNER,
+    _RATER + "ImportTaste": OWNER,
     _GENERATOR + "ListBaseModels": LOOP,
     _GENERATOR + "InspectModel": LOOP,
     _GENERATOR + "GenerateImages": LOOP,
@@ -65,6 +73,8 @@ POLICY: Mapping[str, frozenset[str]] = {
     _TRAINER + "ExportModel": LOOP,
     _TRAINER + "PromoteModel": LOOP,
     _TRAINER + "RollbackModel": LOOP,
+    _TRAINER + "ExportLineage": OWNER,
+    _TRAINER + "ImportLineage": OWNER,
 }
 """The one table: full rpc name to the scopes that may call it; what is not here is denied to everybody."""
 

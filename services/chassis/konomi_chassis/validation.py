@@ -4,6 +4,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from konomi.errors import InvalidArgument
+from konomi_chassis.fields import (
+    BASE,
+    BASE_OR_NONE,
+    CERTIFICATE,
+    COMPARISON_OR_NONE,
+    DIGEST,
+    DIGEST_OR_NONE,
+    HYPER_PARAMETERS,
+    LABEL_OR_NONE,
+    MODEL,
+    MODEL_OR_BASE_OR_NONE,
+    PAGE,
+    PART,
+    RUN,
+    TASTE,
+    TASTE_ID,
+    TASTE_OR_NONE,
+    UUID,
+    UUID_OR_NONE,
+    VERSION,
+    image_filter,
+)
 from konomi_chassis.rules import Rule, between, count, known, multiple, pattern, text
 
 
@@ -16,61 +38,11 @@ class InvalidFields(InvalidArgument):
         self.violations = tuple(violations)
 
 
-_ID, _UUID = r"[a-z0-9-]{1,40}", r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_PART = r"[A-Za-z0-9._-]{1,64}"
-DIGEST = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexadecimal digits")
-DIGEST_OR_NONE = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexadecimal digits", optional=True)
-TASTE = pattern(f"tastes/{_ID}", '"tastes/{id}"')
-TASTE_OR_NONE = pattern(f"tastes/{_ID}", '"tastes/{id}"', optional=True)
-LABEL_OR_NONE = pattern(f"tastes/{_ID}/labels/{_PART}", '"tastes/{id}/labels/{label}"', optional=True)
-COMPARISON_OR_NONE = pattern(
-    f"tastes/{_ID}/comparisons/{_PART}", '"tastes/{id}/comparisons/{comparison}"', optional=True
-)
-VERSION = pattern(f"tastes/{_ID}/raterVersions/{_PART}", '"tastes/{id}/raterVersions/{version}"')
-CERTIFICATE = pattern(f"tastes/{_ID}/certificates/{_PART}", '"tastes/{id}/certificates/{certificate}"')
-RUN = pattern(f"trainingRuns/{_PART}", '"trainingRuns/{run}"')
-MODEL = pattern(f"models/{_PART}", '"models/{model}"')
-BASE_OR_NONE = pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a base model id", optional=True)
-BASE = pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a base model id")
-UUID = pattern(_UUID, "a UUID")
-UUID_OR_NONE = pattern(_UUID, "a UUID", optional=True)
-PAGE = {"page_size": between(0, 1000), "page_token": text()}
-FILTER = {"prompt_contains": text(), "digests[]": DIGEST, "units[]": text(200), "nights[]": text(200)}
-
-
-def _filter(field: str) -> dict[str, Rule]:
-    return {f"{field}.{path}": rule for path, rule in FILTER.items()} | {
-        f"{field}.grades[]": known(0, 5),
-        f"{field}.sources[]": known(1, 4),
-        f"{field}.min_utility": between(1, 5),
-        f"{field}.min_novelty": between(0, 2),
-    }
-
-
-_HYPER_PARAMETERS = {
-    "hyper_parameters.steps": between(0, 100_000),
-    "hyper_parameters.batch_size": between(0, 256),
-    "hyper_parameters.learning_rate": between(0, 10),
-    "hyper_parameters.rank": between(0, 256),
-    "hyper_parameters.caption_dropout": between(0, 1),
-    "hyper_parameters.ema_decay": between(0, 1),
-    "hyper_parameters.max_grad_norm": between(0, 1e6),
-    "hyper_parameters.checkpoint_steps": between(0, 100_000),
-    "hyper_parameters.gradient_accumulation": between(0, 4096),
-    "hyper_parameters.min_snr_gamma": between(0, 1e6),
-    "hyper_parameters.precision": pattern("fp32|bf16|fp16", '"fp32", "bf16" or "fp16"', optional=True),
-    "hyper_parameters.text_encoder_learning_rate": between(0, 1),
-    "hyper_parameters.prior_weight": between(0, 1000),
-    "hyper_parameters.optimizer": pattern("adamw|adamw_8bit", '"adamw" or "adamw_8bit"', optional=True),
-    "hyper_parameters.validation_share": between(0, 0.5),
-    "hyper_parameters.resolution": multiple(8, 4096),
-}
-
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "PutArtifactRequest": {"header.digest": DIGEST, "header.request_id": UUID_OR_NONE},
     "GetArtifactRequest": {"digest": DIGEST},
     "CreateTasteRequest": {
-        "taste_id": pattern(_ID, "1 to 40 lower-case letters, digits and hyphens"),
+        "taste_id": pattern(TASTE_ID, "1 to 40 lower-case letters, digits and hyphens"),
         "taste.display_name": text(200),
         "taste.embedder": text(400),
         "taste.base_model": BASE_OR_NONE,
@@ -82,7 +54,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "GetImageRequest": {"taste": TASTE, "digest": DIGEST},
     "ListImagesRequest": {
         "taste": TASTE,
-        **_filter("filter"),
+        **image_filter("filter"),
         **PAGE,
         "order_by": text(64),
         "skip": between(0, 2**31 - 1),
@@ -116,7 +88,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "taste": TASTE,
         "count": between(0, 1000),
         "novel": between(0, 1000),
-        **_filter("filter"),
+        **image_filter("filter"),
     },
     "SelectImagesRequest": {
         "taste": TASTE,
@@ -127,7 +99,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "originals[]": DIGEST,
         "members": count(0, 4096),
         "members[]": DIGEST,
-        **_filter("candidates"),
+        **image_filter("candidates"),
         "count": between(1, 10_000),
         "base_share": between(0, 0.9),
         "kappa": between(-100, 100),
@@ -138,12 +110,44 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "prompt_quota": between(0, 1e6),
         "false_discovery_rate": between(0, 1),
         "spread": pattern("farthest_point|facility_location", '"farthest_point" or "facility_location"', optional=True),
+        "training_sources": count(0, 50_000),
+        "training_sources[]": DIGEST,
+        "near_copy_cosine": between(-1, 1),
+        "certificates": count(0, 32),
+        "certificates[]": CERTIFICATE,
     },
+    "MeasureImagesRequest": {
+        "taste": TASTE,
+        "digests": count(2, 1000),
+        "digests[]": DIGEST,
+        "reference": count(0, 1000),
+        "reference[]": DIGEST,
+        "training_sources": count(0, 10_000),
+        "training_sources[]": DIGEST,
+        "near_copy_cosine": between(-1, 1),
+    },
+    "RecordConsentRequest": {
+        "taste": TASTE,
+        "consent.reference": text(400),
+        "consent.giver": text(400),
+        "consent.licence": text(400),
+        "request_id": UUID_OR_NONE,
+    },
+    "ListConsentsRequest": {"taste": TASTE, **PAGE},
+    "RevokeImagesRequest": {
+        "taste": TASTE,
+        "consent": text(400),
+        "digests": count(0, 1000),
+        "digests[]": DIGEST,
+        "why": text(400),
+        "request_id": UUID_OR_NONE,
+    },
+    "ListRevocationsRequest": {"taste": TASTE, **PAGE},
     "SearchImagesRequest": {"taste": TASTE, "text": text(), "image.digest": DIGEST, "count": between(0, 1000)},
     "ExploreNoveltyRequest": {
         "taste": TASTE,
         "count": between(0, 1000),
-        **_filter("filter"),
+        **image_filter("filter"),
         "cells": between(0, 4096),
     },
     "AdviseEmbedderRequest": {"taste": TASTE},
@@ -166,6 +170,18 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "labels[].grade": known(1, 5),
         "labels[].labeller": text(200),
         "request_id": UUID_OR_NONE,
+    },
+    "RecordBlindAuditRequest": {
+        "taste": TASTE,
+        "audit.night": text(200),
+        "audit.unit": pattern(PART, "a model id"),
+        "audit.against": pattern(PART, '"base" or a model id'),
+        "audit.pairs": count(1, 500),
+        "audit.pairs[].unit_digest": DIGEST,
+        "audit.pairs[].against_digest": DIGEST,
+        "audit.pairs[].choice": known(1, 3),
+        "audit.labeller": text(200),
+        "request_id": UUID,
     },
     "ListBaseModelsRequest": {},
     "InspectModelRequest": {"id": BASE},
@@ -200,10 +216,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "manifest_digest": DIGEST,
         "method": known(1, 5),
         "base_model": BASE_OR_NONE,
-        **_HYPER_PARAMETERS,
+        **HYPER_PARAMETERS,
         "request_id": UUID,
         "display_name": text(200),
-        "parents[]": pattern(f"(models/)?{_PART}", "a model id"),
+        "parents[]": pattern(f"(models/)?{PART}", "a model id"),
         "rater_version": text(200),
         "night": text(200),
         "reports.sample_prompts": count(0, 8),
@@ -248,7 +264,11 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "author": text(200),
     },
     "PromoteModelRequest": {"name": MODEL, "request_id": UUID},
-    "RollbackModelRequest": {"taste": TASTE, "request_id": UUID},
+    "RollbackModelRequest": {"taste": TASTE, "request_id": UUID, "to": MODEL_OR_BASE_OR_NONE},
+    "ExportTasteRequest": {"taste": TASTE},
+    "ExportLineageRequest": {"taste": TASTE},
+    "ImportTasteRequest": {"rows_digest": DIGEST, "taste": TASTE_OR_NONE, "request_id": UUID_OR_NONE},
+    "ImportLineageRequest": {"rows_digest": DIGEST, "taste": TASTE_OR_NONE, "request_id": UUID_OR_NONE},
 }
 """The one table: request message to its fields' rules; "a.b" descends, "a[]" means each item."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from konomi.errors import InvalidArgument, KonomiError
 from konomi_chassis.failpoints import failpoint
-from konomi_rater import catalogue, tastes
+from konomi_rater import catalogue, consents, tastes
 from konomi_rater.catalogue import ImageFacts
 from konomi_rater.errands import Caller, Embedded
 from konomi_rater.selection import CONSENTED, IMPORTED, SELF
@@ -81,12 +81,14 @@ class Adding:
         with self._workspace.writing() as connection:
             if tastes.read(connection, taste.id).embedder != taste.embedder:
                 return None  # its embedder changed meanwhile: these vectors are of the one before
-            catalogue.remember_embeddings(connection, taste.embedder, fresh)
+            revoked = consents.refusals(connection, taste.id, images)
+            kept = {digest: vector for digest, vector in fresh.items() if digest not in revoked}
+            catalogue.remember_embeddings(connection, taste.embedder, kept)
             failpoint("images.before_rows")
             for place, facts in enumerate(images):
                 size = sizes.get(facts.digest)
-                if place in refused or size is None:
-                    results.append(Added(facts.digest, error=refused[place]))
+                if place in refused or size is None or facts.digest in revoked:
+                    results.append(Added(facts.digest, error=refused.get(place) or revoked[facts.digest]))
                 else:
                     new = catalogue.add(connection, taste.id, facts, size, self._workspace.clock())
                     results.append(Added(facts.digest, already_known=not new))

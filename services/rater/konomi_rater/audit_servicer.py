@@ -1,23 +1,24 @@
-"""The part of RaterService that certifies a golden set by a blind audit."""
+"""The part of RaterService that records blind audits: of golden sets, which they certify, and of units."""
 
 from collections.abc import Sequence
 
 import grpc
 import sqlalchemy
 
-from konomi.errors import InvalidArgument
+from konomi.errors import InvalidArgument, NotFound
 from konomi.v1 import rater_pb2
-from konomi_rater import labels, messages
+from konomi_rater import blind_audits, labels, messages, tastes
 from konomi_rater.audits import Terms
+from konomi_rater.blind_audits import BlindAudit
 from konomi_rater.certificate import Limits, Sample, Stage
 from konomi_rater.certifying import Audit
-from konomi_rater.label_servicer import LabelServicer
+from konomi_rater.consent_servicer import ConsentServicer
 from konomi_rater.messages import taste_id
 
 SSR = 4
 
 
-class AuditServicer(LabelServicer):
+class AuditServicer(ConsentServicer):
     """Serves audits and the certificates they end in."""
 
     def CertifySet(self, request: rater_pb2.CertifySetRequest, context: grpc.ServicerContext) -> rater_pb2.Certificate:
@@ -48,6 +49,68 @@ class AuditServicer(LabelServicer):
             return _certificate(self._rater.certifying.answer(connection, taste, number, given))
 
         return self._once("RecordAudit", request, rater_pb2.Certificate(), work)
+
+    def RecordBlindAudit(
+        self, request: rater_pb2.RecordBlindAuditRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.BlindAudit:
+        """Records a finished blind audit of a unit, all its answers in one durable transaction."""
+        taste, given = taste_id(request.taste), request.audit
+        if not request.HasField("audit"):
+            raise InvalidArgument(
+                "expected the audit with its pairs, found none", reason="AUDIT_MISSING", field="audit"
+            )
+        if given.unit == given.against:
+            raise InvalidArgument(
+                f"expected two models to compare, found {given.unit!r} twice",
+                reason="SAME_MODEL",
+                field="audit.against",
+            )
+        pairs = blind_audits.pairs_of([(p.unit_digest, p.against_digest, p.choice) for p in given.pairs])
+        new = BlindAudit(taste, given.night, given.unit, given.against, pairs, given.labeller or labels.OWNER)
+        self._check_stored(new)
+
+        def work(connection: sqlalchemy.Connection) -> rater_pb2.BlindAudit:
+            tastes.read(connection, taste)
+            return _blind(blind_audits.record(connection, new, self._rater.workspace.clock()))
+
+        return self._once("RecordBlindAudit", request, rater_pb2.BlindAudit(), work)
+
+    def _check_stored(self, audit: BlindAudit) -> None:
+        """Refuses pairs of images nobody can have seen: they must be stored, two different ones a pair."""
+        for place, pair in enumerate(audit.pairs):
+            if pair.unit == pair.against:
+                raise InvalidArgument(
+                    "expected two different images in a pair, found one twice; leave the pair out",
+                    reason="SAME_IMAGE",
+                    field=f"audit.pairs[{place}]",
+                )
+            for digest in (pair.unit, pair.against):
+                if not self._rater.workspace.store.exists(digest):
+                    raise NotFound(
+                        f"expected stored images, found {digest}, which is not in the store; send PutArtifact first",
+                        reason="IMAGE_NOT_FOUND",
+                    )
+
+
+def _blind(audit: BlindAudit) -> rater_pb2.BlindAudit:
+    rate = audit.win_rate()
+    return rater_pb2.BlindAudit(
+        name=f"tastes/{audit.taste}/blindAudits/{audit.number}",
+        night=audit.night,
+        unit=audit.unit,
+        against=audit.against,
+        pairs=[
+            rater_pb2.BlindPair(
+                unit_digest=pair.unit,
+                against_digest=pair.against,
+                choice=rater_pb2.BlindChoice.ValueType(int(pair.choice)),
+            )
+            for pair in audit.pairs
+        ],
+        labeller=audit.labeller,
+        create_time=messages.timestamp(audit.created),
+        win_rate=rater_pb2.Estimate(value=rate.value, low=rate.low, high=rate.high, n=rate.n),
+    )
 
 
 def _terms(request: rater_pb2.CertifySetRequest) -> Terms:

@@ -120,6 +120,24 @@ class Certifying:
         after = self._read(connection, before.row)
         return self._ended(connection, after, now) if after.outcome.ended else after
 
+    def vouched(self, connection: sqlalchemy.Connection, taste_id: str, number: int) -> list[str]:
+        """Returns the members a certificate vouches for, without those that were rejected when it was made.
+
+        Raises:
+            NotFound: no such certificate.
+            FailedPrecondition: it certifies nothing.
+        """
+        audit = self._read(connection, audits.read(connection, taste_id, number))
+        if not audit.outcome.certified:
+            raise FailedPrecondition(
+                f"expected a certificate that holds, found number {number} of tastes/{taste_id} that certifies nothing "
+                "so far; finish its audit, or certify another set with CertifySet",
+                reason="NOT_CERTIFIED",
+            )
+        size = audit.samples[audit.outcome.certified - 1].size
+        rejected = {d for d, answer in audit.answers.items() if answer.grade < audit.row.terms.threshold}
+        return [digest for digest in audit.members[:size] if digest not in rejected]
+
     def _ended(self, connection: sqlalchemy.Connection, audit: Audit, now: float) -> Audit:
         artifact = self._workspace.store.put(self._document(connection, audit, now), CERTIFICATE_TYPE)
         return self._read(connection, audits.end(connection, audit.row, artifact.digest, now))

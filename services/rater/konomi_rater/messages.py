@@ -225,6 +225,7 @@ def wish(message: rater_pb2.SelectImagesRequest) -> Wish:
             "duplicate_cosine",
             "typicality_percentile",
             "false_discovery_rate",
+            "near_copy_cosine",
         )
         if message.HasField(name)
     }
@@ -237,8 +238,21 @@ def wish(message: rater_pb2.SelectImagesRequest) -> Wish:
         seed=message.seed,
         prompt_quota=message.prompt_quota,
         spread=message.spread,
+        training_sources=tuple(message.training_sources),
+        certificates=tuple(_certificates(message)),
         **given,
     )
+
+
+def _certificates(message: rater_pb2.SelectImagesRequest) -> list[int]:
+    for name in message.certificates:
+        if taste_in(name) != taste_id(message.taste):
+            raise InvalidArgument(
+                f"expected certificates of {message.taste}, found {name[:120]!r}",
+                reason="NAME_INVALID",
+                field="certificates",
+            )
+    return [number_in(name, "certificates", "certificates") for name in message.certificates]
 
 
 def selection(found: Selection, taste: str) -> rater_pb2.SelectImagesResponse:
@@ -266,7 +280,13 @@ def selection(found: Selection, taste: str) -> rater_pb2.SelectImagesResponse:
 
 def _member(member: Member, taste: str, role: rater_pb2.SelectionRole.ValueType) -> rater_pb2.SelectedImage:
     message = rater_pb2.SelectedImage(
-        digest=member.digest, prompt=member.prompt, role=role, weight=1.0, cell=member.cell
+        digest=member.digest,
+        prompt=member.prompt,
+        role=role,
+        weight=1.0,
+        cell=member.cell,
+        source=rater_pb2.Source.ValueType(member.source),
+        certificate=f"tastes/{taste}/certificates/{member.certificate}" if member.certificate else "",
     )
     if member.score is not None:
         message.score.CopyFrom(score(member.score, taste))

@@ -6,9 +6,11 @@ from konomi_rater.browsing import Browsing
 from konomi_rater.certifying import Certifying
 from konomi_rater.exploring import Exploring
 from konomi_rater.growing import Growing
+from konomi_rater.measuring import Measuring
 from konomi_rater.reembedding import Reembedding
 from konomi_rater.scoring import Scoring
 from konomi_rater.selecting import Selecting
+from konomi_rater.snapshots import Snapshots
 from konomi_rater.suggesting import Suggesting
 from konomi_rater.versions import Versions
 from konomi_rater.workspace import Workspace
@@ -29,7 +31,9 @@ class Rater:
         self.certifying = Certifying(workspace)
         self.exploring = Exploring(workspace, self.scoring, self.suggesting)
         self.advising = Advising(workspace)
+        self.measuring = Measuring(workspace)
         self.reembedding = Reembedding(workspace, self.versions)
+        self.snapshots = Snapshots(workspace)
 
     def close(self) -> None:
         """Ends the work in the background, then what it works with."""

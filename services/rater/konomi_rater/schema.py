@@ -166,4 +166,69 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        5,
+        (
+            """
+            CREATE TABLE blind_audits (
+                taste TEXT NOT NULL REFERENCES tastes (id), number INTEGER NOT NULL, night TEXT NOT NULL,
+                unit TEXT NOT NULL, against TEXT NOT NULL, labeller TEXT NOT NULL, created REAL NOT NULL,
+                PRIMARY KEY (taste, number)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE blind_pairs (
+                taste TEXT NOT NULL, audit INTEGER NOT NULL, place INTEGER NOT NULL, unit TEXT NOT NULL,
+                against TEXT NOT NULL, choice INTEGER NOT NULL CHECK (choice BETWEEN 1 AND 3),
+                PRIMARY KEY (taste, audit, place),
+                FOREIGN KEY (taste, audit) REFERENCES blind_audits (taste, number)
+            ) WITHOUT ROWID
+            """,
+            *(
+                _APPEND_ONLY.format(table=t, verb=v)
+                for t in ("blind_audits", "blind_pairs")
+                for v in ("UPDATE", "DELETE")
+            ),
+        ),
+    ),
+    Migration(
+        6,
+        (
+            """
+            CREATE TABLE consents (
+                taste TEXT NOT NULL REFERENCES tastes (id), sequence INTEGER NOT NULL, reference TEXT NOT NULL,
+                giver TEXT NOT NULL, licence TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (taste, sequence)
+            ) WITHOUT ROWID
+            """,
+            "CREATE INDEX consents_by_reference ON consents (taste, reference, sequence)",
+            """
+            CREATE TABLE revoked_consents (
+                taste TEXT NOT NULL REFERENCES tastes (id), reference TEXT NOT NULL, why TEXT NOT NULL,
+                created REAL NOT NULL, PRIMARY KEY (taste, reference)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE revoked_images (
+                taste TEXT NOT NULL REFERENCES tastes (id), digest TEXT NOT NULL, sequence INTEGER NOT NULL,
+                source INTEGER NOT NULL, licence TEXT NOT NULL, consent TEXT NOT NULL, why TEXT NOT NULL,
+                created REAL NOT NULL, PRIMARY KEY (taste, digest)
+            ) WITHOUT ROWID
+            """,
+            *(
+                _APPEND_ONLY.format(table=t, verb=v)
+                for t in ("consents", "revoked_consents", "revoked_images")
+                for v in ("UPDATE", "DELETE")
+            ),
+            "DROP VIEW labels_in_force",
+            # The label of an image that left for good counts no more.
+            """
+            CREATE VIEW labels_in_force AS
+            SELECT taste, digest, grade, labeller, reason, created, undoes, chain, sequence FROM (
+                SELECT *, MAX(sequence - (reason = 4 AND grade > 0) * 4611686018427387904) FROM labels_standing AS s
+                WHERE NOT EXISTS (SELECT 1 FROM revoked_images AS r WHERE r.taste = s.taste AND r.digest = s.digest)
+                GROUP BY taste, digest
+            )
+            """,
+        ),
+    ),
 )

@@ -8,10 +8,11 @@ import numpy as np
 import sqlalchemy
 
 from konomi.errors import InvalidArgument
-from konomi_rater import catalogue, conforming, tastes
+from konomi_rater import blind_audits, catalogue, conforming, reach, tastes
 from konomi_rater.alarms import best_of_n
 from konomi_rater.catalogue import Filter, ImageRow
 from konomi_rater.cells import Cells, divide
+from konomi_rater.certifying import Certifying
 from konomi_rater.growth import Growth
 from konomi_rater.memory import View
 from konomi_rater.scoring import BASE_UNITS, Diversity, Score, Scoring
@@ -49,6 +50,9 @@ class Wish:
     prompt_quota: float = 0.0
     spread: str = ""
     false_discovery_rate: float = 0.2
+    training_sources: tuple[str, ...] = ()
+    near_copy_cosine: float = reach.NEAR_COPY
+    certificates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Member:
     prompt: str
     cell: int
     score: Score | None
+    source: int = 0
+    certificate: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class Selecting:
 
     def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
         self._workspace, self._scoring = workspace, scoring
+        self._certifying = Certifying(workspace)
 
     def select(self, taste_id: str, wish: Wish) -> Selection:
         """Chooses the training set.
@@ -128,7 +135,9 @@ class Selecting:
         rows = catalogue.select(connection, taste.id, wanted, EVERY_ROW)
         if wanted.min_utility is not None:
             rows = rows[self._scoring.predict_known(taste, view).utility[view.indices(rows)] >= wanted.min_utility]
-        return catalogue.read_rows(connection, taste.id, rows.tolist())
+        judged = blind_audits.held_out(connection, taste.id)
+        found = catalogue.read_rows(connection, taste.id, rows.tolist())
+        return [image for image in found if image.facts.digest not in judged]
 
     def _choose(
         self,
@@ -142,21 +151,23 @@ class Selecting:
     ) -> Selection:
         positions = view.indices(np.array([image.row for image in images], dtype=np.int64))
         cells = self._cells(view, wish)
-        typical = self._typical(taste, view, positions, wish)
         lower = np.zeros(len(images))
         if scored:
             said = self._scoring.predict_known(taste, view)
             lower = (said.utility - wish.kappa * said.std)[positions]
         prompts, counts = _prompts(images)
+        vouched = self._vouched(connection, taste.id, wish)
         candidates = Candidates(
             embeddings=view.embeddings[positions],
             lower_bounds=lower,
             grades=np.array([image.grade for image in images], dtype=np.int64),
             sources=np.array([image.facts.source for image in images], dtype=np.int64),
-            typical=typical,
+            typical=self._typical(taste, view, positions, wish),
             unknown=self._unknown(taste, view, positions, scored),
             cells=cells.of(view.embeddings[positions]) if len(positions) else positions,
             prompts=prompts,
+            copies=_copies(view, images, positions, wish),
+            certified=np.array([image.facts.digest in vouched for image in images], dtype=bool),
         )
         limits = Limits(
             wish.count,
@@ -173,7 +184,7 @@ class Selecting:
         picked = positions[choice.selected]
         scores = self._scoring.score_known(taste, view, picked) if scored else [None] * len(picked)
         chosen = [
-            Member(images[row].facts.digest, images[row].facts.prompt, int(candidates.cells[row]), score)
+            _member(images[row], int(candidates.cells[row]), score, vouched)
             for row, score in zip(choice.selected, scores, strict=True)
         ]
         base = self._base(connection, taste, view, cells, set(picked.tolist()), wish)
@@ -205,6 +216,15 @@ class Selecting:
         choice = admit(POLICIES[wish.policy], candidates, [int(free[row]) for row in found.order], wish.count)
         return choice, conforming.promise(found, len(choice.selected), wish.false_discovery_rate)
 
+    def _vouched(self, connection: Any, taste: str, wish: Wish) -> dict[str, int]:
+        """Returns the members of the certified sets, each with its certificate; the first that is named counts."""
+        if not POLICIES[wish.policy].graded_only:
+            return {}
+        found: dict[str, int] = {}
+        for number in wish.certificates:
+            found = dict.fromkeys(self._certifying.vouched(connection, taste, number), number) | found
+        return found
+
     def _unknown(self, taste: TasteRow, view: View, positions: np.ndarray, scored: bool) -> np.ndarray:
         if not scored or not len(positions):
             return np.zeros(len(positions), dtype=bool)
@@ -230,14 +250,29 @@ class Selecting:
     ) -> list[Member]:
         base = view.base(wish.base_units)
         eligible = base[self._typical(taste, view, base, wish)]
-        eligible = np.array([at for at in eligible if int(at) not in taken], dtype=np.int64)
+        judged = blind_audits.held_out(connection, taste.id)
+        free = [at for at in eligible if int(at) not in taken and view.digests[at] not in judged]
+        eligible = np.array(free, dtype=np.int64)
         drawn = draw_base(eligible, len(taken), wish.base_share, np.random.default_rng(wish.seed % 2**63))
         images = catalogue.read_rows(connection, taste.id, view.rows[drawn].tolist())
         numbers = cells.of(view.embeddings[drawn]) if len(drawn) else drawn
-        return [
-            Member(image.facts.digest, image.facts.prompt, int(cell), None)
-            for image, cell in zip(images, numbers, strict=True)
-        ]
+        return [_member(image, int(cell), None, {}) for image, cell in zip(images, numbers, strict=True)]
+
+
+def _copies(view: View, images: list[ImageRow], positions: np.ndarray, wish: Wish) -> np.ndarray:
+    """Returns which images of trained units are near-copies of what units were trained on: (N,) bool."""
+    known = [at for digest in wish.training_sources if (at := view.at(digest)) is not None]
+    if not known or wish.near_copy_cosine >= 1:
+        return np.zeros(len(images), dtype=bool)
+    sources, rows = np.array(known, np.int64), view.embeddings
+    alike = reach.near_copies(rows[positions], positions, rows[sources], sources, wish.near_copy_cosine)
+    trained = [bool(image.facts.unit) and image.facts.unit not in wish.base_units for image in images]
+    return alike & np.array(trained, dtype=bool)
+
+
+def _member(image: ImageRow, cell: int, score: Score | None, vouched: dict[str, int]) -> Member:
+    certificate = 0 if image.grade else vouched.get(image.facts.digest, 0)
+    return Member(image.facts.digest, image.facts.prompt, cell, score, image.facts.source, certificate)
 
 
 def _rejections(images: list[ImageRow], choice: Choice) -> list[tuple[str, RejectionReason, str]]:

@@ -79,6 +79,8 @@ class Candidates:
         unknown: (N,) bool, too far from everything graded for the rater to know.
         cells: (N,) cell numbers.
         prompts: (N,) prompt numbers from 0; equal prompts are equal numbers.
+        copies: (N,) bool, near-copies of what their maker was trained on.
+        certified: (N,) bool, members of a certified set, which a policy of graded images admits ungraded.
     """
 
     embeddings: np.ndarray
@@ -89,6 +91,8 @@ class Candidates:
     unknown: np.ndarray
     cells: np.ndarray
     prompts: np.ndarray
+    copies: np.ndarray
+    certified: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -138,22 +142,28 @@ def select(policy: Policy, candidates: Candidates, limits: Limits) -> Choice:
     The owner's own UR and SSR come first and pass the gate: the gate guards against what the rater
     mistakes, and these it did not judge.
     """
-    total = len(candidates.grades)
-    rejected: dict[int, RejectionReason] = {}
-    graded = candidates.grades > 0
-    for row in range(total):
-        if int(candidates.sources[row]) not in policy.sources:
-            rejected[row] = RejectionReason.SOURCE
-        elif candidates.grades[row] < policy.least_grade and (graded[row] or policy.graded_only):
-            rejected[row] = RejectionReason.GRADE
-        elif not candidates.typical[row] and not graded[row]:
-            rejected[row] = RejectionReason.UNTYPICAL
-        elif candidates.unknown[row] and not graded[row]:
-            rejected[row] = RejectionReason.UNKNOWN
+    reasons = {row: _refusal(policy, candidates, row) for row in range(len(candidates.grades))}
+    rejected = {row: reason for row, reason in reasons.items() if reason is not None}
     order = [int(row) for row in np.lexsort((-candidates.lower_bounds, -candidates.grades)) if int(row) not in rejected]
     choice = _walk(candidates, limits, _spread(candidates, order, limits), rejected)
     rank = {row: place for place, row in enumerate(order)}
     return Choice(sorted(choice.selected, key=rank.__getitem__), choice.rejected, choice.duplicate_of)
+
+
+def _refusal(policy: Policy, candidates: Candidates, row: int) -> RejectionReason | None:
+    """Returns why a candidate cannot be kept whatever else is; what a person vouched for passes the gates."""
+    graded, certified = candidates.grades[row] > 0, candidates.certified[row] and policy.graded_only
+    if int(candidates.sources[row]) not in policy.sources:
+        return RejectionReason.SOURCE
+    if candidates.grades[row] < policy.least_grade and (graded or policy.graded_only) and (graded or not certified):
+        return RejectionReason.GRADE
+    if candidates.copies[row] and not graded:
+        return RejectionReason.NEAR_COPY
+    if graded or certified:
+        return None
+    if not candidates.typical[row]:
+        return RejectionReason.UNTYPICAL
+    return RejectionReason.UNKNOWN if candidates.unknown[row] else None
 
 
 def _spread(candidates: Candidates, order: list[int], limits: Limits) -> list[int]:

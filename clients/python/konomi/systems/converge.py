@@ -7,12 +7,10 @@ most ln(1/q) nats. The pool only grows (Gerstgrasser et al. 2404.01413) and is s
 import math
 from typing import Any
 
+from konomi.guards import PRESSURE_MARGIN
 from konomi.night_settings import NightSettings
 from konomi.systems.draws import Draw, Turn, image_seed, shuffled
 from konomi.systems.system import System
-
-PRESSURE_MARGIN = 0.95
-"""Share of the pressure budget the plan aims at: quota and gate keep fewer images than asked for."""
 
 
 def pool_size(settings: NightSettings) -> int:
