@@ -127,6 +127,7 @@ class Rate {
   async act(work) {
     if (this.busy) return;
     this.busy = true;
+    this.frame.setAttribute("aria-busy", "true");  // a key pressed now would grade what nobody has seen yet
     const began = performance.now();
     try {
       if (await work() !== false) {
@@ -137,6 +138,7 @@ class Rate {
       toast(error.code === "resource_exhausted" && error.message === "outbox full" ? t("outbox_full") : t("problem", { why: error.message }), "bad");
     } finally {
       this.busy = false;
+      this.frame.removeAttribute("aria-busy");
     }
   }
 
