@@ -61,6 +61,7 @@ def test_where_the_contract_requires_a_request_id_it_is_mandatory(name):
         "UndoLabelRequest",
         "RecordComparisonRequest",
         "UndoComparisonRequest",
+        "RecordBlindAuditRequest",
         "CreateTrainingRunRequest",
         "MergeModelsRequest",
         "PromoteModelRequest",

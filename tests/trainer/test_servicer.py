@@ -209,6 +209,31 @@ def test_promotion_and_rollback_walk_the_history(bench: Bench) -> None:
     assert current() == []
 
 
+def test_a_rollback_may_go_several_units_back_in_one_transaction(bench: Bench) -> None:
+    trainer, manifest = bench.client.trainer, bench.manifest()
+    names = [bench.trained(manifest, steps=steps).name for steps in (1, 2, 3)]
+
+    def promote_all() -> None:
+        for name in names:
+            trainer.promote_model(name=name, request_id=str(uuid.uuid4()))
+
+    def back(to: str) -> pb.RollbackModelResponse:
+        return trainer.rollback_model(taste="tastes/default", to=to, request_id=str(uuid.uuid4()))
+
+    def current() -> list[str]:
+        return [model.name for model in trainer.list_models(taste="tastes/default").models if model.current]
+
+    promote_all()
+    assert back(names[0]).model.name == names[0]
+    assert not back("base").HasField("model") and current() == []
+    promote_all()
+    with pytest.raises(FailedPrecondition, match="current before"):
+        back("models/never")
+    assert current() == [names[2]], "a refused rollback changed nothing"
+    with pytest.raises(InvalidArgument):
+        back("unit-1")
+
+
 def test_pages_and_tastes(bench: Bench) -> None:
     trainer, manifest = bench.client.trainer, bench.manifest()
     names = [bench.trained(manifest, steps=steps).name for steps in (1, 2, 3)]

@@ -7,7 +7,7 @@ import numpy as np
 import sqlalchemy
 from sqlalchemy import text
 
-from konomi_rater import audits
+from konomi_rater import audits, blind_audits
 from konomi_rater.acquisition import Reason
 from konomi_rater.alarms import Generation, Pressure, pressure_of
 from konomi_rater.memory import SELF, View
@@ -78,10 +78,10 @@ def remember_selection(
 
 
 def pressure(connection: sqlalchemy.Connection, taste: str) -> Pressure:
-    """Returns the selection pressure since a person last finished an audit."""
+    """Returns the selection pressure since a person last finished an audit, of a set or of a unit."""
     found = connection.execute(
         text("SELECT kept_share FROM selections WHERE taste = :taste AND created > :since"),
-        {"taste": taste, "since": audits.last_end(connection, taste)},
+        {"taste": taste, "since": max(audits.last_end(connection, taste), blind_audits.last_end(connection, taste))},
     )
     return pressure_of([row.kept_share for row in found])
 

@@ -91,6 +91,29 @@ def promote(connection: Connection, model: Model, metrics: Mapping[str, float], 
     return replace(model, metrics=merged, current=True)
 
 
+def roll_back_to(connection: Connection, taste: str, to: str, now: float) -> Model | None:
+    """Takes promotions back until a model is current again, and returns it; None is the base model.
+
+    Args:
+        connection: the caller's transaction, which an error undoes.
+        taste: the taste.
+        to: "models/{model}", "base", or empty for the model before.
+        now: Unix time.
+
+    Raises:
+        FailedPrecondition: the base model is current already, or the model wanted was not current before.
+    """
+    while True:
+        found = roll_back(connection, taste, now)
+        if not to or (to == "base" if found is None else to == f"models/{found.id}"):
+            return found
+        if found is None:
+            raise FailedPrecondition(
+                f"expected a model that was current before, found {to}; promote it instead",
+                reason="NEVER_CURRENT",
+            )
+
+
 def roll_back(connection: Connection, taste: str, now: float) -> Model | None:
     """Returns a taste to the model that was current before, None being the base model; the history keeps both steps.
 

@@ -219,7 +219,7 @@ class TrainerServicer(TrainerServiceServicer):
             known = self._idempotency.replay(connection, "RollbackModel", request)
             if known is not None:
                 return pb.RollbackModelResponse.FromString(known)
-            found = models.roll_back(connection, request.taste, self._clock())
+            found = models.roll_back_to(connection, request.taste, request.to, self._clock())
             reply = pb.RollbackModelResponse(model=messages.model(found) if found else None)
             self._idempotency.remember(connection, "RollbackModel", request, reply)
             failpoint("trainer.before_rollback")

@@ -1,0 +1,55 @@
+"""The fields the contract's requests share, each with its rule: names, digests, ids, pages, filters and numbers."""
+
+from konomi_chassis.rules import Rule, between, known, multiple, pattern, text
+
+TASTE_ID, _UUID = r"[a-z0-9-]{1,40}", r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+PART = r"[A-Za-z0-9._-]{1,64}"
+DIGEST = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexadecimal digits")
+DIGEST_OR_NONE = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexadecimal digits", optional=True)
+TASTE = pattern(f"tastes/{TASTE_ID}", '"tastes/{id}"')
+TASTE_OR_NONE = pattern(f"tastes/{TASTE_ID}", '"tastes/{id}"', optional=True)
+LABEL_OR_NONE = pattern(f"tastes/{TASTE_ID}/labels/{PART}", '"tastes/{id}/labels/{label}"', optional=True)
+COMPARISON_OR_NONE = pattern(
+    f"tastes/{TASTE_ID}/comparisons/{PART}", '"tastes/{id}/comparisons/{comparison}"', optional=True
+)
+VERSION = pattern(f"tastes/{TASTE_ID}/raterVersions/{PART}", '"tastes/{id}/raterVersions/{version}"')
+CERTIFICATE = pattern(f"tastes/{TASTE_ID}/certificates/{PART}", '"tastes/{id}/certificates/{certificate}"')
+RUN = pattern(f"trainingRuns/{PART}", '"trainingRuns/{run}"')
+MODEL = pattern(f"models/{PART}", '"models/{model}"')
+MODEL_OR_BASE_OR_NONE = pattern(f"base|models/{PART}", '"models/{model}" or "base"', optional=True)
+BASE_OR_NONE = pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a base model id", optional=True)
+BASE = pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a base model id")
+UUID = pattern(_UUID, "a UUID")
+UUID_OR_NONE = pattern(_UUID, "a UUID", optional=True)
+PAGE = {"page_size": between(0, 1000), "page_token": text()}
+FILTER = {"prompt_contains": text(), "digests[]": DIGEST, "units[]": text(200), "nights[]": text(200)}
+
+
+def image_filter(field: str) -> dict[str, Rule]:
+    """Returns the rules of an ImageFilter in a field."""
+    return {f"{field}.{path}": rule for path, rule in FILTER.items()} | {
+        f"{field}.grades[]": known(0, 5),
+        f"{field}.sources[]": known(1, 4),
+        f"{field}.min_utility": between(1, 5),
+        f"{field}.min_novelty": between(0, 2),
+    }
+
+
+HYPER_PARAMETERS = {
+    "hyper_parameters.steps": between(0, 100_000),
+    "hyper_parameters.batch_size": between(0, 256),
+    "hyper_parameters.learning_rate": between(0, 10),
+    "hyper_parameters.rank": between(0, 256),
+    "hyper_parameters.caption_dropout": between(0, 1),
+    "hyper_parameters.ema_decay": between(0, 1),
+    "hyper_parameters.max_grad_norm": between(0, 1e6),
+    "hyper_parameters.checkpoint_steps": between(0, 100_000),
+    "hyper_parameters.gradient_accumulation": between(0, 4096),
+    "hyper_parameters.min_snr_gamma": between(0, 1e6),
+    "hyper_parameters.precision": pattern("fp32|bf16|fp16", '"fp32", "bf16" or "fp16"', optional=True),
+    "hyper_parameters.text_encoder_learning_rate": between(0, 1),
+    "hyper_parameters.prior_weight": between(0, 1000),
+    "hyper_parameters.optimizer": pattern("adamw|adamw_8bit", '"adamw" or "adamw_8bit"', optional=True),
+    "hyper_parameters.validation_share": between(0, 0.5),
+    "hyper_parameters.resolution": multiple(8, 4096),
+}
