@@ -167,6 +167,7 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
     def __init__(self, home: Path, store: Store) -> None:
         self.home, self.store = home, store
         self.images, self.labels = Table(home, "images"), Table(home, "labels")
+        self.selections, self.audits = Table(home, "selections"), Table(home, "audits")
 
     def CreateTaste(self, request, context):
         return self.GetTaste(request, context)
@@ -186,8 +187,13 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
 
     def GetRaterVersion(self, request, context):
         alarms = ["Over-optimisation: 6.4 nats of selection since a person last audited, more than 6.0; audit a set."]
-        pressure = rater_pb2.Pressure(nats=6.4, best_of_n_nats=5.1, selections=2)
+        spent = [one for _, one in self.selections.items() if one["audits"] == len(self.audits.items())]
+        pressure = rater_pb2.Pressure(nats=sum(one["nats"] for one in spent), selections=len(spent))
         return rater_pb2.RaterVersion(name=VERSION, active=True, alarms=alarms, pressure=pressure)
+
+    def RecordBlindAudit(self, request, context):
+        self.audits.put(request.request_id, [[p.unit_digest, p.against_digest, p.choice] for p in request.audit.pairs])
+        return rater_pb2.BlindAudit(name=f"{request.taste}/blindAudits/{len(self.audits.items())}")
 
     def AddImages(self, request_iterator, context):
         for request in request_iterator:
@@ -256,6 +262,29 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         typical = sum(self.redness(digest) < 0.999 for digest in digests) / max(1, len(digests))
         return rater_pb2.Diversity(vendi=vendi, n=len(digests), typical_share=max(typical, 0.95))
 
+    def ListRevocations(self, request, context):
+        path = self.home / "revoked.txt"
+        gone = path.read_text().split() if path.exists() else []
+        return rater_pb2.ListRevocationsResponse(revocations=[rater_pb2.Revocation(digest=digest) for digest in gone])
+
+    def MeasureImages(self, request, context):
+        """How much redder the set is than its reference, and how many grid cells of green and blue it reaches."""
+        base = [digest for digest, image in self.images.items() if image["unit"] == "base"]
+        if not (request.reference or base):
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no reference")
+        sets = (list(request.digests), list(request.reference) or base)
+        red = [sum(map(self.redness, digests)) / len(digests) for digests in sets]
+        cells = [{tuple(v // 128 for v in colour(self.store.get(d))[1:]) for d in digests} for digests in sets]
+        return rater_pb2.ImageMeasures(
+            n=len(sets[0]),
+            reference_n=len(sets[1]),
+            kid=rater_pb2.Estimate(value=abs(red[0] - red[1]), low=0, high=1, n=len(sets[0])),
+            liked_cells=4,
+            likes_covered=len(cells[0]) / 4,
+            reference_likes_covered=len(cells[1]) / 4,
+            near_copies=len(set(sets[0]) & set(request.training_sources)) / len(sets[0]),
+        )
+
     def ExploreNovelty(self, request, context):
         """One elite, the reddest, in every grid cell of green and blue that is filled."""
         best: dict[tuple[int, int], str] = {}
@@ -289,9 +318,13 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
             largest_cell_share=0.1,
             rejections=[rater_pb2.Rejection(digest=digest, reason=4) for digest, _ in rest],
         )
+        if chosen and request.policy != "golden":
+            spent = {"nats": reply.pressure_nats, "audits": len(self.audits.items())}
+            self.selections.put(hashlib.sha256("".join(digest for digest, _ in chosen).encode()).hexdigest(), spent)
         for role, items in ((1, chosen), (2, base)):
             for digest, image in items:
-                reply.selected.add(digest=digest, prompt=image["prompt"], role=role, weight=1)
+                source = image.get("source", rater_pb2.SOURCE_SELF)
+                reply.selected.add(digest=digest, prompt=image["prompt"], role=role, weight=1, source=source)
         return reply
 
 
@@ -331,7 +364,8 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         shift = float(os.environ.get("STAND_IN_SHIFT", shift))
         adapter = json.dumps({"shift": shift, "seed": run["seed"]}).encode()
         digest = self.store.put(adapter, "application/vnd.konomi.adapter+safetensors").digest
-        self.found.put(model, {"adapter": digest, "name": run["name"], "night": run["night"]})
+        made = {"adapter": digest, "name": run["name"], "night": run["night"], "manifest": run["manifest"]}
+        self.found.put(model, made)
         log_call(self.home, "train", run["name"])
 
     def message(self, name: str) -> trainer_pb2.Model:
@@ -340,6 +374,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
             name=name,
             display_name=model["name"],
             adapter_digest=model["adapter"],
+            manifest_digest=model.get("manifest", ""),
             night=model["night"],
             current=self.current() == name,
         )
@@ -361,8 +396,12 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         return self.message(request.name)
 
     def RollbackModel(self, request, context):
-        self.moves.put(request.request_id, "back")
-        name = self.current()
+        while True:
+            before = self.current()
+            self.moves.put(f"{request.request_id}{'/' + before if request.to else ''}", "back")
+            name = self.current()
+            if not request.to or name == request.to or not name:
+                break
         return trainer_pb2.RollbackModelResponse(model=self.message(name) if name else None)
 
 
