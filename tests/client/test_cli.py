@@ -155,7 +155,7 @@ def test_a_missing_module_of_an_extra_names_the_pip_line(monkeypatch, capsys):
     monkeypatch.setattr(cli.importlib, "import_module", lacking)
     code, _, err = run(capsys, "night", "plan")
     assert code == 4
-    assert "pip install 'konomi[overnight]'" in err
+    assert "pip install" in err and "[overnight]'" in err
 
 
 def test_a_module_that_no_extra_brings_is_a_bug(monkeypatch):

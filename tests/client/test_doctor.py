@@ -2,13 +2,18 @@
 
 import collections
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
+import types
+from pathlib import Path
 
 import pytest
 
 from konomi import examination, extras
+from konomi.finding import Finding
 from konomi.home import Home
 
 
@@ -23,6 +28,7 @@ def test_a_healthy_home(command_line):
     assert said["ok"] is True
     names = {check["name"] for check in said["checks"]}
     assert {"SQLite", "home", "disk", "filesystem", "starter models", "token", "GPU", "services", "embedder"} <= names
+    assert {f"extra {name}" for name in extras.EXTRAS} | {"privacy", "page", "listening"} <= names
     assert all(set(check) == {"name", "state", "detail", "fix"} for check in said["checks"])
 
 
@@ -42,11 +48,40 @@ def test_failures_have_a_fix_and_an_exit_code(command_line):
 
 def test_missing_extras(home, monkeypatch):
     monkeypatch.setitem(extras.EXTRAS, "trainer", ("no_such_module", "grpc"))
-    monkeypatch.setitem(extras.EXTRAS, "web", ("no_such_module",))
+    for extra in ("web", "files", "offline"):
+        monkeypatch.setitem(extras.EXTRAS, extra, ("no_such_module",))
     found = {finding.name: finding for finding in examination.examine(home)}
-    assert (found["extra trainer"].state, found["extra trainer"].fix) == ("fail", "pip install 'konomi[trainer]'")
+    assert (found["extra trainer"].state, found["extra trainer"].fix) == ("fail", extras.pip_line("trainer"))
     assert found["extra trainer"].detail == "not installed: no_such_module"
-    assert found["extra web"].state == "warn"
+    for extra in ("web", "files", "offline"):
+        assert (found[f"extra {extra}"].state, found[f"extra {extra}"].fix) == ("warn", extras.pip_line(extra))
+        assert extras.PURPOSES[extra] in found[f"extra {extra}"].detail
+
+
+def test_the_line_that_installs_names_this_environment_and_where_konomi_came_from():
+    python, *words = shlex.split(extras.pip_line("web", "files"))
+    assert Path(python).samefile(sys.executable)
+    assert words[:3] == ["-m", "pip", "install"]
+    assert Path(words[3].removesuffix("[web,files]"), "pyproject.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("told", "requirement"),
+    [
+        ('{"url": "file:///a%20b/konomi", "dir_info": {}}', "'/a b/konomi[web]'"),
+        ('{"url": "file:///w/konomi.whl", "archive_info": {}}', "'konomi[web] @ file:///w/konomi.whl'"),
+        (None, "'konomi[web]'"),
+    ],
+)
+def test_konomi_may_come_from_a_clone_a_file_or_an_index(monkeypatch, told, requirement):
+    source = types.SimpleNamespace(read_text=lambda name: told)
+    monkeypatch.setattr(extras, "distribution", lambda name: source)
+    assert extras.pip_line("web").endswith(f" install {requirement}")
+
+
+def test_an_environment_without_pip_is_filled_by_uv(monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda module: None)
+    assert extras.install_line("torch", upgrade=True).startswith(f"uv pip install --python {sys.executable} -U 'torch'")
 
 
 def test_old_sqlite(home, monkeypatch):
@@ -117,9 +152,9 @@ def test_gpu_without_a_build_for_it(home, tmp_path, monkeypatch):
     fake_nvidia_smi(tmp_path, monkeypatch, "echo 'H100, 81559 MiB'\n")
     monkeypatch.setattr(examination, "version", lambda name: "2.15.0+cpu")
     found = examination.gpu(home)
-    assert (found.state, found.fix) == ("warn", "pip install -U torch")
+    assert (found.state, found.fix) == ("warn", extras.install_line("torch", upgrade=True))
     monkeypatch.setattr(examination, "version", lambda name: "2.15.0+cu130")
-    assert examination.gpu(home) == examination.Finding("GPU", "ok", "H100, 81559 MiB")
+    assert examination.gpu(home) == Finding("GPU", "ok", "H100, 81559 MiB")
 
 
 def test_a_driver_that_fails_or_hangs(home, tmp_path, monkeypatch):

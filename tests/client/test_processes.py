@@ -111,7 +111,7 @@ def test_a_taken_port_is_refused_before_anything_starts(home):
 
 def test_a_missing_extra_names_the_pip_line(home, monkeypatch):
     monkeypatch.setitem(extras.EXTRAS, "generator", ("no_such_module",))
-    said = r"no_such_module; run: pip install 'konomi\[generator\]'"
+    said = r"no_such_module; run: .* pip install .*\[generator\]'"
     with pytest.raises(FailedPrecondition, match=said) as caught, processes.running(home):
         pytest.fail("nothing may run")
     assert caught.value.reason == "MISSING_EXTRA"

@@ -3,7 +3,8 @@
 import typer
 
 from konomi.console import FAILED, Json, emit, say
-from konomi.examination import Finding, examine
+from konomi.examination import examine
+from konomi.finding import Finding
 from konomi.home import Home
 from konomi.messages import text
 

@@ -2,19 +2,20 @@
 
 import os
 import shutil
-import stat
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from konomi.client import connect_home
 from konomi.embedders import advice
 from konomi.errors import KonomiError, Unavailable
-from konomi.extras import EXTRAS, missing, pip_line
+from konomi.exposure import listening, page, privacy, secrets
+from konomi.extras import EXTRAS, PURPOSES, install_line, missing, pip_line
+from konomi.finding import Finding, command
 from konomi.home import Home
 from konomi.messages import text
 
@@ -27,20 +28,6 @@ NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "lustre"
 NEEDED = ("rater", "generator", "trainer", "overnight")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one check saw: "ok", "warn" (works, but) or "fail", and the line that fixes it."""
-
-    name: str
-    state: str
-    detail: str
-    fix: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """Returns it as JSON has it."""
-        return asdict(self)
-
-
 def examine(home: Home) -> list[Finding]:
     """Returns what all checks saw; none of them changes anything."""
     found = [_extra(extra) for extra in EXTRAS]
@@ -51,7 +38,10 @@ def examine(home: Home) -> list[Finding]:
         filesystem,
         configuration,
         starter,
-        token,
+        secrets,
+        privacy,
+        page,
+        listening,
         clock,
         gpu,
         services,
@@ -64,10 +54,10 @@ def _extra(extra: str) -> Finding:
     absent = missing(extra)
     if not absent:
         return Finding(f"extra {extra}", "ok", text("installed"))
-    state = "fail" if extra in NEEDED else "warn"
-    return Finding(
-        f"extra {extra}", state, text("not installed: {modules}", modules=", ".join(absent)), pip_line(extra)
-    )
+    detail = text("not installed: {modules}", modules=", ".join(absent))
+    if extra in NEEDED:
+        return Finding(f"extra {extra}", "fail", detail, pip_line(extra))
+    return Finding(f"extra {extra}", "warn", f"{detail}; {text(PURPOSES[extra])}", pip_line(extra))
 
 
 def sqlite(home: Home) -> Finding:
@@ -80,7 +70,7 @@ def sqlite(home: Home) -> Finding:
     if found < SQLITE_FLOOR:
         wanted = ".".join(str(part) for part in SQLITE_FLOOR)
         detail = text("{found} can corrupt a database; at least {wanted}", found=dbapi2.sqlite_version, wanted=wanted)
-        return Finding("SQLite", "fail", detail, "pip install -U pysqlite3")
+        return Finding("SQLite", "fail", detail, install_line("pysqlite3", upgrade=True))
     return Finding("SQLite", "ok", dbapi2.sqlite_version)
 
 
@@ -136,19 +126,8 @@ def starter(home: Home) -> Finding:
     """The starter models should be in the home."""
     if home.has_starter():
         return Finding("starter models", "ok", text("installed"))
-    fix = f"python -m konomi_starter install --home {home.root}"
+    fix = command(sys.executable, "-m", "konomi_starter", "install", "--home", home.root)
     return Finding("starter models", "warn", text("not installed yet; `konomi up` does it"), fix)
-
-
-def token(home: Home) -> Finding:
-    """The owner's token must be readable by its owner alone."""
-    if not home.token_file.exists():
-        return Finding("token", "ok", text("none yet; the first start makes one"))
-    mode = stat.S_IMODE(home.token_file.stat().st_mode)
-    if mode & 0o077:
-        detail = text("others can read it (mode {mode:o})", mode=mode)
-        return Finding("token", "fail", detail, f"chmod 600 {home.token_file}")
-    return Finding("token", "ok", text("mode {mode:o}", mode=mode))
 
 
 def clock(home: Home, now: float | None = None) -> Finding:
@@ -177,7 +156,8 @@ def gpu(home: Home) -> Finding:
     except PackageNotFoundError:
         build = "+cpu"
     if "+cpu" in build:
-        return Finding("GPU", "warn", text("{names}, but torch cannot use it", names=names), "pip install -U torch")
+        detail = text("{names}, but torch cannot use it", names=names)
+        return Finding("GPU", "warn", detail, install_line("torch", upgrade=True))
     return Finding("GPU", "ok", names)
 
 

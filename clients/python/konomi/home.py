@@ -92,6 +92,7 @@ class Home:
             FailedPrecondition: another process holds it, or the folder cannot be written.
         """
         try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # others have no business in it
             self._lock_file.parent.mkdir(parents=True, exist_ok=True)
             file = self._lock_file.open("ab")
         except OSError as error:
