@@ -121,7 +121,7 @@ def test_what_is_said_names_what_is_served_and_why():
         "The base model stays: unit-1 won only 40% of the pairs against it.",
         "The night made every unit it was asked for: 1.",
         "report: report/index.html",
-        "to take the last unit back: konomi models rollback",
+        "to judge it blind, then keep it or roll it back: konomi night verdict",
     ]
 
 

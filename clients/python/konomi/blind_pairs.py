@@ -57,12 +57,15 @@ def plan(prompts: Sequence[str], count: int, seed: int) -> list[Pair]:
     return [Pair(prompts[i % len(prompts)], rng.getrandbits(31), side) for i, side in enumerate(sides)]
 
 
-def page(pairs: Sequence[Pair], images: Sequence[tuple[bytes, bytes]]) -> str:
+def page(
+    pairs: Sequence[Pair], images: Sequence[tuple[bytes, bytes]], command: str = "konomi models compare --answers"
+) -> str:
     """Returns the HTML of a sheet.
 
     Args:
         pairs: as planned.
         images: the files of the first and the second model, pair by pair.
+        command: what takes the answers.
     """
     rows = []
     for index, (pair, (first, second)) in enumerate(zip(pairs, images, strict=True)):
@@ -76,7 +79,7 @@ def page(pairs: Sequence[Pair], images: Sequence[tuple[bytes, bytes]]) -> str:
             f'<div class="pair">{_img(left, text("left"))}{_img(right, text("right"))}</div>{choices}</fieldset>'
         )
     title = html.escape(text("Which one do you like better?"))
-    told = html.escape(text("Your answers; give them to `konomi models compare --answers`:"))
+    told = html.escape(text("Your answers; give them to `{command}`:", command=command))
     return (
         f'<!doctype html><html><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head><body>'
         f"<h1>{title}</h1>{''.join(rows)}<p>{told}</p><output></output><script>{SCRIPT}</script></body></html>\n"

@@ -9,6 +9,7 @@ import typer
 from konomi import completion, conduct, errors, messages
 from konomi.cli_plan import Images, System, Units, asked_for, plan
 from konomi.cli_schedule import schedule
+from konomi.cli_verdict import lines, verdict
 from konomi.console import Json, TasteId, emit, note, say, table
 from konomi.crew import crew
 from konomi.guards import GuardSettings
@@ -20,6 +21,7 @@ from konomi.night_words import sentence, work
 from konomi.notification import NotifySettings, announce, receivers
 from konomi.outbox import Outbox
 from konomi.stopping import stop_signals
+from konomi.verdict import Verdict
 
 HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
@@ -40,6 +42,7 @@ NightId = Annotated[
 
 
 app.command()(plan)
+app.command()(verdict)
 
 
 @app.command()
@@ -195,6 +198,7 @@ def summary_of(nights: Nights, night: str) -> dict[str, Any]:
         "images": state.get("images", 0),
         "seconds": round(state.get("seconds", 0.0), 1),
         "reason": state.get("reason"),
+        "verdict": Verdict(nights, night).summary(),
     }
 
 
@@ -218,6 +222,9 @@ def show(summary: dict[str, Any]) -> None:
         table(("unit", "decision", "wins", "Vendi", "time"), rows)
     if summary["reason"]:
         say(said(summary["reason"], language))
+    if summary["verdict"]["pairs"]:
+        for line in lines(summary["verdict"]):
+            say(line)
 
 
 def said(reason: dict[str, Any], language: str) -> str:

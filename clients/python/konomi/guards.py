@@ -254,7 +254,7 @@ PRESSURE_MARGIN = 0.95
 
 def before_night(spent_nats: float, settings: GuardSettings) -> Alarm | None:
     """Looks at the pressure spent since a person last audited, before a night in which the rater chooses begins."""
-    if spent_nats < PRESSURE_MARGIN * settings.pressure_nats:
+    if spent_nats < PRESSURE_MARGIN * settings.pressure_nats or "pressure" in settings.off:
         return None
     return Alarm("pressure_spent", {"nats": spent_nats, "limit": settings.pressure_nats})
 

@@ -11,6 +11,7 @@ from konomi.messages_ja_night import NIGHT
 from konomi.messages_ja_rater import RATER
 from konomi.messages_ja_score import SCORE
 from konomi.messages_ja_terminal import TERMINAL
+from konomi.messages_ja_verdict import VERDICT
 
 JAPANESE: Mapping[str, str] = {
     **MODELS,
@@ -20,6 +21,7 @@ JAPANESE: Mapping[str, str] = {
     **RATER,
     **SCORE,
     **NIGHT,
+    **VERDICT,
     **IMAGES,
     **TERMINAL,
     # the line of each command

@@ -20,8 +20,8 @@ COMPARE: Mapping[str, str] = {
     "left": "左",
     "right": "右",
     "equal": "同じ",
-    "Your answers; give them to `konomi models compare --answers`:": (
-        "あなたの答え。`konomi models compare --answers` に渡してください："
+    "Your answers; give them to `{command}`:": (
+        "あなたの答え。`{command}` に渡してください："
     ),
     "expected at least one prompt to compare with, got none": "比較には少なくとも一つのプロンプトが必要です",
     "expected the key file of a sheet of pairs, got something else": "用紙の鍵ファイルではないものが渡されました",

@@ -84,7 +84,6 @@ NIGHT: Mapping[str, str] = {
         "[notify] urls の {number} 番目は apprise の知らない宛先です"
     ),
     "konomi: {unit} is served this morning": "konomi: 今朝のモデルは {unit} です",
-    "to take the last unit back: konomi models rollback": "最後の世代を取り消すには: konomi models rollback",
     "the message could not be delivered yet; it is kept and tried again": (
         "通知はまだ届いていません。保管してあり、あとで再び送ります"
     ),

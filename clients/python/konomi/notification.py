@@ -83,7 +83,10 @@ def words_of(state: dict[str, Any], report: str) -> tuple[str, str]:
     if state.get("reason") and state["reason"]["name"] not in {reason["name"] for reason in reasons}:
         reasons.append(state["reason"])
     lines = [sentence(reason, language()) for reason in reasons]
-    lines += [text("report: {path}", path=report), text("to take the last unit back: konomi models rollback")]
+    lines += [
+        text("report: {path}", path=report),
+        text("to judge it blind, then keep it or roll it back: konomi night verdict"),
+    ]
     return text("konomi: {unit} is served this morning", unit=name), "\n".join(lines)
 
 
