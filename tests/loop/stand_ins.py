@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import sqlite3
 import struct
@@ -24,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import stand_in_words
 
 from konomi.v1 import (
     artifact_pb2,
@@ -142,7 +144,11 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
         self.home, self.store = home, store
 
     def GenerateImages(self, request, context):
-        shift = sum(json.loads(self.store.get(one.digest))["shift"] * one.scale for one in request.adapters)
+        adapters = [json.loads(self.store.get(one.digest)) for one in request.adapters]
+        shift = sum(made["shift"] * one.scale for made, one in zip(adapters, request.adapters, strict=True))
+        words = [token for made in adapters for token, _ in made.get("words", [])]
+        if any(token not in words for one in request.images for token in re.findall("<[^>]+>", one.prompt)):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a prompt says a word the model was never taught")
         who, look = request.unit, round(shift, 3)
         for index, one in enumerate(request.images):
             if (self.home / "hang").exists():
@@ -199,19 +205,23 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         for request in request_iterator:
             image = request.image
             about = {"unit": image.unit, "prompt": image.prompt, "seed": image.seed, "source": image.source}
-            about["parents"] = list(image.parents)
+            about |= {"parents": list(image.parents), "parameters": dict(image.parameters)}
             new = self.images.put(image.digest, about)
             yield rater_pb2.AddImagesResponse(digest=image.digest, already_known=not new)
 
     def ListImages(self, request, context):
         grades, wanted = dict(self.labels.items()), request.filter
         images = [
-            rater_pb2.Image(digest=key, prompt=v["prompt"], source=v.get("source", rater_pb2.SOURCE_SELF))
+            rater_pb2.Image(
+                digest=key, prompt=v["prompt"], source=v.get("source", rater_pb2.SOURCE_SELF), grade=grades.get(key, 0),
+                parents=v.get("parents", []), parameters=v.get("parameters", {}), unit=v["unit"],
+            )
             for key, v in self.images.items()
             if (not wanted.grades or grades.get(key) in wanted.grades) and (not wanted.digests or key in wanted.digests)
         ]
         return rater_pb2.ListImagesResponse(images=images[: request.page_size or None], total_size=len(images))
 
+            and wanted.prompt_contains in v["prompt"]
     def SuggestImages(self, request, context):
         graded = dict(self.labels.items())
         free = [key for key, _ in self.images.items() if key not in graded][: request.count]
@@ -304,9 +314,13 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         images, grades = self.images.items(), dict(self.labels.items())
         ranked = sorted(images, key=lambda item: (-self.redness(item[0]), item[0]))
         admitted = [i for i in ranked if request.policy != "golden" or grades.get(i[0]) == rater_pb2.GRADE_UR]
+        if request.policy == "propagate":
+            return stand_in_words.grown(self, request, colour)
         chosen = admitted[: request.count]
+        images = [one for one in images if request.candidates.prompt_contains in one[1]["prompt"]]
         rest = [item for item in ranked if item not in chosen]
-        base = sorted((item for item in rest if item[1]["unit"] == "base"), key=lambda i: noise(request.seed, i[0]))
+        free = [item for item in self.images.items() if item not in chosen and item[1]["unit"] == "base"]
+        base = sorted(free, key=lambda item: noise(request.seed, item[0]))
         share = request.base_share
         base = base[: round(len(chosen) * share / (1 - share))]
         reply = rater_pb2.SelectImagesResponse(
@@ -343,11 +357,17 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         self.runs.put(name, made | {"seed": request.seed, "night": request.night, "parents": list(request.parents)})
         return trainer_pb2.TrainingRun(name=name, state=trainer_pb2.TRAINING_STATE_QUEUED)
 
+        if request.concepts:
+            made["words"] = stand_in_words.words_of(request)
     def WatchTrainingRun(self, request, context):
         run = self.runs.get(request.name)
         model = "models/" + hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
         if self.found.get(model) is None:
             for step in range(run["steps"]):
+        if run.get("words") and (self.home / "no-words").exists():
+            why = artifact_pb2.ItemError(code=3, reason="MODEL_LAYOUT", message="expected a base with cross-attention")
+            yield trainer_pb2.TrainingRun(name=request.name, state=trainer_pb2.TRAINING_STATE_FAILED, error=why)
+            return
                 time.sleep(PAUSE)
                 state = trainer_pb2.TRAINING_STATE_RUNNING
                 yield trainer_pb2.TrainingRun(name=request.name, state=state, step=step, total_steps=run["steps"])
@@ -362,15 +382,25 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         base = [red[item["digest"]] for item in items if item["role"] == "base"] or [0.5]
         shift = round(0.5 * (sum(chosen) / len(chosen) - sum(base) / len(base)), 6)
         shift = float(os.environ.get("STAND_IN_SHIFT", shift))
-        adapter = json.dumps({"shift": shift, "seed": run["seed"]}).encode()
+        words = {"words": run["words"]} if run.get("words") else {}
+        adapter = json.dumps({"shift": shift, "seed": run["seed"], **words}).encode()
         digest = self.store.put(adapter, "application/vnd.konomi.adapter+safetensors").digest
         made = {"adapter": digest, "name": run["name"], "night": run["night"], "manifest": run["manifest"]}
-        self.found.put(model, made)
+        self.found.put(model, made | words)
         log_call(self.home, "train", run["name"])
 
     def message(self, name: str) -> trainer_pb2.Model:
         model = self.found.get(name)
         return trainer_pb2.Model(
+    def MergeModels(self, request, context):
+        name, record = stand_in_words.merged([self.found.get(one) for one in request.names], request)
+        words = [json.loads(self.store.get(self.found.get(one)["adapter"])) for one in request.names]
+        adapter = json.dumps({"shift": sum(one["shift"] for one in words), "words": record["words"]}).encode()
+        record["adapter"] = self.store.put(adapter, "application/vnd.konomi.adapter+safetensors").digest
+        self.found.put(name, record)
+        log_call(self.home, "merge", request.display_name)
+        return self.message(name)
+
             name=name,
             display_name=model["name"],
             adapter_digest=model["adapter"],
@@ -380,6 +410,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         )
 
     def current(self) -> str:
+            concepts=stand_in_words.concepts(model.get("words", [])),
         stack: list[str] = []
         for _, move in self.moves.items():
             stack = stack[:-1] if move == "back" else [*stack, move]

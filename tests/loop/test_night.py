@@ -112,7 +112,6 @@ def test_another_night_waits_for_the_unfinished_one_or_its_end(bench):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("night", "start", "propagate"), 2, "converge, golden, longtail"),
         (("night", "start", "dream"), 2, "converge"),
         (("night", "start", "converge", "--units", "7"), 2, "at most 5 units"),
         (("night", "start", "converge", "--prompts", "/nowhere.txt"), 2, "cannot read the prompts"),

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from konomi import completion, conduct, errors, messages
-from konomi.cli_plan import Images, System, Units, asked_for, plan
+from konomi import completion, conduct, errors, messages, night_begin
+from konomi.cli_plan import Concepts, Images, Regularisation, Seeds, System, Taught, Units, asked_for, plan
 from konomi.cli_schedule import schedule
 from konomi.cli_verdict import lines, verdict
 from konomi.console import Json, TasteId, emit, note, say, table
@@ -55,6 +55,10 @@ def start(
     budget_images: Budget = None,
     seed: Seed = 0,
     prompts: Prompts = None,
+    seed_image: Seeds = None,
+    concept: Concepts = None,
+    concept_model: Taught = None,
+    regularisation: Regularisation = None,
     request_id: RequestId = "",
     as_json: Json = False,
 ) -> None:
@@ -67,8 +71,9 @@ def start(
     """
     home = Home.locate()
     system, settings = asked_for(
-        home, system, units=units, images=images, budget_hours=hours, budget_images=budget_images
-    )
+        home, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
+        seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
+    )  # fmt: skip
     asked = conduct.wanted(
         system, f"tastes/{taste}", seed, settings, GuardSettings(home=home.root), read_prompts(prompts), request_id
     )
@@ -236,7 +241,7 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     nights, language = Nights(home.root), messages.language()
     receivers(NotifySettings(home=home.root))  # an address that cannot work is refused tonight, not in the morning
     with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
-        request = nights.begin(asked.asked, lambda: conduct.with_prompts(asked, hands))
+        request = nights.begin(asked.asked, lambda: night_begin.filled(asked, hands, nights))
         note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
         with showing(language) as progress:
             view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))

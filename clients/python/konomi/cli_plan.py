@@ -25,25 +25,46 @@ System = Annotated[
 ]
 Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]
 Images = Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")]
+Seeds = Annotated[
+    list[str] | None,
+    typer.Option("--seed-image", metavar="PATH|DIGEST", help="propagate: an image to grow from; 1 to 5."),
+]
+Concepts = Annotated[
+    list[str] | None,
+    typer.Option("--concept", metavar="NAME=CLASS:FOLDER", help="concepts: a word to teach, and its images."),
+]
+Taught = Annotated[str | None, typer.Option("--concept-model", help="concepts: a model taught before, by id or name.")]
+Regularisation = Annotated[
+    str | None, typer.Option("--regularisation", metavar="FOLDER", help="Real images with captions (.txt).")
+]
 
 
-def plan(system: System, units: Units = None, images: Images = None, as_json: Json = False) -> None:
+def plan(
+    system: System,
+    units: Units = None,
+    images: Images = None,
+    seed_image: Seeds = None,
+    concept: Concepts = None,
+    concept_model: Taught = None,
+    as_json: Json = False,
+) -> None:
     """Say what a night would make and take, without starting it.
 
     Example: konomi night plan converge --units 3
     """
     home = Home.locate()
-    system, settings = asked_for(home, system, units=units, images=images)
+    narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
+    system, settings = asked_for(home, system, units=units, images=images, **narrow)
     conduct.wanted(system, "tastes/default", 0, settings, GuardSettings(home=home.root), [])
     nights = Nights(home.root)
-    result = {"system": system, **forecast(settings, measured(nights), mean_bytes(home.root / "artifacts"))}
+    result = {"system": system, **forecast(settings, measured(nights), mean_bytes(home.root / "artifacts"), system)}
     if as_json:
         return emit(result)
     for line in forecast_lines(result):
         say(line)
 
 
-def asked_for(home: Home, system: str, **options: float | None) -> tuple[str, NightSettings]:
+def asked_for(home: Home, system: str, **options: Any) -> tuple[str, NightSettings]:
     """Returns the chain of systems and the settings of a night: the home's, the plan's, then those on the line."""
     chain, planned = chain_of(system)
     units = units_of(chain)

@@ -13,9 +13,6 @@ from konomi.night_view import View
 from konomi.studio import Studio
 from konomi.systems.chain import stages
 
-PROMPTS = 512
-"""Prompts taken from the taste's own images where none are given."""
-
 
 def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
     """Returns settings as they are recorded with a night: everything but the home, which may move."""
@@ -31,10 +28,9 @@ def wanted(
     prompts: list[str],
     night: str = "",
 ) -> NightRequest:
-    """Returns the request of a night as asked for; empty prompts are filled in when it begins.
+    """Returns the request of a night as asked for; what it lacks is filled in when it begins (night_begin.py).
 
     Raises:
-        Unimplemented: the system is not built yet.
         InvalidArgument: there is no such system, or more units are wanted than one night may make.
     """
     stages(system, settings.units)
@@ -57,21 +53,6 @@ def wanted(
     )
     asked = hashlib.sha256((request.digest() + night).encode()).hexdigest()
     return NightRequest(**{**vars(request), "asked": asked})
-
-
-def with_prompts(request: NightRequest, crew: Crew) -> NightRequest:
-    """Returns the request with the prompts of the taste's own images where it has none.
-
-    Raises:
-        FailedPrecondition: there are none.
-    """
-    if request.prompts:
-        return request
-    found = Studio(crew, request.taste).prompts(PROMPTS)
-    if not found:
-        message = "The taste's images carry no prompts; give a file of prompts, one a line, with --prompts."
-        raise errors.FailedPrecondition(message, reason="NO_PROMPTS")
-    return NightRequest(**{**vars(request), "prompts": found, "evaluation_prompts": found})
 
 
 def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> dict[str, Any]:

@@ -7,9 +7,14 @@ from typing import Any
 
 from konomi.lineage import Nights
 from konomi.night_settings import NightSettings
+from konomi.systems.chain import stages
 
 SAMPLE = 512
 """Stored files whose mean size stands for that of an image."""
+
+
+STEPS = {"propagate": "propagate_steps", "concepts": "concept_steps"}
+"""The setting that holds a fit's steps, of systems with one of their own."""
 
 
 def measured(nights: Nights) -> dict[str, float]:
@@ -20,26 +25,29 @@ def measured(nights: Nights) -> dict[str, float]:
         judging, promoting).
     """
     for night in reversed(nights.all()):
-        found = _of(nights.read(night), nights.request(night).settings["steps"])
+        found = _of(nights.read(night), nights.request(night).settings)
         if found:
             return found
     return {}
 
 
-def _of(state: dict[str, Any], training_steps: int) -> dict[str, float]:
+def _of(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
+    named = {f"unit-{unit['unit']}": STEPS.get(unit.get("system", ""), "steps") for unit in state.get("units", [])}
+    trained = 0
     seconds: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
     for step in state.get("steps", []):
         kind = step["name"].rpartition("/")[2].split("-")[0]
         kind = kind if kind in ("generate", "evaluate", "train") else "rest"
         seconds[kind] += step["seconds"]
+        trained += settings[named.get(step["name"].partition("/")[0], "steps")] if kind == "train" else 0
         count[kind] += step["images"] if kind in ("generate", "evaluate") else 1
     if not (count["generate"] and count["evaluate"] and count["train"]):
         return {}
     return {
         "generate": seconds["generate"] / count["generate"],
         "evaluate": seconds["evaluate"] / count["evaluate"],
-        "train": seconds["train"] / (count["train"] * training_steps),
+        "train": seconds["train"] / trained,
         "rest": seconds["rest"] / count["train"],
     }
 
@@ -51,21 +59,24 @@ def mean_bytes(store: Path) -> float | None:
     return sum(sizes) / len(sizes) if sizes else None
 
 
-def forecast(settings: NightSettings, rates: dict[str, float], image_bytes: float | None) -> dict[str, Any]:
+def forecast(
+    settings: NightSettings, rates: dict[str, float], image_bytes: float | None, system: str = "converge"
+) -> dict[str, Any]:
     """Returns what a night makes and takes.
 
     Args:
         settings: settings of the night.
         rates: what `measured` returned.
         image_bytes: mean size of a stored image, None where unknown.
+        system: the system or chain of systems.
 
     Returns:
         "units", "images", "training_steps", and, None where nothing was measured, "seconds", "gpu_hours", "cost",
         "kwh" and "disk_bytes".
     """
-    pool = settings.units * settings.images
+    parts = [stage.system.cost(settings, stage.units) for stage in stages(system, settings.units)]
+    pool, steps = sum(images for images, _ in parts), sum(steps for _, steps in parts)
     looks = (settings.units + 1) * settings.evaluation_images
-    steps = settings.units * settings.steps
     seconds = None
     if rates:
         seconds = pool * rates["generate"] + looks * rates["evaluate"] + steps * rates["train"]

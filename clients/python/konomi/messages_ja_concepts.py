@@ -36,4 +36,20 @@ CONCEPTS: Mapping[str, str] = {
         "学習が終わる前に trainer が止まりました。同じコマンドで続きから進みます"
     ),
     "the run was cancelled": "学習は取り消されました",
+    # nights that grow a set or teach words
+    "propagate: an image to grow from; 1 to 5.": "propagate: 元にする画像(1〜5 枚)。",
+    "concepts: a word to teach, and its images.": "concepts: 教える言葉とその画像。",
+    "concepts: a model taught before, by id or name.": "concepts: 以前に教えたモデル(id または名前)。",
+    "propagate grows from 1 to {most} images, and {count} of the taste's are graded UR; name them with --seed-image": (
+        "propagate は 1〜{most} 枚から育ちますが、UR の画像は {count} 枚です。--seed-image で選んでください"
+    ),
+    "propagate grows from 1 to {most} images, {count} were named": (
+        "propagate は 1〜{most} 枚から育ちますが、{count} 枚が指定されました"
+    ),
+    "the taste knows no image {digest}; import it, or name its file": (
+        "好みに画像 {digest} はありません。取り込むか、ファイルを指定してください"
+    ),
+    "concepts needs something to teach: --concept NAME=CLASS:FOLDER, or --concept-model NAME": (
+        "concepts には教えるものが必要です: --concept NAME=CLASS:FOLDER か --concept-model NAME"
+    ),
 }

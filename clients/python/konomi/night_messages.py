@@ -5,21 +5,22 @@ from typing import Any
 
 from konomi.systems.draws import Draw
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
+from konomi.wording import plain
 
 EXAMPLES = 6
 """Digests kept per reason of rejection."""
 
 
-def image_request(draw: Draw) -> generator_pb2.ImageRequest:
-    """Returns a draw as the generator takes it."""
-    request = generator_pb2.ImageRequest(prompt=draw.prompt, seed=draw.seed, init_digest=draw.init)
+def image_request(draw: Draw, tokens: Sequence[str] = ()) -> generator_pb2.ImageRequest:
+    """Returns a draw as the generator takes it, without words its maker does not know."""
+    request = generator_pb2.ImageRequest(prompt=plain(draw.prompt, tokens), seed=draw.seed, init_digest=draw.init)
     if draw.init:
         request.strength = draw.strength
     return request
 
 
 def model(model: trainer_pb2.Model) -> dict[str, Any]:
-    """Returns "model", "unit", "adapter", "manifest" and "current" of a model."""
+    """Returns "model", "unit", "adapter", "manifest", "current" and the "tokens" it knows."""
     number = model.display_name.removeprefix("unit-")
     return {
         "model": model.name.removeprefix("models/"),
@@ -27,6 +28,7 @@ def model(model: trainer_pb2.Model) -> dict[str, Any]:
         "adapter": model.adapter_digest,
         "manifest": model.manifest_digest,
         "current": model.current,
+        "tokens": [concept.token for concept in model.concepts],
     }
 
 

@@ -16,7 +16,6 @@ def read_plan(path: Path) -> tuple[str, dict[str, Any]]:
 
     Raises:
         InvalidArgument: the file cannot be read, is no TOML, or holds something else.
-        Unimplemented: a system is announced but not built.
     """
     try:
         plan = tomllib.loads(path.read_text(encoding="utf-8"))

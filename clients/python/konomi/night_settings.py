@@ -70,6 +70,50 @@ class NightSettings(KonomiSettings):
     """Base model every fit starts from."""
     steps: int = Field(160, ge=1)
     """Optimiser steps per unit."""
+    seed_images: tuple[str, ...] = ()
+    """`propagate`: the 1 to 5 images it grows from, files or digests; none takes the taste's images graded UR."""
+    seed_class: str = ""
+    """`propagate`: what they show, in one word; none takes the last word before the first comma of a caption."""
+    seed_token: str = ""
+    """`propagate`: the word V* they are bound to; filled in when the night begins, from the images' digests."""
+    propagate_set: str = ""
+    """`propagate`: digest of the set an earlier night left; filled in when the night begins."""
+    propagate_target: int = Field(32, ge=2, le=512)
+    """`propagate`: members at which the set is large enough."""
+    propagate_candidates: int = Field(16, ge=1, le=64)
+    """`propagate`: candidates for every member."""
+    propagate_init_share: float = Field(0.375, ge=0, le=1)
+    """`propagate`: share of the candidates that start from a member (img2img) at strength .3, .5 or .7."""
+    propagate_depth: int = Field(4, ge=1, le=16)
+    """`propagate`: generations an image may be away from the originals."""
+    propagate_acceptance: float = Field(0.1, ge=0, le=1)
+    """`propagate`: the set grows no further where less than this share of the candidates passes the gate."""
+    propagate_steps: int = Field(100, ge=1)
+    """`propagate`: optimiser steps of a turn; few, since a set of one image is learnt by heart."""
+    originals_share_small: float = Field(0.5, ge=0, le=1)
+    """`propagate`: least share of the originals in a fit on fewer than 16 members."""
+    originals_share: float = Field(0.25, ge=0, le=1)
+    """`propagate`: least share of the originals in a fit on 16 or more."""
+
+    concepts: tuple[str, ...] = ()
+    """`concepts`: what to teach, each as NAME=CLASS:FOLDER, from about four images."""
+    concept_model: str = ""
+    """`concepts`: a model taught before, by id or name, in place of teaching."""
+    concept_merge: bool = False
+    """`concepts`: teach each alone and merge in closed form, in place of one joint fit."""
+    concept_prompt: str = "photo of a {}"
+    """`concepts`: what their images show; {} stands for the concept."""
+    concept_steps: int = Field(250, ge=1)
+    """`concepts`: optimiser steps of a fit (Custom Diffusion's own; for a joint one twice as many may help)."""
+    concept_items: str = ""
+    """`concepts`: digest of the concepts' images and their words; filled in when the night begins."""
+    concept_words: tuple[str, ...] = ()
+    """`concepts`: the words, each as "TOKEN CLASS"; filled in when the night begins."""
+    regularisation: str = ""
+    """`propagate` and `concepts`: folder of real images with captions (.txt) that keep the class words as they are."""
+    regularisation_items: str = ""
+    """Digest of those images; filled in when the night begins."""
+
     batch_size: int = Field(16, ge=1)
     """Images per optimiser step."""
     learning_rate: float = Field(0.0015, gt=0)

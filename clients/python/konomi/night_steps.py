@@ -10,6 +10,7 @@ from konomi import errors, guards, intervals, lineage, systems, unit_measures
 from konomi.night_settings import NightSettings
 from konomi.studio import SCORE_BATCH, Beat, Studio
 from konomi.systems.draws import Draw, Turn, evaluation_draws, image_seed
+from konomi.wording import plain
 
 GROUPS = 4
 """Disjoint groups whose spread gives the interval of the Vendi score."""
@@ -40,9 +41,12 @@ class NightSteps:
             raise errors.FailedPrecondition(message, reason="NO_RATER")
         models = self.studio.models()
         start = next((model for model in models if model["current"]), None)
+        first = 1 + max((model["unit"] for model in models), default=0)
+        if start and not start["unit"]:  # a model with a name of its own, for example taught concepts, counts as one
+            start, first = start | {"unit": first}, first + 1
         return {
             "start": start,
-            "first": 1 + max((model["unit"] for model in models), default=0),
+            "first": first,
             "rater_version": state["rater_version"],
             "rater": self.studio.rater(),
         }
@@ -56,18 +60,19 @@ class NightSteps:
 
         Args:
             drawn: "unit", its "position" in the night, the "system" it belongs to, what was "seen", the nats "spent".
-            served: "model" and "adapter" of the unit served now, None for the base model.
+            served: "model", "adapter" and "tokens" of the unit that makes them, None for the base model.
             first: first image.
             last: one past the last.
         """
-        turn = self._turn(drawn, served_is_base=served is None)
+        turn = self.turn(drawn, served_is_base=served is None)
         chunk = systems.find(drawn["system"]).draws(turn)[first:last]
         made, refused = [], 0
         for origin, model in (("served", served), ("base", None)):
             for rare in (False, True):
                 draws = [draw for draw in chunk if (draw.origin, draw.rare) == (origin, rare)]
                 digests = self.studio.generate(draws, model, self.settings.model_dump(), self.beat)
-                images = [_image(digest, draw) for digest, draw in zip(digests, draws, strict=True)]
+                tokens = model.get("tokens", []) if model else []
+                images = [_image(digest, draw, tokens) for digest, draw in zip(digests, draws, strict=True)]
                 refused += self.studio.add(images, model["model"] if model else "base") if images else 0
                 made += digests
         return {"digests": made, "refused": refused, "images": len(made)}
@@ -83,7 +88,7 @@ class NightSteps:
             What the studio says of the set, "rater": what the rater says of itself, "end": why the system ends here.
         """
         system = systems.find(drawn["system"])
-        turn = self._turn(drawn, pool=self.studio.count(system.grades))
+        turn = self.turn(drawn, pool=self.studio.count(system.grades))
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         asked = system.selection(turn)
         if system.rater_chooses and self.settings.near_copy_cosine < 1:
@@ -97,8 +102,12 @@ class NightSteps:
 
     def train(self, drawn: dict[str, Any], parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
         """Fits an adapter from the base model on the frozen manifest."""
-        unit = drawn["unit"]
-        request = {
+        hyper = systems.find(drawn["system"]).hyper_parameters(self.settings)
+        return self.studio.train(self.training(drawn["unit"], parent, chosen), hyper, self.beat)
+
+    def training(self, unit: int, parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Returns what a training run of a unit is asked for, less its method and numbers."""
+        return {
             "manifest_digest": chosen["manifest"],
             "base_model": self.settings.base_model,
             "seed": image_seed(self.request.seed, f"train-{unit}", 0),
@@ -107,10 +116,9 @@ class NightSteps:
             "parents": [parent["model"]] if parent else [],
             "rater_version": chosen["rater_version"],
         }
-        hyper = systems.find(drawn["system"]).hyper_parameters(self.settings)
-        return self.studio.train(request, hyper, self.beat)
 
-    def _turn(self, drawn: dict[str, Any], **known: Any) -> Turn:
+    def turn(self, drawn: dict[str, Any], **known: Any) -> Turn:
+        """Returns the turn of the loop as a system sees it."""
         return Turn(
             seed=self.request.seed,
             unit=drawn["unit"],
@@ -167,7 +175,12 @@ class NightSteps:
         }
 
     def judge(
-        self, history: Sequence[dict[str, Any]], served: int, candidate: dict[str, Any], parent: dict[str, Any]
+        self,
+        history: Sequence[dict[str, Any]],
+        served: int,
+        candidate: dict[str, Any],
+        parent: dict[str, Any],
+        spared: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Compares the candidate with its parent pair by pair and lets the guards decide.
 
@@ -179,8 +192,10 @@ class NightSteps:
         """
         numbers = compare(candidate, parent, history[0] if history else None)
         known = [guards.UnitNumbers(**earlier) for earlier in (*history, numbers)]
-        verdict = guards.judge(known, served, self.settings.promote_win_rate, self.guards)
+        limits = self.guards.model_copy(update={"off": (*self.guards.off, *spared)})
+        verdict = guards.judge(known, served, self.settings.promote_win_rate, limits)
         numbers["promoted"] = verdict.decision == "promote"
+            spared: guards this unit's system leaves out.
         wins = intervals.paired_wins(candidate["scores"]["bounds"], parent["scores"]["bounds"])
         return {"numbers": numbers, "wins": wins, **asdict(verdict), "warnings": [asdict(w) for w in verdict.warnings]}
 
@@ -195,10 +210,12 @@ class NightSteps:
         return {"served": verdict["served"]}
 
 
-def _image(digest: str, draw: Draw) -> dict[str, Any]:
-    """Returns what the rater is told of a made image."""
-    parents = {"parents": [draw.init]} if draw.init else {}
-    return {"digest": digest, "prompt": draw.prompt, "seed": draw.seed, **parents}
+def _image(digest: str, draw: Draw, tokens: Sequence[str]) -> dict[str, Any]:
+    """Returns what the rater is told of a made image; words its maker does not know were not said to it."""
+    more: dict[str, Any] = {"parents": [draw.init]} if draw.init else {}
+    if draw.depth:
+        more["parameters"] = {"depth": float(draw.depth)}
+    return {"digest": digest, "prompt": plain(draw.prompt, tokens), "seed": draw.seed, **more}
 
 
 def vendi_at(scores: dict[str, Any], n: float) -> float:

@@ -1,5 +1,6 @@
 """What a night says, in English and Japanese: one plain sentence per alarm, and the names of what it does."""
 
+from konomi import night_words_narrow
 from konomi.guards import Alarm
 
 SENTENCES: dict[str, dict[str, str]] = {
@@ -109,6 +110,7 @@ WORK: dict[str, dict[str, str]] = {
         "score": "scoring",
         "judge": "judging",
         "serve": "promoting",
+        "grow": "letting the set grow",
     },
     "ja": {
         "services": "サービスを起動中",
@@ -126,6 +128,7 @@ WORK: dict[str, dict[str, str]] = {
         "score": "採点中",
         "judge": "判定中",
         "serve": "採用中",
+        "grow": "集合を育てています",
     },
 }
 """Language to kind of step to what a person reads while it runs."""
@@ -140,6 +143,7 @@ def sentence(alarm: Alarm | dict[str, object], language: str = "en") -> str:
         parent = int(numbers["parent"])
         numbers["parent"] = words["unit"].format(unit=parent) if parent else words["base"]
     text = words[name].format(**numbers)
+    words = words | night_words_narrow.SENTENCES["ja" if language.startswith("ja") else "en"]
     return text[0].upper() + text[1:] if not text.startswith("unit-") else text
 
 

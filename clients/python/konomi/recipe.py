@@ -5,6 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from konomi import guards, intervals
+from konomi.courses import COURSES
+from konomi.ended import Ended
 from konomi.guards import Alarm
 from konomi.lineage import NightRequest
 from konomi.night_steps import NightSteps, compare, vendi_at
@@ -15,17 +17,6 @@ Runner = Callable[..., dict[str, Any]]
 """(name, body, *arguments) → {"seconds", "value"}; a durable runner returns the recorded result of a finished step."""
 
 BASE: dict[str, Any] = {"unit": 0, "model": "base", "adapter": ""}
-
-
-class Ended(Exception):
-    """The night is over: why, and whether a guard halted it."""
-
-    def __init__(self, alarm: Alarm, state: str = "finished", night: bool = False) -> None:
-        """Takes why, "finished" or "halted", and whether a stage that follows ends with it."""
-        super().__init__(alarm.name)
-        self.alarm = alarm
-        self.state = state
-        self.night = night
 
 
 class Recipe:
@@ -71,13 +62,13 @@ class Recipe:
         return self.state
 
     def _run(self) -> None:
-        plan = self._step("plan", self.steps.plan)
+        plan = self.step("plan", self.steps.plan)
         self.state["rater_version"], self.state["rater"] = plan["rater_version"], plan.get("rater")
         self._look_before_night(plan)
-        self._evaluate(BASE, None)
+        self.evaluate(BASE, None)
         self.served = BASE
         if plan["start"]:
-            self._evaluate(plan["start"], None)
+            self.evaluate(plan["start"], None)
             self.served = plan["start"]
         self._serving()
         position = 0
@@ -110,39 +101,60 @@ class Recipe:
         if len(tail) == self.settings.patience and "promote" not in tail and len(mine) < stage.units:
             raise Ended(Alarm("patience", {"runs": len(tail), "parent": self.served["unit"]}))
 
+        if stage.system.patient:
+            return
     def _note(self, alarm: Alarm, stage: Stage) -> None:
         """Notes why a stage ended, where another follows it."""
         self.state["ended"].append({"system": stage.name, **asdict(alarm), "sentence": sentence(alarm)})
         self.publish(self.state)
 
-    def _unit(self, unit: int, position: int, stage: Stage) -> dict[str, Any]:
-        """Makes, judges and serves one unit."""
+    def open(self, unit: int, stage: Stage) -> dict[str, Any]:
+        """Begins the entry of a unit."""
         entry: dict[str, Any] = {"unit": unit, "system": stage.name, "parent": self.served["unit"]}
         entry |= {"stage": stage.number, "seconds": 0.0, "images": 0, "refused": 0}
         earlier = [
             one["selection"] for one in self.state["units"] if one.get("system") == stage.name and "selection" in one
         ]
-        self.state["units"].append(entry)
+        entry = self.open(unit, stage)
         parent = None if self.served["unit"] == 0 else self.served
-        seen = self._step(f"unit-{unit}/observe", self.steps.observe) if stage.system.observes else {}
+        self.state["units"].append(entry)
+        return entry
+
+    def make(self, drawn: dict[str, Any], maker: dict[str, Any] | None, count: int) -> list[str]:
+        """Makes the images of a unit's pool, chunk by chunk, and returns their digests."""
+        digests: list[str] = []
+        for number, (first, last) in enumerate(_chunks(count, self.settings.chunk)):
+            name = f"unit-{drawn['unit']}/generate-{number:03d}"
+            made = self.step(name, self.steps.generate, drawn, maker, first, last, images=last - first)
+            self.state["units"][-1]["refused"] += made["refused"]
+            digests += made["digests"]
+        return digests
+
+    def _unit(self, unit: int, position: int, stage: Stage) -> None:
+        """Makes, judges and serves one unit."""
+        if stage.system.course:
+            return COURSES[stage.system.course](self, unit, position, stage)
+        seen = self.step(f"unit-{unit}/observe", self.steps.observe) if stage.system.observes else {}
         drawn = {"unit": unit, "position": position, "system": stage.name, "seen": seen, "spent": self.state["nats"]}
-        for number, (first, last) in enumerate(_chunks(stage.system.pool_size(self.settings), self.settings.chunk)):
-            name = f"unit-{unit}/generate-{number:03d}"
-            made = self._step(name, self.steps.generate, drawn, parent, first, last, images=last - first)
-            entry["refused"] += made["refused"]
-        chosen = self._step(f"unit-{unit}/select", self.steps.select, drawn, earlier)
+        self.make(drawn, parent, stage.system.pool_size(self.settings))
+        chosen = self.step(f"unit-{unit}/select", self.steps.select, drawn, earlier)
         entry["selection"] = chosen
         if chosen["end"]:
             raise Ended(Alarm(**chosen["end"]))
-        self._look_before_training(unit, chosen, entry)
-        model = self._step(f"unit-{unit}/train", self.steps.train, drawn, parent, chosen)
+        self.look_before_training(unit, chosen, entry)
+        model = self.step(f"unit-{unit}/train", self.steps.train, drawn, parent, chosen)
         if model["failed"]:
             raise Ended(Alarm("training_failed", {"unit": unit, "why": model["failed"]}), "halted")
         entry.update({"model": model["model"], "adapter": model["adapter"], "loss": model["loss"]})
-        self._evaluate(model, entry)
-        return self._judge(unit, entry)
+        self.evaluate(model, entry)
+        return self.judge(unit, entry, stage)
 
-    def _look_before_training(self, unit: int, chosen: dict[str, Any], entry: dict[str, Any]) -> None:
+    def look_before_training(self, unit: int, chosen: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Lets the guards look at a selected training set; an alarm halts the night.
+
+        Raises:
+            Ended: a guard halted it.
+        """
         spent = self.state["nats"] + chosen["nats"]
         base_vendi = vendi_at(self.evaluated[0]["scores"], chosen["n"])
         alarm, warnings = guards.before_training(spent, chosen, unit, base_vendi, self.steps.guards)
@@ -151,7 +163,7 @@ class Recipe:
             raise Ended(alarm, "halted")
         self.state["nats"] = spent
 
-    def _evaluate(self, model: dict[str, Any], entry: dict[str, Any] | None) -> None:
+    def evaluate(self, model: dict[str, Any], entry: dict[str, Any] | None) -> None:
         """Makes and scores a unit's evaluation images; unit 0 and the unit served at the start become entries here."""
         unit = model["unit"]
         if entry is None:
@@ -161,11 +173,12 @@ class Recipe:
         digests: list[str] = []
         for number, (first, last) in enumerate(_chunks(self.settings.evaluation_images, self.settings.chunk)):
             maker = model if unit else None
+            entry["tokens"] = model.get("tokens", [])
             name = f"unit-{unit}/evaluate-{number:03d}"
-            digests += self._step(name, self.steps.evaluate, maker, first, last, images=last - first)["digests"]
+            digests += self.step(name, self.steps.evaluate, maker, first, last, images=last - first)["digests"]
         reference = self.evaluated[0]["digests"] if self.evaluated else []
         manifest = entry.get("selection", model).get("manifest", "")
-        scores = self._step(f"unit-{unit}/score", self.steps.score, digests, reference, manifest)
+        scores = self.step(f"unit-{unit}/score", self.steps.score, digests, reference, manifest)
         known = {"unit": unit, "model": model["model"], "digests": digests, "scores": scores}
         known["base_spread"] = self.evaluated[0]["scores"]["spread"] if self.evaluated else scores["spread"]
         self.evaluated[unit] = known
@@ -175,11 +188,14 @@ class Recipe:
             zero = self.history[0] if self.history else None
             self.history.append(compare(known, self.evaluated[0], zero) | {"promoted": True})
 
-    def _judge(self, unit: int, entry: dict[str, Any]) -> dict[str, Any]:
+    def judge(self, unit: int, entry: dict[str, Any], stage: Stage, wanted: Alarm | None = None) -> None:
+        """Judges a unit and serves it where it is promoted; a wanted one is promoted unless a guard halts."""
         candidate, parent = self.evaluated[unit], self.evaluated[self.served["unit"]]
-        verdict = self._step(
-            f"unit-{unit}/judge", self.steps.judge, list(self.history), self.served["unit"], candidate, parent
-        )
+        known = (list(self.history), self.served["unit"], candidate, parent)
+        verdict = self.step(f"unit-{unit}/judge", self.steps.judge, *known, list(stage.system.spared))
+        if wanted is not None and verdict["decision"] == "keep":
+            numbers = verdict["numbers"] | {"promoted": True}
+            verdict |= {"decision": "promote", "alarm": asdict(wanted), "served": unit, "numbers": numbers}
         self.history.append(verdict["numbers"])
         undone = sum(one["promoted"] and one["unit"] > verdict["served"] for one in self.history[:-1])
         reason = verdict["alarm"] | {"sentence": sentence(verdict["alarm"])}
@@ -191,20 +207,20 @@ class Recipe:
         entry["wins_base"] = intervals.paired_wins(candidate["scores"]["bounds"], base)
         entry["numbers"], entry["promoted"] = verdict["numbers"], verdict["decision"] == "promote"
         if verdict["decision"] == "promote" or undone:
-            self._step(f"unit-{unit}/serve", self.steps.serve, verdict, candidate, undone)
+            self.step(f"unit-{unit}/serve", self.steps.serve, verdict, candidate, undone)
         back = self.evaluated[verdict["served"]]
-        adapter = next(one["adapter"] for one in self.state["units"] if one["unit"] == verdict["served"])
-        self.served = {"unit": verdict["served"], "model": back["model"], "adapter": adapter}
+        served = next(one for one in self.state["units"] if one["unit"] == verdict["served"])
+        self.served = {"unit": verdict["served"], "model": back["model"]}
+        self.served |= {"adapter": served["adapter"], "tokens": served.get("tokens", [])}
         self._serving()
         if verdict["decision"] == "halt":
             raise Ended(Alarm(verdict["alarm"]["name"], verdict["alarm"]["numbers"]), "halted")
-        return verdict
 
     def _serving(self) -> None:
         self.state["served"] = {"unit": self.served["unit"], "model": self.served["model"]}
         self.publish(self.state)
 
-    def _step(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any, images: int = 0) -> dict[str, Any]:
+    def step(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any, images: int = 0) -> dict[str, Any]:
         """Runs one step within the budgets and notes it."""
         if self.state["seconds"] >= self.settings.budget_hours * 3600:
             raise Ended(Alarm("budget_hours", {"budget": self.settings.budget_hours}), night=True)

@@ -9,6 +9,7 @@ from konomi import errors, lineage, night_messages
 from konomi.client import Client
 from konomi.systems.draws import Draw
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
+from konomi.wording import plain
 
 Beat = Callable[[str, int, int], None]
 """Called as work advances: phase, done, total."""
@@ -100,7 +101,7 @@ class Studio:
         filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF, rater_pb2.SOURCE_IMPORTED])
         while len(found) < limit:
             page = self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1000, page_token=token)
-            found |= {image.prompt for image in page.images if image.prompt}
+            found |= {plain(image.prompt) for image in page.images if plain(image.prompt)}
             token = page.next_page_token
             if not token:
                 break
@@ -113,7 +114,7 @@ class Studio:
 
         Args:
             draws: what to make; all with the same `rare`, which holds for a whole request.
-            model: "model" and "adapter" of the unit that makes them; None for the base model.
+            model: "model", "adapter" and perhaps "tokens" of the unit that makes them; None for the base model.
             options: "base_model", "adapter_scale", "sampling_steps", "guidance_scale" and "guide_from_base".
             beat: called after every image.
         """
@@ -122,7 +123,7 @@ class Studio:
         maker = model["model"] if model else "base"
         request = generator_pb2.GenerateImagesRequest(
             base_model=options["base_model"],
-            images=[night_messages.image_request(draw) for draw in draws],
+            images=[night_messages.image_request(draw, model.get("tokens", []) if model else []) for draw in draws],
             steps=options["sampling_steps"],
             unit=maker,
             night=self.night,
@@ -219,7 +220,7 @@ class Studio:
         return [
             {
                 "digest": one.digest,
-                "caption": one.prompt,
+                "caption": plain(one.prompt),
                 "weight": (one.weight or 1.0) * factor.get(one.digest, 1.0),
                 "role": roles[one.role],
             }
@@ -236,9 +237,10 @@ class Studio:
                 name = rater_pb2.Source.Name(image.source).removeprefix("SOURCE_").lower()
                 found[image.digest] = weights.get(name, 1.0)
         return found
+            method: "lora" or "custom_diffusion".
 
-    def train(self, request: dict[str, Any], hyper: dict[str, Any], beat: Beat) -> dict[str, Any]:
-        """Trains, watching until the end, and returns "model", "adapter", "run", "loss" and "failed".
+    def train(self, request: dict[str, Any], hyper: dict[str, Any], beat: Beat, method: str = "lora") -> dict[str, Any]:
+        """Trains, watching until the end, and returns "model", "adapter", "tokens", "run", "loss", "failed" and "why".
 
         Args:
             request: fields of CreateTrainingRunRequest less taste, method, night and numbers.
@@ -247,7 +249,7 @@ class Studio:
         """
         run = self.client.trainer.create_training_run(
             taste=self.taste,
-            method=trainer_pb2.TRAINING_METHOD_LORA,
+            method=trainer_pb2.TrainingMethod.Value(f"TRAINING_METHOD_{method.upper()}"),
             night=self.night,
             hyper_parameters=trainer_pb2.HyperParameters(**hyper),
             **request,
@@ -259,7 +261,8 @@ class Studio:
         if run.state in (trainer_pb2.TRAINING_STATE_QUEUED, trainer_pb2.TRAINING_STATE_RUNNING):
             raise errors.Unavailable("The trainer ended its stream before the run had ended; the step is tried again.")
         if run.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
-            return {"run": run.name, "failed": run.error.message or "the run was cancelled"}
+            why = run.error.reason or "CANCELLED"
+            return {"run": run.name, "failed": run.error.message or "the run was cancelled", "why": why}
         model = self.client.trainer.get_model(name=run.model)
         return {
             **night_messages.model(model),

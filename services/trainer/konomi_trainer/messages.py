@@ -79,6 +79,7 @@ def model(row: models.Model) -> pb.Model:
         manifest_digest=row.manifest_digest, rater_version=row.rater_version, config_digest=row.config_digest,
         seed=row.seed, metrics=row.metrics, create_time=_timestamp(row.create_time), current=row.current,
         night=row.night, training_run=f"trainingRuns/{row.training_run}",
+        concepts=[pb.Concept(**concept) for concept in json.loads(row.configuration).get("concepts", ())],
     )  # fmt: skip
 
 

@@ -35,7 +35,6 @@ def stages(chain: str, units: int) -> list[Stage]:
         units: units of the night, for a chain that is one bare name.
 
     Raises:
-        Unimplemented: a system is announced but not built.
         InvalidArgument: there is no system of a name, or a number of units is missing or none.
     """
     parts = chain.split("+")

@@ -20,6 +20,7 @@ class Draw:
         init: digest of the image it starts from (img2img); empty for text to image.
         strength: share of the steps run on that image, 0..1.
         rare: anneal the prompt's influence for rarer pictures (CADS).
+        depth: generations between it and the images a set began with; 0 where nobody counts.
     """
 
     prompt: str
@@ -28,6 +29,7 @@ class Draw:
     init: str = ""
     strength: float = 0.0
     rare: bool = False
+    depth: int = 0
 
 
 @dataclass(frozen=True)

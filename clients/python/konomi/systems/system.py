@@ -41,6 +41,11 @@ class System:
         grades: grades an image must have to be chosen from; none means every image.
         observes: the best image of every region is observed before it draws.
         rater_chooses: the rater's opinion decides what is trained on, so a choice spends selection pressure.
+        course: the order of its steps: "" draws, chooses and fits; "grow" fits, draws and takes in; "teach" begins with
+            a unit that teaches words (courses.py).
+        patient: units that fail to beat their parent do not end it.
+        spared: guards that compare with the base model and are left out, because the owner asked for something narrow.
+        planned: images and training steps of so many units; pool and fit of each where it says nothing.
     """
 
     draws: Callable[[Turn], list[Draw]]
@@ -51,3 +56,13 @@ class System:
     grades: tuple[str, ...] = ()
     observes: bool = False
     rater_chooses: bool = True
+    course: str = ""
+    patient: bool = False
+    spared: tuple[str, ...] = ()
+    planned: Callable[[NightSettings, int], tuple[int, int]] | None = None
+
+    def cost(self, settings: NightSettings, units: int) -> tuple[int, int]:
+        """Returns how many pool images and training steps so many units take."""
+        if self.planned is not None:
+            return self.planned(settings, units)
+        return units * self.pool_size(settings), units * settings.steps
