@@ -153,7 +153,8 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
         for index, one in enumerate(request.images):
             if (self.home / "hang").exists():
                 (self.home / "hang").unlink()
-                time.sleep(3600)
+                while not (self.home / "let-go").exists():
+                    time.sleep(0.1)
             time.sleep(PAUSE)
             red = noise("red", one.prompt, one.seed) + shift
             if one.init_digest:

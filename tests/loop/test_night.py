@@ -210,6 +210,7 @@ def test_a_hanging_service_of_konomi_up_interrupts_the_night_which_then_goes_on(
     assert "night resume" in err
     code, result, err = bench.konomi(home, "night", "resume", "--json")
     assert (code, result["state"]) == (0, "finished"), err
+    (home / "let-go").touch()  # a call that hangs on would keep `up` for its 35 s of grace
     up.send_signal(signal.SIGTERM)
     assert up.wait(timeout=300) == 0
 
