@@ -146,6 +146,16 @@ def test_the_image_budget_is_hit_exactly(bench):
     assert result["reason"]["name"] == "budget_images"
 
 
+def test_the_budgets_of_disk_and_accelerator_end_a_night_between_two_steps(bench):
+    home = bench.home("disk")
+    code, result, err = bench.konomi(home, *bench.start(home, "--disk", "0.000001"))
+    assert code == 0, err
+    assert (result["state"], result["reason"]["name"]) == ("finished", "budget_disk")
+    assert 0 < result["images"] <= 16, "it ended before the step after the one that spent it"
+    code, result, err = bench.konomi(home, *bench.start(home, "--gpu-hours", "0.00001", "--seed", "9"))
+    assert (code, result["reason"]["name"]) == (0, "budget_gpu_hours"), err
+
+
 def test_a_full_disk_interrupts_and_the_same_command_goes_on(bench):
     home = bench.home("full")
     code, _, err = bench.konomi(home, *bench.start(home), KONOMI_NIGHT_RESERVE_GIB="100000000")

@@ -7,7 +7,21 @@ from typing import Annotated, Any
 import typer
 
 from konomi import completion, conduct, errors, messages, night_begin
-from konomi.cli_plan import Concepts, Images, Regularisation, Seeds, System, Taught, Units, asked_for, plan
+from konomi.cli_plan import (
+    Budget,
+    Concepts,
+    Disk,
+    GpuHours,
+    Hours,
+    Images,
+    Regularisation,
+    Seeds,
+    System,
+    Taught,
+    Units,
+    asked_for,
+    plan,
+)
 from konomi.cli_schedule import schedule
 from konomi.cli_verdict import lines, verdict
 from konomi.console import Json, TasteId, emit, note, say, table
@@ -30,8 +44,6 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plan, start
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(schedule)
 
-Hours = Annotated[float | None, typer.Option(min=0.001, help="Working hours the night may spend.")]
-Budget = Annotated[int | None, typer.Option(min=1, help="Images the night may generate in all.")]
 Seed = Annotated[int, typer.Option(help="Seed everything is derived from.")]
 Prompts = Annotated[Path | None, typer.Option(help="File of prompts, one a line; default: the taste's own.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="Id of the night; the same id never runs twice.")]
@@ -53,6 +65,8 @@ def start(
     images: Images = None,
     hours: Hours = None,
     budget_images: Budget = None,
+    gpu_hours: GpuHours = None,
+    disk: Disk = None,
     seed: Seed = 0,
     prompts: Prompts = None,
     seed_image: Seeds = None,
@@ -72,6 +86,7 @@ def start(
     home = Home.locate()
     system, settings = asked_for(
         home, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
+        budget_gpu_hours=gpu_hours, budget_disk_gib=disk,
         seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
     )  # fmt: skip
     asked = conduct.wanted(

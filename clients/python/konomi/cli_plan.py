@@ -38,6 +38,13 @@ Regularisation = Annotated[
     str | None, typer.Option("--regularisation", metavar="FOLDER", help="Real images with captions (.txt).")
 ]
 
+Hours = Annotated[float | None, typer.Option(min=0.001, help="Working hours the night may spend.")]
+Budget = Annotated[int | None, typer.Option(min=1, help="Images the night may generate in all.")]
+GpuHours = Annotated[
+    float | None, typer.Option("--gpu-hours", min=0.000001, help="Hours on the accelerator the night may spend.")
+]
+Disk = Annotated[float | None, typer.Option("--disk", min=0.000001, help="GiB of disk the night may add.")]
+
 
 def plan(
     system: System,
@@ -46,6 +53,10 @@ def plan(
     seed_image: Seeds = None,
     concept: Concepts = None,
     concept_model: Taught = None,
+    hours: Hours = None,
+    budget_images: Budget = None,
+    gpu_hours: GpuHours = None,
+    disk: Disk = None,
     as_json: Json = False,
 ) -> None:
     """Say what a night would make and take, without starting it.
@@ -54,7 +65,8 @@ def plan(
     """
     home = Home.locate()
     narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
-    system, settings = asked_for(home, system, units=units, images=images, **narrow)
+    spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
+    system, settings = asked_for(home, system, units=units, images=images, budget_disk_gib=disk, **spend, **narrow)
     conduct.wanted(system, "tastes/default", 0, settings, GuardSettings(home=home.root), [])
     nights = Nights(home.root)
     result = {"system": system, **forecast(settings, measured(nights), mean_bytes(home.root / "artifacts"), system)}
@@ -94,6 +106,17 @@ def forecast_lines(result: dict[str, Any]) -> list[str]:
         lines.append(text("about {size:.0f} MB of disk", size=result["disk_bytes"] / 1e6))
     if result["cost"] is not None:
         lines.append(text("about {cost:.2f} at the price of an hour in [night] hour_price", cost=result["cost"]))
+    if result["gpu_hours"] is not None:
+        lines.append(text("about {hours:.2f} hours on the accelerator", hours=result["gpu_hours"]))
+    given = result["budgets"]
+    said = {"hours": "{value:g} hours", "images": "{value:,} images", "gpu_hours": "{value:g} hours on the accelerator"}
+    said |= {"disk_gib": "{value:g} GiB of disk"}
+    parts = [text(said[name], value=value) for name, value in given.items() if value]
+    lines.append(text("budgets: {parts}", parts=", ".join(parts)))
+    lines += [
+        text("the night would end early: more than {budget}", budget=text(said[name], value=given[name]))
+        for name in result["ends_by"]
+    ]
     if result["kwh"] is not None:
         lines.append(text("about {kwh:.2f} kWh at the watts in [night] watts", kwh=result["kwh"]))
     return lines

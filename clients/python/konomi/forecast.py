@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from konomi.budgets import GIB
 from konomi.lineage import Nights
 from konomi.night_settings import NightSettings
 from konomi.systems.chain import stages
@@ -49,7 +50,14 @@ def _of(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
         "evaluate": seconds["evaluate"] / count["evaluate"],
         "train": seconds["train"] / trained,
         "rest": seconds["rest"] / count["train"],
+        **_bytes(state),
     }
+
+
+def _bytes(state: dict[str, Any]) -> dict[str, float]:
+    """Returns what an image of a measured night took of the disk, with its share of the adapters."""
+    grown, images = state.get("disk_bytes", 0), state.get("images", 0)
+    return {"bytes": grown / images} if grown > 0 and images else {}
 
 
 def mean_bytes(store: Path) -> float | None:
@@ -71,8 +79,8 @@ def forecast(
         system: the system or chain of systems.
 
     Returns:
-        "units", "images", "training_steps", and, None where nothing was measured, "seconds", "gpu_hours", "cost",
-        "kwh" and "disk_bytes".
+        "units", "images", "training_steps", "budgets", "ends_by" (budgets it would not keep), and, None where nothing
+        was measured, "seconds", "gpu_hours", "cost", "kwh" and "disk_bytes".
     """
     parts = [stage.system.cost(settings, stage.units) for stage in stages(system, settings.units)]
     pool, steps = sum(images for images, _ in parts), sum(steps for _, steps in parts)
@@ -82,15 +90,26 @@ def forecast(
         seconds = pool * rates["generate"] + looks * rates["evaluate"] + steps * rates["train"]
         seconds += settings.units * rates["rest"]
     hours = None if seconds is None else seconds / 3600
+    device = None if seconds is None else (seconds - settings.units * rates["rest"]) / 3600
+    image_bytes = rates.get("bytes", image_bytes)
+    disk = None if image_bytes is None else round((pool + looks) * image_bytes)
+    budgets = {
+        "hours": settings.budget_hours,
+        "images": settings.budget_images,
+        "gpu_hours": settings.budget_gpu_hours,
+        "disk_gib": settings.budget_disk_gib,
+    }
+    takes = {"hours": hours, "images": pool + looks, "gpu_hours": device, "disk_gib": (disk or 0) / GIB}
     return {
         "units": settings.units,
         "images": pool + looks,
         "training_steps": steps,
         "seconds": seconds,
-        "gpu_hours": hours,
+        "gpu_hours": device,
         "cost": None if hours is None or not settings.hour_price else hours * settings.hour_price,
         "kwh": None if hours is None or not settings.watts else hours * settings.watts / 1000,
-        "disk_bytes": None if image_bytes is None else round((pool + looks) * image_bytes),
-        "budget_hours": settings.budget_hours,
+        "disk_bytes": disk,
+        "budgets": budgets,
+        "ends_by": [name for name, limit in budgets.items() if limit and (takes[name] or 0) > limit],
         "measured": rates or None,
     }

@@ -91,6 +91,15 @@ NIGHT: Mapping[str, str] = {
         "{units} 世代、画像 {images} 枚、学習 {training_steps} ステップ"
     ),
     "about {size:.0f} MB of disk": "ディスク約 {size:.0f} MB",
+    "about {hours:.2f} hours on the accelerator": "アクセラレーターで約 {hours:.2f} 時間",
+    "{value:g} hours": "{value:g} 時間",
+    "{value:,} images": "画像 {value:,} 枚",
+    "{value:g} hours on the accelerator": "アクセラレーター {value:g} 時間",
+    "{value:g} GiB of disk": "ディスク {value:g} GiB",
+    "budgets: {parts}": "予算:{parts}",
+    "the night would end early: more than {budget}": "予算({budget})を超えるため、夜は途中で終わります",
+    "Hours on the accelerator the night may spend.": "夜がアクセラレーターで使ってよい時間。",
+    "GiB of disk the night may add.": "夜が増やしてよいディスク容量(GiB)。",
     "about {cost:.2f} at the price of an hour in [night] hour_price": "費用 約 {cost:.2f}([night] hour_price の単価)",
     "about {kwh:.2f} kWh at the watts in [night] watts": "電力 約 {kwh:.2f} kWh([night] watts の値)",
     # night schedule

@@ -141,6 +141,10 @@ class NightSettings(KonomiSettings):
     """Working hours the night may spend, counted over its finished steps."""
     budget_images: int = Field(50_000, ge=1)
     """Images the night may generate, evaluations included."""
+    budget_gpu_hours: float = Field(0.0, ge=0)
+    """Hours the night may generate, evaluate, score and train on the accelerator; 0 means no such budget."""
+    budget_disk_gib: float = Field(0.0, ge=0)
+    """GiB the night may add to the home's artifacts; 0 means no such budget; `reserve_gib` stays free anyhow."""
     hour_price: float = Field(0.0, ge=0)
     """Price of one hour of this machine, in your currency; 0 leaves the cost out of the plan."""
     watts: float = Field(0.0, ge=0)

@@ -36,6 +36,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "patience": "The night ended early: {runs} units running did not beat {parent}.",
         "budget_images": "The night ended: its budget of {budget:,.0f} images is spent.",
         "budget_hours": "The night ended: its budget of {budget:g} hours is spent.",
+        "budget_gpu_hours": "The night ended: its budget of {budget:g} hours on the accelerator is spent.",
+        "budget_disk": "The night ended: its budget of {budget:g} GiB of disk is spent.",
         "too_few_ur": "The night ended: only {n:.0f} images are graded UR and golden needs {minimum:.0f}; "
         "grade some more.",
         "golden_flat": "The night ended: the golden set has {n:.0f} images, hardly more than the {before:.0f} of the "
@@ -79,6 +81,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "patience": "{runs} 世代続けて {parent} を超えられなかったため、早めに終えました。",
         "budget_images": "画像の予算 {budget:,.0f} 枚を使い切ったので終えました。",
         "budget_hours": "時間の予算 {budget:g} 時間を使い切ったので終えました。",
+        "budget_gpu_hours": "アクセラレーターの予算 {budget:g} 時間を使い切ったので終えました。",
+        "budget_disk": "ディスクの予算 {budget:g} GiB を使い切ったので終えました。",
         "too_few_ur": "UR の画像が {n:.0f} 枚しかなく、golden に要る {minimum:.0f} 枚に足りないので終えました。"
         "もう少し採点してください。",
         "golden_flat": "UR の画像は {n:.0f} 枚で、前回の学習の {before:.0f} 枚からほとんど増えていないので終えました。",

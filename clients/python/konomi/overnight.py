@@ -10,7 +10,7 @@ from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
-from konomi import errors
+from konomi import budgets, errors
 from konomi.crew import Crew
 from konomi.lineage import Nights
 from konomi.night_steps import NightSteps
@@ -137,7 +137,8 @@ class Overnight:
             try:
                 value = body(*arguments)
                 plain: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
-                return {"seconds": round(time.monotonic() - started, 3), "value": plain}
+                took = round(time.monotonic() - started, 3)
+                return {"seconds": took, "value": plain, "stored": budgets.stored(self.nights.home / "artifacts")}
             except AGAIN as error:
                 if turn == settings.attempts or self.stopped():
                     raise Interrupted(error) from error

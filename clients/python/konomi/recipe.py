@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from konomi import guards, intervals
+from konomi import budgets, guards, intervals
 from konomi.courses import COURSES
 from konomi.ended import Ended
 from konomi.guards import Alarm
@@ -48,6 +48,8 @@ class Recipe:
             "ended": [],
             "seconds": 0.0,
             "images": 0,
+            "gpu_seconds": 0.0,
+            "disk_bytes": 0,
             "nats": 0.0,
         }
 
@@ -222,18 +224,12 @@ class Recipe:
 
     def step(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any, images: int = 0) -> dict[str, Any]:
         """Runs one step within the budgets and notes it."""
-        if self.state["seconds"] >= self.settings.budget_hours * 3600:
-            raise Ended(Alarm("budget_hours", {"budget": self.settings.budget_hours}), night=True)
-        if self.state["images"] + images > self.settings.budget_images:
-            raise Ended(Alarm("budget_images", {"budget": self.settings.budget_images}), night=True)
+        spent = budgets.exhausted(self.state, self.settings, images)
+        if spent is not None:
+            raise Ended(spent, night=True)
         envelope = self.do(name, body, *arguments)
         value: dict[str, Any] = envelope["value"]
-        self.state["steps"].append({"name": name, "seconds": envelope["seconds"], "images": images})
-        self.state["seconds"] += envelope["seconds"]
-        self.state["images"] += images
-        if self.state["units"]:
-            self.state["units"][-1]["seconds"] += envelope["seconds"]
-            self.state["units"][-1]["images"] += images
+        budgets.note(self.state, name, envelope, images)
         self.publish(self.state)
         return value
 
