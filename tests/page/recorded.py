@@ -50,12 +50,29 @@ def status(digests: list[str]) -> dict[str, Any]:
     return {"nights": [line, line | {"night": "another"}], "night": detail}
 
 
-def pairs(digests: list[str]) -> dict[str, Any]:
-    """Returns blind pairs, one of them answered."""
+def pairs(digests: list[str], *, done: bool = False) -> dict[str, Any]:
+    """Returns blind pairs, one of them answered, or all of them with what they say."""
     sides = zip(digests[0::2], digests[1::2], strict=False)
-    told = [{"left": left, "right": right, "answer": None} for left, right in list(sides)[:4]]
+    told = [{"left": left, "right": right, "answer": "left" if done else None} for left, right in list(sides)[:4]]
     told[0]["answer"] = "left"
-    return {"pairs": told, "tally": None}
+    tally = {"wins": 0, "losses": 4, "ties": 0, "advice": "roll_back"}
+    tally["win_rate"] = {"value": 0.0, "low": 0.0, "high": 0.49, "n": 4}
+    models = {"unit": {"unit": 3, "model": "m3"}, "against": {"unit": 0, "model": "base"}}
+    return models | {"pairs": told, "tally": tally if done else None, "decision": "open", "decisions": []}
+
+
+def plan() -> dict[str, Any]:
+    """Returns what a night would take, more than one of its budgets."""
+    budgets = {"hours": 12.0, "images": 50_000, "gpu_hours": 1.0, "disk_gib": 2.0}
+    found = {"system": "converge", "units": 3, "images": 1984, "training_steps": 480, "seconds": 9000.0, "kwh": 0.5}
+    return found | {"gpu_hours": 2.4, "cost": 1.2, "disk_bytes": 5e7, "budgets": budgets, "ends_by": ["gpu_hours"]}
+
+
+def story(digest: str) -> dict[str, Any]:
+    """Returns what is known of an image: graded, grown from another, and trained into a unit."""
+    label = {"grade": "UR", "labeller": "owner", "create_time": "2026-11-22T19:49:11Z", "undone": False}
+    trained = {"display_name": "unit-1", "images": 41, "role": "selected"}
+    return {"labels": [label], "parents": [{"digest": digest, "prompt": "a picture"}], "training_sets": [trained]}
 
 
 def play(page: Any, digests: list[str]) -> None:
@@ -64,6 +81,10 @@ def play(page: Any, digests: list[str]) -> None:
         "**/konomi.v1.TrainerService/ListModels": models(),
         "**/konomi.page/NightStatus": status(digests),
         "**/konomi.page/NightPairs": pairs(digests),
+        "**/konomi.page/NightVerdict": pairs(digests, done=True),
+        "**/konomi.page/NightDecide": pairs(digests, done=True) | {"decision": "roll_back"},
+        "**/konomi.page/NightPlan": plan(),
+        "**/konomi.page/Explain": story(digests[0]),
     }
     for address, body in answers.items():
         page.route(address, _answer(json.dumps(body)))

@@ -18,10 +18,12 @@ from konomi.errors import (
 )
 from konomi.home import Home
 from konomi.lineage import NightRequest, Nights
+from konomi.v1 import rater_pb2, trainer_pb2
+from konomi.verdict import PAIRS, SAMPLE
 from konomi.web import entrance
-from konomi.web.nights import SAMPLE, NightDesk
+from konomi.web.nights import NightDesk
 from konomi.web.shrink import Shrinker
-from konomi.web.verdicts import PAIRS, Verdicts
+from konomi.web.verdicts import Verdicts
 
 
 class Clock:
@@ -189,9 +191,19 @@ def test_nothing_runs_so_nothing_stops(desk):
 def test_a_plan_is_the_commands_own(desk):
     plan = desk.plan({"system": "converge", "units": 2, "images": 64})
     assert (plan["system"], plan["units"]) == ("converge", 2)
+    plan = desk.plan({"system": "longtail:1+golden:1", "hours": 1.5, "gpu_hours": 1, "disk": 2, "budget_images": 50})
+    assert plan["budgets"] == {"hours": 1.5, "images": 50, "gpu_hours": 1.0, "disk_gib": 2.0}
+    assert plan["ends_by"] == ["images"]
     with pytest.raises(FailedPrecondition, match="units"):
         desk.plan({"system": "converge", "units": 10})
-    for wrong in ({"system": "--help"}, {"units": "3; rm"}, {"units": 11}, {"images": True}, {"system": 3}):
+    for wrong in (
+        {"system": "--help"},
+        {"units": "3; rm"},
+        {"units": 11},
+        {"images": True},
+        {"system": 3},
+        {"disk": "2"},
+    ):
         with pytest.raises(InvalidArgument):
             desk.plan(wrong)
 
@@ -203,23 +215,62 @@ def test_a_start_that_is_refused_says_why(desk):
         desk.start({"system": "converge", "taste": "tastes/../x"})
 
 
+class Services:
+    """A rater and a trainer of this test: what they were asked, and the model in use."""
+
+    def __init__(self):
+        self.rater = self.trainer = self
+        self.asked = []
+        self.current = "m2"
+
+    def record_blind_audit(self, **fields):
+        self.asked.append(fields)
+        return rater_pb2.BlindAudit(name="tastes/default/blindAudits/1")
+
+    def list_models(self, **fields):
+        model = trainer_pb2.Model(name=f"models/{self.current}", current=True)
+        return trainer_pb2.ListModelsResponse(models=[model] if self.current != "base" else [])
+
+    def rollback_model(self, to="", **fields):
+        self.current = to.removeprefix("models/")
+
+
 def test_blind_pairs_hide_their_sides_until_all_are_answered(desk):
-    verdicts = Verdicts(desk)
+    services = Services()
+    verdicts = Verdicts(desk, lambda: services)
     first = verdicts.pairs({"night": "n1"})
-    assert len(first["pairs"]) == PAIRS and first["tally"] is None
+    assert len(first["pairs"]) == PAIRS and first["tally"] is None and first["sides"] is None
     assert first == verdicts.pairs({"night": "n1"}), "the same pairs whenever they are asked for"
     shown = {pair[side] for pair in first["pairs"] for side in ("left", "right")}
     named = {digest for unit in desk.status({})["night"]["figures"] for digest in unit["sample"]}
     assert len(named) == 3 * SAMPLE and not shown & named, "what was shown by name is in no blind pair"
     new = ["left" if pair["left"].startswith("2") else "right" for pair in first["pairs"]]
     assert set(new) == {"left", "right"}, "the sides are mixed"
-    for index, side in enumerate(new):
-        choice = "tie" if index == 0 else side
-        told = verdicts.answer({"night": "n1", "pair": index, "choice": choice})
-    tally = told["tally"]
-    assert (tally["wins"], tally["losses"], tally["ties"], tally["sides"]) == (PAIRS - 1, 0, 1, new)
-    assert Verdicts(desk).pairs({"night": "n1"})["tally"] == tally, "answers outlive the page"
-    assert verdicts.answer({"night": "n1", "pair": 3, "choice": ""})["tally"] is None, "an answer can be taken back"
+    assert verdicts.answer({"night": "n1", "pair": 0, "choice": new[0]})["answered"] == 1
+    assert verdicts.answer({"night": "n1", "pair": 0, "choice": ""})["answered"] == 0, "an answer can be taken back"
     for wrong in ({"pair": PAIRS, "choice": "left"}, {"pair": 0, "choice": "both"}):
         with pytest.raises(InvalidArgument):
             verdicts.answer({"night": "n1"} | wrong)
+    for index, side in enumerate(new):
+        told = verdicts.answer({"night": "n1", "pair": index, "choice": "tie" if index == 0 else side})
+    tally = told["tally"]
+    assert (tally["wins"], tally["losses"], tally["ties"], told["sides"]) == (PAIRS - 1, 0, 1, new)
+    (audit,) = [fields["audit"] for fields in services.asked]
+    assert (audit.unit, audit.against, len(audit.pairs)) == ("m2", "base", PAIRS), "the rater has them, once"
+    assert Verdicts(desk, lambda: services).pairs({"night": "n1"})["tally"] == tally, "answers outlive the page"
+    with pytest.raises(FailedPrecondition, match="answers stand"):
+        verdicts.answer({"night": "n1", "pair": 3, "choice": ""})
+
+
+def test_keep_and_roll_back_are_on_record_and_done_once(desk):
+    services = Services()
+    verdicts = Verdicts(desk, lambda: services)
+    assert verdicts.decide({"night": "n1", "decision": "keep"})["decision"] == "keep"
+    told = verdicts.decide({"night": "n1", "decision": "roll_back"})
+    assert verdicts.decide({"night": "n1", "decision": "roll_back"}) == told
+    assert [one["decision"] for one in told["decisions"]] == ["keep", "roll_back"] and services.current == "base"
+    assert desk.status({})["night"]["verdict"]["decision"] == "roll_back"
+    with pytest.raises(FailedPrecondition, match="made current since"):
+        verdicts.decide({"night": "n1", "decision": "keep"})
+    with pytest.raises(InvalidArgument):
+        verdicts.decide({"night": "n1", "decision": "burn"})

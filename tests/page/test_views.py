@@ -82,6 +82,32 @@ def test_axe_finds_nothing_in_any_view(site, visit, hostile, language):
     assert not told, json.dumps(told, indent=1)
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_night_is_planned_judged_and_rolled_back(site, visit, hostile, language):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(visit, "night", hostile, language)
+    page.locator("details summary").click()
+    page.fill("#gpu_hours", "1")
+    estimate = page.locator(".sheet button", has_text={"en": "Estimate", "ja": "見積もる"}[language])
+    with page.expect_request("**/NightPlan") as asked:
+        estimate.click()
+    assert json.loads(asked.value.post_data) == {"system": "converge", "units": 3, "images": 320, "gpu_hours": 1}
+    page.wait_for_selector(".cards .card")
+    assert {"en": "Accelerator hours", "ja": "アクセラレーター時間"}[language] in page.inner_text(".cards ~ .verdict")
+    page.fill("#chain", "longtail:2 + golden:1")
+    with page.expect_request("**/NightPlan") as asked:
+        estimate.click()
+    assert json.loads(asked.value.post_data) == {"system": "longtail:2+golden:1", "images": 320, "gpu_hours": 1}
+    page.locator(".blind .side").first.click()
+    page.wait_for_selector(".decide .primary")
+    assert {"en": "surely loses", "ja": "負けています"}[language] in page.inner_text(".sheet")
+    found = axe.run(page).response["violations"]
+    assert not [(one["id"], one["nodes"][0]["html"][:160]) for one in found]
+    page.locator(".decide .primary").click()
+    page.wait_for_selector(".decide:not(:has(button))")
+    assert {"en": "Rolled back to", "ja": "に戻しました"}[language] in page.inner_text(".decide")
+
+
 def test_what_an_image_says_of_itself_is_never_markup(site, visit, hostile):
     page = visit("rate", service_workers="block")
     heard: list[str] = []

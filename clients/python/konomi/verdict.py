@@ -17,11 +17,11 @@ from konomi.lineage import ENDED, Nights, read_json, write_json
 from konomi.messages import text
 
 PAIRS = 20
-SHEET = 64
-"""Images of each unit that report and page may show by name, from the first; pairs are drawn from the others."""
+SHEET, SAMPLE = 64, 24
+"""Images of each unit the report and the page show under its name, from the first; pairs are drawn from the others."""
 
 ROWS = 8
-"""Rows of the sheet of before and after, spread over all images; they are in no pair either."""
+"""Rows of the report's sheet of before and after, spread over all images; they are in no pair either."""
 
 CHOICES = ("left", "right", "tie")
 LETTERS = {"L": "left", "R": "right", "T": "tie", "-": ""}
@@ -93,9 +93,12 @@ class Verdict:
             return []
         both = list(zip(made[unit], made.get(against, []), strict=False))
         free = [place for place in range(len(both)) if both[place][0] != both[place][1]]
-        unseen = [place for place in free if place not in shown_by_name(len(both))]
+        for named in (shown_by_name(len(both)), frozenset(range(SAMPLE)), frozenset()):
+            unseen = [place for place in free if place not in named]
+            if len(unseen) >= PAIRS:
+                break
         draw = random.Random(hashlib.sha256(f"verdict {self.night}".encode()).digest())
-        chosen = draw.sample(unseen if len(unseen) >= PAIRS else free, min(PAIRS, len(free)))
+        chosen = draw.sample(unseen, min(PAIRS, len(unseen)))
         lefts = [index % 2 == 0 for index in range(len(chosen))]
         draw.shuffle(lefts)
         return [BlindPair(place, *both[place], left) for place, left in zip(chosen, lefts, strict=True)]

@@ -105,3 +105,15 @@ def number(asked: dict[str, Any], name: str, default: int, low: int, high: int) 
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InvalidArgument(f"expected {name} from {low} to {high}", field=name)
     return value
+
+
+def measure(asked: dict[str, Any], name: str, low: float, high: float) -> float:
+    """Returns a number of a request that need not be whole.
+
+    Raises:
+        InvalidArgument: it is none, or out of its range.
+    """
+    value = asked.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InvalidArgument(f"expected {name} from {low:g} to {high:g}", field=name)
+    return float(value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.routing import Mount, Route
 
 from konomi.client import Client
 from konomi.errors import KonomiError, NotFound
+from konomi.explanation import explain
 from konomi.home import Home
 from konomi.web.answers import Endpoint, answer, failure, read, serve, text
 from konomi.web.connect import Relay
@@ -54,7 +56,7 @@ class Page:
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _routes(self) -> list[Route | Mount]:
-        verdicts, shell = Verdicts(self._desk), Shell()
+        verdicts, shell = Verdicts(self._desk, self._client), Shell()
         endpoints: dict[str, Endpoint] = {
             "Sitting": self._sittings.show,
             "Skip": self._sittings.skip,
@@ -67,6 +69,8 @@ class Page:
             "NightReport": self._desk.report,
             "NightPairs": verdicts.pairs,
             "NightVerdict": verdicts.answer,
+            "NightDecide": verdicts.decide,
+            "Explain": self._explain,
         }
         own = [
             Route(f"/konomi.page/{name}", serve(endpoint, self._workers), methods=["POST"])
@@ -82,6 +86,11 @@ class Page:
             Route("/{path:path}", shell.serve, methods=["GET"]),
             Mount("", self._relay),
         ]
+
+    def _explain(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: where an image comes from and what became of it, as `konomi explain` says it."""
+        taste, digest = text(asked, "taste", "tastes/default"), text(asked, "digest")
+        return explain(self._client(), taste, digest)
 
     async def _enter(self, request: Request) -> Response:
         """Changes a ticket into a cookie; without a ticket it says whether the cookie is good."""

@@ -12,18 +12,21 @@ from konomi import errors
 from konomi.cli_night import said, summary_of
 from konomi.forecast import measured
 from konomi.home import Home
-from konomi.lineage import Nights, read_json
+from konomi.lineage import Nights
 from konomi.night_words import work
 from konomi.processes import readable_line
-from konomi.web.answers import number, text
+from konomi.verdict import SAMPLE
+from konomi.web.answers import measure, number, text
 
-SYSTEMS = ("converge", "golden", "longtail", "propagate", "concepts")
+SYSTEM = re.compile(r"[a-z]{1,16}(:[1-9][0-9]?)?(\+[a-z]{1,16}:[1-9][0-9]?){0,7}")
+"""A system, or a chain of them: "longtail:2+golden:1"."""
 NIGHT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+WHOLE = {"units": 10, "images": 10_000, "budget_images": 10_000_000}
+BROKEN = {"hours": 1000.0, "gpu_hours": 1000.0, "disk": 100_000.0}
+"""What a night may be asked for, and its most; `disk` in GiB."""
 LOOK_SECONDS = 30.0
 """How long a new night is watched for a refusal before it counts as begun."""
 COMMAND_SECONDS = 120.0
-SAMPLE = 24
-"""Pictures of each unit that are shown by name; the blind pairs are drawn from the others."""
 
 
 class NightDesk:
@@ -70,9 +73,11 @@ class NightDesk:
         return {"nights": listed, "night": self._detail(chosen, text(asked, "language", "en"))}
 
     def report(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Endpoint: makes the report of a night where there is none, and says where it is."""
+        """Endpoint: makes the report of a night where there is none since its verdict, and says where it is."""
         night = self._known(text(asked, "night"))
-        if not self.report_file(night).is_file():
+        file, verdict = self.report_file(night), self._nights.folder / night / "verdict.json"
+        stale = file.is_file() and verdict.is_file() and verdict.stat().st_mtime_ns > file.stat().st_mtime_ns
+        if stale or not file.is_file():
             self._run("night", "report", "--night", night, "--json", "--lang", text(asked, "language", "en")[:2])
         return {"path": f"/report/{night}"}
 
@@ -129,7 +134,6 @@ class NightDesk:
             "share": self._share(night, _share(request.settings, state, summary)),
             "eta_seconds": self._eta(request.settings, state, summary),
             "stopping": bool(summary["running"]) and self._nights.stop_asked(night),
-            "verdict": read_json(self._nights.folder / night / "blind.json").get("answers", {}),
         }
 
     def _share(self, night: str, share: float) -> float:
@@ -189,16 +193,19 @@ class NightDesk:
 
 def _system(asked: dict[str, Any]) -> str:
     system = text(asked, "system", "converge")
-    if system not in SYSTEMS:
-        raise errors.InvalidArgument(f"expected one of {', '.join(SYSTEMS)}", field="system")
+    if not SYSTEM.fullmatch(system):
+        raise errors.InvalidArgument("expected a system, or a chain such as longtail:2+golden:1", field="system")
     return system
 
 
 def _amounts(asked: dict[str, Any]) -> list[str]:
     found = []
-    for name, high in (("units", 10), ("images", 10_000)):
+    for name, high in WHOLE.items():
         if asked.get(name) is not None:
-            found += [f"--{name}", str(number(asked, name, 0, 1, high))]
+            found += [f"--{name.replace('_', '-')}", str(number(asked, name, 0, 1, high))]
+    for name, high in BROKEN.items():
+        if asked.get(name) is not None:
+            found += [f"--{name.replace('_', '-')}", f"{measure(asked, name, 0.001, high):g}"]
     return found
 
 

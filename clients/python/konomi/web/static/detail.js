@@ -31,6 +31,9 @@ async function fill(body, digest, current) {
   replace(body, h("div", { class: "two" },
     h("div", {}, h("img", { class: "main-picture", src: full(digest), alt: named(image) }), near),
     h("div", {}, verdict(image), facts(image, await unitName(image.unit)))));
+  const story = h("div", { class: "story" });
+  body.append(story);
+  tell(story, digest).catch(() => {});
   const { hits = [] } = await call("RaterService/SearchImages", { taste: taste(), image: { digest }, count: NEIGHBOURS });
   if (!current() && !body.isConnected) return;
   const others = hits.filter((hit) => hit.image.digest !== digest);
@@ -38,6 +41,16 @@ async function fill(body, digest, current) {
   replace(near,
     h("h3", {}, t("why_title")), graded.length ? [h("p", { class: "small" }, t("why_lead")), strip(graded, body)] : h("p", { class: "small" }, t("why_none")),
     h("h3", {}, t("near_title")), strip(others.slice(0, SHOWN), body));
+}
+
+// What `konomi explain` says: every grade it was given, what it was made from, and the training sets it entered.
+async function tell(place, digest) {
+  const { labels, parents, training_sets: sets } = await call("Explain", { taste: taste(), digest });
+  const graded = labels.map((label) => h("li", {}, t("graded_as", { grade: label.grade === "UNSPECIFIED" ? "–" : label.grade, who: label.labeller, time: when(label.create_time) }), label.undone ? ` (${t("taken_back")})` : null));
+  const trained = sets.map((one) => h("li", {}, t("trained_into", { name: one.display_name, n: one.images, role: t(`role_${one.role}`) })));
+  const family = parents.map((parent) => h("li", {}, h("code", {}, parent.digest.slice(0, 12)), parent.prompt ? ` ${parent.prompt}` : null));
+  const list = (word, items, none) => [h("h3", {}, t(word)), items.length ? h("ul", {}, items) : h("p", { class: "small" }, t(none))];
+  replace(place, list("its_grades", graded, "never_graded"), list("its_training", trained, "never_trained"), family.length ? list("made_from", family, "") : null);
 }
 
 function strip(hits, body) {

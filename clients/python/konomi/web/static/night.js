@@ -3,11 +3,13 @@
 import { call } from "./connect.js";
 import { h, replace, toast } from "./dom.js";
 import { decimal, lasting, percent, t, when, whole } from "./i18n.js";
-import { full, prepared, small } from "./picture.js";
+import { small } from "./picture.js";
 import { get, taste } from "./prefs.js";
+import { Verdict, unitName } from "./verdict.js";
 
 const SYSTEMS = ["converge", "golden", "longtail", "propagate", "concepts"];
 const LOOK = 2000;
+const systemName = (name) => (SYSTEMS.includes(name) ? t(`sys_${name}`) : name);
 
 export async function show(main, current) {
   const view = new Night(main, current);
@@ -16,14 +18,12 @@ export async function show(main, current) {
 }
 
 const language = () => (get("language") === "en" ? "en" : "ja");
-const unitName = (number) => (number ? `unit-${number}` : t("base"));
 
 class Night {
   constructor(main, current) {
     this.main = main;
     this.current = current;
     this.chosen = "";
-    this.pairs = null;
   }
 
   async begin() {
@@ -31,6 +31,7 @@ class Night {
     this.asked = h("div", {});
     this.past = h("div", {});
     this.verdict = h("div", {});
+    this.blind = new Verdict(this.verdict, () => this.look(false));
     this.more = h("div", {});
     replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.verdict, this.more, this.asked, this.past));
     await this.look(true);
@@ -57,16 +58,20 @@ class Night {
     replace(this.live, !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night));
     replace(this.more, night && !night.running ? [this.beforeAfter(night), this.units(night)] : null);
     replace(this.past, nights.length > 1 ? this.list(nights) : null);
-    if (anew && night && !night.running) await this.blind(night);
-    if (night?.running) replace(this.verdict);
+    if (anew && night && !night.running) await this.blind.load(night.night);
+    if (night?.running) this.blind.clear();
   }
 
   form() {
-    const units = h("input", { type: "number", min: 1, max: 10, value: 3, id: "units" });
-    const images = h("input", { type: "number", min: 8, max: 10000, value: 320, id: "images" });
     const told = h("div", { role: "status" });
-    const system = () => this.asked.querySelector("input[name=system]:checked").value;
-    const amounts = () => ({ system: system(), units: Number(units.value), images: Number(images.value) });
+    const asked = () => {
+      const wish = { system: this.asked.querySelector("input[name=system]:checked").value };
+      for (const input of this.asked.querySelectorAll("input[name=amount]")) if (input.value) wish[input.id] = Number(input.value);
+      const chain = this.asked.querySelector("#chain").value.replaceAll(" ", "");
+      if (!chain) return wish;
+      delete wish.units;
+      return { ...wish, system: chain };
+    };
     const run = (work) => async (event) => {
       const button = event.currentTarget;
       button.disabled = true;
@@ -78,24 +83,31 @@ class Night {
         button.disabled = false;
       }
     };
+    const amount = (id, word, { value = "", min, max, step = 1 }) => h("label", { for: id }, t(word), h("input", { type: "number", name: "amount", id, min, max, step, value }));
     return [h("h2", {}, t("start_night")),
       h("fieldset", { class: "systems" }, h("legend", { class: "unseen" }, t("system")), SYSTEMS.map((one, place) => h("label", {},
         h("input", { type: "radio", name: "system", value: one, checked: place === 0 }), h("b", {}, t(`sys_${one}`)), h("span", {}, t(`sys_${one}_note`))))),
-      h("div", { class: "inline" }, h("label", { for: "units" }, t("units"), units), h("label", { for: "images" }, t("images_each"), images),
-        h("button", { click: run(async () => replace(told, this.plan(await call("NightPlan", amounts(), { timeout: 120000 })))) }, t("plan_it")),
-        h("button", { class: "primary", click: run(async () => { await call("NightStart", { ...amounts(), taste: taste() }, { timeout: 60000 }); this.chosen = ""; await this.look(true); }) }, t("start_night"))), told];
+      h("div", { class: "inline" }, amount("units", "units", { value: 3, min: 1, max: 10 }), amount("images", "images_each", { value: 320, min: 8, max: 10000 }), amount("hours", "budget_hours", { min: 0.5, max: 1000, step: 0.5 })),
+      h("details", {}, h("summary", {}, t("more_budgets")),
+        h("div", { class: "inline" }, amount("budget_images", "budget_images", { min: 1, max: 10000000 }), amount("gpu_hours", "budget_gpu_hours", { min: 0.5, max: 1000, step: 0.5 }), amount("disk", "budget_disk", { min: 0.5, max: 100000, step: 0.5 })),
+        h("div", { class: "inline wide" }, h("label", { for: "chain" }, t("chain"), h("input", { id: "chain", placeholder: "longtail:2+golden:1", autocomplete: "off", spellcheck: false }))),
+        h("p", { class: "small" }, t("chain_note"))),
+      h("div", { class: "inline" }, h("button", { click: run(async () => replace(told, this.plan(await call("NightPlan", asked(), { timeout: 120000 })))) }, t("plan_it")),
+        h("button", { class: "primary", click: run(async () => { await call("NightStart", { ...asked(), taste: taste() }, { timeout: 60000 }); this.chosen = ""; await this.look(true); }) }, t("start_night"))), told];
   }
 
   plan(plan) {
     const card = (word, value) => value === null || value === undefined ? null : h("section", { class: "card" }, h("h3", {}, t(word)), h("span", { class: "big" }, value));
-    return h("div", { class: "cards" }, card("plan_images", whole(plan.images)), card("plan_steps", whole(plan.training_steps)),
+    return [h("div", { class: "cards" }, card("plan_images", whole(plan.images)), card("plan_steps", whole(plan.training_steps)),
       plan.seconds === null ? h("section", { class: "card" }, h("h3", {}, t("plan_time")), h("p", {}, t("unknown_time"))) : card("plan_time", lasting(plan.seconds)),
-      plan.disk_bytes ? card("plan_disk", `${whole(Math.ceil(plan.disk_bytes / 1e6))} MB`) : null, plan.kwh ? card("plan_kwh", `${decimal(plan.kwh)} kWh`) : null);
+      plan.gpu_hours ? card("plan_gpu", lasting(3600 * plan.gpu_hours)) : null,
+      plan.disk_bytes ? card("plan_disk", `${whole(Math.ceil(plan.disk_bytes / 1e6))} MB`) : null, plan.kwh ? card("plan_kwh", `${decimal(plan.kwh)} kWh`) : null, plan.cost ? card("plan_cost", decimal(plan.cost)) : null),
+    plan.ends_by.map((name) => h("p", { class: "verdict" }, t("ends_by", { budget: t(`budget_${name.replace("disk_gib", "disk")}`) })))];
   }
 
   running(night) {
     const left = night.eta_seconds === null ? t("eta_unknown") : t("eta", { time: lasting(night.eta_seconds) });
-    return h("section", { class: "live" }, h("p", { class: "small" }, `${t(`sys_${night.system}`)} · ${t("running")}`), h("p", { class: "big" }, night.doing || "…"),
+    return h("section", { class: "live" }, h("p", { class: "small" }, `${systemName(night.system)} · ${t("running")}`), h("p", { class: "big" }, night.doing || "…"),
       h("progress", { max: 1, value: night.share, "aria-label": t("night_progress") }),
       h("p", {}, `${percent(night.share)} · ${left}`, night.total ? h("span", { class: "small" }, ` · ${whole(night.done ?? 0)} / ${whole(night.total)}`) : null),
       night.stopping ? h("p", { class: "small" }, t("stopping")) : h("button", { click: () => this.act(call("NightStop", {})) }, t("stop_night")));
@@ -104,13 +116,12 @@ class Night {
   ended(night) {
     const name = unitName(night.served?.unit ?? 0);
     const unfinished = !["finished", "halted", "abandoned"].includes(night.state);
-    return h("section", {}, h("div", { class: "live" }, h("p", { class: "small" }, `${t(`sys_${night.system}`)} · ${t(night.state)} · ${lasting(night.seconds)}`),
+    return h("section", {}, h("div", { class: "live" }, h("p", { class: "small" }, `${systemName(night.system)} · ${t(night.state)} · ${lasting(night.seconds)}`),
       h("p", { class: "big" }, t("serves", { name })),
       h("div", { class: "verdict" }, night.sentences.map((sentence) => h("p", {}, sentence))),
       h("div", { class: "inline" },
         unfinished ? h("button", { class: "primary", click: () => this.act(call("NightResume", {}, { timeout: 60000 })) }, t("resume_night")) : null,
-        h("button", { click: () => this.report(night.night) }, t("report")),
-        night.served?.unit ? [h("button", { click: () => toast(t("kept", { name })) }, t("keep")), h("button", { click: () => this.rollBack() }, t("roll_back"))] : null)));
+        h("button", { click: () => this.report(night.night) }, t("report")))));
   }
 
   beforeAfter(night) {
@@ -135,60 +146,10 @@ class Night {
         h("td", { class: "num" }, decimal(unit.scores.vendi.value, 1)))))))];
   }
 
-  async blind(night) {
-    replace(this.verdict);
-    this.pairs = null;
-    if (!night.served?.unit) return;
-    this.pairs = await call("NightPairs", { night: night.night });
-    this.judged = night.night;
-    await this.paintBlind();
-  }
-
-  async paintBlind() {
-    const { pairs, tally } = this.pairs;
-    if (!pairs.length) return;
-    const due = pairs.findIndex((pair) => !pair.answer);
-    const title = [h("h2", {}, t("blind_title")), h("p", { class: "small" }, t("blind_lead"))];
-    if (due < 0) {
-      const { wins, losses, ties, share } = tally;
-      const figure = share ?? { value: 0, low: 0, high: 1 };
-      replace(this.verdict, title, h("p", { class: "verdict" }, t("blind_result", { wins, ties, n: wins + losses + ties, share: percent(figure.value), low: percent(figure.low), high: percent(figure.high) })));
-      return;
-    }
-    const sides = ["left", "right"].map((side) => h("button", { class: "side quiet-keys", "aria-label": t(`pair_${side}`), click: () => this.judge(due, side) }, h("img", { src: full(pairs[due][side]), alt: "" })));
-    replace(this.verdict, title, h("section", { class: "pair blind quiet-keys" }, h("p", { class: "count", role: "status" }, t("blind_count", { n: due + 1, of: pairs.length })), h("div", { class: "sides" }, sides),
-      h("div", { class: "act" }, [["left", "←"], ["tie", "↑"], ["right", "→"]].map(([word, key]) => h("button", { class: "plain", click: () => this.judge(due, word) }, t(word), h("kbd", { "aria-hidden": "true" }, key))),
-        h("button", { class: "plain", disabled: due === 0, click: () => this.judge(due - 1, "") }, t("undo"), h("kbd", { "aria-hidden": "true" }, "z")))));
-    const next = pairs[due + 1];
-    if (next) [next.left, next.right].forEach((digest) => prepared({ digest }));
-  }
-
-  async judge(pair, choice) {
-    if (this.busy) return;
-    this.busy = true;
-    try {
-      this.pairs = await call("NightVerdict", { night: this.judged, pair, choice });
-      await this.paintBlind();
-    } catch (error) {
-      toast(t("problem", { why: error.message }), "bad");
-    } finally {
-      this.busy = false;
-    }
-  }
-
   async report(night) {
     try {
       const { path } = await call("NightReport", { night, language: language() }, { timeout: 120000 });
       window.open(path, "_blank", "noopener");
-    } catch (error) {
-      toast(t("problem", { why: error.message }), "bad");
-    }
-  }
-
-  async rollBack() {
-    try {
-      const { model } = await call("TrainerService/RollbackModel", { taste: taste(), requestId: crypto.randomUUID() });
-      toast(t("rolled_back", { name: model?.displayName || t("base") }));
     } catch (error) {
       toast(t("problem", { why: error.message }), "bad");
     }
@@ -206,7 +167,7 @@ class Night {
   list(nights) {
     const open = (night) => { this.chosen = night; this.look(true); };
     return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", {}, h("tbody", {}, nights.map((night) => h("tr", {},
-      h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, t(`sys_${night.system}`)), h("td", {}, t(night.state)), h("td", { class: "num" }, `${whole(night.units)} ${t("units")}`),
+      h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, systemName(night.system)), h("td", {}, t(night.state)), h("td", { class: "num" }, `${whole(night.units)} ${t("units")}`),
       h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("details"))))))))];
   }
 
@@ -215,10 +176,6 @@ class Night {
   }
 
   key(name) {
-    const due = this.pairs?.pairs.findIndex((pair) => !pair.answer) ?? -1;
-    if (name === "z" && this.pairs?.pairs.length && due !== 0) this.judge((due < 0 ? this.pairs.pairs.length : due) - 1, "");
-    else if (due >= 0 && ["left", "right", "up"].includes(name)) this.judge(due, name === "up" ? "tie" : name);
-    else return false;
-    return true;
+    return this.blind.key(name);
   }
 }
