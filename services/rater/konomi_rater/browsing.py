@@ -112,7 +112,10 @@ class Browsing:
     def _ordered(
         self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, wanted: Filter, field: str, below: int
     ) -> np.ndarray:
-        rows = catalogue.select(connection, taste.id, wanted, min(below, EVERY_ROW))
+        if wanted.by_facts:
+            rows = catalogue.select(connection, taste.id, wanted, min(below, EVERY_ROW))
+        else:
+            rows = view.rows[: np.searchsorted(view.rows, below, side="right")]  # all of them: no need to ask
         positions = view.indices(rows)
         if wanted.min_utility is not None or field == "utility":
             utility = self._scoring.predict_known(taste, view).utility[positions]

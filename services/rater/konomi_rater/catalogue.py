@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, RowMapping, text
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, text
 from konomi.errors import NotFound
 from konomi_rater.embedder_names import space_of
 from konomi_rater.labels import LabelEntry
+from konomi_rater.selection import SELF
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,12 @@ class Filter:
     prompt_contains: str = ""
     min_utility: float | None = None
     min_novelty: float | None = None
+
+    @property
+    def by_facts(self) -> bool:
+        """Whether grade, origin or prompt decide, which only the database knows."""
+        facts = (self.grades, self.units, self.sources, self.nights, self.digests, self.prompt_contains)
+        return any(facts)
 
 
 _IMAGE = (
@@ -172,12 +180,20 @@ def read_embeddings(connection: Connection, embedder: str, digests: Sequence[str
 
 
 def group_of(image: ImageFacts, entry: LabelEntry) -> str:
-    """Returns the key near-duplicates share: prompt and seed, or the digest of an image without a prompt."""
-    return f"{image.prompt}\n{image.seed}" if image.prompt else entry.digest
+    """Returns the key near-duplicates share: prompt and seed, or the digest where neither says how it was made.
+
+    A caption that many imported images share, without a seed, makes them no duplicates of each other.
+    """
+    generated = image.prompt and (image.seed or image.source == SELF)
+    return f"{image.prompt}\n{image.seed}" if generated else entry.digest
+
+
+def facts_of(row: Mapping[Any, Any]) -> ImageFacts:
+    """Returns what a row of the table says about its image."""
+    facts = {name: row[name] for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")}
+    parents, parameters = tuple(json.loads(str(row["parents"]))), json.loads(str(row["parameters"]))
+    return ImageFacts(**facts, parents=parents, parameters=parameters)
 
 
 def _image(row: RowMapping) -> ImageRow:
-    facts = {name: row[name] for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")}
-    parents, parameters = tuple(json.loads(str(row["parents"]))), json.loads(str(row["parameters"]))
-    known = ImageFacts(**facts, parents=parents, parameters=parameters)  # type: ignore[arg-type]
-    return ImageRow(row["row"], known, row["width"], row["height"], row["created"], row["grade"])  # type: ignore[arg-type]
+    return ImageRow(row["row"], facts_of(row), row["width"], row["height"], row["created"], row["grade"])  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ class Workspace:
         self._archives: OrderedDict[tuple[str, str], Archive] = OrderedDict()
         self._heads: OrderedDict[str, StoredHead] = OrderedDict()
         self._artifacts: OrderedDict[tuple[str, int], str] = OrderedDict()
-        self._references: OrderedDict[tuple[str, str, int, tuple[str, ...]], tuple[int, Reference]] = OrderedDict()
+        self._references: OrderedDict[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = OrderedDict()
         limits = Limits(
             parts.settings.embed_batch,
             parts.decoder.children,
@@ -114,18 +114,19 @@ class Workspace:
 
     def reference(self, taste: TasteRow, view: View, base_units: tuple[str, ...]) -> Reference:
         """Returns what is typical of a taste: the base model's own and the real images, or all while those are few."""
+        key = (taste.id, taste.embedder, view.generation, base_units)
+        with self._lock:
+            at, size, found = self._references.get(key, (-1, -1, None))
+        if found is not None and at == len(view):
+            return found  # nothing came since: counting the members of a large taste costs more than a score
         members = np.union1d(view.base(base_units), np.flatnonzero(view.sources != SELF))
         if len(members) < LEAST_REFERENCE:
             members = np.arange(len(view))
-        key = (taste.id, taste.embedder, view.generation, base_units)
-        with self._lock:
-            size, found = self._references.get(key, (-1, None))
         if found is None or size != len(members):
-            size = len(members)
-            most = self.settings.reference_images
+            most, size = self.settings.reference_images, len(members)
             chosen = members if size <= most else np.sort(np.random.default_rng(0).permutation(members)[:most])
             found = reference_of(chosen, view.embeddings[chosen])
-            self._keep(self._references, key, (size, found), 64)
+        self._keep(self._references, key, (len(view), size, found), 64)
         return found
 
     def active_head(self, taste: TasteRow) -> StoredHead:
@@ -146,8 +147,14 @@ class Workspace:
         """Returns the stored head of a version, read from the store at its first use."""
         return self.stored_head(self.artifact(taste, number))
 
+    def forget_versions(self, taste: str) -> None:
+        """Gives up what is remembered of a taste's versions, because other ones have taken their numbers."""
+        with self._lock:
+            for key in [key for key in self._artifacts if key[0] == taste]:
+                del self._artifacts[key]
+
     def artifact(self, taste: str, number: int) -> str:
-        """Returns the digest of a version's head, which never changes."""
+        """Returns the digest of a version's head, which never changes while its taste is not replaced."""
         with self._lock:
             found = self._artifacts.get((taste, number))
         if found is None:
