@@ -219,10 +219,10 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
             )
             for key, v in self.images.items()
             if (not wanted.grades or grades.get(key) in wanted.grades) and (not wanted.digests or key in wanted.digests)
+            and wanted.prompt_contains in v["prompt"]
         ]
         return rater_pb2.ListImagesResponse(images=images[: request.page_size or None], total_size=len(images))
 
-            and wanted.prompt_contains in v["prompt"]
     def SuggestImages(self, request, context):
         graded = dict(self.labels.items())
         free = [key for key, _ in self.images.items() if key not in graded][: request.count]
@@ -312,13 +312,13 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         return rater_pb2.ExploreNoveltyResponse(archive=archive)
 
     def SelectImages(self, request, context):
-        images, grades = self.images.items(), dict(self.labels.items())
-        ranked = sorted(images, key=lambda item: (-self.redness(item[0]), item[0]))
-        admitted = [i for i in ranked if request.policy != "golden" or grades.get(i[0]) == rater_pb2.GRADE_UR]
         if request.policy == "propagate":
             return stand_in_words.grown(self, request, colour)
-        chosen = admitted[: request.count]
+        images, grades = self.images.items(), dict(self.labels.items())
         images = [one for one in images if request.candidates.prompt_contains in one[1]["prompt"]]
+        ranked = sorted(images, key=lambda item: (-self.redness(item[0]), item[0]))
+        admitted = [i for i in ranked if request.policy != "golden" or grades.get(i[0]) == rater_pb2.GRADE_UR]
+        chosen = admitted[: request.count]
         rest = [item for item in ranked if item not in chosen]
         free = [item for item in self.images.items() if item not in chosen and item[1]["unit"] == "base"]
         base = sorted(free, key=lambda item: noise(request.seed, item[0]))
@@ -355,20 +355,20 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
             "name": request.display_name,
             "steps": request.hyper_parameters.steps,
         }
+        if request.concepts:
+            made["words"] = stand_in_words.words_of(request)
         self.runs.put(name, made | {"seed": request.seed, "night": request.night, "parents": list(request.parents)})
         return trainer_pb2.TrainingRun(name=name, state=trainer_pb2.TRAINING_STATE_QUEUED)
 
-        if request.concepts:
-            made["words"] = stand_in_words.words_of(request)
     def WatchTrainingRun(self, request, context):
         run = self.runs.get(request.name)
-        model = "models/" + hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
-        if self.found.get(model) is None:
-            for step in range(run["steps"]):
         if run.get("words") and (self.home / "no-words").exists():
             why = artifact_pb2.ItemError(code=3, reason="MODEL_LAYOUT", message="expected a base with cross-attention")
             yield trainer_pb2.TrainingRun(name=request.name, state=trainer_pb2.TRAINING_STATE_FAILED, error=why)
             return
+        model = "models/" + hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+        if self.found.get(model) is None:
+            for step in range(run["steps"]):
                 time.sleep(PAUSE)
                 state = trainer_pb2.TRAINING_STATE_RUNNING
                 yield trainer_pb2.TrainingRun(name=request.name, state=state, step=step, total_steps=run["steps"])
@@ -390,9 +390,6 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         self.found.put(model, made | words)
         log_call(self.home, "train", run["name"])
 
-    def message(self, name: str) -> trainer_pb2.Model:
-        model = self.found.get(name)
-        return trainer_pb2.Model(
     def MergeModels(self, request, context):
         name, record = stand_in_words.merged([self.found.get(one) for one in request.names], request)
         words = [json.loads(self.store.get(self.found.get(one)["adapter"])) for one in request.names]
@@ -402,16 +399,19 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         log_call(self.home, "merge", request.display_name)
         return self.message(name)
 
+    def message(self, name: str) -> trainer_pb2.Model:
+        model = self.found.get(name)
+        return trainer_pb2.Model(
             name=name,
             display_name=model["name"],
             adapter_digest=model["adapter"],
             manifest_digest=model.get("manifest", ""),
             night=model["night"],
             current=self.current() == name,
+            concepts=stand_in_words.concepts(model.get("words", [])),
         )
 
     def current(self) -> str:
-            concepts=stand_in_words.concepts(model.get("words", [])),
         stack: list[str] = []
         for _, move in self.moves.items():
             stack = stack[:-1] if move == "back" else [*stack, move]

@@ -41,7 +41,7 @@ def test_only_ur_of_every_source_is_asked_for_with_its_weight():
     assert asked["policy"] == "golden"
     assert asked["count"] == 10
     assert asked["sources"] == ["self", "consented", "scraped", "imported"]
-    assert asked["source_weights"] == {"self": 1.0, "imported": 1.0, "consented": 0.4, "scraped": 0.1}
+    assert asked["source_weights"] == {"self": 1.0, "imported": 1.0, "consented": 0.4, "scraped": 0.1, "certified": 0.5}
     assert golden.SYSTEM.grades == ("UR",)
 
 
@@ -77,7 +77,8 @@ def test_a_night_trains_on_ur_alone_weighs_their_sources_and_ends_when_they_do_n
     weights = {rater_pb2.SOURCE_SELF: 1.0, rater_pb2.SOURCE_CONSENTED: 0.5, rater_pb2.SOURCE_SCRAPED: 0.25}
     assert chosen == {digest: weights[source] for digest, source in graded.items()}
     assert [item["weight"] for item in items if item["role"] == "base"] == [1.0] * 3
-    assert state["nats"] == 0, "the owner's grades spend none of the rater's pressure"
+    assert trained["selection"]["nats"] == 0, "the owner's grades spend none of the rater's pressure"
+    assert trained["selection"]["sources"] == {"consented": 3, "scraped": 3, "self": 3}
     assert not [step for step in state["steps"] if "generate" in step["name"]]
 
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "label": Entry("konomi.cli_label", "label", "Open the page and grade, or move grades to and from files."),
     "rater": Entry("konomi.cli_rater", "app", "Fit a new rater version, or show how good it is."),
     "score": Entry("konomi.cli_score", "score", "Grade a folder the way the owner would."),
+    "sources": Entry("konomi.cli_sources", "app", "Where images came from, on whose word, and taking it back."),
     "explore": Entry("konomi.cli_explore", "explore", "Find images far from everything known, worth a look."),
     "explain": Entry("konomi.cli_explain", "explain", "Say where an image comes from and what became of it."),
     "night": Entry("konomi.cli_night", "app", "Plan, start, watch, stop and report the overnight loop."),

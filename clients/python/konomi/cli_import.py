@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from konomi.client import Client
 from konomi.console import FAILED, Json, TasteId, attached, emit, note, progress, say
 from konomi.embedders import advice
-from konomi.errors import KonomiError, Unavailable, from_item
+from konomi.errors import InvalidArgument, KonomiError, Unavailable, from_item
 from konomi.image_files import ImageFile, count_files, find_images
 from konomi.messages import text
 from konomi.png_text import Origin, read_origin
@@ -42,6 +42,8 @@ def import_(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, zips or images.")],
     taste: TasteId = "default",
     licence: Annotated[str, typer.Option(help="Licence of the images, as an SPDX id or free text.")] = "",
+    consent: Annotated[str, typer.Option(help="Another person's images: the consent that covers them.")] = "",
+    scraped: Annotated[bool, typer.Option("--scraped", help="Images collected elsewhere, without a consent.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make images of any origin known: folders, files, zips.
@@ -53,7 +55,8 @@ def import_(
     """
     with attached() as client, progress(text("importing"), count_files(paths)) as update:
         known = client.rater.ensure_taste(taste)
-        summary = add_all(client, taste, paths, licence, lambda done: update(completed=done))
+        given = rater.Image(source=_source(consent, scraped), licence=licence, consent=consent)
+        summary = add_all(client, taste, paths, given, lambda done: update(completed=done))
         hint = advice(client, taste) if known.embedder in ("", "starter") and summary.foreign else ""
     for failure in summary.failed:
         note(f"{failure['path']}: {failure['message']}")
@@ -75,8 +78,31 @@ def import_(
         raise typer.Exit(FAILED)
 
 
-def add_all(client: Client, taste: str, paths: Sequence[Path], licence: str, report: Callable[[int], None]) -> Summary:
-    """Stores the images and makes them known, some dozens at a time; a bad image is noted and passed over."""
+def _source(consent: str, scraped: bool) -> rater.Source.ValueType:
+    """Returns where images come from by what was said of them.
+
+    Raises:
+        InvalidArgument: they were said to be both.
+    """
+    if consent and scraped:
+        raise InvalidArgument(text("expected --consent or --scraped, not both"), field="consent")
+    if consent:
+        return rater.SOURCE_CONSENTED
+    return rater.SOURCE_SCRAPED if scraped else rater.SOURCE_IMPORTED
+
+
+def add_all(
+    client: Client, taste: str, paths: Sequence[Path], given: rater.Image, report: Callable[[int], None]
+) -> Summary:
+    """Stores the images and makes them known, some dozens at a time; a bad image is noted and passed over.
+
+    Args:
+        client: the services.
+        taste: "tastes/{taste}" or the id.
+        paths: folders, zips or images.
+        given: what holds for all of them: source, licence, consent.
+        report: told how many are done.
+    """
     summary = Summary()
     batch: list[ImageFile] = []
     for number, found in enumerate(find_images(paths), start=1):
@@ -85,14 +111,14 @@ def add_all(client: Client, taste: str, paths: Sequence[Path], licence: str, rep
         else:
             batch.append(found)
         if len(batch) == BATCH:
-            _add(client, taste, batch, licence, summary)
+            _add(client, taste, batch, given, summary)
             report(number)
             batch = []
-    _add(client, taste, batch, licence, summary)
+    _add(client, taste, batch, given, summary)
     return summary
 
 
-def _add(client: Client, taste: str, batch: Sequence[ImageFile], licence: str, summary: Summary) -> None:
+def _add(client: Client, taste: str, batch: Sequence[ImageFile], given: rater.Image, summary: Summary) -> None:
     requests: list[rater.AddImagesRequest] = []
     names: list[str] = []
     origins: list[Origin] = []
@@ -105,8 +131,8 @@ def _add(client: Client, taste: str, batch: Sequence[ImageFile], licence: str, s
             summary.fail(found.name, error)
             continue
         origin = read_origin(found.data)
-        facts: dict[str, Any] = {"prompt": origin.prompt, "seed": origin.seed, "licence": licence}
-        image = rater.Image(digest=digest, source=rater.SOURCE_IMPORTED, **facts)
+        image = rater.Image(digest=digest, prompt=origin.prompt, seed=origin.seed)
+        image.MergeFrom(given)
         requests.append(rater.AddImagesRequest(taste=taste_name(taste), image=image))
         names.append(found.name)
         origins.append(origin)

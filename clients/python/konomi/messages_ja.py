@@ -10,6 +10,7 @@ from konomi.messages_ja_models import MODELS
 from konomi.messages_ja_night import NIGHT
 from konomi.messages_ja_rater import RATER
 from konomi.messages_ja_score import SCORE
+from konomi.messages_ja_sources import SOURCES
 from konomi.messages_ja_terminal import TERMINAL
 from konomi.messages_ja_verdict import VERDICT
 
@@ -20,6 +21,7 @@ JAPANESE: Mapping[str, str] = {
     **EMBEDDER,
     **RATER,
     **SCORE,
+    **SOURCES,
     **NIGHT,
     **VERDICT,
     **IMAGES,

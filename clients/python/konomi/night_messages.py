@@ -57,3 +57,31 @@ def rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, dict[str, A
         if len(entry["examples"]) < EXAMPLES:
             entry["examples"].append(rejection.digest)
     return found
+
+
+def source(one: rater_pb2.SelectedImage) -> str:
+    """Returns where a chosen image came from: "certified" where a certificate admitted it, else its source."""
+    if one.certificate:
+        return "certified"
+    name = rater_pb2.Source.Name(one.source).removeprefix("SOURCE_").lower()
+    return "self" if name == "unspecified" else name
+
+
+def sources(reply: rater_pb2.SelectImagesResponse) -> dict[str, int]:
+    """Returns how many of the images chosen by taste came from where."""
+    chosen = [source(one) for one in reply.selected if one.role == rater_pb2.SELECTION_ROLE_SELECTED]
+    return {name: chosen.count(name) for name in sorted(set(chosen))}
+
+
+def items(reply: rater_pb2.SelectImagesResponse, weights: dict[str, float]) -> list[dict[str, Any]]:
+    """Returns a manifest's items; a source's weight multiplies what the rater gave an image chosen by taste."""
+    roles = {rater_pb2.SELECTION_ROLE_SELECTED: "selected", rater_pb2.SELECTION_ROLE_BASE: "base"}
+    return [
+        {
+            "digest": one.digest,
+            "caption": plain(one.prompt),
+            "weight": (one.weight or 1.0) * (weights.get(source(one), 1.0) if roles[one.role] == "selected" else 1.0),
+            "role": roles[one.role],
+        }
+        for one in reply.selected
+    ]

@@ -56,6 +56,10 @@ class NightSettings(KonomiSettings):
     """`golden`: weight in the loss of images other people gave, beside 1 for the owner's own."""
     scraped_weight: float = Field(0.25, ge=0, le=1)
     """`golden`: weight in the loss of images collected elsewhere."""
+    certificates: tuple[int, ...] = ()
+    """`golden`: certified sets whose members enter ungraded, by the number of their certificate."""
+    certified_weight: float = Field(0.5, ge=0, le=1)
+    """`golden`: weight in the loss of what a certificate alone vouches for; it promises SSR, not UR."""
 
     longtail_cells: int = Field(64, ge=4, le=4096)
     """`longtail`: regions the space is divided into; each holds the best image known of it."""
@@ -66,10 +70,6 @@ class NightSettings(KonomiSettings):
     longtail_quota: float = Field(1.0, ge=0)
     """`longtail`: no cell of the training set above this times its base share."""
 
-    base_model: str = "starter"
-    """Base model every fit starts from."""
-    steps: int = Field(160, ge=1)
-    """Optimiser steps per unit."""
     seed_images: tuple[str, ...] = ()
     """`propagate`: the 1 to 5 images it grows from, files or digests; none takes the taste's images graded UR."""
     seed_class: str = ""
@@ -114,6 +114,10 @@ class NightSettings(KonomiSettings):
     regularisation_items: str = ""
     """Digest of those images; filled in when the night begins."""
 
+    base_model: str = "starter"
+    """Base model every fit starts from."""
+    steps: int = Field(160, ge=1)
+    """Optimiser steps per unit."""
     batch_size: int = Field(16, ge=1)
     """Images per optimiser step."""
     learning_rate: float = Field(0.0015, gt=0)

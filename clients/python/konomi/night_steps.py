@@ -39,14 +39,15 @@ class NightSteps:
                 "grade some with `konomi label`, then `konomi rater fit`."
             )
             raise errors.FailedPrecondition(message, reason="NO_RATER")
-        models = self.studio.models()
-        start = next((model for model in models if model["current"]), None)
+        models, withdrawn = self.studio.models(), self.studio.withdrawn()
+        start = next((model for model in models if model["current"] and model["model"] not in withdrawn), None)
         first = 1 + max((model["unit"] for model in models), default=0)
         if start and not start["unit"]:  # a model with a name of its own, for example taught concepts, counts as one
             start, first = start | {"unit": first}, first + 1
         return {
             "start": start,
             "first": first,
+            "withdrawn": withdrawn,
             "rater_version": state["rater_version"],
             "rater": self.studio.rater(),
         }
@@ -88,7 +89,8 @@ class NightSteps:
             What the studio says of the set, "rater": what the rater says of itself, "end": why the system ends here.
         """
         system = systems.find(drawn["system"])
-        turn = self.turn(drawn, pool=self.studio.count(system.grades))
+        vouched = self.studio.certified(self.settings.certificates) if system.grades else 0
+        turn = self.turn(drawn, pool=self.studio.count(system.grades) + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         asked = system.selection(turn)
         if system.rater_chooses and self.settings.near_copy_cosine < 1:
@@ -189,13 +191,13 @@ class NightSteps:
             served: number of the unit served now.
             candidate: "unit", "digests" and "scores" of the candidate.
             parent: the same of the unit served now.
+            spared: guards this unit's system leaves out.
         """
         numbers = compare(candidate, parent, history[0] if history else None)
         known = [guards.UnitNumbers(**earlier) for earlier in (*history, numbers)]
         limits = self.guards.model_copy(update={"off": (*self.guards.off, *spared)})
         verdict = guards.judge(known, served, self.settings.promote_win_rate, limits)
         numbers["promoted"] = verdict.decision == "promote"
-            spared: guards this unit's system leaves out.
         wins = intervals.paired_wins(candidate["scores"]["bounds"], parent["scores"]["bounds"])
         return {"numbers": numbers, "wins": wins, **asdict(verdict), "warnings": [asdict(w) for w in verdict.warnings]}
 

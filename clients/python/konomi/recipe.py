@@ -66,6 +66,7 @@ class Recipe:
     def _run(self) -> None:
         plan = self.step("plan", self.steps.plan)
         self.state["rater_version"], self.state["rater"] = plan["rater_version"], plan.get("rater")
+        self.state["withdrawn"] = plan.get("withdrawn", [])
         self._look_before_night(plan)
         self.evaluate(BASE, None)
         self.served = BASE
@@ -98,13 +99,13 @@ class Recipe:
 
     def _lose_patience(self, stage: Stage) -> None:
         """Ends a stage whose last units all failed to beat their parent; the stage's last unit ends it anyway."""
+        if stage.system.patient:
+            return
         mine = [one for one in self.state["units"] if one.get("stage") == stage.number and "decision" in one]
         tail = [one["decision"] for one in mine[-self.settings.patience :]]
         if len(tail) == self.settings.patience and "promote" not in tail and len(mine) < stage.units:
             raise Ended(Alarm("patience", {"runs": len(tail), "parent": self.served["unit"]}))
 
-        if stage.system.patient:
-            return
     def _note(self, alarm: Alarm, stage: Stage) -> None:
         """Notes why a stage ended, where another follows it."""
         self.state["ended"].append({"system": stage.name, **asdict(alarm), "sentence": sentence(alarm)})
@@ -114,11 +115,6 @@ class Recipe:
         """Begins the entry of a unit."""
         entry: dict[str, Any] = {"unit": unit, "system": stage.name, "parent": self.served["unit"]}
         entry |= {"stage": stage.number, "seconds": 0.0, "images": 0, "refused": 0}
-        earlier = [
-            one["selection"] for one in self.state["units"] if one.get("system") == stage.name and "selection" in one
-        ]
-        entry = self.open(unit, stage)
-        parent = None if self.served["unit"] == 0 else self.served
         self.state["units"].append(entry)
         return entry
 
@@ -136,6 +132,11 @@ class Recipe:
         """Makes, judges and serves one unit."""
         if stage.system.course:
             return COURSES[stage.system.course](self, unit, position, stage)
+        earlier = [
+            one["selection"] for one in self.state["units"] if one.get("system") == stage.name and "selection" in one
+        ]
+        entry = self.open(unit, stage)
+        parent = None if self.served["unit"] == 0 else self.served
         seen = self.step(f"unit-{unit}/observe", self.steps.observe) if stage.system.observes else {}
         drawn = {"unit": unit, "position": position, "system": stage.name, "seen": seen, "spent": self.state["nats"]}
         self.make(drawn, parent, stage.system.pool_size(self.settings))
@@ -170,12 +171,12 @@ class Recipe:
         unit = model["unit"]
         if entry is None:
             entry = {"unit": unit, "model": model["model"], "adapter": model["adapter"], "seconds": 0.0, "images": 0}
+            entry["tokens"] = model.get("tokens", [])
             entry["decision"], entry["promoted"] = "start", True
             self.state["units"].append(entry)
         digests: list[str] = []
         for number, (first, last) in enumerate(_chunks(self.settings.evaluation_images, self.settings.chunk)):
             maker = model if unit else None
-            entry["tokens"] = model.get("tokens", [])
             name = f"unit-{unit}/evaluate-{number:03d}"
             digests += self.step(name, self.steps.evaluate, maker, first, last, images=last - first)["digests"]
         reference = self.evaluated[0]["digests"] if self.evaluated else []

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
 from typing import Any, Protocol
 
-from konomi import errors, lineage, night_messages
+from konomi import errors, lineage, night_messages, sources, strangest
 from konomi.client import Client
 from konomi.systems.draws import Draw
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
@@ -78,11 +78,25 @@ class Studio:
         filter_ = rater_pb2.ImageFilter(grades=[rater_pb2.Grade.Value(f"GRADE_{grade}") for grade in grades])
         return self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1).total_size
 
+    def certified(self, certificates: Sequence[int]) -> int:
+        """Returns how many images certificates vouch for in all.
+
+        Raises:
+            NotFound: one of them is not known.
+        """
+        names = [f"{self.taste}/certificates/{number}" for number in certificates]
+        return sum(int(self.client.rater.record_audit(name=name).certified_size) for name in names)
+
     def rater(self) -> dict[str, Any]:
         """Returns what the rater says of itself: "version", "alarms", and "nats", "best_of_n_nats" since an audit."""
         version = self.client.rater.get_rater_version(name=f"{self.taste}/raterVersions/active")
         spent = {"nats": version.pressure.nats, "best_of_n_nats": version.pressure.best_of_n_nats}
         return {"version": version.name, "alarms": list(version.alarms), **spent}
+
+    def withdrawn(self) -> list[str]:
+        """Returns the ids of models that were trained on images revoked since: none of them is a parent any more."""
+        gone = [one["digest"] for one in sources.revocations(self.client, self.taste)]
+        return [model["model"] for model in sources.affected(self.client, self.taste, gone)]
 
     def models(self) -> list[dict[str, Any]]:
         """Returns the taste's models, newest first, each with "model", "unit", "adapter" and "current"."""
@@ -191,10 +205,12 @@ class Studio:
             "manifest" digest, accounting per reason with example digests, and the figures the guards read.
         """
         fields = {key: value for key, value in wanted.items() if key not in ("sources", "source_weights")}
+        if "certificates" in fields:
+            fields["certificates"] = [f"{self.taste}/certificates/{number}" for number in fields["certificates"]]
         sources = [rater_pb2.Source.Value(f"SOURCE_{name.upper()}") for name in wanted.get("sources", ("self",))]
         filter_ = rater_pb2.ImageFilter(sources=sources)
         reply = self.client.rater.select_images(taste=self.taste, seed=seed, candidates=filter_, **fields)
-        items = self._items(reply, wanted.get("source_weights", {}))
+        items = night_messages.items(reply, wanted.get("source_weights", {}))
         manifest = {"schema": "konomi.manifest/1", "items": sorted(items, key=lambda item: str(item["digest"]))}
         artifact = self.client.artifacts.put(lineage.canonical(manifest), "application/json")
         chosen = [item["digest"] for item in items if item["role"] == "selected"]
@@ -211,33 +227,9 @@ class Studio:
             "rater_version": reply.rater_version,
             "selected": chosen[: 4 * night_messages.EXAMPLES],
             "rejected": night_messages.rejected(reply.rejections),
+            "strangest": strangest.strangest(self.client, self.taste, self.night, reply),
+            "sources": night_messages.sources(reply),
         }
-
-    def _items(self, reply: rater_pb2.SelectImagesResponse, weights: dict[str, float]) -> list[dict[str, Any]]:
-        """Returns the manifest's items; a source's weight multiplies what the rater gave the image."""
-        roles = {rater_pb2.SELECTION_ROLE_SELECTED: "selected", rater_pb2.SELECTION_ROLE_BASE: "base"}
-        factor = self._factors([one.digest for one in reply.selected], weights) if weights else {}
-        return [
-            {
-                "digest": one.digest,
-                "caption": plain(one.prompt),
-                "weight": (one.weight or 1.0) * factor.get(one.digest, 1.0),
-                "role": roles[one.role],
-            }
-            for one in reply.selected
-        ]
-
-    def _factors(self, digests: Sequence[str], weights: dict[str, float]) -> dict[str, float]:
-        """Returns the weight of each image's source."""
-        found: dict[str, float] = {}
-        for start in range(0, len(digests), PAGE):
-            filter_ = rater_pb2.ImageFilter(digests=digests[start : start + PAGE])
-            page = self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=PAGE)
-            for image in page.images:
-                name = rater_pb2.Source.Name(image.source).removeprefix("SOURCE_").lower()
-                found[image.digest] = weights.get(name, 1.0)
-        return found
-            method: "lora" or "custom_diffusion".
 
     def train(self, request: dict[str, Any], hyper: dict[str, Any], beat: Beat, method: str = "lora") -> dict[str, Any]:
         """Trains, watching until the end, and returns "model", "adapter", "tokens", "run", "loss", "failed" and "why".
@@ -246,6 +238,7 @@ class Studio:
             request: fields of CreateTrainingRunRequest less taste, method, night and numbers.
             hyper: fields of HyperParameters.
             beat: called as steps are done.
+            method: "lora" or "custom_diffusion".
         """
         run = self.client.trainer.create_training_run(
             taste=self.taste,

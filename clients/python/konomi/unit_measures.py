@@ -6,7 +6,8 @@ from typing import Any
 
 from konomi import errors
 from konomi.client import Client
-from konomi.v1 import rater_pb2, trainer_pb2
+from konomi.sources import models
+from konomi.v1 import rater_pb2
 
 ENOUGH = 500
 """Images on each side from which KID and CMMD are a claim; below, the log says how few there were."""
@@ -85,19 +86,8 @@ def sources_of(client: Client, manifest: str) -> list[str]:
 def earlier_sources(client: Client, taste: str) -> list[str]:
     """Returns the digests every model of a taste was trained on, those of the newest models first, none twice."""
     found: dict[str, None] = {}
-    for manifest in dict.fromkeys(model.manifest_digest for model in _models(client, taste)):
+    for manifest in dict.fromkeys(model.manifest_digest for model in models(client, taste)):
         found.update(dict.fromkeys(sources_of(client, manifest)))
         if len(found) >= MOST_EARLIER:
             break
     return list(found)[:MOST_EARLIER]
-
-
-def _models(client: Client, taste: str) -> list[trainer_pb2.Model]:
-    found: list[trainer_pb2.Model] = []
-    token = ""
-    while True:
-        page = client.trainer.list_models(taste=taste, page_size=1000, page_token=token)
-        found += page.models
-        token = page.next_page_token
-        if not token:
-            return found

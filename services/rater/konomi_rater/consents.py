@@ -153,8 +153,9 @@ def revoke_images(
     among = "digest IN (SELECT value FROM json_each(:digests))"
     connection.execute(
         text(
-            "INSERT INTO revoked_images SELECT i.taste, i.digest, (SELECT COALESCE(MAX(sequence), 0) FROM revoked_images "
-            "WHERE taste = :taste) + ROW_NUMBER() OVER (ORDER BY i.row), i.source, i.licence, i.consent, :why, :now "
+            "INSERT INTO revoked_images SELECT i.taste, i.digest, "
+            "(SELECT COALESCE(MAX(sequence), 0) FROM revoked_images WHERE taste = :taste) "
+            "+ ROW_NUMBER() OVER (ORDER BY i.row), i.source, i.licence, i.consent, :why, :now "
             f"FROM images AS i WHERE i.taste = :taste AND i.{among}"
         ),
         bound,

@@ -2,7 +2,8 @@
 
 After Emu (Dai et al. 2309.15807): a small set of excellent images, every fit from the base model. A 99 is not a 100:
 only what was graded UR enters; SSR and below stay negatives of the rater. Nothing is generated for the pool, since
-nothing enters it ungraded, so the night spends no selection pressure of the rater's.
+nothing enters it ungraded but the members of sets a person certified, so the night spends no selection pressure.
+What was revoked has left the taste: the same seed and the same remaining images make the same set, as if it never was.
 """
 
 from typing import Any
@@ -44,7 +45,9 @@ def selection(turn: Turn) -> dict[str, Any]:
             "imported": 1.0,
             "consented": settings.consented_weight,
             "scraped": settings.scraped_weight,
+            "certified": settings.certified_weight,
         },
+        "certificates": list(settings.certificates),
     }
 
 
