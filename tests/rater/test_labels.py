@@ -125,21 +125,23 @@ def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home)
         stub.RecordLabels(request(digest, 5, request_id), metadata=stub.metadata, timeout=60)
     assert process.wait(timeout=60) == -signal.SIGKILL
 
-    # Killed before the commit: nothing is there.
     process, address = serve(home, KONOMI_FAILPOINT="rater.before_commit")
     stub = stub_of(home, address)
+    retried = stub.RecordLabels(request(digest, 5, request_id), metadata=stub.metadata, timeout=60)
+    assert retried.labels[0].sequence == 21
+    log = stub.ListLabels(pb.ListLabelsRequest(taste="tastes/t"), metadata=stub.metadata, timeout=60).labels
+    assert [(label.sequence, label.grade) for label in log] == [*acknowledged, (21, 5)]
+
+    # Killed before the commit: nothing is there.
     with pytest.raises(grpc.RpcError):
         stub.RecordLabels(request(digest, 2, str(uuid.uuid4())), metadata=stub.metadata, timeout=60)
     assert process.wait(timeout=60) == -signal.SIGKILL
-
-    process, address = serve(home)
-    stub = stub_of(home, address)
-    retried = stub.RecordLabels(request(digest, 5, request_id), metadata=stub.metadata, timeout=60)
-    log = stub.ListLabels(pb.ListLabelsRequest(taste="tastes/t"), metadata=stub.metadata, timeout=60).labels
-    assert [(label.sequence, label.grade) for label in log] == [*acknowledged, (21, 5)]
-    assert retried.labels[0].sequence == 21
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 0
+    left = open_database(home / "databases" / "rater.sqlite", MIGRATIONS)
+    with reading(left) as connection:
+        entries = labels.read(connection, "t", 0, -1, in_force=False)
+        assert labels.verify(connection, "t") == 21
+    left.dispose()
+    assert [(entry.sequence, entry.grade) for entry in entries] == [*acknowledged, (21, 5)]
 
 
 def test_the_log_is_written_with_full_synchronisation(engine):
