@@ -5,6 +5,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,9 +117,9 @@ def home(tmp_path: Path, models: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def rater(home: Path) -> Iterator[Rater]:
-    """A rater that listens."""
+@contextmanager
+def serving(home: Path) -> Iterator[Rater]:
+    """Gives a rater that listens."""
     torch.set_num_threads(1)
     settings, store = ServerSettings(home=home), ArtifactStore(StoreSettings(home=home))
     running = start("rater", build(settings, store), settings, store)
@@ -129,6 +130,13 @@ def rater(home: Path) -> Iterator[Rater]:
         yield Rater(stub, store, home, running.address, token)
     channel.close()
     assert running.stop(2.0)
+
+
+@pytest.fixture
+def rater(home: Path) -> Iterator[Rater]:
+    """A rater that listens."""
+    with serving(home) as running:
+        yield running
 
 
 class _Token(

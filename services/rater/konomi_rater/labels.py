@@ -5,8 +5,9 @@ In force is, for every image, the last grade that stands; a hidden repeat counts
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -14,6 +15,8 @@ from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFoun
 
 OWNER = "owner"
 REPEAT_CHECK = 4
+CHAINED = ("taste", "sequence", "digest", "grade", "labeller", "reason", "created", "undoes")
+"""Columns a row's hash covers, beside the hash before it."""
 
 
 @dataclass(frozen=True)
@@ -171,28 +174,32 @@ def verify(connection: Connection, taste: str) -> int:
     Raises:
         DataLoss: an entry was changed, or is missing.
     """
-    chain, expected = "", 0
     rows = connection.execute(
         text("SELECT * FROM labels WHERE taste = :taste ORDER BY sequence"), {"taste": taste}
     ).mappings()
+    return check_chain(rows, taste)
+
+
+def check_chain(rows: Iterable[Mapping[Any, Any]], taste: str) -> int:
+    """Checks the chained hash over rows of the table, in order, and returns how many there are.
+
+    Raises:
+        DataLoss: an entry was changed, or is missing.
+    """
+    chain, expected = "", 0
     for expected, row in enumerate(rows, start=1):
-        chain = _link(
-            chain,
-            taste,
-            row["sequence"],
-            row["digest"],
-            row["grade"],
-            row["labeller"],
-            row["reason"],
-            row["created"],
-            row["undoes"],
-        )
-        if row["chain"] != chain or row["sequence"] != expected:
+        chain = link_of(chain, row)
+        if row["chain"] != chain or row["sequence"] != expected or row["taste"] != taste:
             raise DataLoss(
                 f"label {expected} of tastes/{taste} differs from its hash chain; restore the database from a backup",
                 reason="LABELS_CHANGED",
             )
     return expected
+
+
+def link_of(chain: str, row: Mapping[Any, Any]) -> str:
+    """Returns the chained hash of a row of the table after the one before it."""
+    return _link(chain, *(row[name] for name in CHAINED))
 
 
 def _append(connection: Connection, taste: str, label: NewLabel, now: float, undoes: int | None) -> LabelEntry:

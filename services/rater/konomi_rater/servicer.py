@@ -11,16 +11,16 @@ from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
 from konomi_chassis.auth import principal
 from konomi_rater import growth_messages, messages, tastes, watching
-from konomi_rater.embedder_servicer import EmbedderServicer
 from konomi_rater.errands import Caller
 from konomi_rater.gathering import gather
 from konomi_rater.messages import taste_id
 from konomi_rater.scoring import Request
+from konomi_rater.snapshot_servicer import SnapshotServicer
 
 Reply = TypeVar("Reply", bound=Message)
 
 
-class RaterServicer(EmbedderServicer):
+class RaterServicer(SnapshotServicer):
     """Serves one rater."""
 
     def CreateTaste(self, request: rater_pb2.CreateTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
