@@ -12,7 +12,6 @@ import sqlalchemy
 from konomi.errors import InvalidArgument, NotFound, Unavailable
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
-from konomi.v1.trainer_pb2_grpc import TrainerServiceServicer
 from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.auth import principal
 from konomi_chassis.database import reading
@@ -20,6 +19,7 @@ from konomi_chassis.failpoints import failpoint
 from konomi_chassis.idempotency import Idempotency
 from konomi_trainer import concept_rpcs, concepts, configuration, finishing, manifest, messages, models, runs
 from konomi_trainer.export import Exporter, Extras
+from konomi_trainer.snapshot_rpcs import SnapshotRpcs
 from konomi_trainer.worker import Worker
 
 BETWEEN_MESSAGES_SECONDS, STILL_THERE_SECONDS = 0.1, 5.0
@@ -44,7 +44,7 @@ class Crafts:
     concepts: concept_rpcs.ConceptRpcs
 
 
-class TrainerServicer(TrainerServiceServicer):
+class TrainerServicer(SnapshotRpcs):
     """Serves training runs and the catalogue of models."""
 
     def __init__(

@@ -55,12 +55,7 @@ class Snapshots:
             NotFound: an artifact its rows name is missing.
         """
         with reading(self._engine) as connection:
-            bound = {"taste": taste}
-            tables = {name: rows_file.read_rows(connection, name, where, bound) for name, where in CARRIED.items()}
-        _count(tables)
-        kept = {row["adapter_digest"] for row in tables["models"]}
-        for row in tables["training_checkpoints"]:
-            row["adapter_digest"] = row["adapter_digest"] if row["adapter_digest"] in kept else ""
+            tables = _rows(connection, taste)
         header = {"kind": KIND, "schema": len(MIGRATIONS), "taste": taste}
         yield self._store.put(rows_file.render(header, tables), rows_file.MEDIA_TYPE), Part.ROWS
         for digest, part in _named(tables).items():
@@ -86,13 +81,15 @@ class Snapshots:
         return taste or before, _renamed(tables, taste or before)
 
     def restore(self, connection: Connection, taste: str, tables: Tables, *, replace: bool) -> None:
-        """Writes a checked lineage inside the caller's transaction.
+        """Writes a checked lineage inside the caller's transaction; one that is here already stays.
 
         Raises:
             AlreadyExists: the taste has models here, or a run or model of the same id is here.
             InvalidArgument: its rows do not fit the tables.
         """
         if connection.execute(text("SELECT 1 FROM models WHERE taste = :taste"), {"taste": taste}).first():
+            if _rows(connection, taste) == tables:
+                return
             if not replace:
                 raise AlreadyExists(
                     f"{taste} has models here already, which stay as they are; replace them, or restore without models",
@@ -115,6 +112,17 @@ class Snapshots:
                 models.get(connection, row["id"])
         except (SQLAlchemyError, OverflowError, ValueError, TypeError, KeyError) as error:
             raise invalid(f"its rows do not fit the tables ({type(error).__name__})") from error
+
+
+def _rows(connection: Connection, taste: str) -> Tables:
+    """Returns the rows of a taste as they are carried; of a checkpoint's adapters only those that are models."""
+    bound = {"taste": taste}
+    tables = {name: rows_file.read_rows(connection, name, where, bound) for name, where in CARRIED.items()}
+    _count(tables)
+    kept = {row["adapter_digest"] for row in tables["models"]}
+    for row in tables["training_checkpoints"]:
+        row["adapter_digest"] = row["adapter_digest"] if row["adapter_digest"] in kept else ""
+    return tables
 
 
 def _count(tables: Tables) -> None:
