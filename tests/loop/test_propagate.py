@@ -190,6 +190,7 @@ def test_a_night_doubles_a_set_and_the_next_one_honours_what_the_owner_says(benc
     assert first["selection"]["n"] + 7 == first["selection"]["size"]
     report = (home / "report" / "index.html").read_text()
     assert "left the set" in report
+    assert "candidates were copies of an original" in report
 
 
 def test_a_base_that_cannot_learn_words_gets_a_lora_and_plain_prompts(bench, stand_ins_path):

@@ -147,6 +147,10 @@ class Page:
         self.add(f"<h3>{escape(unit)}</h3>")
         share = selection["base_share"]
         line = self.word("considered", considered=selection["considered"], selected=selection["n"], base=share)
+        if "size" in selection:
+            told = {name: selection[name] for name in ("considered", "passed", "size", "deepest")}
+            told |= {"copies": selection["near_copy_share"], "cosine": selection["seed_similarity"]}
+            line = self.word("grown", selected=selection["n"], **told)
         self.add(f'<p class="small">{line}</p>')
         blocks = [self._strip("selected", selection["n"], selection["selected"][:6])]
         rejected = sorted(selection["rejected"].items(), key=lambda item: -item[1]["count"])

@@ -66,6 +66,9 @@ WORDS: dict[str, dict[str, str]] = {
         "chosen": "What was selected, and what was rejected and why",
         "considered": "{considered} images considered, {selected} selected by taste, "
         "{base:.0%} of the training set are base images.",
+        "grown": "{considered} candidates, {passed} passed the gate, {selected} were taken in: the set has {size} images. "
+        "{copies:.0%} of the candidates were copies of an original; what the set grew lies at a mean cosine of {cosine:.2f} "
+        "to its originals, {deepest} generations away at most.",
         "selected": "selected",
         "duplicate": "too like one already kept",
         "untypical_reason": "unlike anything known",
@@ -157,6 +160,9 @@ WORDS: dict[str, dict[str, str]] = {
         "nats": "{value:.1f} nat",
         "chosen": "選ばれたもの、外されたものとその理由",
         "considered": "{considered} 枚から好みで {selected} 枚を選びました。学習集合の {base:.0%} は元のモデルの画像です。",
+        "grown": "候補 {considered} 枚のうち {passed} 枚が関門を通り、{selected} 枚を加えて集合は {size} 枚になりました。"
+        "候補の {copies:.0%} は元の画像とほとんど同じでした。育った画像と元の画像の平均コサインは {cosine:.2f}、"
+        "世代の隔たりは最大 {deepest} です。",
         "selected": "選ばれた",
         "duplicate": "すでに選んだものと似すぎ",
         "untypical_reason": "既知のどれとも似ていない",

@@ -1,6 +1,6 @@
 """The fields the contract's requests share, each with its rule: names, digests, ids, pages, filters and numbers."""
 
-from konomi_chassis.rules import Rule, between, known, multiple, pattern, text
+from konomi_chassis.rules import Rule, between, count, known, multiple, pattern, text
 
 TASTE_ID, _UUID = r"[a-z0-9-]{1,40}", r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 PART = r"[A-Za-z0-9._-]{1,64}"
@@ -33,6 +33,11 @@ def image_filter(field: str) -> dict[str, Rule]:
         f"{field}.min_utility": between(1, 5),
         f"{field}.min_novelty": between(0, 2),
     }
+
+
+def digests(field: str, least: int, most: int) -> dict[str, Rule]:
+    """Returns the rules of a list of digests."""
+    return {field: count(least, most), f"{field}[]": DIGEST}
 
 
 HYPER_PARAMETERS = {
