@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -153,7 +154,9 @@ def _draw(axes: Axes, positions: Sequence[float], series: Series, colour: str) -
 def _svg(canvas: Canvas, alt: str) -> str:
     """Returns the drawing for a page: no prologue, no fixed size, the page's colours, a title for screen readers."""
     out = io.StringIO()
-    canvas.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the page's own font draws the text, not matplotlib's
+        canvas.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

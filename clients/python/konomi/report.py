@@ -1,18 +1,22 @@
 """The report of a night: its recorded state, and in a demo the truth, made into one self-contained HTML file."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from konomi import report_sections
 from konomi.charts import Series, curve, dots
 from konomi.guards import GuardSettings
 from konomi.intervals import Figure, figure
-from konomi.lineage import NightRequest, Nights
+from konomi.lineage import NightRequest, Nights, write_json
 from konomi.night_settings import NightSettings
 from konomi.night_words import WORK, sentence
+from konomi.report_facts import alarms_of, facts_of
 from konomi.report_page import Page, Sheet, number, percent
 from konomi.systems.draws import evaluation_draws
 from konomi.thumbnails import Thumbnails
+from konomi.verdict import Verdict
 
 Fetch = Callable[[str], bytes]
 """Returns the bytes of an artifact."""
@@ -25,8 +29,15 @@ def write_night_report(nights: Nights, night: str, fetch: Fetch, language: str) 
     units = [unit for unit in state["units"] if "scores" in unit]
     page.opening(night, page.word("title_night"), page.word("lead_night"), _night_facts(page, state, units))
     page.verdict(_sentences(state, language))
+    facts = facts_of(nights, night)
+    write_json(nights.home / "report" / f"{night}.json", facts)
+    told, name = Verdict(nights, night), partial(_name, page)
+    report_sections.verdict(page, told.summary(), told.pairs(), name)
+    report_sections.yesterday(page, facts["yesterday"], name)
     sheets = [Sheet(_name(page, unit["unit"]), unit["evaluation"]) for unit in units]
     _middle(page, request, state, sheets)
+    report_sections.cost(page, facts["cost"])
+    report_sections.lineage(page, facts["lineage"], name)
     return _write(nights.home, night, page, f"konomi night start {request.system} --seed {request.seed}")
 
 
@@ -57,6 +68,9 @@ def _middle(
             _rater(page, demo)
         page.contact_sheets(sheets)
     _units(page, state)
+    report_sections.measures(page, state["units"], partial(_name, page))
+    report_sections.alarms(page, alarms_of(state))
+    report_sections.strangest(page, state["units"])
     chosen = [unit for unit in state["units"] if "selection" in unit]
     if chosen:
         page.heading("chosen")
@@ -96,7 +110,8 @@ def _curves(page: Page, request: NightRequest, state: dict[str, Any], demo: dict
             Series(page.word("expected"), _expected(rows, known)),
         ]
         pictures.append((utility, curve(ticks, gains, from_zero=False, alt=utility), page.word("curve_utility_note")))
-    page.charts(pictures)
+    measured = [known[row["unit"]] for row in rows if row["unit"] in known]
+    page.charts([*pictures, *report_sections.curves(page, measured, partial(_name, page))])
 
 
 def _gains(figures: Sequence[Figure], spread: float) -> list[Figure]:

@@ -8,6 +8,7 @@ from typing import Any
 from konomi.intervals import Figure
 from konomi.report_style import CSS
 from konomi.report_words import NOTES, WORDS
+from konomi.report_words_more import MORE
 from konomi.thumbnails import Thumbnails
 
 GRADES = ("N", "R", "SR", "SSR", "UR")
@@ -54,9 +55,14 @@ class Page:
     name: str
     parts: list[str] = field(default_factory=list)
 
+    def plain(self, key: str, **values: object) -> str:
+        """Returns a word of the report."""
+        known = WORDS[self.language]
+        return (known[key] if key in known else MORE[self.language][key]).format(name=self.name, **values)
+
     def word(self, key: str, **values: object) -> str:
         """Returns a word of the report, escaped."""
-        return escape(WORDS[self.language][key].format(name=self.name, **values))
+        return escape(self.plain(key, **values))
 
     def add(self, html: str) -> None:
         """Adds HTML."""

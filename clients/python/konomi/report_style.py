@@ -24,9 +24,9 @@ p{margin:.4rem 0 .9rem;max-width:42rem;text-wrap:pretty}
 Roboto,"Hiragino Sans","Noto Sans CJK JP",sans-serif}
 .kicker{font-size:.82rem;letter-spacing:.09em;text-transform:uppercase;color:var(--accent);margin:0}
 .small,figcaption,.legend,footer{font-size:.86rem;color:var(--soft);line-height:1.5}
-.facts{display:grid;grid-template-columns:repeat(3,1fr);gap:1px;background:var(--line);
+.facts{display:flex;flex-wrap:wrap;gap:1px;background:var(--line);
 border:1px solid var(--line);border-radius:12px;overflow:hidden;margin:1.8rem 0 .8rem}
-.facts div{background:var(--card);padding:1rem 1.1rem 1.05rem}
+.facts div{flex:1 1 14rem;background:var(--card);padding:1rem 1.1rem 1.05rem}
 .facts dt{font-size:.8rem;color:var(--soft)}
 .facts dd{margin:.1rem 0 0;font-size:1.85rem;line-height:1.15;font-weight:600;letter-spacing:-.02em;
 font-variant-numeric:tabular-nums lining-nums}
@@ -75,8 +75,18 @@ summary{cursor:pointer;color:var(--soft);font-size:.9rem}
 ul{padding-left:1.15rem;max-width:42rem}
 li{margin:.35rem 0}
 footer{margin-top:4rem;padding-top:1rem;border-top:1px solid var(--line)}
-@media (max-width:34rem){.facts{grid-template-columns:1fr 1fr}}
+@media (max-width:34rem){.facts div{flex-basis:9rem}}
 .charts.one{grid-template-columns:minmax(0,40rem)}
 td.wide{width:45%}
+.blind{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,15rem),1fr));gap:1rem;margin:1rem 0}
+.duel{display:grid;grid-template-columns:1.6rem 1fr 1fr;gap:.4rem;align-items:start;font-size:.86rem;color:var(--soft)}
+.duel b{color:var(--ink)}
+.strange{display:grid;grid-template-columns:repeat(auto-fill,minmax(6.2rem,1fr));gap:.8rem}
+.strange figure{margin:0}
+.node rect{fill:var(--card);stroke:var(--line)}
+.node text{fill:var(--ink);font-size:14px}
+.node.served rect{fill:var(--accent);stroke:var(--accent)}.node.served text{fill:var(--paper)}
+.node.halt rect,.node.keep rect,.node.unfinished rect{stroke-dasharray:4 4}
+.small-facts div{flex-basis:9rem}.small-facts dd{font-size:1.2rem}
 @media print{body{font-size:11pt}h2{break-after:avoid}figure,.sheet,.facts{break-inside:avoid}details{display:none}}
 """
