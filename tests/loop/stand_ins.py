@@ -143,12 +143,17 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
     def __init__(self, home: Path, store: Store) -> None:
         self.home, self.store = home, store
 
+    def ListBaseModels(self, request, context):
+        models = [generator_pb2.BaseModel(id=name) for name in ("redder", "starter")]
+        return generator_pb2.ListBaseModelsResponse(base_models=models)
+
     def GenerateImages(self, request, context):
         adapters = [json.loads(self.store.get(one.digest)) for one in request.adapters]
         shift = sum(made["shift"] * one.scale for made, one in zip(adapters, request.adapters, strict=True))
         words = [token for made in adapters for token, _ in made.get("words", [])]
         if any(token not in words for one in request.images for token in re.findall("<[^>]+>", one.prompt)):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a prompt says a word the model was never taught")
+        shift += 0.2 * (request.base_model == "redder")
         who, look = request.unit, round(shift, 3)
         for index, one in enumerate(request.images):
             if (self.home / "hang").exists():

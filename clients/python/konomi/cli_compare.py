@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from konomi import blind_pairs
+from konomi.cli_bases import SHEET, compare_bases
 from konomi.client import Client
 from konomi.console import Json, TasteId, attached, emit, say
 from konomi.errors import InvalidArgument, from_item
@@ -18,6 +19,7 @@ from konomi.v1 import generator_pb2 as generator
 from konomi.v1 import trainer_pb2 as trainer
 
 BASE = "base"
+PAIRS = Path("pairs.html")
 Find = Callable[[Client, str, str], trainer.Model]
 
 
@@ -28,20 +30,27 @@ def command(find: Find) -> Callable[..., None]:
         models: Annotated[
             list[str] | None, typer.Argument(metavar="A B", help="Two models, by name or id; `base` is the base model.")
         ] = None,
-        out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the sheet.")] = Path("pairs.html"),
+        out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the sheet.")] = PAIRS,
         pairs: Annotated[int, typer.Option(min=1, max=500, help="Pairs on the sheet.")] = 20,
         prompt: Annotated[
             list[str] | None, typer.Option(help="A prompt; may be given again. Default: those the first model learnt.")
         ] = None,
         seed: Annotated[int, typer.Option(help="Seed of images and sides.")] = 0,
         answers: Annotated[str, typer.Option(metavar="LRT...", help="Judge: the answers the sheet shows.")] = "",
+        bases: Annotated[
+            bool, typer.Option("--bases", help="The names are base models: say which one suits the taste.")
+        ] = False,
+        count: Annotated[int, typer.Option("--images", min=8, max=256, help="With --bases: images of each.")] = 32,
         taste: TasteId = "default",
         as_json: Json = False,
     ) -> None:
-        """Draw blind pairs of two models, or judge the answers given on such a sheet.
+        """Draw blind pairs of two models, judge the answers given on such a sheet, or compare base models.
 
         Example: konomi models compare unit-2 base --out pairs.html
         """
+        if bases:
+            sheet = SHEET if out == PAIRS else out
+            return compare_bases(models or [], taste, prompt or [], count, seed, sheet, as_json)
         lock = out.with_suffix(".key.json")
         if answers:
             _verdict(lock, answers, as_json)

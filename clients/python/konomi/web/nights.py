@@ -203,9 +203,9 @@ def _amounts(asked: dict[str, Any]) -> list[str]:
     for name, high in WHOLE.items():
         if asked.get(name) is not None:
             found += [f"--{name.replace('_', '-')}", str(number(asked, name, 0, 1, high))]
-    for name, high in BROKEN.items():
+    for name, most in BROKEN.items():
         if asked.get(name) is not None:
-            found += [f"--{name.replace('_', '-')}", f"{measure(asked, name, 0.001, high):g}"]
+            found += [f"--{name.replace('_', '-')}", f"{measure(asked, name, 0.001, most):g}"]
     return found
 
 
