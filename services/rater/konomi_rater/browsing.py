@@ -15,6 +15,7 @@ from konomi_rater import catalogue, tastes
 from konomi_rater.catalogue import Filter, ImageRow
 from konomi_rater.errands import Caller
 from konomi_rater.memory import View
+from konomi_rater.novelties import Novelties
 from konomi_rater.scoring import Score, Scoring
 from konomi_rater.suggesting import EVERY_ROW
 from konomi_rater.tastes import TasteRow
@@ -49,7 +50,7 @@ class Browsing:
     """The use cases behind ListImages, GetImage and SearchImages."""
 
     def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
-        self._workspace, self._scoring = workspace, scoring
+        self._workspace, self._scoring, self._novelties = workspace, scoring, Novelties(workspace.archive)
 
     def get(self, taste_id: str, digest: str) -> tuple[ImageRow, Score | None]:
         """Returns one image, with its score where a rater is fitted."""
@@ -126,7 +127,7 @@ class Browsing:
                 order = np.argsort(utility, kind="stable")
                 rows, positions = rows[order], positions[order]
         if wanted.min_novelty is not None or field == "novelty":
-            novelty = self._workspace.archive(taste, view).distance(view.embeddings[positions], positions)
+            novelty = self._novelties.of(taste, view, positions)
             if wanted.min_novelty is not None:
                 kept = novelty >= wanted.min_novelty
                 rows, positions, novelty = rows[kept], positions[kept], novelty[kept]
