@@ -36,9 +36,9 @@ def test_evaluation_never_meets_a_pool():
         assert fixed.isdisjoint(draw.seed for draw in converge.draws(turn(["a"], unit=unit)))
 
 
-@pytest.mark.parametrize("units", [1, 2, 3, 5])
+@pytest.mark.parametrize("units", [1, 2, 3, 5, 10])
 def test_the_pressure_of_a_whole_night_stays_within_its_budget(units):
-    settings, spent = NightSettings(units=units, select_minimum=4), 0.0
+    settings, spent = NightSettings(units=units, select_minimum=4, select_maximum=10_000), 0.0
     for unit in range(1, units + 1):
         pool = 256 + unit * 384
         asked = converge.selection(turn(["a"], unit=unit, settings=settings, pool=pool, spent_nats=spent))
@@ -46,6 +46,15 @@ def test_the_pressure_of_a_whole_night_stays_within_its_budget(units):
     assert spent <= 6.0
     first = converge.selection(turn(["a"], settings=settings, pool=10_000))
     assert first["count"] >= 500
+
+
+def test_a_longer_night_begins_no_weaker():
+    def first(units, **known):
+        settings = NightSettings(units=units, select_minimum=4, select_maximum=10_000, **known)
+        return converge.selection(turn(["a"], settings=settings, pool=10_000))["count"]
+
+    assert first(10) == first(5) == first(3) < first(2 * 5, pressure_units=10) / 3
+    assert first(1) < first(3)
 
 
 def test_a_system_is_there_or_named():

@@ -35,6 +35,8 @@ class NightSettings(KonomiSettings):
     """Largest training set, images selected by taste."""
     base_share: float = Field(0.25, ge=0, le=0.9)
     """Share of the training set drawn from the base model's own images."""
+    pressure_units: int = Field(3, ge=1)
+    """Units at most that the pressure left is spread over: a longer night begins as strongly as one of so many."""
     kappa: float = Field(1.0, ge=0)
     """Deviations below the mean at which the lower bound lies."""
     quota: float = Field(2.0, ge=0)

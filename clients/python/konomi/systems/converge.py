@@ -34,10 +34,14 @@ def draws(turn: Turn) -> list[Draw]:
 
 
 def selection(turn: Turn) -> dict[str, Any]:
-    """Returns what is asked of SelectImages: the pressure left is spread evenly over the units left."""
+    """Returns what is asked of SelectImages: the pressure left is spread evenly over the next few units.
+
+    Over all units of a long night it would be too thin to move any: every choice is made anew from the whole pool.
+    """
     settings = turn.settings
     left = max(0.0, PRESSURE_MARGIN * turn.budget_nats - turn.spent_nats)
-    share = max(settings.kept_share, math.exp(-left / (settings.units - turn.position + 1)))
+    ahead = min(settings.pressure_units, settings.units - turn.position + 1)
+    share = max(settings.kept_share, math.exp(-left / ahead))
     count = min(settings.select_maximum, max(settings.select_minimum, math.ceil(share * turn.pool)))
     return {
         "policy": "converge",
