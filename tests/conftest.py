@@ -1,4 +1,4 @@
-"""Global rules of the tests: no stray settings from the environment, one thread per process, no network hubs."""
+"""Global rules of the tests: no stray settings, one thread per process, no network hubs, one live site for a folder."""
 
 import os
 
@@ -13,3 +13,20 @@ def _no_konomi_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_f
     for name in [name for name in os.environ if name.startswith("KONOMI_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("KONOMI_HOME", str(tmp_path_factory.getbasetemp() / "no-home-was-given"))
+
+
+TOGETHER = ("tests/page/", "tests/plugins/")
+"""Folders whose tests share a live rater, which takes many seconds to start: they stay on one worker."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Hands files to workers as `--dist loadfile` does, and the folders above whole."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrFolder(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = next((folder for folder in TOGETHER if nodeid.startswith(folder)), None)
+            return folder or super()._split_scope(nodeid)
+
+    return ByFileOrFolder(config, log) if config.getoption("dist") == "loadfile" else None
