@@ -11,7 +11,7 @@ from tests.page.site import TASTE, Site
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A rater that was taught on forty pictures, behind the page."""
+    """A rater that was taught on forty pictures and knows eight more, behind the page."""
     live = Site(tmp_path_factory.mktemp("plugins"))
     live.start()
     try:
@@ -31,7 +31,7 @@ def _teach(client: Client) -> None:
             grade=rater.Grade.ValueType(1 + number % 5),
             reason=rater.SUGGESTION_REASON_RANDOM,
         )
-        for number, image in enumerate(images)
+        for number, image in enumerate(images[:40])
     ]
     client.rater.record_labels(taste=TASTE, labels=labels)
     for _ in client.rater.fit_rater(taste=TASTE):
