@@ -23,7 +23,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 TASTE = "tastes/default"
 
 
-def until(page, expression: str, seconds: float = 20.0) -> None:
+def until(page, expression: str, seconds: float = 60.0) -> None:
     """Waits until an expression holds in a page, whose policy forbids the eval that playwright would wait with."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(expression):

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.page.site import Site
-from tests.page.test_grading import shown
+from tests.page.site import Site, until
+from tests.page.test_grading import SHOWN, shown
 
 pytestmark = [pytest.mark.timeout(3000)]
-
-SHOWN = "document.getElementById('main').dataset.digest"
 
 
 def grade(page, draw: random.Random, acknowledged: list[tuple[str, int]], meanwhile=lambda: None) -> None:
@@ -18,12 +16,8 @@ def grade(page, draw: random.Random, acknowledged: list[tuple[str, int]], meanwh
     digest, number = shown(page), draw.randint(1, 5)
     page.keyboard.press(str(number))
     meanwhile()
-    for _ in range(3000):
-        if page.evaluate(SHOWN) != digest:
-            acknowledged.append((digest, number))
-            return
-        page.wait_for_timeout(5)
-    raise AssertionError("no next image")
+    until(page, f"{SHOWN} !== '{digest}'", 300)  # a busy machine may take its time: this is no stop-watch
+    acknowledged.append((digest, number))
 
 
 def after(page, milliseconds: int, kill):
@@ -52,10 +46,7 @@ def sittings(site: Site, chromium, kills: int, seed: int) -> None:
         for _ in range(while_away):
             grade(page, draw, acknowledged)  # kept on the device
         site.start()
-        for _ in range(2000):
-            if not page.evaluate("document.getElementById('state').textContent"):
-                break
-            page.wait_for_timeout(20)
+        until(page, "!document.getElementById('state').textContent", 300)
         known = {(label.image_digest, label.grade) for label in site.labels()}
         assert set(acknowledged) <= known, "an acknowledged grade is lost"
         page.reload()

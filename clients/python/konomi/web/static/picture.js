@@ -17,7 +17,7 @@ export function prepared(image) {
   let element = ahead.get(image.digest);
   if (!element) {
     element = h("img", { src: full(image.digest), alt: named(image), draggable: "false", decoding: "async" });
-    element.whenReady = element.decode().catch(() => {});
+    element.whenReady = element.decode().catch(() => ahead.delete(image.digest));  // asked for again next time
     ahead.set(image.digest, element);
     if (ahead.size > KEPT) {
       for (const [digest, old] of ahead) {
