@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.v1 import rater_pb2 as pb
-from konomi_rater.growth import Band, Gate, augmentations, band, farthest_first, grow
+from konomi_rater.growth import Band, Gate, augmentations, band, farthest_first, grow, least_bound
 from konomi_rater.selection import RejectionReason
 from tests.rater.conftest import grades_of
 
@@ -67,6 +67,13 @@ def test_what_a_member_shows_already_is_a_duplicate():
     found = grown([-30, -30.1, 50], members=(0, 20, 50.2), duplicate=0.9999)
     assert len(found.taken) == 1
     assert sorted(found.rejected.values()) == [RejectionReason.DUPLICATE] * 2
+
+
+def test_a_bound_is_enough_that_a_quarter_of_the_likes_do_not_reach():
+    likes = np.array([4.4, 3.0, 3.4, 3.8, 4.2])
+    assert least_bound(np.array([4.5]), likes) == pytest.approx(3.4), "a graded original is out of reach"
+    assert least_bound(np.array([4.5, 3.1]), likes) == 3.1
+    assert least_bound(np.array([4.5]), likes[:3]) == 4.5, "three likes say nothing"
 
 
 def test_nothing_to_choose_from_takes_nothing():

@@ -8,11 +8,11 @@ import sqlalchemy
 from konomi.errors import InvalidArgument
 from konomi_rater import catalogue, tastes
 from konomi_rater.catalogue import Filter, ImageRow
-from konomi_rater.growth import DUPLICATE, NEAR_COPY, PERCENTILE, Band, Gate, augmentations, band, grow
+from konomi_rater.growth import DUPLICATE, NEAR_COPY, PERCENTILE, Band, Gate, augmentations, band, grow, least_bound
 from konomi_rater.memory import View
 from konomi_rater.scoring import BASE_UNITS, Scoring
 from konomi_rater.selecting import Member, Selection
-from konomi_rater.selection import SSR, RejectionReason
+from konomi_rater.selection import SSR, UR, RejectionReason
 from konomi_rater.suggesting import EVERY_ROW
 from konomi_rater.tastes import TasteRow
 from konomi_rater.workspace import Workspace
@@ -62,6 +62,7 @@ class Growing:
             view = workspace.view(connection, taste)
             workspace.active_head(taste)
             images = self._candidates(connection, taste, view, wish)
+            liked = catalogue.select(connection, taste.id, Filter(grades=(SSR, UR)), EVERY_ROW)
         originals = _positions(view, wish.originals, "originals")
         members = np.union1d(originals, _positions(view, wish.members, "members"))
         at = np.array([view.at(image.facts.digest) for image in images], dtype=np.int64)
@@ -70,7 +71,7 @@ class Growing:
         gate = Gate(
             originals=view.embeddings[originals],
             members=view.embeddings[members],
-            least=float(bounds[members].min()),
+            least=least_bound(bounds[members], bounds[view.indices(liked[np.isin(liked, view.rows)])]),
             allowed=self._band(taste, view, originals, wish),
             duplicate_cosine=wish.duplicate_cosine,
             room=wish.count,

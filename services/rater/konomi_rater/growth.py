@@ -1,9 +1,9 @@
 """What a set that grows by itself may take in: liked as its least member, near its originals and no copy, typical, new.
 
-systems.md, section 3.4. A candidate passes when its lower bound reaches the lowest of the members, when its cosine to
-the nearest original lies between the fifth percentile among the originals and the near-copy cut, and when it is
-typical. Of those that pass the farthest from the set come first, a duplicate of a member never, and the set at most
-doubles.
+systems.md, section 3.4. A candidate passes when its lower bound reaches the lowest of the members (see `least_bound`),
+when its cosine to the nearest original lies between the fifth percentile among the originals and the near-copy cut,
+and when it is typical. Of those that pass the farthest from the set come first, a duplicate of a member never, and
+the set at most doubles.
 """
 
 from dataclasses import dataclass, field
@@ -18,6 +18,10 @@ DUPLICATE = 0.97
 """Cosine to a member above which a candidate adds nothing."""
 PERCENTILE = 5
 """Percentile of the cosines among the originals below which a candidate has drifted away."""
+QUARTER = 25
+"""Percentile of the bounds of what the owner graded SSR or better that is always enough."""
+LEAST_LIKED = 4
+"""Images graded SSR or better below which that percentile says nothing."""
 ZOOMS = (1.05, 1.4)
 """Least and largest magnification of an augmentation, the upper half of Custom Diffusion's 0.4 to 1.4 (2212.04488,
 section 3.2): the lower half shows an image on grey, which no embedder was made for."""
@@ -43,7 +47,7 @@ class Gate:
     Attributes:
         originals: (S, D) unit rows of the images the set began with.
         members: (M, D) unit rows of the set as it is, originals among them.
-        least: lowest lower bound of a member.
+        least: lower bound a candidate has to reach.
         allowed: band of the originals.
         duplicate_cosine: cosine to a member above which a candidate is a duplicate.
         room: how many may be taken in; never more than M.
@@ -102,6 +106,20 @@ def band(likenesses: np.ndarray, high: float = NEAR_COPY) -> Band:
     among = cosines[np.triu_indices(len(likenesses), 1)]
     low = float(np.percentile(among, PERCENTILE)) if len(among) else 0.0
     return Band(min(low, high), high)
+
+
+def least_bound(members: np.ndarray, liked: np.ndarray) -> float:
+    """Returns the lower bound a candidate has to reach: the lowest of the members, or what the owner's likes are worth.
+
+    A graded image's bound knows its own grade: a single original graded UR has one that hardly any image nobody graded
+    can reach. So the lower quartile of what the owner graded SSR or better is enough: a member need be no better.
+
+    Args:
+        members: (M,) lower bounds of the set.
+        liked: (L,) lower bounds of the images the owner graded SSR or better.
+    """
+    least = float(members.min())
+    return least if len(liked) < LEAST_LIKED else min(least, float(np.percentile(liked, QUARTER)))
 
 
 def augmentations(pixels: np.ndarray, count: int = 32) -> list[np.ndarray]:
