@@ -77,12 +77,14 @@ def _act(client: Client, nights: Nights, found: Verdict, wish: _Wish) -> None:
         note(text("{count} blind pairs in {file}", count=len(found.pairs()), file=wish.sheet))
     if wish.answers:
         found.answer_all(wish.answers)
+    decision = wish.decision
     if wish.keys is not None:
         _ask(client, nights, found, wish.keys)
+        decision = _choose(found, wish.keys)
     judging.hand_over(client, found)
-    if wish.decision:
-        judging.decide(client, found, wish.decision, time.time())
-    if found.done or wish.decision:
+    if decision:
+        judging.decide(client, found, decision, time.time())
+    if found.done or decision:
         from konomi.report import write_night_report
 
         write_night_report(nights, found.night, client.artifacts.get, messages.language())
@@ -124,6 +126,16 @@ def _ask(client: Client, nights: Nights, found: Verdict, keys: Keys) -> None:
                 found.answer(due - 1, "")
             else:
                 note(text(HELP))
+
+
+def _choose(found: Verdict, keys: Keys) -> str:
+    """Says what the pairs told and returns the decision a key takes; "" for later."""
+    if not found.done:
+        return ""
+    for line in lines(found.summary())[:-1]:
+        note(line)
+    note(text("k keep · b roll back · any other key: later"))
+    return {"k": KEEP, "b": ROLL_BACK}.get(next(keys, "q"), "")
 
 
 def lines(summary: dict[str, Any]) -> list[str]:

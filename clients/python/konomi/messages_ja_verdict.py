@@ -19,6 +19,7 @@ VERDICT: Mapping[str, str] = {
     "expected one of --keep and --roll-back, got both": "--keep と --roll-back はどちらか一つにしてください",
     "{count} blind pairs in {file}": "目隠しの組 {count} 組を {file} に書きました",
     "l left · r right · t equal · z undo · q quit": "l 左 · r 右 · t 同じ · z 元に戻す · q 終了",
+    "k keep · b roll back · any other key: later": "k 残す · b 戻す · ほかのキー: あとで",
     "pair {n} of {of}: {prompt}": "{of} 組中 {n} 組目:{prompt}",
     "this night changed nothing that could be judged": "この夜は何も変えていないので、判定するものがありません",
     "expected a pair from 1 to {count}": "組は 1 から {count} で指定してください",

@@ -85,17 +85,22 @@ def yesterday(page: Page, found: dict[str, Any] | None, name: Name) -> None:
 def strangest(page: Page, units: Sequence[dict[str, Any]]) -> None:
     """Adds the night's most novel images with what became of each; nothing where no log has them."""
     known = {one["digest"]: one for unit in units for one in (unit.get("selection") or {}).get("strangest", [])}
-    found = sorted(known.values(), key=lambda one: -one["novelty"])[:STRANGE]
+    found = sorted(known.values(), key=lambda one: -one["novelty"])[: 2 * STRANGE]
     if not found:
         return
     page.heading("strangest")
     page.add(f"<p>{page.word('strangest_note')}</p>")
-    cells = "".join(
-        f"<figure>{page.image(one['digest'], alt=_fate(page, one['fate']))}"
-        f"<figcaption>{_fate(page, one['fate'])}<br>{one['novelty']:.3f}</figcaption></figure>"
-        for one in found
-    )
-    page.add(f'<div class="strange">{cells}</div>')
+    for admitted in (True, False):
+        group = [one for one in found if (one["fate"] in ("selected", "base")) is admitted]
+        if group:
+            page.add(f"<h3>{page.word('admitted' if admitted else 'turned_away')}</h3>")
+            page.add(f'<div class="strange">{"".join(_strange(page, one) for one in group)}</div>')
+
+
+def _strange(page: Page, one: dict[str, Any]) -> str:
+    fate = _fate(page, one["fate"])
+    picture = page.image(one["digest"], alt=fate)
+    return f"<figure>{picture}<figcaption>{fate}<br>{one['novelty']:.3f}</figcaption></figure>"
 
 
 def _fate(page: Page, fate: str) -> str:
@@ -128,7 +133,7 @@ def _measure(value: Any, key: str) -> str:
     if value is None:
         return "–"
     if isinstance(value, dict):
-        return number(value, 2)
+        return number(value, 1)
     return f"{value:.0%}" if key in SHARES else f"{value:.2f}"
 
 
