@@ -51,7 +51,8 @@ def test_a_missing_path_is_told_before_anything_is_read(tmp_path, png):
 
 
 def test_too_large_a_file(tmp_path, png, monkeypatch):
-    monkeypatch.setattr("konomi.image_files.MAX_IMAGE_BYTES", 100)
+    for module in ("image_kind", "image_files", "archive_files"):
+        monkeypatch.setattr(f"konomi.{module}.MAX_IMAGE_BYTES", 100)
     (tmp_path / "a.png").write_bytes(png(1) + bytes(200))
     (found,) = find_images([tmp_path])
     assert found.error.reason == "IMAGE_TOO_LARGE"
@@ -77,8 +78,9 @@ def test_zip_entries_are_read_in_memory_with_caps(tmp_path, png):
         file.writestr("folder/", "")
     found = list(find_images([path]))
     assert [(image.name.split("!")[1], image.error and image.error.reason) for image in found] == [
-        ("..\\up.png", None),
+        ("..\\up.png", "UNSAFE_NAME"),
         ("bomb.png", "ZIP_BOMB"),
+        ("link.png", "NOT_A_FILE"),
     ]
     assert sorted(tmp_path.iterdir()) == [path]
 

@@ -30,7 +30,9 @@ COMMANDS = {
     "up": Entry("konomi.cli_up", "up", "Start rater, generator, trainer and the page here; Ctrl-C stops cleanly."),
     "doctor": Entry("konomi.cli_doctor", "doctor", "Say what is missing or unsafe here, and the line that fixes each."),
     "demo": Entry("konomi.demo", "demo", "Run the main job, start to end, with a simulated person."),
-    "import": Entry("konomi.cli_import", "import_", "Make images of any origin known: folders, files, zips."),
+    "import": Entry(
+        "konomi.cli_import", "import_", "Make images of any origin known: folders, files, zips, tars, parquet."
+    ),
     "label": Entry("konomi.cli_label", "label", "Open the page and grade, or move grades to and from files."),
     "rater": Entry("konomi.cli_rater", "app", "Fit a new rater version, or show how good it is."),
     "score": Entry("konomi.cli_score", "score", "Grade a folder the way the owner would."),
@@ -39,6 +41,8 @@ COMMANDS = {
     "explain": Entry("konomi.cli_explain", "explain", "Say where an image comes from and what became of it."),
     "night": Entry("konomi.cli_night", "app", "Plan, start, watch, stop and report the overnight loop."),
     "concepts": Entry("konomi.cli_concepts", "app", "Teach a base model new words from a few images each."),
+    "export": Entry("konomi.cli_export", "export", "Write images as a dataset: kohya, WebDataset, parquet."),
+    "taste": Entry("konomi.cli_taste", "app", "A whole taste in one file, and back on any machine."),
     "models": Entry("konomi.cli_models", "app", "List, show, compare, export, merge, fetch and roll back models."),
 }
 

@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from konomi import extras
+from konomi.captions import grade_of, seed_of
 from konomi.client import Client
 from konomi.console import FAILED, Json, TasteId, attached, emit, note, progress, say
 from konomi.embedders import advice
 from konomi.errors import InvalidArgument, KonomiError, Unavailable, from_item
 from konomi.image_files import ImageFile, count_files, find_images
 from konomi.messages import text
-from konomi.png_text import Origin, read_origin
+from konomi.png_text import Origin
+from konomi.sd_metadata import origin_of, says_more
 from konomi.services import taste_name
 from konomi.v1 import rater_pb2 as rater
 from konomi.xmp import rating_of
@@ -31,6 +34,8 @@ class Summary:
     """Images among them that the starter model did not make."""
     rated: int = 0
     """Ratings taken over as grades."""
+    unread: int = 0
+    """Images that seem to hold a prompt nothing here reads."""
     failed: list[dict[str, str]] = field(default_factory=list)
 
     def fail(self, name: str, error: KonomiError) -> None:
@@ -39,17 +44,21 @@ class Summary:
 
 
 def import_(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, zips or images.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Folders, zips, tars, parquet tables or images.")
+    ],
     taste: TasteId = "default",
     licence: Annotated[str, typer.Option(help="Licence of the images, as an SPDX id or free text.")] = "",
     consent: Annotated[str, typer.Option(help="Another person's images: the consent that covers them.")] = "",
     scraped: Annotated[bool, typer.Option("--scraped", help="Images collected elsewhere, without a consent.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make images of any origin known: folders, files, zips.
+    """Make images of any origin known: folders, files, zips, tars, parquet.
 
-    PNG, JPEG and WebP are read; the originals are never written. Prompts are read from PNG infotext, ratings of one to
-    five stars from XMP, inside the image or in a sidecar: they become the grades N to UR of images new to the taste.
+    PNG, JPEG and WebP are read; the originals are never written. Prompts are read from captions beside the images
+    (.txt, .caption, metadata.jsonl, kohya's folders), else from what A1111, ComfyUI, NovelAI, InvokeAI and konomi
+    wrote into them. Ratings of one to five stars from XMP, inside the image or in a sidecar, and grades of
+    metadata.jsonl become the grades N to UR of images new to the taste.
 
     Example: konomi import ~/pictures favourites.zip
     """
@@ -62,6 +71,9 @@ def import_(
         note(f"{failure['path']}: {failure['message']}")
     if hint:
         note(hint)
+    if summary.unread and extras.missing("files"):
+        line = "{count} images seem to hold a prompt that was not read; run: {line}"
+        note(text(line, count=summary.unread, line=extras.pip_line("files")))
     if as_json:
         counts = {
             "added": summary.added,
@@ -130,8 +142,10 @@ def _add(client: Client, taste: str, batch: Sequence[ImageFile], given: rater.Im
         except KonomiError as error:
             summary.fail(found.name, error)
             continue
-        origin = read_origin(found.data)
-        image = rater.Image(digest=digest, prompt=origin.prompt, seed=origin.seed)
+        origin = origin_of(found.data)
+        summary.unread += not origin.prompt and not found.caption and says_more(found.data)
+        prompt, seed = found.caption or origin.prompt, origin.seed or seed_of(found.facts)
+        image = rater.Image(digest=digest, prompt=prompt, seed=seed)
         image.MergeFrom(given)
         requests.append(rater.AddImagesRequest(taste=taste_name(taste), image=image))
         names.append(found.name)
@@ -160,11 +174,11 @@ def _grade(
     summary: Summary,
 ) -> None:
     """Records the ratings of images that are new; a known image keeps the grade the owner gave it here."""
-    ratings = {name: rating_of(Path(name), files[name].data) for name in new}
+    ratings = {name: grade_of(files[name].facts) or rating_of(Path(name), files[name].data) for name in new}
     labels = [
         rater.Label(image_digest=requests[name].image.digest, grade=rater.Grade.ValueType(rating))
         for name, rating in ratings.items()
-        if rating is not None
+        if rating
     ]
     if labels:
         client.rater.record_labels(taste=taste_name(taste), labels=labels)

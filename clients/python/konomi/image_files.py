@@ -1,41 +1,22 @@
-"""Images in folders, files and zips: found in a fixed order, told by their first bytes, never unpacked to disk."""
+"""Images in folders, archives, tables and files: found in a fixed order, told by their first bytes, never unpacked."""
 
-import stat
-import zipfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from konomi.archive_files import beside, tar_images, zip_images
+from konomi.captions import Metadata, words_of
 from konomi.errors import InvalidArgument, KonomiError, NotFound
+from konomi.image_kind import MAX_IMAGE_BYTES, ImageFile, image_file, media_type_of, not_an_image
 
-MAX_IMAGE_BYTES = 32 * 1024 * 1024
-MAX_RATIO = 1000
-MAX_ENTRIES = 1_000_000
+__all__ = ["ImageFile", "count_files", "find_images", "media_type_of"]
 
-
-@dataclass(frozen=True)
-class ImageFile:
-    """One image found: its bytes and media type, or why it could not be read."""
-
-    name: str
-    data: bytes = b""
-    media_type: str = ""
-    error: KonomiError | None = None
-
-
-def media_type_of(head: bytes) -> str:
-    """Returns the media type the first 12 bytes tell; empty when they are no PNG, JPEG or WebP."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    return "image/webp" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else ""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def find_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
-    """Yields the images of folders (recursively, hidden files and links left out), zips and single files.
+    """Yields the images of folders (recursively, hidden files and links left out), archives, tables and single files.
 
-    A single file that is named and no image yields an error; in folders and zips other files are passed over.
+    A single file that is named and no image yields an error; in folders and archives other files are passed over.
 
     Raises:
         NotFound: a path does not exist; nothing was read yet.
@@ -49,7 +30,7 @@ def find_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
 
 
 def count_files(paths: Iterable[Path]) -> int:
-    """Returns how many files there are to look at, for a progress bar; a zip counts once."""
+    """Returns how many files there are to look at, for a progress bar; an archive counts once."""
     return sum(1 if not path.is_dir() else sum(1 for _ in _files(path)) for path in paths)
 
 
@@ -61,64 +42,72 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _below(folder: Path) -> Iterator[ImageFile]:
+    read = _reader(folder)
+    metadata = Metadata(read)
     for path in _files(folder):
-        found = _zip(path) if path.suffix.lower() == ".zip" else _file(path, required=False)
-        yield from found
+        if path.suffix.lower() in CONTAINERS:
+            yield from CONTAINERS[path.suffix.lower()](path)
+        else:
+            yield from _file(path, path.relative_to(folder).as_posix(), read, metadata, required=False)
 
 
 def _named(path: Path) -> Iterator[ImageFile]:
-    yield from _zip(path) if path.suffix.lower() == ".zip" else _file(path, required=True)
+    if path.suffix.lower() in CONTAINERS:
+        yield from CONTAINERS[path.suffix.lower()](path)
+    else:
+        read = _reader(path.parent)
+        yield from _file(path, path.name, read, Metadata(read), required=True)
 
 
-def _file(path: Path, required: bool) -> Iterator[ImageFile]:
+def _reader(folder: Path) -> Callable[[str, int], bytes | None]:
+    """Returns what reads a file of a folder by its name; links and what is no file are not there."""
+
+    def read(name: str, limit: int) -> bytes | None:
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            return None
+        try:
+            with path.open("rb") as file:
+                return file.read(limit)
+        except OSError:
+            return None
+
+    return read
+
+
+def _file(
+    path: Path, name: str, read: Callable[[str, int], bytes | None], metadata: Metadata, *, required: bool
+) -> Iterator[ImageFile]:
     try:
         with path.open("rb") as file:
             head = file.read(12)
-            media_type = media_type_of(head)
-            if media_type:
-                yield _image(str(path), head + file.read(MAX_IMAGE_BYTES + 1), media_type)
-            elif required or path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
-                yield ImageFile(str(path), error=_not_an_image())
+            data = head + file.read(MAX_IMAGE_BYTES + 1) if media_type_of(head) else b""
     except OSError as error:
         yield ImageFile(str(path), error=InvalidArgument(f"cannot be read: {error.strerror}", reason="FILE_UNREADABLE"))
-
-
-def _zip(path: Path) -> Iterator[ImageFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if len(entries) > MAX_ENTRIES:
-                raise zipfile.BadZipFile(f"more than {MAX_ENTRIES} entries")
-            for entry in entries:
-                yield from _entry(path, archive, entry)
-    except (zipfile.BadZipFile, OSError) as error:
-        yield ImageFile(str(path), error=InvalidArgument(f"is no readable zip: {error}", reason="ZIP_UNREADABLE"))
-
-
-def _entry(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[ImageFile]:
-    """Reads one entry into memory, with caps; its name is only ever shown, never used as a path."""
-    name = f"{path}!{entry.filename}"
-    if entry.is_dir() or stat.S_ISLNK(entry.external_attr >> 16):
         return
-    if entry.file_size > max(1, entry.compress_size) * MAX_RATIO:
-        yield ImageFile(name, error=InvalidArgument("is packed too tightly to be an image", reason="ZIP_BOMB"))
-        return
+    if data:
+        yield image_file(str(path), data, *beside(name, read, metadata))
+    elif required or path.suffix.lower() in PICTURES:
+        yield ImageFile(str(path), error=not_an_image())
+
+
+def _table(path: Path) -> Iterator[ImageFile]:
+    from konomi.parquet import read_rows
+
     try:
-        with archive.open(entry) as file:
-            head = file.read(12)
-            media_type = media_type_of(head)
-            if media_type:
-                yield _image(name, head + file.read(MAX_IMAGE_BYTES + 1), media_type)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        yield ImageFile(name, error=InvalidArgument(f"cannot be unpacked: {error}", reason="ZIP_UNREADABLE"))
+        for number, row in enumerate(read_rows(path)):
+            name, data = f"{path}#{number}", row.pop("image")
+            if isinstance(data, bytes):
+                yield image_file(name, data, words_of(row), row)
+            else:
+                yield ImageFile(name, error=not_an_image())
+    except KonomiError as error:
+        yield ImageFile(str(path), error=error)
 
 
-def _image(name: str, data: bytes, media_type: str) -> ImageFile:
-    if len(data) > MAX_IMAGE_BYTES:
-        message = f"expected at most {MAX_IMAGE_BYTES // 1024**2} MiB, got more; shrink it first"
-        return ImageFile(name, error=InvalidArgument(message, reason="IMAGE_TOO_LARGE"))
-    return ImageFile(name, data, media_type)
-
-
-def _not_an_image() -> InvalidArgument:
-    return InvalidArgument("expected a PNG, JPEG or WebP image, got something else", reason="IMAGE_TYPE")
+CONTAINERS: Mapping[str, Callable[[Path], Iterator[ImageFile]]] = {
+    ".zip": zip_images,
+    ".tar": tar_images,
+    ".parquet": _table,
+}
+"""Ending of a file that holds images to what reads it."""

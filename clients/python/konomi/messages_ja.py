@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from konomi.messages_ja_compare import COMPARE
 from konomi.messages_ja_concepts import CONCEPTS
+from konomi.messages_ja_datasets import DATASETS
 from konomi.messages_ja_embedder import EMBEDDER
 from konomi.messages_ja_images import IMAGES
 from konomi.messages_ja_models import MODELS
@@ -17,6 +18,7 @@ from konomi.messages_ja_verdict import VERDICT
 JAPANESE: Mapping[str, str] = {
     **MODELS,
     **CONCEPTS,
+    **DATASETS,
     **COMPARE,
     **EMBEDDER,
     **RATER,
@@ -36,9 +38,6 @@ JAPANESE: Mapping[str, str] = {
         "足りないもの・危険なものと、それぞれを直す一行を示します。"
     ),
     "Run the main job, start to end, with a simulated person.": "模擬の評価者を使い、始めから終わりまでを実演します。",
-    "Make images of any origin known: folders, files, zips.": (
-        "画像を取り込みます。フォルダー・ファイル・zip のどれでもかまいません。"
-    ),
     "Open the page and grade, or move grades to and from files.": (
         "ページを開いて採点します。採点のファイルへの書き出し・読み込みもできます。"
     ),
@@ -73,9 +72,6 @@ JAPANESE: Mapping[str, str] = {
     "Where to write it.": "書き出し先。",
     "For kohya read A1111, Forge and ComfyUI.": "kohya は A1111・Forge・ComfyUI 用です。",
     # longer help
-    "PNG, JPEG and WebP are read; the originals are never written. Prompts are read from PNG infotext.": (
-        "PNG・JPEG・WebP を読みます。元のファイルには書き込みません。プロンプトは PNG の infotext から読みます。"
-    ),
     "The page is opened by a link that works once; what is missing is started, and runs until Ctrl-C. In page and "
     "terminal 1 to 5 grade N, R, SR, SSR, UR; 0 clears, z undoes, space skips, q quits the terminal. Each key is "
     "durable before the next image. A terminal shows the picture itself, by kitty's protocol, sixels or coloured "

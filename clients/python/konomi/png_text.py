@@ -39,6 +39,11 @@ def read_origin(data: bytes) -> Origin:
             seed if isinstance(seed, int) and 0 <= seed < 2**63 else 0,
             own.get("base_model") == "starter",
         )
+    return read_infotext(infotext)
+
+
+def read_infotext(infotext: str) -> Origin:
+    """Returns prompt and seed of an infotext as A1111 writes it."""
     end = LAST_LINE.search(infotext)
     found = SEED.search(infotext)
     return Origin(clean(infotext[: end.start()] if end else infotext), int(found.group(1)) if found else 0)
