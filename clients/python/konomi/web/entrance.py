@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from konomi.errors import FailedPrecondition, PermissionDenied, ResourceExhausted
+from konomi.extras import pip_line
 from konomi.home import Home, write_atomically
 
 COOKIE = "konomi"
@@ -46,7 +47,7 @@ def link(home: Home, view: str = "", now: Callable[[], float] = time.time) -> st
     address = home.running().get("page", "")
     path = key_file(home)
     if not address or not path.is_file():
-        raise FailedPrecondition("what runs on this home serves no page: pip install 'konomi[web]', then `konomi up`")
+        raise FailedPrecondition(f"what runs on this home serves no page: {pip_line('web')}, then `konomi up`")
     ticket = sign(bytes.fromhex(path.read_text()), "ticket", now())
     return f"{address}/#ticket={ticket}" + (f"&view={view}" if view else "")
 
