@@ -26,7 +26,7 @@ from konomi_rater.workspace import Parts, Workspace
 def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     """Joins the rater's parts for one home."""
     settings = RaterSettings(home=server.home)
-    threadpool_limits(settings.embedder_threads)  # threads that fight for a core are slower than one
+    limit_threads(settings.embedder_threads)
     workspace = Workspace(
         Parts(
             engine=open_database(server.home / "databases" / "rater.sqlite", MIGRATIONS),

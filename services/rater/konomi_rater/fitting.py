@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from konomi_rater import ensemble
-from konomi_rater.blas_threads import one_blas_thread
 from konomi_rater.calibration import LEAST_RANDOM, Calibration, calibrate
 from konomi_rater.comparisons import Preference, shifts
 from konomi_rater.gaussian_process import Process, held_out
@@ -99,16 +98,6 @@ def fit(training: Training, seed: int) -> Iterator[Step | Fitted]:
         training: labels and background.
         seed: of folds, trees and bootstrap.
     """
-    steps = _steps(training, seed)
-    while True:
-        with one_blas_thread():
-            step = next(steps, None)
-        if step is None:
-            return
-        yield step
-
-
-def _steps(training: Training, seed: int) -> Iterator[Step | Fitted]:
     rng = np.random.default_rng(seed)
     if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
         yield Step("favourites", 0, 1)

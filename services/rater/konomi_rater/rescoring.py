@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from konomi_rater.blas_threads import one_blas_thread
 from konomi_rater.features import Features
 from konomi_rater.gaussian_process import Process
 from konomi_rater.parameters import Made
@@ -103,7 +103,7 @@ def linear(embeddings: np.ndarray, weights: np.ndarray, bias: float, threads: in
 
 
 def _side_by_side(work: Any, starts: range, threads: int) -> list[Any]:
-    with _ONE_AT_A_TIME, one_blas_thread(), ThreadPoolExecutor(max(1, threads)) as pool:
+    with _ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max(1, threads)) as pool:
         return list(pool.map(work, starts))
 
 
