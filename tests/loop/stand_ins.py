@@ -219,11 +219,17 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         grades, wanted = dict(self.labels.items()), request.filter
         images = [
             rater_pb2.Image(
-                digest=key, prompt=v["prompt"], source=v.get("source", rater_pb2.SOURCE_SELF), grade=grades.get(key, 0),
-                parents=v.get("parents", []), parameters=v.get("parameters", {}), unit=v["unit"],
+                digest=key,
+                prompt=v["prompt"],
+                source=v.get("source", rater_pb2.SOURCE_SELF),
+                grade=grades.get(key, 0),
+                parents=v.get("parents", []),
+                parameters=v.get("parameters", {}),
+                unit=v["unit"],
             )
             for key, v in self.images.items()
-            if (not wanted.grades or grades.get(key) in wanted.grades) and (not wanted.digests or key in wanted.digests)
+            if (not wanted.grades or grades.get(key) in wanted.grades)
+            and (not wanted.digests or key in wanted.digests)
             and wanted.prompt_contains in v["prompt"]
         ]
         return rater_pb2.ListImagesResponse(images=images[: request.page_size or None], total_size=len(images))
@@ -251,6 +257,8 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
 
     def score(self, digest: str) -> rater_pb2.Score:
         red = self.redness(digest)
+        if os.environ.get("STAND_IN_SCORE") == "nan" and red > 0.97:
+            return rater_pb2.Score(utility=math.nan, std=math.nan, lower_bound=math.nan, rater_version=VERSION)
         weights = [math.exp(-8 * abs(red - centre)) for centre in (0.1, 0.3, 0.5, 0.7, 0.9)]
         return rater_pb2.Score(
             utility=1 + 4 * red,
@@ -373,6 +381,12 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
             return
         model = "models/" + hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
         if self.found.get(model) is None:
+            if os.environ.get("STAND_IN_LOSS") == "nan":
+                error = artifact_pb2.ItemError(
+                    code=9, reason="LOSS_NOT_FINITE", message="the loss was not a number 3 times"
+                )
+                yield trainer_pb2.TrainingRun(name=request.name, state=trainer_pb2.TRAINING_STATE_FAILED, error=error)
+                return
             for step in range(run["steps"]):
                 time.sleep(PAUSE)
                 state = trainer_pb2.TRAINING_STATE_RUNNING

@@ -6,9 +6,12 @@ import sqlite3
 
 import pytest
 
+from konomi import night_messages
 from konomi.night_settings import NightSettings
+from konomi.night_words import sentence
 from konomi.systems import converge, longtail
 from konomi.systems.draws import Turn
+from konomi.v1 import rater_pb2
 
 PROMPTS = ["portrait, red hair, glasses", "portrait, blue shirt", "portrait"]
 ELITES = [{"digest": f"{number:064d}", "prompt": "portrait, beard", "lower_bound": 3.0} for number in range(4)]
@@ -66,6 +69,40 @@ def test_it_ends_when_a_turn_reached_no_new_region(before, ends):
     end = longtail.verdict(turn(coverage=0.5), {"n": 10}, earlier)
     assert (end is not None) is ends
     assert longtail.verdict(turn(), {"n": 10}, [{"n": 10}]) is None, "another system's set says nothing"
+
+
+@pytest.mark.parametrize(
+    ("seen", "name"),
+    [
+        ({}, None),
+        ({"liked_showings": 20.0, "unseen_likes": 0.049, "labels_since_island": 3.0, "islands": 2.0}, "unseen_likes"),
+        ({"liked_showings": 20.0, "unseen_likes": 0.05, "labels_since_island": 99.0, "islands": 2.0}, None),
+        ({"liked_showings": 19.0, "unseen_likes": 0.0, "labels_since_island": 3.0, "islands": 2.0}, None),
+        ({"liked_showings": 30.0, "unseen_likes": 0.2, "labels_since_island": 100.0, "islands": 2.0}, "no_islands"),
+    ],
+)
+def test_it_ends_when_slates_say_that_little_is_left_to_find(seen, name):
+    asked = turn()
+    asked.seen.update(seen)
+    end = longtail.verdict(asked, {"n": 10}, [])
+    assert (end.name if end else None) == name
+    if end:
+        assert sentence(end).endswith(".")
+        assert sentence(end, "ja").endswith("。")
+
+
+def test_what_slates_found_becomes_figures_of_the_unit():
+    found = rater_pb2.ExploreNoveltyResponse()
+    assert night_messages.discovery(found) == {}
+    found.discovery.unseen_likes = 0.25
+    found.discovery.islands.add(region=3)
+    found.discovery.labels_since_island = 7
+    assert night_messages.discovery(found) == {
+        "islands": 1.0,
+        "unseen_likes": 0.25,
+        "liked_showings": 0.0,
+        "labels_since_island": 7.0,
+    }
 
 
 def test_a_night_grows_children_of_elites_and_keeps_their_parents(bench):

@@ -78,6 +78,16 @@ def test_what_is_deleted_is_forgotten_and_what_comes_is_found(taste):
     assert len(before) == 300 and before.digests[5] == f"{5:064x}"
 
 
+def test_the_newest_images_are_forgotten_too(taste):
+    archive = Archive()
+    archive.at(taste.view())
+    taste.delete([298, 299])
+    after = taste.view()
+    expected = np.sort(1 - after.embeddings @ after.embeddings.T, axis=1)[:, 1:16].mean(axis=1)
+    found = archive.at(after).distance(after.embeddings, np.arange(len(after)))
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
 def test_vectors_go_with_the_last_taste_that_knows_the_image(taste):
     with taste.engine.begin() as connection:
         tastes.create(connection, "other", "", "starter", "starter", 0.0)

@@ -36,6 +36,7 @@ def explore(
         saved = [_save(client, image, save) for image in [*found.images, *best]] if save else []
     if as_json:
         archive = {"archive": plain(found.archive)} if found.HasField("archive") else {}
+        archive |= {"discovery": plain(found.discovery)} if found.HasField("discovery") else {}
         images = [plain(image) for image in found.images]
         emit({"taste": taste_name(taste), "images": images, "saved": saved} | archive)
         return
@@ -45,6 +46,8 @@ def explore(
         note(text("nothing novel and plausible yet: make or import more images"))
     if elites:
         _print_elites(found)
+    if found.HasField("discovery"):
+        say(_discovery(found.discovery))
     for path in saved:
         say(path)
 
@@ -73,6 +76,16 @@ def _print_elites(found: rater.ExploreNoveltyResponse) -> None:
     line = "{filled} of {cells} regions hold an image; QD-score {score:.1f}, Vendi {vendi:.1f}"
     figures = {"score": archive.qd_score, "vendi": archive.diversity.vendi}
     say(text(line, filled=len(archive.elites), cells=archive.cells, **figures))
+
+
+def _discovery(tail: rater.Discovery) -> str:
+    """Returns what slates have found, in one sentence."""
+    return text(
+        "{islands} islands found, {labels} labels since; {share} of your likes are estimated to be still unseen",
+        islands=len(tail.islands),
+        labels=tail.labels_since_island,
+        share=f"{tail.unseen_likes:.0%}",
+    )
 
 
 def _guess(image: rater.Image) -> str:

@@ -32,6 +32,7 @@ def label(
         Path | None, typer.Option("--import", metavar="FILE", help="Record the grades of a file written by --export.")
     ] = None,
     terminal: Annotated[bool, typer.Option("--terminal", help="Grade here instead of in the browser.")] = False,
+    slate: Annotated[bool, typer.Option("--slate", help="Grade a slate of the long tail here first.")] = False,
     as_json: Json = False,
 ) -> None:
     """Open the page and grade, or move grades to and from files.
@@ -45,7 +46,7 @@ def label(
     """
     if export is not None and import_file is not None:
         raise InvalidArgument(text("expected one of --export and --import, got both"))
-    if export is None and import_file is None and not terminal:
+    if export is None and import_file is None and not (terminal or slate):
         return open_page(Home.locate(), taste, as_json)
     with attached() as client:
         if export is not None:
@@ -55,7 +56,7 @@ def label(
             count = read_grades(client, taste, import_file)
             result, line = {"imported": count}, text("{count} grades recorded", count=count)
         else:
-            result = grade(client, taste)
+            result = grade(client, taste, slate=slate)
             line = text("{labels} graded, {undone} undone, {skipped} skipped", **result)
     if as_json:
         emit(dict(result))
@@ -91,10 +92,10 @@ def show_browser(address: str, quiet: bool) -> None:
         note(text("no browser was found: open the link by hand, or say `konomi label --terminal`"))
 
 
-def grade(client: Client, taste: str) -> dict[str, int]:
+def grade(client: Client, taste: str, *, slate: bool = False) -> dict[str, int]:
     """Shows image after image and records a key for each, until q, the end of the input, or the last image."""
     client.rater.ensure_taste(taste)
-    session = Session(client, taste)
+    session = Session(client, taste, slate=slate)
     with tempfile.TemporaryDirectory(prefix="konomi-label-") as folder, read_keys() as keys:
         way = way_here()
         note(text(HELP))

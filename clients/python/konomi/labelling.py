@@ -13,11 +13,11 @@ GRADE_NUMBERS = tuple(rater.Grade.values())
 class Session:
     """The images still to show and what was done so far; the rater alone remembers the grades."""
 
-    def __init__(self, client: Client, taste: str, seed: int = 0) -> None:
-        """Begins a sitting on a taste; `seed` decides the draws of the suggestions."""
+    def __init__(self, client: Client, taste: str, seed: int = 0, *, slate: bool = False) -> None:
+        """Begins a sitting on a taste; `seed` decides the draws, `slate` asks for a slate of the long tail first."""
         self._client = client
         self._taste = taste_name(taste)
-        self._seed = seed
+        self._seed, self._slate = seed, slate
         self._waiting: list[rater.Suggestion] = []
         self._skipped: set[str] = set()
         self._shown: list[rater.Suggestion] = []
@@ -59,6 +59,14 @@ class Session:
         return {"labels": self._labels, "undone": self._undone, "skipped": len(self._skipped)}
 
     def _fetch(self) -> None:
+        if self._slate:
+            self._waiting, self._slate = self._drawn(), False
+        if self._waiting:
+            return
         count = min(1000, PREFETCH + len(self._skipped))
         reply = self._client.rater.suggest_images(taste=self._taste, count=count, seed=self._seed + self._labels)
         self._waiting = [item for item in reply.suggestions if item.image.digest not in self._skipped][:PREFETCH]
+
+    def _drawn(self) -> list[rater.Suggestion]:
+        """Draws one slate; the ordinary suggestions follow it."""
+        return list(self._client.rater.suggest_images(taste=self._taste, slate=True, seed=self._seed).suggestions)

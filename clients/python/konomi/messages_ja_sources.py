@@ -1,4 +1,4 @@
-"""The Japanese of `konomi sources`: the ledger of where images came from, consents and revocation."""
+"""The Japanese of `konomi sources` and of slates: where images came from, consents, revocation, islands."""
 
 from collections.abc import Mapping
 
@@ -27,6 +27,10 @@ SOURCES: Mapping[str, str] = {
     "Another person's images: the consent that covers them.": "他の人の画像: それを認める同意。",
     "Images collected elsewhere, without a consent.": "同意のない、よそから集めた画像。",
     "expected --consent or --scraped, not both": "--consent と --scraped はどちらか一方だけにしてください",
+    "Grade a slate of the long tail here first.": "まずロングテールの一組をここで採点します。",
+    "{islands} islands found, {labels} labels since; {share} of your likes are estimated to be still unseen": (
+        "見つかった島は {islands}、その後の採点は {labels} 件。まだ見ていない好みは {share} と見積もられます"
+    ),
     "source": "出どころ",
     "images": "画像",
     "weight": "重み",

@@ -85,3 +85,16 @@ def items(reply: rater_pb2.SelectImagesResponse, weights: dict[str, float]) -> l
         }
         for one in reply.selected
     ]
+
+
+def discovery(found: rater_pb2.ExploreNoveltyResponse) -> dict[str, float]:
+    """Returns what slates have found, as figures; none before the first slate."""
+    if not found.HasField("discovery"):
+        return {}
+    tail = found.discovery
+    return {
+        "islands": float(len(tail.islands)),
+        "unseen_likes": tail.unseen_likes,
+        "liked_showings": float(tail.liked_showings),
+        "labels_since_island": float(tail.labels_since_island),
+    }

@@ -44,6 +44,10 @@ SENTENCES: dict[str, dict[str, str]] = {
         "last fit.",
         "longtail_flat": "The night ended: its images now cover {coverage:.0%} of the regions, hardly more than the "
         "{before:.0%} before.",
+        "unseen_likes": "The night ended: by {n:.0f} liked showings only {share:.0%} of your likes are still to be "
+        "found.",
+        "no_islands": "The night ended: {labels:.0f} labels brought no island beside the {islands:.0f} found; grade a "
+        "slate with `konomi label --slate` to go on.",
         "units": "The night made every unit it was asked for: {units:.0f}.",
         "stopped": "The night was asked to stop; the same command, or `konomi night resume`, goes on from here.",
         "abandoned": "The night was given up.",
@@ -88,6 +92,10 @@ SENTENCES: dict[str, dict[str, str]] = {
         "golden_flat": "UR の画像は {n:.0f} 枚で、前回の学習の {before:.0f} 枚からほとんど増えていないので終えました。",
         "longtail_flat": "画像の届いた領域は {coverage:.0%} で、前回の {before:.0%} からほとんど広がらないので"
         "終えました。",
+        "unseen_likes": "好みと答えた {n:.0f} 回から、まだ見つかっていない好みは {share:.0%} と"
+        "見積もられるので終えました。",
+        "no_islands": "{labels:.0f} 件の採点で新しい島が見つからなかったので終えました(これまでに {islands:.0f})。"
+        "`konomi label --slate` で採点すると続けられます。",
         "units": "頼まれた {units:.0f} 世代を作り終えました。",
         "stopped": "停止を頼まれました。同じコマンドか `konomi night resume` で続きから再開します。",
         "abandoned": "この夜は打ち切られました。",
@@ -110,11 +118,11 @@ WORK: dict[str, dict[str, str]] = {
         "observe": "looking at what is known",
         "select": "selecting",
         "train": "training",
+        "grow": "letting the set grow",
         "evaluate": "evaluating",
         "score": "scoring",
         "judge": "judging",
         "serve": "promoting",
-        "grow": "letting the set grow",
     },
     "ja": {
         "services": "サービスを起動中",
@@ -128,11 +136,11 @@ WORK: dict[str, dict[str, str]] = {
         "observe": "既知の画像を確認中",
         "select": "選別中",
         "train": "学習中",
+        "grow": "集合を育てています",
         "evaluate": "評価用画像を生成中",
         "score": "採点中",
         "judge": "判定中",
         "serve": "採用中",
-        "grow": "集合を育てています",
     },
 }
 """Language to kind of step to what a person reads while it runs."""
@@ -143,11 +151,11 @@ def sentence(alarm: Alarm | dict[str, object], language: str = "en") -> str:
     name = alarm.name if isinstance(alarm, Alarm) else str(alarm["name"])
     numbers = dict(alarm.numbers) if isinstance(alarm, Alarm) else dict(alarm["numbers"])  # type: ignore[call-overload]
     words = SENTENCES["ja" if language.startswith("ja") else "en"]
+    words = words | night_words_narrow.SENTENCES["ja" if language.startswith("ja") else "en"]
     if "parent" in numbers:
         parent = int(numbers["parent"])
         numbers["parent"] = words["unit"].format(unit=parent) if parent else words["base"]
     text = words[name].format(**numbers)
-    words = words | night_words_narrow.SENTENCES["ja" if language.startswith("ja") else "en"]
     return text[0].upper() + text[1:] if not text.startswith("unit-") else text
 
 

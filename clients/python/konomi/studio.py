@@ -60,18 +60,18 @@ class Studio:
             seed: seed of the regions.
 
         Returns:
-            "elites", each with "digest", "prompt" and "lower_bound", by cell; "coverage", 0..1; "qd_score"; "vendi".
+            "elites", each with "digest", "prompt" and "lower_bound", by cell; "coverage", 0..1; "qd_score"; "vendi";
+            once a slate was shown also "islands", "unseen_likes", "liked_showings" and "labels_since_island".
         """
         own = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF])
-        archive = self.client.rater.explore_novelty(
-            taste=self.taste, count=1, filter=own, cells=cells, seed=seed
-        ).archive
+        found = self.client.rater.explore_novelty(taste=self.taste, count=1, filter=own, cells=cells, seed=seed)
+        archive = found.archive
         elites = [
             {"digest": e.image.digest, "prompt": e.image.prompt, "lower_bound": e.image.score.lower_bound}
             for e in archive.elites
         ]
         figures = {"coverage": archive.coverage, "qd_score": archive.qd_score, "vendi": archive.diversity.vendi}
-        return {"elites": elites, **figures}
+        return {"elites": elites, **figures, **night_messages.discovery(found)}
 
     def count(self, grades: Sequence[str] = ()) -> int:
         """Returns how many images the taste has, of some grades where any are named."""

@@ -27,7 +27,7 @@ class Archive:
         self._lock = threading.Lock()
         self._index: NeighbourIndex | None = None
         self._held = np.zeros(0, np.int64)
-        self._saved = 0
+        self._saved, self._generation = 0, 0
 
     def at(self, view: View) -> "ArchiveView":
         """Brings the index up to the view and returns it for that view's positions."""
@@ -66,7 +66,9 @@ class Archive:
         last = int(self._held[-1]) if len(self._held) else -1
         if len(self._held) == len(view) and last == int(view.rows[-1]):
             return
-        gone = self._held[~np.isin(self._held, view.rows) & (self._held <= int(view.rows[-1]))]
+        # Rows past the view's last came later, unless images were forgotten since: then the view says what is left.
+        forgotten, self._generation = view.generation > self._generation, max(self._generation, view.generation)
+        gone = self._held[~np.isin(self._held, view.rows) & ((self._held <= int(view.rows[-1])) | forgotten)]
         if len(gone):
             self._index.remove(gone)
         new = np.flatnonzero(~np.isin(view.rows, self._held))

@@ -101,6 +101,13 @@ def find_elites(measures: np.ndarray, objectives: np.ndarray, cells: int, seed: 
     )
 
 
+def regions_of(measures: np.ndarray, cells: int, seed: int) -> np.ndarray:
+    """Returns the cell each row of measures (N, M) lies in, (N,): the one whose centre is nearest."""
+    centres = _centres(cells, measures.shape[1], seed)
+    halves = 0.5 * np.einsum("ij,ij->i", centres, centres)
+    return np.asarray(np.argmax(measures @ centres.T - halves, axis=1), np.int64)
+
+
 @lru_cache(maxsize=16)
 def _centres(cells: int, width: int, seed: int) -> np.ndarray:
     """Returns the centres (cells, width) of a centroidal Voronoi tessellation of the measures' space."""

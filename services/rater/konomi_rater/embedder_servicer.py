@@ -6,7 +6,7 @@ import grpc
 import sqlalchemy
 
 from konomi.v1 import rater_pb2
-from konomi_rater import messages, tastes
+from konomi_rater import messages, slate_messages, tastes
 from konomi_rater.exploring import EliteArchive
 from konomi_rater.fitting import Step
 from konomi_rater.messages import taste_id
@@ -36,6 +36,9 @@ class EmbedderServicer(VersionServicer):
         )
         if archive is not None:
             reply.archive.CopyFrom(_archive(archive, taste))
+        discovery = self._rater.slating.discovery(taste)
+        if discovery is not None:
+            reply.discovery.CopyFrom(slate_messages.discovery(discovery, taste))
         return reply
 
     def AdviseEmbedder(

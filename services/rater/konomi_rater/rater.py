@@ -10,6 +10,7 @@ from konomi_rater.measuring import Measuring
 from konomi_rater.reembedding import Reembedding
 from konomi_rater.scoring import Scoring
 from konomi_rater.selecting import Selecting
+from konomi_rater.slating import Slating
 from konomi_rater.snapshots import Snapshots
 from konomi_rater.suggesting import Suggesting
 from konomi_rater.versions import Versions
@@ -25,6 +26,7 @@ class Rater:
         self.adding = Adding(workspace)
         self.browsing = Browsing(workspace, self.scoring)
         self.suggesting = Suggesting(workspace)
+        self.slating = Slating(workspace, self.suggesting)
         self.selecting = Selecting(workspace, self.scoring)
         self.growing = Growing(workspace, self.scoring)
         self.versions = Versions(workspace)

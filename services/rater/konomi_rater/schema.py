@@ -231,4 +231,34 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        7,
+        (
+            """
+            CREATE TABLE slate_maps (
+                taste TEXT NOT NULL REFERENCES tastes (id), space TEXT NOT NULL, regions INTEGER NOT NULL,
+                seed INTEGER NOT NULL, base_count INTEGER NOT NULL, after INTEGER NOT NULL, created REAL NOT NULL,
+                PRIMARY KEY (taste, space)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE slate_bets (
+                taste TEXT NOT NULL REFERENCES tastes (id), space TEXT NOT NULL, region INTEGER NOT NULL,
+                predicted REAL NOT NULL, median REAL NOT NULL, created REAL NOT NULL,
+                PRIMARY KEY (taste, space, region)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE slate_images (
+                taste TEXT NOT NULL REFERENCES tastes (id), space TEXT NOT NULL, digest TEXT NOT NULL,
+                region INTEGER NOT NULL, created REAL NOT NULL, PRIMARY KEY (taste, space, digest)
+            ) WITHOUT ROWID
+            """,
+            *(
+                _APPEND_ONLY.format(table=t, verb=v)
+                for t in ("slate_maps", "slate_bets", "slate_images")
+                for v in ("UPDATE", "DELETE")
+            ),
+        ),
+    ),
 )

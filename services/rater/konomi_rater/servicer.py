@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
 from konomi_chassis.auth import principal
-from konomi_rater import growth_messages, messages, tastes, watching
+from konomi_rater import growth_messages, messages, slate_messages, tastes, watching
 from konomi_rater.errands import Caller
 from konomi_rater.gathering import gather
 from konomi_rater.messages import taste_id
@@ -116,6 +116,8 @@ class RaterServicer(SnapshotServicer):
     ) -> rater_pb2.SuggestImagesResponse:
         """Suggests what to grade next."""
         taste, wanted = taste_id(request.taste), messages.image_filter(request.filter)
+        if request.slate:
+            return slate_messages.slate(self._rater.slating.draw(taste, wanted, request.count, request.seed), taste)
         found = self._rater.suggesting.suggest(
             taste, wanted, request.count or 10, request.novel, request.seed, repeats=not request.no_repeats
         )

@@ -45,12 +45,12 @@ class Suggesting:
             view = self._workspace.view(connection, taste)
             training, aside = panel.split(connection, taste_id)
             grades = {**training, **aside}
-            rows = self._candidates(connection, taste, wanted, grades)
+            rows = self.candidates(connection, taste, wanted, grades)
             past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
         rng = np.random.default_rng((seed % 2**63, len(grades)))
         again = self._repeats(past, grades, count, rng)
         positions = view.indices(rows)
-        head = self._working_head(taste, view, training)
+        head = self.working_head(taste, view, training)
         pool = self._pool(taste, view, positions, grades, far=novel > 0)
         picks = acquisition.suggest(pool, head, len(grades), count - len(again), novel, rng)
         chosen = [(int(rows[row]), reason) for row, reason in picks]
@@ -72,15 +72,16 @@ class Suggesting:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
             grades = labels.grades_in_force(connection, taste_id)
-            rows = self._candidates(connection, taste, wanted, grades)
+            rows = self.candidates(connection, taste, wanted, grades)
             pool = self._pool(taste, view, view.indices(rows), grades, far=True)
             picks = acquisition.suggest(pool, None, len(grades), count, count, np.random.default_rng(0))
             novel = [int(rows[row]) for row, reason in picks if reason is Reason.NOVEL]
             return taste, view, catalogue.read_rows(connection, taste_id, novel)
 
-    def _candidates(
+    def candidates(
         self, connection: sqlalchemy.Connection, taste: TasteRow, wanted: Filter, grades: dict[str, LabelEntry]
     ) -> np.ndarray:
+        """Returns the rows that may be shown: those the filter admits, ungraded ones where it names no grade."""
         rows = catalogue.select(connection, taste.id, wanted if wanted.grades else _ungraded(wanted), EVERY_ROW)
         return rows if wanted.min_utility is None else self._above(connection, taste, rows, wanted.min_utility)
 
@@ -114,7 +115,7 @@ class Suggesting:
         known = reference_of(graded, view.embeddings[graded]).index
         return known.distance(view.embeddings[positions], np.full(len(positions), -1), GRADED_NEIGHBOURS)
 
-    def _working_head(self, taste: TasteRow, view: View, grades: dict[str, LabelEntry]) -> Head | None:
+    def working_head(self, taste: TasteRow, view: View, grades: dict[str, LabelEntry]) -> Head | None:
         """Fits on the grades of this moment, so that a batch learns from the one before without a new version."""
         known = {digest: entry for digest, entry in grades.items() if view.at(digest) is not None}
         if len(known) < LEAST_LABELS or len({entry.grade for entry in known.values()}) < 2:

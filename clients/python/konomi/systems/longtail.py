@@ -22,6 +22,15 @@ STRENGTHS = (0.5, 0.6, 0.7, 0.8)
 GROWTH = 0.02
 """A turn that widens the covered share of the regions by less than this found nothing new."""
 
+UNSEEN = 0.05
+"""Good-Turing mass of likes not seen yet below which little is left to find (Good 1953: f1 / n)."""
+
+LEAST_SHOWINGS = 20
+"""Liked showings from which that mass can fall below 5 % by more than chance: one region more is 1 / n."""
+
+WITHOUT_ISLAND = 100
+"""Labels without a new island after which the search ends."""
+
 
 def pool_size(settings: NightSettings) -> int:
     """Returns how many images a unit adds to the pool."""
@@ -70,16 +79,21 @@ def selection(turn: Turn) -> dict[str, Any]:
 
 
 def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> Alarm | None:
-    """Returns why the night ends before this fit: the last turn reached no new region.
+    """Returns why the night ends before this fit: nothing new is left to find, or the last turn reached nothing new.
 
     Args:
-        turn: the turn; its `seen` carries "coverage".
+        turn: the turn; its `seen` carries "coverage", and once slates were shown what these have found.
         chosen: figures of the set.
         earlier: figures of the sets before, each with the "coverage" seen then.
     """
+    seen = turn.seen
+    if seen.get("liked_showings", 0) >= LEAST_SHOWINGS and seen["unseen_likes"] < UNSEEN:
+        return Alarm("unseen_likes", {"share": seen["unseen_likes"], "n": seen["liked_showings"]})
+    if seen.get("labels_since_island", 0) >= WITHOUT_ISLAND:
+        return Alarm("no_islands", {"labels": seen["labels_since_island"], "islands": seen["islands"]})
     if not earlier or "coverage" not in earlier[-1]:
         return None
-    now, before = turn.seen["coverage"], earlier[-1]["coverage"]
+    now, before = seen["coverage"], earlier[-1]["coverage"]
     return Alarm("longtail_flat", {"coverage": now, "before": before}) if now < before + GROWTH else None
 
 
