@@ -64,6 +64,8 @@ def test_zips_and_bad_files(live, tmp_path, png):
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("../../escape.png", png(100))
         file.writestr("/absolute.png", png(101))
+        file.writestr("deep/good.png", png(102))
+        file.writestr("good.png", png(103))
         file.writestr("readme.txt", "no")
     broken = tmp_path / "broken.png"
     broken.write_bytes(png(3)[:20] + b"corrupt")
@@ -74,6 +76,8 @@ def test_zips_and_bad_files(live, tmp_path, png):
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["added"] == 2
     assert [(failure["path"], failure["reason"]) for failure in said["failed"]] == [
+        (f"{archive}!../../escape.png", "UNSAFE_NAME"),
+        (f"{archive}!/absolute.png", "UNSAFE_NAME"),
         (str(text), "IMAGE_TYPE"),
         (str(broken), "IMAGE_UNREADABLE"),
     ]
@@ -83,7 +87,9 @@ def test_zips_and_bad_files(live, tmp_path, png):
     assert done.returncode == 1
     scores = json.loads(done.stdout.splitlines()[-1])["scores"]
     assert scores[0]["error"]["reason"] == "IMAGE_TYPE"
-    assert [entry["grade"] for entry in scores[1:]] == ["SR", "SR"]
+    assert [entry.get("grade", entry.get("error", {}).get("reason")) for entry in scores[1:]] == [
+        "UNSAFE_NAME", "UNSAFE_NAME", "SR", "SR",
+    ]  # fmt: skip
 
 
 def test_a_path_that_is_not_there(live, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import stat
 import tarfile
 import tomllib
@@ -14,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from konomi import extras
 from konomi.captions import grade_of, line_of
+from konomi.cli import command_for
 from konomi.cli_export import whole
 from konomi.cli_import import add_all
 from konomi.client import Client
@@ -221,6 +223,7 @@ def test_a_parquet_table_that_is_none_or_has_no_images(tmp_path, monkeypatch):
     assert only(tmp_path / "a.parquet").error.reason == "PARQUET_UNREADABLE"
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "a.parquet")
     assert "no column of images" in only(tmp_path / "a.parquet").error.message
+    assert list(find_images([tmp_path])) == []  # in a folder it is a table beside shards
     rows = pyarrow.table(
         {"image": [{"bytes": of(1), "path": "1.png"}, {"bytes": b"no", "path": ""}], "text": ["a", "b"]}
     )
@@ -298,3 +301,15 @@ def test_prompt_and_seed_of_other_programs_images(data, seed, monkeypatch):
 def test_malformed_metadata_says_nothing(texts):
     assert origin_of(with_text(**texts)).prompt == ""
     assert origin_of(with_text(**texts)[:60]).prompt == ""
+
+
+def test_the_page_on_formats_says_commands_there_are():
+    text = (Path(__file__).parents[2] / "docs" / "formats-in-practice.md").read_text("utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("konomi ")]
+    assert len(lines) >= 9
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        command = command_for(words)
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        assert command.make_context(line, words).params, line

@@ -46,7 +46,8 @@ def _below(folder: Path) -> Iterator[ImageFile]:
     metadata = Metadata(read)
     for path in _files(folder):
         if path.suffix.lower() in CONTAINERS:
-            yield from CONTAINERS[path.suffix.lower()](path)
+            images = CONTAINERS[path.suffix.lower()](path)
+            yield from (one for one in images if one.error is None or one.error.reason != "NO_IMAGES")
         else:
             yield from _file(path, path.relative_to(folder).as_posix(), read, metadata, required=False)
 

@@ -10,6 +10,8 @@ from konomi.errors import InvalidArgument
 from konomi.export_records import Record
 
 IMAGE_COLUMNS = ("image", "image_bytes", "jpg", "png", "webp", "bytes")
+NO_IMAGES = "NO_IMAGES"
+"""Reason of the error of a table that only speaks of images, as those beside WebDataset's shards do."""
 MAX_GROUP_BYTES = 1024**3
 ROWS_AT_ONCE = 16
 
@@ -83,9 +85,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             column = next((name for name in IMAGE_COLUMNS if name in names), None)
             sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
             if column is None or max(sizes, default=0) > MAX_GROUP_BYTES:
-                raise _unreadable(
-                    "it has no column of images" if column is None else "a group of its rows is too large"
-                )
+                raise _no_images() if column is None else _unreadable("a group of its rows is too large")
             wanted = [column, *(name for name in names if name in ("text", *dict(COLUMNS)))]
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(dict.fromkeys(wanted))):
                 for row in batch.to_pylist():
@@ -93,6 +93,10 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                     yield {**row, "image": held.get("bytes") if isinstance(held, dict) else held}
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _unreadable(str(error).splitlines()[0][:200] if str(error) else type(error).__name__) from error
+
+
+def _no_images() -> InvalidArgument:
+    return InvalidArgument("expected a table with images: it has no column of images", reason=NO_IMAGES)
 
 
 def _unreadable(why: str) -> InvalidArgument:
