@@ -49,6 +49,7 @@ def sittings(site: Site, chromium, kills: int, seed: int) -> None:
         until(page, "!document.getElementById('state').textContent", 300)
         known = {(label.image_digest, label.grade) for label in site.labels()}
         assert set(acknowledged) <= known, "an acknowledged grade is lost"
+        print(f"kill {turn + 1}: {len(acknowledged)} acknowledged grades are on record", flush=True)
         page.reload()
         here = shown(page)
         other = chromium.new_context()
