@@ -39,7 +39,7 @@ def main() -> None:
         began = time.monotonic()
         try:
             for row in importlib.import_module(name).rows(arguments):
-                merge("rater", [row])
+                merge("rater-small" if arguments.small else "rater", [row])
         except ImportError as error:
             print(f"{name}: not run, {error}")
             failed.append(name)
@@ -84,7 +84,7 @@ def _order(name: str) -> tuple[int, str]:
 def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="ids to run, separated by commas; all when empty")
-    parser.add_argument("--small", action="store_true", help="a smoke test: small sizes, figures mean nothing")
+    parser.add_argument("--small", action="store_true", help="a smoke test: small sizes; its figures mean nothing, and go to rater-small.json")
     parser.add_argument("--seed", type=int, default=0, help="seed of every draw")
     return parser.parse_args(words)
 
