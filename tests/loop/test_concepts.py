@@ -5,6 +5,9 @@ import sqlite3
 
 import pytest
 
+from konomi import conduct, errors, night_begin
+from konomi.guards import GuardSettings
+from konomi.lineage import Nights
 from konomi.night_settings import NightSettings
 from konomi.systems import concepts
 from konomi.systems.draws import Turn
@@ -127,16 +130,29 @@ def test_a_night_goes_on_from_a_model_taught_before_and_chains(bench, folders):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("more", "error", "words"),
     [
-        ((), "concepts needs something to teach"),
-        (("--concept", "hat"), "expected NAME=CLASS:FOLDER"),
-        (("--concept", "hat=hat:nowhere"), "nothing at nowhere"),
-        (("--concept-model", "unit-9"), "knows concepts"),
+        ({}, errors.InvalidArgument, "concepts needs something to teach"),
+        ({"concepts": ("hat",)}, errors.InvalidArgument, "expected NAME=CLASS:FOLDER"),
+        ({"concepts": ("hat=hat:nowhere",)}, errors.NotFound, "nothing at nowhere"),
+        ({"concepts": ("hat=hat:.",), "concept_prompt": "a hat"}, errors.InvalidArgument, "in the prompt, got a hat"),
+        ({"concept_model": "unit-9"}, errors.NotFound, "knows concepts"),
     ],
 )
-def test_what_cannot_be_taught_is_refused_before_anything_is_made(bench, folders, arguments, words):
-    code, _, err = bench.konomi(folders, *start(bench, folders, *arguments), **QUICK)
-    assert code in (1, 2, 4), err
-    assert words in err
-    assert not list((folders / "nights").glob("*/night.json"))
+def test_what_cannot_be_taught_is_refused(hands, more, error, words):
+    settings = NightSettings(home=hands.home, units=1, **more)
+    asked = conduct.wanted("concepts", "tastes/default", 1, settings, GuardSettings(home=hands.home), ["a portrait"])
+    with pytest.raises(error, match=words):
+        night_begin.filled(asked, hands, Nights(hands.home))
+
+
+def test_a_regularisation_folder_without_captions_is_refused(hands):
+    import stand_ins
+
+    (hands.home / "hat").mkdir()
+    (hands.home / "hat" / "0.png").write_bytes(stand_ins.png(9, 9, 9))
+    folder = str(hands.home / "hat")
+    settings = NightSettings(home=hands.home, units=1, concepts=(f"hat=hat:{folder}",), regularisation=folder)
+    asked = conduct.wanted("concepts", "tastes/default", 1, settings, GuardSettings(home=hands.home), ["a portrait"])
+    with pytest.raises(errors.InvalidArgument, match="has a caption"):
+        night_begin.filled(asked, hands, Nights(hands.home))

@@ -2,10 +2,13 @@
 
 import json
 import sqlite3
+import time
 
 import pytest
 
-from konomi import growth_set
+from konomi import conduct, errors, growth_set, night_begin
+from konomi.guards import GuardSettings
+from konomi.lineage import Nights
 from konomi.night_settings import NightSettings
 from konomi.systems import propagate
 from konomi.systems.draws import Turn
@@ -206,17 +209,76 @@ def test_a_base_that_cannot_learn_words_gets_a_lora_and_plain_prompts(bench, sta
     assert unit["selection"]["considered"] > 0
 
 
+def begun(hands, *seeds, prompts=("a portrait",)):
+    """Returns the request of a night as it begins on stand-in services."""
+    settings = NightSettings(home=hands.home, seed_images=seeds)
+    asked = conduct.wanted("propagate", "tastes/default", 1, settings, GuardSettings(home=hands.home), list(prompts))
+    return night_begin.filled(asked, hands, Nights(hands.home))
+
+
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("seeds", "error", "words"),
     [
-        ((), "propagate grows from 1 to 5 images"),
-        (("--seed-image", "0" * 64), "knows no image 000000000000"),
-        (("--seed-image", "nowhere.png"), "nothing at nowhere.png"),
+        ((), errors.FailedPrecondition, "propagate grows from 1 to 5 images, and 0 of the taste's are graded UR"),
+        (("0" * 64,), errors.NotFound, "knows no image 000000000000"),
+        (("nowhere.png",), errors.NotFound, "nothing at nowhere.png"),
+        (tuple(str(n) * 64 for n in range(6)), errors.InvalidArgument, "from 1 to 5 images, 6 were named"),
     ],
 )
-def test_seeds_that_cannot_be_used_are_refused_before_anything_is_made(bench, arguments, words):
-    home = bench.home("seeds")
-    code, _, err = bench.konomi(home, *start(bench, home, *arguments), **SMALL)
-    assert code in (1, 2, 4), err
-    assert words in err
-    assert not list((home / "nights").glob("*/night.json"))
+def test_seeds_that_cannot_be_used_are_refused(hands, seeds, error, words):
+    with pytest.raises(error, match=words):
+        begun(hands, *seeds)
+
+
+def test_a_folder_without_images_and_a_file_that_is_none_are_refused(hands):
+    (hands.home / "empty").mkdir()
+    with pytest.raises(errors.InvalidArgument, match="expected images in empty, found none"):
+        begun(hands, str(hands.home / "empty"))
+    with pytest.raises(errors.InvalidArgument, match=r"prompts\.txt"):
+        begun(hands, str(hands.home / "prompts.txt"))
+
+
+def test_without_seeds_the_images_graded_ur_are_grown_from_and_their_caption_names_the_class(hands):
+    import stand_ins
+
+    client = hands.client
+    digests = [client.artifacts.put(stand_ins.png(200, n, n), "image/png").digest for n in range(2)]
+    images = [
+        rater_pb2.Image(digest=digest, prompt="ink cat, sunny", source=rater_pb2.SOURCE_IMPORTED) for digest in digests
+    ]
+    requests = [rater_pb2.AddImagesRequest(taste="tastes/default", image=image) for image in images]
+    list(client.rater.add_images(iter(requests)))
+    labels = [rater_pb2.Label(image_digest=digest, grade=rater_pb2.GRADE_UR) for digest in digests]
+    client.rater.record_labels(taste="tastes/default", labels=labels)
+    settings = begun(hands, prompts=["a dog"]).settings
+    assert (settings["seed_images"], settings["seed_class"]) == (digests, "cat")
+    assert settings["seed_token"] == growth_set.token_of(digests)
+    assert begun(hands, prompts=["a dog"]).prompts == [f"{settings['seed_token']} cat, a dog"]
+
+
+def test_a_killed_night_grows_the_very_set_an_unbroken_one_grows(bench, stand_ins_path, nights_module):
+    sets = []
+    for name, killed in (("whole", False), ("broken", True)):
+        home = bench.home(name)
+        begin = start(bench, home, "--seed-image", str(seed(home)))
+        if killed:
+            child = bench.spawn(home, *begin, **SMALL, STAND_IN_SECONDS="0.03")
+            log = home / "calls.log"
+            while child.poll() is None and not (log.exists() and log.read_text().count("train") >= 2):
+                time.sleep(0.02)
+            assert child.poll() is None, "killed while its second turn is under way"
+            nights_module.kill(child.pid)
+            child.communicate()
+        code, result, err = bench.konomi(home, *begin, **SMALL)
+        assert code == 0, err
+        turns = [
+            one
+            for one in json.loads((home / "nights" / result["night"] / "night.json").read_text())["units"]
+            if "stage" in one
+        ]
+        sets.append([(one["selection"]["manifest"], one["adapter"]) for one in turns])
+        members = json.loads((home / "artifacts" / turns[-1]["selection"]["set"]).read_text())["members"]
+        sets.append([(one["digest"], one["depth"]) for one in members])
+        calls = (home / "calls.log").read_text()
+        assert calls.count("train") == 3, "no fit was done twice"
+    assert sets[:2] == sets[2:]
