@@ -105,7 +105,7 @@ class NightDesk:
             "night": night,
             "system": state.get("system", ""),
             "state": state["state"],
-            "units": len([unit for unit in state["units"] if unit["unit"]]),
+            "units": sum("parent" in unit for unit in state["units"]),
             "images": state.get("images", 0),
             "began": path.stat().st_mtime,
         }

@@ -32,7 +32,7 @@ async function fill(body, digest, current) {
     h("div", {}, h("img", { class: "main-picture", src: full(digest), alt: named(image) }), near),
     h("div", {}, verdict(image), facts(image, await unitName(image.unit)))));
   const story = h("div", { class: "story" });
-  body.append(story);
+  body.querySelector(".two").lastElementChild.append(story);
   tell(story, digest).catch(() => {});
   const { hits = [] } = await call("RaterService/SearchImages", { taste: taste(), image: { digest }, count: NEIGHBOURS });
   if (!current() && !body.isConnected) return;

@@ -90,7 +90,7 @@ class Night {
       h("div", { class: "inline" }, amount("units", "units", { value: 3, min: 1, max: 10 }), amount("images", "images_each", { value: 320, min: 8, max: 10000 }), amount("hours", "budget_hours", { min: 0.5, max: 1000, step: 0.5 })),
       h("details", {}, h("summary", {}, t("more_budgets")),
         h("div", { class: "inline" }, amount("budget_images", "budget_images", { min: 1, max: 10000000 }), amount("gpu_hours", "budget_gpu_hours", { min: 0.5, max: 1000, step: 0.5 }), amount("disk", "budget_disk", { min: 0.5, max: 100000, step: 0.5 })),
-        h("div", { class: "inline wide" }, h("label", { for: "chain" }, t("chain"), h("input", { id: "chain", placeholder: "longtail:2+golden:1", autocomplete: "off", spellcheck: false }))),
+        h("div", { class: "inline wide" }, h("label", { for: "chain" }, t("chain"), h("input", { type: "text", id: "chain", placeholder: "longtail:2+golden:1", autocomplete: "off", spellcheck: false }))),
         h("p", { class: "small" }, t("chain_note"))),
       h("div", { class: "inline" }, h("button", { click: run(async () => replace(told, this.plan(await call("NightPlan", asked(), { timeout: 120000 })))) }, t("plan_it")),
         h("button", { class: "primary", click: run(async () => { await call("NightStart", { ...asked(), taste: taste() }, { timeout: 60000 }); this.chosen = ""; await this.look(true); }) }, t("start_night"))), told];
