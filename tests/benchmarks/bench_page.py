@@ -1,9 +1,10 @@
-"""What the page costs a hand: key to next image, grades a minute, a library of 100,000 (id U1, then U2 to U6).
+"""What the page costs a hand: key to next image, grades a minute, a library of 100,000 (id U1, then U2 to U9).
 
 Question: does the page keep up with a person on this machine? Method: a real rater and the page in one process tree, a
 real headless Chromium without GPU. The libraries are written straight into the stopped rater's store and database:
 every picture has its own digest, and a random unit vector in place of an embedding, which costs the page nothing.
-The first library holds 512-pixel JPEGs, the large one 96-pixel ones.
+The first library holds 512-pixel JPEGs, the large one 96-pixel ones. U7 to U9 say where the time of U3 to U6 goes: to
+the rater's listing, to the thumbnails made while scrolling, or to the browser's own painting.
 
 Run time: about 6 minutes on two quiet cores (most of it writing 110,000 files); peak memory about 2.5 GB.
 `--small` is a smoke test of half a minute that writes no result.
@@ -63,6 +64,8 @@ SCROLL = """([pixels, seconds]) => new Promise((done) => {
   };
   requestAnimationFrame(step);
 })"""
+SPENT = """(pattern) => performance.getEntriesByType("resource").filter((one) => new RegExp(pattern).test(one.name)
+  && one.responseEnd > 0).map((one) => one.responseEnd - (one.requestStart || one.startTime))"""
 JUMP = """(index) => new Promise((done) => {
   const began = performance.now();
   const input = document.getElementById("jump-to");
@@ -171,13 +174,17 @@ def look(browser: Any, site: Site, count: int) -> dict[str, float]:
     page.goto(site.link("rate"))
     page.wait_for_selector(".frame img")
     page.goto("about:blank")
+    page.add_init_script("performance.setResourceTimingBufferSize(20000)")
     page.goto(f"{site.address}/#library")
     first = page.evaluate(FIRST_PAINT) / 1000
     slow, fast = page.evaluate(SCROLL, [24, 5]), page.evaluate(SCROLL, [900, 5])
     jumps = [page.evaluate(JUMP, place) for place in (count // 2, count - 3, 7, count // 3)]
     memory = renderer_megabytes()
+    listing, thumbs = page.evaluate(SPENT, "ListImages$"), page.evaluate(SPENT, "/(small|thumb)/")
     context.close()
-    return {"first": first, "slow": slow, "fast": fast, "jump": statistics.median(jumps), "memory": memory}
+    found = {"first": first, "slow": slow, "fast": fast, "jump": statistics.median(jumps), "memory": memory}
+    found |= {"listing": statistics.median(listing), "listings": len(listing)}
+    return found | {"thumb": statistics.median(thumbs), "thumbs": len(thumbs)}
 
 
 def renderer_megabytes() -> float:
@@ -204,7 +211,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a smoke test; writes no result")
     options = parser.parse_args()
     if options.small:
-        options.grades, options.library, options.large = 30, 200, 2000
+        options.grades, options.library, options.large = 30, 200, 5000
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory(prefix="bench-page-") as folder, sync_playwright() as playwright:
@@ -227,6 +234,9 @@ def main() -> None:
         Figure("U4", f"library of {options.large}: scrolling", seen["slow"], 50, "fps", 1),
         Figure("U5", f"library of {options.large}: memory of the page", seen["memory"], 400, "MB", 1),
         Figure("U6", f"library of {options.large}: jump to an index, picture painted", seen["jump"], 1000, "ms", 4),
+        Figure("U7", f"library of {options.large}: scrolling 900 pixels a frame", seen["fast"], 50, "fps", 1),
+        Figure("U8", "of these: 120 images listed by the rater", seen["listing"], 100, "ms", int(seen["listings"])),
+        Figure("U9", "of these: a thumbnail made and sent", seen["thumb"], 50, "ms", int(seen["thumbs"])),
     ]
     if options.small:
         for figure in figures:
