@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import konomi_starter
-from konomi_starter import embedding, evaluation, reader
 from konomi_starter.prompts import open_prompts
 
 FOLDER = Path(__file__).parents[2] / "build" / "bench" / "rater"
@@ -53,6 +51,10 @@ def load(count: int, seed: int = 0) -> ImagePool:
 
 
 def _make(count: int, seed: int, path: Path) -> None:
+    import torch  # whoever finds a pool that was made before shall not wait for it
+
+    from konomi_starter import embedding, evaluation, reader
+
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     words = open_prompts(PROMPTS, seed)
@@ -78,6 +80,8 @@ def _make(count: int, seed: int, path: Path) -> None:
 
 def _draw(pipe: object, prompts: list[str], seeds: np.ndarray, scale: float) -> np.ndarray:
     """Returns (n, 64, 64, 3) uint8."""
+    import torch
+
     made = pipe(  # type: ignore[operator]
         prompts,
         num_inference_steps=8,
