@@ -35,7 +35,7 @@ from konomi_trainer import adapter_file, buckets, dataset, lora
 from konomi_trainer.cache import TensorCache
 from konomi_trainer.checkpoints import Checkpoints
 from konomi_trainer.configuration import Configuration, complete
-from konomi_trainer.loop import Progress, rate, train
+from konomi_trainer.loop import Progress, Surroundings, rate, train
 from konomi_trainer.manifest import Item
 from konomi_trainer.method import Learning, Source
 from konomi_trainer.pipeline import Base, Placement
@@ -156,7 +156,11 @@ def compare(task: Task) -> tuple[list[float], list[float], list[float], list[flo
             mark[0] = _now(task.device)
 
         _, progress = train(
-            learning.weights, learning.loss, settings, Checkpoints(Path(folder) / "run"), turn, lambda: False
+            learning.weights,
+            learning.loss,
+            settings,
+            Checkpoints(Path(folder) / "run"),
+            Surroundings(turn, lambda: False),
         )
     # the first step warms up, the last one of konomi's also saves the run
     return seconds[:-1], script.seconds[1:-1], [loss or 0.0 for loss in progress.losses], script.losses
@@ -224,8 +228,8 @@ def run_arm(task: Task, arm: str, cache: Path) -> None:
         if task.device != "cpu":
             torch.cuda.reset_peak_memory_stats()
         if arm == "cached":
-            settings = loop_settings(task.configuration(), learning)
-            train(learning.weights, learning.loss, settings, Checkpoints(cache / "run"), lambda p: None, lambda: False)
+            settings, alone = loop_settings(task.configuration(), learning), Surroundings(lambda p: None, lambda: False)
+            train(learning.weights, learning.loss, settings, Checkpoints(cache / "run"), alone)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print((used if task.device == "cpu" else torch.cuda.max_memory_allocated()) / 2**20)
 
