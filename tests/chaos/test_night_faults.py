@@ -133,6 +133,7 @@ def test_killed_at_every_boundary_of_every_step(bench, unbroken, side):
     assert len([line for line in done if line.startswith("train")]) == 2, "a unit was trained twice"
 
 
+@pytest.mark.chaos
 def test_killed_with_its_unit_trained_and_not_yet_recorded_a_night_trains_no_other(bench, unbroken):
     home = bench.home("trained")
     expected, calls = unbroken
