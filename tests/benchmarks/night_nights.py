@@ -12,7 +12,7 @@ from typing import Any
 import night_real
 import rater_pool
 from night_persons import NightPerson, persons, table_of
-from night_policies import DEFAULT, NAIVE, Policy
+from night_policies import DEFAULT, EVEN, NAIVE, Policy
 from night_trials import Trial, Trials, by_person, interval, ratio, row
 
 IMAGES = 4000
@@ -59,19 +59,20 @@ def figures(trials: list[Trial]) -> list[dict[str, Any]]:
     """Returns the rows of M2 and the real nights' regret."""
     large = [trial for trial in trials if trial["labels"] == SIZES["labels"]]
     found: list[dict[str, Any]] = []
-    for policy in (DEFAULT, *NAIVE):
+    for policy in (DEFAULT, EVEN, *NAIVE):
         nights = [trial for trial in large if trial["policy"] == policy.name]
         if nights:
-            found += _of_policy(policy, nights)
+            first = not any(one["id"] == "M2" for one in found) and not policy.naive
+            found += _of_policy(policy, nights, "M2" if first else "M2 others")
     return found
 
 
-def _of_policy(policy: Policy, nights: list[Trial]) -> list[dict[str, Any]]:
+def _of_policy(policy: Policy, nights: list[Trial], key: str) -> list[dict[str, Any]]:
     who = "" if policy is DEFAULT else f", {policy.name}"
     n = len(nights)
     found = [
         row(
-            "M2" if policy is DEFAULT else "M2 naive",
+            key,
             f"blind win rate of the served unit against the base model{who} (real nights)",
             interval(by_person(nights, lambda t: served(t)["win"])),
             0.5,
