@@ -23,7 +23,8 @@ def lineage_svg(units: Sequence[dict[str, Any]], name: Callable[[int], str], wor
     boxes = "".join(_box(one, place[one["unit"]], name(one["unit"]), word) for one in units)
     return (
         f'<svg role="img" class="tree" viewBox="-2 -2 {width + 4} {height + 4}" '
-        f'style="width:{width + 4}px;min-width:{width + 4}px"><title>{escape(word("lineage_graph"))}</title>{edges}{boxes}</svg>'
+        f'style="width:{width + 4}px;min-width:{width + 4}px">'
+        f"<title>{escape(word('lineage_graph'))}</title>{edges}{boxes}</svg>"
     )
 
 

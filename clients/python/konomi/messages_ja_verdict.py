@@ -5,7 +5,8 @@ from collections.abc import Mapping
 VERDICT: Mapping[str, str] = {
     "Judge a night blind: its unit against what was served before, at equal prompts and seeds; then keep or roll back."
     "\n\nIn a terminal the pairs are shown one by one; elsewhere, or with --sheet, on a page whose answers go to "
-    "--answers. The answers are an audit: no rater learns from them, and the next night's selection pressure starts anew."
+    "--answers. The answers are an audit: no rater learns from them, and the next night's selection pressure starts "
+    "anew."
     "\n\nExample: konomi night verdict --keep": (
         "夜を目隠しで判定します。夜の前のモデルと新しい号機を同じプロンプトとシードで比べ、残すか戻すかを決めます。"
         "\n\n端末では一組ずつ示します。そのほかでは --sheet で書いたページの答えを --answers に渡します。"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from konomi import judging
@@ -49,10 +50,8 @@ class Verdicts:
             for place, pair in enumerate(found.pairs())
         ]
         if found.done and not found.kept.get("audit"):
-            try:
+            with suppress(KonomiError):  # the answers are safe in their file; the next look hands them over
                 judging.hand_over(self._client(), found)
-            except KonomiError:
-                pass  # the answers are safe in their file; the next look hands them over
         summary = found.summary()
         sides = [("left" if pair.unit_left else "right") for pair in found.pairs()] if found.done else None
         return {key: value for key, value in summary.items() if key != "pairs"} | {"pairs": shown, "sides": sides}
