@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from konomi.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from konomi.v1 import artifact_pb2
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.auth import issue_token
@@ -239,3 +239,15 @@ def test_every_table_is_carried_or_left_behind_on_purpose(tmp_path):
     engine.dispose()
     assert {"tastes", "images", "labels", "comparisons", "rater_versions", "certificates", "panel"} <= carried
     assert rest == {"embeddings", "requests", *snapshots.LEFT_BEHIND}
+
+
+def test_a_head_of_another_konomi_keeps_no_label_back(rater, other, fitted):
+    rows = carry(rater, other, export(rater, fitted.taste))
+    strange = other.put(b"a head of another time", "application/octet-stream")
+    swap = forged(other, rows, lambda x: {"rater_versions": {**x["rater_versions"], "artifact": strange}}
+                  if "rater_versions" in x else x)  # fmt: skip
+    assert restore(other, swap).label_count == 40
+    with pytest.raises(DataLoss, match="fit the rater again"):
+        scores(other, fitted.taste, fitted.digests[:3], [])
+    assert other.fit(fitted.taste).active
+    assert len(scores(other, fitted.taste, fitted.digests[:3], [])) == 1
