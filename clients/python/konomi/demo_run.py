@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from konomi import conduct, errors, intervals, lineage
+from konomi import conduct, errors, intervals, lineage, night_begin
 from konomi.crew import Crew
 from konomi.demo_settings import DemoSettings
 from konomi.lineage import ENDED, NightRequest, Nights
@@ -150,7 +150,7 @@ class Demo:
         )
         if (nights.folder / asked.id / "request.json").exists():
             return nights.request(asked.id)
-        return nights.begin(asked.asked, lambda: asked)
+        return nights.begin(asked.asked, lambda: night_begin.filled(asked, self.crew, nights))
 
     def sleep(self, nights: Nights, request: NightRequest, stopped: Callable[[], bool]) -> dict[str, Any]:
         """Runs the night, unattended."""
