@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from konomi import completion, messages
+from konomi import completion, full_disk, messages
 from konomi.console import complain, exit_code
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi.home import choose
@@ -86,6 +86,10 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
         return 0
+    except OSError as error:
+        if not full_disk.is_full(error):
+            raise
+        return complain(full_disk.told())
     return result if isinstance(result, int) else 0
 
 

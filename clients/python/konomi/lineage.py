@@ -6,7 +6,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,11 +169,12 @@ class Nights:
         return None
 
     def beat(self, night: str, heartbeat: dict[str, Any]) -> None:
-        """Writes how far the step under way is; only for people, so it is not synced."""
+        """Writes how far the step under way is; only for people, so it is not synced and a full disk is no matter."""
         path = self.folder / night / "progress.json"
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(heartbeat))
-        temporary.replace(path)
+        with suppress(OSError):
+            temporary.write_text(json.dumps(heartbeat))
+            temporary.replace(path)
 
     def progress(self, night: str) -> dict[str, Any]:
         """Returns the last heartbeat."""

@@ -12,6 +12,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
 from konomi import budgets, errors
 from konomi.crew import Crew
+from konomi.full_disk import fault, is_full, told
 from konomi.lineage import Nights
 from konomi.night_steps import NightSteps
 from konomi.recipe import Recipe
@@ -65,14 +66,18 @@ class Overnight:
         Raises:
             KonomiError: the night was interrupted; the same call goes on later.
         """
-        self._launch()
         try:
+            self._launch()
             self._begin()
             while not self.done.wait(LOOK_SECONDS):
                 crew.tend()
                 if self.watchdog.overdue():
                     crew.replace(self.steps.settings.stall_seconds)
                     self.watchdog.beat()
+        except Exception as error:
+            if is_full(error):
+                raise told() from error
+            raise
         finally:
             self.leaving.set()
             DBOS.destroy(destroy_registry=True)
@@ -96,8 +101,7 @@ class Overnight:
         except errors.KonomiError as error:
             raise self._interrupt(Interrupted(error)) from error
         except Exception as error:
-            fault = errors.Internal(f"The night met a fault of its own: {error!r}")
-            raise self._interrupt(Interrupted(fault)) from error
+            raise self._interrupt(Interrupted(fault(error, "The night"))) from error
         threading.Timer(0, self._finish).start()
         return {"state": self.outcome["state"]}
 
@@ -148,8 +152,7 @@ class Overnight:
             except errors.KonomiError as error:
                 raise Interrupted(error) from error
             except Exception as error:
-                fault = errors.Internal(f"The step {name} met a fault of its own: {error!r}")
-                raise Interrupted(fault) from error
+                raise Interrupted(fault(error, f"The step {name}")) from error
         raise AssertionError("a step has at least one attempt")
 
     def _check_disk(self) -> None:
@@ -218,6 +221,6 @@ def configuration(path: Path) -> DBOSConfig:
         "application_version": SCHEMA,
         "executor_id": "local",
         "enable_otlp": False,
-        "log_level": "ERROR",
+        "log_level": "CRITICAL",
         "notification_listener_polling_interval_sec": 0.5,
     }

@@ -1,0 +1,35 @@
+"""A full disk, however it is said, is one error that says what to do."""
+
+import errno
+import sqlite3
+
+import pytest
+
+from konomi import cli, full_disk
+from konomi.errors import Internal, ResourceExhausted
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (sqlite3.OperationalError("database or disk is full"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (ValueError("full of words"), False),
+    ],
+)
+def test_what_means_that_there_is_no_room(error, full):
+    assert full_disk.is_full(error) is full
+    told = full_disk.fault(error, "The night")
+    assert isinstance(told, ResourceExhausted if full else Internal)
+    assert ("Free some" in told.message) is full
+
+
+def test_a_command_on_a_full_disk_says_so_without_a_traceback(monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "command_for", refuse)
+    assert cli.run(["doctor"]) == 4
+    assert "No space left on device. Free some" in capsys.readouterr().err
