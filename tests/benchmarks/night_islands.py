@@ -1,4 +1,4 @@
-"""M4: likes a person did not know, found in 200 labels: konomi's slate beside greedy, random, novelty, uncertainty.
+"""M4: likes a person did not know, found in 200 labels: konomi's queue beside greedy, random, novelty, uncertainty.
 
 Method: the six persons with a hidden region of at most 0.5 % of the base model's images; 3,000 real images to show, in
 batches of 20 after the same typical start of 20. An island, as registered in the design: a cell of 64 predicted below
@@ -67,6 +67,8 @@ class Search:
         return index.distance(self.embeddings[rows], np.full(len(rows), -1), 5)
 
 
+SHIPPED = "konomi's queue, 15 % novel"
+"""What SuggestImages does when it is asked for so many novel images: the figure of M4."""
 FOLLOW = 3
 """Neighbours of each surprise that are shown."""
 
@@ -133,7 +135,7 @@ def following(search: Search, free: np.ndarray, head: Head, count: int) -> list[
 STRATEGIES: Mapping[str, Strategy] = {
     "slate": slate,
     "slate that follows surprises": following,
-    "konomi's queue, 15 % novel": mix,
+    SHIPPED: mix,
     "greedy": greedy,
     "random": random,
     "novelty only": novel,
@@ -224,7 +226,7 @@ def _top(free: np.ndarray, worth: np.ndarray, count: int) -> list[int]:
 
 
 def summary(trials: list[Trial]) -> list[dict[str, Any]]:
-    """Returns the rows of M4; the first is the slate's islands with their ratio to greedy's."""
+    """Returns the rows of M4; that of the shipped queue is the figure."""
     found = []
     words = {
         "islands": "islands found in 200 labels",
@@ -242,7 +244,7 @@ def summary(trials: list[Trial]) -> list[dict[str, Any]]:
             if not values:
                 continue
             base = interval(of["greedy"])[0] if of["greedy"] else None
-            key = "M4" if (figure, name) == ("islands", "slate") else "M4 others"
+            key = "M4" if (figure, name) == ("islands", SHIPPED) else "M4 others"
             n = sum(t["strategy"] == name for t in trials)
             said = row(key, f"{what}: {name}, against greedy", interval(values), base, "", n)
             if of["greedy"]:
