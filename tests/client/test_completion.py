@@ -50,7 +50,7 @@ def test_bash_completes_commands_options_and_names(live, png):
         ("konomi", "models", "show", "unit"),
         ("konomi", "--lang", "ja", "night", "start", "gol"),
         ("konomi", "score", "--home"),  # half typed: nothing to add, and no complaint
-    ) == [["explore", "explain"], ["--taste"], ["default", "second"], ["unit-1", "unit-2"], ["golden"], []]
+    ) == [["explore", "explain", "export"], ["--taste"], ["default", "second"], ["unit-1", "unit-2"], ["golden"], []]
 
 
 def test_where_nothing_runs_nothing_is_completed(command_line):

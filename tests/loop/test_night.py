@@ -168,9 +168,7 @@ def test_a_full_disk_interrupts_and_the_same_command_goes_on(bench):
 
 def test_a_unit_that_collapses_halts_the_night_on_the_last_good_one(bench):
     home = bench.home("collapse")
-    code, result, err = bench.konomi(
-        home, *bench.start(home), STAND_IN_SHIFT="0.9", KONOMI_GUARD_DIVERSITY_FLOOR="0.95"
-    )
+    code, result, err = bench.konomi(home, *bench.start(home), STAND_IN_SHIFT="0.9", STAND_IN_FLAT="1")
     assert code == 5, err
     assert (result["state"], result["reason"]["name"]) == ("halted", "diversity")
     assert result["served"] == {"unit": 0, "model": "base"}
