@@ -41,7 +41,7 @@ def test_the_wish_to_stop_ends_the_wait():
 
 def test_a_night_begins_at_the_hour_and_ctrl_c_ends_the_wait_for_the_next(bench):
     home = bench.home("hour")
-    soon = datetime.now() + timedelta(seconds=85)  # cut to the minute that is 25 s away at least: a busy start takes some
+    soon = datetime.now() + timedelta(seconds=85)  # cut to the minute, 25 s away at least
     start = bench.start(home)[2:]
     child = bench.spawn(home, "night", "schedule", soon.strftime("%H:%M"), *start)
     ended = home / "report" / "index.html"
