@@ -11,7 +11,7 @@ from konomi.errors import FailedPrecondition
 from konomi_rater import ensemble, features
 from konomi_rater.comparisons import Preference, shifts
 from konomi_rater.features import learn_maps
-from konomi_rater.fitting import Training, fit
+from konomi_rater.fitting import Training, fit, quick_fit
 from konomi_rater.gaussian_process import Kernel, condition, held_out
 from konomi_rater.metrics import auc, spearman
 from konomi_rater.nystroem import condition_sparse, held_out_sparse
@@ -44,6 +44,17 @@ def test_what_others_like_helps_while_labels_are_few_and_never_replaces_them():
             gains.append(spearman(wanted[200:], with_.utility) - spearman(wanted[200:], without.utility))
     assert np.mean(few) > 0.05
     assert np.mean(many) > -0.01
+
+
+def test_what_chooses_the_next_images_knows_what_others_like_too():
+    gains = []
+    for seed in range(4):
+        rows, shared, wanted, grades = world(seed)
+        prior = Population(shared[:, None].astype(float))
+        heads = (quick_fit(rows[:10], grades[:10], rows, population) for population in (prior, None))
+        with_, without = (spearman(wanted[200:], head.predict(rows[200:]).utility) for head in heads)
+        gains.append(with_ - without)
+    assert np.mean(gains) > 0.05
 
 
 def test_population_scores_come_from_files_of_the_same_embedder(tmp_path: Path):

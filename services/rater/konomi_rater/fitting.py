@@ -116,16 +116,19 @@ def fit(training: Training, seed: int) -> Iterator[Step | Fitted]:
     yield _finish(training, held, seed, rng)
 
 
-def quick_fit(embeddings: np.ndarray, grades: np.ndarray, background: np.ndarray) -> Head:
+def quick_fit(
+    embeddings: np.ndarray, grades: np.ndarray, background: np.ndarray, population: Population | None = None
+) -> Head:
     """Fits one head without measuring it, for choosing what to label next.
 
     Args:
         embeddings: (n, D) of the graded images.
         grades: (n,) integers 1..5.
         background: (N, D) of all images of the taste.
+        population: what people in general like, where something is known.
     """
     kind = next(kind for kind, recipe in RECIPES.items() if recipe.needs <= len(grades) <= recipe.most)
-    return fit_head(kind, feature_maps(background)[RECIPES[kind].power], embeddings, grades)
+    return fit_head(kind, feature_maps(background, population)[RECIPES[kind].power], embeddings, grades)
 
 
 def make_folds(groups: Sequence[str], rng: np.random.Generator, most: int = FOLDS) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from konomi_rater.fitting import LEAST_LABELS, quick_fit
 from konomi_rater.labels import LabelEntry
 from konomi_rater.memory import View
 from konomi_rater.novelty import reference_of
+from konomi_rater.population import Population
 from konomi_rater.preference import Head
 from konomi_rater.scoring import BASE_UNITS, TYPICAL_PERCENTILE
 from konomi_rater.tastes import TasteRow
@@ -97,8 +98,7 @@ class Suggesting:
         """Returns the candidates; how far and how plausible they are only where it is asked for."""
         embeddings = view.embeddings[positions]
         graded = view.embeddings[_positions(view, grades)]
-        folder = self._workspace.embedders.folder / population.FOLDER
-        found = population.read_population(folder, taste.embedder, view.embeddings.shape[1])
+        found = self._population(taste, view)
         liked = _liking(embeddings @ found.weights) if found is not None else None
         novelty, plausible = np.zeros(len(positions)), np.ones(len(positions), dtype=bool)
         if far:
@@ -106,6 +106,10 @@ class Suggesting:
             reference = self._workspace.reference(taste, view, BASE_UNITS)
             plausible = reference.index.distance(embeddings, positions) <= reference.cut(TYPICAL_PERCENTILE)
         return Pool(embeddings, novelty, plausible, graded, liked)
+
+    def _population(self, taste: TasteRow, view: View) -> Population | None:
+        folder = self._workspace.embedders.folder / population.FOLDER
+        return population.read_population(folder, taste.embedder, view.embeddings.shape[1])
 
     def novelty(self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry]) -> np.ndarray:
         """Returns how far images (N,) of the view are from everything graded, or from all while nothing is: (N,)."""
@@ -127,7 +131,7 @@ class Suggesting:
             digests = sorted(known)
             positions = np.array([view.position[digest] for digest in digests])
             values = np.array([known[digest].grade for digest in digests])
-            head = quick_fit(view.embeddings[positions], values, view.embeddings)
+            head = quick_fit(view.embeddings[positions], values, view.embeddings, self._population(taste, view))
             with self._lock:
                 self._heads[key] = head
                 while len(self._heads) > 16:
