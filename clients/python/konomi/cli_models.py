@@ -1,14 +1,13 @@
 """`konomi models ...`: the units of a taste and the way back."""
 
 import uuid
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from konomi import cli_compare, completion
+from konomi import cli_compare, completion, paging
 from konomi.cli_convert import import_
 from konomi.cli_fetch import fetch_
 from konomi.client import Client
@@ -47,7 +46,7 @@ def list_(taste: TasteId = "default", as_json: Json = False) -> None:
     Example: konomi models list
     """
     with attached() as client:
-        models = list(all_models(client, taste))
+        models = list(paging.models(client, taste))
     if as_json:
         emit({"taste": taste_name(taste), "models": [plain(model) for model in models]})
         return
@@ -167,20 +166,9 @@ def _lines(path: Path | None) -> list[str]:
         raise InvalidArgument(text("cannot read {file}: {why}", file=path, why=error), field="captions") from error
 
 
-def all_models(client: Client, taste: str) -> Iterator[trainer.Model]:
-    """Yields the models of a taste, newest first."""
-    token = ""
-    while True:
-        page = client.trainer.list_models(taste=taste_name(taste), page_size=100, page_token=token)
-        yield from page.models
-        token = page.next_page_token
-        if not token:
-            return
-
-
 def find_model(client: Client, taste: str, name: str) -> trainer.Model:
     """Returns a model by its id, its resource name, or the newest of its display name."""
-    for model in all_models(client, taste):
+    for model in paging.models(client, taste):
         if name in (model.name, model.name.removeprefix("models/"), model.display_name):
             return model
     raise NotFound(text("there is no model {name} in this taste; see `konomi models list`", name=name))

@@ -38,19 +38,12 @@ def tastes(incomplete: str) -> list[str]:
 
 def models(context: typer.Context, incomplete: str) -> list[str]:
     """Returns names of a taste's models, and their ids where only an id begins as typed."""
+    from konomi import paging
     from konomi.client import connect_home
-    from konomi.services import taste_name
-    from konomi.v1 import trainer_pb2
 
-    taste = taste_name(context.params.get("taste") or "default")
-    found: list[trainer_pb2.Model] = []
     try:
         with connect_home() as client:
-            page = client.trainer.list_models(taste=taste, page_size=1000, timeout=SECONDS)
-            found += page.models
-            while page.next_page_token:
-                page = client.trainer.list_models(taste=taste, page_token=page.next_page_token, timeout=SECONDS)
-                found += page.models
+            found = list(paging.models(client, context.params.get("taste") or "default", timeout=SECONDS))
     except KonomiError:
         return []
     named = _beginning(incomplete, (model.display_name for model in found))

@@ -8,7 +8,8 @@ from konomi.client import Client
 from konomi.console import plain
 from konomi.errors import InvalidArgument, KonomiError, NotFound
 from konomi.messages import text
-from konomi.v1 import rater_pb2, trainer_pb2
+from konomi.paging import labels, models, pages
+from konomi.v1 import rater_pb2
 
 DIGEST_LENGTH = 64
 SHORTEST = 6
@@ -39,7 +40,7 @@ def explain(client: Client, taste: str, digest: str) -> dict[str, Any]:
         "taste": taste,
         "image": plain(image),
         "parents": [_ancestor(client, taste, parent, DEPTH) for parent in image.parents],
-        "labels": [plain(label) for label in _labels(client, taste) if label.image_digest == image.digest],
+        "labels": [plain(label) for label in labels(client, taste) if label.image_digest == image.digest],
         "score": _score(client, taste, image.digest),
         "training_sets": list(_training_sets(client, taste, image.digest)),
     }
@@ -71,17 +72,12 @@ def whole_digest(client: Client, taste: str, digits: str) -> str:
 
 def _by_digest(client: Client, taste: str, prefix: str) -> Iterator[rater_pb2.Image]:
     """Yields the images whose digest begins with a prefix; they come ordered by digest, so the rest is not read."""
-    token = ""
-    while True:
-        page = client.rater.list_images(taste=taste, order_by="digest", page_size=1000, page_token=token)
+    for page in pages(client.rater.list_images, taste=taste, order_by="digest"):
         for image in page.images:
             if image.digest.startswith(prefix):
                 yield image
             elif image.digest > prefix:
                 return
-        token = page.next_page_token
-        if not token:
-            return
 
 
 def _ancestor(client: Client, taste: str, digest: str, depth: int) -> dict[str, Any]:
@@ -91,16 +87,6 @@ def _ancestor(client: Client, taste: str, digest: str, depth: int) -> dict[str, 
         return {"digest": digest, "known": False, "parents": []}
     parents = [_ancestor(client, taste, parent, depth - 1) for parent in image.parents] if depth else []
     return {"digest": digest, "known": True, "prompt": image.prompt, "unit": image.unit, "parents": parents}
-
-
-def _labels(client: Client, taste: str) -> Iterator[rater_pb2.Label]:
-    token = ""
-    while True:
-        page = client.rater.list_labels(taste=taste, page_size=1000, page_token=token)
-        yield from page.labels
-        token = page.next_page_token
-        if not token:
-            return
 
 
 def _score(client: Client, taste: str, digest: str) -> dict[str, Any] | None:
@@ -114,7 +100,7 @@ def _score(client: Client, taste: str, digest: str) -> dict[str, Any] | None:
 
 def _training_sets(client: Client, taste: str, digest: str) -> Iterator[dict[str, Any]]:
     """Yields every training set that holds the image, with its part in it and the model that came of it."""
-    for model in reversed(_models(client, taste)):
+    for model in reversed(list(models(client, taste))):
         manifest = json.loads(client.artifacts.get(model.manifest_digest)) if model.manifest_digest else {"items": []}
         for item in manifest["items"]:
             if item["digest"] == digest:
@@ -128,14 +114,3 @@ def _training_sets(client: Client, taste: str, digest: str) -> Iterator[dict[str
                     "weight": item.get("weight", 1.0),
                     "images": len(manifest["items"]),
                 }
-
-
-def _models(client: Client, taste: str) -> list[trainer_pb2.Model]:
-    found: list[trainer_pb2.Model] = []
-    token = ""
-    while True:
-        page = client.trainer.list_models(taste=taste, page_size=1000, page_token=token)
-        found += page.models
-        token = page.next_page_token
-        if not token:
-            return found

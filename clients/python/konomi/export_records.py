@@ -7,6 +7,7 @@ from typing import Any
 from konomi.client import Client
 from konomi.console import GRADES
 from konomi.image_files import media_type_of
+from konomi.paging import pages
 from konomi.services import taste_name
 from konomi.v1 import rater_pb2 as rater
 
@@ -55,20 +56,14 @@ def records(client: Client, taste: str, grades: Sequence[str], unit: str, qualit
     wanted = rater.ImageFilter(grades=[rater.Grade.Value(f"GRADE_{grade}") for grade in grades])
     if unit:
         wanted.units.append(unit)
-    token = ""
-    while True:
-        page = client.rater.list_images(
-            taste=taste_name(taste), filter=wanted, page_size=PAGE, page_token=token, with_scores=True
-        )
+    listing = {"taste": taste_name(taste), "filter": wanted, "page_size": PAGE, "with_scores": True}
+    for page in pages(client.rater.list_images, **listing):
         for image in page.images:
             data = client.artifacts.get(image.digest)
             facts = facts_of(image)
             words = [QUALITY[facts["grade"]]] if quality_words and facts["grade"] else []
             caption = ", ".join([*words, *([image.prompt] if image.prompt else [])])
             yield Record(data, ENDINGS.get(media_type_of(data[:12]), "bin"), caption, facts)
-        token = page.next_page_token
-        if not token:
-            return
 
 
 def count(client: Client, taste: str, grades: Sequence[str], unit: str) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from konomi import paging
 from konomi.client import Client
 from konomi.console import GRADES
 from konomi.errors import InvalidArgument
@@ -24,13 +25,7 @@ def write_grades(client: Client, taste: str, path: Path) -> int:
 
 def labels(client: Client, taste: str) -> Iterator[rater.Label]:
     """Yields the labels in force, in the order they were recorded."""
-    token = ""
-    while True:
-        page = client.rater.list_labels(taste=taste_name(taste), in_force=True, page_size=1000, page_token=token)
-        yield from (label for label in page.labels if label.grade)
-        token = page.next_page_token
-        if not token:
-            return
+    yield from (label for label in paging.labels(client, taste, in_force=True) if label.grade)
 
 
 def read_grades(client: Client, taste: str, path: Path) -> int:

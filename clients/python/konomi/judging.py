@@ -2,6 +2,7 @@
 
 import uuid
 
+from konomi import paging
 from konomi.client import Client
 from konomi.errors import FailedPrecondition
 from konomi.lineage import derived_id
@@ -78,12 +79,5 @@ def _choice(won: float) -> rater.BlindChoice.ValueType:
 
 def _current(client: Client, taste: str) -> str:
     """Returns the id of a taste's current model, "base" where it is the base model itself."""
-    token = ""
-    while True:
-        page = client.trainer.list_models(taste=taste, page_size=1000, page_token=token)
-        for model in page.models:
-            if model.current:
-                return model.name.removeprefix("models/")
-        token = page.next_page_token
-        if not token:
-            return BASE
+    current = (model.name.removeprefix("models/") for model in paging.models(client, taste) if model.current)
+    return next(current, BASE)

@@ -1,11 +1,12 @@
 """The ledger of sources: where images came from, on whose word, with what weight, and what was revoked."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from konomi.client import Client
-from konomi.v1 import rater_pb2, trainer_pb2
+from konomi.paging import models, pages
+from konomi.v1 import rater_pb2
 
 NAMES = ("self", "consented", "scraped", "imported")
 """Every source, by the contract's names in small letters."""
@@ -30,7 +31,7 @@ def ledger(client: Client, taste: str, weights: dict[str, float]) -> dict[str, A
     """
     per_source = {name: {"images": 0, "ur": 0, "weight": weights.get(name, 1.0)} for name in NAMES}
     images = []
-    for image in _images(client, taste):
+    for image in (image for page in pages(client.rater.list_images, taste=taste) for image in page.images):
         source = name_of(image.source)
         per_source[source]["images"] += 1
         per_source[source]["ur"] += image.grade == rater_pb2.GRADE_UR
@@ -49,7 +50,7 @@ def ledger(client: Client, taste: str, weights: dict[str, float]) -> dict[str, A
     return {
         "taste": taste,
         "sources": per_source,
-        "consents": [_consent(one) for one in _consents(client, taste)],
+        "consents": [_consent(one) for page in pages(client.rater.list_consents, taste=taste) for one in page.consents],
         "images": images,
         "revocations": gone,
         "affected": affected(client, taste, [one["digest"] for one in gone]),
@@ -58,14 +59,8 @@ def ledger(client: Client, taste: str, weights: dict[str, float]) -> dict[str, A
 
 def revocations(client: Client, taste: str) -> list[dict[str, Any]]:
     """Returns what left a taste for good, oldest first."""
-    found: list[dict[str, Any]] = []
-    token = ""
-    while True:
-        page = client.rater.list_revocations(taste=taste, page_size=1000, page_token=token)
-        found += [_revocation(one) for one in page.revocations]
-        token = page.next_page_token
-        if not token:
-            return found
+    told = pages(client.rater.list_revocations, taste=taste)
+    return [_revocation(one) for page in told for one in page.revocations]
 
 
 def affected(client: Client, taste: str, revoked: Sequence[str]) -> list[dict[str, Any]]:
@@ -81,37 +76,6 @@ def affected(client: Client, taste: str, revoked: Sequence[str]) -> list[dict[st
             facts = {"model": model.name.removeprefix("models/"), "display_name": model.display_name}
             found.append(facts | {"current": model.current, "images": count, "of": len(items)})
     return found
-
-
-def models(client: Client, taste: str) -> Iterator[trainer_pb2.Model]:
-    """Yields the models of a taste, newest first."""
-    token = ""
-    while True:
-        page = client.trainer.list_models(taste=taste, page_size=1000, page_token=token)
-        yield from page.models
-        token = page.next_page_token
-        if not token:
-            return
-
-
-def _images(client: Client, taste: str) -> Iterator[rater_pb2.Image]:
-    token = ""
-    while True:
-        page = client.rater.list_images(taste=taste, page_size=1000, page_token=token)
-        yield from page.images
-        token = page.next_page_token
-        if not token:
-            return
-
-
-def _consents(client: Client, taste: str) -> Iterator[rater_pb2.Consent]:
-    token = ""
-    while True:
-        page = client.rater.list_consents(taste=taste, page_size=1000, page_token=token)
-        yield from page.consents
-        token = page.next_page_token
-        if not token:
-            return
 
 
 def _consent(one: rater_pb2.Consent) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
 from typing import Any, Protocol
 
-from konomi import errors, lineage, night_messages, sources, strangest
+from konomi import errors, lineage, night_messages, paging, sources, strangest
 from konomi.client import Client
 from konomi.systems.draws import Draw
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
@@ -100,24 +100,15 @@ class Studio:
 
     def models(self) -> list[dict[str, Any]]:
         """Returns the taste's models, newest first, each with "model", "unit", "adapter" and "current"."""
-        found, token = [], ""
-        while True:
-            page = self.client.trainer.list_models(taste=self.taste, page_size=1000, page_token=token)
-            found += [night_messages.model(model) for model in page.models]
-            token = page.next_page_token
-            if not token:
-                return found
+        return [night_messages.model(model) for model in paging.models(self.client, self.taste)]
 
     def prompts(self, limit: int) -> list[str]:
         """Returns up to `limit` distinct prompts of the taste's own images, sorted."""
         found: set[str] = set()
-        token = ""
         filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF, rater_pb2.SOURCE_IMPORTED])
-        while len(found) < limit:
-            page = self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1000, page_token=token)
+        for page in paging.pages(self.client.rater.list_images, taste=self.taste, filter=filter_):
             found |= {plain(image.prompt) for image in page.images if plain(image.prompt)}
-            token = page.next_page_token
-            if not token:
+            if len(found) >= limit:
                 break
         return sorted(found)[:limit]
 

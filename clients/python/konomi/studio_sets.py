@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from konomi import errors, night_messages
+from konomi import errors, night_messages, paging
 from konomi.studio import PAGE, Beat, Studio
 from konomi.v1 import rater_pb2, trainer_pb2
 
@@ -115,13 +115,8 @@ def taught(studio: Studio, name: str) -> trainer_pb2.Model:
     Raises:
         NotFound: there is none.
     """
-    token = ""
-    while True:
-        page = studio.client.trainer.list_models(taste=studio.taste, page_size=PAGE, page_token=token)
-        for model in page.models:
-            if model.concepts and name in (model.display_name, model.name.removeprefix("models/")):
-                return model
-        token = page.next_page_token
-        if not token:
-            message = f"No model {name} of {studio.taste} knows concepts; `konomi concepts teach` makes one."
-            raise errors.NotFound(message, reason="NO_CONCEPTS", field="concept_model")
+    for model in paging.models(studio.client, studio.taste):
+        if model.concepts and name in (model.display_name, model.name.removeprefix("models/")):
+            return model
+    message = f"No model {name} of {studio.taste} knows concepts; `konomi concepts teach` makes one."
+    raise errors.NotFound(message, reason="NO_CONCEPTS", field="concept_model")

@@ -6,7 +6,7 @@ from typing import Any
 
 from konomi import errors
 from konomi.client import Client
-from konomi.sources import models
+from konomi.paging import models
 from konomi.v1 import rater_pb2
 
 ENOUGH = 500
