@@ -13,7 +13,7 @@ from konomi import intervals
 from konomi.lineage import NightRequest
 from konomi.night_steps import GROUPS, NightSteps
 from konomi.systems import converge
-from konomi.systems.draws import Turn, evaluation_draws, image_seed
+from konomi.systems.draws import evaluation_draws, image_seed
 from konomi_rater.cells import divide
 from konomi_rater.diversity import vendi
 from konomi_rater.novelty import Reference, reference_of
@@ -56,7 +56,7 @@ class BedSteps(NightSteps):
 
     def generate(self, drawn: dict[str, Any], served: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
         """Draws a part of a unit's pool."""
-        turn = self._bed_turn(drawn, served_is_base=served is None)
+        turn = self.turn(drawn, served_is_base=served is None)
         chunk = converge.draws(turn)[first:last]
         for origin in ("served", "base"):
             seeds = [draw.seed for draw in chunk if draw.origin == origin]
@@ -108,7 +108,7 @@ class BedSteps(NightSteps):
     def _guarded(
         self, drawn: dict[str, Any], pool: np.ndarray, utility: np.ndarray, std: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        wanted = converge.selection(self._bed_turn(drawn, pool=len(pool)))
+        wanted = converge.selection(self.turn(drawn, pool=len(pool)))
         rows, share = self.made.rows[pool], wanted["typicality_percentile"]
         own = np.where(pool < len(self.rater.seen), pool, -1)
         typical = self.reference.index.distance(rows, own) <= self.reference.cut(share)
@@ -205,15 +205,3 @@ class BedSteps(NightSteps):
     def serve(self, verdict: dict[str, Any], candidate: dict[str, Any], undone: int) -> dict[str, Any]:
         """Serves nothing: nobody asks."""
         return {"served": verdict["served"]}
-
-    def _bed_turn(self, drawn: dict[str, Any], **known: Any) -> Turn:
-        return Turn(
-            seed=self.request.seed,
-            unit=drawn["unit"],
-            position=drawn["position"],
-            prompts=self.request.prompts,
-            settings=self.settings,
-            budget_nats=self.guards.pressure_nats,
-            spent_nats=drawn["spent"],
-            **known,
-        )
