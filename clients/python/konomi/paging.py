@@ -26,9 +26,10 @@ def pages(call: Callable[..., P], **fields: Any) -> Iterator[P]:
 
     Args:
         call: rpc that lists, for example `client.rater.list_images`.
-        **fields: fields of its request, or `timeout`; pages are as large as they may be where no `page_size` is given.
+        **fields: fields of its request, or `timeout`; pages are as large as they may be where no `page_size` is given,
+            and the first is the one of `page_token` where that is given.
     """
-    token = ""
+    token = fields.pop("page_token", "")
     while True:
         page = call(**{"page_size": MOST, **fields}, page_token=token)
         yield page

@@ -53,6 +53,7 @@ class Page:
         """Lets go of workers and children."""
         self._images.close()
         self._relay.close()
+        self._sittings.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _routes(self) -> list[Route | Mount]:

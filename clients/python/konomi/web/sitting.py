@@ -4,20 +4,25 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from konomi import paging
 from konomi.client import Client
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.v1 import rater_pb2 as rater
 from konomi.web.answers import number, text
 from konomi.web.quick_files import write_quickly
 
-REFILL = 24
-"""Images asked for at once; a shorter queue follows the newest grades more closely."""
+FULL = 28
+"""Images a queue is filled up to; a shorter queue follows the newest grades more closely."""
+LOW = 12
+"""Images left at which it is filled up ahead of need: choosing takes the rater a while, a hand waits for nothing."""
 SKIPPED_KEPT = 2000
 TASTE_ID = re.compile(r"[a-z0-9-]{1,40}")
 REPEAT = rater.SUGGESTION_REASON_REPEAT_CHECK
@@ -26,27 +31,37 @@ REPEAT = rater.SUGGESTION_REASON_REPEAT_CHECK
 class Sitting:
     """One taste's queue, kept in a small file; the rater alone remembers the grades.
 
+    Two locks: one around the queue, held for moments only, because every grade takes it; one around filling it up,
+    which waits for the rater.
+
     Args:
         client: returns the client of now.
         taste: "tastes/{taste}".
         path: the file.
+        workers: where the queue is filled up ahead of need.
     """
 
-    def __init__(self, client: Callable[[], Client], taste: str, path: Path) -> None:
-        self._client, self._taste, self._path = client, taste, path
-        self._lock = threading.RLock()
+    def __init__(self, client: Callable[[], Client], taste: str, path: Path, workers: Executor) -> None:
+        self._client, self._taste, self._path, self._workers = client, taste, path, workers
+        self._lock, self._filling = threading.RLock(), threading.Lock()
         kept = _read(path)
         self._queue: list[tuple[str, int]] = [(digest, reason) for digest, reason in kept.get("queue", [])]
         self._skipped: list[str] = kept.get("skipped", [])
         self._sequence: int = kept.get("sequence", 0)
+        self._seen = self._sequence
+        self._passed: set[str] = set()  # what left the queue while it is being filled up
         self._checked = False
 
     def show(self, count: int) -> dict[str, Any]:
-        """Returns up to `count` images to show, first the one that is due, and how far the taste is."""
+        """Returns images to show, first the one that is due, and how far the taste is.
+
+        Args:
+            count: how many at most; fewer come where the queue is shorter and still long enough to go on with.
+        """
+        self._catch_up()
+        if len(self._queue) < (count if count > FULL else min(count, LOW)):
+            self._fill(max(count, FULL))
         with self._lock:
-            self._catch_up()
-            if len(self._queue) < count:
-                self._refill(count)
             due = self._queue[:count]
         taste = self._client().rater.get_taste(name=self._taste)
         return {
@@ -61,17 +76,19 @@ class Sitting:
         with self._lock:
             self._sequence = max(self._sequence, entry.sequence)
             if entry.grade or entry.undoes:
-                self._queue = [item for item in self._queue if item[0] != entry.image_digest]
+                self._leave_out(entry.image_digest)
             if entry.undoes:
                 self._queue.insert(0, (entry.image_digest, int(entry.reason)))
             self._keep()
+        self._fill_ahead()
 
     def skip(self, digest: str) -> None:
         """Leaves an image out until nothing else is left."""
         with self._lock:
-            self._queue = [item for item in self._queue if item[0] != digest]
+            self._leave_out(digest)
             self._skipped = [*(other for other in self._skipped if other != digest), digest][-SKIPPED_KEPT:]
             self._keep()
+        self._fill_ahead()
 
     def unskip(self, digest: str) -> None:
         """Takes the skipping of an image back: it is due now."""
@@ -80,34 +97,51 @@ class Sitting:
             self._queue = [(digest, 0), *(item for item in self._queue if item[0] != digest)]
             self._keep()
 
+    def _leave_out(self, digest: str) -> None:
+        self._queue = [item for item in self._queue if item[0] != digest]
+        self._passed.add(digest)
+
     def _catch_up(self) -> None:
         """Once after a start: takes out what was graded while this file was not looked after."""
         if self._checked:
             return
-        token = str(self._sequence) if self._sequence else ""
-        while True:
-            page = self._client().rater.list_labels(taste=self._taste, page_size=1000, page_token=token)
-            for entry in page.labels:
-                self._sequence = entry.sequence
-                if not entry.undone and not entry.undoes:
-                    self._queue = [item for item in self._queue if item[0] != entry.image_digest]
-            token = page.next_page_token
-            if not token:
-                break
-        self._checked = True
-        self._keep()
+        with self._filling:
+            token = str(self._seen) if self._seen else ""
+            for entry in paging.labels(self._client(), self._taste, page_token=token):
+                with self._lock:
+                    self._sequence = max(self._sequence, entry.sequence)
+                    if not entry.undone and not entry.undoes:
+                        self._leave_out(entry.image_digest)
+            self._checked = True
+            with self._lock:
+                self._keep()
 
-    def _refill(self, count: int) -> None:
-        waiting = {digest for digest, _ in self._queue}
-        wanted = min(1000, max(REFILL, count) + len(waiting) + len(self._skipped))
-        found = self._client().rater.suggest_images(taste=self._taste, count=wanted, seed=self._sequence).suggestions
-        fresh = [item for item in found if item.image.digest not in waiting]
-        new = [item for item in fresh if item.image.digest not in set(self._skipped)]
-        if not new and not self._queue:
-            new, self._skipped = fresh, []
-        space = max(REFILL, count) - len(self._queue)
-        self._queue += [(item.image.digest, int(item.reason)) for item in new[:space]]
-        self._keep()
+    def _fill_ahead(self) -> None:
+        if len(self._queue) <= LOW and not self._filling.locked():
+            self._workers.submit(self._fill_quietly)
+
+    def _fill_quietly(self) -> None:
+        with suppress(KonomiError, OSError):  # whoever asks for images next fills up too, and is told why not
+            self._fill(FULL)
+
+    def _fill(self, target: int) -> None:
+        """Fills the queue up to `target` images; grades that come meanwhile are taken note of and not waited for."""
+        with self._filling:
+            with self._lock:
+                short = target - len(self._queue)
+                wanted, seed = min(1000, target + len(self._skipped)), self._sequence
+                self._passed = set()
+            if short <= 0:
+                return
+            found = self._client().rater.suggest_images(taste=self._taste, count=wanted, seed=seed).suggestions
+            with self._lock:
+                out = {digest for digest, _ in self._queue} | self._passed
+                fresh = [item for item in found if item.image.digest not in out]
+                new = [item for item in fresh if item.image.digest not in set(self._skipped)]
+                if not new and not self._queue:
+                    new, self._skipped = fresh, []
+                self._queue += [(item.image.digest, int(item.reason)) for item in new[:short]]
+                self._keep()
 
     def _described(self, due: list[tuple[str, int]]) -> list[dict[str, Any]]:
         if not due:
@@ -148,6 +182,11 @@ class Sittings:
         self._client, self._folder = client, folder
         self._lock = threading.Lock()
         self._known: dict[str, Sitting] = {}
+        self._workers = ThreadPoolExecutor(1, "page-queue")
+
+    def close(self) -> None:
+        """Lets go of the worker that fills queues up."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
     def of(self, taste: str) -> Sitting:
         """Returns a taste's sitting.
@@ -162,7 +201,8 @@ class Sittings:
         with self._lock:
             if taste not in self._known:
                 self._client().rater.get_taste(name=taste)
-                self._known[taste] = Sitting(self._client, taste, self._folder / f"sitting-{plain}.json")
+                path = self._folder / f"sitting-{plain}.json"
+                self._known[taste] = Sitting(self._client, taste, path, self._workers)
             return self._known[taste]
 
     def observe(self, rpc: str, request: Message, reply: Message) -> None:
