@@ -1,7 +1,7 @@
 """P10: how many labels the acquisition mix needs for the AP(UR) that random labels reach at 100.
 
-Method: 24 simulated persons; 20 typical images first, then batches of ten (5 Thompson, 3 variance, 2 random) until
-100 of 2,000 images are labelled; beside it 100 drawn at random. At every ten labels a version is fitted and measured
+Method: 24 simulated persons; 10 typical images first, then batches of ten (8 that settle doubt, 2 random) until 100 of
+2,000 images are labelled; beside it 100 drawn at random. At every ten labels a version is fitted and measured
 on 2,000 other images. The value is where the mean curve of the mix first reaches the random mean at 100.
 """
 
