@@ -1,7 +1,9 @@
 """The page's parts on real files and real children: tickets, thumbnails, nights, blind verdicts; no rater needed."""
 
+import asyncio
 import io
 import json
+import socket
 import struct
 import zlib
 
@@ -22,6 +24,8 @@ from konomi.v1 import rater_pb2, trainer_pb2
 from konomi.verdict import PAIRS, SAMPLE
 from konomi.web import entrance
 from konomi.web.nights import NightDesk
+from konomi.web.page_settings import PageSettings
+from konomi.web.server import _listen
 from konomi.web.shrink import Shrinker
 from konomi.web.verdicts import Verdicts
 
@@ -107,6 +111,25 @@ def png(width: int, height: int, body: bytes | None = None) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(b"\0" * (3 * width + 1) * height) if body is None else body
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_an_answer_in_two_parts_leaves_at_once():
+    """With Nagle's algorithm on, a kept connection waits 40 ms for each answer: header first, body after the ack."""
+    told = []
+
+    async def talk():
+        def answer(_reader, writer):
+            told.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = _listen(PageSettings(page_port=0))
+        async with await asyncio.start_server(answer, sock=listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(talk())
+    assert told == [1]
 
 
 @pytest.fixture

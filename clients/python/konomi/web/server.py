@@ -77,7 +77,8 @@ def _listen(settings: PageSettings) -> socket.socket:
     """Returns a bound socket: the port asked for, else the usual one where it is free, else any."""
     wanted = settings.page_port
     for port in (USUAL_PORT, 0) if wanted is None else (wanted,):
-        listener = socket.socket(socket.AF_INET6 if ":" in settings.page_host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in settings.page_host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # only so does asyncio set no-delay
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.page_host, port))

@@ -41,7 +41,7 @@ def shrink(data: bytes, side: int) -> bytes:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             return b""
-        image.draft("RGB", (2 * side, 2 * side))
+        image.draft("RGB", (side * 3 // 2, side * 3 // 2))  # a JPEG is decoded smaller; the rest is resampled well
         image = ImageOps.exif_transpose(image)
         mode = "RGBA" if image.has_transparency_data else "RGB"
         small = image.convert(mode)
