@@ -3,8 +3,8 @@
 Method: the step of diffusers' train_text_to_image_lora(_sdxl).py, written here from the installed library (VAE and text
 encoders run at every step, frozen; LoRA by peft on the same layers; AdamW; clipping), and konomi's own loop take turns,
 step by step, over the same images, noise, times and first weights; medians. Widths are the published ones divided by
---divisor (1 on a GPU), pixels halved on a CPU: so UNet, VAE and texts keep the shares of operations they have at full
-size, both being counted on shapes without weights and reported. Memory is the peak
+--divisor (1 on a GPU), heads as wide as published, pixels halved on a CPU: so UNet, VAE and texts keep the shares of
+operations they have at full size, both being counted on shapes without weights and reported. Memory is the peak
 resident set of a process of its own for each. Rows of M6 come from bench_concepts.py.
 
     python tests/benchmarks/bench_trainer.py [--layouts sd1,sdxl] [--divisor 4] [--steps 9] [--batch 1] [--side 0]

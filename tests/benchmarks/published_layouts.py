@@ -1,4 +1,8 @@
-"""Stable Diffusion 1.5 and XL as published, every width divided by one number: same blocks, layers and heads."""
+"""Stable Diffusion 1.5 and XL as published, every width divided by one number: same blocks and layers.
+
+The UNet's attention heads are as wide as published, so there are fewer of them, at least one: a head of ten numbers
+costs a CPU's attention kernel five times what its operations say.
+"""
 
 import json
 from pathlib import Path
@@ -30,12 +34,15 @@ def read(layout: str, part: str) -> dict[str, Any]:
 
 
 def unet(layout: str, divisor: int = 1) -> UNet2DConditionModel:
-    """Returns a UNet; heads keep their number, so each is narrower."""
+    """Returns a UNet with narrower layers."""
     config = read(layout, "unet")
+    heads = config["attention_head_dim"]  # their number, in spite of the name; one for all levels, or one each
+    fewer = [max(1, one // divisor) for one in heads] if isinstance(heads, list) else max(1, heads // divisor)
     widths = [width // divisor for width in config["block_out_channels"]]
     config |= {
         "block_out_channels": widths, "cross_attention_dim": config["cross_attention_dim"] // divisor,
         "norm_num_groups": 32 // divisor,
+        "attention_head_dim": fewer,
     }  # fmt: skip
     if layout == "sdxl":
         pooled = read(layout, "text_encoder_2")["projection_dim"] // divisor
