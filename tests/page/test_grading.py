@@ -1,11 +1,15 @@
 """Grading in a real browser on a real rater: keys, durability, undo, resuming elsewhere, an outbox while offline."""
 
+import socket
+import threading
+
 import pytest
 
 from tests.page.site import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
+WAITING = "document.getElementById('state').textContent"
 SHOWN = "document.getElementById('main').dataset.digest"
 
 
@@ -98,6 +102,29 @@ def test_offline_grades_wait_on_the_device_and_arrive_once_in_order(site, visit)
     until(page, "!document.getElementById('state').textContent", 30)
     record = site.labels()[count:]
     assert [(label.image_digest, label.grade) for label in record] == list(zip(graded, (5, 1), strict=True))
+
+
+def test_an_answer_cut_off_in_its_middle_is_asked_for_again(site, visit):
+    """A server killed between the header and the body of its answer: the grade is kept, and recorded once."""
+    page = visit("rate", strict=False, service_workers="block")
+    shown(page)
+    count = len(site.labels())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def cut() -> None:
+            talk, _ = listener.accept()
+            with talk:
+                talk.recv(65536)
+                talk.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{")
+
+        dying = threading.Thread(target=cut, daemon=True)
+        dying.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        page.route("**/RecordLabels", lambda route: route.continue_(url=address), times=1)
+        digest = press(page, "4")
+        dying.join(30)
+    until(page, f"{WAITING} === ''")
+    assert [(label.image_digest, label.grade) for label in site.labels()[count:]] == [(digest, 4)]
 
 
 def test_a_finger_grades_by_swiping(site, visit):

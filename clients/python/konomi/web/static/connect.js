@@ -25,22 +25,23 @@ function tell(state) {
 
 export async function call(method, body = {}, { timeout = 30000, signal = null } = {}) {
   const limit = AbortSignal.timeout(timeout);
-  let response;
   try {
-    response = await fetch(address(method), {
+    const response = await fetch(address(method), {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(body),
       signal: signal ? AbortSignal.any([limit, signal]) : limit,
     });
+    if (!response.ok) throw await refusal(response);
+    const told = await response.json();  // a server that dies between its header and its body has not answered either
+    tell("here");
+    return told;
   } catch (error) {
+    if (error instanceof CallError) throw error;
     if (signal?.aborted) throw new CallError("canceled", "given up");
     tell("away");
     throw new CallError("unreachable", String(error));
   }
-  if (!response.ok) throw await refusal(response);
-  tell("here");
-  return response.json();
 }
 
 export async function* stream(method, body = {}) {
