@@ -2,6 +2,7 @@
 
 from konomi import night_words_narrow
 from konomi.guards import Alarm
+from konomi.night_figures import apart
 
 SENTENCES: dict[str, dict[str, str]] = {
     "en": {
@@ -155,7 +156,7 @@ def sentence(alarm: Alarm | dict[str, object], language: str = "en") -> str:
     if "parent" in numbers:
         parent = int(numbers["parent"])
         numbers["parent"] = words["unit"].format(unit=parent) if parent else words["base"]
-    text = words[name].format(**numbers)
+    text = words[name].format(**apart(numbers))
     return text[0].upper() + text[1:] if not text.startswith("unit-") else text
 
 
