@@ -1,6 +1,6 @@
 """P10: how many labels the acquisition mix needs for the AP(UR) that random labels reach at 100.
 
-Method: 24 simulated persons; 10 typical images first, then batches of ten (8 that settle doubt, 2 random) until 100 of
+Method: 24 simulated persons; 15 typical images first, then batches of ten (8 that settle doubt, 2 random) until 100 of
 2,000 images are labelled; beside it 100 drawn at random. At every ten labels a version is fitted and measured
 on 2,000 other images. The value is where the mean curve of the mix first reaches the random mean at 100.
 """
@@ -22,7 +22,7 @@ GOAL, LAST, BATCH = 60, 100, 10
 def rows(pool: ImagePool, labelled: int, persons: int, small: bool) -> list[dict[str, Any]]:
     """Returns P10 and the figures around it."""
     last = 40 if small else LAST
-    counts = list(range(acquisition.TYPICAL_START, last + 1, BATCH))
+    counts = list(range(2 * BATCH, last + 1, BATCH))
     mix: list[list[dict[str, float]]] = []
     random: list[list[dict[str, float]]] = []
     for number in range(persons):
@@ -47,8 +47,8 @@ def _acquire(
         grades = said[chosen]
         ready = len(chosen) >= 5 and len(set(grades.tolist())) > 1
         head = quick_fit(embeddings[chosen], grades, embeddings) if ready else None
-        pool = Pool(embeddings[free], np.zeros(len(free)), np.ones(len(free), bool))
-        count = min(acquisition.TYPICAL_START if not chosen else BATCH, last - len(chosen))
+        pool = Pool(embeddings[free], np.zeros(len(free)), np.ones(len(free), bool), embeddings[chosen])
+        count = min(BATCH, last - len(chosen))
         for row, reason in acquisition.suggest(pool, head, len(chosen), count, 0, rng):
             chosen.append(int(free[row]))
             drawn.append(reason is Reason.RANDOM)

@@ -1,9 +1,10 @@
-"""What to label next: a typical start, then of ten 5 Thompson draws, 3 that settle most doubt, 2 at random.
+"""What to label next: a typical start, then of ten 8 that settle most doubt about what is liked, 2 at random.
 
-taste.md, section 5: the mix keeps ranking and average precision, greedy choices lose the ranking; the random two
-alone may feed calibration. What settles most doubt is the image whose grade would lower the posterior variance most,
-summed over the pool by the chance of UR (integrated variance reduction, Cohn 1996); each is picked with the posterior
-conditioned on those picked before. The largest variance itself, an outlier's, teaches little about the rest.
+What settles most doubt is the image whose grade would lower the posterior variance most, summed over the pool by the
+squared chance of SSR or better (integrated variance reduction, Cohn 1996; targeted as by Picheny et al. 2010); each is
+picked with the posterior conditioned on those picked before. So it lies between what is liked already and what is not
+known yet: Thompson draws and the greatest mean teach the rater less, the greatest variance, an outlier's, less still
+(LOG.md). The random two alone may feed calibration (taste.md, section 5).
 """
 
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from scipy.special import ndtr
 from konomi_rater.preference import Head
 from konomi_rater.typical import typical
 
-TYPICAL_START = 20
-MOST_CANDIDATES = 1200
-"""Candidates whose joint posterior is drawn: n^3 work, so a larger pool is sampled."""
-PATTERN = "TVTRTVTVTR"
-"""Ten suggestions: Thompson, variance, random; short batches go on where the last one stopped."""
+TYPICAL_START = 15
+MOST_CANDIDATES = 2000
+"""Candidates whose joint posterior is held: n^2 memory, 32 MB; a larger pool is sampled."""
+RANDOM_EVERY = 5
+"""Every fifth suggestion after the start is drawn at random; short batches go on where the last one stopped."""
+REPEATS_FROM = 20
+"""Labels from which on there are hidden repeats."""
 FEW_REPEATS_FROM = 200
 """Labels from which on hidden repeats are half as frequent."""
 
@@ -86,15 +89,15 @@ def repeats(old: int, labelled: int, count: int, share: float, rng: np.random.Ge
 
     Args:
         old: images that may be: graded a while ago and never shown again so far.
-        labelled: images graded so far; none is repeated during the typical start.
+        labelled: images graded so far; none is repeated among the first.
         count: images shown in all.
-        share: share of repeats during the first 200 labels; half of it later.
+        share: share of repeats from REPEATS_FROM to 200 labels; half of it later.
         rng: source of randomness.
 
     Returns:
         Numbers below `old`.
     """
-    if labelled < TYPICAL_START:
+    if labelled < REPEATS_FROM:
         return np.zeros(0, np.int64)
     due = count * share / (1 if labelled < FEW_REPEATS_FROM else 2)
     return rng.permutation(old)[: int(due + rng.random())]
@@ -133,29 +136,20 @@ def _mixed(pool: Pool, head: Head, labelled: int, count: int, free: np.ndarray, 
     rows = rng.permutation(np.flatnonzero(free))[:MOST_CANDIDATES]
     features = head.features(pool.embeddings[rows])
     mean, covariance = head.process.mean(features), head.process.covariance(features)
-    root = (
-        np.linalg.cholesky(covariance + 1e-6 * np.trace(covariance) / len(rows) * np.eye(len(rows)))
-        if len(rows)
-        else covariance
-    )
     noise = head.process.kernel.noise
-    top = ndtr((mean - head.scale.cuts[-1]) / np.sqrt(np.diag(covariance).clip(1e-9)))  # chance of UR
-    rest = covariance.copy()
+    liked = ndtr((mean - head.scale.cuts[-2]) / np.sqrt(np.diag(covariance).clip(1e-9))) ** 2
     open_ = np.ones(len(rows), dtype=bool)
     picks: list[Pick] = []
     for step in range(min(count, len(rows))):
-        kind = PATTERN[(labelled + step) % len(PATTERN)]
-        if kind == "T":
-            draw = mean + root @ rng.standard_normal(len(rows))
-            row, reason = int(np.argmax(np.where(open_, draw, -np.inf))), Reason.EXPLOIT
-        elif kind == "V":
-            row, reason = int(np.argmax(np.where(open_, _settled(rest, top, noise), -np.inf))), Reason.UNCERTAIN
-        else:
+        if (labelled + step) % RANDOM_EVERY == RANDOM_EVERY - 1:
             row, reason = int(rng.choice(np.flatnonzero(open_))), Reason.RANDOM
+        else:
+            gain = np.where(open_, _settled(covariance, liked, noise), -np.inf)
+            row, reason = int(np.argmax(gain)), Reason.UNCERTAIN
         open_[row] = False
         picks.append((int(rows[row]), reason))
-        column = rest[:, row] / np.sqrt(rest[row, row].clip(1e-12) + noise)
-        rest -= np.outer(column, column)
+        column = covariance[:, row] / np.sqrt(covariance[row, row].clip(1e-12) + noise)
+        covariance -= np.outer(column, column)
     free[[row for row, _ in picks]] = False
     return picks
 
