@@ -16,7 +16,7 @@ from night_policies import DEFAULT, EVEN, NAIVE, Policy
 from night_trials import Trial, Trials, by_person, interval, ratio, row
 
 IMAGES = 4000
-SIZES: Mapping[str, int] = {"labels": 100, "images": 200, "evaluation": 128, "fresh": 128}
+SIZES: Mapping[str, int] = {"labels": 100, "images": 320, "evaluation": 128, "fresh": 128}
 SMALL: Mapping[str, int] = {"labels": 40, "images": 48, "evaluation": 48, "fresh": 48}
 PERSONS = 6
 NAIVE_PERSONS = 2
