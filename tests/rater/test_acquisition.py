@@ -69,6 +69,13 @@ def test_what_is_chosen_teaches_more_about_what_is_liked_than_chance():
     assert better >= 11
 
 
+def test_a_long_list_has_as_many_as_were_asked_for_none_twice():
+    pool, wanted = pool_of(8)
+    picks = suggest(pool, head_of(pool, wanted), 40, 250, 0, np.random.default_rng(0))
+    assert len({row for row, _ in picks}) == 250
+    assert Counter(reason for _, reason in picks) == {Reason.UNCERTAIN: 200, Reason.RANDOM: 50}
+
+
 def test_novel_slots_take_the_farthest_plausible_and_spread():
     pool, _ = pool_of(2)
     picks = suggest(pool, None, 50, 4, 4, np.random.default_rng(0))

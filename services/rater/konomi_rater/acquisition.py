@@ -19,6 +19,8 @@ from konomi_rater.typical import typical
 TYPICAL_START = 15
 MOST_CANDIDATES = 2000
 """Candidates whose joint posterior is held: n^2 memory, 32 MB; a larger pool is sampled."""
+MOST_CONDITIONED = 64
+"""Picks of one call after which the posterior stays: each costs n^2 work, and a longer list is chosen anew soon."""
 RANDOM_EVERY = 5
 """Every fifth suggestion after the start is drawn at random; short batches go on where the last one stopped."""
 REPEATS_FROM = 20
@@ -138,18 +140,20 @@ def _mixed(pool: Pool, head: Head, labelled: int, count: int, free: np.ndarray, 
     mean, covariance = head.process.mean(features), head.process.covariance(features)
     noise = head.process.kernel.noise
     liked = ndtr((mean - head.scale.cuts[-2]) / np.sqrt(np.diag(covariance).clip(1e-9))) ** 2
+    gain = _settled(covariance, liked, noise)
     open_ = np.ones(len(rows), dtype=bool)
     picks: list[Pick] = []
     for step in range(min(count, len(rows))):
         if (labelled + step) % RANDOM_EVERY == RANDOM_EVERY - 1:
             row, reason = int(rng.choice(np.flatnonzero(open_))), Reason.RANDOM
         else:
-            gain = np.where(open_, _settled(covariance, liked, noise), -np.inf)
-            row, reason = int(np.argmax(gain)), Reason.UNCERTAIN
+            row, reason = int(np.argmax(np.where(open_, gain, -np.inf))), Reason.UNCERTAIN
         open_[row] = False
         picks.append((int(rows[row]), reason))
-        column = covariance[:, row] / np.sqrt(covariance[row, row].clip(1e-12) + noise)
-        covariance -= np.outer(column, column)
+        if step < min(count, MOST_CONDITIONED) - 1:
+            column = covariance[:, row] / np.sqrt(covariance[row, row].clip(1e-12) + noise)
+            covariance -= np.outer(column, column)
+            gain = _settled(covariance, liked, noise)
     free[[row for row, _ in picks]] = False
     return picks
 
