@@ -1,68 +1,33 @@
 """The fault matrix of a night: killed at every step's boundary, disk full, corrupt artifacts, numbers that are none.
 
 Each ends cleanly or goes on to the same artifacts as an unbroken night. A hanging generator and a dead receiver are in
-`tests/loop` (test_night, test_notification); kills at random moments in test_night_kills.
+`tests/loop` (test_night, test_notification); kills at random moments in test_night_kills, and how long a resumed night
+takes to its first step; another version's night in test_night_upgrade.
 """
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-HELPERS = Path(__file__).parents[1] / "loop" / "nights.py"
+from tests.chaos.armed import SIDES, arm, ran
+from tests.loop import nights
+
 MOST_STEPS = 60
 SIGKILLED = -9
+INTERRUPTED = ("inside", "returned")
+"""Sides of a boundary at which a step was begun and is not on record: it alone runs again."""
 
-spec = importlib.util.spec_from_file_location("fault_nights", HELPERS)
-nights = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(nights)
+UNRECORDED = ("before", *INTERRUPTED)
+"""Sides of a boundary at which a step is not on record yet."""
 
 pytestmark = pytest.mark.timeout(1800)
-
-ARMED = '''
-"""Kills its own process at one boundary of one step, given by number or name."""
-import os, signal
-from konomi import overnight
-
-side, _, at = os.environ["BOUNDARY"].partition(":")
-real, count = overnight.Overnight._do, 0
-
-
-def end():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def do(self, name, body, *arguments):
-    global count
-    count += 1
-    here = at in (str(count), name)
-
-    def inside(*values):
-        value = body(*values)
-        if here and side == "inside":
-            end()
-        return value
-
-    if here and side == "before":
-        end()
-    envelope = real(self, name, inside, *arguments)
-    if here and side == "after":
-        end()
-    return envelope
-
-
-overnight.Overnight._do = do
-from konomi.cli import main
-
-main()
-'''
 
 
 @pytest.fixture(scope="module")
@@ -83,24 +48,21 @@ def unbroken(bench):
 
 def killed_at(bench, home: Path, boundary: str) -> bool:
     """Runs the night's command until it kills itself at a boundary; says whether it did, else the night is over."""
-    environment = bench.environment(home, BOUNDARY=boundary)
-    done = subprocess.run(
-        [sys.executable, "-c", ARMED, *bench.start(home)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-        start_new_session=True,
-    )
-    assert done.returncode in (SIGKILLED, 0), done.stderr
-    return done.returncode == SIGKILLED
+    child = bench.spawn(home, *bench.start(home), before=arm, BOUNDARY=boundary, RAN=str(home / "ran.log"))
+    _, err = child.communicate(timeout=500)
+    assert child.returncode in (SIGKILLED, 0), err
+    return child.returncode == SIGKILLED
 
 
-def steps_of(home: Path) -> dict[str, float]:
-    """Returns name and recorded seconds of every finished step; a step that ran again has other seconds."""
-    found = list(home.glob("nights/*/night.json"))
-    return {step["name"]: step["seconds"] for step in json.loads(found[0].read_text())["steps"]} if found else {}
+def recorded(home: Path) -> list[str]:
+    """Returns the names of the steps dbos has on record, in their order."""
+    database = sqlite3.connect(home / "databases" / "night.sqlite")
+    try:
+        return [
+            name for (name,) in database.execute("SELECT function_name FROM operation_outputs ORDER BY function_id")
+        ]
+    finally:
+        database.close()
 
 
 def finish(bench, home: Path, expected: dict) -> None:
@@ -112,25 +74,28 @@ def finish(bench, home: Path, expected: dict) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("side", ["before", "inside", "after"])
-def test_killed_at_every_boundary_of_every_step(bench, unbroken, side):
+@pytest.mark.parametrize("side", SIDES)
+def test_killed_at_every_boundary_of_every_step(bench, unbroken, side, tell):
     home = bench.home(f"every-{side}")
     expected, calls = unbroken
-    recorded: dict[str, float] = {}
     kills = 0
     while killed_at(bench, home, f"{side}:{kills + 1}"):
         kills += 1
+        kept = recorded(home)
+        assert kept == expected["steps"][: kills - (side in UNRECORDED)], "a finished step is not on record"
         assert kills <= MOST_STEPS
-        for name, seconds in steps_of(home).items():
-            assert recorded.setdefault(name, seconds) == seconds, f"the finished step {name} ran again"
     assert kills == len(expected["steps"])
     (night,) = home.glob("nights/*/night.json")
     assert nights.left_behind(home, night.parent.name) == expected
+    runs = Counter(name for _, name in ran(home))
+    twice = 2 if side in INTERRUPTED else 1
+    assert runs == dict.fromkeys(expected["steps"], twice), "a finished step ran again"
     done = nights.calls(home)
     assert set(done) == set(calls)
-    repeated = len(done) - len(calls)
-    assert repeated <= (kills if side == "inside" else 0), "more was repeated than the step each kill interrupted"
+    assert len(done) - len(calls) <= (kills if side in INTERRUPTED else 0)
     assert len([line for line in done if line.startswith("train")]) == 2, "a unit was trained twice"
+    assert not nights.roles_of(home), "a service outlived its night"
+    tell(f"killed {side}: {kills} of {kills} steps, equal to the unbroken night")
 
 
 @pytest.mark.chaos

@@ -7,7 +7,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from tests.loop.warm import Child
 
 FOLDER = Path(__file__).parent
 STARTER_PARTS = ("diffusion/model_index.json", "embedder/model.safetensors", "reader/model.safetensors")
@@ -30,7 +33,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.shadow = folder / "shadow"
-        self.children: list[subprocess.Popen] = []
+        self.children: list[subprocess.Popen | Child] = []
         for role in ("rater", "generator", "trainer", "starter"):
             package = self.shadow / f"konomi_{role}"
             package.mkdir(parents=True)
@@ -53,8 +56,14 @@ class Bench:
         path = os.pathsep.join(filter(None, (str(self.shadow), os.environ.get("PYTHONPATH", ""))))
         return {**os.environ, "KONOMI_HOME": str(home), "PYTHONPATH": path, "LANG": "C.UTF-8", **SMALL, **more}
 
-    def spawn(self, home: Path, *arguments: str, **environment: str) -> subprocess.Popen:
-        """Starts `konomi ARGUMENTS` in its own session."""
+    def spawn(self, home: Path, *arguments: str, before: Callable[[], None] | None = None, **environment: str) -> Child:
+        """Starts `konomi ARGUMENTS` in its own session; `before` is called in the child first."""
+        child = Child(arguments, self.environment(home, **environment), before)
+        self.children.append(child)
+        return child
+
+    def spawn_cold(self, home: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+        """Starts `konomi ARGUMENTS` in a fresh interpreter, as a person does."""
         command = [sys.executable, "-c", "from konomi.cli import main; main()", *arguments]
         child = subprocess.Popen(
             command,
@@ -68,9 +77,10 @@ class Bench:
         self.children.append(child)
         return child
 
-    def konomi(self, home: Path, *arguments: str, timeout: float = 500, **environment: str):
+    def konomi(self, home: Path, *arguments: str, timeout: float = 500, cold: bool = False, **environment: str):
         """Runs `konomi ARGUMENTS` to its end and returns (exit code, last line as JSON or text, standard error)."""
-        child = self.spawn(home, *arguments, **environment)
+        spawn = self.spawn_cold if cold else self.spawn
+        child = spawn(home, *arguments, **environment)
         out, err = child.communicate(timeout=timeout)
         last = out.strip().splitlines()[-1] if out.strip() else ""
         return child.returncode, json.loads(last) if last.startswith("{") else last, err

@@ -4,16 +4,37 @@ import json
 import signal
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.timeout(900)
+
+RECORDED = Path(__file__).with_name("recorded_steps.json")
+"""What a night of two units records under the present schema."""
 
 
 def night_of(home) -> str:
     """Returns the id of the only night of a home."""
     (path,) = home.glob("nights/*/request.json")
     return path.parent.name
+
+
+def recorded(home, night: str, database: sqlite3.Connection) -> dict:
+    """Returns what another version would have to understand: request, workflow, and the payload of every step."""
+    request = json.loads((home / "nights" / night / "request.json").read_text())
+    rows = database.execute("SELECT function_name, output FROM operation_outputs ORDER BY function_id").fetchall()
+    (schema,) = database.execute("SELECT application_version FROM workflow_status").fetchone()
+    return {
+        "schema": schema,
+        "request": sorted(request),
+        "steps": [[name, sorted(payload_of(output))] for name, output in rows],
+    }
+
+
+def payload_of(output: str) -> dict:
+    """Returns the value inside the envelope dbos keeps of a step."""
+    return json.loads(output)["value"]
 
 
 def wait_for_step(home, child, count: int) -> None:
@@ -29,7 +50,7 @@ def wait_for_step(home, child, count: int) -> None:
 
 def test_a_night_makes_judges_and_serves_units(bench):
     home = bench.home("night")
-    code, result, err = bench.konomi(home, *bench.start(home))
+    code, result, err = bench.konomi(home, *bench.start(home), cold=True)
     assert code == 0, err
     assert result["state"] == "finished"
     assert [unit["unit"] for unit in result["units"]] == [0, 1, 2]
@@ -45,6 +66,10 @@ def test_a_night_makes_judges_and_serves_units(bench):
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     database = sqlite3.connect(home / "databases" / "night.sqlite")
+    assert recorded(home, result["night"], database) == json.loads(RECORDED.read_text()), (
+        "what a night records has changed: raise SCHEMA in overnight.py, so that no night of the version before is "
+        "gone on with, and write the new record down"
+    )
     assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     assert {row[0] for row in database.execute("SELECT DISTINCT serialization FROM operation_outputs")} == {
         "portable_json"

@@ -255,7 +255,9 @@ def said(reason: dict[str, Any], language: str) -> str:
 def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     nights, language = Nights(home.root), messages.language()
     receivers(NotifySettings(home=home.root))  # an address that cannot work is refused tonight, not in the morning
+    reading = conduct.read_ahead()
     with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
+        reading.join()
         request = nights.begin(asked.asked, lambda: night_begin.filled(asked, hands, nights))
         note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
         with showing(language) as progress:

@@ -101,7 +101,7 @@ def sheet_of(client: Client, nights: Nights, found: Verdict) -> str:
 def prompts_of(nights: Nights, found: Verdict) -> list[str]:
     """Returns the prompt of every evaluation image of a night."""
     request = nights.request(found.night)
-    settings = NightSettings(**request.settings)
+    settings = NightSettings.recorded(request.settings)
     return [draw.prompt for draw in evaluation_draws(request.seed, request.evaluation_prompts, settings)]
 
 

@@ -1,8 +1,13 @@
 """Runs one night in this process, from its request to its report."""
 
 import hashlib
+import importlib
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from pydantic import ValidationError
 
 from konomi import errors, extras
 from konomi.crew import Crew
@@ -55,6 +60,18 @@ def wanted(
     return NightRequest(**{**vars(request), "asked": asked})
 
 
+def read_ahead() -> threading.Thread:
+    """Starts to read the workflow's code, which takes as long as small services take to start; join it before `run`."""
+
+    def read() -> None:
+        with suppress(ImportError):  # `run` says what is missing
+            importlib.import_module("konomi.overnight")
+
+    reader = threading.Thread(target=read, name="read-ahead", daemon=True)
+    reader.start()
+    return reader
+
+
 def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> dict[str, Any]:
     """Runs a night, or goes on with it, and returns its state.
 
@@ -62,9 +79,14 @@ def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[],
         KonomiError: it was interrupted; the same call goes on later.
     """
     extras.require("overnight")
+    from konomi import upgraded
     from konomi.night_steps import NightSteps
     from konomi.overnight import Overnight
 
     nights.forget_stop(request.id)
-    steps = NightSteps(Studio(crew, request.taste, request.id), request, view.beat)
+    studio = Studio(crew, request.taste, request.id)
+    try:
+        steps = NightSteps(studio, request, view.beat)
+    except ValidationError:
+        return upgraded.halted(nights, request, studio)
     return Overnight(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew)

@@ -31,6 +31,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "nothing_selected": "The night was halted before unit-{unit}: no image passed the selection.",
         "base_share": "The night was halted before unit-{unit}: only {share:.0%} of its training set are base images; "
         "the floor is {floor:.0%}.",
+        "other_version": "The night was halted: another version of konomi began it, whose steps are not this one's; "
+        "what it promoted last is served. Start a new night, which builds on that.",
         "training_failed": "The night was halted: training unit-{unit} failed ({why}).",
         "golden_diversity": "The training set of unit-{unit} has {ratio:.0%} of the base model's diversity.",
         "largest_cell": "One kind of image makes up {share:.0%} of unit-{unit}'s training set.",
@@ -80,6 +82,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "nothing_selected": "選別を通った画像がないため、unit-{unit} の前に夜を中止しました。",
         "base_share": "unit-{unit} の学習集合で元のモデルの画像が {share:.0%} しかないため、夜を中止しました"
         "(下限 {floor:.0%})。",
+        "other_version": "別の版の konomi が始めた夜で、手順が今の版と違うため、中止しました。最後に採用した世代が"
+        "そのまま使われます。新しい夜を始めると、そこから続きます。",
         "training_failed": "unit-{unit} の学習に失敗したため、夜を中止しました({why})。",
         "golden_diversity": "unit-{unit} の学習集合の多様性は元のモデルの {ratio:.0%} です。",
         "largest_cell": "unit-{unit} の学習集合の {share:.0%} が一種類の画像です。",

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import error as dbos_errors
 
-from konomi import budgets, errors
+from konomi import budgets, errors, upgraded
 from konomi.crew import Crew
 from konomi.full_disk import fault, is_full, told
 from konomi.lineage import Nights
@@ -19,7 +20,13 @@ from konomi.recipe import Recipe
 from konomi.watchdog import Watchdog
 
 SCHEMA = "workflow-schema-1"
-"""Raised only when the order of steps or their payload changes: pending nights of another schema are not continued."""
+"""Raised only when the order of steps, their payload or the request's fields change.
+
+A pending night of another schema is not gone on with: it ends on the unit it serves (upgraded.py).
+"""
+
+ENDED = ("SUCCESS", "ERROR")
+"""States of a workflow dbos runs no more."""
 
 QUEUE = "gpu"
 """One night at a time holds the accelerator."""
@@ -40,6 +47,10 @@ class Interrupted(BaseException):
     def __init__(self, error: errors.KonomiError | None = None) -> None:
         super().__init__(str(error) if error else "stopped")
         self.error = error
+
+
+class OtherVersion(Interrupted):
+    """What is on record was done by another version, whose steps are not this one's."""
 
 
 class Overnight:
@@ -81,6 +92,8 @@ class Overnight:
         finally:
             self.leaving.set()
             DBOS.destroy(destroy_registry=True)
+        if isinstance(self.outcome, OtherVersion):
+            return upgraded.halted(self.nights, self.request, self.steps.studio)
         if isinstance(self.outcome, Interrupted):
             return self._interrupted(self.outcome)
         assert self.outcome is not None
@@ -98,6 +111,8 @@ class Overnight:
         except Interrupted as interruption:
             self._interrupt(interruption)
             raise
+        except dbos_errors.DBOSUnexpectedStepError as unexpected:
+            raise self._interrupt(OtherVersion()) from unexpected
         except errors.KonomiError as error:
             raise self._interrupt(Interrupted(error)) from error
         except Exception as error:
@@ -188,6 +203,9 @@ class Overnight:
             with SetWorkflowID(self.request.id):
                 payload = {"night": self.request.id, "request_digest": self.request.digest()}
                 DBOS.enqueue_workflow(QUEUE, self._registered, payload)
+        elif status.status not in ENDED and status.app_version != SCHEMA:
+            DBOS.cancel_workflow(self.request.id)
+            self._interrupt(OtherVersion())
         elif status.status in ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
             DBOS.resume_workflow(self.request.id)
         elif status.status == "SUCCESS":

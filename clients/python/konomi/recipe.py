@@ -19,6 +19,27 @@ Runner = Callable[..., dict[str, Any]]
 BASE: dict[str, Any] = {"unit": 0, "model": "base", "adapter": ""}
 
 
+def fresh(request: NightRequest) -> dict[str, Any]:
+    """Returns the record of a night that has done nothing yet."""
+    return {
+        "night": request.id,
+        "system": request.system,
+        "taste": request.taste,
+        "seed": request.seed,
+        "state": "running",
+        "reason": None,
+        "served": {"unit": 0, "model": "base"},
+        "units": [],
+        "steps": [],
+        "ended": [],
+        "seconds": 0.0,
+        "images": 0,
+        "gpu_seconds": 0.0,
+        "disk_bytes": 0,
+        "nats": 0.0,
+    }
+
+
 class Recipe:
     """One night from plan to end; the same recorded results lead to the same next step."""
 
@@ -35,23 +56,7 @@ class Recipe:
         self.served: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.evaluated: dict[int, dict[str, Any]] = {}
-        self.state: dict[str, Any] = {
-            "night": request.id,
-            "system": request.system,
-            "taste": request.taste,
-            "seed": request.seed,
-            "state": "running",
-            "reason": None,
-            "served": {"unit": 0, "model": "base"},
-            "units": [],
-            "steps": [],
-            "ended": [],
-            "seconds": 0.0,
-            "images": 0,
-            "gpu_seconds": 0.0,
-            "disk_bytes": 0,
-            "nats": 0.0,
-        }
+        self.state: dict[str, Any] = fresh(request)
 
     def run(self) -> dict[str, Any]:
         """Runs the night and returns its state."""

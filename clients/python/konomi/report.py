@@ -97,7 +97,7 @@ def _curves(page: Page, request: NightRequest, state: dict[str, Any], demo: dict
         Series(page.word("truly_ssr"), [row[ssr] for row in rows]),
         Series(page.word("truly_ur"), [row[ur] for row in rows]),
     ]
-    floor = GuardSettings(**request.guards).diversity_floor
+    floor = GuardSettings.recorded(request.guards).diversity_floor
     limit = (floor * rows[0]["vendi"]["value"], page.word("floor", share=floor))
     diversity = page.word("curve_diversity")
     vendi = curve(ticks, [Series("Vendi", [row["vendi"] for row in rows])], floor=limit, alt=diversity)
@@ -213,7 +213,7 @@ def _times(page: Page, state: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def _fixed_prompts(request: NightRequest) -> list[str]:
-    draws = evaluation_draws(request.seed, request.evaluation_prompts, NightSettings(**request.settings))
+    draws = evaluation_draws(request.seed, request.evaluation_prompts, NightSettings.recorded(request.settings))
     return [draw.prompt for draw in draws]
 
 

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -36,6 +36,11 @@ class KonomiSettings(BaseSettings):
         home = Path(init_settings().get("home") or default_home())
         toml = InitSettingsSource(settings_cls, init_kwargs=_table(home / "konomi.toml", cls.toml_table))
         return (init_settings, env_settings, toml)
+
+    @classmethod
+    def recorded(cls, values: dict[str, Any]) -> Self:
+        """Returns settings any version of konomi recorded, for reading what it did: what this one lacks is left out."""
+        return cls(**{name: value for name, value in values.items() if name in cls.model_fields})
 
 
 def _table(path: Path, name: str) -> dict[str, Any]:
