@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +141,17 @@ def _rater(page: Page, demo: dict[str, Any]) -> None:
 
 def _units(page: Page, state: dict[str, Any]) -> None:
     page.heading("units")
-    columns = ("unit", "decision", "reason", "wins", "vendi", "doubt", "untypical", "pressure", "made", "seconds")
-    rows = []
+    columns = ("unit", "decision", "wins", "vendi", "doubt", "untypical", "pressure", "made", "seconds")
+    rows, said = [], []
     for unit in state["units"]:
         decision = unit.get("decision") or "unfinished"
         scores, chosen = unit.get("scores"), unit.get("selection")
         why = [unit["reason"]] if unit.get("reason") else []
-        words = [sentence(one, page.language) for one in (*why, *unit.get("warnings", []))]
+        said.append(" ".join(sentence(one, page.language) for one in (*why, *unit.get("warnings", []))))
         rows.append(
             (
                 _name(page, unit["unit"]),
                 f'<span class="chip {decision}">{page.word(decision)}</span>',
-                " ".join(words),
                 percent(unit["wins"]) if unit.get("wins") else "",
                 number(scores["vendi"], 1) if scores else "",
                 f"{scores['doubt']:.2f}" if scores else "",
@@ -161,7 +161,8 @@ def _units(page: Page, state: dict[str, Any]) -> None:
                 page.duration(unit["seconds"]),
             )
         )
-    page.table([page.word(column) for column in columns], rows, numeric=range(3, 10))
+    page.table([page.word(column) for column in columns], rows, numeric=range(2, 9))
+    page.add("<ul>" + "".join(f"<li>{escape(words)}</li>" for words in said if words) + "</ul>")
 
 
 def _demo_facts(page: Page, demo: dict[str, Any], state: dict[str, Any]) -> list[tuple[str, str, str]]:

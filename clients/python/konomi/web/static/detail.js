@@ -73,7 +73,7 @@ function verdict(image) {
   if (!score) return [...parts, h("p", { class: "small" }, t("no_rater"))];
   const chances = score.gradeProbabilities ?? [0, 0, 0, 0, 0];
   return [...parts,
-    h("p", {}, h("span", { class: "big" }, decimal(score.utility ?? 0)), " ", h("span", { class: "small" }, t("score_note", { value: decimal(score.utility ?? 0), doubt: decimal(score.std ?? 0) }))),
+    h("p", {}, h("span", { class: "big" }, decimal(score.utility ?? 0)), " ", h("span", { class: "small" }, t("score_note", { doubt: decimal(score.std ?? 0) }))),
     score.unknown && h("p", { class: "small" }, t("unknown_note")),
     h("h3", {}, t("score_bars")),
     h("div", { class: "chances" }, chances.map((chance, place) => [
@@ -92,7 +92,7 @@ function facts(image, unit) {
     row("prompt", image.prompt || t("no_prompt")),
     row("unit", unit), row("source", image.source ? t(image.source) : ""),
     row("seed", image.seed), row("size", `${image.width} × ${image.height}`), row("known_since", when(image.createTime)),
-    row("night", image.night), row("licence", image.licence), row("parents", (image.parents ?? []).map((one) => one.slice(0, 12)).join(", ")),
+    row("night", (image.night ?? "").slice(0, 8)), row("licence", image.licence), row("parents", (image.parents ?? []).map((one) => one.slice(0, 12)).join(", ")),
     row("parameters", parameters), row("digest", h("code", {}, image.digest)));
 }
 

@@ -99,12 +99,19 @@ async function sampled(model) {
   return digests.slice(0, 12).map((digest) => h("li", {}, h("img", { src: small(digest), alt: t("image") })));
 }
 
-const plain = (value) => (Number.isInteger(value) ? whole(value) : decimal(value));
+const FIGURES = { win_rate: percent, vendi: (value) => decimal(value, 1), exceedance: percent, doubt: decimal, images: whole, steps: whole, loss: decimal };
+const METHODS = { LORA: "LoRA", DORA: "DoRA", LOHA: "LoHa", LOKR: "LoKr", CUSTOM_DIFFUSION: "Custom Diffusion" };
+
+// What a person asks of a unit; the trainer's own counters are left out.
+function measured(metrics) {
+  const known = Object.keys(FIGURES).filter((name) => metrics[name] !== undefined);
+  return known.map((name) => `${t(`figure_${name}`)} ${FIGURES[name](metrics[name])}`).join(" · ");
+}
 
 async function tell(about, model, current, done) {
   const row = (word, value) => (value ? [h("dt", {}, t(word)), h("dd", {}, value)] : null);
   const best = h("ul", { class: "strip" });
-  const figures = Object.entries(model.metrics ?? {}).map(([name, value]) => `${name} ${plain(value)}`).join(" · ");
+  const method = (model.method ?? "").replace("TRAINING_METHOD_", "");
   const use = async () => {
     try {
       await call("TrainerService/PromoteModel", { name: model.name, requestId: crypto.randomUUID() });
@@ -116,8 +123,8 @@ async function tell(about, model, current, done) {
   };
   replace(about, h("h2", {}, model.displayName || idOf(model)),
     h("p", {}, model.current ? h("span", { class: "chip" }, t("in_use")) : h("button", { click: use }, t("serve_this"))),
-    h("dl", { class: "facts" }, row("made", when(model.createTime)), row("method", (model.method ?? "").replace("TRAINING_METHOD_", "")), row("base", model.baseModel), row("figures", figures),
-      row("rater_version", (model.raterVersion ?? "").split("/").at(-1)), row("seed", model.seed), row("night", model.night), row("manifest", h("code", {}, (model.manifestDigest ?? "").slice(0, 16))), row("digest", h("code", {}, (model.adapterDigest ?? "").slice(0, 16)))),
+    h("dl", { class: "facts" }, row("made", when(model.createTime)), row("method", METHODS[method] ?? method), row("base", model.baseModel), row("figures", measured(model.metrics ?? {})),
+      row("rater_version", (model.raterVersion ?? "").split("/").at(-1)), row("seed", model.seed), row("night", (model.night ?? "").slice(0, 8)), row("manifest", h("code", {}, (model.manifestDigest ?? "").slice(0, 16))), row("digest", h("code", {}, (model.adapterDigest ?? "").slice(0, 16)))),
     h("h3", {}, t("best_of")), best);
   const asked = { taste: taste(), filter: { units: [idOf(model)] }, pageSize: 12 };
   const orderBy = await isFitted() ? "utility desc" : "create_time desc";
