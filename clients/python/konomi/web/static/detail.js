@@ -9,7 +9,7 @@ import { full, named, small } from "./picture.js";
 import { taste } from "./prefs.js";
 
 const NEIGHBOURS = 48;
-const SHOWN = 6;
+const SHOWN = 5;
 
 export async function openDetail(digest, current = () => true) {
   const body = h("div", {}, h("p", { class: "quiet" }, t("loading")));
