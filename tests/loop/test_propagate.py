@@ -84,8 +84,8 @@ def rounds(*figures):
     [
         (8, False, rounds((50, 0.8)), None),
         (32, False, rounds((1, 0.1)), "target"),
-        (8, False, rounds((9, 0.8)), "acceptance"),
-        (8, False, rounds((10, 0.8)), None),
+        (8, False, rounds((4, 0.8)), "acceptance"),
+        (8, False, rounds((5, 0.8)), None),
         (8, True, rounds((50, 0.8)), "depth_cap"),
         (8, False, rounds((50, 0.8), (50, 0.7), (50, 0.6)), "drift"),
         (8, False, rounds((50, 0.8), (50, 0.7), (50, 0.68)), None),
@@ -95,6 +95,16 @@ def rounds(*figures):
 )
 def test_a_set_ends_at_its_target_its_acceptance_its_drift_and_its_depth(size, exhausted, history, name):
     end = propagate.ending(NightSettings(), size, exhausted, history)
+    assert (end.name if end else None) == name
+
+
+@pytest.mark.parametrize(
+    ("passed", "name"),
+    [((0,), None), ((1,), None), ((0, 0), None), ((0, 0, 0), "acceptance"), ((1, 0, 0), None), ((0, 0, 1), None)],
+)
+def test_sixteen_candidates_alone_end_no_growth(passed, name):
+    known = [{"considered": 16, "passed": one, "mean_cosine": 0.7, "standard_error": 0.1} for one in passed]
+    end = propagate.ending(NightSettings(), 1, False, known)
     assert (end.name if end else None) == name
 
 

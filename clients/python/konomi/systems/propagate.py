@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from konomi import intervals
 from konomi.guards import Alarm
 from konomi.night_settings import NightSettings
 from konomi.systems.draws import Draw, Turn, image_seed, shuffled
@@ -95,14 +96,25 @@ def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence
         rounds: turns so far, oldest first, each with "considered", "passed", "mean_cosine" and "standard_error".
     """
     last = rounds[-1]
-    acceptance = last["passed"] / max(1, last["considered"])
+    passed = acceptance(rounds)
     if size >= settings.propagate_target:
         return Alarm("target", {"size": size})
-    if acceptance < settings.propagate_acceptance:
-        return Alarm("acceptance", {"share": acceptance, "floor": settings.propagate_acceptance, "size": size})
+    if passed["high"] < settings.propagate_acceptance:
+        return Alarm("acceptance", {"share": passed["value"], "floor": settings.propagate_acceptance, "size": size})
     if drifting(rounds):
         return Alarm("drift", {"runs": FALLS, "cosine": last["mean_cosine"], "size": size})
     return Alarm("depth_cap", {"depth": settings.propagate_depth, "size": size}) if exhausted else None
+
+
+def acceptance(rounds: Sequence[dict[str, Any]]) -> intervals.Figure:
+    """Returns the share of the candidates that passed with its interval, over the turns since the set last grew.
+
+    A set of one is offered 16 candidates, of which one that passes doubles it: their share alone says too little to
+    end a growth, so the night ends where the whole interval lies below the floor.
+    """
+    idle = itertools.takewhile(lambda turn: not turn["passed"], reversed(rounds[:-1]))
+    turns = [rounds[-1], *idle]
+    return intervals.share(sum(turn["passed"] for turn in turns), sum(turn["considered"] for turn in turns))
 
 
 def drifting(rounds: Sequence[dict[str, Any]]) -> bool:
