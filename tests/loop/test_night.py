@@ -68,7 +68,7 @@ def test_a_night_makes_judges_and_serves_units(bench):
     database = sqlite3.connect(home / "databases" / "night.sqlite")
     assert recorded(home, result["night"], database) == json.loads(RECORDED.read_text()), (
         "what a night records has changed: raise SCHEMA in overnight.py, so that no night of the version before is "
-        "gone on with, and write the new record down"
+        "gone on with, unless this version understands what the one before recorded; and write the new record down"
     )
     assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     assert {row[0] for row in database.execute("SELECT DISTINCT serialization FROM operation_outputs")} == {

@@ -3,12 +3,13 @@
 import signal
 import threading
 import time as clock
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 
 import pytest
 
 from konomi.cli_schedule import following, parsed, wait_until
 from konomi.errors import InvalidArgument
+from tests.loop import evening
 
 
 def test_the_next_such_hour_is_today_or_tomorrow():
@@ -41,9 +42,7 @@ def test_the_wish_to_stop_ends_the_wait():
 
 def test_a_night_begins_at_the_hour_and_ctrl_c_ends_the_wait_for_the_next(bench):
     home = bench.home("hour")
-    soon = datetime.now() + timedelta(seconds=85)  # cut to the minute, 25 s away at least
-    start = bench.start(home)[2:]
-    child = bench.spawn(home, "night", "schedule", soon.strftime("%H:%M"), *start)
+    child = bench.spawn(home, "night", "schedule", "22:00", *bench.start(home)[2:], before=evening.fall)
     ended = home / "report" / "index.html"
     deadline = clock.monotonic() + 240
     while not ended.exists() and clock.monotonic() < deadline:

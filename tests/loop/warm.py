@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 
+from tests.forks import Forked
+
 READ = ("dbos", "typer", "pydantic_settings", "filelock", "rich.console", "PIL.Image", "konomi.v1.rater_pb2")
 """What is read once. Nothing that imports grpc: in a child of such a process no broken connection is made anew."""
 
@@ -33,11 +35,9 @@ class Child:
             environment: all of it.
             before: called in the child before its command line; a function of an importable module.
         """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(READ))
-        receive, send = context.Pipe(duplex=False)
+        receive, send = multiprocessing.Pipe(duplex=False)
         self._err = tempfile.NamedTemporaryFile(mode="r", encoding="utf-8", errors="replace")  # noqa: SIM115
-        self._process = context.Process(target=_run, args=(arguments, dict(environment), send, self._err.name, before))
+        self._process = Forked(READ, _run, (arguments, dict(environment), send, self._err.name, before))
         self._process.start()
         send.close()
         self.stdout = open(os.dup(receive.fileno()), encoding="utf-8", errors="replace")  # noqa: SIM115

@@ -5,6 +5,7 @@ import importlib
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -79,14 +80,14 @@ def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[],
         KonomiError: it was interrupted; the same call goes on later.
     """
     extras.require("overnight")
-    from konomi import upgraded
+    from konomi import hindsight, upgraded
     from konomi.night_steps import NightSteps
     from konomi.overnight import Overnight
 
     nights.forget_stop(request.id)
     studio = Studio(crew, request.taste, request.id)
     try:
-        steps = NightSteps(studio, request, view.beat)
+        steps = NightSteps(studio, request, view.beat, partial(hindsight.audits, nights, request.taste))
     except ValidationError:
         return upgraded.halted(nights, request, studio)
     return Overnight(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew)

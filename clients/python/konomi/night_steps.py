@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,8 +19,16 @@ GROUPS = 4
 class NightSteps:
     """What a night does, one method a step; the recipe decides which comes next."""
 
-    def __init__(self, studio: Studio, request: lineage.NightRequest, beat: Beat) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        request: lineage.NightRequest,
+        beat: Beat,
+        audits: Callable[[str], list[dict[str, Any]]] = lambda version: [],
+    ) -> None:
+        """Takes the services, what was asked for, what shows progress, and the audits of a rater version's choices."""
         self.studio = studio
+        self.audits = audits
         self.request = request
         self.settings = NightSettings(**request.settings)
         self.guards = guards.GuardSettings(**request.guards)
@@ -50,6 +58,7 @@ class NightSteps:
             "withdrawn": withdrawn,
             "rater_version": state["rater_version"],
             "rater": self.studio.rater(),
+            "audits": self.audits(state["rater_version"]),
         }
 
     def observe(self) -> dict[str, Any]:

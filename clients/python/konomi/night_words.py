@@ -28,6 +28,9 @@ SENTENCES: dict[str, dict[str, str]] = {
         "nats; a person has to look after {limit:.1f}.",
         "pressure_spent": "The night was not begun: the rater's choices have spent {nats:.1f} of {limit:.1f} nats "
         "since you last looked; judge the last night's blind pairs (`konomi night verdict`), then start it again.",
+        "audit_gap": "The night was not begun: in the last {runs} audits you chose the rater's unit in only "
+        "{win_rate:.0%} of {pairs:.0f} blind pairs, though the rater scored it higher. Grade some images, fit the "
+        "rater (`konomi rater fit`), then start it again.",
         "nothing_selected": "The night was halted before unit-{unit}: no image passed the selection.",
         "base_share": "The night was halted before unit-{unit}: only {share:.0%} of its training set are base images; "
         "the floor is {floor:.0%}.",
@@ -79,6 +82,9 @@ SENTENCES: dict[str, dict[str, str]] = {
         "pressure_spent": "人が最後に確かめてからの選択圧が {nats:.1f} nat(上限 {limit:.1f})に達しているため、"
         "夜を始めませんでした。"
         "前の夜の目隠しの組を判定してから(`konomi night verdict`)、もう一度始めてください。",
+        "audit_gap": "評価は上がったのに、最近 {runs} 回の目隠しの判定({pairs:.0f} 組)で新しい世代が選ばれたのは "
+        "{win_rate:.0%} だけなので、夜を始めませんでした。何枚か採点して評価モデルを作り直し(`konomi rater fit`)、"
+        "もう一度始めてください。",
         "nothing_selected": "選別を通った画像がないため、unit-{unit} の前に夜を中止しました。",
         "base_share": "unit-{unit} の学習集合で元のモデルの画像が {share:.0%} しかないため、夜を中止しました"
         "(下限 {floor:.0%})。",

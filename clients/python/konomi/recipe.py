@@ -8,6 +8,7 @@ from konomi import budgets, guards, intervals
 from konomi.courses import COURSES
 from konomi.ended import Ended
 from konomi.guards import Alarm
+from konomi.hindsight import fooled
 from konomi.lineage import NightRequest
 from konomi.night_steps import NightSteps, compare, vendi_at
 from konomi.night_words import sentence
@@ -94,9 +95,14 @@ class Recipe:
         raise Ended(Alarm("units", {"units": made}))
 
     def _look_before_night(self, plan: dict[str, Any]) -> None:
-        """Begins with the pressure already spent since a person last audited; a night that may spend none ends here."""
+        """Begins with the pressure already spent since a person last audited, and what the last audits said.
+
+        A night that may spend no pressure, or whose rater people contradict, ends here.
+        """
         self.state["nats"] = (plan.get("rater") or {}).get("nats", 0.0)
+        self.state["audits"] = plan.get("audits", [])
         alarm = guards.before_night(self.state["nats"], self.steps.guards)
+        alarm = alarm or fooled(self.state["audits"], self.steps.guards)
         if alarm is not None and any(stage.system.rater_chooses for stage in self.stages):
             self.served = plan["start"] or BASE
             self._serving()
