@@ -2,6 +2,21 @@
 
 from konomi import paging
 from konomi.client import connect
+from konomi.v1 import rater_pb2 as pb
+from tests.rater.conftest import png
+
+
+def test_a_list_shows_what_was_there_when_it_began(rater, library):
+    def page(token: str) -> pb.ListImagesResponse:
+        return rater.call("ListImages", pb.ListImagesRequest(taste=library.taste, page_size=100, page_token=token))
+
+    first = page("")
+    late = rater.put(png((1, 2, 3), seed=999))
+    rater.add(library.taste, [pb.Image(digest=late, source=pb.SOURCE_SELF, unit="base")])
+    second = page(first.next_page_token)
+    assert [image.digest for image in [*first.images, *second.images]] == library.digests
+    assert not second.next_page_token
+    assert page("").total_size == len(library.digests) + 1
 
 
 def test_every_page_is_read_and_none_too_many(rater, library):
