@@ -161,6 +161,7 @@ def test_kills_at_random_moments(bench, unbroken, tell):
         left = min(KILLS_A_NIGHT, KILLS - len(victims))
         struck = check(bench, unbroken, f"many-{made}", SEED + made, left)
         victims, waits, made = victims + struck.victims, waits + struck.waits, made + 1
+        tell(f"seed {SEED}, night {made}: {len(victims)} kills so far")
     each = ", ".join(f"{victim} {victims.count(victim)}" for victim in dict.fromkeys(VICTIMS))
     tell(f"seed {SEED}: {len(victims)} kills in {made} nights ({each}), every night equal to the unbroken one")
     tell(

@@ -1,11 +1,10 @@
 """The label log: append-only, chained, and what an acknowledged label survives."""
 
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import uuid
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import grpc
@@ -22,7 +21,6 @@ from konomi_rater import catalogue, labels, tastes
 from konomi_rater.catalogue import ImageFacts
 from konomi_rater.labels import NewLabel
 from konomi_rater.schema import MIGRATIONS
-from tests.forks import Forked
 from tests.rater.conftest import png
 
 DIGESTS = [f"{i:064x}" for i in range(4)]
@@ -81,34 +79,13 @@ def test_retests_pair_a_repeat_with_the_grade_before(engine):
         assert labels.retests(connection, "t") == [(5, 4)]
 
 
-FORKED_FROM = ("konomi_rater.__main__", "konomi_rater.open_clip_embedder", "konomi_rater.fit")
-"""What the rater's process has read before it is forked; reading takes seconds."""
-
-
-def become(home: str, failpoint: str, ready: Connection) -> None:
-    """Becomes `python -m konomi_rater --home HOME`; the ready line goes to a pipe."""
-    from konomi_chassis.role import run
-    from konomi_rater.__main__ import build
-
-    os.dup2(ready.fileno(), 1)
-    os.environ["KONOMI_FAILPOINT"] = failpoint
-    sys.exit(run("rater", build, ["--home", home]))
-
-
-def serve(home: Path, failpoint: str = "") -> tuple[Forked, str]:
-    receive, send = multiprocessing.Pipe(duplex=False)
-    process = Forked(FORKED_FROM, become, (str(home), failpoint, send))
-    process.start()
-    send.close()
-    with open(os.dup(receive.fileno())) as ready:
-        line = ready.readline()
+def serve(home: Path, **environment: str) -> tuple[subprocess.Popen, str]:
+    command = [sys.executable, "-m", "konomi_rater", "--home", str(home)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}, stderr=subprocess.DEVNULL
+    )
+    line = process.stdout.readline()
     return process, line.split('"address": "')[1].split('"')[0]
-
-
-def ended(process: Forked) -> int | None:
-    """Waits for the end of a process and returns its exit code."""
-    process.join(60)
-    return process.exitcode
 
 
 def stub_of(home: Path, address: str) -> rater_pb2_grpc.RaterServiceStub:
@@ -138,17 +115,17 @@ def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home)
             request(digest, 1 + number % 5, str(uuid.uuid4())), metadata=stub.metadata, timeout=60
         )
         acknowledged += [(label.sequence, label.grade) for label in answer.labels]
-    process.kill()
-    assert ended(process) == -signal.SIGKILL
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
 
     # Killed between commit and answer: the label is there, and the retry finds it instead of writing another.
-    process, address = serve(home, "rater.after_commit")
+    process, address = serve(home, KONOMI_FAILPOINT="rater.after_commit")
     stub, request_id = stub_of(home, address), str(uuid.uuid4())
     with pytest.raises(grpc.RpcError):
         stub.RecordLabels(request(digest, 5, request_id), metadata=stub.metadata, timeout=60)
-    assert ended(process) == -signal.SIGKILL
+    assert process.wait(timeout=60) == -signal.SIGKILL
 
-    process, address = serve(home, "rater.before_commit")
+    process, address = serve(home, KONOMI_FAILPOINT="rater.before_commit")
     stub = stub_of(home, address)
     retried = stub.RecordLabels(request(digest, 5, request_id), metadata=stub.metadata, timeout=60)
     assert retried.labels[0].sequence == 21
@@ -158,7 +135,7 @@ def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home)
     # Killed before the commit: nothing is there.
     with pytest.raises(grpc.RpcError):
         stub.RecordLabels(request(digest, 2, str(uuid.uuid4())), metadata=stub.metadata, timeout=60)
-    assert ended(process) == -signal.SIGKILL
+    assert process.wait(timeout=60) == -signal.SIGKILL
     left = open_database(home / "databases" / "rater.sqlite", MIGRATIONS)
     with reading(left) as connection:
         entries = labels.read(connection, "t", 0, -1, in_force=False)
