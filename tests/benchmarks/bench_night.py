@@ -1,4 +1,4 @@
-"""The proof of the night: M1 to M4 and M7 on simulated persons; systems.md, section 9.
+"""The proof of the night: M1 to M5 and M7 on simulated persons; systems.md, section 9.
 
 `make bench-night`, or one part: `python tests/benchmarks/bench_night.py --only M2,M4 --persons 6 --seeds 1`. Finished
 trials are kept in build/bench/night/, one JSON line each, and are not repeated; figures of whatever is finished go to
@@ -19,6 +19,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "night_labels": ("M1",),
     "night_bed": ("M3", "M7"),
     "night_nights": ("M2",),
+    "night_growth": ("M5",),
 }
 """Module beside this file to the ids of its figures; the fast ones come first."""
 

@@ -150,7 +150,21 @@ def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) 
         policy: settings of night and guards.
         asked: "seed", "labels", "units", "images", "evaluation", "fresh".
     """
-    name = lineage.derived_id("bench", person.number, policy.name, lineage.canonical(asked).decode())
+    studio = begun(bed, person, policy.name, asked)
+    state = _sleep(bed, studio.taste, policy, asked)
+    return _truth(bed, person, state, studio, asked)
+
+
+def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) -> Studio:
+    """Returns the studio of a taste of its own, with the base model's pool in it and the person's grades.
+
+    Args:
+        bed: the services.
+        person: who grades.
+        purpose: what the taste is for; another purpose is another taste.
+        asked: "seed", "labels".
+    """
+    name = lineage.derived_id("bench", person.number, purpose, lineage.canonical(asked).decode())
     taste = f"tastes/b{name[:12]}"
     studio = Studio(bed.crew, taste)
     if taste not in {one.name for one in bed.crew.client.rater.list_tastes(page_size=1000).tastes}:
@@ -159,8 +173,7 @@ def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) 
     images = [{"digest": d, "prompt": one.prompt, "seed": one.seed} for d, one in zip(pool, draws, strict=True)]
     studio.add(images, "base")
     _label(bed, studio, person, asked)
-    state = _sleep(bed, taste, policy, asked)
-    return _truth(bed, person, state, studio, asked)
+    return studio
 
 
 def _label(bed: Bed, studio: Studio, person: NightPerson, asked: dict[str, Any]) -> None:
