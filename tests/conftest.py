@@ -17,6 +17,8 @@ def _no_konomi_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_f
 
 TOGETHER = ("tests/page/", "tests/plugins/")
 """Folders whose tests share a live rater, which takes many seconds to start: they stay on one worker."""
+LONGEST = "tests/loop/test_demo_starter.py"
+"""One test of minutes: it begins first, since the files with the fewest tests else come last and the workers wait."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -28,5 +30,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             folder = next((folder for folder in TOGETHER if nodeid.startswith(folder)), None)
             return folder or super()._split_scope(nodeid)
+
+        def _assign_work_unit(self, node: object) -> None:
+            if LONGEST in self.workqueue:
+                self.workqueue.move_to_end(LONGEST, last=False)
+            super()._assign_work_unit(node)
 
     return ByFileOrFolder(config, log) if config.getoption("dist") == "loadfile" else None
