@@ -69,6 +69,15 @@ def test_what_is_chosen_teaches_more_about_what_is_liked_than_chance():
     assert better >= 11
 
 
+def test_one_of_two_alike_is_enough():
+    for seed in range(4):
+        pool, wanted = pool_of(seed)
+        twice = Pool(np.concatenate([pool.embeddings] * 2), np.zeros(600), np.ones(600, bool))
+        picks = suggest(twice, head_of(pool, wanted), 40, 10, 0, np.random.default_rng(seed))
+        chosen = [row % 300 for row, reason in picks if reason is Reason.UNCERTAIN]
+        assert len(set(chosen)) == len(chosen) == 8
+
+
 def test_a_long_list_has_as_many_as_were_asked_for_none_twice():
     pool, wanted = pool_of(8)
     picks = suggest(pool, head_of(pool, wanted), 40, 250, 0, np.random.default_rng(0))
