@@ -30,17 +30,16 @@ def journals(home: Path) -> list[Path]:
 def test_what_was_scored_before_it_ended_is_not_scored_again(live, many, signal_number):
     process = live.start("score", str(many), "--json")
     end = time.monotonic() + 60
-    while not any(path.stat().st_size for path in journals(live.home)):
+    while not any(b"\n" in path.read_bytes() for path in journals(live.home)):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal_number)
     out, err = process.communicate(timeout=60)
     (journal,) = journals(live.home)
-    before = len(journal.read_text().splitlines())
     if signal_number == signal.SIGINT and process.returncode != 1:
         assert process.returncode == 130 and "goes on" in err and not out.strip()
-    assert before >= 30
-    marked = [json.loads(line) for line in journal.read_bytes().split(b"\n") if line.endswith(b"}")]
+    marked = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]  # a kill may cut the last one
+    assert marked
     for entry in marked:
         if "score" in entry["result"]:
             entry["result"]["score"]["novelty"] = 1.25  # only a score taken over from the journal can say so

@@ -1,13 +1,14 @@
 """A night at an hour of the day: the hour, the wait, and a real night started by it."""
 
 import signal
+import sys
 import threading
 import time as clock
 from datetime import datetime, time
 
 import pytest
 
-from konomi.cli_schedule import following, parsed, wait_until
+from konomi.cli_schedule import _run, following, parsed, wait_until
 from konomi.errors import InvalidArgument
 from tests.loop import evening
 
@@ -51,6 +52,23 @@ def test_a_night_begins_at_the_hour_and_ctrl_c_ends_the_wait_for_the_next(bench)
     assert ended.exists()
     child.send_signal(signal.SIGINT)
     assert child.wait(timeout=120) == 0
+
+
+@pytest.mark.parametrize(("code", "passed_on"), [(None, 0), (0, 0), (4, 4)])
+def test_a_night_the_wish_to_stop_itself_ended_did_not_fail(tmp_path, code, passed_on):
+    """A night has no ear for it while it begins, nor once its report is written (None: such a one)."""
+    listens = "" if code is None else f"signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}));"
+    ready = tmp_path / "ready"
+    script = f"import pathlib, signal, sys, time; {listens} pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"
+    stopped = threading.Event()
+
+    def stop() -> None:
+        while not ready.exists():
+            clock.sleep(0.01)
+        stopped.set()
+
+    threading.Thread(target=stop, daemon=True).start()
+    assert _run([sys.executable, "-c", script], stopped) == passed_on
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`konomi night schedule`: wait for an hour of the day, start a night then, and do so every day until stopped."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -84,10 +85,14 @@ def wait_until(
 
 
 def _run(command: list[str], stopped: threading.Event) -> int:
-    """Runs a night as a child process, which frees everything at its end; passes the wish to stop on."""
+    """Runs a night as a child process, which frees everything at its end; passes the wish to stop on.
+
+    Where that wish finds it before it listens, or past its report, the signal itself ends it: that is no failure.
+    """
     child = subprocess.Popen(command, start_new_session=True)
     while child.poll() is None:
         if stopped.wait(0.2):
             child.terminate()
-            return child.wait()
+            code = child.wait()
+            return 0 if code == -signal.SIGTERM else code
     return child.returncode
