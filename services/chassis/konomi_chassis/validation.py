@@ -66,7 +66,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "labels[].image_digest": DIGEST,
         "labels[].grade": known(0, 5),
         "labels[].labeller": text(200),
-        "labels[].reason": known(0, 6),
+        "labels[].reason": known(0, 8),
         "request_id": UUID,
     },
     "UndoLabelRequest": {"taste": TASTE, "name": LABEL_OR_NONE, "request_id": UUID},

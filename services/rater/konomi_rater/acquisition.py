@@ -39,6 +39,8 @@ class Reason(IntEnum):
     REPEAT_CHECK = 4
     RANDOM = 5
     TYPICAL = 6
+    AUDIT = 7
+    AUDIT_NOVEL = 8
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 Whether a label joins is a lot drawn from its image's digest, so it depends on neither grade nor order, and a retry
 decides the same. Only an image without an earlier entry can join: no version can have been fitted on it before.
+Hidden grades of a unit (held_out.py) join always: beyond the panel's size, and before there is a panel.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from konomi_rater import labels
+from konomi_rater import held_out, labels
 from konomi_rater.acquisition import Reason
 from konomi_rater.labels import LabelEntry
 
@@ -32,20 +33,15 @@ class PanelRule:
 
 def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry], rule: PanelRule, now: float) -> int:
     """Lets freshly recorded labels join the panel where the rule says so, and returns how many did."""
+    hidden = [entry for entry in entries if entry.reason in held_out.REASONS and entry.grade]
+    joined = _join(connection, taste, hidden, len(hidden), now)
     drawn = [e for e in entries if e.reason == Reason.RANDOM and e.grade and _lot(taste, e.digest) < rule.share]
     if not drawn:
-        return 0
+        return joined
     graded = text("SELECT COUNT(*) FROM labels_in_force WHERE taste = :taste AND grade > 0")
-    room = rule.size - len(members(connection, taste))
     if connection.execute(graded, {"taste": taste}).scalar_one() < rule.start:
-        return 0
-    joined = 0
-    for entry in drawn:
-        if joined < room and _first(connection, taste, entry):
-            bound = {"taste": taste, "digest": entry.digest, "now": now}
-            connection.execute(text("INSERT OR IGNORE INTO panel VALUES (:taste, :digest, :now)"), bound)
-            joined += 1
-    return joined
+        return joined
+    return joined + _join(connection, taste, drawn, rule.size - len(members(connection, taste)), now)
 
 
 def members(connection: Connection, taste: str) -> set[str]:
@@ -63,6 +59,17 @@ def split(connection: Connection, taste: str) -> tuple[dict[str, LabelEntry], di
     grades = labels.grades_in_force(connection, taste)
     training = {digest: entry for digest, entry in grades.items() if digest not in aside}
     return training, {digest: entry for digest, entry in grades.items() if digest in aside}
+
+
+def _join(connection: Connection, taste: str, entries: Sequence[LabelEntry], room: int, now: float) -> int:
+    """Lets up to `room` of the entries join, of images without an earlier entry, and returns how many did."""
+    joined = 0
+    for entry in entries:
+        if joined < room and _first(connection, taste, entry):
+            bound = {"taste": taste, "digest": entry.digest, "now": now}
+            connection.execute(text("INSERT OR IGNORE INTO panel VALUES (:taste, :digest, :now)"), bound)
+            joined += 1
+    return joined
 
 
 def _lot(taste: str, digest: str) -> float:

@@ -57,5 +57,11 @@ class RaterSettings(KonomiSettings):
     panel_share: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of the random labels that joins the panel while it grows; the others feed fits and their calibration."""
 
+    audit_grades: int = Field(default=20, ge=0)
+    """Hidden grades of every newest unit, half of them of images unlike anything graded; 0 means none."""
+
+    audit_share: float = Field(default=0.25, ge=0.0, le=0.5)
+    """Share of suggestions that are such, until there are as many."""
+
     pressure_nats: float = Field(default=6.0, gt=0.0)
     """Selection pressure, the sum of ln(1 / kept share) since a person last audited, above which there is an alarm."""

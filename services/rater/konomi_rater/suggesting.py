@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import sqlalchemy
 
-from konomi_rater import acquisition, catalogue, labels, panel, population, tastes
+from konomi_rater import acquisition, catalogue, held_out, labels, panel, population, tastes
 from konomi_rater.acquisition import Pool, Reason
 from konomi_rater.catalogue import Filter, ImageRow
 from konomi_rater.fitting import LEAST_LABELS, quick_fit
@@ -39,7 +39,8 @@ class Suggesting:
     ) -> list[tuple[ImageRow, Reason]]:
         """Returns up to `count` images to grade next, in the order to show them, each with its reason.
 
-        A hidden repeat carries no grade: whoever shows it must not know which it is.
+        A hidden repeat carries no grade: whoever shows it must not know which it is. Where no filter says what is
+        wanted, hidden grades of the newest unit that are still due are among them.
         """
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
@@ -49,16 +50,19 @@ class Suggesting:
             rows = self.candidates(connection, taste, wanted, grades)
             past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
         rng = np.random.default_rng((seed % 2**63, len(grades)))
-        again = self._repeats(past, grades, count, rng)
+        again = [at for digest in self._repeats(past, grades, count, rng) if (at := view.at(digest)) is not None]
+        hidden = [(at, Reason.REPEAT_CHECK) for at in again]
+        if wanted == Filter():
+            lot = np.random.default_rng((seed % 2**63, len(grades), 1)).random()  # leaves the queue's own draws alone
+            hidden += self._held_out(taste, view, rows, grades, count, float(lot))
+            rows = rows[~np.isin(rows, view.rows[[at for at, _ in hidden]])]
         positions = view.indices(rows)
         head = self.working_head(taste, view, training)
         pool = self._pool(taste, view, positions, grades, far=novel > 0)
-        picks = acquisition.suggest(pool, head, len(grades), count - len(again), novel, rng)
+        picks = acquisition.suggest(pool, head, len(grades), max(0, count - len(hidden)), novel, rng)
         chosen = [(int(rows[row]), reason) for row, reason in picks]
-        for digest in again:
-            at = view.at(digest)
-            if at is not None:
-                chosen.insert(int(rng.integers(len(chosen) + 1)), (int(view.rows[at]), Reason.REPEAT_CHECK))
+        for at, reason in hidden:
+            chosen.insert(int(rng.integers(len(chosen) + 1)), (int(view.rows[at]), reason))
         with self._workspace.reading() as connection:
             images = catalogue.read_rows(connection, taste_id, [row for row, _ in chosen])
         reasons = [reason for _, reason in chosen]
@@ -66,6 +70,20 @@ class Suggesting:
             (replace(image, grade=0) if reason is Reason.REPEAT_CHECK else image, reason)
             for image, reason in zip(images, reasons, strict=True)
         ]
+
+    def _held_out(
+        self, taste: TasteRow, view: View, rows: np.ndarray, grades: dict[str, LabelEntry], count: int, lot: float
+    ) -> list[tuple[int, Reason]]:
+        """Returns hidden grades that are due, of at most their share of a call; `lot`, 0..1, rounds that share."""
+        settings = self._workspace.settings
+
+        def farthest(positions: np.ndarray, most: int) -> list[int]:
+            pool = self._pool(taste, view, positions, grades, far=True)
+            picks = acquisition.suggest(pool, None, 0, most, most, np.random.default_rng(0))
+            return [int(positions[row]) for row, reason in picks if reason is Reason.NOVEL]
+
+        most = int(count * settings.audit_share + lot)
+        return held_out.due(view, grades, view.indices(rows), settings.audit_grades, most, farthest)
 
     def explore(self, taste_id: str, wanted: Filter, count: int) -> tuple[TasteRow, View, list[ImageRow]]:
         """Returns the images least like anything graded that are still typical of the taste, most novel first."""

@@ -100,7 +100,10 @@ def _units(view: View) -> list[tuple[str, np.ndarray]]:
 def _people(connection: sqlalchemy.Connection, taste: str) -> dict[str, int]:
     """Returns the grades of images that were shown at random, by digest; others were picked, so their mean lies."""
     drawn = connection.execute(
-        text("SELECT digest, grade FROM labels_in_force WHERE taste = :taste AND reason = :reason AND grade > 0"),
-        {"taste": taste, "reason": int(Reason.RANDOM)},
+        text(
+            "SELECT digest, grade FROM labels_in_force "
+            "WHERE taste = :taste AND reason IN (:drawn, :hidden) AND grade > 0"
+        ),
+        {"taste": taste, "drawn": int(Reason.RANDOM), "hidden": int(Reason.AUDIT)},
     )
     return {row.digest: row.grade for row in drawn}
