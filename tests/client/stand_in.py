@@ -90,11 +90,15 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
     def __init__(self, folder: Path):
         self.folder = folder
         self.corrupt: set[str] = set()
+        self.failures = 0
         folder.mkdir(parents=True, exist_ok=True)
 
     def PutArtifact(self, requests, context):
         header = next(requests).header
         data = b"".join(part.chunk for part in requests)
+        if self.failures:
+            self.failures -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "just starting")
         digest = hashlib.sha256(data).hexdigest()
         if header.digest and header.digest != digest:
             raise InvalidArgument("digest differs", reason="DIGEST_MISMATCH", field="header.digest")
@@ -122,6 +126,7 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         self.labels: list[rater.Label] = []
         self.requests: dict[str, bytes] = {}
         self.failures = 0
+        self.short = 0
         self.delay = 0.0
         self.calls: list[str] = []
         self.deadlines: list[float] = []
@@ -146,6 +151,13 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         return rater.ListTastesResponse(tastes=self.tastes.values())
 
     def AddImages(self, requests, context):
+        requests = list(requests)
+        if self.failures:
+            self.failures -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "just starting")
+        if self.short:
+            self.short -= 1
+            requests = requests[:-1]
         for request in requests:
             digest = request.image.digest
             known = digest in self.images

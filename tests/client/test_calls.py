@@ -1,5 +1,6 @@
 """Every kind of rpc against a live server: types, deadlines, request ids, errors of unary calls and of streams."""
 
+import json
 import threading
 import typing
 
@@ -134,6 +135,48 @@ def test_only_idempotent_methods_are_retried():
     for name in retried - {"PutArtifact", "AddImages"}:
         reads = name.startswith(channel.READS)
         assert reads or "request_id" in methods[name].input_type.fields_by_name
+
+
+def test_grpc_itself_retries_no_stream_of_requests():
+    """It would replay them; where the server dies at the wrong moment one is lost, or the stream never ends."""
+    (policy,) = json.loads(channel.service_config())["methodConfig"]
+    methods = {method.name: method for service in channel.services() for method in service.methods}
+    retried = {name["method"] for name in policy["name"]}
+    assert "GetTaste" in retried and "RecordLabels" in retried
+    assert not [name for name in retried if methods[name].client_streaming]
+
+
+def additions(client, png, count: int) -> list[rater.AddImagesRequest]:
+    digests = [client.artifacts.put(png(number), "image/png").digest for number in range(count)]
+    return [rater.AddImagesRequest(image=rater.Image(digest=digest)) for digest in digests]
+
+
+def test_a_sequence_of_requests_is_sent_again_whole(client, stand_in, png):
+    requests = additions(client, png, 4)
+    stand_in.rater.failures = 3
+    replies = client.rater.add_images.exchange(requests)
+    assert [reply.digest for reply in replies] == [request.image.digest for request in requests]
+    assert stand_in.rater.failures == 0
+    stand_in.artifacts.failures = 3
+    assert client.artifacts.put(b"bytes", "text/plain").digest
+
+
+def test_a_stream_that_stays_away_is_unavailable(client, stand_in, png):
+    requests = additions(client, png, 1)
+    stand_in.rater.failures = 100
+    with pytest.raises(Unavailable):
+        client.rater.add_images.exchange(requests)
+    assert stand_in.rater.failures == 100 - channel.ATTEMPTS
+
+
+def test_a_stream_that_ends_short_is_no_answer(client, stand_in, png):
+    requests = additions(client, png, 3)
+    stand_in.rater.short = 2
+    assert len(client.rater.add_images.exchange(requests)) == 3
+    stand_in.rater.short = 100
+    with pytest.raises(Unavailable, match="AddImages answered 2 of 3 requests; try again") as caught:
+        client.rater.add_images.exchange(requests)
+    assert caught.value.reason == "CUT_SHORT"
 
 
 def test_a_deadline_is_always_sent(client, stand_in):

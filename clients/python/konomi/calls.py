@@ -1,8 +1,9 @@
 """The four kinds of rpc as Python callables: keywords in, replies out, a deadline always, konomi errors only."""
 
 import re
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -11,11 +12,12 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from konomi.channel import Link
+from konomi.channel import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, Link, is_idempotent
 from konomi.errors import InvalidArgument, KonomiError, Unavailable, from_rpc_error
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
+Result = TypeVar("Result")
 
 DEFAULT_SECONDS = 30.0
 """Deadline of a call that is not in the table below and names none itself."""
@@ -54,6 +56,7 @@ class _Call(Generic[Request, Reply]):
         self._rpc = rpc
         self._request_class: type[Message] = GetMessageClass(method.input_type)
         self._name = method.name
+        self._idempotent = is_idempotent(method)
         self._link = link
 
     def _options(self, timeout: float | None) -> dict[str, Any]:
@@ -77,6 +80,16 @@ class _Call(Generic[Request, Reply]):
             message = type(message).FromString(message.SerializeToString())
             message.request_id = str(uuid.uuid4())  # type: ignore[attr-defined]
         return message
+
+
+def _again(call: Callable[[], Result]) -> Result:
+    """Calls until the server is available, as often and with the pauses the service config has for single requests."""
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return call()
+        except Unavailable:
+            time.sleep(min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE))
+    return call()
 
 
 class Unary(_Call[Request, Reply]):
@@ -116,7 +129,15 @@ class ClientStream(_Call[Request, Reply]):
     """Many requests, one reply."""
 
     def __call__(self, requests: Iterable[Request], /, *, timeout: float | None = None) -> Reply:
-        """Sends all requests and returns the reply; an exception of `requests` itself is raised as it is."""
+        """Sends all requests and returns the reply; an exception of `requests` itself is raised as it is.
+
+        Requests of an idempotent rpc given as a sequence are sent again while the server is unavailable.
+        """
+        if isinstance(requests, Sequence) and self._idempotent:
+            return _again(lambda: self._once(requests, timeout))
+        return self._once(requests, timeout)
+
+    def _once(self, requests: Iterable[Request], timeout: float | None) -> Reply:
         source = _Source(requests)
         try:
             reply: Reply = self._rpc(source, **self._options(timeout))
@@ -132,6 +153,23 @@ class BidiStream(_Call[Request, Reply]):
         """Sends requests as they come and returns the replies as they come."""
         source = _Source(requests)
         return Replies(self._rpc(source, **self._options(timeout)), self._link.address, source)
+
+    def exchange(self, requests: Sequence[Request], /, *, timeout: float | None = None) -> list[Reply]:
+        """Sends requests and returns their replies, one each; idempotent ones again while the server is unavailable.
+
+        Raises:
+            KonomiError: what ended the stream; Unavailable where it ended with a reply missing.
+        """
+
+        def once() -> list[Reply]:
+            replies = list(self(requests, timeout=timeout))
+            if len(replies) != len(requests):
+                raise Unavailable(
+                    f"{self._name} answered {len(replies)} of {len(requests)} requests; try again", reason="CUT_SHORT"
+                )
+            return replies
+
+        return _again(once) if self._idempotent else once()
 
 
 class Replies(Generic[Reply]):

@@ -19,6 +19,12 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 64 * 1024
 READS = ("Get", "List", "Inspect", "Watch", "Score", "Suggest", "Select", "Search", "Explore", "Retrieve")
 """Verbs that change nothing."""
 
+ATTEMPTS = 5
+"""How often an idempotent call is tried while its server is unavailable."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between two tries: the first pause, which doubles, and the longest."""
+
 SAME_BYTES = ("PutArtifact", "AddImages")
 """Writes that a digest makes idempotent."""
 
@@ -95,17 +101,21 @@ def is_loopback(target: str) -> bool:
 
 
 def service_config() -> str:
-    """Returns the gRPC service config: UNAVAILABLE is retried, on idempotent methods alone."""
+    """Returns the gRPC service config: UNAVAILABLE is retried, on idempotent methods of one request alone.
+
+    grpc would replay a stream of requests too, but where the server dies at the wrong moment a request is lost on the
+    way or the stream never ends; calls.py sends such a stream again itself.
+    """
     names = [
         {"service": service.full_name, "method": method.name}
         for service in services()
         for method in service.methods
-        if is_idempotent(method)
+        if is_idempotent(method) and not method.client_streaming
     ]
     policy = {
-        "maxAttempts": 5,
-        "initialBackoff": "0.1s",
-        "maxBackoff": "2s",
+        "maxAttempts": ATTEMPTS,
+        "initialBackoff": f"{FIRST_PAUSE:g}s",
+        "maxBackoff": f"{LONGEST_PAUSE:g}s",
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }

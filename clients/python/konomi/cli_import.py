@@ -153,7 +153,7 @@ def _add(client: Client, taste: str, batch: Sequence[ImageFile], given: rater.Im
     if not requests:
         return
     new: list[str] = []
-    for name, origin, result in zip(names, origins, client.rater.add_images(requests), strict=True):
+    for name, origin, result in zip(names, origins, client.rater.add_images.exchange(requests), strict=True):
         if result.HasField("error"):
             summary.fail(name, from_item(result.error.code, result.error.reason, result.error.message))
             continue

@@ -97,9 +97,8 @@ def _imported(studio: Studio, path: Path) -> list[str]:
             )
         digest = studio.client.artifacts.put(image.data, image.media_type).digest
         known = rater_pb2.Image(digest=digest, source=rater_pb2.SOURCE_IMPORTED, prompt=read_origin(image.data).prompt)
-        for reply in studio.client.rater.add_images(
-            iter([rater_pb2.AddImagesRequest(taste=studio.taste, image=known)])
-        ):
+        request = rater_pb2.AddImagesRequest(taste=studio.taste, image=known)
+        for reply in studio.client.rater.add_images.exchange([request]):
             if reply.HasField("error"):
                 raise errors.from_item(reply.error.code, reply.error.reason, reply.error.message)
         digests.append(digest)

@@ -1,7 +1,7 @@
 """The rpc calls of a night: plain values in, plain JSON-ready dicts out."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import Any, Protocol
 
@@ -159,13 +159,9 @@ class Studio:
             images: "digest", "prompt", "seed" and, where it has some, "parents" of each.
             unit: "base" or a model id.
         """
-
-        def requests() -> Iterator[rater_pb2.AddImagesRequest]:
-            for image in images:
-                known = rater_pb2.Image(source=rater_pb2.SOURCE_SELF, unit=unit, night=self.night, **image)
-                yield rater_pb2.AddImagesRequest(taste=self.taste, image=known)
-
-        return sum(reply.HasField("error") for reply in self.client.rater.add_images(requests()))
+        known = [rater_pb2.Image(source=rater_pb2.SOURCE_SELF, unit=unit, night=self.night, **one) for one in images]
+        requests = [rater_pb2.AddImagesRequest(taste=self.taste, image=image) for image in known]
+        return sum(reply.HasField("error") for reply in self.client.rater.add_images.exchange(requests))
 
     def score(self, digests: Sequence[str]) -> list[dict[str, Any]]:
         """Returns "utility", "std", "lower_bound", "p_ssr", "p_ur", "unknown" and "rater_version" per image."""
