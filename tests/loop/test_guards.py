@@ -2,9 +2,9 @@
 
 import pytest
 
-from konomi import unit_measures
+from konomi import intervals, unit_measures
 from konomi.guards import NAMES, GuardSettings, UnitNumbers, before_training, judge
-from konomi.night_steps import vendi_at
+from konomi.night_steps import compare, vendi_at
 from konomi.night_words import SENTENCES, sentence
 
 SETTINGS = GuardSettings()
@@ -59,6 +59,25 @@ def test_a_limit_itself_is_allowed(changes):
 def test_a_unit_that_is_no_better_leaves_its_parent(changes, name):
     found = verdict(unit(1, **changes))
     assert (found.decision, found.alarm.name, found.served) == ("keep", name, 0)
+
+
+@pytest.mark.parametrize(
+    ("share", "images", "decision"),
+    [(0.109, 64, "promote"), (0.13, 256, "promote"), (0.22, 64, "halt"), (0.15, 256, "halt"), (0.14, 1000, "halt")],
+)
+def test_strangers_halt_where_they_are_surely_too_many(share, images, decision):
+    """Seven of 64 halted two real growths: so many are untypical by chance where 6 % are."""
+    low = intervals.share(share * images, images)["low"]
+    assert verdict(unit(1, exceedance=share, exceedance_low=low)).decision == decision
+
+
+def test_the_interval_of_strangers_is_of_the_images_that_were_looked_at():
+    scores = {"vendi": {"value": 9.0, "n": 200}, "n": 256, "doubt": 0.4, "finite": True, "rater_version": "v"}
+    scores |= {"typical_share": 0.8, "bounds": [1.0, 2.0]}
+    one = {"unit": 1, "digests": ["a", "b"], "scores": scores, "base_spread": 1.0}
+    found = compare(one, {"digests": ["c", "d"], "scores": scores}, {"doubt": 0.4})
+    assert found["exceedance"] == pytest.approx(0.2)
+    assert found["exceedance_low"] == pytest.approx(intervals.share(40, 200)["low"])
 
 
 def test_a_gap_growing_twice_returns_to_before_it_grew():

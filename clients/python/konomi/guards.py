@@ -35,7 +35,8 @@ class GuardSettings(KonomiSettings):
     largest_cell: float = Field(0.2, gt=0, le=1)
     """Warn when one cell holds more than this share of the golden set."""
     exceedance_ratio: float = Field(2.0, ge=1)
-    """Halt when more images are untypical than this many times unit 0's share."""
+    """Halt when surely more images are untypical than this many times unit 0's share: the whole 95 % interval lies above,
+    since of as few as a night looks at, a tenth is untypical by chance too often."""
     exceedance_tolerance: float = Field(0.05, ge=0, le=1)
     """Smallest share of untypical images that counts as unit 0's: the gate's own 5 %."""
     doubt_ratio: float = Field(2.0, ge=1)
@@ -84,6 +85,7 @@ class UnitNumbers:
         liked_cells: cells that hold an image graded SSR or UR; 0 where nobody counted.
         near_copies: share of its images that are near-copies of what it was trained on, 0..1.
         near_copies_by_chance: the same share of unit 0's images.
+        exceedance_low: lower end of the 95 % interval of `exceedance`; None where nobody counted.
     """
 
     unit: int
@@ -101,6 +103,7 @@ class UnitNumbers:
     liked_cells: int = 0
     near_copies: float = 0.0
     near_copies_by_chance: float = 0.0
+    exceedance_low: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,10 +154,11 @@ def diversity(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm 
 
 def exceedance(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
     """Images leave what is known: broken, or made for the rater."""
+    last = history[-1]
     limit = settings.exceedance_ratio * max(history[0].exceedance, settings.exceedance_tolerance)
-    if history[-1].exceedance <= limit:
+    if (last.exceedance if last.exceedance_low is None else last.exceedance_low) <= limit:
         return None
-    return Alarm("exceedance", {"unit": history[-1].unit, "share": history[-1].exceedance, "limit": limit})
+    return Alarm("exceedance", {"unit": last.unit, "share": last.exceedance, "limit": limit})
 
 
 def doubt(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:

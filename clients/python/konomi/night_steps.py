@@ -245,10 +245,12 @@ def compare(candidate: dict[str, Any], parent: dict[str, Any], base: dict[str, A
     scores = candidate["scores"]
     wins = intervals.paired_wins(scores["bounds"], parent["scores"]["bounds"])
     changed = [a != b for a, b in zip(candidate["digests"], parent["digests"], strict=True)]
+    exceedance, looked = max(0.0, 1.0 - scores["typical_share"]), int(scores["vendi"].get("n", scores["n"]))
     numbers = {
         "unit": candidate["unit"],
         "vendi": scores["vendi"]["value"],
-        "exceedance": max(0.0, 1.0 - scores["typical_share"]),
+        "exceedance": exceedance,
+        "exceedance_low": intervals.share(exceedance * looked, looked)["low"],
         "doubt": scores["doubt"],
         "gap": 0.0,
         "win_rate": wins["value"],
