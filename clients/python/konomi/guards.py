@@ -35,7 +35,7 @@ class GuardSettings(KonomiSettings):
     largest_cell: float = Field(0.2, gt=0, le=1)
     """Warn when one cell holds more than this share of the golden set."""
     exceedance_ratio: float = Field(2.0, ge=1)
-    """Halt when surely more images are untypical than this many times unit 0's share: all of its 95 % interval is above,
+    """Halt when surely more are untypical than this many times unit 0's share: all of its 95 % interval is above,
     since of as few as a night looks at, a tenth is untypical by chance too often."""
     exceedance_tolerance: float = Field(0.05, ge=0, le=1)
     """Smallest share of untypical images that counts as unit 0's: the gate's own 5 %."""
