@@ -1,7 +1,8 @@
 """What a set that grows by itself may take in: liked as its least member, near its originals and no copy, typical, new.
 
 systems.md, section 3.4. A candidate passes when its lower bound reaches the lowest of the members (see `least_bound`),
-when its cosine to the nearest original lies between the fifth percentile among the originals and the near-copy cut,
+when its cosine to the nearest original lies between the fifth percentile among the originals (or .2 below the
+near-copy cut, if that is lower) and that cut,
 and when it is typical. Of those that pass the farthest from the set come first, a duplicate of a member never, and
 the set at most doubles.
 """
@@ -18,6 +19,8 @@ DUPLICATE = 0.97
 """Cosine to a member above which a candidate adds nothing."""
 PERCENTILE = 5
 """Percentile of the cosines among the originals below which a candidate has drifted away."""
+WIDTH = 0.2
+"""Least width of the band: some pictures are so like their own augmentations that only copies would lie in theirs."""
 QUARTER = 25
 """Percentile of the bounds of what the owner graded SSR or better that is always enough."""
 LEAST_LIKED = 4
@@ -105,7 +108,7 @@ def band(likenesses: np.ndarray, high: float = NEAR_COPY) -> Band:
     cosines = likenesses @ likenesses.T
     among = cosines[np.triu_indices(len(likenesses), 1)]
     low = float(np.percentile(among, PERCENTILE)) if len(among) else 0.0
-    return Band(min(low, high), high)
+    return Band(max(0.0, min(low, high - WIDTH)), high)
 
 
 def least_bound(members: np.ndarray, liked: np.ndarray) -> float:
