@@ -8,7 +8,7 @@ import sqlalchemy
 from konomi.errors import InvalidArgument
 from konomi_rater import catalogue, tastes
 from konomi_rater.catalogue import Filter, ImageRow
-from konomi_rater.growth import DUPLICATE, NEAR_COPY, PERCENTILE, Band, Gate, augmentations, band, grow, least_bound
+from konomi_rater.growth import DUPLICATE, NEAR_COPY, Band, Gate, among, augmentations, band, grow, least_bound
 from konomi_rater.memory import View
 from konomi_rater.scoring import BASE_UNITS, Scoring
 from konomi_rater.selecting import Member, Selection
@@ -108,12 +108,11 @@ class Growing:
         """Returns the band among the originals; a single one is compared with its augmentations."""
         known = view.embeddings[originals]
         if len(originals) > 1:
-            return band(known, wish.near_copy_cosine)
+            return band(among(known), wish.near_copy_cosine)
         pixels = self._workspace.decode(view.digests[int(originals[0])]).pixels
         crops = self._workspace.embedder(taste).embed(augmentations(pixels), keep=False)
         crops = crops / np.linalg.norm(crops, axis=1, keepdims=True).clip(1e-12)
-        low = float(np.percentile(crops @ known[0], PERCENTILE))
-        return Band(min(low, wish.near_copy_cosine), wish.near_copy_cosine)
+        return band(crops @ known[0], wish.near_copy_cosine)
 
     def _refused(
         self, taste: TasteRow, view: View, images: list[ImageRow], at: np.ndarray, wish: GrowthWish

@@ -98,17 +98,20 @@ class Growth:
         return float(self.cosines.std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
 
 
-def band(likenesses: np.ndarray, high: float = NEAR_COPY) -> Band:
+def band(cosines: np.ndarray, high: float = NEAR_COPY) -> Band:
     """Returns the band of a set of originals.
 
     Args:
-        likenesses: (S, D) unit rows: the originals, or for a single one itself and its augmentations.
+        cosines: (C,) among the originals, or of a single one to its augmentations.
         high: the near-copy cut.
     """
-    cosines = likenesses @ likenesses.T
-    among = cosines[np.triu_indices(len(likenesses), 1)]
-    low = float(np.percentile(among, PERCENTILE)) if len(among) else 0.0
+    low = float(np.percentile(cosines, PERCENTILE)) if len(cosines) else 0.0
     return Band(max(0.0, min(low, high - WIDTH)), high)
+
+
+def among(originals: np.ndarray) -> np.ndarray:
+    """Returns the cosine of every pair of unit rows (S, D), each pair once."""
+    return np.asarray((originals @ originals.T)[np.triu_indices(len(originals), 1)])
 
 
 def least_bound(members: np.ndarray, liked: np.ndarray) -> float:
