@@ -62,14 +62,20 @@ def test_no_image_is_lost_and_no_stream_hangs(tmp_path, kills, tell):
             requests = [rater.AddImagesRequest(taste="tastes/default", image=image) for image in images]
             dying = server.die_in(chance.uniform(0, 0.004))
             time.sleep(chance.choice((0.0, chance.uniform(0, 0.5))))
-            try:
-                replies = client.rater.add_images.exchange(requests, timeout=20)
-                assert [reply.digest for reply in replies] == [image.digest for image in images]
-            except Unavailable:
+            deadline = time.monotonic() + 60
+            while (replies := answered(client, requests)) is None and time.monotonic() < deadline:
                 refused += 1
+            assert replies == [image.digest for image in images]
             dying.join()
     finally:
         client.close()
         server.kill()
-    assert refused < kills / 2
-    tell(f"{kills} kills: {kills - refused} answered whole, {refused} told to try again")
+    tell(f"{kills} kills: every stream answered whole, {refused} times after being told to try again")
+
+
+def answered(client: Client, requests: list[rater.AddImagesRequest]) -> list[str] | None:
+    """Returns the digests the server answered with; None where the caller is told to try again."""
+    try:
+        return [reply.digest for reply in client.rater.add_images.exchange(requests, timeout=20)]
+    except Unavailable:
+        return None
