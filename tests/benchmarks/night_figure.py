@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from night_bed import spread
-from night_islands import STRATEGIES
+from night_islands import SHIPPED, STRATEGIES
 from night_trials import Trial, Trials, by_person, interval
 
 COLOURS = {
@@ -40,7 +40,8 @@ def _curves(panel: Any, bed: list[Trial]) -> None:
         middle, low, high = zip(*curve, strict=True)
         panel.plot(range(UNITS + 1), middle, color=colour, label=f"{name} ({len(nights)} nights)")
         panel.fill_between(range(UNITS + 1), low, high, color=colour, alpha=0.15, linewidth=0)
-    panel.set(title="truly SSR or better, unit served (fast bed)", xlabel="units asked for", ylim=(0, None))
+    panel.set(xlabel="units asked for", ylabel="SSR rate of the unit served", ylim=(0, None))
+    panel.set_title("truly SSR or better (fast bed, M3)", fontsize=10)
     panel.legend(fontsize=7, frameon=False)
 
 
@@ -57,15 +58,18 @@ def _served_after(unit: int) -> Callable[[Trial], float]:
 
 
 def _pareto(panel: Any, bed: list[Trial]) -> None:
+    """Names a point unless one that is named already lies so near that neither could be read."""
+    named: list[tuple[float, float]] = []
     for name in dict.fromkeys(trial["policy"] for trial in bed):
         nights = [trial for trial in bed if trial["policy"] == name]
         across = float(np.mean([spread(trial) for trial in nights]))
         up = float(np.mean([_served_after(UNITS)(trial) for trial in nights]))
         panel.plot(across, up, "o", color=COLOURS.get(name, "#d0d0d0"), markersize=5)
-        panel.annotate(
-            name.removeprefix("without "), (across, up), fontsize=5, xytext=(3, 2), textcoords="offset points"
-        )
-    panel.set(title="taste against diversity (M7)", xlabel="Vendi of the served unit / base", ylabel="SSR rate")
+        if all(abs(across - x) > 0.2 or abs(up - y) > 0.012 for x, y in named):
+            panel.annotate(name, (across, up), fontsize=6, xytext=(4, 2), textcoords="offset points")
+            named.append((across, up))
+    panel.set(xlabel="Vendi of the served unit / base", ylabel="SSR rate of the unit served", xlim=(0.1, 1.45))
+    panel.set_title("taste against diversity (M7)", fontsize=10)
 
 
 def _islands(panel: Any, islands: list[Trial]) -> None:
@@ -73,9 +77,11 @@ def _islands(panel: Any, islands: list[Trial]) -> None:
         found = [trial for trial in islands if trial["strategy"] == name]
         if found:
             middle, low, high = interval(by_person(found, lambda trial: float(trial["islands"])))
-            panel.barh(place, middle, color="#c2185b" if place < 2 else "#9a9a9a")
+            panel.barh(place, middle, color="#c2185b" if name == SHIPPED else "#9a9a9a")
             panel.plot([low, high], [place, place], color="black", linewidth=1)
-    panel.set(title="islands in 200 labels (M4)", yticks=range(len(STRATEGIES)), yticklabels=list(STRATEGIES))
+    panel.set(xlabel="islands a person", yticks=range(len(STRATEGIES)), yticklabels=list(STRATEGIES))
+    panel.tick_params("y", labelsize=8)
+    panel.set_title("likes nobody knew, 200 labels (M4)", fontsize=10)
     panel.invert_yaxis()
 
 
