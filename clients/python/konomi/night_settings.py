@@ -90,8 +90,8 @@ class NightSettings(KonomiSettings):
     """`propagate`: generations an image may be away from the originals."""
     propagate_acceptance: float = Field(0.1, ge=0, le=1)
     """`propagate`: the set grows no further where less than this share of the candidates passes the gate."""
-    propagate_steps: int = Field(100, ge=1)
-    """`propagate`: optimiser steps of a turn; few, since a set of one image is learnt by heart."""
+    propagate_steps: int = Field(40, ge=1)
+    """`propagate`: optimiser steps of a turn; few, since a set learnt by heart draws nothing but its own duplicates."""
     originals_share_small: float = Field(0.5, ge=0, le=1)
     """`propagate`: least share of the originals in a fit on fewer than 16 members."""
     originals_share: float = Field(0.25, ge=0, le=1)
