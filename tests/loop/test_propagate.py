@@ -111,7 +111,7 @@ def test_sixteen_candidates_alone_end_no_growth(passed, name):
 def test_a_plan_doubles_the_set_every_turn():
     assert propagate.planned(NightSettings(propagate_steps=10), 5) == (16 * (1 + 2 + 4 + 8 + 16), 50)
     assert propagate.planned(NightSettings(seed_images=("a", "b"), propagate_target=6), 3)[0] == 16 * (2 + 4 + 6)
-    assert propagate.SYSTEM.cost(NightSettings(), 1) == (16, 100)
+    assert propagate.SYSTEM.cost(NightSettings(), 1) == (16, 40)
 
 
 def test_the_owner_is_asked_about_all_of_a_small_set_and_a_tenth_of_a_large_one():
