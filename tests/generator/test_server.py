@@ -1,7 +1,9 @@
 """The generator on a real socket: images stream, carry their record, stop when cancelled, fail in words."""
 
 import io
+import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,11 +160,27 @@ def test_refusals_have_the_right_status_and_the_server_stays_up(calls: Calls, st
     assert calls.send(one())[0].artifact.digest == good
 
 
-def test_images_stream_before_the_last_is_made(calls: Calls) -> None:
+def test_images_stream_before_the_last_is_made(calls: Calls, generator: Generator, monkeypatch) -> None:
+    """The last of three batches is not begun before the caller has an image of the first."""
+    first = pb.GenerateImagesRequest(images=[pb.ImageRequest(prompt="x", seed=0)], steps=1)
+    assert len(list(calls.stub.GenerateImages(first, **calls.options))) == 1  # the model is loaded by now
+    denoiser, came, waits = generator._backend._denoiser, threading.Event(), []
+    plain, steps = denoiser.pipe.unet.forward, itertools.count(1)
+
+    def gated(*args: object, **kwargs: object) -> object:
+        if next(steps) > 16:
+            waits.append(came.wait(30))
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(denoiser.pipe.unet, "forward", gated)
     images = [pb.ImageRequest(prompt="x", seed=seed) for seed in range(12)]
     stream = calls.stub.GenerateImages(pb.GenerateImagesRequest(images=images, steps=8, batch_size=4), **calls.options)
-    seconds = [image.seconds for image in stream]
-    assert len(seconds) == 12 and min(seconds) < 0.7 * max(seconds)
+    seconds = []
+    for image in stream:
+        came.set()
+        seconds.append(image.seconds)
+    assert waits and all(waits)
+    assert len(seconds) == 12 and min(seconds) < max(seconds)
 
 
 def test_cancel_stops_within_a_denoising_step(calls: Calls, generator: Generator, monkeypatch) -> None:

@@ -88,18 +88,19 @@ def test_a_held_key_and_keys_in_a_field_grade_nothing(site, visit):
 def test_offline_grades_wait_on_the_device_and_arrive_once_in_order(site, visit):
     page = visit("rate", strict=False)
     shown(page)
+    until(page, "navigator.serviceWorker.ready.then(() => !!navigator.serviceWorker.controller)")
     page.wait_for_timeout(800)  # the next images are being fetched
     count = len(site.labels())
     page.context.set_offline(True)
     graded = [press(page, key) for key in ("5", "1", "4")]
     press(page, "z")
     assert shown(page) == graded.pop(), "what was not sent yet is simply taken back"
-    until(page, "document.getElementById('state').textContent.includes('2')")
+    until(page, "document.getElementById('state')?.textContent.includes('2')")
     assert len(site.labels()) == count
     page.reload()  # the installed page needs no server
-    until(page, "document.getElementById('state').textContent.includes('2')")
+    until(page, "document.getElementById('state')?.textContent.includes('2')")  # the element comes with the script
     page.context.set_offline(False)
-    until(page, "!document.getElementById('state').textContent", 30)
+    until(page, "document.getElementById('state')?.textContent === ''", 30)
     record = site.labels()[count:]
     assert [(label.image_digest, label.grade) for label in record] == list(zip(graded, (5, 1), strict=True))
 
