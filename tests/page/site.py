@@ -1,5 +1,6 @@
 """A page to test: a home with pictures, its process, links that open it, and a browser to look at it."""
 
+import contextlib
 import io
 import json
 import os
@@ -98,9 +99,11 @@ class Site:
     def kill_rater(self) -> None:
         """Kills the rater at once; the client then ends by itself."""
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        pids = [int(pid) for file in children for pid in file.read_text().split()]
-        raters = [pid for pid in pids if b"konomi_rater" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        raters = []
+        for file in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+                pids = map(int, file.read_text().split())
+                raters += [pid for pid in pids if b"konomi_rater" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         for pid in raters:
             os.kill(pid, signal.SIGKILL)
         assert raters

@@ -1,5 +1,6 @@
 """A run trained by two real processes: the same weights as by one, the same after a kill, a clear end when one dies."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -17,12 +18,13 @@ pytestmark = pytest.mark.slow
 
 
 def others(parent: int) -> list[int]:
-    """Returns the other ranks below a process."""
+    """Returns the other ranks below a process; a thread or a child that ends meanwhile is none."""
     found = []
     for task in Path(f"/proc/{parent}/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
-            if b"konomi_trainer.rank_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for pid in map(int, (task / "children").read_text().split()):
+                if b"konomi_trainer.rank_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
     return found
 
 
