@@ -1,13 +1,15 @@
 """Hidden grades of a night's unit: shown unmarked among the others, half at random, and never fitted on."""
 
+import numpy as np
 import pytest
 
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.database import open_database
-from konomi_rater import catalogue, labels, tastes
+from konomi_rater import catalogue, held_out, labels, tastes
 from konomi_rater.acquisition import Reason
 from konomi_rater.catalogue import ImageFacts
-from konomi_rater.labels import NewLabel
+from konomi_rater.labels import LabelEntry, NewLabel
+from konomi_rater.memory import View
 from konomi_rater.schema import MIGRATIONS
 from konomi_rater.watching import _people
 from tests.rater.conftest import grades_of, png
@@ -106,6 +108,27 @@ def test_people_s_word_of_a_unit_is_its_random_half(tmp_path):
             labels.record(connection, "t", [NewLabel(digest, grade, reason=reason)], 1.0)
         assert _people(connection, "t") == {"a" * 64: 5, "c" * 64: 4}
     engine.dispose()
+
+
+def test_a_unit_that_has_its_grades_costs_nothing_more():
+    made = [f"{number:064x}" for number in range(20)]
+    view = View(
+        np.arange(20),
+        np.eye(20, dtype=np.float32),
+        made,
+        ["unit-1"] * 20,
+        np.ones(20, int),
+        dict(zip(made, range(20), strict=True)),
+        [],
+    )
+
+    def farthest(rows, most):
+        raise AssertionError("nobody needs to know what is far")
+
+    said = {digest: LabelEntry(1, digest, 3, "owner", AUDIT, 0.0) for digest in made[:2]}
+    said |= {digest: LabelEntry(1, digest, 3, "owner", NOVEL, 0.0) for digest in made[2:4]}
+    assert held_out.due(view, said, np.arange(4, 20), 4, 5, farthest) == []
+    assert held_out.due(view, {}, np.arange(20), 4, 0, farthest) == []
 
 
 def test_none_are_asked_for_where_the_owner_wants_none(monkeypatch, request):

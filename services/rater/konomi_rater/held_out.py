@@ -12,7 +12,7 @@ import numpy as np
 
 from konomi_rater.acquisition import Reason
 from konomi_rater.labels import LabelEntry
-from konomi_rater.memory import SELF, View
+from konomi_rater.memory import View
 from konomi_rater.scoring import BASE_UNITS
 
 REASONS = (Reason.AUDIT, Reason.AUDIT_NOVEL)
@@ -22,13 +22,8 @@ LEAST_IMAGES = 16
 
 def newest(view: View) -> tuple[str, np.ndarray]:
     """Returns the unit whose first image is newest, the base model apart, and the rows (N,) of its own images."""
-    rows: dict[str, list[int]] = {}
-    for row, unit in enumerate(view.units[: len(view)]):
-        if unit and unit not in BASE_UNITS and view.sources[row] == SELF:
-            rows.setdefault(unit, []).append(row)
-    enough = [(unit, found) for unit, found in rows.items() if len(found) >= LEAST_IMAGES]
-    unit, found = enough[-1] if enough else ("", [])
-    return unit, np.array(found, dtype=np.int64)
+    made = [(unit, rows) for unit, rows in view.own_units(LEAST_IMAGES).items() if unit not in BASE_UNITS]
+    return made[-1] if made else ("", np.zeros(0, np.int64))
 
 
 def due(
@@ -60,7 +55,8 @@ def due(
     drawn = min(max(0, missing[Reason.AUDIT]), count - novel)
     lots = sorted(left, key=lambda row: _lot(unit, view.digests[row]))[:drawn]
     others = left[~np.isin(left, lots)]
-    far = list(farthest(others, min(max(0, missing[Reason.AUDIT_NOVEL]), count - len(lots)))) if len(others) else []
+    room = min(max(0, missing[Reason.AUDIT_NOVEL]), count - len(lots))
+    far = farthest(others, room) if room and len(others) else ()
     return [(int(row), Reason.AUDIT) for row in lots] + [(int(row), Reason.AUDIT_NOVEL) for row in far]
 
 

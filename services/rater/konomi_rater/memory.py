@@ -54,6 +54,14 @@ class View:
         """Turns row numbers that are in the view into indices."""
         return np.searchsorted(self.rows, rows)
 
+    def own_units(self, least: int) -> dict[str, np.ndarray]:
+        """Returns the indices (N,) of the taste's own images by unit, units of `least` or more, oldest first."""
+        rows: dict[str, list[int]] = {}
+        for row, unit in enumerate(self.units[: len(self)]):
+            if unit and self.sources[row] == SELF:
+                rows.setdefault(unit, []).append(row)
+        return {unit: np.array(found) for unit, found in rows.items() if len(found) >= least}
+
     def base(self, units: tuple[str, ...]) -> np.ndarray:
         """Returns the indices of the base model's own images."""
         wanted = set(units)

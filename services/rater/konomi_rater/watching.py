@@ -10,7 +10,8 @@ from sqlalchemy import text
 from konomi_rater import audits, blind_audits
 from konomi_rater.acquisition import Reason
 from konomi_rater.alarms import Generation, Pressure, pressure_of
-from konomi_rater.memory import SELF, View
+from konomi_rater.held_out import LEAST_IMAGES
+from konomi_rater.memory import View
 from konomi_rater.preference import Head
 from konomi_rater.scoring import BASE_UNITS, TYPICAL_PERCENTILE
 from konomi_rater.selecting import Selection
@@ -21,7 +22,6 @@ MOST_UNITS = 4
 """Units that are looked at beside the base model: the newest."""
 SAMPLE = 512
 """Images of a unit that are looked at; more of them are sampled."""
-LEAST_IMAGES = 16
 
 
 def generations(
@@ -88,11 +88,7 @@ def pressure(connection: sqlalchemy.Connection, taste: str) -> Pressure:
 
 def _units(view: View) -> list[tuple[str, np.ndarray]]:
     """Returns (unit, rows) of the taste's own images: the base model's first, then the newest units, oldest first."""
-    rows: dict[str, list[int]] = {}
-    for row, unit in enumerate(view.units[: len(view)]):
-        if unit and view.sources[row] == SELF:
-            rows.setdefault(unit, []).append(row)
-    enough = {unit: np.array(found) for unit, found in rows.items() if len(found) >= LEAST_IMAGES}
+    enough = view.own_units(LEAST_IMAGES)
     base = [(unit, enough[unit]) for unit in BASE_UNITS if unit in enough]
     return base + [(unit, found) for unit, found in enough.items() if unit not in BASE_UNITS][-MOST_UNITS:]
 
