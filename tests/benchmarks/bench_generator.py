@@ -20,11 +20,11 @@ import torch
 from results import Figure, report
 
 import konomi_starter
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.base_models import BaseModel, BaseModels
-from konomi_chassis.decode import Decoder
-from konomi_chassis.memory import keep_freed_memory
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.models.catalogue import BaseModel, BaseModels
+from konomi_chassis.process import keep_freed_memory
 from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.backend import DiffusersBackend
 from konomi_generator.batches import plan
 from konomi_generator.generator import Generator

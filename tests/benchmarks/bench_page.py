@@ -29,9 +29,9 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from konomi.client import connect_home
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.database import open_database
 from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import open_database
 from konomi_rater import catalogue
 from konomi_rater.catalogue import ImageFacts
 from konomi_rater.schema import MIGRATIONS

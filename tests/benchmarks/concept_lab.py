@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_starter import embedding, evaluation, installation, reader, renderer
 from konomi_trainer import concept_file, concept_text, configuration
 from konomi_trainer.bases import Bases

@@ -17,8 +17,8 @@ from PIL import Image
 from results import FOLDER
 from scipy.stats import spearmanr
 
-from konomi_chassis.decode import Decoder, DecodeSettings
-from konomi_chassis.memory import keep_freed_memory
+from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
+from konomi_chassis.process import keep_freed_memory
 from konomi_rater.open_clip_embedder import like_open_clip
 from konomi_rater.preference import RECIPES, feature_maps, fit_head
 

@@ -20,7 +20,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 import konomi_chassis
-from konomi_chassis.clip_vocabulary import clip_vocabulary
+from konomi_chassis.models.clip_vocabulary import clip_vocabulary
 
 CONFIGS = Path(konomi_chassis.__file__).with_name("configs")
 SIDES = {"sd1": 512, "sdxl": 1024}

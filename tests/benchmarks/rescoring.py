@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from konomi.errors import KonomiError
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.database import open_database
+from konomi_chassis.storage.database import open_database
 from konomi_rater.rescoring import linear
 from konomi_rater.schema import MIGRATIONS
 

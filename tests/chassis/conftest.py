@@ -10,10 +10,10 @@ import pytest
 
 from konomi.errors import KonomiError, NotFound, from_rpc_error
 from konomi.v1 import generator_pb2_grpc, rater_pb2_grpc, trainer_pb2_grpc
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.auth import issue_token
+from konomi_chassis.auth.authentication import issue_token
 from konomi_chassis.server import RunningServer, Service, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 
 
 class Recorder:

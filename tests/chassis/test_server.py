@@ -22,10 +22,10 @@ from konomi.errors import (
     Unimplemented,
 )
 from konomi.v1 import rater_pb2, rater_pb2_grpc
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.auth import principal
+from konomi_chassis.auth.authentication import principal
 from konomi_chassis.server import Service, bind, start
 from konomi_chassis.settings import ServerSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from tests.chassis.conftest import ADDERS, Caller
 
 RATER = "/konomi.v1.RaterService/"

@@ -13,9 +13,9 @@ from konomi.bundle_file import read_bundle, read_manifest
 from konomi.client import Client
 from konomi.errors import AlreadyExists, DataLoss, InvalidArgument
 from konomi.home import Home
-from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.server import start
 from konomi_chassis.settings import ServerSettings, StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from tests.rater.conftest import fitted, grades_of, library, make_embedder, png, serving  # noqa: F401
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.base_models import BaseModels
-from konomi_chassis.decode import Decoder
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.backend import DiffusersBackend
 from konomi_generator.generator import Generator
 from konomi_generator.settings import GeneratorSettings

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
-from konomi_chassis.base_models import BaseModels
+from konomi_chassis.models.catalogue import BaseModels
 
 POISON_FILES = ["pipeline.py", "unet/model.bin", "weights.ckpt", "x.pt", "x.pth", "x.pkl", "lib.so", "a.sh", "b.npy"]
 POISON_JSON = [

@@ -24,11 +24,11 @@ from safetensors.numpy import save
 from konomi.errors import FailedPrecondition, from_rpc_error
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.base_models import BaseModels
-from konomi_chassis.decode import Decoder
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.server import Service, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.adapters import check_adapter
 from konomi_generator.backend import DiffusersBackend
 from konomi_generator.generator import Generator

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from konomi import cli
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
-from konomi_chassis.base_models import BaseModels
+from konomi_chassis.models.catalogue import BaseModels
 from konomi_generator import importing
 
 DOOR = """

@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi_chassis.base_models import BaseModels
+from konomi_chassis.models.catalogue import BaseModels
 from konomi_generator.batches import Batch
 from konomi_generator.denoising import Denoiser
 from konomi_generator.pipeline import load_pipeline, make_scheduler

@@ -16,8 +16,8 @@ import pytest
 from safetensors.numpy import save
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis import safetensor_check
-from konomi_chassis.safetensor_check import check_bytes, check_file
+from konomi_chassis.models import safetensors_check
+from konomi_chassis.models.safetensors_check import check_bytes, check_file
 
 
 class Canary:
@@ -164,4 +164,4 @@ def test_damaged_files_are_refused_or_harmless() -> None:
 
 
 def test_the_limits_are_those_promised() -> None:
-    assert safetensor_check.MAX_HEADER_BYTES == 8_000_000 and safetensor_check.MAX_TENSORS == 20_000
+    assert safetensors_check.MAX_HEADER_BYTES == 8_000_000 and safetensors_check.MAX_TENSORS == 20_000

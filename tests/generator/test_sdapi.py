@@ -26,7 +26,7 @@ from konomi.errors import (
 )
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1 import generator_pb2_grpc
-from konomi_chassis.decode import Decoder
+from konomi_chassis.decoding.decoder import Decoder
 from konomi_generator.generator import Generator
 from konomi_generator.orders import Finished, Image, Request
 from konomi_generator.request import Annealing

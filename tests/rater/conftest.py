@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from konomi.errors import from_rpc_error
 from konomi.v1 import rater_pb2 as pb
 from konomi.v1 import rater_pb2_grpc
-from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.server import start
 from konomi_chassis.settings import ServerSettings, StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_rater.__main__ import build
 
 CONFIG = {

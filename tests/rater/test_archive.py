@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from konomi_chassis.database import open_database, reading
+from konomi_chassis.storage.database import open_database, reading
 from konomi_rater import catalogue, tastes
 from konomi_rater.archive import Archive
 from konomi_rater.catalogue import ImageFacts

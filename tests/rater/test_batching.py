@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from konomi.errors import Cancelled, InvalidArgument, ResourceExhausted, Unavailable
-from konomi_chassis.decode_process import Decoded
+from konomi_chassis.decoding.worker_process import Decoded
 from konomi_rater.batching import Batcher, Lane, Limits, _Progress
 from konomi_rater.errands import Caller, Embedded, Source
 from konomi_rater.fit import Fit

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from konomi import errors
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.database import open_database
+from konomi_chassis.storage.database import open_database
 from konomi_rater.schema import MIGRATIONS
 from tests.rater.conftest import grades_of, png
 

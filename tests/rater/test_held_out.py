@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.database import open_database
+from konomi_chassis.storage.database import open_database
 from konomi_rater import catalogue, held_out, labels, tastes
 from konomi_rater.acquisition import Reason
 from konomi_rater.catalogue import ImageFacts

@@ -14,9 +14,9 @@ import sqlalchemy
 from konomi.errors import DataLoss
 from konomi.v1 import rater_pb2 as pb
 from konomi.v1 import rater_pb2_grpc
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.database import open_database, reading
 from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import open_database, reading
 from konomi_rater import catalogue, labels, tastes
 from konomi_rater.catalogue import ImageFacts
 from konomi_rater.labels import NewLabel

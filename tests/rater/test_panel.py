@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy
 
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.database import open_database, reading
+from konomi_chassis.storage.database import open_database, reading
 from konomi_rater import catalogue, labels, panel, tastes
 from konomi_rater.catalogue import ImageFacts
 from konomi_rater.labels import NewLabel

@@ -10,8 +10,8 @@ from pysqlite3 import dbapi2
 
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from tests.rater.conftest import png
 from tests.rater.models_on_disk import SECOND, write_second_model
 

@@ -7,13 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
-from konomi.errors import (
-    AlreadyExists,
-    FailedPrecondition,
-    InvalidArgument,
-    KonomiError,
-    NotFound,
-)
+from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi.v1 import rater_pb2 as pb
 from tests.rater.conftest import grades_of, png
 

@@ -10,8 +10,8 @@ import sqlalchemy
 from konomi.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from konomi.v1 import artifact_pb2
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.auth import issue_token
-from konomi_chassis.database import open_database, reading
+from konomi_chassis.auth.authentication import issue_token
+from konomi_chassis.storage.database import open_database, reading
 from konomi_rater import snapshots
 from konomi_rater.schema import MIGRATIONS
 from tests.rater.conftest import Rater, grades_of, png, serving

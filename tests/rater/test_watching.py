@@ -8,7 +8,7 @@ import pytest
 
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.database import open_database, reading
+from konomi_chassis.storage.database import open_database, reading
 from konomi_rater import catalogue, labels, tastes, watching
 from konomi_rater.alarms import over_optimised
 from konomi_rater.catalogue import ImageFacts

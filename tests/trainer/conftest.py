@@ -11,9 +11,9 @@ import torch
 
 from konomi.client import Client, connect
 from konomi.v1 import trainer_pb2 as pb
-from konomi_chassis.artifacts import ArtifactStore
 from konomi_chassis.server import RunningServer, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_trainer.__main__ import build
 from konomi_trainer.manifest import Item, render
 from tests.trainer import tiny

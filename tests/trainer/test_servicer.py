@@ -6,16 +6,9 @@ import uuid
 import pytest
 
 from konomi.client import connect
-from konomi.errors import (
-    AlreadyExists,
-    FailedPrecondition,
-    InvalidArgument,
-    KonomiError,
-    NotFound,
-    PermissionDenied,
-)
+from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound, PermissionDenied
 from konomi.v1 import trainer_pb2 as pb
-from konomi_chassis.auth import issue_token
+from konomi_chassis.auth.authentication import issue_token
 from tests.trainer.conftest import Bench
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from konomi.errors import KonomiError
 from konomi.settings import default_home
-from konomi_chassis.tokens import SCOPES, issue_token, revoke_tokens, rotate_owner_token
+from konomi_chassis.auth.tokens import SCOPES, issue_token, revoke_tokens, rotate_owner_token
 
 DAY_SECONDS = 24 * 3600
 

@@ -17,14 +17,14 @@ from grpc_reflection.v1alpha import reflection
 
 from konomi.errors import FailedPrecondition, Internal
 from konomi.v1 import artifact_pb2_grpc
-from konomi_chassis.artifact_servicer import ArtifactServicer
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.auth import Authenticator, ensure_owner_token
-from konomi_chassis.interceptors import Interceptor
-from konomi_chassis.policy import POLICY, TasteOf
-from konomi_chassis.processes import die_with_parent
+from konomi_chassis.auth.authentication import Authenticator, ensure_owner_token
+from konomi_chassis.auth.policy import POLICY, TasteOf
+from konomi_chassis.process import die_with_parent
+from konomi_chassis.rpc.interceptors import Interceptor
+from konomi_chassis.rpc.telemetry import RpcTelemetry, configure
 from konomi_chassis.settings import ServerSettings
-from konomi_chassis.telemetry import RpcTelemetry, configure
+from konomi_chassis.storage.artifact_servicer import ArtifactServicer
+from konomi_chassis.storage.artifacts import ArtifactStore
 
 REFUSED_CONFIGURATION = 78
 STUCK_SECONDS = 5.0

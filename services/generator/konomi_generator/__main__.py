@@ -5,14 +5,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.memory import keep_freed_memory
-from konomi_chassis.role import run
+from konomi_chassis.entrypoint import run
+from konomi_chassis.process import keep_freed_memory
 from konomi_chassis.server import Service
 from konomi_chassis.settings import ServerSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 
 if TYPE_CHECKING:
-    from konomi_chassis.decode import Decoder
+    from konomi_chassis.decoding.decoder import Decoder
     from konomi_generator.generator import Catalogue
     from konomi_generator.job import Backend
     from konomi_generator.settings import GeneratorSettings
@@ -29,7 +29,7 @@ OFFLINE = {
 def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     """Returns the generator's service; torch is imported here, after the process was set up for it."""
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
-    from konomi_chassis.decode import Decoder, DecodeSettings
+    from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_generator.generator import Generator
     from konomi_generator.servicer import GeneratorServicer
     from konomi_generator.settings import GeneratorSettings
@@ -61,7 +61,7 @@ def _backend(own: "GeneratorSettings", decoder: "Decoder") -> "tuple[Catalogue, 
 
         client = SdapiClient(own.sdapi_url, own.sdapi_timeout)
         return SdapiModels(client), SdapiBackend(client, decoder, own.sdapi_lora_folder)
-    from konomi_chassis.base_models import BaseModels
+    from konomi_chassis.models.catalogue import BaseModels
     from konomi_generator.backend import DiffusersBackend
 
     return BaseModels(own.home), DiffusersBackend(own)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.safetensor_check import Header, check_bytes
+from konomi_chassis.models.safetensors_check import Header, check_bytes
 from konomi_generator.custom_diffusion import Concepts, Words, is_concepts, read
 from konomi_generator.request import AdapterFile
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from konomi.errors import FailedPrecondition, KonomiError
-from konomi_chassis.base_models import BaseModel
+from konomi_chassis.models.catalogue import BaseModel
 from konomi_generator.adapters import Adapters
 from konomi_generator.batches import SIZES, Batch, plan
 from konomi_generator.denoising import Denoiser

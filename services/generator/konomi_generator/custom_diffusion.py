@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.safetensor_check import Header
+from konomi_chassis.models.safetensors_check import Header
 from konomi_generator.request import AdapterFile
 
 FORMAT = "konomi.custom_diffusion/1"

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from konomi.errors import Cancelled, InvalidArgument, NotFound
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.base_models import STARTER, BaseModel
-from konomi_chassis.decode import Decoder
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.models.catalogue import STARTER, BaseModel
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.job import LOOK_SECONDS, Backend, Job, Plan
 from konomi_generator.orders import Finished, Image, Request
 from konomi_generator.prompts import check_wildcards, fill
@@ -21,7 +21,7 @@ LARGEST_ADAPTER = 2 << 30
 
 
 class Catalogue(Protocol):
-    """The base models at hand: those of the home (konomi_chassis.base_models), or of another program."""
+    """The base models at hand: those of the home (konomi_chassis.models.catalogue), or of another program."""
 
     def usable(self) -> list[BaseModel]:
         """Returns the usable base models by id."""

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
-from konomi_chassis.base_models import ID, BaseModels
-from konomi_chassis.model_folder import READ, check_folder
-from konomi_chassis.safetensor_check import check_file, unsafe
+from konomi_chassis.models.catalogue import ID, BaseModels
+from konomi_chassis.models.diffusers_folder import READ, check_folder
+from konomi_chassis.models.safetensors_check import check_file, unsafe
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 CHUNK = 1 << 20

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from konomi.errors import Cancelled, KonomiError
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.base_models import BaseModel
+from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
 from konomi_generator.metadata import Record
 from konomi_generator.orders import Finished, Request

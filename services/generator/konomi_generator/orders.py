@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from konomi.errors import KonomiError
-from konomi_chassis.artifacts import Artifact
-from konomi_chassis.base_models import STARTER
+from konomi_chassis.models.catalogue import STARTER
+from konomi_chassis.storage.artifacts import Artifact
 from konomi_generator.prompts import Words
 from konomi_generator.request import Annealing
 

@@ -7,9 +7,9 @@ import diffusers
 from safetensors.torch import load_file
 
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi_chassis.base_models import BaseModel
-from konomi_chassis.pipelines import load_pipeline
-from konomi_chassis.safetensor_check import check_file
+from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.loading import load_pipeline
+from konomi_chassis.models.safetensors_check import check_file
 from konomi_generator.metadata import SAMPLERS
 
 __all__ = ["load_pipeline", "load_preview_decoder", "make_scheduler"]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, Unimplemented
-from konomi_chassis.base_models import BaseModel
-from konomi_chassis.decode import Decoder
-from konomi_chassis.safetensor_check import check_bytes
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.safetensors_check import check_bytes
 from konomi_generator import png
 from konomi_generator.job import Deliver
 from konomi_generator.metadata import SAMPLERS

@@ -7,7 +7,7 @@ import grpc
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1 import generator_pb2_grpc
 from konomi.v1.artifact_pb2 import Artifact, ItemError
-from konomi_chassis.base_models import STARTER, BaseModel
+from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_generator.generator import Generator
 from konomi_generator.orders import Finished, Image, Request
 from konomi_generator.prompts import Words

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from threadpoolctl import threadpool_limits
 
 from konomi.v1 import rater_pb2_grpc
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.database import open_database
-from konomi_chassis.decode import Decoder, DecodeSettings
-from konomi_chassis.memory import keep_freed_memory
-from konomi_chassis.role import run
+from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
+from konomi_chassis.entrypoint import run
+from konomi_chassis.process import keep_freed_memory
 from konomi_chassis.server import Service
 from konomi_chassis.settings import ServerSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import open_database
 from konomi_rater.embedder import Embedders
 from konomi_rater.rater import Rater
 from konomi_rater.schema import MIGRATIONS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from konomi.errors import InvalidArgument, KonomiError
-from konomi_chassis.failpoints import failpoint
+from konomi_chassis.storage.failpoints import failpoint
 from konomi_rater import catalogue, consents, tastes
 from konomi_rater.catalogue import ImageFacts
 from konomi_rater.errands import Caller, Embedded

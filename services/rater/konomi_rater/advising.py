@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.stats import binom
 
-from konomi_chassis.safetensor_check import check_file
+from konomi_chassis.models.safetensors_check import check_file
 from konomi_rater import tastes
 from konomi_rater.embedder_names import STARTER
 from konomi_rater.memory import SELF

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from konomi.errors import ResourceExhausted, Unavailable
-from konomi_chassis.decode_process import Decoded, Least
+from konomi_chassis.decoding.worker_process import Decoded, Least
 from konomi_rater.embedder import Embedder
 from konomi_rater.errands import Caller, Embedded, Errand, Source
 from konomi_rater.turns import Turns

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError
 
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi_chassis.decode_process import Decoded
-from konomi_chassis.safetensor_check import check_file
+from konomi_chassis.decoding.worker_process import Decoded
+from konomi_chassis.models.safetensors_check import check_file
 from konomi_rater import embedder_names, open_clip_embedder, packaged, timm_embedder
 from konomi_rater.embedder_names import LITE, STARTER, EmbedderName
 from konomi_rater.fit import Fit

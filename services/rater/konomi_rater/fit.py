@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from konomi_chassis.decode_process import LONGEST
+from konomi_chassis.decoding.worker_process import LONGEST
 
 
 @dataclass(frozen=True)

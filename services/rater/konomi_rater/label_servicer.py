@@ -9,8 +9,8 @@ from google.protobuf.message import Message
 
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2, rater_pb2_grpc
-from konomi_chassis.failpoints import failpoint
-from konomi_chassis.idempotency import Idempotency
+from konomi_chassis.storage.failpoints import failpoint
+from konomi_chassis.storage.idempotency import Idempotency
 from konomi_rater import catalogue, comparison_log, labels, messages, panel, tastes
 from konomi_rater.comparison_log import Comparison
 from konomi_rater.messages import taste_id

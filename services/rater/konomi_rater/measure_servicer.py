@@ -3,7 +3,7 @@
 import grpc
 
 from konomi.v1 import rater_pb2
-from konomi_chassis.auth import principal
+from konomi_chassis.auth.authentication import principal
 from konomi_rater import reach
 from konomi_rater.errands import Caller
 from konomi_rater.label_servicer import LabelServicer

@@ -14,8 +14,8 @@ import open_clip
 import torch
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.model_folder import read_json
-from konomi_chassis.safetensor_check import Header, check_file
+from konomi_chassis.models.diffusers_folder import read_json
+from konomi_chassis.models.safetensors_check import Header, check_file
 from konomi_rater.fit import Fit
 from konomi_rater.tower import Placement, Preparation, TorchEmbedder
 

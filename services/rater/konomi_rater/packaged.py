@@ -17,7 +17,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.safetensor_check import check_bytes
+from konomi_chassis.models.safetensors_check import check_bytes
 
 NAME = "timm:tf_efficientnet_lite0"
 MODEL = "tf_efficientnet_lite0"

@@ -12,7 +12,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 from konomi.errors import Cancelled, FailedPrecondition, KonomiError, Unavailable
-from konomi_chassis.failpoints import failpoint
+from konomi_chassis.storage.failpoints import failpoint
 from konomi_rater import catalogue, embedder_names, tastes
 from konomi_rater.errands import Caller, Embedded
 from konomi_rater.fitting import Step

@@ -1,6 +1,6 @@
 """The tables of rater.sqlite, as numbered migrations; labels and comparisons refuse update and delete by trigger."""
 
-from konomi_chassis.database import Migration
+from konomi_chassis.storage.database import Migration
 
 _APPEND_ONLY = """
 CREATE TRIGGER {table}_{verb} BEFORE {verb} ON {table}

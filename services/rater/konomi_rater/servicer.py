@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
-from konomi_chassis.auth import principal
+from konomi_chassis.auth.authentication import principal
 from konomi_rater import growth_messages, messages, slate_messages, tastes, watching
 from konomi_rater.errands import Caller
 from konomi_rater.gathering import gather

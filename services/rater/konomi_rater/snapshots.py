@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from konomi.errors import AlreadyExists, DataLoss, FailedPrecondition, KonomiError, NotFound
-from konomi_chassis import snapshots as rows_file
-from konomi_chassis.artifacts import Artifact
-from konomi_chassis.snapshots import Row, Table, Tables, invalid, want, want_digest
+from konomi_chassis.storage import snapshots as rows_file
+from konomi_chassis.storage.artifacts import Artifact
+from konomi_chassis.storage.snapshots import Row, Table, Tables, invalid, want, want_digest
 from konomi_rater import catalogue, labels, tastes, vector_file
 from konomi_rater.adding import check_facts
 from konomi_rater.embedder_names import space_of

@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize, to_pil_image
 
 from konomi.errors import InvalidArgument
-from konomi_chassis.decode_process import Decoded
+from konomi_chassis.decoding.worker_process import Decoded
 from konomi_rater.fit import Fit
 
 

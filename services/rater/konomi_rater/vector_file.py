@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from konomi_chassis.snapshots import invalid
+from konomi_chassis.storage.snapshots import invalid
 
 SCHEMA = "konomi.vectors/1"
 MEDIA_TYPE = "application/vnd.konomi.vectors+safetensors"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from konomi.errors import InvalidArgument, KonomiError
-from konomi_chassis.artifacts import ArtifactStore
+from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_rater.batching import Batcher, Lane
 from konomi_rater.embedder import Embedders
 from konomi_rater.errands import Caller, Embedded, Errand, Source

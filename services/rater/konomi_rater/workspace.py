@@ -11,10 +11,10 @@ import numpy as np
 import sqlalchemy
 
 from konomi.errors import DataLoss, FailedPrecondition, NotFound
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.database import reading
-from konomi_chassis.decode import Decoder
-from konomi_chassis.decode_process import Decoded
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.decoding.worker_process import Decoded
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import reading
 from konomi_rater import tastes
 from konomi_rater.archive import Archive, ArchiveView
 from konomi_rater.batching import Batcher, Limits

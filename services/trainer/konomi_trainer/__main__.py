@@ -4,11 +4,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.memory import keep_freed_memory
-from konomi_chassis.role import run
+from konomi_chassis.entrypoint import run
+from konomi_chassis.process import keep_freed_memory
 from konomi_chassis.server import Service
 from konomi_chassis.settings import ServerSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
 
 
 def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
@@ -17,8 +17,8 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     import torch
 
     from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
-    from konomi_chassis.database import open_database
-    from konomi_chassis.decode import Decoder, DecodeSettings
+    from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
+    from konomi_chassis.storage.database import open_database
     from konomi_trainer.bases import Bases
     from konomi_trainer.concept_rpcs import ConceptRpcs
     from konomi_trainer.export import Exporter

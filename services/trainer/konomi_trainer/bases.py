@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.base_models import BaseModel, BaseModels
-from konomi_chassis.model_folder import read_json
+from konomi_chassis.models.catalogue import BaseModel, BaseModels
+from konomi_chassis.models.diffusers_folder import read_json
 from konomi_trainer import original_keys, pipeline
 from konomi_trainer.cache import Tensors
 from konomi_trainer.configuration import Configuration

@@ -12,8 +12,8 @@ import sqlalchemy
 
 from konomi.errors import FailedPrecondition, NotFound
 from konomi.v1 import trainer_pb2 as pb
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.database import reading
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import reading
 from konomi_trainer import concept_file, manifest, merging, messages, models, retrieval, runs, towers
 from konomi_trainer.bases import Bases
 from konomi_trainer.configuration import Configuration

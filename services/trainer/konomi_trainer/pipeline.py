@@ -12,8 +12,8 @@ import torch
 from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline, StableDiffusionXLPipeline
 from transformers import PreTrainedTokenizerBase
 
-from konomi_chassis.base_models import BaseModel
-from konomi_chassis.pipelines import load_pipeline
+from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.loading import load_pipeline
 from konomi_trainer.cache import Tensors
 from konomi_trainer.dataset import Batch
 

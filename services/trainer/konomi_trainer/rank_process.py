@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from konomi_chassis.processes import VARIABLE, die_with_parent
+from konomi_chassis.process import VARIABLE, die_with_parent
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.ranks import Alone, Ranks, free_port, joined
 from konomi_trainer.settings import TrainerSettings
@@ -80,9 +80,9 @@ def main() -> int:
     told = json.loads(sys.stdin.read())
     import torch
 
-    from konomi_chassis.artifacts import ArtifactStore
-    from konomi_chassis.decode import Decoder, DecodeSettings
+    from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.settings import StoreSettings
+    from konomi_chassis.storage.artifacts import ArtifactStore
     from konomi_trainer.bases import Bases
     from konomi_trainer.trainer import Listener, Trainer
 

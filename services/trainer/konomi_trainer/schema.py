@@ -1,6 +1,6 @@
 """The tables of trainer.sqlite: runs and models in one file, so that both change in one transaction."""
 
-from konomi_chassis.database import Migration
+from konomi_chassis.storage.database import Migration
 
 MIGRATIONS = (
     Migration(

@@ -12,11 +12,11 @@ import sqlalchemy
 from konomi.errors import InvalidArgument, NotFound, Unavailable
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
-from konomi_chassis.artifacts import ArtifactStore
-from konomi_chassis.auth import principal
-from konomi_chassis.database import reading
-from konomi_chassis.failpoints import failpoint
-from konomi_chassis.idempotency import Idempotency
+from konomi_chassis.auth.authentication import principal
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import reading
+from konomi_chassis.storage.failpoints import failpoint
+from konomi_chassis.storage.idempotency import Idempotency
 from konomi_trainer import concept_rpcs, concepts, configuration, finishing, manifest, messages, models, runs
 from konomi_trainer.export import Exporter, Extras
 from konomi_trainer.snapshot_rpcs import SnapshotRpcs

@@ -11,10 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from konomi.errors import AlreadyExists, NotFound
 from konomi.v1 import trainer_pb2 as pb
-from konomi_chassis import snapshots as rows_file
-from konomi_chassis.artifacts import Artifact, ArtifactStore
-from konomi_chassis.database import reading
-from konomi_chassis.snapshots import Row, Tables, invalid, want, want_digest
+from konomi_chassis.storage import snapshots as rows_file
+from konomi_chassis.storage.artifacts import Artifact, ArtifactStore
+from konomi_chassis.storage.database import reading
+from konomi_chassis.storage.snapshots import Row, Tables, invalid, want, want_digest
 from konomi_trainer import models, runs
 from konomi_trainer.schema import MIGRATIONS
 

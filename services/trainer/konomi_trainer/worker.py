@@ -14,8 +14,8 @@ import sqlalchemy
 
 from konomi.errors import Internal, KonomiError, ResourceExhausted
 from konomi.v1 import trainer_pb2 as pb
-from konomi_chassis.database import reading
-from konomi_chassis.failpoints import failpoint
+from konomi_chassis.storage.database import reading
+from konomi_chassis.storage.failpoints import failpoint
 from konomi_trainer import models, runs
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.finishing import model_of

@@ -1,0 +1,148 @@
+"""What each scope may call: the one table over all rpcs, default deny, and the check that a call stays in its taste."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from konomi.errors import PermissionDenied, Unauthenticated
+from konomi_chassis.auth.authentication import Principal
+
+ANYONE = "anyone"
+OWNER = frozenset({"owner"})
+LOOP = frozenset({"owner", "service"})
+PERSON = frozenset({"owner", "labeller"})
+READ = frozenset({"owner", "labeller", "service"})
+SCORE = frozenset({"owner", "labeller", "tool", "service"})
+
+_RATER, _TRAINER = "/konomi.v1.RaterService/", "/konomi.v1.TrainerService/"
+_GENERATOR, _ARTIFACT = "/konomi.v1.GeneratorService/", "/konomi.v1.ArtifactService/"
+
+POLICY: Mapping[str, frozenset[str]] = {
+    "/grpc.health.v1.Health/Check": frozenset({ANYONE}),
+    "/grpc.health.v1.Health/Watch": frozenset({ANYONE}),
+    "/grpc.health.v1.Health/List": frozenset({ANYONE}),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": OWNER,
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": OWNER,
+    _ARTIFACT + "PutArtifact": LOOP,
+    _ARTIFACT + "GetArtifact": READ,
+    _RATER + "CreateTaste": OWNER,
+    _RATER + "GetTaste": SCORE,
+    _RATER + "ListTastes": OWNER,
+    _RATER + "AddImages": LOOP,
+    _RATER + "ListImages": READ,
+    _RATER + "GetImage": READ,
+    _RATER + "RecordLabels": PERSON,
+    _RATER + "UndoLabel": PERSON,
+    _RATER + "ListLabels": READ,
+    _RATER + "RecordComparison": PERSON,
+    _RATER + "UndoComparison": PERSON,
+    _RATER + "FitRater": LOOP,
+    _RATER + "GetRaterVersion": SCORE,
+    _RATER + "ListRaterVersions": READ,
+    _RATER + "ActivateRaterVersion": OWNER,
+    _RATER + "ScoreImages": SCORE,
+    _RATER + "ScoreImageStream": SCORE,
+    _RATER + "SuggestImages": READ,
+    _RATER + "SelectImages": LOOP,
+    _RATER + "SearchImages": SCORE,
+    _RATER + "ExploreNovelty": SCORE,
+    _RATER + "AdviseEmbedder": READ,
+    _RATER + "ChangeEmbedder": OWNER,
+    _RATER + "CertifySet": OWNER,
+    _RATER + "RecordAudit": PERSON,
+    _RATER + "MeasureImages": LOOP,
+    _RATER + "RecordConsent": OWNER,
+    _RATER + "ListConsents": OWNER,
+    _RATER + "RevokeImages": OWNER,
+    _RATER + "ListRevocations": LOOP,
+    _RATER + "RecordBlindAudit": PERSON,
+    _RATER + "ExportTaste": OWNER,
+    _RATER + "ImportTaste": OWNER,
+    _GENERATOR + "ListBaseModels": LOOP,
+    _GENERATOR + "InspectModel": LOOP,
+    _GENERATOR + "GenerateImages": LOOP,
+    _TRAINER + "CreateTrainingRun": LOOP,
+    _TRAINER + "WatchTrainingRun": LOOP,
+    _TRAINER + "GetTrainingRun": LOOP,
+    _TRAINER + "ListTrainingRuns": OWNER,
+    _TRAINER + "CancelTrainingRun": LOOP,
+    _TRAINER + "FinishTrainingRun": LOOP,
+    _TRAINER + "RetrieveImages": LOOP,
+    _TRAINER + "ListModels": LOOP,
+    _TRAINER + "GetModel": LOOP,
+    _TRAINER + "MergeModels": LOOP,
+    _TRAINER + "ExportModel": LOOP,
+    _TRAINER + "PromoteModel": LOOP,
+    _TRAINER + "RollbackModel": LOOP,
+    _TRAINER + "ExportLineage": OWNER,
+    _TRAINER + "ImportLineage": OWNER,
+}
+"""The one table: full rpc name to the scopes that may call it; what is not here is denied to everybody."""
+
+LABELLING = frozenset(_RATER + name for name in ("RecordLabels", "UndoLabel", "RecordComparison", "UndoComparison"))
+"""Rpcs that may use the in-flight places kept for a person's labels."""
+
+WATCHES = frozenset({_TRAINER + "WatchTrainingRun", _RATER + "ChangeEmbedder"})
+"""Streams that only watch and may last for hours: a draining server ends them instead of waiting."""
+
+TasteOf = Callable[[str], str | None]
+"""Returns the taste ("tastes/default") of a resource whose name does not say it; None when there is none."""
+
+
+def authorize(rpc: str, caller: Principal, open_reflection: bool) -> None:
+    """Raises unless the table lets this caller call this rpc.
+
+    Args:
+        rpc: full name, "/konomi.v1.RaterService/ScoreImages".
+        caller: who calls.
+        open_reflection: True on loopback, where reflection needs no token.
+
+    Raises:
+        Unauthenticated: a token is needed and none came.
+        PermissionDenied: the caller's scope may not.
+    """
+    allowed = POLICY.get(rpc, frozenset())
+    if ANYONE in allowed or (open_reflection and rpc.startswith("/grpc.reflection.")):
+        return
+    if caller.scope is None:
+        raise Unauthenticated(
+            'This call needs a token: metadata "authorization: Bearer <token>". '
+            "The owner's token is in tokens/owner.token of the home folder.",
+            reason="TOKEN_MISSING",
+        )
+    if caller.scope not in allowed:
+        raise PermissionDenied(f"A {caller.scope} token may not call {rpc.rpartition('/')[2]}.", reason="SCOPE_DENIED")
+
+
+def confine(request: Any, caller: Principal, taste_of: TasteOf | None = None) -> None:
+    """Keeps a caller that is bound to a taste within it; an empty taste becomes the caller's own.
+
+    Args:
+        request: any konomi.v1 request message; its `taste`, `name` and `names` fields are looked at.
+        caller: who calls.
+        taste_of: finds the taste of a resource such as "models/{model}"; without it such names are denied.
+
+    Raises:
+        PermissionDenied: another taste; the same answer whether or not the target exists.
+    """
+    if caller.scope in (None, "owner"):
+        return
+    fields = request.DESCRIPTOR.fields_by_name
+    if "taste" in fields and fields["taste"].message_type is None:
+        if not request.taste and caller.taste is not None:
+            request.taste = f"tastes/{caller.taste}"
+        _check(request.taste, caller)
+    for name in _names(request, fields):
+        kind, _, rest = name.partition("/")
+        _check(rest.partition("/")[0] if kind == "tastes" else (taste_of(name) if taste_of else None), caller)
+
+
+def _names(request: Any, fields: Mapping[str, Any]) -> Iterable[str]:
+    if "name" in fields and request.name:
+        yield request.name
+    if "names" in fields:
+        yield from request.names
+
+
+def _check(taste: str | None, caller: Principal) -> None:
+    if taste is None or not caller.may_touch(taste):
+        raise PermissionDenied("Your token is not for this taste.", reason="TASTE_DENIED")

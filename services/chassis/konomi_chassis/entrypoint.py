@@ -1,0 +1,50 @@
+"""The command line every role shares: `--home HOME --host HOST --port PORT`, then serve until told to stop."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from konomi.errors import KonomiError
+from konomi_chassis.server import REFUSED_CONFIGURATION, Service, serve
+from konomi_chassis.settings import ServerSettings, StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
+
+Build = Callable[[ServerSettings, ArtifactStore], Sequence[Service]]
+
+
+def run(role: str, build: Build, argv: Sequence[str]) -> int:
+    """Reads settings, joins the role's parts, serves.
+
+    Args:
+        role: "rater", "generator" or "trainer".
+        build: makes the role's services from the settings and the store.
+        argv: command line without the program's name.
+
+    Returns:
+        The exit code; 78 with a sentence on stderr for a configuration that cannot be served.
+    """
+    try:
+        given = _arguments(role, argv)
+        settings = ServerSettings(**given)
+        store = ArtifactStore(StoreSettings(home=settings.home))
+        services = build(settings, store)
+    except ValidationError as error:
+        for problem in error.errors():
+            print(f"{'.'.join(map(str, problem['loc'])) or role}: {problem['msg']}", file=sys.stderr)
+        return REFUSED_CONFIGURATION
+    except (KonomiError, OSError) as error:
+        print(f"{role} cannot start: {error}", file=sys.stderr)
+        return REFUSED_CONFIGURATION
+    return serve(role, services, settings, store)
+
+
+def _arguments(role: str, argv: Sequence[str]) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(prog=f"konomi_{role}", description=f"Serves konomi's {role}.")
+    parser.add_argument("--home", type=Path, help="folder where state lives; default KONOMI_HOME")
+    parser.add_argument("--host", help="address to bind; default 127.0.0.1")
+    parser.add_argument("--port", type=int, help="port to bind; 0, the default, takes a free one")
+    return {key: value for key, value in vars(parser.parse_args(argv)).items() if value is not None}

@@ -1,0 +1,53 @@
+"""Ties a child process to its parent: when the parent is gone, so is the child."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Mapping
+
+from konomi.errors import FailedPrecondition
+
+VARIABLE = "KONOMI_PARENT_PID"
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(environment: Mapping[str, str]) -> None:
+    """Asks the kernel to kill this process with its parent, where KONOMI_PARENT_PID names the parent.
+
+    Raises:
+        FailedPrecondition: the parent is gone already.
+    """
+    wanted = environment.get(VARIABLE)
+    if not wanted:
+        return
+    _check_parent(wanted)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "prctl"):
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    _check_parent(wanted)  # it may have gone between the two lines above
+
+
+def _check_parent(wanted: str) -> None:
+    if str(os.getppid()) != wanted:
+        raise FailedPrecondition(f"The parent process {wanted} is gone, so this one ends too.", reason="PARENT_GONE")
+
+
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+LARGE = 1 << 30
+
+
+def keep_freed_memory() -> bool:
+    """Raises glibc's mmap and trim thresholds to 1 GiB and lets idle OpenMP threads sleep; call it before torch.
+
+    Without it the kernel maps, zeroes and unmaps every large tensor anew (12-18 % of the time on the starter).
+
+    Returns:
+        True where the C library is glibc and took the settings; elsewhere nothing changes.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGE)) and bool(mallopt(M_TRIM_THRESHOLD, LARGE))

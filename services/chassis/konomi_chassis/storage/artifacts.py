@@ -1,0 +1,224 @@
+"""The artifact store: immutable bytes named by their sha256, complete or absent, verified whenever they are read."""
+
+import errno
+import hashlib
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+
+from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.blobs import Blobs, Bucket, Folder
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,127}")
+LEFTOVER_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One stored artifact: sha256 digest, IANA media type, size in bytes."""
+
+    digest: str
+    media_type: str
+    size_bytes: int
+
+
+class ArtifactStore:
+    """Stores bytes under their digest, in a folder or any fsspec file system.
+
+    Beside the bytes lies `<digest>.type`, written first: an artifact exists exactly when its bytes do.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._blobs = _open(settings)
+        self._broken: str | None = None
+
+    def put(self, data: bytes, media_type: str) -> Artifact:
+        """Stores bytes; on return they are durable. Storing the same bytes twice is no error.
+
+        Raises:
+            ResourceExhausted: the disk is full (reason DISK_FULL).
+            FailedPrecondition: an earlier write could not be made durable (reason STORE_READ_ONLY).
+        """
+        return self.put_stream((data,), media_type)
+
+    def put_stream(self, chunks: Iterable[bytes], media_type: str, expected: str | None = None) -> Artifact:
+        """Stores the concatenated chunks without holding them in memory.
+
+        Args:
+            chunks: the bytes, in order.
+            media_type: IANA media type, for example "image/png".
+            expected: digest the bytes must have, or None.
+
+        Raises:
+            InvalidArgument: wrong media type, digest or size.
+        """
+        self._check_writable(media_type)
+        upload, hasher, size = None, hashlib.sha256(), 0
+        try:
+            upload = self._blobs.upload()
+            for chunk in chunks:
+                size += len(chunk)
+                if size > self._settings.max_artifact_bytes:
+                    limit = self._settings.max_artifact_bytes
+                    raise InvalidArgument(
+                        f"An artifact has at most {limit} bytes; this one has more.", reason="ARTIFACT_TOO_LARGE"
+                    )
+                hasher.update(chunk)
+                upload.write(chunk)
+            digest = hasher.hexdigest()
+            if expected is not None and digest != expected:
+                raise InvalidArgument(
+                    f"The bytes should have digest {expected} but have {digest}; send them again.",
+                    reason="DIGEST_MISMATCH",
+                    field="header.digest",
+                )
+            if not self._intact(digest, size):
+                self._write_type(digest, media_type)
+                upload.commit(_key(digest))
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            if upload is not None:
+                upload.abort()
+        return self.stat(digest)
+
+    def get(self, digest: str) -> bytes:
+        """Returns the bytes, verified.
+
+        Raises:
+            NotFound: no such artifact.
+            DataLoss: the stored bytes differ from their digest.
+        """
+        return b"".join(self.chunks(digest))
+
+    def chunks(self, digest: str) -> Iterator[bytes]:
+        """Yields the bytes in chunks of at most 1 MiB; the last one only after the digest was verified."""
+        check_digest(digest)
+        hasher, held = hashlib.sha256(), b""
+        try:
+            for chunk in self._blobs.read(_key(digest)):
+                if held:
+                    yield held
+                hasher.update(chunk)
+                held = chunk
+        except FileNotFoundError:
+            raise _unknown(digest) from None
+        if hasher.hexdigest() != digest:
+            raise DataLoss(
+                f"The stored bytes of artifact {digest} are damaged: they hash to {hasher.hexdigest()}. "
+                "Restore it from a backup, or put it again.",
+                reason="ARTIFACT_DAMAGED",
+            )
+        if held:
+            yield held
+
+    def stat(self, digest: str) -> Artifact:
+        """Returns media type and size without reading the bytes. Raises NotFound."""
+        check_digest(digest)
+        size = self._blobs.size(_key(digest))
+        if size is None:
+            raise _unknown(digest)
+        try:
+            text = b"".join(self._blobs.read(_key(digest) + ".type")).decode("ascii", "replace")
+        except FileNotFoundError:
+            text = ""
+        return Artifact(digest, text if MEDIA_TYPE.fullmatch(text) else "application/octet-stream", size)
+
+    def exists(self, digest: str) -> bool:
+        """Says whether the artifact is there."""
+        check_digest(digest)
+        return self._blobs.size(_key(digest)) is not None
+
+    def digests(self) -> Iterator[str]:
+        """Yields the digest of every artifact, in order."""
+        for key in self._blobs.list_keys():
+            name = key.split("/")[-1]
+            if DIGEST.fullmatch(name):
+                yield name
+
+    def _check_writable(self, media_type: str) -> None:
+        if not MEDIA_TYPE.fullmatch(media_type):
+            raise InvalidArgument(
+                f'A media type such as "image/png" was expected; "{media_type[:80]}" came.',
+                reason="MEDIA_TYPE",
+                field="header.media_type",
+            )
+        if self._broken is not None:
+            raise FailedPrecondition(
+                f"The artifact store takes no writes since one failed ({self._broken}). Check the disk, then restart.",
+                reason="STORE_READ_ONLY",
+            )
+        free = self._blobs.free_bytes()
+        if free is not None and free < self._settings.min_free_bytes:
+            raise _disk_full()
+
+    def _intact(self, digest: str, size: int) -> bool:
+        if self._blobs.size(_key(digest)) != size:
+            return False
+        try:
+            return all(True for _ in self.chunks(digest))
+        except DataLoss:
+            return False
+
+    def _write_type(self, digest: str, media_type: str) -> None:
+        if self._blobs.size(_key(digest)) is not None and self._blobs.size(_key(digest) + ".type"):
+            return
+        upload = self._blobs.upload()
+        try:
+            upload.write(media_type.encode("ascii"))
+            upload.commit(_key(digest) + ".type")
+        finally:
+            upload.abort()
+
+    def _failed(self, error: OSError) -> Exception:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _disk_full()
+        if error.errno == errno.EIO:
+            self._broken = error.strerror or "input/output error"
+            return FailedPrecondition(
+                "The disk failed to store the artifact; nothing was stored and the store takes no more writes. "
+                "Check the disk, then restart.",
+                reason="STORE_READ_ONLY",
+            )
+        return error
+
+
+def check_digest(digest: str) -> None:
+    """Raises InvalidArgument unless the text is a sha256 digest."""
+    if not DIGEST.fullmatch(digest):
+        raise InvalidArgument(
+            f'A sha256 digest of 64 lower-case hexadecimal digits was expected; "{digest[:80]}" came.',
+            reason="DIGEST_INVALID",
+            field="digest",
+        )
+
+
+def _open(settings: StoreSettings) -> Blobs:
+    url = settings.url or f"file://{settings.home.absolute() / 'artifacts'}"
+    system, root = fsspec.core.url_to_fs(url)
+    if "file" not in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
+        return Bucket(system, root)
+    folder = Folder(Path(root))
+    folder.sweep(time.time() - LEFTOVER_SECONDS)
+    return folder
+
+
+def _key(digest: str) -> str:
+    return f"{digest[:2]}/{digest}"
+
+
+def _unknown(digest: str) -> NotFound:
+    return NotFound(f"There is no artifact {digest}; put it first.", reason="ARTIFACT_NOT_FOUND")
+
+
+def _disk_full() -> ResourceExhausted:
+    return ResourceExhausted(
+        "The disk is full; nothing was stored. Free some space, then try again.", reason="DISK_FULL", retry_after=60.0
+    )

@@ -1,0 +1,190 @@
+"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy
+from pysqlite3 import dbapi2
+from sqlalchemy import event
+
+from konomi.errors import DataLoss, FailedPrecondition, Internal
+from konomi_chassis.storage.failpoints import failpoint
+from konomi_chassis.storage.idempotency import TABLE
+
+VERSION_FLOOR = (3, 51, 3)
+"""Below it two connections in WAL mode can corrupt the file (sqlite.org/wal.html#walresetbug)."""
+NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs"})
+PRAGMAS = (
+    "PRAGMA busy_timeout=5000",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA trusted_schema=OFF",
+    "PRAGMA cell_size_check=ON",
+    "PRAGMA mmap_size=0",
+)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step of a schema: its number, counted from 1, and the SQL statements that make it."""
+
+    version: int
+    statements: tuple[str, ...]
+
+
+def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: float = 5.0) -> sqlalchemy.Engine:
+    """Opens a database file for this process alone and brings its schema up to date.
+
+    Write in `with engine.begin() as connection:` (the write lock is taken at once); read in `with reading(engine)`.
+    `engine.dispose()` gives the file up.
+
+    Args:
+        path: the file; made with its folder when missing.
+        migrations: numbered 1, 2, 3…; those the file has not seen are run, each in one transaction.
+        wait_seconds: how long to wait for another process to give the file up.
+
+    Raises:
+        FailedPrecondition: an unsafe SQLite, a network file system, another process, a schema from a newer konomi.
+        DataLoss: the file is damaged.
+    """
+    check_version(dbapi2.sqlite_version_info)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _refuse_network(path.parent)
+    lock = _lock(path, wait_seconds)
+    try:
+        engine = _engine(path, lock)
+        _quick_check(engine, path)
+        migrate(engine, migrations)
+    except BaseException:
+        lock.close()
+        raise
+    return engine
+
+
+@contextmanager
+def reading(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
+    """Gives a connection on one consistent snapshot that never waits for a writer; it cannot write."""
+    with engine.connect().execution_options(konomi_reading=True) as connection:
+        yield connection
+
+
+def migrate(engine: sqlalchemy.Engine, migrations: Sequence[Migration]) -> None:
+    """Runs the migrations the file has not seen, each in one transaction."""
+    if [migration.version for migration in migrations] != list(range(1, len(migrations) + 1)):
+        raise Internal("Migrations are numbered 1, 2, 3 and so on.")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(TABLE)
+        seen = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if seen > len(migrations):
+        raise FailedPrecondition(
+            f"The database has schema {seen}, this konomi knows {len(migrations)}. Use the newer konomi that wrote it.",
+            reason="SCHEMA_NEWER",
+        )
+    for migration in migrations[seen:]:
+        with engine.begin() as connection:
+            for statement in migration.statements:
+                connection.exec_driver_sql(statement)
+                failpoint("database.in_migration")
+            connection.exec_driver_sql(f"PRAGMA user_version={int(migration.version)}")
+
+
+def check_version(version: tuple[int, ...]) -> None:
+    """Raises FailedPrecondition for a SQLite whose WAL mode can corrupt a file."""
+    if tuple(version) < VERSION_FLOOR:
+        have, need = (".".join(map(str, parts)) for parts in (version, VERSION_FLOOR))
+        raise FailedPrecondition(
+            f"SQLite {have} can corrupt a database in WAL mode; konomi needs {need} or newer. "
+            "Install pysqlite3 0.6.1 or newer.",
+            reason="SQLITE_UNSAFE",
+        )
+
+
+def _engine(path: Path, lock: IO[str]) -> sqlalchemy.Engine:
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}", module=dbapi2, pool_size=8, max_overflow=64)
+    owner, broken = os.getpid(), threading.Event()
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+        for pragma in PRAGMAS:
+            connection.execute(pragma).fetchall()
+
+    @event.listens_for(engine, "checkout")
+    def _same_process(_connection: Any, _record: Any, _proxy: Any) -> None:
+        if os.getpid() != owner:
+            raise Internal("A database connection must not cross a fork; open the database in the child instead.")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sqlalchemy.Connection) -> None:
+        read_only = connection.get_execution_options().get("konomi_reading")
+        if broken.is_set() and not read_only:
+            raise FailedPrecondition(
+                f"{path.name} takes no writes since the disk failed one. Check the disk, then restart.",
+                reason="STORE_READ_ONLY",
+            )
+        connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    @event.listens_for(engine, "handle_error")
+    def _latch(failure: sqlalchemy.engine.ExceptionContext) -> None:
+        # After a failed fsync the kernel may call lost pages clean: what follows could be lost too.
+        if "disk I/O error" in str(failure.original_exception):
+            broken.set()
+
+    @event.listens_for(engine, "engine_disposed")
+    def _release(_engine: sqlalchemy.Engine) -> None:
+        lock.close()
+
+    return engine
+
+
+def _lock(path: Path, wait_seconds: float) -> IO[str]:
+    lock = path.with_name(path.name + ".lock").open("a")
+    until = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                lock.close()
+                raise FailedPrecondition(
+                    f"Another konomi process writes {path.name} of this home. Stop it first.", reason="DATABASE_TAKEN"
+                ) from None
+            time.sleep(0.05)
+
+
+def _quick_check(engine: sqlalchemy.Engine, path: Path) -> None:
+    try:
+        with reading(engine) as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    except sqlalchemy.exc.DatabaseError as error:
+        found = str(error.orig)
+    if found != "ok":
+        raise DataLoss(
+            f"The database {path.name} is damaged ({found}). Restore it from a backup.", reason="DATABASE_DAMAGED"
+        )
+
+
+def _refuse_network(folder: Path) -> None:
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    mounts = [(Path(point.encode().decode("unicode_escape")), kind) for _, point, kind, *_ in map(str.split, lines)]
+    real = folder.resolve()
+    over = [(len(point.parts), kind) for point, kind in mounts if real.is_relative_to(point)]
+    if over and max(over)[1] in NETWORK_FILESYSTEMS:
+        raise FailedPrecondition(
+            f"The home lies on a network file system ({max(over)[1]}), where SQLite cannot keep its promises. "
+            "Use a local disk.",
+            reason="NETWORK_FILESYSTEM",
+        )
