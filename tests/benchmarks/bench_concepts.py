@@ -25,10 +25,12 @@ from concept_lab import FACE, HAIR, PAIRS, SEED, TUNING, Lab, Pair, has, kernel_
 from PIL import Image
 from results import FOLDER, Figure, report
 
-from konomi_starter.captions import caption, full_caption
-from konomi_trainer import compress, concept_file, merging, retrieval, towers
-from konomi_trainer.concept_file import ConceptModel
-from konomi_trainer.manifest import Item
+from konomi_starter.data.captions import caption, full_caption
+from konomi_trainer.data import dual_encoder, retrieval
+from konomi_trainer.data.manifest import Item
+from konomi_trainer.merging import concepts, low_rank
+from konomi_trainer.methods import concept_file
+from konomi_trainer.methods.concept_file import ConceptModel
 
 MASS, REGULAR, NEAR = 0.6, 200, 0.85
 KINDS = ("base", "joint", "closed form", "average", "sum", "joint, 60 %", "closed form, 60 %")
@@ -65,7 +67,7 @@ class Bench:
         items = [Item(lab.put(pixels[i]), captioned(records[i], i), 1.0, "prior") for i in rows]
         own = [item.digest for which in ("hair", "face") for item in lab.items(pair, which)]
         wanted = retrieval.Wanted([f"{pair.style} portrait, {word}"], own, REGULAR, NEAR)
-        encoder = towers.load(lab.work / "models", "starter")
+        encoder = dual_encoder.load(lab.work / "models", "starter")
         return [hit.item for hit in retrieval.retrieve(items, wanted, encoder, lambda digest: pixels[0]).hits]
 
     def models(self, pair: Pair) -> dict[str, ConceptModel]:
@@ -78,13 +80,13 @@ class Bench:
         together, _ = lab.train([*lab.items(pair, "hair"), *lab.items(pair, "face"), *half], [HAIR, FACE], **NUMBERS)
         config = lab.configuration([HAIR, FACE])
         parts = [
-            merging.Part(first, [prompt(pair.style, [HAIR])]),
-            merging.Part(second, [prompt(pair.style, [FACE])]),
+            concepts.Part(first, [prompt(pair.style, [HAIR])]),
+            concepts.Part(second, [prompt(pair.style, [FACE])]),
         ]
         regular = [full_caption(record) for record in lab.portraits.records[3000:3200]]
-        merged, figures = merging.merge_parts(lab.bases.load(config), parts, regular, 0.0, {})
+        merged, figures = concepts.merge_parts(lab.bases.load(config), parts, regular, 0.0, {})
         self.once(f"{pair.name}/merge", lambda: figures)
-        small = merging.merge_parts(lab.bases.load(config), parts, regular, MASS, {})[0]
+        small = concepts.merge_parts(lab.bases.load(config), parts, regular, MASS, {})[0]
         a, b = first.dense(), second.dense()
         return {
             "joint": together, "closed form": merged,
@@ -164,7 +166,7 @@ def captioned(record: Mapping[str, str], index: int) -> str:
 
 
 def _compressed(model: ConceptModel) -> ConceptModel:
-    return replace(model, deltas={name: compress.factorise(delta, MASS) for name, delta in model.dense().items()})
+    return replace(model, deltas={name: low_rank.factorise(delta, MASS) for name, delta in model.dense().items()})
 
 
 def figures(kept: Mapping[str, Any], pairs: Sequence[Pair], images: int) -> list[Figure]:

@@ -25,11 +25,11 @@ from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.process import keep_freed_memory
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.backend import DiffusersBackend
-from konomi_generator.batches import plan
+from konomi_generator.backends.diffusers.backend import DiffusersBackend
+from konomi_generator.backends.diffusers.batches import plan
 from konomi_generator.generator import Generator
-from konomi_generator.orders import Image, Request
-from konomi_generator.request import Sampling, Wanted
+from konomi_generator.requests import Image, Request
+from konomi_generator.sampling import Sampling, Wanted
 from konomi_generator.settings import GeneratorSettings
 
 PROMISED = 1.02

@@ -31,15 +31,16 @@ from results import Figure, report
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from konomi_trainer import adapter_file, buckets, dataset, lora
-from konomi_trainer.cache import TensorCache
-from konomi_trainer.checkpoints import Checkpoints
+from konomi_trainer.base_models.pipeline import Base, Placement
 from konomi_trainer.configuration import Configuration, complete
-from konomi_trainer.loop import Progress, Surroundings, rate, train
-from konomi_trainer.manifest import Item
-from konomi_trainer.method import Learning, Source
-from konomi_trainer.pipeline import Base, Placement
-from konomi_trainer.trainer import loop_settings
+from konomi_trainer.data import buckets, dataset
+from konomi_trainer.data.cache import TensorCache
+from konomi_trainer.data.manifest import Item
+from konomi_trainer.jobs.trainer import loop_settings
+from konomi_trainer.methods import adapter_file, lora
+from konomi_trainer.methods.base import Learning, Source
+from konomi_trainer.training.checkpoints import Checkpoints
+from konomi_trainer.training.loop import Progress, Surroundings, rate, train
 
 IMAGES, SEED, WORDS = 8, 7, 77
 GOALS = {"sd1": 0.70, "sdxl": 0.80}

@@ -18,14 +18,17 @@ from PIL import Image
 
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_starter import embedding, evaluation, installation, reader, renderer
-from konomi_trainer import concept_file, concept_text, configuration
-from konomi_trainer.bases import Bases
-from konomi_trainer.concept_file import ConceptModel
+from konomi_starter import installation
+from konomi_starter.data import renderer
+from konomi_starter.training import attribute_reader, embedding, evaluation
+from konomi_trainer import configuration
+from konomi_trainer.base_models.catalogue import Bases
 from konomi_trainer.configuration import Configuration
-from konomi_trainer.manifest import Item, render
+from konomi_trainer.data.manifest import Item, render
+from konomi_trainer.jobs.trainer import Listener, Trainer
+from konomi_trainer.methods import concept_file, token_rows
+from konomi_trainer.methods.concept_file import ConceptModel
 from konomi_trainer.settings import TrainerSettings
-from konomi_trainer.trainer import Listener, Trainer
 
 METHOD, SEED = "custom_diffusion", 20261122
 HAIR, FACE = {"token": "<h>", "class_word": "hair"}, {"token": "<f>", "class_word": "face"}
@@ -81,7 +84,7 @@ class Lab:
         self.bases = Bases(work, settings)
         self.trainer = Trainer(self.store, self.bases.load, _pixels, work)
         models = work / "models" / "starter"
-        self.folder, self.eyes = models / "diffusion", reader.load(models / "reader" / "model.safetensors")
+        self.folder, self.eyes = models / "diffusion", attribute_reader.load(models / "reader" / "model.safetensors")
         self._embedder = embedding.load(models / "embedder")
 
     def put(self, pixels: np.ndarray) -> str:
@@ -146,7 +149,7 @@ class Lab:
         """Returns the base pipeline with a model on it, at scale 1."""
         pipe = evaluation.load_pipeline(self.folder)
         if model is not None:
-            bound = concept_text.bind([(pipe.tokenizer, pipe.text_encoder)], model.concepts)
+            bound = token_rows.bind([(pipe.tokenizer, pipe.text_encoder)], model.concepts)
             with torch.no_grad():
                 for token, rows in model.rows.items():
                     bound[token][0].copy_(rows[0])

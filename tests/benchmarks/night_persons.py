@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from rater_persons import COLUMNS
 
-from konomi_starter.captions import ATTRIBUTES, TASTE_ATTRIBUTES
+from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES
 
 KINDS = ("single peak",) * 8 + ("hidden region",) * 6 + ("noisy",) * 3 + ("drifting",) * 3
 CUTS = (0.50, 0.75, 0.90, 0.97)

@@ -30,8 +30,8 @@ from konomi.overnight import Overnight
 from konomi.studio import Studio
 from konomi.systems.draws import Draw, image_seed
 from konomi.v1 import rater_pb2
-from konomi_starter import embedding, reader, realism
-from konomi_starter.prompts import open_prompts
+from konomi_starter.data.captions import open_prompts
+from konomi_starter.training import attribute_reader, embedding, realism
 
 PROMPTS, POOL, ROUND = 24, 448, 25
 GUIDANCE = 3.0
@@ -46,7 +46,7 @@ class Bed:
     crew: Crew
     nights: Nights
     prompts: list[str]
-    eyes: Any = field(default_factory=lambda: reader.load(MODELS / "reader" / "model.safetensors"))
+    eyes: Any = field(default_factory=lambda: attribute_reader.load(MODELS / "reader" / "model.safetensors"))
     encoder: Any = field(default_factory=lambda: embedding.load(MODELS / "embedder"))
     seen: dict[str, tuple[dict[str, str], np.ndarray]] = field(default_factory=dict)
     made: dict[str, list[str]] = field(default_factory=dict)

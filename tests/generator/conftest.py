@@ -12,7 +12,7 @@ from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.backend import DiffusersBackend
+from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
 from konomi_generator.settings import GeneratorSettings
 from tests.generator import original_layout, tiny_models

@@ -8,7 +8,7 @@ from PIL import Image
 from sd_parsers import ParserManager
 
 from konomi_generator import png
-from konomi_generator.metadata import SAMPLERS, Record
+from konomi_generator.png import SAMPLERS, Record
 
 
 def record(**changes: object) -> Record:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from konomi_generator import png
-from konomi_generator.metadata import Record, infotext
+from konomi_generator.png import Record, infotext
 
 A1111 = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 

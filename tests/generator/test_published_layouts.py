@@ -11,9 +11,9 @@ from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.backend import DiffusersBackend
+from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
-from konomi_generator.orders import Image, Request
+from konomi_generator.requests import Image, Request
 from konomi_generator.settings import GeneratorSettings
 from tests.benchmarks import published_layouts as published
 from tests.generator import original_layout

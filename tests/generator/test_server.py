@@ -23,7 +23,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.generator import Generator
 from konomi_generator.servicer import GeneratorServicer
 from tests.generator import tiny_models
-from tests.generator.test_adapters import lora
+from tests.generator.backends.diffusers.test_adapters import lora
 
 LONG = 120.0
 

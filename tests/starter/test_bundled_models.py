@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from konomi_starter.captions import ATTRIBUTES, full_caption
+from konomi_starter.data.captions import ATTRIBUTES, full_caption
 from konomi_starter.installation import BUNDLED, digest_of, install
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def test_installing_twice_and_over_a_damaged_copy_ends_in_the_bundled_bytes(tmp_
 def test_the_generator_draws_and_the_reader_reads_what_was_asked():
     import torch
 
-    from konomi_starter import evaluation, reader
+    from konomi_starter.training import attribute_reader, evaluation
 
     torch.set_num_threads(1)
     asked = [
@@ -48,7 +48,7 @@ def test_the_generator_draws_and_the_reader_reads_what_was_asked():
         if record["style"] == "flat" and record["glasses"] == "sunglasses":
             record["glasses"] = "glasses"
     drawn = evaluation.sample(evaluation.load_pipeline(BUNDLED / "diffusion"), [full_caption(r) for r in asked], seed=5)
-    found = evaluation.adherence(reader.load(BUNDLED / "reader" / "model.safetensors").read(drawn), asked)
+    found = evaluation.adherence(attribute_reader.load(BUNDLED / "reader" / "model.safetensors").read(drawn), asked)
     assert all(share >= 0.85 for share in found.values()), found
     stated = json.loads((BUNDLED / "figures.json").read_text())["adherence"]
     assert min(stated.values()) >= 0.95

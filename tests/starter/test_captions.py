@@ -4,8 +4,14 @@ import random
 
 import pytest
 
-from konomi_starter.captions import ATTRIBUTES, CONTEXT_LENGTH, build_vocabulary, caption, full_caption
-from konomi_starter.prompts import open_prompts
+from konomi_starter.data.captions import (
+    ATTRIBUTES,
+    CONTEXT_LENGTH,
+    build_vocabulary,
+    caption,
+    full_caption,
+    open_prompts,
+)
 
 
 def records(count: int, seed: int = 0) -> list[dict[str, str]]:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from konomi.errors import InvalidArgument
-from konomi_starter.captions import ATTRIBUTES, TASTE_ATTRIBUTES
-from konomi_starter.gold import Person, fix_tiers, random_person, read_person, spoken_grade
+from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES
+from konomi_starter.persons.utility import Person, fix_tiers, random_person, read_person, spoken_grade
 
 RECORD = {
     "style": "ink",

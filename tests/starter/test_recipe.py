@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from konomi_starter.captions import ATTRIBUTES
+from konomi_starter.data.captions import ATTRIBUTES
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def portraits(path, count: int, seed: int) -> None:
 def test_the_smoke_preset_makes_loadable_models(tmp_path):
     import torch
 
-    from konomi_starter import embedding, evaluation, reader, recipe
+    from konomi_starter.training import attribute_reader, embedding, evaluation, recipe
 
     torch.set_num_threads(1)
     for name, count, seed in (("train1", 128, 1), ("train2", 128, 2), ("val", 4000, 99)):
@@ -34,13 +34,13 @@ def test_the_smoke_preset_makes_loadable_models(tmp_path):
     drawn = evaluation.sample(evaluation.load_pipeline(models / "diffusion"), ["comic portrait"] * 2, seed=1)
     assert drawn.shape == (2, 64, 64, 3)
     assert embedding.embed(embedding.load(models / "embedder"), drawn).shape == (2, 128)
-    assert set(reader.load(models / "reader" / "model.safetensors").read(drawn)[0]) == set(ATTRIBUTES)
+    assert set(attribute_reader.load(models / "reader" / "model.safetensors").read(drawn)[0]) == set(ATTRIBUTES)
 
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     import torch
 
-    from konomi_starter import autoencoder
+    from konomi_starter.training import autoencoder
 
     torch.set_num_threads(1)
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), np.uint8)
@@ -67,7 +67,7 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
 def test_the_closed_form_encoder_is_what_two_pcas_give():
     import torch
 
-    from konomi_starter.autoencoder import LATENT_CHANNELS, encode, solve_encoder
+    from konomi_starter.training.autoencoder import LATENT_CHANNELS, encode, solve_encoder
 
     pixels = np.random.default_rng(0).integers(0, 256, (200, 64, 64, 3), np.uint8)
     latents = encode(solve_encoder(pixels, 32), pixels, "cpu").float()

@@ -12,9 +12,9 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from konomi.v1 import trainer_pb2 as pb
-from konomi_trainer import concept_text
-from konomi_trainer.concept_file import ConceptModel
-from konomi_trainer.manifest import Item, render
+from konomi_trainer.data.manifest import Item, render
+from konomi_trainer.methods import token_rows
+from konomi_trainer.methods.concept_file import ConceptModel
 from tests.trainer import tiny
 from tests.trainer.conftest import Bench
 
@@ -68,7 +68,7 @@ def pipeline(folder: Path, model: ConceptModel | None = None, scale: float = 1.0
         towers = [(pipe.tokenizer, pipe.text_encoder)]
         if getattr(pipe, "tokenizer_2", None) is not None:
             towers.append((pipe.tokenizer_2, pipe.text_encoder_2))
-        bound = concept_text.bind(towers, model.concepts)
+        bound = token_rows.bind(towers, model.concepts)
         with torch.no_grad():
             for token, rows in model.rows.items():
                 for parameter, row in zip(bound[token], rows, strict=True):

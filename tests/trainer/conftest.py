@@ -15,7 +15,7 @@ from konomi_chassis.server import RunningServer, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_trainer.__main__ import build
-from konomi_trainer.manifest import Item, render
+from konomi_trainer.data.manifest import Item, render
 from tests.trainer import tiny
 
 

@@ -45,7 +45,7 @@ def put(source: Path, home: Home, name: str, *, convert: bool) -> dict[str, Any]
     Raises:
         KonomiError: what the importer said went wrong.
     """
-    command = [sys.executable, "-m", "konomi_generator.importing", "--home", str(home.root), "--id", name]
+    command = [sys.executable, "-m", "konomi_generator.model_import.importer", "--home", str(home.root), "--id", name]
     command += ["--convert"] if convert else []
     command += ["--", str(source.expanduser().absolute())]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)

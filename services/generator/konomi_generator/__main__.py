@@ -14,7 +14,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 if TYPE_CHECKING:
     from konomi_chassis.decoding.decoder import Decoder
     from konomi_generator.generator import Catalogue
-    from konomi_generator.job import Backend
+    from konomi_generator.sampling import Backend
     from konomi_generator.settings import GeneratorSettings
 
 OFFLINE = {
@@ -56,13 +56,13 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service
 def _backend(own: "GeneratorSettings", decoder: "Decoder") -> "tuple[Catalogue, Backend]":
     """Returns the base models at hand and what makes images with them."""
     if own.backend == "sdapi":
-        from konomi_generator.sdapi import SdapiBackend, SdapiModels
-        from konomi_generator.sdapi_client import SdapiClient
+        from konomi_generator.backends.webui.backend import SdapiBackend, SdapiModels
+        from konomi_generator.backends.webui.client import SdapiClient
 
         client = SdapiClient(own.sdapi_url, own.sdapi_timeout)
         return SdapiModels(client), SdapiBackend(client, decoder, own.sdapi_lora_folder)
     from konomi_chassis.models.catalogue import BaseModels
-    from konomi_generator.backend import DiffusersBackend
+    from konomi_generator.backends.diffusers.backend import DiffusersBackend
 
     return BaseModels(own.home), DiffusersBackend(own)
 

@@ -12,10 +12,10 @@ from konomi.errors import Cancelled, InvalidArgument, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.job import LOOK_SECONDS, Backend, Job, Plan
-from konomi_generator.orders import Finished, Image, Request
+from konomi_generator.job import LOOK_SECONDS, Job, Plan
 from konomi_generator.prompts import check_wildcards, fill
-from konomi_generator.request import AdapterFile, Annealing, Sampling, Wanted
+from konomi_generator.requests import Finished, Image, Request
+from konomi_generator.sampling import AdapterFile, Annealing, Backend, Sampling, Wanted
 
 LARGEST_ADAPTER = 2 << 30
 

@@ -6,38 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from konomi.errors import Cancelled, KonomiError
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
-from konomi_generator.metadata import Record
-from konomi_generator.orders import Finished, Request
-from konomi_generator.request import AdapterFile, Glimpse, Made, Prepared, Sampling, Wanted
+from konomi_generator.png import Record
+from konomi_generator.requests import Finished, Request
+from konomi_generator.sampling import Backend, Glimpse, Prepared, Result, Sampling, Wanted
 
 MAX_WAITING = 64
 LOOK_SECONDS = 0.1
-Result = Made | Glimpse | KonomiError
-Deliver = Callable[[int, Result], None]
-"""Takes an image's position and the image, a glimpse of it, or why there is none; from any thread."""
-
-
-class Backend(Protocol):
-    """What makes pixels; see konomi_generator.backend and konomi_generator.sdapi."""
-
-    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
-        """Gets a model with adapters ready; raises where it cannot do what the settings say."""
-
-    def run(
-        self,
-        model: BaseModel,
-        wanted: Sequence[Wanted],
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-        deliver: Deliver,
-    ) -> None:
-        """Makes images; delivers each, from any thread."""
 
 
 @dataclass(frozen=True)

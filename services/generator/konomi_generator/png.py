@@ -1,12 +1,129 @@
 """Pixels to PNG bytes with their texts, and pixels to another size."""
 
 import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from konomi_generator.metadata import Record, infotext, konomi_record
+from konomi_generator.sampling import Annealing
+
+SCHEMA = "konomi.image/1"
+SAMPLERS = {
+    "DDIMScheduler": "DDIM",
+    "DDPMScheduler": "DDPM",
+    "DEISMultistepScheduler": "DEIS",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "DPMSolverSinglestepScheduler": "DPM++ 2S",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "EulerDiscreteScheduler": "Euler",
+    "HeunDiscreteScheduler": "Heun",
+    "KDPM2AncestralDiscreteScheduler": "DPM2 a",
+    "KDPM2DiscreteScheduler": "DPM2",
+    "LCMScheduler": "LCM",
+    "LMSDiscreteScheduler": "LMS",
+    "PNDMScheduler": "PLMS",
+    "TCDScheduler": "TCD",
+    "UniPCMultistepScheduler": "UniPC",
+}
+"""A1111's names of diffusers' schedulers."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one image was made; every field goes into the PNG, so none may depend on when or where it was made."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    scheduler: str
+    base_model: str
+    base_digest: str
+    adapters: Sequence[tuple[str, float]]
+    unit: str
+    night: str
+    parents: Sequence[str]
+    strength: float | None
+    guide_from_base: bool = False
+    base_share: float = 0.0
+    annealing: Annealing | None = None
+    precision: str = "fp32"
+    backend: str = "diffusers"
+    concessions: Sequence[str] = ()
+
+
+def konomi_record(record: Record) -> str:
+    """Returns the JSON of the iTXt chunk `konomi`: sorted keys, so equal records are equal bytes."""
+    fields: dict[str, Any] = {
+        "schema": SCHEMA,
+        "prompt": record.prompt,
+        "negative_prompt": record.negative_prompt,
+        "seed": record.seed,
+        "width": record.width,
+        "height": record.height,
+        "steps": record.steps,
+        "guidance_scale": record.guidance_scale,
+        "scheduler": record.scheduler,
+        "base_model": record.base_model,
+        "base_digest": record.base_digest,
+        "adapters": [{"digest": digest, "scale": scale} for digest, scale in record.adapters],
+        "unit": record.unit,
+        "night": record.night,
+        "parents": list(record.parents),
+    }
+    if record.strength is not None:
+        fields["strength"] = record.strength
+    if record.guide_from_base:
+        fields["guide_from_base"] = True
+    if record.base_share:
+        fields["base_share"] = record.base_share
+    if record.annealing is not None:
+        fields["condition_annealing"] = asdict(record.annealing)
+    if record.precision not in ("fp32", ""):
+        fields["precision"] = record.precision
+    if record.backend != "diffusers":
+        fields["backend"] = record.backend
+    if record.concessions:
+        fields["concessions"] = list(record.concessions)
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def infotext(record: Record) -> str:
+    """Returns A1111's text: the prompt, the negative prompt, one line of `Name: value` pairs."""
+    pairs: dict[str, object] = {
+        "Steps": record.steps,
+        "Sampler": SAMPLERS.get(record.scheduler, record.scheduler),
+        "CFG scale": f"{record.guidance_scale:g}",
+        "Seed": record.seed,
+        "Size": f"{record.width}x{record.height}",
+        "Model hash": record.base_digest[:10],
+        "Model": record.base_model,
+    }
+    if record.strength is not None:
+        pairs["Denoising strength"] = f"{record.strength:g}"
+    hashes = {"model": record.base_digest[:10]}
+    if record.adapters:
+        pairs["Lora hashes"] = ", ".join(f"{digest[:12]}: {digest[:12]}" for digest, _ in record.adapters)
+        hashes |= {f"lora:{digest[:12]}": digest[:12] for digest, _ in record.adapters}
+    pairs["Hashes"] = json.dumps(hashes)
+    lines = [record.prompt]
+    if record.negative_prompt:
+        lines.append(f"Negative prompt: {record.negative_prompt}")
+    lines.append(", ".join(f"{name}: {_quote(str(value))}" for name, value in pairs.items()))
+    return "\n".join(lines)
+
+
+def _quote(value: str) -> str:
+    """Quotes as JSON what would end a value early."""
+    return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',:\n"') else value
 
 
 def encode(pixels: np.ndarray, record: Record) -> bytes:

@@ -9,9 +9,9 @@ from konomi.v1 import generator_pb2_grpc
 from konomi.v1.artifact_pb2 import Artifact, ItemError
 from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_generator.generator import Generator
-from konomi_generator.orders import Finished, Image, Request
 from konomi_generator.prompts import Words
-from konomi_generator.request import Annealing
+from konomi_generator.requests import Finished, Image, Request
+from konomi_generator.sampling import Annealing
 
 LAYOUTS = {"sd1": pb.MODEL_LAYOUT_SD1, "sd2": pb.MODEL_LAYOUT_SD2, "sdxl": pb.MODEL_LAYOUT_SDXL}
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from konomi.errors import KonomiError
-from konomi_starter.captions import ATTRIBUTES, TASTE_ATTRIBUTES
+from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES
 
 
 def main() -> int:
@@ -46,16 +46,16 @@ def _run(arguments: argparse.Namespace) -> None:
     elif arguments.command == "attributes":
         print(json.dumps({name: list(ATTRIBUTES[name]) for name in TASTE_ATTRIBUTES}))
     elif arguments.command == "random-person":
-        from konomi_starter.gold import random_person
+        from konomi_starter.persons.utility import random_person
 
         person = random_person(arguments.seed)
         print(json.dumps({"name": person.name, "weights": person.weights, "noise": person.noise}))
     elif arguments.command == "check-person":
-        from konomi_starter.gold import read_person
+        from konomi_starter.persons.utility import read_person
 
         print(json.dumps({"name": read_person(arguments.person).name}))
     elif arguments.command == "prompts":
-        from konomi_starter.prompts import open_prompts
+        from konomi_starter.data.captions import open_prompts
 
         print(json.dumps(open_prompts(arguments.count, arguments.seed)))
     else:
@@ -64,8 +64,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _play(arguments: argparse.Namespace) -> None:
     import konomi
-    from konomi_starter.gold import random_person, read_person
-    from konomi_starter.person import SimulatedPerson, converse
+    from konomi_starter.persons.simulated_person import SimulatedPerson, converse
+    from konomi_starter.persons.utility import random_person, read_person
 
     person = read_person(arguments.person) if arguments.person else random_person(arguments.seed)
     with konomi.connect(arguments.address, home=arguments.home) as client:

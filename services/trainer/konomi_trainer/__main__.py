@@ -19,15 +19,15 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.storage.database import open_database
-    from konomi_trainer.bases import Bases
-    from konomi_trainer.concept_rpcs import ConceptRpcs
-    from konomi_trainer.export import Exporter
-    from konomi_trainer.rank_process import gatherer
-    from konomi_trainer.schema import MIGRATIONS
-    from konomi_trainer.servicer import Crafts, TrainerServicer
+    from konomi_trainer.base_models.catalogue import Bases
+    from konomi_trainer.export.exporter import Exporter
+    from konomi_trainer.jobs.rank_process import gatherer
+    from konomi_trainer.jobs.trainer import Trainer
+    from konomi_trainer.jobs.worker import Board, Worker
+    from konomi_trainer.servicer.concepts import ConceptRpcs
+    from konomi_trainer.servicer.trainer import Crafts, TrainerServicer
     from konomi_trainer.settings import TrainerSettings
-    from konomi_trainer.trainer import Trainer
-    from konomi_trainer.worker import Board, Worker
+    from konomi_trainer.storage.schema import MIGRATIONS
 
     settings = TrainerSettings(home=server.home)
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))

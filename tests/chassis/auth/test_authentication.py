@@ -60,7 +60,10 @@ def test_the_owner_token_is_made_once_and_kept_private(home):
 
 
 def test_servers_that_start_together_make_one_token(home):
-    code = "import sys; from pathlib import Path; from konomi_chassis.auth.authentication import *; ensure_owner_token(Path(sys.argv[1]))"
+    code = (
+        "import sys; from pathlib import Path; from konomi_chassis.auth.authentication import *; "
+        "ensure_owner_token(Path(sys.argv[1]))"
+    )
     children = [subprocess.Popen([sys.executable, "-c", code, str(home)]) for _ in range(3)]
     assert [child.wait(60) for child in children] == [0, 0, 0]
     assert len(json.loads((home / "tokens" / "tokens.json").read_text())["tokens"]) == 1

@@ -1,0 +1,267 @@
+"""The diffusers back end: holds one model, puts adapters on it, runs batches in threads, hands out pixels."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from konomi.errors import FailedPrecondition, KonomiError
+from konomi_chassis.models.catalogue import BaseModel
+from konomi_generator.backends.diffusers.adapters import Adapters
+from konomi_generator.backends.diffusers.batches import SIZES, Batch, plan
+from konomi_generator.backends.diffusers.denoising import Denoiser
+from konomi_generator.backends.diffusers.memory_fallback import TILED, Thrift, exhausted, free, is_shortage
+from konomi_generator.backends.diffusers.pipeline import load_pipeline, load_preview_decoder, make_scheduler
+from konomi_generator.sampling import AdapterFile, Deliver, Glimpse, Made, Prepared, Sampling, Wanted
+from konomi_generator.settings import GeneratorSettings
+
+SMALL_PARAMETERS = 50_000_000
+SMALL_SIDE = 256
+ACCELERATOR_PIXELS = 8 * 512 * 512
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every batch of a request is run with; `left` are those that did not fit beside others."""
+
+    sampling: Sampling
+    sizes: Sequence[int]
+    stopped: Callable[[], bool]
+    deliver: Deliver
+    left: list[Batch] = field(default_factory=list)
+
+
+class DiffusersBackend:
+    """Runs one request at a time; the caller sees to that.
+
+    Small models on the CPU run one batch per thread, each single-threaded, in batch sizes that were measured to give
+    equal bits; large ones run image by image on all threads. Either way no image depends on its neighbours.
+    """
+
+    def __init__(self, settings: GeneratorSettings) -> None:
+        self._settings = settings
+        self._device = _device(settings.device)
+        self._key: tuple[str, Path, int] | None = None
+        self._loaded: tuple[Denoiser, Adapters] | None = None
+        self._sizes: dict[tuple[int, int], tuple[int, ...]] = {}
+
+    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
+        """Loads the model unless it is there, and makes the adapters those wanted.
+
+        Raises:
+            FailedPrecondition: the model or an adapter is broken, or does not fit; previews without a decoder.
+            InvalidArgument: no such scheduler.
+        """
+        self._load(model)
+        assert self._loaded is not None
+        denoiser, fused = self._loaded
+        if fused.apply(adapters):
+            denoiser.texts.forget()
+        if sampling.preview_every:
+            denoiser.preview_vae = load_preview_decoder(denoiser.pipe, model, self._settings.home / "models")
+        precision = self._precision() + ("+compiled" if self._settings.compile_unet else "")
+        return Prepared(type(make_scheduler(denoiser.pipe, sampling.scheduler)).__name__, precision)
+
+    @property
+    def _denoiser(self) -> Denoiser:
+        assert self._loaded is not None, "prepare comes before run"
+        return self._loaded[0]
+
+    def run(
+        self,
+        model: BaseModel,
+        wanted: Sequence[Wanted],
+        sampling: Sampling,
+        stopped: Callable[[], bool],
+        deliver: Deliver,
+    ) -> None:
+        """Makes images with the prepared model and delivers each as it is finished, from several threads.
+
+        Raises:
+            Cancelled: `stopped` said so; at most one denoising step later.
+            ResourceExhausted: one image alone does not fit into the device's memory.
+        """
+        small = self._device.type == "cpu" and _is_small(model, sampling)
+        workers = self._settings.thread_count() if small else 1
+        threads = 1 if small else self._settings.thread_count()
+        sizes = self._batch_sizes(sampling, small)
+        ended = threading.Event()
+        run = _Run(sampling, sizes, lambda: ended.is_set() or stopped(), deliver)
+        work: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+        for batch in plan(wanted, sizes, workers, lambda item: self._denoiser.kind(item, sampling)):
+            work.put(batch)
+
+        def worker() -> None:
+            while not work.empty():
+                with suppress(queue.Empty):
+                    self._run_batch(work.get_nowait(), run)
+
+        _in_threads(worker, min(workers, work.qsize()), threads, ended.set)
+        # What did not fit beside the others runs alone: only then may parts of the model move.
+        ended.clear()
+        _in_threads(lambda: self._economise(run), 1, threads, ended.set)
+
+    def _run_batch(self, batch: Batch, run: _Run) -> None:
+        """Runs a batch; one that does not fit into memory in smaller ones, and the smallest are left for later."""
+        batch = _without_broken(batch, run.deliver)
+        if not batch.wanted or self._fits(batch, run, Thrift.NOTHING):
+            return
+        smaller = next((size for size in run.sizes if size <= batch.rows // 2), 0)
+        if not smaller:
+            run.left.append(batch)
+            return
+        for start in range(0, len(batch.wanted), smaller):
+            self._run_batch(Batch(batch.wanted[start : start + smaller], smaller), run)
+
+    def _economise(self, run: _Run) -> None:
+        """Runs what was left with less and less kept on the device."""
+        tiles = self._settings.tiled_decoding
+        ladder = (Thrift.WAITING, Thrift.TILES) if tiles else (Thrift.WAITING,)
+        for batch in run.left:
+            if not any(self._fits(batch, run, thrift) for thrift in ladder):
+                raise exhausted(run.sampling, tiles_allowed=tiles)
+
+    def _fits(self, batch: Batch, run: _Run, thrift: Thrift) -> bool:
+        """Runs a batch and delivers its images; false, and nothing delivered, where memory ran out."""
+        watch = _watch(batch, run) if thrift is Thrift.NOTHING else None
+        try:
+            images = self._denoiser.run(batch, run.sampling, run.stopped, watch, thrift)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+        else:
+            for item, image in zip(batch.wanted, images, strict=True):
+                run.deliver(item.index, _made(image, thrift))
+            return True
+        free()
+        return False
+
+    def _load(self, model: BaseModel) -> None:
+        newest = max((path.stat().st_mtime_ns for path in [model.path, *model.path.rglob("*")]), default=0)
+        key = (model.id, model.path, newest)
+        if key == self._key:
+            return
+        self._key, self._loaded = None, None
+        dtype = DTYPES[self._precision()]
+        pipe = load_pipeline(model, self._settings.single_file_configs, self._device, dtype)
+        if self._settings.attention_slicing:
+            pipe.unet.set_attention_slice("auto")
+        if self._settings.compile_unet:
+            pipe.unet.compile()
+        adapters = Adapters(pipe)
+        self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet), adapters)
+        self._sizes.clear()
+
+    def _precision(self) -> str:
+        precision = self._settings.precision
+        return precision if precision != "auto" else "fp32" if self._device.type == "cpu" else "fp16"
+
+    def _batch_sizes(self, sampling: Sampling, small: bool) -> tuple[int, ...]:
+        """Returns the batch sizes to choose from, largest first; all give the same bits on the CPU."""
+        limit = sampling.batch_size or self._settings.image_batch
+        if self._device.type != "cpu":
+            most = limit or max(1, min(64, ACCELERATOR_PIXELS // (sampling.width * sampling.height)))
+            return tuple(range(most, 0, -1))
+        if not small:
+            return (1,)
+        shape = (sampling.height, sampling.width)
+        if shape not in self._sizes:
+            self._sizes[shape] = self._measure(sampling)
+        sizes = self._sizes[shape]
+        return tuple(size for size in sizes if not limit or size <= limit) or sizes[-1:]
+
+    def _measure(self, sampling: Sampling) -> tuple[int, ...]:
+        found: list[tuple[int, ...]] = []
+        try:
+            _in_threads(lambda: found.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            return SIZES[-1:]  # too little memory to measure: the smallest, which is among those that agree
+        return found[0]
+
+
+def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Callable[[], None]) -> None:
+    """Runs work in so many threads, each with so many of torch's own; calls `failed` as soon as one raises.
+
+    Fresh threads each time: the number of threads a matrix product uses belongs to the thread that asks.
+    """
+
+    def run() -> None:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            work()
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="denoise") as pool:
+        running = [pool.submit(run) for _ in range(workers)]
+        wait(running, return_when=FIRST_EXCEPTION)
+        failed()
+    for future in running:
+        future.result()
+
+
+def _without_broken(batch: Batch, deliver: Deliver) -> Batch:
+    """Leaves out, and reports, the images whose picture to start from cannot be read."""
+    good = []
+    for item in batch.wanted:
+        try:
+            if item.init is not None:
+                item = replace(item, init=partial(np.asarray, item.init()))
+            good.append(item)
+        except KonomiError as error:
+            deliver(item.index, error)
+    return Batch(good, batch.rows)
+
+
+def _watch(batch: Batch, run: _Run) -> Callable[[int, np.ndarray], None] | None:
+    """Returns what hands out the previews of a batch; None where nobody asked for any."""
+    if not run.sampling.preview_every:
+        return None
+
+    def watch(step: int, images: np.ndarray) -> None:
+        for item, image in zip(batch.wanted, images[: len(batch.wanted)], strict=True):
+            run.deliver(item.index, Glimpse(step, _pixels(np.nan_to_num(image))))
+
+    return watch
+
+
+def _made(image: np.ndarray, thrift: Thrift) -> Made | KonomiError:
+    if not np.isfinite(image).all():
+        return _broken()
+    return Made(_pixels(image), (TILED,) if thrift is Thrift.TILES else ())
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    return (image * 255).round().astype(np.uint8)
+
+
+def _is_small(model: BaseModel, sampling: Sampling) -> bool:
+    return model.parameters.get("unet", SMALL_PARAMETERS) < SMALL_PARAMETERS and (
+        sampling.width * sampling.height <= SMALL_SIDE * SMALL_SIDE
+    )
+
+
+def _broken() -> FailedPrecondition:
+    return FailedPrecondition(
+        "The model made numbers that are no image: set the generator's precision to fp32, or take off the adapter.",
+        reason="NOT_AN_IMAGE",
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise FailedPrecondition(
+            f'The generator\'s device is "{name}" but no such GPU can be used; set it to "auto" or "cpu".',
+            reason="DEVICE",
+        )
+    return torch.device(name)

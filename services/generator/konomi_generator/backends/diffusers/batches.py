@@ -1,0 +1,48 @@
+"""How many images go through the network together, and how a request is cut into such batches."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from konomi_generator.sampling import Wanted
+
+SIZES = (32, 16, 8, 4)
+"""Batch sizes tried on the CPU, largest first."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images denoised together, all of one kind; filled up to `rows` with repeats of the last one."""
+
+    wanted: Sequence[Wanted]
+    rows: int
+
+
+def plan(
+    wanted: Sequence[Wanted], sizes: Sequence[int], workers: int, kind_of: Callable[[Wanted], Hashable]
+) -> list[Batch]:
+    """Cuts images into batches.
+
+    Args:
+        wanted: the images.
+        sizes: batch sizes that all give the same bits, largest first; a batch always has one of these.
+        workers: batches that run at once; each gets its share.
+        kind_of: what the images of a batch have in common, for example how many steps they run.
+
+    Returns:
+        Batches that hold every image once, in order within their kind.
+    """
+    groups: dict[Hashable, list[Wanted]] = {}
+    for item in wanted:
+        groups.setdefault(kind_of(item), []).append(item)
+    return [batch for group in groups.values() for batch in _cut(group, sizes, workers)]
+
+
+def _cut(group: list[Wanted], sizes: Sequence[int], workers: int) -> list[Batch]:
+    batches, position = [], 0
+    while position < len(group):
+        left = len(group) - position
+        share = -(-left // workers)
+        rows = next((size for size in sizes if size <= share), sizes[-1])
+        batches.append(Batch(group[position : position + rows], rows))
+        position += rows
+    return batches

@@ -1,0 +1,52 @@
+"""Condition-annealed sampling, CADS: noise on the text condition early in sampling, none at its end.
+
+Sadat et al. 2023, 2310.17347, eq. 4 to 6: with noise time t from 1 to 0 and gamma(t) = 1 for t <= t1, 0 for t >= t2
+and linear between, the condition y becomes y' = sqrt(gamma) y + s sqrt(1 - gamma) n with n standard normal, then
+psi * rescale(y') + (1 - psi) y', where rescale gives y' the mean and the spread of y. Only the conditional branch.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+from konomi_generator.sampling import Annealing
+
+
+def cleanness(time: float, annealing: Annealing) -> float:
+    """Returns gamma(time): 1 where the condition is itself, 0 where it is all noise."""
+    low, high = annealing.clean_below, annealing.noise_above
+    if time <= low:
+        return 1.0
+    return 0.0 if time >= high else (high - time) / (high - low)
+
+
+class Annealer:
+    """Noises the conditions of a batch; every row draws from its own image's seed, whatever stands beside it."""
+
+    def __init__(self, annealing: Annealing, seeds: Sequence[int]) -> None:
+        self._annealing = annealing
+        self._generators = [torch.Generator().manual_seed(_stream(seed)) for seed in seeds]
+
+    def __call__(self, condition: torch.Tensor, time: float) -> torch.Tensor:
+        """Returns the condition (N, ...) of N rows at a noise time, 1 at the start of sampling and 0 at its end."""
+        share = cleanness(time, self._annealing)
+        if share == 1.0:
+            return condition
+        rows = [self._row(row, share, generator) for row, generator in zip(condition, self._generators, strict=True)]
+        return torch.stack(rows)
+
+    def _row(self, row: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+        noise = torch.randn(row.shape, generator=generator).to(row.device, row.dtype)
+        mixed = share**0.5 * row + self._annealing.noise_scale * (1 - share) ** 0.5 * noise
+        spread = mixed.std()
+        if not spread > 0:  # all noise of scale 0: nothing to rescale
+            return mixed
+        rescaled = (mixed - mixed.mean()) / spread * row.std() + row.mean()
+        psi = self._annealing.rescaled_share
+        return psi * rescaled + (1 - psi) * mixed
+
+
+def _stream(seed: int) -> int:
+    """Returns the seed of an image's own stream of condition noise, apart from that of its latents."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/condition".encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,161 @@
+"""Custom Diffusion files on a pipeline: deltas of cross-attention keys and values, and new words with their rows.
+
+Kumari et al. 2023, 2212.04488. The file is konomi's own, "konomi.custom_diffusion/1": `<module>.to_k.weight` and
+`<module>.to_v.weight` of the UNet, (O, D), or the pair `.u` (O, R) and `.v` (R, D) whose product it is;
+`tokens.<word>` and, for SDXL's second text encoder, `tokens_2.<word>`, (D,).
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load
+
+from konomi.errors import FailedPrecondition
+from konomi_chassis.models.safetensors_check import Header
+from konomi_generator.sampling import AdapterFile
+
+FORMAT = "konomi.custom_diffusion/1"
+ROWS = {"tokens.": "text_encoder", "tokens_2.": "text_encoder_2"}
+TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
+
+
+@dataclass(frozen=True, eq=False)
+class Concepts:
+    """What one file holds.
+
+    Attributes:
+        deltas: parameter of the UNet, for example "….attn2.to_k.weight" → (O, D) float32.
+        rows: text encoder → word → (D,) row.
+    """
+
+    deltas: Mapping[str, torch.Tensor]
+    rows: Mapping[str, Mapping[str, torch.Tensor]]
+
+
+def is_concepts(header: Header) -> bool:
+    """Says whether a safetensors file calls itself a Custom Diffusion file."""
+    return header.metadata.get("format") == FORMAT
+
+
+def read(adapter: AdapterFile) -> Concepts:
+    """Returns what the checked bytes of a Custom Diffusion file hold.
+
+    Raises:
+        FailedPrecondition: a tensor has no place in such a file, half of a pair is missing, or a number is none.
+    """
+    tensors = {name: tensor.float() for name, tensor in load(adapter.data).items()}
+    deltas: dict[str, torch.Tensor] = {}
+    rows: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        prefix = next((prefix for prefix in ROWS if name.startswith(prefix)), "")
+        module, _, kind = name.rpartition(".")
+        if not torch.isfinite(tensor).all():
+            raise _odd(adapter, f"{name} holds numbers that are none")
+        if prefix:
+            rows.setdefault(ROWS[prefix], {})[name.removeprefix(prefix)] = tensor
+        elif module.endswith((".to_k", ".to_v")) and kind == "weight":
+            deltas[name] = tensor
+        elif module.endswith((".to_k", ".to_v")) and kind == "u" and f"{module}.v" in tensors:
+            deltas[f"{module}.weight"] = tensor @ tensors[f"{module}.v"]
+        elif not (kind == "v" and f"{module}.u" in tensors):
+            raise _odd(adapter, f"{name} has no place in it")
+    return Concepts(deltas, rows)
+
+
+class Words:
+    """Binds new words to rows in a pipeline's text encoders, and takes them off again to the last bit."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._tokenizers: dict[str, Any] = {}
+        self._embeddings: dict[str, Any] = {}
+        self._ends: list[tuple[Any, int]] = []
+
+    def bind(self, given: Sequence[Concepts]) -> None:
+        """Makes the words of these files known, and no others.
+
+        Raises:
+            FailedPrecondition: two files bind one word, the model knows it already, or its row does not fit.
+        """
+        self.release()
+        rows: dict[str, dict[str, torch.Tensor]] = {}
+        for concepts in given:
+            for encoder, words in concepts.rows.items():
+                twice = rows.get(encoder, {}).keys() & words.keys()
+                if twice:
+                    raise _clash(f"Two adapters bind {', '.join(sorted(twice))}")
+                rows.setdefault(encoder, {}).update(words)
+        try:
+            for name, words in rows.items():
+                self._bind(name, words)
+        except FailedPrecondition:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Puts tokenizers and embeddings back as they were."""
+        for name, tokenizer in self._tokenizers.items():
+            setattr(self._pipe, TOKENIZERS[name], tokenizer)
+        for name, embedding in self._embeddings.items():
+            getattr(self._pipe, name).set_input_embeddings(embedding)
+        for module, end in self._ends:
+            module.eos_token_id = end
+        self._tokenizers, self._embeddings, self._ends = {}, {}, []
+
+    def _bind(self, name: str, words: Mapping[str, torch.Tensor]) -> None:
+        encoder = getattr(self._pipe, name, None)
+        if encoder is None:
+            raise _clash(f"The adapter has rows for {name}, which this base model has not")
+        plain, known = getattr(self._pipe, TOKENIZERS[name]), encoder.get_input_embeddings()
+        tokenizer, order = copy.deepcopy(plain), sorted(words)
+        for word in order:
+            if words[word].shape != known.weight.shape[1:]:
+                raise _clash(f"The row of {word} has shape {tuple(words[word].shape)}, not {known.weight.shape[1]}")
+            tokenizer.add_tokens([word])
+        if len(tokenizer) != len(plain) + len(order):  # add_tokens itself counts words it knew before
+            raise _clash(f"The base model knows one of the words {', '.join(order)} already")
+        self._tokenizers[name], self._embeddings[name] = plain, known
+        setattr(self._pipe, TOKENIZERS[name], tokenizer)
+        encoder.set_input_embeddings(_Extended(known, len(plain), torch.stack([words[word] for word in order])))
+        for module in encoder.modules():  # one that takes the largest id for the end would take the new words
+            if hasattr(module, "eos_token_id"):
+                self._ends.append((module, module.eos_token_id))
+                module.eos_token_id = tokenizer.eos_token_id
+
+
+class _Extended(torch.nn.Module):
+    """An embedding followed by more rows."""
+
+    def __init__(self, known: Any, first: int, rows: torch.Tensor) -> None:
+        """Takes the embedding, the id of the first new row and the (n, D) rows."""
+        super().__init__()
+        self.known, self.first = known, first
+        self.rows = torch.nn.Parameter(rows.to(known.weight.device, known.weight.dtype), requires_grad=False)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The model's own (V, D) rows, whose type and device other code asks for."""
+        weight: torch.Tensor = self.known.weight
+        return weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(B, T) ids → (B, T, D)."""
+        own = self.known(ids.clamp(max=self.first - 1))
+        new = self.rows[(ids - self.first).clamp(min=0)]
+        return torch.where((ids >= self.first)[..., None], new, own)
+
+
+def _odd(adapter: AdapterFile, why: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The adapter {adapter.digest[:12]} is no Custom Diffusion file: {why[:160]}. Export it again.",
+        reason="ADAPTER_KIND",
+    )
+
+
+def _clash(what: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{what}. Give adapters of this base model, each with words of its own.", reason="ADAPTER_MISMATCH"
+    )

@@ -1,0 +1,232 @@
+"""The denoising loop over a pipeline's parts: what diffusers' own call does, row by row reproducible.
+
+Classifier-free guidance: eps = eps_uncond + w (eps_cond - eps_uncond), Ho and Salimans 2022, eq. 6. With
+`guide_from_base` eps_uncond comes from the base model, so that w amplifies what the adapters learned too, as guidance
+by a weaker version of the model itself does (Karras et al. 2024, 2406.02507). With `base_share` the first steps, which
+lay out a picture, run without the adapters altogether.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from konomi.errors import Cancelled
+from konomi_generator.backends.diffusers.batches import SIZES, Batch
+from konomi_generator.backends.diffusers.condition_annealing import Annealer
+from konomi_generator.backends.diffusers.latents import Latents, clean, noise
+from konomi_generator.backends.diffusers.memory_fallback import Places, Thrift, thrifty
+from konomi_generator.backends.diffusers.pipeline import make_scheduler
+from konomi_generator.backends.diffusers.text_conditioning import Text, Texts, rows_of
+from konomi_generator.sampling import Sampling, Wanted
+
+Conditions = dict[str, Any]
+Watch = Callable[[int, np.ndarray], None]
+"""Takes the steps done and what the images of a batch promise to be, (n, h, w, 3) float32 in 0..1."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One denoising step: its place among all steps of the schedule, 0..1, its timestep, the scheduler."""
+
+    place: float
+    timestep: torch.Tensor
+    scheduler: Any
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What the loop begins with: noise schedule, random streams, latents (n, C, h, w), conditions."""
+
+    scheduler: Any
+    timesteps: torch.Tensor
+    generators: Sequence[torch.Generator]
+    latents: torch.Tensor
+    conditions: Conditions
+    anneal: Annealer | None
+    guided: bool
+
+
+class Denoiser:
+    """Makes batches of images with one pipeline; safe to use from several threads at once."""
+
+    def __init__(self, pipe: Any, base_unet: Callable[[], Any] | None = None, preview_vae: Any = None) -> None:
+        """Takes the pipeline, what returns its UNet as it is without adapters, and a small decoder for previews.
+
+        Args:
+            pipe: a StableDiffusion(XL)Pipeline.
+            base_unet: where none is given no adapter is ever on the pipeline.
+            preview_vae: the pipeline's own autoencoder where none is given.
+        """
+        self.pipe = pipe
+        self.texts, self.latents = Texts(pipe), Latents(pipe)
+        self._base_unet = base_unet or (lambda: pipe.unet)
+        self.preview_vae = preview_vae
+        self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
+        self._places = Places(pipe, self._device)
+
+    def text(self, text: str) -> Text:
+        """Returns an encoded text."""
+        return self.texts.encode(text)
+
+    def denoising_steps(self, wanted: Wanted, sampling: Sampling) -> int:
+        """Returns how many steps an image runs: all of them, or its strength's share."""
+        return sampling.steps if wanted.init is None else min(int(sampling.steps * wanted.strength), sampling.steps)
+
+    def kind(self, wanted: Wanted, sampling: Sampling) -> tuple[bool, int]:
+        """Returns what images of one batch must have in common: whether they start from a picture, and their steps."""
+        return wanted.init is not None, self.denoising_steps(wanted, sampling)
+
+    def run(
+        self,
+        batch: Batch,
+        sampling: Sampling,
+        stopped: Callable[[], bool],
+        watch: Watch | None = None,
+        thrift: Thrift = Thrift.NOTHING,
+    ) -> np.ndarray:
+        """Makes a batch of images.
+
+        Args:
+            batch: images of one kind.
+            sampling: their settings.
+            stopped: asked before every step.
+            watch: takes previews as often as the settings say.
+            thrift: how much to give up for memory.
+
+        Returns:
+            (n, H, W, 3) float32 in 0..1, NaN where the model broke down, for the n images of the batch.
+
+        Raises:
+            Cancelled: `stopped` said so before a step.
+        """
+        rows = [*batch.wanted, *[batch.wanted[-1]] * (batch.rows - len(batch.wanted))]
+        with thrifty(self.pipe, thrift):
+            with self._places.only("text_encoder", "text_encoder_2", "vae", thrift=thrift):
+                start = self._begin(rows, sampling)
+            with self._places.only("unet", thrift=thrift):
+                latents = self._denoise(start, sampling, stopped, watch)
+            with self._places.only("vae", thrift=thrift):
+                return self.latents.decode(latents)[: len(batch.wanted)]
+
+    def _begin(self, rows: Sequence[Wanted], sampling: Sampling) -> _Start:
+        """Encodes texts and pictures, draws the noise."""
+        generators = [torch.Generator().manual_seed(row.seed) for row in rows]
+        scheduler = make_scheduler(self.pipe, sampling.scheduler)
+        scheduler.set_timesteps(sampling.steps, device=self._device)
+        timesteps = _remaining(scheduler, sampling.steps, self.denoising_steps(rows[0], sampling))
+        guided = sampling.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
+        conditions = self.texts.conditions([row.prompt for row in rows], sampling, guided)
+        latents = self.latents.first(rows, sampling, scheduler, timesteps, generators)
+        anneal = Annealer(sampling.annealing, [row.seed for row in rows]) if sampling.annealing else None
+        return _Start(scheduler, timesteps, generators, latents, conditions, anneal, guided)
+
+    def _denoise(
+        self, start: _Start, sampling: Sampling, stopped: Callable[[], bool], watch: Watch | None
+    ) -> torch.Tensor:
+        """Returns the finished latents."""
+        scheduler, latents, rows = start.scheduler, start.latents, len(start.latents)
+        extra = {"generator": start.generators} if _takes_generator(scheduler) else {}
+        whole, steps = len(scheduler.timesteps), len(start.timesteps)
+        for number, t in enumerate(start.timesteps):
+            if stopped():
+                raise Cancelled("The caller went away.", reason="CANCELLED")
+            step = _Step((whole - steps + number) / whole, t, scheduler)
+            given = _annealed(start.conditions, start.anneal, step, rows) if start.anneal else start.conditions
+            scaled = scheduler.scale_model_input(torch.cat([latents] * 2) if start.guided else latents, t)
+            answer = self._predict(scaled, given, step, sampling, start.guided)
+            latents = scheduler.step(answer, t, latents, return_dict=False, **extra)[0].to(self._dtype)
+            if watch and _is_due(number + 1, steps, sampling.preview_every):
+                finished = clean(scaled[-rows:], answer, t, scheduler)
+                watch(number + 1, self.latents.decode(finished, self.preview_vae))
+        return latents
+
+    def stable_sizes(self, sampling: Sampling, sizes: Sequence[int] = SIZES) -> tuple[int, ...]:
+        """Returns the batch sizes whose rows are equal to the last bit, wherever a row stands; (1,) when none agree.
+
+        Matrix libraries choose other kernels for small shapes, so rows of a batch of 1 and of 16 differ in their
+        last bit; which sizes agree depends on the machine, so it is measured, with one pass over random rows.
+        """
+        rows = 2 * max(sizes)
+        start = noise(self.latents.shape(sampling, rows), torch.Generator().manual_seed(0))
+        latents = start.to(self._device, self._dtype)
+        text = self.text("")
+        conditions = {"encoder_hidden_states": _spread(text.hidden, rows)} | self.texts.added(
+            None if text.pooled is None else _spread(text.pooled, rows), sampling
+        )
+        whole = self._in_chunks(latents, conditions, rows)
+        agreeing = {
+            n: torch.equal(self._in_chunks(latents, conditions, n), whole) for n in {*sizes, *(2 * n for n in sizes)}
+        }
+        pixels = self.latents.decode(latents[: max(sizes)])
+        stable = []
+        for size in sizes:
+            decoded = np.concatenate([self.latents.decode(part) for part in latents[: max(sizes)].split(size)])
+            if agreeing[size] and agreeing[2 * size] and np.array_equal(decoded, pixels, equal_nan=True):
+                stable.append(size)
+        return tuple(stable) if len(stable) > 1 else (1,)
+
+    def _predict(
+        self, scaled: torch.Tensor, conditions: Conditions, step: _Step, sampling: Sampling, guided: bool
+    ) -> torch.Tensor:
+        """Returns the UNet's answer, guided where it is to be."""
+        unet = self._base_unet() if step.place < sampling.base_share else self.pipe.unet
+        weaker = self._base_unet() if sampling.guide_from_base else unet
+        t = step.timestep
+        if not guided:
+            return unet(scaled, t, return_dict=False, **conditions)[0]
+        if weaker is unet:
+            without, with_text = unet(scaled, t, return_dict=False, **conditions)[0].chunk(2)
+        else:
+            half = len(scaled) // 2
+            first, second = slice(0, half), slice(half, None)
+            without = weaker(scaled[first], t, return_dict=False, **rows_of(conditions, first))[0]
+            with_text = unet(scaled[second], t, return_dict=False, **rows_of(conditions, second))[0]
+        return without + sampling.guidance_scale * (with_text - without)
+
+    def _in_chunks(self, latents: torch.Tensor, conditions: Conditions, size: int) -> torch.Tensor:
+        t = torch.tensor(500, device=self._device)
+        parts = []
+        for start in range(0, len(latents), size):
+            rows = slice(start, start + size)
+            parts.append(self.pipe.unet(latents[rows], t, return_dict=False, **rows_of(conditions, rows))[0])
+        return torch.cat(parts)
+
+
+def _remaining(scheduler: Any, steps: int, run: int) -> torch.Tensor:
+    """Returns the timesteps of the last `run` of `steps` steps."""
+    skipped = (steps - run) * scheduler.order
+    if skipped and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    return scheduler.timesteps[skipped:] if run else scheduler.timesteps[:0]
+
+
+def _annealed(conditions: Conditions, anneal: Annealer, step: _Step, rows: int) -> Conditions:
+    """Returns the conditions with noise on those of the prompts, which are the last `rows`."""
+    time = float(step.timestep) / step.scheduler.config.num_train_timesteps
+    hidden = conditions["encoder_hidden_states"]
+    changed = {"encoder_hidden_states": torch.cat([hidden[:-rows], anneal(hidden[-rows:], time)])}
+    added = conditions.get("added_cond_kwargs")
+    if added:
+        pooled = added["text_embeds"]
+        changed["added_cond_kwargs"] = added | {
+            "text_embeds": torch.cat([pooled[:-rows], anneal(pooled[-rows:], time)])
+        }
+    return conditions | changed
+
+
+def _is_due(done: int, steps: int, every: int) -> bool:
+    return every > 0 and done < steps and done % every == 0
+
+
+def _spread(row: torch.Tensor, rows: int) -> torch.Tensor:
+    """Returns so many different rows made of one: (rows, ...)."""
+    drawn = torch.randn((rows, *row.shape[1:]), generator=torch.Generator().manual_seed(1))
+    return row + 0.1 * drawn.to(row.device, row.dtype)
+
+
+def _takes_generator(scheduler: Any) -> bool:
+    return "generator" in inspect.signature(scheduler.step).parameters

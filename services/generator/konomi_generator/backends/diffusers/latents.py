@@ -1,0 +1,83 @@
+"""Pixels to latents and back through a pipeline's autoencoder, and the noise an image starts from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from konomi_generator.png import fit
+from konomi_generator.sampling import Sampling, Wanted
+
+LARGE_PIXELS = 256 * 256
+
+
+class Latents:
+    """The autoencoder of one pipeline."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
+
+    def shape(self, sampling: Sampling, rows: int) -> tuple[int, int, int, int]:
+        """Returns the shape of so many images' latents."""
+        scale = self._pipe.vae_scale_factor
+        return (rows, self._pipe.unet.config.in_channels, sampling.height // scale, sampling.width // scale)
+
+    def first(
+        self,
+        rows: Sequence[Wanted],
+        sampling: Sampling,
+        scheduler: Any,
+        timesteps: torch.Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> torch.Tensor:
+        """Returns the latents (n, C, h, w) sampling starts from: noise, or the given pictures with noise on them."""
+        shape = self.shape(sampling, 1)
+        if rows[0].init is None:
+            drawn = torch.cat([noise(shape, generator) for generator in generators])
+            return drawn.to(self._device, self._dtype) * scheduler.init_noise_sigma
+        known: dict[int, torch.Tensor] = {}
+        images, noises = [], []
+        for row, generator in zip(rows, generators, strict=True):
+            if row.index not in known:
+                known[row.index] = self._encode(row, sampling, generator)
+            images.append(known[row.index])
+            noises.append(noise(shape, generator))
+        latents, drawn = torch.cat(images), torch.cat(noises).to(self._device, self._dtype)
+        return scheduler.add_noise(latents, drawn, timesteps[:1].repeat(len(rows))) if len(timesteps) else latents
+
+    def decode(self, latents: torch.Tensor, vae: Any = None) -> np.ndarray:
+        """Returns (n, H, W, 3) float32 in 0..1; large images one by one, which needs less memory and costs nothing."""
+        vae = vae or self._pipe.vae
+        latents = (latents / vae.config.scaling_factor).to(vae.dtype)
+        large = latents.shape[-1] * latents.shape[-2] * self._pipe.vae_scale_factor**2 > LARGE_PIXELS
+        parts = latents.split(1 if large else len(latents))
+        images = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+        return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+
+    def _encode(self, row: Wanted, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
+        assert row.init is not None
+        vae = self._pipe.vae
+        pixels = fit(row.init(), sampling.width, sampling.height)  # (H, W, 3) uint8
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(self._device, vae.dtype) / 127.5 - 1
+        encoded = vae.encode(image)
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.sample(generator)
+        return (latents * vae.config.scaling_factor).to(self._dtype)
+
+
+def noise(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Returns standard normal numbers, always drawn on the CPU so that a seed means the same on every device."""
+    return torch.randn(shape, generator=generator)
+
+
+def clean(latents: torch.Tensor, answer: torch.Tensor, timestep: Any, scheduler: Any) -> torch.Tensor:
+    """Returns what the UNet thinks the finished latents are, from scaled latents and its answer at a timestep.
+
+    Ho et al. 2020, eq. 15, for epsilon; Salimans and Ho 2022, appendix D, for v.
+    """
+    alpha = scheduler.alphas_cumprod[int(timestep)].to(latents.device, latents.dtype)
+    signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
+    if scheduler.config.prediction_type == "v_prediction":
+        return signal * latents - spread * answer
+    return (latents - spread * answer) / signal

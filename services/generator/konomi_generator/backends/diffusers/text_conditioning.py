@@ -1,0 +1,88 @@
+"""Prompts to conditions: each text encoded alone, remembered, and spread over the rows of a batch."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from konomi_generator.sampling import Sampling
+
+KEPT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Text:
+    """An encoded text: hidden states (1, T, C), and for SDXL the pooled vector (1, P)."""
+
+    hidden: torch.Tensor
+    pooled: torch.Tensor | None
+
+
+class Texts:
+    """The text encoders of one pipeline; safe to use from several threads at once."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
+        self._sdxl = hasattr(pipe, "text_encoder_2")
+        self._known: OrderedDict[str, Text] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def forget(self) -> None:
+        """Drops the encoded texts; to be called when the text encoder's weights or words change."""
+        with self._lock:
+            self._known.clear()
+
+    def encode(self, text: str) -> Text:
+        """Returns an encoded text; each is encoded alone, so no other text changes it.
+
+        One at a time: a tokenizer keeps its padding as state, and encode_prompt asks for two kinds in turn, so a
+        second thread would now and then get a text of the wrong length.
+        """
+        with self._lock:
+            if text in self._known:
+                self._known.move_to_end(text)
+                return self._known[text]
+            options = {"device": self._device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+            encoded = self._pipe.encode_prompt(text, **options)
+            result = Text(encoded[0], encoded[2] if self._sdxl else None)
+            self._known[text] = result
+            kept = max(64, KEPT_BYTES // (result.hidden.numel() * result.hidden.element_size()))
+            while len(self._known) > kept:
+                self._known.popitem(last=False)
+        return result
+
+    def conditions(self, prompts: Sequence[str], sampling: Sampling, guided: bool) -> dict[str, Any]:
+        """Returns what the UNet takes besides latents and time; where guided, the unconditional rows come first."""
+        texts = [self.encode(prompt) for prompt in prompts]
+        if guided:
+            texts = [self._negative(sampling.negative_prompt, texts[0])] * len(prompts) + texts
+        pooled = torch.cat([text.pooled for text in texts]) if self._sdxl else None
+        conditions = {"encoder_hidden_states": torch.cat([text.hidden for text in texts])}
+        width = self._pipe.unet.config.time_cond_proj_dim
+        if width is not None:
+            scale = torch.tensor(sampling.guidance_scale - 1).repeat(len(prompts))
+            embedding = self._pipe.get_guidance_scale_embedding(scale, embedding_dim=width)
+            conditions["timestep_cond"] = embedding.to(self._device, self._dtype)
+        return conditions | self.added(pooled, sampling)
+
+    def added(self, pooled: torch.Tensor | None, sampling: Sampling) -> dict[str, Any]:
+        """Returns SDXL's pooled vectors (N, P) with the size conditioning; nothing for other layouts."""
+        if pooled is None:
+            return {}
+        size = [sampling.height, sampling.width]
+        ids = torch.tensor([[*size, 0, 0, *size]], dtype=self._dtype, device=self._device)
+        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids.repeat(len(pooled), 1)}}
+
+    def _negative(self, text: str, like: Text) -> Text:
+        if self._sdxl and not text and self._pipe.config.force_zeros_for_empty_prompt:
+            return Text(torch.zeros_like(like.hidden), torch.zeros_like(like.pooled))
+        return self.encode(text)
+
+
+def rows_of(value: Any, rows: slice) -> Any:
+    """Returns some rows of a condition, or of every condition of a mapping."""
+    return {name: rows_of(inner, rows) for name, inner in value.items()} if isinstance(value, dict) else value[rows]

@@ -1,0 +1,222 @@
+"""The sdapi back end: images by a running A1111, Forge or SD.Next, with konomi's prompts, seeds and records.
+
+One image a call, so that its seed is its own. What the program cannot do is refused, never left out in silence.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, Unimplemented
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.safetensors_check import check_bytes
+from konomi_generator import png
+from konomi_generator.backends.webui.client import SdapiClient, packed, unpacked
+from konomi_generator.png import SAMPLERS
+from konomi_generator.sampling import AdapterFile, Deliver, Made, Prepared, Sampling, Wanted
+
+DEFAULT_SCHEDULER = "EulerDiscreteScheduler"
+DEFAULT_SIDE = 512
+ODD = re.compile(r"[^a-z0-9._-]+")
+KOHYA = ("lora_unet_", "lora_te")
+
+
+class SdapiModels:
+    """The models of the program, by ids made of their names; asked anew every time."""
+
+    def __init__(self, client: SdapiClient) -> None:
+        self._client = client
+
+    def usable(self) -> list[BaseModel]:
+        """Returns the program's models by id."""
+        return [_model(entry) for _, entry in sorted(self._entries().items())]
+
+    def get(self, id: str) -> BaseModel:
+        """Returns a model. Raises NotFound where the program has none of that id."""
+        entries = self._entries()
+        if id not in entries:
+            raise NotFound(
+                f'{self._client.address} has no model "{id}"; it has: {", ".join(sorted(entries)) or "none"}.',
+                reason="MODEL_MISSING",
+            )
+        return _model(entries[id])
+
+    def digest(self, model: BaseModel) -> str:
+        """Returns the sha256 the program knows of a model's file; empty where it has not hashed it yet."""
+        entry = self._entries().get(model.id, {})
+        return str(entry.get("sha256") or entry.get("hash") or "")
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        listed = self._client.get("sd-models")
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+            raise self._client.odd("its models are no list")
+        return {_id(str(entry.get("model_name") or entry.get("title") or "")): entry for entry in listed}
+
+
+class SdapiBackend:
+    """Has the program make images, one at a time."""
+
+    def __init__(self, client: SdapiClient, decoder: Decoder, lora_folder: Path | None) -> None:
+        self._client, self._decoder, self._folder = client, decoder, lora_folder
+        self._words = ""
+
+    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
+        """Checks that the program can do what is asked and puts adapters where it finds them.
+
+        Raises:
+            InvalidArgument: no such scheduler here or there.
+            Unimplemented: the settings ask for what only konomi's own back end does.
+            FailedPrecondition: adapters without a folder for them, or of other keys than the program reads.
+        """
+        _refuse_what_only_konomi_does(sampling)
+        name = sampling.scheduler or DEFAULT_SCHEDULER
+        offered = {str(entry.get("name")) for entry in self._client.get("samplers") if isinstance(entry, dict)}
+        if SAMPLERS.get(name) not in offered:
+            known = sorted(ours for ours, theirs in SAMPLERS.items() if theirs in offered)
+            raise InvalidArgument(
+                f"One of {', '.join(known)} was expected, which {self._client.address} offers; {name[:64]!r} came.",
+                reason="SCHEDULER",
+                field="scheduler",
+            )
+        self._words = "".join(f" <lora:{self._place(adapter)}:{adapter.scale:g}>" for adapter in adapters)
+        if adapters:
+            self._client.post("refresh-loras", {})
+        return Prepared(name, precision="", backend="sdapi")
+
+    def run(
+        self,
+        model: BaseModel,
+        wanted: Sequence[Wanted],
+        sampling: Sampling,
+        stopped: Callable[[], bool],
+        deliver: Deliver,
+    ) -> None:
+        """Makes images and delivers each as it comes; a picture to start from that cannot be read fails alone.
+
+        Raises:
+            Cancelled: `stopped` said so; the program was told to stop.
+            KonomiError: the program failed.
+        """
+        for item in wanted:
+            body = self._body(model, item, sampling)
+            path = "txt2img"
+            if item.init is not None:
+                try:
+                    pixels = png.fit(item.init(), sampling.width, sampling.height)
+                except KonomiError as error:
+                    deliver(item.index, error)
+                    continue
+                path = "img2img"
+                body |= {"init_images": [packed(png.plain(pixels))], "denoising_strength": item.strength}
+            deliver(item.index, self._made(self._client.post(path, body, stopped), item, sampling))
+
+    def _body(self, model: BaseModel, item: Wanted, sampling: Sampling) -> dict[str, Any]:
+        if item.seed < 0:
+            raise InvalidArgument(
+                f"A seed of 0 or more was expected; {item.seed} came, which this back end takes for any.",
+                reason="SEED",
+                field=f"images[{item.index}].seed",
+            )
+        return {
+            "prompt": item.prompt + self._words,
+            "negative_prompt": sampling.negative_prompt,
+            "seed": item.seed,
+            "steps": sampling.steps,
+            "cfg_scale": sampling.guidance_scale,
+            "width": sampling.width,
+            "height": sampling.height,
+            "sampler_name": SAMPLERS[sampling.scheduler or DEFAULT_SCHEDULER],
+            "batch_size": 1,
+            "n_iter": 1,
+            "send_images": True,
+            "save_images": False,
+            "do_not_save_samples": True,
+            "do_not_save_grid": True,
+            "override_settings": {"sd_model_checkpoint": str(model.path)},
+            "override_settings_restore_afterwards": False,
+        }
+
+    def _made(self, answer: Any, item: Wanted, sampling: Sampling) -> Made:
+        """Returns the image of an answer, checked against what was asked."""
+        images = answer.get("images") if isinstance(answer, dict) else None
+        data = unpacked(images[0]) if isinstance(images, list) and images else b""
+        if not data:
+            raise self._client.odd("it holds no image")
+        info = _info(answer)
+        if info.get("seed", item.seed) != item.seed:
+            raise self._client.odd(f"its image has seed {info.get('seed')}, not {item.seed}")
+        decoded = self._decoder.decode(data, f"images[{item.index}]")
+        if (decoded.width, decoded.height) != (sampling.width, sampling.height):
+            raise self._client.odd(f"its image is {decoded.width}x{decoded.height}")
+        return Made(decoded.pixels)
+
+    def _place(self, adapter: AdapterFile) -> str:
+        """Puts an adapter into the program's folder and returns the name it has there."""
+        if self._folder is None:
+            raise FailedPrecondition(
+                "Adapters need the LoRA folder of the program: set the generator's sdapi_lora_folder.",
+                reason="SDAPI_LORA_FOLDER",
+            )
+        header = check_bytes(adapter.data, f"The adapter {adapter.digest[:12]}")
+        if not header.tensors or not all(name.startswith(KOHYA) for name in header.tensors):
+            raise FailedPrecondition(
+                f"The adapter {adapter.digest[:12]} has not the keys A1111 reads: give the one that `konomi models "
+                "export --format kohya` writes.",
+                reason="ADAPTER_KIND",
+            )
+        name = f"konomi-{adapter.digest[:12]}"
+        target = self._folder / f"{name}.safetensors"
+        if not target.is_file() or hashlib.sha256(target.read_bytes()).hexdigest() != adapter.digest:
+            temporary = target.with_name(f".{name}.{os.getpid()}")
+            temporary.write_bytes(adapter.data)
+            temporary.replace(target)
+        return name
+
+
+def _refuse_what_only_konomi_does(sampling: Sampling) -> None:
+    asked = {
+        "guide_from_base": sampling.guide_from_base,
+        "base_share": sampling.base_share > 0,
+        "condition_annealing": sampling.annealing is not None,
+        "preview_every": sampling.preview_every > 0,
+    }
+    for name, given in asked.items():
+        if given:
+            raise Unimplemented(
+                f"{name} is not what the back end sdapi can do; leave it out, or set the generator's backend to "
+                "diffusers.",
+                reason="BACKEND_FEATURE",
+                field=name,
+            )
+
+
+def _id(name: str) -> str:
+    return ODD.sub("-", name.lower()).strip("-._")[:64]
+
+
+def _model(entry: Mapping[str, Any]) -> BaseModel:
+    name = str(entry.get("model_name") or entry.get("title") or "")
+    return BaseModel(
+        id=_id(name),
+        path=Path(str(entry.get("title") or name)),
+        layout="unknown",
+        format="sdapi",
+        size_bytes=0,
+        resolution=DEFAULT_SIDE,
+        prediction_type="",
+        parameters={},
+    )
+
+
+def _info(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the program says of an image: JSON inside the JSON."""
+    try:
+        info = json.loads(answer.get("info") or "{}")
+    except (TypeError, ValueError):
+        return {}
+    return info if isinstance(info, dict) else {}

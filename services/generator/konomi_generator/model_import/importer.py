@@ -1,0 +1,174 @@
+"""`python -m konomi_generator.model_import.importer`: puts a model from this machine among the home's base models.
+
+A folder or a safetensors file is checked and copied. A pickle is converted once, in a child that may do nothing but
+read it (conversion_worker.py); afterwards only the safetensors copy is used. The result is one line of JSON on stdout.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi_chassis.models.catalogue import ID, BaseModels
+from konomi_chassis.models.diffusers_folder import READ, check_folder
+from konomi_chassis.models.safetensors_check import check_file, unsafe
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+CHUNK = 1 << 20
+WALL_SECONDS = 3600.0
+ROOM = 64 << 20
+ODD = re.compile(r"[^a-z0-9._-]+")
+
+
+def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object]:
+    """Puts a model among the base models of a home and returns what it is.
+
+    Args:
+        source: a diffusers folder, a .safetensors file or, with `convert`, a .ckpt, .pt, .pth or .bin.
+        home: home folder.
+        id: what to call it; empty takes the name of the source.
+        convert: read a pickle, in a child without network, files or privileges.
+
+    Raises:
+        NotFound: there is no source.
+        InvalidArgument: the id is none.
+        AlreadyExists: the home has a model of that id.
+        FailedPrecondition: the source could run code, is no model konomi runs, or is a pickle without `convert`.
+    """
+    id = id or ODD.sub("-", source.stem.lower() if source.is_file() else source.name.lower()).strip("-._")[:64]
+    if not ID.fullmatch(id):
+        raise InvalidArgument(f"A name of small letters, digits, '.', '_' and '-' was expected; {id[:80]!r} came.")
+    if not source.exists():
+        raise NotFound(f"There is no file or folder {source}.", reason="SOURCE_MISSING")
+    if id in BaseModels(home).ids():
+        raise AlreadyExists(f'This home has a model "{id}" already; choose another name.', reason="MODEL_EXISTS")
+    with _staging(home) as stage:
+        staged = stage / "models" / (id if source.is_dir() else f"{id}.safetensors")
+        _bring(source, staged, convert=convert)
+        model = BaseModels(stage).get(id)
+        _settle(staged)
+        final = home / "models" / staged.name
+        staged.rename(final)
+        _sync(final.parent)
+    digest = BaseModels(home).digest(BaseModels(home).get(id))
+    return {
+        "id": id,
+        "layout": model.layout,
+        "prediction_type": model.prediction_type,
+        "size_bytes": model.size_bytes,
+        "digest": digest,
+        "converted": source.is_file() and source.suffix.lower() in PICKLES,
+    }
+
+
+def _bring(source: Path, staged: Path, *, convert: bool) -> None:
+    """Copies or converts the source into the staging folder; checked before and, in the copy, by the caller."""
+    if source.is_dir():
+        check_folder(source)
+        for path in sorted(source.rglob("*")):
+            if path.is_file() and path.suffix.lower() in READ:
+                target = staged / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        check_folder(staged)
+    elif source.suffix.lower() in PICKLES:
+        if not convert:
+            unsafe(f"The file {source.name}", "it is a pickle, which can run code; --convert reads it in a sandbox")
+        _convert(source, staged)
+        check_file(staged, f"The conversion of {source.name}")
+    else:
+        check_file(source, f"The file {source.name}")
+        shutil.copyfile(source, staged)
+
+
+def _convert(source: Path, staged: Path, seconds: float = WALL_SECONDS) -> None:
+    """Has the child write what it reads of the source into a new file; stops one that writes or takes too much."""
+    length = source.stat().st_size
+    command = [sys.executable, "-m", "konomi_generator.model_import.conversion_worker", str(length)]
+    environment = {"PATH": os.defpath, "HOME": "/nonexistent", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if "PYTHONPATH" in os.environ:
+        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    with source.open("rb") as given, staged.open("xb") as out, tempfile.TemporaryDirectory() as folder:
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(command, stdin=given, stdout=pipe, stderr=pipe, env=environment, cwd=folder)
+        until, written = time.monotonic() + seconds, 0
+        assert child.stdout is not None and child.stderr is not None
+        while chunk := child.stdout.read(CHUNK):
+            written += out.write(chunk)
+            if written > length + ROOM or time.monotonic() > until:
+                child.kill()
+                break
+        said = child.stderr.read(65536).decode(errors="replace")
+        child.stdout.close()
+        child.stderr.close()
+        code = child.wait()
+    if code != 0:
+        unsafe(f"The file {source.name}", f"it could not be converted ({_reason(said, code)})")
+
+
+def _reason(said: str, code: int) -> str:
+    for line in reversed(said.splitlines()):
+        try:
+            return str(json.loads(line)["refused"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return f"the sandboxed child ended by signal {-code}" if code < 0 else "the sandboxed child failed"
+
+
+@contextmanager
+def _staging(home: Path) -> Iterator[Path]:
+    """Yields a folder on the home's own disk that is gone afterwards."""
+    (home / "models").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=home) as folder:
+        (Path(folder) / "models").mkdir()
+        yield Path(folder)
+
+
+def _settle(path: Path) -> None:
+    """Makes every file durable before it gets its name."""
+    for file in [path, *path.rglob("*")]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Puts one model; prints what it is, or why it is not there."""
+    parser = argparse.ArgumentParser(prog="konomi_generator.model_import.importer")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--id", default="")
+    parser.add_argument("--convert", action="store_true")
+    parser.add_argument("source", type=Path)
+    given = parser.parse_args(argv)
+    try:
+        result = put(given.source, given.home, given.id, convert=given.convert)
+    except KonomiError as error:
+        print(json.dumps({"code": error.code.value[0], "reason": error.reason, "error": error.message}))
+        return 1
+    except OSError as error:
+        failed = FailedPrecondition(f"{given.source.name} cannot be copied: {error.strerror}.", reason="DISK")
+        print(json.dumps({"code": failed.code.value[0], "reason": failed.reason, "error": failed.message}))
+        return 1
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""What is asked of a back end: images, the settings they share, the adapters on the model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from konomi.errors import KonomiError
+from konomi_chassis.models.catalogue import BaseModel
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """How far and how long noise stands in for the prompt (CADS, see condition_annealing.py).
+
+    Attributes:
+        clean_below: noise time, 1 at the start of sampling and 0 at its end, below which the condition is itself.
+        noise_above: noise time above which nothing of it is left.
+        noise_scale: spread of the noise.
+        rescaled_share: how much of the condition gets its own mean and spread back.
+    """
+
+    clean_below: float = 0.6
+    noise_above: float = 0.9
+    noise_scale: float = 0.1
+    rescaled_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings all images of a request share.
+
+    Attributes:
+        steps: denoising steps.
+        guidance_scale: classifier-free guidance; 1 is none.
+        width, height: pixels.
+        scheduler: diffusers class name; empty for the model's own.
+        negative_prompt: what to keep away from.
+        batch_size: most images denoised together; 0 lets the back end choose.
+        guide_from_base: the unconditional branch runs without the adapters.
+        base_share: share of the steps, from the first, that run without the adapters.
+        annealing: noise on the condition early on; None for none.
+        preview_every: steps between two previews of an image; 0 for none.
+    """
+
+    steps: int
+    guidance_scale: float
+    width: int
+    height: int
+    scheduler: str = ""
+    negative_prompt: str = ""
+    batch_size: int = 0
+    guide_from_base: bool = False
+    base_share: float = 0.0
+    annealing: Annealing | None = None
+    preview_every: int = 0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One image to make.
+
+    Attributes:
+        index: position in the request.
+        prompt: text after wildcards.
+        seed: of this image alone.
+        strength: share of the steps run, for image to image.
+        init: returns the pixels to start from, (height, width, 3) uint8; None for text to image.
+    """
+
+    index: int
+    prompt: str
+    seed: int
+    strength: float = 1.0
+    init: Callable[[], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """One adapter: digest of its artifact, its checked bytes, its strength."""
+
+    digest: str
+    data: bytes
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """One finished image.
+
+    Attributes:
+        pixels: (H, W, 3) uint8.
+        concessions: what was changed to fit it into memory; empty when nothing was.
+    """
+
+    pixels: np.ndarray
+    concessions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Glimpse:
+    """An image on its way: steps done, and what it promises to be, (h, w, 3) uint8."""
+
+    step: int
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What will make the images of a request.
+
+    Attributes:
+        scheduler: its diffusers name.
+        precision: number format of the weights; empty where another program knows.
+        backend: "diffusers", or the other program's kind.
+    """
+
+    scheduler: str
+    precision: str = "fp32"
+    backend: str = "diffusers"
+
+
+Result = Made | Glimpse | KonomiError
+
+
+Deliver = Callable[[int, Result], None]
+"""Takes an image's position and the image, a glimpse of it, or why there is none; from any thread."""
+
+
+class Backend(Protocol):
+    """What makes pixels; see the rooms backends.diffusers and backends.webui."""
+
+    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
+        """Gets a model with adapters ready; raises where it cannot do what the settings say."""
+
+    def run(
+        self,
+        model: BaseModel,
+        wanted: Sequence[Wanted],
+        sampling: Sampling,
+        stopped: Callable[[], bool],
+        deliver: Deliver,
+    ) -> None:
+        """Makes images; delivers each, from any thread."""

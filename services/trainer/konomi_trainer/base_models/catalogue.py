@@ -1,0 +1,103 @@
+"""The base models of the home as the trainer needs them: digest, layout, and loaded on this machine's device."""
+
+from pathlib import Path
+
+import torch
+
+from konomi.errors import FailedPrecondition
+from konomi_chassis.models.catalogue import BaseModel, BaseModels
+from konomi_chassis.models.diffusers_folder import read_json
+from konomi_trainer.base_models import checkpoint_layout, pipeline
+from konomi_trainer.base_models.pipeline import BaseInfo
+from konomi_trainer.configuration import Configuration
+from konomi_trainer.data.cache import Tensors
+from konomi_trainer.data.tensors import unpack
+from konomi_trainer.settings import TrainerSettings
+from konomi_trainer.training.optimizers import check_optimizer
+
+
+class Bases:
+    """Finds base models by id and loads them."""
+
+    def __init__(self, home: Path, settings: TrainerSettings) -> None:
+        """Looks into the home's models; the device is chosen once."""
+        self._catalogue, self._settings = BaseModels(home), settings
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = found if settings.device == "auto" else settings.device
+
+    def digest(self, name: str) -> str:
+        """Returns the digest of a base model's weights; raises where it is missing or not to be trained."""
+        return self._catalogue.digest(self._catalogue.get(name))
+
+    def check(self, configuration: Configuration) -> None:
+        """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
+        check_optimizer(configuration.optimizer)
+        if configuration.precision == "fp16" and self.device == "cpu":
+            raise FailedPrecondition(
+                "expected fp32 or bf16 on this machine, which has no GPU; fp16 came: choose another precision",
+                reason="PRECISION_UNAVAILABLE",
+            )
+
+    def describe(self, name: str) -> BaseInfo:
+        """Returns layout, prediction type, resolution and depth of a base model."""
+        model = self._catalogue.get(name)
+        folder = model.path if model.format == "diffusers" else self._settings.single_file_configs / model.layout
+        layers = read_json(folder / "unet" / "config.json", f"The unet of {name}").get("layers_per_block", 2)
+        return BaseInfo(model.layout, model.prediction_type, model.resolution, int(layers))
+
+    def merged_checkpoint(self, name: str, digest: str, adapter: bytes) -> Tensors:
+        """Returns the tensors of a single-file checkpoint with an adapter merged in, float16.
+
+        What the file of a single-file base holds besides, for example a text encoder's last layer, is taken over.
+
+        Raises:
+            FailedPrecondition: the base's files have changed, or it has the small autoencoder no such file knows.
+        """
+        model, base = self._unchanged(name, digest), self.describe(name)
+        pipe = pipeline.merged(model, self._settings.single_file_configs, adapter)
+        if not pipeline.has_usual_autoencoder(pipe):
+            raise FailedPrecondition(
+                f"expected a base model with the usual autoencoder; {name} has the tiny one, which a single-file"
+                " checkpoint has no place for: export a merged folder instead",
+                reason="EXPORT_FORMAT",
+            )
+        found = checkpoint_layout.checkpoint(base.layout, pipeline.weights_of(pipe), base.layers_per_block)
+        if model.format == "single_file":
+            kept = unpack(model.path.read_bytes())[0]
+            found = {n: t for n, t in kept.items() if not n.startswith("model_ema.")} | found
+        return found
+
+    def merged_folder(self, name: str, digest: str, adapter: bytes, folder: Path) -> None:
+        """Writes the diffusers folder of a base model with an adapter merged in, float16.
+
+        Raises:
+            FailedPrecondition: the base's files have changed.
+        """
+        model = self._unchanged(name, digest)
+        pipe = pipeline.merged(model, self._settings.single_file_configs, adapter)
+        pipe.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+
+    def _unchanged(self, name: str, digest: str) -> BaseModel:
+        """Returns a base model whose files have a digest.
+
+        Raises:
+            FailedPrecondition: they have another.
+        """
+        if self.digest(name) != digest:
+            raise FailedPrecondition(
+                f"expected the base model {name} as it was when the run was created; its files have changed: put them"
+                " back, or start a new run",
+                reason="BASE_CHANGED",
+            )
+        return self._catalogue.get(name)
+
+    def load(self, configuration: Configuration) -> pipeline.Base:
+        """Loads the base model of a configuration.
+
+        Raises:
+            FailedPrecondition: its files are not those the run was created with.
+        """
+        model = self._unchanged(configuration.base_model, configuration.base_digest)
+        placement = pipeline.Placement(self.device, configuration.precision, self._settings.gradient_checkpointing)
+        configs = self._settings.single_file_configs
+        return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution)

@@ -1,0 +1,228 @@
+"""Base models through diffusers: encoders, UNet and noise schedule, loaded from checked files and nothing else."""
+
+import gc
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline, StableDiffusionXLPipeline
+from transformers import PreTrainedTokenizerBase
+
+from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.loading import load_pipeline
+from konomi_trainer.data.cache import Tensors
+from konomi_trainer.data.dataset import Batch
+
+
+@dataclass(frozen=True)
+class BaseInfo:
+    """What a header says of the base model: layout, prediction type, resolution in pixels, layers per UNet block."""
+
+    layout: str
+    prediction: str
+    resolution: int
+    layers_per_block: int
+
+
+SAMPLE_GUIDANCE = 5.0
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a base model runs: device, precision of the frozen weights, whether activations are made twice."""
+
+    device: str
+    precision: str
+    gradient_checkpointing: bool
+
+
+class Base:
+    """One loaded base model.
+
+    Attributes:
+        space: names its latents and embeddings in the cache: digest of its weights and kind of device.
+        resolution: side of the squares whose area images have, pixels.
+        step: what both sides of an image are multiples of, pixels.
+        prediction: "epsilon" or "v_prediction".
+        alphas: (T,) float32 cumulative products of its noise schedule.
+        unet: the network that is trained.
+    """
+
+    def __init__(self, pipe: DiffusionPipeline, digest: str, placement: Placement, resolution: int = 0) -> None:
+        """Takes a pipeline in float32; only the UNet is made smaller, so the cache fits every precision."""
+        self._pipe, self._placement = pipe, placement
+        self.space = f"{digest}:{torch.device(placement.device).type}"
+        schedule = DDPMScheduler.from_config(pipe.scheduler.config)
+        self.prediction = str(schedule.config.prediction_type)
+        self.alphas = schedule.alphas_cumprod.float().to(placement.device)
+        pipe.unet.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)
+        pipe.to(placement.device)
+        self.unet = pipe.unet
+        self.xl = isinstance(pipe, StableDiffusionXLPipeline)
+        self.resolution = resolution or int(self.unet.config.sample_size) * int(pipe.vae_scale_factor)
+        unit = int(pipe.vae_scale_factor) * 2 ** (len(self.unet.config.down_block_types) - 1)
+        self.step = unit * max(1, self.resolution // 16 // unit)
+        self._sampling = False
+        if placement.gradient_checkpointing:
+            self.unet.train()
+            self.unet.enable_gradient_checkpointing()
+
+    @torch.no_grad()
+    def encode_image(self, pixels: torch.Tensor) -> Tensors:
+        """Returns the latent of a (3, S, S) image in -1..1 as the UNet expects it: "mean", and any "std"."""
+        vae = self._pipe.vae
+        encoded = vae.encode(pixels[None].to(self._placement.device))
+        if isinstance(vae, AutoencoderTiny):
+            return {"mean": encoded.latents[0].float().cpu() * vae.config.scaling_factor}
+        mean, std = encoded.latent_dist.mean[0].float().cpu(), encoded.latent_dist.std[0].float().cpu()
+        scale: torch.Tensor | float = vae.config.scaling_factor
+        if (
+            getattr(vae.config, "latents_mean", None) is not None
+            and getattr(vae.config, "latents_std", None) is not None
+        ):
+            mean = mean - torch.tensor(vae.config.latents_mean).view(-1, 1, 1)
+            scale = scale / torch.tensor(vae.config.latents_std).view(-1, 1, 1)
+        return {"mean": mean * scale, "std": std * scale}
+
+    @torch.no_grad()
+    def encode_caption(self, caption: str) -> Tensors:
+        """Returns the embedding of a caption exactly as the pipeline makes it: "hidden", and "pooled" for SDXL."""
+        device = torch.device(self._placement.device)
+        if not self.xl:
+            hidden, _ = self._pipe.encode_prompt(caption, device, 1, False)
+            return {"hidden": hidden[0].float().cpu()}
+        hidden, _, pooled, _ = self._pipe.encode_prompt(caption, device=device, do_classifier_free_guidance=False)
+        share = 0.0 if caption == "" and self._pipe.config.force_zeros_for_empty_prompt else 1.0
+        return {"hidden": hidden[0].float().cpu() * share, "pooled": pooled[0].float().cpu() * share}
+
+    def embed(self, captions: list[str]) -> Tensors:
+        """Returns embeddings of captions, "hidden" (N, T, D) and for SDXL "pooled" (N, P), differentiable."""
+        device = torch.device(self._placement.device)
+        if not self.xl:
+            return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
+        hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
+        if self._pipe.config.force_zeros_for_empty_prompt:
+            kept = torch.tensor([float(caption != "") for caption in captions], device=hidden.device)
+            hidden, pooled = hidden * kept.view(-1, 1, 1), pooled * kept.view(-1, 1)
+        return {"hidden": hidden, "pooled": pooled}
+
+    def text_towers(self) -> list[tuple[PreTrainedTokenizerBase, torch.nn.Module]]:
+        """Returns tokenizer and text encoder of the base, two pairs for SDXL."""
+        pairs = [(self._pipe.tokenizer, self._pipe.text_encoder)]
+        return [*pairs, (self._pipe.tokenizer_2, self._pipe.text_encoder_2)] if self.xl else pairs
+
+    def release_image_encoder(self) -> None:
+        """Frees the autoencoder alone, for methods that go on encoding texts."""
+        if not self._sampling:
+            self._pipe.vae = None
+        gc.collect()
+
+    def release_encoders(self) -> None:
+        """Frees the autoencoder, where no samples are drawn, and the text encoders once everything is cached."""
+        self.release_image_encoder()
+        for name in ("text_encoder", "text_encoder_2"):
+            if getattr(self._pipe, name, None) is not None:
+                setattr(self._pipe, name, None)
+        gc.collect()
+        if self._placement.device != "cpu":
+            torch.cuda.empty_cache()
+
+    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray]:
+        """Returns a function that draws an image of each prompt, always with the same seeds, as (N, H, W, 3) uint8.
+
+        Texts are encoded at once and again at every call for as long as the text encoders are there.
+        """
+        self._sampling = True
+        self._pipe.set_progress_bar_config(disable=True)
+        known = [self._prompt(prompt) for prompt in prompts]
+
+        @torch.no_grad()
+        def draw() -> np.ndarray:
+            live, dtype = self._pipe.text_encoder is not None, PRECISIONS[self._placement.precision]
+            drawn = []
+            with torch.autocast(torch.device(self._placement.device).type, dtype, enabled=dtype != torch.float32):
+                for index, prompt in enumerate(prompts):
+                    drawn.append(
+                        self._pipe(
+                            **(self._prompt(prompt) if live else known[index]), num_inference_steps=steps,
+                            height=self.resolution, width=self.resolution, guidance_scale=SAMPLE_GUIDANCE,
+                            generator=torch.Generator().manual_seed(index), output_type="np",
+                        ).images[0]
+                    )  # fmt: skip
+            return (np.stack(drawn) * 255).round().astype(np.uint8)
+
+        return draw
+
+    @torch.no_grad()
+    def _prompt(self, prompt: str) -> dict[str, Any]:
+        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+        device = torch.device(self._placement.device)
+        if self.xl:
+            found = self._pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=True)
+        else:
+            found = self._pipe.encode_prompt(prompt, device, 1, True)
+        return dict(zip(names, found, strict=False))
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Returns the UNet's (B, C, h, w) answer to noisy latents at (B,) timesteps."""
+        device, dtype = self._placement.device, PRECISIONS[self._placement.precision]
+        added = None
+        if self.xl and batch.pooled is not None:
+            added = {"text_embeds": batch.pooled.to(device, dtype), "time_ids": batch.sizes.to(device)}
+        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
+            hidden = batch.hidden.to(device, dtype)
+            answer = self.unet(noisy.to(dtype), timesteps, hidden, added_cond_kwargs=added, return_dict=False)
+        return answer[0]
+
+
+def load(model: BaseModel, configs: Path, digest: str, placement: Placement, resolution: int = 0) -> Base:
+    """Loads a base model, folder or single file; only safetensors are read and no hub is asked.
+
+    Args:
+        model: a model the catalogue has checked.
+        configs: folder with the configurations of single-file checkpoints, by layout.
+        digest: of its weights.
+        placement: device and precision.
+        resolution: side of the squares whose area images have, pixels; 0 takes the model's own.
+    """
+    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32)
+    return Base(pipe, digest, placement, resolution or model.resolution)
+
+
+def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline:
+    """Returns a base model's pipeline with a LoRA merged into its weights, float32.
+
+    Args:
+        model: a model the catalogue has checked.
+        configs: folder with the configurations of single-file checkpoints, by layout.
+        adapter: the file of a LoRA or DoRA as diffusers writes it.
+    """
+    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "adapter.safetensors").write_bytes(adapter)
+        pipe.load_lora_weights(folder, weight_name="adapter.safetensors", local_files_only=True)
+    parts = [name for name in ("unet", "text_encoder", "text_encoder_2") if getattr(pipe, name, None) is not None]
+    pipe.fuse_lora(components=[part for part in parts if part in pipe._lora_loadable_modules])
+    pipe.unload_lora_weights()
+    return pipe
+
+
+def has_usual_autoencoder(pipe: DiffusionPipeline) -> bool:
+    """Says whether a pipeline has the variational autoencoder that single-file checkpoints hold."""
+    return not isinstance(pipe.vae, AutoencoderTiny)
+
+
+def weights_of(pipe: DiffusionPipeline) -> dict[str, Tensors]:
+    """Returns part → name → float16 weight of a pipeline."""
+    parts = [
+        name for name in ("unet", "vae", "text_encoder", "text_encoder_2") if getattr(pipe, name, None) is not None
+    ]
+    return {
+        part: {name: tensor.detach().half() for name, tensor in getattr(pipe, part).state_dict().items()}
+        for part in parts
+    }

@@ -1,0 +1,136 @@
+"""Real regularisation images, found on this machine: near the prompts by caption and, where asked, near images.
+
+Kumari et al. 2023 (2212.04488), section 3.2, take 200 real images whose captions have a cosine above 0.85 to the
+prompt in CLIP's text space; the service they asked is gone, so the owner's own candidates are searched here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import faiss
+import numpy as np
+
+from konomi_trainer.data.manifest import Item
+
+LIMIT, MIN_TEXT = 200, 0.85
+NEAR_COPY, DUPLICATE = 0.95, 0.97
+"""Cosines above which an image is the concept itself, or another candidate once more."""
+
+
+class Towers(Protocol):
+    """A dual encoder: texts and images to unit vectors of one space."""
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """N texts → (N, D) float32, unit length."""
+
+    def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """N images (H, W, 3) uint8 → (N, D) float32, unit length."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for.
+
+    Attributes:
+        prompts: what the concepts are one of, in words.
+        concepts: digests of the concepts' own images.
+        limit: most images.
+        min_text: least cosine between caption and prompt.
+        min_image: least cosine to an image of the concepts, or None to leave images out of it.
+    """
+
+    prompts: Sequence[str]
+    concepts: Sequence[str] = ()
+    limit: int = LIMIT
+    min_text: float = MIN_TEXT
+    min_image: float | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A candidate that was found, with its highest cosines."""
+
+    item: Item
+    text: float
+    image: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images, nearest caption first, and what to know about them."""
+
+    hits: tuple[Hit, ...]
+    warnings: tuple[str, ...]
+
+
+def retrieve(items: Sequence[Item], wanted: Wanted, towers: Towers, pixels: Callable[[str], np.ndarray]) -> Found:
+    """Returns regularisation images among candidates.
+
+    Args:
+        items: the candidates; every digest once.
+        wanted: what to look for.
+        towers: the dual encoder.
+        pixels: digest → (H, W, 3) uint8; asked only where images are looked at.
+    """
+    own = set(wanted.concepts)
+    candidates = [item for item in items if item.digest not in own and item.caption]
+    hits = by_caption(candidates, wanted, towers)
+    if wanted.min_image is not None and wanted.concepts:
+        hits = by_image(hits, wanted, towers, pixels)
+    return Found(tuple(hits[: wanted.limit]), _warnings(hits, candidates, wanted))
+
+
+def by_caption(items: Sequence[Item], wanted: Wanted, towers: Towers) -> list[Hit]:
+    """Returns the candidates whose captions are near a prompt, nearest first, ties by digest."""
+    captions = sorted({item.caption for item in items})
+    if not captions:
+        return []
+    index = _index(towers.texts(captions))
+    best: dict[str, float] = {}
+    limits, scores, rows = index.range_search(towers.texts(list(wanted.prompts)), wanted.min_text - 1e-6)
+    for row, score in zip(rows[: limits[-1]].tolist(), scores[: limits[-1]].tolist(), strict=True):
+        best[captions[row]] = max(score, best.get(captions[row], -1.0))
+    hits = [Hit(item, best[item.caption]) for item in items if item.caption in best]
+    return sorted(hits, key=lambda hit: (-hit.text, hit.item.digest))
+
+
+def by_image(hits: Sequence[Hit], wanted: Wanted, towers: Towers, pixels: Callable[[str], np.ndarray]) -> list[Hit]:
+    """Returns the hits that look like the concepts' kind, without copies of the concepts and of each other."""
+    if not hits:
+        return []
+    own = _index(towers.images([pixels(digest) for digest in wanted.concepts]))
+    vectors = towers.images([pixels(hit.item.digest) for hit in hits])
+    nearest = own.search(vectors, 1)[0][:, 0]
+    kept: list[Hit] = []
+    taken = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    for row, hit in enumerate(hits):
+        near = float(nearest[row])
+        if not (wanted.min_image or -1.0) <= near <= NEAR_COPY:
+            continue
+        vector = vectors[row : row + 1]
+        if taken.ntotal and taken.search(vector, 1)[0][0, 0] > DUPLICATE:
+            continue
+        taken.add_with_ids(vector, np.array([row]))
+        kept.append(Hit(hit.item, hit.text, near))
+    return kept
+
+
+def _index(vectors: np.ndarray) -> faiss.IndexIDMap2:
+    """Returns an exact index over (N, D) unit vectors; ids are rows."""
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    index.add_with_ids(vectors, np.arange(len(vectors)))
+    return index
+
+
+def _warnings(hits: Sequence[Hit], candidates: Sequence[Item], wanted: Wanted) -> tuple[str, ...]:
+    if not hits:
+        return (
+            f"None of {len(candidates)} captioned candidates is near a prompt (cosine {wanted.min_text:g} or more): "
+            "train without regularisation, or give other captions; generated images are not put in their place.",
+        )
+    if len(hits) < wanted.limit:
+        return (
+            f"{len(hits)} images were found, fewer than the {wanted.limit} asked for: they will be used more often.",
+        )
+    return ()

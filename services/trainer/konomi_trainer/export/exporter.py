@@ -1,0 +1,169 @@
+"""Models in the formats of other tools: as stored, kohya's, merged into a whole checkpoint, and their model card."""
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from konomi.errors import FailedPrecondition
+from konomi_trainer.base_models import pipeline
+from konomi_trainer.data.cache import Tensors
+from konomi_trainer.data.manifest import parse
+from konomi_trainer.data.tensors import pack, unpack
+from konomi_trainer.export import custom_diffusion, kohya, model_card
+from konomi_trainer.methods import concept_file
+from konomi_trainer.storage.models import Model
+
+CHECKPOINT_MEDIA_TYPE, ZIP_MEDIA_TYPE = "application/vnd.konomi.checkpoint+safetensors", "application/zip"
+LONG_AGO = (1980, 1, 1, 0, 0, 0)
+
+
+class Store(Protocol):
+    """The artifact store."""
+
+    def get(self, digest: str) -> bytes:
+        """Returns the bytes, verified."""
+
+    def put(self, data: bytes, media_type: str) -> Any:
+        """Stores bytes; returns digest, media type and size."""
+
+    def stat(self, digest: str) -> Any:
+        """Returns digest, media type and size."""
+
+
+class Bases(Protocol):
+    """The base models, with what merging into them needs; see bases.py."""
+
+    def describe(self, name: str) -> pipeline.BaseInfo:
+        """Returns what is known of a base model."""
+
+    def merged_checkpoint(self, name: str, digest: str, adapter: bytes) -> Tensors:
+        """Returns the tensors of a single-file checkpoint with an adapter merged in, float16."""
+
+    def merged_folder(self, name: str, digest: str, adapter: bytes, folder: Path) -> None:
+        """Writes the diffusers folder of a base model with an adapter merged in, float16."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is added: an image for the thumbnail, or a sample sheet whose first image serves; the author's name."""
+
+    thumbnail_digest: str = ""
+    sheet_digest: str = ""
+    author: str = ""
+
+
+class Exporter:
+    """Writes models for other tools; the same model gives the same bytes."""
+
+    def __init__(self, store: Store, bases: Bases, pixels: Callable[[bytes], np.ndarray], scratch: Path) -> None:
+        """Joins the parts.
+
+        Args:
+            store: where adapters are and exports go.
+            bases: the base models.
+            pixels: decodes an image file to (H, W, 3) uint8.
+            scratch: a folder for files that are on their way into an archive.
+        """
+        self._store, self._bases, self._pixels, self._scratch = store, bases, pixels, scratch
+        self._forms: dict[str, Callable[[Model, Extras], Any]] = {
+            "peft": self._stored, "diffusers": self._diffusers, "kohya": self._kohya, "merged": self._merged,
+            "merged_folder": self._folder, "model_card": self._card,
+        }  # fmt: skip
+
+    def export(self, model: Model, form: str, extras: Extras | None = None) -> Any:
+        """Returns the artifact of a model as one of the formats of ExportFormat in trainer.proto.
+
+        Raises:
+            FailedPrecondition: a Custom Diffusion model cannot be merged into a checkpoint, or its base has changed.
+        """
+        return self._forms[form](model, extras or Extras())
+
+    def _stored(self, model: Model, _extras: Extras) -> Any:
+        return self._store.stat(model.adapter_digest)
+
+    def _diffusers(self, model: Model, extras: Extras) -> Any:
+        if model.method != "custom_diffusion":
+            return self._stored(model, extras)
+        concept = concept_file.from_bytes(self._store.get(model.adapter_digest))
+        return self._store.put(custom_diffusion.archive(concept, {"konomi": model.id}), custom_diffusion.MEDIA_TYPE)
+
+    def _kohya(self, model: Model, extras: Extras) -> Any:
+        base, data = self._bases.describe(model.base_model), self._store.get(model.adapter_digest)
+        if model.method == "custom_diffusion":
+            concept = concept_file.from_bytes(data)
+            told = self._header(model, base, custom_diffusion.largest_rank(concept), extras)
+            archive = custom_diffusion.archive(
+                concept, told, lambda found: kohya.rename(found, base.layout, base.layers_per_block)
+            )
+            return self._store.put(archive, custom_diffusion.MEDIA_TYPE)
+        weights, header = unpack(data)
+        native = json.loads(header["konomi"]).get("native")
+        if native:
+            weights, header = unpack(self._store.get(native))
+            rank = int(json.loads(header["konomi"])["rank"])
+        else:
+            rank = int(json.loads(header["lora_adapter_metadata"])["unet.r"])
+        named = kohya.rename(weights, base.layout, base.layers_per_block, rank if native else 0)
+        told = self._header(model, base, rank, extras)
+        return self._store.put(pack(named, {**told, **kohya.hashes(pack(named))}), kohya.MEDIA_TYPE)
+
+    def _merged(self, model: Model, extras: Extras) -> Any:
+        base = self._bases.describe(model.base_model)
+        tensors = self._bases.merged_checkpoint(model.base_model, model.base_digest, self._plain(model))
+        told = {
+            name: value for name, value in self._header(model, base, 0, extras).items() if name.startswith("modelspec.")
+        }
+        told["modelspec.architecture"] = kohya.MERGED_ARCHITECTURES[base.layout]
+        return self._store.put(pack(tensors, {**told, **kohya.hashes(pack(tensors))}), CHECKPOINT_MEDIA_TYPE)
+
+    def _folder(self, model: Model, _extras: Extras) -> Any:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._scratch) as name:
+            folder = Path(name) / "model"
+            self._bases.merged_folder(model.base_model, model.base_digest, self._plain(model), folder)
+            (folder / "README.md").write_text(self._text(model), "utf-8")
+            return self._store.put(_zip(folder), ZIP_MEDIA_TYPE)
+
+    def _card(self, model: Model, _extras: Extras) -> Any:
+        return self._store.put(self._text(model).encode(), "text/markdown")
+
+    def _text(self, model: Model) -> str:
+        return model_card.card(model, self._bases.describe(model.base_model).layout, self._captions(model))
+
+    def _header(self, model: Model, base: pipeline.BaseInfo, rank: int, extras: Extras) -> dict[str, str]:
+        told = kohya.header(model, base, rank, self._captions(model), extras.author)
+        if extras.thumbnail_digest:
+            told["modelspec.thumbnail"] = kohya.thumbnail(self._pixels(self._store.get(extras.thumbnail_digest)))
+        elif extras.sheet_digest:
+            side = json.loads(model.configuration).get("resolution") or base.resolution
+            sheet = self._pixels(self._store.get(extras.sheet_digest))
+            told["modelspec.thumbnail"] = kohya.thumbnail(sheet[:side, :side])
+        return told
+
+    def _captions(self, model: Model) -> list[str]:
+        return [item.caption for item in parse(self._store.get(model.manifest_digest))] if model.manifest_digest else []
+
+    def _plain(self, model: Model) -> bytes:
+        if model.method == "custom_diffusion":
+            raise FailedPrecondition(
+                "expected an adapter that changes weights alone; a Custom Diffusion model also brings words, which a "
+                "whole checkpoint has no place for: export it as kohya, which gives a LoRA and its embeddings",
+                reason="EXPORT_FORMAT",
+            )
+        return self._store.get(model.adapter_digest)
+
+
+def _zip(folder: Path) -> bytes:
+    """Returns a zip of a folder that depends on its files alone."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix(), LONG_AGO), path.read_bytes())
+    return stream.getvalue()

@@ -1,0 +1,145 @@
+"""LoRA files as kohya's sd-scripts write them, for A1111, Forge and ComfyUI: names of tensors and header.
+
+Modules are `lora_unet_…`, `lora_te_…` (Stable Diffusion 1.x, 2.x), `lora_te1_…` and `lora_te2_…` (XL), dots being
+underscores; XL's UNet goes by its original block numbers. The other kinds bear LyCORIS' names.
+"""
+
+import base64
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from konomi_trainer.base_models.checkpoint_layout import unet_name
+from konomi_trainer.base_models.pipeline import BaseInfo
+from konomi_trainer.data.cache import Tensors
+from konomi_trainer.storage.models import Model
+
+MEDIA_TYPE = "application/vnd.konomi.kohya+safetensors"
+BASES = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
+ARCHITECTURES = {
+    "sd1": "stable-diffusion-v1/lora", "sd2": "stable-diffusion-v2/lora", "sdxl": "stable-diffusion-xl-v1-base/lora",
+}  # fmt: skip
+ENDS = {
+    ".lora_A.weight": ".lora_down.weight",
+    ".lora_B.weight": ".lora_up.weight",
+    ".lora_magnitude_vector.weight": ".dora_scale",
+    ".lora_magnitude_vector": ".dora_scale",
+}
+MODULES = {"loha": ("lycoris.kohya", '{"algo": "loha"}'), "lokr": ("lycoris.kohya", '{"algo": "lokr"}')}
+THUMBNAIL = 256
+
+
+def rename(weights: Tensors, layout: str, layers_per_block: int, rank: int = 0) -> Tensors:
+    """Returns peft's weights under kohya's names, float16, each module with its `.alpha`, which is its rank.
+
+    Args:
+        weights: part, dot and peft's name → weight.
+        layout: "sd1", "sd2" or "sdxl".
+        layers_per_block: of the UNet.
+        rank: of kinds whose weights do not show it.
+    """
+    found: Tensors = {}
+    for name, tensor in weights.items():
+        part, _, path = name.partition(".")
+        module, end = _cut(path)
+        kohya = f"{_head(part, layout)}_{_path(part, module, layout, layers_per_block).replace('.', '_')}"
+        scale = end == ".dora_scale"
+        found[kohya + end] = (tensor.reshape(-1, 1) if scale else tensor).half()
+        if end == ".lora_down.weight":
+            found[f"{kohya}.alpha"] = torch.tensor(float(tensor.shape[0]))
+        elif rank and not scale:
+            found[f"{kohya}.alpha"] = torch.tensor(float(rank))
+    return found
+
+
+def header(model: Model, base: BaseInfo, rank: int, captions: Sequence[str], author: str = "") -> dict[str, str]:
+    """Returns the `ss_*` and `modelspec.*` header of a file; every value is text.
+
+    Args:
+        model: the model.
+        base: what it was trained on.
+        rank: r, which is alpha too.
+        captions: of the images it learned from.
+        author: who made it; "" leaves it out.
+    """
+    layout, side, v = base.layout, base.resolution, base.prediction == "v_prediction"
+    module, arguments = MODULES.get(model.method, ("networks.lora", "{}"))
+    words = Counter(word.strip() for caption in captions for word in caption.split(",") if word.strip())
+    told = {
+        "ss_v2": str(layout == "sd2"),
+        "ss_base_model_version": BASES[layout] + ("_v" if layout == "sd2" and v else ""),
+        "ss_network_module": module,
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": f"{rank:g}",
+        "ss_network_args": arguments,
+        "ss_sd_model_name": model.base_model,
+        "ss_sd_model_hash": model.base_digest[:16],
+        "ss_resolution": f"({side}, {side})",
+        "ss_clip_skip": "None",
+        "ss_num_train_images": f"{model.metrics.get('images', 0):g}",
+        "ss_tag_frequency": json.dumps({"konomi": dict(words.most_common(1000))}, ensure_ascii=False),
+        "ss_output_name": model.display_name,
+        "ss_seed": str(model.seed),
+        "ss_steps": f"{model.metrics.get('steps', 0):g}",
+        "ss_training_comment": f"konomi {model.id}",
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": ARCHITECTURES[layout],
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.title": model.display_name or model.id,
+        "modelspec.resolution": f"{side}x{side}",
+        "modelspec.prediction_type": "v" if v else "epsilon",
+    }
+    return told | ({"modelspec.author": author} if author else {})
+
+
+def hashes(data: bytes) -> dict[str, str]:
+    """Returns the header's hashes of a safetensors file: sha256 of the tensors' bytes, which no header changes."""
+    digest = hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
+    return {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
+
+
+def thumbnail(pixels: np.ndarray) -> str:
+    """Returns an image, its middle square 256 pixels wide, as a data URL.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    """
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    image = Image.fromarray(pixels[top : top + side, left : left + side]).resize(
+        (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS
+    )
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _cut(path: str) -> tuple[str, str]:
+    for ours, theirs in ENDS.items():
+        if path.endswith(ours):
+            return path.removesuffix(ours), theirs
+    module, _, end = path.rpartition(".")
+    return module, f".{end}"
+
+
+def _head(part: str, layout: str) -> str:
+    if part == "unet":
+        return "lora_unet"
+    return {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}[part] if layout == "sdxl" else "lora_te"
+
+
+def _path(part: str, module: str, layout: str, layers_per_block: int) -> str:
+    if part != "unet":
+        return f"text_model.{module.removeprefix('text_model.')}"
+    return unet_name(module, layers_per_block) if layout == "sdxl" else module
+
+
+MERGED_ARCHITECTURES: Mapping[str, str] = {name: value.removesuffix("/lora") for name, value in ARCHITECTURES.items()}
+"""What modelspec calls whole checkpoints."""

@@ -1,0 +1,79 @@
+"""The model card of a model: README.md with the YAML header that model sites read, its lineage, figures and limits."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from konomi_trainer.storage.models import Model
+
+SHOWN_CAPTIONS = 3
+PIPELINE = {"sd1": "stable-diffusion", "sd2": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
+
+
+def card(model: Model, layout: str, captions: Sequence[str]) -> str:
+    """Returns the text of a card.
+
+    Args:
+        model: the model.
+        layout: of its base: "sd1", "sd2" or "sdxl".
+        captions: of the images it learned from.
+    """
+    lines = [
+        "---",
+        f"base_model: {_quote(model.base_model)}",
+        "library_name: diffusers",
+        "license: other",
+        f"tags: [{', '.join(_quote(tag) for tag in ('konomi', model.method, 'text-to-image', PIPELINE[layout]))}]",
+    ]
+    examples = list(dict.fromkeys(caption for caption in captions if caption))[:SHOWN_CAPTIONS]
+    if examples:
+        lines += [f"instance_prompt: {_quote(examples[0])}", "widget:", *(f"  - text: {_quote(e)}" for e in examples)]
+    lines += ["---", "", f"# {model.display_name or model.id}", "", _opening(model), "", *_lineage(model)]
+    lines += ["", "## Figures", "", *_figures(model.metrics), "", "## Limits", ""]
+    lines += [f"- {limit}" for limit in LIMITS]
+    return "\n".join(lines) + "\n"
+
+
+LIMITS = (
+    "It learnt one person's taste from a small set; what that set lacks, it may have forgotten or never learnt.",
+    "A win rate holds for the person, the prompts and the base model it was measured with.",
+    "It inherits the limits, the biases and the licence of its base model; see there before publishing images.",
+    "Faces and works of people who did not agree to it are not to be imitated.",
+)
+
+
+def _opening(model: Model) -> str:
+    rate = model.metrics.get("win_rate")
+    count = model.metrics.get("win_rate_pairs")
+    low, high = model.metrics.get("win_rate_low"), model.metrics.get("win_rate_high")
+    if rate is None:
+        judged = "It has not been judged blind against its base model."
+    else:
+        judged = f"Judged blind, it was preferred in {rate:.0%} of pairs"
+        judged += f" (95 % interval {low:.0%} to {high:.0%})" if low is not None and high is not None else ""
+        judged += f", {count:g} pairs." if count is not None else "."
+    return f"A {model.method} adapter of {model.base_model}, trained by konomi. {judged}"
+
+
+def _lineage(model: Model) -> list[str]:
+    rows: Mapping[str, str] = {
+        "model": model.id, "base model": f"{model.base_model}, sha256 {model.base_digest}",
+        "descends from": ", ".join(model.parents) or "the base model alone",
+        "adapter": f"sha256 {model.adapter_digest}", "images": f"manifest sha256 {model.manifest_digest}",
+        "chosen by": f"rater version {model.rater_version or '-'}",
+        "configuration": f"sha256 {model.config_digest}", "seed": str(model.seed), "night": model.night or "-",
+    }  # fmt: skip
+    table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    numbers = json.dumps(json.loads(model.configuration), indent=1, sort_keys=True)
+    return ["## Where it comes from", "", *table, "", "```json", numbers, "```"]
+
+
+def _figures(metrics: Mapping[str, float]) -> list[str]:
+    return [
+        "| figure | value |",
+        "|---|---|",
+        *(f"| {name} | {value:.6g} |" for name, value in sorted(metrics.items())),
+    ]
+
+
+def _quote(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,264 @@
+"""The one background thread that trains: takes the next run from the table, trains it, registers its model."""
+
+import errno
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import sqlalchemy
+
+from konomi.errors import Internal, KonomiError, ResourceExhausted
+from konomi.v1 import trainer_pb2 as pb
+from konomi_chassis.storage.database import reading
+from konomi_chassis.storage.failpoints import failpoint
+from konomi_trainer.configuration import Configuration
+from konomi_trainer.jobs.publishing import SAMPLE_STEPS, Publication, Reports, model_of
+from konomi_trainer.jobs.trainer import Fitted, Listener, Trainer
+from konomi_trainer.methods.base import Files
+from konomi_trainer.storage import models, runs
+from konomi_trainer.training.loop import Progress, Stopped
+
+log = logging.getLogger(__name__)
+PAUSE_AFTER_A_DATABASE_ERROR = 2.0
+COMPANION_MEDIA_TYPE = "application/vnd.konomi.lycoris+safetensors"
+
+
+class Store(Protocol):
+    """The artifact store."""
+
+    def put(self, data: bytes, media_type: str) -> Any:
+        """Stores bytes durably; the answer has `.digest`."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a run does now: phase, steps done, loss, estimated seconds left."""
+
+    phase: str = ""
+    step: int = 0
+    loss: float = 0.0
+    eta_seconds: float = 0.0
+
+
+class Board:
+    """Where the worker writes what it does and watchers wait for the next change."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._live: dict[str, Live] = {}
+        self._version = 0
+        self.closed = False
+
+    def post(self, run: str, live: Live | None) -> None:
+        """Sets what a run does, or forgets it, and wakes every watcher."""
+        with self._changed:
+            if live is None:
+                self._live.pop(run, None)
+            else:
+                self._live[run] = live
+            self._version += 1
+            self._changed.notify_all()
+
+    def read(self, run: str) -> Live | None:
+        """Returns what a run does, or None while nobody works on it."""
+        with self._changed:
+            return self._live.get(run)
+
+    def version(self) -> int:
+        """Returns a number that grows with every change."""
+        with self._changed:
+            return self._version
+
+    def wait(self, version: int, seconds: float) -> None:
+        """Waits until something changed since `version`, or so many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._version != version or self.closed, seconds)
+
+    def close(self) -> None:
+        """Sends every watcher home."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+
+class Worker:
+    """Trains run after run; an interrupted one comes first."""
+
+    def __init__(
+        self,
+        engine: sqlalchemy.Engine,
+        trainer: Trainer,
+        store: Store,
+        board: Board,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Takes its parts; `start` begins."""
+        self._engine, self._trainer, self._store, self.board, self._clock = engine, trainer, store, board, clock
+        self._wake, self._closing = threading.Event(), threading.Event()
+        self._cancelled: set[str] = set()
+        self._thread = threading.Thread(target=self._work, name="trainer", daemon=True)
+
+    def start(self) -> None:
+        """Begins to train; what was interrupted goes on."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Says that there may be something to do."""
+        self._wake.set()
+
+    def cancel(self, run: str) -> None:
+        """Stops a run after its current step; the table says already that it shall."""
+        self._cancelled.add(run)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Stops after the current step; what is unfinished goes on at the next start."""
+        self._closing.set()
+        self._wake.set()
+        self.board.close()
+
+    def join(self) -> None:
+        """Waits until the thread has ended, 25 s at most: a run that is cut off goes on at the next start."""
+        if self._thread.is_alive():
+            self._thread.join(25.0)
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            self._wake.clear()
+            try:
+                with reading(self._engine) as connection:
+                    run = runs.next_unfinished(connection)
+                if run is not None:
+                    self._run(run)
+                else:
+                    self._wake.wait()
+            except sqlalchemy.exc.DBAPIError:
+                log.exception("the database failed; the run goes on in %s s", PAUSE_AFTER_A_DATABASE_ERROR)
+                self._closing.wait(PAUSE_AFTER_A_DATABASE_ERROR)
+
+    def _run(self, run: runs.Run) -> None:
+        """Takes one run to its end, or leaves it where it is when the process closes."""
+        self._cancelled.discard(run.id)
+        with self._engine.begin() as connection:
+            if not runs.start(connection, run.id):
+                runs.cancel(connection, run.id, run.step, run.loss)
+                return
+        configuration = Configuration(**json.loads(run.configuration))
+        diary = _Diary(run, self.board, lambda: self._closing.is_set() or self._cancel_requested(run.id))
+        listener = Listener(
+            diary.phase, diary.progress, diary.stopping, lambda point: failpoint(f"trainer.{point}"),
+            lambda publication: self._publish(run, publication),
+        )  # fmt: skip
+        try:
+            log.info("run %s: %d steps on %s", run.id, run.total_steps, configuration.base_model)
+            fitted = self._trainer.fit(run.id, run.manifest_digest, configuration, listener, _reports(run))
+            failpoint("trainer.before_adapter")
+            adapter = self._keep(fitted.files, fitted.media_type)
+            failpoint("trainer.after_adapter")
+            self._register(run, configuration, fitted, adapter)
+            failpoint("trainer.after_register")
+        except Stopped:
+            if not self._closing.is_set():
+                self._end(run, lambda c: runs.cancel(c, run.id, diary.live.step, diary.live.loss))
+        except sqlalchemy.exc.DBAPIError:
+            raise
+        except Exception as error:  # noqa: BLE001 the boundary of the thread: any failure ends its run and never the thread
+            failure = failure_of(error)
+            self._end(run, lambda c: runs.fail(c, run.id, failure, diary.live.step, diary.live.loss))
+        finally:
+            self.board.post(run.id, None)
+
+    def _cancel_requested(self, run: str) -> bool:
+        return run in self._cancelled
+
+    def _keep(self, files: Files, media_type: str) -> str:
+        """Stores an adapter after what its header names, and returns its digest."""
+        for companion in files.companions:
+            self._store.put(companion, COMPANION_MEDIA_TYPE)
+        return str(self._store.put(files.adapter, media_type).digest)
+
+    def _publish(self, run: runs.Run, publication: Publication) -> None:
+        """Stores what a checkpoint publishes, then names it in the table."""
+        files, sheet = publication.files, publication.sheet
+        row = runs.Published(
+            publication.step, publication.loss, publication.validation_loss,
+            self._keep(files, publication.media_type) if files else "",
+            str(self._store.put(sheet, "image/png").digest) if sheet else "",
+        )  # fmt: skip
+        with self._engine.begin() as connection:
+            runs.publish(connection, run.id, row)
+        self.board.post(run.id, self.board.read(run.id))
+
+    def _register(self, run: runs.Run, configuration: Configuration, fitted: Fitted, adapter_digest: str) -> None:
+        """Ends the run and adds its model in one transaction, unless somebody has finished it meanwhile."""
+
+        def commit(connection: sqlalchemy.Connection) -> None:
+            known = runs.published(connection, run.id)
+            if known and known[-1].validation_loss is not None:
+                fitted.metrics["validation_loss"] = known[-1].validation_loss
+            model = model_of(run, configuration, adapter_digest, fitted.metrics, self._clock())
+            if models.get(connection, model.id) is not None:
+                return
+            models.register(connection, model)
+            failpoint("trainer.in_register")
+            runs.succeed(connection, run.id, model.id, int(fitted.metrics["steps"]), fitted.metrics["loss"])
+
+        self._end(run, commit)
+        log.info("run %s made adapter %s", run.id, adapter_digest)
+
+    def _end(self, run: runs.Run, change: Callable[[sqlalchemy.Connection], None]) -> None:
+        """Commits the end of a run; checkpoints are kept where it may be asked for again."""
+        with self._engine.begin() as connection:
+            change(connection)
+        with reading(self._engine) as connection:
+            ended = runs.get(connection, run.id)
+        if ended is not None and not ended.retryable:
+            self._trainer.forget(run.id)
+
+
+class _Diary:
+    """What the worker knows of the run it works on."""
+
+    def __init__(self, run: runs.Run, board: Board, stopping: Callable[[], bool]) -> None:
+        self._run, self._board, self.stopping = run, board, stopping
+        self.live = Live(step=run.step, loss=run.loss)
+        self._began: tuple[float, int] | None = None
+
+    def phase(self, name: str) -> None:
+        self._post(replace(self.live, phase=name))
+
+    def progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        began = self._began or (now, progress.step)
+        self._began, done = began, max(1, progress.step - began[1])
+        left = (now - began[0]) / done * max(0, self._run.total_steps - progress.step)
+        self._post(replace(self.live, step=progress.step, loss=progress.mean_loss(), eta_seconds=left))
+        failpoint("trainer.step")
+
+    def _post(self, live: Live) -> None:
+        self.live = live
+        self._board.post(self._run.id, live)
+
+
+def _reports(run: runs.Run) -> Reports:
+    asked = pb.CreateTrainingRunRequest.FromString(run.request).reports
+    return Reports(asked.adapters, tuple(asked.sample_prompts), asked.sample_steps or SAMPLE_STEPS)
+
+
+def failure_of(error: Exception) -> KonomiError:
+    """Returns the error a failed run shows: what can be put right by name, a bug by the id of its log line."""
+    if isinstance(error, KonomiError):
+        log.warning("run failed: %s", error.message)
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceExhausted("The disk is full; free some space, then start the run again.", reason="DISK_FULL")
+    if isinstance(error, MemoryError):
+        return ResourceExhausted("Memory ran out; free some, then start the run again.", reason="OUT_OF_MEMORY")
+    name = secrets.token_hex(8)
+    log.error("run failed [%s]", name, exc_info=error)
+    return Internal(f"Something went wrong inside the trainer. Its log tells more under {name}.")

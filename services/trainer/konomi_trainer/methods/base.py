@@ -1,0 +1,98 @@
+"""What a training method is: from a manifest's items and a base model to weights, their loss and the adapter file.
+
+A method is one file with `prepare` of the signature below, and one line in trainer.METHODS.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from konomi_trainer.configuration import Configuration
+from konomi_trainer.data import dataset
+from konomi_trainer.data.cache import TensorCache, Tensors
+from konomi_trainer.data.manifest import Item
+from konomi_trainer.training.loop import Loss
+
+
+class Base(dataset.Encoder, Protocol):
+    """A loaded base model; see pipeline.py."""
+
+    prediction: str
+    alphas: torch.Tensor
+    unet: torch.nn.Module
+
+    def embed(self, captions: list[str]) -> Tensors:
+        """Returns embeddings of captions, differentiable: "hidden" (N, T, D), and "pooled" (N, P) for SDXL."""
+
+    def text_towers(self) -> list[tuple[Any, torch.nn.Module]]:
+        """Returns tokenizer and text encoder, two pairs for SDXL."""
+
+    def release_image_encoder(self) -> None:
+        """Frees the autoencoder alone."""
+
+    def release_encoders(self) -> None:
+        """Frees what is not needed once images and captions are encoded."""
+
+    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray]:
+        """Returns a function that draws the prompts, always with the same seeds, as (N, H, W, 3) uint8."""
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dataset.Batch) -> torch.Tensor:
+        """Returns the UNet's (B, C, h, w) answer."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run learns from.
+
+    Attributes:
+        items: of the manifest, in its order.
+        pixels: digest → (H, W, 3) uint8.
+        cache: latents and embeddings of earlier runs.
+        tick: called before every image and caption; may raise to stop.
+    """
+
+    items: Sequence[Item]
+    pixels: Callable[[str], np.ndarray]
+    cache: TensorCache
+    tick: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The adapter file, and files that belong to it and are named in its header by digest."""
+
+    adapter: bytes
+    companions: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A method made ready for one run.
+
+    Attributes:
+        weights: what is trained, by name; changed in place by the loop.
+        loss: loss of some rows of a step's batch.
+        save: trained weights and the record of their origin → the adapter file and what belongs to it.
+        media_type: of that file.
+        figures: what the method wants kept with the model besides the loop's figures.
+        validate: loss of the held-out images with the weights as they are; None where none are held out.
+        shares: share of the learning rate by name of weight; 1 for the others.
+    """
+
+    weights: Mapping[str, torch.nn.Parameter]
+    loss: Loss
+    save: Callable[[Tensors, Mapping[str, str]], Files]
+    media_type: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    validate: Callable[[], float] | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """The module of a method."""
+
+    def prepare(self, base: Base, source: Source, configuration: Configuration) -> Learning:
+        """Encodes the set, changes the base model where it must and returns what the loop trains."""

@@ -1,0 +1,176 @@
+"""Custom Diffusion: keys and values of cross-attention and one embedding row per concept, everything else frozen.
+
+Kumari et al. 2023 (2212.04488), sections 3.1 and 3.2, from its equations: for a text feature c of the caption,
+K = (W_k + dW_k) c and V = (W_v + dW_v) c, where the first (start) token gives no gradient. The loss is the denoising
+loss of the concepts' images, within the area that is real, plus `prior_weight` times that of the regularisation images.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from konomi.errors import InvalidArgument
+from konomi_trainer.configuration import Configuration
+from konomi_trainer.data.cache import Tensors
+from konomi_trainer.data.dataset import Batch
+from konomi_trainer.methods import concept_file, concept_set, losses, token_rows
+from konomi_trainer.methods.base import Base, Files, Learning, Source
+from konomi_trainer.methods.concepts import Concept, check_captions, from_rows
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = concept_file.MEDIA_TYPE
+REAL, REGULARISATION = "prior", ("prior", "prior_generated", "base")
+PARTS = (".attn2.to_k", ".attn2.to_v")
+
+
+def prepare(base: Base, source: Source, configuration: Configuration) -> Learning:
+    """Encodes the set, adds the tokens and returns what is trained; see method.py."""
+    bound = from_rows(configuration.concepts)
+    check_captions(bound, source.items)
+    targets = [item for item in source.items if item.role == "selected"]
+    priors = [item for item in source.items if item.role in REGULARISATION] if configuration.prior_weight else []
+    generated = sum(item.role != REAL for item in priors)
+    _warn(len(priors), generated)
+    data = concept_set.build(targets, priors, base, source, configuration.scale_augmentation)
+    base.release_image_encoder()
+    rows = token_rows.bind(base.text_towers(), bound)
+    deltas = attach(base.unet)
+    weights = deltas | {
+        f"{prefix}{token}": row
+        for token, found in rows.items()
+        for prefix, row in zip(concept_file.PREFIXES, found, strict=False)
+    }
+
+    def save(trained: Tensors, record: Mapping[str, str]) -> Files:
+        return Files(concept_file.to_bytes(model_of(trained, bound, record)))
+
+    figures = {
+        "images": float(len(targets)), "concepts": float(len(bound)), "regularisation_images": float(len(priors)),
+        "regularisation_generated": float(generated),
+    }  # fmt: skip
+    return Learning(weights, ConceptLoss(base, data, configuration), save, MEDIA_TYPE, figures)
+
+
+def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Freezes the UNet and adds a trainable change, zero at first, to keys and values of its cross-attention.
+
+    The change is added behind the module that is there, so a LoRA on the same module, put on before or after, stays.
+
+    Args:
+        unet: the base model's UNet; changed in place.
+
+    Returns:
+        module name → (O, D) float32 parameter.
+
+    Raises:
+        InvalidArgument: the UNet has no cross-attention.
+    """
+    unet.requires_grad_(False)
+    found = {name: module for name, module in unet.named_modules() if name.endswith(PARTS)}
+    if not found:
+        raise InvalidArgument("expected a base model with cross-attention; this one has none", reason="MODEL_LAYOUT")
+    weights: dict[str, torch.nn.Parameter] = {}
+    for name, module in sorted(found.items()):
+        weight: Any = module.weight
+        weights[name] = torch.nn.Parameter(torch.zeros_like(weight, dtype=torch.float32))
+        module.register_forward_hook(_adder(weights[name]))
+    return weights
+
+
+def _adder(delta: torch.Tensor) -> Callable[[torch.nn.Module, Sequence[torch.Tensor], torch.Tensor], torch.Tensor]:
+    def add(module: torch.nn.Module, given: Sequence[torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
+        change = functional.linear(given[0], delta.to(given[0].dtype))
+        return answer + torch.cat([change[:, :1].detach(), change[:, 1:]], dim=1)
+
+    return add
+
+
+def model_of(trained: Tensors, bound: tuple[Concept, ...], record: Mapping[str, str]) -> concept_file.ConceptModel:
+    """Returns trained weights, by the names `prepare` gives them, as a model."""
+    rows = {
+        concept.token: tuple(
+            trained[f"{prefix}{concept.token}"].float().cpu()
+            for prefix in concept_file.PREFIXES
+            if f"{prefix}{concept.token}" in trained
+        )
+        for concept in bound
+    }
+    deltas = {name: tensor.float().cpu() for name, tensor in trained.items() if name.endswith(PARTS)}
+    return concept_file.ConceptModel(
+        bound, deltas, rows, record.get("base_model", ""), record.get("base_digest", ""), record
+    )
+
+
+class ConceptLoss:
+    """The loss of some rows of a step's batch, a function of the step and the weights alone."""
+
+    def __init__(self, base: Base, data: concept_set.ConceptSet, configuration: Configuration) -> None:
+        """Takes base model, data and the numbers of the run."""
+        self._base, self._data, self._configuration = base, data, configuration
+        self._size = configuration.batch_size * configuration.gradient_accumulation
+        self._drawn: tuple[int, concept_set.Rows] | None = None
+
+    def __call__(self, step: int, rows: range) -> torch.Tensor:
+        """Returns the scalar loss of `rows`: over all rows, mean of the concepts + prior_weight · mean of the prior."""
+        base, kind, part = self._base, self._base.prediction, slice(rows.start, rows.stop)
+        drawn, device = self._rows(step), self._base.alphas.device
+        latents, noise = drawn.latents[part].to(device), drawn.noise[part].to(device)
+        timesteps, mask = drawn.timesteps[part].to(device), drawn.mask[part].to(device)
+        alphas = base.alphas[timesteps]
+        hidden, pooled = self._texts(drawn, rows)
+        batch = Batch(
+            latents=latents, noise=noise, timesteps=timesteps, hidden=hidden, pooled=pooled,
+            sizes=drawn.sizes[part], weights=drawn.weights[part],
+        )  # fmt: skip
+        answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
+        wanted = losses.target(kind, latents, noise, alphas)
+        weights = self._shares(drawn)[part].to(device) * losses.min_snr(kind, alphas, self._configuration.min_snr_gamma)
+        return losses.masked_mse(answer, wanted, mask, weights)
+
+    def _rows(self, step: int) -> concept_set.Rows:
+        if self._drawn is None or self._drawn[0] != step:
+            numbers = self._configuration
+            length, dropout = len(self._base.alphas), numbers.caption_dropout
+            self._drawn = (step, concept_set.draw(self._data, numbers.seed, step, self._size, dropout, length))
+        return self._drawn[1]
+
+    def _shares(self, drawn: concept_set.Rows) -> torch.Tensor:
+        """Returns (B,) what each row counts in the sum."""
+        shares, rest = drawn.weights.clone(), len(drawn.prior)
+        shares[: drawn.concepts] /= drawn.concepts
+        shares[drawn.concepts :] *= self._configuration.prior_weight / max(1, rest)
+        return shares
+
+    def _texts(self, drawn: concept_set.Rows, rows: range) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Returns (N, T, D) and perhaps (N, P) embeddings of `rows`; those of concepts carry gradients."""
+        device, data = self._base.alphas.device, self._data
+        hidden, pooled = [], []
+        wanted = drawn.prompt[rows.start : min(rows.stop, drawn.concepts)]
+        if len(wanted):
+            unique, place = torch.unique(wanted, return_inverse=True)
+            said = self._base.embed([data.prompts[index] if index >= 0 else "" for index in unique.tolist()])
+            kept = (wanted >= 0).to(device)
+            hidden.append(torch.where(kept[:, None, None], said["hidden"].float()[place], data.empty[0].to(device)))
+            if data.empty[1] is not None:
+                pooled.append(torch.where(kept[:, None], said["pooled"].float()[place], data.empty[1].to(device)))
+        others = drawn.prior[max(0, rows.start - drawn.concepts) : max(0, rows.stop - drawn.concepts)]
+        if len(others) and data.prior is not None:
+            hidden.append(data.prior.hidden[others].to(device))
+            if data.prior.pooled is not None:
+                pooled.append(data.prior.pooled[others].to(device))
+        return torch.cat(hidden), torch.cat(pooled) if pooled else None
+
+
+def _warn(images: int, generated: int) -> None:
+    """Says what the regularisation set lacks: generated images are worse than none in the paper's table 3."""
+    if generated:
+        log.warning(
+            "%d of %d regularisation images are generated by a model: expect worse images than with real ones, and "
+            "perhaps than with none; retrieve real ones from a folder",
+            generated, images,
+        )  # fmt: skip
+    elif not images:
+        log.warning("no regularisation images: the class word may drift towards the concept; retrieve real ones")

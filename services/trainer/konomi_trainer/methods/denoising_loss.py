@@ -1,0 +1,93 @@
+"""The denoising loss of a step's batch over cached latents, with cached or live embeddings, prior and held-out set."""
+
+from dataclasses import replace
+
+import torch
+
+from konomi_trainer.configuration import Configuration
+from konomi_trainer.data import dataset
+from konomi_trainer.methods import losses
+from konomi_trainer.methods.base import Base
+
+HELD_OUT_TIMES, HELD_OUT_AT_ONCE = 4, 4
+
+
+class DenoisingLoss:
+    """The loss of some rows of a step's batch, a function of the step and the weights alone.
+
+    A step's rows are `gradient_accumulation` groups of `batch_size`; images of one group have one size. Where there
+    is a prior (Ruiz et al. 2022, eq. 2), each row is accompanied by one of its images.
+    """
+
+    def __init__(
+        self, base: Base, data: dataset.TrainingSet, configuration: Configuration, live_texts: bool = False
+    ) -> None:
+        """Takes base model, data and the numbers of the run; `live_texts` encodes captions anew at every step."""
+        self._base, self._data, self._configuration, self._live = base, data, configuration, live_texts
+        self._group = configuration.batch_size
+        self._size = configuration.batch_size * configuration.gradient_accumulation
+        self._drawing = dataset.Drawing(self._group, configuration.caption_dropout, len(base.alphas))
+        self._prior = bool(data.prior) and configuration.prior_weight > 0
+        self._drawn: dict[tuple[int, bool], dataset.Batch] = {}
+
+    def __call__(self, step: int, rows: range) -> torch.Tensor:
+        """Returns the scalar loss of `rows`; over all rows of the batch these sum to the batch's mean."""
+        total = torch.zeros((), device=self._base.alphas.device)
+        for group in range(rows.start // self._group, (rows.stop - 1) // self._group + 1):
+            first = group * self._group
+            part = slice(max(0, rows.start - first), min(self._group, rows.stop - first))
+            number = step * self._configuration.gradient_accumulation + group
+            captions, gamma = self._data.captions, self._configuration.min_snr_gamma
+            total = total + self._error(_rows(self._batch(number, False), part), captions, gamma)
+            if self._prior:
+                prior = self._error(_rows(self._batch(number, True), part), captions, gamma)
+                total = total + self._configuration.prior_weight * prior
+        return total / self._size
+
+    def _error(self, batch: dataset.Batch, captions: tuple[str, ...], gamma: float) -> torch.Tensor:
+        """Returns the scalar sum of the rows' weighted errors."""
+        base, device = self._base, self._base.alphas.device
+        if self._live and batch.captions is not None:
+            texts = base.embed([captions[row] for row in batch.captions.tolist()])
+            batch = replace(batch, hidden=texts["hidden"], pooled=texts.get("pooled"))
+        latents, noise, timesteps = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
+        alphas = base.alphas[timesteps]
+        wanted = losses.target(base.prediction, latents, noise, alphas)
+        answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
+        snr = losses.min_snr(base.prediction, alphas, gamma)
+        return losses.weighted_mse(answer, wanted, batch.weights.to(device) * snr)
+
+    def _batch(self, group: int, prior: bool) -> dataset.Batch:
+        if (group, prior) not in self._drawn:
+            if len(self._drawn) > 1:
+                self._drawn.clear()
+            self._drawn[group, prior] = dataset.draw(
+                self._data, self._configuration.seed, group, self._drawing, prior=prior
+            )
+        return self._drawn[group, prior]
+
+    @torch.no_grad()
+    def held_out(self, data: dataset.TrainingSet) -> float:
+        """Returns the plain loss of images that are not trained on, at fixed times and with fixed noise."""
+        total, count = 0.0, 0
+        length = len(self._base.alphas)
+        for bucket in data.buckets:
+            for first in range(0, len(bucket.caption), HELD_OUT_AT_ONCE):
+                part = slice(first, first + HELD_OUT_AT_ONCE)
+                latents, caption = bucket.views.mean[part], bucket.caption[part]
+                pooled = None if data.pooled is None else data.pooled[caption]
+                for time in range(HELD_OUT_TIMES):
+                    generator = torch.Generator().manual_seed(count * HELD_OUT_TIMES + time)
+                    timesteps = torch.full((len(caption),), int((time + 0.5) / HELD_OUT_TIMES * length))
+                    batch = dataset.Batch(
+                        latents, torch.randn(latents.shape, generator=generator), timesteps, data.hidden[caption],
+                        pooled, bucket.views.sizes[part], torch.ones(len(caption)), caption,
+                    )  # fmt: skip
+                    total += float(self._error(batch, data.captions, 0.0))
+                count += len(caption)
+        return total / (count * HELD_OUT_TIMES)
+
+
+def _rows(batch: dataset.Batch, part: slice) -> dataset.Batch:
+    cut = {name: None if tensor is None else tensor[part] for name, tensor in vars(batch).items()}
+    return dataset.Batch(**cut)

@@ -1,0 +1,194 @@
+"""Low-rank adapters of attention by peft, one line a kind: LoRA, DoRA, LoHa, LoKr.
+
+LoRA: Hu et al. 2021, W + (alpha / r) B A. DoRA: Liu et al. 2024, the same with each row's length learnt apart. LoHa:
+Hyeon-Woo et al. 2021, W + (alpha / r) (A1 B1) * (A2 B2). LoKr: Yeh et al. 2023, W + (alpha / r) C ⊗ (A B). Always
+alpha = r. Only LoRA and DoRA are what every tool loads, so the file of the others holds the LoRA that equals them.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+
+from konomi.errors import InvalidArgument
+from konomi_trainer.configuration import Configuration
+from konomi_trainer.data import buckets, dataset
+from konomi_trainer.data.cache import Tensors, key
+from konomi_trainer.data.manifest import Item
+from konomi_trainer.methods import adapter_file
+from konomi_trainer.methods.base import Base, Files, Learning, Source
+from konomi_trainer.methods.denoising_loss import DenoisingLoss
+
+TEXT_PARTS, ADAPTER = ("text_encoder", "text_encoder_2"), "default"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of adapter: a training method of its own.
+
+    Attributes:
+        name: as the registry knows it.
+        configure: rank and targets → peft's configuration.
+        marks: what the names of its weights contain.
+        still: the weight that starts at zero, so that the adapter changes nothing until it has learned.
+        equals_lora: whether its own weights are those of a LoRA file.
+    """
+
+    name: str
+    configure: Callable[[int, Sequence[str]], Any]
+    marks: tuple[str, ...]
+    still: str
+    equals_lora: bool
+
+    def prepare(self, base: Base, source: Source, configuration: Configuration) -> Learning:
+        """Encodes the set, frees the encoders and puts the adapter on the networks; see method.py."""
+        live = configuration.text_encoder_learning_rate > 0
+        learnt, held = split(source.items, configuration.validation_share, configuration.seed)
+        shape = dataset.Shape(_sizes(base, configuration), configuration.flip)
+        data = dataset.build(learnt, source.pixels, base, source.cache, source.tick, shape)
+        aside = dataset.build(held, source.pixels, base, source.cache, source.tick, shape) if held else None
+        networks: dict[str, torch.nn.Module] = {"unet": base.unet}
+        if live:
+            base.release_image_encoder()
+            networks |= dict(zip(TEXT_PARTS, (tower for _, tower in base.text_towers()), strict=False))
+        else:
+            base.release_encoders()
+        weights = attach(networks, self, configuration.rank, configuration.seed)
+        loss = DenoisingLoss(base, data, configuration, live)
+        share = configuration.text_encoder_learning_rate / configuration.learning_rate
+        figures = {"images": float(len(learnt)), "held_out_images": float(len(held))}
+
+        def save(trained: Tensors, record: Mapping[str, str]) -> Files:
+            return self.files(networks, trained, configuration.rank, record)
+
+        return Learning(
+            weights, loss, save, adapter_file.MEDIA_TYPE, figures,
+            validate=None if aside is None else lambda: loss.held_out(aside),
+            shares={name: share for name in weights if name.startswith(TEXT_PARTS)},
+        )  # fmt: skip
+
+    def files(
+        self, networks: Mapping[str, torch.nn.Module], weights: Tensors, rank: int, record: Mapping[str, str]
+    ) -> Files:
+        """Returns the adapter's files; see adapter_file.py.
+
+        Args:
+            networks: as `attach` got them.
+            weights: trained, by the names `attach` gave.
+            rank: r.
+            record: where the adapter comes from.
+        """
+        own: Tensors = {}
+        for part, network in networks.items():
+            state = get_peft_model_state_dict(network, state_dict=_of(weights, part), adapter_name=ADAPTER)
+            own |= {f"{part}.{name}": tensor.float() for name, tensor in state.items()}
+        if self.equals_lora:
+            return adapter_file.lora_file(own, networks, rank, record, self.name == "dora")
+        return adapter_file.other_file(own, _deltas(networks, weights), networks, rank, record)
+
+
+def _lora(rank: int, targets: Sequence[str], dora: bool = False) -> LoraConfig:
+    return LoraConfig(r=rank, lora_alpha=rank, init_lora_weights=dora, use_dora=dora, target_modules=list(targets))
+
+
+def _lokr(rank: int, targets: Sequence[str]) -> LoKrConfig:
+    return LoKrConfig(r=rank, alpha=rank, target_modules=list(targets))
+
+
+LORA = Kind("lora", _lora, ("lora_A", "lora_B"), "lora_B", True)
+DORA = Kind("dora", lambda rank, targets: _lora(rank, targets, True), ("lora_",), "lora_B", True)
+LOHA = Kind(
+    "loha", lambda rank, targets: LoHaConfig(r=rank, alpha=rank, target_modules=list(targets)),
+    ("hada_",), "hada_w2_b", False,
+)  # fmt: skip
+LOKR = Kind("lokr", _lokr, ("lokr_",), "lokr_w1", False)
+
+
+def attach(networks: Mapping[str, torch.nn.Module], kind: Kind, rank: int, seed: int) -> dict[str, torch.nn.Parameter]:
+    """Freezes the networks, adds adapters with alpha = rank to their attention and returns what is trained.
+
+    All but the weight that stays at zero are drawn from `seed` in the order of names (Kaiming uniform, as peft does).
+
+    Args:
+        networks: the base model's UNet under "unet", and text encoders that learn too; changed in place.
+        kind: of the adapters.
+        rank: r.
+        seed: of their weights.
+
+    Returns:
+        The adapters' weights, float32, by their name in the UNet, or "text_encoder/" and the name in a text encoder.
+    """
+    found: dict[str, torch.nn.Parameter] = {}
+    for part, network in networks.items():
+        network.requires_grad_(False)
+        inject_adapter_in_model(kind.configure(rank, adapter_file.TARGETS[part]), network, adapter_name=ADAPTER)
+        head = "" if part == "unet" else f"{part}/"
+        marked = (n for n in network.named_parameters() if any(mark in n[0] for mark in kind.marks))
+        found |= {head + name: weight for name, weight in marked}
+    generator = torch.Generator().manual_seed(seed & (2**63 - 1))
+    for name, weight in sorted(found.items()):
+        if "magnitude" not in name:
+            bound = 1 / math.sqrt(weight[0].numel())
+            start = torch.rand(weight.shape, generator=generator) * 2 * bound - bound
+            weight.data = (torch.zeros_like(start) if kind.still in name else start).to(weight.device)
+        else:
+            weight.data = weight.data.float()
+        weight.requires_grad_(True)
+    return dict(sorted(found.items()))
+
+
+def split(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Returns the items to learn and those held out, which images of the prior never are.
+
+    Args:
+        items: of the manifest.
+        share: to hold out, 0..0.5; one image at least where it is above 0.
+        seed: of the run.
+
+    Raises:
+        InvalidArgument: nothing would be left to learn.
+    """
+    candidates = sorted(
+        (item for item in items if not item.is_prior), key=lambda item: key("held out", str(seed), item.digest)
+    )
+    count = max(1, round(share * len(candidates))) if share else 0
+    if len(candidates) <= count:
+        raise InvalidArgument(
+            f"expected images to learn besides the {count} held out; came {len(candidates)}, those of the prior not "
+            "counted: give more images or hold out none",
+            reason="MANIFEST_EMPTY", field="hyper_parameters.validation_share",
+        )  # fmt: skip
+    held = {item.digest for item in candidates[:count]}
+    return [item for item in items if item.digest not in held], [item for item in items if item.digest in held]
+
+
+def _sizes(base: Base, configuration: Configuration) -> tuple[buckets.Size, ...]:
+    side = base.resolution
+    return buckets.sizes(side, base.step) if configuration.aspect_buckets else ((side, side),)
+
+
+@torch.no_grad()
+def _deltas(networks: Mapping[str, torch.nn.Module], weights: Tensors) -> Tensors:
+    """Returns part, dot and module → (O, D) float32 change of its weight; leaves the networks as they were."""
+    found: Tensors = {}
+    for part, network in networks.items():
+        parameters = {name: network.get_parameter(name) for name in _of(weights, part)}
+        before = {name: parameter.clone() for name, parameter in parameters.items()}
+        for name, tensor in _of(weights, part).items():
+            parameters[name].copy_(tensor)
+        for name, layer in network.named_modules():
+            if hasattr(layer, "get_delta_weight") and hasattr(layer, "base_layer"):
+                found[f"{part}.{name}"] = layer.get_delta_weight(ADAPTER).float().cpu()
+        for name, tensor in before.items():
+            parameters[name].copy_(tensor)
+    return found
+
+
+def _of(weights: Tensors, part: str) -> Tensors:
+    if part == "unet":
+        return {name: tensor for name, tensor in weights.items() if "/" not in name}
+    head = f"{part}/"
+    return {name.removeprefix(head): tensor for name, tensor in weights.items() if name.startswith(head)}

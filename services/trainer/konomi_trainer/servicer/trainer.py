@@ -1,0 +1,290 @@
+"""konomi.v1.TrainerService over the tables and the worker: messages in, messages out."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import grpc
+import sqlalchemy
+
+from konomi.errors import InvalidArgument, NotFound, Unavailable
+from konomi.v1 import artifact_pb2
+from konomi.v1 import trainer_pb2 as pb
+from konomi_chassis.auth.authentication import principal
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import reading
+from konomi_chassis.storage.failpoints import failpoint
+from konomi_chassis.storage.idempotency import Idempotency
+from konomi_trainer import configuration
+from konomi_trainer.data import manifest
+from konomi_trainer.export.exporter import Exporter, Extras
+from konomi_trainer.jobs import publishing
+from konomi_trainer.jobs.worker import Worker
+from konomi_trainer.methods import concepts
+from konomi_trainer.servicer import concepts as concept_rpcs
+from konomi_trainer.servicer import messages
+from konomi_trainer.servicer.snapshots import SnapshotRpcs
+from konomi_trainer.storage import models, runs
+
+BETWEEN_MESSAGES_SECONDS, STILL_THERE_SECONDS = 0.1, 5.0
+DEFAULT_BASE = "starter"
+
+
+class Bases(Protocol):
+    """The base models of the home."""
+
+    def digest(self, name: str) -> str:
+        """Returns the digest of a base model's weights; raises FailedPrecondition(MODEL_MISSING)."""
+
+    def check(self, configuration: configuration.Configuration) -> None:
+        """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
+
+
+@dataclass(frozen=True)
+class Crafts:
+    """What is done with models that are there: exports, merges and the search for regularisation images."""
+
+    exporter: Exporter
+    concepts: concept_rpcs.ConceptRpcs
+
+
+class TrainerServicer(SnapshotRpcs):
+    """Serves training runs and the catalogue of models."""
+
+    def __init__(
+        self,
+        engine: sqlalchemy.Engine,
+        store: ArtifactStore,
+        bases: Bases,
+        worker: Worker,
+        crafts: Crafts,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Joins the parts; `clock` gives seconds since 1970."""
+        self._engine, self._store, self._bases, self._worker = engine, store, bases, worker
+        self._exporter, self._concepts = crafts.exporter, crafts.concepts
+        self._clock, self._idempotency = clock, Idempotency()
+
+    def CreateTrainingRun(self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
+        """Commits a run, then answers."""
+        with reading(self._engine) as connection:
+            known = self._idempotency.replay(connection, "CreateTrainingRun", request)
+        if known is not None:
+            return pb.TrainingRun.FromString(known)
+        numbers = self._configure(request)
+        self._check_manifest(request.manifest_digest, concepts.from_rows(numbers.concepts))
+        full, digest = messages.completed(request, numbers), numbers.digest()
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "CreateTrainingRun", request)
+            if known is not None:
+                return pb.TrainingRun.FromString(known)
+            self._check_parents(connection, request)
+            run = runs.create(
+                connection, request.taste, request.manifest_digest, digest, request=full.SerializeToString(),
+                configuration=json.dumps(asdict(numbers), sort_keys=True), total_steps=numbers.steps, now=self._clock(),
+            )  # fmt: skip
+            reply = messages.training_run(run)
+            self._idempotency.remember(connection, "CreateTrainingRun", request, reply)
+            failpoint("trainer.before_create")
+        failpoint("trainer.after_create")
+        self._worker.wake()
+        return reply
+
+    def WatchTrainingRun(
+        self, request: pb.WatchTrainingRunRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.TrainingRun]:
+        """Yields the run whenever it changed, at most ten times a second, until it has ended."""
+        board, last, sent = self._worker.board, None, 0.0
+        while context.is_active():
+            version = board.version()
+            message = self._run_message(request.name)
+            ended = message.state in ENDED
+            if message != last or time.monotonic() - sent > STILL_THERE_SECONDS:
+                yield message
+                last, sent = message, time.monotonic()
+            if ended:
+                return
+            if board.closed:
+                raise Unavailable(
+                    "The server stops; the run goes on at its next start: watch it again.",
+                    reason="DRAINING", retry_after=1.0,
+                )  # fmt: skip
+            time.sleep(BETWEEN_MESSAGES_SECONDS)
+            board.wait(version, 1.0)
+
+    def GetTrainingRun(self, request: pb.GetTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
+        """Returns a run."""
+        return self._run_message(request.name)
+
+    def ListTrainingRuns(
+        self, request: pb.ListTrainingRunsRequest, context: grpc.ServicerContext
+    ) -> pb.ListTrainingRunsResponse:
+        """Lists runs, newest first."""
+        size = messages.page_size(request.page_size)
+        with reading(self._engine) as connection:
+            found = runs.page(connection, messages.before(request.page_token), size + 1)
+        board = self._worker.board
+        return pb.ListTrainingRunsResponse(
+            training_runs=[messages.training_run(run, board.read(run.id)) for run in found[:size]],
+            next_page_token=messages.token(found[size - 1].sequence) if len(found) > size else "",
+        )
+
+    def CancelTrainingRun(self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
+        """Commits that a run shall stop; one that has ended stays as it is."""
+        name = request.name.removeprefix("trainingRuns/")
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "CancelTrainingRun", request)
+            if known is not None:
+                return pb.TrainingRun.FromString(known)
+            _run(connection, name)
+            runs.request_cancel(connection, name)
+            reply = messages.training_run(_run(connection, name), self._worker.board.read(name))
+            self._idempotency.remember(connection, "CancelTrainingRun", request, reply)
+        self._worker.cancel(name)
+        return reply
+
+    def FinishTrainingRun(self, request: pb.FinishTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
+        """Makes a published checkpoint the run's model and ends the run, in one transaction."""
+        name = request.name.removeprefix("trainingRuns/")
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "FinishTrainingRun", request)
+            if known is not None:
+                return pb.TrainingRun.FromString(known)
+            publishing.finish(connection, _run(connection, name), request.step, dict(request.metrics), self._clock())
+            reply = messages.training_run(_run(connection, name), None, runs.published(connection, name))
+            self._idempotency.remember(connection, "FinishTrainingRun", request, reply)
+            failpoint("trainer.before_finish")
+        self._worker.cancel(name)
+        return reply
+
+    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
+        """Lists models, newest first."""
+        size = messages.page_size(request.page_size)
+        with reading(self._engine) as connection:
+            found = models.page(connection, request.taste, messages.before(request.page_token), size + 1)
+        return pb.ListModelsResponse(
+            models=[messages.model(row) for row in found[:size]],
+            next_page_token=messages.token(found[size - 1].sequence) if len(found) > size else "",
+        )
+
+    def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.Model:
+        """Returns a model with its lineage."""
+        with reading(self._engine) as connection:
+            return messages.model(_model(connection, request.name))
+
+    def MergeModels(self, request: pb.MergeModelsRequest, context: grpc.ServicerContext) -> pb.Model:
+        """Merges Custom Diffusion models in closed form and commits the new model."""
+        with reading(self._engine) as connection:
+            known = self._idempotency.replay(connection, "MergeModels", request)
+        if known is not None:
+            return pb.Model.FromString(known)
+        merged = self._concepts.merge(concept_rpcs.find(self._engine, request.names), request)
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "MergeModels", request)
+            if known is not None:
+                return pb.Model.FromString(known)
+            reply = concept_rpcs.register(connection, merged)
+            self._idempotency.remember(connection, "MergeModels", request, reply)
+        return reply
+
+    def RetrieveImages(
+        self, request: pb.RetrieveImagesRequest, context: grpc.ServicerContext
+    ) -> pb.RetrieveImagesResponse:
+        """Finds regularisation images among candidates."""
+        return self._concepts.retrieve(request)
+
+    def ExportModel(self, request: pb.ExportModelRequest, context: grpc.ServicerContext) -> artifact_pb2.Artifact:
+        """Writes a model in a format other tools load."""
+        with reading(self._engine) as connection:
+            model = _model(connection, request.name)
+            sheets = [row.sheet_digest for row in runs.published(connection, model.training_run) if row.sheet_digest]
+        form = pb.ExportFormat.Name(request.format).removeprefix("EXPORT_FORMAT_").lower()
+        extras = Extras(request.thumbnail_digest, sheets[-1] if sheets else "", request.author)
+        found = self._exporter.export(model, form, extras)
+        return artifact_pb2.Artifact(digest=found.digest, media_type=found.media_type, size_bytes=found.size_bytes)
+
+    def PromoteModel(self, request: pb.PromoteModelRequest, context: grpc.ServicerContext) -> pb.Model:
+        """Makes a model its taste's current one in one transaction."""
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "PromoteModel", request)
+            if known is not None:
+                return pb.Model.FromString(known)
+            model = _model(connection, request.name)
+            reply = messages.model(models.promote(connection, model, request.metrics, self._clock()))
+            self._idempotency.remember(connection, "PromoteModel", request, reply)
+            failpoint("trainer.before_promote")
+        return reply
+
+    def RollbackModel(
+        self, request: pb.RollbackModelRequest, context: grpc.ServicerContext
+    ) -> pb.RollbackModelResponse:
+        """Returns a taste to its model before, in one transaction."""
+        with self._engine.begin() as connection:
+            known = self._idempotency.replay(connection, "RollbackModel", request)
+            if known is not None:
+                return pb.RollbackModelResponse.FromString(known)
+            found = models.roll_back_to(connection, request.taste, request.to, self._clock())
+            reply = pb.RollbackModelResponse(model=messages.model(found) if found else None)
+            self._idempotency.remember(connection, "RollbackModel", request, reply)
+            failpoint("trainer.before_rollback")
+        return reply
+
+    def taste_of(self, name: str) -> str | None:
+        """Returns the taste of "trainingRuns/{run}" or "models/{model}", or None when there is no such thing."""
+        kind, _, part = name.partition("/")
+        with reading(self._engine) as connection:
+            found = runs.get(connection, part) if kind == "trainingRuns" else models.get(connection, part)
+        return found.taste if found is not None else None
+
+    def _configure(self, request: pb.CreateTrainingRunRequest) -> configuration.Configuration:
+        method = {kind: name for name, kind in messages.METHODS.items()}[request.method]
+        base, numbers = request.base_model or DEFAULT_BASE, messages.given(request.hyper_parameters)
+        numbers["concepts"] = concepts.of_request(method, concept_rpcs.concepts_of(request))
+        complete = configuration.complete(method, base, self._bases.digest(base), request.seed, numbers)
+        self._bases.check(complete)
+        return complete
+
+    def _check_manifest(self, digest: str, bound: Sequence[concepts.Concept]) -> None:
+        """Refuses a manifest that is malformed, lacks a concept or names an image the store lacks."""
+        items = manifest.parse(self._store.get(digest))
+        concepts.check_captions(bound, items)
+        for item in items:
+            if not self._store.exists(item.digest):
+                raise NotFound(
+                    f"The manifest names image {item.digest}, which is not in the store; put it first.",
+                    reason="ARTIFACT_NOT_FOUND",
+                )
+
+    def _check_parents(self, connection: sqlalchemy.Connection, request: pb.CreateTrainingRunRequest) -> None:
+        for index, parent in enumerate(request.parents):
+            found = models.get(connection, parent.removeprefix("models/"))
+            if found is None or not principal().may_touch(found.taste):
+                raise InvalidArgument(
+                    f"parents[{index}]: expected the id of a model; there is no {parent[:80]}",
+                    reason="PARENT_UNKNOWN", field=f"parents[{index}]",
+                )  # fmt: skip
+
+    def _run_message(self, name: str) -> pb.TrainingRun:
+        part = name.removeprefix("trainingRuns/")
+        live = self._worker.board.read(part)
+        with reading(self._engine) as connection:
+            return messages.training_run(_run(connection, part), live, runs.published(connection, part))
+
+
+ENDED = (pb.TRAINING_STATE_SUCCEEDED, pb.TRAINING_STATE_FAILED, pb.TRAINING_STATE_CANCELLED)
+
+
+def _run(connection: sqlalchemy.Connection, name: str) -> runs.Run:
+    found = runs.get(connection, name)
+    if found is None:
+        raise NotFound(f"There is no training run {name}; list them to see which there are.", reason="RUN_NOT_FOUND")
+    return found
+
+
+def _model(connection: sqlalchemy.Connection, name: str) -> models.Model:
+    found = models.get(connection, name.removeprefix("models/"))
+    if found is None:
+        raise NotFound(f"There is no {name}; list the models to see which there are.", reason="MODEL_NOT_FOUND")
+    return found

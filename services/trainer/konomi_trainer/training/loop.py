@@ -1,0 +1,271 @@
+"""The one training loop: resume, accumulate, clip, skip what is not finite, average, checkpoint, report.
+
+The loop draws nothing itself. The loss of a step depends on the step's number and the weights alone, so a run
+that was killed and resumed from a checkpoint ends in the very bytes of an unbroken one (on a CPU).
+"""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from konomi.errors import FailedPrecondition, ResourceExhausted
+from konomi_trainer.training.checkpoints import Checkpoint, Checkpoints
+from konomi_trainer.training.optimizers import make_optimizer
+from konomi_trainer.training.ranks import Alone, Ranks
+
+log = logging.getLogger(__name__)
+Loss = Callable[[int, range], torch.Tensor]
+"""(step, rows of the step's batch) → scalar; the parts of a batch sum to the loss of the whole."""
+
+BAD_STEPS_TO_ROLL_BACK, ROLLBACKS_ALLOWED, MEAN_OVER = 3, 1, 10
+
+
+class Stopped(Exception):
+    """The run was asked to stop; what the last checkpoint holds stays."""
+
+
+class Diverged(FailedPrecondition):
+    """The loss stopped being a number again after the rate was halved."""
+
+    default_reason = "DIVERGED"
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """The numbers of the loop: see HyperParameters in trainer.proto.
+
+    Attributes:
+        rows: the batch of one optimiser step.
+        shares: share of the learning rate by name of weight; 1 for the others.
+    """
+
+    steps: int
+    rows: int
+    micro: int
+    learning_rate: float
+    max_grad_norm: float
+    ema_decay: float
+    checkpoint_steps: int
+    loss_scale: float = 1.0
+    optimizer: str = "adamw"
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; stored in every checkpoint as plain numbers.
+
+    Attributes:
+        step: optimiser steps done, skipped ones included.
+        micro: rows that go through the network at once; halved when memory runs out.
+        bad: steps in a row whose loss or gradient was not finite.
+        skipped: such steps in all.
+        rollbacks: times the run went back to a checkpoint and halved its rate.
+        losses: loss of every step; None where it was not finite.
+    """
+
+    micro: int
+    step: int = 0
+    bad: int = 0
+    skipped: int = 0
+    rollbacks: int = 0
+    losses: list[float | None] = field(default_factory=list)
+
+    def mean_loss(self) -> float:
+        """Returns the mean over the last finite losses, 0 before the first."""
+        recent = [loss for loss in self.losses[-MEAN_OVER:] if loss is not None]
+        return sum(recent) / len(recent) if recent else 0.0
+
+
+def rate(step: int, settings: LoopSettings) -> float:
+    """Returns the share of the peak rate at a step: a tenth of the way up, level, the last fifth down to a tenth."""
+    up = max(1, min(10, settings.steps // 10))
+    left = (settings.steps - step) / max(1, settings.steps // 5)
+    return min(1.0, (step + 1) / up, 0.1 + 0.9 * left)
+
+
+class Learner:
+    """Trainable weights with their optimiser and, where wanted, their average."""
+
+    def __init__(self, weights: Mapping[str, torch.nn.Parameter], settings: LoopSettings) -> None:
+        """Takes the weights by name; they are changed in place."""
+        self.weights = dict(sorted(weights.items()))
+        self.decay = settings.ema_decay
+        self.average = {name: w.detach().clone() for name, w in self.weights.items()} if self.decay else {}
+        groups: dict[float, list[torch.nn.Parameter]] = {}
+        for name, weight in self.weights.items():
+            groups.setdefault(settings.shares.get(name, 1.0), []).append(weight)
+        parts = [{"params": found, "share": share} for share, found in groups.items()]
+        self.optimizer = make_optimizer(settings.optimizer, parts, settings.learning_rate)
+
+    def update(self, learning_rate: float, step: int) -> None:
+        """Takes one optimiser step and moves the average after it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group["share"]
+        self.optimizer.step()
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, mean in self.average.items():
+            mean.lerp_(self.weights[name].detach(), 1 - decay)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Returns everything a resumed run needs, by name."""
+        found = {f"weight/{name}": w.detach() for name, w in self.weights.items()}
+        found |= {f"average/{name}": mean for name, mean in self.average.items()}
+        for name, weight in self.weights.items():
+            for key, value in self.optimizer.state.get(weight, {}).items():
+                plain = not isinstance(value, torch.Tensor)
+                found[f"{'number' if plain else 'optimizer'}/{key}/{name}"] = torch.tensor(value) if plain else value
+        return found
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Puts back what `tensors` gave."""
+        self.optimizer.state.clear()
+        for name, weight in self.weights.items():
+            weight.copy_(tensors[f"weight/{name}"])
+            if name in self.average:
+                self.average[name].copy_(tensors[f"average/{name}"])
+            state: dict[str, torch.Tensor | float] = {}
+            for path, value in tensors.items():
+                kind, _, rest = path.partition("/")
+                key, _, owner = rest.partition("/")
+                if owner == name and kind in ("optimizer", "number"):
+                    state[key] = value.item() if kind == "number" else value.to(weight.device)
+            if state:
+                self.optimizer.state[weight] = state
+
+    def result(self) -> dict[str, torch.Tensor]:
+        """Returns the weights to keep: the average where there is one."""
+        return {name: (self.average.get(name, w)).detach().clone() for name, w in self.weights.items()}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a loop talks to.
+
+    Attributes:
+        report: called after every step.
+        stopping: asked before every step; True ends the run at once.
+        ranks: the processes that train together.
+    """
+
+    report: Callable[[Progress], None]
+    stopping: Callable[[], bool]
+    ranks: Ranks = field(default_factory=Alone)
+
+
+def train(
+    weights: Mapping[str, torch.nn.Parameter],
+    loss: Loss,
+    settings: LoopSettings,
+    checkpoints: Checkpoints,
+    surroundings: Surroundings,
+) -> tuple[dict[str, torch.Tensor], Progress]:
+    """Trains `weights` in place from the newest checkpoint on, or from the start.
+
+    Args:
+        weights: trainable parameters by name.
+        loss: loss of some rows of a step's batch; a function of the step and the weights alone.
+        settings: the numbers of the loop.
+        checkpoints: where the run is kept.
+        surroundings: who hears of it, who may stop it and who takes part.
+
+    Returns:
+        The trained weights by name (their average where one is kept), and the last progress.
+
+    Raises:
+        Stopped: the surroundings said so.
+        Diverged: the loss was not finite three times in a row, twice.
+        ResourceExhausted: a single row does not fit into memory.
+    """
+    learner, progress, ranks = Learner(weights, settings), Progress(settings.micro), surroundings.ranks
+    start = checkpoints.newest()
+    if start is None:
+        checkpoints.save(0, learner.tensors(), asdict(progress))
+    else:
+        progress = _resume(learner, start)
+    while progress.step < settings.steps:
+        if ranks.any(surroundings.stopping()):
+            raise Stopped
+        value = _gradients(learner, loss, settings, progress, ranks)
+        _apply(learner, value, settings, progress)
+        if progress.bad == BAD_STEPS_TO_ROLL_BACK:
+            progress = _roll_back(learner, checkpoints, progress)
+        elif not progress.bad and (progress.step % settings.checkpoint_steps == 0 or progress.step == settings.steps):
+            checkpoints.save(progress.step, learner.tensors(), asdict(progress))
+        surroundings.report(progress)
+    result = learner.result()
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in result.values()):
+        raise Diverged("expected finite weights at the end of the run; some are not: lower the learning rate")
+    return result, progress
+
+
+def _gradients(learner: Learner, loss: Loss, settings: LoopSettings, progress: Progress, ranks: Ranks) -> float:
+    """Leaves the gradients of one step in the weights and returns its loss, in smaller parts when memory is short."""
+    while True:
+        learner.optimizer.zero_grad()
+        value = _accumulate(loss, settings, progress, ranks.share(settings.rows))
+        if not ranks.any(value is None):
+            return ranks.total(value or 0.0, learner.weights.values())
+        if progress.micro == 1:
+            raise ResourceExhausted(
+                "memory is too small for one image of this base: free some or choose another base",
+                reason="OUT_OF_MEMORY",
+            )
+        progress.micro = max(1, progress.micro // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        log.warning("memory ran out at step %d: %d rows at once from here on", progress.step, progress.micro)
+
+
+def _accumulate(loss: Loss, settings: LoopSettings, progress: Progress, rows: range) -> float | None:
+    """Returns the loss of some rows, or None when memory ran out; the exception, which pins tensors, ends here."""
+    total = 0.0
+    try:
+        for first in range(rows.start, rows.stop, progress.micro):
+            part = loss(progress.step, range(first, min(first + progress.micro, rows.stop)))
+            (part * settings.loss_scale).backward()
+            total += part.item()
+    except torch.OutOfMemoryError:
+        return None
+    return total
+
+
+def _apply(learner: Learner, value: float, settings: LoopSettings, progress: Progress) -> None:
+    """Steps the optimiser, or skips the step where loss or gradient is not finite."""
+    gradients = [weight.grad for weight in learner.weights.values() if weight.grad is not None]
+    if settings.loss_scale != 1:
+        for gradient in gradients:
+            gradient.div_(settings.loss_scale)
+    norm = torch.nn.utils.clip_grad_norm_(learner.weights.values(), settings.max_grad_norm).item()
+    if math.isfinite(value) and math.isfinite(norm):
+        share = rate(progress.step, settings) * 0.5**progress.rollbacks
+        learner.update(settings.learning_rate * share, progress.step)
+        progress.bad = 0
+        progress.losses.append(value)
+    else:
+        progress.bad += 1
+        progress.skipped += 1
+        progress.losses.append(None)
+        log.warning("step %d skipped: loss %s, gradient norm %s", progress.step, value, norm)
+    progress.step += 1
+
+
+def _resume(learner: Learner, checkpoint: Checkpoint) -> Progress:
+    learner.restore(checkpoint.tensors)
+    return Progress(**checkpoint.numbers)
+
+
+def _roll_back(learner: Learner, checkpoints: Checkpoints, progress: Progress) -> Progress:
+    """Returns to the last good checkpoint with half the rate; the second time the run has diverged."""
+    checkpoint = checkpoints.newest()
+    if progress.rollbacks >= ROLLBACKS_ALLOWED or checkpoint is None:
+        message = f"expected a finite loss; it was none {BAD_STEPS_TO_ROLL_BACK} times in a row"
+        raise Diverged(f"{message}, again after the rate was halved: start a new run with a lower one")
+    log.warning("step %d: back to step %d at half the rate", progress.step, checkpoint.step)
+    good = _resume(learner, checkpoint)
+    good.rollbacks, good.skipped, good.micro = progress.rollbacks + 1, progress.skipped, progress.micro
+    return good

@@ -1,0 +1,139 @@
+"""The loop on a toy problem: resume to the bit, skipped steps, roll-back, divergence, short memory, stop."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from konomi.errors import ResourceExhausted
+from konomi_trainer.training.checkpoints import Checkpoints
+from konomi_trainer.training.loop import Diverged, LoopSettings, Progress, Stopped, Surroundings, rate, train
+
+SETTINGS = LoopSettings(
+    steps=20, rows=8, micro=8, learning_rate=0.05, max_grad_norm=1.0, ema_decay=0.9, checkpoint_steps=4
+)
+
+
+def start() -> dict[str, torch.nn.Parameter]:
+    return {name: torch.nn.Parameter(torch.full((3,), value)) for name, value in (("a", 1.0), ("b", -1.0))}
+
+
+class Toy:
+    """Linear regression on rows drawn from the step; `broken` steps have no finite loss."""
+
+    def __init__(
+        self, weights: dict[str, torch.nn.Parameter], broken: Callable[[int], bool] = lambda step: False
+    ) -> None:
+        self.weights, self.broken, self.fits = weights, broken, 10**9
+        self.sizes: list[int] = []
+
+    def __call__(self, step: int, rows: range) -> torch.Tensor:
+        if len(rows) > self.fits:
+            raise torch.OutOfMemoryError
+        self.sizes.append(len(rows))
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))[rows.start : rows.stop]
+        error = (x @ self.weights["a"] - x @ self.weights["b"] - x.sum(1)).square().sum() / 8
+        return error * math.nan if self.broken(step) else error
+
+
+def run(
+    folder: Path,
+    settings: LoopSettings = SETTINGS,
+    toy: Callable[[dict[str, torch.nn.Parameter]], Toy] = Toy,
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[dict[str, torch.Tensor], Progress]:
+    weights = start()
+    return train(weights, toy(weights), settings, Checkpoints(folder), Surroundings(lambda progress: None, stopping))
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_run_stopped_anywhere_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole, progress = run(tmp_path / "whole")
+    assert progress.step == 20 and progress.losses[-1] < progress.losses[0] / 4  # type: ignore[operator]
+    for stop in range(1, 20, 3):
+        left = iter(range(stop))
+        with pytest.raises(Stopped):
+            run(tmp_path / str(stop), stopping=lambda left=left: next(left, None) is None)
+        resumed, again = run(tmp_path / str(stop))
+        assert same(whole, resumed) and again.losses == progress.losses, stop
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
+    for suffix in ("safetensors", "json"):
+        folder = tmp_path / suffix
+        with pytest.raises(Stopped):
+            left = iter(range(10))
+            run(folder, stopping=lambda left=left: next(left, None) is None)
+        newest = max(folder.glob(f"*.{suffix}"))
+        data = bytearray(newest.read_bytes())
+        data[len(data) // 2] ^= 4
+        newest.write_bytes(data)
+        found = Checkpoints(folder).newest()
+        assert found is not None and found.step == 4
+        assert same(whole, run(folder)[0])
+
+
+def test_a_step_without_a_number_is_skipped_and_counted(tmp_path: Path) -> None:
+    weights, progress = run(tmp_path, toy=lambda w: Toy(w, lambda step: step in (5, 6, 12)))
+    assert progress.skipped == 3 and progress.rollbacks == 0 and progress.step == 20
+    assert progress.losses[5] is None and all(bool(torch.isfinite(w).all()) for w in weights.values())
+
+
+def test_three_in_a_row_go_back_to_the_last_good_checkpoint_at_half_the_rate(tmp_path: Path) -> None:
+    passes: list[int] = []
+
+    def broken_once(step: int) -> bool:
+        passes.append(step)
+        return step in (9, 10, 11) and passes.count(step) == 1
+
+    _, progress = run(tmp_path, toy=lambda w: Toy(w, broken_once))
+    assert progress.rollbacks == 1 and progress.skipped == 3 and progress.step == 20
+    assert passes[:15] == [*range(12), 8, 9, 10]
+
+
+def test_a_second_time_it_has_diverged(tmp_path: Path) -> None:
+    with pytest.raises(Diverged) as caught:
+        run(tmp_path, toy=lambda w: Toy(w, lambda step: step >= 9))
+    assert caught.value.reason == "DIVERGED"
+
+
+def test_short_memory_halves_the_part_and_keeps_the_batch(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
+    toys: list[Toy] = []
+
+    def small(weights: dict[str, torch.nn.Parameter]) -> Toy:
+        toys.append(Toy(weights))
+        toys[-1].fits = 2
+        return toys[-1]
+
+    parts, progress = run(tmp_path / "parts", toy=small)
+    assert progress.micro == 2 and set(toys[0].sizes) == {2} and len(toys[0].sizes) == 80
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
+    with pytest.raises(ResourceExhausted):
+        run(tmp_path / "none", toy=lambda w: _nothing_fits(w))
+
+
+def _nothing_fits(weights: dict[str, torch.nn.Parameter]) -> Toy:
+    toy = Toy(weights)
+    toy.fits = 0
+    return toy
+
+
+def test_accumulated_parts_are_the_whole_batch(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
+    parts, _ = run(tmp_path / "parts", replace(SETTINGS, micro=4))
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    settings = replace(SETTINGS, steps=100)
+    rates = [rate(step, settings) for step in range(100)]
+    assert rates[0] == 0.1 and rates[9:80] == [1.0] * 71 and 0.1 < rates[-1] < 0.2
+    assert rate(0, replace(SETTINGS, steps=1)) == 1.0
