@@ -17,7 +17,7 @@ def _no_konomi_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_f
 
 TOGETHER = ("tests/page/", "tests/plugins/")
 """Folders whose tests share a live rater, which takes many seconds to start: they stay on one worker."""
-LONGEST = "tests/loop/test_demo_starter.py"
+LONGEST = "tests/konomi/evaluation/test_demo_starter.py"
 """One test of minutes: it begins first, since the files with the fewest tests else come last and the workers wait."""
 
 

@@ -32,9 +32,9 @@ from konomi.client import connect_home
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database
-from konomi_rater import catalogue
-from konomi_rater.catalogue import ImageFacts
-from konomi_rater.schema import MIGRATIONS
+from konomi_rater.storage import image_records
+from konomi_rater.storage.image_records import ImageFacts
+from konomi_rater.storage.schema import MIGRATIONS
 from tests.benchmarks.results import Figure, report
 from tests.page.site import CHROMIUM, TASTE, Site
 
@@ -108,8 +108,8 @@ def write_library(site: Site, count: int, side: int, seed: int) -> None:
         with engine.begin() as connection:
             for place, digest in enumerate(digests):
                 facts = ImageFacts(digest=digest, source=1, prompt=f"number {place}", seed=place, unit="base")
-                catalogue.add(connection, "default", facts, (side, side), time.time())
-            catalogue.remember_embeddings(connection, "starter", dict(zip(digests, vectors, strict=True)))
+                image_records.add(connection, "default", facts, (side, side), time.time())
+            image_records.remember_embeddings(connection, "starter", dict(zip(digests, vectors, strict=True)))
         engine.dispose()
     finally:
         os.fsync = synced

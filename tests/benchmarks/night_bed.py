@@ -22,7 +22,7 @@ from konomi import conduct
 from konomi.guards import GuardSettings
 from konomi.night_settings import NightSettings
 from konomi.recipe import Recipe
-from konomi_rater.diversity import vendi
+from konomi_rater.measures.diversity import vendi
 
 LABELS, UNITS, IMAGES, EVALUATION, TRUTH = 100, 10, 320, 256, 1000
 PERSONS, SEEDS = 20, 3

@@ -14,11 +14,11 @@ from konomi.lineage import NightRequest
 from konomi.night_steps import GROUPS, NightSteps
 from konomi.systems import converge
 from konomi.systems.draws import evaluation_draws, image_seed
-from konomi_rater.cells import divide
-from konomi_rater.diversity import vendi
-from konomi_rater.novelty import Reference, reference_of
-from konomi_rater.reach import covered, near_copies
-from konomi_rater.selection import POLICIES, Candidates, Limits, caps, draw_base, select
+from konomi_rater.measures.cells import divide
+from konomi_rater.measures.coverage import covered, near_copies
+from konomi_rater.measures.diversity import vendi
+from konomi_rater.measures.novelty import Reference, reference_of
+from konomi_rater.selection.selection import POLICIES, Candidates, Limits, caps, draw_base, select
 
 CELLS = 12
 TOP = 0.05

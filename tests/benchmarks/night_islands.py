@@ -18,11 +18,11 @@ from night_persons import SSR, UR, NightPerson, persons, table_of
 from night_trials import Trial, Trials, by_person, interval, ratio, row
 from threadpoolctl import threadpool_limits
 
-from konomi_rater.acquisition import Pool, Reason, suggest
-from konomi_rater.cells import Cells, divide
-from konomi_rater.fitting import quick_fit
-from konomi_rater.novelty import NeighbourIndex, reference_of
-from konomi_rater.preference import Head
+from konomi_rater.measures.cells import Cells, divide
+from konomi_rater.measures.novelty import NeighbourIndex, reference_of
+from konomi_rater.preference.fitting import quick_fit
+from konomi_rater.preference.head import Head
+from konomi_rater.selection.acquisition import Pool, Reason, suggest
 
 IMAGES, SHOWN, LABELS, START, BATCH, CELLS = 4000, 3000, 200, 20, 20, 64
 LEAST, MOST = 3, 10

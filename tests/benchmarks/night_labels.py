@@ -18,7 +18,7 @@ from rater_baselines import METHODS, Task
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from konomi_rater import metrics
+from konomi_rater.preference import metrics
 
 COUNTS = (10, 20, 50, 100, 200)
 IMAGES, OPEN, BEST, GOAL = 4000, 2000, 20, 0.6

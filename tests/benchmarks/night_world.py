@@ -19,10 +19,10 @@ from rater_pool import ImagePool
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from konomi_rater.acquisition import Pool, Reason, suggest
-from konomi_rater.fitting import Fitted, Training, fit, quick_fit
-from konomi_rater.head_file import StoredHead, from_bytes, to_bytes
-from konomi_rater.novelty import Reference, reference_of
+from konomi_rater.measures.novelty import Reference, reference_of
+from konomi_rater.preference.fitting import Fitted, Training, fit, quick_fit
+from konomi_rater.selection.acquisition import Pool, Reason, suggest
+from konomi_rater.storage.head_file import StoredHead, from_bytes, to_bytes
 from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES
 
 STEP = 0.35

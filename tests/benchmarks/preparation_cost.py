@@ -19,8 +19,8 @@ from scipy.stats import spearmanr
 
 from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
 from konomi_chassis.process import keep_freed_memory
-from konomi_rater.open_clip_embedder import like_open_clip
-from konomi_rater.preference import RECIPES, feature_maps, fit_head
+from konomi_rater.embedding.open_clip import like_open_clip
+from konomi_rater.preference.head import RECIPES, feature_maps, fit_head
 
 PERSONS = 10
 

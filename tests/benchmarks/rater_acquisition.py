@@ -12,9 +12,9 @@ import rater_persons
 from rater_baselines import Task, answer_of, fitted, measure
 from rater_pool import ImagePool
 
-from konomi_rater import acquisition
-from konomi_rater.acquisition import Pool, Reason
-from konomi_rater.fitting import quick_fit
+from konomi_rater.preference.fitting import quick_fit
+from konomi_rater.selection import acquisition
+from konomi_rater.selection.acquisition import Pool, Reason
 
 GOAL, LAST, BATCH = 60, 100, 10
 

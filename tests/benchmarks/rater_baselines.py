@@ -14,10 +14,10 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from konomi_rater import metrics
-from konomi_rater.calibration import Calibration
-from konomi_rater.fitting import Fitted, Training, fit
-from konomi_rater.population import Population
+from konomi_rater.preference import metrics
+from konomi_rater.preference.calibration import Calibration
+from konomi_rater.preference.features import Population
+from konomi_rater.preference.fitting import Fitted, Training, fit
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import rater_persons
 from rater_pool import ImagePool, load
 from threadpoolctl import threadpool_limits
 
-from konomi_rater.certificate import Limits, draw, judge, shown_for
-from konomi_rater.fitting import quick_fit
+from konomi_rater.preference.fitting import quick_fit
+from konomi_rater.selection.certificate import Limits, draw, judge, shown_for
 
 SSR = 4
 SIZE, STAGES = 100, (30, 60, 100)

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from konomi.errors import FailedPrecondition
-from konomi_rater import packaged
-from konomi_rater.embedder import Embedders
-from konomi_rater.tower import Placement
+from konomi_rater.embedding import packaged
+from konomi_rater.embedding.registry import Embedders
+from konomi_rater.embedding.tower import Placement
 
 SIDE = 224
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from konomi_rater.novelty import NeighbourIndex
+from konomi_rater.measures.novelty import NeighbourIndex
 
 ROWS, SMALL = 1_000_000, 20_000
 DIMENSIONS, QUERIES, NEAREST, RECALLED, ROUNDS, THREADS = 512, 64, 16, 10, 5, 2

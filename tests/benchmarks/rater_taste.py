@@ -20,7 +20,7 @@ import rater_pool
 from rater_baselines import METHODS, OWN, Task, measure
 from threadpoolctl import threadpool_limits
 
-from konomi_rater.population import Population
+from konomi_rater.preference.features import Population
 
 COUNTS = (10, 20, 50, 100, 200, 500)
 PERSONS, IMAGES, LABELLED = 24, 4000, 2000

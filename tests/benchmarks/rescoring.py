@@ -20,8 +20,8 @@ from sqlalchemy import text
 from konomi.errors import KonomiError
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.storage.database import open_database
-from konomi_rater.rescoring import linear
-from konomi_rater.schema import MIGRATIONS
+from konomi_rater.preference.batch_prediction import linear
+from konomi_rater.storage.schema import MIGRATIONS
 
 DIMENSIONS = 512
 THREADS = 2

@@ -22,7 +22,7 @@ class Source:
 
     Attributes:
         package: its top-level package, for example "konomi_rater".
-        module: its dotted name, for example "konomi_rater.preference".
+        module: its dotted name, for example "konomi_rater.preference.head".
         path: the file.
         tree: its syntax tree.
     """

@@ -44,7 +44,8 @@ BANNED_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal
 BANNED_CALLS = {"torch.load", "torch.save", "torch.hub.load", "eval", "exec", "os.system"}
 CONVERSION = "services/generator/konomi_generator/model_import/conversion_worker.py"
 """The sandboxed child of `konomi models import --convert`: the one file that may touch a pickle, and only so."""
-CHILDREN = {CONVERSION: {"torch.load", "torch.save"}, "services/rater/konomi_rater/convert_child.py": {"torch.load"}}
+RATER_CONVERSION = "services/rater/konomi_rater/embedding/conversion_worker.py"
+CHILDREN = {CONVERSION: {"torch.load", "torch.save"}, RATER_CONVERSION: {"torch.load"}}
 """The sandboxed children that read a pickle, never imported, and the calls each may make."""
 SDAPI = "services/generator/konomi_generator/backends/webui/client.py"
 """The one server file that talks HTTP: to the one address the owner configured."""
@@ -139,7 +140,7 @@ def test_no_pickle_and_no_code_from_data():
 
 
 def test_only_its_own_child_and_command_know_of_the_conversion():
-    children = ("konomi_generator.model_import.conversion_worker", "konomi_rater.convert_child")
+    children = ("konomi_generator.model_import.conversion_worker", "konomi_rater.embedding.conversion_worker")
     assert not [source.shown for source in product() for child in children if source.imports_from(child)]
     named = {s.shown for s in product() if "model_import.conversion_worker" in s.path.read_text("utf-8")}
     assert named == {CONVERSION, "services/generator/konomi_generator/model_import/importer.py"}

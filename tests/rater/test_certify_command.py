@@ -14,7 +14,8 @@ from konomi import messages
 from konomi.home import Home
 from konomi.messages_ja_rater import SPOKEN
 from konomi.rater_words import spoken
-from konomi_rater import alarms, conforming
+from konomi_rater.measures import overoptimisation
+from konomi_rater.usecases import selection
 from tests.rater.conftest import Library, Rater, grades_of
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
@@ -94,7 +95,7 @@ def samples() -> list[str]:
     numbers = {"first": "base", "last": "unit-2", "proxy": 0.5, "human": -0.1, "ratio": 2.5, "share": 0.3, "base": 0.1}
     numbers |= {"nats": 7.0, "limit": 6.0, "n": 40, "against": 3, "srcc": 0.2, "earlier": 0.5}
     numbers |= {"needed": 500, "labels": 40, "rate": 0.2, "count": 12, "admitted": 20}
-    return [words.format(**numbers) for words in (*alarms.SENTENCES.values(), *conforming.SENTENCES.values())]
+    return [words.format(**numbers) for words in (*overoptimisation.SENTENCES.values(), *selection.SENTENCES.values())]
 
 
 @pytest.mark.parametrize("sentence", samples())
@@ -117,4 +118,4 @@ def test_a_fits_own_alarms_are_translated(rater, library):
         assert all(JAPANESE.search(spoken(alarm)) for alarm in found), found
     finally:
         messages.use("en")
-    assert len(SPOKEN) >= len(alarms.SENTENCES) + len(conforming.SENTENCES)
+    assert len(SPOKEN) >= len(overoptimisation.SENTENCES) + len(selection.SENTENCES)

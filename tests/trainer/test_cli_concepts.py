@@ -22,7 +22,7 @@ def attached(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
         assert bench.server is not None
         return connect(bench.server.address, home=bench.home)
 
-    for module in ("konomi.cli_concepts", "konomi.cli_models"):
+    for module in ("konomi.cli.concepts", "konomi.cli.models.manage"):
         monkeypatch.setattr(f"{module}.attached", found)
     return bench
 

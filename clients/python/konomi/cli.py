@@ -27,23 +27,27 @@ class Entry:
 
 
 COMMANDS = {
-    "up": Entry("konomi.cli_up", "up", "Start rater, generator, trainer and the page here; Ctrl-C stops cleanly."),
-    "doctor": Entry("konomi.cli_doctor", "doctor", "Say what is missing or unsafe here, and the line that fixes each."),
+    "up": Entry("konomi.cli.up", "up", "Start rater, generator, trainer and the page here; Ctrl-C stops cleanly."),
+    "doctor": Entry(
+        "konomi.cli.doctor.command", "doctor", "Say what is missing or unsafe here, and the line that fixes each."
+    ),
     "demo": Entry("konomi.demo", "demo", "Run the main job, start to end, with a simulated person."),
     "import": Entry(
-        "konomi.cli_import", "import_", "Make images of any origin known: folders, files, zips, tars, parquet."
+        "konomi.cli.import_images", "import_", "Make images of any origin known: folders, files, zips, tars, parquet."
     ),
-    "label": Entry("konomi.cli_label", "label", "Open the page and grade, or move grades to and from files."),
-    "rater": Entry("konomi.cli_rater", "app", "Fit a new rater version, or show how good it is."),
-    "score": Entry("konomi.cli_score", "score", "Grade a folder the way the owner would."),
-    "sources": Entry("konomi.cli_sources", "app", "Where images came from, on whose word, and taking it back."),
-    "explore": Entry("konomi.cli_explore", "explore", "Find images far from everything known, worth a look."),
-    "explain": Entry("konomi.cli_explain", "explain", "Say where an image comes from and what became of it."),
-    "night": Entry("konomi.cli_night", "app", "Plan, start, watch, stop and report the overnight loop."),
-    "concepts": Entry("konomi.cli_concepts", "app", "Teach a base model new words from a few images each."),
-    "export": Entry("konomi.cli_export", "export", "Write images as a dataset: kohya, WebDataset, parquet."),
-    "taste": Entry("konomi.cli_taste", "app", "A whole taste in one file, and back on any machine."),
-    "models": Entry("konomi.cli_models", "app", "List, show, compare, export, merge, fetch and roll back models."),
+    "label": Entry("konomi.cli.label", "label", "Open the page and grade, or move grades to and from files."),
+    "rater": Entry("konomi.cli.rater.fit", "app", "Fit a new rater version, or show how good it is."),
+    "score": Entry("konomi.cli.score", "score", "Grade a folder the way the owner would."),
+    "sources": Entry("konomi.cli.sources", "app", "Where images came from, on whose word, and taking it back."),
+    "explore": Entry("konomi.cli.explore", "explore", "Find images far from everything known, worth a look."),
+    "explain": Entry("konomi.cli.explain", "explain", "Say where an image comes from and what became of it."),
+    "night": Entry("konomi.cli.night.run", "app", "Plan, start, watch, stop and report the overnight loop."),
+    "concepts": Entry("konomi.cli.concepts", "app", "Teach a base model new words from a few images each."),
+    "export": Entry("konomi.cli.export", "export", "Write images as a dataset: kohya, WebDataset, parquet."),
+    "taste": Entry("konomi.cli.taste", "app", "A whole taste in one file, and back on any machine."),
+    "models": Entry(
+        "konomi.cli.models.manage", "app", "List, show, compare, export, merge, fetch and roll back models."
+    ),
 }
 
 

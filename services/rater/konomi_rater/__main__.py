@@ -14,13 +14,13 @@ from konomi_chassis.server import Service
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database
-from konomi_rater.embedder import Embedders
-from konomi_rater.rater import Rater
-from konomi_rater.schema import MIGRATIONS
-from konomi_rater.servicer import RaterServicer
+from konomi_rater.embedding.registry import Embedders
+from konomi_rater.embedding.tower import Placement
+from konomi_rater.servicer.rater import RaterServicer
 from konomi_rater.settings import RaterSettings
-from konomi_rater.tower import Placement
-from konomi_rater.workspace import Parts, Workspace
+from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.usecases.rater import Rater
+from konomi_rater.usecases.workspace import Parts, Workspace
 
 
 def limit_threads(count: int) -> None:

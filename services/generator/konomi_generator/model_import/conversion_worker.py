@@ -1,8 +1,8 @@
 """The disposable child that turns a pickled checkpoint into safetensors within hard limits.
 
-`python -m konomi_generator.model_import.conversion_worker LENGTH < model.ckpt > model.safetensors`: it gives up
-network, files, programs and privileges, scans the pickle, loads tensors and nothing else (weights_only), and writes what it found. What it will
-not read it says as one line of JSON on stderr. The only file that touches a pickle; no service imports it.
+`python -m konomi_generator.model_import.conversion_worker LENGTH < model.ckpt > model.safetensors`: gives up network,
+files, programs and privileges, scans the pickle, loads tensors and nothing else (weights_only), and writes them. What
+it will not read it says as one line of JSON on stderr. The only file that touches a pickle; no service imports it.
 """
 
 import ctypes

@@ -1,0 +1,131 @@
+"""Opens embedders by name, once each: what turns images, and where it can texts, into unit vectors."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi_chassis.decoding.worker_process import Decoded
+from konomi_chassis.models.safetensors_check import check_file
+from konomi_rater.embedding import names, open_clip, packaged, timm
+from konomi_rater.embedding.names import LITE, STARTER, EmbedderName
+from konomi_rater.embedding.tower import Fit, Placement
+
+MISFITS = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError)
+"""What the libraries raise where files do not fit each other."""
+
+
+class Embedder(Protocol):
+    """What turns images, and where it can texts, into unit vectors."""
+
+    dimensions: int
+    reads_text: bool
+    fit: Fit
+
+    def fitted(self, decoded: Decoded) -> np.ndarray:
+        """Brings a decoded image, shrunk or whole, to the size `embed` takes: (H, W, 3) uint8."""
+
+    def embed(self, images: Sequence[np.ndarray], *, keep: bool) -> np.ndarray:
+        """Maps RGB images (H, W, 3) uint8 to (N, D) float32; `keep` makes each row independent of the others.
+
+        A fitted image goes in as it is; one of any other size is brought to it first.
+        """
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Maps texts to (N, D) float32 in the space of the images."""
+
+
+class Embedders:
+    """Opens embedders by name, once each; nothing is ever fetched."""
+
+    def __init__(self, models: Path, placement: Placement) -> None:
+        self._models, self._placement = models, placement
+        self._lock = threading.Lock()
+        self._open: dict[str, Embedder] = {}
+
+    @property
+    def folder(self) -> Path:
+        """The home's folder of models."""
+        return self._models
+
+    def check(self, name: str) -> None:
+        """Raises InvalidArgument for a name of no known form, FailedPrecondition where its files are missing."""
+        parts = names.parse(name)
+        if name == LITE:
+            packaged.check(self._models)
+        elif parts.kind == STARTER:
+            _present(self._models / "starter" / "embedder" / "model.safetensors", name)
+        else:
+            self._check_model(parts)
+            _present(names.weights(self._models, parts), name)
+
+    def open(self, name: str) -> Embedder:
+        """Returns the embedder of that name, loaded at its first use.
+
+        Raises:
+            InvalidArgument: a name of no known form.
+            FailedPrecondition: files are missing, unreadable, unsafe or not safetensors.
+        """
+        with self._lock:
+            if name not in self._open:
+                self.check(name)
+                try:
+                    self._open[name] = self._load(name)
+                except MISFITS as error:
+                    raise FailedPrecondition(
+                        f"expected the embedder {name!r} to load, but its files do not fit "
+                        f"({type(error).__name__}); install it again",
+                        reason="EMBEDDER_UNREADABLE",
+                    ) from error
+            return self._open[name]
+
+    def at_hand(self) -> list[str]:
+        """Returns the embedders whose files are on this machine, best first: open_clip models, timm's packaged one."""
+        found = []
+        for name, path in names.open_clip_names(self._models):
+            if open_clip.known(name.model) or (path.parent / open_clip.CONFIG).is_file():
+                found.append(name.text)
+        if packaged.installed(self._models) or packaged.source() is not None:
+            found.append(LITE)
+        return found
+
+    def _check_model(self, name: EmbedderName) -> None:
+        if name.kind == "open_clip":
+            beside = names.weights(self._models, name).parent / open_clip.CONFIG
+            known, library = open_clip.known(name.model) or beside.is_file(), "open_clip"
+        else:
+            known, library = timm.known(name.model), "timm"
+        if not known:
+            raise InvalidArgument(
+                f"expected a model {library} knows, found {name.model!r}; see {library}.list_models()",
+                reason="EMBEDDER_UNKNOWN",
+                field="taste.embedder",
+            )
+
+    def _load(self, name: str) -> Embedder:
+        parts, given = names.parse(name), self._placement
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if given.device == "auto" else given.device
+        placement = Placement(device, given.threads, given.batch)
+        if name == LITE:
+            return timm.open_timm(parts.model, packaged.weights(self._models), placement, early=True)
+        if parts.kind == STARTER:
+            return open_clip.open_starter(self._models / "starter" / "embedder", placement)
+        path = names.weights(self._models, parts)
+        if parts.kind == "open_clip":
+            return open_clip.open_weights(parts.model, parts.file, path, placement)
+        check_file(path)
+        return timm.open_timm(parts.model, path, placement)
+
+
+def _present(path: Path, name: str) -> None:
+    if not path.is_file():
+        way = "python -m konomi_starter install" if name == STARTER else f"put {path.name} into {path.parent}"
+        raise FailedPrecondition(
+            f"expected the files of the embedder {name!r} in the home's models folder, found none; install them: {way}",
+            reason="EMBEDDER_MISSING",
+        )

@@ -1,0 +1,174 @@
+"""A torch model as an embedder: pixels prepared as its library does, passed through in batches, unit vectors out."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize, to_pil_image
+
+from konomi.errors import InvalidArgument
+from konomi_chassis.decoding.worker_process import LONGEST, Decoded
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What an image is brought to.
+
+    Attributes:
+        edge: pixels of the shorter side after resizing.
+        width, height: of the middle that is kept.
+        squash: resize to width x height whatever the shape; `edge` means nothing then.
+        resampling: "bicubic" or "bilinear", with antialiasing.
+    """
+
+    edge: int
+    width: int
+    height: int
+    squash: bool = False
+    resampling: str = "bicubic"
+
+    @property
+    def least(self) -> tuple[int, int, bool]:
+        """The (width, height) an image must still have when it is resized, and whether it is squashed."""
+        return (self.width, self.height, True) if self.squash else (self.edge, self.edge, False)
+
+    def cut(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the (width, height) of the middle that is looked at: of a very long image not all of it."""
+        if self.squash:
+            return width, height
+        longest = LONGEST * min(width, height)
+        return min(width, longest), min(height, longest)
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the (width, height) an image is resized to; rounded as torchvision rounds."""
+        if self.squash:
+            return self.width, self.height
+        if width <= height:
+            return self.edge, int(self.edge * height / width)
+        return int(self.edge * width / height), self.edge
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in what portions a model runs."""
+
+    device: str
+    threads: int
+    batch: int
+
+
+def _middle(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    left, top = round((pixels.shape[1] - width) / 2), round((pixels.shape[0] - height) / 2)
+    return pixels[top : top + height, left : left + width]
+
+
+LARGE = 4
+"""Pixels per pixel wanted from which on torch resizes: six times faster than PIL, and the same to one level there."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How pixels become what a tower takes.
+
+    Attributes:
+        fit: the size.
+        mean, std: of the three channels, on the scale 0..1.
+    """
+
+    fit: Fit
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Maps images (H, W, 3) uint8 to (N, 3, height, width) float32."""
+        wanted = (self.fit.height, self.fit.width)
+        stacked = np.stack([i if i.shape[:2] == wanted else self.fitted(i, *i.shape[1::-1]) for i in images])
+        pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255)  # in the order of ToTensor, Normalize
+        mean, std = (torch.tensor(list(numbers)).view(1, 3, 1, 1) for numbers in (self.mean, self.std))
+        return pixels.sub_(mean).div_(std)
+
+    def fitted(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Brings an image to the size: (H, W, 3) uint8, as torchvision resizes and cuts it, to a level or so.
+
+        Args:
+            pixels: (H, W, 3) uint8, perhaps shrunk already.
+            width: of the whole image.
+            height: likewise.
+        """
+        columns, rows = self.fit.resized(*self.fit.cut(width, height))
+        pixels = _middle(pixels, *self.fit.cut(*pixels.shape[1::-1]))
+        if pixels.shape[:2] != (rows, columns):
+            pixels = self._resized(pixels, rows, columns)
+        return np.ascontiguousarray(_middle(pixels, self.fit.width, self.fit.height))
+
+    def _resized(self, pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        if pixels.shape[0] * pixels.shape[1] <= LARGE * rows * columns:
+            return np.asarray(resize(to_pil_image(pixels), [rows, columns], InterpolationMode(self.fit.resampling)))
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        image = interpolate(image, size=(rows, columns), mode=self.fit.resampling, antialias=True)
+        return image[0].permute(1, 2, 0).numpy()
+
+
+KEPT = 16
+"""Images in a pass whose result is kept: one size for ever, because another size rounds otherwise."""
+
+
+class TorchEmbedder:
+    """A torch image tower, and a text tower where there is one; one pass at a time."""
+
+    def __init__(
+        self,
+        image: Callable[[torch.Tensor], torch.Tensor],
+        prepare: Preparation,
+        placement: Placement,
+        text: Callable[[list[str]], torch.Tensor] | None,
+    ) -> None:
+        self._image, self._prepare, self._placement, self._text = image, prepare, placement, text
+        self._lock = threading.Lock()
+        self.fit = prepare.fit
+        self.reads_text = text is not None
+        self.dimensions = self.embed([np.zeros((8, 8, 3), np.uint8)], keep=False).shape[1]
+
+    def embed(self, images: Sequence[np.ndarray], *, keep: bool) -> np.ndarray:
+        """Maps RGB images (H, W, 3) uint8 of any size to (N, D) float32.
+
+        Args:
+            images: the pixels.
+            keep: pad every pass to KEPT images. Matrix products of another shape round otherwise; with one
+                shape a row is the same bits whatever its neighbours, so a resumed night finds what it left.
+        """
+        size, parts = KEPT if keep else self._placement.batch, []
+        for start in range(0, len(images), size):
+            pixels = self._prepare(images[start : start + size])
+            real = len(pixels)
+            if keep and real < size:
+                pixels = torch.cat([pixels, pixels.new_zeros((size - real, *pixels.shape[1:]))])
+            parts.append(self._run(self._image, pixels.to(self._placement.device))[:real])
+        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
+
+    def fitted(self, decoded: Decoded) -> np.ndarray:
+        """Brings a decoded image to the size `embed` takes."""
+        return self._prepare.fitted(decoded.pixels, decoded.width, decoded.height)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Maps texts to (N, D) float32.
+
+        Raises:
+            InvalidArgument: the model has no text tower.
+        """
+        if self._text is None:
+            raise InvalidArgument(
+                "expected an image: this taste's embedder has no text tower", reason="NO_TEXT_TOWER", field="text"
+            )
+        return self._run(self._text, list(texts))
+
+    def _run(self, tower: Callable[[Any], torch.Tensor], given: Any) -> np.ndarray:
+        with self._lock, torch.inference_mode():
+            torch.set_num_threads(self._placement.threads)
+            vectors = torch.nn.functional.normalize(tower(given).float(), dim=-1)
+        return vectors.cpu().numpy()

@@ -1,0 +1,251 @@
+"""Fits a rater version: every kind of head in grouped cross-validation, then the best one on all labels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from konomi_rater.preference import head as ensemble
+from konomi_rater.preference.calibration import LEAST_RANDOM, Calibration, calibrate
+from konomi_rater.preference.comparisons import Preference, shifts
+from konomi_rater.preference.features import Population
+from konomi_rater.preference.gaussian_process import Process, held_out
+from konomi_rater.preference.head import RECIPES, Head, feature_maps, fit_head
+from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
+from konomi_rater.preference.ordinal import scale_of
+from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
+from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
+from konomi_rater.preference.trees import stack
+
+FOLDS = 10
+TREE_FOLDS = 5
+LEAST_LABELS = 5
+MARGIN = 0.02
+"""A later recipe must beat an earlier one's cross-validated SRCC by this much: smaller gaps are ties."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything a fit reads.
+
+    Attributes:
+        embeddings: (n, D) unit rows of the graded images.
+        grades: (n,) integers 1..5.
+        groups: n group keys; near-duplicates share one (prompt and seed) and never straddle a fold.
+        drawn: (n,) bool, graded when shown at random.
+        background: (N, D) unit rows of all images of the taste.
+        made: how each graded image was made.
+        comparisons: which of two graded images is preferred.
+        unlabelled: (u, D) own ungraded images, for the case that every grade is a favourite's.
+        population: what people in general like, where something is known.
+    """
+
+    embeddings: np.ndarray
+    grades: np.ndarray
+    groups: Sequence[str]
+    drawn: np.ndarray
+    background: np.ndarray
+    made: Sequence[Made] = ()
+    comparisons: Sequence[Preference] = ()
+    unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    population: Population | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted head and what is known of it.
+
+    Attributes:
+        head: the model.
+        metrics: held-out quality.
+        candidates: cross-validated SRCC of every kind that was tried.
+        alarms: what the owner should know first.
+        embeddings: (n, D) the images it rests on.
+        grades: (n,) their grades, 0 for an ungraded one.
+    """
+
+    head: Head
+    metrics: Mapping[str, Estimate]
+    candidates: Mapping[str, float]
+    alarms: Sequence[str]
+    embeddings: np.ndarray
+    grades: np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of a fit."""
+
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """A head with its predictions of each label without the label's group: latent mean and predictive variance."""
+
+    head: Head
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+def fit(training: Training, seed: int) -> Iterator[Step | Fitted]:
+    """Yields progress, then the fitted version.
+
+    Args:
+        training: labels and background.
+        seed: of folds, trees and bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
+        yield Step("favourites", 0, 1)
+        yield _fit_favourites(training, rng)
+        return
+    maps = feature_maps(training.background, training.population)
+    kinds = [kind for kind, recipe in RECIPES.items() if recipe.needs <= len(training.grades) <= recipe.most]
+    folds = make_folds(training.groups, rng)
+    moved = shifts(training.comparisons, training.grades, scale_of(training.grades))
+    held: dict[str, _HeldOut] = {}
+    for done, kind in enumerate(kinds):
+        yield Step("cross-validation", done, len(kinds) + 1)
+        head = fit_head(kind, maps[RECIPES[kind].power], training.embeddings, training.grades, moved)
+        held[kind] = _cross_validate(head, training.embeddings, folds)
+    yield Step("quality", len(kinds), len(kinds) + 1)
+    yield _finish(training, held, seed, rng)
+
+
+def quick_fit(
+    embeddings: np.ndarray, grades: np.ndarray, background: np.ndarray, population: Population | None = None
+) -> Head:
+    """Fits one head without measuring it, for choosing what to label next.
+
+    Args:
+        embeddings: (n, D) of the graded images.
+        grades: (n,) integers 1..5.
+        background: (N, D) of all images of the taste.
+        population: what people in general like, where something is known.
+    """
+    kind = next(kind for kind, recipe in RECIPES.items() if recipe.needs <= len(grades) <= recipe.most)
+    return fit_head(kind, feature_maps(background, population)[RECIPES[kind].power], embeddings, grades)
+
+
+def make_folds(groups: Sequence[str], rng: np.random.Generator, most: int = FOLDS) -> list[np.ndarray]:
+    """Returns the rows of each fold; groups stay whole, sizes are as even as they can be."""
+    names, members = np.unique(np.asarray(groups), return_inverse=True)
+    count = min(most, len(names))
+    sizes = np.bincount(members)
+    load, fold_of = np.zeros(count), np.zeros(len(names), dtype=int)
+    shuffled = rng.permutation(len(names))
+    for name in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        fold_of[name] = int(np.argmin(load))
+        load[fold_of[name]] += sizes[name]
+    return [np.flatnonzero(fold_of[members] == fold) for fold in range(count)]
+
+
+def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[str]:
+    """Returns what the owner should know before trusting the version, in plain sentences."""
+    found = []
+    top = int((training.grades == 5).sum())
+    if top < 3:
+        found.append(f"Only {top} UR labels: probabilities of UR rest on the order of the lower grades.")
+    drawn = int(training.drawn.sum())
+    if drawn < LEAST_RANDOM:
+        found.append(
+            f"Only {drawn} of {len(training.drawn)} labels were drawn at random, {LEAST_RANDOM} are needed: "
+            "probabilities are the model's own, not calibrated."
+        )
+    srcc = metrics.get("srcc")
+    if srcc is None:
+        found.append("Too few independent labels to measure the rater: grade more images.")
+    elif srcc.low <= 0:
+        found.append(
+            f"On unseen labels the rater is not surely better than chance (srcc {srcc.low:.2f} to {srcc.high:.2f}): "
+            "grade more images."
+        )
+    return found
+
+
+def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarray]) -> _HeldOut:
+    targets, noise = head.sites.targets, head.sites.noise
+    if len(folds) < 2:
+        return _HeldOut(head, np.zeros(len(targets)), np.ones(len(targets)))
+    if isinstance(head.process, Process):
+        mean, variance = held_out(head.process, targets, folds)
+    else:
+        inputs = head.features(embeddings)
+        mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds)
+    return _HeldOut(head, mean, (variance - noise).clip(1e-9) + head.process.kernel.noise)
+
+
+def _finish(training: Training, held: Mapping[str, _HeldOut], seed: int, rng: np.random.Generator) -> Fitted:
+    """Chooses among the kinds, lets trees add what they can, calibrates and measures."""
+    candidates = {kind: spearman(training.grades, found.mean) for kind, found in held.items()}
+    best = held[_best(list(held), candidates)]
+    stacked = _stacked(training, best, seed, rng)
+    if stacked is not None:
+        candidates["stack"] = spearman(training.grades, stacked.mean)
+        best = stacked if candidates["stack"] > candidates[best.head.kind] + MARGIN else best
+    drawn = ensemble.draw(len(training.grades), rng)
+    head = ensemble.with_members(best.head, best.head.features(training.embeddings), drawn)
+    metrics: dict[str, Estimate] = {}
+    if best.mean.std() > 0:
+        head = replace(head, calibration=_calibrated(best, training, np.ones(len(training.grades), bool)))
+        metrics = estimates(training.grades, _said(best, training, rng), rng)
+    finite = {kind: value for kind, value in candidates.items() if np.isfinite(value)}
+    return Fitted(head, metrics, finite, alarms(training, metrics), training.embeddings, training.grades)
+
+
+def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:
+    def worth(kind: str) -> float:
+        return candidates[kind] if np.isfinite(candidates[kind]) else -1.0
+
+    best = kinds[0]
+    for kind in kinds[1:]:
+        if worth(kind) > worth(best) + MARGIN:
+            best = kind
+    return best
+
+
+def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator) -> _HeldOut | None:
+    if len(training.made) != len(training.grades) or best.mean.std() == 0:
+        return None
+    folds = make_folds(training.groups, rng, TREE_FOLDS)
+    found = stack(best.mean, best.head.scale.targets[training.grades - 1], training.made, folds, seed)
+    if found is None:
+        return None
+    return replace(best, head=replace(best.head, kind="stack", trees=found.trees), mean=best.mean + found.held_out)
+
+
+def _calibrated(best: _HeldOut, training: Training, rows: np.ndarray) -> Calibration:
+    use = rows & training.drawn
+    return calibrate(best.mean[use], best.variance[use], training.grades[use], best.head.scale)
+
+
+def _said(best: _HeldOut, training: Training, rng: np.random.Generator) -> Predictions:
+    """Returns held-out predictions, each half calibrated on the other half's labels."""
+    half = np.zeros(len(training.grades), dtype=bool)
+    half[rng.permutation(len(half))[: len(half) // 2]] = True
+    value, shares = np.zeros(len(half)), np.zeros((len(half), 5))
+    for rows in (half, ~half):
+        judge = replace(best.head, calibration=_calibrated(best, training, ~rows))
+        doubt = (best.variance[rows] - best.head.process.kernel.noise).clip(1e-9)
+        found = judge.judge(best.mean[rows], doubt)
+        value[rows], shares[rows] = found.utility, found.probabilities
+    return Predictions(value, shares)
+
+
+def _fit_favourites(training: Training, rng: np.random.Generator) -> Fitted:
+    embeddings = np.concatenate([training.embeddings, training.unlabelled])
+    groups = [*training.groups, *(f"ungraded {row}" for row in range(len(training.unlabelled)))]
+    features = feature_maps(training.background, training.population)
+    found = fit_positives(features, training.embeddings, training.grades, training.unlabelled, make_folds(groups, rng))
+    grades = np.concatenate([training.grades, np.zeros(len(training.unlabelled), training.grades.dtype)])
+    metrics = auc_estimate(found, rng)
+    said = [
+        "Only favourites are graded: the rater knows what is unlike the rest, not how often you would give a grade; "
+        "grade some images you do not like."
+    ]
+    candidates = {found.head.kind: metrics["auc_pu"].value} if metrics else {}
+    return Fitted(found.head, metrics, candidates, said, embeddings, grades)

@@ -1,0 +1,216 @@
+"""The ordinal head: a Gaussian process over whitened embeddings whose latent value is cut into five grades.
+
+The process stands on a population prior where there is one (features.py), reads grades through an ordinal likelihood
+(ordinal.py), and its predictive distribution is cut back into P(grade) (Chu & Ghahramani 2005).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from konomi_rater.preference.calibration import Calibration
+from konomi_rater.preference.features import Features, Population, learn_maps
+from konomi_rater.preference.gaussian_process import LEAST_NOISE, Kernel, Process, condition, optimise
+from konomi_rater.preference.ordinal import Scale, grade_probabilities, quantisation, scale_of, sites, utility
+from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.sparse_gaussian_process import SparseProcess, condition_sparse
+from konomi_rater.preference.trees import Trees
+
+DECIMALS = 9
+"""Predictions are rounded to it: a matrix product's last bits depend on the rows beside, a score must not."""
+BLOCK = 8192
+"""Rows predicted at a time: bounds the memory, not the result."""
+TUNED = 256
+"""Labels at most that the kernel's numbers are set on; more change them little and cost their cube."""
+MOST_EXACT = 2000
+"""Labels above which the process is approximated (nystroem.py)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one kind of head is made.
+
+    Attributes:
+        power: whitening of the features, 0..1.
+        start: kernel to start from; a part that is 0 stays out.
+        ordinal: reads grades through the ordinal likelihood; else as normal scores with Gaussian noise.
+        needs: labels below which this kind is not tried.
+        most: labels above which it is not tried.
+    """
+
+    power: float
+    start: Kernel
+    ordinal: bool = False
+    needs: int = 0
+    most: int = MOST_EXACT
+
+
+_BOTH = Kernel(linear=0.5, rbf=0.5, length=1.0, noise=0.4)
+_LINEAR = Kernel(linear=1.0, rbf=0.0, noise=0.4)
+RECIPES: Mapping[str, Recipe] = {
+    "gp": Recipe(0.5, _BOTH, ordinal=True, needs=30),
+    "ridge": Recipe(0.25, _LINEAR),
+    "logits": Recipe(0.25, _LINEAR, ordinal=True),
+    "gp_white": Recipe(0.75, _BOTH, ordinal=True, needs=30),
+    "nystroem": Recipe(0.5, _BOTH, needs=MOST_EXACT + 1, most=10**9),
+}
+"""Every kind of head, in order of preference. "ridge" is Bayesian ridge on normal scores; "logits" cumulative."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head thinks of N images.
+
+    Attributes:
+        utility: (N,) expected grade, 1..5.
+        std: (N,) the doubt in it.
+        probabilities: (N, 5) P(grade), rows sum to 1.
+    """
+
+    utility: np.ndarray
+    std: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sites:
+    """What the process was conditioned on, as Gaussians.
+
+    Attributes:
+        targets: (n,) latent targets.
+        noise: (n,) their variances.
+    """
+
+    targets: np.ndarray
+    noise: np.ndarray
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted preference model.
+
+    Attributes:
+        kind: name of its recipe.
+        features: map from embeddings to features.
+        process: the conditioned process.
+        scale: cuts of the latent scale.
+        sites: what the process was conditioned on.
+        calibration: what makes its probabilities honest.
+        trees: what how an image was made adds, if it adds anything.
+        drawn: (n, B) how often each label is in each bootstrap member; (0, 0) without members.
+    """
+
+    kind: str
+    features: Features
+    process: Process | SparseProcess
+    scale: Scale
+    sites: Sites
+    calibration: Calibration = field(default_factory=Calibration)
+    trees: Trees | None = None
+    drawn: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+
+    def latent(
+        self, embeddings: np.ndarray, made: Sequence[Made | None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the latent posterior mean and variance of embeddings (N, D): two of (N,)."""
+        parts = [self.process.predict(self.features(block)) for block in _blocks(embeddings)]
+        mean = np.concatenate([mean for mean, _ in parts])
+        if self.trees is not None and made is not None:
+            mean = mean + self.trees(mean, made)
+        return mean, np.concatenate([variance for _, variance in parts])
+
+    def predict(self, embeddings: np.ndarray, made: Sequence[Made | None] | None = None) -> Prediction:
+        """Returns utility, doubt and P(grade).
+
+        Args:
+            embeddings: (N, D) unit rows.
+            made: how each image was made, None for one of which nothing is known.
+        """
+        if not len(embeddings):
+            return Prediction(np.zeros(0), np.zeros(0), np.zeros((0, 5)))
+        return self.judge(*self.latent(embeddings, made))
+
+    def judge(self, mean: np.ndarray, variance: np.ndarray) -> Prediction:
+        """Turns latent means and variances (N,) into grades."""
+        squared = self.calibration.temperature**2
+        noise = self.process.kernel.noise * squared
+        level = mean + self.calibration.shift
+        value, std = utility(level, variance * squared, noise, self.scale)
+        said = grade_probabilities(level, variance * squared + noise, self.scale)
+        shares = self.calibration(said)
+        value = (value + (shares - said) @ np.arange(1.0, 6.0)).clip(1.0, 5.0)
+        return Prediction(value.round(DECIMALS), std.round(DECIMALS), shares.round(DECIMALS))
+
+
+def fit_head(
+    kind: str, features: Features, embeddings: np.ndarray, grades: np.ndarray, moved: np.ndarray | None = None
+) -> Head:
+    """Fits one kind of head.
+
+    Args:
+        kind: name of a recipe.
+        features: map learnt from the taste's unlabelled images.
+        embeddings: (n, D) of the labelled images.
+        grades: (n,) integers 1..5.
+        moved: (n,) what comparisons add to the latent targets.
+    """
+    recipe, scale, inputs = RECIPES[kind], scale_of(grades), features(embeddings)
+    shift = np.zeros(len(grades)) if moved is None else moved
+    scores = scale.targets[grades - 1] + shift
+    some = np.linspace(0, len(grades) - 1, min(TUNED, len(grades))).astype(int)
+    kernel = optimise(replace(recipe.start, scores=features.scores), inputs[some], scores[some], steps=25)
+    noise = np.full(len(grades), kernel.noise)
+    if recipe.ordinal:
+        kernel = replace(kernel, noise=max(kernel.noise - quantisation(scale, grades), LEAST_NOISE))
+        scores, noise = sites(kernel(inputs, inputs), kernel.mean(inputs), grades, scale, kernel.noise)
+        scores = scores + shift
+    return assemble(kind, features, inputs, scale, kernel, Sites(scores, noise))
+
+
+def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, known: Sites) -> Head:
+    """Conditions the process of a head on what is known of features (n, P)."""
+    sparse = len(inputs) > MOST_EXACT
+    process = (condition_sparse if sparse else condition)(kernel, inputs, known.targets, known.noise)
+    return Head(kind, features, process, scale, known)
+
+
+def feature_maps(background: np.ndarray, population: Population | None = None) -> dict[float, Features]:
+    """Learns the feature map of every whitening power a recipe asks for."""
+    return learn_maps(background, {r.power for r in RECIPES.values()}, population=population)
+
+
+def _blocks(embeddings: np.ndarray) -> list[np.ndarray]:
+    return [embeddings[start : start + BLOCK] for start in range(0, len(embeddings), BLOCK)]
+
+
+MEMBERS = 5
+"""4 to 5 members suffice (Coste et al. 2023)."""
+LEFT_OUT = 1e6
+"""Factor on the noise of a label a member did not draw."""
+
+
+def draw(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws how often each of n labels is in each member: (n, MEMBERS) uint8."""
+    picks = rng.integers(0, count, (MEMBERS, count))
+    return np.stack([np.bincount(pick, minlength=count) for pick in picks], axis=1).clip(0, 255).astype(np.uint8)
+
+
+def with_members(head: Head, inputs: np.ndarray, drawn: np.ndarray) -> Head:
+    """Returns the head with its bootstrap members.
+
+    Args:
+        head: conditioned on all labels.
+        inputs: (n, P) features of the labelled images.
+        drawn: (n, B) how often each label is in each member; (0, 0) for none.
+    """
+    if not drawn.size:
+        return head
+    weights = []
+    for times in drawn.T.astype(np.float64):
+        noise = head.sites.noise * np.where(times > 0, 1.0 / times.clip(1.0), LEFT_OUT)
+        known = Sites(head.sites.targets, noise)
+        weights.append(
+            assemble(head.kind, head.features, inputs, head.scale, head.process.kernel, known).process.weights
+        )
+    return replace(head, process=replace(head.process, members=np.stack(weights, axis=1)), drawn=drawn)

@@ -1,0 +1,144 @@
+"""Measures of a rater on labels it has not seen, each with a bootstrap interval."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+SSR, UR = 4, 5
+Measure = Callable[[np.ndarray, "Predictions"], float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval and the number of items it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a rater said about n images.
+
+    Attributes:
+        utility: (n,) expected grade.
+        probabilities: (n, 5) P(grade).
+    """
+
+    utility: np.ndarray
+    probabilities: np.ndarray
+
+    def take(self, index: np.ndarray) -> "Predictions":
+        """Returns the rows of `index`."""
+        return Predictions(self.utility[index], self.probabilities[index])
+
+
+def spearman(left: np.ndarray, right: np.ndarray) -> float:
+    """Returns Spearman's rank correlation, ties averaged; nan where one side is constant."""
+    a, b = rankdata(left) - (len(left) + 1) / 2, rankdata(right) - (len(right) + 1) / 2
+    spread = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / spread) if spread > 0 else float("nan")
+
+
+def auc(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Returns the area under the ROC curve; nan where one class is empty."""
+    hits = int(positive.sum())
+    misses = len(positive) - hits
+    if not hits or not misses:
+        return float("nan")
+    return float((rankdata(scores)[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
+
+
+def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Returns the average precision; nan where there is no positive."""
+    if not positive.any():
+        return float("nan")
+    hits = positive[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precision[hits].mean())
+
+
+def quadratic_kappa(left: np.ndarray, right: np.ndarray) -> float:
+    """Returns Cohen's kappa with quadratic weights of two gradings 1..5; nan where both are constant."""
+    observed = np.zeros((5, 5))
+    np.add.at(observed, (left - 1, right - 1), 1.0)
+    expected = np.outer(observed.sum(1), observed.sum(0)) / len(left)
+    weights = (np.arange(5)[:, None] - np.arange(5)[None]) ** 2
+    scale = (weights * expected).sum()
+    return float(1 - (weights * observed).sum() / scale) if scale > 0 else float("nan")
+
+
+def brier(positive: np.ndarray, probability: np.ndarray) -> float:
+    """Returns the mean squared error of a probability."""
+    return float(np.mean((probability - positive) ** 2))
+
+
+def calibration_error(positive: np.ndarray, probability: np.ndarray, bins: int = 10) -> float:
+    """Returns the expected calibration error over equal-mass bins of at least five items."""
+    order = np.argsort(probability, kind="stable")
+    parts = np.array_split(order, max(1, min(bins, len(order) // 5)))
+    gaps = [len(part) * abs(positive[part].mean() - probability[part].mean()) for part in parts]
+    return float(sum(gaps) / len(order))
+
+
+MEASURES: Mapping[str, Measure] = {
+    "srcc": lambda grades, said: spearman(grades, said.utility),
+    "auc_ssr": lambda grades, said: auc(grades >= SSR, said.utility),
+    "ap_ssr": lambda grades, said: average_precision(grades >= SSR, said.probabilities[:, 3:].sum(1)),
+    "ap_ur": lambda grades, said: average_precision(grades == UR, said.probabilities[:, 4]),
+    "qwk": lambda grades, said: quadratic_kappa(grades, _likeliest(said)),
+    "brier": lambda grades, said: brier(grades >= SSR, said.probabilities[:, 3:].sum(1)),
+    "ece": lambda grades, said: calibration_error(grades >= SSR, said.probabilities[:, 3:].sum(1)),
+}
+"""Every measure a rater version reports."""
+
+
+def estimates(grades: np.ndarray, said: Predictions, rng: np.random.Generator, draws: int = 200) -> dict[str, Estimate]:
+    """Measures predictions with percentile-bootstrap intervals; measures that are undefined are left out.
+
+    Args:
+        grades: (n,) integers 1..5.
+        said: the predictions of the same images.
+        rng: source of the bootstrap draws.
+        draws: bootstrap samples.
+    """
+    picks = rng.integers(0, len(grades), (draws, len(grades)))
+    resampled = [(grades[pick], said.take(pick)) for pick in picks]
+    found = {}
+    for name, measure in MEASURES.items():
+        value = measure(grades, said)
+        spread = np.array([measure(*sample) for sample in resampled])
+        spread = spread[np.isfinite(spread)]
+        if np.isfinite(value) and len(spread):
+            low, high = np.quantile(spread, [0.025, 0.975])
+            found[name] = Estimate(value, float(low), float(high), len(grades))
+    return found
+
+
+def _likeliest(said: Predictions) -> np.ndarray:
+    return said.utility.round().astype(int).clip(1, 5)
+
+
+LEAST_PAIRS = 5
+DRAWS = 200
+
+
+def reliability(pairs: Sequence[tuple[int, int]]) -> dict[str, Estimate]:
+    """Returns "retest_qwk", the quadratic kappa of (first, repeated) grades 1..5 with its bootstrap interval.
+
+    Nothing is returned below five pairs, or where every grade is the same.
+    """
+    if len(pairs) < LEAST_PAIRS:
+        return {}
+    first, second = np.array(pairs).T
+    picks = np.random.default_rng(0).integers(0, len(pairs), (DRAWS, len(pairs)))
+    draws = np.array([quadratic_kappa(first[pick], second[pick]) for pick in picks])
+    finite, value = draws[np.isfinite(draws)], quadratic_kappa(first, second)
+    if not np.isfinite(value) or not len(finite):
+        return {}
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return {"retest_qwk": Estimate(value, float(low), float(high), len(pairs))}

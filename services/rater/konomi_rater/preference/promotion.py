@@ -1,0 +1,84 @@
+"""Whether a new rater version may score: its ranking of the frozen panel against that of the version before."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from konomi_rater.preference.metrics import Estimate, spearman
+
+LEAST_PANEL = 20
+"""Panel images below which nothing can be told."""
+DRAWS = 400
+
+
+class Verdict(IntEnum):
+    """What the comparison found; the numbers are the contract's."""
+
+    TOO_FEW = 1
+    WORSE = 2
+    NOT_WORSE = 3
+    BETTER = 4
+
+
+@dataclass(frozen=True)
+class Diff:
+    """A new version against an earlier one.
+
+    Attributes:
+        against: number of the earlier version.
+        verdict: what follows.
+        labels_changed: labels the new version was fitted on and the earlier was not.
+        srcc: rank agreement of the new one with the panel, None where it could not be measured.
+        earlier_srcc: that of the earlier one.
+        gain: the new less the earlier, paired image by image.
+    """
+
+    against: int
+    verdict: Verdict
+    labels_changed: int
+    srcc: Estimate | None = None
+    earlier_srcc: Estimate | None = None
+    gain: Estimate | None = None
+
+
+def compare(
+    grades: np.ndarray, earlier: np.ndarray, new: np.ndarray, rng: np.random.Generator
+) -> tuple[Verdict, dict[str, Estimate]]:
+    """Compares two predictions of the same graded images by a paired bootstrap of Spearman's correlation.
+
+    Args:
+        grades: (n,) integers 1..5 neither version was fitted on.
+        earlier: (n,) expected grades by the earlier version.
+        new: (n,) expected grades by the new version.
+        rng: source of the bootstrap draws.
+
+    Returns:
+        The verdict, and "srcc", "earlier_srcc" and "gain" where they can be measured.
+    """
+    n = len(grades)
+    if n < LEAST_PANEL:
+        return Verdict.TOO_FEW, {}
+    picks = rng.integers(0, n, (DRAWS, n))
+    draws = np.array([_pair(grades[pick], earlier[pick], new[pick]) for pick in picks])
+    draws = draws[np.isfinite(draws).all(axis=1)]
+    before, after = _pair(grades, earlier, new)
+    if not np.isfinite(before) or not np.isfinite(after) or not len(draws):
+        return Verdict.TOO_FEW, {}
+    found = {
+        "srcc": _estimate(after, draws[:, 1], n),
+        "earlier_srcc": _estimate(before, draws[:, 0], n),
+        "gain": _estimate(after - before, draws[:, 1] - draws[:, 0], n),
+    }
+    if found["gain"].high < 0:
+        return Verdict.WORSE, found
+    return (Verdict.BETTER if found["gain"].low > 0 else Verdict.NOT_WORSE), found
+
+
+def _pair(grades: np.ndarray, earlier: np.ndarray, new: np.ndarray) -> tuple[float, float]:
+    return spearman(grades, earlier), spearman(grades, new)
+
+
+def _estimate(value: float, draws: np.ndarray, n: int) -> Estimate:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(float(value), float(low), float(high), n)

@@ -1,0 +1,100 @@
+"""The append-only log of comparisons: which of two images was preferred; an undo is another entry."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
+from konomi_rater.storage.labels import OWNER
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of the log; an undo repeats what it undoes.
+
+    Attributes:
+        winner: digest of the preferred image, or of the first of a tie.
+        loser: digest of the other image.
+        tie: neither is preferred.
+        labeller: who compared.
+        created: Unix time.
+        sequence: position in the taste's log, from 1; 0 before it is recorded.
+        undoes: sequence of the entry this one undoes.
+    """
+
+    winner: str
+    loser: str
+    tie: bool
+    labeller: str = OWNER
+    created: float = 0.0
+    sequence: int = 0
+    undoes: int | None = None
+
+
+def record(connection: Connection, taste: str, said: Comparison, now: float) -> Comparison:
+    """Appends a comparison and returns its entry."""
+    last = text("SELECT COALESCE(MAX(sequence), 0) FROM comparisons WHERE taste = :taste")
+    row = {
+        "sequence": connection.execute(last, {"taste": taste}).scalar_one() + 1,
+        "winner": said.winner,
+        "loser": said.loser,
+        "tie": int(said.tie),
+        "labeller": said.labeller,
+        "created": now,
+        "undoes": said.undoes,
+    }
+    connection.execute(
+        text(
+            "INSERT INTO comparisons (taste, sequence, winner, loser, tie, labeller, created, undoes) "
+            "VALUES (:taste, :sequence, :winner, :loser, :tie, :labeller, :created, :undoes)"
+        ),
+        {"taste": taste, **row},
+    )
+    return Comparison(**{**row, "tie": said.tie})
+
+
+def undo(connection: Connection, taste: str, sequence: int | None, now: float) -> Comparison:
+    """Appends an entry that undoes `sequence`, or the last one standing.
+
+    Raises:
+        NotFound: no such entry.
+        FailedPrecondition: nothing stands, or it was undone already.
+        InvalidArgument: the entry is itself an undo.
+    """
+    if sequence is None:
+        last = text("SELECT MAX(sequence) FROM comparisons_standing WHERE taste = :taste")
+        sequence = connection.execute(last, {"taste": taste}).scalar()
+        if sequence is None:
+            raise FailedPrecondition(
+                "expected a comparison to undo, found none in force; compare two images first",
+                reason="NOTHING_TO_UNDO",
+            )
+    bound = {"taste": taste, "sequence": sequence}
+    row = connection.execute(
+        text("SELECT * FROM comparisons WHERE taste = :taste AND sequence = :sequence"), bound
+    ).first()
+    if row is None:
+        raise NotFound(
+            f"expected a comparison of tastes/{taste}, found no comparison {sequence}", reason="COMPARISON_NOT_FOUND"
+        )
+    if row.undoes is not None:
+        raise InvalidArgument(
+            f"comparison {sequence} is itself an undo; compare again instead", reason="UNDO_OF_UNDO", field="name"
+        )
+    standing = text("SELECT 1 FROM comparisons_standing WHERE taste = :taste AND sequence = :sequence")
+    if connection.execute(standing, bound).first() is None:
+        raise FailedPrecondition(
+            f"comparison {sequence} was undone already; nothing is left to undo", reason="ALREADY_UNDONE"
+        )
+    return record(
+        connection, taste, Comparison(row.winner, row.loser, bool(row.tie), row.labeller, undoes=sequence), now
+    )
+
+
+def standing(connection: Connection, taste: str) -> list[tuple[str, str, bool]]:
+    """Returns (winner, loser, tie) of every comparison in force, in the order recorded."""
+    rows = connection.execute(
+        text("SELECT winner, loser, tie FROM comparisons_standing WHERE taste = :taste ORDER BY sequence"),
+        {"taste": taste},
+    )
+    return [(row.winner, row.loser, bool(row.tie)) for row in rows]

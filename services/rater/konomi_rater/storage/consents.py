@@ -1,0 +1,224 @@
+"""The record of where images came from and on whose word: consents given, consents and images revoked, all durable.
+
+A revoked image leaves its taste: the row goes, and with it vector, score and place in every index; its labels stay in
+the append-only log and count no more (the view `labels_in_force`). What is fitted or chosen afterwards is what it would
+have been had the image never been there.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi_rater.selection.selection import CONSENTED
+from konomi_rater.storage.image_records import ImageFacts
+
+
+@dataclass(frozen=True)
+class ConsentRow:
+    """One consent; `created` and `revoked` are Unix times, 0.0 where it was not.
+
+    Attributes:
+        reference: as images name it.
+        giver: who gave it.
+        licence: licence it gives.
+        created: when it was recorded.
+        revoked: when it was revoked.
+        images: images of the taste that name it now.
+        gone: images that left when it was revoked.
+    """
+
+    reference: str
+    giver: str
+    licence: str
+    created: float
+    revoked: float
+    images: int
+    gone: int
+
+
+@dataclass(frozen=True)
+class RevocationRow:
+    """One image that left; `sequence` counts them within the taste, from 1."""
+
+    sequence: int
+    digest: str
+    source: int
+    licence: str
+    consent: str
+    why: str
+    created: float
+
+
+_REFERENCES = """
+SELECT reference FROM consents WHERE taste = :taste
+UNION SELECT consent FROM images WHERE taste = :taste AND source = :consented
+UNION SELECT reference FROM revoked_consents WHERE taste = :taste
+"""
+
+_CONSENT = f"""
+SELECT r.reference, COALESCE(c.giver, '') AS giver, COALESCE(c.licence, '') AS licence,
+COALESCE(c.created, 0.0) AS created, COALESCE(v.created, 0.0) AS revoked,
+(SELECT COUNT(*) FROM images AS i WHERE i.taste = :taste AND i.consent = r.reference) AS images,
+(SELECT COUNT(*) FROM revoked_images AS g WHERE g.taste = :taste AND g.consent = r.reference) AS gone
+FROM ({_REFERENCES}) AS r
+LEFT JOIN consents AS c ON c.taste = :taste AND c.reference = r.reference AND c.sequence = (
+    SELECT MAX(sequence) FROM consents AS l WHERE l.taste = :taste AND l.reference = r.reference
+)
+LEFT JOIN revoked_consents AS v ON v.taste = :taste AND v.reference = r.reference
+"""
+
+
+def record(connection: Connection, taste: str, given: ConsentRow, now: float) -> ConsentRow:
+    """Records a consent; what was said of the same reference before is superseded, never deleted.
+
+    Raises:
+        InvalidArgument: it has no reference or no giver.
+        FailedPrecondition: it was revoked.
+    """
+    for name in ("reference", "giver"):
+        if not getattr(given, name).strip():
+            raise InvalidArgument(
+                f"expected the {name} of the consent, found none; a consent says what it is called and who gave it",
+                reason="CONSENT_INCOMPLETE",
+                field=f"consent.{name}",
+            )
+    bound = {"taste": taste, "reference": given.reference, "giver": given.giver, "licence": given.licence, "now": now}
+    if _revoked(connection, taste, [given.reference]):
+        raise FailedPrecondition(_gone(given.reference), reason="CONSENT_REVOKED")
+    connection.execute(
+        text(
+            "INSERT INTO consents SELECT :taste, COALESCE(MAX(sequence), 0) + 1, :reference, :giver, :licence, :now "
+            "FROM consents WHERE taste = :taste"
+        ),
+        bound,
+    )
+    return read(connection, taste, given.reference)
+
+
+def read(connection: Connection, taste: str, reference: str) -> ConsentRow:
+    """Returns one consent.
+
+    Raises:
+        NotFound: nobody recorded it and no image names it.
+    """
+    found = connection.execute(
+        text(_CONSENT + "WHERE r.reference = :reference"),
+        {"taste": taste, "consented": CONSENTED, "reference": reference},
+    )
+    row = found.mappings().first()
+    if row is None:
+        raise NotFound(
+            f"expected a consent of tastes/{taste}, found none called {reference[:120]!r}; list them with ListConsents",
+            reason="CONSENT_NOT_FOUND",
+        )
+    return ConsentRow(**row)
+
+
+def read_all(connection: Connection, taste: str, after: str, limit: int) -> list[ConsentRow]:
+    """Returns up to `limit` consents past the reference `after`, by reference."""
+    found = connection.execute(
+        text(_CONSENT + "WHERE r.reference > :after ORDER BY r.reference LIMIT :limit"),
+        {"taste": taste, "consented": CONSENTED, "after": after, "limit": limit},
+    )
+    return [ConsentRow(**row) for row in found.mappings()]
+
+
+def revoke_consent(connection: Connection, taste: str, reference: str, why: str, now: float) -> list[RevocationRow]:
+    """Revokes a consent, and with it every image that names it; revoking it again takes what came in between.
+
+    Raises:
+        NotFound: nobody recorded it and no image names it.
+    """
+    read(connection, taste, reference)
+    bound = {"taste": taste, "reference": reference, "why": why, "now": now}
+    connection.execute(text("INSERT OR IGNORE INTO revoked_consents VALUES (:taste, :reference, :why, :now)"), bound)
+    rows = connection.execute(
+        text("SELECT digest FROM images WHERE taste = :taste AND consent = :reference ORDER BY row"), bound
+    )
+    return revoke_images(connection, taste, [row.digest for row in rows], why, now)
+
+
+def revoke_images(
+    connection: Connection, taste: str, digests: Sequence[str], why: str, now: float
+) -> list[RevocationRow]:
+    """Takes images out of the taste for good; one that left before is returned as it left.
+
+    Raises:
+        NotFound: the taste never knew one of them; then none leaves.
+    """
+    bound = {"taste": taste, "digests": json.dumps(list(digests)), "why": why, "now": now}
+    among = "digest IN (SELECT value FROM json_each(:digests))"
+    connection.execute(
+        text(
+            "INSERT INTO revoked_images SELECT i.taste, i.digest, "
+            "(SELECT COALESCE(MAX(sequence), 0) FROM revoked_images WHERE taste = :taste) "
+            "+ ROW_NUMBER() OVER (ORDER BY i.row), i.source, i.licence, i.consent, :why, :now "
+            f"FROM images AS i WHERE i.taste = :taste AND i.{among}"
+        ),
+        bound,
+    )
+    connection.execute(text(f"DELETE FROM images WHERE taste = :taste AND {among}"), bound)
+    found = _revocations(connection, f"{among} ORDER BY sequence", bound)
+    unknown = set(digests) - {row.digest for row in found}
+    if unknown:
+        raise NotFound(
+            f"expected images tastes/{taste} knows, found none with digest {min(unknown)[:80]!r}; nothing was revoked",
+            reason="IMAGE_NOT_FOUND",
+        )
+    return found
+
+
+def revocations(connection: Connection, taste: str, after: int, limit: int) -> list[RevocationRow]:
+    """Returns up to `limit` revocations past sequence `after`, oldest first."""
+    bound = {"taste": taste, "after": after, "limit": limit}
+    return _revocations(connection, "sequence > :after ORDER BY sequence LIMIT :limit", bound)
+
+
+def refusals(connection: Connection, taste: str, images: Sequence[ImageFacts]) -> dict[str, KonomiError]:
+    """Returns why images cannot be added, by digest: they were revoked, or the consent they name was."""
+    digests = json.dumps([facts.digest for facts in images])
+    gone = {
+        row.digest
+        for row in _revocations(
+            connection,
+            "digest IN (SELECT value FROM json_each(:digests))",
+            {"taste": taste, "digests": digests},
+        )
+    }
+    revoked = _revoked(connection, taste, [facts.consent for facts in images if facts.consent])
+    found: dict[str, KonomiError] = {}
+    for facts in images:
+        if facts.digest in gone:
+            message = f"expected an image that was not revoked, found {facts.digest[:16]}…; it left this taste for good"
+            found[facts.digest] = FailedPrecondition(message, reason="IMAGE_REVOKED")
+        elif facts.consent in revoked:
+            found[facts.digest] = FailedPrecondition(_gone(facts.consent), reason="CONSENT_REVOKED")
+    return found
+
+
+def _revoked(connection: Connection, taste: str, references: Sequence[str]) -> set[str]:
+    found = connection.execute(
+        text(
+            "SELECT reference FROM revoked_consents WHERE taste = :taste "
+            "AND reference IN (SELECT value FROM json_each(:references))"
+        ),
+        {"taste": taste, "references": json.dumps(list(references))},
+    )
+    return {row.reference for row in found}
+
+
+def _revocations(connection: Connection, where: str, bound: dict[str, object]) -> list[RevocationRow]:
+    found = connection.execute(text(f"SELECT * FROM revoked_images WHERE taste = :taste AND {where}"), bound)
+    return [
+        RevocationRow(**{key: value for key, value in row.items() if key != "taste"})  # type: ignore[arg-type]
+        for row in found.mappings()
+    ]
+
+
+def _gone(reference: str) -> str:
+    return (
+        f"expected a consent that stands, found {reference[:120]!r}, which was revoked; a new one needs a new reference"
+    )

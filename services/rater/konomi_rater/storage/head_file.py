@@ -1,0 +1,132 @@
+"""A fitted head as one safetensors file with JSON in its header: data only, conditioned anew when it is read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from konomi.errors import DataLoss
+from konomi_rater.measures.novelty import Reference, reference_of
+from konomi_rater.preference.calibration import Calibration, Curve
+from konomi_rater.preference.features import Features
+from konomi_rater.preference.gaussian_process import Kernel
+from konomi_rater.preference.head import Head, Sites, assemble, with_members
+from konomi_rater.preference.ordinal import Scale
+from konomi_rater.preference.parameters import Columns
+from konomi_rater.preference.trees import Trees
+
+SCHEMA = "konomi.head/2"
+MEDIA_TYPE = "application/vnd.konomi.head+safetensors"
+SUPPORT_NEIGHBOURS = 5
+"""Neighbours among the graded images whose distance decides what is unknown."""
+
+
+@dataclass(frozen=True)
+class StoredHead:
+    """A head with the graded images it rests on.
+
+    Attributes:
+        head: the model.
+        support: the graded images, indexed 0..n-1.
+    """
+
+    head: Head
+    support: Reference
+
+    def unknown(self, embeddings: np.ndarray) -> np.ndarray:
+        """Returns which rows (N, D) lie beyond the 99th percentile of the graded images' own distances: (N,) bool."""
+        distances = self.support.index.distance(embeddings, np.full(len(embeddings), -1), SUPPORT_NEIGHBOURS)
+        return distances > self.support.cut(99) + 1e-6
+
+
+def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: str) -> bytes:
+    """Serialises a head.
+
+    Args:
+        head: the model.
+        embeddings: (n, D) float32 it was fitted on.
+        grades: (n,) integers 1..5; 0 for an image that was taken for unliked, ungraded.
+        embedder: what made the embeddings.
+    """
+    calibration = head.calibration
+    facts = {
+        "schema": SCHEMA,
+        "kind": head.kind,
+        "embedder": embedder,
+        "kernel": asdict(head.process.kernel),
+        "population_scores": head.features.scores,
+        "calibration": {
+            "temperature": calibration.temperature,
+            "shift": calibration.shift,
+            "ssr_weight": calibration.ssr.weight,
+            "ur_weight": calibration.ur.weight,
+            "random": calibration.random,
+        },
+        "trees": None if head.trees is None else asdict(head.trees),
+    }
+    tensors = {
+        "features.mean": head.features.mean,
+        "features.basis": head.features.basis,
+        "scale.cuts": head.scale.cuts,
+        "scale.targets": head.scale.targets,
+        "support": embeddings.astype(np.float32),
+        "grades": grades.astype(np.int64),
+        "sites.targets": head.sites.targets,
+        "sites.noise": head.sites.noise,
+        "members": head.drawn,
+        "ssr.said": calibration.ssr.said,
+        "ssr.held": calibration.ssr.held,
+        "ur.said": calibration.ur.said,
+        "ur.held": calibration.ur.held,
+    }
+    solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    return save(solid, metadata={"konomi": json.dumps(facts, sort_keys=True)})
+
+
+def from_bytes(data: bytes) -> StoredHead:
+    """Reads a head back and conditions it on its labels.
+
+    Raises:
+        DataLoss: the bytes are not a head of this schema.
+    """
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        facts = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["konomi"])
+        if facts["schema"] != SCHEMA:
+            raise KeyError(facts["schema"])
+        head, support = _assembled(facts, tensors), tensors["support"]
+    except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise DataLoss(
+            f"expected a stored rater head ({SCHEMA}), found other bytes ({type(error).__name__}); fit the rater again",
+            reason="HEAD_UNREADABLE",
+        ) from error
+    return StoredHead(head, reference_of(np.arange(len(support)), support, SUPPORT_NEIGHBOURS))
+
+
+def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Head:
+    features = Features(tensors["features.mean"], tensors["features.basis"], facts["population_scores"])
+    scale = Scale(tensors["scale.cuts"], tensors["scale.targets"])
+    known = Sites(tensors["sites.targets"], tensors["sites.noise"])
+    inputs = features(tensors["support"])
+    head = assemble(facts["kind"], features, inputs, scale, Kernel(**facts["kernel"]), known)
+    said, stored = facts["calibration"], facts["trees"]
+    return replace(
+        with_members(head, inputs, tensors["members"]),
+        calibration=Calibration(
+            said["temperature"],
+            said["shift"],
+            Curve(tensors["ssr.said"], tensors["ssr.held"], said["ssr_weight"]),
+            Curve(tensors["ur.said"], tensors["ur.held"], said["ur_weight"]),
+            said["random"],
+        ),
+        trees=None if stored is None else Trees(_columns(stored["columns"]), stored["weight"], stored["text"]),
+    )
+
+
+def _columns(stored: Mapping[str, list[str]]) -> Columns:
+    return Columns(tuple(stored["parameters"]), tuple(stored["words"]), tuple(stored["units"]))

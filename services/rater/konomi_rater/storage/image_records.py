@@ -1,0 +1,201 @@
+"""The images a taste knows, with their provenance and their embeddings, in SQLite."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, RowMapping, text
+
+from konomi.errors import NotFound
+from konomi_rater.embedding.names import space_of
+from konomi_rater.selection.selection import SELF
+from konomi_rater.storage.labels import LabelEntry
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is said about an image when it is added."""
+
+    digest: str
+    source: int
+    prompt: str = ""
+    seed: int = 0
+    unit: str = ""
+    night: str = ""
+    parents: tuple[str, ...] = ()
+    licence: str = ""
+    consent: str = ""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """An image known to a taste; `row` orders images by when they became known, `grade` is 0 where ungraded."""
+
+    row: int
+    facts: ImageFacts
+    width: int
+    height: int
+    created: float
+    grade: int
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which images are meant: every part that is set must hold; an empty part admits all."""
+
+    grades: tuple[int, ...] = ()
+    units: tuple[str, ...] = ()
+    sources: tuple[int, ...] = ()
+    nights: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    prompt_contains: str = ""
+    min_utility: float | None = None
+    min_novelty: float | None = None
+
+    @property
+    def by_facts(self) -> bool:
+        """Whether grade, origin or prompt decide, which only the database knows."""
+        facts = (self.grades, self.units, self.sources, self.nights, self.digests, self.prompt_contains)
+        return any(facts)
+
+
+_IMAGE = (
+    "SELECT i.*, COALESCE(l.grade, 0) AS grade FROM images AS i "
+    "LEFT JOIN labels_in_force AS l ON l.taste = i.taste AND l.digest = i.digest WHERE i.taste = :taste AND "
+)
+_ROWS = "SELECT i.row FROM images AS i WHERE i.taste = :taste AND "
+
+
+def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, int], now: float) -> bool:
+    """Adds an image of (width, height); returns False where the taste knew it already, and changes nothing."""
+    done = connection.execute(
+        text(
+            "INSERT INTO images (taste, digest, source, prompt, seed, unit, night, parents, licence, consent, "
+            "parameters, width, height, created) "
+            "VALUES (:taste, :digest, :source, :prompt, :seed, :unit, :night, :parents, :licence, :consent, "
+            ":parameters, :width, :height, :now) "
+            "ON CONFLICT (taste, digest) DO NOTHING"
+        ),
+        {
+            **{
+                name: getattr(facts, name)
+                for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")
+            },
+            "taste": taste,
+            "parents": json.dumps(facts.parents),
+            "parameters": json.dumps(dict(facts.parameters), sort_keys=True),
+            "width": size[0],
+            "height": size[1],
+            "now": now,
+        },
+    )
+    return done.rowcount > 0
+
+
+def known_size(connection: Connection, digest: str) -> tuple[int, int] | None:
+    """Returns (width, height) of an image any taste knows."""
+    found = connection.execute(
+        text("SELECT width, height FROM images WHERE digest = :digest LIMIT 1"), {"digest": digest}
+    ).first()
+    return (found.width, found.height) if found else None
+
+
+def knows(connection: Connection, taste: str, digest: str) -> bool:
+    """Returns whether the taste knows an image."""
+    bound = {"taste": taste, "digest": digest}
+    return (
+        connection.execute(text("SELECT 1 FROM images WHERE taste = :taste AND digest = :digest"), bound).first()
+        is not None
+    )
+
+
+def read(connection: Connection, taste: str, digest: str) -> ImageRow:
+    """Returns one image.
+
+    Raises:
+        NotFound: the taste does not know it.
+    """
+    row = connection.execute(text(_IMAGE + "i.digest = :digest"), {"taste": taste, "digest": digest}).mappings().first()
+    if row is None:
+        raise NotFound(
+            f"expected an image tastes/{taste} knows, found none with digest {digest[:80]!r}; add it with AddImages",
+            reason="IMAGE_NOT_FOUND",
+        )
+    return _image(row)
+
+
+def read_rows(connection: Connection, taste: str, rows: Sequence[int]) -> list[ImageRow]:
+    """Returns images by row number, in the order asked for."""
+    found = connection.execute(
+        text(_IMAGE + "i.row IN (SELECT value FROM json_each(:rows))"),
+        {"taste": taste, "rows": json.dumps([int(r) for r in rows])},
+    )
+    by_row = {image.row: image for image in map(_image, found.mappings())}
+    return [by_row[int(row)] for row in rows]
+
+
+def select(connection: Connection, taste: str, wanted: Filter, below: int) -> np.ndarray:
+    """Returns the rows up to `below` that a filter admits, oldest first; the filter's utility is not looked at."""
+    parts, bound = ["i.row <= :below"], {"taste": taste, "below": below}
+    for name, column in (
+        ("grades", "COALESCE(l.grade, 0)"),
+        ("units", "i.unit"),
+        ("sources", "i.source"),
+        ("nights", "i.night"),
+        ("digests", "i.digest"),
+    ):
+        values = getattr(wanted, name)
+        if values:
+            parts.append(f"{column} IN (SELECT value FROM json_each(:{name}))")
+            bound[name] = json.dumps(values)
+    if wanted.prompt_contains:
+        parts.append("INSTR(LOWER(i.prompt), LOWER(:part)) > 0")
+        bound["part"] = wanted.prompt_contains
+    source = _IMAGE.replace("i.*", "i.row") if wanted.grades else _ROWS  # grades cost more than all else together
+    found = connection.execute(text(source + " AND ".join(parts) + " ORDER BY i.row"), bound)
+    return np.array([row.row for row in found], dtype=np.int64)
+
+
+def remember_embeddings(connection: Connection, embedder: str, vectors: Mapping[str, np.ndarray]) -> None:
+    """Stores unit vectors (D,) float32 by digest; one that is there already stays."""
+    if vectors:
+        rows = [
+            {"digest": d, "embedder": space_of(embedder), "vector": np.asarray(v, "<f4").tobytes()}
+            for d, v in vectors.items()
+        ]
+        connection.execute(text("INSERT OR IGNORE INTO embeddings VALUES (:digest, :embedder, :vector)"), rows)
+
+
+def read_embeddings(connection: Connection, embedder: str, digests: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns the stored vectors (D,) float32 among `digests`."""
+    found = connection.execute(
+        text(
+            "SELECT digest, vector FROM embeddings WHERE embedder = :embedder "
+            "AND digest IN (SELECT value FROM json_each(:digests))"
+        ),
+        {"embedder": space_of(embedder), "digests": json.dumps(list(digests))},
+    )
+    return {row.digest: np.frombuffer(row.vector, "<f4") for row in found}
+
+
+def group_of(image: ImageFacts, entry: LabelEntry) -> str:
+    """Returns the key near-duplicates share: prompt and seed, or the digest where neither says how it was made.
+
+    A caption that many imported images share, without a seed, makes them no duplicates of each other.
+    """
+    generated = image.prompt and (image.seed or image.source == SELF)
+    return f"{image.prompt}\n{image.seed}" if generated else entry.digest
+
+
+def facts_of(row: Mapping[Any, Any]) -> ImageFacts:
+    """Returns what a row of the table says about its image."""
+    facts = {name: row[name] for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")}
+    parents, parameters = tuple(json.loads(str(row["parents"]))), json.loads(str(row["parameters"]))
+    return ImageFacts(**facts, parents=parents, parameters=parameters)
+
+
+def _image(row: RowMapping) -> ImageRow:
+    return ImageRow(row["row"], facts_of(row), row["width"], row["height"], row["created"], row["grade"])  # type: ignore[arg-type]

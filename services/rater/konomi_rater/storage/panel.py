@@ -1,0 +1,133 @@
+"""The frozen audit panel: random labels set aside as they are recorded, which no rater version is ever fitted on.
+
+Whether a label joins is a lot drawn from its image's digest, so it depends on neither grade nor order, and a retry
+decides the same. Only an image without an earlier entry can join: no version can have been fitted on it before.
+Hidden grades of a unit (held_out.py) join always: beyond the panel's size, and before there is a panel.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, text
+
+from konomi_rater.selection.acquisition import Reason
+from konomi_rater.storage import labels
+from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.labels import LabelEntry
+
+REASONS = (Reason.AUDIT, Reason.AUDIT_NOVEL)
+LEAST_IMAGES = 16
+"""Images of a unit below which it is not looked at."""
+
+
+def newest(view: View) -> tuple[str, np.ndarray]:
+    """Returns the unit whose first image is newest, the base model apart, and the rows (N,) of its own images."""
+    made = [(unit, rows) for unit, rows in view.own_units(LEAST_IMAGES).items() if unit not in BASE_UNITS]
+    return made[-1] if made else ("", np.zeros(0, np.int64))
+
+
+def due(
+    view: View,
+    grades: Mapping[str, LabelEntry],
+    free: np.ndarray,
+    wanted: int,
+    count: int,
+    farthest: Callable[[np.ndarray, int], Sequence[int]],
+) -> list[tuple[int, Reason]]:
+    """Returns up to `count` rows of the newest unit that are still to be looked at, as many random as novel.
+
+    Args:
+        view: the taste's images.
+        grades: grades in force, by digest.
+        free: (M,) rows that may be shown.
+        wanted: hidden grades a unit gets in all.
+        count: how many at most now.
+        farthest: of rows (N,), up to so many that are least like anything graded and still plausible.
+    """
+    unit, rows = newest(view)
+    said = [entry.reason for row in rows if (entry := grades.get(view.digests[row])) is not None]
+    missing = {
+        Reason.AUDIT: wanted - wanted // 2 - said.count(Reason.AUDIT),
+        Reason.AUDIT_NOVEL: wanted // 2 - said.count(Reason.AUDIT_NOVEL),
+    }
+    left = rows[np.isin(rows, free)]
+    novel = min(max(0, missing[Reason.AUDIT_NOVEL]), count // 2)
+    drawn = min(max(0, missing[Reason.AUDIT]), count - novel)
+    lots = sorted(left, key=lambda row: _unit_lot(unit, view.digests[row]))[:drawn]
+    others = left[~np.isin(left, lots)]
+    room = min(max(0, missing[Reason.AUDIT_NOVEL]), count - len(lots))
+    far = farthest(others, room) if room and len(others) else ()
+    return [(int(row), Reason.AUDIT) for row in lots] + [(int(row), Reason.AUDIT_NOVEL) for row in far]
+
+
+def _unit_lot(unit: str, digest: str) -> str:
+    """Returns what orders a unit's images by chance, the same whenever it is asked for."""
+    return hashlib.sha256(f"hidden/{unit}/{digest}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PanelRule:
+    """When labels are set aside.
+
+    Attributes:
+        start: graded images of a taste from which on the panel grows.
+        size: members at which it is full.
+        share: share of the random labels that joins, 0..1.
+    """
+
+    start: int
+    size: int
+    share: float
+
+
+def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry], rule: PanelRule, now: float) -> int:
+    """Lets freshly recorded labels join the panel where the rule says so, and returns how many did."""
+    hidden = [entry for entry in entries if entry.reason in REASONS and entry.grade]
+    joined = _join(connection, taste, hidden, len(hidden), now)
+    drawn = [e for e in entries if e.reason == Reason.RANDOM and e.grade and _lot(taste, e.digest) < rule.share]
+    if not drawn:
+        return joined
+    graded = text("SELECT COUNT(*) FROM labels_in_force WHERE taste = :taste AND grade > 0")
+    if connection.execute(graded, {"taste": taste}).scalar_one() < rule.start:
+        return joined
+    return joined + _join(connection, taste, drawn, rule.size - len(members(connection, taste)), now)
+
+
+def members(connection: Connection, taste: str) -> set[str]:
+    """Returns the digests of the panel."""
+    found = connection.execute(text("SELECT digest FROM panel WHERE taste = :taste"), {"taste": taste})
+    return {row.digest for row in found}
+
+
+def split(connection: Connection, taste: str) -> tuple[dict[str, LabelEntry], dict[str, LabelEntry]]:
+    """Returns the grades in force a rater may be fitted on, and those of the panel, both by digest.
+
+    This is the one gate: whatever is fitted takes its labels here.
+    """
+    aside = members(connection, taste)
+    grades = labels.grades_in_force(connection, taste)
+    training = {digest: entry for digest, entry in grades.items() if digest not in aside}
+    return training, {digest: entry for digest, entry in grades.items() if digest in aside}
+
+
+def _join(connection: Connection, taste: str, entries: Sequence[LabelEntry], room: int, now: float) -> int:
+    """Lets up to `room` of the entries join, of images without an earlier entry, and returns how many did."""
+    joined = 0
+    for entry in entries:
+        if joined < room and _first(connection, taste, entry):
+            bound = {"taste": taste, "digest": entry.digest, "now": now}
+            connection.execute(text("INSERT OR IGNORE INTO panel VALUES (:taste, :digest, :now)"), bound)
+            joined += 1
+    return joined
+
+
+def _lot(taste: str, digest: str) -> float:
+    return int(hashlib.sha256(f"panel/{taste}/{digest}".encode()).hexdigest()[:12], 16) / 16**12
+
+
+def _first(connection: Connection, taste: str, entry: LabelEntry) -> bool:
+    earlier = text("SELECT 1 FROM labels WHERE taste = :taste AND digest = :digest AND sequence < :sequence")
+    bound = {"taste": taste, "digest": entry.digest, "sequence": entry.sequence}
+    return connection.execute(earlier, bound).first() is None

@@ -1,0 +1,214 @@
+"""Tastes and their rater versions: the rows that say what exists and which version scores."""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, RowMapping, text
+
+from konomi.errors import AlreadyExists, FailedPrecondition, NotFound
+from konomi_rater.preference.metrics import Estimate
+from konomi_rater.preference.promotion import Diff, Verdict
+
+
+@dataclass(frozen=True)
+class TasteRow:
+    """One taste; `active` is the number of the version that scores, 0 before the first fit."""
+
+    id: str
+    uid: str
+    display_name: str
+    embedder: str
+    base_model: str
+    created: float
+    active: int
+    image_count: int = 0
+    label_count: int = 0
+    next_embedder: str = ""
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One rater version, numbered from 1 within its taste."""
+
+    taste: str
+    number: int
+    created: float
+    label_count: int
+    head: str
+    embedder: str
+    metrics: Mapping[str, Estimate]
+    candidates: Mapping[str, float]
+    alarms: Sequence[str]
+    artifact: str
+    label_digest: str
+
+
+_TASTE = (
+    "SELECT t.*, (SELECT COUNT(*) FROM images AS i WHERE i.taste = t.id) AS image_count, "
+    "(SELECT COUNT(*) FROM labels_in_force AS l WHERE l.taste = t.id AND l.grade > 0) AS label_count, "
+    "COALESCE((SELECT c.embedder FROM embedder_changes AS c WHERE c.taste = t.id), '') AS next_embedder "
+    "FROM tastes AS t "
+)
+
+
+def create(
+    connection: Connection, taste: str, display_name: str, embedder: str, base_model: str, now: float
+) -> TasteRow:
+    """Creates a taste.
+
+    Raises:
+        AlreadyExists: there is one of that id.
+    """
+    if connection.execute(text("SELECT 1 FROM tastes WHERE id = :id"), {"id": taste}).first():
+        raise AlreadyExists(f"tastes/{taste} exists already; use it, or choose another taste_id", reason="TASTE_EXISTS")
+    row = {
+        "id": taste,
+        "uid": str(uuid.uuid4()),
+        "name": display_name,
+        "embedder": embedder,
+        "base": base_model,
+        "now": now,
+    }
+    connection.execute(text("INSERT INTO tastes VALUES (:id, :uid, :name, :embedder, :base, :now, 0)"), row)
+    return read(connection, taste)
+
+
+def read(connection: Connection, taste: str) -> TasteRow:
+    """Returns a taste with its counts.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    row = connection.execute(text(_TASTE + "WHERE t.id = :id"), {"id": taste}).mappings().first()
+    if row is None:
+        raise NotFound(
+            f"expected an existing taste, found no tastes/{taste[:80]}; "
+            "`konomi import PATH…` makes the first one, CreateTaste any",
+            reason="TASTE_NOT_FOUND",
+        )
+    return TasteRow(**row)
+
+
+def read_all(connection: Connection, after: str, limit: int) -> list[TasteRow]:
+    """Returns up to `limit` tastes past the id `after`, by id; a limit of -1 means all."""
+    rows = connection.execute(
+        text(_TASTE + "WHERE t.id > :after ORDER BY t.id LIMIT :limit"), {"after": after, "limit": limit}
+    )
+    return [TasteRow(**row) for row in rows.mappings()]
+
+
+def add_version(connection: Connection, version: VersionRow, *, activate: bool) -> VersionRow:
+    """Stores a version under the next number of its taste; `version.number` is ignored."""
+    bound = {"taste": version.taste}
+    number = connection.execute(
+        text("SELECT COALESCE(MAX(number), 0) + 1 FROM rater_versions WHERE taste = :taste"), bound
+    ).scalar_one()
+    connection.execute(
+        text(
+            "INSERT INTO rater_versions VALUES (:taste, :number, :created, :label_count, :head, :embedder, :metrics, "
+            ":candidates, :alarms, :artifact, :label_digest)"
+        ),
+        {
+            **{
+                name: getattr(version, name)
+                for name in ("taste", "created", "label_count", "head", "embedder", "artifact", "label_digest")
+            },
+            "number": number,
+            "metrics": json.dumps({name: asdict(found) for name, found in version.metrics.items()}, sort_keys=True),
+            "candidates": json.dumps(dict(version.candidates), sort_keys=True),
+            "alarms": json.dumps(list(version.alarms)),
+        },
+    )
+    if activate:
+        set_active(connection, version.taste, number)
+    return read_version(connection, version.taste, number)
+
+
+def set_active(connection: Connection, taste: str, number: int) -> VersionRow:
+    """Makes a version the one that scores.
+
+    Raises:
+        NotFound: no such version.
+        FailedPrecondition: it reads another embedder than the taste has.
+    """
+    version, embedder = read_version(connection, taste, number), read(connection, taste).embedder
+    if version.embedder != embedder:
+        raise FailedPrecondition(
+            f"expected a version that reads {embedder}, the embedder of tastes/{taste}, but version {number} reads "
+            f"{version.embedder}; fit a new one, or change the embedder back with ChangeEmbedder",
+            reason="EMBEDDER_CHANGED",
+        )
+    connection.execute(text("UPDATE tastes SET active = :number WHERE id = :taste"), {"taste": taste, "number": number})
+    return version
+
+
+def set_embedder(connection: Connection, taste: str, embedder: str) -> None:
+    """Gives a taste another embedder; none of its versions scores any more."""
+    bound = {"embedder": embedder, "taste": taste}
+    connection.execute(text("UPDATE tastes SET embedder = :embedder, active = 0 WHERE id = :taste"), bound)
+
+
+def read_version(connection: Connection, taste: str, number: int) -> VersionRow:
+    """Returns a version.
+
+    Raises:
+        NotFound: no such version.
+    """
+    found = _versions(connection, "number = :bound", taste, number, 1)
+    if not found:
+        raise NotFound(
+            f"expected a rater version of tastes/{taste}, found no version {number}; "
+            "list them with ListRaterVersions, or fit one with FitRater",
+            reason="RATER_VERSION_NOT_FOUND",
+        )
+    return found[0]
+
+
+def read_versions(connection: Connection, taste: str, before: int, limit: int) -> list[VersionRow]:
+    """Returns up to `limit` versions below number `before`, newest first."""
+    return _versions(connection, "number < :bound", taste, before, limit)
+
+
+def add_diff(connection: Connection, taste: str, number: int, diff: Diff) -> None:
+    """Stores what a version's comparison with the one before found."""
+    connection.execute(
+        text("INSERT INTO version_diffs VALUES (:taste, :number, :diff)"),
+        {"taste": taste, "number": number, "diff": json.dumps(asdict(diff), sort_keys=True)},
+    )
+
+
+def read_diff(connection: Connection, taste: str, number: int) -> Diff | None:
+    """Returns a version's comparison with the one that scored before it, None where there was none."""
+    found = connection.execute(
+        text("SELECT diff FROM version_diffs WHERE taste = :taste AND number = :number"),
+        {"taste": taste, "number": number},
+    ).scalar()
+    if found is None:
+        return None
+    facts = json.loads(str(found))
+    figures = {name: Estimate(**facts[name]) for name in ("srcc", "earlier_srcc", "gain") if facts[name]}
+    return Diff(facts["against"], Verdict(facts["verdict"]), facts["labels_changed"], **figures)
+
+
+def _versions(connection: Connection, where: str, taste: str, bound: int, limit: int) -> list[VersionRow]:
+    rows = connection.execute(
+        text(f"SELECT * FROM rater_versions WHERE taste = :taste AND {where} ORDER BY number DESC LIMIT :limit"),
+        {"taste": taste, "bound": bound, "limit": limit},
+    )
+    return [_version(row) for row in rows.mappings()]
+
+
+def _version(row: RowMapping) -> VersionRow:
+    facts = dict(row)
+    for name in ("metrics", "candidates", "alarms"):
+        facts[name] = json.loads(str(facts[name]))
+    facts["metrics"] = {name: Estimate(**found) for name, found in facts["metrics"].items()}  # type: ignore[attr-defined]
+    return VersionRow(**facts)  # type: ignore[arg-type]
+
+
+def only_one(connection: Connection) -> str:
+    """Returns the id of the only taste there is, or "default"."""
+    ids = [row.id for row in connection.execute(text("SELECT id FROM tastes LIMIT 2"))]
+    return ids[0] if len(ids) == 1 else "default"

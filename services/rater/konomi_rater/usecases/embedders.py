@@ -1,0 +1,326 @@
+"""Changes a taste's embedder beside the running rater: embeds all images anew, fits on the standing labels, switches.
+
+The wish is a row of the database and every vector is kept as it comes, so a killed rater goes on where it was. Until
+the one transaction that switches, the taste scores with its old embedder.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy
+from safetensors.numpy import load_file
+from scipy.stats import binom
+from sqlalchemy import text
+
+from konomi.errors import Cancelled, FailedPrecondition, KonomiError, Unavailable
+from konomi_chassis.models.safetensors_check import check_file
+from konomi_chassis.storage.failpoints import failpoint
+from konomi_rater.embedding import names
+from konomi_rater.embedding.names import STARTER
+from konomi_rater.embedding.requests import Caller, Embedded
+from konomi_rater.preference.fitting import Step
+from konomi_rater.storage import image_records, tastes
+from konomi_rater.storage.embeddings import SELF
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.versions import NewVersion, Versions
+from konomi_rater.usecases.workspace import Workspace
+
+BATCH = 64
+"""Images embedded between two commits."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A change that is done; `version` is the number of the rater version fitted, 0 where there were too few labels."""
+
+    taste: TasteRow
+    version: int
+
+
+@dataclass(frozen=True)
+class _Wish:
+    taste: str
+    embedder: str
+    seed: int
+
+
+class Reembedding:
+    """The use case behind ChangeEmbedder: one worker thread, one change at a time."""
+
+    def __init__(self, workspace: Workspace, versions: Versions) -> None:
+        self._workspace, self._versions = workspace, versions
+        self._state = threading.Condition()
+        self._steps: dict[str, Step] = {}
+        self._failed: dict[str, Exception] = {}
+        self._worker: threading.Thread | None = None
+        self._caller = Caller("re-embedding", patient=True)
+
+    def begin(self, taste_id: str, embedder: str, seed: int) -> None:
+        """Writes the wish down and starts the work; wishing for the embedder a taste has ends a change under way.
+
+        Raises:
+            NotFound: no such taste.
+            InvalidArgument, FailedPrecondition: no such embedder, or its files are missing or unreadable.
+        """
+        with self._workspace.reading() as connection:
+            had = tastes.read(connection, taste_id).embedder
+        if had != embedder:
+            self._workspace.embedders.open(embedder)
+        with self._workspace.writing() as connection:
+            connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": taste_id})
+            if tastes.read(connection, taste_id).embedder != embedder:
+                bound = {"taste": taste_id, "embedder": embedder, "seed": seed, "now": self._workspace.clock()}
+                connection.execute(text("INSERT INTO embedder_changes VALUES (:taste, :embedder, :seed, :now)"), bound)
+        with self._state:
+            self._failed.pop(taste_id, None)
+        self.resume()
+
+    def resume(self) -> None:
+        """Goes on with the changes that are written down, in a thread of its own."""
+        with self._state:
+            if self._caller.ended or (self._worker is not None and self._worker.is_alive()) or not self._wishes():
+                return
+            self._worker = threading.Thread(target=self._work, name="re-embedding", daemon=True)
+            self._worker.start()
+
+    def watch(self, taste_id: str, embedder: str) -> Iterator[Step | Changed]:
+        """Yields progress, then the outcome; nothing is undone when the caller stops listening.
+
+        Raises:
+            Cancelled: the taste was set on another embedder meanwhile.
+            KonomiError: what stood against the change.
+        """
+        seen: Step | None = None
+        while True:
+            with self._workspace.reading() as connection:
+                taste = tastes.read(connection, taste_id)
+            if taste.embedder == embedder:
+                yield Changed(taste, taste.active)
+                return
+            with self._state:
+                if self._caller.ended:
+                    raise Unavailable("the rater stops; the change goes on when it starts again", reason="DRAINING")
+                if taste_id in self._failed:
+                    raise self._failed[taste_id]
+                step = self._steps.get(taste_id)
+                if step == seen:
+                    self._state.wait(0.5)
+                    step = self._steps.get(taste_id)
+            if taste.next_embedder != embedder and not self._done(taste_id, embedder):
+                now = taste.next_embedder or taste.embedder
+                raise Cancelled(f"tastes/{taste_id} was set on {now} meanwhile", reason="EMBEDDER_CHANGED")
+            if step is not None and step != seen:
+                seen = step
+                yield step
+
+    def _done(self, taste_id: str, embedder: str) -> bool:
+        """Says whether a change that is no longer wished for has come about, or failed."""
+        with self._workspace.reading() as connection:
+            changed = tastes.read(connection, taste_id).embedder == embedder
+        with self._state:
+            return changed or taste_id in self._failed
+
+    def close(self) -> None:
+        """Ends the work after the images under way; it goes on when the rater starts again."""
+        with self._state:
+            self._caller.end()
+            worker = self._worker
+            self._state.notify_all()
+        if worker is not None:
+            worker.join(10.0)
+
+    def _work(self) -> None:
+        while not self._caller.ended:
+            with self._state:
+                wishes = [wish for wish in self._wishes() if wish.taste not in self._failed]
+                if not wishes:
+                    self._worker = None
+                    return
+            try:
+                self._change(wishes[0])
+            except KonomiError as error:
+                self._give_up(wishes[0], error)
+            except Exception as error:
+                self._give_up(wishes[0], error)
+                raise
+
+    def _change(self, wish: _Wish) -> None:
+        while self._standing(wish) and not self._caller.ended:
+            self._embed(wish)
+            if not self._standing(wish) or self._caller.ended:
+                return
+            version = self._fit(wish)
+            failpoint("reembedding.before_switch")
+            if self._switch(wish, version):
+                return
+
+    def _embed(self, wish: _Wish) -> None:
+        """Embeds what is missing, some dozens at a time, each kept as it comes."""
+        done = 0
+        while self._standing(wish) and not self._caller.ended:
+            with self._workspace.reading() as connection:
+                total = tastes.read(connection, wish.taste).image_count
+                missing = _missing(connection, wish, BATCH)
+                left = _count_missing(connection, wish)
+            done = total - left
+            self._say(wish, Step("embedding", done, total))
+            if not missing:
+                return
+            found = self._workspace.vectors.keepable(wish.embedder, missing, self._caller)
+            good = {d: f.vector for d, f in zip(missing, found, strict=True) if isinstance(f, Embedded)}
+            with self._workspace.writing() as connection:
+                image_records.remember_embeddings(connection, wish.embedder, good)
+            failpoint("reembedding.batch")
+            if not good:
+                why = next(f for f in found if isinstance(f, KonomiError))
+                raise FailedPrecondition(
+                    f"expected to embed every image of tastes/{wish.taste} anew, but {left} cannot be read, the first "
+                    f"{missing[0]}: {why.message}; put its artifact back, then change the embedder again",
+                    reason="IMAGES_UNREADABLE",
+                )
+
+    def _fit(self, wish: _Wish) -> NewVersion | None:
+        try:
+            for step in self._versions.fit(wish.taste, wish.seed, wish.embedder):
+                if isinstance(step, NewVersion):
+                    return step
+                self._say(wish, step)
+        except FailedPrecondition as error:
+            if error.reason != "TOO_FEW_LABELS":
+                raise
+        return None
+
+    def _switch(self, wish: _Wish, version: NewVersion | None) -> bool:
+        """Changes embedder and rater version at once; returns False where images came meanwhile."""
+        with self._workspace.writing() as connection:
+            before = tastes.read(connection, wish.taste)
+            if before.next_embedder != wish.embedder or _missing(connection, wish, 1):
+                return False
+            tastes.set_embedder(connection, wish.taste, wish.embedder)
+            if version is not None:
+                self._versions.keep(connection, version, activate=True)
+            connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": wish.taste})
+        self._workspace.release(before)
+        with self._state:
+            self._steps.pop(wish.taste, None)
+            self._state.notify_all()
+        return True
+
+    def _standing(self, wish: _Wish) -> bool:
+        with self._workspace.reading() as connection:
+            return wish in _read(connection)
+
+    def _wishes(self) -> list[_Wish]:
+        with self._workspace.reading() as connection:
+            return _read(connection)
+
+    def _say(self, wish: _Wish, step: Step) -> None:
+        with self._state:
+            self._steps[wish.taste] = step
+            self._state.notify_all()
+
+    def _give_up(self, wish: _Wish, error: Exception) -> None:
+        if self._caller.ended:
+            return  # the rater stops: the wish stays
+        with self._state:  # whoever hears of the failure finds the wish gone
+            with self._workspace.writing() as connection:
+                connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": wish.taste})
+            self._failed[wish.taste] = error
+            self._steps.pop(wish.taste, None)
+            self._state.notify_all()
+
+
+def _read(connection: sqlalchemy.Connection) -> list[_Wish]:
+    rows = connection.execute(text("SELECT taste, embedder, seed FROM embedder_changes ORDER BY created, taste"))
+    return [_Wish(row.taste, row.embedder, row.seed) for row in rows]
+
+
+_MISSING = (
+    "FROM images AS i WHERE i.taste = :taste AND NOT EXISTS "
+    "(SELECT 1 FROM embeddings AS e WHERE e.digest = i.digest AND e.embedder = :space)"
+)
+
+
+def _missing(connection: sqlalchemy.Connection, wish: _Wish, most: int) -> list[str]:
+    bound = {"taste": wish.taste, "space": names.space_of(wish.embedder), "most": most}
+    found = connection.execute(text(f"SELECT i.digest {_MISSING} ORDER BY i.row LIMIT :most"), bound)
+    return [row.digest for row in found]
+
+
+def _count_missing(connection: sqlalchemy.Connection, wish: _Wish) -> int:
+    bound = {"taste": wish.taste, "space": names.space_of(wish.embedder)}
+    return int(connection.execute(text(f"SELECT COUNT(*) {_MISSING}"), bound).scalar_one())
+
+
+PORTRAITS = Path(STARTER) / "reader" / "realism.safetensors"
+MOST_IMAGES = 2000
+PORTRAITS_BEYOND = 0.05
+"""Share of true portraits that lie beyond the threshold."""
+FOREIGN = 0.2
+"""Share of foreign images from which another embedder serves better: photographs score about .4, portraits .05."""
+DOUBT = 0.01
+"""Chance of as many foreign images among portraits above which nothing is advised: a few images may be chance."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An embedder at hand."""
+
+    embedder: str
+    reads_text: bool
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is known of a taste's embedder and of others."""
+
+    embedder: str
+    foreign_share: float
+    n: int
+    offers: Sequence[Offer]
+
+    @property
+    def change(self) -> bool:
+        """Whether another embedder would serve the taste better."""
+        beyond = round(self.foreign_share * self.n)
+        return self.foreign_share > FOREIGN and float(binom.sf(beyond - 1, self.n, PORTRAITS_BEYOND)) < DOUBT
+
+
+class Advising:
+    """The use case behind AdviseEmbedder."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def advise(self, taste_id: str) -> Advice:
+        """Returns how well the embedder fits the images that were not made here, and which others are at hand."""
+        workspace = self._workspace
+        with workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = workspace.view(connection, taste)
+        imported = np.flatnonzero(view.sources != SELF)[-MOST_IMAGES:]
+        share = 0.0
+        if taste.embedder == STARTER and len(imported):
+            share = foreign_share(view.embeddings[imported], workspace.embedders.folder / PORTRAITS)
+        others = [name for name in workspace.embedders.at_hand() if name != taste.embedder]
+        offers = [Offer(name, name.startswith("open_clip:")) for name in others]
+        return Advice(taste.embedder, share, len(imported), offers)
+
+
+def foreign_share(embeddings: np.ndarray, portraits: Path) -> float:
+    """Returns the share of unit rows (N, D) of the starter embedder that are unlike every starter portrait, 0..1.
+
+    0 where the portraits of these embeddings are not installed: nothing is known then.
+    """
+    if not portraits.is_file():
+        return 0.0
+    check_file(portraits)
+    known = load_file(portraits)
+    renders = known["renders"].astype(np.float32)
+    if renders.shape[1] != embeddings.shape[1]:
+        return 0.0
+    distance = 1.0 - (embeddings @ renders.T).max(axis=1)
+    return float((distance > known["threshold"][0]).mean())

@@ -1,0 +1,230 @@
+"""The far and plausible, how each stands among its neighbours, and the best image of every region."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from konomi_rater.measures.elites import find_elites, learn_behaviour, regions_of
+from konomi_rater.measures.novelty import NEIGHBOURS
+from konomi_rater.preference.head import Head
+from konomi_rater.selection import slates
+from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.slates import SlatePool, Tail
+from konomi_rater.storage import image_records, labels, panel, tastes
+from konomi_rater.storage import slates as slate_record
+from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.image_records import Filter, ImageRow
+from konomi_rater.storage.labels import LabelEntry
+from konomi_rater.storage.slates import Bet, SlateMap
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.scoring import KAPPA, TYPICAL_PERCENTILE, Diversity, Score, Scoring
+from konomi_rater.usecases.suggestion import Suggesting
+from konomi_rater.usecases.workspace import Workspace
+
+LEAST_BASE = 20
+"""Base images below which all images say what the main directions are."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One image; `score` and `local_rank` are None before the first fit."""
+
+    image: ImageRow
+    score: Score | None
+    novelty: float
+    local_rank: float | None
+
+
+@dataclass(frozen=True)
+class EliteArchive:
+    """The best image of each filled cell, with how much of the space they cover."""
+
+    elites: list[tuple[int, ImageRow, Score]]
+    cells: int
+    coverage: float
+    qd_score: float
+    diversity: Diversity
+
+
+class Exploring:
+    """The use case behind ExploreNovelty."""
+
+    def __init__(self, workspace: Workspace, scoring: Scoring, suggesting: Suggesting) -> None:
+        self._workspace, self._scoring, self._suggesting = workspace, scoring, suggesting
+
+    def explore(
+        self, taste_id: str, wanted: Filter, count: int, cells: int, seed: int
+    ) -> tuple[list[Finding], EliteArchive | None]:
+        """Returns the images least like anything graded that are still typical, and the elites where asked for.
+
+        Args:
+            taste_id: the taste.
+            wanted: which images may be found.
+            count: how many of the far.
+            cells: cells of the elite archive; 0 for none.
+            seed: of the cells.
+        """
+        taste, view, images = self._suggesting.explore(taste_id, wanted, count)
+        positions = view.indices(np.array([image.row for image in images], np.int64))
+        with self._workspace.reading() as connection:
+            grades = labels.grades_in_force(connection, taste_id)
+        novelty = self._suggesting.novelty(taste, view, positions, grades)
+        ranks = self._local_ranks(taste, view, positions)
+        scores = self._scoring.score_known(taste, view, positions) if taste.active and images else [None] * len(images)
+        findings = [
+            Finding(image, score, float(far), rank)
+            for image, score, far, rank in zip(images, scores, novelty, ranks, strict=True)
+        ]
+        return findings, self._elites(taste_id, wanted, cells, seed) if cells and taste.active else None
+
+    def _local_ranks(self, taste: TasteRow, view: View, positions: np.ndarray) -> list[float] | list[None]:
+        """Returns the share of its own neighbours each image beats (Lehman & Stanley 2011, local competition)."""
+        if not taste.active or not len(positions):
+            return [None] * len(positions)
+        said = self._scoring.predict_known(taste, view)
+        lower = said.utility - KAPPA * said.std
+        _, near = self._workspace.archive(taste, view).search(view.embeddings[positions], NEIGHBOURS + 1)
+        ranks = []
+        for row, own in zip(near, positions, strict=True):
+            others = row[(row >= 0) & (row != own)][:NEIGHBOURS]
+            ranks.append(float(np.mean(lower[others] < lower[own])) if len(others) else 1.0)
+        return ranks
+
+    def _elites(self, taste_id: str, wanted: Filter, cells: int, seed: int) -> EliteArchive:
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            rows = image_records.select(connection, taste_id, wanted, int(view.rows[-1]) if len(view) else 0)
+            positions = view.indices(rows)
+            said = self._scoring.predict_known(taste, view)
+            lower = (said.utility - KAPPA * said.std)[positions]
+            if wanted.min_utility is not None:
+                kept = said.utility[positions] >= wanted.min_utility
+                positions, lower = positions[kept], lower[kept]
+            base = view.base(BASE_UNITS)
+            measured = learn_behaviour(view.embeddings[base] if len(base) >= LEAST_BASE else view.embeddings)
+            found = find_elites(measured(view.embeddings[positions]), lower, cells, seed)
+            chosen = positions[found.rows]
+            images = image_records.read_rows(connection, taste_id, view.rows[chosen].tolist())
+        scores = self._scoring.score_known(taste, view, chosen)
+        elites = list(zip(found.cells.tolist(), images, scores, strict=True))
+        spread = self._scoring.diversity(taste, view, view.embeddings[chosen], chosen)
+        return EliteArchive(elites, found.count, found.coverage, found.qd_score, spread)
+
+
+REGIONS = 64
+SLATE = 40
+"""Images of a slate where nobody says how many."""
+LEAST_BASE_IMAGES = 20
+"""Base images below which all images say what the main directions are."""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What the slates of a taste have found.
+
+    Attributes:
+        tail: islands and likes not seen yet.
+        bets: region to what was predicted of it.
+        regions: how many in all.
+        labels_since_island: labels since the first slate, or since the last island.
+    """
+
+    tail: Tail
+    bets: dict[int, Bet]
+    regions: int
+    labels_since_island: int
+
+
+class Slating:
+    """The use case behind slates of SuggestImages and the discovery of ExploreNovelty."""
+
+    def __init__(self, workspace: Workspace, suggesting: Suggesting) -> None:
+        self._workspace, self._suggesting = workspace, suggesting
+
+    def draw(self, taste_id: str, wanted: Filter, count: int, seed: int) -> list[tuple[ImageRow, Reason, int]]:
+        """Returns a slate, each image with its reason and region; empty while too little is graded to predict.
+
+        Args:
+            taste_id: the taste.
+            wanted: which images may be shown; ungraded ones where it names no grade.
+            count: how many; 0 for the usual number.
+            seed: of the regions, where this is the first slate.
+        """
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            training, aside = panel.split(connection, taste_id)
+            known = slate_record.read_map(connection, taste_id, taste.embedder)
+            last, seen = (
+                slate_record.last_label(connection, taste_id),
+                slate_record.visits(connection, taste_id, taste.embedder),
+            )
+            rows = self._suggesting.candidates(connection, taste, wanted, {**training, **aside})
+        head = self._suggesting.working_head(taste, view, training)
+        if head is None or not len(rows):
+            return []
+        divided = known or SlateMap(REGIONS, seed % 2**31, len(view.base(BASE_UNITS)), last)
+        regions = self._regions(view, divided)
+        positions = view.indices(rows)
+        pool = self._pool(taste, view, positions, head, {**training, **aside}, regions, seen)
+        picks = slates.choose(pool, count or SLATE)
+        means, median = slates.predictions(
+            head.predict(view.embeddings, view.made_at(np.arange(len(view)))).utility, regions
+        )
+        shown = {view.digests[positions[row]]: int(pool.regions[row]) for row, _ in picks}
+        bets = [Bet(region, means[region], median) for region in sorted(set(shown.values()))]
+        with self._workspace.writing() as connection:
+            now = self._workspace.clock()
+            slate_record.keep_map(connection, taste_id, taste.embedder, divided, now)
+            slate_record.keep_slate(connection, taste_id, taste.embedder, bets, shown, now)
+        with self._workspace.reading() as connection:
+            images = image_records.read_rows(connection, taste_id, [int(rows[row]) for row, _ in picks])
+        return [(image, reason, int(pool.regions[row])) for image, (row, reason) in zip(images, picks, strict=True)]
+
+    def discovery(self, taste_id: str) -> Discovery | None:
+        """Returns what slates have found; None before the first."""
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            divided = slate_record.read_map(connection, taste_id, taste.embedder)
+            if divided is None:
+                return None
+            bets = slate_record.bets(connection, taste_id, taste.embedder)
+            below = {region: bet.predicted < bet.median for region, bet in bets.items()}
+            tail = slates.discover(slate_record.shown(connection, taste_id, taste.embedder), below)
+            since = max([divided.after, *(island.sequence for island in tail.islands)])
+            count = slate_record.labels_after(connection, taste_id, since)
+        return Discovery(tail, bets, divided.regions, count)
+
+    def _regions(self, view: View, divided: SlateMap) -> np.ndarray:
+        """Returns the region of every image of the view, (N,)."""
+        base = view.base(BASE_UNITS)[: divided.base_count]
+        measured = learn_behaviour(view.embeddings[base] if len(base) >= LEAST_BASE_IMAGES else view.embeddings)
+        return regions_of(measured(view.embeddings), divided.regions, divided.seed)
+
+    def _pool(
+        self,
+        taste: TasteRow,
+        view: View,
+        positions: np.ndarray,
+        head: Head,
+        grades: dict[str, LabelEntry],
+        regions: np.ndarray,
+        seen: dict[int, int],
+    ) -> SlatePool:
+        rows = view.embeddings[positions]
+        said = head.predict(rows, view.made_at(positions))
+        reference = self._workspace.reference(taste, view, BASE_UNITS)
+        visits = np.zeros(int(regions.max(initial=0)) + 1, np.int64)
+        for region, count in seen.items():
+            if region < len(visits):
+                visits[region] = count
+        return SlatePool(
+            embeddings=rows,
+            utility=said.utility,
+            std=said.std,
+            novelty=self._suggesting.novelty(taste, view, positions, grades),
+            plausible=reference.index.distance(rows, positions) <= reference.cut(TYPICAL_PERCENTILE),
+            regions=regions[positions],
+            visits=visits,
+        )

@@ -1,0 +1,128 @@
+"""Measures a set of images, known to the taste or not, against a reference: the figures a night logs of every unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from konomi.errors import FailedPrecondition, KonomiError
+from konomi_rater.embedding.requests import Caller
+from konomi_rater.measures import coverage, two_sample
+from konomi_rater.measures.cells import Cells, divide
+from konomi_rater.measures.coverage import Spread
+from konomi_rater.measures.two_sample import Prdc
+from konomi_rater.selection.selection import SSR
+from konomi_rater.storage import labels, tastes
+from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.vectors import ImageInput
+from konomi_rater.usecases.workspace import Workspace
+
+MOST_REFERENCE = 1000
+"""Images of the base model at most that stand for it where no reference is named."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured; the fields are the contract's."""
+
+    digests: Sequence[str]
+    reference: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    near_copy: float = coverage.NEAR_COPY
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The figures of a set; `kid` is (value, low, high)."""
+
+    n: int
+    reference_n: int
+    kid: tuple[float, float, float]
+    cmmd: float
+    prdc: Prdc
+    liked_cells: int
+    likes_covered: float
+    reference_likes_covered: float
+    near_copies: float
+    reference_near_copies: float
+    spread: Spread
+
+
+class Measuring:
+    """The use case behind MeasureImages."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def measure(self, taste_id: str, asked: Asked, caller: Caller) -> Measures:
+        """Measures stored images.
+
+        Raises:
+            NotFound: a digest the store does not hold.
+            InvalidArgument: one of them is no image.
+            FailedPrecondition: no reference was named and the taste knows no image of the base model.
+        """
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            grades = labels.grades_in_force(connection, taste_id)
+        rows = self._vectors(taste, view, asked.digests, caller)
+        if asked.reference:
+            reference = self._vectors(taste, view, asked.reference, caller)
+        else:
+            reference = _base_rows(view, set(asked.digests), asked.seed)
+        sources = _known_rows(view, asked.sources)
+        liked = _known_rows(view, [digest for digest, entry in grades.items() if entry.grade >= SSR])
+        cells = self._cells(view, reference, asked.seed)
+        filled, liked_cells = cells.of(rows), cells.of(liked) if len(liked) else np.zeros(0, np.int64)
+        rng = np.random.default_rng(asked.seed % 2**63)
+        return Measures(
+            n=len(rows),
+            reference_n=len(reference),
+            kid=two_sample.mmd_interval(rows, reference, two_sample.cubic, rng),
+            cmmd=two_sample.mmd(rows, reference, two_sample.gaussian),
+            prdc=two_sample.prdc(rows, reference),
+            liked_cells=len(np.unique(liked_cells)),
+            likes_covered=coverage.covered(liked_cells, filled),
+            reference_likes_covered=coverage.covered(liked_cells, cells.of(reference)),
+            near_copies=_share_above(rows, sources, asked.near_copy),
+            reference_near_copies=_share_above(reference, sources, asked.near_copy),
+            spread=coverage.spread(filled, len(cells.shares)),
+        )
+
+    def _vectors(self, taste: TasteRow, view: View, digests: Sequence[str], caller: Caller) -> np.ndarray:
+        """Returns the unit rows of stored images, (N, D) float64."""
+        inputs = [ImageInput(digest=digest) for digest in digests]
+        found = self._workspace.vectors.collect(self._workspace.vectors.request(taste.embedder, view, inputs, caller))
+        for item in found:
+            if isinstance(item, KonomiError):
+                raise item
+        return np.array(found, np.float64)
+
+    def _cells(self, view: View, reference: np.ndarray, seed: int) -> Cells:
+        base = view.base(BASE_UNITS)
+        rows = view.embeddings[base] if len(base) else reference.astype(np.float32)
+        return divide(rows, self._workspace.settings.cells, seed)
+
+
+def _base_rows(view: View, without: set[str], seed: int) -> np.ndarray:
+    base = [at for at in view.base(BASE_UNITS) if view.digests[at] not in without]
+    if len(base) < 2:
+        raise FailedPrecondition(
+            "expected images of the base model to compare with, found fewer than two; name a reference",
+            reason="REFERENCE_MISSING",
+        )
+    drawn = np.sort(np.random.default_rng(seed % 2**63).permutation(base)[:MOST_REFERENCE])
+    return view.embeddings[drawn].astype(np.float64)
+
+
+def _known_rows(view: View, digests: Sequence[str]) -> np.ndarray:
+    """Returns the unit rows of the images the view knows, (K, D)."""
+    at = [place for digest in digests if (place := view.at(digest)) is not None]
+    return view.embeddings[np.array(at, np.int64)]
+
+
+def _share_above(rows: np.ndarray, sources: np.ndarray, cut: float) -> float:
+    return float((coverage.nearest_source(rows, sources) > cut).mean()) if len(rows) else 0.0

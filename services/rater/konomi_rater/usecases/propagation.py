@@ -1,0 +1,159 @@
+"""Grows a set by itself: candidates held against its originals and its least member, and the farthest taken in."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import sqlalchemy
+
+from konomi.errors import InvalidArgument
+from konomi_rater.selection.propagation import (
+    DUPLICATE,
+    NEAR_COPY,
+    Band,
+    Gate,
+    among,
+    augmentations,
+    band,
+    grow,
+    least_bound,
+)
+from konomi_rater.selection.selection import SSR, UR, RejectionReason
+from konomi_rater.storage import image_records, tastes
+from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.image_records import Filter, ImageRow
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.scoring import Scoring
+from konomi_rater.usecases.selection import Member, Selection
+from konomi_rater.usecases.suggestion import EVERY_ROW
+from konomi_rater.usecases.workspace import Workspace
+
+MOST_ORIGINALS = 16
+
+
+@dataclass(frozen=True)
+class GrowthWish:
+    """What is asked for; the fields and defaults are the contract's."""
+
+    originals: tuple[str, ...]
+    members: tuple[str, ...]
+    count: int
+    candidates: Filter = field(default_factory=Filter)
+    kappa: float = 1.0
+    near_copy_cosine: float = NEAR_COPY
+    duplicate_cosine: float = DUPLICATE
+    typicality_percentile: float = 95.0
+    base_units: tuple[str, ...] = BASE_UNITS
+
+
+class Growing:
+    """The use case behind the policy "propagate" of SelectImages."""
+
+    def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
+        self._workspace, self._scoring = workspace, scoring
+
+    def grow(self, taste_id: str, wish: GrowthWish) -> Selection:
+        """Chooses what a set takes in.
+
+        Raises:
+            NotFound: no such taste.
+            FailedPrecondition: it has no fitted rater.
+            InvalidArgument: no originals, or an original or member the taste does not know.
+        """
+        if not 1 <= len(wish.originals) <= MOST_ORIGINALS:
+            raise InvalidArgument(
+                f"expected 1 to {MOST_ORIGINALS} originals for the policy propagate, found {len(wish.originals)}; "
+                "name the images the set began with",
+                reason="ORIGINALS_REQUIRED",
+                field="originals",
+            )
+        workspace = self._workspace
+        with workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = workspace.view(connection, taste)
+            workspace.active_head(taste)
+            images = self._candidates(connection, taste, view, wish)
+            liked = image_records.select(connection, taste.id, Filter(grades=(SSR, UR)), EVERY_ROW)
+        originals = _positions(view, wish.originals, "originals")
+        members = np.union1d(originals, _positions(view, wish.members, "members"))
+        at = np.array([view.at(image.facts.digest) for image in images], dtype=np.int64)
+        said = self._scoring.predict_known(taste, view)
+        bounds = said.utility - wish.kappa * said.std
+        gate = Gate(
+            originals=view.embeddings[originals],
+            members=view.embeddings[members],
+            least=least_bound(bounds[members], bounds[view.indices(liked[np.isin(liked, view.rows)])]),
+            allowed=self._band(taste, view, originals, wish),
+            duplicate_cosine=wish.duplicate_cosine,
+            room=wish.count,
+        )
+        found = grow(view.embeddings[at], bounds[at], self._refused(taste, view, images, at, wish), gate)
+        picked = at[found.taken]
+        scores = self._scoring.score_known(taste, view, picked)
+        return Selection(
+            chosen=[
+                Member(images[row].facts.digest, images[row].facts.prompt, 0, score)
+                for row, score in zip(found.taken, scores, strict=True)
+            ],
+            base=[],
+            considered=len(images),
+            rejections=[(images[row].facts.digest, reason, "") for row, reason in sorted(found.rejected.items())],
+            version=taste.active,
+            diversity=self._scoring.diversity(taste, view, view.embeddings[picked], picked),
+            largest_cell_share=0.0,
+            growth=found,
+        )
+
+    def _candidates(
+        self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, wish: GrowthWish
+    ) -> list[ImageRow]:
+        """Returns the images asked for, less those that are in the set already."""
+        rows = image_records.select(connection, taste.id, wish.candidates, EVERY_ROW)
+        inside = {*wish.originals, *wish.members}
+        found = image_records.read_rows(connection, taste.id, rows.tolist())
+        return [
+            image for image in found if image.facts.digest not in inside and view.at(image.facts.digest) is not None
+        ]
+
+    def _band(self, taste: TasteRow, view: View, originals: np.ndarray, wish: GrowthWish) -> Band:
+        """Returns the band among the originals; a single one is compared with its augmentations."""
+        known = view.embeddings[originals]
+        if len(originals) > 1:
+            return band(among(known), wish.near_copy_cosine)
+        pixels = self._workspace.decode(view.digests[int(originals[0])]).pixels
+        crops = self._workspace.embedder(taste).embed(augmentations(pixels), keep=False)
+        crops = crops / np.linalg.norm(crops, axis=1, keepdims=True).clip(1e-12)
+        return band(crops @ known[0], wish.near_copy_cosine)
+
+    def _refused(
+        self, taste: TasteRow, view: View, images: list[ImageRow], at: np.ndarray, wish: GrowthWish
+    ) -> dict[int, RejectionReason]:
+        """Returns what the gate need not look at: graded below SSR by the owner, unknown to the rater, untypical."""
+        if not len(at):
+            return {}
+        refused: dict[int, RejectionReason] = {}
+        reference = self._workspace.reference(taste, view, wish.base_units)
+        cut = reference.cut(wish.typicality_percentile) if wish.typicality_percentile < 100 else np.inf
+        strange = reference.index.distance(view.embeddings[at], at) > cut
+        unknown = self._workspace.active_head(taste).unknown(view.embeddings[at])
+        for row, image in enumerate(images):
+            if image.grade:
+                if image.grade < SSR:
+                    refused[row] = RejectionReason.GRADE
+            elif strange[row]:
+                refused[row] = RejectionReason.UNTYPICAL
+            elif unknown[row]:
+                refused[row] = RejectionReason.UNKNOWN
+        return refused
+
+
+def _positions(view: View, digests: tuple[str, ...], name: str) -> np.ndarray:
+    found = [view.at(digest) for digest in digests]
+    for digest, position in zip(digests, found, strict=True):
+        if position is None:
+            raise InvalidArgument(
+                f"expected images of the taste among the {name}, found {digest[:12]}, which it does not know; "
+                "add it with AddImages",
+                reason="IMAGE_UNKNOWN",
+                field=name,
+            )
+    return np.array(found, dtype=np.int64)

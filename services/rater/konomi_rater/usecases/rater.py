@@ -1,0 +1,40 @@
+"""The rater's use cases joined: one object per concern over one workspace."""
+
+from konomi_rater.usecases.certification import Certifying
+from konomi_rater.usecases.embedders import Advising, Reembedding
+from konomi_rater.usecases.exploration import Exploring, Slating
+from konomi_rater.usecases.images import Adding, Browsing
+from konomi_rater.usecases.measurement import Measuring
+from konomi_rater.usecases.propagation import Growing
+from konomi_rater.usecases.scoring import Scoring
+from konomi_rater.usecases.selection import Selecting
+from konomi_rater.usecases.snapshots import Snapshots
+from konomi_rater.usecases.suggestion import Suggesting
+from konomi_rater.usecases.versions import Versions
+from konomi_rater.usecases.workspace import Workspace
+
+
+class Rater:
+    """What the servicer calls."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.scoring = Scoring(workspace)
+        self.adding = Adding(workspace)
+        self.browsing = Browsing(workspace, self.scoring)
+        self.suggesting = Suggesting(workspace)
+        self.slating = Slating(workspace, self.suggesting)
+        self.selecting = Selecting(workspace, self.scoring)
+        self.growing = Growing(workspace, self.scoring)
+        self.versions = Versions(workspace)
+        self.certifying = Certifying(workspace)
+        self.exploring = Exploring(workspace, self.scoring, self.suggesting)
+        self.advising = Advising(workspace)
+        self.measuring = Measuring(workspace)
+        self.reembedding = Reembedding(workspace, self.versions)
+        self.snapshots = Snapshots(workspace)
+
+    def close(self) -> None:
+        """Ends the work in the background, then what it works with."""
+        self.reembedding.close()
+        self.workspace.close()

@@ -1,0 +1,195 @@
+"""Scores images of a taste with its active rater version: utility, doubt, P(grade), typicality, novelty, unknown."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from konomi.errors import KonomiError
+from konomi_rater.embedding.requests import Caller
+from konomi_rater.measures.diversity import vendi
+from konomi_rater.preference.batch_prediction import LIBRARY, rescore
+from konomi_rater.preference.head import Head, Prediction
+from konomi_rater.storage import tastes
+from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.vectors import ImageInput, Wanted, digest_of
+from konomi_rater.usecases.workspace import Workspace
+
+KAPPA = 1.0
+TYPICAL_PERCENTILE = 95.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the rater thinks of one image; the fields are the contract's."""
+
+    utility: float
+    std: float
+    lower_bound: float
+    grade_probabilities: tuple[float, ...]
+    typicality: float
+    novelty: float
+    unknown: bool
+    version: int
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How diverse a set is: Vendi score, images it rests on, share of typical ones."""
+
+    vendi: float
+    n: int
+    typical_share: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """Images being scored: the taste and its images at the moment they were asked for."""
+
+    taste: TasteRow
+    view: View
+    inputs: Sequence[ImageInput]
+    wanted: Wanted
+
+
+class Scoring:
+    """The use cases behind ScoreImages and every score that is shown."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lock = threading.Lock()
+        self._predictions: OrderedDict[tuple[str, str, int], Prediction] = OrderedDict()
+
+    def score_inputs(
+        self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, *, diversity: bool
+    ) -> tuple[str, list[Score | KonomiError], Diversity | None]:
+        """Scores images given by bytes or digest, in order; one bad image is that image's error.
+
+        Args:
+            taste_id: the taste; empty means the only one there is, or "default".
+            inputs: the images.
+            caller: who waits.
+            diversity: also measure how diverse the good ones are.
+
+        Returns:
+            The taste that scored, a score or an error per image, the diversity where it was asked for.
+
+        Raises:
+            FailedPrecondition: the taste has no fitted rater.
+            ResourceExhausted: too many images wait already.
+            Cancelled: the caller went away.
+        """
+        return self.answer(self.request(taste_id, inputs, caller), diversity=diversity)
+
+    def request(self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller) -> Request:
+        """Begins to score images and returns at once; the rater version that is active now will score them."""
+        workspace = self._workspace
+        with workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id or tastes.only_one(connection))
+            view = workspace.view(connection, taste)
+        workspace.active_head(taste)
+        return Request(taste, view, inputs, workspace.vectors.request(taste.embedder, view, inputs, caller))
+
+    def answer(self, request: Request, *, diversity: bool) -> tuple[str, list[Score | KonomiError], Diversity | None]:
+        """Waits for what was begun, and returns what `score_inputs` does."""
+        taste, view = request.taste, request.view
+        found = self._workspace.vectors.collect(request.wanted)
+        good = [place for place, item in enumerate(found) if isinstance(item, np.ndarray)]
+        vectors = np.array([found[place] for place in good], np.float32).reshape(len(good), view.embeddings.shape[1])
+        own = np.array([_position(view, request.inputs[place]) for place in good], np.int64)
+        scores = iter(self.score(taste, view, vectors, own))
+        results = [item if isinstance(item, KonomiError) else next(scores) for item in found]
+        return taste.id, results, self.diversity(taste, view, vectors, own) if diversity else None
+
+    def score(self, taste: TasteRow, view: View, embeddings: np.ndarray, own: np.ndarray) -> list[Score]:
+        """Scores unit rows.
+
+        Args:
+            taste: the taste; its active version scores.
+            view: its images.
+            embeddings: (N, D) unit rows.
+            own: (N,) position of each row in the view, -1 for a stranger.
+        """
+        if not len(embeddings):
+            return []
+        stored = self._workspace.active_head(taste)
+        said = stored.head.predict(embeddings, view.made_at(own))
+        reference = self._workspace.reference(taste, view, BASE_UNITS)
+        typicality = reference.typicality(reference.index.distance(embeddings, own))
+        novelty = self._workspace.archive(taste, view).distance(embeddings, own)
+        unknown = stored.unknown(embeddings)
+        return [
+            Score(
+                utility=float(said.utility[i]),
+                std=float(said.std[i]),
+                lower_bound=float(said.utility[i] - KAPPA * said.std[i]),
+                grade_probabilities=tuple(said.probabilities[i].tolist()),
+                typicality=float(typicality[i]),
+                novelty=float(novelty[i]),
+                unknown=bool(unknown[i]),
+                version=taste.active,
+            )
+            for i in range(len(embeddings))
+        ]
+
+    def score_known(self, taste: TasteRow, view: View, positions: np.ndarray) -> list[Score]:
+        """Scores images of the view by position."""
+        return self.score(taste, view, view.embeddings[positions], positions)
+
+    def predict_known(self, taste: TasteRow, view: View) -> Prediction:
+        """Returns the active version's prediction of every image of the view; what was predicted before is kept."""
+        self._workspace.active_head(taste)
+        return self._predicted(taste, view, self._workspace.artifact(taste.id, taste.active))
+
+    def prepare(self, taste_id: str, artifact: str) -> None:
+        """Scores every image of a taste with a version that is about to score, so that the change costs no caller."""
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+        if len(view):
+            self._predicted(taste, view, artifact)
+
+    def _predicted(self, taste: TasteRow, view: View, artifact: str) -> Prediction:
+        key, n = (taste.id, artifact, view.generation), len(view)
+        with self._lock:
+            known = self._predictions.get(key)
+        done = len(known.utility) if known is not None else 0
+        if known is None or done < n:
+            known = self._predict_more(view, self._workspace.stored_head(artifact).head, known)
+            with self._lock:
+                self._predictions[key] = known
+                while len(self._predictions) > 16:
+                    self._predictions.popitem(last=False)
+        return Prediction(known.utility[:n], known.std[:n], known.probabilities[:n])
+
+    def _predict_more(self, view: View, head: Head, known: Prediction | None) -> Prediction:
+        done = len(known.utility) if known is not None else 0
+        if len(view) > LIBRARY:
+            settings, whole = self._workspace.settings, known if done > LIBRARY else None
+            return rescore(head, view.embeddings, view.made[: len(view)], settings.library_threads, whole)
+        more = head.predict(view.embeddings[done:], view.made[done : len(view)])
+        return more if known is None else _join(known, more)
+
+    def diversity(self, taste: TasteRow, view: View, embeddings: np.ndarray, own: np.ndarray) -> Diversity:
+        """Measures how diverse unit rows (N, D) are, and how many are typical of the taste."""
+        if not len(embeddings):
+            return Diversity(0.0, 0, 0.0)
+        reference = self._workspace.reference(taste, view, BASE_UNITS)
+        inside = reference.index.distance(embeddings, own) <= reference.cut(TYPICAL_PERCENTILE)
+        return Diversity(vendi(embeddings), len(embeddings), float(inside.mean()))
+
+
+def _position(view: View, given: ImageInput) -> int:
+    at = view.at(digest_of(given))
+    return -1 if at is None else at
+
+
+def _join(first: Prediction, second: Prediction) -> Prediction:
+    return Prediction(
+        np.concatenate([first.utility, second.utility]),
+        np.concatenate([first.std, second.std]),
+        np.concatenate([first.probabilities, second.probabilities]),
+    )

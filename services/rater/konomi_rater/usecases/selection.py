@@ -1,0 +1,384 @@
+"""The training set of the next unit: candidates scored, gated and chosen under a policy, all accounted for."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sqlalchemy
+
+from konomi.errors import InvalidArgument
+from konomi_rater.measures import coverage
+from konomi_rater.measures.cells import Cells, divide
+from konomi_rater.measures.overoptimisation import best_of_n
+from konomi_rater.preference.fitting import quick_fit
+from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.conformal import benjamini_hochberg, least_share, p_values
+from konomi_rater.selection.propagation import Growth
+from konomi_rater.selection.selection import (
+    POLICIES,
+    Candidates,
+    Choice,
+    Limits,
+    Policy,
+    RejectionReason,
+    admit,
+    caps,
+    draw_base,
+    select,
+)
+from konomi_rater.storage import audits, image_records, panel, tastes
+from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.image_records import Filter, ImageRow
+from konomi_rater.storage.labels import LabelEntry
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.certification import Certifying
+from konomi_rater.usecases.scoring import Diversity, Score, Scoring
+from konomi_rater.usecases.suggestion import EVERY_ROW
+from konomi_rater.usecases.workspace import Workspace
+
+LEAST_LABELS = 500
+SSR = 4
+
+SENTENCES = {
+    "few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; until then "
+    "`konomi rater certify` can vouch for a set.",
+    "none": "{n} random labels show none of the images to be good at a false-discovery rate of {rate:.0%}: at least "
+    "{share:.1%} of the candidates would have to qualify together; grade more random images, or allow a higher rate.",
+    "all": "At most {rate:.0%} of these {count} images are below SSR, on average over draws of {n} random labels.",
+    "cut": "At most {rate:.0%} of the {admitted} images that qualify are below SSR, on average over draws of {n} "
+    "random labels; the {count} with the strongest evidence were selected.",
+}
+"""Name to what is said of a selection."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the labels show about M candidates.
+
+    Attributes:
+        order: rows that qualify, the strongest evidence first.
+        labels: random labels that spoke.
+        explanation: why nothing qualifies; empty where something does.
+    """
+
+    order: list[int]
+    labels: int
+    explanation: str
+
+
+def weigh(connection: sqlalchemy.Connection, taste: str, view: View, positions: np.ndarray, rate: float) -> Evidence:
+    """Weighs ungraded candidates.
+
+    Args:
+        connection: a snapshot.
+        taste: id of the taste.
+        view: its images.
+        positions: (M,) the candidates' places in the view.
+        rate: false-discovery rate, above 0 and below 1.
+
+    Raises:
+        InvalidArgument: a rate of 0 or 1.
+    """
+    if not 0 < rate < 1:
+        raise InvalidArgument(
+            f"expected a false-discovery rate above 0 and below 1, found {rate:g}; 0.2 is usual",
+            reason="RATE_INVALID",
+            field="false_discovery_rate",
+        )
+    training, aside = panel.split(connection, taste)
+    known = {digest: entry for digest, entry in {**training, **aside}.items() if view.at(digest) is not None}
+    witnesses = _witnesses(known, set(aside))
+    rest = {digest: entry for digest, entry in known.items() if digest not in witnesses}
+    if len(known) < LEAST_LABELS or len({entry.grade for entry in rest.values()}) < 2:
+        return Evidence([], len(witnesses), SENTENCES["few"].format(needed=LEAST_LABELS, labels=len(known)))
+    rows, grades = _columns(view, rest)
+    head = quick_fit(view.embeddings[rows], grades, view.embeddings)
+    rows, grades = _columns(view, witnesses)
+    said, asked = (head.predict(view.embeddings[part]).probabilities[:, 3:].sum(1) for part in (rows, positions))
+    p = p_values(said, grades >= SSR, asked)
+    admitted = np.flatnonzero(benjamini_hochberg(p, rate))
+    order = [int(row) for row in admitted[np.lexsort((-asked[admitted], p[admitted]))]]
+    share = least_share(len(witnesses), rate)
+    words = "" if order else SENTENCES["none"].format(n=len(witnesses), rate=rate, share=share)
+    return Evidence(order, len(witnesses), words)
+
+
+def promise(evidence: Evidence, count: int, rate: float) -> str:
+    """Returns what is promised of the first `count` images that qualify."""
+    if evidence.explanation:
+        return evidence.explanation
+    numbers = {"rate": rate, "n": evidence.labels, "count": count, "admitted": len(evidence.order)}
+    return SENTENCES["all" if count >= len(evidence.order) else "cut"].format(**numbers)
+
+
+def _witnesses(known: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, LabelEntry]:
+    """Returns the random labels that speak: the panel's first, never more than half of all labels."""
+    drawn = sorted(
+        (d for d, entry in known.items() if entry.reason == Reason.RANDOM), key=lambda d: (d not in aside, d)
+    )
+    return {digest: known[digest] for digest in drawn[: len(known) // 2]}
+
+
+def _columns(view: View, grades: Mapping[str, LabelEntry]) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.array([view.position[digest] for digest in grades], dtype=np.int64)
+    return rows, np.array([entry.grade for entry in grades.values()], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for; the fields and defaults are the contract's."""
+
+    policy: str
+    count: int
+    candidates: Filter = field(default_factory=Filter)
+    base_share: float = 0.25
+    kappa: float = 1.0
+    quota: float = 2.0
+    duplicate_cosine: float = 0.97
+    typicality_percentile: float = 95.0
+    seed: int = 0
+    base_units: tuple[str, ...] = BASE_UNITS
+    prompt_quota: float = 0.0
+    spread: str = ""
+    false_discovery_rate: float = 0.2
+    training_sources: tuple[str, ...] = ()
+    near_copy_cosine: float = coverage.NEAR_COPY
+    certificates: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Member:
+    """One image of the set; base members carry no score."""
+
+    digest: str
+    prompt: str
+    cell: int
+    score: Score | None
+    source: int = 0
+    certificate: int = 0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The set and its accounting: considered = members chosen by taste + rejections."""
+
+    chosen: list[Member]
+    base: list[Member]
+    considered: int
+    rejections: list[tuple[str, RejectionReason, str]]
+    version: int
+    diversity: Diversity
+    largest_cell_share: float
+    explanation: str = ""
+    growth: Growth | None = None
+
+    @property
+    def kept_share(self) -> float:
+        """Share of the candidates that were kept, 0..1; of a set that grows, what the rater alone lets through."""
+        if self.growth is not None:
+            return self.growth.liked / self.considered if self.considered and self.chosen else 0.0
+        return len(self.chosen) / self.considered if self.considered else 0.0
+
+    @property
+    def pressure_nats(self) -> float:
+        """Selection pressure of the choice, ln(1 / kept share); 0 where nothing was kept."""
+        return -math.log(self.kept_share) if self.chosen else 0.0
+
+    @property
+    def best_of_n_nats(self) -> float:
+        """Best-of-n estimate of the same; 0 where nothing was kept."""
+        return best_of_n(self.kept_share) if self.chosen else 0.0
+
+
+class Selecting:
+    """The use case behind SelectImages."""
+
+    def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
+        self._workspace, self._scoring = workspace, scoring
+        self._certifying = Certifying(workspace)
+
+    def select(self, taste_id: str, wish: Wish) -> Selection:
+        """Chooses the training set.
+
+        Raises:
+            InvalidArgument: an unknown policy.
+            FailedPrecondition: the policy ranks ungraded images and no rater was fitted.
+        """
+        policy = POLICIES.get(wish.policy)
+        if policy is None:
+            raise InvalidArgument(
+                f"expected a policy ({', '.join(sorted(POLICIES))}), found {wish.policy[:80]!r}; choose one of them",
+                reason="POLICY_UNKNOWN",
+                field="policy",
+            )
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            scored = bool(taste.active) or not policy.graded_only
+            if scored:
+                self._workspace.active_head(taste)
+            images = self._candidates(connection, taste, view, wish.candidates)
+            return self._choose(connection, taste, view, images, wish, policy, scored)
+
+    def _candidates(
+        self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, wanted: Filter
+    ) -> list[ImageRow]:
+        rows = image_records.select(connection, taste.id, wanted, EVERY_ROW)
+        if wanted.min_utility is not None:
+            rows = rows[self._scoring.predict_known(taste, view).utility[view.indices(rows)] >= wanted.min_utility]
+        judged = audits.held_out(connection, taste.id)
+        found = image_records.read_rows(connection, taste.id, rows.tolist())
+        return [image for image in found if image.facts.digest not in judged]
+
+    def _choose(
+        self,
+        connection: Any,
+        taste: TasteRow,
+        view: View,
+        images: list[ImageRow],
+        wish: Wish,
+        policy: Policy,
+        scored: bool,
+    ) -> Selection:
+        positions = view.indices(np.array([image.row for image in images], dtype=np.int64))
+        cells = self._cells(view, wish)
+        lower = np.zeros(len(images))
+        if scored:
+            said = self._scoring.predict_known(taste, view)
+            lower = (said.utility - wish.kappa * said.std)[positions]
+        prompts, counts = _prompts(images)
+        vouched = self._vouched(connection, taste.id, wish)
+        candidates = Candidates(
+            embeddings=view.embeddings[positions],
+            lower_bounds=lower,
+            grades=np.array([image.grade for image in images], dtype=np.int64),
+            sources=np.array([image.facts.source for image in images], dtype=np.int64),
+            typical=self._typical(taste, view, positions, wish),
+            unknown=self._unknown(taste, view, positions, scored),
+            cells=cells.of(view.embeddings[positions]) if len(positions) else positions,
+            prompts=prompts,
+            copies=_copies(view, images, positions, wish),
+            certified=np.array([image.facts.digest in vouched for image in images], dtype=bool),
+        )
+        limits = Limits(
+            wish.count,
+            wish.duplicate_cosine,
+            cell_caps=caps(cells.shares, wish.count, wish.quota),
+            prompt_caps=caps(counts / max(1, len(images)), wish.count, wish.prompt_quota),
+            spread=wish.spread,
+        )
+        explanation = ""
+        if policy.by_evidence:
+            choice, explanation = self._by_evidence(connection, taste, view, positions, candidates, wish)
+        else:
+            choice = select(policy, candidates, limits)
+        picked = positions[choice.selected]
+        scores = self._scoring.score_known(taste, view, picked) if scored else [None] * len(picked)
+        chosen = [
+            _member(images[row], int(candidates.cells[row]), score, vouched)
+            for row, score in zip(choice.selected, scores, strict=True)
+        ]
+        base = self._base(connection, taste, view, cells, set(picked.tolist()), wish)
+        filled = np.bincount(candidates.cells[choice.selected], minlength=1)
+        return Selection(
+            chosen=chosen,
+            base=base,
+            considered=len(images),
+            rejections=_rejections(images, choice),
+            version=taste.active if scored else 0,
+            diversity=self._scoring.diversity(taste, view, view.embeddings[picked], picked),
+            largest_cell_share=float(filled.max() / len(chosen)) if chosen else 0.0,
+            explanation=explanation,
+        )
+
+    def _by_evidence(
+        self,
+        connection: Any,
+        taste: TasteRow,
+        view: View,
+        positions: np.ndarray,
+        candidates: Candidates,
+        wish: Wish,
+    ) -> tuple[Choice, str]:
+        free = np.flatnonzero(
+            (candidates.grades == 0) & np.isin(candidates.sources, list(POLICIES[wish.policy].sources))
+        )
+        found = weigh(connection, taste.id, view, positions[free], wish.false_discovery_rate)
+        choice = admit(POLICIES[wish.policy], candidates, [int(free[row]) for row in found.order], wish.count)
+        return choice, promise(found, len(choice.selected), wish.false_discovery_rate)
+
+    def _vouched(self, connection: Any, taste: str, wish: Wish) -> dict[str, int]:
+        """Returns the members of the certified sets, each with its certificate; the first that is named counts."""
+        if not POLICIES[wish.policy].graded_only:
+            return {}
+        found: dict[str, int] = {}
+        for number in wish.certificates:
+            found = dict.fromkeys(self._certifying.vouched(connection, taste, number), number) | found
+        return found
+
+    def _unknown(self, taste: TasteRow, view: View, positions: np.ndarray, scored: bool) -> np.ndarray:
+        if not scored or not len(positions):
+            return np.zeros(len(positions), dtype=bool)
+        return self._workspace.active_head(taste).unknown(view.embeddings[positions])
+
+    def _cells(self, view: View, wish: Wish) -> Cells:
+        base = view.base(wish.base_units)
+        rows = view.embeddings[base] if len(base) else view.embeddings
+        if not len(rows):
+            return Cells(np.zeros((1, view.embeddings.shape[1]), np.float32), np.ones(1))
+        return divide(rows, self._workspace.settings.cells, wish.seed)
+
+    def _typical(self, taste: TasteRow, view: View, positions: np.ndarray, wish: Wish) -> np.ndarray:
+        if wish.typicality_percentile >= 100 or not len(positions):
+            return np.ones(len(positions), dtype=bool)
+        reference = self._workspace.reference(taste, view, wish.base_units)
+        return reference.index.distance(view.embeddings[positions], positions) <= reference.cut(
+            wish.typicality_percentile
+        )
+
+    def _base(
+        self, connection: Any, taste: TasteRow, view: View, cells: Cells, taken: set[int], wish: Wish
+    ) -> list[Member]:
+        base = view.base(wish.base_units)
+        eligible = base[self._typical(taste, view, base, wish)]
+        judged = audits.held_out(connection, taste.id)
+        free = [at for at in eligible if int(at) not in taken and view.digests[at] not in judged]
+        eligible = np.array(free, dtype=np.int64)
+        drawn = draw_base(eligible, len(taken), wish.base_share, np.random.default_rng(wish.seed % 2**63))
+        images = image_records.read_rows(connection, taste.id, view.rows[drawn].tolist())
+        numbers = cells.of(view.embeddings[drawn]) if len(drawn) else drawn
+        return [_member(image, int(cell), None, {}) for image, cell in zip(images, numbers, strict=True)]
+
+
+def _copies(view: View, images: list[ImageRow], positions: np.ndarray, wish: Wish) -> np.ndarray:
+    """Returns which images of trained units are near-copies of what units were trained on: (N,) bool."""
+    known = [at for digest in wish.training_sources if (at := view.at(digest)) is not None]
+    if not known or wish.near_copy_cosine >= 1:
+        return np.zeros(len(images), dtype=bool)
+    sources, rows = np.array(known, np.int64), view.embeddings
+    alike = coverage.near_copies(rows[positions], positions, rows[sources], sources, wish.near_copy_cosine)
+    trained = [bool(image.facts.unit) and image.facts.unit not in wish.base_units for image in images]
+    return alike & np.array(trained, dtype=bool)
+
+
+def _member(image: ImageRow, cell: int, score: Score | None, vouched: dict[str, int]) -> Member:
+    certificate = 0 if image.grade else vouched.get(image.facts.digest, 0)
+    return Member(image.facts.digest, image.facts.prompt, cell, score, image.facts.source, certificate)
+
+
+def _rejections(images: list[ImageRow], choice: Choice) -> list[tuple[str, RejectionReason, str]]:
+    def name(row: int) -> str:
+        return images[row].facts.digest
+
+    return [
+        (name(row), reason, name(choice.duplicate_of[row]) if row in choice.duplicate_of else "")
+        for row, reason in sorted(choice.rejected.items())
+    ]
+
+
+def _prompts(images: list[ImageRow]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the prompt number of each image, (N,), and how many images each prompt has, (P,)."""
+    _, numbers, counts = np.unique([image.facts.prompt for image in images], return_inverse=True, return_counts=True)
+    return numbers, counts

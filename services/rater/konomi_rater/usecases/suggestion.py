@@ -1,0 +1,184 @@
+"""What to show next: images worth a grade, hidden repeats among them, and the far but plausible."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+import sqlalchemy
+
+from konomi_rater.measures.novelty import reference_of
+from konomi_rater.preference import features
+from konomi_rater.preference.features import Population
+from konomi_rater.preference.fitting import LEAST_LABELS, quick_fit
+from konomi_rater.preference.head import Head
+from konomi_rater.selection import acquisition
+from konomi_rater.selection.acquisition import Pool, Reason
+from konomi_rater.storage import image_records, labels, panel, tastes
+from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.image_records import Filter, ImageRow
+from konomi_rater.storage.labels import LabelEntry
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.scoring import TYPICAL_PERCENTILE
+from konomi_rater.usecases.workspace import Workspace
+
+REPEAT_GAP = 10
+"""Grades between an image and its hidden repeat at least."""
+GRADED_NEIGHBOURS = 5
+EVERY_ROW = 2**62
+
+
+class Suggesting:
+    """The use cases behind SuggestImages and ExploreNovelty."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lock = threading.Lock()
+        self._heads: OrderedDict[tuple[str, str, int], Head] = OrderedDict()
+
+    def suggest(
+        self, taste_id: str, wanted: Filter, count: int, novel: int, seed: int, *, repeats: bool
+    ) -> list[tuple[ImageRow, Reason]]:
+        """Returns up to `count` images to grade next, in the order to show them, each with its reason.
+
+        A hidden repeat carries no grade: whoever shows it must not know which it is. Where no filter says what is
+        wanted, hidden grades of the newest unit that are still due are among them.
+        """
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            training, aside = panel.split(connection, taste_id)
+            grades = {**training, **aside}
+            rows = self.candidates(connection, taste, wanted, grades)
+            past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
+        rng = np.random.default_rng((seed % 2**63, len(grades)))
+        again = [at for digest in self._repeats(past, grades, count, rng) if (at := view.at(digest)) is not None]
+        hidden = [(at, Reason.REPEAT_CHECK) for at in again]
+        if wanted == Filter():
+            lot = np.random.default_rng((seed % 2**63, len(grades), 1)).random()  # leaves the queue's own draws alone
+            hidden += self._held_out(taste, view, rows, grades, count, float(lot))
+            rows = rows[~np.isin(rows, view.rows[[at for at, _ in hidden]])]
+        positions = view.indices(rows)
+        head = self.working_head(taste, view, training)
+        pool = self._pool(taste, view, positions, grades, far=novel > 0)
+        picks = acquisition.suggest(pool, head, len(grades), max(0, count - len(hidden)), novel, rng)
+        chosen = [(int(rows[row]), reason) for row, reason in picks]
+        for at, reason in hidden:
+            chosen.insert(int(rng.integers(len(chosen) + 1)), (int(view.rows[at]), reason))
+        with self._workspace.reading() as connection:
+            images = image_records.read_rows(connection, taste_id, [row for row, _ in chosen])
+        reasons = [reason for _, reason in chosen]
+        return [
+            (replace(image, grade=0) if reason is Reason.REPEAT_CHECK else image, reason)
+            for image, reason in zip(images, reasons, strict=True)
+        ]
+
+    def _held_out(
+        self, taste: TasteRow, view: View, rows: np.ndarray, grades: dict[str, LabelEntry], count: int, lot: float
+    ) -> list[tuple[int, Reason]]:
+        """Returns hidden grades that are due, of at most their share of a call; `lot`, 0..1, rounds that share."""
+        settings = self._workspace.settings
+
+        def farthest(positions: np.ndarray, most: int) -> list[int]:
+            pool = self._pool(taste, view, positions, grades, far=True)
+            picks = acquisition.suggest(pool, None, 0, most, most, np.random.default_rng(0))
+            return [int(positions[row]) for row, reason in picks if reason is Reason.NOVEL]
+
+        most = int(count * settings.audit_share + lot)
+        return panel.due(view, grades, view.indices(rows), settings.audit_grades, most, farthest)
+
+    def explore(self, taste_id: str, wanted: Filter, count: int) -> tuple[TasteRow, View, list[ImageRow]]:
+        """Returns the images least like anything graded that are still typical of the taste, most novel first."""
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+            grades = labels.grades_in_force(connection, taste_id)
+            rows = self.candidates(connection, taste, wanted, grades)
+            pool = self._pool(taste, view, view.indices(rows), grades, far=True)
+            picks = acquisition.suggest(pool, None, len(grades), count, count, np.random.default_rng(0))
+            novel = [int(rows[row]) for row, reason in picks if reason is Reason.NOVEL]
+            return taste, view, image_records.read_rows(connection, taste_id, novel)
+
+    def candidates(
+        self, connection: sqlalchemy.Connection, taste: TasteRow, wanted: Filter, grades: dict[str, LabelEntry]
+    ) -> np.ndarray:
+        """Returns the rows that may be shown: those the filter admits, ungraded ones where it names no grade."""
+        rows = image_records.select(connection, taste.id, wanted if wanted.grades else _ungraded(wanted), EVERY_ROW)
+        return rows if wanted.min_utility is None else self._above(connection, taste, rows, wanted.min_utility)
+
+    def _above(self, connection: sqlalchemy.Connection, taste: TasteRow, rows: np.ndarray, least: float) -> np.ndarray:
+        view = self._workspace.view(connection, taste)
+        head = self._workspace.active_head(taste).head
+        at = view.indices(rows)
+        return rows[head.predict(view.embeddings[at], view.made_at(at)).utility >= least]
+
+    def _pool(
+        self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry], *, far: bool
+    ) -> Pool:
+        """Returns the candidates; how far and how plausible they are only where it is asked for."""
+        embeddings = view.embeddings[positions]
+        graded = view.embeddings[_positions(view, grades)]
+        found = self._population(taste, view)
+        liked = _liking(embeddings @ found.weights) if found is not None else None
+        novelty, plausible = np.zeros(len(positions)), np.ones(len(positions), dtype=bool)
+        if far:
+            novelty = self.novelty(taste, view, positions, grades)
+            reference = self._workspace.reference(taste, view, BASE_UNITS)
+            plausible = reference.index.distance(embeddings, positions) <= reference.cut(TYPICAL_PERCENTILE)
+        return Pool(embeddings, novelty, plausible, graded, liked)
+
+    def _population(self, taste: TasteRow, view: View) -> Population | None:
+        folder = self._workspace.embedders.folder / features.FOLDER
+        return features.read_population(folder, taste.embedder, view.embeddings.shape[1])
+
+    def novelty(self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry]) -> np.ndarray:
+        """Returns how far images (N,) of the view are from everything graded, or from all while nothing is: (N,)."""
+        graded = _positions(view, grades)
+        if not len(graded):
+            return self._workspace.archive(taste, view).distance(view.embeddings[positions], positions)
+        known = reference_of(graded, view.embeddings[graded]).index
+        return known.distance(view.embeddings[positions], np.full(len(positions), -1), GRADED_NEIGHBOURS)
+
+    def working_head(self, taste: TasteRow, view: View, grades: dict[str, LabelEntry]) -> Head | None:
+        """Fits on the grades of this moment, so that a batch learns from the one before without a new version."""
+        known = {digest: entry for digest, entry in grades.items() if view.at(digest) is not None}
+        if len(known) < LEAST_LABELS or len({entry.grade for entry in known.values()}) < 2:
+            return None
+        key = (taste.id, labels.digest_of(known), len(view))
+        with self._lock:
+            head = self._heads.get(key)
+        if head is None:
+            digests = sorted(known)
+            positions = np.array([view.position[digest] for digest in digests])
+            values = np.array([known[digest].grade for digest in digests])
+            head = quick_fit(view.embeddings[positions], values, view.embeddings, self._population(taste, view))
+            with self._lock:
+                self._heads[key] = head
+                while len(self._heads) > 16:
+                    self._heads.popitem(last=False)
+        return head
+
+    def _repeats(
+        self, past: list[LabelEntry], grades: dict[str, LabelEntry], count: int, rng: np.random.Generator
+    ) -> list[str]:
+        """Draws graded images to show again, unmarked: never one that was repeated before or graded just now."""
+        last = past[-1].sequence if past else 0
+        repeated = {entry.digest for entry in past if entry.reason == Reason.REPEAT_CHECK}
+        old = sorted(d for d, entry in grades.items() if d not in repeated and entry.sequence <= last - REPEAT_GAP)
+        share = self._workspace.settings.repeat_share
+        return [old[i] for i in acquisition.repeats(len(old), len(grades), count, share, rng)]
+
+
+def _ungraded(wanted: Filter) -> Filter:
+    return Filter((0,), wanted.units, wanted.sources, wanted.nights, wanted.digests, wanted.prompt_contains)
+
+
+def _positions(view: View, grades: dict[str, LabelEntry]) -> np.ndarray:
+    """Returns the positions of graded images that are in the view, in the order they were graded."""
+    by_time = sorted(grades.values(), key=lambda entry: entry.sequence)
+    return np.array([at for entry in by_time if (at := view.at(entry.digest)) is not None], dtype=np.int64)
+
+
+def _liking(said: np.ndarray) -> np.ndarray:
+    """Joins population scores (N, S) of unlike scales into one, (N,)."""
+    return np.asarray((said / said.std(axis=0).clip(1e-12)).mean(axis=1))

@@ -1,0 +1,127 @@
+"""Unit vectors of images: known to the taste, seen lately, or embedded now together with everybody else's images."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from konomi.errors import InvalidArgument, KonomiError
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_rater.embedding.batching import Batcher, Lane
+from konomi_rater.embedding.registry import Embedders
+from konomi_rater.embedding.requests import Caller, Embedded, Errand, Source
+from konomi_rater.storage.embeddings import View
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """An image by its bytes or by its digest."""
+
+    content: bytes | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Images that were asked for: what is known already, and the errand for the rest.
+
+    Attributes:
+        embedder: name of the embedder.
+        found: a vector, an error, or None while it is on its way.
+        places: digest to the places it has among the images, in the order of the errand.
+        errand: what is on its way.
+    """
+
+    embedder: str
+    found: list[np.ndarray | KonomiError | None]
+    places: dict[str, list[int]]
+    errand: Errand | None
+
+
+class Vectors:
+    """Finds or makes vectors; strangers' are kept in memory, so that the same image always has the same one."""
+
+    def __init__(self, store: ArtifactStore, embedders: Embedders, batcher: Batcher, cache: int) -> None:
+        self._store, self._embedders, self._batcher, self._most = store, embedders, batcher, cache
+        self._lock = threading.Lock()
+        self._strangers: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def request(self, embedder: str, view: View, inputs: Sequence[ImageInput], caller: Caller) -> Wanted:
+        """Asks for the vectors of images and returns at once.
+
+        Raises:
+            ResourceExhausted: too many images wait already.
+            FailedPrecondition: the embedder's files are missing.
+        """
+        found: list[np.ndarray | KonomiError | None] = [None] * len(inputs)
+        places: dict[str, list[int]] = {}
+        for place, given in enumerate(inputs):
+            try:
+                digest = digest_of(given)
+            except InvalidArgument as error:
+                found[place] = error
+                continue
+            found[place] = self._known(embedder, view, digest)
+            if found[place] is None:
+                places.setdefault(digest, []).append(place)
+        sources = [self._source(inputs[at[0]], digest, f"images[{at[0]}]") for digest, at in places.items()]
+        return Wanted(embedder, found, places, self._submit(embedder, sources, caller, keep=False))
+
+    def collect(self, wanted: Wanted) -> list[np.ndarray | KonomiError]:
+        """Waits for what was asked for: a vector (D,) for each image, or what is wrong with it.
+
+        Raises:
+            Cancelled: the caller went away.
+        """
+        if wanted.errand is not None:
+            for (digest, at), result in zip(wanted.places.items(), wanted.errand.wait(), strict=True):
+                vector = result.vector if isinstance(result, Embedded) else result
+                if isinstance(result, Embedded):
+                    self._remember((wanted.embedder, digest), result.vector)
+                for place in at:
+                    wanted.found[place] = vector
+        return [item for item in wanted.found if item is not None]
+
+    def keepable(self, embedder: str, digests: Sequence[str], caller: Caller) -> list[Embedded | KonomiError]:
+        """Embeds stored images so that a vector's bits never depend on what was embedded beside it."""
+        sources = [self._source(ImageInput(digest=digest), digest, "image.digest") for digest in digests]
+        errand = self._submit(embedder, sources, caller, keep=True)
+        return errand.wait() if errand is not None else []
+
+    def _submit(self, embedder: str, sources: Sequence[Source], caller: Caller, *, keep: bool) -> Errand | None:
+        if not sources:
+            return None
+        return self._batcher.submit(Lane(self._embedders.open(embedder), keep), sources, caller)
+
+    def _source(self, given: ImageInput, digest: str, field: str) -> Source:
+        content = given.content
+        if content is None:
+            return Source(lambda: self._store.get(digest), 0, field)
+        return Source(lambda: content, len(content), field)
+
+    def _known(self, embedder: str, view: View, digest: str) -> np.ndarray | None:
+        position = view.at(digest)
+        if position is not None:
+            return view.embeddings[position]
+        with self._lock:
+            return self._strangers.get((embedder, digest))
+
+    def _remember(self, key: tuple[str, str], vector: np.ndarray) -> None:
+        with self._lock:
+            self._strangers[key] = vector
+            while len(self._strangers) > self._most:
+                self._strangers.popitem(last=False)
+
+
+def digest_of(given: ImageInput) -> str:
+    """Returns the sha256 digest of an input; InvalidArgument where it carries neither bytes nor digest."""
+    if given.content is None:
+        if not given.digest:
+            raise InvalidArgument(
+                "expected the bytes or the digest of an image, found neither", reason="IMAGE_MISSING", field="images"
+            )
+        return given.digest
+    return hashlib.sha256(given.content).hexdigest()

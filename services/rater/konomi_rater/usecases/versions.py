@@ -1,0 +1,322 @@
+"""Fits rater versions and lets one score only when it is not worse than the one before."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import sqlalchemy
+from sqlalchemy import text
+
+from konomi.errors import DataLoss, FailedPrecondition
+from konomi_rater.measures import overoptimisation
+from konomi_rater.measures.overoptimisation import Generation, Pressure, pressure_of
+from konomi_rater.preference import features, fitting, promotion
+from konomi_rater.preference.comparisons import Preference
+from konomi_rater.preference.fitting import LEAST_LABELS, Fitted, Step, Training
+from konomi_rater.preference.head import Head
+from konomi_rater.preference.metrics import reliability
+from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
+from konomi_rater.preference.promotion import Diff, Verdict
+from konomi_rater.selection.acquisition import Reason
+from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
+from konomi_rater.storage.embeddings import BASE_UNITS, SELF, View
+from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
+from konomi_rater.storage.labels import LabelEntry
+from konomi_rater.storage.panel import LEAST_IMAGES
+from konomi_rater.storage.tastes import TasteRow, VersionRow
+from konomi_rater.usecases.scoring import TYPICAL_PERCENTILE
+from konomi_rater.usecases.selection import Selection
+from konomi_rater.usecases.workspace import Workspace
+
+MOST_UNITS = 4
+"""Units that are looked at beside the base model: the newest."""
+SAMPLE = 512
+"""Images of a unit that are looked at; more of them are sampled."""
+
+
+def generations(
+    workspace: Workspace, connection: sqlalchemy.Connection, taste: TasteRow, view: View, head: Head
+) -> list[Generation]:
+    """Returns what is known of the base model's and the newest units' own images, in the order they were made.
+
+    Args:
+        workspace: the workspace.
+        connection: a snapshot.
+        taste: the taste.
+        view: its images.
+        head: the rater that looks.
+    """
+    people = _people(connection, taste.id)
+    reference = workspace.reference(taste, view, BASE_UNITS)
+    found = []
+    for unit, rows in _units(view):
+        drawn = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
+        said = head.predict(view.embeddings[drawn], view.made_at(drawn))
+        distance = reference.index.distance(view.embeddings[drawn], drawn)
+        grades = [people[view.digests[row]] for row in rows if view.digests[row] in people]
+        found.append(
+            Generation(
+                unit=unit,
+                proxy=float(said.utility.mean()),
+                doubt=float(said.std.mean()),
+                strangers=float((distance > reference.cut(TYPICAL_PERCENTILE)).mean()),
+                human=float(np.mean(grades)) if grades else 0.0,
+                graded=len(grades),
+            )
+        )
+    return found
+
+
+def remember_selection(
+    connection: sqlalchemy.Connection, taste: str, found: Selection, policy: str, now: float
+) -> None:
+    """Notes a choice by a rater version; the same choice is noted once, one that kept nothing not at all."""
+    if not found.chosen or not found.version:
+        return
+    key = hashlib.sha256(json.dumps(sorted(member.digest for member in found.chosen)).encode()).hexdigest()
+    connection.execute(
+        text("INSERT OR IGNORE INTO selections VALUES (:taste, :key, :version, :policy, :share, :now)"),
+        {
+            "taste": taste,
+            "key": key,
+            "version": found.version,
+            "policy": policy,
+            "share": found.kept_share,
+            "now": now,
+        },
+    )
+
+
+def pressure(connection: sqlalchemy.Connection, taste: str) -> Pressure:
+    """Returns the selection pressure since a person last finished an audit, of a set or of a unit."""
+    found = connection.execute(
+        text("SELECT kept_share FROM selections WHERE taste = :taste AND created > :since"),
+        {"taste": taste, "since": max(audits.last_end(connection, taste), audits.last_unit_end(connection, taste))},
+    )
+    return pressure_of([row.kept_share for row in found])
+
+
+def _units(view: View) -> list[tuple[str, np.ndarray]]:
+    """Returns (unit, rows) of the taste's own images: the base model's first, then the newest units, oldest first."""
+    enough = view.own_units(LEAST_IMAGES)
+    base = [(unit, enough[unit]) for unit in BASE_UNITS if unit in enough]
+    return base + [(unit, found) for unit, found in enough.items() if unit not in BASE_UNITS][-MOST_UNITS:]
+
+
+def _people(connection: sqlalchemy.Connection, taste: str) -> dict[str, int]:
+    """Returns the grades of images that were shown at random, by digest; others were picked, so their mean lies."""
+    drawn = connection.execute(
+        text(
+            "SELECT digest, grade FROM labels_in_force "
+            "WHERE taste = :taste AND reason IN (:drawn, :hidden) AND grade > 0"
+        ),
+        {"taste": taste, "drawn": int(Reason.RANDOM), "hidden": int(Reason.AUDIT)},
+    )
+    return {row.digest: row.grade for row in drawn}
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """A fitted version whose artifact is stored and whose row is not; `diff` is None where none scored before."""
+
+    row: VersionRow
+    diff: Diff | None
+
+
+@dataclass(frozen=True)
+class Described:
+    """A version with what is known of it now; the pressure is only told of the one that scores."""
+
+    row: VersionRow
+    active: bool
+    alarms: Sequence[str]
+    diff: Diff | None
+    pressure: Pressure | None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a fit reads of a taste: its images, the grades to fit on, the panel's, and repeated grades."""
+
+    taste: TasteRow
+    view: View
+    grades: dict[str, LabelEntry]
+    panel: dict[str, LabelEntry]
+    retests: list[tuple[int, int]]
+
+
+class Versions:
+    """The use cases behind FitRater and the rater versions."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def fit(self, taste_id: str, seed: int, embedder: str = "") -> Iterator[Step | NewVersion]:
+        """Yields progress, then the version to store with `keep`.
+
+        Args:
+            taste_id: the taste.
+            seed: of folds and bootstrap.
+            embedder: the one the taste is about to change to; its own where empty.
+
+        Raises:
+            FailedPrecondition: fewer than five labels, or all of one grade.
+        """
+        yield Step("labels", 0, 0)
+        with self._workspace.reading() as connection:
+            known = self._known(connection, taste_id, embedder)
+            _check_enough(known, len(_own_ungraded(known.view, known)))
+            training = self._training(connection, known)
+        for step in fitting.fit(training, seed % 2**63):
+            yield step if isinstance(step, Step) else self._stored(known, training, step)
+
+    def keep(self, connection: sqlalchemy.Connection, version: NewVersion, *, activate: bool) -> VersionRow:
+        """Writes the row of a fitted version in the caller's transaction.
+
+        It scores from then on if it shall be activated and the panel does not say that it is worse.
+        """
+        worse = version.diff is not None and version.diff.verdict is Verdict.WORSE
+        row = tastes.add_version(connection, version.row, activate=activate and not worse)
+        if version.diff is not None:
+            tastes.add_diff(connection, row.taste, row.number, version.diff)
+        return row
+
+    def describe(self, connection: sqlalchemy.Connection, row: VersionRow) -> Described:
+        """Returns a version with its diff; the one that scores also with the pressure on it and what that alarms."""
+        active = tastes.read(connection, row.taste).active == row.number
+        spent = pressure(connection, row.taste) if active else None
+        now = overoptimisation.over_pressed(spent, self._workspace.settings.pressure_nats) if spent is not None else []
+        diff = tastes.read_diff(connection, row.taste, row.number)
+        return Described(row, active, [*row.alarms, *now], diff, spent)
+
+    def _known(self, connection: sqlalchemy.Connection, taste_id: str, embedder: str) -> _Known:
+        taste = tastes.read(connection, taste_id)
+        if embedder not in ("", taste.embedder):
+            taste = replace(taste, embedder=embedder, active=0)
+        view = self._workspace.view(connection, taste)
+        training, aside = panel.split(connection, taste_id)
+        return _Known(taste, view, _seen(training, view), _seen(aside, view), labels.retests(connection, taste_id))
+
+    def _training(self, connection: sqlalchemy.Connection, known: _Known) -> Training:
+        positions = _positions(known.view, known.grades)
+        images = image_records.read_rows(connection, known.taste.id, known.view.rows[positions].tolist())
+        entries, taste, view = list(known.grades.values()), known.taste, known.view
+        folder = self._workspace.embedders.folder / features.FOLDER
+        return Training(
+            embeddings=known.view.embeddings[positions],
+            grades=np.array([entry.grade for entry in entries]),
+            groups=[image_records.group_of(image.facts, entry) for image, entry in zip(images, entries, strict=True)],
+            drawn=np.array([entry.reason == Reason.RANDOM for entry in entries]),
+            background=view.embeddings,
+            made=[view.made[at] for at in positions],
+            comparisons=_preferences(comparisons.standing(connection, taste.id), known.grades),
+            unlabelled=view.embeddings[_own_ungraded(view, known)],
+            population=features.read_population(folder, taste.embedder, view.embeddings.shape[1]),
+        )
+
+    def _stored(self, known: _Known, training: Training, fitted: Fitted) -> NewVersion:
+        taste = known.taste
+        data = to_bytes(fitted.head, fitted.embeddings, fitted.grades, taste.embedder)
+        artifact = self._workspace.store.put(data, MEDIA_TYPE)
+        diff = self._diff(known, fitted.head)
+        with self._workspace.reading() as connection:
+            found = generations(self._workspace, connection, taste, known.view, fitted.head)
+        row = VersionRow(
+            taste=taste.id,
+            number=0,
+            created=self._workspace.clock(),
+            label_count=len(known.grades),
+            head=fitted.head.kind,
+            embedder=taste.embedder,
+            metrics={**fitted.metrics, **reliability(known.retests)},
+            candidates=fitted.candidates,
+            alarms=[*fitted.alarms, *overoptimisation.over_optimised(found), *_refused(diff)],
+            artifact=artifact.digest,
+            label_digest=labels.digest_of(known.grades),
+        )
+        return NewVersion(row, diff)
+
+    def _diff(self, known: _Known, head: Head) -> Diff | None:
+        """Compares a new head with the one that scores on the frozen panel; None where none scores."""
+        if not known.taste.active:
+            return None
+        earlier = self._earlier(known)
+        if earlier is None:
+            return None
+        row, head_before = earlier
+        changed = sum(entry.created > row.created for entry in known.grades.values())
+        at = _positions(known.view, known.panel)
+        rows, made = known.view.embeddings[at], known.view.made_at(at)
+        grades = np.array([entry.grade for entry in known.panel.values()], dtype=np.int64)
+        before, after = (one.predict(rows, made).utility for one in (head_before, head))
+        found, figures = promotion.compare(grades, before, after, np.random.default_rng(0))
+        return Diff(row.number, found, changed, **figures)
+
+    def _earlier(self, known: _Known) -> tuple[VersionRow, Head] | None:
+        """Returns the version that scores and its head, where it can be compared with another."""
+        with self._workspace.reading() as connection:
+            row = tastes.read_version(connection, known.taste.id, known.taste.active)
+        if row.embedder != known.taste.embedder:
+            return None
+        try:
+            return row, self._workspace.head(known.taste.id, row.number).head
+        except DataLoss:
+            return None  # a head that cannot be read is no reason to keep the taste without a rater
+
+
+def _seen(grades: dict[str, LabelEntry], view: View) -> dict[str, LabelEntry]:
+    """Returns the grades of images in the view, by digest in order."""
+    return {digest: entry for digest, entry in sorted(grades.items()) if view.at(digest) is not None}
+
+
+def _positions(view: View, grades: dict[str, LabelEntry]) -> np.ndarray:
+    return np.array([view.position[digest] for digest in grades], dtype=np.int64)
+
+
+def _preferences(said: Sequence[tuple[str, str, bool]], grades: dict[str, LabelEntry]) -> list[Preference]:
+    """Returns the comparisons between graded images, by their place among the grades."""
+    place = {digest: row for row, digest in enumerate(grades)}
+    return [
+        Preference(place[winner], place[loser], tie)
+        for winner, loser, tie in said
+        if winner in place and loser in place
+    ]
+
+
+def _own_ungraded(view: View, known: _Known) -> np.ndarray:
+    """Returns positions of own ungraded images, where every grade is a favourite's; else none."""
+    if not only_favourites(np.array([entry.grade for entry in known.grades.values()])):
+        return np.zeros(0, np.int64)
+    own = np.flatnonzero(view.sources == SELF)
+    graded = np.concatenate([_positions(view, known.grades), _positions(view, known.panel)])
+    return choose_unlabelled(own, graded, np.random.default_rng(0))
+
+
+def _refused(diff: Diff | None) -> list[str]:
+    if diff is None or diff.verdict is not Verdict.WORSE or diff.srcc is None or diff.earlier_srcc is None:
+        return []
+    return [
+        overoptimisation.sentence(
+            "not_activated", n=diff.srcc.n, against=diff.against, srcc=diff.srcc.value, earlier=diff.earlier_srcc.value
+        )
+    ]
+
+
+def _check_enough(known: _Known, free: int) -> None:
+    taste, grades = known.taste, known.grades
+    given = np.array([entry.grade for entry in grades.values()], dtype=np.int64)
+    kinds = len({entry.grade for entry in grades.values()})
+    if len(grades) < LEAST_LABELS or (kinds < 2 and not only_favourites(given)):
+        raise FailedPrecondition(
+            f"expected at least {LEAST_LABELS} graded images of at least two grades, "
+            f"tastes/{taste.id} has {len(grades)} of {kinds}; grade more",
+            reason="TOO_FEW_LABELS",
+        )
+    if kinds < 2 and free < LEAST_UNLABELLED:
+        raise FailedPrecondition(
+            f"expected at least {LEAST_UNLABELLED} ungraded images of your own to tell favourites from, "
+            f"tastes/{taste.id} has {free} and nothing but favourites graded; generate or grade more",
+            reason="TOO_FEW_LABELS",
+        )

@@ -1,0 +1,185 @@
+"""What the rater's use cases work with: database, store, models, and caches that can be rebuilt."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy
+
+from konomi.errors import DataLoss, FailedPrecondition, NotFound
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.decoding.worker_process import Decoded
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import reading
+from konomi_rater.embedding.batching import Batcher, Limits
+from konomi_rater.embedding.registry import Embedder, Embedders
+from konomi_rater.measures.novelty import Reference, reference_of
+from konomi_rater.settings import RaterSettings
+from konomi_rater.storage import tastes
+from konomi_rater.storage.embeddings import SELF, Memory, View
+from konomi_rater.storage.head_file import StoredHead, from_bytes
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.novelty_index import Archive, ArchiveView
+from konomi_rater.usecases.vectors import Vectors
+
+LEAST_REFERENCE = 20
+"""Base and real images below which every image of the taste says what is typical."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects a workspace joins; `clock` returns Unix time."""
+
+    engine: sqlalchemy.Engine
+    store: ArtifactStore
+    decoder: Decoder
+    embedders: Embedders
+    settings: RaterSettings
+    clock: Callable[[], float]
+
+
+class Workspace:
+    """Database, store and models, with caches that hold nothing but what can be made again."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.store, self.embedders, self.settings, self.clock = (
+            parts.store,
+            parts.embedders,
+            parts.settings,
+            parts.clock,
+        )
+        self._engine, self._decoder = parts.engine, parts.decoder
+        self._lock = threading.Lock()
+        self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
+        self._archives: OrderedDict[tuple[str, str], Archive] = OrderedDict()
+        self._heads: OrderedDict[str, StoredHead] = OrderedDict()
+        self._artifacts: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._references: OrderedDict[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = OrderedDict()
+        limits = Limits(
+            parts.settings.embed_batch,
+            parts.decoder.children,
+            parts.settings.queue_images,
+            parts.settings.queue_mebibytes << 20,
+        )
+        self._batcher = Batcher(parts.decoder.decode, limits)
+        self.vectors = Vectors(parts.store, parts.embedders, self._batcher, parts.settings.score_cache)
+
+    def reading(self) -> AbstractContextManager[sqlalchemy.Connection]:
+        """Gives a connection on one consistent snapshot."""
+        return reading(self._engine)
+
+    def writing(self) -> AbstractContextManager[sqlalchemy.Connection]:
+        """Gives the one write transaction; it is durable when the block ends."""
+        return self._engine.begin()
+
+    def close(self) -> None:
+        """Ends the batching threads and the decoding children, and gives the database up."""
+        self._batcher.close()
+        self._decoder.close()
+        self._engine.dispose()
+
+    def embedder(self, taste: TasteRow) -> Embedder:
+        """Returns the embedder of a taste."""
+        return self.embedders.open(taste.embedder)
+
+    def view(self, connection: sqlalchemy.Connection, taste: TasteRow) -> View:
+        """Returns the images of a taste as they are now, under its embedder."""
+        with self._lock:
+            memory = self._memories.setdefault((taste.id, taste.embedder), Memory(taste.id, taste.embedder))
+        return memory.view(connection)
+
+    def decode(self, digest: str) -> Decoded:
+        """Returns a stored image decoded whole, in a limited child."""
+        return self._decoder.decode(self.store.get(digest), "digest")
+
+    def release(self, taste: TasteRow) -> None:
+        """Gives up the memory and the index of a taste under the embedder it no longer has."""
+        with self._lock:
+            self._memories.pop((taste.id, taste.embedder), None)
+            self._archives.pop((taste.id, taste.embedder), None)
+
+    def archive(self, taste: TasteRow, view: View) -> ArchiveView:
+        """Returns the index of all images of a taste, for positions of the view."""
+        name = f"{taste.uid}-{hashlib.sha256(taste.embedder.encode()).hexdigest()[:12]}.faiss"
+        with self._lock:
+            found = self._archives.setdefault(
+                (taste.id, taste.embedder),
+                Archive(self.settings.exact_rows, self.settings.home / "cache" / "novelty" / name),
+            )
+        return found.at(view)
+
+    def reference(self, taste: TasteRow, view: View, base_units: tuple[str, ...]) -> Reference:
+        """Returns what is typical of a taste: the base model's own and the real images, or all while those are few."""
+        key = (taste.id, taste.embedder, view.generation, base_units)
+        with self._lock:
+            at, size, found = self._references.get(key, (-1, -1, None))
+        if found is not None and at == len(view):
+            return found  # nothing came since: counting the members of a large taste costs more than a score
+        members = np.union1d(view.base(base_units), np.flatnonzero(view.sources != SELF))
+        if len(members) < LEAST_REFERENCE:
+            members = np.arange(len(view))
+        if found is None or size != len(members):
+            most, size = self.settings.reference_images, len(members)
+            chosen = members if size <= most else np.sort(np.random.default_rng(0).permutation(members)[:most])
+            found = reference_of(chosen, view.embeddings[chosen])
+        self._keep(self._references, key, (len(view), size, found), 64)
+        return found
+
+    def active_head(self, taste: TasteRow) -> StoredHead:
+        """Returns the head that scores.
+
+        Raises:
+            FailedPrecondition: none was fitted.
+        """
+        if not taste.active:
+            raise FailedPrecondition(
+                f"expected a fitted rater, tastes/{taste.id} has none; "
+                "grade images with RecordLabels, then call FitRater",
+                reason="RATER_NOT_FITTED",
+            )
+        return self.head(taste.id, taste.active)
+
+    def head(self, taste: str, number: int) -> StoredHead:
+        """Returns the stored head of a version, read from the store at its first use."""
+        return self.stored_head(self.artifact(taste, number))
+
+    def forget_versions(self, taste: str) -> None:
+        """Gives up what is remembered of a taste's versions, because other ones have taken their numbers."""
+        with self._lock:
+            for key in [key for key in self._artifacts if key[0] == taste]:
+                del self._artifacts[key]
+
+    def artifact(self, taste: str, number: int) -> str:
+        """Returns the digest of a version's head, which never changes while its taste is not replaced."""
+        with self._lock:
+            found = self._artifacts.get((taste, number))
+        if found is None:
+            with self.reading() as connection:
+                found = tastes.read_version(connection, taste, number).artifact
+            self._keep(self._artifacts, (taste, number), found, 256)
+        return found
+
+    def stored_head(self, artifact: str) -> StoredHead:
+        """Returns a head by the digest of its artifact."""
+        with self._lock:
+            found = self._heads.get(artifact)
+        if found is None:
+            try:
+                found = from_bytes(self.store.get(artifact))
+            except NotFound as error:
+                raise DataLoss(
+                    "expected the rater version's artifact, found none in the store; fit the rater again",
+                    reason="HEAD_MISSING",
+                ) from error
+            self._keep(self._heads, artifact, found, 64)
+        return found
+
+    def _keep(self, cache: OrderedDict, key: object, value: object, most: int) -> None:  # type: ignore[type-arg]
+        with self._lock:
+            cache[key] = value
+            while len(cache) > most:
+                cache.popitem(last=False)

@@ -1,0 +1,126 @@
+"""What a rater version says of its own use: pressure counted once, reset by an audit, and alarms of generations."""
+
+import math
+import uuid
+
+import numpy as np
+import pytest
+
+from konomi.errors import InvalidArgument
+from konomi.v1 import rater_pb2 as pb
+from konomi_chassis.storage.database import open_database, reading
+from konomi_rater.measures.novelty import reference_of
+from konomi_rater.measures.overoptimisation import over_optimised
+from konomi_rater.preference.fitting import quick_fit
+from konomi_rater.preference.parameters import Made
+from konomi_rater.storage import image_records, labels, tastes
+from konomi_rater.storage.embeddings import View
+from konomi_rater.storage.image_records import ImageFacts
+from konomi_rater.storage.labels import NewLabel
+from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.usecases import versions
+from tests.rater.conftest import grades_of
+
+
+def active(rater, taste: str) -> pb.RaterVersion:
+    return rater.call("GetRaterVersion", pb.GetRaterVersionRequest(name=f"{taste}/raterVersions/active"))
+
+
+def select(rater, taste: str, count: int, **fields) -> pb.SelectImagesResponse:
+    request = pb.SelectImagesRequest(taste=taste, policy="converge", count=count, **fields)
+    return rater.call("SelectImages", request)
+
+
+def test_pressure_adds_up_over_choices_and_an_audit_takes_it_back(rater, fitted):
+    assert active(rater, fitted.taste).pressure.selections == 0
+    first = select(rater, fitted.taste, 6)
+    assert select(rater, fitted.taste, 6) == first
+    share = len([m for m in first.selected if m.role == pb.SELECTION_ROLE_SELECTED]) / 120
+    spent = active(rater, fitted.taste).pressure
+    assert (spent.selections, spent.nats) == (1, pytest.approx(-math.log(share)))
+    assert spent.best_of_n_nats == pytest.approx(-math.log(share) - (1 - share)) == pytest.approx(first.best_of_n_nats)
+    for count in (5, 4):
+        select(rater, fitted.taste, count)
+    version = active(rater, fitted.taste)
+    assert version.pressure.selections == 3 and version.pressure.nats > 6
+    assert any("nats of selection since a person last audited" in alarm for alarm in version.alarms)
+    drawn = rater.call("CertifySet", pb.CertifySetRequest(taste=fitted.taste, digests=fitted.digests[:5]))
+    labels = [pb.Label(image_digest=digest, grade=4) for digest in drawn.shown]
+    rater.call("RecordAudit", pb.RecordAuditRequest(name=drawn.name, labels=labels))
+    version = active(rater, fitted.taste)
+    assert version.pressure.selections == 0 and not any("nats" in alarm for alarm in version.alarms)
+
+
+def test_choices_of_the_owners_own_grades_cost_nothing(rater, library):
+    rater.label(library.taste, grades_of(library, library.digests[:40]))
+    rater.call("SelectImages", pb.SelectImagesRequest(taste=library.taste, policy="golden", count=3))
+    rater.fit(library.taste)
+    assert active(rater, library.taste).pressure.selections == 0
+
+
+def test_scores_and_selections_are_never_labels(rater, fitted):
+    before = rater.call("ListLabels", pb.ListLabelsRequest(taste=fitted.taste, page_size=1000))
+    select(rater, fitted.taste, 20)
+    inputs = [pb.ImageInput(digest=digest) for digest in fitted.digests]
+    rater.call("ScoreImages", pb.ScoreImagesRequest(images=inputs))
+    assert rater.call("ListLabels", pb.ListLabelsRequest(taste=fitted.taste, page_size=1000)) == before
+    assert rater.fit(fitted.taste).label_count == 40
+    label = pb.Label(image_digest=fitted.digests[50], grade=5, labeller=f"{fitted.taste}/raterVersions/1")
+    with pytest.raises(InvalidArgument) as failure:
+        rater.call(
+            "RecordLabels", pb.RecordLabelsRequest(taste=fitted.taste, labels=[label], request_id=str(uuid.uuid4()))
+        )
+    assert failure.value.reason == "SCORE_AS_LABEL" and "scores are never labels" in failure.value.message
+
+
+class Desk:
+    """A workspace as far as watching looks at it: what is typical of the first sixty images."""
+
+    def reference(self, taste, view, base_units):
+        return reference_of(np.arange(60), view.embeddings[:60])
+
+
+def test_generations_are_told_apart_by_their_units(tmp_path):
+    """The rater likes the first direction; unit after unit goes there, and on unit-2 the person does not follow."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((120, 8)) + 3.0 * np.eye(8)[1]
+    rows[60:90, 0] += 2.0
+    rows[90:, 0] += 30.0
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    digests = [f"{i:064x}" for i in range(120)]
+    units = ["base"] * 60 + ["unit-1"] * 30 + ["unit-2"] * 30
+    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+    with engine.begin() as connection:
+        taste = tastes.create(connection, "t", "", "starter", "starter", 0.0)
+        for digest, unit in zip(digests, units, strict=True):
+            image_records.add(connection, "t", ImageFacts(digest, 1, unit=unit), (8, 8), 0.0)
+        for part, grade, reason in (
+            (digests[:20], 3, 5),
+            (digests[60:70], 4, 5),
+            (digests[90:100], 1, 5),
+            (digests[100:], 5, 1),
+        ):
+            labels.record(connection, "t", [NewLabel(digest, grade, reason=reason) for digest in part], 1.0)
+    view = View(
+        np.arange(1, 121),
+        rows.astype(np.float32),
+        digests,
+        units,
+        np.ones(120, int),
+        {d: i for i, d in enumerate(digests)},
+        [Made()] * 120,
+    )
+    grades = 1 + np.searchsorted(np.quantile(rows[:60, 0], [0.3, 0.6, 0.82, 0.94]), rows[:60, 0])
+    head = quick_fit(view.embeddings[:60], grades, view.embeddings)
+    with reading(engine) as connection:
+        found = versions.generations(Desk(), connection, taste, view, head)
+    engine.dispose()
+    assert [(one.unit, one.graded, one.human) for one in found] == [
+        ("base", 20, 3),
+        ("unit-1", 10, 4),
+        ("unit-2", 10, 1),
+    ]
+    assert found[0].proxy < found[1].proxy < found[2].proxy
+    assert found[2].strangers == 1.0 and found[0].strangers < 0.2
+    (alarm,) = over_optimised(found)
+    assert "100% of the images of unit-2" in alarm
