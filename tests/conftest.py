@@ -15,9 +15,9 @@ def _no_konomi_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_f
     monkeypatch.setenv("KONOMI_HOME", str(tmp_path_factory.getbasetemp() / "no-home-was-given"))
 
 
-TOGETHER = ("tests/page/", "tests/plugins/")
+TOGETHER = ("tests/client/web/", "tests/plugins/")
 """Folders whose tests share a live rater, which takes many seconds to start: they stay on one worker."""
-LONGEST = "tests/konomi/evaluation/test_demo_starter.py"
+LONGEST = "tests/client/evaluation/test_demo_starter.py"
 """One test of minutes: it begins first, since the files with the fewest tests else come last and the workers wait."""
 
 

@@ -36,7 +36,7 @@ from konomi_rater.storage import image_records
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.schema import MIGRATIONS
 from tests.benchmarks.results import Figure, report
-from tests.page.site import CHROMIUM, TASTE, Site
+from tests.client.web.site import CHROMIUM, TASTE, Site
 
 WATCH = """
 window.times = [];

@@ -18,10 +18,10 @@ from night_trials import Trial, Trials, by_person, interval, row
 from night_world import Rater, World, adversary, figures, rater
 from threadpoolctl import threadpool_limits
 
-from konomi import conduct
-from konomi.guards import GuardSettings
-from konomi.night_settings import NightSettings
-from konomi.recipe import Recipe
+from konomi.night.engine import preparation
+from konomi.night.engine.loop import Recipe
+from konomi.night.guards import GuardSettings
+from konomi.night.settings import NightSettings
 from konomi_rater.measures.diversity import vendi
 
 LABELS, UNITS, IMAGES, EVALUATION, TRUTH = 100, 10, 320, 256, 1000
@@ -74,7 +74,9 @@ def night(world: World, person: NightPerson, policy: Policy, seed: int) -> dict[
         **{"units": UNITS, "images": IMAGES, "evaluation_images": EVALUATION, "prompt_quota": 0.0, **policy.night}
     )
     guards = GuardSettings(units_per_night=UNITS, **policy.guards)
-    request = conduct.wanted("converge", "tastes/bed", seed, settings, guards, ["portrait"], f"{person.number}-{seed}")
+    request = preparation.wanted(
+        "converge", "tastes/bed", seed, settings, guards, ["portrait"], f"{person.number}-{seed}"
+    )
     steps = BedSteps(world, known, request, policy)
     state = Recipe(request, steps, _at_once, lambda state: None).run()
     return {

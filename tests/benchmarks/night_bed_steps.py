@@ -9,11 +9,11 @@ import numpy as np
 from night_policies import Policy
 from night_world import Rater, World
 
-from konomi import intervals
-from konomi.lineage import NightRequest
-from konomi.night_steps import GROUPS, NightSteps
-from konomi.systems import converge
-from konomi.systems.draws import evaluation_draws, image_seed
+from konomi.night import metrics
+from konomi.night.draws import evaluation_draws, image_seed
+from konomi.night.engine.steps import GROUPS, NightSteps
+from konomi.night.records.request import NightRequest
+from konomi.night.systems import converge
 from konomi_rater.measures.cells import divide
 from konomi_rater.measures.coverage import covered, near_copies
 from konomi_rater.measures.diversity import vendi
@@ -175,13 +175,13 @@ class BedSteps(NightSteps):
             "n": len(rows),
             "finite": bool(np.isfinite(utility).all()),
             "rater_version": "bed",
-            "utility": intervals.mean(utility.tolist()),
+            "utility": metrics.mean(utility.tolist()),
             "spread": float(utility.std()),
-            "lower_bound": intervals.mean(bounds.tolist()),
+            "lower_bound": metrics.mean(bounds.tolist()),
             "doubt": float(std.mean()),
             "unknown": float(self.rater.stored.unknown(rows).mean()),
             "typical_share": float(inside.mean()),
-            "vendi": intervals.from_groups(vendi(rows), groups, len(rows)),
+            "vendi": metrics.from_groups(vendi(rows), groups, len(rows)),
             "vendi_quarter": float(np.mean(groups)),
             "measures": self._measures(rows, reference, manifest),
             "bounds": bounds.tolist(),

@@ -16,10 +16,12 @@ from night_nights import IMAGES
 from night_persons import SSR, UR, NightPerson, persons, table_of
 from night_trials import Trial, Trials, by_person, interval, row
 
-from konomi import conduct, growth_set, night_begin, studio_sets
-from konomi.guards import GuardSettings
-from konomi.night_settings import NightSettings
-from konomi.night_view import View
+from konomi.night.engine import preparation, runner
+from konomi.night.engine.progress import View
+from konomi.night.gateway import services
+from konomi.night.guards import GuardSettings
+from konomi.night.settings import NightSettings
+from konomi.night.systems.propagate import growing_set
 
 PERSONS, UNITS, LABELS, EVALUATION = 3, 10, 100, 64
 GOAL = 0.8
@@ -45,7 +47,7 @@ def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def trial(bed: night_real.Bed, person: NightPerson, asked: dict[str, Any]) -> dict[str, Any]:
     """Grades, lets a set grow from the best UR picture, and tells the truth of what was taken in."""
     studio = night_real.begun(bed, person, "growth", asked)
-    liked, _ = studio_sets.graded_ur(studio, 64)
+    liked, _ = services.graded_ur(studio, 64)
     if not liked:
         return {"end": "no UR among the labels", "rounds": [], "members": 1}
     seed = liked[int(np.argmax(person.utility(bed.look(liked)[0])))]
@@ -58,11 +60,11 @@ def trial(bed: night_real.Bed, person: NightPerson, asked: dict[str, Any]) -> di
         seed_class="portrait",
     )
     guards = GuardSettings(units_per_night=UNITS)
-    wanted = conduct.wanted("propagate", studio.taste, asked["seed"], settings, guards, bed.prompts)
-    request = bed.nights.begin(wanted.asked, lambda: night_begin.filled(wanted, bed.crew, bed.nights))
-    state = conduct.run(bed.nights, request, bed.crew, lambda: False, View(lambda *_: None, lambda _: None))
+    wanted = preparation.wanted("propagate", studio.taste, asked["seed"], settings, guards, bed.prompts)
+    request = bed.nights.begin(wanted.asked, lambda: preparation.filled(wanted, bed.crew, bed.nights))
+    state = runner.run(bed.nights, request, bed.crew, lambda: False, View(lambda *_: None, lambda _: None))
     sets = [one["selection"]["set"] for one in state["units"] if one.get("selection", {}).get("set")]
-    return told(bed, person, growth_set.read(studio, sets[-1]), state) if sets else {"members": 1, "rounds": []}
+    return told(bed, person, growing_set.read(studio, sets[-1]), state) if sets else {"members": 1, "rounds": []}
 
 
 def told(bed: night_real.Bed, person: NightPerson, grown: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -19,16 +19,19 @@ from night_trials import NIGHT
 from PIL import Image
 from rater_pool import MODELS
 
-from konomi import conduct, lineage
-from konomi.crew import Crew, crew
-from konomi.guards import GuardSettings
+from konomi import files
 from konomi.home import Home
-from konomi.lineage import NightRequest, Nights
-from konomi.night_settings import NightSettings
-from konomi.night_steps import NightSteps
-from konomi.overnight import Overnight
-from konomi.studio import Studio
-from konomi.systems.draws import Draw, image_seed
+from konomi.host.session import Crew, crew
+from konomi.night.draws import Draw, image_seed
+from konomi.night.engine import preparation
+from konomi.night.engine.steps import NightSteps
+from konomi.night.engine.workflow import Overnight
+from konomi.night.gateway.services import Studio
+from konomi.night.guards import GuardSettings
+from konomi.night.records import store
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import Nights
+from konomi.night.settings import NightSettings
 from konomi.v1 import rater_pb2
 from konomi_starter.data.captions import open_prompts
 from konomi_starter.training import attribute_reader, embedding, realism
@@ -103,7 +106,7 @@ class NaiveStudio(Studio):
         count = max(8, math.ceil(TOP * len(images)))
         best = [images[at] for at in np.argsort(scores)[::-1][:count]]
         items = [{"digest": d, "caption": prompt, "weight": 1.0, "role": "selected"} for d, prompt in sorted(best)]
-        manifest = lineage.canonical({"schema": "konomi.manifest/1", "items": items})
+        manifest = files.canonical({"schema": "konomi.manifest/1", "items": items})
         kept = count / len(images)
         digests = [digest for digest, _ in best]
         return {
@@ -164,7 +167,7 @@ def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) ->
         purpose: what the taste is for; another purpose is another taste.
         asked: "seed", "labels".
     """
-    name = lineage.derived_id("bench", person.number, purpose, lineage.canonical(asked).decode())
+    name = files.derived_id("bench", person.number, purpose, files.canonical(asked).decode())
     taste = f"tastes/b{name[:12]}"
     studio = Studio(bed.crew, taste)
     if taste not in {one.name for one in bed.crew.client.rater.list_tastes(page_size=1000).tastes}:
@@ -189,10 +192,10 @@ def _label(bed: Bed, studio: Studio, person: NightPerson, asked: dict[str, Any])
             rater_pb2.Label(image_digest=one.image.digest, grade=int(grade), reason=one.reason)
             for one, grade in zip(found, said, strict=True)
         ]
-        rater.record_labels(taste=studio.taste, labels=labels, request_id=lineage.derived_id(studio.taste, *digests))
+        rater.record_labels(taste=studio.taste, labels=labels, request_id=files.derived_id(studio.taste, *digests))
         have += len(labels)
         for _ in rater.fit_rater(
-            taste=studio.taste, seed=asked["seed"], request_id=lineage.derived_id(studio.taste, "fit", have)
+            taste=studio.taste, seed=asked["seed"], request_id=files.derived_id(studio.taste, "fit", have)
         ):
             continue
 
@@ -207,13 +210,13 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
         **policy.night,
     )
     guards = GuardSettings(units_per_night=10, **policy.guards)
-    night = lineage.derived_id(taste, conduct.plain(settings), conduct.plain(guards))
-    request = conduct.wanted("converge", taste, asked["seed"], settings, guards, bed.prompts, night)
+    night = files.derived_id(taste, preparation.plain(settings), preparation.plain(guards))
+    request = preparation.wanted("converge", taste, asked["seed"], settings, guards, bed.prompts, night)
     if not (bed.nights.folder / night / "request.json").exists():
-        lineage.write_json(bed.nights.folder / night / "request.json", vars(request))
+        files.write_json(bed.nights.folder / night / "request.json", vars(request))
         bed.nights.write(night, {"night": night, "state": "new", "system": "converge", "steps": [], "units": []})
     state = bed.nights.read(night)
-    if state["state"] in lineage.ENDED:
+    if state["state"] in store.ENDED:
         return state
     steps = NightSteps(_studio(bed, taste, policy, request), request, _quiet)
     return Overnight(bed.nights, steps, _never).run(bed.crew)

@@ -18,13 +18,13 @@ def arm() -> None:
     """Replaces what runs a step, in this process, by the same and what the environment asks for."""
     from dbos._sys_db import SystemDatabase
 
-    from konomi import conduct, overnight
+    from konomi.night.engine import preparation, workflow
 
     side, _, at = os.environ.get("BOUNDARY", "").partition(":")
-    overnight.SCHEMA = os.environ.get("SCHEMA", overnight.SCHEMA)
-    plain, lacks, extra = conduct.plain, os.environ.get("LACKS"), os.environ.get("EXTRA")
-    conduct.plain = lambda settings: {name: value for name, value in plain(settings).items() if name != lacks}
-    do, attempt, record = overnight.Overnight._do, overnight.Overnight._attempt, SystemDatabase.record_operation_result
+    workflow.SCHEMA = os.environ.get("SCHEMA", workflow.SCHEMA)
+    plain, lacks, extra = preparation.plain, os.environ.get("LACKS"), os.environ.get("EXTRA")
+    preparation.plain = lambda settings: {name: value for name, value in plain(settings).items() if name != lacks}
+    do, attempt, record = workflow.Overnight._do, workflow.Overnight._attempt, SystemDatabase.record_operation_result
     count, here = 0, ""
 
     def end(where: str, name: str) -> None:
@@ -57,7 +57,7 @@ def arm() -> None:
         record(self, result, **more)
         end("recorded", result["function_name"])
 
-    overnight.Overnight._do, overnight.Overnight._attempt = armed_do, armed_attempt
+    workflow.Overnight._do, workflow.Overnight._attempt = armed_do, armed_attempt
     SystemDatabase.record_operation_result = armed_record
 
 

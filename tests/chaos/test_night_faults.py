@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.armed import SIDES, arm, ran
-from tests.loop import nights
+from tests.client.night import nights
 
 MOST_STEPS = 60
 SIGKILLED = -9

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.armed import arm, ran
-from tests.loop import nights
+from tests.client.night import nights
 
 VICTIMS = ("night", "night", "rater", "generator", "trainer")
 SLOW = {"STAND_IN_SECONDS": "0.02"}

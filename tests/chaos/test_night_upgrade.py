@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.armed import arm, ran
-from tests.loop import nights
+from tests.client.night import nights
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -16,7 +16,7 @@ import pytest
 from konomi.client import Client
 from konomi.errors import Unavailable
 from konomi.v1 import rater_pb2 as rater
-from tests.loop import nights
+from tests.client.night import nights
 
 IMAGES = 8
 

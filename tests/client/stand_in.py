@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 from grpc_status import rpc_status
 
+from konomi.datasets.reader import media_type_of
 from konomi.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -23,7 +24,6 @@ from konomi.errors import (
     Unimplemented,
     to_status,
 )
-from konomi.image_files import media_type_of
 from konomi.v1 import (
     artifact_pb2,
     artifact_pb2_grpc,

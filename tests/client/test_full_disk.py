@@ -5,7 +5,8 @@ import sqlite3
 
 import pytest
 
-from konomi import cli, full_disk
+from konomi import errors
+from konomi.cli import commands
 from konomi.errors import Internal, ResourceExhausted
 
 
@@ -20,8 +21,8 @@ from konomi.errors import Internal, ResourceExhausted
     ],
 )
 def test_what_means_that_there_is_no_room(error, full):
-    assert full_disk.is_full(error) is full
-    told = full_disk.fault(error, "The night")
+    assert errors.is_full(error) is full
+    told = errors.fault(error, "The night")
     assert isinstance(told, ResourceExhausted if full else Internal)
     assert ("Free some" in told.message) is full
 
@@ -30,6 +31,6 @@ def test_a_command_on_a_full_disk_says_so_without_a_traceback(monkeypatch, capsy
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cli, "command_for", refuse)
-    assert cli.run(["doctor"]) == 4
+    monkeypatch.setattr(commands, "command_for", refuse)
+    assert commands.run(["doctor"]) == 4
     assert "No space left on device. Free some" in capsys.readouterr().err

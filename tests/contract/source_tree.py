@@ -37,6 +37,11 @@ class Source:
         """Path from the root of the repository, as it is named in messages and in ARCHITECTURE.md."""
         return self.path.relative_to(ROOT).as_posix()
 
+    @property
+    def is_guide(self) -> bool:
+        """Whether this is the `__init__.py` of a room."""
+        return self.path.stem == "__init__"
+
     def imports(self) -> set[str]:
         """Returns the dotted names this file imports anywhere, `from a import b` as both "a" and "a.b"."""
         names = set()

@@ -2,12 +2,16 @@
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.contract.source_tree import PACKAGES, ROOT, Source, committed_files, product
 
-MAX_LINES = 300
+MIN_LINES, MAX_LINES = 40, 500
+MAX_NAMES = 16
+CROWDED = {"tests/benchmarks"}
+"""Folders on their way to being rooms."""
 ONE_FILE_PER_PACKAGE = (
     "dbos",
     "connectrpc",
@@ -20,25 +24,6 @@ ONE_FILE_PER_PACKAGE = (
     "ribs",
     "timm",
 )
-PURE = {
-    "konomi": {"guards", "systems"},
-    "konomi_rater": {
-        "acquisition",
-        "alarms",
-        "calibration",
-        "certificate",
-        "conformal",
-        "diversity",
-        "elites",
-        "novelty",
-        "parameters",
-        "preference",
-        "selection",
-    },
-    "konomi_generator": {"batches", "condition_annealing", "metadata", "prompts", "request"},
-    "konomi_trainer": {"compress", "loop", "losses", "merge"},
-}
-FORBIDDEN_IN_PURE = ("grpc", "konomi.v1", "konomi_chassis")
 OF_THE_CLIENT = {"konomi.v1", "konomi.errors", "konomi.settings"}
 BANNED_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "picklescan")
 BANNED_CALLS = {"torch.load", "torch.save", "torch.hub.load", "eval", "exec", "os.system"}
@@ -76,11 +61,40 @@ def test_every_file_opens_with_one_sentence():
     assert not long
 
 
-def test_no_file_is_over_300_lines_without_a_reason_in_architecture():
-    long = {source.shown: source.lines for source in product() if source.lines > MAX_LINES}
+def _odd_sizes() -> dict[str, int]:
+    """Files that are less than a noun, or more than one; a guide and an entry point are short by nature."""
+    short = [source for source in product() if source.path.stem not in ("__init__", "__main__")]
+    odd = {source.shown: source.lines for source in short if source.lines < MIN_LINES}
+    return odd | {source.shown: source.lines for source in product() if source.lines > MAX_LINES}
+
+
+def test_a_file_is_one_noun_of_40_to_500_lines_or_architecture_says_why():
     excused = set(re.findall(r"^- `([^`]+\.py)`: \w", architecture(), re.MULTILINE))
-    assert not {name: lines for name, lines in long.items() if name not in excused}
-    assert excused <= set(long), "these need no excuse any more"
+    assert not {name: lines for name, lines in _odd_sizes().items() if name not in excused}
+    assert excused <= set(_odd_sizes()), "these need no excuse any more"
+
+
+def _folders() -> list[Path]:
+    """Folders of the product and of its tests that hold files someone wrote."""
+    files = [path for path in committed_files() if path.relative_to(ROOT).parts[0] in ("clients", "services", "tests")]
+    return sorted({folder for path in files for folder in path.parents if folder.is_relative_to(ROOT)} - {ROOT})
+
+
+def test_one_look_at_a_folder_tells_its_story():
+    kept = set(committed_files())
+    crowded = {}
+    for folder in _folders():
+        names = {path.relative_to(folder).parts[0] for path in kept if path.is_relative_to(folder)}
+        names -= {"__init__.py", "py.typed"}
+        if len(names) > MAX_NAMES and folder.relative_to(ROOT).as_posix() not in CROWDED:
+            crowded[folder.relative_to(ROOT).as_posix()] = len(names)
+    assert not crowded
+
+
+def test_every_room_has_a_guide():
+    rooms = {source.path.parent for source in product()} - {PACKAGES["konomi"] / "v1"}
+    guides = {source.path.parent: ast.get_docstring(source.tree) or "" for source in product() if source.is_guide}
+    assert not [str(room.relative_to(ROOT)) for room in rooms if len(guides.get(room, "")) < 80]
 
 
 def test_names_say_what_a_file_is():
@@ -102,11 +116,6 @@ def test_a_heavy_library_has_one_file_per_package(library: str):
     for package in PACKAGES.keys() - {"konomi_starter"}:  # its recipe, run by hand, trains what they load
         users = [source.shown for source in product() if source.package == package and source.imports_from(library)]
         assert len(users) <= 1, f"keep {library} behind one file of {package}"
-
-
-def test_pure_modules_know_nothing_of_the_wire():
-    pure = [s for s in product() if PURE.get(s.package, set()) & set(s.module.split(".")[1:])]
-    assert not [(s.shown, name) for s in pure for name in FORBIDDEN_IN_PURE if s.imports_from(name)]
 
 
 def test_servers_use_only_contract_errors_and_settings_of_the_client():

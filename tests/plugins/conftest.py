@@ -6,7 +6,7 @@ import pytest
 
 from konomi.client import Client, connect_home
 from konomi.v1 import rater_pb2 as rater
-from tests.page.site import TASTE, Site
+from tests.client.web.site import TASTE, Site
 
 
 @pytest.fixture(scope="session")

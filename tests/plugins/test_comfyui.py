@@ -13,7 +13,7 @@ import torch
 
 from konomi.client import connect_home
 from konomi.v1 import rater_pb2 as rater
-from tests.page.site import TASTE
+from tests.client.web.site import TASTE
 
 FOLDER = Path(__file__).parents[2] / "clients" / "comfyui"
 PLUGINS = (FOLDER, FOLDER.parent / "a1111")

@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from konomi.client import connect_home
 from konomi.v1 import rater_pb2
-from tests.page.site import ROOT, picture
+from tests.client.web.site import ROOT, picture
 
 PAGE = ROOT / "docs" / "cookbook.md"
 SERVICE = rater_pb2.DESCRIPTOR.services_by_name["RaterService"]
@@ -64,8 +64,8 @@ def blocks(heading: str) -> list[str]:
 
 
 def test_the_addresses_are_the_usual_ones():
-    from konomi.cli_up import USUAL_PORTS
-    from konomi.web.page_settings import USUAL_PORT
+    from konomi.cli.up import USUAL_PORTS
+    from konomi.web.settings import USUAL_PORT
 
     assert re.search(r"^PAGE=(.*)$", SETTINGS, re.MULTILINE)[1] == f"http://127.0.0.1:{USUAL_PORT}"
     assert urlsplit("//" + re.search(r"^RATER=(.*)$", SETTINGS, re.MULTILINE)[1]).port == USUAL_PORTS["rater"]

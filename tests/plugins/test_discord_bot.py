@@ -9,7 +9,7 @@ import types
 import pytest
 
 import konomi
-from tests.page.site import ROOT, picture
+from tests.client.web.site import ROOT, picture
 
 SCRIPT = ROOT / "clients" / "examples" / "discord_bot.py"
 

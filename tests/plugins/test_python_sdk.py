@@ -5,7 +5,7 @@ import re
 import pytest
 
 import konomi
-from tests.page.site import ROOT, picture
+from tests.client.web.site import ROOT, picture
 
 PAGE = ROOT / "docs" / "python-sdk.md"
 

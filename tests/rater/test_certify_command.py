@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from konomi import messages
 from konomi.home import Home
-from konomi.messages_ja_rater import SPOKEN
-from konomi.rater_words import spoken
+from konomi.i18n import catalogue
+from konomi.i18n.ja import SPOKEN
+from konomi.taste.rater_summary import spoken
 from konomi_rater.measures import overoptimisation
 from konomi_rater.usecases import selection
 from tests.rater.conftest import Library, Rater, grades_of
@@ -100,11 +100,11 @@ def samples() -> list[str]:
 
 @pytest.mark.parametrize("sentence", samples())
 def test_what_the_server_says_is_said_in_japanese_too(sentence):
-    messages.use("ja")
+    catalogue.use("ja")
     try:
         said = spoken(sentence)
     finally:
-        messages.use("en")
+        catalogue.use("en")
     assert JAPANESE.search(said) and "{" not in said
     assert spoken(sentence) == sentence
 
@@ -113,9 +113,9 @@ def test_a_fits_own_alarms_are_translated(rater, library):
     rater.label(library.taste, grades_of(library, library.digests[:12]))
     found = rater.fit(library.taste).alarms
     assert found
-    messages.use("ja")
+    catalogue.use("ja")
     try:
         assert all(JAPANESE.search(spoken(alarm)) for alarm in found), found
     finally:
-        messages.use("en")
+        catalogue.use("en")
     assert len(SPOKEN) >= len(overoptimisation.SENTENCES) + len(selection.SENTENCES)

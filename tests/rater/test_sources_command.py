@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from konomi.files import canonical
 from konomi.home import Home
-from konomi.lineage import canonical
 from konomi.v1 import trainer_pb2, trainer_pb2_grpc
 from tests.rater.conftest import png
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from konomi import cli
+from konomi.cli import commands
 from konomi.client import connect
 from konomi.errors import InvalidArgument
-from konomi.teaching import captioned, images_of, manifest_of, read_lesson
+from konomi.night.gateway.concepts import captioned, images_of, manifest_of, read_lesson
 from konomi_starter import installation
 from tests.trainer import tiny
 from tests.trainer.conftest import Bench
@@ -37,7 +37,7 @@ def folder(path: Path, first: int, captions: tuple[str, ...] = ()) -> Path:
 
 
 def said(capsys: pytest.CaptureFixture[str], *line: str) -> tuple[int, str, str]:
-    code = cli.run(line)
+    code = commands.run(line)
     out, err = capsys.readouterr()
     return code, out, err
 

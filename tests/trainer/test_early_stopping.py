@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from konomi import cli_compare
+from konomi.cli.models import compare
 from konomi.client import Client
-from konomi.early_stop import Verdict, best, conduct, enough
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi.intervals import share
+from konomi.evaluation.early_stopping import Verdict, best, conduct, enough
+from konomi.night.metrics import share
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.server import start
 from konomi_chassis.settings import ServerSettings
@@ -61,11 +61,11 @@ def both(bench: Bench) -> Iterator[Client]:
 
 def test_blind_pairs_of_a_model_and_its_base(bench: Bench, both: Client) -> None:
     model = bench.trained(bench.manifest(4), steps=3, learning_rate=0.02)
-    assert cli_compare.learnt(both, model) == ["face 0", "face 1"]
-    pairs, images = cli_compare.draw(both, [model, None], [], 3, 5)
+    assert compare.learnt(both, model) == ["face 0", "face 1"]
+    pairs, images = compare.draw(both, [model, None], [], 3, 5)
     assert [pair.prompt for pair in pairs] == ["face 0", "face 1", "face 0"]
     assert all(first != second and first.startswith(b"\x89PNG") for first, second in images)
-    again = cli_compare.draw(both, [None, model], [], 3, 5)[1]
+    again = compare.draw(both, [None, model], [], 3, 5)[1]
     assert [pair[::-1] for pair in again] == images
     with pytest.raises(InvalidArgument):
-        cli_compare.draw(both, [None, None], ["x"], 1, 0)
+        compare.draw(both, [None, None], ["x"], 1, 0)

@@ -47,7 +47,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'konomi' has no attribute {name!r}")
-    home = "konomi.client" if name in ("Client", "connect") else "konomi.errors"
+    home = "konomi.client.client" if name in ("Client", "connect") else "konomi.errors"
     return getattr(importlib.import_module(home), name)
 
 

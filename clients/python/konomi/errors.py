@@ -17,6 +17,7 @@ KonomiError
 └── Internal             a bug; the message carries an id to look up in the log
 """
 
+import errno
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -174,3 +175,26 @@ def from_item(code: int, reason: str, message: str) -> KonomiError:
     """Returns the konomi error of one failed item of a batch."""
     by_number = {status.value[0]: cls for status, cls in BY_CODE.items()}
     return by_number.get(code, Internal)(message, reason=reason or None)
+
+
+NUMBERS = (errno.ENOSPC, errno.EDQUOT)
+WORDS = ("database or disk is full", "No space left on device", "disk I/O error")
+"""What SQLite says, also where another library's error quotes it."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Says whether an error means that the disk has no room."""
+    if isinstance(error, OSError) and error.errno in NUMBERS:
+        return True
+    return any(words in str(error) for words in WORDS)
+
+
+def told() -> ResourceExhausted:
+    """Returns the error that says so."""
+    message = "The disk of the home is full: No space left on device. Free some; the same command then goes on."
+    return ResourceExhausted(message, reason="DISK_FULL")
+
+
+def fault(error: Exception, what: str) -> KonomiError:
+    """Returns a full disk as such, and any other error as a fault of `what`."""
+    return told() if is_full(error) else Internal(f"{what} met a fault of its own: {error!r}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from konomi.errors import FailedPrecondition, Unavailable
+from konomi.files import write_atomically
 
 _chosen: ContextVar[bool] = ContextVar("konomi_home_chosen", default=False)
 
@@ -136,14 +137,3 @@ def _locked(descriptor: int, tries: int = 5) -> bool:
         else:
             return True
     return False
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file complete or not at all: a temporary one beside it, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,1 +1,5 @@
-"""The konomi chassis."""
+"""What every service stands on.
+
+One server assembly with identity, limits, errors, storage, decoding and base models. Start at `entrypoint` (a role's
+command line) and `server`; `rpc`, `auth`, `storage`, `decoding` and `models` are its rooms.
+"""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from konomi import cli
+from konomi.cli import commands
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_generator.model_import import importer
@@ -193,8 +193,10 @@ def test_a_child_that_hangs_or_writes_too_much_is_ended(checkpoint: Path, tmp_pa
 
 def test_the_command_says_what_it_did(checkpoint: Path, tmp_path: Path, capsys) -> None:
     own = str(tmp_path / "home")
-    assert cli.run(["models", "import", str(checkpoint), "--home", own]) == 4
+    assert commands.run(["models", "import", str(checkpoint), "--home", own]) == 4
     assert "--convert" in capsys.readouterr().err
-    assert cli.run(["models", "import", str(checkpoint), "--convert", "--name", "v3", "--json", "--home", own]) == 0
+    assert (
+        commands.run(["models", "import", str(checkpoint), "--convert", "--name", "v3", "--json", "--home", own]) == 0
+    )
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (said["id"], said["layout"], len(said["digest"])) == ("v3", "sd1", 64)

@@ -1,7 +1,6 @@
 """A list in pages, read from a real rater: every entry once, in order, and no page asked for that is not needed."""
 
-from konomi import paging
-from konomi.client import connect
+from konomi.client import connect, paging
 from konomi.v1 import rater_pb2 as pb
 from tests.rater.conftest import png
 

@@ -1,1 +1,6 @@
-"""The page: static files, images by digest and Connect-JSON, served by the client on this machine."""
+"""The page: a starlette app on loopback.
+
+`app`, started by `server`, signs a browser in (`auth`), refuses what is not its own page (`security`), relays the
+rpcs (`connect`) and hands out images to grade (`grading_queue`), pixels (`images`, `thumbnails`) and nights
+(`nights`). What the browser runs lies in `static/`.
+"""

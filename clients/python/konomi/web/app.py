@@ -11,17 +11,16 @@ from starlette.routing import Mount, Route
 
 from konomi.client import Client
 from konomi.errors import KonomiError, NotFound
-from konomi.explanation import explain
 from konomi.home import Home
-from konomi.web.answers import Endpoint, answer, failure, read, serve, text
+from konomi.taste.provenance import explain
+from konomi.web.auth import COOKIE, SESSION_SECONDS, Doorkeeper
 from konomi.web.connect import Relay
-from konomi.web.entrance import COOKIE, SESSION_SECONDS, Doorkeeper
-from konomi.web.guard import Guard
+from konomi.web.grading_queue import Sittings
 from konomi.web.images import Images
-from konomi.web.nights import NightDesk
-from konomi.web.shell import Shell
-from konomi.web.sitting import Sittings
-from konomi.web.verdicts import Verdicts
+from konomi.web.nights import NightDesk, Verdicts
+from konomi.web.responses import Endpoint, answer, failure, read, serve, text
+from konomi.web.security import Guard
+from konomi.web.static_files import Shell
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups"
 """A report is one file with its style and pictures inside; it runs nothing and reaches nothing."""

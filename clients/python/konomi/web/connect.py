@@ -16,11 +16,11 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from konomi.calls import Service, snake
-from konomi.channel import Link
 from konomi.client import Client
+from konomi.client.calls import Service, snake
+from konomi.client.channel import Link
+from konomi.client.services import ArtifactClient, GeneratorClient, RaterClient, TrainerClient
 from konomi.errors import Internal, KonomiError
-from konomi.services import ArtifactClient, GeneratorClient, RaterClient, TrainerClient
 
 ROLE_OF = {
     "konomi.v1.RaterService": ("rater", RaterClient),

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from konomi.client import Client
+from konomi.datasets.reader import media_type_of
 from konomi.errors import InvalidArgument, KonomiError
-from konomi.image_files import media_type_of
-from konomi.web.answers import failure
-from konomi.web.quick_files import write_quickly
-from konomi.web.shrink import Shrinker
+from konomi.files import write_quickly
+from konomi.web.responses import failure
+from konomi.web.thumbnails import Shrinker
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 SIDES = {"thumb": 320, "small": 160}

@@ -5,18 +5,23 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from konomi import errors
-from konomi.cli_night import said, summary_of
-from konomi.forecast import measured
+from konomi.client import Client
+from konomi.errors import InvalidArgument, KonomiError
 from konomi.home import Home
-from konomi.lineage import Nights
-from konomi.night_words import work
-from konomi.processes import readable_line
-from konomi.verdict import SAMPLE
-from konomi.web.answers import measure, number, text
+from konomi.host.supervisor import readable_line
+from konomi.night import verdict
+from konomi.night.alarms import work
+from konomi.night.budgets import measured
+from konomi.night.records.store import Nights
+from konomi.night.report.status import said, summary_of
+from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation
+from konomi.web.responses import measure, number, text
 
 SYSTEM = re.compile(r"[a-z]{1,16}(:[1-9][0-9]?)?(\+[a-z]{1,16}:[1-9][0-9]?){0,7}")
 """A system, or a chain of them: "longtail:2+golden:1"."""
@@ -234,3 +239,46 @@ def _share(settings: dict[str, Any], state: dict[str, Any], summary: dict[str, A
 def _last_words(said_by: bytes) -> str:
     lines = [line for line in said_by.decode(errors="replace").strip().splitlines() if line.strip()]
     return readable_line(lines[-1]).removeprefix("konomi: ")[:500] if lines else "the command said nothing"
+
+
+class Verdicts:
+    """Keeps the owner's answers beside the night, and hands them to the rater once all are given."""
+
+    def __init__(self, desk: NightDesk, client: Callable[[], Client]) -> None:
+        self._desk, self._client = desk, client
+
+    def pairs(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: the pairs of a night, without a word about which side is which, and the tally once all are told."""
+        return self._told(self._verdict(asked))
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: notes one answer durably; the same answer twice is one answer."""
+        found = self._verdict(asked)
+        found.answer(number(asked, "pair", -1, -1, 10_000), text(asked, "choice"))
+        return self._told(found)
+
+    def decide(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: keeps the unit, or returns to what was served before the night in one transaction."""
+        decision = text(asked, "decision")
+        if decision not in (KEEP, ROLL_BACK):
+            raise InvalidArgument(f"expected {KEEP} or {ROLL_BACK}", field="decision")
+        found = self._verdict(asked)
+        verdict.decide(self._client(), found, decision, time.time())
+        return self._told(found)
+
+    def _verdict(self, asked: dict[str, Any]) -> BlindEvaluation:
+        folder = self._desk.folder(text(asked, "night"))
+        return BlindEvaluation(Nights(folder.parent.parent), folder.name)
+
+    def _told(self, found: BlindEvaluation) -> dict[str, Any]:
+        answers = found.answers()
+        shown = [
+            {"left": pair.left, "right": pair.right, "answer": answers.get(place)}
+            for place, pair in enumerate(found.pairs())
+        ]
+        if found.done and not found.kept.get("audit"):
+            with suppress(KonomiError):  # the answers are safe in their file; the next look hands them over
+                verdict.hand_over(self._client(), found)
+        summary = found.summary()
+        sides = [("left" if pair.unit_left else "right") for pair in found.pairs()] if found.done else None
+        return {key: value for key, value in summary.items() if key != "pairs"} | {"pairs": shown, "sides": sides}

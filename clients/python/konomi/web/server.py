@@ -13,8 +13,8 @@ from konomi.client import Client
 from konomi.errors import FailedPrecondition, Internal
 from konomi.home import Home
 from konomi.web.app import Page
-from konomi.web.entrance import Doorkeeper
-from konomi.web.page_settings import USUAL_PORT, PageSettings
+from konomi.web.auth import Doorkeeper
+from konomi.web.settings import USUAL_PORT, PageSettings
 
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0

@@ -1,1 +1,5 @@
-"""TODO guide."""
+"""Base models on disk.
+
+The `catalogue` of what is there, checked as a `diffusers_folder` and by `safetensors_check` before `loading` hands it
+to diffusers; `clip_vocabulary` is the text encoder's.
+"""

@@ -1,1 +1,4 @@
-"""TODO guide."""
+"""What makes pixels.
+
+`diffusers` in this process, `webui` a program that speaks A1111's API.
+"""

@@ -1,1 +1,5 @@
-"""TODO guide."""
+"""Which images to ask about, and which to keep; pure.
+
+`acquisition` and `slates` choose what is asked, `selection` and `propagation` what is kept; `conformal` and
+`certificate` say what can be promised of it.
+"""

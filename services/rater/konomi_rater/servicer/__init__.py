@@ -1,1 +1,4 @@
-"""TODO guide."""
+"""`konomi.v1.RaterService`, one file a noun.
+
+Messages in, use case, messages out; no arithmetic. Start at `rater`.
+"""

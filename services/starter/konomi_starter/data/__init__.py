@@ -1,1 +1,4 @@
-"""TODO guide."""
+"""Portraits with exact captions.
+
+`renderer` draws, `captions` describes and writes the prompts.
+"""

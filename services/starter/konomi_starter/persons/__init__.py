@@ -1,1 +1,4 @@
-"""TODO guide."""
+"""Simulated owners.
+
+`simulated_person` grades by a hidden `utility` that konomi never sees.
+"""

@@ -1,1 +1,4 @@
-"""TODO guide."""
+"""The frozen model a fit starts from.
+
+The `catalogue`, its `pipeline`, and the `checkpoint_layout` other programs use.
+"""

@@ -1,1 +1,5 @@
-"""TODO guide."""
+"""What a fit reads.
+
+The `manifest` of images and captions, the `dataset` in `buckets`, its `cache`, and regularisation images by
+`retrieval` with a `dual_encoder`.
+"""

@@ -1,1 +1,4 @@
-"""TODO guide."""
+"""`konomi.v1.TrainerService`.
+
+Messages in, job or row, messages out. Start at `trainer`.
+"""

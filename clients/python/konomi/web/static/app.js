@@ -1,13 +1,14 @@
 // The frame around the views: who may enter, which view is shown, language, theme, connection.
 
-import { call, onReach } from "./connect.js";
-import { h, replace, toast } from "./dom.js";
-import { LANGUAGES, brief, t } from "./i18n.js";
-import { listen } from "./keys.js";
-import * as outbox from "./outbox.js";
+import { call, onReach } from "./data/connect.js";
+import { h, replace, toast } from "./ui/dom.js";
+import { LANGUAGES, brief, t } from "./i18n/i18n.js";
+import { listen } from "./ui/keys.js";
+import * as outbox from "./data/outbox.js";
 import { applyTheme, get, set } from "./prefs.js";
 
 const VIEWS = ["rate", "pair", "pick", "library", "tail", "taste", "night", "lineage"];
+const FILES = { tail: "long_tail" };
 const THEMES = ["system", "light", "dark"];
 const LANGUAGE_NAMES = { en: "English", ja: "日本語", both: "日本語 / English" };
 
@@ -121,7 +122,7 @@ async function show() {
   const main = document.getElementById("main");
   replace(main, h("h1", { class: "unseen" }, t(name)), h("p", { class: "quiet", "aria-busy": "true" }, t("loading")));
   try {
-    const view = await import(`./${name}.js`);
+    const view = await import(`./views/${FILES[name] ?? name}.js`);
     if (mine !== turn) return;
     const made = await view.show(main, () => mine === turn);
     if (mine !== turn) { made?.leave?.(); return; }

@@ -1,1 +1,4 @@
-"""TODO guide."""
+"""Images by a program that speaks A1111's API.
+
+`backend` answers a job, `client` is the HTTP.
+"""

@@ -1,0 +1,199 @@
+"""`konomi ...`: a table of small commands; a command's module is imported only when it is called."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from konomi import errors
+from konomi.cli import completion
+from konomi.cli.console import complain, exit_code
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
+from konomi.home import choose
+from konomi.i18n import catalogue
+from konomi.i18n.catalogue import text
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command is: its module, the function or typer app in it, and its line in `konomi --help`."""
+
+    module: str
+    name: str
+    help: str
+
+
+COMMANDS = {
+    "up": Entry("konomi.cli.up", "up", "Start rater, generator, trainer and the page here; Ctrl-C stops cleanly."),
+    "doctor": Entry(
+        "konomi.cli.doctor.command", "doctor", "Say what is missing or unsafe here, and the line that fixes each."
+    ),
+    "demo": Entry("konomi.cli.demo", "demo", "Run the main job, start to end, with a simulated person."),
+    "import": Entry(
+        "konomi.cli.images.import_images",
+        "import_",
+        "Make images of any origin known: folders, files, zips, tars, parquet.",
+    ),
+    "label": Entry("konomi.cli.label", "label", "Open the page and grade, or move grades to and from files."),
+    "rater": Entry("konomi.cli.rater.fit", "app", "Fit a new rater version, or show how good it is."),
+    "score": Entry("konomi.cli.images.score", "score", "Grade a folder the way the owner would."),
+    "sources": Entry("konomi.cli.images.sources", "app", "Where images came from, on whose word, and taking it back."),
+    "explore": Entry("konomi.cli.images.explore", "explore", "Find images far from everything known, worth a look."),
+    "explain": Entry("konomi.cli.images.explain", "explain", "Say where an image comes from and what became of it."),
+    "night": Entry("konomi.cli.night.run", "app", "Plan, start, watch, stop and report the overnight loop."),
+    "concepts": Entry("konomi.cli.concepts", "app", "Teach a base model new words from a few images each."),
+    "export": Entry("konomi.cli.images.export", "export", "Write images as a dataset: kohya, WebDataset, parquet."),
+    "taste": Entry("konomi.cli.taste", "app", "A whole taste in one file, and back on any machine."),
+    "models": Entry(
+        "konomi.cli.models.manage", "app", "List, show, compare, export, merge, fetch and roll back models."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Globals:
+    """The options that may stand anywhere on the line, and what is left of it."""
+
+    home: str | None
+    lang: str | None
+    version: bool
+    rest: list[str]
+
+
+def main() -> None:
+    """Runs the command line of this process."""
+    raise SystemExit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code: 0 ok, 1 failed, 2 usage, 3 not reachable, 4 refused."""
+    catalogue.use(catalogue.choose(os.environ))
+    typed = completion.typed(os.environ)
+    try:
+        options = take_globals(arguments if typed is None else typed)
+        if options.lang:
+            catalogue.use(options.lang)
+        if options.home:
+            choose(options.home)
+        if options.version:
+            typer.echo(f"konomi {version('konomi')}")
+            return 0
+        words = options.rest if typed is None else []  # a shell that asks for completions has put them elsewhere
+        result = command_for(options.rest)(words, prog_name="konomi", standalone_mode=True)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
+    except ModuleNotFoundError as error:
+        return _missing(error)
+    except KonomiError as error:
+        return complain(error) if typed is None else exit_code(error)  # a half-typed line is no mistake yet
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
+        return 0
+    except OSError as error:
+        if not errors.is_full(error):
+            raise
+        return complain(errors.told())
+    return result if isinstance(result, int) else 0
+
+
+def take_globals(arguments: Sequence[str]) -> Globals:
+    """Takes --home, --lang and --version out of a line.
+
+    Raises:
+        InvalidArgument: one has no value, or names a language there is none of.
+    """
+    taken: dict[str, str] = {}
+    rest: list[str] = []
+    items = iter(arguments)
+    for item in items:
+        name, equals, value = item.partition("=")
+        if item == "--":
+            rest += [item, *items]
+        elif name in ("--home", "--lang"):
+            taken[name] = value if equals else next(items, "")
+            if not taken[name]:
+                raise InvalidArgument(text("expected a value after {option}", option=name))
+        else:
+            rest.append(item)
+    lang = taken.get("--lang")
+    if lang not in (None, *catalogue.LANGUAGES):
+        raise InvalidArgument(text("expected --lang en or ja, got {lang}", lang=lang))
+    return Globals(taken.get("--home"), lang, rest[:1] == ["--version"], rest)
+
+
+def command_for(arguments: Sequence[str]) -> Any:
+    """Returns the click command of a line: all names in its help, one of them really there."""
+    app = typer.Typer(
+        name="konomi",
+        add_completion=True,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Learn one person's taste in images, and work through the night.",
+        epilog="Example: konomi demo",
+    )
+    app.callback()(_root)
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, entry in COMMANDS.items():
+        found: Any = getattr(importlib.import_module(entry.module), entry.name) if name == called else _listed
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name, help=entry.help)
+        else:
+            app.command(name, help=None if name == called else entry.help)(found)
+    command = typer.main.get_command(app)
+    translate(command)
+    return command
+
+
+def translate(command: Any) -> None:
+    """Puts the help of a command, its options and its subcommands into the language in use."""
+    for attribute in ("help", "short_help", "epilog"):
+        if getattr(command, attribute, None):
+            setattr(command, attribute, _translated(getattr(command, attribute)))
+    for parameter in command.params:
+        if getattr(parameter, "help", None):
+            parameter.help = text(parameter.help)
+    for child in getattr(command, "commands", {}).values():
+        translate(child)
+
+
+def _root(
+    home: Annotated[str, typer.Option(metavar="FOLDER", help="The only folder where state lives.")] = "",
+    lang: Annotated[str, typer.Option(metavar="en|ja", help="Language of help and messages.")] = "",
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Only shown: these options are taken out of the line before it gets here, wherever they stand."""
+
+
+def _listed() -> None:
+    """Stands for a command that is listed, not called."""
+
+
+def _translated(words: str) -> str:
+    """Returns a help text in the language in use, paragraph by paragraph; the command of an example stays as it is."""
+    parts = [" ".join(part.split()) for part in words.strip().split("\n\n")]
+    done = [
+        f"{text('Example:')} {part.removeprefix('Example: ')}" if part.startswith("Example: ") else text(part)
+        for part in parts
+    ]
+    return "\n\n".join(done)
+
+
+def _missing(error: ModuleNotFoundError) -> int:
+    """Names the pip line of a module that an extra would have brought; another missing module is a bug."""
+    from konomi.host.extras import EXTRAS, pip_line
+
+    extra = next((extra for extra, modules in EXTRAS.items() if (error.name or "").split(".")[0] in modules), None)
+    if extra is None:
+        raise error
+    line = text("not installed: {module}; run: {line}", module=error.name, line=pip_line(extra))
+    return complain(FailedPrecondition(line, reason="MISSING_EXTRA"))
+
+
+__all__ = ["COMMANDS", "exit_code", "main", "run"]

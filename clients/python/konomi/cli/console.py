@@ -1,0 +1,108 @@
+"""What the commands share towards the terminal: results on stdout, progress and errors on stderr, exit codes."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from konomi.cli import completion
+from konomi.client import Client, connect_home
+from konomi.errors import (
+    Aborted,
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    KonomiError,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from konomi.i18n.catalogue import text
+
+FAILED, USAGE, UNREACHABLE, REFUSED = 1, 2, 3, 4
+
+EXIT_CODES: dict[type[KonomiError], int] = {
+    InvalidArgument: USAGE,
+    Unimplemented: USAGE,
+    Unavailable: UNREACHABLE,
+    DeadlineExceeded: UNREACHABLE,
+    Unauthenticated: REFUSED,
+    PermissionDenied: REFUSED,
+    FailedPrecondition: REFUSED,
+    ResourceExhausted: REFUSED,
+    AlreadyExists: REFUSED,
+    Aborted: REFUSED,
+}
+"""Error to exit code; every other error is a failure."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+TasteId = Annotated[str, typer.Option("--taste", help="The taste, by its id.", autocompletion=completion.tastes)]
+
+
+def exit_code(error: KonomiError) -> int:
+    """Returns the exit code of a command that ended with an error."""
+    return EXIT_CODES.get(type(error), FAILED)
+
+
+def complain(error: KonomiError) -> int:
+    """Prints an error and returns its exit code."""
+    typer.echo(f"konomi: {text('error')}: {error.message}", err=True)
+    return exit_code(error)
+
+
+def attached() -> Client:
+    """Returns a client of what runs on the home; Unavailable, naming `konomi up`, where nothing does."""
+    return connect_home()
+
+
+def say(line: str) -> None:
+    """Prints a line of the result."""
+    typer.echo(line)
+
+
+def note(line: str) -> None:
+    """Prints a remark beside the result."""
+    typer.echo(line, err=True)
+
+
+def emit(result: dict[str, Any]) -> None:
+    """Prints the result for scripts: one line of JSON."""
+    typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows under their column names, plainly where the output is no terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    for column in columns:
+        grid.add_column(text(column), overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(grid)
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Shows a bar on stderr while a command works; yields its `update(completed=…, total=…, description=…)`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(label, total=total)
+
+        def update(**changes: Any) -> None:
+            bar.update(task, **changes)
+
+        yield update

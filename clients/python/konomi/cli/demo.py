@@ -1,0 +1,172 @@
+"""`konomi demo`: the main job, start to end, with a simulated person."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from konomi.cli.console import Json, emit, note, say
+from konomi.evaluation.demo import Demo, DemoSettings, spread_of
+from konomi.evaluation.simulated_person import SimulatedPerson, starter
+from konomi.home import Home, chosen
+from konomi.host import extras
+from konomi.host.session import crew
+from konomi.host.signals import stop_signals
+from konomi.i18n import catalogue
+from konomi.i18n.catalogue import text
+from konomi.night.alarms import WORK
+from konomi.night.engine import preparation
+from konomi.night.engine.progress import View, showing
+from konomi.night.guards import GuardSettings
+from konomi.night.records.store import Nights
+from konomi.night.settings import NightSettings
+
+
+def demo(
+    units: Annotated[int, typer.Option(min=1, max=5, help="Units the night makes.")] = 3,
+    labels: Annotated[int, typer.Option(min=8, max=1000, help="Images the person grades before the night.")] = 64,
+    images: Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything, the random person too.")] = 0,
+    system: Annotated[str, typer.Option(help="System of the night.")] = "converge",
+    person: Annotated[
+        Path | None, typer.Option(help="JSON file: name, weights, noise; default: a random person.")
+    ] = None,
+    attributes: Annotated[bool, typer.Option("--attributes", help="List what a person can like, and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the main job, start to end, with a simulated person: grade, rate, generate, select, train, and the truth.
+
+    Starts everything it needs, stops it again, and says where the report is. Without --home it works in a new folder.
+
+    Example: konomi demo --units 3 --labels 64
+    """
+    if attributes:
+        return _attributes(as_json)
+    started = time.monotonic()
+    extras.require("overnight", "rater", "generator", "trainer")
+    home = Home.locate() if chosen() else Home(Home.locate().root / time.strftime("demo-%Y%m%d-%H%M%S"))
+    settings = DemoSettings(home=home.root)
+    night = NightSettings(
+        home=home.root,
+        units=units,
+        reserve_gib=settings.reserve_gib,
+        guidance_scale=settings.guidance_scale,
+        **({"images": images} if images else {}),  # type: ignore[arg-type]
+    )
+    preparation.wanted(system, "tastes/default", seed, night, GuardSettings(home=home.root), [])
+    if person is not None:
+        starter("check-person", "--person", str(person))
+    note(text("the demo works in {home}", home=home.root))
+    with showing(catalogue.language()) as show:
+        result = _run(home, night, system, labels, seed, person, View(show, lambda beat: None), started)
+    emit(result) if as_json else _say(result)
+
+
+def _run(
+    home: Home, night: NightSettings, system: str, labels: int, seed: int, file: Path | None, view: View, started: float
+) -> dict[str, Any]:
+    from konomi.night.report.render import write_demo_report
+
+    settings, nights = DemoSettings(home=home.root), Nights(home.root)
+    view.beat("services", 0, 0)
+    with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
+        address = hands.client.addresses["rater"]
+        with SimulatedPerson(home.root, address, file, seed) as person:
+            prompts = starter("prompts", "--count", str(settings.prompts), "--seed", str(seed))
+            demo = Demo(hands, person, prompts, seed, settings, night, view)
+            demo.phases.append(("services", time.monotonic() - started))
+            with demo.phase("reference"):
+                demo.choose_taste(nights)
+                reference = demo.reference()
+            with demo.phase("pool"):
+                demo.pool()
+            with demo.phase("label"):
+                graded = demo.label(labels)
+            request = demo.request(nights, system, GuardSettings(home=home.root))
+            state = demo.sleep(nights, request, stopped.is_set)
+            demo.phases.append(("night", state["seconds"]))
+            with demo.phase("truth"):
+                truth = demo.truth(state, reference)
+                quality = demo.quality(truth[0])
+            words = WORK["ja" if catalogue.language() == "ja" else "en"]
+            data = {
+                "person": person.introduction,
+                "labels": graded,
+                "seconds": time.monotonic() - started,
+                "night_seconds": dict(demo.phases)["night"],
+                "rater": quality,
+                "units": truth,
+                "spread": spread_of(truth[0]),
+                "prompts": [draw.prompt for draw in demo.draws("reference", settings.reference)],
+                "command": "konomi " + shlex.join(_again(sys.argv[1:])),
+                "phases": [(words.get(name, name), seconds) for name, seconds in demo.phases],
+            }
+            path = write_demo_report(nights, request.id, data, hands.client.artifacts.get, catalogue.language())
+    return result_of(data, state["served"]["unit"], path, time.monotonic() - started)
+
+
+def result_of(data: dict[str, Any], served: int, report: Path, seconds: float) -> dict[str, Any]:
+    """Returns what `konomi demo --json` prints last."""
+    units = [
+        {
+            "unit": unit["unit"],
+            "images": len(unit["digests"]),
+            "mean_utility": unit["mean_utility"]["value"],
+            "ssr_rate": unit["ssr"]["value"],
+            "ur_rate": unit["ur"]["value"],
+            "vendi": unit["vendi"]["value"],
+            "seconds": round(unit["seconds"], 2),
+            "promoted": unit["promoted"],
+        }
+        for unit in data["units"]
+    ]
+    return {
+        "person": data["person"]["name"],
+        "labels": data["labels"],
+        "seconds": round(seconds, 2),
+        "rater": {key: data["rater"][key]["value"] for key in ("srcc", "auc_ssr", "ap_ur")},
+        "units": units,
+        "served_unit": served,
+        "report": str(report),
+    }
+
+
+def _again(arguments: list[str]) -> list[str]:
+    """Returns the command line without what belongs to this run alone: its home and its output."""
+    kept, items = [], iter(arguments)
+    for item in items:
+        if item == "--home":
+            next(items, None)
+        elif not item.startswith("--home=") and item != "--json":
+            kept.append(item)
+    return kept
+
+
+def _attributes(as_json: bool) -> None:
+    found = starter("attributes")
+    if as_json:
+        return say(json.dumps(found, ensure_ascii=False))
+    for name, values in found.items():
+        say(f"{name}: {', '.join(values)}")
+    return None
+
+
+def _say(result: dict[str, Any]) -> None:
+    base = result["units"][0]
+    served = next(unit for unit in result["units"] if unit["unit"] == result["served_unit"])
+    say(
+        text(
+            "{person}: SSR or better {before:.0%} → {after:.0%}, UR {ur_before:.0%} → {ur_after:.0%}; {seconds:.0f} s",
+            person=result["person"],
+            before=base["ssr_rate"],
+            after=served["ssr_rate"],
+            ur_before=base["ur_rate"],
+            ur_after=served["ur_rate"],
+            seconds=result["seconds"],
+        )
+    )
+    say(text("report: {path}", path=result["report"]))

@@ -1,0 +1,101 @@
+"""`konomi explore`: the long tail, images far from everything known and yet plausible."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from konomi.cli.console import Json, TasteId, attached, emit, note, say, table
+from konomi.cli.terminal.pictures import SUFFIXES
+from konomi.client import Client
+from konomi.client.messages import GRADES, plain
+from konomi.client.services import taste_name
+from konomi.datasets.reader import media_type_of
+from konomi.files import write_atomically
+from konomi.i18n.catalogue import text
+from konomi.v1 import rater_pb2 as rater
+
+
+def explore(
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many images.")] = 10,
+    taste: TasteId = "default",
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write the images there, to look at.")
+    ] = None,
+    elites: Annotated[
+        int, typer.Option(min=0, max=4096, help="Also show the best image of each of this many regions.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Find images far from everything known, worth a look: most novel first.
+
+    Example: konomi explore --count 20 --save look
+    """
+    with attached() as client:
+        found = client.rater.explore_novelty(taste=taste_name(taste), count=count, cells=elites)
+        best = [elite.image for elite in found.archive.elites]
+        saved = [_save(client, image, save) for image in [*found.images, *best]] if save else []
+    if as_json:
+        archive = {"archive": plain(found.archive)} if found.HasField("archive") else {}
+        archive |= {"discovery": plain(found.discovery)} if found.HasField("discovery") else {}
+        images = [plain(image) for image in found.images]
+        emit({"taste": taste_name(taste), "images": images, "saved": saved} | archive)
+        return
+    if found.images:
+        _print_far(found)
+    else:
+        note(text("nothing novel and plausible yet: make or import more images"))
+    if elites:
+        _print_elites(found)
+    if found.HasField("discovery"):
+        say(_discovery(found.discovery))
+    for path in saved:
+        say(path)
+
+
+def _print_far(found: rater.ExploreNoveltyResponse) -> None:
+    ranks = {row.digest: f"{row.local_rank:.0%}" for row in found.findings if row.HasField("local_rank")}
+    rows = [
+        (image.digest[:12], f"{image.score.novelty:.3f}", _guess(image), ranks.get(image.digest, ""), image.prompt)
+        if image.HasField("score")
+        else (image.digest[:12], "", "", "", image.prompt)
+        for image in found.images
+    ]
+    table(("image", "novelty", "grade", "beats near", "prompt"), rows)
+
+
+def _print_elites(found: rater.ExploreNoveltyResponse) -> None:
+    if not found.HasField("archive"):
+        note(text("no rater yet, so no region has a best image: `konomi rater fit`"))
+        return
+    archive = found.archive
+    rows = [
+        (str(elite.cell), elite.image.digest[:12], f"{elite.image.score.lower_bound:.2f}", elite.image.prompt)
+        for elite in archive.elites
+    ]
+    table(("region", "image", "lower bound", "prompt"), rows)
+    line = "{filled} of {cells} regions hold an image; QD-score {score:.1f}, Vendi {vendi:.1f}"
+    figures = {"score": archive.qd_score, "vendi": archive.diversity.vendi}
+    say(text(line, filled=len(archive.elites), cells=archive.cells, **figures))
+
+
+def _discovery(tail: rater.Discovery) -> str:
+    """Returns what slates have found, in one sentence."""
+    return text(
+        "{islands} islands found, {labels} labels since; {share} of your likes are estimated to be still unseen",
+        islands=len(tail.islands),
+        labels=tail.labels_since_island,
+        share=f"{tail.unseen_likes:.0%}",
+    )
+
+
+def _guess(image: rater.Image) -> str:
+    chances = list(image.score.grade_probabilities)
+    return GRADES[chances.index(max(chances))] if len(chances) == len(GRADES) else ""
+
+
+def _save(client: Client, image: rater.Image, folder: Path) -> str:
+    data = client.artifacts.get(image.digest)
+    path = folder / (image.digest[:16] + SUFFIXES.get(media_type_of(data[:12]), ".bin"))
+    write_atomically(path, data)
+    return str(path)

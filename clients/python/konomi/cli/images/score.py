@@ -1,0 +1,112 @@
+"""`konomi score`: a folder graded the way the owner would."""
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from konomi.cli.console import FAILED, Json, TasteId, attached, emit, note, progress, table
+from konomi.client.services import taste_name
+from konomi.datasets.reader import count_files, find_images
+from konomi.datasets.xmp import write_prediction
+from konomi.home import Home
+from konomi.host.signals import stop_signals
+from konomi.i18n.catalogue import text
+from konomi.taste.scoring import Scored, ScoreJournal, ScoreRun
+
+INTERRUPTED = 130
+
+
+class Target(Enum):
+    """Where predictions may be written besides the terminal."""
+
+    xmp = "xmp"
+
+
+def score(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, zips or images.")],
+    taste: TasteId = "default",
+    write: Annotated[Target | None, typer.Option(help="Also write the predictions beside the images.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Grade a folder the way the owner would: best lower bound first, every grade with its doubt.
+
+    --write xmp puts a sidecar IMAGE.xmp beside each image of a folder, the prediction in konomi's own namespace: the
+    image itself, its owner's rating and other programs' sidecars are never written.
+
+    Stopped or killed, the same command goes on where it was; a file that cannot be read is that file's own error.
+
+    Example: konomi score ~/pictures --json
+    """
+    home = Home.locate()
+    journal = ScoreJournal(home.root / "run" / "scores", taste, paths)
+    results: list[Scored] = []
+    with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
+        run = ScoreRun(client, taste, journal, stopped)
+        for scored in run.score(find_images(paths)):
+            results.append(scored)
+            update(completed=len(results))
+    versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
+    journal.close(finished=not stopped.is_set() and len(versions) <= 1)
+    if stopped.is_set():
+        note(text("stopped after {count} images; the same command goes on from there").format(count=len(results)))
+        raise typer.Exit(INTERRUPTED)
+    if len(versions) > 1:
+        note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
+    if write is Target.xmp:
+        _write_xmp(results)
+    failed = [scored for scored in results if scored.score is None]
+    if as_json:
+        emit(
+            {
+                "taste": taste_name(taste),
+                "rater_version": versions[-1] if versions else "",
+                "scores": [scored.as_dict() for scored in results],
+            }
+        )
+    else:
+        table(("image", "grade", "utility", "±", "lower bound", "P(UR)", "typicality"), _rows(results))
+        for scored in failed:
+            note(f"{scored.path}: {scored.error['message'] if scored.error else ''}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _write_xmp(results: Sequence[Scored]) -> None:
+    """Writes a sidecar beside every scored image that is a file of its own, and says which were left alone."""
+    kept = 0
+    for scored in results:
+        if scored.score is None or not (path := Path(scored.path)).is_file():
+            continue
+        prediction = {
+            "grade": scored.grade,
+            "utility": f"{scored.score.utility:.4f}",
+            "std": f"{scored.score.std:.4f}",
+            "lower_bound": f"{scored.score.lower_bound:.4f}",
+            "typicality": f"{scored.score.typicality:.4f}",
+            "rater_version": scored.score.rater_version,
+        }
+        kept += not write_prediction(path, prediction)
+    if kept:
+        note(text("{count} images have a sidecar of another program, which was left as it is", count=kept))
+
+
+def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:
+    known = sorted(
+        ((scored, scored.score) for scored in results if scored.score is not None),
+        key=lambda pair: -pair[1].lower_bound,
+    )
+    return [
+        (
+            scored.path,
+            scored.grade + (" ?" if found.unknown else ""),
+            f"{found.utility:.2f}",
+            f"{found.std:.2f}",
+            f"{found.lower_bound:.2f}",
+            f"{found.grade_probabilities[-1]:.0%}" if found.grade_probabilities else "",
+            f"{found.typicality:.2f}",
+        )
+        for scored, found in known
+    ]

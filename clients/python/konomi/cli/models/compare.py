@@ -1,0 +1,229 @@
+"""`konomi models compare`: two models, or a model and its base, on a sheet of blind pairs; then the verdict."""
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from konomi.cli.console import Json, TasteId, attached, emit, note, progress, say, table
+from konomi.client import Client
+from konomi.client.services import taste_name
+from konomi.errors import InvalidArgument, from_item
+from konomi.evaluation import blind_pairs
+from konomi.evaluation.base_models import check, compare
+from konomi.files import write_atomically
+from konomi.host import extras
+from konomi.i18n import catalogue
+from konomi.i18n.catalogue import text
+from konomi.night.gateway.services import Studio
+from konomi.night.metrics import Figure
+from konomi.v1 import generator_pb2 as generator
+from konomi.v1 import trainer_pb2 as trainer
+
+PROMPTS = 512
+SHEET = Path("bases.html")
+
+
+class _Attached:
+    """Holds one client as a studio wants it."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+
+def compare_bases(
+    bases: Sequence[str], taste: str, prompts: Sequence[str], count: int, seed: int, out: Path, as_json: bool
+) -> None:
+    """Compares base models, writes the sheet and says what the rater thinks of each.
+
+    Args:
+        bases: ids of base models.
+        taste: id or name of the taste.
+        prompts: prompts; none takes those of the taste's own images.
+        count: images of each base model.
+        seed: of the images.
+        out: where the sheet is written.
+        as_json: print one JSON object instead of the table.
+    """
+    extras.require("overnight")  # the sheet's thumbnails
+    with attached() as client:
+        studio = Studio(_Attached(client), taste_name(taste))
+        check(client, studio, bases)
+        asked = list(prompts) or studio.prompts(PROMPTS) or [""]
+        with progress(text("making images"), len(bases) * count) as update:
+            found = compare(studio, bases, asked, count, seed, lambda done: update(completed=done))
+        write_atomically(out, _sheet(found, taste, client.artifacts.get).encode())
+    if as_json:
+        return emit({"sheet": str(out), "images": count, "prompts": len(asked), "bases": found})
+    rows = [
+        (
+            one["base"],
+            _span(one["utility"]),
+            _span(one["lower_bound"]),
+            _span(one["p_ssr"], share=True),
+            _span(one["p_ur"], share=True),
+            f"{one['vendi']:.1f}",
+            f"{one['typical_share']:.0%}",
+            "" if one["wins"] is None else _span(one["wins"], share=True),
+        )
+        for one in found
+    ]
+    table(("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "wins against it"), rows)
+    for line in advised(found):
+        say(line)
+    note(text("sheet: {file}", file=out))
+
+
+def advised(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns what follows from a comparison, and every warning."""
+    best, second = found[0], found[1]
+    sure = second["wins"]["high"] < 0.5 and not best["warning"]
+    words = (
+        "{best} suits this taste best: surely better than {second}"
+        if sure
+        else ("{best} is ahead, but {second} may be as good: more images would tell")
+    )
+    lines = [text(words, best=best["base"], second=second["base"])]
+    warning = "{base}: {share} of its images are unlike anything known, so its score is a guess; grade some first"
+    lines += [
+        text(warning, base=one["base"], share=f"{max(1 - one['typical_share'], one['unknown_share']):.0%}")
+        for one in found
+        if one["warning"]
+    ]
+    return lines
+
+
+def _span(found: Figure, *, share: bool = False) -> str:
+    value, low, high = found["value"], found["low"], found["high"]
+    return f"{value:.0%} ({low:.0%}–{high:.0%})" if share else f"{value:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _sheet(found: Sequence[dict[str, Any]], taste: str, fetch: Any) -> str:
+    """Returns the contact sheet as one HTML file."""
+    from konomi.night.report.page import Page, Sheet
+    from konomi.night.report.thumbnails import Thumbnails
+
+    page = Page(catalogue.language(), Thumbnails(fetch), taste.removeprefix("tastes/"))
+    title = escape(text("Base models under this taste"))
+    lead = escape(text("The same prompts and seeds by each, as the rater sees them; nothing picked."))
+    facts = [
+        (escape(one["base"]), f"{one['utility']['value']:.2f}", escape(f"UR {_span(one['p_ur'], share=True)}"))
+        for one in found
+    ]
+    page.opening("konomi models compare --bases", title, lead, facts)
+    page.verdict(advised(found))
+    sheets = [Sheet(one["base"], one["digests"], (), f"Vendi {one['vendi']:.1f}") for one in found]
+    page.before_after(sheets, found[0]["prompts"])
+    page.contact_sheets(sheets)
+    return page.html(title)
+
+
+BASE = "base"
+PAIRS = Path("pairs.html")
+Find = Callable[[Client, str, str], trainer.Model]
+
+
+def command(find: Find) -> Callable[..., None]:
+    """Returns the command; `find` finds a taste's model by its name."""
+
+    def compare(
+        models: Annotated[
+            list[str] | None, typer.Argument(metavar="A B", help="Two models, by name or id; `base` is the base model.")
+        ] = None,
+        out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the sheet.")] = PAIRS,
+        pairs: Annotated[int, typer.Option(min=1, max=500, help="Pairs on the sheet.")] = 20,
+        prompt: Annotated[
+            list[str] | None, typer.Option(help="A prompt; may be given again. Default: those the first model learnt.")
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Seed of images and sides.")] = 0,
+        answers: Annotated[str, typer.Option(metavar="LRT...", help="Judge: the answers the sheet shows.")] = "",
+        bases: Annotated[
+            bool, typer.Option("--bases", help="The names are base models: say which one suits the taste.")
+        ] = False,
+        count: Annotated[int, typer.Option("--images", min=8, max=256, help="With --bases: images of each.")] = 32,
+        taste: TasteId = "default",
+        as_json: Json = False,
+    ) -> None:
+        """Draw blind pairs of two models, judge the answers given on such a sheet, or compare base models.
+
+        Example: konomi models compare unit-2 base --out pairs.html
+        """
+        if bases:
+            sheet = SHEET if out == PAIRS else out
+            return compare_bases(models or [], taste, prompt or [], count, seed, sheet, as_json)
+        lock = out.with_suffix(".key.json")
+        if answers:
+            _verdict(lock, answers, as_json)
+            return
+        if models is None or len(models) != 2:
+            raise InvalidArgument(text("expected two models to compare, got {count}", count=len(models or [])))
+        with attached() as client:
+            sides = [None if name == BASE else find(client, taste, name) for name in models]
+            drawn, images = draw(client, sides, prompt or [], pairs, seed)
+        write_atomically(out, blind_pairs.page(drawn, images).encode())
+        write_atomically(lock, blind_pairs.key(models[0], models[1], drawn).encode())
+        if as_json:
+            emit({"sheet": str(out), "key": str(lock), "pairs": len(drawn)})
+        else:
+            say(text("{sheet}: {count} blind pairs; do not open {key} before you have judged", sheet=out,
+                     count=len(drawn), key=lock))  # fmt: skip
+
+    return compare
+
+
+def draw(
+    client: Client, sides: Sequence[trainer.Model | None], prompts: Sequence[str], count: int, seed: int
+) -> tuple[list[blind_pairs.Pair], list[tuple[bytes, bytes]]]:
+    """Returns the pairs and the images of both sides; None as a side is the base model of the other.
+
+    Raises:
+        InvalidArgument: both sides are the base, or they have different base models.
+    """
+    known = [model for model in sides if model is not None]
+    bases = {model.base_model for model in known}
+    if len(bases) != 1:
+        raise InvalidArgument(text("expected two models of one base model, or one and `base`"))
+    drawn = blind_pairs.plan(list(prompts) or learnt(client, known[0]), count, seed)
+    first, second = (_images(client, model, bases.copy().pop(), drawn) for model in sides)
+    return drawn, list(zip(first, second, strict=True))
+
+
+def learnt(client: Client, model: trainer.Model) -> list[str]:
+    """Returns the captions a model learnt, each once, sorted."""
+    items = json.loads(client.artifacts.get(model.manifest_digest))["items"] if model.manifest_digest else []
+    return sorted({item["caption"] for item in items if item["caption"] and item["role"] != "prior"})
+
+
+def _images(client: Client, model: trainer.Model | None, base: str, pairs: Sequence[blind_pairs.Pair]) -> list[bytes]:
+    request = generator.GenerateImagesRequest(
+        base_model=base, images=[generator.ImageRequest(prompt=pair.prompt, seed=pair.seed) for pair in pairs],
+        unit=model.name.removeprefix("models/") if model else BASE, request_id=str(uuid.uuid4()),
+    )  # fmt: skip
+    if model is not None:
+        request.adapters.add(digest=model.adapter_digest, scale=1.0)
+    digests = [""] * len(pairs)
+    for image in client.generator.generate_images(request):
+        if image.HasField("error"):
+            raise from_item(image.error.code, image.error.reason, image.error.message)
+        if image.artifact.digest:
+            digests[image.index] = image.artifact.digest
+    return [client.artifacts.get(digest) for digest in digests]
+
+
+def _verdict(lock: Path, answers: str, as_json: bool) -> None:
+    if not lock.exists():
+        raise InvalidArgument(text("expected the key file {path} beside the sheet; there is none", path=lock))
+    found = blind_pairs.judge(lock.read_text("utf-8"), answers)
+    if as_json:
+        emit(found)
+        return
+    rate = found["win_rate"]
+    say(text(
+        "{first} is preferred to {second} in {rate} of {count} pairs (95 % interval {low} to {high})",
+        first=found["first"], second=found["second"], rate=f"{rate['value']:.0%}", count=f"{rate['n']:.0f}",
+        low=f"{rate['low']:.0%}", high=f"{rate['high']:.0%}",
+    ))  # fmt: skip

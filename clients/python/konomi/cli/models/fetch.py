@@ -1,0 +1,115 @@
+"""`konomi models fetch`: a known model from the hub, once; the only command that uses the network."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from konomi.cli.console import Json, emit, note, progress, say, table
+from konomi.errors import DataLoss, InvalidArgument
+from konomi.files import write_atomically
+from konomi.home import Home
+from konomi.host.hub import Facts, FetchSettings, address, check_safetensors, facts, fetch
+from konomi.host.hub_models import DOWNLOADS, Download
+from konomi.i18n.catalogue import text
+
+
+def fetch_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A known embedder or base model; none lists them.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Get a known embedder or base model once; the only command that uses the network.
+
+    Only safetensors come, of one pinned revision. Digest and size are shown first; an interrupted fetch goes on
+    where it ended.
+
+    Example: konomi models fetch sd15
+    """
+    if not name:
+        _list(as_json)
+        return
+    model = find(name)
+    result = bring(model, Home.locate(), FetchSettings(home=Home.locate().root), quiet=as_json)
+    if as_json:
+        emit(result)
+    else:
+        say(text("{name} is there: {files}", name=name, files=", ".join(item["file"] for item in result["files"])))
+
+
+def find(name: str) -> Download:
+    """Returns a model of the list. Raises InvalidArgument, naming them all, where there is none of that name."""
+    for model in DOWNLOADS:
+        if model.name == name:
+            return model
+    known = ", ".join(model.name for model in DOWNLOADS)
+    raise InvalidArgument(text("no model is called {name}; known are {known}", name=name, known=known))
+
+
+def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) -> dict[str, Any]:
+    """Fetches what of a model is missing and returns what is there; every file complete or not there."""
+    if not quiet:
+        said = {"name": model.name, "repository": model.repository, "revision": model.revision}
+        note(text("{name}: {repository} at {revision}, licence {licence}", licence=model.licence, **said))
+    kept = _kept(home)
+    found = []
+    for file in model.files:
+        target, key = home.models / file.target, f"{model.repository}@{model.revision}/{file.path}"
+        if target.is_file() and key in kept:
+            found.append({"file": str(target), **kept[key], "fetched": False})
+            continue
+        url = address(settings.hub, model, file)
+        known = facts(settings.hub, model, file)
+        _compare(kept.get(key), known, file.path)
+        if not quiet:
+            note(_announcement(file.path, known))
+        part = home.models / ".fetch" / f"{model.name}-{Path(file.target).name}.part"
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with progress(file.path, known.size) as update:
+            fetch(url, part, known, settings.fetch_tries, update)
+        if target.suffix == ".safetensors":
+            check_safetensors(part, file.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        kept |= {key: {"digest": known.sha256 or f"git:{known.git}", "size_bytes": known.size, "pinned": known.pinned}}
+        write_atomically(_record(home), json.dumps(kept, sort_keys=True, indent=1).encode())
+        part.replace(target)
+        found.append({"file": str(target), **kept[key], "fetched": True})
+    return {"name": model.name, "revision": model.revision, "licence": model.licence, "files": found}
+
+
+def _announcement(path: str, known: Facts) -> str:
+    said = {"file": path, "size": known.size, "digest": known.sha256 or f"git:{known.git}"}
+    if known.pinned:
+        return text("{file}: {size} bytes, digest {digest} (konomi's own list)", **said)
+    return text("{file}: {size} bytes, digest {digest} (the hub's word; kept for next time)", **said)
+
+
+def _compare(before: dict[str, Any] | None, known: Facts, path: str) -> None:
+    """Raises DataLoss where the hub now says another digest than the first time."""
+    now = known.sha256 or f"git:{known.git}"
+    if before is not None and before["digest"] != now:
+        raise DataLoss(
+            text(
+                "{file}: the hub said {before} at first and says {now} now", file=path, before=before["digest"], now=now
+            ),
+            reason="DIGEST",
+        )
+
+
+def _list(as_json: bool) -> None:
+    if as_json:
+        emit({"models": [{"name": m.name, "what": m.what, "licence": m.licence} for m in DOWNLOADS]})
+        return
+    rows = [(m.name, m.what, f"{sum(f.size for f in m.files) / 1e9:.2f} GB", m.licence) for m in DOWNLOADS]
+    table(("name", "what", "size", "licence"), [(a, b, c if c != "0.00 GB" else "", d) for a, b, c, d in rows])
+
+
+def _record(home: Home) -> Path:
+    return home.models / ".fetch" / "fetched.json"
+
+
+def _kept(home: Home) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_record(home).read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,63 @@
+"""`konomi models import`: a base model from this machine into the home, pickles only by a sandboxed conversion."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from konomi.cli.console import Json, emit, note, say
+from konomi.errors import Internal, from_item
+from konomi.home import Home
+from konomi.host import extras
+from konomi.i18n.catalogue import text
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A diffusers folder or a checkpoint file.")],
+    name: Annotated[str, typer.Option(help="What to call it; its own name where none is given.")] = "",
+    convert: Annotated[bool, typer.Option("--convert", help="Read a pickle, in a sandbox, once.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a base model of this machine among those of the home.
+
+    A .safetensors file or a diffusers folder is checked and copied. A .ckpt can run code: with --convert a child
+    without network, files or privileges reads its tensors once; afterwards only the safetensors copy is used.
+
+    Example: konomi models import anything-v3.ckpt --convert
+    """
+    extras.require("generator")
+    if convert:
+        note(text("converting in a sandbox; this takes a while"))
+    result = put(source, Home.locate(), name, convert=convert)
+    if as_json:
+        emit(result)
+    else:
+        said = text("{id}: {layout}, {size} bytes, sha256 {digest}", size=result["size_bytes"], **_shown(result))
+        say(said)
+
+
+def put(source: Path, home: Home, name: str, *, convert: bool) -> dict[str, Any]:
+    """Runs the generator's importer and returns what it says of the model.
+
+    Raises:
+        KonomiError: what the importer said went wrong.
+    """
+    command = [sys.executable, "-m", "konomi_generator.model_import.importer", "--home", str(home.root), "--id", name]
+    command += ["--convert"] if convert else []
+    command += ["--", str(source.expanduser().absolute())]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    try:
+        said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise Internal(f"the importer ended with exit code {done.returncode}: {last}", reason="IMPORT") from error
+    if "error" in said:
+        raise from_item(said["code"], said["reason"], said["error"])
+    return said
+
+
+def _shown(result: dict[str, Any]) -> dict[str, str]:
+    return {name: str(result[name]) for name in ("id", "layout", "digest")}

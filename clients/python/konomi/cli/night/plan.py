@@ -1,0 +1,124 @@
+"""`konomi night plan`: what a night would make and take; and how a night's words on the line become its settings."""
+
+import math
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from konomi import errors
+from konomi.cli import completion
+from konomi.cli.console import Json, emit, say
+from konomi.home import Home
+from konomi.i18n.catalogue import text
+from konomi.night.budgets import forecast, mean_bytes, measured
+from konomi.night.engine import preparation
+from konomi.night.engine.preparation import chain_of, units_of
+from konomi.night.guards import GuardSettings
+from konomi.night.records.store import Nights
+from konomi.night.settings import NightSettings
+
+System = Annotated[
+    str,
+    typer.Argument(
+        help="A system, a chain such as longtail:2+golden:1, or a plan as a TOML file.",
+        autocompletion=completion.systems,
+    ),
+]
+Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]
+Images = Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")]
+Seeds = Annotated[
+    list[str] | None,
+    typer.Option("--seed-image", metavar="PATH|DIGEST", help="propagate: an image to grow from; 1 to 5."),
+]
+Concepts = Annotated[
+    list[str] | None,
+    typer.Option("--concept", metavar="NAME=CLASS:FOLDER", help="concepts: a word to teach, and its images."),
+]
+Taught = Annotated[str | None, typer.Option("--concept-model", help="concepts: a model taught before, by id or name.")]
+Regularisation = Annotated[
+    str | None, typer.Option("--regularisation", metavar="FOLDER", help="Real images with captions (.txt).")
+]
+
+Hours = Annotated[float | None, typer.Option(min=0.001, help="Working hours the night may spend.")]
+Budget = Annotated[int | None, typer.Option(min=1, help="Images the night may generate in all.")]
+GpuHours = Annotated[
+    float | None, typer.Option("--gpu-hours", min=0.000001, help="Hours on the accelerator the night may spend.")
+]
+Disk = Annotated[float | None, typer.Option("--disk", min=0.000001, help="GiB of disk the night may add.")]
+
+
+def plan(
+    system: System,
+    units: Units = None,
+    images: Images = None,
+    seed_image: Seeds = None,
+    concept: Concepts = None,
+    concept_model: Taught = None,
+    hours: Hours = None,
+    budget_images: Budget = None,
+    gpu_hours: GpuHours = None,
+    disk: Disk = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a night would make and take, without starting it.
+
+    Example: konomi night plan converge --units 3
+    """
+    home = Home.locate()
+    narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
+    spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
+    system, settings = asked_for(home, system, units=units, images=images, budget_disk_gib=disk, **spend, **narrow)
+    preparation.wanted(system, "tastes/default", 0, settings, GuardSettings(home=home.root), [])
+    nights = Nights(home.root)
+    result = {"system": system, **forecast(settings, measured(nights), mean_bytes(home.root / "artifacts"), system)}
+    if as_json:
+        return emit(result)
+    for line in forecast_lines(result):
+        say(line)
+
+
+def asked_for(home: Home, system: str, **options: Any) -> tuple[str, NightSettings]:
+    """Returns the chain of systems and the settings of a night: the home's, the plan's, then those on the line."""
+    chain, planned = chain_of(system)
+    units = units_of(chain)
+    if units is not None and options.get("units") not in (None, units):
+        raise errors.InvalidArgument(text("the stages say how many units the night makes; leave --units out"))
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return chain, NightSettings(home=home.root, **planned | ({"units": units} if units else {}) | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        words = text(
+            "the night setting {name} cannot be used: {why}", name=".".join(map(str, first["loc"])), why=first["msg"]
+        )
+        raise errors.InvalidArgument(words, field="settings") from error
+
+
+def forecast_lines(result: dict[str, Any]) -> list[str]:
+    """Returns a forecast as lines for people."""
+    lines = [text("{units} units, {images} images, {training_steps} training steps", **result)]
+    if result["seconds"] is None:
+        lines.append(text("how long: unknown until a first night has been measured here"))
+    else:
+        lines.append(
+            text("about {minutes} minutes, as measured in the last night", minutes=math.ceil(result["seconds"] / 60))
+        )
+    if result["disk_bytes"] is not None:
+        lines.append(text("about {size:.0f} MB of disk", size=result["disk_bytes"] / 1e6))
+    if result["cost"] is not None:
+        lines.append(text("about {cost:.2f} at the price of an hour in [night] hour_price", cost=result["cost"]))
+    if result["gpu_hours"] is not None:
+        lines.append(text("about {hours:.2f} hours on the accelerator", hours=result["gpu_hours"]))
+    given = result["budgets"]
+    said = {"hours": "{value:g} hours", "images": "{value:,} images", "gpu_hours": "{value:g} hours on the accelerator"}
+    said |= {"disk_gib": "{value:g} GiB of disk"}
+    parts = [text(said[name], value=value) for name, value in given.items() if value]
+    lines.append(text("budgets: {parts}", parts=", ".join(parts)))
+    lines += [
+        text("the night would end early: more than {budget}", budget=text(said[name], value=given[name]))
+        for name in result["ends_by"]
+    ]
+    if result["kwh"] is not None:
+        lines.append(text("about {kwh:.2f} kWh at the watts in [night] watts", kwh=result["kwh"]))
+    return lines

@@ -1,0 +1,251 @@
+"""`konomi night ...`: plan, start, watch, stop, resume and report the overnight loop."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from konomi import errors
+from konomi.cli import completion
+from konomi.cli.console import Json, TasteId, emit, note, say, table
+from konomi.cli.night.plan import (
+    Budget,
+    Concepts,
+    Disk,
+    GpuHours,
+    Hours,
+    Images,
+    Regularisation,
+    Seeds,
+    System,
+    Taught,
+    Units,
+    asked_for,
+    plan,
+)
+from konomi.cli.night.schedule import schedule
+from konomi.cli.night.verdict import lines, verdict
+from konomi.home import Home
+from konomi.host.session import crew
+from konomi.host.signals import stop_signals
+from konomi.i18n import catalogue
+from konomi.i18n.catalogue import text
+from konomi.night.alarms import work
+from konomi.night.engine import preparation, runner
+from konomi.night.engine.progress import View, showing
+from konomi.night.guards import GuardSettings
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import Nights
+from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
+from konomi.night.report.status import said, summary_of
+
+HALTED = 5
+"""Exit code of a night a guard halted: the last good unit is served, and a person should look."""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plan, start, watch, stop and report a night.")
+
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(schedule)
+
+Seed = Annotated[int, typer.Option(help="Seed everything is derived from.")]
+Prompts = Annotated[Path | None, typer.Option(help="File of prompts, one a line; default: the taste's own.")]
+RequestId = Annotated[str, typer.Option("--request-id", help="Id of the night; the same id never runs twice.")]
+NightId = Annotated[
+    str,
+    typer.Option("--night", help="The night, by its id; default: the newest.", autocompletion=completion.nights),
+]
+
+
+app.command()(plan)
+app.command()(verdict)
+
+
+@app.command()
+def start(
+    system: System,
+    taste: TasteId = "default",
+    units: Units = None,
+    images: Images = None,
+    hours: Hours = None,
+    budget_images: Budget = None,
+    gpu_hours: GpuHours = None,
+    disk: Disk = None,
+    seed: Seed = 0,
+    prompts: Prompts = None,
+    seed_image: Seeds = None,
+    concept: Concepts = None,
+    concept_model: Taught = None,
+    regularisation: Regularisation = None,
+    request_id: RequestId = "",
+    as_json: Json = False,
+) -> None:
+    """Start a night, or go on with the one this same command began.
+
+    Uses the services of `konomi up` where it runs, otherwise starts its own. Ctrl-C or `konomi night stop` ends it
+    after the step under way. Exit code 5: a guard halted it.
+
+    Example: konomi night start converge --units 3
+    """
+    home = Home.locate()
+    system, settings = asked_for(
+        home, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
+        budget_gpu_hours=gpu_hours, budget_disk_gib=disk,
+        seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
+    )  # fmt: skip
+    asked = preparation.wanted(
+        system, f"tastes/{taste}", seed, settings, GuardSettings(home=home.root), read_prompts(prompts), request_id
+    )
+    _run(home, asked, as_json)
+
+
+@app.command()
+def resume(as_json: Json = False) -> None:
+    """Go on with the unfinished night.
+
+    Example: konomi night resume
+    """
+    home = Home.locate()
+    nights = Nights(home.root)
+    night = nights.unfinished()
+    if night is None:
+        raise errors.NotFound(text("there is no unfinished night; `konomi night start converge` begins one"))
+    _run(home, nights.request(night), as_json)
+
+
+@app.command()
+def status(night: NightId = "", as_json: Json = False) -> None:
+    """Show where the newest night is.
+
+    Example: konomi night status --json
+    """
+    nights = Nights(Home.locate().root)
+    chosen = night or nights.latest()
+    if chosen is None:
+        if as_json:
+            return emit({"state": "none"})
+        return say(text("no night has been started here"))
+    nights.request(chosen)
+    summary = summary_of(nights, chosen)
+    return emit(summary) if as_json else show(summary)
+
+
+@app.command()
+def stop(
+    abandon: Annotated[bool, typer.Option("--abandon", help="Also give the unfinished night up for good.")] = False,
+    seconds: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for its end.")] = 600.0,
+) -> None:
+    """Ask the night that runs to end after its step, and wait until it has.
+
+    Example: konomi night stop
+    """
+    nights = Nights(Home.locate().root)
+    night = nights.unfinished()
+    if night is None:
+        raise errors.NotFound(text("there is no unfinished night"))
+    if nights.runner() is not None:
+        nights.ask_to_stop(night)
+        note(text("stopping after the step under way…"))
+    with nights.lock(seconds):
+        if abandon and nights.unfinished() == night:
+            state = nights.read(night)
+            state["state"], state["reason"] = "abandoned", {"name": "abandoned", "numbers": {}}
+            nights.write(night, state)
+    say(text("the night {night} is {state}", night=night, state=nights.read(night)["state"]))
+
+
+@app.command()
+def report(night: NightId = "", as_json: Json = False) -> None:
+    """Write the report of a night anew and say where it is.
+
+    Example: konomi night report
+    """
+    from konomi.night.report.render import write_night_report
+
+    home = Home.locate()
+    nights = Nights(home.root)
+    chosen = night or nights.latest()
+    if chosen is None:
+        raise errors.NotFound(text("no night has been started here"))
+    nights.request(chosen)
+    with crew(home) as hands:
+        path = write_night_report(nights, chosen, hands.client.artifacts.get, catalogue.language())
+    emit({"report": str(path)}) if as_json else say(str(path))
+
+
+def read_prompts(path: Path | None) -> list[str]:
+    """Returns the prompts of a file, one a line; none where there is no file.
+
+    Raises:
+        InvalidArgument: the file cannot be read, or holds no prompt.
+    """
+    if path is None:
+        return []
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.InvalidArgument(text("cannot read the prompts: {error}", error=error), field="prompts") from error
+    found = [line for line in lines if line]
+    if not found:
+        raise errors.InvalidArgument(text("expected one prompt a line in {path}, found none", path=path.name))
+    return found
+
+
+def show(summary: dict[str, Any]) -> None:
+    """Prints a summary for people."""
+    language = catalogue.language()
+    say(f"{summary['night']}  {summary['system']}  {summary['state']}")
+    if summary["running"] and summary["step"]:
+        say(f"{work(summary['step'], language)}  {summary['done']}/{summary['total']}")
+    rows = [
+        (
+            f"unit-{unit['unit']}" if unit["unit"] else text("the base model"),
+            unit["decision"] or "…",
+            "" if unit["win_rate"] is None else f"{unit['win_rate']:.0%}",
+            "" if unit["vendi"] is None else f"{unit['vendi']:.1f}",
+            f"{unit['seconds'] or 0:.0f} s",
+        )
+        for unit in summary["units"]
+    ]
+    if rows:
+        table(("unit", "decision", "wins", "Vendi", "time"), rows)
+    if summary["reason"]:
+        say(said(summary["reason"], language))
+    if summary["verdict"]["pairs"]:
+        for line in lines(summary["verdict"]):
+            say(line)
+
+
+def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
+    nights, language = Nights(home.root), catalogue.language()
+    receivers(NotifySettings(home=home.root))  # an address that cannot work is refused tonight, not in the morning
+    reading = runner.read_ahead()
+    with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
+        reading.join()
+        request = nights.begin(asked.asked, lambda: preparation.filled(asked, hands, nights))
+        note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
+        with showing(language) as progress:
+            view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))
+            state = runner.run(nights, request, hands, stopped.is_set, view)
+        path = None
+        if state["state"] in ("finished", "halted"):
+            from konomi.night.report.render import write_night_report
+
+            path = str(write_night_report(nights, request.id, hands.client.artifacts.get, language))
+    summary = summary_of(nights, request.id) | {"report": path}
+    if as_json:
+        emit(summary)
+    else:
+        show(summary)
+        say(text("report: {path}", path=path) if path else "")
+    if path:
+        _announce(home, request.id, state, path)
+        nights.deliver(request.id)
+    if state["state"] == "halted":
+        raise typer.Exit(HALTED)
+
+
+def _announce(home: Home, night: str, state: dict[str, Any], report: str) -> None:
+    """Sends the morning's message; one that finds no receiver awake is kept, and the night has ended all the same."""
+    announce(home.root, night, state, report, time.time())
+    if Outbox(home.root).waiting():
+        note(text("the message could not be delivered yet; it is kept and tried again"))

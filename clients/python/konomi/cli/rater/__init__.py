@@ -1,0 +1,5 @@
+"""`konomi rater`.
+
+Fit a version and say how good it is (`fit`), certify it against the owner (`certify`), change what it sees images
+with (`embedder`).
+"""

@@ -1,0 +1,168 @@
+"""`konomi rater certify`: a golden set vouched for by grading a few of its images blind."""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from konomi.cli.console import Json, TasteId, attached, emit, note, say
+from konomi.cli.terminal.keys import read_keys
+from konomi.cli.terminal.pictures import show, way_here
+from konomi.client import Client
+from konomi.client.messages import GRADES, plain
+from konomi.client.services import DIGEST, taste_name
+from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi.i18n.catalogue import text
+from konomi.taste.rater_summary import spoken
+from konomi.v1 import rater_pb2 as rater
+
+HELP = "1 N · 2 R · 3 SR · 4 SSR · 5 UR · z back · q quit; blind: no score is shown"
+GRADE_NUMBERS = tuple(rater.Grade.values())
+
+
+def certify(
+    certificate: Annotated[
+        str, typer.Argument(metavar="[CERTIFICATE]", help="Go on with this certificate, by its number.")
+    ] = "",
+    count: Annotated[int, typer.Option(min=1, max=10000, help="Images of the set, at most.")] = 100,
+    policy: Annotated[str, typer.Option(help="How the set is chosen: converge, golden or conformal.")] = "converge",
+    members: Annotated[
+        Path | None, typer.Option("--set", metavar="FILE", help="Certify these images instead: digests, best first.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Largest share below the threshold to vouch for.")] = 0.2,
+    delta: Annotated[float, typer.Option(help="Chance of a wrong certificate.")] = 0.05,
+    rejections: Annotated[int, typer.Option(help="Rejections allowed; fewer means fewer images to grade.")] = 2,
+    threshold: Annotated[str, typer.Option(help="Lowest grade that counts as good.")] = "SSR",
+    stages: Annotated[
+        str, typer.Option(metavar="N,N,…", help="Certify the first N first, then more, until one fails.")
+    ] = "",
+    taste: TasteId = "default",
+    as_json: Json = False,
+) -> None:
+    """Vouch for a set of images by grading a few of them blind, drawn at random.
+
+    With 30 shown and at most 2 of them below SSR, at most 20 % of the set are below SSR, with 95 % confidence. Every
+    key is durable; the same set goes on where it was left. The answers are never labels.
+
+    Example: konomi rater certify --count 100
+    """
+    with attached() as client:
+        if certificate:
+            found = client.rater.record_audit(name=_name(certificate, taste))
+        else:
+            digests = _members(members) if members is not None else _selected(client, taste, policy, count)
+            found = client.rater.certify_set(
+                taste=taste_name(taste),
+                digests=digests,
+                alpha=alpha,
+                delta=delta,
+                allowed_rejections=rejections,
+                threshold=_grade(threshold),
+                stages=_stages(stages, len(digests)),
+            )
+        found = _grade_blind(client, found)
+    if as_json:
+        emit(plain(found))
+    else:
+        say(verdict(found))
+
+
+def verdict(found: rater.Certificate) -> str:
+    """Returns what a certificate says, in one sentence."""
+    grade = GRADES[found.threshold - 1]
+    if found.certified:
+        return text(
+            "certified: at most {alpha} of the {size} images are below {grade}, with {confidence} confidence",
+            alpha=f"{found.alpha:.0%}",
+            size=found.certified_size,
+            grade=grade,
+            confidence=f"{1 - found.delta:.0%}",
+        )
+    if found.ended:
+        return text(
+            "not certified: {rejections} rejected, {allowed} allowed; up to {bound} may be below {grade}",
+            rejections=found.rejections,
+            allowed=found.allowed_rejections,
+            bound=f"{found.upper_bound:.0%}",
+            grade=grade,
+        )
+    return text(
+        "{left} of {shown} images are left to grade; go on with: konomi rater certify {number}",
+        left=len(found.pending),
+        shown=len(found.shown),
+        number=found.name.rpartition("/")[2],
+    )
+
+
+def _grade_blind(client: Client, found: rater.Certificate) -> rater.Certificate:
+    """Shows image after image and records a key for each, until q, the end of the input, or the end of the audit."""
+    answered: list[str] = []
+    again = ""
+    if found.ended:
+        return found
+    note(text(HELP))
+    with tempfile.TemporaryDirectory(prefix="konomi-certify-") as folder, read_keys() as keys:
+        way = way_here()
+        while not found.ended:
+            digest = again or found.pending[0]
+            show(client.artifacts.get(digest), rater.Image(digest=digest), Path(folder), way)
+            key = next(keys, "q")
+            if key == "q":
+                break
+            if re.fullmatch("[1-5]", key):
+                label = rater.Label(image_digest=digest, grade=GRADE_NUMBERS[int(key)])
+                found = client.rater.record_audit(name=found.name, labels=[label])
+                answered.append(digest)
+                again = ""
+            elif key == "z":
+                again = answered.pop() if answered else again
+            elif keys.interactive:
+                note(text(HELP))
+            else:
+                raise InvalidArgument(text("expected one of 1-5, z and q on each line, got {key!r}", key=key))
+    return found
+
+
+def _selected(client: Client, taste: str, policy: str, count: int) -> list[str]:
+    reply = client.rater.select_images(taste=taste_name(taste), policy=policy, count=count, base_share=0.0)
+    if reply.explanation:
+        note(spoken(reply.explanation))
+    if not reply.selected:
+        why = text("the policy {policy} selected no image: grade or make more, or name a set with --set", policy=policy)
+        raise FailedPrecondition(why, reason="NOTHING_SELECTED")
+    return [member.digest for member in reply.selected]
+
+
+def _members(file: Path) -> list[str]:
+    try:
+        lines = file.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(text("expected a readable file of digests, got {file}", file=file)) from error
+    wrong = next((line for line in lines if not DIGEST.fullmatch(line)), None)
+    if wrong is not None or not lines:
+        raise InvalidArgument(
+            text("expected a sha256 digest on each line of {file}, got {line!r}", file=file, line=wrong)
+        )
+    return lines
+
+
+def _stages(given: str, size: int) -> list[int]:
+    """Returns the sizes of the nested sets; those beyond the set itself are cut to it."""
+    if not given:
+        return []
+    if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", given):
+        raise InvalidArgument(text("expected sizes such as 50,100 with --stages, got {given!r}", given=given))
+    sizes = [int(part) for part in given.split(",")]
+    return [*(part for part in sizes if part < size), size]
+
+
+def _grade(name: str) -> rater.Grade.ValueType:
+    if name.upper() not in GRADES:
+        raise InvalidArgument(text("expected a grade N, R, SR, SSR or UR, got {name!r}", name=name))
+    return rater.Grade.ValueType(GRADES.index(name.upper()) + 1)
+
+
+def _name(certificate: str, taste: str) -> str:
+    return certificate if "/" in certificate else f"{taste_name(taste)}/certificates/{certificate}"

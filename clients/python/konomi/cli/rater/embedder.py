@@ -1,0 +1,72 @@
+"""`konomi rater embedder`: whether a taste's embedder knows its images, and the change to a better one."""
+
+from typing import Annotated
+
+import typer
+
+from konomi.cli.console import Json, TasteId, attached, emit, note, progress, say, table
+from konomi.client import Client
+from konomi.client.messages import plain
+from konomi.client.services import taste_name
+from konomi.errors import Internal
+from konomi.i18n.catalogue import text
+from konomi.taste.embedder import sentence
+from konomi.v1 import rater_pb2 as rater
+
+
+def embedder(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The new embedder; none: only show.")] = "",
+    taste: TasteId = "default",
+    as_json: Json = False,
+) -> None:
+    """Show which embedder looks at the images and which others are at hand, or change it.
+
+    Images are embedded anew in the background; grades stay, and the old one scores until the new one is ready.
+
+    Example: konomi rater embedder timm:tf_efficientnet_lite0
+    """
+    if name:
+        _change(name, taste, as_json)
+    else:
+        _show(taste, as_json)
+
+
+def _show(taste: str, as_json: bool) -> None:
+    with attached() as client:
+        found = client.rater.advise_embedder(taste=taste_name(taste))
+    if as_json:
+        emit({"taste": taste_name(taste)} | plain(found))
+        return
+    say(text("embedder: {name}", name=found.embedder))
+    table(("at hand", "text search"), [(offer.embedder, "✓" if offer.reads_text else "") for offer in found.offers])
+    if found.change:
+        note(sentence(found, taste))
+
+
+def _change(name: str, taste: str, as_json: bool) -> None:
+    with attached() as client:
+        done = change(client, taste, name)
+    if as_json:
+        emit(plain(done))
+        return
+    line = text("{count} images embedded with {name}", count=done.taste.image_count, name=done.taste.embedder)
+    say(line)
+    if done.HasField("rater_version"):
+        say(text("{name} scores now", name=done.rater_version.name))
+    else:
+        note(text("too few grades for a rater yet: `konomi label`, then `konomi rater fit`"))
+
+
+def change(client: Client, taste: str, embedder: str) -> rater.ChangeEmbedderResponse:
+    """Changes the embedder of a taste with a bar, and returns the outcome; the work goes on when this stops."""
+    last: rater.ChangeEmbedderResponse | None = None
+    with progress(text("embedding"), None) as update:
+        for reply in client.rater.change_embedder(taste=taste_name(taste), embedder=embedder):
+            if reply.HasField("progress"):
+                step = reply.progress
+                update(description=step.phase, completed=step.done, total=step.total or None)
+            else:
+                last = reply
+    if last is None:
+        raise Internal("the change ended without a taste; see the rater's log")
+    return last

@@ -1,0 +1,122 @@
+"""Which base model suits a taste, before a night is spent on it: the same prompts and seeds by each, scored blind.
+
+The rater has only ever seen some models' images. Where a base model's images are unlike all of those, its score says
+little; the share of typical images stands beside every figure, and a warning where it is low.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from konomi.client import Client
+from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, from_item
+from konomi.i18n.catalogue import text
+from konomi.night import metrics
+from konomi.night.draws import image_seed, shuffled
+from konomi.night.gateway.services import Studio
+from konomi.v1 import generator_pb2 as generator
+
+CHUNK = 32
+TYPICAL = 0.8
+"""Share of typical images below which a score is a guess."""
+
+Advance = Callable[[int], None]
+"""Called with the number of images made so far."""
+
+
+def check(client: Client, studio: Studio, bases: Sequence[str]) -> None:
+    """Raises unless there are two base models or more, all at hand, and a rater.
+
+    Raises:
+        InvalidArgument: fewer than two, or one named twice.
+        NotFound: a base model that is not on this machine.
+        FailedPrecondition: the taste has no rater yet.
+    """
+    if len(set(bases)) < 2 or len(set(bases)) < len(bases):
+        raise InvalidArgument(text("expected two base models or more, each once, got {names}", names=" ".join(bases)))
+    known = sorted(model.id for model in client.generator.list_base_models().base_models)
+    for base in bases:
+        if base not in known:
+            message = text("there is no base model {name} here; at hand: {known}", name=base, known=", ".join(known))
+            raise NotFound(message, reason="BASE_NOT_FOUND")
+    if not studio.state()["rater_version"]:
+        message = text("the taste has no rater yet: grade some images, then `konomi rater fit`")
+        raise FailedPrecondition(message, reason="NO_RATER")
+
+
+def compare(
+    studio: Studio, bases: Sequence[str], prompts: Sequence[str], count: int, seed: int, advance: Advance
+) -> list[dict[str, Any]]:
+    """Returns what the rater says of each base model's images, the best by its lower bound first.
+
+    Args:
+        studio: the services of one taste.
+        bases: ids of base models.
+        prompts: prompts, one or more; each is drawn about equally often.
+        count: images of each base model, 8 to 256.
+        seed: of the images.
+        advance: told how many images are made.
+
+    Returns:
+        "base", "digests", "prompts", and with intervals "utility", "lower_bound", "p_ur", "p_ssr"; "vendi",
+        "typical_share", "unknown_share", "wins" (against the best one, pair by pair, None for itself) and "warning".
+    """
+    order = shuffled(prompts, f"{seed}/bases")
+    drawn = [(order[i % len(order)], image_seed(seed, "bases", i)) for i in range(count)]
+    found = []
+    for place, base in enumerate(bases):
+        digests = _made(studio.client, base, drawn, partial(_after, advance, place * count))
+        found.append(_judged(studio, base, digests, [prompt for prompt, _ in drawn]))
+    found.sort(key=lambda one: -one["lower_bound"]["value"])
+    best = found[0]["bounds"]
+    for one in found:
+        one["wins"] = None if one is found[0] else metrics.paired_wins(one["bounds"], best)
+    return [{key: value for key, value in one.items() if key != "bounds"} for one in found]
+
+
+def _after(advance: Advance, before: int, done: int) -> None:
+    advance(before + done)
+
+
+def _judged(studio: Studio, base: str, digests: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
+    scores, whole = studio.score(digests), studio.diversity(digests)
+    figures = {
+        name: metrics.mean([score[name] for score in scores]) for name in ("utility", "lower_bound", "p_ur", "p_ssr")
+    }
+    unknown = sum(bool(score["unknown"]) for score in scores) / len(scores)
+    return {
+        "base": base,
+        "digests": list(digests),
+        "prompts": list(prompts),
+        **figures,
+        "vendi": whole["vendi"],
+        "typical_share": whole["typical_share"],
+        "unknown_share": unknown,
+        "warning": "untypical" if whole["typical_share"] < TYPICAL or unknown > 1 - TYPICAL else "",
+        "bounds": [score["lower_bound"] for score in scores],
+    }
+
+
+def _made(client: Client, base: str, drawn: Sequence[tuple[str, int]], advance: Advance) -> list[str]:
+    """Returns the digests of a base model's images, in order."""
+    digests: list[str] = []
+    for start in range(0, len(drawn), CHUNK):
+        part = drawn[start : start + CHUNK]
+        request = generator.GenerateImagesRequest(
+            base_model=base,
+            images=[generator.ImageRequest(prompt=prompt, seed=seed) for prompt, seed in part],
+            unit="base",
+            request_id=str(uuid.uuid4()),
+        )
+        made = [""] * len(part)
+        for image in client.generator.generate_images(request):
+            if image.HasField("error"):
+                raise from_item(image.error.code, image.error.reason, image.error.message)
+            if image.artifact.digest:
+                made[image.index] = image.artifact.digest
+                advance(start + sum(map(bool, made)))
+        if not all(made):
+            raise Unavailable(text("the generator ended {count} images short; try again", count=made.count("")))
+        digests += made
+    return digests

@@ -1,0 +1,241 @@
+"""The demo's work: reference images, a graded seed batch, a night, and then the truth."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from konomi import errors, files
+from konomi.evaluation.simulated_person import SimulatedPerson
+from konomi.host.session import Crew
+from konomi.night import metrics
+from konomi.night.draws import Draw, image_seed
+from konomi.night.engine import preparation, runner
+from konomi.night.engine.progress import View
+from konomi.night.engine.steps import GROUPS
+from konomi.night.gateway.services import Studio
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import ENDED, Nights
+from konomi.night.settings import NightSettings
+from konomi.settings import KonomiSettings
+from konomi.v1 import rater_pb2
+
+
+class DemoSettings(KonomiSettings):
+    """Settings of `konomi demo`; those of its night are the night's own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KONOMI_DEMO_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+    toml_table: ClassVar[str] = "demo"
+
+    prompts: int = Field(24, ge=1)
+    """Open prompts the whole demo draws from."""
+    reference: int = Field(256, ge=20, le=256)
+    """Fixed prompts and seeds every unit's true rates rest on; the base model's images fix the person's tiers."""
+    pool: int = Field(448, ge=8)
+    """Images of the base model the person may be shown."""
+    guidance_scale: float = Field(3.0, ge=1, le=30)
+    """Classifier-free guidance of every image of the demo: open prompts need less of it than detailed ones."""
+    rounds: int = Field(4, ge=1)
+    """Rounds of labelling; the rater is fitted after each."""
+    reserve_gib: float = Field(0.25, ge=0)
+    """Disk space that must stay free while the demo runs, in GiB."""
+
+
+GOOD, BEST = 4, 5
+"""Grades SSR and UR."""
+
+
+class Demo:
+    """One demo on running services; every phase may be run again without harm.
+
+    Args:
+        crew: the services.
+        person: the simulated person.
+        prompts: open prompts.
+        seed: seed everything is derived from.
+        settings: settings of the demo.
+        night: settings of its night.
+        view: where progress is shown.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        person: SimulatedPerson,
+        prompts: list[str],
+        seed: int,
+        settings: DemoSettings,
+        night: NightSettings,
+        view: View,
+    ) -> None:
+        self.crew, self.person, self.prompts, self.seed = crew, person, prompts, seed
+        self.settings, self.night, self.view = settings, night, view
+        self.taste = "tastes/default"
+        self.phases: list[tuple[str, float]] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Shows a phase and notes how long it took."""
+        self.crew.tend()
+        self.view.beat(name, 0, 0)
+        started = time.monotonic()
+        yield
+        self.phases.append((name, time.monotonic() - started))
+
+    @property
+    def studio(self) -> Studio:
+        """The services as the demo's taste uses them."""
+        return Studio(self.crew, self.taste)
+
+    def draws(self, purpose: str, count: int) -> list[Draw]:
+        """Returns prompts and seeds of a purpose; no two purposes share a seed."""
+        order = self.prompts
+        return [Draw(order[i % len(order)], image_seed(self.seed, purpose, i), "base") for i in range(count)]
+
+    def make(self, draws: list[Draw], model: dict[str, Any] | None) -> list[str]:
+        """Makes images with the settings of the night."""
+        return self.studio.generate(draws, model, self.night.model_dump(), self.view.beat)
+
+    def choose_taste(self, nights: Nights) -> None:
+        """Takes the taste of this very demo where it ran before, else "default", else a new one of its own."""
+        key = files.derived_id("taste", files.canonical(self.person.introduction).decode(), self.seed)
+        path = nights.folder / "demos.json"
+        known = files.read_json(path)
+        rater = self.crew.client.rater
+        if key not in known:
+            taken = {taste.name for taste in rater.list_tastes(page_size=1000).tastes}
+            known[key] = "default" if "tastes/default" not in taken else f"demo-{key[:8]}"
+            files.write_json(path, known)
+        self.taste = f"tastes/{known[key]}"
+        try:
+            rater.get_taste(name=self.taste)
+        except errors.NotFound:
+            rater.create_taste(taste_id=known[key], request_id=key)
+
+    def reference(self) -> list[str]:
+        """Makes the base model's images of the fixed prompts; they fix the person's tiers and are never trained on."""
+        digests = self.make(self.draws("reference", self.settings.reference), None)
+        self.person.tiers(digests)
+        return digests
+
+    def pool(self) -> None:
+        """Makes the seed batch and makes it known to the taste."""
+        draws = self.draws("pool", self.settings.pool)
+        digests = self.make(draws, None)
+        images = [{"digest": d, "prompt": one.prompt, "seed": one.seed} for d, one in zip(digests, draws, strict=True)]
+        self.studio.add(images, "base")
+
+    def label(self, wanted: int) -> int:
+        """Lets the person grade what the rater suggests, round by round; returns how many labels there are."""
+        have = int(self.studio.state()["labels"])
+        size = max(1, math.ceil(wanted / self.settings.rounds))
+        while have < wanted:
+            self.crew.tend()
+            graded = self._round(min(size, wanted - have), have)
+            if graded == 0:
+                message = f"The pool has no ungraded images left after {have} labels; ask for fewer labels."
+                raise errors.FailedPrecondition(message, reason="POOL_EMPTY")
+            have += graded
+            self.view.beat("label", have, wanted)
+            self._fit(have)
+        if not self.studio.state()["rater_version"]:
+            self._fit(have)
+        return have
+
+    def _round(self, count: int, turn: int) -> int:
+        reply = self.crew.client.rater.suggest_images(
+            taste=self.taste, count=count, seed=image_seed(self.seed, "suggest", turn), no_repeats=True
+        )
+        digests = [one.image.digest for one in reply.suggestions]
+        if not digests:
+            return 0
+        grades = self.person.grade(digests, self.seed)
+        labels = [
+            rater_pb2.Label(image_digest=one.image.digest, grade=rater_pb2.Grade.ValueType(grade), reason=one.reason)
+            for one, grade in zip(reply.suggestions, grades, strict=True)
+        ]
+        request_id = files.derived_id(self.taste, self.seed, *digests)
+        self.crew.client.rater.record_labels(taste=self.taste, labels=labels, request_id=request_id)
+        return len(labels)
+
+    def _fit(self, have: int) -> None:
+        request_id = files.derived_id(self.taste, self.seed, "fit", have)
+        for _ in self.crew.client.rater.fit_rater(taste=self.taste, seed=self.seed, request_id=request_id):
+            continue
+
+    def request(self, nights: Nights, system: str, guards: Any) -> NightRequest:
+        """Returns the demo's night: the one it began before, or a new one."""
+        plain = preparation.plain(self.night)
+        key = files.canonical([self.person.introduction, plain, self.prompts, self.seed, system]).decode()
+        asked = preparation.wanted(
+            system, self.taste, self.seed, self.night, guards, self.prompts, files.derived_id("demo", key)
+        )
+        if (nights.folder / asked.id / "request.json").exists():
+            return nights.request(asked.id)
+        return nights.begin(asked.asked, lambda: preparation.filled(asked, self.crew, nights))
+
+    def sleep(self, nights: Nights, request: NightRequest, stopped: Callable[[], bool]) -> dict[str, Any]:
+        """Runs the night, unattended."""
+        state = nights.read(request.id)
+        if state["state"] in ENDED:
+            return state
+        state = runner.run(nights, request, self.crew, stopped, self.view)
+        if state["state"] not in ENDED:
+            raise errors.Cancelled(
+                "The demo was asked to stop; the same command with the same --home goes on from here."
+            )
+        return state
+
+    def truth(self, state: dict[str, Any], reference: list[str]) -> list[dict[str, Any]]:
+        """Returns what the person truly thinks of fresh images of every unit, at the fixed prompts and seeds."""
+        units = []
+        for entry in state["units"]:
+            if not entry.get("adapter") and entry["unit"] != 0:
+                continue
+            model = {"model": entry["model"], "adapter": entry["adapter"]} if entry["unit"] else None
+            draws = self.draws("reference", self.settings.reference)
+            digests = self.make(draws, model) if model else reference
+            units.append(self._measure(entry, digests))
+        return units
+
+    def _measure(self, entry: dict[str, Any], digests: list[str]) -> dict[str, Any]:
+        truth = self.person.truth(digests)
+        grades, n = truth["grades"], len(digests)
+        size = n // GROUPS
+        groups = [self.studio.diversity(digests[at : at + size])["vendi"] for at in range(0, size * GROUPS, size)]
+        return {
+            "unit": entry["unit"],
+            "digests": digests,
+            "grades": grades,
+            "utilities": truth["utilities"],
+            "realism": truth["realism"],
+            "mean_utility": metrics.mean(truth["utilities"]),
+            "ssr": metrics.share(sum(grade >= GOOD for grade in grades), n),
+            "ur": metrics.share(sum(grade == BEST for grade in grades), n),
+            "vendi": metrics.from_groups(self.studio.diversity(digests)["vendi"], groups, n),
+            "seconds": entry.get("seconds", 0.0),
+            "promoted": bool(entry.get("promoted")),
+        }
+
+    def quality(self, base: dict[str, Any]) -> dict[str, Any]:
+        """Returns how good the rater is on the base model's fresh images, against the truth."""
+        scores = [score["utility"] for score in self.studio.score(base["digests"])]
+        best = [grade == BEST for grade in base["grades"]]
+        return {
+            "srcc": metrics.spearman(scores, base["utilities"]),
+            "auc_ssr": metrics.auc(scores, [grade >= GOOD for grade in base["grades"]]),
+            "ap_ur": metrics.average_precision(scores, best),
+            "ur_share": sum(best) / len(best),
+        }
+
+
+def spread_of(base: dict[str, Any]) -> float:
+    """Returns the standard deviation of the true utility on the base model's images."""
+    return float(statistics.pstdev(base["utilities"]))

@@ -1,0 +1,5 @@
+"""This machine.
+
+`supervisor` starts and stops the roles, `session` gives a job its services (running ones or its own), `signals` tells
+when to stop, `extras` what is installed, `hub` fetches one pinned file of `hub_models`.
+"""

@@ -1,0 +1,220 @@
+"""One file from a hub: what the hub says of it, its bytes with resume, and the proof that they are the right ones."""
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote, urljoin, urlsplit
+
+from pydantic import Field
+
+from konomi.errors import DataLoss, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from konomi.host.hub_models import Download, Remote
+from konomi.settings import KonomiSettings
+
+CHUNK = 1 << 20
+REDIRECTS = 5
+SECONDS = 60.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PLAIN = {"User-Agent": "konomi", "Accept-Encoding": "identity"}
+SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+MAX_HEADER_BYTES = 8_000_000
+Beat = Callable[..., None]
+"""Takes `completed`, the bytes there, and `total`, the bytes in all."""
+
+
+class FetchSettings(KonomiSettings):
+    """Where `konomi models fetch` asks."""
+
+    toml_table: ClassVar[str] = "fetch"
+
+    hub: str = Field(default="https://huggingface.co", pattern=r"https?://[^/\s]+/?")
+    """Address of the hub, or of a mirror of your own; plain http only on this machine."""
+
+    fetch_tries: int = Field(default=4, ge=1, le=100)
+    """How often a broken connection is taken up again before the command gives up."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a file before its bytes come.
+
+    Attributes:
+        sha256: of its bytes; empty for a small file the hub knows only by its git name.
+        git: sha1 of git's blob, where the hub gives that instead.
+        size: in bytes.
+        pinned: the digest comes from konomi's own list, not from the hub.
+    """
+
+    sha256: str
+    git: str
+    size: int
+    pinned: bool
+
+
+def facts(hub: str, model: Download, file: Remote) -> Facts:
+    """Asks the hub for a file's digest and size, without its bytes.
+
+    Raises:
+        NotFound: there is no such file at that revision.
+        DataLoss: what the hub says is not what konomi's list says.
+        Unavailable: the hub cannot be reached, or says too little.
+    """
+    response = _ask(_url(hub, model, file), "HEAD", {}, follow=False)
+    headers = response.headers
+    said = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"').lower()
+    size = int(headers.get("X-Linked-Size") or headers.get("Content-Length") or 0)
+    commit = headers.get("X-Repo-Commit", "")
+    if commit and commit != model.revision:
+        raise DataLoss(f"revision {model.revision} was asked for; the hub answered for {commit[:40]}")
+    if file.sha256 and SHA256.fullmatch(said) and said != file.sha256:
+        raise DataLoss(f"{file.path}: sha256 {file.sha256} was expected; the hub offers {said}", reason="DIGEST")
+    if file.sha256:
+        return Facts(file.sha256, "", file.size or size, pinned=True)
+    if SHA256.fullmatch(said) and size:
+        return Facts(said, "", size, pinned=False)
+    if SHA1.fullmatch(said) and size:
+        return Facts("", said, size, pinned=False)
+    raise Unavailable(f"{file.path}: the hub names no digest, so nothing would prove what came; try later")
+
+
+def fetch(url: str, part: Path, known: Facts, tries: int, beat: Beat) -> None:
+    """Brings a file's bytes, going on where an earlier try ended, and checks them.
+
+    Args:
+        url: of the file.
+        part: where the bytes gather; it stays when the connection breaks, and is gone when they are the wrong ones.
+        known: what they must be.
+        tries: how often to take a broken connection up again.
+        beat: called as they come.
+
+    Raises:
+        ResourceExhausted: the disk has no room.
+        DataLoss: the bytes are not those expected.
+        Unavailable: the connection broke too often.
+    """
+    room = shutil.disk_usage(part.parent).free + (part.stat().st_size if part.exists() else 0)
+    if room < known.size:
+        raise ResourceExhausted(f"{known.size} bytes are needed on this disk, {room} are free", reason="DISK_FULL")
+    for number in range(tries):
+        time.sleep(min(2.0**number, 30.0) - 1 if number else 0)
+        try:
+            _append(url, part, known, beat)
+        except (OSError, http.client.HTTPException, Unavailable):
+            continue
+        if part.stat().st_size >= known.size:
+            break
+    have = part.stat().st_size if part.exists() else 0
+    if have < known.size:
+        raise Unavailable(f"the connection broke at byte {have} of {known.size}; the same command goes on there")
+    _check(part, known)
+
+
+def check_safetensors(part: Path, name: str) -> None:
+    """Raises FailedPrecondition, and removes the file, unless its first bytes are the header of safetensors."""
+    with part.open("rb") as file:
+        first = file.read(8)
+        length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+        raw = file.read(length) if 2 <= length <= min(MAX_HEADER_BYTES, part.stat().st_size - 8) else b""
+    try:
+        fine = isinstance(json.loads(raw), dict)
+    except ValueError:
+        fine = False
+    if not fine:
+        part.unlink()
+        raise FailedPrecondition(f"{name} is not safetensors and was thrown away", reason="UNSAFE_FORMAT")
+
+
+def address(hub: str, model: Download, file: Remote) -> str:
+    """Returns a file's address, checked: https, or plain http on this machine.
+
+    Raises:
+        FailedPrecondition: it is neither.
+    """
+    url = _url(hub, model, file)
+    _check_address(url)
+    return url
+
+
+def _append(url: str, part: Path, known: Facts, beat: Beat) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    if have >= known.size:
+        return
+    response = _ask(url, "GET", {"Range": f"bytes={have}-"} if have else {}, follow=True)
+    if response.status != 206:
+        have = 0  # this hub cannot go on where it ended
+    elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+        raise http.client.HTTPException("another range came than the one asked for")
+    with part.open("r+b" if part.exists() else "xb") as out:
+        out.truncate(have)
+        out.seek(have)
+        while have < known.size and (chunk := response.read(min(CHUNK, known.size - have))):
+            have += out.write(chunk)
+            beat(completed=have, total=known.size)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _check(part: Path, known: Facts) -> None:
+    size = part.stat().st_size
+    with part.open("rb") as file:
+        if known.sha256:
+            found, expected = hashlib.file_digest(file, "sha256").hexdigest(), known.sha256
+        else:
+            whole = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+            while chunk := file.read(CHUNK):
+                whole.update(chunk)
+            found, expected = whole.hexdigest(), known.git
+    if found != expected:
+        part.unlink()
+        raise DataLoss(f"digest {expected} was expected, {found} came; what came was thrown away", reason="DIGEST")
+
+
+def _ask(url: str, method: str, headers: dict[str, str], *, follow: bool) -> http.client.HTTPResponse:
+    """Sends one request and follows redirects where that is wanted; the answer is a success or a redirect."""
+    for _ in range(REDIRECTS + 1):
+        _check_address(url)
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            connection.request(
+                method, target, headers={"User-Agent": "konomi", "Accept-Encoding": "identity"} | headers
+            )
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"{parts.hostname} cannot be reached: {type(error).__name__}", reason="HUB") from error
+        if response.status in (301, 302, 303, 307, 308) and response.headers.get("Location"):
+            beyond = urljoin(url, response.headers["Location"])
+            if not follow and response.headers.get("X-Linked-Etag"):
+                return response
+            url = beyond
+            continue
+        if response.status in (401, 403, 404):
+            raise NotFound(f"{parts.path} is not there, or not for everyone ({response.status})", reason="HUB")
+        if response.status not in (200, 206):
+            raise Unavailable(f"{parts.hostname} answered {response.status}; try later", reason="HUB")
+        return response
+    raise Unavailable("the hub sends in circles", reason="HUB")
+
+
+def _check_address(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        return
+    raise FailedPrecondition(
+        f"https was expected, or http on this machine; {parts.scheme}://{parts.hostname} came", reason="INSECURE"
+    )
+
+
+def _url(hub: str, model: Download, file: Remote) -> str:
+    return f"{hub.rstrip('/')}/{model.repository}/resolve/{model.revision}/{quote(file.path)}"

@@ -1,0 +1,110 @@
+"""The services a night works with: those of `konomi up` where it runs, otherwise its own, looked after."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from konomi.client import Client, connect_home
+from konomi.errors import DeadlineExceeded, Unavailable
+from konomi.home import Home
+from konomi.host.supervisor import Role, Services, running
+
+RESTARTS = 5
+"""How often one role is started again before the night is interrupted."""
+
+LOOK_SECONDS = 1.0
+"""How often a night looks whether `konomi up` came back at other addresses."""
+
+
+class OwnCrew:
+    """Services this process started; one that dies is started again at its address."""
+
+    def __init__(self, home: Home, services: Services) -> None:
+        self.home = home
+        self.services = services
+        self.client = Client.from_addresses(services.addresses, home=home.root)
+        self._restarts = dict.fromkeys(services.addresses, 0)
+
+    def tend(self) -> None:
+        """Starts dead roles again.
+
+        Raises:
+            KonomiError: a role refused its configuration, or died too often.
+        """
+        for index, role in enumerate(self.services.roles):
+            if role.process.poll() is None:
+                continue
+            failure = role.failure()
+            self._restarts[role.name] += 1
+            if self._restarts[role.name] > RESTARTS:
+                raise failure
+            port = int(self.services.addresses[role.name].rpartition(":")[2])
+            self.services.roles[index] = Role(role.name, self.home, port=port)
+
+    def replace(self, seconds: float) -> None:
+        """Kills all roles, one of which made no progress for some seconds; `tend` starts them again."""
+        for role in self.services.roles:
+            role.kill()
+
+
+class AttachedCrew:
+    """Services of a running `konomi up`; followed when it comes back at other addresses."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.client = connect_home(home.root)
+        self._next_look = time.monotonic() + LOOK_SECONDS
+
+    def tend(self) -> None:
+        """Connects anew where the addresses have changed; a home that is down for the moment is waited for."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        try:
+            found = self.home.running()
+        except Unavailable:
+            return
+        if any(found.get(role) != address for role, address in self.client.addresses.items()):
+            self.client = Client.from_addresses(found, home=self.home.root)
+
+    def replace(self, seconds: float) -> None:
+        """Gives up: services another process started are not this one's to kill.
+
+        Raises:
+            DeadlineExceeded: always.
+        """
+        self.client.close()
+        message = (
+            f"A service of `konomi up` made no progress for {seconds:g} seconds; "
+            "stop and start `konomi up`, then `konomi night resume` goes on."
+        )
+        raise DeadlineExceeded(message, reason="SERVICE_HANGS")
+
+
+Crew = OwnCrew | AttachedCrew
+
+
+@contextmanager
+def crew(home: Home, give_up: Callable[[], bool] = lambda: False) -> Iterator[Crew]:
+    """Holds services ready for a night.
+
+    Args:
+        home: home folder.
+        give_up: asked while services start; true ends the wait.
+
+    Raises:
+        KonomiError: no service could be started.
+    """
+    if home.is_up():
+        attached = AttachedCrew(home)
+        try:
+            yield attached
+        finally:
+            attached.client.close()
+        return
+    with running(home, give_up=give_up) as services:
+        own = OwnCrew(home, services)
+        try:
+            yield own
+        finally:
+            own.client.close()

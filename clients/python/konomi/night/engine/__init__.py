@@ -1,0 +1,5 @@
+"""Runs a night.
+
+`runner` holds one night in this process, `preparation` turns a wish into a request, `workflow` makes the steps
+durable, `loop` says which step follows, `steps` does them, `progress` shows how far it is.
+"""

@@ -1,0 +1,84 @@
+"""What a person sees while a night works: bars on a terminal, one line a step elsewhere, a heartbeat for `status`."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from konomi.night.alarms import work
+
+HEARTBEAT_SECONDS = 1.0
+"""How often the heartbeat file is written at most."""
+
+
+class View:
+    """Takes the beats of a night's steps; `beat` may be called from any thread."""
+
+    def __init__(self, show: Callable[[str, int, int], None], heartbeat: Callable[[dict[str, Any]], None]) -> None:
+        """Takes what shows a line with how far it is, and what keeps the heartbeat."""
+        self._show = show
+        self._heartbeat = heartbeat
+        self._step = ""
+        self._next = 0.0
+
+    def beat(self, name: str, done: int, total: int) -> None:
+        """Notes that a step began (total 0) or advanced."""
+        if total == 0:
+            self._step = name
+        self._show(self._step, done, total)
+        now = time.monotonic()
+        if now >= self._next or total == 0:
+            self._next = now + HEARTBEAT_SECONDS
+            self._heartbeat({"step": self._step, "done": done, "total": total, "time": round(time.time(), 1)})
+
+
+@contextmanager
+def showing(language: str, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields what shows a step's progress on standard error.
+
+    Args:
+        language: "en" or "ja".
+        quiet: show nothing.
+    """
+    if quiet:
+        yield lambda step, done, total: None
+    elif sys.stderr.isatty():
+        with _bars(language) as show:
+            yield show
+    else:
+        yield _lines(language)
+
+
+@contextmanager
+def _bars(language: str) -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def show(step: str, done: int, total: int) -> None:
+            bars.update(task, description=work(step, language), completed=done, total=total or None)
+
+        yield show
+
+
+def _lines(language: str) -> Callable[[str, int, int], None]:
+    last = ""
+
+    def show(step: str, done: int, total: int) -> None:
+        nonlocal last
+        line = work(step, language)
+        if line != last:
+            last = line
+            print(line, file=sys.stderr, flush=True)
+
+    return show

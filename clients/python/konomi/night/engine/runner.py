@@ -1,0 +1,50 @@
+"""Runs one night in this process, from its request to its report."""
+
+import importlib
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from konomi.host import extras
+from konomi.host.session import Crew
+from konomi.night.engine.progress import View
+from konomi.night.gateway.services import Studio
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import Nights
+
+
+def read_ahead() -> threading.Thread:
+    """Starts to read the workflow's code, which takes as long as small services take to start; join it before `run`."""
+
+    def read() -> None:
+        with suppress(ImportError):  # `run` says what is missing
+            importlib.import_module("konomi.overnight")
+
+    reader = threading.Thread(target=read, name="read-ahead", daemon=True)
+    reader.start()
+    return reader
+
+
+def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> dict[str, Any]:
+    """Runs a night, or goes on with it, and returns its state.
+
+    Raises:
+        KonomiError: it was interrupted; the same call goes on later.
+    """
+    extras.require("overnight")
+    from konomi.night import verdict
+    from konomi.night.engine import workflow
+    from konomi.night.engine.steps import NightSteps
+    from konomi.night.engine.workflow import Overnight
+
+    nights.forget_stop(request.id)
+    studio = Studio(crew, request.taste, request.id)
+    try:
+        steps = NightSteps(studio, request, view.beat, partial(verdict.audits, nights, request.taste))
+    except ValidationError:
+        return workflow.halted(nights, request, studio)
+    return Overnight(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew)

@@ -1,0 +1,292 @@
+"""The loop as a dbos workflow: every finished step is recorded, so a killed night goes on where it stopped."""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import error as dbos_errors
+
+from konomi import errors
+from konomi.errors import fault, is_full, told
+from konomi.host.session import Crew
+from konomi.night import budgets
+from konomi.night.alarms import Alarm, sentence
+from konomi.night.engine.loop import Recipe, fresh
+from konomi.night.engine.steps import NightSteps
+from konomi.night.gateway.services import Studio
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import Nights
+
+
+def halted(nights: Nights, request: NightRequest, studio: Studio) -> dict[str, Any]:
+    """Ends a night of another version, durably, and returns its state.
+
+    Args:
+        nights: the nights of this home.
+        request: of the night.
+        studio: says which model is served; a night killed between a promotion and its record does not know.
+    """
+    state = fresh(request) | nights.read(request.id)
+    current = next((model for model in studio.models() if model["current"]), None)
+    if current is not None:
+        numbers = {one.get("model"): one["unit"] for one in state["units"]}
+        state["served"] = {"unit": numbers.get(current["model"], current["unit"]), "model": current["model"]}
+    alarm = Alarm("other_version")
+    state["state"], state["reason"] = "halted", {"name": alarm.name, "numbers": {}, "sentence": sentence(alarm)}
+    nights.write(request.id, state)
+    return state
+
+
+class Watchdog:
+    """The time of the last progress; `beat` and `overdue` may be called from different threads.
+
+    Args:
+        limit: seconds without progress that are too long; 0 means for ever.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last = clock()
+
+    def beat(self) -> None:
+        """Notes progress."""
+        with self._lock:
+            self._last = self._clock()
+
+    def overdue(self) -> bool:
+        """Says whether the last progress is too long ago."""
+        with self._lock:
+            return bool(self._limit) and self._clock() - self._last > self._limit
+
+
+SCHEMA = "workflow-schema-1"
+"""Raised only when the order of steps, their payload or the request's fields change.
+
+A pending night of another schema is not gone on with: it ends on the unit it serves (upgraded.py).
+"""
+
+ENDED = ("SUCCESS", "ERROR")
+"""States of a workflow dbos runs no more."""
+
+QUEUE = "gpu"
+"""One night at a time holds the accelerator."""
+
+AGAIN = (errors.Unavailable, errors.DeadlineExceeded, errors.ResourceExhausted, errors.Aborted, errors.Internal)
+"""Errors that may be gone at the next try."""
+
+LOOK_SECONDS = 0.1
+"""How often the main thread looks after its services while the night works."""
+
+
+class Interrupted(BaseException):
+    """Ends a workflow without an outcome: it stays pending and goes on at the next start.
+
+    Not an Exception, because dbos records those as the final result of the step and of the workflow.
+    """
+
+    def __init__(self, error: errors.KonomiError | None = None) -> None:
+        super().__init__(str(error) if error else "stopped")
+        self.error = error
+
+
+class OtherVersion(Interrupted):
+    """What is on record was done by another version, whose steps are not this one's."""
+
+
+class Overnight:
+    """One run of one night in this process."""
+
+    def __init__(self, nights: Nights, steps: NightSteps, stopped: Callable[[], bool]) -> None:
+        """Takes the home's nights, the night's steps and what says whether to stop."""
+        self.nights = nights
+        self.steps = steps
+        self.request = steps.request
+        self.stopped = stopped
+        self.done = threading.Event()
+        self.leaving = threading.Event()
+        self.outcome: dict[str, Any] | Interrupted | None = None
+        self.watchdog = Watchdog(steps.settings.stall_seconds)
+        self._show, steps.beat = steps.beat, self._beat
+
+    def run(self, crew: Crew) -> dict[str, Any]:
+        """Starts the night or goes on with it, until it ends or is asked to stop; returns its state.
+
+        Args:
+            crew: the services; they are looked after in this thread, and replaced where one hangs.
+
+        Raises:
+            KonomiError: the night was interrupted; the same call goes on later.
+        """
+        try:
+            self._launch()
+            self._begin()
+            while not self.done.wait(LOOK_SECONDS):
+                crew.tend()
+                if self.watchdog.overdue():
+                    crew.replace(self.steps.settings.stall_seconds)
+                    self.watchdog.beat()
+        except Exception as error:
+            if is_full(error):
+                raise told() from error
+            raise
+        finally:
+            self.leaving.set()
+            DBOS.destroy(destroy_registry=True)
+        if isinstance(self.outcome, OtherVersion):
+            return halted(self.nights, self.request, self.steps.studio)
+        if isinstance(self.outcome, Interrupted):
+            return self._interrupted(self.outcome)
+        assert self.outcome is not None
+        return self.outcome
+
+    def workflow(self, payload: dict[str, str]) -> dict[str, str]:
+        """The workflow; dbos calls it at the start and again after every interruption."""
+        if payload["night"] != self.request.id:
+            raise Interrupted
+        try:
+            if payload["request_digest"] != self.request.digest():
+                raise errors.DataLoss("The night's request.json was changed after its start; restore it or start anew.")
+            recipe = Recipe(self.request, self.steps, self._do, lambda state: self.nights.write(state["night"], state))
+            self.outcome = recipe.run()
+        except Interrupted as interruption:
+            self._interrupt(interruption)
+            raise
+        except dbos_errors.DBOSUnexpectedStepError as unexpected:
+            raise self._interrupt(OtherVersion()) from unexpected
+        except errors.KonomiError as error:
+            raise self._interrupt(Interrupted(error)) from error
+        except Exception as error:
+            raise self._interrupt(Interrupted(fault(error, "The night"))) from error
+        threading.Timer(0, self._finish).start()
+        return {"state": self.outcome["state"]}
+
+    def _beat(self, name: str, done: int, total: int) -> None:
+        self.watchdog.beat()
+        self._show(name, done, total)
+
+    def _interrupt(self, interruption: Interrupted) -> Interrupted:
+        self.outcome = interruption
+        self.done.set()
+        return interruption
+
+    def _finish(self) -> None:
+        """Waits until dbos has written the end down, so that no finished night is ever run again."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            status = DBOS.get_workflow_status(self.request.id)
+            if status is not None and status.status == "SUCCESS":
+                break
+            time.sleep(0.02)
+        self.done.set()
+
+    def _do(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        """Runs a step once for ever: its recorded result is returned when the night comes by again."""
+        if self.stopped():
+            raise Interrupted
+        envelope: dict[str, Any] = DBOS.run_step({"name": name}, self._attempt, name, body, arguments)
+        return envelope
+
+    def _attempt(self, name: str, body: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+        settings = self.steps.settings
+        pause = settings.backoff_seconds
+        for turn in range(1, settings.attempts + 1):
+            self._check_disk()
+            started = time.monotonic()
+            self.steps.beat(name, 0, 0)
+            try:
+                value = body(*arguments)
+                plain: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+                took = round(time.monotonic() - started, 3)
+                return {"seconds": took, "value": plain, "stored": budgets.stored(self.nights.home / "artifacts")}
+            except AGAIN as error:
+                if turn == settings.attempts or self.stopped():
+                    raise Interrupted(error) from error
+                if self.leaving.wait(max(pause, error.retry_after or 0.0)):
+                    raise Interrupted(error) from error
+                pause *= 2
+            except errors.KonomiError as error:
+                raise Interrupted(error) from error
+            except Exception as error:
+                raise Interrupted(fault(error, f"The step {name}")) from error
+        raise AssertionError("a step has at least one attempt")
+
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self.nights.home).free / 2**30
+        if free < self.steps.settings.reserve_gib:
+            message = (
+                f"Only {free:.1f} GiB are free and {self.steps.settings.reserve_gib:g} GiB are kept in reserve: "
+                "free some space; the same command then goes on."
+            )
+            raise Interrupted(errors.ResourceExhausted(message, reason="DISK_FULL"))
+
+    def _launch(self) -> None:
+        path = self.nights.home / "databases" / "night.sqlite"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        DBOS(config=configuration(path))
+        self._registered = DBOS.workflow(name="night", max_recovery_attempts=None)(self._entry())
+        DBOS.launch()
+        DBOS.register_queue(QUEUE, global_concurrency=1, polling_interval_sec=LOOK_SECONDS)
+
+    def _entry(self) -> Callable[[dict[str, str]], dict[str, str]]:
+        def night(payload: dict[str, str]) -> dict[str, str]:
+            return self.workflow(payload)
+
+        return night
+
+    def _begin(self) -> None:
+        """Starts the workflow; a pending one dbos takes up again by itself."""
+        for other in DBOS.list_workflows(status=["PENDING", "ENQUEUED"]):
+            if other.workflow_id != self.request.id:
+                DBOS.cancel_workflow(other.workflow_id)
+        status = DBOS.get_workflow_status(self.request.id)
+        if status is None:
+            with SetWorkflowID(self.request.id):
+                payload = {"night": self.request.id, "request_digest": self.request.digest()}
+                DBOS.enqueue_workflow(QUEUE, self._registered, payload)
+        elif status.status not in ENDED and status.app_version != SCHEMA:
+            DBOS.cancel_workflow(self.request.id)
+            self._interrupt(OtherVersion())
+        elif status.status in ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+            DBOS.resume_workflow(self.request.id)
+        elif status.status == "SUCCESS":
+            self.outcome = self.nights.read(self.request.id)
+            self.done.set()
+        elif status.status == "ERROR":
+            message = (
+                f"The night {self.request.id} ended in a fault and cannot go on; end it with `night stop --abandon`."
+            )
+            raise errors.FailedPrecondition(message, reason="NIGHT_FAULTY")
+
+    def _interrupted(self, interruption: Interrupted) -> dict[str, Any]:
+        state = self.nights.read(self.request.id)
+        if state["state"] not in ("finished", "halted"):
+            error = interruption.error
+            sentence = error.message if error else "stopped"
+            state["state"] = "interrupted" if error else "stopped"
+            state["reason"] = {"name": state["state"], "numbers": {}, "sentence": sentence}
+            self.nights.write(self.request.id, state)
+            if error is not None:
+                raise error
+        return state
+
+
+def configuration(path: Path) -> DBOSConfig:
+    """Returns the settings of dbos: its own SQLite file in rollback-journal mode, JSON only, a pinned schema."""
+    return {
+        "name": "konomi-night",
+        "system_database_url": f"sqlite:///{path}",
+        "serializer": DBOSPortableJSONSerializer(),
+        "application_version": SCHEMA,
+        "executor_id": "local",
+        "enable_otlp": False,
+        "log_level": "CRITICAL",
+        "notification_listener_polling_interval_sec": 0.5,
+    }

@@ -1,0 +1,120 @@
+"""Teaching concepts from folders: images become artifacts, regularisation images are retrieved, a run is started."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from konomi.client import Client
+from konomi.client.services import taste_name
+from konomi.datasets.reader import find_images
+from konomi.errors import FailedPrecondition, InvalidArgument, Unavailable
+from konomi.i18n.catalogue import text
+from konomi.v1 import trainer_pb2 as trainer
+
+SCHEMA, SLOT = "konomi.manifest/1", "{}"
+FORM = re.compile(r"<?([a-z0-9][a-z0-9_-]{0,30})>?=([^:=]+):(.+)")
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One concept to teach: its token V*, what it is one of, and the folder of its images."""
+
+    token: str
+    class_word: str
+    folder: Path
+
+
+def read_lesson(line: str) -> Lesson:
+    """Returns the concept of "NAME=CLASS:FOLDER", for example "cat-1=cat:photos/my-cat".
+
+    Raises:
+        InvalidArgument: it has another form.
+    """
+    match = FORM.fullmatch(line)
+    if match is None:
+        raise InvalidArgument(text("expected NAME=CLASS:FOLDER, got {line}", line=line[:80]), field="concept")
+    return Lesson(f"<{match[1]}>", match[2].strip(), Path(match[3]))
+
+
+def images_of(client: Client, folder: Path, caption: str, role: str) -> list[Item]:
+    """Stores the images of a folder and returns them as items of a manifest, all under one caption.
+
+    Raises:
+        InvalidArgument: an image cannot be read, or there is none.
+    """
+    items: dict[str, Item] = {}
+    for found in find_images([folder]):
+        if found.error is not None:
+            raise InvalidArgument(f"{found.name}: {found.error.message}", reason=found.error.reason, field="concept")
+        digest = client.artifacts.put(found.data, found.media_type).digest
+        items[digest] = {"digest": digest, "caption": caption, "weight": 1.0, "role": role}
+    if not items:
+        raise InvalidArgument(text("expected images in {folder}, found none", folder=folder), field="concept")
+    return list(items.values())
+
+
+def captioned(client: Client, folder: Path) -> list[Item]:
+    """Stores the images of a folder that have a caption, a text file of the same name, and returns them as items."""
+    items: dict[str, Item] = {}
+    for found in find_images([folder]):
+        words = Path(found.name).with_suffix(".txt")
+        if found.error is None and words.is_file():
+            caption = " ".join(words.read_text(encoding="utf-8", errors="replace").split())
+            digest = client.artifacts.put(found.data, found.media_type).digest
+            items[digest] = {"digest": digest, "caption": caption, "weight": 1.0, "role": "prior"}
+    return list(items.values())
+
+
+def regularisation(
+    client: Client, taste: str, folder: Path, lessons: Sequence[Lesson], template: str, own: Sequence[Item]
+) -> tuple[list[Item], list[str]]:
+    """Returns real regularisation images of a folder whose captions are near the class prompts, and what to know."""
+    candidates = captioned(client, folder)
+    if not candidates:
+        return [], [text("no image in {folder} has a caption (a .txt file of the same name)", folder=folder)]
+    manifest = client.artifacts.put(manifest_of(candidates), "application/json").digest
+    prompts = sorted({template.replace(SLOT, lesson.class_word) for lesson in lessons})
+    found = client.trainer.retrieve_images(
+        taste=taste_name(taste), candidates_digest=manifest, prompts=prompts,
+        concept_digests=[item["digest"] for item in own],
+    )  # fmt: skip
+    chosen = {image.digest for image in found.images}
+    return [item for item in candidates if item["digest"] in chosen], list(found.warnings)
+
+
+def manifest_of(items: Sequence[Item]) -> bytes:
+    """Returns the bytes of a manifest: every digest once, rising."""
+    rows = {item["digest"]: item for item in reversed(items)}
+    document = {"schema": SCHEMA, "items": [rows[digest] for digest in sorted(rows)]}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def teach(
+    client: Client, request: trainer.CreateTrainingRunRequest, items: Sequence[Item], beat: Callable[[int, int], None]
+) -> trainer.Model:
+    """Freezes the manifest, runs the training to its end and returns the model.
+
+    Args:
+        client: of a running trainer.
+        request: everything but the manifest.
+        items: of the manifest.
+        beat: hears steps done and steps in all.
+
+    Raises:
+        Unavailable: the trainer stopped; the same call goes on with the run.
+        FailedPrecondition: the run failed.
+    """
+    request.manifest_digest = client.artifacts.put(manifest_of(items), "application/json").digest
+    run = client.trainer.create_training_run(request)
+    for latest in client.trainer.watch_training_run(name=run.name):
+        run = latest
+        beat(run.step, run.total_steps)
+    if run.state in (trainer.TRAINING_STATE_QUEUED, trainer.TRAINING_STATE_RUNNING):
+        raise Unavailable(text("the trainer stopped before the run had ended; the same command goes on with it"))
+    if run.state != trainer.TRAINING_STATE_SUCCEEDED:
+        raise FailedPrecondition(run.error.message or text("the run was cancelled"), reason=run.error.reason)
+    return client.trainer.get_model(name=run.model)

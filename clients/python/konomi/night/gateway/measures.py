@@ -1,0 +1,137 @@
+"""What a night measures of a unit beside its scores: distance to unit 0, reach of known likes, near-copies."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from konomi import errors
+from konomi.client import Client
+from konomi.client.paging import models
+from konomi.v1 import rater_pb2
+
+ENOUGH = 500
+"""Images on each side from which KID and CMMD are a claim; below, the log says how few there were."""
+
+MOST_SOURCES = 10_000
+"""Training sources one set is compared with."""
+
+MOST_EARLIER = 50_000
+"""Training sources a choice looks at, those of the newest models first."""
+
+
+def measure(
+    client: Client, taste: str, digests: Sequence[str], reference: Sequence[str], sources: Sequence[str]
+) -> dict[str, Any]:
+    """Returns the measures of a unit's images as plain JSON; nothing where the rater cannot measure them.
+
+    Args:
+        client: the services.
+        taste: "tastes/{taste}".
+        digests: images of the unit, two or more.
+        reference: images of unit 0 of the same prompts and seeds; none for unit 0 itself.
+        sources: what the unit was trained on.
+    """
+    try:
+        found = client.rater.measure_images(
+            taste=taste, digests=digests, reference=reference, training_sources=sources[:MOST_SOURCES]
+        )
+    except (errors.Unimplemented, errors.FailedPrecondition):
+        return {}
+    return plain(found)
+
+
+def plain(found: rater_pb2.ImageMeasures) -> dict[str, Any]:
+    """Returns measures as JSON has them; "enough" says whether KID and CMMD rest on enough images."""
+    kid = {"value": found.kid.value, "low": found.kid.low, "high": found.kid.high, "n": found.kid.n}
+    return {
+        "n": found.n,
+        "reference_n": found.reference_n,
+        "enough": min(found.n, found.reference_n) >= ENOUGH,
+        "kid": kid,
+        "cmmd": found.cmmd,
+        "precision": found.precision,
+        "recall": found.recall,
+        "density": found.density,
+        "coverage": found.coverage,
+        "liked_cells": found.liked_cells,
+        "likes_covered": found.likes_covered,
+        "likes_covered_reference": found.reference_likes_covered,
+        "near_copies": found.near_copies,
+        "near_copies_reference": found.reference_near_copies,
+        "largest_cell_share": found.largest_cell_share,
+        "cell_entropy": found.cell_entropy,
+    }
+
+
+def guarded(measures: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of UnitNumbers that measures decide; none where there are no measures."""
+    if not measures:
+        return {}
+    before = measures["likes_covered_reference"]
+    return {
+        "likes_kept": measures["likes_covered"] / before if before else 1.0,
+        "liked_cells": measures["liked_cells"],
+        "near_copies": measures["near_copies"],
+        "near_copies_by_chance": measures["near_copies_reference"],
+    }
+
+
+def sources_of(client: Client, manifest: str) -> list[str]:
+    """Returns the digests of a manifest's images; none where no manifest is named."""
+    if not manifest:
+        return []
+    return [str(item["digest"]) for item in json.loads(client.artifacts.get(manifest))["items"]]
+
+
+def earlier_sources(client: Client, taste: str) -> list[str]:
+    """Returns the digests every model of a taste was trained on, those of the newest models first, none twice."""
+    found: dict[str, None] = {}
+    for manifest in dict.fromkeys(model.manifest_digest for model in models(client, taste)):
+        found.update(dict.fromkeys(sources_of(client, manifest)))
+        if len(found) >= MOST_EARLIER:
+            break
+    return list(found)[:MOST_EARLIER]
+
+
+SHOWN = 12
+LOOKED_AT = 256
+"""Images looked at, most novel first: among so many some were chosen and some were not."""
+
+
+def strangest(
+    client: Client, taste: str, night: str, reply: rater_pb2.SelectImagesResponse, count: int = SHOWN
+) -> list[dict[str, Any]]:
+    """Returns "digest", "novelty" and "fate" of the night's most novel images, half of them chosen, most novel first.
+
+    Args:
+        client: the services.
+        taste: "tastes/{taste}".
+        night: id of the night.
+        reply: the choice; a fate is "selected", "base", the reason of a rejection, or "passed_over".
+        count: at most this many.
+    """
+    fates = {one.digest: _small(rater_pb2.RejectionReason.Name(one.reason)) for one in reply.rejections}
+    for one in reply.selected:
+        fates[one.digest] = "base" if one.role == rater_pb2.SELECTION_ROLE_BASE else "selected"
+    own = rater_pb2.ImageFilter(nights=[night])
+    try:
+        page = client.rater.list_images(
+            taste=taste, filter=own, order_by="novelty desc", page_size=LOOKED_AT, with_scores=True
+        )
+    except (errors.FailedPrecondition, errors.Unimplemented):
+        return []
+    found = [
+        {
+            "digest": image.digest,
+            "novelty": round(image.score.novelty, 4),
+            "fate": fates.get(image.digest, "passed_over"),
+        }
+        for image in page.images
+    ]
+    chosen = [one for one in found if one["fate"] in ("selected", "base")][: count // 2]
+    turned_away = [one for one in found if one["fate"] not in ("selected", "base")][: count - len(chosen)]
+    return sorted(chosen + turned_away, key=lambda one: -one["novelty"])
+
+
+def _small(name: str) -> str:
+    return name.removeprefix("REJECTION_REASON_").lower()

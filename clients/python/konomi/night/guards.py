@@ -1,0 +1,303 @@
+"""The guardrails of a night (systems.md, "Overnight guardrails"): logged numbers in, promote, keep or halt out.
+
+Each guard is a small pure function over the history of the night; every alarm carries the numbers it was raised on, so
+that log and report can say it in one plain sentence.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from konomi.night.alarms import Alarm
+from konomi.settings import KonomiSettings
+
+
+class GuardSettings(KonomiSettings):
+    """Limits of the guards; the defaults are those of the design, each with its evidence there."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KONOMI_GUARD_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+    toml_table: ClassVar[str] = "guards"
+
+    units_per_night: int = Field(5, ge=1)
+    """Most units one night may make without a person looking."""
+    pressure_nats: float = Field(6.0, gt=0)
+    """Largest sum of ln(1 / kept share) between two human audits."""
+    diversity_floor: float = Field(0.65, ge=0, le=1)
+    """Halt below this share of unit 0's Vendi score: the design's 0.6 and a margin, since the score of other images of
+    the same unit strays by some .03."""
+    diversity_warning: float = Field(0.9, ge=0, le=1)
+    """Warn when the golden set's Vendi score is below this share of unit 0's."""
+    largest_cell: float = Field(0.2, gt=0, le=1)
+    """Warn when one cell holds more than this share of the golden set."""
+    exceedance_ratio: float = Field(2.0, ge=1)
+    """Halt when surely more are untypical than this many times unit 0's share: all of its 95 % interval is above,
+    since of as few as a night looks at, a tenth is untypical by chance too often."""
+    exceedance_tolerance: float = Field(0.05, ge=0, le=1)
+    """Smallest share of untypical images that counts as unit 0's: the gate's own 5 %."""
+    doubt_ratio: float = Field(2.0, ge=1)
+    """Halt when the rater's mean deviation exceeds this many times unit 0's."""
+    gap_growth: float = Field(0.15, ge=0)
+    """Growth of the gap, in unit 0's standard deviations, that counts as growing."""
+    gap_runs: int = Field(2, ge=1)
+    """Halt when the gap grows this many units in a row."""
+    base_share: float = Field(0.25, ge=0, le=0.9)
+    """Smallest share of base images a fit may have."""
+    coverage_floor: float = Field(0.8, ge=0, le=1)
+    """Halt when a unit reaches less than this share of the liked cells unit 0 reaches."""
+    least_liked_cells: int = Field(5, ge=1)
+    """Liked cells below which that share is not looked at: of fewer, one alone would be more than a fifth."""
+    near_copy_rate: float = Field(0.05, ge=0, le=1)
+    """Warn when more of a unit's images than this, beside chance, are near-copies of what it was trained on."""
+    off: tuple[str, ...] = ()
+    """Guards left out, by name: for measuring what each is worth, not for a night that matters."""
+
+    @field_validator("off")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - set(NAMES))
+        if unknown:
+            raise ValueError(f"expected names among {', '.join(NAMES)}, got {', '.join(unknown)}")
+        return names
+
+
+@dataclass(frozen=True)
+class UnitNumbers:
+    """What is known of one evaluated unit.
+
+    Attributes:
+        unit: number in the night; 0 is the model the night compares with, the base model.
+        vendi: Vendi score of its evaluation images.
+        exceedance: share of them beyond the 95th percentile of known distances, 0..1.
+        doubt: mean standard deviation of their scores.
+        gap: the rater's gain over unit 0 less the independent gain, both in unit 0's standard deviations.
+        win_rate: share of pairs won against the parent, 0..1.
+        win_rate_low: lower end of its 95 % interval.
+        changed: share of evaluation images that differ from the parent's.
+        finite: every score is a finite number.
+        rater_version: rater version that scored.
+        promoted: it became the served unit.
+        likes_kept: share of the liked cells unit 0 reaches that it reaches too, 0..1 or more.
+        liked_cells: cells that hold an image graded SSR or UR; 0 where nobody counted.
+        near_copies: share of its images that are near-copies of what it was trained on, 0..1.
+        near_copies_by_chance: the same share of unit 0's images.
+        exceedance_low: lower end of the 95 % interval of `exceedance`; None where nobody counted.
+    """
+
+    unit: int
+    vendi: float
+    exceedance: float
+    doubt: float
+    gap: float = 0.0
+    win_rate: float = 0.5
+    win_rate_low: float = 0.0
+    changed: float = 1.0
+    finite: bool = True
+    rater_version: str = ""
+    promoted: bool = False
+    likes_kept: float = 1.0
+    liked_cells: int = 0
+    near_copies: float = 0.0
+    near_copies_by_chance: float = 0.0
+    exceedance_low: float | None = None
+
+
+@dataclass(frozen=True)
+class GuardDecision:
+    """What happens to a unit.
+
+    Attributes:
+        decision: "promote", "keep" (the parent stays) or "halt" (the night ends on `served`).
+        alarm: why.
+        served: unit served from now on.
+        warnings: what did not decide but should be read.
+    """
+
+    decision: str
+    alarm: Alarm
+    served: int
+    warnings: tuple[Alarm, ...] = ()
+
+
+def not_finite(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:
+    """A score that is not a number: the adapter is broken."""
+    return None if history[-1].finite else Alarm("not_finite", {"unit": history[-1].unit})
+
+
+def other_rater(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:
+    """Another rater version scored than scored unit 0: nothing can be compared."""
+    first, last = history[0], history[-1]
+    if first.rater_version == last.rater_version:
+        return None
+    return Alarm("other_rater", {"unit": last.unit})
+
+
+def diversity(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """Mode collapse: the Vendi score fell below the floor."""
+    ratio = history[-1].vendi / max(history[0].vendi, 1e-9)
+    if ratio >= settings.diversity_floor:
+        return None
+    return Alarm("diversity", {"unit": history[-1].unit, "ratio": ratio, "floor": settings.diversity_floor})
+
+
+def exceedance(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """Images leave what is known: broken, or made for the rater."""
+    last = history[-1]
+    limit = settings.exceedance_ratio * max(history[0].exceedance, settings.exceedance_tolerance)
+    if (last.exceedance if last.exceedance_low is None else last.exceedance_low) <= limit:
+        return None
+    return Alarm("exceedance", {"unit": last.unit, "share": last.exceedance, "limit": limit})
+
+
+def doubt(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """The rater no longer knows what it looks at."""
+    ratio = history[-1].doubt / max(history[0].doubt, 1e-9)
+    if ratio <= settings.doubt_ratio:
+        return None
+    return Alarm("doubt", {"unit": history[-1].unit, "ratio": ratio, "limit": settings.doubt_ratio})
+
+
+def coverage(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """Known likes were lost: whole liked regions are made no more."""
+    last = history[-1]
+    if last.liked_cells < settings.least_liked_cells or last.likes_kept >= settings.coverage_floor - 1e-9:
+        return None
+    return Alarm("coverage", {"unit": last.unit, "share": last.likes_kept, "floor": settings.coverage_floor})
+
+
+def gap(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """The rater's own score rises while the independent measure does not, several units running."""
+    runs = settings.gap_runs
+    if len(history) <= runs:
+        return None
+    recent = [unit.gap for unit in history[-runs - 1 :]]
+    if all(after - before > settings.gap_growth for before, after in itertools.pairwise(recent)):
+        return Alarm("gap", {"unit": history[-1].unit, "gap": recent[-1], "runs": runs})
+    return None
+
+
+HALTS: tuple[Callable[[Sequence[UnitNumbers], GuardSettings], Alarm | None], ...] = (
+    not_finite,
+    other_rater,
+    exceedance,
+    doubt,
+    diversity,
+    coverage,
+    gap,
+)
+"""The guards that halt a night, most alarming first."""
+
+
+def near_copies(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
+    """The unit repeats what it was trained on."""
+    last = history[-1]
+    if last.near_copies - last.near_copies_by_chance <= settings.near_copy_rate:
+        return None
+    numbers: dict[str, float | str] = {"unit": last.unit, "share": last.near_copies}
+    return Alarm("near_copies", numbers | {"chance": last.near_copies_by_chance})
+
+
+WARNINGS = (near_copies,)
+"""The guards that warn of a unit."""
+
+NAMES = (
+    *(guard.__name__ for guard in HALTS),
+    *("pressure", "base_share", "golden_diversity", "largest_cell"),
+    *(guard.__name__ for guard in WARNINGS),
+)
+"""Every guard that can be left out."""
+
+
+def judge(
+    history: Sequence[UnitNumbers], served: int, promote_win_rate: float, settings: GuardSettings
+) -> GuardDecision:
+    """Decides about the last unit of the history.
+
+    Args:
+        history: unit 0, then every unit of the night in order; the last one is the candidate.
+        served: number of the unit served now.
+        promote_win_rate: share of pairs against the parent the candidate must exceed.
+        settings: limits of the guards.
+    """
+    candidate = history[-1]
+    on = [guard for guard in HALTS if guard.__name__ not in settings.off]
+    halt = next((alarm for guard in on if (alarm := guard(history, settings))), None)
+    watching = [guard for guard in WARNINGS if guard.__name__ not in settings.off]
+    warnings = tuple(alarm for guard in watching if (alarm := guard(history, settings)))
+    if halt is not None:
+        return GuardDecision("halt", halt, _last_good(history, halt, settings, served), warnings)
+    if candidate.changed == 0:
+        return GuardDecision("keep", Alarm("unchanged", {"unit": candidate.unit}), served, warnings)
+    numbers: dict[str, float | str] = {"unit": candidate.unit, "win_rate": candidate.win_rate, "parent": served}
+    if candidate.win_rate <= promote_win_rate:
+        return GuardDecision("keep", Alarm("not_better", numbers), served, warnings)
+    return GuardDecision("promote", Alarm("better", numbers), candidate.unit, warnings)
+
+
+def _last_good(history: Sequence[UnitNumbers], alarm: Alarm, settings: GuardSettings, served: int) -> int:
+    """The unit to return to: the served one, or for a growing gap the last one promoted before it began to grow."""
+    if alarm.name != "gap":
+        return served
+    before = history[: len(history) - settings.gap_runs]
+    return max((unit.unit for unit in before if unit.promoted), default=0)
+
+
+PRESSURE_MARGIN = 0.95
+"""Share of the pressure budget a plan aims at: quota and gate keep fewer images than asked for."""
+
+
+def before_night(spent_nats: float, settings: GuardSettings) -> Alarm | None:
+    """Looks at the pressure spent since a person last audited, before a night in which the rater chooses begins."""
+    if spent_nats < PRESSURE_MARGIN * settings.pressure_nats or "pressure" in settings.off:
+        return None
+    return Alarm("pressure_spent", {"nats": spent_nats, "limit": settings.pressure_nats})
+
+
+def before_training(
+    spent_nats: float, golden: dict[str, float], unit: int, base_vendi: float, settings: GuardSettings
+) -> tuple[Alarm | None, tuple[Alarm, ...]]:
+    """Looks at a selected training set before the fit.
+
+    Args:
+        spent_nats: pressure of the night with this selection.
+        golden: "vendi", "largest_cell_share", "base_share" and "n" of the training set.
+        unit: number of the unit.
+        base_vendi: Vendi score of as many images of unit 0.
+        settings: limits of the guards.
+
+    Returns:
+        The alarm that halts the night, if any, and the warnings.
+    """
+    if spent_nats > settings.pressure_nats + 1e-9 and "pressure" not in settings.off:
+        return Alarm("pressure", {"unit": unit, "nats": spent_nats, "limit": settings.pressure_nats}), ()
+    if golden["n"] < 1:
+        return Alarm("nothing_selected", {"unit": unit}), ()
+    if golden["base_share"] < settings.base_share - 0.02 and "base_share" not in settings.off:
+        return Alarm("base_share", {"unit": unit, "share": golden["base_share"], "floor": settings.base_share}), ()
+    warnings = []
+    if golden["vendi"] < settings.diversity_warning * base_vendi:
+        warnings.append(Alarm("golden_diversity", {"unit": unit, "ratio": golden["vendi"] / max(base_vendi, 1e-9)}))
+    if golden["largest_cell_share"] > settings.largest_cell:
+        warnings.append(Alarm("largest_cell", {"unit": unit, "share": golden["largest_cell_share"]}))
+    return None, tuple(warning for warning in warnings if warning.name not in settings.off)
+
+
+def fooled(found: Sequence[dict[str, Any]], settings: GuardSettings) -> Alarm | None:
+    """Looks at the audits of the rater that would choose, before a night: it rose and the person did not, every time.
+
+    Args:
+        found: as `audits` returns them.
+        settings: limits of the guards; `gap_growth` and `gap_runs` hold here as within a night.
+    """
+    last = found[-settings.gap_runs :]
+    if len(last) < settings.gap_runs or "gap" in settings.off:
+        return None
+    if not all(one["rise"] > settings.gap_growth and one["win_rate"] <= 0.5 for one in last):
+        return None
+    mean = sum(one["win_rate"] * one["pairs"] for one in last) / sum(one["pairs"] for one in last)
+    return Alarm("audit_gap", {"runs": len(last), "win_rate": mean, "pairs": sum(one["pairs"] for one in last)})

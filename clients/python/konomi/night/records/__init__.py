@@ -1,0 +1,4 @@
+"""What a night was asked (`request`) and what it did (`store`).
+
+Files of the home, under one lock.
+"""

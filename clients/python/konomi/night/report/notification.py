@@ -1,0 +1,165 @@
+"""The morning's message: where it goes, what it says, and how it gets there (only import of apprise)."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from konomi.errors import InvalidArgument
+from konomi.files import read_json, write_json
+from konomi.host import extras
+from konomi.i18n.catalogue import language, text
+from konomi.night.alarms import sentence
+from konomi.settings import KonomiSettings
+
+Send = Callable[[str, str], bool]
+"""(title, body) → the receiver took it."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message.
+
+    Attributes:
+        id: its name; a message of the same id is kept once for each receiver.
+        receiver: name of the receiver it is for.
+        title: one line.
+        body: plain text.
+        created: seconds since 1970.
+        tries: deliveries that failed so far.
+    """
+
+    id: str
+    receiver: str
+    title: str
+    body: str
+    created: float
+    tries: int = 0
+
+
+class Outbox:
+    """The messages of one home that are still to be delivered."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "outbox"
+
+    def keep(self, message: Message) -> bool:
+        """Keeps a message until it is delivered; returns false where this one was kept or delivered before."""
+        if self._path(message).exists() or self._sent(message).exists():
+            return False
+        write_json(self._path(message), asdict(message))
+        return True
+
+    def waiting(self) -> list[Message]:
+        """Returns what is to be delivered, oldest first."""
+        found = [Message(**read_json(path)) for path in self.folder.glob("*.json")]
+        return sorted(found, key=lambda message: (message.created, message.id, message.receiver))
+
+    def deliver(self, receivers: Mapping[str, Send]) -> int:
+        """Offers every waiting message to its receiver once and returns how many were taken.
+
+        A message whose receiver there is no more is forgotten: nobody is left to take it.
+        """
+        taken = 0
+        for message in self.waiting():
+            send = receivers.get(message.receiver)
+            if send is not None and not send(message.title, message.body):
+                write_json(self._path(message), asdict(message) | {"tries": message.tries + 1})
+                continue
+            self._sent(message).touch()
+            self._path(message).unlink(missing_ok=True)
+            taken += send is not None
+        return taken
+
+    def _path(self, message: Message) -> Path:
+        return self.folder / f"{message.id}.{message.receiver}.json"
+
+    def _sent(self, message: Message) -> Path:
+        return self.folder / f"{message.id}.{message.receiver}.sent"
+
+
+class NotifySettings(KonomiSettings):
+    """Who is told in the morning."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KONOMI_NOTIFY_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+    toml_table: ClassVar[str] = "notify"
+
+    urls: tuple[SecretStr, ...] = Field(default=())
+    """Receivers as apprise names them, for example "mailto://…", "discord://…", "json://host/path"; none by default.
+    They hold secrets, so they are never printed or logged."""
+
+
+def receivers(settings: NotifySettings) -> dict[str, Send]:
+    """Returns every receiver by a name that does not give its address away.
+
+    Raises:
+        FailedPrecondition: receivers are configured and apprise is not installed.
+        InvalidArgument: an address is not one apprise knows; it is not repeated in the message.
+    """
+    if not settings.urls:
+        return {}
+    extras.require("overnight")
+    from apprise import Apprise
+
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its log lines carry the addresses
+    found: dict[str, Send] = {}
+    for number, url in enumerate(settings.urls, start=1):
+        receiver = Apprise()
+        if not receiver.add(url.get_secret_value()):
+            message = text("receiver {number} of [notify] urls is no address apprise knows", number=number)
+            raise InvalidArgument(message, field="urls", reason="NOTIFY_ADDRESS")
+        found[_name(url)] = partial(_send, receiver)
+    return found
+
+
+def offer(home: Path) -> int:
+    """Offers whatever waits to its receivers once more and returns how many messages were taken."""
+    outbox = Outbox(home)
+    return outbox.deliver(receivers(NotifySettings(home=home))) if outbox.waiting() else 0
+
+
+def announce(home: Path, night: str, state: dict[str, Any], report: str, now: float) -> int:
+    """Tells every receiver how a night ended, and whatever waits from before; returns how many messages were taken.
+
+    What is not taken stays in the outbox: `konomi up` and every later night offer it again.
+    """
+    title, body = words_of(state, report)
+    for url in NotifySettings(home=home).urls:
+        Outbox(home).keep(Message(f"night-{night}", _name(url), title, body, now))
+    return offer(home)
+
+
+def words_of(state: dict[str, Any], report: str) -> tuple[str, str]:
+    """Returns title and body of a night's message in the language in use.
+
+    Args:
+        state: the night's record.
+        report: path of its report.
+    """
+    served = state["served"]["unit"]
+    name = f"unit-{served}" if served else text("the base model")
+    reasons = [unit["reason"] for unit in state["units"] if unit.get("reason")]
+    if state.get("reason") and state["reason"]["name"] not in {reason["name"] for reason in reasons}:
+        reasons.append(state["reason"])
+    lines = [sentence(reason, language()) for reason in reasons]
+    lines += [
+        text("report: {path}", path=report),
+        text("to judge it blind, then keep it or roll it back: konomi night verdict"),
+    ]
+    return text("konomi: {unit} is served this morning", unit=name), "\n".join(lines)
+
+
+def _send(receiver: Any, title: str, body: str) -> bool:
+    return bool(receiver.notify(title=title, body=body))
+
+
+def _name(url: SecretStr) -> str:
+    return hashlib.sha256(url.get_secret_value().encode()).hexdigest()[:12]

@@ -1,0 +1,54 @@
+"""Concepts: Custom Diffusion from about four images each, joint or merged, then convergence within them.
+
+Kumari et al. 2212.04488. The first unit teaches the words. Every later one is a joint fit from the base model on the
+concepts' own images and on what was chosen from images that call them: one model, so nothing has to be stacked, and
+nothing is forgotten, because the concepts' images are in every fit. The choice is that of `converge`.
+"""
+
+from typing import Any
+
+from konomi.night.draws import Draw, Turn
+from konomi.night.settings import NightSettings
+from konomi.night.systems import converge
+from konomi.night.systems.base import System
+from konomi.night.systems.propagate.policy import weights
+
+SHARE = 0.5
+"""Least share of the concepts' own images among what a later unit learns from, regularisation images apart."""
+
+
+def draws(turn: Turn) -> list[Draw]:
+    """Returns what a unit adds to the pool: prompts that call the concepts, by the model that knows them.
+
+    The base model makes its usual share, without the words, as regularisation images; none where real ones were given.
+    """
+    found = converge.draws(turn)
+    if turn.settings.regularisation_items:
+        return [Draw(draw.prompt, draw.seed, "served") for draw in found]
+    return found
+
+
+def selection(turn: Turn) -> dict[str, Any]:
+    """Returns what is asked of SelectImages."""
+    return converge.selection(turn)
+
+
+def planned(settings: NightSettings, units: int) -> tuple[int, int]:
+    """Returns how many pool images and training steps so many units take; the first only teaches."""
+    taught = 0 if settings.concept_model else settings.concept_steps
+    return (units - 1) * settings.images, taught + (units - 1) * settings.concept_steps
+
+
+def weighed(concepts: int, chosen: int) -> tuple[float, float]:
+    """Returns the weights in the loss of a concept's image and of a chosen one."""
+    return weights(concepts, chosen, SHARE)
+
+
+SYSTEM = System(
+    draws,
+    converge.pool_size,
+    selection,
+    course="teach",
+    spared=("diversity", "coverage"),
+    planned=planned,
+)

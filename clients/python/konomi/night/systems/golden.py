@@ -1,0 +1,69 @@
+"""Golden age: quality tuning on the owner's UR alone, from every unit and every consented source, nothing diluted.
+
+After Emu (Dai et al. 2309.15807): a small set of excellent images, every fit from the base model. A 99 is not a 100:
+only what was graded UR enters; SSR and below stay negatives of the rater. Nothing is generated for the pool, since
+nothing enters it ungraded but the members of sets a person certified, so the night spends no selection pressure.
+What was revoked has left the taste: the same seed and the same remaining images make the same set, as if it never was.
+"""
+
+from typing import Any
+
+from konomi.night.alarms import Alarm
+from konomi.night.draws import Draw, Turn
+from konomi.night.settings import NightSettings
+from konomi.night.systems.base import System
+
+SOURCES = ("self", "consented", "scraped", "imported")
+"""Every source that may hold UR, by the contract's names in small letters."""
+
+GROWTH = 0.02
+"""A golden set that grew by less than this share since the last fit teaches nothing new."""
+
+
+def pool_size(settings: NightSettings) -> int:
+    """Returns how many images a unit adds to the pool: none."""
+    return 0
+
+
+def draws(turn: Turn) -> list[Draw]:
+    """Returns what a unit adds to the pool: nothing."""
+    return []
+
+
+def selection(turn: Turn) -> dict[str, Any]:
+    """Returns what is asked of SelectImages: every UR, capped by cell, weighed by where it came from."""
+    settings = turn.settings
+    return {
+        "policy": "golden",
+        "count": max(1, min(settings.select_maximum, turn.pool)),
+        "base_share": settings.base_share,
+        "quota": settings.golden_quota,
+        "duplicate_cosine": settings.duplicate_cosine,
+        "sources": list(SOURCES),
+        "source_weights": {
+            "self": 1.0,
+            "imported": 1.0,
+            "consented": settings.consented_weight,
+            "scraped": settings.scraped_weight,
+            "certified": settings.certified_weight,
+        },
+        "certificates": list(settings.certificates),
+    }
+
+
+def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> Alarm | None:
+    """Returns why the night ends before this fit: too few UR, or a set that hardly grew since the last one.
+
+    Args:
+        turn: the turn.
+        chosen: figures of the set, "n" among them.
+        earlier: figures of the sets of this system's units before, oldest first, of earlier nights too.
+    """
+    if chosen["n"] < turn.settings.golden_minimum:
+        return Alarm("too_few_ur", {"n": chosen["n"], "minimum": turn.settings.golden_minimum})
+    if earlier and chosen["n"] < (1 + GROWTH) * earlier[-1]["n"]:
+        return Alarm("golden_flat", {"n": chosen["n"], "before": earlier[-1]["n"]})
+    return None
+
+
+SYSTEM = System(draws, pool_size, selection, verdict, grades=("UR",), rater_chooses=False)

@@ -1,0 +1,67 @@
+"""A set that grows by itself, as it is kept: an artifact that names every member, its depth and its parents."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from konomi import files
+from konomi.night.draws import Word, named
+from konomi.night.gateway.services import Studio
+
+SCHEMA = "konomi.growth/1"
+SSR = 4
+
+
+def token_of(originals: Sequence[str]) -> str:
+    """Returns the word V* of a set, the same for the same originals."""
+    return f"<seed-{hashlib.sha256(''.join(sorted(originals)).encode()).hexdigest()[:8]}>"
+
+
+def first(originals: Sequence[str], facts: dict[str, dict[str, Any]], word: Word) -> dict[str, Any]:
+    """Returns the set as it begins: the originals, at depth 0, each with its caption and the word in it."""
+    members = [
+        {"digest": digest, "prompt": named(facts.get(digest, {}).get("prompt", ""), word), "depth": 0, "cosine": 1.0}
+        for digest in originals
+    ]
+    return {"schema": SCHEMA, "originals": list(originals), "members": members, "rounds": []}
+
+
+def confirmed(grown: dict[str, Any], facts: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """Returns a set without the members the owner graded below SSR since, and the digests of those; originals stay."""
+    kept, gone = [], []
+    for member in grown["members"]:
+        digest, grade = member["digest"], facts.get(member["digest"], {}).get("grade", 0)
+        if digest not in grown["originals"] and 0 < grade < SSR:
+            gone.append(digest)
+        else:
+            kept.append(member)
+    return grown | {"members": kept}, gone
+
+
+def extended(grown: dict[str, Any], gate: dict[str, Any], facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns a set with what a gate let in, and the turn's figures added to its rounds."""
+    new = [
+        {
+            "digest": digest,
+            "prompt": facts[digest]["prompt"],
+            "depth": facts[digest]["depth"],
+            "parents": facts[digest]["parents"],
+            "unit": facts[digest]["unit"],
+            "cosine": cosine,
+        }
+        for digest, cosine in zip(gate["taken"], gate["cosines"], strict=True)
+    ]
+    figures = {name: gate[name] for name in ("considered", "passed", "mean_cosine", "standard_error")}
+    rounds = [*grown["rounds"], figures | {"taken": len(new), "size": len(grown["members"]) + len(new)}]
+    return grown | {"members": [*grown["members"], *new], "rounds": rounds}
+
+
+def read(studio: Studio, digest: str) -> dict[str, Any]:
+    """Returns a set that was kept."""
+    return dict(json.loads(studio.client.artifacts.get(digest)))
+
+
+def keep(studio: Studio, grown: dict[str, Any]) -> str:
+    """Keeps a set and returns its digest."""
+    return studio.client.artifacts.put(files.canonical(grown), "application/json").digest

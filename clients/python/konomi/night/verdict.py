@@ -1,0 +1,322 @@
+"""The owner's morning verdict on a night: twenty blind pairs, what they say, and whether its unit stays.
+
+A pair is the same prompt and seed made by the unit the night serves and by the model served before it. Which side is
+whose stays hidden until every pair is answered; from then on the answers stand. They are recorded in the rater as a
+blind audit: no rater is fitted on them, no image of theirs is trained on, and the selection pressure starts anew.
+"""
+
+import hashlib
+import random
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from konomi.client import Client, paging
+from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi.files import derived_id, read_json, write_json
+from konomi.i18n.catalogue import text
+from konomi.night.metrics import Figure, share
+from konomi.night.records.store import ENDED, Nights
+from konomi.v1 import rater_pb2 as rater
+
+PAIRS = 20
+SHEET, SAMPLE = 64, 24
+"""Images of each unit the report and the page show under its name, from the first; pairs are drawn from the others."""
+
+ROWS = 8
+"""Rows of the report's sheet of before and after, spread over all images; they are in no pair either."""
+
+CHOICES = ("left", "right", "tie")
+LETTERS = {"L": "left", "R": "right", "T": "tie", "-": ""}
+KEEP, ROLL_BACK, OPEN = "keep", "roll_back", "open"
+
+
+@dataclass(frozen=True)
+class BlindPair:
+    """One pair of a night.
+
+    Attributes:
+        place: position among the evaluation images, which names prompt and seed.
+        unit: digest of the served unit's image.
+        against: digest of the image of the model served before.
+        unit_left: the unit is on the left.
+    """
+
+    place: int
+    unit: str
+    against: str
+    unit_left: bool
+
+    @property
+    def left(self) -> str:
+        """Returns the digest on the left."""
+        return self.unit if self.unit_left else self.against
+
+    @property
+    def right(self) -> str:
+        """Returns the digest on the right."""
+        return self.against if self.unit_left else self.unit
+
+    def won(self, choice: str) -> float:
+        """Returns 1 where the choice is the unit, 0 where it is the other model, 0.5 for a tie."""
+        return 0.5 if choice == "tie" else float((choice == "left") == self.unit_left)
+
+
+class BlindEvaluation:
+    """The verdict on one night, kept beside its record."""
+
+    def __init__(self, nights: Nights, night: str) -> None:
+        self.night = night
+        self.taste = nights.request(night).taste
+        self.state = nights.read(night)
+        self.path: Path = nights.folder / night / "verdict.json"
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Returns what is on record: "answers" by pair, "audit", "decision", "decisions"."""
+        return read_json(self.path)
+
+    @property
+    def unit(self) -> dict[str, Any]:
+        """Returns "unit" and "model" of what the night serves."""
+        return dict(self.state.get("served") or {"unit": 0, "model": "base"})
+
+    @property
+    def against(self) -> dict[str, Any]:
+        """Returns "unit" and "model" of what was served when the night began."""
+        starts = [one for one in self.state["units"] if one.get("decision") == "start"]
+        known = starts[-1] if starts else {"unit": 0, "model": "base"}
+        return {"unit": known["unit"], "model": known["model"]}
+
+    def pairs(self) -> list[BlindPair]:
+        """Returns the pairs, the same ones whenever they are asked for; none where the night changed nothing."""
+        unit, against = self.unit["unit"], self.against["unit"]
+        made = {one["unit"]: one.get("evaluation", []) for one in self.state["units"]}
+        if self.state["state"] not in (*ENDED, "abandoned") or unit == against or not made.get(unit):
+            return []
+        both = list(zip(made[unit], made.get(against, []), strict=False))
+        free = [place for place in range(len(both)) if both[place][0] != both[place][1]]
+        for named in (shown_by_name(len(both)), frozenset(range(SAMPLE)), frozenset()):
+            unseen = [place for place in free if place not in named]
+            if len(unseen) >= PAIRS:
+                break
+        draw = random.Random(hashlib.sha256(f"verdict {self.night}".encode()).digest())
+        chosen = draw.sample(unseen, min(PAIRS, len(unseen)))
+        lefts = [index % 2 == 0 for index in range(len(chosen))]
+        draw.shuffle(lefts)
+        return [BlindPair(place, *both[place], left) for place, left in zip(chosen, lefts, strict=True)]
+
+    def answers(self) -> dict[int, str]:
+        """Returns what was answered so far, by number of the pair."""
+        return {int(pair): choice for pair, choice in self.kept.get("answers", {}).items()}
+
+    def answer(self, pair: int, choice: str) -> None:
+        """Notes an answer durably; an empty choice takes it back.
+
+        Raises:
+            InvalidArgument: there is no such pair or choice.
+            FailedPrecondition: there is nothing to judge, or all pairs were answered and the sides are known.
+        """
+        pairs = self.pairs()
+        if not pairs:
+            raise FailedPrecondition(text("this night changed nothing that could be judged"), reason="NOTHING_TO_JUDGE")
+        if not 0 <= pair < len(pairs):
+            raise InvalidArgument(text("expected a pair from 1 to {count}", count=len(pairs)), field="pair")
+        if choice not in (*CHOICES, ""):
+            raise InvalidArgument(text("expected one of {choices}", choices=", ".join(CHOICES)), field="choice")
+        known = self.answers()
+        if known.get(pair) == choice:
+            return
+        if len(known) >= len(pairs):
+            raise FailedPrecondition(
+                text("every pair is answered and the sides are known: the answers stand"), reason="VERDICT_GIVEN"
+            )
+        known.pop(pair, None)
+        self._keep({"answers": {str(at): said for at, said in sorted({**known, pair: choice}.items()) if said}})
+
+    def answer_all(self, letters: str) -> None:
+        """Notes the answers of a sheet: one letter a pair, L, R, T for equal, or - for none.
+
+        Raises:
+            InvalidArgument: the letters do not fit the pairs.
+            FailedPrecondition: as for `answer`.
+        """
+        pairs, given = self.pairs(), letters.strip().upper()
+        if pairs and (len(given) != len(pairs) or set(given) - set(LETTERS)):
+            message = "expected {count} letters L, R, T or -, one a pair; got {answers}"
+            raise InvalidArgument(text(message, count=len(pairs), answers=letters[:80]), field="answers")
+        for pair, letter in enumerate(given):
+            if LETTERS.get(letter):
+                self.answer(pair, LETTERS[letter])
+
+    @property
+    def done(self) -> bool:
+        """Says whether every pair is answered, so that the sides may be told."""
+        count = len(self.pairs())
+        return 0 < count <= len(self.answers())
+
+    def tally(self) -> dict[str, Any] | None:
+        """Returns "wins", "losses", "ties", "win_rate" with its interval and "advice"; None until every pair is told.
+
+        A tie counts half.
+        """
+        if not self.done:
+            return None
+        pairs, answers = self.pairs(), self.answers()
+        points = [pair.won(answers[place]) for place, pair in enumerate(pairs)]
+        rate = share(sum(points), len(points))
+        return {
+            "wins": points.count(1.0),
+            "losses": points.count(0.0),
+            "ties": points.count(0.5),
+            "win_rate": rate,
+            "advice": advice(rate),
+        }
+
+    def note_audit(self, name: str) -> None:
+        """Notes that the rater has the answers, under a name of its own."""
+        self._keep({"audit": name})
+
+    def note_decision(self, decision: str, current: str, now: float) -> None:
+        """Notes a decision and what is current since: "base" or a model id."""
+        entry = {"decision": decision, "current": current, "time": round(now, 1)}
+        self._keep({"decision": decision, "decisions": [*self.kept.get("decisions", []), entry]})
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what `night status --json` and the report say of it."""
+        kept = self.kept
+        return {
+            "pairs": len(self.pairs()),
+            "answered": len(self.answers()),
+            "unit": self.unit,
+            "against": self.against,
+            "tally": self.tally(),
+            "audit": kept.get("audit"),
+            "decision": kept.get("decision", OPEN),
+            "decisions": kept.get("decisions", []),
+        }
+
+    def _keep(self, changed: dict[str, Any]) -> None:
+        write_json(self.path, self.kept | changed)
+
+
+def shown_by_name(count: int) -> frozenset[int]:
+    """Returns the positions of the evaluation images that report and page show under their unit's name."""
+    rows = {row * count // ROWS for row in range(ROWS)}
+    return frozenset(range(min(SHEET, count))) | rows
+
+
+def advice(rate: Figure) -> str:
+    """Returns "roll_back" where the unit surely loses, "keep" where it surely wins, "open" where pairs cannot tell."""
+    if rate["high"] < 0.5:
+        return ROLL_BACK
+    return KEEP if rate["low"] > 0.5 else OPEN
+
+
+def audits(nights: Nights, taste: str, version: str) -> list[dict[str, Any]]:
+    """Returns the finished blind audits of nights a rater version chose in, oldest first.
+
+    Args:
+        nights: the nights of this home.
+        taste: "tastes/{taste}".
+        version: a rater version; what was said of another's choices says nothing of this one.
+
+    Returns:
+        Of each: "night", "unit", "rise": how much higher the rater scored the unit than what was served before, in
+        unit 0's standard deviations; "win_rate": the share of "pairs" in which the person chose it, a tie half.
+    """
+    found = []
+    for night in nights.all():
+        state = nights.read(night)
+        if nights.request(night).taste != taste or state.get("rater_version") != version:
+            continue
+        told = BlindEvaluation(nights, night)
+        tally, rise = told.tally(), _rise(state, told.unit["unit"], told.against["unit"])
+        if tally is not None and rise is not None:
+            rate = tally["win_rate"]
+            about = {"night": night, "unit": told.unit["unit"], "rise": rise}
+            found.append({**about, "win_rate": rate["value"], "pairs": rate["n"]})
+    return found
+
+
+def _rise(state: dict[str, Any], unit: int, against: int) -> float | None:
+    """Returns by how much the rater scored a unit above another, in unit 0's standard deviations; None if unknown."""
+    scores = {one["unit"]: one["scores"] for one in state["units"] if "scores" in one}
+    if not {unit, against, 0} <= set(scores):
+        return None
+    gained = scores[unit]["utility"]["value"] - scores[against]["utility"]["value"]
+    return float(gained / max(scores[0]["spread"], 1e-9))
+
+
+BASE = "base"
+
+
+def hand_over(client: Client, verdict: BlindEvaluation) -> bool:
+    """Records a fully answered verdict in the rater, once; says whether the rater has it."""
+    if not verdict.done:
+        return False
+    if verdict.kept.get("audit"):
+        return True
+    answers = verdict.answers()
+    pairs = [
+        rater.BlindPair(unit_digest=pair.unit, against_digest=pair.against, choice=_choice(pair.won(answers[place])))
+        for place, pair in enumerate(verdict.pairs())
+    ]
+    audit = client.rater.record_blind_audit(
+        taste=verdict.taste,
+        audit=rater.BlindAudit(
+            night=verdict.night, unit=verdict.unit["model"], against=verdict.against["model"], pairs=pairs
+        ),
+        request_id=derived_id(verdict.night, "blind-audit"),
+    )
+    verdict.note_audit(audit.name)
+    return True
+
+
+def decide(client: Client, verdict: BlindEvaluation, decision: str, now: float) -> str:
+    """Keeps the unit, or takes it back to what was served before the night; returns what is current since.
+
+    Args:
+        client: rater and trainer.
+        verdict: of a night that has ended.
+        decision: "keep" or "roll_back"; the same decision twice is one decision.
+        now: Unix time.
+
+    Returns:
+        "base" or a model id.
+
+    Raises:
+        FailedPrecondition: the night changed nothing, or another model was made current since.
+    """
+    if not verdict.pairs():
+        raise FailedPrecondition(text("this night changed nothing that could be judged"), reason="NOTHING_TO_JUDGE")
+    hand_over(client, verdict)
+    unit, before = verdict.unit["model"], verdict.against["model"]
+    current, wanted = _current(client, verdict.taste), unit if decision == KEEP else before
+    if current == wanted and verdict.kept.get("decision") == decision:
+        return current
+    if current not in (unit, wanted):
+        raise FailedPrecondition(
+            text(
+                "expected {unit} to be in use, but another model was made current since; choose one under Lineage",
+                unit=f"unit-{verdict.unit['unit']}",
+            ),
+            reason="NOT_CURRENT",
+        )
+    if current != wanted:
+        to = before if before == BASE else f"models/{before}"
+        client.trainer.rollback_model(taste=verdict.taste, to=to, request_id=str(uuid.uuid4()))
+        current = before
+    verdict.note_decision(decision, current, now)
+    return current
+
+
+def _choice(won: float) -> rater.BlindChoice.ValueType:
+    return {1.0: rater.BLIND_CHOICE_UNIT, 0.0: rater.BLIND_CHOICE_AGAINST, 0.5: rater.BLIND_CHOICE_TIE}[won]
+
+
+def _current(client: Client, taste: str) -> str:
+    """Returns the id of a taste's current model, "base" where it is the base model itself."""
+    current = (model.name.removeprefix("models/") for model in paging.models(client, taste) if model.current)
+    return next(current, BASE)

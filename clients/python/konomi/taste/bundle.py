@@ -1,0 +1,206 @@
+"""A taste gathered from the services into one bundle, and restored from it: artifacts by digest, then two calls."""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from konomi.client import Client
+from konomi.client.services import CHUNK_BYTES, taste_name
+from konomi.errors import AlreadyExists, InvalidArgument, NotFound
+from konomi.files import write_atomically
+from konomi.home import Home
+from konomi.taste.bundle_format import Entry, Manifest, canonical, read_bundle, sorted_entries, write_bundle
+from konomi.v1 import artifact_pb2
+
+NIGHTS, SETTINGS = "nights", "settings"
+OWN = (NIGHTS, SETTINGS)
+"""Parts the client keeps itself; every other lies in the artifact store."""
+TABLES = ("night", "guards", "rater")
+"""Tables of konomi.toml that shape a taste; the others are this machine's, or hold secrets."""
+NIGHT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+JSON = "application/json"
+Report = Callable[[int, int], None]
+"""Told how many artifacts of how many are done."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a bundle shall be restored.
+
+    Attributes:
+        name: name the taste gets; empty keeps the one it had.
+        replace: replaces a taste of that name.
+        models: also restores the models.
+        settings: also writes the settings, where the home has none.
+    """
+
+    name: str = ""
+    replace: bool = False
+    models: bool = True
+    settings: bool = False
+
+
+def gather(client: Client, home: Home, taste: str, path: Path, images: bool, report: Report) -> Manifest:
+    """Writes a taste as a bundle, complete or not at all.
+
+    Args:
+        client: the services.
+        home: whose finished nights and settings go along.
+        taste: its id or name.
+        path: the file.
+        images: with the images themselves.
+        report: told of every artifact.
+
+    Raises:
+        NotFound: no such taste, or an artifact it names is missing.
+    """
+    name = taste_name(taste)
+    parts = list(client.rater.export_taste(taste=name, images=images))
+    lineage = list(client.trainer.export_lineage(taste=name))
+    kept = {NIGHTS: finished_nights(home, name), SETTINGS: settings(home)}
+    data = {_digest(content): content for content in kept.values()}
+    entries = [_entry(part) for part in (*parts, *lineage)]
+    entries += [Entry(_digest(content), JSON, len(content), part) for part, content in kept.items()]
+    ordered = sorted_entries(entries)
+    manifest = Manifest(name, parts[0].artifact.digest, lineage[0].artifact.digest, ordered)
+    done = {entry.digest: number for number, entry in enumerate(ordered, start=1)}
+
+    def read(entry: Entry) -> Iterator[bytes]:
+        if entry.part in OWN:
+            yield data[entry.digest]
+        else:
+            yield from (reply.chunk for reply in client.artifacts.get_artifact(digest=entry.digest))
+        report(done[entry.digest], len(ordered))
+
+    write_bundle(path, manifest, read)
+    return manifest
+
+
+def restore(client: Client, home: Home, path: Path, wish: Wish, report: Report) -> Manifest:
+    """Restores a taste from a bundle: first the whole file is checked, then the services take it over, each at once.
+
+    Raises:
+        AlreadyExists: there is a taste of that name, or a model of its, and it shall not be replaced.
+        DataLoss, InvalidArgument, FailedPrecondition: as for `read_bundle`; nothing was sent.
+    """
+    manifest = read_bundle(path)
+    name = taste_name(wish.name) if wish.name else manifest.taste
+    if not wish.replace and _exists(client, name):
+        raise AlreadyExists(
+            f"{name} exists already and stays as it is; restore under another name with --as, or say --replace",
+            reason="TASTE_EXISTS",
+        )
+    own: dict[str, bytes] = {}
+    done = 0
+
+    def take(entry: Entry, chunks: Iterator[bytes]) -> None:
+        nonlocal done
+        if entry.part in OWN:
+            own[entry.part] = b"".join(chunks)
+        elif wish.models or entry.part not in ("adapter", "manifest", "sheet"):
+            put(client, entry, chunks)
+        done += 1
+        report(done, len(manifest.entries))
+
+    read_bundle(path, take)
+    if wish.models and manifest.lineage_rows:
+        client.trainer.import_lineage(rows_digest=manifest.lineage_rows, taste=name, replace=wish.replace)
+    client.rater.import_taste(rows_digest=manifest.taste_rows, taste=name, replace=wish.replace)
+    restore_nights(home, own.get(NIGHTS, b""), name)
+    if wish.settings:
+        restore_settings(home, own.get(SETTINGS, b""))
+    return manifest
+
+
+def put(client: Client, entry: Entry, chunks: Iterable[bytes]) -> None:
+    """Stores an artifact without holding it in memory; the server refuses other bytes than the digest's."""
+    header = artifact_pb2.PutArtifactHeader(media_type=entry.media_type, digest=entry.digest)
+
+    def messages() -> Iterator[artifact_pb2.PutArtifactRequest]:
+        yield artifact_pb2.PutArtifactRequest(header=header)
+        for chunk in chunks:
+            for start in range(0, len(chunk), CHUNK_BYTES):
+                yield artifact_pb2.PutArtifactRequest(chunk=chunk[start : start + CHUNK_BYTES])
+
+    client.artifacts.put_artifact(messages())
+
+
+def finished_nights(home: Home, taste: str) -> bytes:
+    """Returns the records of a taste's nights that have ended, oldest first."""
+    found = []
+    requests = (home.root / "nights").glob("*/request.json")
+    for path in sorted(requests, key=lambda path: (path.stat().st_mtime_ns, path)):
+        request, night = _json(path), _json(path.with_name("night.json"))
+        if request.get("taste") == taste and night.get("state") in ("finished", "halted"):
+            found.append({"id": path.parent.name, "request": request, "night": night})
+    return canonical({"kind": "konomi.nights", "schema": 1, "nights": found})
+
+
+def restore_nights(home: Home, content: bytes, taste: str) -> None:
+    """Writes the records of nights this home has none of; InvalidArgument where one has no id of a night."""
+    nights = dict(json.loads(content or b"{}")).get("nights", [])
+    if not all(isinstance(one, dict) and NIGHT_ID.fullmatch(str(one.get("id"))) for one in nights):
+        raise InvalidArgument("expected the records of nights in the bundle, found other content; it was not written")
+    for one in nights:
+        folder = home.root / "nights" / str(one["id"])
+        if not folder.exists():
+            write_atomically(folder / "night.json", canonical(one["night"]))
+            write_atomically(folder / "delivered", b"")
+            write_atomically(folder / "request.json", canonical({**one["request"], "taste": taste}))
+
+
+def settings(home: Home) -> bytes:
+    """Returns the settings that shape a taste."""
+    try:
+        found = tomllib.loads(home.configuration.read_text("utf-8"))
+    except FileNotFoundError:
+        found = {}
+    kept = {table: found[table] for table in TABLES if table in found}
+    return canonical({"kind": "konomi.settings", "schema": 1, "tables": kept})
+
+
+def restore_settings(home: Home, content: bytes) -> None:
+    """Writes the settings of a bundle as the home's.
+
+    Raises:
+        AlreadyExists: the home has settings of its own.
+    """
+    if home.configuration.exists():
+        raise AlreadyExists(f"{home.configuration} is there already and stays as it is; everything else was restored")
+    tables = dict(json.loads(content or b"{}")).get("tables", {})
+    lines = []
+    for table in TABLES:
+        if table in tables:
+            lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in sorted(tables[table].items())), ""]
+    write_atomically(home.configuration, "\n".join(lines).encode())
+
+
+def _toml(value: Any) -> str:
+    """Returns a number, text, truth value or list of them as TOML, which writes these as JSON does."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+
+
+def _exists(client: Client, name: str) -> bool:
+    try:
+        client.rater.get_taste(name=name)
+    except NotFound:
+        return False
+    return True
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _entry(found: artifact_pb2.SnapshotArtifact) -> Entry:
+    part = artifact_pb2.SnapshotPart.Name(found.part).removeprefix("SNAPSHOT_PART_").lower()
+    return Entry(found.artifact.digest, found.artifact.media_type, found.artifact.size_bytes, part)

@@ -1,0 +1,34 @@
+"""What to do about a taste whose images its embedder does not know, and the change to another embedder."""
+
+from konomi.client import Client
+from konomi.client.services import taste_name
+from konomi.host.extras import pip_line
+from konomi.i18n.catalogue import text
+from konomi.v1 import rater_pb2 as rater
+
+LITE = "timm:tf_efficientnet_lite0"
+"""The embedder whose weights come inside a package of the extra [offline]."""
+
+
+def advice(client: Client, taste: str) -> str:
+    """Returns what to do about a taste whose images only the starter embedder looks at; empty where it knows them."""
+    found = client.rater.advise_embedder(taste=taste_name(taste))
+    return sentence(found, taste) if found.change else ""
+
+
+def sentence(found: rater.EmbedderAdvice, taste: str) -> str:
+    """Returns the advice in words: the fact, then the line that changes it with the best embedder at hand."""
+    fact = text(
+        "the starter embedder knows only starter portraits, and {share:.0%} of this taste's own images are others",
+        share=found.foreign_share,
+    )
+    if found.offers:
+        return f"{fact}: {text('run: {line}', line=change_line(found.offers[0].embedder, taste))}"
+    line = change_line(LITE, taste)
+    return f"{fact}: {text('run: {pip}, then: {line}', pip=pip_line('offline'), line=line)}"
+
+
+def change_line(embedder: str, taste: str) -> str:
+    """Returns the command that changes a taste's embedder."""
+    name = taste.removeprefix("tastes/")
+    return f"konomi rater embedder {embedder}" + ("" if name == "default" else f" --taste {name}")

@@ -1,0 +1,64 @@
+"""Grades in a file: JSON lines {"digest": "<sha256>", "grade": 1..5}, out of a taste and into one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from konomi.client import Client, paging
+from konomi.client.messages import GRADES
+from konomi.client.services import DIGEST, taste_name
+from konomi.errors import InvalidArgument
+from konomi.files import write_atomically
+from konomi.v1 import rater_pb2 as rater
+
+BATCH = 500
+
+
+def write_grades(client: Client, taste: str, path: Path) -> int:
+    """Writes the grades in force, complete or not at all, and returns how many."""
+    lines = [json.dumps({"digest": label.image_digest, "grade": int(label.grade)}) for label in labels(client, taste)]
+    write_atomically(path, "".join(line + "\n" for line in lines).encode())
+    return len(lines)
+
+
+def labels(client: Client, taste: str) -> Iterator[rater.Label]:
+    """Yields the labels in force, in the order they were recorded."""
+    yield from (label for label in paging.labels(client, taste, in_force=True) if label.grade)
+
+
+def read_grades(client: Client, taste: str, path: Path) -> int:
+    """Records the grades of a file and returns how many; every line is checked before the first is recorded.
+
+    Raises:
+        InvalidArgument: the file cannot be read, or a line is not what `write_grades` writes.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"expected a readable file of JSON lines at {path}: {error}") from error
+    entries = [_entry(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    for start in range(0, len(entries), BATCH):
+        client.rater.record_labels(taste=taste_name(taste), labels=entries[start : start + BATCH])
+    return len(entries)
+
+
+def _entry(line: str, number: int) -> rater.Label:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    digest = found.get("digest") if isinstance(found, dict) else None
+    grade = _grade(found.get("grade")) if isinstance(found, dict) else None
+    if grade is None or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+        example = '{"digest": "<64 hexadecimal digits>", "grade": 1 to 5}'
+        raise InvalidArgument(f"line {number}: expected {example}, got {line[:120]!r}; nothing was recorded")
+    return rater.Label(image_digest=digest, grade=grade)
+
+
+def _grade(value: Any) -> rater.Grade.ValueType | None:
+    if isinstance(value, str) and value.upper() in GRADES:
+        return rater.Grade.Value(f"GRADE_{value.upper()}")
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 5:
+        return rater.Grade.Value(f"GRADE_{GRADES[value - 1]}")
+    return None

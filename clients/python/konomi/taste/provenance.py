@@ -1,0 +1,116 @@
+"""Where an image comes from and what became of it: prompt, parents, grades, score, and the training sets it entered."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from konomi.client import Client
+from konomi.client.messages import plain
+from konomi.client.paging import labels, models, pages
+from konomi.errors import InvalidArgument, KonomiError, NotFound
+from konomi.i18n.catalogue import text
+from konomi.v1 import rater_pb2
+
+DIGEST_LENGTH = 64
+SHORTEST = 6
+"""Digits of a digest that may stand for the whole."""
+
+DEPTH = 8
+"""Generations of parents followed; a unit's images are at most a few deep."""
+
+
+def explain(client: Client, taste: str, digest: str) -> dict[str, Any]:
+    """Returns all that is known of one image, as plain JSON.
+
+    Args:
+        client: the services.
+        taste: "tastes/{taste}".
+        digest: sha256 of the image, or its first digits.
+
+    Returns:
+        "image", "parents" (each with its own parents), "labels" oldest first, "score" by the active rater version or
+        None, and "training_sets" oldest first, each with the model it made.
+
+    Raises:
+        InvalidArgument: the digits are too few, or stand for several images.
+        NotFound: the taste knows no such image.
+    """
+    image = client.rater.get_image(taste=taste, digest=whole_digest(client, taste, digest))
+    return {
+        "taste": taste,
+        "image": plain(image),
+        "parents": [_ancestor(client, taste, parent, DEPTH) for parent in image.parents],
+        "labels": [plain(label) for label in labels(client, taste) if label.image_digest == image.digest],
+        "score": _score(client, taste, image.digest),
+        "training_sets": list(_training_sets(client, taste, image.digest)),
+    }
+
+
+def whole_digest(client: Client, taste: str, digits: str) -> str:
+    """Returns the one digest that begins with some digits.
+
+    Raises:
+        InvalidArgument: the digits are too few, are none, or stand for several images.
+        NotFound: no image of the taste begins so.
+    """
+    wanted = digits.lower()
+    if len(wanted) < SHORTEST or len(wanted) > DIGEST_LENGTH or set(wanted) - set("0123456789abcdef"):
+        raise InvalidArgument(
+            text("expected a digest, or its first {count} digits at least, got {digits}", count=SHORTEST, digits=digits)
+        )
+    if len(wanted) == DIGEST_LENGTH:
+        return wanted
+    found = [image.digest for image in _by_digest(client, taste, wanted)]
+    if not found:
+        raise NotFound(text("{taste} knows no image whose digest begins with {digits}", taste=taste, digits=digits))
+    if len(found) > 1:
+        raise InvalidArgument(
+            text("{count} images begin with {digits}; give more digits", count=len(found), digits=digits)
+        )
+    return found[0]
+
+
+def _by_digest(client: Client, taste: str, prefix: str) -> Iterator[rater_pb2.Image]:
+    """Yields the images whose digest begins with a prefix; they come ordered by digest, so the rest is not read."""
+    for page in pages(client.rater.list_images, taste=taste, order_by="digest"):
+        for image in page.images:
+            if image.digest.startswith(prefix):
+                yield image
+            elif image.digest > prefix:
+                return
+
+
+def _ancestor(client: Client, taste: str, digest: str, depth: int) -> dict[str, Any]:
+    try:
+        image = client.rater.get_image(taste=taste, digest=digest)
+    except NotFound:
+        return {"digest": digest, "known": False, "parents": []}
+    parents = [_ancestor(client, taste, parent, depth - 1) for parent in image.parents] if depth else []
+    return {"digest": digest, "known": True, "prompt": image.prompt, "unit": image.unit, "parents": parents}
+
+
+def _score(client: Client, taste: str, digest: str) -> dict[str, Any] | None:
+    """Returns the score by the active rater version; None where there is no rater yet."""
+    try:
+        (result,) = client.rater.score_images(taste=taste, images=[rater_pb2.ImageInput(digest=digest)]).results
+    except KonomiError:
+        return None
+    return plain(result.score) if result.WhichOneof("result") == "score" else None
+
+
+def _training_sets(client: Client, taste: str, digest: str) -> Iterator[dict[str, Any]]:
+    """Yields every training set that holds the image, with its part in it and the model that came of it."""
+    for model in reversed(list(models(client, taste))):
+        manifest = json.loads(client.artifacts.get(model.manifest_digest)) if model.manifest_digest else {"items": []}
+        for item in manifest["items"]:
+            if item["digest"] == digest:
+                yield {
+                    "model": model.name,
+                    "display_name": model.display_name,
+                    "current": model.current,
+                    "manifest": model.manifest_digest,
+                    "rater_version": model.rater_version,
+                    "role": item.get("role", "selected"),
+                    "weight": item.get("weight", 1.0),
+                    "images": len(manifest["items"]),
+                }

@@ -1,0 +1,255 @@
+// The library: every image of a taste in one grid, by filter and order, graded by the same keys.
+
+import { call } from "../data/connect.js";
+import { openDetail } from "./detail.js";
+import { h, replace, toast } from "../ui/dom.js";
+import { Grid } from "../ui/grid.js";
+import { brief, decimal, t, whole } from "../i18n/i18n.js";
+import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
+import { idOf, models } from "../ui/models.js";
+import { small, thumb } from "../ui/picture.js";
+import { get, set, taste } from "../prefs.js";
+
+const PAGE = 120;
+const PAGES_KEPT = 40;
+const SIZES = [96, 132, 176, 240];
+const ORDERS = [["create_time desc", "order_new"], ["create_time", "order_old"], ["utility desc", "order_best"], ["utility", "order_worst"], ["novelty desc", "order_novel"], ["novelty", "order_usual"]];
+const SOURCES = ["SOURCE_SELF", "SOURCE_IMPORTED", "SOURCE_CONSENTED", "SOURCE_SCRAPED"];
+const SETTLE = 70;
+
+export async function show(main, current) {
+  const view = new Library(main, current);
+  await view.begin();
+  return view;
+}
+
+class Library {
+  constructor(main, current) {
+    this.main = main;
+    this.current = current;
+    this.filter = { grades: new Set(), unit: "", source: "", prompt: "", score: "", novelty: "" };
+    this.order = "create_time desc";
+    this.past = [];
+    this.forget();
+  }
+
+  forget() {
+    this.pages = new Map();
+    this.asking = new Map();
+    this.wanted = [0, 0];
+    this.number = (this.number ?? 0) + 1;
+  }
+
+  async begin() {
+    this.grid = new Grid({
+      label: t("all_images"), size: SIZES[Number(get("cell") ?? 2)] ?? SIZES[2],
+      fill: (cell, index) => this.fill(cell, index), need: (first, last) => this.need(first, last), chosen: () => this.grid.scroller.focus(),
+    });
+    this.grid.scroller.addEventListener("dblclick", () => this.detail());
+    this.found = h("span", { role: "status" });
+    replace(this.main, h("h1", { class: "unseen" }, t("library")),
+      h("section", { class: "library" }, this.filters(), this.bar(), this.grid.scroller));
+    const [first, units] = await Promise.all([this.ask(0), models().catch(() => [])]);
+    if (!this.current() || !first) return;
+    this.units.append(...units.map((model) => h("option", { value: idOf(model) }, model.displayName || idOf(model))));
+    this.grid.scroller.focus({ preventScroll: true });
+  }
+
+  filters() {
+    const toggle = (grade) => h("button", {
+      class: `toggle ${grade ? `g${grade}` : ""}`, "aria-pressed": "false", "aria-label": grade ? LETTERS[grade] : t("ungraded"), title: grade ? LETTERS[grade] : t("ungraded"),
+      click: (event) => {
+        if (!this.filter.grades.delete(grade)) this.filter.grades.add(grade);
+        event.currentTarget.setAttribute("aria-pressed", String(this.filter.grades.has(grade)));
+        this.restart();
+      },
+    }, LETTERS[grade]);
+    const change = (name, late) => (event) => {
+      this.filter[name] = event.target.value.trim();
+      clearTimeout(this.later);
+      this.later = setTimeout(() => this.restart(), late);
+    };
+    const select = (word, id, options, act) => h("label", {}, h("span", {}, brief(word)), h("select", { id, change: act }, options.map(([value, words]) => h("option", { value }, words))));
+    this.units = h("select", { id: "by-unit", change: change("unit", 0) }, h("option", { value: "" }, brief("any")), h("option", { value: "base" }, brief("base")));
+    const number = (word, name, low, high, step) => h("label", {}, h("span", {}, brief(word)), h("input", { type: "number", min: low, max: high, step, inputmode: "decimal", input: change(name, 350) }));
+    return h("div", { class: "filters" },
+      h("div", { class: "group", role: "group", "aria-label": t("grades") }, [1, 2, 3, 4, 5, 0].map(toggle)),
+      h("details", { class: "more", open: innerWidth > 736 }, h("summary", {}, t("filters")), h("div", { class: "filters" },
+      select("order", "by-order", ORDERS.map(([value, word]) => [value, brief(word)]), (event) => { this.order = event.target.value; this.restart(); }),
+      h("label", {}, h("span", {}, brief("unit")), this.units),
+      select("source", "by-source", [["", brief("any")], ...SOURCES.map((one) => [one, brief(one)])], change("source", 0)),
+      number("least_score", "score", 1, 5, 0.1), number("least_novelty", "novelty", 0, 2, 0.01),
+      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", input: change("prompt", 300) })))));
+  }
+
+  bar() {
+    const input = h("input", { type: "number", min: 1, id: "jump-to", inputmode: "numeric" });
+    const jump = () => { if (input.value) { this.grid.jump(Number(input.value) - 1); this.grid.scroller.focus(); } };
+    input.addEventListener("keydown", (event) => { if (event.key === "Enter") jump(); });
+    const resize = (step) => {
+      const place = Math.min(SIZES.length - 1, Math.max(0, SIZES.indexOf(this.grid.size) + step));
+      set("cell", String(place));
+      this.grid.setSize(SIZES[place]);
+    };
+    return h("div", { class: "found filters" }, this.found,
+      h("label", {}, brief("jump"), input), h("button", { click: jump }, brief("go")),
+      h("span", { class: "group", role: "group", "aria-label": t("cell_size") },
+        h("button", { "aria-label": t("smaller"), click: () => resize(-1) }, "−"), h("button", { "aria-label": t("larger"), click: () => resize(1) }, "+")));
+  }
+
+  request(page) {
+    const { grades, unit, source, prompt, score, novelty } = this.filter;
+    const filter = { grades: [...grades].map((grade) => GRADES[grade] || "GRADE_UNSPECIFIED") };
+    if (unit) filter.units = [unit];
+    if (source) filter.sources = [source];
+    if (prompt) filter.promptContains = prompt;
+    if (score) filter.minUtility = Number(score);
+    if (novelty) filter.minNovelty = Number(novelty);
+    return { taste: taste(), filter, orderBy: this.order, pageSize: PAGE, skip: page * PAGE, withScores: true };
+  }
+
+  async ask(page) {
+    const number = this.number;
+    const giveUp = new AbortController();
+    this.asking.set(page, giveUp);
+    try {
+      const reply = await call("RaterService/ListImages", this.request(page), { signal: giveUp.signal });
+      if (number !== this.number || !this.current()) return null;
+      this.pages.set(page, reply.images ?? []);
+      for (const old of this.pages.keys()) {
+        if (this.pages.size <= PAGES_KEPT) break;
+        if (Math.abs(old - page) > 4) this.pages.delete(old);
+      }
+      const total = Number(reply.totalSize ?? 0);
+      this.found.textContent = total ? t("images_found", { n: whole(total) }) : t("nothing_found");
+      if (total !== this.grid.total) this.grid.setTotal(total);
+      else this.grid.refresh();
+      return reply;
+    } catch (error) {
+      if (error.code === "canceled" || number !== this.number) return null;
+      if (error.code === "failed_precondition" && this.order.startsWith("utility")) toast(t("no_rater"), "bad");
+      else toast(t("problem", { why: error.message }), "bad");
+      return null;
+    } finally {
+      if (this.asking.get(page) === giveUp) this.asking.delete(page);
+    }
+  }
+
+  need(first, last) {
+    this.wanted = [Math.floor(first / PAGE), Math.floor(Math.max(first, last - 1) / PAGE)];
+    clearTimeout(this.soon);
+    const missing = [...this.inWanted()].filter((page) => !this.pages.has(page));
+    if (missing.length) this.soon = setTimeout(() => this.load(), SETTLE);
+  }
+
+  * inWanted() {
+    for (let page = this.wanted[0]; page <= this.wanted[1]; page += 1) yield page;
+  }
+
+  load() {
+    for (const [page, giveUp] of this.asking) if (page < this.wanted[0] || page > this.wanted[1]) giveUp.abort();
+    for (const page of this.inWanted()) if (!this.pages.has(page) && !this.asking.has(page)) this.ask(page);
+  }
+
+  restart() {
+    for (const giveUp of this.asking.values()) giveUp.abort();
+    this.forget();
+    this.grid.scroller.scrollTop = 0;
+    this.grid.at = 0;
+    this.ask(0);
+  }
+
+  imageAt(index) {
+    return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
+  }
+
+  fill(cell, index) {
+    const image = this.imageAt(index);
+    cell.parts ??= this.parts(cell);
+    const { picture, grade, guess } = cell.parts;
+    const digest = image?.digest ?? "";
+    if (cell.digest !== digest) {
+      cell.digest = digest;
+      picture.hidden = true;
+      if (digest) picture.src = this.grid.side * devicePixelRatio > 170 ? thumb(digest) : small(digest);
+      else picture.removeAttribute("src");
+    }
+    const number = numberOf(image?.grade);
+    grade.hidden = !number;
+    grade.className = `chip g${number}`;
+    grade.textContent = LETTERS[number];
+    guess.hidden = !image?.score;
+    guess.textContent = image?.score ? decimal(image.score.utility ?? 0, 1) : "";
+    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}` : String(index + 1));
+  }
+
+  parts(cell) {
+    const picture = h("img", { alt: "", decoding: "async", hidden: true, load: () => { picture.hidden = false; } });
+    const grade = h("span", { class: "chip", "aria-hidden": "true" });
+    const guess = h("span", { class: "guess", "aria-hidden": "true" });
+    cell.append(h("div", { class: "pic" }, picture, grade, guess));
+    return { picture, grade, guess };
+  }
+
+  async grade(number) {
+    const index = this.grid.at;
+    const image = this.imageAt(index);
+    if (!image || this.busy) return;
+    this.busy = true;
+    try {
+      const before = image.grade;
+      const receipt = await record(image.digest, number, "");
+      image.grade = GRADES[number] || undefined;
+      this.past.push({ index, image, before, receipt });
+      this.grid.refresh(index);
+      if (number) this.grid.select(index + 1);
+      toast(number ? LETTERS[number] : t("cleared"));
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  async undo() {
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      const last = this.past.pop();
+      const entry = await undo(last?.receipt);
+      if (last) {
+        last.image.grade = last.before;
+        this.grid.select(last.index);
+        this.grid.refresh(last.index);
+      } else if (entry) {
+        this.restart();
+      }
+      toast(entry ? t("undone") : t("nothing_to_undo"));
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  detail() {
+    const image = this.imageAt(this.grid.at);
+    if (image) openDetail(image.digest, this.current);
+  }
+
+  leave() {
+    clearTimeout(this.soon);
+    clearTimeout(this.later);
+    this.grid.leave();
+  }
+
+  key(name, event) {
+    if (/^[0-5]$/.test(name)) this.grade(Number(name));
+    else if (name === "z") this.undo();
+    else if (name === "space") this.grid.select(this.grid.at + 1);
+    else if (name === "enter") this.detail();
+    else if (name === "g") document.getElementById("jump-to").focus();
+    else return this.grid.key(name.length > 1 ? name : event.key);
+    return true;
+  }
+}

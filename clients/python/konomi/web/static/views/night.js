@@ -1,0 +1,181 @@
+// The night: what it would take, its start, where it is, what came of it, and the owner's verdict in the morning.
+
+import { call } from "../data/connect.js";
+import { h, replace, toast } from "../ui/dom.js";
+import { decimal, lasting, percent, t, when, whole } from "../i18n/i18n.js";
+import { small } from "../ui/picture.js";
+import { get, taste } from "../prefs.js";
+import { Verdict, unitName } from "./verdict.js";
+
+const SYSTEMS = ["converge", "golden", "longtail", "propagate", "concepts"];
+const LOOK = 2000;
+const systemName = (name) => (SYSTEMS.includes(name) ? t(`sys_${name}`) : name);
+
+export async function show(main, current) {
+  const view = new Night(main, current);
+  await view.begin();
+  return view;
+}
+
+const language = () => (get("language") === "en" ? "en" : "ja");
+
+class Night {
+  constructor(main, current) {
+    this.main = main;
+    this.current = current;
+    this.chosen = "";
+  }
+
+  async begin() {
+    this.live = h("div", {});
+    this.asked = h("div", {});
+    this.past = h("div", {});
+    this.verdict = h("div", {});
+    this.blind = new Verdict(this.verdict, () => this.look(false));
+    this.more = h("div", {});
+    replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.verdict, this.more, this.asked, this.past));
+    await this.look(true);
+  }
+
+  async look(first = false) {
+    clearTimeout(this.timer);
+    const told = await call("NightStatus", { night: this.chosen, language: language() });
+    if (!this.current()) return;
+    const ended = this.told?.night?.running && !told.night?.running;
+    const same = !first && !ended && JSON.stringify(told) === JSON.stringify(this.told);
+    this.told = told;
+    if (!same) await this.paint(first || ended);
+    if (told.night?.running) this.timer = setTimeout(() => this.look().catch(() => this.again()), LOOK);
+  }
+
+  again() {
+    this.timer = setTimeout(() => this.look().catch(() => this.again()), 2 * LOOK);
+  }
+
+  async paint(anew) {
+    const { night, nights } = this.told;
+    if (anew) replace(this.asked, night?.running ? null : this.form());
+    replace(this.live, !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night));
+    replace(this.more, night && !night.running ? [this.beforeAfter(night), this.units(night)] : null);
+    replace(this.past, nights.length > 1 ? this.list(nights) : null);
+    if (anew && night && !night.running) await this.blind.load(night.night);
+    if (night?.running) this.blind.clear();
+  }
+
+  form() {
+    const told = h("div", { role: "status" });
+    const asked = () => {
+      const wish = { system: this.asked.querySelector("input[name=system]:checked").value };
+      for (const input of this.asked.querySelectorAll("input[name=amount]")) if (input.value) wish[input.id] = Number(input.value);
+      const chain = this.asked.querySelector("#chain").value.replaceAll(" ", "");
+      if (!chain) return wish;
+      delete wish.units;
+      return { ...wish, system: chain };
+    };
+    const run = (work) => async (event) => {
+      const button = event.currentTarget;
+      button.disabled = true;
+      try {
+        await work();
+      } catch (error) {
+        replace(told, h("p", {}, t("problem", { why: error.message })));
+      } finally {
+        button.disabled = false;
+      }
+    };
+    const amount = (id, word, { value = "", min, max, step = 1 }) => h("label", { for: id }, t(word), h("input", { type: "number", name: "amount", id, min, max, step, value }));
+    return [h("h2", {}, t("start_night")),
+      h("fieldset", { class: "systems" }, h("legend", { class: "unseen" }, t("system")), SYSTEMS.map((one, place) => h("label", {},
+        h("input", { type: "radio", name: "system", value: one, checked: place === 0 }), h("b", {}, t(`sys_${one}`)), h("span", {}, t(`sys_${one}_note`))))),
+      h("div", { class: "inline" }, amount("units", "units", { value: 3, min: 1, max: 10 }), amount("images", "images_each", { value: 320, min: 8, max: 10000 }), amount("hours", "budget_hours", { min: 0.5, max: 1000, step: 0.5 })),
+      h("details", {}, h("summary", {}, t("more_budgets")),
+        h("div", { class: "inline" }, amount("budget_images", "budget_images", { min: 1, max: 10000000 }), amount("gpu_hours", "budget_gpu_hours", { min: 0.5, max: 1000, step: 0.5 }), amount("disk", "budget_disk", { min: 0.5, max: 100000, step: 0.5 })),
+        h("div", { class: "inline wide" }, h("label", { for: "chain" }, t("chain"), h("input", { type: "text", id: "chain", placeholder: "longtail:2+golden:1", autocomplete: "off", spellcheck: false }))),
+        h("p", { class: "small" }, t("chain_note"))),
+      h("div", { class: "inline" }, h("button", { click: run(async () => replace(told, this.plan(await call("NightPlan", asked(), { timeout: 120000 })))) }, t("plan_it")),
+        h("button", { class: "primary", click: run(async () => { await call("NightStart", { ...asked(), taste: taste() }, { timeout: 60000 }); this.chosen = ""; await this.look(true); }) }, t("start_night"))), told];
+  }
+
+  plan(plan) {
+    const card = (word, value) => value === null || value === undefined ? null : h("section", { class: "card" }, h("h3", {}, t(word)), h("span", { class: "big" }, value));
+    return [h("div", { class: "cards" }, card("plan_images", whole(plan.images)), card("plan_steps", whole(plan.training_steps)),
+      plan.seconds === null ? h("section", { class: "card" }, h("h3", {}, t("plan_time")), h("p", {}, t("unknown_time"))) : card("plan_time", lasting(plan.seconds)),
+      plan.gpu_hours ? card("plan_gpu", lasting(3600 * plan.gpu_hours)) : null,
+      plan.disk_bytes ? card("plan_disk", `${whole(Math.ceil(plan.disk_bytes / 1e6))} MB`) : null, plan.kwh ? card("plan_kwh", `${decimal(plan.kwh)} kWh`) : null, plan.cost ? card("plan_cost", decimal(plan.cost)) : null),
+    plan.ends_by.map((name) => h("p", { class: "verdict" }, t("ends_by", { budget: t(`budget_${name.replace("disk_gib", "disk")}`) })))];
+  }
+
+  running(night) {
+    const left = night.eta_seconds === null ? t("eta_unknown") : t("eta", { time: lasting(night.eta_seconds) });
+    return h("section", { class: "live" }, h("p", { class: "small" }, `${systemName(night.system)} · ${t("running")}`), h("p", { class: "big" }, night.doing || "…"),
+      h("progress", { max: 1, value: night.share, "aria-label": t("night_progress") }),
+      h("p", {}, `${percent(night.share)} · ${left}`, night.total ? h("span", { class: "small" }, ` · ${whole(night.done ?? 0)} / ${whole(night.total)}`) : null),
+      night.stopping ? h("p", { class: "small" }, t("stopping")) : h("button", { click: () => this.act(call("NightStop", {})) }, t("stop_night")));
+  }
+
+  ended(night) {
+    const name = unitName(night.served?.unit ?? 0);
+    const unfinished = !["finished", "halted", "abandoned"].includes(night.state);
+    return h("section", {}, h("div", { class: "live" }, h("p", { class: "small" }, `${systemName(night.system)} · ${t(night.state)} · ${lasting(night.seconds)}`),
+      h("p", { class: "big" }, t("serves", { name })),
+      h("div", { class: "verdict" }, night.sentences.map((sentence) => h("p", {}, sentence))),
+      h("div", { class: "inline" },
+        unfinished ? h("button", { class: "primary", click: () => this.act(call("NightResume", {}, { timeout: 60000 })) }, t("resume_night")) : null,
+        h("button", { click: () => this.report(night.night) }, t("report")))));
+  }
+
+  beforeAfter(night) {
+    const base = night.figures.find((unit) => unit.unit === 0)?.sample ?? [];
+    const now = night.figures.find((unit) => unit.unit === night.served?.unit && unit.unit)?.sample ?? [];
+    if (!base.length || !now.length) return null;
+    const picture = (digest) => h("img", { src: small(digest), alt: "", loading: "lazy" });
+    return [h("h2", {}, t("before_after")), h("p", { class: "small" }, t("before_after_note")),
+      h("div", { class: "beside" }, base.slice(0, Math.min(12, now.length)).map((digest, place) => h("div", {}, picture(digest), picture(now[place]))))];
+  }
+
+  units(night) {
+    const share = (figure) => (figure ? `${percent(figure.value)} (${percent(figure.low)}–${percent(figure.high)})` : "–");
+    const rows = night.figures.filter((unit) => unit.scores);
+    if (!rows.length) return null;
+    const columns = [["unit", ""], ["decision", ""], ["ssr_share", "num"], ["wins", "num"], ["wins_base", "num"], ["vendi", "num"]];
+    return [h("h2", {}, t("night_units")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("night_units") }, h("table", {},
+      h("thead", {}, h("tr", {}, columns.map(([word, kind]) => h("th", { scope: "col", class: kind }, t(word))))),
+      h("tbody", {}, rows.map((unit) => h("tr", {}, h("th", { scope: "row" }, unitName(unit.unit)),
+        h("td", {}, unit.decision === "promote" ? t("promote") : unit.decision === "keep" ? t("keep_parent") : t(unit.decision ?? "")),
+        h("td", { class: "num" }, share(unit.scores.p_ssr)), h("td", { class: "num" }, share(unit.wins)), h("td", { class: "num" }, share(unit.wins_base)),
+        h("td", { class: "num" }, decimal(unit.scores.vendi.value, 1)))))))];
+  }
+
+  async report(night) {
+    try {
+      const { path } = await call("NightReport", { night, language: language() }, { timeout: 120000 });
+      window.open(path, "_blank", "noopener");
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    }
+  }
+
+  async act(promise) {
+    try {
+      await promise;
+      await this.look(true);
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    }
+  }
+
+  list(nights) {
+    const open = (night) => { this.chosen = night; this.look(true); };
+    return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", {}, h("tbody", {}, nights.map((night) => h("tr", {},
+      h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, systemName(night.system)), h("td", {}, t(night.state)), h("td", { class: "num" }, `${whole(night.units)} ${t("units")}`),
+      h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("details"))))))))];
+  }
+
+  leave() {
+    clearTimeout(this.timer);
+  }
+
+  key(name) {
+    return this.blind.key(name);
+  }
+}

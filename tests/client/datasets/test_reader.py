@@ -1,0 +1,138 @@
+"""Finding images in folders, files and zips, hostile ones too; the texts inside a PNG."""
+
+import json
+import os
+import struct
+import zipfile
+import zlib
+
+import pytest
+
+from konomi.datasets.png_metadata import clean, read_origin
+from konomi.datasets.reader import count_files, find_images, media_type_of
+from konomi.errors import NotFound
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (SIGNATURE, "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+        (b"RIFF\0\0\0\0WAVE", ""),
+        (b"GIF89a", ""),
+        (b"<svg", ""),
+        (b"", ""),
+    ],
+)
+def test_media_types_by_their_bytes(head, kind):
+    assert media_type_of(head) == kind
+
+
+def test_order_is_fixed_and_extensions_do_not_matter(tmp_path, png):
+    for name in ("b.png", "a.jpeg", "c"):
+        (tmp_path / name).write_bytes(png(1))
+    found = list(find_images([tmp_path]))
+    assert [os.path.basename(image.name) for image in found] == ["a.jpeg", "b.png", "c"]
+    assert {image.media_type for image in found} == {"image/png"}
+    assert count_files([tmp_path, tmp_path / "c"]) == 4
+
+
+def test_a_missing_path_is_told_before_anything_is_read(tmp_path, png):
+    (tmp_path / "a.png").write_bytes(png(1))
+    with pytest.raises(NotFound):
+        next(find_images([tmp_path, tmp_path / "none"]))
+
+
+def test_too_large_a_file(tmp_path, png, monkeypatch):
+    for module in ("media", "reader", "archives"):
+        monkeypatch.setattr(f"konomi.datasets.{module}.MAX_IMAGE_BYTES", 100)
+    (tmp_path / "a.png").write_bytes(png(1) + bytes(200))
+    (found,) = find_images([tmp_path])
+    assert found.error.reason == "IMAGE_TOO_LARGE"
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.png"
+    path.mkdir()
+    assert list(find_images([path])) == []
+    (tmp_path / "b.zip").write_bytes(b"PK\x03\x04 not a zip")
+    (found,) = find_images([tmp_path])
+    assert found.error.reason == "ZIP_UNREADABLE"
+
+
+def test_zip_entries_are_read_in_memory_with_caps(tmp_path, png):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("..\\up.png", png(1))
+        file.writestr("bomb.png", SIGNATURE + bytes(50_000_000))
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = 0o120777 << 16
+        file.writestr(link, "/etc/passwd")
+        file.writestr("folder/", "")
+    found = list(find_images([path]))
+    assert [(image.name.split("!")[1], image.error and image.error.reason) for image in found] == [
+        ("..\\up.png", "UNSAFE_NAME"),
+        ("bomb.png", "ZIP_BOMB"),
+        ("link.png", "NOT_A_FILE"),
+    ]
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_corrupt_entry_spoils_only_itself(tmp_path, png):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.png", png(1))
+        file.writestr("b.png", png(2))
+    data = bytearray(path.read_bytes())
+    data[data.index(png(1)) + 30] ^= 1
+    path.write_bytes(data)
+    found = list(find_images([path]))
+    assert [image.error and image.error.reason for image in found] == ["ZIP_UNREADABLE", None]
+
+
+def test_infotext(png):
+    text = "masterpiece, a cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, Seed: 1234, Size: 512x512"
+    origin = read_origin(png(1, text))
+    assert (origin.prompt, origin.seed, origin.starter) == ("masterpiece, a cat", 1234, False)
+    assert read_origin(png(1, "only a prompt")).prompt == "only a prompt"
+    assert read_origin(png(1)) == read_origin(b"\xff\xd8\xff") == read_origin(b"")
+
+
+def test_own_record_beats_infotext(png):
+    record = {"prompt": "ink portrait", "seed": 5, "base_model": "starter", "unit": "base"}
+    packed = b"konomi\0\1\0\0\0" + zlib.compress(json.dumps(record).encode())
+    data = SIGNATURE + chunk(b"tEXt", b"parameters\0other, Seed: 9") + chunk(b"iTXt", packed)
+    origin = read_origin(data)
+    assert (origin.prompt, origin.seed, origin.starter) == ("ink portrait", 5, True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SIGNATURE + b"\xff\xff\xff\xfftEXt",
+        SIGNATURE + chunk(b"iTXt", b"konomi\0\1\0\0\0not zlib"),
+        SIGNATURE + chunk(b"iTXt", b"konomi"),
+        SIGNATURE + chunk(b"tEXt", b"konomi\0" + b"[" * 100_000),
+        SIGNATURE + chunk(b"tEXt", b'konomi\0{"seed": -1, "prompt": 3}'),
+        SIGNATURE + chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(100_000_000))),
+        SIGNATURE + struct.pack(">I", 0) * 100,
+    ],
+)
+def test_malformed_texts_say_nothing_dangerous(data):
+    origin = read_origin(data)
+    assert origin.seed == 0
+    assert len(origin.prompt.encode()) <= 4096
+    assert origin.prompt.isprintable()
+
+
+def test_clean_prompts():
+    assert clean("a\x00b\x1b[31m\nc") == "a b [31m c"
+    assert clean("好" * 5000).encode() == ("好" * 1365).encode()
+    assert clean("\ud800x") == "x"

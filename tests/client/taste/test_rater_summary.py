@@ -1,0 +1,75 @@
+"""What `konomi rater show` says beside the figures: you against yourself, the version before, the pressure."""
+
+import pytest
+
+from konomi.i18n import catalogue
+from konomi.taste.rater_summary import compared, spoken
+from konomi.v1 import rater_pb2 as rater
+
+
+def estimate(value: float, n: int = 40) -> rater.Estimate:
+    return rater.Estimate(value=value, low=value - 0.1, high=value + 0.1, n=n)
+
+
+def version(**fields) -> rater.RaterVersion:
+    return rater.RaterVersion(name="tastes/default/raterVersions/4", **fields)
+
+
+@pytest.fixture
+def japanese():
+    catalogue.use("ja")
+    yield
+    catalogue.use("en")
+
+
+def test_the_raters_agreement_stands_beside_your_own():
+    said = compared(version(metrics={"qwk": estimate(0.6), "retest_qwk": estimate(0.8, 12)}))
+    assert said == [
+        "agreement with you: 0.60 (0.50 – 0.70); you with yourself: 0.80 (0.70 – 0.90) over 12 hidden repeats"
+    ]
+    assert compared(version(metrics={"qwk": estimate(0.6)})) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (rater.VERSION_VERDICT_WORSE, "worse: it does not score"),
+        (rater.VERSION_VERDICT_NOT_WORSE, "not worse"),
+        (rater.VERSION_VERDICT_BETTER, "better"),
+    ],
+)
+def test_the_diff_names_the_version_before_and_the_verdict(verdict, words):
+    diff = rater.VersionDiff(
+        against="tastes/default/raterVersions/3",
+        verdict=verdict,
+        labels_changed=25,
+        srcc=estimate(0.5),
+        earlier_srcc=estimate(0.4),
+        gain=estimate(0.1),
+    )
+    (line,) = compared(version(diff=diff))
+    assert line == (
+        "against version 3: 25 labels changed; on 40 panel images srcc 0.50 (0.40 – 0.60), before 0.40 (0.30 – 0.50); "
+        + words
+    )
+
+
+def test_a_diff_without_a_panel_says_so(japanese):
+    diff = rater.VersionDiff(
+        against="tastes/t/raterVersions/1", verdict=rater.VERSION_VERDICT_TOO_FEW, labels_changed=3
+    )
+    (line,) = compared(version(diff=diff))
+    assert line == "版 1 と比べて: 採点 3 枚が変わりました。比べるための固定の画像がまだ足りません"
+
+
+def test_pressure_is_told_once_there_is_any():
+    spent = rater.Pressure(nats=4.25, best_of_n_nats=3.1, selections=2)
+    (line,) = compared(version(pressure=spent))
+    assert line == "selection pressure since the last audit: 4.2 nats over 2 selections (best of n: 3.1)"
+    assert compared(version(pressure=rater.Pressure())) == []
+
+
+def test_a_sentence_nobody_translated_stays_as_it_is(japanese):
+    assert spoken("The moon is full.") == "The moon is full."
+    alarm = "Only 2 UR labels: probabilities of UR rest on the order of the lower grades."
+    assert spoken(alarm).startswith("UR の採点が 2 枚しかありません")

