@@ -57,10 +57,11 @@ format: setup ## put imports and layout right
 	$(BIN)/ruff format .
 
 bench: setup ## every benchmark; results in build/bench/NAME.json
-	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	@for file in tests/benchmarks/*/bench_*.py; do echo "== $$file"; name=$${file%.py}; $(BIN)/python -m $${name//\//.}; done
 
 bench-%: setup ## one benchmark: make bench-demo
-	$(BIN)/python tests/benchmarks/bench_$*.py $(ARGS)
+	$(BIN)/python -m $(subst /,.,$(basename $(or $(wildcard tests/benchmarks/*/bench_$*.py),\
+		$(error no tests/benchmarks/*/bench_$*.py)))) $(ARGS)
 
 chaos: setup ## kills and faults; takes long
 	$(PYTEST) -m chaos $(ARGS)

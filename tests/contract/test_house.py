@@ -76,6 +76,25 @@ def test_without_a_fitting_python_setup_says_what_is_needed(clone: Path):
 
 
 def test_every_benchmark_can_be_named(clone: Path):
-    for path in (ROOT / "tests/benchmarks").glob("bench_*.py"):
+    benchmarks = sorted((ROOT / "tests/benchmarks").glob("*/bench_*.py"))
+    assert len(benchmarks) > 5
+    for path in benchmarks:
+        copy = clone / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch()
         name = path.stem.removeprefix("bench_")
-        assert f"tests/benchmarks/bench_{name}.py" in make(clone, "-n", f"bench-{name}").stdout
+        module = f"tests.benchmarks.{path.parent.name}.bench_{name}"
+        assert f"-m {module} " in make(clone, "-n", f"bench-{name}").stdout
+    assert len({path.name for path in benchmarks}) == len(benchmarks), "a name means one benchmark"
+    assert "no tests/benchmarks" in make(clone, "-n", "bench-none").stderr
+
+
+def test_all_benchmarks_run_one_after_the_other(clone: Path):
+    file = clone / "tests/benchmarks/page/bench_page.py"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    python = clone / ".venv/bin/python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    assert "-m tests.benchmarks.page.bench_page\n" in make(clone, "bench").stdout

@@ -1,27 +1,16 @@
-"""Files that can be made again: written complete or not at all by any thread, but not forced to disk."""
+"""Files written complete or not at all, JSON that is the same bytes for the same values, and ids derived from it."""
 
 import json
 import os
-import tempfile
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file complete or not at all: a temporary one beside it, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
+from typing import Any, BinaryIO
 
 NAMESPACE = uuid.UUID("6b6f6e6f-6d69-5e6e-8069-676874000001")
-"""Namespace of every id a night derives."""
+"""Namespace of every derived id."""
 
 
 def canonical(value: Any) -> bytes:
@@ -34,19 +23,46 @@ def derived_id(*parts: object) -> str:
     return str(uuid.uuid5(NAMESPACE, "/".join(str(part) for part in parts)))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON complete or not at all: temporary file, fsync, rename, fsync of the folder."""
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator[BinaryIO]:
+    """Yields a file that takes the place of another when the block ends without an error, and is gone otherwise.
+
+    Args:
+        path: what is replaced, or made where there is none; its folder is made too.
+        mode: permissions of the new file, less the umask.
+        synced: the bytes are on the disk before the file has its name; without it a power cut may take them.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; the file that was there stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            yield file
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Writes a file complete or not at all: a temporary one beside it, fsync, rename."""
+    with replacing(path, mode=mode) as file:
+        file.write(data)
+
+
+def write_quickly(path: Path, data: bytes) -> None:
+    """Writes a file that can be made again: a power cut may take it, a kill never halves it."""
+    with replacing(path, synced=False) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON for its owner alone, complete or not at all, and its name as durable as its bytes."""
+    write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode(), mode=0o600)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -56,12 +72,4 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the JSON object of a file, an empty one where there is no file."""
-    return dict(json.loads(path.read_text())) if path.exists() else {}
-
-
-def write_quickly(path: Path, data: bytes) -> None:
-    """Writes a file by a temporary one beside it and a rename; a power cut may take it, a kill never halves it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}

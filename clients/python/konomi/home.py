@@ -1,19 +1,22 @@
 """The home folder: where everything of one konomi lives, and whether `konomi up` runs on it."""
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from konomi.errors import FailedPrecondition, Unavailable
 from konomi.files import write_atomically
 
 _chosen: ContextVar[bool] = ContextVar("konomi_home_chosen", default=False)
+
+ASKED_SECONDS = 0.25
+"""How long the lock may be busy because another process only asks whether it is held."""
 
 STARTER_PARTS = ("diffusion/model_index.json", "embedder/model.safetensors", "reader/model.safetensors")
 
@@ -69,21 +72,21 @@ class Home:
             Unavailable: it does not run, or has not finished starting.
         """
         if self.is_up() and self.up_file.is_file():
-            found = json.loads(self.up_file.read_text())
-            return {role: address for role, address in found.items() if isinstance(address, str)}
+            addresses = json.loads(self.up_file.read_text())
+            return {role: address for role, address in addresses.items() if isinstance(address, str)}
         raise Unavailable(f"nothing runs on {self.root}: start `konomi up` first", reason="NOT_UP")
 
     def is_up(self) -> bool:
         """Says whether a living process holds this home up."""
-        path = self._lock_file
-        if not path.exists():
+        if not self._lock_file.exists():
             return False
-        with path.open("rb") as file:
+        # Asking takes the lock for an instant, so those who ask take turns: none may mistake another for the holder.
+        with FileLock(self._lock_file.with_name("up.ask.lock"), poll_interval=0.005):
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+                with FileLock(self._lock_file, timeout=0):
+                    return False
+            except Timeout:
                 return True
-        return False
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -95,18 +98,19 @@ class Home:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # others have no business in it
             self._lock_file.parent.mkdir(parents=True, exist_ok=True)
-            file = self._lock_file.open("ab")
+            lock = FileLock(self._lock_file)
+            lock.acquire(timeout=ASKED_SECONDS)
+        except Timeout as error:
+            raise FailedPrecondition(
+                f"konomi already runs on {self.root}: stop it first, or choose another --home", reason="ALREADY_UP"
+            ) from error
         except OSError as error:
             raise FailedPrecondition(f"cannot write the home {self.root}: {error.strerror}") from error
-        with file:
-            if not _locked(file.fileno()):
-                raise FailedPrecondition(
-                    f"konomi already runs on {self.root}: stop it first, or choose another --home", reason="ALREADY_UP"
-                )
-            try:
-                yield
-            finally:
-                self.up_file.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            self.up_file.unlink(missing_ok=True)
+            lock.release()
 
     def announce(self, addresses: Mapping[str, str]) -> None:
         """Writes the addresses for other processes, complete or not at all."""
@@ -126,14 +130,3 @@ def choose(home: str) -> None:
 def chosen() -> bool:
     """Says whether the home was named on the command line."""
     return _chosen.get()
-
-
-def _locked(descriptor: int, tries: int = 5) -> bool:
-    for _ in range(tries):  # another process may hold it for an instant, only to ask whether it is held
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
-            return True
-    return False

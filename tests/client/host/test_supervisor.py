@@ -132,6 +132,23 @@ def test_the_lock_ends_with_a_killed_process(home):
         assert home.is_up()
 
 
+def test_processes_that_ask_at_once_do_not_take_each_other_for_the_holder(home):
+    with home.held():
+        assert home.is_up()
+    code = (
+        f"from konomi.home import Home; h = Home.locate({str(home.root)!r}); print(sum(h.is_up() for _ in range(300)))"
+    )
+    asking = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=60)[0] for process in asking] == ["0\n"] * 3
+
+
+def test_a_second_process_cannot_hold_the_same_home(home):
+    code = "from konomi.home import Home\nwith Home.locate().held(): print('held')"
+    with home.held():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0 and "konomi already runs on" in done.stderr and "held" not in done.stdout
+
+
 def test_a_home_that_cannot_be_written(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

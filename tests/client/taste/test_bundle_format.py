@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi.files import canonical
 from konomi.taste.bundle_format import (
     Entry,
     Manifest,
-    canonical,
     read_bundle,
     read_manifest,
     sorted_entries,

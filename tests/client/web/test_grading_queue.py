@@ -1,4 +1,4 @@
-"""The queue of a sitting: grades go on while it is filled up, and nothing that was answered meanwhile comes back."""
+"""The queue of a queue: grades go on while it is filled up, and nothing that was answered meanwhile comes back."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ import pytest
 
 from konomi.errors import Unavailable
 from konomi.v1 import rater_pb2 as rater
-from konomi.web.grading_queue import FULL, LOW, Sitting
+from konomi.web.grading_queue import FULL, LOW, GradingQueue
 
 TASTE = "tastes/default"
 
@@ -53,29 +53,29 @@ def slow():
 
 
 @pytest.fixture
-def sitting(slow, tmp_path):
+def queue(slow, tmp_path):
     with ThreadPoolExecutor(1) as workers:
-        yield Sitting(lambda: slow, TASTE, tmp_path / "sitting.json", workers)
+        yield GradingQueue(lambda: slow, TASTE, tmp_path / "sitting.json", workers)
         slow.chosen.set()
 
 
-def due(sitting: Sitting, count: int = FULL) -> list[str]:
-    return [item["image"]["digest"] for item in sitting.show(count)["images"]]
+def due(queue: GradingQueue, count: int = FULL) -> list[str]:
+    return [item["image"]["digest"] for item in queue.show(count)["images"]]
 
 
-def test_a_grade_never_waits_for_what_is_shown_after_it(slow, sitting):
-    first = due(sitting)
+def test_a_grade_never_waits_for_what_is_shown_after_it(slow, queue):
+    first = due(queue)
     assert len(first) == FULL
     slow.chosen.clear()
     slow.asked.clear()
     for digest in first[: FULL - LOW]:
-        sitting.recorded(slow.grade(digest))
+        queue.recorded(slow.grade(digest))
     assert slow.asked.wait(30), "a short queue is filled up before anybody asks"
     late = first[FULL - LOW]
-    sitting.recorded(slow.grade(late))  # the rater is still choosing, from what it knew before this grade
-    assert due(sitting, LOW - 1) == first[FULL - LOW + 1 :], "and neither does a look at what is due"
+    queue.recorded(slow.grade(late))  # the rater is still choosing, from what it knew before this grade
+    assert due(queue, LOW - 1) == first[FULL - LOW + 1 :], "and neither does a look at what is due"
     slow.chosen.set()
-    then = due(sitting)
+    then = due(queue)
     assert then[: LOW - 1] == first[FULL - LOW + 1 :], "the order stands"
     assert late not in then and len(set(then)) == len(then) > LOW
 
@@ -83,31 +83,31 @@ def test_a_grade_never_waits_for_what_is_shown_after_it(slow, sitting):
 def test_what_is_skipped_comes_back_once_nothing_else_is_left(tmp_path):
     slow = Slow(images=5)
     with ThreadPoolExecutor(1) as workers:
-        sitting = Sitting(lambda: slow, TASTE, tmp_path / "sitting.json", workers)
-        first = due(sitting)
-        sitting.skip(first[0])
+        queue = GradingQueue(lambda: slow, TASTE, tmp_path / "sitting.json", workers)
+        first = due(queue)
+        queue.skip(first[0])
         for digest in first[1:]:
-            assert due(sitting, 1) == [digest]
-            sitting.recorded(slow.grade(digest))
-        assert due(sitting) == first[:1]
+            assert due(queue, 1) == [digest]
+            queue.recorded(slow.grade(digest))
+        assert due(queue) == first[:1]
 
 
-def test_grades_that_came_while_the_page_was_away_are_caught_up_with(slow, sitting, tmp_path):
-    first = due(sitting)
+def test_grades_that_came_while_the_page_was_away_are_caught_up_with(slow, queue, tmp_path):
+    first = due(queue)
     slow.grade(first[0])  # by another program, while no page ran
     last = slow.grade(first[1])
     with ThreadPoolExecutor(1) as workers:
-        again = Sitting(lambda: slow, TASTE, tmp_path / "sitting.json", workers)
+        again = GradingQueue(lambda: slow, TASTE, tmp_path / "sitting.json", workers)
         again.recorded(last)  # the first word after the restart is no look, but a grade
         assert due(again)[: FULL - 2] == first[2:]
 
 
-def test_a_rater_that_is_away_fails_who_asks_and_not_who_grades(slow, sitting):
-    first = due(sitting)
+def test_a_rater_that_is_away_fails_who_asks_and_not_who_grades(slow, queue):
+    first = due(queue)
     slow.away = True
     for digest in first:
-        sitting.recorded(slow.grade(digest))
+        queue.recorded(slow.grade(digest))
     with pytest.raises(Unavailable, match="away"):
-        sitting.show(1)
+        queue.show(1)
     slow.away = False
-    assert due(sitting, 1) == [slow.images[FULL]]
+    assert due(queue, 1) == [slow.images[FULL]]

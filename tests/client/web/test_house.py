@@ -3,7 +3,7 @@
 import json
 import re
 
-from konomi.web.static_files import FOLDER, Shell
+from konomi.web.static_files import FOLDER, StaticFiles
 
 SCRIPTS = sorted(FOLDER.rglob("*.js"))
 FORBIDDEN = re.compile(
@@ -50,8 +50,8 @@ def test_every_word_that_is_used_exists_in_both_languages():
 
 
 def test_the_shell_serves_each_file_once_and_the_worker_knows_them_all():
-    shell = Shell()
+    static = StaticFiles()
     worker = (FOLDER / "sw.js").read_text("utf-8")
     assert "%VERSION%" in worker and "%FILES%" in worker
-    assert {"/", "/sw.js", "/manifest.webmanifest", "/static/app.js", "/icon-192.png"} <= set(shell._answers)
-    assert b"%" + b"FILES%" not in shell._answers["/sw.js"][0]
+    assert {"/", "/sw.js", "/manifest.webmanifest", "/static/app.js", "/icon-192.png"} <= set(static._answers)
+    assert b"%" + b"FILES%" not in static._answers["/sw.js"][0]

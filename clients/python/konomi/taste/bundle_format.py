@@ -8,7 +8,6 @@ bytes after the end cannot occur in a bundle that was read to its end.
 
 import hashlib
 import json
-import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
+from konomi.files import canonical, replacing
 
 SCHEMA = "konomi.bundle/1"
 MANIFEST = "manifest.json"
@@ -74,19 +74,11 @@ def write_bundle(path: Path, manifest: Manifest, read: Callable[[Entry], Iterabl
     Raises:
         DataLoss: an entry's bytes are not those the manifest names.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("xb") as file:
-            _write_member(file, MANIFEST, len(manifest.to_bytes()), [manifest.to_bytes()])
-            for entry in manifest.entries:
-                _write_member(file, _name(entry), entry.size_bytes, _checked(entry, read(entry)))
-            file.write(_end(file.tell()))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        _write_member(file, MANIFEST, len(manifest.to_bytes()), [manifest.to_bytes()])
+        for entry in manifest.entries:
+            _write_member(file, _name(entry), entry.size_bytes, _checked(entry, read(entry)))
+        file.write(_end(file.tell()))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -255,11 +247,6 @@ def _damaged(what: str) -> DataLoss:
         f"expected {what}, found something else: the bundle was changed or cut; take another copy",
         reason="BUNDLE_DAMAGED",
     )
-
-
-def canonical(value: Any) -> bytes:
-    """Returns JSON with sorted keys and no spaces: equal values, equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def sorted_entries(entries: Sequence[Entry]) -> tuple[Entry, ...]:

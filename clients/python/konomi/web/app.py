@@ -13,14 +13,14 @@ from konomi.client import Client
 from konomi.errors import KonomiError, NotFound
 from konomi.home import Home
 from konomi.taste.provenance import explain
-from konomi.web.auth import COOKIE, SESSION_SECONDS, Doorkeeper
+from konomi.web.auth import COOKIE, SESSION_SECONDS, SessionAuth
 from konomi.web.connect import Relay
-from konomi.web.grading_queue import Sittings
+from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import Images
-from konomi.web.nights import NightDesk, Verdicts
+from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.responses import Endpoint, answer, failure, read, serve, text
 from konomi.web.security import Guard
-from konomi.web.static_files import Shell
+from konomi.web.static_files import StaticFiles
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups"
 """A report is one file with its style and pictures inside; it runs nothing and reaches nothing."""
@@ -33,40 +33,38 @@ class Page:
         home: the home it belongs to.
         client: returns the client of now, which holds the owner's token.
         origins: exact origins it answers to.
-        doorkeeper: knows tickets and cookies.
+        auth: knows tickets and cookies.
     """
 
-    def __init__(
-        self, home: Home, client: Callable[[], Client], origins: frozenset[str], doorkeeper: Doorkeeper
-    ) -> None:
-        self._home, self._client, self._doorkeeper = home, client, doorkeeper
+    def __init__(self, home: Home, client: Callable[[], Client], origins: frozenset[str], auth: SessionAuth) -> None:
+        self._home, self._client, self._auth = home, client, auth
         self._secure = any(origin.startswith("https://") for origin in origins)
         self._workers = ThreadPoolExecutor(8, "page")
         self._images = Images(client, home.root / "cache" / "page")
-        self._sittings = Sittings(client, home.root / "page")
-        self._desk = NightDesk(home)
-        self._relay = Relay(client, self._sittings.observe)
-        self.app = Guard(Starlette(routes=self._routes()), origins, doorkeeper)
+        self._queues = GradingQueues(client, home.root / "page")
+        self._nights = NightEndpoints(home)
+        self._relay = Relay(client, self._queues.observe)
+        self.app = Guard(Starlette(routes=self._routes()), origins, auth)
 
     def close(self) -> None:
         """Lets go of workers and children."""
         self._images.close()
         self._relay.close()
-        self._sittings.close()
+        self._queues.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _routes(self) -> list[Route | Mount]:
-        verdicts, shell = Verdicts(self._desk, self._client), Shell()
+        verdicts, static = Verdicts(self._nights, self._client), StaticFiles()
         endpoints: dict[str, Endpoint] = {
-            "Sitting": self._sittings.show,
-            "Skip": self._sittings.skip,
-            "Unskip": self._sittings.unskip,
-            "NightPlan": self._desk.plan,
-            "NightStart": self._desk.start,
-            "NightResume": self._desk.resume,
-            "NightStop": self._desk.stop,
-            "NightStatus": self._desk.status,
-            "NightReport": self._desk.report,
+            "Sitting": self._queues.show,
+            "Skip": self._queues.skip,
+            "Unskip": self._queues.unskip,
+            "NightPlan": self._nights.plan,
+            "NightStart": self._nights.start,
+            "NightResume": self._nights.resume,
+            "NightStop": self._nights.stop,
+            "NightStatus": self._nights.status,
+            "NightReport": self._nights.report,
             "NightPairs": verdicts.pairs,
             "NightVerdict": verdicts.answer,
             "NightDecide": verdicts.decide,
@@ -83,7 +81,7 @@ class Page:
             Route("/small/{digest}", self._images.small),
             Route("/report/{night}", self._report),
             *own,
-            Route("/{path:path}", shell.serve, methods=["GET"]),
+            Route("/{path:path}", static.serve, methods=["GET"]),
             Mount("", self._relay),
         ]
 
@@ -97,8 +95,8 @@ class Page:
         try:
             ticket = text(await read(request), "ticket")
             if not ticket:
-                return answer({"known": self._doorkeeper.knows(request.cookies.get(COOKIE, ""))})
-            cookie = self._doorkeeper.admit(ticket)
+                return answer({"known": self._auth.is_signed_in(request.cookies.get(COOKIE, ""))})
+            cookie = self._auth.admit(ticket)
         except KonomiError as error:
             return failure(error)
         response = answer({"known": True})
@@ -115,7 +113,7 @@ class Page:
 
     async def _report(self, request: Request) -> Response:
         try:
-            path = self._desk.report_file(self._desk.folder(request.path_params["night"]).name)
+            path = self._nights.report_file(self._nights.folder(request.path_params["night"]).name)
             if not path.is_file():
                 raise NotFound("this night has no report yet")
         except KonomiError as error:

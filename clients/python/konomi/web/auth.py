@@ -1,14 +1,13 @@
 """Who may use the page: a one-time ticket is changed into a cookie that JavaScript cannot read."""
 
 import hashlib
-import hmac
-import os
-import re
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+
+from itsdangerous import BadSignature, TimestampSigner
 
 from konomi.errors import FailedPrecondition, PermissionDenied, ResourceExhausted
 from konomi.files import write_atomically
@@ -19,21 +18,39 @@ COOKIE = "konomi"
 SESSION_SECONDS = 90 * 24 * 3600
 TICKET_SECONDS = 24 * 3600
 FAILURES_PER_MINUTE = 10
-_SIGNED = re.compile(r"([0-9]{1,12})\.([0-9a-f]{32})\.([0-9a-f]{64})")
+CLOCK_STEP_SECONDS = 60
+"""A signature from the future is still good if the clock may have been set back by that much."""
 
 
-def sign(key: bytes, purpose: str, now: float) -> str:
-    """Returns "TIME.NONCE.MAC": unguessable without the key, and good for one purpose."""
-    words = f"{int(now)}.{secrets.token_hex(16)}"
-    return f"{words}.{_mac(key, purpose, words)}"
+class Signer(TimestampSigner):
+    """Signs random words for one purpose: unguessable without the key, and good for nothing else.
 
+    Args:
+        key: at least 32 random bytes.
+        purpose: "ticket" or "session".
+        now: the clock.
+    """
 
-def verify(key: bytes, purpose: str, signed: str, now: float, seconds: float) -> str | None:
-    """Returns the nonce of what `sign` made for the purpose no longer ago than `seconds`; None for anything else."""
-    found = _SIGNED.fullmatch(signed)
-    if found is None or not hmac.compare_digest(_mac(key, purpose, f"{found[1]}.{found[2]}"), found[3]):
-        return None
-    return found[2] if -60 <= now - int(found[1]) <= seconds else None
+    def __init__(self, key: bytes, purpose: str, now: Callable[[], float] = time.time) -> None:
+        super().__init__(key, salt=f"konomi page {purpose}", key_derivation="hmac", digest_method=hashlib.sha256)
+        self._now = now
+
+    def get_timestamp(self) -> int:
+        """Returns the seconds of the clock."""
+        return int(self._now())
+
+    def issue(self) -> str:
+        """Returns fresh random words, signed."""
+        return self.sign(secrets.token_hex(16)).decode()
+
+    def verify(self, signed: str, seconds: float) -> str | None:
+        """Returns the words of what `issue` gave no longer ago than `seconds`; None for anything else."""
+        try:
+            words, signed_at = self.unsign(signed, return_timestamp=True)
+        except (BadSignature, UnicodeError):
+            return None
+        age = self._now() - signed_at.timestamp()
+        return words.decode() if -CLOCK_STEP_SECONDS <= age <= seconds else None
 
 
 def link(home: Home, view: str = "", now: Callable[[], float] = time.time) -> str:
@@ -49,7 +66,7 @@ def link(home: Home, view: str = "", now: Callable[[], float] = time.time) -> st
     path = key_file(home)
     if not address or not path.is_file():
         raise FailedPrecondition(f"what runs on this home serves no page: {pip_line('web')}, then `konomi up`")
-    ticket = sign(bytes.fromhex(path.read_text()), "ticket", now())
+    ticket = Signer(bytes.fromhex(path.read_text()), "ticket", now).issue()
     return f"{address}/#ticket={ticket}" + (f"&view={view}" if view else "")
 
 
@@ -58,20 +75,20 @@ def key_file(home: Home) -> Path:
     return home.root / "run" / "page.key"
 
 
-class Doorkeeper:
-    """Admits tickets once and knows the cookies it gave."""
+class SessionAuth:
+    """Changes a ticket into a session's cookie, once, and recognises the cookies it gave."""
 
     def __init__(self, home: Home, now: Callable[[], float] = time.time) -> None:
         """Makes this start's ticket key, and the home's cookie secret where there is none yet."""
         self._now = now
         self._used: set[str] = set()
         self._failures: deque[float] = deque(maxlen=FAILURES_PER_MINUTE)
-        self._ticket_key = secrets.token_bytes(32)
-        _write_secret(key_file(home), self._ticket_key)
-        self._secret_file = home.root / "tokens" / "page.secret"
-        if not self._secret_file.is_file():
-            _write_secret(self._secret_file, secrets.token_bytes(32))
-        self._secret = bytes.fromhex(self._secret_file.read_text())
+        ticket_key, secret_file = secrets.token_bytes(32), home.root / "tokens" / "page.secret"
+        _write_secret(key_file(home), ticket_key)
+        if not secret_file.is_file():
+            _write_secret(secret_file, secrets.token_bytes(32))
+        self._tickets = Signer(ticket_key, "ticket", now)
+        self._sessions = Signer(bytes.fromhex(secret_file.read_text()), "session", now)
 
     def admit(self, ticket: str) -> str:
         """Returns the cookie for a ticket, which is used up by it.
@@ -81,28 +98,19 @@ class Doorkeeper:
             PermissionDenied: the ticket is wrong, too old, or used.
         """
         now = self._now()
-        nonce = verify(self._ticket_key, "ticket", ticket, now, TICKET_SECONDS)
+        nonce = self._tickets.verify(ticket, TICKET_SECONDS)
         if nonce is None or nonce in self._used:
             if len(self._failures) == FAILURES_PER_MINUTE and now - self._failures[0] < 60:
                 raise ResourceExhausted("too many wrong tickets in the last minute; wait a minute", retry_after=60.0)
             self._failures.append(now)
             raise PermissionDenied("this link was used already, or is too old; `konomi label` gives a new one")
         self._used.add(nonce)
-        return sign(self._secret, "session", now)
+        return self._sessions.issue()
 
-    def knows(self, cookie: str) -> bool:
+    def is_signed_in(self, cookie: str) -> bool:
         """Says whether a cookie is one of this home that is still good."""
-        return verify(self._secret, "session", cookie, self._now(), SESSION_SECONDS) is not None
-
-
-def _mac(key: bytes, purpose: str, words: str) -> str:
-    return hmac.new(key, f"konomi page {purpose} {words}".encode(), hashlib.sha256).hexdigest()
+        return self._sessions.verify(cookie, SESSION_SECONDS) is not None
 
 
 def _write_secret(path: Path, secret: bytes) -> None:
-    before = os.umask(0o077)
-    try:
-        write_atomically(path, secret.hex().encode())
-    finally:
-        os.umask(before)
-    path.chmod(0o600)
+    write_atomically(path, secret.hex().encode(), mode=0o600)

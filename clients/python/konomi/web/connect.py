@@ -1,11 +1,12 @@
 """Connect-JSON of konomi.v1 for the page and for small tools, relayed to the roles (only import of connectrpc)."""
 
 import asyncio
-from collections import OrderedDict
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from cachetools import LRUCache
 from connectrpc.code import Code
 from connectrpc.compat import google_protobuf_json_codec
 from connectrpc.errors import ConnectError
@@ -37,6 +38,7 @@ QUICK = ("Record", "Undo", "Get", "List", "Promote", "Rollback", "Activate")
 """Calls that are answered at once; they have workers of their own, so that no long call keeps a grade waiting."""
 
 TOKENS_KEPT = 32
+"""Clients kept for programs that brought a token of their own."""
 
 Observer = Callable[[str, Message, Message], None]
 """Told of every answered call: rpc name, request, reply."""
@@ -49,7 +51,8 @@ class Relay(ConnectASGIApplication[None]):  # type: ignore[misc]
         """Takes the client of now, which holds the owner's token, and who is told of what was done."""
         self._client, self._observe = client, observe
         self._quick, self._slow = ThreadPoolExecutor(8, "page-quick"), ThreadPoolExecutor(12, "page-slow")
-        self._foreign: OrderedDict[tuple[str, str], Service] = OrderedDict()
+        self._foreign: LRUCache[tuple[str, str], Service] = LRUCache(TOKENS_KEPT)
+        self._lock = threading.Lock()
         super().__init__(
             service=None,
             endpoints=lambda _: self._table(),
@@ -127,14 +130,11 @@ class Relay(ConnectASGIApplication[None]):  # type: ignore[misc]
         if not token:
             owner: Service = client.artifacts if kind is ArtifactClient else getattr(client, role)
             return owner
-        key = (service, token)
-        if key not in self._foreign:
-            link = client.link(role)
-            own = Link(link.channel, link.address, (("authorization", token),))
-            self._foreign[key] = kind(own)
-            while len(self._foreign) > TOKENS_KEPT:
-                self._foreign.popitem(last=False)
-        return self._foreign[key]
+        with self._lock:
+            if (service, token) not in self._foreign:
+                link = client.link(role)
+                self._foreign[service, token] = kind(Link(link.channel, link.address, (("authorization", token),)))
+            return self._foreign[service, token]
 
 
 def translated(error: KonomiError) -> ConnectError:

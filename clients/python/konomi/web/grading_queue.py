@@ -1,4 +1,4 @@
-"""The queue of one taste's grading: what is shown next, the same in every browser and after every restart."""
+"""What a taste's owner grades next: one queue a taste, the same in every browser and after every restart."""
 
 import json
 import re
@@ -21,13 +21,13 @@ from konomi.web.responses import number, text
 FULL = 28
 """Images a queue is filled up to; a shorter queue follows the newest grades more closely."""
 LOW = 12
-"""Images left at which it is filled up ahead of need: choosing takes the rater a while, a hand waits for nothing."""
+"""Images left at which it is filled up ahead of need: SuggestImages is slow, and the page must not wait for it."""
 SKIPPED_KEPT = 2000
 TASTE_ID = re.compile(r"[a-z0-9-]{1,40}")
 REPEAT = rater.SUGGESTION_REASON_REPEAT_CHECK
 
 
-class Sitting:
+class GradingQueue:
     """One taste's queue, kept in a small file; the rater alone remembers the grades.
 
     Two locks: one around the queue, held for moments only, because every grade takes it; one around filling it up,
@@ -128,14 +128,14 @@ class Sitting:
         with self._filling:
             with self._lock:
                 short = target - len(self._queue)
-                wanted, seed = min(1000, target + len(self._skipped)), self._sequence
+                count, seed = min(1000, target + len(self._skipped)), self._sequence
                 self._passed = set()
             if short <= 0:
                 return
-            found = self._client().rater.suggest_images(taste=self._taste, count=wanted, seed=seed).suggestions
+            suggestions = self._client().rater.suggest_images(taste=self._taste, count=count, seed=seed).suggestions
             with self._lock:
                 out = {digest for digest, _ in self._queue} | self._passed
-                fresh = [item for item in found if item.image.digest not in out]
+                fresh = [item for item in suggestions if item.image.digest not in out]
                 new = [item for item in fresh if item.image.digest not in set(self._skipped)]
                 if not new and not self._queue:
                     new, self._skipped = fresh, []
@@ -145,9 +145,9 @@ class Sitting:
     def _described(self, due: list[tuple[str, int]]) -> list[dict[str, Any]]:
         if not due:
             return []
-        wanted = rater.ImageFilter(digests=[digest for digest, _ in due])
-        found = self._client().rater.list_images(taste=self._taste, filter=wanted, page_size=len(due)).images
-        by_digest = {image.digest: image for image in found}
+        due_only = rater.ImageFilter(digests=[digest for digest, _ in due])
+        images = self._client().rater.list_images(taste=self._taste, filter=due_only, page_size=len(due)).images
+        by_digest = {image.digest: image for image in images}
         shown = []
         for digest, reason in due:
             if digest not in by_digest:
@@ -166,29 +166,29 @@ class Sitting:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns what a sitting left behind; a file that is missing or damaged only means a new queue."""
+    """Returns what a queue left behind; a file that is missing or damaged only means a new queue."""
     try:
-        found = json.loads(path.read_text())
+        kept = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return kept if isinstance(kept, dict) else {}
 
 
-class Sittings:
-    """The sittings of a home, by taste."""
+class GradingQueues:
+    """The queues of a home, by taste."""
 
     def __init__(self, client: Callable[[], Client], folder: Path) -> None:
         self._client, self._folder = client, folder
         self._lock = threading.Lock()
-        self._known: dict[str, Sitting] = {}
+        self._queues: dict[str, GradingQueue] = {}
         self._workers = ThreadPoolExecutor(1, "page-queue")
 
     def close(self) -> None:
         """Lets go of the worker that fills queues up."""
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def of(self, taste: str) -> Sitting:
-        """Returns a taste's sitting.
+    def of(self, taste: str) -> GradingQueue:
+        """Returns a taste's queue.
 
         Raises:
             InvalidArgument: this is no name of a taste.
@@ -198,11 +198,11 @@ class Sittings:
         if taste != f"tastes/{plain}" or not TASTE_ID.fullmatch(plain):
             raise InvalidArgument('expected "tastes/{id}"', field="taste")
         with self._lock:
-            if taste not in self._known:
+            if taste not in self._queues:
                 self._client().rater.get_taste(name=taste)
                 path = self._folder / f"sitting-{plain}.json"
-                self._known[taste] = Sitting(self._client, taste, path, self._workers)
-            return self._known[taste]
+                self._queues[taste] = GradingQueue(self._client, taste, path, self._workers)
+            return self._queues[taste]
 
     def observe(self, rpc: str, request: Message, reply: Message) -> None:
         """Takes note of what the page recorded; a fault here never fails a call that is already durable."""
@@ -211,9 +211,9 @@ class Sittings:
             return
         entries = [reply] if isinstance(reply, rater.Label) else getattr(reply, "labels", [])
         try:
-            sitting = self.of(taste)
+            queue = self.of(taste)
             for entry in entries:
-                sitting.recorded(entry)
+                queue.recorded(entry)
         except (KonomiError, OSError):
             return
 

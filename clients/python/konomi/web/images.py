@@ -3,11 +3,11 @@
 import asyncio
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from cachetools import LRUCache
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -41,7 +41,7 @@ class Images:
         self._shrinker = Shrinker()
         self._workers = ThreadPoolExecutor(6, "page-images")
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept: LRUCache[str, bytes] = LRUCache(KEPT)
         self._workers.submit(self._shrinker.warm)
 
     async def image(self, request: Request) -> Response:
@@ -77,8 +77,6 @@ class Images:
             data = self._client().artifacts.get(digest)
             with self._lock:
                 self._kept[digest] = data
-                while len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
         kind = media_type_of(data[:12])
         if not kind:
             raise InvalidArgument("expected the digest of an image, got another artifact's", reason="NOT_AN_IMAGE")

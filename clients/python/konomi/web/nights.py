@@ -34,7 +34,7 @@ LOOK_SECONDS = 30.0
 COMMAND_SECONDS = 120.0
 
 
-class NightDesk:
+class NightEndpoints:
     """The nights of one home, as the page's endpoints."""
 
     def __init__(self, home: Home) -> None:
@@ -244,8 +244,8 @@ def _last_words(said_by: bytes) -> str:
 class Verdicts:
     """Keeps the owner's answers beside the night, and hands them to the rater once all are given."""
 
-    def __init__(self, desk: NightDesk, client: Callable[[], Client]) -> None:
-        self._desk, self._client = desk, client
+    def __init__(self, endpoints: NightEndpoints, client: Callable[[], Client]) -> None:
+        self._nights, self._client = endpoints, client
 
     def pairs(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Endpoint: the pairs of a night, without a word about which side is which, and the tally once all are told."""
@@ -267,7 +267,7 @@ class Verdicts:
         return self._told(found)
 
     def _verdict(self, asked: dict[str, Any]) -> BlindEvaluation:
-        folder = self._desk.folder(text(asked, "night"))
+        folder = self._nights.folder(text(asked, "night"))
         return BlindEvaluation(Nights(folder.parent.parent), folder.name)
 
     def _told(self, found: BlindEvaluation) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-from konomi.web.auth import COOKIE, Doorkeeper
+from konomi.web.auth import COOKIE, SessionAuth
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -47,11 +47,11 @@ class Guard:
     Args:
         app: what answers when all is well.
         origins: exact origins of the page, "http://127.0.0.1:50050"; their hosts are the only ones answered to.
-        doorkeeper: knows the cookies.
+        auth: knows the cookies.
     """
 
-    def __init__(self, app: App, origins: frozenset[str], doorkeeper: Doorkeeper) -> None:
-        self._app, self._origins, self._doorkeeper = app, origins, doorkeeper
+    def __init__(self, app: App, origins: frozenset[str], auth: SessionAuth) -> None:
+        self._app, self._origins, self._auth = app, origins, auth
         self._hosts = frozenset(origin.partition("://")[2] for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +95,7 @@ class Guard:
             return
         if bearer and path.startswith("/konomi.v1."):
             return  # the role behind it knows whose token it is and what it may do
-        if not any(self._doorkeeper.knows(cookie) for cookie in headers.cookies()):
+        if not any(self._auth.is_signed_in(cookie) for cookie in headers.cookies()):
             raise Refusal(401, "unauthenticated", "Open the page by the link that `konomi label` prints.")
 
     def _check_act(self, headers: "_Headers", path: str, bearer: str) -> None:

@@ -13,7 +13,7 @@ from konomi.client import Client
 from konomi.errors import FailedPrecondition, Internal
 from konomi.home import Home
 from konomi.web.app import Page
-from konomi.web.auth import Doorkeeper
+from konomi.web.auth import SessionAuth
 from konomi.web.settings import USUAL_PORT, PageSettings
 
 START_SECONDS = 20.0
@@ -41,7 +41,7 @@ def serving(home: Home, client: Callable[[], Client], settings: PageSettings) ->
     port = listener.getsockname()[1]
     scheme = "https" if settings.page_certificate else "http"
     names = (f"{settings.page_host}:{port}", f"localhost:{port}", *settings.page_names)
-    page = Page(home, client, frozenset(f"{scheme}://{name}" for name in names), Doorkeeper(home))
+    page = Page(home, client, frozenset(f"{scheme}://{name}" for name in names), SessionAuth(home))
     server = uvicorn.Server(_configuration(page, settings))
     thread = threading.Thread(target=server.run, args=([listener],), name="page", daemon=True)
     thread.start()

@@ -20,7 +20,7 @@ VERSION = b"%VERSION%"
 LIST = b"%FILES%"
 
 
-class Shell:
+class StaticFiles:
     """What an installed page keeps for when there is no network."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -38,10 +38,10 @@ class Shell:
 
     async def serve(self, request: Request) -> Response:
         """Answers with a file, or with nothing where the browser has it already."""
-        found = self._answers.get(request.url.path)
-        if found is None:
+        file = self._answers.get(request.url.path)
+        if file is None:
             return Response("not found", 404, media_type="text/plain")
-        data, kind, digest = found
+        data, kind, digest = file
         headers = {"etag": f'"{digest}"', "cache-control": "no-cache"}
         if request.url.path == "/sw.js":
             headers["service-worker-allowed"] = "/"

@@ -8,7 +8,7 @@ import typer
 
 from konomi.cli.console import Json, emit, note, progress, say, table
 from konomi.errors import DataLoss, InvalidArgument
-from konomi.files import write_atomically
+from konomi.files import write_json
 from konomi.home import Home
 from konomi.host.hub import Facts, FetchSettings, address, check_safetensors, facts, fetch
 from konomi.host.hub_models import DOWNLOADS, Download
@@ -71,7 +71,7 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
             check_safetensors(part, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         kept |= {key: {"digest": known.sha256 or f"git:{known.git}", "size_bytes": known.size, "pinned": known.pinned}}
-        write_atomically(_record(home), json.dumps(kept, sort_keys=True, indent=1).encode())
+        write_json(_record(home), kept)
         part.replace(target)
         found.append({"file": str(target), **kept[key], "fetched": True})
     return {"name": model.name, "revision": model.revision, "licence": model.licence, "files": found}

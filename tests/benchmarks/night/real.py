@@ -1,0 +1,275 @@
+"""Real nights for the proof: the starter models, the real services, the real workflow; only the person is simulated.
+
+One home and one crew for all persons, one taste a trial. The truth is read from images by the attribute reader: of
+every unit's evaluation images (the curve), and of fresh ones made by the base model and by a unit at equal prompts and
+seeds, which neither the rater nor a guard ever saw (the blind pairs).
+"""
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from konomi import files
+from konomi.home import Home
+from konomi.host.session import Crew, crew
+from konomi.night.draws import Draw, image_seed
+from konomi.night.engine import preparation
+from konomi.night.engine.steps import NightSteps
+from konomi.night.engine.workflow import Overnight
+from konomi.night.gateway.services import Studio
+from konomi.night.guards import GuardSettings
+from konomi.night.records import store
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import Nights
+from konomi.night.settings import NightSettings
+from konomi.v1 import rater_pb2
+from konomi_starter.data.captions import open_prompts
+from konomi_starter.training import attribute_reader, embedding, realism
+from tests.benchmarks.night.persons import SSR, UR, NightPerson, table_of
+from tests.benchmarks.night.policies import Policy
+from tests.benchmarks.night.trials import NIGHT
+from tests.benchmarks.rater.pool import MODELS
+
+PROMPTS, POOL, ROUND = 24, 448, 25
+GUIDANCE = 3.0
+TOP = 0.05
+"""Share a naive policy keeps."""
+
+
+@dataclass
+class Bed:
+    """The services with what all trials share: prompts, eyes, the base model's images, attributes already read."""
+
+    crew: Crew
+    nights: Nights
+    prompts: list[str]
+    eyes: Any = field(default_factory=lambda: attribute_reader.load(MODELS / "reader" / "model.safetensors"))
+    encoder: Any = field(default_factory=lambda: embedding.load(MODELS / "embedder"))
+    seen: dict[str, tuple[dict[str, str], np.ndarray]] = field(default_factory=dict)
+    made: dict[str, list[str]] = field(default_factory=dict)
+
+    def base(self, purpose: str, count: int) -> tuple[list[Draw], list[str]]:
+        """Returns draws of a purpose and the base model's images of them, made once."""
+        order = self.prompts
+        draws = [Draw(order[i % len(order)], image_seed(0, purpose, i), "base") for i in range(count)]
+        key = f"{purpose}/{count}"
+        if key not in self.made:
+            self.made[key] = self.make(Studio(self.crew, ""), draws, None)
+        return draws, self.made[key]
+
+    def make(self, studio: Studio, draws: list[Draw], model: dict[str, Any] | None) -> list[str]:
+        """Makes images as the night does."""
+        return studio.generate(draws, model, NightSettings(guidance_scale=GUIDANCE).model_dump(), _quiet)
+
+    def look(self, digests: Sequence[str]) -> tuple[np.ndarray, float]:
+        """Returns the attributes (N, C) of images and the share of them that looks like a portrait."""
+        fresh = [digest for digest in dict.fromkeys(digests) if digest not in self.seen]
+        if fresh:
+            pixels = np.stack([self._pixels(digest) for digest in fresh])
+            rows = embedding.embed(self.encoder, pixels)
+            self.seen |= dict(zip(fresh, zip(self.eyes.read(pixels), rows, strict=True), strict=True))
+        found = [self.seen[digest] for digest in digests]
+        broken = realism.broken_share(np.stack([row for _, row in found]), MODELS / "reader" / "realism.safetensors")
+        return table_of([record for record, _ in found]), 1.0 - broken
+
+    def _pixels(self, digest: str) -> np.ndarray:
+        data = self.crew.client.artifacts.get(digest)
+        return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB"))
+
+
+class NaiveStudio(Studio):
+    """Selects as a naive loop does: the best by the rater's mean, no gate, no quota, no base images.
+
+    With `replace` only of what the last unit made, else of everything so far.
+    """
+
+    replace = False
+    unit = "base"
+
+    def generate(
+        self, draws: Sequence[Draw], model: dict[str, Any] | None, options: dict[str, Any], beat: Any
+    ) -> list[str]:
+        """Makes images and notes whose they are."""
+        self.unit = model["model"] if model else "base"
+        return super().generate(draws, model, options, beat)
+
+    def select(self, wanted: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Chooses the top share by mean utility and freezes the manifest."""
+        images = self._images()
+        scores = [score["utility"] for score in self.score([digest for digest, _ in images])]
+        count = max(8, math.ceil(TOP * len(images)))
+        best = [images[at] for at in np.argsort(scores)[::-1][:count]]
+        items = [{"digest": d, "caption": prompt, "weight": 1.0, "role": "selected"} for d, prompt in sorted(best)]
+        manifest = files.canonical({"schema": "konomi.manifest/1", "items": items})
+        kept = count / len(images)
+        digests = [digest for digest, _ in best]
+        return {
+            "manifest": self.client.artifacts.put(manifest, "application/json").digest,
+            "n": count,
+            "base_share": 0.0,
+            "considered": len(images),
+            "kept_share": kept,
+            "nats": -math.log(kept),
+            "best_of_n_nats": 0.0,
+            "vendi": self.diversity(digests)["vendi"],
+            "largest_cell_share": 0.0,
+            "rater_version": self.state()["rater_version"],
+            "selected": digests[:24],
+            "rejected": {},
+        }
+
+    def _images(self) -> list[tuple[str, str]]:
+        filter_ = rater_pb2.ImageFilter(units=[self.unit] if self.replace else [])
+        found, token = [], ""
+        while True:
+            page = self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1000, page_token=token)
+            found += [(image.digest, image.prompt) for image in page.images]
+            token = page.next_page_token
+            if not token:
+                return found
+
+
+@contextmanager
+def bed() -> Iterator[Bed]:
+    """Holds the services up in build/bench/night/home."""
+    home = Home(NIGHT / "home")
+    nights = Nights(home.root)
+    with nights.lock(), crew(home) as hands:
+        yield Bed(hands, nights, open_prompts(PROMPTS, 0))
+
+
+def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) -> dict[str, Any]:
+    """Grades, sleeps, and tells the truth of every unit.
+
+    Args:
+        bed: the services.
+        person: whose taste.
+        policy: settings of night and guards.
+        asked: "seed", "labels", "units", "images", "evaluation", "fresh".
+    """
+    studio = begun(bed, person, policy.name, asked)
+    state = _sleep(bed, studio.taste, policy, asked)
+    return _truth(bed, person, state, studio, asked)
+
+
+def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) -> Studio:
+    """Returns the studio of a taste of its own, with the base model's pool in it and the person's grades.
+
+    Args:
+        bed: the services.
+        person: who grades.
+        purpose: what the taste is for; another purpose is another taste.
+        asked: "seed", "labels".
+    """
+    name = files.derived_id("bench", person.number, purpose, files.canonical(asked).decode())
+    taste = f"tastes/b{name[:12]}"
+    studio = Studio(bed.crew, taste)
+    if taste not in {one.name for one in bed.crew.client.rater.list_tastes(page_size=1000).tastes}:
+        bed.crew.client.rater.create_taste(taste_id=taste.removeprefix("tastes/"), request_id=name)
+    draws, pool = bed.base("pool", POOL)
+    images = [{"digest": d, "prompt": one.prompt, "seed": one.seed} for d, one in zip(pool, draws, strict=True)]
+    studio.add(images, "base")
+    _label(bed, studio, person, asked)
+    return studio
+
+
+def _label(bed: Bed, studio: Studio, person: NightPerson, asked: dict[str, Any]) -> None:
+    rater, have = bed.crew.client.rater, int(studio.state()["labels"])
+    while have < asked["labels"]:
+        count = min(ROUND, asked["labels"] - have)
+        seed = image_seed(asked["seed"], "suggest", have)
+        found = rater.suggest_images(taste=studio.taste, count=count, seed=seed, no_repeats=True).suggestions
+        digests = [one.image.digest for one in found]
+        table, _ = bed.look(digests)
+        said = person.say(table, have, np.random.default_rng((12, person.number, asked["seed"], have)))
+        labels = [
+            rater_pb2.Label(image_digest=one.image.digest, grade=int(grade), reason=one.reason)
+            for one, grade in zip(found, said, strict=True)
+        ]
+        rater.record_labels(taste=studio.taste, labels=labels, request_id=files.derived_id(studio.taste, *digests))
+        have += len(labels)
+        for _ in rater.fit_rater(
+            taste=studio.taste, seed=asked["seed"], request_id=files.derived_id(studio.taste, "fit", have)
+        ):
+            continue
+
+
+def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[str, Any]:
+    settings = NightSettings(
+        units=asked["units"],
+        images=asked["images"],
+        evaluation_images=asked["evaluation"],
+        guidance_scale=GUIDANCE,
+        reserve_gib=0.25,
+        **policy.night,
+    )
+    guards = GuardSettings(units_per_night=10, **policy.guards)
+    night = files.derived_id(taste, preparation.plain(settings), preparation.plain(guards))
+    request = preparation.wanted("converge", taste, asked["seed"], settings, guards, bed.prompts, night)
+    if not (bed.nights.folder / night / "request.json").exists():
+        files.write_json(bed.nights.folder / night / "request.json", vars(request))
+        bed.nights.write(night, {"night": night, "state": "new", "system": "converge", "steps": [], "units": []})
+    state = bed.nights.read(night)
+    if state["state"] in store.ENDED:
+        return state
+    steps = NightSteps(_studio(bed, taste, policy, request), request, _quiet)
+    return Overnight(bed.nights, steps, _never).run(bed.crew)
+
+
+def _studio(bed: Bed, taste: str, policy: Policy, request: NightRequest) -> Studio:
+    if not policy.naive:
+        return Studio(bed.crew, taste, request.id)
+    studio = NaiveStudio(bed.crew, taste, request.id)
+    studio.replace = policy.naive == "replace"
+    return studio
+
+
+def _truth(
+    bed: Bed, person: NightPerson, state: dict[str, Any], studio: Studio, asked: dict[str, Any]
+) -> dict[str, Any]:
+    units, served = [], state["served"]["unit"]
+    first = min((one["unit"] for one in state["units"] if one["unit"]), default=1)
+    base, _ = bed.look(state["units"][0]["evaluation"])
+    draws, fresh_base = bed.base("fresh", asked["fresh"])
+    for one in state["units"]:
+        if "evaluation" not in one:
+            continue
+        table, real = bed.look(one["evaluation"])
+        entry = {"unit": one["unit"], "promoted": bool(one.get("promoted")), "realism": real}
+        entry |= figures(person, table, base) | {"vendi": one["scores"]["vendi"]["value"]}
+        entry |= {"rater": one["scores"]["utility"]["value"], "seconds": one["seconds"]}
+        if one["unit"] in (served, first, first + 2, first + 4) and one["unit"]:
+            model = {"model": one["model"], "adapter": one["adapter"]}
+            after, _ = bed.look(bed.make(studio, draws, model))
+            entry["blind"] = figures(person, after, bed.look(fresh_base)[0])
+        units.append(entry)
+    reason = state["reason"]["name"] if state["reason"] else ""
+    return {"units_made": units, "served": served, "state": state["state"], "reason": reason, "nats": state["nats"]}
+
+
+def figures(person: NightPerson, table: np.ndarray, base: np.ndarray) -> dict[str, float]:
+    """Returns the truth of images (N, C) and of as many of the base model at the same prompts and seeds."""
+    after, before = person.utility(table), person.utility(base)
+    grades = person.grades(after)
+    return {
+        "gain": float((after.mean() - before.mean()) / person.spread),
+        "ssr": float((grades >= SSR).mean()),
+        "ur": float((grades == UR).mean()),
+        "ssr_base": float((person.grades(before) >= SSR).mean()),
+        "ur_base": float((person.grades(before) == UR).mean()),
+        "win": float((after > before).mean() + 0.5 * (after == before).mean()),
+    }
+
+
+def _quiet(name: str, done: int, total: int) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False

