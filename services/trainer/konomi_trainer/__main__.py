@@ -25,6 +25,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     from konomi_trainer.jobs.trainer import Trainer
     from konomi_trainer.jobs.worker import Board, Worker
     from konomi_trainer.servicer.concepts import ConceptRpcs
+    from konomi_trainer.servicer.rules import RULES
     from konomi_trainer.servicer.trainer import Crafts, TrainerServicer
     from konomi_trainer.settings import TrainerSettings
     from konomi_trainer.storage.schema import MIGRATIONS
@@ -54,6 +55,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
             "konomi.v1.TrainerService",
             add_TrainerServiceServicer_to_server,
             servicer,
+            RULES,
             prepare=worker.start,
             drain=worker.stop,
             close=close,

@@ -32,6 +32,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.backends.diffusers.adapters import check_adapter
 from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
+from konomi_generator.rules import RULES
 from konomi_generator.servicer import GeneratorServicer
 from konomi_generator.settings import GeneratorSettings
 
@@ -170,7 +171,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, home: Path):
     settings = GeneratorSettings(home=own, threads=1, device="cpu")
     generator = Generator(BaseModels(own), store, DiffusersBackend(settings), decoder, writers=1, max_side=512)
     service = Service(
-        "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator)
+        "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator), RULES
     )
     server = start("generator", [service], ServerSettings(home=own), store)
     token = (own / "tokens" / "owner.token").read_text().strip()

@@ -13,21 +13,20 @@ import torch
 from torch.nn import functional
 
 from konomi.errors import InvalidArgument
-from konomi_trainer.configuration import Configuration
+from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.methods import concept_file, concept_set, losses, token_rows
-from konomi_trainer.methods.base import Base, Files, Learning, Source
+from konomi_trainer.methods.base import Base, Files, Method, PreparedMethod, Source
 from konomi_trainer.methods.concepts import Concept, check_captions, from_rows
 
 log = logging.getLogger(__name__)
-MEDIA_TYPE = concept_file.MEDIA_TYPE
 REAL, REGULARISATION = "prior", ("prior", "prior_generated", "base")
 PARTS = (".attn2.to_k", ".attn2.to_v")
 
 
-def prepare(base: Base, source: Source, configuration: Configuration) -> Learning:
-    """Encodes the set, adds the tokens and returns what is trained; see method.py."""
+def prepare(base: Base, source: Source, configuration: Configuration) -> PreparedMethod:
+    """Encodes the set, adds the tokens and returns what is trained."""
     bound = from_rows(configuration.concepts)
     check_captions(bound, source.items)
     targets = [item for item in source.items if item.role == "selected"]
@@ -51,7 +50,7 @@ def prepare(base: Base, source: Source, configuration: Configuration) -> Learnin
         "images": float(len(targets)), "concepts": float(len(bound)), "regularisation_images": float(len(priors)),
         "regularisation_generated": float(generated),
     }  # fmt: skip
-    return Learning(weights, ConceptLoss(base, data, configuration), save, MEDIA_TYPE, figures)
+    return PreparedMethod(weights, ConceptLoss(base, data, configuration), save, concept_file.MEDIA_TYPE, figures)
 
 
 def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -174,3 +173,18 @@ def _warn(images: int, generated: int) -> None:
         )  # fmt: skip
     elif not images:
         log.warning("no regularisation images: the class word may drift towards the concept; retrieve real ones")
+
+
+METHOD = Method(
+    "custom_diffusion",
+    2,
+    prepare,
+    # Kumari et al. 2023, section 4; the starter's images have 8 x 8 latents, too few to be shown smaller.
+    MethodDefaults(
+        learning_rate=8e-5,
+        starter_learning_rate=0.005,
+        numbers={"steps": 250, "batch_size": 8, "caption_dropout": 0.0, "checkpoint_steps": 50},
+        starter_numbers={"scale_augmentation": False},
+    ),
+    read_concepts=concept_file.from_bytes,
+)

@@ -22,14 +22,13 @@ from konomi_trainer.data import manifest
 from konomi_trainer.export.exporter import Exporter, Extras
 from konomi_trainer.jobs import publishing
 from konomi_trainer.jobs.worker import Worker
-from konomi_trainer.methods import concepts
+from konomi_trainer.methods import concepts, registry
 from konomi_trainer.servicer import concepts as concept_rpcs
 from konomi_trainer.servicer import messages
 from konomi_trainer.servicer.snapshots import SnapshotRpcs
 from konomi_trainer.storage import models, runs
 
 BETWEEN_MESSAGES_SECONDS, STILL_THERE_SECONDS = 0.1, 5.0
-DEFAULT_BASE = "starter"
 
 
 class Bases(Protocol):
@@ -239,10 +238,12 @@ class TrainerServicer(SnapshotRpcs):
         return found.taste if found is not None else None
 
     def _configure(self, request: pb.CreateTrainingRunRequest) -> configuration.Configuration:
-        method = {kind: name for name, kind in messages.METHODS.items()}[request.method]
-        base, numbers = request.base_model or DEFAULT_BASE, messages.given(request.hyper_parameters)
-        numbers["concepts"] = concepts.of_request(method, concept_rpcs.concepts_of(request))
-        complete = configuration.complete(method, base, self._bases.digest(base), request.seed, numbers)
+        method = registry.by_number(request.method)
+        base, numbers = request.base_model or configuration.STARTER, messages.given(request.hyper_parameters)
+        binds = method.read_concepts is not None
+        numbers["concepts"] = concepts.of_request(method.name, binds, concept_rpcs.concepts_of(request))
+        digest = self._bases.digest(base)
+        complete = configuration.complete(method.name, base, digest, request.seed, numbers, method.defaults)
         self._bases.check(complete)
         return complete
 
