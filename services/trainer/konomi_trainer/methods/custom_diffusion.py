@@ -125,9 +125,9 @@ class ConceptLoss:
             sizes=drawn.sizes[part], weights=drawn.weights[part],
         )  # fmt: skip
         answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
-        wanted = losses.target(kind, latents, noise, alphas)
+        target = losses.target(kind, latents, noise, alphas)
         weights = self._shares(drawn)[part].to(device) * losses.min_snr(kind, alphas, self._configuration.min_snr_gamma)
-        return losses.masked_mse(answer, wanted, mask, weights)
+        return losses.masked_mse(answer, target, mask, weights)
 
     def _rows(self, step: int) -> concept_set.Rows:
         if self._drawn is None or self._drawn[0] != step:
@@ -147,14 +147,14 @@ class ConceptLoss:
         """Returns (N, T, D) and perhaps (N, P) embeddings of `rows`; those of concepts carry gradients."""
         device, data = self._base.alphas.device, self._data
         hidden, pooled = [], []
-        wanted = drawn.prompt[rows.start : min(rows.stop, drawn.concepts)]
-        if len(wanted):
-            unique, place = torch.unique(wanted, return_inverse=True)
-            said = self._base.embed([data.prompts[index] if index >= 0 else "" for index in unique.tolist()])
-            kept = (wanted >= 0).to(device)
-            hidden.append(torch.where(kept[:, None, None], said["hidden"].float()[place], data.empty[0].to(device)))
+        prompts = drawn.prompt[rows.start : min(rows.stop, drawn.concepts)]
+        if len(prompts):
+            unique, place = torch.unique(prompts, return_inverse=True)
+            texts = self._base.embed([data.prompts[index] if index >= 0 else "" for index in unique.tolist()])
+            kept = (prompts >= 0).to(device)
+            hidden.append(torch.where(kept[:, None, None], texts["hidden"].float()[place], data.empty[0].to(device)))
             if data.empty[1] is not None:
-                pooled.append(torch.where(kept[:, None], said["pooled"].float()[place], data.empty[1].to(device)))
+                pooled.append(torch.where(kept[:, None], texts["pooled"].float()[place], data.empty[1].to(device)))
         others = drawn.prior[max(0, rows.start - drawn.concepts) : max(0, rows.stop - drawn.concepts)]
         if len(others) and data.prior is not None:
             hidden.append(data.prior.hidden[others].to(device))

@@ -52,10 +52,10 @@ class DenoisingLoss:
             batch = replace(batch, hidden=texts["hidden"], pooled=texts.get("pooled"))
         latents, noise, timesteps = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
         alphas = base.alphas[timesteps]
-        wanted = losses.target(base.prediction, latents, noise, alphas)
+        target = losses.target(base.prediction, latents, noise, alphas)
         answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
         snr = losses.min_snr(base.prediction, alphas, gamma)
-        return losses.weighted_mse(answer, wanted, batch.weights.to(device) * snr)
+        return losses.weighted_mse(answer, target, batch.weights.to(device) * snr)
 
     def _batch(self, group: int, prior: bool) -> dataset.Batch:
         if (group, prior) not in self._drawn:

@@ -54,7 +54,7 @@ class ConceptRpcs:
     def retrieve(self, request: pb.RetrieveImagesRequest) -> pb.RetrieveImagesResponse:
         """Returns regularisation images among the candidates of a request."""
         items = manifest.parse(self._store.get(request.candidates_digest))
-        wanted = retrieval.Wanted(
+        query = retrieval.Query(
             prompts=request.prompts,
             concepts=request.concept_digests,
             limit=request.limit or retrieval.LIMIT,
@@ -62,7 +62,7 @@ class ConceptRpcs:
             min_image=request.min_image_similarity if request.HasField("min_image_similarity") else None,
         )
         encoder = dual_encoder.load(self._folder, self._embedder)
-        found = retrieval.retrieve(items, wanted, encoder, lambda digest: self._pixels(self._store.get(digest)))
+        found = retrieval.retrieve(items, query, encoder, lambda digest: self._pixels(self._store.get(digest)))
         images = [
             pb.RetrievedImage(
                 digest=hit.item.digest, caption=hit.item.caption, text_similarity=hit.text, image_similarity=hit.image

@@ -42,7 +42,7 @@ class Bases(Protocol):
 
 
 @dataclass(frozen=True)
-class Crafts:
+class ModelOperations:
     """What is done with models that are there: exports, merges and the search for regularisation images."""
 
     exporter: Exporter
@@ -58,12 +58,12 @@ class TrainerServicer(SnapshotRpcs):
         store: ArtifactStore,
         bases: Bases,
         worker: Worker,
-        crafts: Crafts,
+        operations: ModelOperations,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Joins the parts; `clock` gives seconds since 1970."""
         self._engine, self._store, self._bases, self._worker = engine, store, bases, worker
-        self._exporter, self._concepts = crafts.exporter, crafts.concepts
+        self._exporter, self._concepts = operations.exporter, operations.concepts
         self._clock, self._idempotency = clock, Idempotency()
 
     def CreateTrainingRun(self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
