@@ -42,6 +42,16 @@ def test_generation():
         negative_prompt="\n",
     )
     assert violations(bad) == {
-        "base_model", "adapters[0].digest", "adapters[0].scale", "images[1].prompt", "images[1].init_digest",
-        "images[1].strength", "steps", "guidance_scale", "width", "height", "scheduler", "negative_prompt",
-    }  # fmt: skip
+        "base_model",
+        "adapters[0].digest",
+        "adapters[0].scale",
+        "images[1].prompt",
+        "images[1].init_digest",
+        "images[1].strength",
+        "steps",
+        "guidance_scale",
+        "width",
+        "height",
+        "scheduler",
+        "negative_prompt",
+    }

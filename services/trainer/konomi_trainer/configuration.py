@@ -13,18 +13,41 @@ STARTER = "starter"
 PRECISIONS = ("fp32", "bf16", "fp16")
 OPTIMIZERS = ("adamw", "adamw_8bit")
 DEFAULTS: Mapping[str, Any] = {
-    "steps": 80, "batch_size": 16, "rank": 8, "caption_dropout": 0.1, "ema_decay": 0.0, "max_grad_norm": 1.0,
-    "checkpoint_steps": 20, "gradient_accumulation": 1, "min_snr_gamma": 0.0, "precision": "fp32",
-    "prior_weight": 1.0, "scale_augmentation": True, "text_encoder_learning_rate": 0.0, "aspect_buckets": True,
-    "flip": False, "optimizer": "adamw", "validation_share": 0.0, "resolution": 0,
-}  # fmt: skip
+    "steps": 80,
+    "batch_size": 16,
+    "rank": 8,
+    "caption_dropout": 0.1,
+    "ema_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "checkpoint_steps": 20,
+    "gradient_accumulation": 1,
+    "min_snr_gamma": 0.0,
+    "precision": "fp32",
+    "prior_weight": 1.0,
+    "scale_augmentation": True,
+    "text_encoder_learning_rate": 0.0,
+    "aspect_buckets": True,
+    "flip": False,
+    "optimizer": "adamw",
+    "validation_share": 0.0,
+    "resolution": 0,
+}
 BOUNDS: Mapping[str, tuple[float, float]] = {
-    "steps": (1, 100_000), "batch_size": (1, 256), "learning_rate": (1e-9, 1.0), "rank": (1, 256),
-    "caption_dropout": (0, 1), "ema_decay": (0, 0.999999), "max_grad_norm": (1e-6, 1e6),
-    "checkpoint_steps": (1, 100_000), "gradient_accumulation": (1, 1024), "min_snr_gamma": (0, 1000),
-    "prior_weight": (0, 1000), "text_encoder_learning_rate": (0, 1.0), "validation_share": (0, 0.5),
+    "steps": (1, 100_000),
+    "batch_size": (1, 256),
+    "learning_rate": (1e-9, 1.0),
+    "rank": (1, 256),
+    "caption_dropout": (0, 1),
+    "ema_decay": (0, 0.999999),
+    "max_grad_norm": (1e-6, 1e6),
+    "checkpoint_steps": (1, 100_000),
+    "gradient_accumulation": (1, 1024),
+    "min_snr_gamma": (0, 1000),
+    "prior_weight": (0, 1000),
+    "text_encoder_learning_rate": (0, 1.0),
+    "validation_share": (0, 0.5),
     "resolution": (0, 4096),
-}  # fmt: skip
+}
 """Least and largest value of each number; the field rules of a request are made of these too."""
 
 

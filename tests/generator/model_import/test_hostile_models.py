@@ -89,14 +89,22 @@ def containers(canary: Path) -> dict[str, bytes]:
             info.size = len(payload)
             archive.addfile(info, io.BytesIO(payload))
         forms = {
-            "pickle": payload, "zip": zipped.getvalue(), "tar": tarred.getvalue(), "gzip": gzip.compress(payload),
-            "bzip2": bz2.compress(payload), "xz": lzma.compress(payload), "7z": b"7z\xbc\xaf\x27\x1c\x00\x04" + payload,
-            "rar": b"Rar!\x1a\x07\x01\x00" + payload, "zip in gzip": gzip.compress(zipped.getvalue()),
-            "pickle before safetensors": payload + good, "pickle behind safetensors": good + payload,
-            "zip behind safetensors": good + zipped.getvalue(), "pickle as header": packed(payload),
+            "pickle": payload,
+            "zip": zipped.getvalue(),
+            "tar": tarred.getvalue(),
+            "gzip": gzip.compress(payload),
+            "bzip2": bz2.compress(payload),
+            "xz": lzma.compress(payload),
+            "7z": b"7z\xbc\xaf\x27\x1c\x00\x04" + payload,
+            "rar": b"Rar!\x1a\x07\x01\x00" + payload,
+            "zip in gzip": gzip.compress(zipped.getvalue()),
+            "pickle before safetensors": payload + good,
+            "pickle behind safetensors": good + payload,
+            "zip behind safetensors": good + zipped.getvalue(),
+            "pickle as header": packed(payload),
             "pickle as data of no tensor": packed({}, payload),
             "pickle in the metadata": packed({"__metadata__": {"a": [payload.hex()]}, "x": entry()}, bytes(4)),
-        }  # fmt: skip
+        }
         found |= {f"{name} {protocol}": data for name, data in forms.items()}
     return found
 
@@ -136,7 +144,7 @@ def headers() -> dict[str, bytes]:
         "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(200),
         "GGUF": b"GGUF\x03\0\0\0" + bytes(200),
         "empty": b"",
-    }  # fmt: skip
+    }
     return found
 
 

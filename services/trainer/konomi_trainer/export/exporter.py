@@ -74,9 +74,13 @@ class Exporter:
         """
         self._store, self._bases, self._pixels, self._scratch = store, bases, pixels, scratch
         self._forms: dict[str, Callable[[Model, Extras], Any]] = {
-            "peft": self._stored, "diffusers": self._diffusers, "kohya": self._kohya, "merged": self._merged,
-            "merged_folder": self._folder, "model_card": self._card,
-        }  # fmt: skip
+            "peft": self._stored,
+            "diffusers": self._diffusers,
+            "kohya": self._kohya,
+            "merged": self._merged,
+            "merged_folder": self._folder,
+            "model_card": self._card,
+        }
 
     def export(self, model: Model, form: str, extras: Extras | None = None) -> Any:
         """Returns the artifact of a model as one of the formats of ExportFormat in trainer.proto.

@@ -24,8 +24,10 @@ from konomi_trainer.storage.models import Model
 MEDIA_TYPE = "application/vnd.konomi.kohya+safetensors"
 BASES = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 ARCHITECTURES = {
-    "sd1": "stable-diffusion-v1/lora", "sd2": "stable-diffusion-v2/lora", "sdxl": "stable-diffusion-xl-v1-base/lora",
-}  # fmt: skip
+    "sd1": "stable-diffusion-v1/lora",
+    "sd2": "stable-diffusion-v2/lora",
+    "sdxl": "stable-diffusion-xl-v1-base/lora",
+}
 ENDS = {
     ".lora_A.weight": ".lora_down.weight",
     ".lora_B.weight": ".lora_up.weight",

@@ -191,9 +191,21 @@ def model_of(
     """Returns the model of a run, which bears its id."""
     request = pb.CreateTrainingRunRequest.FromString(run.request)
     return models.Model(
-        id=run.id, training_run=run.id, taste=run.taste, display_name=request.display_name,
-        method=configuration.method, base_model=configuration.base_model, base_digest=configuration.base_digest,
-        parents=tuple(request.parents), adapter_digest=adapter_digest, manifest_digest=run.manifest_digest,
-        rater_version=request.rater_version, config_digest=run.config_digest, configuration=run.configuration,
-        seed=configuration.seed, metrics=metrics, night=request.night, create_time=now,
-    )  # fmt: skip
+        id=run.id,
+        training_run=run.id,
+        taste=run.taste,
+        display_name=request.display_name,
+        method=configuration.method,
+        base_model=configuration.base_model,
+        base_digest=configuration.base_digest,
+        parents=tuple(request.parents),
+        adapter_digest=adapter_digest,
+        manifest_digest=run.manifest_digest,
+        rater_version=request.rater_version,
+        config_digest=run.config_digest,
+        configuration=run.configuration,
+        seed=configuration.seed,
+        metrics=metrics,
+        night=request.night,
+        create_time=now,
+    )

@@ -126,18 +126,24 @@ class Trainer:
             prepared = METHODS[configuration.method].prepare(base, source, configuration)
         listener.phase("training")
         record = {
-            "schema": "konomi.adapter/1", "method": configuration.method, "base_model": configuration.base_model,
-            "base_digest": configuration.base_digest, "manifest_digest": job.manifest_digest,
+            "schema": "konomi.adapter/1",
+            "method": configuration.method,
+            "base_model": configuration.base_model,
+            "base_digest": configuration.base_digest,
+            "manifest_digest": job.manifest_digest,
             "config_digest": configuration.digest(),
-        }  # fmt: skip
+        }
         folder = self._checkpoints / job.run
         publisher = Publisher(prepared, reports, sampler, record, listener.published)
         first = job.ranks.first
         checkpoints = PublishedCheckpoints(folder, listener.fault, publisher) if first else OthersCheckpoints(folder)
         trained, progress = train(
-            prepared.weights, prepared.loss, loop_settings(configuration, prepared), checkpoints,
+            prepared.weights,
+            prepared.loss,
+            loop_settings(configuration, prepared),
+            checkpoints,
             Surroundings(listener.progress, listener.stopping, job.ranks),
-        )  # fmt: skip
+        )
         listener.phase("saving")
         files = prepared.save(trained, record)
         return Fitted(files, prepared.media_type, {**_metrics(trained, progress), **prepared.figures})
@@ -173,10 +179,13 @@ def loop_settings(configuration: Configuration, prepared: PreparedMethod) -> Loo
 def _metrics(weights: Tensors, progress: Progress) -> dict[str, float]:
     norm = float(sum(weight.double().square().sum().item() for weight in weights.values())) ** 0.5
     return {
-        "loss": progress.mean_loss(), "steps": float(progress.step),
-        "skipped_steps": float(progress.skipped), "rollbacks": float(progress.rollbacks),
-        "images_at_once": float(progress.micro), "adapter_norm": norm,
-    }  # fmt: skip
+        "loss": progress.mean_loss(),
+        "steps": float(progress.step),
+        "skipped_steps": float(progress.skipped),
+        "rollbacks": float(progress.rollbacks),
+        "images_at_once": float(progress.micro),
+        "adapter_norm": norm,
+    }
 
 
 @contextmanager

@@ -151,9 +151,12 @@ class Worker:
         configuration = Configuration(**json.loads(run.configuration))
         reporter = RunReporter(run, self.board, lambda: self._closing.is_set() or self._cancel_requested(run.id))
         listener = Listener(
-            reporter.phase, reporter.progress, reporter.stopping, lambda point: failpoint(f"trainer.{point}"),
+            reporter.phase,
+            reporter.progress,
+            reporter.stopping,
+            lambda point: failpoint(f"trainer.{point}"),
             lambda publication: self._publish(run, publication),
-        )  # fmt: skip
+        )
         try:
             log.info("run %s: %d steps on %s", run.id, run.total_steps, configuration.base_model)
             fitted = self._trainer.fit(run.id, run.manifest_digest, configuration, listener, _reports(run))
@@ -186,10 +189,12 @@ class Worker:
         """Stores what a checkpoint publishes, then names it in the table."""
         files, sheet = publication.files, publication.sheet
         row = runs.Published(
-            publication.step, publication.loss, publication.validation_loss,
+            publication.step,
+            publication.loss,
+            publication.validation_loss,
             self._keep(files, publication.media_type) if files else "",
             str(self._store.put(sheet, "image/png").digest) if sheet else "",
-        )  # fmt: skip
+        )
         with self._engine.begin() as connection:
             runs.publish(connection, run.id, row)
         self.board.post(run.id, self.board.read(run.id))

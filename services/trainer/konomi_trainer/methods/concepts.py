@@ -80,8 +80,9 @@ def check_captions(concepts: Sequence[Concept], items: Iterable[Item]) -> None:
             raise InvalidArgument(
                 f'expected a caption with {concept.token} among the selected images, for example "photo of a '
                 f'{concept.token} {concept.class_word}"; came none: write it into the manifest',
-                reason="CONCEPT_UNUSED", field=f"concepts[{index}].token",
-            )  # fmt: skip
+                reason="CONCEPT_UNUSED",
+                field=f"concepts[{index}].token",
+            )
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Concept, ...]:

@@ -80,9 +80,15 @@ class DenoisingLoss:
                     generator = torch.Generator().manual_seed(count * HELD_OUT_TIMES + time)
                     timesteps = torch.full((len(caption),), int((time + 0.5) / HELD_OUT_TIMES * length))
                     batch = dataset.Batch(
-                        latents, torch.randn(latents.shape, generator=generator), timesteps, data.hidden[caption],
-                        pooled, bucket.views.sizes[part], torch.ones(len(caption)), caption,
-                    )  # fmt: skip
+                        latents,
+                        torch.randn(latents.shape, generator=generator),
+                        timesteps,
+                        data.hidden[caption],
+                        pooled,
+                        bucket.views.sizes[part],
+                        torch.ones(len(caption)),
+                        caption,
+                    )
                     total += float(self._error(batch, data.captions, 0.0))
                 count += len(caption)
         return total / (count * HELD_OUT_TIMES)

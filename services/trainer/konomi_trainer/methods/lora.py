@@ -65,10 +65,14 @@ class Kind:
             return self.files(networks, trained, configuration.rank, record)
 
         return PreparedMethod(
-            weights, loss, save, adapter_file.MEDIA_TYPE, figures,
+            weights,
+            loss,
+            save,
+            adapter_file.MEDIA_TYPE,
+            figures,
             validate=None if aside is None else lambda: loss.held_out(aside),
             shares={name: share for name in weights if name.startswith(TEXT_PARTS)},
-        )  # fmt: skip
+        )
 
     def files(
         self, networks: Mapping[str, torch.nn.Module], weights: Tensors, rank: int, record: Mapping[str, str]
@@ -101,9 +105,12 @@ def _lokr(rank: int, targets: Sequence[str]) -> LoKrConfig:
 LORA = Kind("lora", _lora, ("lora_A", "lora_B"), "lora_B", True)
 DORA = Kind("dora", lambda rank, targets: _lora(rank, targets, True), ("lora_",), "lora_B", True)
 LOHA = Kind(
-    "loha", lambda rank, targets: LoHaConfig(r=rank, alpha=rank, target_modules=list(targets)),
-    ("hada_",), "hada_w2_b", False,
-)  # fmt: skip
+    "loha",
+    lambda rank, targets: LoHaConfig(r=rank, alpha=rank, target_modules=list(targets)),
+    ("hada_",),
+    "hada_w2_b",
+    False,
+)
 LOKR = Kind("lokr", _lokr, ("lokr_",), "lokr_w1", False)
 LORA_METHOD = Method(LORA.name, 1, LORA.prepare)
 DORA_METHOD = Method(DORA.name, 3, DORA.prepare)
@@ -163,8 +170,9 @@ def split(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], l
         raise InvalidArgument(
             f"expected images to learn besides the {count} held out; came {len(candidates)}, those of the prior not "
             "counted: give more images or hold out none",
-            reason="MANIFEST_EMPTY", field="hyper_parameters.validation_share",
-        )  # fmt: skip
+            reason="MANIFEST_EMPTY",
+            field="hyper_parameters.validation_share",
+        )
     held = {item.digest for item in candidates[:count]}
     return [item for item in items if item.digest not in held], [item for item in items if item.digest in held]
 

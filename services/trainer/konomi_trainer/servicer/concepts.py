@@ -83,18 +83,26 @@ class ConceptRpcs:
         texts = [_texts(self._store.get(row.manifest_digest), model) for row, model in zip(rows, loaded, strict=True)]
         captions = sorted(set(request.captions) or {caption for _, regular in texts for caption in regular})
         document = {
-            "schema": MERGE_SCHEMA, "items": [], "models": [row.adapter_digest for row in rows], "captions": captions,
-            "targets": sorted({caption for own, _ in texts for caption in own}), "keep_mass": request.keep_mass,
-        }  # fmt: skip
+            "schema": MERGE_SCHEMA,
+            "items": [],
+            "models": [row.adapter_digest for row in rows],
+            "captions": captions,
+            "targets": sorted({caption for own, _ in texts for caption in own}),
+            "keep_mass": request.keep_mass,
+        }
         data = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         digest = self._store.put(data, "application/json").digest
         first = Configuration(**json.loads(rows[0].configuration))
         concepts = tuple(asdict(concept) for model in loaded for concept in model.concepts)
         configuration = replace(first, concepts=concepts, seed=0, precision="fp32")
         record = {
-            "schema": "konomi.adapter/1", "method": first.method, "base_model": first.base_model,
-            "base_digest": first.base_digest, "manifest_digest": digest, "config_digest": configuration.digest(),
-        }  # fmt: skip
+            "schema": "konomi.adapter/1",
+            "method": first.method,
+            "base_model": first.base_model,
+            "base_digest": first.base_digest,
+            "manifest_digest": digest,
+            "config_digest": configuration.digest(),
+        }
         parts = [merging.Part(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
         merged, figures = merging.merge_parts(
             self._bases.load(configuration), parts, captions, request.keep_mass, record
@@ -113,23 +121,45 @@ class ConceptRpcs:
         return read(self._store.get(row.adapter_digest))
 
     def _described(
-        self, rows: Sequence[models.Model], request: pb.MergeModelsRequest, configuration: Configuration,
-        manifest_digest: str, adapter: str, figures: Mapping[str, float],
-    ) -> Merged:  # fmt: skip
+        self,
+        rows: Sequence[models.Model],
+        request: pb.MergeModelsRequest,
+        configuration: Configuration,
+        manifest_digest: str,
+        adapter: str,
+        figures: Mapping[str, float],
+    ) -> Merged:
         taste, config = rows[0].taste, configuration.digest()
         name = runs.run_id(taste, manifest_digest, config)
         model = models.Model(
-            id=name, training_run=name, taste=taste, display_name=request.display_name, method=configuration.method,
-            base_model=configuration.base_model, base_digest=configuration.base_digest,
-            parents=tuple(row.id for row in rows), adapter_digest=adapter, manifest_digest=manifest_digest,
-            rater_version="", config_digest=config, configuration=json.dumps(asdict(configuration), sort_keys=True),
-            seed=0, metrics=dict(figures), night="", create_time=time.time(),
-        )  # fmt: skip
+            id=name,
+            training_run=name,
+            taste=taste,
+            display_name=request.display_name,
+            method=configuration.method,
+            base_model=configuration.base_model,
+            base_digest=configuration.base_digest,
+            parents=tuple(row.id for row in rows),
+            adapter_digest=adapter,
+            manifest_digest=manifest_digest,
+            rater_version="",
+            config_digest=config,
+            configuration=json.dumps(asdict(configuration), sort_keys=True),
+            seed=0,
+            metrics=dict(figures),
+            night="",
+            create_time=time.time(),
+        )
         made = pb.CreateTrainingRunRequest(
-            taste=taste, manifest_digest=manifest_digest, method=messages.method_value(configuration.method),
-            base_model=configuration.base_model, display_name=request.display_name, parents=model.parents,
-            request_id=request.request_id, concepts=[pb.Concept(**concept) for concept in configuration.concepts],
-        )  # fmt: skip
+            taste=taste,
+            manifest_digest=manifest_digest,
+            method=messages.method_value(configuration.method),
+            base_model=configuration.base_model,
+            display_name=request.display_name,
+            parents=model.parents,
+            request_id=request.request_id,
+            concepts=[pb.Concept(**concept) for concept in configuration.concepts],
+        )
         return Merged(model, made)
 
 
@@ -153,10 +183,15 @@ def register(connection: sqlalchemy.Connection, merged: Merged) -> pb.Model:
     known = models.get(connection, model.id)
     if known is None:
         runs.create(
-            connection, model.taste, model.manifest_digest, model.config_digest,
-            request=merged.request.SerializeToString(), configuration=model.configuration, total_steps=0,
+            connection,
+            model.taste,
+            model.manifest_digest,
+            model.config_digest,
+            request=merged.request.SerializeToString(),
+            configuration=model.configuration,
+            total_steps=0,
             now=model.create_time,
-        )  # fmt: skip
+        )
         models.register(connection, model)
         runs.succeed(connection, model.id, model.id, 0, 0.0)
         known = models.get(connection, model.id)

@@ -73,13 +73,25 @@ def training_run(run: runs.Run, live: Live | None = None, published: Iterable[ru
 def model(row: models.Model) -> pb.Model:
     """Returns a model as a message."""
     return pb.Model(
-        name=f"models/{row.id}", display_name=row.display_name, taste=row.taste, method=method_value(row.method),
-        base_model=row.base_model, base_digest=row.base_digest, parents=row.parents, adapter_digest=row.adapter_digest,
-        manifest_digest=row.manifest_digest, rater_version=row.rater_version, config_digest=row.config_digest,
-        seed=row.seed, metrics=row.metrics, create_time=_timestamp(row.create_time), current=row.current,
-        night=row.night, training_run=f"trainingRuns/{row.training_run}",
+        name=f"models/{row.id}",
+        display_name=row.display_name,
+        taste=row.taste,
+        method=method_value(row.method),
+        base_model=row.base_model,
+        base_digest=row.base_digest,
+        parents=row.parents,
+        adapter_digest=row.adapter_digest,
+        manifest_digest=row.manifest_digest,
+        rater_version=row.rater_version,
+        config_digest=row.config_digest,
+        seed=row.seed,
+        metrics=row.metrics,
+        create_time=_timestamp(row.create_time),
+        current=row.current,
+        night=row.night,
+        training_run=f"trainingRuns/{row.training_run}",
         concepts=[pb.Concept(**concept) for concept in json.loads(row.configuration).get("concepts", ())],
-    )  # fmt: skip
+    )
 
 
 def page_size(size: int) -> int:

@@ -81,9 +81,15 @@ class TrainerServicer(SnapshotRpcs):
                 return pb.TrainingRun.FromString(known)
             self._check_parents(connection, request)
             run = runs.create(
-                connection, request.taste, request.manifest_digest, digest, request=full.SerializeToString(),
-                configuration=json.dumps(asdict(numbers), sort_keys=True), total_steps=numbers.steps, now=self._clock(),
-            )  # fmt: skip
+                connection,
+                request.taste,
+                request.manifest_digest,
+                digest,
+                request=full.SerializeToString(),
+                configuration=json.dumps(asdict(numbers), sort_keys=True),
+                total_steps=numbers.steps,
+                now=self._clock(),
+            )
             reply = messages.training_run(run)
             self._idempotency.remember(connection, "CreateTrainingRun", request, reply)
             failpoint("trainer.before_create")
@@ -108,8 +114,9 @@ class TrainerServicer(SnapshotRpcs):
             if board.closed:
                 raise Unavailable(
                     "The server stops; the run goes on at its next start: watch it again.",
-                    reason="DRAINING", retry_after=1.0,
-                )  # fmt: skip
+                    reason="DRAINING",
+                    retry_after=1.0,
+                )
             time.sleep(BETWEEN_MESSAGES_SECONDS)
             board.wait(version, 1.0)
 
@@ -264,8 +271,9 @@ class TrainerServicer(SnapshotRpcs):
             if found is None or not principal().may_touch(found.taste):
                 raise InvalidArgument(
                     f"parents[{index}]: expected the id of a model; there is no {parent[:80]}",
-                    reason="PARENT_UNKNOWN", field=f"parents[{index}]",
-                )  # fmt: skip
+                    reason="PARENT_UNKNOWN",
+                    field=f"parents[{index}]",
+                )
 
     def _run_message(self, name: str) -> pb.TrainingRun:
         part = name.removeprefix("trainingRuns/")

@@ -121,7 +121,11 @@ def test_a_few_step_adapter_runs_with_its_scheduler_as_in_diffusers(pipe) -> Non
     pipe.set_progress_bar_config(disable=True)
     theirs = pipe(
         prompt_embeds=torch.cat([Denoiser(pipe).text(row.prompt).hidden for row in ROWS]),
-        num_inference_steps=4, guidance_scale=1.0, width=64, height=64, output_type="np",
+        num_inference_steps=4,
+        guidance_scale=1.0,
+        width=64,
+        height=64,
+        output_type="np",
         generator=[torch.Generator().manual_seed(row.seed) for row in ROWS],
-    ).images  # fmt: skip
+    ).images
     assert np.array_equal(ours, theirs)
