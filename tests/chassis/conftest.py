@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pool
 
 from konomi.errors import KonomiError, NotFound, from_rpc_error
 from konomi.v1 import generator_pb2_grpc, rater_pb2_grpc, trainer_pb2_grpc
@@ -14,6 +15,7 @@ from konomi_chassis.auth.authentication import issue_token
 from konomi_chassis.server import RunningServer, Service, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_rater.servicer.rules import RULES as RATER_RULES
 
 
 class Recorder:
@@ -40,6 +42,13 @@ ADDERS = {
     "konomi.v1.GeneratorService": generator_pb2_grpc.add_GeneratorServiceServicer_to_server,
     "konomi.v1.TrainerService": trainer_pb2_grpc.add_TrainerServiceServicer_to_server,
 }
+
+
+def service_of(name: str, servicer: Any, **hooks: Any) -> Service:
+    """Returns a service; requests of the rater are checked by its own rules, others by none."""
+    methods = descriptor_pool.Default().FindServiceByName(name).methods
+    rules = {method.input_type.name: RATER_RULES.get(method.input_type.name, {}) for method in methods}
+    return Service(name, ADDERS[name], servicer, rules, **hooks)
 
 
 class Caller:
@@ -83,7 +92,7 @@ def serve(home: Path, store: ArtifactStore) -> Iterator[Callable[..., RunningSer
     with contextlib.ExitStack() as stack:
 
         def begin(servicer: Any, *names: str, **settings: Any) -> RunningServer:
-            services = [Service(name, ADDERS[name], servicer) for name in names or ("konomi.v1.RaterService",)]
+            services = [service_of(name, servicer) for name in names or ("konomi.v1.RaterService",)]
             running = start("test", services, ServerSettings(home=home, **settings), store)
             stack.callback(running.stop)
             return running

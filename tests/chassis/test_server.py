@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -23,10 +24,10 @@ from konomi.errors import (
 )
 from konomi.v1 import rater_pb2, rater_pb2_grpc
 from konomi_chassis.auth.authentication import principal
-from konomi_chassis.server import Service, bind, start
+from konomi_chassis.server import bind, start
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from tests.chassis.conftest import ADDERS, Caller
+from tests.chassis.conftest import Caller, service_of
 
 RATER = "/konomi.v1.RaterService/"
 GET, FIT, ADD, SCORE = RATER + "GetTaste", RATER + "FitRater", RATER + "AddImages", RATER + "ScoreImages"
@@ -329,7 +330,7 @@ def test_guessing_is_slowed_down_but_the_owner_gets_through(serve, owner, rater)
 def test_health_follows_readiness_and_calls_wait_their_turn(home, store: ArtifactStore, rater):
     ready = threading.Event()
     closed = threading.Event()
-    service = Service("konomi.v1.RaterService", ADDERS["konomi.v1.RaterService"], rater, ready.wait, closed.set)
+    service = service_of("konomi.v1.RaterService", rater, prepare=ready.wait, drain=closed.set)
     running = bind("rater", [service], ServerSettings(home=home), store)
     caller = Caller(running.address, (home / "tokens" / "owner.token").read_text().strip())
 
@@ -355,7 +356,7 @@ def test_health_follows_readiness_and_calls_wait_their_turn(home, store: Artifac
 
 
 def test_a_draining_server_finishes_what_it_has_and_refuses_the_rest(home, store, rater):
-    service = Service("konomi.v1.RaterService", ADDERS["konomi.v1.RaterService"], rater)
+    service = service_of("konomi.v1.RaterService", rater)
     running = start("rater", [service], ServerSettings(home=home), store)
     caller = Caller(running.address, (home / "tokens" / "owner.token").read_text().strip())
     with ThreadPoolExecutor(2) as pool:
@@ -401,3 +402,10 @@ def test_one_log_line_a_call_and_no_token_in_any(serve, owner, home, rater, capf
     assert sum('"event": "rpc"' in line for line in logged.splitlines()) == 4
     assert (home / "tokens" / "owner.token").read_text().strip() not in logged
     assert "secretguess" not in logged
+
+
+def test_a_service_with_a_request_no_rules_check_is_refused_at_the_start(home, store, rater):
+    service = service_of("konomi.v1.RaterService", rater)
+    rules = {name: fields for name, fields in service.rules.items() if name != "GetTasteRequest"}
+    with pytest.raises(Internal, match="GetTasteRequest is missing in the rules"):
+        bind("rater", [replace(service, rules=rules)], ServerSettings(home=home), store)

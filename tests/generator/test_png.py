@@ -18,12 +18,22 @@ A1111 = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 def record(**changes: object) -> Record:
     base = {
-        "prompt": "漫画, long hair: red, blue", "negative_prompt": "blurry, dark",
-        "seed": -5, "width": 64, "height": 48,
-        "steps": 8, "guidance_scale": 3.5, "scheduler": "DPMSolverMultistepScheduler", "base_model": "starter",
-        "base_digest": "ab" * 32, "adapters": [("cd" * 32, 0.75)], "unit": "unit-1", "night": "night-1",
-        "parents": ["cd" * 32], "strength": 0.5,
-    }  # fmt: skip
+        "prompt": "漫画, long hair: red, blue",
+        "negative_prompt": "blurry, dark",
+        "seed": -5,
+        "width": 64,
+        "height": 48,
+        "steps": 8,
+        "guidance_scale": 3.5,
+        "scheduler": "DPMSolverMultistepScheduler",
+        "base_model": "starter",
+        "base_digest": "ab" * 32,
+        "adapters": [("cd" * 32, 0.75)],
+        "unit": "unit-1",
+        "night": "night-1",
+        "parents": ["cd" * 32],
+        "strength": 0.5,
+    }
     return Record(**(base | changes))
 
 
@@ -40,12 +50,23 @@ def test_pixels_and_texts_come_back() -> None:
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
     own = json.loads(texts(data)["konomi"])
     assert own == {
-        "schema": "konomi.image/1", "prompt": "漫画, long hair: red, blue", "negative_prompt": "blurry, dark",
+        "schema": "konomi.image/1",
+        "prompt": "漫画, long hair: red, blue",
+        "negative_prompt": "blurry, dark",
         "seed": -5,
-        "width": 64, "height": 48, "steps": 8, "guidance_scale": 3.5, "scheduler": "DPMSolverMultistepScheduler",
-        "base_model": "starter", "base_digest": "ab" * 32, "adapters": [{"digest": "cd" * 32, "scale": 0.75}],
-        "unit": "unit-1", "night": "night-1", "parents": ["cd" * 32], "strength": 0.5,
-    }  # fmt: skip
+        "width": 64,
+        "height": 48,
+        "steps": 8,
+        "guidance_scale": 3.5,
+        "scheduler": "DPMSolverMultistepScheduler",
+        "base_model": "starter",
+        "base_digest": "ab" * 32,
+        "adapters": [{"digest": "cd" * 32, "scale": 0.75}],
+        "unit": "unit-1",
+        "night": "night-1",
+        "parents": ["cd" * 32],
+        "strength": 0.5,
+    }
 
 
 def test_the_infotext_is_a1111_s() -> None:
@@ -53,11 +74,17 @@ def test_the_infotext_is_a1111_s() -> None:
     assert lines[:2] == ["漫画, long hair: red, blue", "Negative prompt: blurry, dark"]
     found = {name: json.loads(value) if value.startswith('"') else value for name, value in A1111.findall(lines[2])}
     assert found == {
-        "Steps": "8", "Sampler": "DPM++ 2M", "CFG scale": "3.5", "Seed": "-5", "Size": "64x48",
-        "Model hash": "ababababab", "Model": "starter", "Denoising strength": "0.5",
+        "Steps": "8",
+        "Sampler": "DPM++ 2M",
+        "CFG scale": "3.5",
+        "Seed": "-5",
+        "Size": "64x48",
+        "Model hash": "ababababab",
+        "Model": "starter",
+        "Denoising strength": "0.5",
         "Lora hashes": f"{'cd' * 6}: {'cd' * 6}",
         "Hashes": json.dumps({"model": "ababababab", f"lora:{'cd' * 6}": "cd" * 6}),
-    }  # fmt: skip
+    }
 
 
 @settings(max_examples=50)

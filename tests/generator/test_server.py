@@ -21,6 +21,7 @@ from konomi_chassis.server import Service, start
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.generator import Generator
+from konomi_generator.rules import RULES
 from konomi_generator.servicer import GeneratorServicer
 from tests.generator import tiny_models
 from tests.generator.backends.diffusers.test_adapters import lora
@@ -56,7 +57,7 @@ class Calls:
 def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Calls]:
     """A server over the tiny home, and calls to it."""
     service = Service(
-        "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator)
+        "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator), RULES
     )
     server = start("generator", [service], ServerSettings(home=home), store)
     with grpc.insecure_channel(server.address) as channel:

@@ -30,33 +30,56 @@ def tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
 def text_config(width: int, **changes: object) -> CLIPTextConfig:
     """CLIP's text tower at reduced width."""
     base = {
-        "vocab_size": 49408, "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "max_position_embeddings": 77, "projection_dim": width,
-        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
-    }  # fmt: skip
+        "vocab_size": 49408,
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 77,
+        "projection_dim": width,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+    }
     return CLIPTextConfig(**(base | changes))
 
 
 def vae() -> AutoencoderKL:
     """The KL autoencoder at reduced width."""
     return AutoencoderKL(
-        block_out_channels=(8, 8, 16, 16), norm_num_groups=4, latent_channels=4, sample_size=64,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1,
-    )  # fmt: skip
+        block_out_channels=(8, 8, 16, 16),
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=64,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+    )
 
 
 def starter() -> StableDiffusionPipeline:
     """What the starter is: SD 1.x layout, AutoencoderTiny, v-prediction, DPM-Solver++."""
     torch.manual_seed(1)
     unet = UNet2DConditionModel(
-        sample_size=8, in_channels=16, out_channels=16, down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2, block_out_channels=(32, 64), layers_per_block=1,
-        cross_attention_dim=32, attention_head_dim=4, norm_num_groups=16,
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=16,
+        out_channels=16,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
     tiny = AutoencoderTiny(
-        latent_channels=16, num_encoder_blocks=(0, 0, 0, 0), encoder_block_out_channels=(16,) * 4,
-        decoder_block_out_channels=(16,) * 4, num_decoder_blocks=(1, 1, 1, 0), scaling_factor=1.0,
-    )  # fmt: skip
+        latent_channels=16,
+        num_encoder_blocks=(0, 0, 0, 0),
+        encoder_block_out_channels=(16,) * 4,
+        decoder_block_out_channels=(16,) * 4,
+        num_decoder_blocks=(1, 1, 1, 0),
+        scaling_factor=1.0,
+    )
     scheduler = DPMSolverMultistepScheduler(
         **SCHEDULE, prediction_type="v_prediction", timestep_spacing="trailing", final_sigmas_type="zero"
     )
@@ -86,12 +109,17 @@ def sdxl() -> StableDiffusionXLPipeline:
     """SDXL: two text towers, size conditioning."""
     torch.manual_seed(4)
     unet = _unet(
-        96, attention_head_dim=(2, 2, 4), use_linear_projection=True, block_out_channels=(32, 32, 64),
+        96,
+        attention_head_dim=(2, 2, 4),
+        use_linear_projection=True,
+        block_out_channels=(32, 32, 64),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=(1, 1, 2),
-        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=64 + 6 * 8,
-    )  # fmt: skip
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=64 + 6 * 8,
+    )
     return StableDiffusionXLPipeline(
         unet=unet,
         vae=vae(),
@@ -117,15 +145,25 @@ def save_configs(pipe: StableDiffusionPipeline, folder: Path) -> None:
 
 def _unet(cross: int, **changes: object) -> UNet2DConditionModel:
     base = {
-        "sample_size": 8, "block_out_channels": (32, 32, 64, 64), "layers_per_block": 2, "norm_num_groups": 8,
+        "sample_size": 8,
+        "block_out_channels": (32, 32, 64, 64),
+        "layers_per_block": 2,
+        "norm_num_groups": 8,
         "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, "cross_attention_dim": cross,
-    }  # fmt: skip
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        "cross_attention_dim": cross,
+    }
     return UNet2DConditionModel(**(base | changes))
 
 
 def _plain(unet, autoencoder, text, words, scheduler) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
-        unet=unet, vae=autoencoder, text_encoder=text, tokenizer=words, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        unet=unet,
+        vae=autoencoder,
+        text_encoder=text,
+        tokenizer=words,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

@@ -45,11 +45,16 @@ def request(
     """Returns a request for a short Custom Diffusion run."""
     numbers = {"steps": 6, "batch_size": 4, "checkpoint_steps": 2, "learning_rate": 0.01, **numbers}
     return pb.CreateTrainingRunRequest(
-        taste="tastes/default", manifest_digest=digest, method=pb.TRAINING_METHOD_CUSTOM_DIFFUSION, base_model=base,
-        hyper_parameters=pb.HyperParameters(**numbers), seed=7, request_id=str(uuid.uuid4()),
+        taste="tastes/default",
+        manifest_digest=digest,
+        method=pb.TRAINING_METHOD_CUSTOM_DIFFUSION,
+        base_model=base,
+        hyper_parameters=pb.HyperParameters(**numbers),
+        seed=7,
+        request_id=str(uuid.uuid4()),
         display_name=f"concept-{tokens[0].strip('<>')}",
         concepts=[pb.Concept(token=token, class_word="face") for token in tokens],
-    )  # fmt: skip
+    )
 
 
 def trained(bench: Bench, tokens: Sequence[str] = ("<a>",), base: str = "tiny", **numbers: Any) -> pb.Model:

@@ -71,10 +71,15 @@ class Bench:
     def request(self, manifest: str, base: str = "tiny", **numbers: float) -> pb.CreateTrainingRunRequest:
         """Returns a request for a short run, with a fresh request id."""
         return pb.CreateTrainingRunRequest(
-            taste="tastes/default", manifest_digest=manifest, method=pb.TRAINING_METHOD_LORA, base_model=base,
+            taste="tastes/default",
+            manifest_digest=manifest,
+            method=pb.TRAINING_METHOD_LORA,
+            base_model=base,
             hyper_parameters=pb.HyperParameters(**{"steps": 6, "batch_size": 4, "checkpoint_steps": 2, **numbers}),
-            seed=7, request_id=str(uuid.uuid4()), display_name="unit-1",
-        )  # fmt: skip
+            seed=7,
+            request_id=str(uuid.uuid4()),
+            display_name="unit-1",
+        )
 
     def finish(self, name: str) -> pb.TrainingRun:
         """Watches a run to its end and returns it."""

@@ -31,10 +31,17 @@ def tokenizer() -> CLIPTokenizer:
 def text_config(width: int, tokens: CLIPTokenizer) -> CLIPTextConfig:
     """Returns a two-layer text encoder's configuration."""
     return CLIPTextConfig(
-        vocab_size=len(tokens), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=CONTEXT, projection_dim=width,
-        bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokens),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=CONTEXT,
+        projection_dim=width,
+        bos_token_id=tokens.bos_token_id,
+        eos_token_id=tokens.eos_token_id,
+        pad_token_id=tokens.pad_token_id,
+    )
 
 
 def save_sd1(folder: Path, prediction: str = "v_prediction") -> Path:
@@ -42,19 +49,35 @@ def save_sd1(folder: Path, prediction: str = "v_prediction") -> Path:
     torch.manual_seed(1)
     tokens = tokenizer()
     unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32, attention_head_dim=2, norm_num_groups=8,
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=2,
+        norm_num_groups=8,
+    )
     vae = AutoencoderTiny(
-        latent_channels=4, encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4,
-        num_encoder_blocks=(0, 0, 0, 0), num_decoder_blocks=(1, 1, 1, 0), scaling_factor=1.0,
-    )  # fmt: skip
+        latent_channels=4,
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(0, 0, 0, 0),
+        num_decoder_blocks=(1, 1, 1, 0),
+        scaling_factor=1.0,
+    )
     pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text_config(32, tokens)), tokenizer=tokens, unet=unet,
+        vae=vae,
+        text_encoder=CLIPTextModel(text_config(32, tokens)),
+        tokenizer=tokens,
+        unet=unet,
         scheduler=DDIMScheduler(**SCHEDULE, prediction_type=prediction, clip_sample=False),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipe.save_pretrained(folder, safe_serialization=True)
     return folder
 
@@ -64,22 +87,40 @@ def save_sdxl(folder: Path) -> Path:
     torch.manual_seed(2)
     tokens = tokenizer()
     unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=80, attention_head_dim=(2, 4), norm_num_groups=8, transformer_layers_per_block=(1, 2),
-        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 48,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=80,
+        attention_head_dim=(2, 4),
+        norm_num_groups=8,
+        transformer_layers_per_block=(1, 2),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 48,
         use_linear_projection=True,
-    )  # fmt: skip
+    )
     vae = AutoencoderKL(
-        block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4, norm_num_groups=4, sample_size=16, scaling_factor=0.13025,
-    )  # fmt: skip
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=0.13025,
+    )
     pipe = StableDiffusionXLPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text_config(32, tokens)), tokenizer=tokens, tokenizer_2=tokenizer(),
-        text_encoder_2=CLIPTextModelWithProjection(text_config(48, tokens)), unet=unet,
+        vae=vae,
+        text_encoder=CLIPTextModel(text_config(32, tokens)),
+        tokenizer=tokens,
+        tokenizer_2=tokenizer(),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(48, tokens)),
+        unet=unet,
         scheduler=EulerDiscreteScheduler(**SCHEDULE, prediction_type="epsilon"),
-    )  # fmt: skip
+    )
     pipe.save_pretrained(folder, safe_serialization=True)
     return folder
 

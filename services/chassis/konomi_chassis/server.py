@@ -20,8 +20,10 @@ from konomi.v1 import artifact_pb2_grpc
 from konomi_chassis.auth.authentication import Authenticator, ensure_owner_token
 from konomi_chassis.auth.policy import POLICY, TasteOf
 from konomi_chassis.process import die_with_parent
-from konomi_chassis.rpc.interceptors import Interceptor
+from konomi_chassis.rpc.field_rules import RequestRules
+from konomi_chassis.rpc.interceptors import Interceptor, ServiceRules
 from konomi_chassis.rpc.telemetry import RpcTelemetry, configure
+from konomi_chassis.rpc.validation import ARTIFACT_RULES
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifact_servicer import ArtifactServicer
 from konomi_chassis.storage.artifacts import ArtifactStore
@@ -39,6 +41,7 @@ class Service:
         name: full name, "konomi.v1.RaterService".
         add: the generated add_…Servicer_to_server.
         servicer: the object whose methods are the rpcs.
+        rules: field rules of every request of the service.
         prepare: run before the server says SERVING, for example to load weights; may take long.
         drain: run as soon as the server begins to stop, so that long watches end themselves.
         close: run after the last call has ended.
@@ -48,6 +51,7 @@ class Service:
     name: str
     add: Callable[[Any, grpc.Server], None]
     servicer: Any
+    rules: RequestRules
     prepare: Callable[[], None] | None = None
     drain: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
@@ -132,16 +136,15 @@ def start(role: str, services: Sequence[Service], settings: ServerSettings, stor
 
 def bind(role: str, services: Sequence[Service], settings: ServerSettings, store: ArtifactStore) -> RunningServer:
     """Starts a server that says NOT_SERVING until its `prepare` has run."""
-    artifact = Service(
-        "konomi.v1.ArtifactService", artifact_pb2_grpc.add_ArtifactServiceServicer_to_server, ArtifactServicer(store)
-    )
+    add_artifacts = artifact_pb2_grpc.add_ArtifactServiceServicer_to_server
+    artifact = Service("konomi.v1.ArtifactService", add_artifacts, ArtifactServicer(store), ARTIFACT_RULES)
     served = (*services, artifact)
-    _refuse_open_doors(settings)
-    _check_policy(served)
+    _refuse_open_address(settings)
+    _check_tables(served)
     ensure_owner_token(settings.home)
     authenticator = Authenticator(settings.home, settings.auth_failures_per_minute)
-    tastes = {service.name: service.taste_of for service in served if service.taste_of is not None}
-    interceptor = Interceptor(settings, authenticator, RpcTelemetry(role), tastes)
+    requests = {service.name: ServiceRules(service.rules, service.taste_of) for service in served}
+    interceptor = Interceptor(settings, authenticator, RpcTelemetry(role), requests)
     server = grpc.server(
         ThreadPoolExecutor(settings.max_in_flight + SPARE_THREADS, thread_name_prefix="rpc"),
         interceptors=[interceptor],
@@ -195,7 +198,7 @@ def _on_signal(stop: threading.Event) -> None:
         signal.signal(number, handle)
 
 
-def _refuse_open_doors(settings: ServerSettings) -> None:
+def _refuse_open_address(settings: ServerSettings) -> None:
     if settings.is_loopback or settings.tls_certificate is not None:
         return
     raise FailedPrecondition(
@@ -205,12 +208,15 @@ def _refuse_open_doors(settings: ServerSettings) -> None:
     )
 
 
-def _check_policy(services: Sequence[Service]) -> None:
+def _check_tables(services: Sequence[Service]) -> None:
+    """Refuses a service with an rpc nobody may call by the policy, or whose request no rules check."""
     pool = descriptor_pool.Default()
     for service in services:
         for method in pool.FindServiceByName(service.name).methods:
             if f"/{service.name}/{method.name}" not in POLICY:
                 raise Internal(f"{service.name}/{method.name} is missing in the policy table; name who may call it.")
+            if method.input_type.name not in service.rules:
+                raise Internal(f"{method.input_type.name} is missing in the rules of {service.name}; say its fields'.")
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, Any]]:

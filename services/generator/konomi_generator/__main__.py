@@ -31,6 +31,7 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_generator.generator import Generator
+    from konomi_generator.rules import RULES
     from konomi_generator.servicer import GeneratorServicer
     from konomi_generator.settings import GeneratorSettings
 
@@ -48,6 +49,7 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service
             "konomi.v1.GeneratorService",
             add_GeneratorServiceServicer_to_server,
             GeneratorServicer(generator),
+            RULES,
             close=close,
         )
     ]

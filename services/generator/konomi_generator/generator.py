@@ -15,7 +15,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.job import LOOK_SECONDS, Job, Plan
 from konomi_generator.prompts import check_wildcards, fill
 from konomi_generator.requests import Finished, Image, Request
-from konomi_generator.sampling import AdapterFile, Annealing, Backend, Sampling, Wanted
+from konomi_generator.sampling import AdapterFile, Annealing, Backend, ImageRequest, Sampling
 
 LARGEST_ADAPTER = 2 << 30
 
@@ -77,14 +77,14 @@ class Generator:
         check_wildcards(request.wildcards)
         model = self._models.get(request.base_model)
         sampling = self._sampling(request, model)
-        wanted = [self._wanted(index, image, request) for index, image in enumerate(request.images)]
+        images = [self._image_request(index, image, request) for index, image in enumerate(request.images)]
         adapters = [AdapterFile(digest, self._adapter(digest), scale) for digest, scale in request.adapters]
         while not self._turn.acquire(timeout=LOOK_SECONDS):
             if stopped():
                 raise Cancelled("The caller went away.", reason="CANCELLED")
         try:
             prepared = self._backend.prepare(model, adapters, sampling)
-            plan = Plan(request, model, self._models.digest(model), sampling, wanted, prepared)
+            plan = Plan(request, model, self._models.digest(model), sampling, images, prepared)
             job = Job(plan, self._backend, self._store, self._pool, lambda: self._clock() - began)
             yield from job.run(stopped)
         finally:
@@ -120,16 +120,16 @@ class Generator:
             preview_every=request.preview_every,
         )
 
-    def _wanted(self, index: int, image: Image, request: Request) -> Wanted:
+    def _image_request(self, index: int, image: Image, request: Request) -> ImageRequest:
         prompt = fill(image.prompt, request.wildcards, image.seed)
         if not image.init_digest:
-            return Wanted(index, prompt, image.seed)
+            return ImageRequest(index, prompt, image.seed)
 
         def init() -> np.ndarray:
             data = self._store.get(image.init_digest)
             return self._decoder.decode(data, f"images[{index}].init_digest").pixels
 
-        return Wanted(index, prompt, image.seed, image.strength, init)
+        return ImageRequest(index, prompt, image.seed, image.strength, init)
 
     def _adapter(self, digest: str) -> bytes:
         try:

@@ -13,7 +13,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
 from konomi_generator.png import Record
 from konomi_generator.requests import Finished, Request
-from konomi_generator.sampling import Backend, Glimpse, Prepared, Result, Sampling, Wanted
+from konomi_generator.sampling import Backend, ImageRequest, Prepared, Preview, Result, Sampling
 
 MAX_WAITING = 64
 LOOK_SECONDS = 0.1
@@ -26,7 +26,7 @@ class Plan:
     Attributes:
         request: what was asked.
         model, digest: the base model and the digest of its weights.
-        sampling, wanted: what the back end is to do.
+        sampling, images: what the back end is to do.
         prepared: what will do it.
     """
 
@@ -34,7 +34,7 @@ class Plan:
     model: BaseModel
     digest: str
     sampling: Sampling
-    wanted: Sequence[Wanted]
+    images: Sequence[ImageRequest]
     prepared: Prepared
 
     def parents(self, index: int) -> tuple[str, ...]:
@@ -42,13 +42,13 @@ class Plan:
         init = self.request.images[index].init_digest
         return ((init,) if init else ()) + tuple(digest for digest, _ in self.request.adapters)
 
-    def record(self, index: int, concessions: tuple[str, ...]) -> Record:
+    def record(self, index: int, fallbacks: tuple[str, ...]) -> Record:
         """Returns what the image says of itself."""
-        request, sampling, wanted = self.request, self.sampling, self.wanted[index]
+        request, sampling, image = self.request, self.sampling, self.images[index]
         return Record(
-            prompt=wanted.prompt,
+            prompt=image.prompt,
             negative_prompt=request.negative_prompt,
-            seed=wanted.seed,
+            seed=image.seed,
             width=sampling.width,
             height=sampling.height,
             steps=sampling.steps,
@@ -60,13 +60,13 @@ class Plan:
             unit=request.unit,
             night=request.night,
             parents=self.parents(index),
-            strength=wanted.strength if wanted.init is not None else None,
+            strength=image.strength if image.init is not None else None,
             guide_from_base=sampling.guide_from_base,
             base_share=sampling.base_share,
             annealing=sampling.annealing,
             precision=self.prepared.precision,
             backend=self.prepared.backend,
-            concessions=concessions,
+            fallbacks=fallbacks,
         )
 
 
@@ -92,7 +92,7 @@ class Job:
         with ThreadPoolExecutor(1, thread_name_prefix="request") as pool:
             pool.submit(self._denoise, stopped).add_done_callback(self._done.put)  # type: ignore[arg-type]
             try:
-                left = len(self._plan.wanted)
+                left = len(self._plan.images)
                 while left:
                     finished = self._next(stopped)
                     if finished is not None:
@@ -113,7 +113,7 @@ class Job:
         def over() -> bool:
             return self._ended.is_set() or stopped()
 
-        self._backend.run(self._plan.model, self._plan.wanted, self._plan.sampling, over, self._deliver)
+        self._backend.run(self._plan.model, self._plan.images, self._plan.sampling, over, self._deliver)
 
     def _deliver(self, index: int, result: Result) -> None:
         self._room.acquire()
@@ -125,15 +125,15 @@ class Job:
                 return self._finished(index, error=result)
             if self._ended.is_set():
                 return None
-            if isinstance(result, Glimpse):
+            if isinstance(result, Preview):
                 return self._finished(index, preview=(result.step, png.plain(result.pixels)))
-            record = self._plan.record(index, result.concessions)
+            record = self._plan.record(index, result.fallbacks)
             artifact = self._store.put(png.encode(result.pixels, record), "image/png")
-            return self._finished(index, artifact=artifact, concessions=result.concessions)
+            return self._finished(index, artifact=artifact, fallbacks=result.fallbacks)
         finally:
             self._room.release()
 
     def _finished(self, index: int, **outcome: object) -> Finished:
-        wanted = self._plan.wanted[index]
+        image = self._plan.images[index]
         parents = self._plan.parents(index)
-        return Finished(index, wanted.prompt, wanted.seed, parents, self._seconds(), **outcome)  # type: ignore[arg-type]
+        return Finished(index, image.prompt, image.seed, parents, self._seconds(), **outcome)  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ class Record:
     annealing: Annealing | None = None
     precision: str = "fp32"
     backend: str = "diffusers"
-    concessions: Sequence[str] = ()
+    fallbacks: Sequence[str] = ()
 
 
 def konomi_record(record: Record) -> str:
@@ -91,8 +91,8 @@ def konomi_record(record: Record) -> str:
         fields["precision"] = record.precision
     if record.backend != "diffusers":
         fields["backend"] = record.backend
-    if record.concessions:
-        fields["concessions"] = list(record.concessions)
+    if record.fallbacks:
+        fields["concessions"] = list(record.fallbacks)
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 

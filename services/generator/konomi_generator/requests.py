@@ -56,7 +56,7 @@ class Finished:
         artifact: the stored PNG.
         error: why there is none.
         preview: steps done and a small PNG, while the image is still being made.
-        concessions: what was changed to fit it into memory.
+        fallbacks: what was changed to fit it into memory.
     """
 
     index: int
@@ -67,4 +67,4 @@ class Finished:
     artifact: Artifact | None = None
     error: KonomiError | None = None
     preview: tuple[int, bytes] | None = None
-    concessions: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()

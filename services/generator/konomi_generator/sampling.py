@@ -58,8 +58,8 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One image to make.
+class ImageRequest:
+    """One image to make, its prompt filled in.
 
     Attributes:
         index: position in the request.
@@ -91,15 +91,15 @@ class Made:
 
     Attributes:
         pixels: (H, W, 3) uint8.
-        concessions: what was changed to fit it into memory; empty when nothing was.
+        fallbacks: what was changed to fit it into memory; empty when nothing was.
     """
 
     pixels: np.ndarray
-    concessions: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Glimpse:
+class Preview:
     """An image on its way: steps done, and what it promises to be, (h, w, 3) uint8."""
 
     step: int
@@ -121,11 +121,11 @@ class Prepared:
     backend: str = "diffusers"
 
 
-Result = Made | Glimpse | KonomiError
+Result = Made | Preview | KonomiError
 
 
 Deliver = Callable[[int, Result], None]
-"""Takes an image's position and the image, a glimpse of it, or why there is none; from any thread."""
+"""Takes an image's position and the image, a preview of it, or why there is none; from any thread."""
 
 
 class Backend(Protocol):
@@ -137,7 +137,7 @@ class Backend(Protocol):
     def run(
         self,
         model: BaseModel,
-        wanted: Sequence[Wanted],
+        images: Sequence[ImageRequest],
         sampling: Sampling,
         stopped: Callable[[], bool],
         deliver: Deliver,

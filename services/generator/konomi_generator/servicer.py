@@ -76,7 +76,7 @@ def _image(finished: Finished) -> pb.GeneratedImage:
         seed=finished.seed,
         parents=() if finished.preview else finished.parents,
         seconds=finished.seconds,
-        concessions=finished.concessions,
+        concessions=finished.fallbacks,
     )
     if finished.preview is not None:
         step, data = finished.preview

@@ -17,6 +17,7 @@ from konomi_chassis.storage.database import open_database
 from konomi_rater.embedding.registry import Embedders
 from konomi_rater.embedding.tower import Placement
 from konomi_rater.servicer.rater import RaterServicer
+from konomi_rater.servicer.rules import RULES
 from konomi_rater.settings import RaterSettings
 from konomi_rater.storage.schema import MIGRATIONS
 from konomi_rater.usecases.rater import Rater
@@ -55,7 +56,11 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     servicer = RaterServicer(rater)
     return [
         Service(
-            "konomi.v1.RaterService", rater_pb2_grpc.add_RaterServiceServicer_to_server, servicer, close=rater.close
+            "konomi.v1.RaterService",
+            rater_pb2_grpc.add_RaterServiceServicer_to_server,
+            servicer,
+            RULES,
+            close=rater.close,
         )
     ]
 

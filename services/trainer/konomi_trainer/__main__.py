@@ -23,9 +23,10 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     from konomi_trainer.export.exporter import Exporter
     from konomi_trainer.jobs.rank_process import gatherer
     from konomi_trainer.jobs.trainer import Trainer
-    from konomi_trainer.jobs.worker import Board, Worker
+    from konomi_trainer.jobs.worker import ProgressBoard, Worker
     from konomi_trainer.servicer.concepts import ConceptRpcs
-    from konomi_trainer.servicer.trainer import Crafts, TrainerServicer
+    from konomi_trainer.servicer.rules import RULES
+    from konomi_trainer.servicer.trainer import ModelOperations, TrainerServicer
     from konomi_trainer.settings import TrainerSettings
     from konomi_trainer.storage.schema import MIGRATIONS
 
@@ -39,10 +40,10 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
 
     gather = gatherer(server.home, settings, bases.device)
     trainer = Trainer(store, bases.load, pixels, server.home, gather)
-    worker = Worker(engine, trainer, store, Board())
+    worker = Worker(engine, trainer, store, ProgressBoard())
     exporter = Exporter(store, bases, pixels, server.home / "scratch")
     concepts = ConceptRpcs(store, bases, pixels, server.home / "models", settings.embedder)
-    servicer = TrainerServicer(engine, store, bases, worker, Crafts(exporter, concepts))
+    servicer = TrainerServicer(engine, store, bases, worker, ModelOperations(exporter, concepts))
 
     def close() -> None:
         worker.join()
@@ -54,6 +55,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
             "konomi.v1.TrainerService",
             add_TrainerServiceServicer_to_server,
             servicer,
+            RULES,
             prepare=worker.start,
             drain=worker.stop,
             close=close,

@@ -4,35 +4,75 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from konomi.errors import InvalidArgument
 
-STARTER_RATE, OTHER_RATE = 0.0015, 0.0001
+STARTER = "starter"
 PRECISIONS = ("fp32", "bf16", "fp16")
 OPTIMIZERS = ("adamw", "adamw_8bit")
 DEFAULTS: Mapping[str, Any] = {
-    "steps": 80, "batch_size": 16, "rank": 8, "caption_dropout": 0.1, "ema_decay": 0.0, "max_grad_norm": 1.0,
-    "checkpoint_steps": 20, "gradient_accumulation": 1, "min_snr_gamma": 0.0, "precision": "fp32",
-    "prior_weight": 1.0, "scale_augmentation": True, "text_encoder_learning_rate": 0.0, "aspect_buckets": True,
-    "flip": False, "optimizer": "adamw", "validation_share": 0.0, "resolution": 0,
-}  # fmt: skip
-METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "custom_diffusion": {"steps": 250, "batch_size": 8, "caption_dropout": 0.0, "checkpoint_steps": 50},
+    "steps": 80,
+    "batch_size": 16,
+    "rank": 8,
+    "caption_dropout": 0.1,
+    "ema_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "checkpoint_steps": 20,
+    "gradient_accumulation": 1,
+    "min_snr_gamma": 0.0,
+    "precision": "fp32",
+    "prior_weight": 1.0,
+    "scale_augmentation": True,
+    "text_encoder_learning_rate": 0.0,
+    "aspect_buckets": True,
+    "flip": False,
+    "optimizer": "adamw",
+    "validation_share": 0.0,
+    "resolution": 0,
 }
-"""What differs from DEFAULTS for a method (Custom Diffusion: Kumari et al. 2023, section 4)."""
-STARTER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"custom_diffusion": {"scale_augmentation": False}}
-"""What differs further for the starter: its pictures of 64 pixels have 8 x 8 latents, too few to be shown smaller."""
-RATES: Mapping[str, tuple[float, float]] = {"custom_diffusion": (0.005, 8e-5)}
-"""Learning rates of a method for the starter and for other bases, where they differ."""
 BOUNDS: Mapping[str, tuple[float, float]] = {
-    "steps": (1, 100_000), "batch_size": (1, 256), "learning_rate": (1e-9, 1.0), "rank": (1, 256),
-    "caption_dropout": (0, 1), "ema_decay": (0, 0.999999), "max_grad_norm": (1e-6, 1e6),
-    "checkpoint_steps": (1, 100_000), "gradient_accumulation": (1, 1024), "min_snr_gamma": (0, 1000),
-    "prior_weight": (0, 1000), "text_encoder_learning_rate": (0, 1.0), "validation_share": (0, 0.5),
+    "steps": (1, 100_000),
+    "batch_size": (1, 256),
+    "learning_rate": (1e-9, 1.0),
+    "rank": (1, 256),
+    "caption_dropout": (0, 1),
+    "ema_decay": (0, 0.999999),
+    "max_grad_norm": (1e-6, 1e6),
+    "checkpoint_steps": (1, 100_000),
+    "gradient_accumulation": (1, 1024),
+    "min_snr_gamma": (0, 1000),
+    "prior_weight": (0, 1000),
+    "text_encoder_learning_rate": (0, 1.0),
+    "validation_share": (0, 0.5),
     "resolution": (0, 4096),
-}  # fmt: skip
+}
+"""Least and largest value of each number; the field rules of a request are made of these too."""
+
+
+@dataclass(frozen=True)
+class MethodDefaults:
+    """What a training method wants where the caller says nothing.
+
+    Attributes:
+        learning_rate: for other base models than the starter.
+        starter_learning_rate: for the starter.
+        numbers: what differs from DEFAULTS.
+        starter_numbers: what differs further for the starter.
+    """
+
+    learning_rate: float = 0.0001
+    starter_learning_rate: float = 0.0015
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    starter_numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_base(self, base_model: str) -> dict[str, Any]:
+        """Returns every number for a base model."""
+        if base_model == STARTER:
+            rate = {"learning_rate": self.starter_learning_rate}
+            return {**DEFAULTS, **rate, **self.numbers, **self.starter_numbers}
+        return {**DEFAULTS, "learning_rate": self.learning_rate, **self.numbers}
 
 
 @dataclass(frozen=True)
@@ -69,29 +109,34 @@ class Configuration:
 
         A field with a default counts only where it differs, so a new field leaves older digests as they are.
         """
-        later = {field.name: field.default for field in fields(self) if field.default is not MISSING}
-        told = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
-        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+        defaults = {row.name: row.default for row in fields(self) if row.default is not MISSING}
+        rows = {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
+        text = json.dumps(rows, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def complete(method: str, base_model: str, base_digest: str, seed: int, given: Mapping[str, Any]) -> Configuration:
+def complete(
+    method: str,
+    base_model: str,
+    base_digest: str,
+    seed: int,
+    given: Mapping[str, Any],
+    defaults: MethodDefaults,
+) -> Configuration:
     """Returns the configuration of a run with every unset number at its default.
 
     Args:
-        method: a name of trainer.METHODS.
+        method: name of the training method.
         base_model: id of the base model.
         base_digest: digest of its weights.
         seed: any int64.
         given: the hyper-parameters the caller set, by field name.
+        defaults: of the method.
 
     Raises:
         InvalidArgument: a number is out of its bounds; the field is named.
     """
-    rates = RATES.get(method, (STARTER_RATE, OTHER_RATE))
-    rate = rates[0] if base_model == "starter" else rates[1]
-    special = STARTER_DEFAULTS.get(method, {}) if base_model == "starter" else {}
-    numbers = {**DEFAULTS, "learning_rate": rate, **METHOD_DEFAULTS.get(method, {}), **special, **given}
+    numbers = {**defaults.of_base(base_model), **given}
     for name, (low, high) in BOUNDS.items():
         value = numbers[name]
         if not math.isfinite(value) or not low <= value <= high:

@@ -66,9 +66,9 @@ class Bench:
         rows = [i for i in range(1000, 3000) if not (has(records[i], pair.hair) or has(records[i], pair.face))]
         items = [Item(lab.put(pixels[i]), captioned(records[i], i), 1.0, "prior") for i in rows]
         own = [item.digest for which in ("hair", "face") for item in lab.items(pair, which)]
-        wanted = retrieval.Wanted([f"{pair.style} portrait, {word}"], own, REGULAR, NEAR)
+        query = retrieval.Query([f"{pair.style} portrait, {word}"], own, REGULAR, NEAR)
         encoder = dual_encoder.load(lab.work / "models", "starter")
-        return [hit.item for hit in retrieval.retrieve(items, wanted, encoder, lambda digest: pixels[0]).hits]
+        return [hit.item for hit in retrieval.retrieve(items, query, encoder, lambda digest: pixels[0]).hits]
 
     def models(self, pair: Pair) -> dict[str, ConceptModel]:
         """Returns the pair's models by how they came about."""

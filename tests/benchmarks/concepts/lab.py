@@ -28,9 +28,10 @@ from konomi_trainer.data.manifest import Item, render
 from konomi_trainer.jobs.trainer import Listener, Trainer
 from konomi_trainer.methods import concept_file, token_rows
 from konomi_trainer.methods.concept_file import ConceptModel
+from konomi_trainer.methods.custom_diffusion import METHOD
 from konomi_trainer.settings import TrainerSettings
 
-METHOD, SEED = "custom_diffusion", 20261122
+SEED = 20261122
 HAIR, FACE = {"token": "<h>", "class_word": "hair"}, {"token": "<f>", "class_word": "face"}
 IMAGES = 4
 
@@ -143,7 +144,9 @@ class Lab:
     def configuration(self, concepts: Sequence[Mapping[str, str]], seed: int = SEED, **numbers: Any) -> Configuration:
         """Returns the trainer's configuration of a run on the starter."""
         given = {**numbers, "concepts": tuple({"initial_word": "", **c} for c in concepts)}
-        return configuration.complete(METHOD, "starter", self.bases.digest("starter"), seed, given)
+        return configuration.complete(
+            METHOD.name, "starter", self.bases.digest("starter"), seed, given, METHOD.defaults
+        )
 
     def pipeline(self, model: ConceptModel | None) -> Any:
         """Returns the base pipeline with a model on it, at scale 1."""

@@ -28,7 +28,7 @@ from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.backends.diffusers.batches import plan
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Request
-from konomi_generator.sampling import Sampling, Wanted
+from konomi_generator.sampling import ImageRequest, Sampling
 from konomi_generator.settings import GeneratorSettings
 from tests.benchmarks.results import Figure, report
 
@@ -46,7 +46,7 @@ class Raw:
             own.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
         self._batches, self._sampling, self._threads = batches, sampling, threads
         with torch.inference_mode():
-            self._texts = {w.prompt: encoded(pipe, w.prompt) for batch in batches for w in batch.wanted}
+            self._texts = {w.prompt: encoded(pipe, w.prompt) for batch in batches for w in batch.images}
             self._negative = encoded(pipe, "")
 
     def __call__(self) -> dict[int, np.ndarray]:
@@ -56,7 +56,7 @@ class Raw:
         def work(pipe, share) -> None:
             torch.set_num_threads(self._threads)
             for batch in share:
-                rows = [*batch.wanted, *[batch.wanted[-1]] * (batch.rows - len(batch.wanted))]
+                rows = [*batch.images, *[batch.images[-1]] * (batch.rows - len(batch.images))]
                 for row, image in zip(rows, self._call(pipe, rows), strict=True):
                     made[row.index] = (image * 255).round().astype(np.uint8)
 
@@ -65,7 +65,7 @@ class Raw:
                 future.result()
         return made
 
-    def _call(self, pipe, rows: Sequence[Wanted]) -> np.ndarray:
+    def _call(self, pipe, rows: Sequence[ImageRequest]) -> np.ndarray:
         texts = [self._texts[row.prompt] for row in rows]
         given = {"prompt_embeds": torch.cat([hidden for hidden, _ in texts])}
         given["negative_prompt_embeds"] = self._negative[0].repeat(len(rows), 1, 1)
@@ -101,13 +101,13 @@ def settings_of(sampling: Sampling) -> dict[str, object]:
     }
 
 
-def plain_loop(pipe, wanted: Sequence[Wanted], sampling: Sampling, rows: int) -> Maker:
+def plain_loop(pipe, requests: Sequence[ImageRequest], sampling: Sampling, rows: int) -> Maker:
     """The loop as people write it: prompts in the call, all threads, batches in turn."""
 
     def run() -> dict[int, np.ndarray]:
         made = {}
-        for start in range(0, len(wanted), rows):
-            part = wanted[start : start + rows]
+        for start in range(0, len(requests), rows):
+            part = requests[start : start + rows]
             generators = [torch.Generator().manual_seed(row.seed) for row in part]
             prompts = [row.prompt for row in part]
             images = pipe(prompts, **settings_of(sampling), generator=generators, output_type="np").images
@@ -168,18 +168,18 @@ def measure(given: argparse.Namespace, model: BaseModel, catalogue: BaseModels, 
     store, decoder, backend = ArtifactStore(StoreSettings(home=folder)), Decoder(), DiffusersBackend(settings)
     generator = Generator(catalogue, store, backend, decoder, writers=settings.writers, max_side=2048)
     sampling = Sampling(given.steps, 4.0, model.resolution, model.resolution)
-    wanted = [Wanted(n, f"a portrait of a person, number {n % 16}", 1000 + n) for n in range(given.images)]
+    requests = [ImageRequest(n, f"a portrait of a person, number {n % 16}", 1000 + n) for n in range(given.images)]
     backend.prepare(model, [], sampling)
-    small = settings.thread_count() > 0 and backend._device.type == "cpu" and len(wanted) > 1
+    small = settings.thread_count() > 0 and backend._device.type == "cpu" and len(requests) > 1
     sizes = backend._batch_sizes(sampling, small and model.parameters["unet"] < 50_000_000)
     workers = settings.thread_count() if sizes != (1,) and backend._device.type == "cpu" else 1
     threads = 1 if workers > 1 else settings.thread_count()
-    batches = plan(wanted, sizes, workers, lambda _item: 0)
+    batches = plan(requests, sizes, workers, lambda _item: 0)
     pipe = backend._denoiser.pipe
     raw = Raw(pipe, batches, sampling, workers, threads)
-    simple = plain_loop(pipe, wanted, sampling, batches[0].rows)
+    simple = plain_loop(pipe, requests, sampling, batches[0].rows)
     pipe.set_progress_bar_config(disable=True)
-    images = [Image(item.prompt, item.seed) for item in wanted]
+    images = [Image(item.prompt, item.seed) for item in requests]
     request = Request(images, model.id, steps=given.steps, guidance_scale=4.0)
     ours = konomi_maker(generator, store, decoder, request)
     rows, simple_seconds = [], []
@@ -190,7 +190,7 @@ def measure(given: argparse.Namespace, model: BaseModel, catalogue: BaseModels, 
         plain_seconds, _ = timed(simple) if number % 3 == 1 else (0.0, {})
         if number == 0:
             same = equal(seconds[raw][1], seconds[ours][1], store, decoder)
-            assert same == len(wanted), f"{same} of {len(wanted)} images are equal"
+            assert same == len(requests), f"{same} of {len(requests)} images are equal"
             continue
         rows.append((seconds[ours][0], seconds[raw][0]))
         simple_seconds += [plain_seconds] if plain_seconds else []
@@ -200,7 +200,7 @@ def measure(given: argparse.Namespace, model: BaseModel, catalogue: BaseModels, 
     figures = [
         Figure("P7", "generator over raw diffusers loop, bit-identical images", ratio, 1.0, "ratio", len(rows)),
         Figure("P7", "of the promised ratio", ratio, PROMISED, "ratio", len(rows)),
-        figure("against the loop as written by hand", rows, simple_seconds, len(wanted)),
+        figure("against the loop as written by hand", rows, simple_seconds, len(requests)),
     ]
     report("generator", figures)
 

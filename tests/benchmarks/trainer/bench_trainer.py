@@ -36,7 +36,7 @@ from konomi_trainer.data.cache import TensorCache
 from konomi_trainer.data.manifest import Item
 from konomi_trainer.jobs.trainer import loop_settings
 from konomi_trainer.methods import adapter_file, lora
-from konomi_trainer.methods.base import Learning, Source
+from konomi_trainer.methods.base import PreparedMethod, Source
 from konomi_trainer.training.checkpoints import Checkpoints
 from konomi_trainer.training.loop import Progress, Surroundings, rate, train
 from tests.benchmarks.results import Figure, report
@@ -66,7 +66,7 @@ class Task:
             "steps": self.steps, "batch_size": self.batch, "rank": 8, "caption_dropout": 0.0, "resolution": self.side,
             "checkpoint_steps": 100_000, "aspect_buckets": False, "learning_rate": 1e-3, "precision": self.precision,
         }  # fmt: skip
-        return complete("lora", self.layout, "0" * 64, SEED, numbers)
+        return complete("lora", self.layout, "0" * 64, SEED, numbers, lora.LORA_METHOD.defaults)
 
 
 def pixels(digest: str, side: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def base_of(task: Task) -> Base:
     return Base(pipe, "0" * 64, Placement(task.device, task.precision, False), task.side)
 
 
-def cached(base: Base, task: Task, folder: Path) -> Learning:
+def cached(base: Base, task: Task, folder: Path) -> PreparedMethod:
     """Returns konomi's LoRA made ready."""
     source = Source(items(), lambda digest: pixels(digest, task.side), TensorCache(folder), lambda: None)
     return lora.LORA.prepare(base, source, task.configuration())

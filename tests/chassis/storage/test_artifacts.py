@@ -235,8 +235,11 @@ def test_bytes_are_synced_before_their_rename_and_the_folder_after_it(home, tmp_
     calls = "trace=fsync,rename,renameat,renameat2"
     ran = subprocess.run(
         ["strace", "-f", "-y", "-o", str(trace), "-e", calls, sys.executable, "-c", PUT, str(home), "1"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     if ran.returncode:
         pytest.skip("strace may not trace here")
     digest = ran.stdout.split()[-1]

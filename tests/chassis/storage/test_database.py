@@ -272,10 +272,25 @@ def test_after_a_failed_fsync_nothing_more_is_written(path):
         "  except konomi.errors.FailedPrecondition as error:\n    print(error.reason, flush=True)\n"
     )
     ran = subprocess.run(
-        ["strace", "-f", "-o", os.devnull, "-e", "trace=fdatasync,fsync", "-e",
-         "inject=fdatasync,fsync:error=EIO:when=12", sys.executable, "-c", code, str(path)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [
+            "strace",
+            "-f",
+            "-o",
+            os.devnull,
+            "-e",
+            "trace=fdatasync,fsync",
+            "-e",
+            "inject=fdatasync,fsync:error=EIO:when=12",
+            sys.executable,
+            "-c",
+            code,
+            str(path),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     if "ptrace" in ran.stderr or not ran.stdout:
         pytest.skip("strace may not trace here")
     lines = ran.stdout.split()

@@ -32,6 +32,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.backends.diffusers.adapters import check_adapter
 from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
+from konomi_generator.rules import RULES
 from konomi_generator.servicer import GeneratorServicer
 from konomi_generator.settings import GeneratorSettings
 
@@ -88,14 +89,22 @@ def containers(canary: Path) -> dict[str, bytes]:
             info.size = len(payload)
             archive.addfile(info, io.BytesIO(payload))
         forms = {
-            "pickle": payload, "zip": zipped.getvalue(), "tar": tarred.getvalue(), "gzip": gzip.compress(payload),
-            "bzip2": bz2.compress(payload), "xz": lzma.compress(payload), "7z": b"7z\xbc\xaf\x27\x1c\x00\x04" + payload,
-            "rar": b"Rar!\x1a\x07\x01\x00" + payload, "zip in gzip": gzip.compress(zipped.getvalue()),
-            "pickle before safetensors": payload + good, "pickle behind safetensors": good + payload,
-            "zip behind safetensors": good + zipped.getvalue(), "pickle as header": packed(payload),
+            "pickle": payload,
+            "zip": zipped.getvalue(),
+            "tar": tarred.getvalue(),
+            "gzip": gzip.compress(payload),
+            "bzip2": bz2.compress(payload),
+            "xz": lzma.compress(payload),
+            "7z": b"7z\xbc\xaf\x27\x1c\x00\x04" + payload,
+            "rar": b"Rar!\x1a\x07\x01\x00" + payload,
+            "zip in gzip": gzip.compress(zipped.getvalue()),
+            "pickle before safetensors": payload + good,
+            "pickle behind safetensors": good + payload,
+            "zip behind safetensors": good + zipped.getvalue(),
+            "pickle as header": packed(payload),
             "pickle as data of no tensor": packed({}, payload),
             "pickle in the metadata": packed({"__metadata__": {"a": [payload.hex()]}, "x": entry()}, bytes(4)),
-        }  # fmt: skip
+        }
         found |= {f"{name} {protocol}": data for name, data in forms.items()}
     return found
 
@@ -135,7 +144,7 @@ def headers() -> dict[str, bytes]:
         "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(200),
         "GGUF": b"GGUF\x03\0\0\0" + bytes(200),
         "empty": b"",
-    }  # fmt: skip
+    }
     return found
 
 
@@ -170,7 +179,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, home: Path):
     settings = GeneratorSettings(home=own, threads=1, device="cpu")
     generator = Generator(BaseModels(own), store, DiffusersBackend(settings), decoder, writers=1, max_side=512)
     service = Service(
-        "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator)
+        "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator), RULES
     )
     server = start("generator", [service], ServerSettings(home=own), store)
     token = (own / "tokens" / "owner.token").read_text().strip()

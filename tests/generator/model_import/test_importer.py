@@ -22,7 +22,7 @@ DOOR = """
 import os, socket, sys, ctypes
 from konomi_generator.model_import import conversion_worker
 conversion_worker.warm_up()
-conversion_worker.close_the_door(64 << 30)
+conversion_worker.drop_privileges(64 << 30)
 def tried(what):
     try:
         what()
@@ -43,7 +43,7 @@ import io, json, pathlib, sys
 from konomi_generator.model_import import conversion_worker
 given = {path: pathlib.Path(path).read_bytes() for path in sys.argv[1:]}
 conversion_worker.warm_up()
-conversion_worker.close_the_door(64 << 30)
+conversion_worker.drop_privileges(64 << 30)
 said = {}
 for path, data in given.items():
     try:

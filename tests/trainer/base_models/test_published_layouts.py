@@ -67,9 +67,14 @@ def test_a_published_layout_trains_exports_and_loads(
         kind = StableDiffusionXLPipeline if layout == "sdxl" else StableDiffusionPipeline
         plain = {} if layout == "sdxl" else {"safety_checker": None, "feature_extractor": None}
         whole = kind.from_single_file(
-            str(tmp_path / "whole.safetensors"), config=str(home / "configs" / layout), local_files_only=True,
-            torch_dtype=torch.float32, scheduler=pipe.scheduler, **tokenizers, **plain,
-        )  # fmt: skip
+            str(tmp_path / "whole.safetensors"),
+            config=str(home / "configs" / layout),
+            local_files_only=True,
+            torch_dtype=torch.float32,
+            scheduler=pipe.scheduler,
+            **tokenizers,
+            **plain,
+        )
         assert (draw(whole) - tuned).abs().max() < 2e-3
         data = bench.store.get(merged.digest)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from konomi_trainer.data.manifest import Item
-from konomi_trainer.data.retrieval import Wanted, retrieve
+from konomi_trainer.data.retrieval import Query, retrieve
 
 
 class Towers:
@@ -32,7 +32,7 @@ def pixels(digest: str) -> np.ndarray:
 def test_it_finds_what_a_search_by_hand_finds() -> None:
     rng = np.random.default_rng(0)
     items = [item(n, f"at {cosine:.4f}") for n, cosine in enumerate(rng.uniform(-1, 1, 500))]
-    found = retrieve(items, Wanted(["at 1", "at 0.2"], limit=1000), Towers(), pixels)
+    found = retrieve(items, Query(["at 1", "at 0.2"], limit=1000), Towers(), pixels)
     vectors, prompts = Towers().texts([i.caption for i in items]), Towers().texts(["at 1", "at 0.2"])
     best = (vectors @ prompts.T).max(1)
     assert {hit.item.digest for hit in found.hits} == {i.digest for i, b in zip(items, best, strict=True) if b >= 0.85}
@@ -42,7 +42,7 @@ def test_it_finds_what_a_search_by_hand_finds() -> None:
 
 def test_the_concepts_own_images_and_bare_candidates_are_left_out() -> None:
     items = [item(1, "at 1"), item(2, "at 0.99"), item(3, "")]
-    found = retrieve(items, Wanted(["at 1"], concepts=[items[0].digest]), Towers(), pixels)
+    found = retrieve(items, Query(["at 1"], concepts=[items[0].digest]), Towers(), pixels)
     assert [hit.item for hit in found.hits] == [items[1]]
     assert "fewer than the 200" in found.warnings[0]
 
@@ -50,8 +50,8 @@ def test_the_concepts_own_images_and_bare_candidates_are_left_out() -> None:
 def test_images_are_near_but_no_copies() -> None:
     concept = item(0, "at 1")
     items = [item(n, "at 1") for n in (0, 5, 25, 26, 40, 80)]
-    wanted = Wanted(["at 1"], concepts=[concept.digest], limit=2, min_image=0.7)
-    found = retrieve(items, wanted, Towers(), pixels)
+    query = Query(["at 1"], concepts=[concept.digest], limit=2, min_image=0.7)
+    found = retrieve(items, query, Towers(), pixels)
     # 5 degrees is the concept again, 26 a copy of 25, 80 too far
     assert [int(hit.item.digest, 16) for hit in found.hits] == [25, 40] and not found.warnings
     assert found.hits[0].image == pytest.approx(np.cos(np.deg2rad(25)), abs=1e-6)
@@ -59,7 +59,7 @@ def test_images_are_near_but_no_copies() -> None:
 
 def test_the_limit_holds_and_nothing_found_says_what_to_do() -> None:
     items = [item(n, "at 0.9") for n in range(30)]
-    assert len(retrieve(items, Wanted(["at 1"], limit=10), Towers(), pixels).hits) == 10
-    nothing = retrieve(items, Wanted(["at 1"], min_text=0.95), Towers(), pixels)
+    assert len(retrieve(items, Query(["at 1"], limit=10), Towers(), pixels).hits) == 10
+    nothing = retrieve(items, Query(["at 1"], min_text=0.95), Towers(), pixels)
     assert not nothing.hits and "None of 30" in nothing.warnings[0] and "not put in their place" in nothing.warnings[0]
-    assert not retrieve([], Wanted(["at 1"]), Towers(), pixels).hits
+    assert not retrieve([], Query(["at 1"]), Towers(), pixels).hits

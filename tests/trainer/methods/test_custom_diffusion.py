@@ -15,6 +15,7 @@ from konomi_trainer.jobs.trainer import Listener, Trainer
 from konomi_trainer.methods import concept_file, custom_diffusion, token_rows
 from konomi_trainer.methods.concept_file import ConceptModel
 from konomi_trainer.methods.concepts import Concept
+from konomi_trainer.methods.custom_diffusion import METHOD
 from konomi_trainer.settings import TrainerSettings
 from konomi_trainer.training.loop import Progress, Stopped
 from tests.trainer import concept_bench
@@ -26,7 +27,7 @@ FACE = (Concept("<a>", "face"),)
 def configured(bases: Bases, base: str = "tiny", **numbers: float) -> configuration.Configuration:
     given = {"steps": 6, "batch_size": 4, "checkpoint_steps": 2, "learning_rate": 0.01, **numbers}
     given["concepts"] = tuple(asdict(concept) for concept in FACE)  # type: ignore[assignment]
-    return configuration.complete("custom_diffusion", base, bases.digest(base), 7, given)
+    return configuration.complete(METHOD.name, base, bases.digest(base), 7, given, METHOD.defaults)
 
 
 def quiet(stopping: object = lambda: False) -> Listener:

@@ -15,9 +15,11 @@ from tests.trainer.conftest import Bench
 from tests.trainer.export.test_exporter import images
 
 KINDS = {
-    "lora": pb.TRAINING_METHOD_LORA, "dora": pb.TRAINING_METHOD_DORA,
-    "loha": pb.TRAINING_METHOD_LOHA, "lokr": pb.TRAINING_METHOD_LOKR,
-}  # fmt: skip
+    "lora": pb.TRAINING_METHOD_LORA,
+    "dora": pb.TRAINING_METHOD_DORA,
+    "loha": pb.TRAINING_METHOD_LOHA,
+    "lokr": pb.TRAINING_METHOD_LOKR,
+}
 
 
 def header(data: bytes) -> dict[str, str]:

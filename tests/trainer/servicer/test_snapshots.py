@@ -76,14 +76,15 @@ def test_a_lineage_arrives_whole_and_goes_on(bench, other):
 
 def _refuses_what_cannot_be_right(bench: Bench, other: Bench, rows: str) -> None:
     cases = {
-        "has not ended": lambda x: {"training_runs": {**x["training_runs"], "state": "queued"}}
-        if "training_runs" in x else x,
+        "has not ended": lambda x: (
+            {"training_runs": {**x["training_runs"], "state": "queued"}} if "training_runs" in x else x
+        ),
         "another taste": lambda x: {"models": {**x["models"], "taste": "tastes/x"}} if "models" in x else x,
         "digest": lambda x: {"models": {**x["models"], "adapter_digest": "../x"}} if "models" in x else x,
         "do not fit": lambda x: {"models": {**x["models"], "metrics": "{"}} if "models" in x else x,
         "known table": lambda x: {"requests": {}} if "models" in x else x,
         "no table takes": lambda x: {"models": {**x["models"], "seed": {"base64": "!"}}} if "models" in x else x,
-    }  # fmt: skip
+    }
     before = export(other)
     for said, change in cases.items():
         with pytest.raises(InvalidArgument, match=said):

@@ -37,7 +37,7 @@ Least = tuple[int, int, bool]
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def limit(memory_bytes: int) -> None:
+def drop_privileges(memory_bytes: int) -> None:
     """Takes from this process what a decoder does not need: root, memory, files, sockets, core dumps.
 
     It ends with its parent without being told: its stdin closes.
@@ -152,7 +152,7 @@ def main(memory_bytes: int, cpu_seconds: int, max_pixels: int) -> None:
     """Answers until stdin ends."""
     Image.init()
     source, out = sys.stdin.buffer, sys.stdout.buffer
-    limit(memory_bytes)
+    drop_privileges(memory_bytes)
     while len(header := source.read(REQUEST.size)) == REQUEST.size:
         length, width, height, squash = REQUEST.unpack(header)
         data = source.read(length)

@@ -19,12 +19,21 @@ COMPONENTS: Mapping[str, frozenset[tuple[str, str]]] = {
 UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 CODE_KEYS = frozenset(
     {
-        "auto_map", "custom_pipeline", "custom_pipelines", "custom_revision", "trust_remote_code",
-        "quantization_config", "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
+        "auto_map",
+        "custom_pipeline",
+        "custom_pipelines",
+        "custom_revision",
+        "trust_remote_code",
+        "quantization_config",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
         "experts_implementation",
-        "use_kernels", "kernel_config", "adapter_kwargs",
+        "use_kernels",
+        "kernel_config",
+        "adapter_kwargs",
     }
-)  # fmt: skip
+)
 """Configuration keys that make a library fetch or run something; none is ever needed."""
 READ = frozenset({".safetensors", ".json", ".txt"})
 IGNORED = frozenset({"", ".md", ".png", ".jpg", ".jpeg", ".webp", ".gitattributes", ".yaml", ".yml", ".gitignore"})

@@ -14,9 +14,19 @@ MAX_TENSORS = 20_000
 MAX_RANK = 8
 MAX_NAME = 512
 BITS = {
-    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8,
-    "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
-}  # fmt: skip
+    "F64": 64,
+    "F32": 32,
+    "F16": 16,
+    "BF16": 16,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "I64": 64,
+    "I32": 32,
+    "I16": 16,
+    "I8": 8,
+    "U8": 8,
+    "BOOL": 8,
+}
 """The dtypes konomi reads, and their bits."""
 PREFIXES = {
     b"PK\x03\x04": "a zip archive (a PyTorch pickle, most likely)",

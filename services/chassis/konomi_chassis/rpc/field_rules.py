@@ -1,13 +1,16 @@
-"""The fields the contract's requests share, each with its rule: names, digests, ids, pages, filters and numbers."""
+"""The kinds of field rules, and the rules of what requests of every service hold: digests, names, ids and pages."""
 
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Rule = Callable[[Any], str | None]
 """Returns what is wrong with a value, or None."""
+
+RequestRules = Mapping[str, Mapping[str, Rule]]
+"""Request message to its fields' rules; in a path "a.b" descends and "a[]" means each item."""
 
 MAX_TEXT = 4096
 
@@ -38,13 +41,14 @@ def text(limit: int = MAX_TEXT) -> Rule:
     return rule
 
 
-def between(low: float, high: float) -> Rule:
-    """A finite number within [low, high]."""
+def between(low: float, high: float, *, optional: bool = False) -> Rule:
+    """A finite number within [low, high]; where optional, 0 too, which is what an unset number reads as."""
+    expected = f"a number from {low:g} to {high:g}" + (", or 0 for the default," if optional and low > 0 else "")
 
     def rule(value: float) -> str | None:
-        if math.isfinite(value) and low <= value <= high:
+        if (optional and value == 0) or (math.isfinite(value) and low <= value <= high):
             return None
-        return f"a number from {low:g} to {high:g} was expected; {value:g} came."
+        return f"{expected} was expected; {value:g} came."
 
     return rule
 
@@ -69,13 +73,19 @@ def multiple(of: int, high: int) -> Rule:
     return rule
 
 
-def known(low: int, high: int) -> Rule:
-    """A value of the enum, without the unspecified one where low is 1."""
+def enum_value(enum: Any, *, optional: bool = False) -> Rule:
+    """A named value of an enum of the contract; the unspecified one, 0, only where optional."""
+    numbers = {number for number in enum.values() if number or optional}
 
     def rule(value: int) -> str | None:
-        return None if low <= value <= high else f"one of the named values was expected; {value} came."
+        return None if value in numbers else f"one of the named values was expected; {value} came."
 
     return rule
+
+
+def digests(field: str, least: int, most: int) -> dict[str, Rule]:
+    """Returns the rules of a list of digests."""
+    return {field: count(least, most), f"{field}[]": DIGEST}
 
 
 TASTE_ID, _UUID = r"[a-z0-9-]{1,40}", r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -84,53 +94,8 @@ DIGEST = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexadecimal 
 DIGEST_OR_NONE = pattern(r"[0-9a-f]{64}", "a sha256 digest of 64 lower-case hexadecimal digits", optional=True)
 TASTE = pattern(f"tastes/{TASTE_ID}", '"tastes/{id}"')
 TASTE_OR_NONE = pattern(f"tastes/{TASTE_ID}", '"tastes/{id}"', optional=True)
-LABEL_OR_NONE = pattern(f"tastes/{TASTE_ID}/labels/{PART}", '"tastes/{id}/labels/{label}"', optional=True)
-COMPARISON_OR_NONE = pattern(
-    f"tastes/{TASTE_ID}/comparisons/{PART}", '"tastes/{id}/comparisons/{comparison}"', optional=True
-)
-VERSION = pattern(f"tastes/{TASTE_ID}/raterVersions/{PART}", '"tastes/{id}/raterVersions/{version}"')
-CERTIFICATE = pattern(f"tastes/{TASTE_ID}/certificates/{PART}", '"tastes/{id}/certificates/{certificate}"')
-RUN = pattern(f"trainingRuns/{PART}", '"trainingRuns/{run}"')
-MODEL = pattern(f"models/{PART}", '"models/{model}"')
-MODEL_OR_BASE_OR_NONE = pattern(f"base|models/{PART}", '"models/{model}" or "base"', optional=True)
 BASE_OR_NONE = pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a base model id", optional=True)
 BASE = pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a base model id")
 UUID = pattern(_UUID, "a UUID")
 UUID_OR_NONE = pattern(_UUID, "a UUID", optional=True)
 PAGE = {"page_size": between(0, 1000), "page_token": text()}
-FILTER = {"prompt_contains": text(), "digests[]": DIGEST, "units[]": text(200), "nights[]": text(200)}
-
-
-def image_filter(field: str) -> dict[str, Rule]:
-    """Returns the rules of an ImageFilter in a field."""
-    return {f"{field}.{path}": rule for path, rule in FILTER.items()} | {
-        f"{field}.grades[]": known(0, 5),
-        f"{field}.sources[]": known(1, 4),
-        f"{field}.min_utility": between(1, 5),
-        f"{field}.min_novelty": between(0, 2),
-    }
-
-
-def digests(field: str, least: int, most: int) -> dict[str, Rule]:
-    """Returns the rules of a list of digests."""
-    return {field: count(least, most), f"{field}[]": DIGEST}
-
-
-HYPER_PARAMETERS = {
-    "hyper_parameters.steps": between(0, 100_000),
-    "hyper_parameters.batch_size": between(0, 256),
-    "hyper_parameters.learning_rate": between(0, 10),
-    "hyper_parameters.rank": between(0, 256),
-    "hyper_parameters.caption_dropout": between(0, 1),
-    "hyper_parameters.ema_decay": between(0, 1),
-    "hyper_parameters.max_grad_norm": between(0, 1e6),
-    "hyper_parameters.checkpoint_steps": between(0, 100_000),
-    "hyper_parameters.gradient_accumulation": between(0, 4096),
-    "hyper_parameters.min_snr_gamma": between(0, 1e6),
-    "hyper_parameters.precision": pattern("fp32|bf16|fp16", '"fp32", "bf16" or "fp16"', optional=True),
-    "hyper_parameters.text_encoder_learning_rate": between(0, 1),
-    "hyper_parameters.prior_weight": between(0, 1000),
-    "hyper_parameters.optimizer": pattern("adamw|adamw_8bit", '"adamw" or "adamw_8bit"', optional=True),
-    "hyper_parameters.validation_share": between(0, 0.5),
-    "hyper_parameters.resolution": multiple(8, 4096),
-}

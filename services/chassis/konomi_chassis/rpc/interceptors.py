@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from konomi_chassis.auth.policy import WATCHES, TasteOf, authorize, confine
 from konomi_chassis.rpc.admission import Admission
 from konomi_chassis.rpc.deadlines import DeadlineWatch
 from konomi_chassis.rpc.error_translation import status_of, to_error, unimplemented
+from konomi_chassis.rpc.field_rules import RequestRules
 from konomi_chassis.rpc.telemetry import RpcTelemetry
 from konomi_chassis.rpc.validation import check
 from konomi_chassis.settings import ServerSettings
@@ -37,6 +39,14 @@ class Gate:
             raise Unavailable(f"The server is {self.why}; try again.", reason=self.why.upper(), retry_after=1.0)
 
 
+@dataclass(frozen=True)
+class ServiceRules:
+    """How requests of a service are checked: rules of their fields, and what finds the taste of a resource."""
+
+    fields: RequestRules
+    taste_of: TasteOf | None = None
+
+
 class Interceptor(grpc.ServerInterceptor):
     """Wraps every handler; bytes are parsed only after the caller was let in."""
 
@@ -45,10 +55,10 @@ class Interceptor(grpc.ServerInterceptor):
         settings: ServerSettings,
         authenticator: Authenticator,
         telemetry: RpcTelemetry,
-        taste_of: Mapping[str, TasteOf],
+        services: Mapping[str, ServiceRules],
     ) -> None:
         self._settings, self._authenticator, self._telemetry = settings, authenticator, telemetry
-        self._taste_of = taste_of
+        self._services = services
         self.gate, self.admission, self.deadlines = Gate(), Admission(settings), DeadlineWatch()
 
     def intercept_service(
@@ -149,7 +159,7 @@ class Interceptor(grpc.ServerInterceptor):
             cancel()
 
     def _reader(self, rpc: str, handler: grpc.RpcMethodHandler) -> Any:
-        taste_of, deserialize = self._taste_of.get(rpc.split("/")[1]), handler.request_deserializer
+        rules, deserialize = self._services.get(rpc.split("/")[1]), handler.request_deserializer
         assert deserialize is not None, "generated handlers carry their deserializer"
 
         def parse(raw: bytes, caller: Principal) -> Any:
@@ -158,9 +168,9 @@ class Interceptor(grpc.ServerInterceptor):
                 request = deserialize(raw)
             except Exception as error:
                 raise InvalidArgument("The request is not a message of this rpc.", reason="MALFORMED") from error
-            if rpc.startswith("/konomi."):
-                confine(request, caller, taste_of)
-                check(request)
+            if rules is not None:
+                confine(request, caller, rules.taste_of)
+                check(request, rules.fields)
             return request
 
         def parse_each(raw: Iterator[bytes], caller: Principal) -> Iterator[Any]:

@@ -26,15 +26,38 @@ NOBODY = 65534
 GIB = 1 << 30
 CPU_SECONDS = 1800
 DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split()))
+
+
 FORBIDDEN = {
-    "x86_64": (0xC000003E, (2, 41, 42, 49, 53, 56, 57, 58, 59, 62, 76, 77, 82, 83, 84, 85, 86, 87, 88, 90, 92, 101, 165,
-                            200, 234, 257, 263, 264, 265, 266, 311, 316, 321, 322, 424, 425, 434, 435, 437)),
-    "aarch64": (0xC00000B7, (33, 34, 35, 36, 37, 38, 40, 45, 46, 56, 117, 129, 130, 131, 198, 199, 200, 203, 220, 221,
-                             271, 276, 280, 281, 424, 425, 434, 435, 437)),
-}  # fmt: skip
+    "x86_64": (
+        0xC000003E,
+        _numbers(
+            "2 41 42 49 53 56 57 58 59 62 76 77 82 83 84 85 86 87 88 90 92 101 165 200 234 257 263 264 265 "
+            "266 311 316 321 322 424 425 434 435 437"
+        ),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        _numbers(
+            "33 34 35 36 37 38 40 45 46 56 117 129 130 131 198 199 200 203 220 221 271 276 280 281 424 425 434 435 437"
+        ),
+    ),
+}
 """Per machine its audit name and the calls that open files, start programs or processes, talk, or change files."""
 
 
@@ -42,7 +65,7 @@ class Refused(Exception):
     """The file is not what may be converted."""
 
 
-def close_the_door(memory_bytes: int) -> None:
+def drop_privileges(memory_bytes: int) -> None:
     """Takes from this process all that reading tensors does not need: network, files, programs, privileges."""
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "unshare"):
@@ -147,7 +170,7 @@ def main(length: int) -> int:
     source, out = io.BufferedReader(io.FileIO(0, closefd=False)), sys.stdout.buffer
     with open("/proc/self/statm") as statm:  # pages in use by the libraries
         own = int(statm.read().split()[0]) * resource.getpagesize()
-    close_the_door(own + 4 * length + GIB)
+    drop_privileges(own + 4 * length + GIB)
     try:
         for part in safetensors(tensors_of(source)):
             out.write(part)

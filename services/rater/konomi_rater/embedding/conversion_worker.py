@@ -21,7 +21,7 @@ MORE_MEMORY = 1 << 30
 CPU_SECONDS = 60
 
 
-def limit() -> None:
+def drop_privileges() -> None:
     """Takes from this process what a conversion does not need: root, files, sockets, children, memory, time."""
     with open("/proc/self/statm", "rb") as file:
         held = int(file.read().split()[0]) * resource.getpagesize()
@@ -45,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     save({"rehearsal": torch.zeros(1)})  # what this imports late must be there before files are shut
     data = sys.stdin.buffer.read()
-    limit()
+    drop_privileges()
     tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     plain = {str(name): value.detach().contiguous() for name, value in tensors.items()}
     sys.stdout.buffer.write(save(plain))

@@ -149,11 +149,15 @@ class Base:
                 for index, prompt in enumerate(prompts):
                     drawn.append(
                         self._pipe(
-                            **(self._prompt(prompt) if live else known[index]), num_inference_steps=steps,
-                            height=self.resolution, width=self.resolution, guidance_scale=SAMPLE_GUIDANCE,
-                            generator=torch.Generator().manual_seed(index), output_type="np",
+                            **(self._prompt(prompt) if live else known[index]),
+                            num_inference_steps=steps,
+                            height=self.resolution,
+                            width=self.resolution,
+                            guidance_scale=SAMPLE_GUIDANCE,
+                            generator=torch.Generator().manual_seed(index),
+                            output_type="np",
                         ).images[0]
-                    )  # fmt: skip
+                    )
             return (np.stack(drawn) * 255).round().astype(np.uint8)
 
         return draw

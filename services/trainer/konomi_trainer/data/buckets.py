@@ -31,8 +31,8 @@ def sizes(side: int, step: int) -> tuple[Size, ...]:
 
 def nearest(height: int, width: int, choices: tuple[Size, ...]) -> Size:
     """Returns the bucket whose aspect ratio is nearest to an image's; of equals the one with the larger area."""
-    wanted = math.log(width / height)
-    return min(choices, key=lambda size: (abs(math.log(size[1] / size[0]) - wanted), -size[0] * size[1], size))
+    aspect = math.log(width / height)
+    return min(choices, key=lambda size: (abs(math.log(size[1] / size[0]) - aspect), -size[0] * size[1], size))
 
 
 def bucket_of(counts: tuple[int, ...], seed: int, group: int) -> tuple[int, int]:

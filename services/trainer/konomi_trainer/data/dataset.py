@@ -158,10 +158,12 @@ def build(
     parts = [[item for item in items if item.is_prior == prior] for prior in (False, True)]
     selected, prior = (_buckets(part, [image(item) for item in part], rows) for part in parts)
     return TrainingSet(
-        selected, prior, captions,
+        selected,
+        prior,
+        captions,
         hidden=torch.stack([found["hidden"] for found in texts]),
         pooled=torch.stack([found["pooled"] for found in texts]) if "pooled" in texts[0] else None,
-    )  # fmt: skip
+    )
 
 
 def draw(data: TrainingSet, seed: int, group: int, drawing: Drawing, prior: bool = False) -> Batch:

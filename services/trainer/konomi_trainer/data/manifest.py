@@ -53,8 +53,9 @@ def parse(data: bytes) -> tuple[Item, ...]:
     if not rows:
         raise InvalidArgument(
             "expected at least one image in the manifest; came an empty set: select images first",
-            reason="MANIFEST_EMPTY", field="manifest.items",
-        )  # fmt: skip
+            reason="MANIFEST_EMPTY",
+            field="manifest.items",
+        )
     items = tuple(_item(f"manifest.items[{index}]", row) for index, row in enumerate(rows))
     for index, (before, after) in enumerate(pairwise(items), 1):
         if before.digest >= after.digest:

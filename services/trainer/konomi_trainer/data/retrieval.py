@@ -29,7 +29,7 @@ class Towers(Protocol):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Query:
     """What to look for.
 
     Attributes:
@@ -64,49 +64,49 @@ class Found:
     warnings: tuple[str, ...]
 
 
-def retrieve(items: Sequence[Item], wanted: Wanted, towers: Towers, pixels: Callable[[str], np.ndarray]) -> Found:
+def retrieve(items: Sequence[Item], query: Query, towers: Towers, pixels: Callable[[str], np.ndarray]) -> Found:
     """Returns regularisation images among candidates.
 
     Args:
         items: the candidates; every digest once.
-        wanted: what to look for.
+        query: what to look for.
         towers: the dual encoder.
         pixels: digest → (H, W, 3) uint8; asked only where images are looked at.
     """
-    own = set(wanted.concepts)
+    own = set(query.concepts)
     candidates = [item for item in items if item.digest not in own and item.caption]
-    hits = by_caption(candidates, wanted, towers)
-    if wanted.min_image is not None and wanted.concepts:
-        hits = by_image(hits, wanted, towers, pixels)
-    return Found(tuple(hits[: wanted.limit]), _warnings(hits, candidates, wanted))
+    hits = by_caption(candidates, query, towers)
+    if query.min_image is not None and query.concepts:
+        hits = by_image(hits, query, towers, pixels)
+    return Found(tuple(hits[: query.limit]), _warnings(hits, candidates, query))
 
 
-def by_caption(items: Sequence[Item], wanted: Wanted, towers: Towers) -> list[Hit]:
+def by_caption(items: Sequence[Item], query: Query, towers: Towers) -> list[Hit]:
     """Returns the candidates whose captions are near a prompt, nearest first, ties by digest."""
     captions = sorted({item.caption for item in items})
     if not captions:
         return []
     index = _index(towers.texts(captions))
     best: dict[str, float] = {}
-    limits, scores, rows = index.range_search(towers.texts(list(wanted.prompts)), wanted.min_text - 1e-6)
+    limits, scores, rows = index.range_search(towers.texts(list(query.prompts)), query.min_text - 1e-6)
     for row, score in zip(rows[: limits[-1]].tolist(), scores[: limits[-1]].tolist(), strict=True):
         best[captions[row]] = max(score, best.get(captions[row], -1.0))
     hits = [Hit(item, best[item.caption]) for item in items if item.caption in best]
     return sorted(hits, key=lambda hit: (-hit.text, hit.item.digest))
 
 
-def by_image(hits: Sequence[Hit], wanted: Wanted, towers: Towers, pixels: Callable[[str], np.ndarray]) -> list[Hit]:
+def by_image(hits: Sequence[Hit], query: Query, towers: Towers, pixels: Callable[[str], np.ndarray]) -> list[Hit]:
     """Returns the hits that look like the concepts' kind, without copies of the concepts and of each other."""
     if not hits:
         return []
-    own = _index(towers.images([pixels(digest) for digest in wanted.concepts]))
+    own = _index(towers.images([pixels(digest) for digest in query.concepts]))
     vectors = towers.images([pixels(hit.item.digest) for hit in hits])
     nearest = own.search(vectors, 1)[0][:, 0]
     kept: list[Hit] = []
     taken = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
     for row, hit in enumerate(hits):
         near = float(nearest[row])
-        if not (wanted.min_image or -1.0) <= near <= NEAR_COPY:
+        if not (query.min_image or -1.0) <= near <= NEAR_COPY:
             continue
         vector = vectors[row : row + 1]
         if taken.ntotal and taken.search(vector, 1)[0][0, 0] > DUPLICATE:
@@ -123,14 +123,14 @@ def _index(vectors: np.ndarray) -> faiss.IndexIDMap2:
     return index
 
 
-def _warnings(hits: Sequence[Hit], candidates: Sequence[Item], wanted: Wanted) -> tuple[str, ...]:
+def _warnings(hits: Sequence[Hit], candidates: Sequence[Item], query: Query) -> tuple[str, ...]:
     if not hits:
         return (
-            f"None of {len(candidates)} captioned candidates is near a prompt (cosine {wanted.min_text:g} or more): "
+            f"None of {len(candidates)} captioned candidates is near a prompt (cosine {query.min_text:g} or more): "
             "train without regularisation, or give other captions; generated images are not put in their place.",
         )
-    if len(hits) < wanted.limit:
+    if len(hits) < query.limit:
         return (
-            f"{len(hits)} images were found, fewer than the {wanted.limit} asked for: they will be used more often.",
+            f"{len(hits)} images were found, fewer than the {query.limit} asked for: they will be used more often.",
         )
     return ()

@@ -17,7 +17,8 @@ from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.manifest import parse
 from konomi_trainer.data.tensors import pack, unpack
 from konomi_trainer.export import custom_diffusion, kohya, model_card
-from konomi_trainer.methods import concept_file
+from konomi_trainer.methods.concept_file import ConceptModel
+from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.storage.models import Model
 
 CHECKPOINT_MEDIA_TYPE, ZIP_MEDIA_TYPE = "application/vnd.konomi.checkpoint+safetensors", "application/zip"
@@ -73,9 +74,13 @@ class Exporter:
         """
         self._store, self._bases, self._pixels, self._scratch = store, bases, pixels, scratch
         self._forms: dict[str, Callable[[Model, Extras], Any]] = {
-            "peft": self._stored, "diffusers": self._diffusers, "kohya": self._kohya, "merged": self._merged,
-            "merged_folder": self._folder, "model_card": self._card,
-        }  # fmt: skip
+            "peft": self._stored,
+            "diffusers": self._diffusers,
+            "kohya": self._kohya,
+            "merged": self._merged,
+            "merged_folder": self._folder,
+            "model_card": self._card,
+        }
 
     def export(self, model: Model, form: str, extras: Extras | None = None) -> Any:
         """Returns the artifact of a model as one of the formats of ExportFormat in trainer.proto.
@@ -89,21 +94,20 @@ class Exporter:
         return self._store.stat(model.adapter_digest)
 
     def _diffusers(self, model: Model, extras: Extras) -> Any:
-        if model.method != "custom_diffusion":
+        concept = self._concepts(model)
+        if concept is None:
             return self._stored(model, extras)
-        concept = concept_file.from_bytes(self._store.get(model.adapter_digest))
         return self._store.put(custom_diffusion.archive(concept, {"konomi": model.id}), custom_diffusion.MEDIA_TYPE)
 
     def _kohya(self, model: Model, extras: Extras) -> Any:
-        base, data = self._bases.describe(model.base_model), self._store.get(model.adapter_digest)
-        if model.method == "custom_diffusion":
-            concept = concept_file.from_bytes(data)
+        base, concept = self._bases.describe(model.base_model), self._concepts(model)
+        if concept is not None:
             told = self._header(model, base, custom_diffusion.largest_rank(concept), extras)
             archive = custom_diffusion.archive(
                 concept, told, lambda found: kohya.rename(found, base.layout, base.layers_per_block)
             )
             return self._store.put(archive, custom_diffusion.MEDIA_TYPE)
-        weights, header = unpack(data)
+        weights, header = unpack(self._store.get(model.adapter_digest))
         native = json.loads(header["konomi"]).get("native")
         if native:
             weights, header = unpack(self._store.get(native))
@@ -150,8 +154,13 @@ class Exporter:
     def _captions(self, model: Model) -> list[str]:
         return [item.caption for item in parse(self._store.get(model.manifest_digest))] if model.manifest_digest else []
 
+    def _concepts(self, model: Model) -> ConceptModel | None:
+        """Returns a model that brings words of its own; None for one that changes weights alone."""
+        read = METHODS[model.method].read_concepts
+        return read(self._store.get(model.adapter_digest)) if read is not None else None
+
     def _plain(self, model: Model) -> bytes:
-        if model.method == "custom_diffusion":
+        if METHODS[model.method].read_concepts is not None:
             raise FailedPrecondition(
                 "expected an adapter that changes weights alone; a Custom Diffusion model also brings words, which a "
                 "whole checkpoint has no place for: export it as kohya, which gives a LoRA and its embeddings",

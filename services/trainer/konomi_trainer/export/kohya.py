@@ -18,20 +18,22 @@ from PIL import Image
 from konomi_trainer.base_models.checkpoint_layout import unet_name
 from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.data.cache import Tensors
+from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.storage.models import Model
 
 MEDIA_TYPE = "application/vnd.konomi.kohya+safetensors"
 BASES = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 ARCHITECTURES = {
-    "sd1": "stable-diffusion-v1/lora", "sd2": "stable-diffusion-v2/lora", "sdxl": "stable-diffusion-xl-v1-base/lora",
-}  # fmt: skip
+    "sd1": "stable-diffusion-v1/lora",
+    "sd2": "stable-diffusion-v2/lora",
+    "sdxl": "stable-diffusion-xl-v1-base/lora",
+}
 ENDS = {
     ".lora_A.weight": ".lora_down.weight",
     ".lora_B.weight": ".lora_up.weight",
     ".lora_magnitude_vector.weight": ".dora_scale",
     ".lora_magnitude_vector": ".dora_scale",
 }
-MODULES = {"loha": ("lycoris.kohya", '{"algo": "loha"}'), "lokr": ("lycoris.kohya", '{"algo": "lokr"}')}
 THUMBNAIL = 256
 
 
@@ -69,15 +71,15 @@ def header(model: Model, base: BaseInfo, rank: int, captions: Sequence[str], aut
         author: who made it; "" leaves it out.
     """
     layout, side, v = base.layout, base.resolution, base.prediction == "v_prediction"
-    module, arguments = MODULES.get(model.method, ("networks.lora", "{}"))
+    module = METHODS[model.method].kohya
     words = Counter(word.strip() for caption in captions for word in caption.split(",") if word.strip())
     told = {
         "ss_v2": str(layout == "sd2"),
         "ss_base_model_version": BASES[layout] + ("_v" if layout == "sd2" and v else ""),
-        "ss_network_module": module,
+        "ss_network_module": module.name,
         "ss_network_dim": str(rank),
         "ss_network_alpha": f"{rank:g}",
-        "ss_network_args": arguments,
+        "ss_network_args": module.arguments,
         "ss_sd_model_name": model.base_model,
         "ss_sd_model_hash": model.base_digest[:16],
         "ss_resolution": f"({side}, {side})",

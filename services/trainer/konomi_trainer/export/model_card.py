@@ -56,12 +56,16 @@ def _opening(model: Model) -> str:
 
 def _lineage(model: Model) -> list[str]:
     rows: Mapping[str, str] = {
-        "model": model.id, "base model": f"{model.base_model}, sha256 {model.base_digest}",
+        "model": model.id,
+        "base model": f"{model.base_model}, sha256 {model.base_digest}",
         "descends from": ", ".join(model.parents) or "the base model alone",
-        "adapter": f"sha256 {model.adapter_digest}", "images": f"manifest sha256 {model.manifest_digest}",
+        "adapter": f"sha256 {model.adapter_digest}",
+        "images": f"manifest sha256 {model.manifest_digest}",
         "chosen by": f"rater version {model.rater_version or '-'}",
-        "configuration": f"sha256 {model.config_digest}", "seed": str(model.seed), "night": model.night or "-",
-    }  # fmt: skip
+        "configuration": f"sha256 {model.config_digest}",
+        "seed": str(model.seed),
+        "night": model.night or "-",
+    }
     table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     numbers = json.dumps(json.loads(model.configuration), indent=1, sort_keys=True)
     return ["## Where it comes from", "", *table, "", "```json", numbers, "```"]

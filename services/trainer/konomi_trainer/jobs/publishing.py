@@ -20,7 +20,7 @@ from konomi.errors import FailedPrecondition, NotFound
 from konomi.v1 import trainer_pb2 as pb
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data.cache import Tensors
-from konomi_trainer.methods.base import Files, Learning
+from konomi_trainer.methods.base import Files, PreparedMethod
 from konomi_trainer.storage import models, runs
 from konomi_trainer.training.checkpoints import Checkpoints
 
@@ -62,14 +62,14 @@ class Publisher:
 
     def __init__(
         self,
-        learning: Learning,
+        prepared: PreparedMethod,
         reports: Reports,
         sampler: Callable[[], np.ndarray] | None,
         record: Mapping[str, str],
         publish: Callable[[Publication], None],
     ) -> None:
         """Takes the run's method made ready, what is asked for, and where publications go."""
-        self._learning, self._reports, self._sampler = learning, reports, sampler
+        self._prepared, self._reports, self._sampler = prepared, reports, sampler
         self._record, self._publish = record, publish
 
     def __call__(self, step: int, trained: Tensors, loss: float) -> None:
@@ -80,14 +80,14 @@ class Publisher:
             trained: the weights to keep, by name; the run may keep others in its networks, to which it returns.
             loss: mean over the last steps.
         """
-        validate = self._learning.validate
+        validate = self._prepared.validate
         if validate is None and self._sampler is None and not self._reports.adapters:
             return
-        with _put(self._learning.weights, trained):
+        with _put(self._prepared.weights, trained):
             value = validate() if validate else None
             sheet = contact_sheet(self._sampler()) if self._sampler else None
-        files = self._learning.save(trained, self._record) if self._reports.adapters else None
-        self._publish(Publication(step, loss, value, files, self._learning.media_type, sheet))
+        files = self._prepared.save(trained, self._record) if self._reports.adapters else None
+        self._publish(Publication(step, loss, value, files, self._prepared.media_type, sheet))
 
 
 class PublishedCheckpoints(Checkpoints):
@@ -191,9 +191,21 @@ def model_of(
     """Returns the model of a run, which bears its id."""
     request = pb.CreateTrainingRunRequest.FromString(run.request)
     return models.Model(
-        id=run.id, training_run=run.id, taste=run.taste, display_name=request.display_name,
-        method=configuration.method, base_model=configuration.base_model, base_digest=configuration.base_digest,
-        parents=tuple(request.parents), adapter_digest=adapter_digest, manifest_digest=run.manifest_digest,
-        rater_version=request.rater_version, config_digest=run.config_digest, configuration=run.configuration,
-        seed=configuration.seed, metrics=metrics, night=request.night, create_time=now,
-    )  # fmt: skip
+        id=run.id,
+        training_run=run.id,
+        taste=run.taste,
+        display_name=request.display_name,
+        method=configuration.method,
+        base_model=configuration.base_model,
+        base_digest=configuration.base_digest,
+        parents=tuple(request.parents),
+        adapter_digest=adapter_digest,
+        manifest_digest=run.manifest_digest,
+        rater_version=request.rater_version,
+        config_digest=run.config_digest,
+        configuration=run.configuration,
+        seed=configuration.seed,
+        metrics=metrics,
+        night=request.night,
+        create_time=now,
+    )

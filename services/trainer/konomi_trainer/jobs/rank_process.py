@@ -36,9 +36,14 @@ def gatherer(home: Path, settings: TrainerSettings, device: str) -> Gather:
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
         port, cpu = free_port(), device == "cpu"
         told = {
-            "home": str(home), "run": run, "manifest_digest": manifest_digest, "configuration": asdict(configuration),
-            "count": settings.processes, "port": port, "cpu": cpu,
-        }  # fmt: skip
+            "home": str(home),
+            "run": run,
+            "manifest_digest": manifest_digest,
+            "configuration": asdict(configuration),
+            "count": settings.processes,
+            "port": port,
+            "cpu": cpu,
+        }
         others = [_start({**told, "number": number}) for number in range(1, settings.processes)]
         try:
             with joined(0, settings.processes, port, cpu) as ranks:

@@ -14,7 +14,7 @@ from konomi_trainer.configuration import Configuration
 from konomi_trainer.data.cache import TensorCache, Tensors
 from konomi_trainer.data.manifest import parse
 from konomi_trainer.jobs.publishing import Publication, PublishedCheckpoints, Publisher, Reports
-from konomi_trainer.methods.base import Base, Files, Learning, Source
+from konomi_trainer.methods.base import Base, Files, PreparedMethod, Source
 from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.training.checkpoints import Checkpoints, OthersCheckpoints
 from konomi_trainer.training.loop import LoopSettings, Progress, Stopped, Surroundings, train
@@ -123,24 +123,30 @@ class Trainer:
         sampler = base.sampler(list(reports.prompts), reports.steps) if reports.prompts else None
         source = Source(items, self._image, self._cache, lambda: _check(listener))
         with _first_before_others(job.ranks):
-            learning = METHODS[configuration.method].prepare(base, source, configuration)
+            prepared = METHODS[configuration.method].prepare(base, source, configuration)
         listener.phase("training")
         record = {
-            "schema": "konomi.adapter/1", "method": configuration.method, "base_model": configuration.base_model,
-            "base_digest": configuration.base_digest, "manifest_digest": job.manifest_digest,
+            "schema": "konomi.adapter/1",
+            "method": configuration.method,
+            "base_model": configuration.base_model,
+            "base_digest": configuration.base_digest,
+            "manifest_digest": job.manifest_digest,
             "config_digest": configuration.digest(),
-        }  # fmt: skip
+        }
         folder = self._checkpoints / job.run
-        publisher = Publisher(learning, reports, sampler, record, listener.published)
+        publisher = Publisher(prepared, reports, sampler, record, listener.published)
         first = job.ranks.first
         checkpoints = PublishedCheckpoints(folder, listener.fault, publisher) if first else OthersCheckpoints(folder)
         trained, progress = train(
-            learning.weights, learning.loss, loop_settings(configuration, learning), checkpoints,
+            prepared.weights,
+            prepared.loss,
+            loop_settings(configuration, prepared),
+            checkpoints,
             Surroundings(listener.progress, listener.stopping, job.ranks),
-        )  # fmt: skip
+        )
         listener.phase("saving")
-        files = learning.save(trained, record)
-        return Fitted(files, learning.media_type, {**_metrics(trained, progress), **learning.figures})
+        files = prepared.save(trained, record)
+        return Fitted(files, prepared.media_type, {**_metrics(trained, progress), **prepared.figures})
 
     def forget(self, run: str) -> None:
         """Drops the checkpoints of a run that has ended."""
@@ -154,7 +160,7 @@ class Trainer:
             raise
 
 
-def loop_settings(configuration: Configuration, learning: Learning) -> LoopSettings:
+def loop_settings(configuration: Configuration, prepared: PreparedMethod) -> LoopSettings:
     """Returns the loop's numbers of a configuration and a method made ready."""
     return LoopSettings(
         steps=configuration.steps,
@@ -166,17 +172,20 @@ def loop_settings(configuration: Configuration, learning: Learning) -> LoopSetti
         checkpoint_steps=configuration.checkpoint_steps,
         loss_scale=FP16_LOSS_SCALE if configuration.precision == "fp16" else 1.0,
         optimizer=configuration.optimizer,
-        shares=learning.shares,
+        shares=prepared.shares,
     )
 
 
 def _metrics(weights: Tensors, progress: Progress) -> dict[str, float]:
     norm = float(sum(weight.double().square().sum().item() for weight in weights.values())) ** 0.5
     return {
-        "loss": progress.mean_loss(), "steps": float(progress.step),
-        "skipped_steps": float(progress.skipped), "rollbacks": float(progress.rollbacks),
-        "images_at_once": float(progress.micro), "adapter_norm": norm,
-    }  # fmt: skip
+        "loss": progress.mean_loss(),
+        "steps": float(progress.step),
+        "skipped_steps": float(progress.skipped),
+        "rollbacks": float(progress.rollbacks),
+        "images_at_once": float(progress.micro),
+        "adapter_norm": norm,
+    }
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Live:
     eta_seconds: float = 0.0
 
 
-class Board:
+class ProgressBoard:
     """Where the worker writes what it does and watchers wait for the next change."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Worker:
         engine: sqlalchemy.Engine,
         trainer: Trainer,
         store: Store,
-        board: Board,
+        board: ProgressBoard,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Takes its parts; `start` begins."""
@@ -149,11 +149,14 @@ class Worker:
                 runs.cancel(connection, run.id, run.step, run.loss)
                 return
         configuration = Configuration(**json.loads(run.configuration))
-        diary = _Diary(run, self.board, lambda: self._closing.is_set() or self._cancel_requested(run.id))
+        reporter = RunReporter(run, self.board, lambda: self._closing.is_set() or self._cancel_requested(run.id))
         listener = Listener(
-            diary.phase, diary.progress, diary.stopping, lambda point: failpoint(f"trainer.{point}"),
+            reporter.phase,
+            reporter.progress,
+            reporter.stopping,
+            lambda point: failpoint(f"trainer.{point}"),
             lambda publication: self._publish(run, publication),
-        )  # fmt: skip
+        )
         try:
             log.info("run %s: %d steps on %s", run.id, run.total_steps, configuration.base_model)
             fitted = self._trainer.fit(run.id, run.manifest_digest, configuration, listener, _reports(run))
@@ -164,12 +167,12 @@ class Worker:
             failpoint("trainer.after_register")
         except Stopped:
             if not self._closing.is_set():
-                self._end(run, lambda c: runs.cancel(c, run.id, diary.live.step, diary.live.loss))
+                self._end(run, lambda c: runs.cancel(c, run.id, reporter.live.step, reporter.live.loss))
         except sqlalchemy.exc.DBAPIError:
             raise
         except Exception as error:  # noqa: BLE001 the boundary of the thread: any failure ends its run and never the thread
             failure = failure_of(error)
-            self._end(run, lambda c: runs.fail(c, run.id, failure, diary.live.step, diary.live.loss))
+            self._end(run, lambda c: runs.fail(c, run.id, failure, reporter.live.step, reporter.live.loss))
         finally:
             self.board.post(run.id, None)
 
@@ -186,10 +189,12 @@ class Worker:
         """Stores what a checkpoint publishes, then names it in the table."""
         files, sheet = publication.files, publication.sheet
         row = runs.Published(
-            publication.step, publication.loss, publication.validation_loss,
+            publication.step,
+            publication.loss,
+            publication.validation_loss,
             self._keep(files, publication.media_type) if files else "",
             str(self._store.put(sheet, "image/png").digest) if sheet else "",
-        )  # fmt: skip
+        )
         with self._engine.begin() as connection:
             runs.publish(connection, run.id, row)
         self.board.post(run.id, self.board.read(run.id))
@@ -221,18 +226,20 @@ class Worker:
             self._trainer.forget(run.id)
 
 
-class _Diary:
-    """What the worker knows of the run it works on."""
+class RunReporter:
+    """Posts what a run does to the board: phase, step, loss and the seconds left."""
 
-    def __init__(self, run: runs.Run, board: Board, stopping: Callable[[], bool]) -> None:
+    def __init__(self, run: runs.Run, board: ProgressBoard, stopping: Callable[[], bool]) -> None:
         self._run, self._board, self.stopping = run, board, stopping
         self.live = Live(step=run.step, loss=run.loss)
         self._began: tuple[float, int] | None = None
 
     def phase(self, name: str) -> None:
+        """Posts the phase the run is in."""
         self._post(replace(self.live, phase=name))
 
     def progress(self, progress: Progress) -> None:
+        """Posts how far the run is, with the time left at the speed since it began or went on."""
         now = time.monotonic()
         began = self._began or (now, progress.step)
         self._began, done = began, max(1, progress.step - began[1])

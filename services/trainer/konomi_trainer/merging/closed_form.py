@@ -48,17 +48,17 @@ def closed_form(
             "expected concepts whose words differ; came some whose features depend on each other: merge fewer",
             reason="CONCEPTS_ALIKE",
         )
-    wanted = values.T - base @ targets.T
-    multipliers = torch.linalg.solve(system.T, wanted.T).T
+    residual = values.T - base @ targets.T
+    multipliers = torch.linalg.solve(system.T, residual.T).T
     # one step of refinement takes the error of the solve itself out of the constraint
-    multipliers = multipliers + torch.linalg.solve(system.T, (wanted - multipliers @ system).T).T
+    multipliers = multipliers + torch.linalg.solve(system.T, (residual - multipliers @ system).T).T
     return base + multipliers @ directions
 
 
 def constraint_error(weight: torch.Tensor, targets: torch.Tensor, values: torch.Tensor) -> float:
     """Returns |W C' - V|_F / |V|_F, the relative error of the constraint."""
-    answer, wanted = weight.double() @ targets.double().T, values.double().T
-    return float((answer - wanted).norm() / wanted.norm().clamp_min(1e-300))
+    answer, expected = weight.double() @ targets.double().T, values.double().T
+    return float((answer - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
 def drift(weight: torch.Tensor, base: torch.Tensor, regular: torch.Tensor) -> float:

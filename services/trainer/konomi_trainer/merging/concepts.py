@@ -93,9 +93,12 @@ def merge_parts(
     rows = {token: row for part in parts for token, row in part.model.rows.items()}
     model = ConceptModel(concepts, deltas, rows, first.base_model, first.base_digest, record)
     return model, {
-        "concepts": float(len(concepts)), "constraint_error": error, "drift": moved,
-        "target_words": float(len(words.part)), "regular_words": float(len(words.regular)),
-    }  # fmt: skip
+        "concepts": float(len(concepts)),
+        "constraint_error": error,
+        "drift": moved,
+        "target_words": float(len(words.part)),
+        "regular_words": float(len(words.regular)),
+    }
 
 
 def _cut(model: ConceptModel, mass: float) -> dict[str, torch.Tensor]:

@@ -78,10 +78,15 @@ def _header(parts: Iterable[str], rank: int, record: Mapping[str, str], dora: bo
     metadata: dict[str, Any] = {}
     for part in parts:
         metadata |= {
-            f"{part}.lora_alpha": rank, f"{part}.r": rank, f"{part}.target_modules": sorted(TARGETS[part]),
-            f"{part}.peft_type": "LORA", f"{part}.lora_dropout": 0.0, f"{part}.bias": "none",
-            f"{part}.use_dora": dora, f"{part}.use_rslora": False,
-        }  # fmt: skip
+            f"{part}.lora_alpha": rank,
+            f"{part}.r": rank,
+            f"{part}.target_modules": sorted(TARGETS[part]),
+            f"{part}.peft_type": "LORA",
+            f"{part}.lora_dropout": 0.0,
+            f"{part}.bias": "none",
+            f"{part}.use_dora": dora,
+            f"{part}.use_rslora": False,
+        }
     return {"lora_adapter_metadata": _json(metadata), "konomi": _json(record)}
 
 

@@ -1,6 +1,6 @@
 """What a training method is: from a manifest's items and a base model to weights, their loss and the adapter file.
 
-A method is one file with `prepare` of the signature below, and one line in trainer.METHODS.
+A method is one file that makes a `Method`, one line in registry.py, and its value of TrainingMethod in trainer.proto.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from konomi_trainer.configuration import Configuration
+from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import TensorCache, Tensors
 from konomi_trainer.data.manifest import Item
+from konomi_trainer.methods.concept_file import ConceptModel
 from konomi_trainer.training.loop import Loss
 
 
 class Base(dataset.Encoder, Protocol):
-    """A loaded base model; see pipeline.py."""
+    """A loaded base model; see base_models/pipeline.py."""
 
     prediction: str
     alphas: torch.Tensor
@@ -69,7 +70,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Learning:
+class PreparedMethod:
     """A method made ready for one run.
 
     Attributes:
@@ -91,8 +92,31 @@ class Learning:
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
-class Method(Protocol):
-    """The module of a method."""
+@dataclass(frozen=True)
+class KohyaModule:
+    """How kohya's file header calls the kind of weights: `ss_network_module` and `ss_network_args`."""
 
-    def prepare(self, base: Base, source: Source, configuration: Configuration) -> Learning:
-        """Encodes the set, changes the base model where it must and returns what the loop trains."""
+    name: str = "networks.lora"
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training method.
+
+    Attributes:
+        name: in configurations, records and tables.
+        number: of TrainingMethod in trainer.proto.
+        prepare: encodes the set, changes the base model where it must and returns what the loop trains.
+        defaults: numbers of a run where the caller says nothing.
+        kohya: what the header of an export for other tools says.
+        read_concepts: where the method binds concepts to new words, reads its adapter file; such models are exported
+            with their words and merged in closed form. None where it changes weights alone.
+    """
+
+    name: str
+    number: int
+    prepare: Callable[[Base, Source, Configuration], PreparedMethod]
+    defaults: MethodDefaults = field(default_factory=MethodDefaults)
+    kohya: KohyaModule = field(default_factory=KohyaModule)
+    read_concepts: Callable[[bytes], ConceptModel] | None = None

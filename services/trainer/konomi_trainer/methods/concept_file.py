@@ -94,9 +94,13 @@ def from_bytes(data: bytes) -> ConceptModel:
         rows = {c.token: _rows(tensors, c.token) for c in concepts}
         names = sorted({name.rpartition(".")[0] for name in tensors if not name.startswith(PREFIXES)})
         return ConceptModel(
-            concepts, {name: _delta(tensors, name) for name in names}, rows,
-            header["base_model"], header["base_digest"], json.loads(header["konomi"]),
-        )  # fmt: skip
+            concepts,
+            {name: _delta(tensors, name) for name in names},
+            rows,
+            header["base_model"],
+            header["base_digest"],
+            json.loads(header["konomi"]),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise FailedPrecondition(
             f"expected a Custom Diffusion model ({FORMAT}); came a file that is none: {str(error)[:120]}",

@@ -168,11 +168,16 @@ def build(items: Sequence[Item], priors: Sequence[Item], base: Base, source: Sou
         return torch.stack([torch.stack([view[name] for view in row]) for row in latents])
 
     return ConceptSet(
-        mean=stack("mean"), std=stack("std") if "std" in latents[0][0] else None, mask=stack("mask"),
-        prompt=torch.tensor([[prompts.index(caption) for caption in row] for row in captions]), prompts=prompts,
-        sizes=torch.stack([row[0]["sizes"] for row in latents]), weights=(weights / weights.mean()).float(),
-        prior=_prior(priors, base, source) if priors else None, empty=_text("", base, source),
-    )  # fmt: skip
+        mean=stack("mean"),
+        std=stack("std") if "std" in latents[0][0] else None,
+        mask=stack("mask"),
+        prompt=torch.tensor([[prompts.index(caption) for caption in row] for row in captions]),
+        prompts=prompts,
+        sizes=torch.stack([row[0]["sizes"] for row in latents]),
+        weights=(weights / weights.mean()).float(),
+        prior=_prior(priors, base, source) if priors else None,
+        empty=_text("", base, source),
+    )
 
 
 def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, timesteps: int) -> Rows:
@@ -206,10 +211,16 @@ def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, time
         sizes.append(data.prior.sizes[prior])
         mask.append(torch.ones(rest, *mask[0].shape[1:]))
     return Rows(
-        concepts, torch.cat(parts), noise, times, torch.cat(mask),
-        torch.where(dropped, -1, data.prompt[chosen, view]), prior, torch.cat(sizes),
+        concepts,
+        torch.cat(parts),
+        noise,
+        times,
+        torch.cat(mask),
+        torch.where(dropped, -1, data.prompt[chosen, view]),
+        prior,
+        torch.cat(sizes),
         torch.cat([data.weights[chosen], torch.ones(size - concepts)]),
-    )  # fmt: skip
+    )
 
 
 def order(count: int, seed: tuple[int, int], first: int, size: int) -> torch.Tensor:
@@ -251,6 +262,7 @@ def _prior(items: Sequence[Item], base: Base, source: Source) -> Prior:
     return Prior(
         mean=torch.stack([latent["mean"] for latent in latents]),
         std=torch.stack([latent["std"] for latent in latents]) if "std" in latents[0] else None,
-        hidden=torch.cat(hidden), pooled=None if pooled[0] is None else torch.cat(pooled),
+        hidden=torch.cat(hidden),
+        pooled=None if pooled[0] is None else torch.cat(pooled),
         sizes=torch.stack([latent["sizes"] for latent in latents]),
-    )  # fmt: skip
+    )

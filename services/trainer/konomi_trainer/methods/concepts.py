@@ -49,13 +49,18 @@ def check(concepts: Sequence[Concept]) -> tuple[Concept, ...]:
     return tuple(concepts)
 
 
-def of_request(method: str, rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
-    """Returns the concepts of a request as a configuration holds them; only Custom Diffusion has any.
+def of_request(method: str, binds: bool, rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
+    """Returns the concepts of a request as a configuration holds them.
+
+    Args:
+        method: its name.
+        binds: whether it binds concepts.
+        rows: the concepts as plain mappings.
 
     Raises:
-        InvalidArgument: see `check`; or another method came with concepts.
+        InvalidArgument: see `check`; or a method that binds none came with concepts.
     """
-    if method == "custom_diffusion":
+    if binds:
         return tuple(dict(vars(concept)) for concept in check(from_rows(rows)))
     if rows:
         message = f"expected no concepts for the method {method}; came {len(rows)}: choose Custom Diffusion"
@@ -75,8 +80,9 @@ def check_captions(concepts: Sequence[Concept], items: Iterable[Item]) -> None:
             raise InvalidArgument(
                 f'expected a caption with {concept.token} among the selected images, for example "photo of a '
                 f'{concept.token} {concept.class_word}"; came none: write it into the manifest',
-                reason="CONCEPT_UNUSED", field=f"concepts[{index}].token",
-            )  # fmt: skip
+                reason="CONCEPT_UNUSED",
+                field=f"concepts[{index}].token",
+            )
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Concept, ...]:

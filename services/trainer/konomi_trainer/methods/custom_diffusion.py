@@ -13,21 +13,20 @@ import torch
 from torch.nn import functional
 
 from konomi.errors import InvalidArgument
-from konomi_trainer.configuration import Configuration
+from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.methods import concept_file, concept_set, losses, token_rows
-from konomi_trainer.methods.base import Base, Files, Learning, Source
+from konomi_trainer.methods.base import Base, Files, Method, PreparedMethod, Source
 from konomi_trainer.methods.concepts import Concept, check_captions, from_rows
 
 log = logging.getLogger(__name__)
-MEDIA_TYPE = concept_file.MEDIA_TYPE
 REAL, REGULARISATION = "prior", ("prior", "prior_generated", "base")
 PARTS = (".attn2.to_k", ".attn2.to_v")
 
 
-def prepare(base: Base, source: Source, configuration: Configuration) -> Learning:
-    """Encodes the set, adds the tokens and returns what is trained; see method.py."""
+def prepare(base: Base, source: Source, configuration: Configuration) -> PreparedMethod:
+    """Encodes the set, adds the tokens and returns what is trained."""
     bound = from_rows(configuration.concepts)
     check_captions(bound, source.items)
     targets = [item for item in source.items if item.role == "selected"]
@@ -48,10 +47,12 @@ def prepare(base: Base, source: Source, configuration: Configuration) -> Learnin
         return Files(concept_file.to_bytes(model_of(trained, bound, record)))
 
     figures = {
-        "images": float(len(targets)), "concepts": float(len(bound)), "regularisation_images": float(len(priors)),
+        "images": float(len(targets)),
+        "concepts": float(len(bound)),
+        "regularisation_images": float(len(priors)),
         "regularisation_generated": float(generated),
-    }  # fmt: skip
-    return Learning(weights, ConceptLoss(base, data, configuration), save, MEDIA_TYPE, figures)
+    }
+    return PreparedMethod(weights, ConceptLoss(base, data, configuration), save, concept_file.MEDIA_TYPE, figures)
 
 
 def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -122,13 +123,18 @@ class ConceptLoss:
         alphas = base.alphas[timesteps]
         hidden, pooled = self._texts(drawn, rows)
         batch = Batch(
-            latents=latents, noise=noise, timesteps=timesteps, hidden=hidden, pooled=pooled,
-            sizes=drawn.sizes[part], weights=drawn.weights[part],
-        )  # fmt: skip
+            latents=latents,
+            noise=noise,
+            timesteps=timesteps,
+            hidden=hidden,
+            pooled=pooled,
+            sizes=drawn.sizes[part],
+            weights=drawn.weights[part],
+        )
         answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
-        wanted = losses.target(kind, latents, noise, alphas)
+        target = losses.target(kind, latents, noise, alphas)
         weights = self._shares(drawn)[part].to(device) * losses.min_snr(kind, alphas, self._configuration.min_snr_gamma)
-        return losses.masked_mse(answer, wanted, mask, weights)
+        return losses.masked_mse(answer, target, mask, weights)
 
     def _rows(self, step: int) -> concept_set.Rows:
         if self._drawn is None or self._drawn[0] != step:
@@ -148,14 +154,14 @@ class ConceptLoss:
         """Returns (N, T, D) and perhaps (N, P) embeddings of `rows`; those of concepts carry gradients."""
         device, data = self._base.alphas.device, self._data
         hidden, pooled = [], []
-        wanted = drawn.prompt[rows.start : min(rows.stop, drawn.concepts)]
-        if len(wanted):
-            unique, place = torch.unique(wanted, return_inverse=True)
-            said = self._base.embed([data.prompts[index] if index >= 0 else "" for index in unique.tolist()])
-            kept = (wanted >= 0).to(device)
-            hidden.append(torch.where(kept[:, None, None], said["hidden"].float()[place], data.empty[0].to(device)))
+        prompts = drawn.prompt[rows.start : min(rows.stop, drawn.concepts)]
+        if len(prompts):
+            unique, place = torch.unique(prompts, return_inverse=True)
+            texts = self._base.embed([data.prompts[index] if index >= 0 else "" for index in unique.tolist()])
+            kept = (prompts >= 0).to(device)
+            hidden.append(torch.where(kept[:, None, None], texts["hidden"].float()[place], data.empty[0].to(device)))
             if data.empty[1] is not None:
-                pooled.append(torch.where(kept[:, None], said["pooled"].float()[place], data.empty[1].to(device)))
+                pooled.append(torch.where(kept[:, None], texts["pooled"].float()[place], data.empty[1].to(device)))
         others = drawn.prior[max(0, rows.start - drawn.concepts) : max(0, rows.stop - drawn.concepts)]
         if len(others) and data.prior is not None:
             hidden.append(data.prior.hidden[others].to(device))
@@ -170,7 +176,23 @@ def _warn(images: int, generated: int) -> None:
         log.warning(
             "%d of %d regularisation images are generated by a model: expect worse images than with real ones, and "
             "perhaps than with none; retrieve real ones from a folder",
-            generated, images,
-        )  # fmt: skip
+            generated,
+            images,
+        )
     elif not images:
         log.warning("no regularisation images: the class word may drift towards the concept; retrieve real ones")
+
+
+METHOD = Method(
+    "custom_diffusion",
+    2,
+    prepare,
+    # Kumari et al. 2023, section 4; the starter's images have 8 x 8 latents, too few to be shown smaller.
+    MethodDefaults(
+        learning_rate=8e-5,
+        starter_learning_rate=0.005,
+        numbers={"steps": 250, "batch_size": 8, "caption_dropout": 0.0, "checkpoint_steps": 50},
+        starter_numbers={"scale_augmentation": False},
+    ),
+    read_concepts=concept_file.from_bytes,
+)

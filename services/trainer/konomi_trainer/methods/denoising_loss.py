@@ -52,10 +52,10 @@ class DenoisingLoss:
             batch = replace(batch, hidden=texts["hidden"], pooled=texts.get("pooled"))
         latents, noise, timesteps = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
         alphas = base.alphas[timesteps]
-        wanted = losses.target(base.prediction, latents, noise, alphas)
+        target = losses.target(base.prediction, latents, noise, alphas)
         answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
         snr = losses.min_snr(base.prediction, alphas, gamma)
-        return losses.weighted_mse(answer, wanted, batch.weights.to(device) * snr)
+        return losses.weighted_mse(answer, target, batch.weights.to(device) * snr)
 
     def _batch(self, group: int, prior: bool) -> dataset.Batch:
         if (group, prior) not in self._drawn:
@@ -80,9 +80,15 @@ class DenoisingLoss:
                     generator = torch.Generator().manual_seed(count * HELD_OUT_TIMES + time)
                     timesteps = torch.full((len(caption),), int((time + 0.5) / HELD_OUT_TIMES * length))
                     batch = dataset.Batch(
-                        latents, torch.randn(latents.shape, generator=generator), timesteps, data.hidden[caption],
-                        pooled, bucket.views.sizes[part], torch.ones(len(caption)), caption,
-                    )  # fmt: skip
+                        latents,
+                        torch.randn(latents.shape, generator=generator),
+                        timesteps,
+                        data.hidden[caption],
+                        pooled,
+                        bucket.views.sizes[part],
+                        torch.ones(len(caption)),
+                        caption,
+                    )
                     total += float(self._error(batch, data.captions, 0.0))
                 count += len(caption)
         return total / (count * HELD_OUT_TIMES)

@@ -19,7 +19,7 @@ from konomi_trainer.data import buckets, dataset
 from konomi_trainer.data.cache import Tensors, key
 from konomi_trainer.data.manifest import Item
 from konomi_trainer.methods import adapter_file
-from konomi_trainer.methods.base import Base, Files, Learning, Source
+from konomi_trainer.methods.base import Base, Files, KohyaModule, Method, PreparedMethod, Source
 from konomi_trainer.methods.denoising_loss import DenoisingLoss
 
 TEXT_PARTS, ADAPTER = ("text_encoder", "text_encoder_2"), "default"
@@ -30,7 +30,7 @@ class Kind:
     """A kind of adapter: a training method of its own.
 
     Attributes:
-        name: as the registry knows it.
+        name: of the method.
         configure: rank and targets → peft's configuration.
         marks: what the names of its weights contain.
         still: the weight that starts at zero, so that the adapter changes nothing until it has learned.
@@ -43,8 +43,8 @@ class Kind:
     still: str
     equals_lora: bool
 
-    def prepare(self, base: Base, source: Source, configuration: Configuration) -> Learning:
-        """Encodes the set, frees the encoders and puts the adapter on the networks; see method.py."""
+    def prepare(self, base: Base, source: Source, configuration: Configuration) -> PreparedMethod:
+        """Encodes the set, frees the encoders and puts the adapter on the networks."""
         live = configuration.text_encoder_learning_rate > 0
         learnt, held = split(source.items, configuration.validation_share, configuration.seed)
         shape = dataset.Shape(_sizes(base, configuration), configuration.flip)
@@ -64,11 +64,15 @@ class Kind:
         def save(trained: Tensors, record: Mapping[str, str]) -> Files:
             return self.files(networks, trained, configuration.rank, record)
 
-        return Learning(
-            weights, loss, save, adapter_file.MEDIA_TYPE, figures,
+        return PreparedMethod(
+            weights,
+            loss,
+            save,
+            adapter_file.MEDIA_TYPE,
+            figures,
             validate=None if aside is None else lambda: loss.held_out(aside),
             shares={name: share for name in weights if name.startswith(TEXT_PARTS)},
-        )  # fmt: skip
+        )
 
     def files(
         self, networks: Mapping[str, torch.nn.Module], weights: Tensors, rank: int, record: Mapping[str, str]
@@ -101,10 +105,17 @@ def _lokr(rank: int, targets: Sequence[str]) -> LoKrConfig:
 LORA = Kind("lora", _lora, ("lora_A", "lora_B"), "lora_B", True)
 DORA = Kind("dora", lambda rank, targets: _lora(rank, targets, True), ("lora_",), "lora_B", True)
 LOHA = Kind(
-    "loha", lambda rank, targets: LoHaConfig(r=rank, alpha=rank, target_modules=list(targets)),
-    ("hada_",), "hada_w2_b", False,
-)  # fmt: skip
+    "loha",
+    lambda rank, targets: LoHaConfig(r=rank, alpha=rank, target_modules=list(targets)),
+    ("hada_",),
+    "hada_w2_b",
+    False,
+)
 LOKR = Kind("lokr", _lokr, ("lokr_",), "lokr_w1", False)
+LORA_METHOD = Method(LORA.name, 1, LORA.prepare)
+DORA_METHOD = Method(DORA.name, 3, DORA.prepare)
+LOHA_METHOD = Method(LOHA.name, 4, LOHA.prepare, kohya=KohyaModule("lycoris.kohya", '{"algo": "loha"}'))
+LOKR_METHOD = Method(LOKR.name, 5, LOKR.prepare, kohya=KohyaModule("lycoris.kohya", '{"algo": "lokr"}'))
 
 
 def attach(networks: Mapping[str, torch.nn.Module], kind: Kind, rank: int, seed: int) -> dict[str, torch.nn.Parameter]:
@@ -159,8 +170,9 @@ def split(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], l
         raise InvalidArgument(
             f"expected images to learn besides the {count} held out; came {len(candidates)}, those of the prior not "
             "counted: give more images or hold out none",
-            reason="MANIFEST_EMPTY", field="hyper_parameters.validation_share",
-        )  # fmt: skip
+            reason="MANIFEST_EMPTY",
+            field="hyper_parameters.validation_share",
+        )
     held = {item.digest for item in candidates[:count]}
     return [item for item in items if item.digest not in held], [item for item in items if item.digest in held]
 

@@ -50,29 +50,29 @@ def min_snr(kind: str, alphas: torch.Tensor, gamma: float) -> torch.Tensor:
     return clamped / (snr + 1) if kind == "v_prediction" else torch.where(snr > 0, clamped / snr.clamp_min(1e-12), 1.0)
 
 
-def weighted_mse(prediction: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def weighted_mse(prediction: torch.Tensor, expected: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Returns the scalar sum of w_b · mean((prediction_b - wanted_b)²) over the batch, in float32.
 
     Args:
         prediction: (B, C, H, W) of any floating type.
-        wanted: (B, C, H, W).
+        expected: (B, C, H, W).
         weights: (B,) weight of each sample; the caller divides by the batch size it sums to.
     """
-    error = functional.mse_loss(prediction.float(), wanted.float(), reduction="none")
+    error = functional.mse_loss(prediction.float(), expected.float(), reduction="none")
     return (error.flatten(1).mean(1) * weights).sum()
 
 
 def masked_mse(
-    prediction: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor
+    prediction: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
     """Returns the scalar sum of w_b · mean over the masked cells of (prediction_b - wanted_b)², in float32.
 
     Args:
         prediction: (B, C, H, W) of any floating type.
-        wanted: (B, C, H, W).
+        expected: (B, C, H, W).
         mask: (B, 1, H, W), 1 where a cell counts and 0 elsewhere.
         weights: (B,) weight of each sample.
     """
-    error = functional.mse_loss(prediction.float(), wanted.float(), reduction="none") * mask
+    error = functional.mse_loss(prediction.float(), expected.float(), reduction="none") * mask
     cells = mask.flatten(1).sum(1).clamp_min(1) * prediction.shape[1]
     return (error.flatten(1).sum(1) / cells * weights).sum()

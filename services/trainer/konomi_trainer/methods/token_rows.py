@@ -98,6 +98,7 @@ def start_id(tokenizer: Any, concept: Concept, number: int) -> int:
         raise InvalidArgument(
             f"expected an initial word of one token; {concept.initial_word!r} is {len(ids)} in this base model: choose "
             "a shorter word, or none for a rare token",
-            reason="CONCEPTS", field=f"concepts[{number}].initial_word",
-        )  # fmt: skip
+            reason="CONCEPTS",
+            field=f"concepts[{number}].initial_word",
+        )
     return int(ids[0])

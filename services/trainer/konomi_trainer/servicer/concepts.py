@@ -19,6 +19,7 @@ from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import dual_encoder, manifest, retrieval
 from konomi_trainer.merging import concepts as merging
 from konomi_trainer.methods import concept_file
+from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.servicer import messages
 from konomi_trainer.storage import models, runs
 
@@ -53,7 +54,7 @@ class ConceptRpcs:
     def retrieve(self, request: pb.RetrieveImagesRequest) -> pb.RetrieveImagesResponse:
         """Returns regularisation images among the candidates of a request."""
         items = manifest.parse(self._store.get(request.candidates_digest))
-        wanted = retrieval.Wanted(
+        query = retrieval.Query(
             prompts=request.prompts,
             concepts=request.concept_digests,
             limit=request.limit or retrieval.LIMIT,
@@ -61,7 +62,7 @@ class ConceptRpcs:
             min_image=request.min_image_similarity if request.HasField("min_image_similarity") else None,
         )
         encoder = dual_encoder.load(self._folder, self._embedder)
-        found = retrieval.retrieve(items, wanted, encoder, lambda digest: self._pixels(self._store.get(digest)))
+        found = retrieval.retrieve(items, query, encoder, lambda digest: self._pixels(self._store.get(digest)))
         images = [
             pb.RetrievedImage(
                 digest=hit.item.digest, caption=hit.item.caption, text_similarity=hit.text, image_similarity=hit.image
@@ -77,30 +78,31 @@ class ConceptRpcs:
             FailedPrecondition: one is no Custom Diffusion model, or their bases differ.
             InvalidArgument: tokens collide, or there are too few captions.
         """
-        for row in rows:
-            if row.method != "custom_diffusion":
-                raise FailedPrecondition(
-                    f"expected Custom Diffusion models; {row.display_name or row.id} is of method {row.method}: give "
-                    "GenerateImages several adapters instead",
-                    reason="METHOD_NOT_MERGED",
-                )
-        loaded = [concept_file.from_bytes(self._store.get(row.adapter_digest)) for row in rows]
+        loaded = [self._read(row) for row in rows]
         merging.check(loaded)
         texts = [_texts(self._store.get(row.manifest_digest), model) for row, model in zip(rows, loaded, strict=True)]
         captions = sorted(set(request.captions) or {caption for _, regular in texts for caption in regular})
         document = {
-            "schema": MERGE_SCHEMA, "items": [], "models": [row.adapter_digest for row in rows], "captions": captions,
-            "targets": sorted({caption for own, _ in texts for caption in own}), "keep_mass": request.keep_mass,
-        }  # fmt: skip
+            "schema": MERGE_SCHEMA,
+            "items": [],
+            "models": [row.adapter_digest for row in rows],
+            "captions": captions,
+            "targets": sorted({caption for own, _ in texts for caption in own}),
+            "keep_mass": request.keep_mass,
+        }
         data = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         digest = self._store.put(data, "application/json").digest
         first = Configuration(**json.loads(rows[0].configuration))
         concepts = tuple(asdict(concept) for model in loaded for concept in model.concepts)
         configuration = replace(first, concepts=concepts, seed=0, precision="fp32")
         record = {
-            "schema": "konomi.adapter/1", "method": "custom_diffusion", "base_model": first.base_model,
-            "base_digest": first.base_digest, "manifest_digest": digest, "config_digest": configuration.digest(),
-        }  # fmt: skip
+            "schema": "konomi.adapter/1",
+            "method": first.method,
+            "base_model": first.base_model,
+            "base_digest": first.base_digest,
+            "manifest_digest": digest,
+            "config_digest": configuration.digest(),
+        }
         parts = [merging.Part(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
         merged, figures = merging.merge_parts(
             self._bases.load(configuration), parts, captions, request.keep_mass, record
@@ -108,24 +110,56 @@ class ConceptRpcs:
         adapter = self._store.put(concept_file.to_bytes(merged), concept_file.MEDIA_TYPE).digest
         return self._described(rows, request, configuration, digest, adapter, figures)
 
+    def _read(self, row: models.Model) -> concept_file.ConceptModel:
+        read = METHODS[row.method].read_concepts
+        if read is None:
+            raise FailedPrecondition(
+                f"expected Custom Diffusion models; {row.display_name or row.id} is of method {row.method}: give "
+                "GenerateImages several adapters instead",
+                reason="METHOD_NOT_MERGED",
+            )
+        return read(self._store.get(row.adapter_digest))
+
     def _described(
-        self, rows: Sequence[models.Model], request: pb.MergeModelsRequest, configuration: Configuration,
-        manifest_digest: str, adapter: str, figures: Mapping[str, float],
-    ) -> Merged:  # fmt: skip
+        self,
+        rows: Sequence[models.Model],
+        request: pb.MergeModelsRequest,
+        configuration: Configuration,
+        manifest_digest: str,
+        adapter: str,
+        figures: Mapping[str, float],
+    ) -> Merged:
         taste, config = rows[0].taste, configuration.digest()
         name = runs.run_id(taste, manifest_digest, config)
         model = models.Model(
-            id=name, training_run=name, taste=taste, display_name=request.display_name, method="custom_diffusion",
-            base_model=configuration.base_model, base_digest=configuration.base_digest,
-            parents=tuple(row.id for row in rows), adapter_digest=adapter, manifest_digest=manifest_digest,
-            rater_version="", config_digest=config, configuration=json.dumps(asdict(configuration), sort_keys=True),
-            seed=0, metrics=dict(figures), night="", create_time=time.time(),
-        )  # fmt: skip
+            id=name,
+            training_run=name,
+            taste=taste,
+            display_name=request.display_name,
+            method=configuration.method,
+            base_model=configuration.base_model,
+            base_digest=configuration.base_digest,
+            parents=tuple(row.id for row in rows),
+            adapter_digest=adapter,
+            manifest_digest=manifest_digest,
+            rater_version="",
+            config_digest=config,
+            configuration=json.dumps(asdict(configuration), sort_keys=True),
+            seed=0,
+            metrics=dict(figures),
+            night="",
+            create_time=time.time(),
+        )
         made = pb.CreateTrainingRunRequest(
-            taste=taste, manifest_digest=manifest_digest, method=pb.TRAINING_METHOD_CUSTOM_DIFFUSION,
-            base_model=configuration.base_model, display_name=request.display_name, parents=model.parents,
-            request_id=request.request_id, concepts=[pb.Concept(**concept) for concept in configuration.concepts],
-        )  # fmt: skip
+            taste=taste,
+            manifest_digest=manifest_digest,
+            method=messages.method_value(configuration.method),
+            base_model=configuration.base_model,
+            display_name=request.display_name,
+            parents=model.parents,
+            request_id=request.request_id,
+            concepts=[pb.Concept(**concept) for concept in configuration.concepts],
+        )
         return Merged(model, made)
 
 
@@ -149,10 +183,15 @@ def register(connection: sqlalchemy.Connection, merged: Merged) -> pb.Model:
     known = models.get(connection, model.id)
     if known is None:
         runs.create(
-            connection, model.taste, model.manifest_digest, model.config_digest,
-            request=merged.request.SerializeToString(), configuration=model.configuration, total_steps=0,
+            connection,
+            model.taste,
+            model.manifest_digest,
+            model.config_digest,
+            request=merged.request.SerializeToString(),
+            configuration=model.configuration,
+            total_steps=0,
             now=model.create_time,
-        )  # fmt: skip
+        )
         models.register(connection, model)
         runs.succeed(connection, model.id, model.id, 0, 0.0)
         known = models.get(connection, model.id)

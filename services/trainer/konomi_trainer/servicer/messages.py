@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -13,6 +13,7 @@ from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.jobs.worker import Live
+from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.storage import models, runs
 
 DEFAULT_PAGE, NEWEST = 100, 2**62
@@ -23,13 +24,11 @@ STATES = {
     runs.FAILED: pb.TRAINING_STATE_FAILED,
     runs.CANCELLED: pb.TRAINING_STATE_CANCELLED,
 }
-METHODS = {
-    "lora": pb.TRAINING_METHOD_LORA,
-    "custom_diffusion": pb.TRAINING_METHOD_CUSTOM_DIFFUSION,
-    "dora": pb.TRAINING_METHOD_DORA,
-    "loha": pb.TRAINING_METHOD_LOHA,
-    "lokr": pb.TRAINING_METHOD_LOKR,
-}
+
+
+def method_value(name: str) -> "pb.TrainingMethod.ValueType":
+    """Returns the value of TrainingMethod of a method; the enum is open, so it may be one this contract lacks."""
+    return cast("pb.TrainingMethod.ValueType", METHODS[name].number)
 
 
 def given(numbers: pb.HyperParameters) -> dict[str, Any]:
@@ -74,13 +73,25 @@ def training_run(run: runs.Run, live: Live | None = None, published: Iterable[ru
 def model(row: models.Model) -> pb.Model:
     """Returns a model as a message."""
     return pb.Model(
-        name=f"models/{row.id}", display_name=row.display_name, taste=row.taste, method=METHODS[row.method],
-        base_model=row.base_model, base_digest=row.base_digest, parents=row.parents, adapter_digest=row.adapter_digest,
-        manifest_digest=row.manifest_digest, rater_version=row.rater_version, config_digest=row.config_digest,
-        seed=row.seed, metrics=row.metrics, create_time=_timestamp(row.create_time), current=row.current,
-        night=row.night, training_run=f"trainingRuns/{row.training_run}",
+        name=f"models/{row.id}",
+        display_name=row.display_name,
+        taste=row.taste,
+        method=method_value(row.method),
+        base_model=row.base_model,
+        base_digest=row.base_digest,
+        parents=row.parents,
+        adapter_digest=row.adapter_digest,
+        manifest_digest=row.manifest_digest,
+        rater_version=row.rater_version,
+        config_digest=row.config_digest,
+        seed=row.seed,
+        metrics=row.metrics,
+        create_time=_timestamp(row.create_time),
+        current=row.current,
+        night=row.night,
+        training_run=f"trainingRuns/{row.training_run}",
         concepts=[pb.Concept(**concept) for concept in json.loads(row.configuration).get("concepts", ())],
-    )  # fmt: skip
+    )
 
 
 def page_size(size: int) -> int:

@@ -22,14 +22,13 @@ from konomi_trainer.data import manifest
 from konomi_trainer.export.exporter import Exporter, Extras
 from konomi_trainer.jobs import publishing
 from konomi_trainer.jobs.worker import Worker
-from konomi_trainer.methods import concepts
+from konomi_trainer.methods import concepts, registry
 from konomi_trainer.servicer import concepts as concept_rpcs
 from konomi_trainer.servicer import messages
 from konomi_trainer.servicer.snapshots import SnapshotRpcs
 from konomi_trainer.storage import models, runs
 
 BETWEEN_MESSAGES_SECONDS, STILL_THERE_SECONDS = 0.1, 5.0
-DEFAULT_BASE = "starter"
 
 
 class Bases(Protocol):
@@ -43,7 +42,7 @@ class Bases(Protocol):
 
 
 @dataclass(frozen=True)
-class Crafts:
+class ModelOperations:
     """What is done with models that are there: exports, merges and the search for regularisation images."""
 
     exporter: Exporter
@@ -59,12 +58,12 @@ class TrainerServicer(SnapshotRpcs):
         store: ArtifactStore,
         bases: Bases,
         worker: Worker,
-        crafts: Crafts,
+        operations: ModelOperations,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Joins the parts; `clock` gives seconds since 1970."""
         self._engine, self._store, self._bases, self._worker = engine, store, bases, worker
-        self._exporter, self._concepts = crafts.exporter, crafts.concepts
+        self._exporter, self._concepts = operations.exporter, operations.concepts
         self._clock, self._idempotency = clock, Idempotency()
 
     def CreateTrainingRun(self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
@@ -82,9 +81,15 @@ class TrainerServicer(SnapshotRpcs):
                 return pb.TrainingRun.FromString(known)
             self._check_parents(connection, request)
             run = runs.create(
-                connection, request.taste, request.manifest_digest, digest, request=full.SerializeToString(),
-                configuration=json.dumps(asdict(numbers), sort_keys=True), total_steps=numbers.steps, now=self._clock(),
-            )  # fmt: skip
+                connection,
+                request.taste,
+                request.manifest_digest,
+                digest,
+                request=full.SerializeToString(),
+                configuration=json.dumps(asdict(numbers), sort_keys=True),
+                total_steps=numbers.steps,
+                now=self._clock(),
+            )
             reply = messages.training_run(run)
             self._idempotency.remember(connection, "CreateTrainingRun", request, reply)
             failpoint("trainer.before_create")
@@ -109,8 +114,9 @@ class TrainerServicer(SnapshotRpcs):
             if board.closed:
                 raise Unavailable(
                     "The server stops; the run goes on at its next start: watch it again.",
-                    reason="DRAINING", retry_after=1.0,
-                )  # fmt: skip
+                    reason="DRAINING",
+                    retry_after=1.0,
+                )
             time.sleep(BETWEEN_MESSAGES_SECONDS)
             board.wait(version, 1.0)
 
@@ -239,10 +245,12 @@ class TrainerServicer(SnapshotRpcs):
         return found.taste if found is not None else None
 
     def _configure(self, request: pb.CreateTrainingRunRequest) -> configuration.Configuration:
-        method = {kind: name for name, kind in messages.METHODS.items()}[request.method]
-        base, numbers = request.base_model or DEFAULT_BASE, messages.given(request.hyper_parameters)
-        numbers["concepts"] = concepts.of_request(method, concept_rpcs.concepts_of(request))
-        complete = configuration.complete(method, base, self._bases.digest(base), request.seed, numbers)
+        method = registry.by_number(request.method)
+        base, numbers = request.base_model or configuration.STARTER, messages.given(request.hyper_parameters)
+        binds = method.read_concepts is not None
+        numbers["concepts"] = concepts.of_request(method.name, binds, concept_rpcs.concepts_of(request))
+        digest = self._bases.digest(base)
+        complete = configuration.complete(method.name, base, digest, request.seed, numbers, method.defaults)
         self._bases.check(complete)
         return complete
 
@@ -263,8 +271,9 @@ class TrainerServicer(SnapshotRpcs):
             if found is None or not principal().may_touch(found.taste):
                 raise InvalidArgument(
                     f"parents[{index}]: expected the id of a model; there is no {parent[:80]}",
-                    reason="PARENT_UNKNOWN", field=f"parents[{index}]",
-                )  # fmt: skip
+                    reason="PARENT_UNKNOWN",
+                    field=f"parents[{index}]",
+                )
 
     def _run_message(self, name: str) -> pb.TrainingRun:
         part = name.removeprefix("trainingRuns/")

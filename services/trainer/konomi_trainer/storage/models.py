@@ -101,7 +101,7 @@ def roll_back_to(connection: Connection, taste: str, to: str, now: float) -> Mod
         now: Unix time.
 
     Raises:
-        FailedPrecondition: the base model is current already, or the model wanted was not current before.
+        FailedPrecondition: the base model is current already, or the model asked for was not current before.
     """
     while True:
         found = roll_back(connection, taste, now)

@@ -56,9 +56,16 @@ def run_id(taste: str, manifest_digest: str, config_digest: str) -> str:
 
 
 def create(
-    connection: Connection, taste: str, manifest_digest: str, config_digest: str,
-    *, request: bytes, configuration: str, total_steps: int, now: float,
-) -> Run:  # fmt: skip
+    connection: Connection,
+    taste: str,
+    manifest_digest: str,
+    config_digest: str,
+    *,
+    request: bytes,
+    configuration: str,
+    total_steps: int,
+    now: float,
+) -> Run:
     """Returns the run of this taste, manifest and configuration: a new one, or the one there is.
 
     One that was cancelled, or failed by something that may have been put right, is queued again and goes on
@@ -75,10 +82,16 @@ def create(
                 " 0, :total, 0.0, 0, '', 0, '', '', :now)"
             ),
             {
-                "id": name, "taste": taste, "manifest": manifest_digest, "config": config_digest, "request": request,
-                "configuration": configuration, "total": total_steps, "now": now,
+                "id": name,
+                "taste": taste,
+                "manifest": manifest_digest,
+                "config": config_digest,
+                "request": request,
+                "configuration": configuration,
+                "total": total_steps,
+                "now": now,
             },
-        )  # fmt: skip
+        )
     elif found.retryable:
         connection.execute(
             text(
@@ -197,10 +210,14 @@ def fail(connection: Connection, name: str, error: KonomiError, step: int, loss:
             " WHERE id = :id AND state != 'succeeded'"
         ),
         {
-            "id": name, "code": error.code.value[0], "reason": error.reason, "message": error.message,
-            "step": step, "loss": loss,
+            "id": name,
+            "code": error.code.value[0],
+            "reason": error.reason,
+            "message": error.message,
+            "step": step,
+            "loss": loss,
         },
-    )  # fmt: skip
+    )
 
 
 def cancel(connection: Connection, name: str, step: int, loss: float) -> None:

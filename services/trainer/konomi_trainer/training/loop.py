@@ -88,7 +88,7 @@ def rate(step: int, settings: LoopSettings) -> float:
 
 
 class Learner:
-    """Trainable weights with their optimiser and, where wanted, their average."""
+    """Trainable weights with their optimiser and, where asked for, their average."""
 
     def __init__(self, weights: Mapping[str, torch.nn.Parameter], settings: LoopSettings) -> None:
         """Takes the weights by name; they are changed in place."""

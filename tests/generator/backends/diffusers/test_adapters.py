@@ -16,7 +16,7 @@ from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import Batch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline
-from konomi_generator.sampling import AdapterFile, Sampling, Wanted
+from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
 from tests.generator import tiny_models
 
 SAMPLING = Sampling(2, 4.0, 64, 64)
@@ -45,7 +45,7 @@ def pipe(models, settings):
 
 def image(pipe) -> np.ndarray:
     with torch.inference_mode():
-        return Denoiser(pipe).run(Batch([Wanted(0, "a cat", 5)], 4), SAMPLING, lambda: False)
+        return Denoiser(pipe).run(Batch([ImageRequest(0, "a cat", 5)], 4), SAMPLING, lambda: False)
 
 
 def state(pipe) -> dict[str, torch.Tensor]:
@@ -136,7 +136,7 @@ def _nan(data: bytes) -> bytes:
 
 def test_guidance_from_the_base_amplifies_the_adapter_and_changes_nothing_without_one(pipe) -> None:
     adapters = Adapters(pipe)
-    denoiser, batch = Denoiser(pipe, adapters.base_unet), Batch([Wanted(0, "a cat", 5)], 4)
+    denoiser, batch = Denoiser(pipe, adapters.base_unet), Batch([ImageRequest(0, "a cat", 5)], 4)
 
     def made(adapted: bool, scale: float, from_base: bool) -> torch.Tensor:
         adapters.apply([AdapterFile("a" * 64, lora(1), 0.5)] if adapted else [])

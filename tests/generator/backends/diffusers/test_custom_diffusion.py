@@ -10,7 +10,7 @@ from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import Batch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline
-from konomi_generator.sampling import AdapterFile, Sampling, Wanted
+from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
 from konomi_trainer.methods.concept_file import ConceptModel, to_bytes
 from konomi_trainer.methods.concepts import Concept
 from tests.generator.backends.diffusers.test_adapters import lora, state
@@ -43,7 +43,7 @@ def concept(pipe, token: str = "<new1>", seed: int = 1, rank: int = 0) -> bytes:
 
 def image(pipe, prompt: str = PROMPT) -> np.ndarray:
     with torch.inference_mode():
-        return Denoiser(pipe).run(Batch([Wanted(0, prompt, 5)], 4), SAMPLING, lambda: False)
+        return Denoiser(pipe).run(Batch([ImageRequest(0, prompt, 5)], 4), SAMPLING, lambda: False)
 
 
 def patched(pipe, data: bytes, scale: float):

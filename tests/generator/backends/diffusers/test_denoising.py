@@ -11,7 +11,7 @@ from konomi_generator.backends.diffusers.condition_annealing import Annealer, cl
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.latents import clean
 from konomi_generator.backends.diffusers.pipeline import load_pipeline, make_scheduler
-from konomi_generator.sampling import AdapterFile, Annealing, Sampling, Wanted
+from konomi_generator.sampling import AdapterFile, Annealing, ImageRequest, Sampling
 from tests.generator.backends.diffusers.test_adapters import lora
 
 
@@ -24,13 +24,13 @@ def open_pipe(id: str, models, settings):
     return load_pipeline(models.get(id), settings.single_file_configs, torch.device("cpu"), torch.float32)
 
 
-def make(denoiser: Denoiser, rows: list[Wanted], watch=None, **changes: object) -> np.ndarray:
+def make(denoiser: Denoiser, rows: list[ImageRequest], watch=None, **changes: object) -> np.ndarray:
     sampling = Sampling(**({"steps": 4, "guidance_scale": 4.0, "width": 64, "height": 64} | changes))
     with torch.inference_mode():
         return denoiser.run(Batch(rows, 4), sampling, lambda: False, watch)
 
 
-ROWS = [Wanted(n, f"a cat number {n}", 20 + n) for n in range(4)]
+ROWS = [ImageRequest(n, f"a cat number {n}", 20 + n) for n in range(4)]
 
 
 def test_cleanness_is_the_paper_s_schedule() -> None:
@@ -121,7 +121,11 @@ def test_a_few_step_adapter_runs_with_its_scheduler_as_in_diffusers(pipe) -> Non
     pipe.set_progress_bar_config(disable=True)
     theirs = pipe(
         prompt_embeds=torch.cat([Denoiser(pipe).text(row.prompt).hidden for row in ROWS]),
-        num_inference_steps=4, guidance_scale=1.0, width=64, height=64, output_type="np",
+        num_inference_steps=4,
+        guidance_scale=1.0,
+        width=64,
+        height=64,
+        output_type="np",
         generator=[torch.Generator().manual_seed(row.seed) for row in ROWS],
-    ).images  # fmt: skip
+    ).images
     assert np.array_equal(ours, theirs)

@@ -11,7 +11,7 @@ from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Request
-from konomi_generator.sampling import Sampling, Wanted
+from konomi_generator.sampling import ImageRequest, Sampling
 
 
 def digests(generator: Generator, images: list[Image], **settings: object) -> dict[int, str]:
@@ -73,27 +73,27 @@ def test_stable_sizes_are_measured_and_wrong_ones_left_out(models, settings) -> 
 
 def test_padding_rows_change_nothing(models, settings) -> None:
     pipe = load_pipeline(models.get("starter"), settings.single_file_configs, torch.device("cpu"), torch.float32)
-    wanted = [Wanted(n, "x", n) for n in range(4)]
+    requests = [ImageRequest(n, "x", n) for n in range(4)]
     with torch.inference_mode():
         denoiser, sampling = Denoiser(pipe), Sampling(2, 4.0, 64, 64)
-        whole = denoiser.run(Batch(wanted, 4), sampling, lambda: False)
-        part = denoiser.run(Batch(wanted[:3], 4), sampling, lambda: False)
+        whole = denoiser.run(Batch(requests, 4), sampling, lambda: False)
+        part = denoiser.run(Batch(requests[:3], 4), sampling, lambda: False)
     assert np.array_equal(whole[:3], part)
 
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (5, 2), (48, 2), (256, 2), (100, 3)])
 def test_a_plan_holds_every_image_once_and_balances(count: int, workers: int) -> None:
-    wanted = [Wanted(n, "x", n) for n in range(count)]
-    batches = plan(wanted, SIZES, workers, lambda _item: 8)
-    assert [item for batch in batches for item in batch.wanted] == wanted
-    assert all(len(batch.wanted) <= batch.rows and batch.rows in SIZES for batch in batches)
+    requests = [ImageRequest(n, "x", n) for n in range(count)]
+    batches = plan(requests, SIZES, workers, lambda _item: 8)
+    assert [item for batch in batches for item in batch.images] == requests
+    assert all(len(batch.images) <= batch.rows and batch.rows in SIZES for batch in batches)
     assert sum(batch.rows for batch in batches) - count < 4
 
 
 def test_images_with_other_step_counts_never_share_a_batch() -> None:
-    wanted = [Wanted(n, "x", n, strength=0.5 if n % 2 else 1.0) for n in range(10)]
-    for batch in plan(wanted, SIZES, 1, lambda item: int(8 * item.strength)):
-        assert len({item.strength for item in batch.wanted}) == 1
+    requests = [ImageRequest(n, "x", n, strength=0.5 if n % 2 else 1.0) for n in range(10)]
+    for batch in plan(requests, SIZES, 1, lambda item: int(8 * item.strength)):
+        assert len({item.strength for item in batch.images}) == 1
 
 
 def test_texts_encoded_by_many_threads_at_once_are_those_encoded_alone(models, settings) -> None:

@@ -9,11 +9,11 @@ import torch
 
 from konomi.errors import Cancelled, ResourceExhausted
 from konomi_generator.backends.diffusers.backend import DiffusersBackend
-from konomi_generator.backends.diffusers.memory_fallback import Thrift, is_shortage
-from konomi_generator.sampling import Made, Sampling, Wanted
+from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, is_shortage
+from konomi_generator.sampling import ImageRequest, Made, Sampling
 from konomi_generator.settings import GeneratorSettings
 
-ROWS = [Wanted(n, f"a cat number {n}", 20 + n) for n in range(9)]
+ROWS = [ImageRequest(n, f"a cat number {n}", 20 + n) for n in range(9)]
 SIZES_OF: dict[tuple[str, str], dict] = {}
 """Batch sizes measured once a model, for the tests that do not look at the measuring."""
 
@@ -63,7 +63,7 @@ def test_a_batch_that_does_not_fit_runs_in_smaller_ones_with_the_same_bits(model
     assert len(ROWS) > sizes[-1]
     tried = bench.limit("unet", lambda rows: rows <= 2 * sizes[-1])
     small = bench.run(count=9)
-    assert same(whole, small) and not any(made.concessions for made in small.values())
+    assert same(whole, small) and not any(made.fallbacks for made in small.values())
     assert max(tried) > 2 * sizes[-1] and {n for n in tried if n <= 2 * sizes[-1]} == {2 * sizes[-1]}
 
 
@@ -74,21 +74,21 @@ def test_where_even_one_does_not_fit_parts_wait_elsewhere_and_the_bits_stay(id: 
     places, on = bench.backend._denoiser._places, []
     plain = places.only
 
-    def watched(*names: str, thrift: Thrift):
-        on.append(thrift)
-        return plain(*names, thrift=thrift)
+    def watched(*names: str, level: FallbackLevel):
+        on.append(level)
+        return plain(*names, level=level)
 
     places.only = watched
-    bench.limit("unet", lambda _rows: on[-1] >= Thrift.WAITING)
-    assert same(whole, bench.run()) and Thrift.WAITING in on and Thrift.TILES not in on
+    bench.limit("unet", lambda _rows: on[-1] >= FallbackLevel.WAITING)
+    assert same(whole, bench.run()) and FallbackLevel.WAITING in on and FallbackLevel.TILES not in on
 
 
 def test_tiles_only_where_the_owner_allows_them_and_the_image_says_so(models, settings) -> None:
     allowed = Bench(models, settings, "sd1", tiled_decoding=True)
     whole = allowed.run()
-    assert not any(made.concessions for made in whole.values())
+    assert not any(made.fallbacks for made in whole.values())
     allowed.limit("vae", lambda _rows: allowed.pipe.vae.use_tiling)
-    assert {made.concessions for made in allowed.run().values()} == {("tiled_decoding",)}
+    assert {made.fallbacks for made in allowed.run().values()} == {("tiled_decoding",)}
     assert not allowed.pipe.vae.use_tiling
     forbidden = Bench(models, settings, "sd1")
     forbidden.backend._sizes = {}  # so that memory runs out while sizes are measured, too
@@ -132,7 +132,7 @@ def test_tiles_and_number_formats_are_named_in_the_record(generator) -> None:
     model, digest = generator.model("sd1")
     request = Request([Image("x", 1)], "sd1")
     plan = Plan(
-        request, model, digest, Sampling(2, 4.0, 64, 64), [Wanted(0, "x", 1)], Prepared("PNDMScheduler", "fp16")
+        request, model, digest, Sampling(2, 4.0, 64, 64), [ImageRequest(0, "x", 1)], Prepared("PNDMScheduler", "fp16")
     )
     assert "concessions" not in json.loads(konomi_record(plan.record(0, ())))
     record = json.loads(konomi_record(plan.record(0, ("tiled_decoding",))))

@@ -23,7 +23,7 @@ from konomi_chassis.models.catalogue import BaseModels
 from konomi_generator.backends.diffusers.batches import Batch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline, make_scheduler
-from konomi_generator.sampling import Sampling, Wanted
+from konomi_generator.sampling import ImageRequest, Sampling
 from konomi_generator.settings import GeneratorSettings
 
 SAMPLING = Sampling(steps=3, guidance_scale=4.0, width=64, height=64, negative_prompt="blurry")
@@ -48,8 +48,8 @@ def make(pipe, batch: Batch, sampling: Sampling = SAMPLING) -> np.ndarray:
         return Denoiser(pipe).run(batch, sampling, lambda: False)
 
 
-def rows(count: int) -> list[Wanted]:
-    return [Wanted(n, f"a cat number {n}", 100 + n) for n in range(count)]
+def rows(count: int) -> list[ImageRequest]:
+    return [ImageRequest(n, f"a cat number {n}", 100 + n) for n in range(count)]
 
 
 @pytest.mark.parametrize("layout", ["sd1", "sd2", "sdxl"])
@@ -87,11 +87,11 @@ def test_text_to_image_is_diffusers_own_call_bit_by_bit(
     id: str, scheduler: str, models: BaseModels, settings: GeneratorSettings
 ) -> None:
     sampling = Sampling(3, 4.0, 64, 64, scheduler, "blurry")
-    pipe, wanted = load(id, models, settings), rows(4)
-    ours = make(pipe, Batch(wanted, 4), sampling)
+    pipe, requests = load(id, models, settings), rows(4)
+    ours = make(pipe, Batch(requests, 4), sampling)
     pipe.scheduler = make_scheduler(pipe, scheduler)
     pipe.set_progress_bar_config(disable=True)
-    texts = [Denoiser(pipe).text(item.prompt) for item in wanted]
+    texts = [Denoiser(pipe).text(item.prompt) for item in requests]
     negative = Denoiser(pipe).text("blurry")
     given = {
         "prompt_embeds": torch.cat([t.hidden for t in texts]),
@@ -101,7 +101,7 @@ def test_text_to_image_is_diffusers_own_call_bit_by_bit(
         given["pooled_prompt_embeds"] = torch.cat([t.pooled for t in texts])
         given["negative_pooled_prompt_embeds"] = negative.pooled.repeat(4, 1)
     assert isinstance(pipe, StableDiffusionXLPipeline if id == "sdxl" else StableDiffusionPipeline)
-    generators = [torch.Generator().manual_seed(item.seed) for item in wanted]
+    generators = [torch.Generator().manual_seed(item.seed) for item in requests]
     theirs = pipe(
         **given, num_inference_steps=3, guidance_scale=4.0, width=64, height=64, generator=generators, output_type="np"
     ).images
@@ -114,10 +114,10 @@ def test_image_to_image_is_diffusers_own_call_bit_by_bit(
     id: str, models: BaseModels, settings: GeneratorSettings
 ) -> None:
     start = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    wanted = [Wanted(n, "a cat", 7 + n, 0.5, lambda: start) for n in range(2)]
+    requests = [ImageRequest(n, "a cat", 7 + n, 0.5, lambda: start) for n in range(2)]
     sampling = Sampling(6, 4.0, 64, 64)
     pipe = load(id, models, settings)
-    ours = make(pipe, Batch(wanted, 2), sampling)
+    ours = make(pipe, Batch(requests, 2), sampling)
     other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
     other.set_progress_bar_config(disable=True)
     text, negative = Denoiser(pipe).text("a cat").hidden, Denoiser(pipe).text("").hidden
@@ -128,7 +128,7 @@ def test_image_to_image_is_diffusers_own_call_bit_by_bit(
         strength=0.5,
         num_inference_steps=6,
         guidance_scale=4.0,
-        generator=[torch.Generator().manual_seed(item.seed) for item in wanted],
+        generator=[torch.Generator().manual_seed(item.seed) for item in requests],
         output_type="np",
     ).images
     assert np.abs(ours - theirs).max() < 1e-5
@@ -139,7 +139,7 @@ def test_strength_zero_gives_the_picture_back_through_the_autoencoder(
 ) -> None:
     start = np.full((64, 64, 3), 200, np.uint8)
     pipe = load("starter", models, settings)
-    one, other = (make(pipe, Batch([Wanted(0, "x", seed, 0.0, lambda: start)], 1)) for seed in (1, 2))
+    one, other = (make(pipe, Batch([ImageRequest(0, "x", seed, 0.0, lambda: start)], 1)) for seed in (1, 2))
     assert np.array_equal(one, other)
 
 

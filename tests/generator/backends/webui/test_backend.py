@@ -157,7 +157,7 @@ def test_what_the_program_cannot_do_is_refused_not_left_out(over: Generator, web
         ((200, {"images": ["aGVsbG8="], "info": "nonsense"}), InvalidArgument, "IMAGE_TYPE"),
         ((200, [1]), Internal, "SDAPI_ANSWER"),
     ],
-)  # fmt: skip
+)
 def test_whatever_the_program_answers_the_caller_gets_a_clear_error(
     answer: tuple, kind: type[KonomiError], reason: str, over: Generator, webui: WebUI
 ) -> None:

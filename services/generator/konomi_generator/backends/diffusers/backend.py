@@ -17,9 +17,9 @@ from konomi_chassis.models.catalogue import BaseModel
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import SIZES, Batch, plan
 from konomi_generator.backends.diffusers.denoising import Denoiser
-from konomi_generator.backends.diffusers.memory_fallback import TILED, Thrift, exhausted, free, is_shortage
+from konomi_generator.backends.diffusers.memory_fallback import TILED, FallbackLevel, exhausted, free, is_shortage
 from konomi_generator.backends.diffusers.pipeline import load_pipeline, load_preview_decoder, make_scheduler
-from konomi_generator.sampling import AdapterFile, Deliver, Glimpse, Made, Prepared, Sampling, Wanted
+from konomi_generator.sampling import AdapterFile, Deliver, ImageRequest, Made, Prepared, Preview, Sampling
 from konomi_generator.settings import GeneratorSettings
 
 SMALL_PARAMETERS = 50_000_000
@@ -54,7 +54,7 @@ class DiffusersBackend:
         self._sizes: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
-        """Loads the model unless it is there, and makes the adapters those wanted.
+        """Loads the model unless it is there, and makes the adapters those asked for.
 
         Raises:
             FailedPrecondition: the model or an adapter is broken, or does not fit; previews without a decoder.
@@ -78,7 +78,7 @@ class DiffusersBackend:
     def run(
         self,
         model: BaseModel,
-        wanted: Sequence[Wanted],
+        images: Sequence[ImageRequest],
         sampling: Sampling,
         stopped: Callable[[], bool],
         deliver: Deliver,
@@ -96,7 +96,7 @@ class DiffusersBackend:
         ended = threading.Event()
         run = _Run(sampling, sizes, lambda: ended.is_set() or stopped(), deliver)
         work: queue.SimpleQueue[Batch] = queue.SimpleQueue()
-        for batch in plan(wanted, sizes, workers, lambda item: self._denoiser.kind(item, sampling)):
+        for batch in plan(images, sizes, workers, lambda item: self._denoiser.kind(item, sampling)):
             work.put(batch)
 
         def worker() -> None:
@@ -112,34 +112,34 @@ class DiffusersBackend:
     def _run_batch(self, batch: Batch, run: _Run) -> None:
         """Runs a batch; one that does not fit into memory in smaller ones, and the smallest are left for later."""
         batch = _without_broken(batch, run.deliver)
-        if not batch.wanted or self._fits(batch, run, Thrift.NOTHING):
+        if not batch.images or self._fits(batch, run, FallbackLevel.NOTHING):
             return
         smaller = next((size for size in run.sizes if size <= batch.rows // 2), 0)
         if not smaller:
             run.left.append(batch)
             return
-        for start in range(0, len(batch.wanted), smaller):
-            self._run_batch(Batch(batch.wanted[start : start + smaller], smaller), run)
+        for start in range(0, len(batch.images), smaller):
+            self._run_batch(Batch(batch.images[start : start + smaller], smaller), run)
 
     def _economise(self, run: _Run) -> None:
         """Runs what was left with less and less kept on the device."""
         tiles = self._settings.tiled_decoding
-        ladder = (Thrift.WAITING, Thrift.TILES) if tiles else (Thrift.WAITING,)
+        ladder = (FallbackLevel.WAITING, FallbackLevel.TILES) if tiles else (FallbackLevel.WAITING,)
         for batch in run.left:
-            if not any(self._fits(batch, run, thrift) for thrift in ladder):
+            if not any(self._fits(batch, run, level) for level in ladder):
                 raise exhausted(run.sampling, tiles_allowed=tiles)
 
-    def _fits(self, batch: Batch, run: _Run, thrift: Thrift) -> bool:
+    def _fits(self, batch: Batch, run: _Run, level: FallbackLevel) -> bool:
         """Runs a batch and delivers its images; false, and nothing delivered, where memory ran out."""
-        watch = _watch(batch, run) if thrift is Thrift.NOTHING else None
+        watch = _watch(batch, run) if level is FallbackLevel.NOTHING else None
         try:
-            images = self._denoiser.run(batch, run.sampling, run.stopped, watch, thrift)
+            arrays = self._denoiser.run(batch, run.sampling, run.stopped, watch, level)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
         else:
-            for item, image in zip(batch.wanted, images, strict=True):
-                run.deliver(item.index, _made(image, thrift))
+            for item, image in zip(batch.images, arrays, strict=True):
+                run.deliver(item.index, _made(image, level))
             return True
         free()
         return False
@@ -211,7 +211,7 @@ def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Ca
 def _without_broken(batch: Batch, deliver: Deliver) -> Batch:
     """Leaves out, and reports, the images whose picture to start from cannot be read."""
     good = []
-    for item in batch.wanted:
+    for item in batch.images:
         try:
             if item.init is not None:
                 item = replace(item, init=partial(np.asarray, item.init()))
@@ -226,17 +226,17 @@ def _watch(batch: Batch, run: _Run) -> Callable[[int, np.ndarray], None] | None:
     if not run.sampling.preview_every:
         return None
 
-    def watch(step: int, images: np.ndarray) -> None:
-        for item, image in zip(batch.wanted, images[: len(batch.wanted)], strict=True):
-            run.deliver(item.index, Glimpse(step, _pixels(np.nan_to_num(image))))
+    def watch(step: int, arrays: np.ndarray) -> None:
+        for item, image in zip(batch.images, arrays[: len(batch.images)], strict=True):
+            run.deliver(item.index, Preview(step, _pixels(np.nan_to_num(image))))
 
     return watch
 
 
-def _made(image: np.ndarray, thrift: Thrift) -> Made | KonomiError:
+def _made(image: np.ndarray, level: FallbackLevel) -> Made | KonomiError:
     if not np.isfinite(image).all():
         return _broken()
-    return Made(_pixels(image), (TILED,) if thrift is Thrift.TILES else ())
+    return Made(_pixels(image), (TILED,) if level is FallbackLevel.TILES else ())
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from konomi_generator.sampling import Wanted
+from konomi_generator.sampling import ImageRequest
 
 SIZES = (32, 16, 8, 4)
 """Batch sizes tried on the CPU, largest first."""
@@ -13,17 +13,17 @@ SIZES = (32, 16, 8, 4)
 class Batch:
     """Images denoised together, all of one kind; filled up to `rows` with repeats of the last one."""
 
-    wanted: Sequence[Wanted]
+    images: Sequence[ImageRequest]
     rows: int
 
 
 def plan(
-    wanted: Sequence[Wanted], sizes: Sequence[int], workers: int, kind_of: Callable[[Wanted], Hashable]
+    images: Sequence[ImageRequest], sizes: Sequence[int], workers: int, kind_of: Callable[[ImageRequest], Hashable]
 ) -> list[Batch]:
     """Cuts images into batches.
 
     Args:
-        wanted: the images.
+        images: the images.
         sizes: batch sizes that all give the same bits, largest first; a batch always has one of these.
         workers: batches that run at once; each gets its share.
         kind_of: what the images of a batch have in common, for example how many steps they run.
@@ -31,13 +31,13 @@ def plan(
     Returns:
         Batches that hold every image once, in order within their kind.
     """
-    groups: dict[Hashable, list[Wanted]] = {}
-    for item in wanted:
+    groups: dict[Hashable, list[ImageRequest]] = {}
+    for item in images:
         groups.setdefault(kind_of(item), []).append(item)
     return [batch for group in groups.values() for batch in _cut(group, sizes, workers)]
 
 
-def _cut(group: list[Wanted], sizes: Sequence[int], workers: int) -> list[Batch]:
+def _cut(group: list[ImageRequest], sizes: Sequence[int], workers: int) -> list[Batch]:
     batches, position = [], 0
     while position < len(group):
         left = len(group) - position

@@ -18,10 +18,10 @@ from konomi.errors import Cancelled
 from konomi_generator.backends.diffusers.batches import SIZES, Batch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer
 from konomi_generator.backends.diffusers.latents import Latents, clean, noise
-from konomi_generator.backends.diffusers.memory_fallback import Places, Thrift, thrifty
+from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, Places, decoding_in_tiles
 from konomi_generator.backends.diffusers.pipeline import make_scheduler
 from konomi_generator.backends.diffusers.text_conditioning import Text, Texts, rows_of
-from konomi_generator.sampling import Sampling, Wanted
+from konomi_generator.sampling import ImageRequest, Sampling
 
 Conditions = dict[str, Any]
 Watch = Callable[[int, np.ndarray], None]
@@ -72,13 +72,13 @@ class Denoiser:
         """Returns an encoded text."""
         return self.texts.encode(text)
 
-    def denoising_steps(self, wanted: Wanted, sampling: Sampling) -> int:
+    def denoising_steps(self, image: ImageRequest, sampling: Sampling) -> int:
         """Returns how many steps an image runs: all of them, or its strength's share."""
-        return sampling.steps if wanted.init is None else min(int(sampling.steps * wanted.strength), sampling.steps)
+        return sampling.steps if image.init is None else min(int(sampling.steps * image.strength), sampling.steps)
 
-    def kind(self, wanted: Wanted, sampling: Sampling) -> tuple[bool, int]:
+    def kind(self, image: ImageRequest, sampling: Sampling) -> tuple[bool, int]:
         """Returns what images of one batch must have in common: whether they start from a picture, and their steps."""
-        return wanted.init is not None, self.denoising_steps(wanted, sampling)
+        return image.init is not None, self.denoising_steps(image, sampling)
 
     def run(
         self,
@@ -86,7 +86,7 @@ class Denoiser:
         sampling: Sampling,
         stopped: Callable[[], bool],
         watch: Watch | None = None,
-        thrift: Thrift = Thrift.NOTHING,
+        level: FallbackLevel = FallbackLevel.NOTHING,
     ) -> np.ndarray:
         """Makes a batch of images.
 
@@ -95,7 +95,7 @@ class Denoiser:
             sampling: their settings.
             stopped: asked before every step.
             watch: takes previews as often as the settings say.
-            thrift: how much to give up for memory.
+            level: how much to give up for memory.
 
         Returns:
             (n, H, W, 3) float32 in 0..1, NaN where the model broke down, for the n images of the batch.
@@ -103,16 +103,16 @@ class Denoiser:
         Raises:
             Cancelled: `stopped` said so before a step.
         """
-        rows = [*batch.wanted, *[batch.wanted[-1]] * (batch.rows - len(batch.wanted))]
-        with thrifty(self.pipe, thrift):
-            with self._places.only("text_encoder", "text_encoder_2", "vae", thrift=thrift):
+        rows = [*batch.images, *[batch.images[-1]] * (batch.rows - len(batch.images))]
+        with decoding_in_tiles(self.pipe, level):
+            with self._places.only("text_encoder", "text_encoder_2", "vae", level=level):
                 start = self._begin(rows, sampling)
-            with self._places.only("unet", thrift=thrift):
+            with self._places.only("unet", level=level):
                 latents = self._denoise(start, sampling, stopped, watch)
-            with self._places.only("vae", thrift=thrift):
-                return self.latents.decode(latents)[: len(batch.wanted)]
+            with self._places.only("vae", level=level):
+                return self.latents.decode(latents)[: len(batch.images)]
 
-    def _begin(self, rows: Sequence[Wanted], sampling: Sampling) -> _Start:
+    def _begin(self, rows: Sequence[ImageRequest], sampling: Sampling) -> _Start:
         """Encodes texts and pictures, draws the noise."""
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
         scheduler = make_scheduler(self.pipe, sampling.scheduler)

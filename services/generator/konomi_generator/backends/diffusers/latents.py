@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from konomi_generator.png import fit
-from konomi_generator.sampling import Sampling, Wanted
+from konomi_generator.sampling import ImageRequest, Sampling
 
 LARGE_PIXELS = 256 * 256
 
@@ -26,7 +26,7 @@ class Latents:
 
     def first(
         self,
-        rows: Sequence[Wanted],
+        rows: Sequence[ImageRequest],
         sampling: Sampling,
         scheduler: Any,
         timesteps: torch.Tensor,
@@ -56,7 +56,7 @@ class Latents:
         images = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
         return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
 
-    def _encode(self, row: Wanted, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
+    def _encode(self, row: ImageRequest, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
         assert row.init is not None
         vae = self._pipe.vae
         pixels = fit(row.init(), sampling.width, sampling.height)  # (H, W, 3) uint8

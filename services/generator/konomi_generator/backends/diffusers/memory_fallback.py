@@ -17,10 +17,10 @@ from konomi.errors import ResourceExhausted
 from konomi_generator.sampling import Sampling
 
 TILED = "tiled_decoding"
-SAID = ("not enough memory", "can't allocate memory", "out of memory")
+MESSAGES = ("not enough memory", "can't allocate memory", "out of memory")
 
 
-class Thrift(IntEnum):
+class FallbackLevel(IntEnum):
     """How much is given up for memory, least first."""
 
     NOTHING = 0
@@ -32,7 +32,7 @@ def is_shortage(error: BaseException) -> bool:
     """Says whether an error means that memory ran out, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in SAID)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in MESSAGES)
 
 
 def free() -> None:
@@ -52,9 +52,9 @@ def exhausted(sampling: Sampling, *, tiles_allowed: bool) -> ResourceExhausted:
 
 
 @contextmanager
-def thrifty(pipe: Any, thrift: Thrift) -> Iterator[None]:
+def decoding_in_tiles(pipe: Any, level: FallbackLevel) -> Iterator[None]:
     """Decodes in tiles while it lasts, where that much is given up; leaves the pipeline as it was."""
-    if thrift < Thrift.TILES:
+    if level < FallbackLevel.TILES:
         yield
         return
     pipe.vae.enable_tiling()
@@ -71,9 +71,9 @@ class Places:
         self._pipe, self._device = pipe, device
 
     @contextmanager
-    def only(self, *names: str, thrift: Thrift) -> Iterator[None]:
-        """Keeps these parts on the device while it lasts, the others in the computer's memory, where that is wanted."""
-        if thrift < Thrift.WAITING:
+    def only(self, *names: str, level: FallbackLevel) -> Iterator[None]:
+        """Keeps these parts on the device for a while and the others in the computer's memory, from WAITING on."""
+        if level < FallbackLevel.WAITING:
             yield
             return
         parts = {name: part for name, part in self._pipe.components.items() if isinstance(part, torch.nn.Module)}

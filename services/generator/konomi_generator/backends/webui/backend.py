@@ -18,7 +18,7 @@ from konomi_chassis.models.safetensors_check import check_bytes
 from konomi_generator import png
 from konomi_generator.backends.webui.client import SdapiClient, packed, unpacked
 from konomi_generator.png import SAMPLERS
-from konomi_generator.sampling import AdapterFile, Deliver, Made, Prepared, Sampling, Wanted
+from konomi_generator.sampling import AdapterFile, Deliver, ImageRequest, Made, Prepared, Sampling
 
 DEFAULT_SCHEDULER = "EulerDiscreteScheduler"
 DEFAULT_SIDE = 512
@@ -91,7 +91,7 @@ class SdapiBackend:
     def run(
         self,
         model: BaseModel,
-        wanted: Sequence[Wanted],
+        images: Sequence[ImageRequest],
         sampling: Sampling,
         stopped: Callable[[], bool],
         deliver: Deliver,
@@ -102,7 +102,7 @@ class SdapiBackend:
             Cancelled: `stopped` said so; the program was told to stop.
             KonomiError: the program failed.
         """
-        for item in wanted:
+        for item in images:
             body = self._body(model, item, sampling)
             path = "txt2img"
             if item.init is not None:
@@ -115,7 +115,7 @@ class SdapiBackend:
                 body |= {"init_images": [packed(png.plain(pixels))], "denoising_strength": item.strength}
             deliver(item.index, self._made(self._client.post(path, body, stopped), item, sampling))
 
-    def _body(self, model: BaseModel, item: Wanted, sampling: Sampling) -> dict[str, Any]:
+    def _body(self, model: BaseModel, item: ImageRequest, sampling: Sampling) -> dict[str, Any]:
         if item.seed < 0:
             raise InvalidArgument(
                 f"A seed of 0 or more was expected; {item.seed} came, which this back end takes for any.",
@@ -141,7 +141,7 @@ class SdapiBackend:
             "override_settings_restore_afterwards": False,
         }
 
-    def _made(self, answer: Any, item: Wanted, sampling: Sampling) -> Made:
+    def _made(self, answer: Any, item: ImageRequest, sampling: Sampling) -> Made:
         """Returns the image of an answer, checked against what was asked."""
         images = answer.get("images") if isinstance(answer, dict) else None
         data = unpacked(images[0]) if isinstance(images, list) and images else b""
