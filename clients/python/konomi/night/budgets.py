@@ -9,7 +9,7 @@ from typing import Any
 from konomi.night.alarms import Alarm
 from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
-from konomi.night.systems.registry import stages
+from konomi.night.systems.registry import SYSTEMS, stages
 
 GIB = 2**30
 ON_DEVICE = ("generate", "evaluate", "score", "train", "measure", "grow")
@@ -78,10 +78,6 @@ SAMPLE = 512
 """Stored files whose mean size stands for that of an image."""
 
 
-STEPS = {"propagate": "propagate_steps", "concepts": "concept_steps"}
-"""The setting that holds a fit's steps, of systems with one of their own."""
-
-
 def measured(nights: Nights) -> dict[str, float]:
     """Returns what the newest measured night took; empty where none has trained a unit yet.
 
@@ -97,7 +93,7 @@ def measured(nights: Nights) -> dict[str, float]:
 
 
 def _of(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
-    named = {f"unit-{unit['unit']}": STEPS.get(unit.get("system", ""), "steps") for unit in state.get("units", [])}
+    named = {f"unit-{unit['unit']}": _fit_steps(unit.get("system", "")) for unit in state.get("units", [])}
     trained = 0
     seconds: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
@@ -116,6 +112,11 @@ def _of(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
         "rest": seconds["rest"] / count["train"],
         **_bytes(state),
     }
+
+
+def _fit_steps(system: str) -> str:
+    """Returns the setting that holds the optimiser steps of a fit; "steps" for a system of another version."""
+    return SYSTEMS[system].fit_steps if system in SYSTEMS else "steps"
 
 
 def _bytes(state: dict[str, Any]) -> dict[str, float]:

@@ -60,6 +60,6 @@ def test_a_longer_night_begins_no_weaker():
 
 def test_a_system_is_there_or_named():
     assert find("converge") is converge.SYSTEM
-    assert find("concepts").course == "teach"
+    assert find("concepts").name == "concepts"
     with pytest.raises(errors.InvalidArgument, match="converge"):
         find("sleep")

@@ -12,6 +12,7 @@ from konomi.night.engine import preparation
 from konomi.night.guards import GuardSettings
 from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
+from konomi.night.systems import propagate
 from konomi.night.systems.propagate import growing_set, policy
 from konomi.v1 import rater_pb2
 
@@ -111,7 +112,7 @@ def test_sixteen_candidates_alone_end_no_growth(passed, name):
 def test_a_plan_doubles_the_set_every_turn():
     assert policy.planned(NightSettings(propagate_steps=10), 5) == (16 * (1 + 2 + 4 + 8 + 16), 50)
     assert policy.planned(NightSettings(seed_images=("a", "b"), propagate_target=6), 3)[0] == 16 * (2 + 4 + 6)
-    assert policy.SYSTEM.cost(NightSettings(), 1) == (16, 40)
+    assert propagate.SYSTEM.cost(NightSettings(), 1) == (16, 40)
 
 
 def test_the_owner_is_asked_about_all_of_a_small_set_and_a_tenth_of_a_large_one():

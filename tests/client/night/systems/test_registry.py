@@ -6,17 +6,19 @@ import pytest
 
 from konomi import errors
 from konomi.night.engine.preparation import chain_of, read_plan, units_of
-from konomi.night.systems.registry import Stage, stages, written
+from konomi.night.systems import converge, golden, longtail
+from konomi.night.systems.base import Stage
+from konomi.night.systems.registry import stages, written
 
 
 def test_one_name_is_one_stage_of_all_units():
-    assert stages("converge", 3) == [Stage("converge", 3)]
+    assert stages("converge", 3) == [Stage(converge.SYSTEM, 3)]
     assert units_of("converge") is None
 
 
 def test_a_chain_has_its_stages_in_order():
     found = stages("longtail:2+golden:1", 9)
-    assert found == [Stage("longtail", 2, 0), Stage("golden", 1, 1)]
+    assert found == [Stage(longtail.SYSTEM, 2, 0), Stage(golden.SYSTEM, 1, 1)]
     assert written(found) == "longtail:2+golden:1"
     assert units_of("longtail:2+golden:1") == 3
 

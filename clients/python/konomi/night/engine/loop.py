@@ -6,11 +6,11 @@ from typing import Any
 
 from konomi.night import budgets, guards, metrics
 from konomi.night.alarms import Alarm, Ended, sentence
-from konomi.night.engine.courses import COURSES
 from konomi.night.engine.steps import NightSteps, compare, vendi_at
 from konomi.night.guards import fooled
 from konomi.night.records.request import NightRequest
-from konomi.night.systems.registry import Stage, stages
+from konomi.night.systems.base import Stage
+from konomi.night.systems.registry import stages
 
 Runner = Callable[..., dict[str, Any]]
 """(name, body, *arguments) → {"seconds", "value"}; a durable runner returns the recorded result of a finished step."""
@@ -83,7 +83,7 @@ class Recipe:
             try:
                 for _ in range(stage.units):
                     position += 1
-                    self._unit(plan["first"] + position - 1, position, stage)
+                    stage.system.run_unit(self, plan["first"] + position - 1, position, stage)
                     self._lose_patience(stage)
             except Ended as end:
                 if end.state != "finished" or end.night or stage is self.stages[-1]:
@@ -136,30 +136,6 @@ class Recipe:
             self.state["units"][-1]["refused"] += made["refused"]
             digests += made["digests"]
         return digests
-
-    def _unit(self, unit: int, position: int, stage: Stage) -> None:
-        """Makes, judges and serves one unit."""
-        if stage.system.course:
-            return COURSES[stage.system.course](self, unit, position, stage)
-        earlier = [
-            one["selection"] for one in self.state["units"] if one.get("system") == stage.name and "selection" in one
-        ]
-        entry = self.open(unit, stage)
-        parent = None if self.served["unit"] == 0 else self.served
-        seen = self.step(f"unit-{unit}/observe", self.steps.observe) if stage.system.observes else {}
-        drawn = {"unit": unit, "position": position, "system": stage.name, "seen": seen, "spent": self.state["nats"]}
-        self.make(drawn, parent, stage.system.pool_size(self.settings))
-        chosen = self.step(f"unit-{unit}/select", self.steps.select, drawn, earlier)
-        entry["selection"] = chosen
-        if chosen["end"]:
-            raise Ended(Alarm(**chosen["end"]))
-        self.look_before_training(unit, chosen, entry)
-        model = self.step(f"unit-{unit}/train", self.steps.train, drawn, parent, chosen)
-        if model["failed"]:
-            raise Ended(Alarm("training_failed", {"unit": unit, "why": model["failed"]}), "halted")
-        entry.update({"model": model["model"], "adapter": model["adapter"], "loss": model["loss"]})
-        self.evaluate(model, entry)
-        return self.judge(unit, entry, stage)
 
     def look_before_training(self, unit: int, chosen: dict[str, Any], entry: dict[str, Any]) -> None:
         """Lets the guards look at a selected training set; an alarm halts the night.

@@ -22,7 +22,7 @@ def read_ahead() -> threading.Thread:
 
     def read() -> None:
         with suppress(ImportError):  # `run` says what is missing
-            importlib.import_module("konomi.overnight")
+            importlib.import_module("konomi.night.engine.workflow")
 
     reader = threading.Thread(target=read, name="read-ahead", daemon=True)
     reader.start()

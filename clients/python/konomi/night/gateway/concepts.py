@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from konomi.client.services import taste_name
 from konomi.datasets.reader import find_images
 from konomi.errors import FailedPrecondition, InvalidArgument, Unavailable
 from konomi.i18n.catalogue import text
+from konomi.night.draws import Word
+from konomi.night.gateway import manifests
+from konomi.night.gateway.services import Studio
 from konomi.v1 import trainer_pb2 as trainer
 
 SCHEMA, SLOT = "konomi.manifest/1", "{}"
@@ -84,6 +87,32 @@ def regularisation(
     )  # fmt: skip
     chosen = {image.digest for image in found.images}
     return [item for item in candidates if item["digest"] in chosen], list(found.warnings)
+
+
+def prior(
+    studio: Studio, settings: Mapping[str, Any], words: Sequence[Word], own: Sequence[Item] = ()
+) -> dict[str, str]:
+    """Returns the setting that names the real regularisation images of a night; nothing where no folder was named.
+
+    Args:
+        studio: the services.
+        settings: "regularisation", the folder, and "concept_prompt".
+        words: the words that are taught.
+        own: items of the concepts' own images.
+
+    Raises:
+        InvalidArgument: no image of the folder can serve.
+    """
+    if not settings["regularisation"]:
+        return {}
+    folder = Path(settings["regularisation"]).expanduser()
+    lessons = [Lesson(word.token, word.class_word, Path()) for word in words]
+    items, warnings = regularisation(
+        studio.client, studio.taste.removeprefix("tastes/"), folder, lessons, settings["concept_prompt"], own
+    )
+    if not items:
+        raise InvalidArgument(warnings[0], reason="NO_REGULARISATION", field="regularisation")
+    return {"regularisation_items": manifests.manifest(studio, items)}
 
 
 def manifest_of(items: Sequence[Item]) -> bytes:

@@ -1,15 +1,75 @@
-"""What a system is: what it draws, what it chooses from, what it asks of the choice, how it fits, when it ends."""
+"""What a system is: what it draws, what it chooses from, what it asks of the choice, how it fits, when it ends.
 
-from collections.abc import Callable
+A system is one module or folder that makes a `System`, and one entry in the registry. Most systems leave the order of
+their steps to `draw_choose_fit`; one that works in another order brings a function of its own.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from konomi.night.alarms import Alarm
+from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import Draw, Turn
+from konomi.night.gateway.services import Beat, Studio
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
 
 StopRule = Callable[[Turn, dict[str, Any], list[dict[str, Any]]], Alarm | None]
 """(turn, figures of the chosen set, those of this system's sets before) → why it ends before this fit, or None."""
+
+
+class Steps(Protocol):
+    """The steps every night has; those of a system stand on them."""
+
+    studio: Studio
+    request: NightRequest
+    settings: NightSettings
+    beat: Beat
+
+    def observe(self) -> dict[str, Any]:
+        """Looks at the best image of every region known."""
+
+    def select(self, drawn: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any]:
+        """Selects a training set from the pool and freezes its manifest."""
+
+    def train(self, drawn: dict[str, Any], parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Fits an adapter from the base model on a frozen manifest."""
+
+    def training(self, unit: int, parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Returns what a training run of a unit is asked for, less its method and numbers."""
+
+    def turn(self, drawn: dict[str, Any], **known: Any) -> Turn:
+        """Returns the turn of the loop as a system sees it."""
+
+
+class Night(Protocol):
+    """What the unit of a system needs of the loop that runs it."""
+
+    served: dict[str, Any]
+    state: dict[str, Any]
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of this night."""
+
+    def step(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any, images: int = 0) -> dict[str, Any]:
+        """Runs one step within the budgets and notes it."""
+
+    def open(self, unit: int, stage: "Stage") -> dict[str, Any]:
+        """Begins the entry of a unit."""
+
+    def make(self, drawn: dict[str, Any], maker: dict[str, Any] | None, count: int) -> list[str]:
+        """Makes images of a unit's pool and returns their digests."""
+
+    def look_before_training(self, unit: int, chosen: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Lets the guards look at a selected training set."""
+
+    def evaluate(self, model: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Makes and scores a unit's evaluation images."""
+
+    def judge(self, unit: int, entry: dict[str, Any], stage: "Stage", wanted: Alarm | None = None) -> None:
+        """Judges a unit and serves it where it is promoted; a wanted one is promoted unless a guard halts."""
 
 
 def hyper_parameters(settings: NightSettings) -> dict[str, float]:
@@ -28,35 +88,90 @@ def never(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> 
     return None
 
 
+def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> None:
+    """Runs one unit in the usual order: draw a pool, choose from it, fit, evaluate, judge."""
+    system, steps = stage.system, night.steps
+    earlier = [
+        one["selection"] for one in night.state["units"] if one.get("system") == system.name and "selection" in one
+    ]
+    entry = night.open(unit, stage)
+    parent = None if night.served["unit"] == 0 else night.served
+    seen = night.step(f"unit-{unit}/observe", steps.observe) if system.observes else {}
+    drawn = {"unit": unit, "position": position, "system": system.name, "seen": seen, "spent": night.state["nats"]}
+    night.make(drawn, parent, system.pool_size(steps.settings))
+    chosen = night.step(f"unit-{unit}/select", steps.select, drawn, earlier)
+    entry["selection"] = chosen
+    if chosen["end"]:
+        raise Ended(Alarm(**chosen["end"]))
+    night.look_before_training(unit, chosen, entry)
+    model = fitted(unit, night.step(f"unit-{unit}/train", steps.train, drawn, parent, chosen), entry)
+    night.evaluate(model, entry)
+    night.judge(unit, entry, stage)
+
+
+def fitted(unit: int, model: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """Notes a fitted model in the unit's entry and returns it under the unit's number.
+
+    Raises:
+        Ended: the training failed.
+    """
+    if model["failed"]:
+        raise Ended(Alarm("training_failed", {"unit": unit, "why": model["failed"]}), "halted")
+    entry.update({name: model[name] for name in ("model", "adapter", "loss", "tokens")})
+    return model | {"unit": unit}
+
+
+def unchosen(frozen: dict[str, Any], members: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the figures of a choice that was not made: every image of a frozen training set was wanted.
+
+    Args:
+        frozen: "manifest", "n", "base_share" and what else is known of it.
+        members: digests of its images, of which the first are kept as examples.
+    """
+    nothing = {"considered": 0, "kept_share": 1.0, "nats": 0.0, "best_of_n_nats": 0.0, "vendi": 0.0}
+    return {**nothing, "largest_cell_share": 0.0, "selected": list(members)[:24], "rejected": {}, **frozen}
+
+
 @dataclass(frozen=True)
 class System:
-    """One way to make the next unit; every part is a pure function.
+    """One way to make the next unit; the parts a night asks before it acts are pure functions.
 
     Attributes:
+        name: its name in commands, plans and records, lower-case letters.
+        title: its name for people, in English.
+        note: what it does, in one English sentence.
         draws: what a unit adds to the pool.
         pool_size: how many images that is.
-        selection: what is asked of SelectImages, and "sources" and "source_weights" for the studio.
+        selection: what is asked of SelectImages, and "sources" and "source_weights" for the services.
         verdict: why the system ends before a fit.
         hyper_parameters: numbers of the fit, which always starts from the base model.
+        fit_steps: the setting that holds the optimiser steps of a fit.
         grades: grades an image must have to be chosen from; none means every image.
         observes: the best image of every region is observed before it draws.
         rater_chooses: the rater's opinion decides what is trained on, so a choice spends selection pressure.
-        course: the order of its steps: "" draws, chooses and fits; "grow" fits, draws and takes in; "teach" begins with
-            a unit that teaches words (courses.py).
+        run_unit: runs one unit: (night, number of the unit, place in the night from 1, stage).
+        prepare: gives a request what the system needs before its night begins: (services, request, nights of the
+            home) → the request with more settings and other prompts. Systems of one chain prepare in the order of
+            their names.
         patient: units that fail to beat their parent do not end it.
         spared: guards that compare with the base model and are left out, because the owner asked for something narrow.
         planned: images and training steps of so many units; pool and fit of each where it says nothing.
     """
 
+    name: str
+    title: str
+    note: str
     draws: Callable[[Turn], list[Draw]]
     pool_size: Callable[[NightSettings], int]
     selection: Callable[[Turn], dict[str, Any]]
     verdict: StopRule = never
     hyper_parameters: Callable[[NightSettings], dict[str, float]] = hyper_parameters
+    fit_steps: str = "steps"
     grades: tuple[str, ...] = ()
     observes: bool = False
     rater_chooses: bool = True
-    course: str = ""
+    run_unit: Callable[[Night, int, int, "Stage"], None] = draw_choose_fit
+    prepare: Callable[[Studio, NightRequest, Nights], NightRequest] | None = None
     patient: bool = False
     spared: tuple[str, ...] = ()
     planned: Callable[[NightSettings, int], tuple[int, int]] | None = None
@@ -66,3 +181,23 @@ class System:
         if self.planned is not None:
             return self.planned(settings, units)
         return units * self.pool_size(settings), units * settings.steps
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a night.
+
+    Attributes:
+        system: the system it runs.
+        units: units it makes, 1 or more.
+        number: place in the night, from 0.
+    """
+
+    system: System
+    units: int
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of its system."""
+        return self.system.name

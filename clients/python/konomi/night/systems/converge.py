@@ -55,4 +55,11 @@ def selection(turn: Turn) -> dict[str, Any]:
     }
 
 
-SYSTEM = System(draws, pool_size, selection)
+SYSTEM = System(
+    "converge",
+    "Converge",
+    "learn from the best of the last unit",
+    draws,
+    pool_size,
+    selection,
+)

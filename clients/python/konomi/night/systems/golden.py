@@ -66,4 +66,14 @@ def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -
     return None
 
 
-SYSTEM = System(draws, pool_size, selection, verdict, grades=("UR",), rater_chooses=False)
+SYSTEM = System(
+    "golden",
+    "Golden",
+    "only UR, nothing diluted",
+    draws,
+    pool_size,
+    selection,
+    verdict,
+    grades=("UR",),
+    rater_chooses=False,
+)

@@ -1,6 +1,6 @@
 """Long tail: quality-diversity search for what the owner does not know to like (MAP-Elites, Mouret & Clune 1504.04909).
 
-Every turn proposes from three hands: the base model with annealed prompts (CADS, 2310.17347), images grown from the
+Every turn has three proposal sources: the base model with annealed prompts (CADS, 2310.17347), images grown from the
 best of every region (img2img), and recombined prompts of the served unit. Only typical images enter: novelty alone
 drifts to noise (Cuccu & Gomez 2011). The unit learns from the best of every region, none of them above its share.
 """
@@ -101,4 +101,13 @@ def _rng(turn: Turn, index: int) -> random.Random:
     return random.Random(hashlib.sha256(f"{turn.seed}/longtail-{turn.unit}/{index}".encode()).digest())
 
 
-SYSTEM = System(draws, pool_size, selection, verdict, observes=True)
+SYSTEM = System(
+    "longtail",
+    "Long tail",
+    "find what you did not know you like",
+    draws,
+    pool_size,
+    selection,
+    verdict,
+    observes=True,
+)

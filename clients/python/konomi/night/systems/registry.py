@@ -1,41 +1,20 @@
 """The systems a night can run: one module each, one line in the table."""
 
-from dataclasses import dataclass
-
 from konomi import errors
-from konomi.night.systems import converge, golden, longtail
-from konomi.night.systems.base import System
-from konomi.night.systems.concepts import policy
-from konomi.night.systems.propagate import policy as propagate
+from konomi.night.systems import concepts, converge, golden, longtail, propagate
+from konomi.night.systems.base import Stage, System
 
 SYSTEMS: dict[str, System] = {
-    "converge": converge.SYSTEM,
-    "golden": golden.SYSTEM,
-    "longtail": longtail.SYSTEM,
-    "propagate": propagate.SYSTEM,
-    "concepts": policy.SYSTEM,
+    system.name: system
+    for system in (
+        converge.SYSTEM,
+        golden.SYSTEM,
+        longtail.SYSTEM,
+        propagate.SYSTEM,
+        concepts.SYSTEM,
+    )
 }
 """Name to system."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One part of a night.
-
-    Attributes:
-        name: name of the system.
-        units: units it makes, 1 or more.
-        number: place in the night, from 0.
-    """
-
-    name: str
-    units: int
-    number: int = 0
-
-    @property
-    def system(self) -> System:
-        """The system it runs."""
-        return find(self.name)
 
 
 def find(name: str) -> System:
@@ -62,19 +41,18 @@ def stages(chain: str, units: int) -> list[Stage]:
     """
     parts = chain.split("+")
     if len(parts) == 1 and ":" not in chain:
-        find(chain)
-        return [Stage(chain, units)]
-    found = []
+        return [Stage(find(chain), units)]
+    parsed = []
     for number, part in enumerate(parts):
         name, _, count = part.partition(":")
-        find(name.strip())
+        system = find(name.strip())
         if not count.strip().isdecimal() or int(count) < 1:
             message = f'Expected stages as "longtail:2+golden:1", each with its units, got {part!r} in {chain!r}.'
             raise errors.InvalidArgument(message, reason="CHAIN_MALFORMED", field="system")
-        found.append(Stage(name.strip(), int(count), number))
-    return found
+        parsed.append(Stage(system, int(count), number))
+    return parsed
 
 
-def written(found: list[Stage]) -> str:
+def written(chain: list[Stage]) -> str:
     """Returns stages as a chain."""
-    return "+".join(f"{stage.name}:{stage.units}" for stage in found)
+    return "+".join(f"{stage.name}:{stage.units}" for stage in chain)

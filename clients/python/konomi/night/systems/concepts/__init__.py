@@ -1,4 +1,23 @@
 """Multi-concept customisation.
 
-Teach words from a few images each, then converge within them. `policy` is the pure part, `steps` asks the services.
+Teach words from a few images each, then converge within them. `policy` is the pure part, `preparation` finds the
+images and words, `steps` runs a unit.
 """
+
+from konomi.night.systems import converge
+from konomi.night.systems.base import System
+from konomi.night.systems.concepts import policy, preparation, steps
+
+SYSTEM = System(
+    "concepts",
+    "Concepts",
+    "teach and compose",
+    policy.draws,
+    converge.pool_size,
+    policy.selection,
+    fit_steps="concept_steps",
+    run_unit=steps.teach,
+    prepare=preparation.prepare,
+    spared=("diversity", "coverage"),
+    planned=policy.planned,
+)

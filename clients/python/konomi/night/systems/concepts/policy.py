@@ -10,7 +10,6 @@ from typing import Any
 from konomi.night.draws import Draw, Turn
 from konomi.night.settings import NightSettings
 from konomi.night.systems import converge
-from konomi.night.systems.base import System
 from konomi.night.systems.propagate.policy import weights
 
 SHARE = 0.5
@@ -42,13 +41,3 @@ def planned(settings: NightSettings, units: int) -> tuple[int, int]:
 def weighed(concepts: int, chosen: int) -> tuple[float, float]:
     """Returns the weights in the loss of a concept's image and of a chosen one."""
     return weights(concepts, chosen, SHARE)
-
-
-SYSTEM = System(
-    draws,
-    converge.pool_size,
-    selection,
-    course="teach",
-    spared=("diversity", "coverage"),
-    planned=planned,
-)

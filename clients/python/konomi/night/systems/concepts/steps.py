@@ -3,16 +3,17 @@
 from typing import Any
 
 from konomi import errors, files
+from konomi.night.alarms import Alarm
 from konomi.night.draws import TOKEN, image_seed
-from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway import manifests, messages, services
+from konomi.night.systems.base import Night, Stage, Steps, fitted, unchosen
 from konomi.night.systems.concepts import policy
 
 
 class ConceptSteps:
     """What a unit of `concepts` does, one method a step."""
 
-    def __init__(self, steps: NightSteps) -> None:
+    def __init__(self, steps: Steps) -> None:
         self.steps, self.studio, self.settings = steps, steps.studio, steps.settings
         found = [words.partition(" ") for words in self.settings.concept_words]
         self.words = [(token, class_word) for token, _, class_word in found]
@@ -113,3 +114,26 @@ def _knows(tokens: list[str], prompt: str) -> bool:
     """Says whether a prompt calls a concept, and nothing a model of these concepts does not know."""
     called = {found[0] for found in TOKEN.findall(prompt)}
     return bool(called) and called <= set(tokens)
+
+
+def teach(night: Night, unit: int, position: int, stage: Stage) -> None:
+    """Runs one unit of concepts: the first of a stage teaches the words, every later one converges within them."""
+    settings = night.steps.settings
+    steps, entry = ConceptSteps(night.steps), night.open(unit, stage)
+    parent = None if night.served["unit"] == 0 else night.served
+    drawn = {"unit": unit, "position": position, "system": stage.name, "seen": {}, "spent": night.state["nats"]}
+    before = [one for one in night.state["units"][:-1] if one.get("stage") == stage.number and "decision" in one]
+    if not before:
+        frozen = night.step(f"unit-{unit}/select", steps.freeze)
+        entry["selection"] = unchosen(frozen)
+        model = fitted(unit, night.step(f"unit-{unit}/train", steps.teach, drawn, parent, frozen), entry)
+        night.evaluate(model, entry)
+        words = ", ".join(settings.concept_words)
+        return night.judge(unit, entry, stage, Alarm("taught", {"unit": unit, "words": words}))
+    night.make(drawn, parent, stage.system.pool_size(settings))
+    chosen = night.step(f"unit-{unit}/select", steps.choose, drawn)
+    entry["selection"] = chosen
+    night.look_before_training(unit, chosen, entry)
+    model = fitted(unit, night.step(f"unit-{unit}/train", steps.fit, drawn, parent, chosen), entry)
+    night.evaluate(model, entry)
+    return night.judge(unit, entry, stage)

@@ -1,4 +1,4 @@
-"""Self-propagation: a set of 1 to 5 images that at most doubles every turn, gated, near its originals (systems.md 3.4).
+"""Self-propagation: a set of 1 to 5 images that at most doubles every turn, gated, near its originals.
 
 A turn fits a word V* on the set (Kumari et al. 2212.04488), draws candidates with it, from nothing and from the set's
 own images, and takes in what the rater's gate lets through. The originals keep their share of every fit: a fresh share
@@ -14,7 +14,6 @@ from konomi.night import metrics
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, Turn, image_seed, shuffled
 from konomi.night.settings import NightSettings
-from konomi.night.systems.base import System
 
 STRENGTHS = (0.3, 0.5, 0.7)
 """Strengths of img2img, in turn."""
@@ -26,6 +25,11 @@ MOST_CANDIDATES = 960
 """Candidates of a turn at most: what one call of SelectImages names."""
 FALLS = 2
 """Turns running in which the candidates moved away from the originals that end the growth."""
+
+
+def pool_size(settings: NightSettings) -> int:
+    """Returns how many candidates the first turn of a growth is offered."""
+    return candidates(settings, max(1, len(settings.seed_images)))
 
 
 def candidates(settings: NightSettings, members: int) -> int:
@@ -143,15 +147,3 @@ def selection(turn: Turn) -> dict[str, Any]:
         "near_copy_cosine": settings.near_copy_cosine,
         "typicality_percentile": settings.typicality_percentile,
     }
-
-
-SYSTEM = System(
-    draws,
-    lambda settings: candidates(settings, max(1, len(settings.seed_images))),
-    selection,
-    rater_chooses=False,
-    course="grow",
-    patient=True,
-    spared=("diversity", "coverage"),
-    planned=planned,
-)

@@ -1,20 +1,21 @@
-"""The steps of a turn of self-propagation; like all steps they take and return plain JSON and may be run again."""
+"""A turn of self-propagation: its steps, each run again without harm, and the order in which they follow."""
 
 import json
 from dataclasses import asdict
 from typing import Any
 
 from konomi import errors, files
+from konomi.night.alarms import Alarm, Ended, sentence
 from konomi.night.draws import Word, plain
-from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway import manifests, services
+from konomi.night.systems.base import Night, Stage, Steps, fitted, hyper_parameters, unchosen
 from konomi.night.systems.propagate import growing_set, policy
 
 
 class GrowthSteps:
     """What a turn of `propagate` does, one method a step."""
 
-    def __init__(self, steps: NightSteps) -> None:
+    def __init__(self, steps: Steps) -> None:
         self.steps, self.studio, self.settings = steps, steps.studio, steps.settings
         self.word = Word(self.settings.seed_token, self.settings.seed_class)
 
@@ -77,14 +78,14 @@ class GrowthSteps:
             item["caption"] = plain(item["caption"])
         plainly = manifests.manifest(self.studio, manifest["items"])
         request |= {"manifest_digest": plainly, "request_id": files.derived_id(request["request_id"], "lora")}
-        hyper = policy.SYSTEM.hyper_parameters(self.settings) | {"steps": self.settings.propagate_steps}
+        hyper = hyper_parameters(self.settings) | {"steps": self.settings.propagate_steps}
         return self.studio.train(request, hyper, self.steps.beat)
 
     def take_in(self, drawn: dict[str, Any], candidates: list[str], seen: dict[str, Any]) -> dict[str, Any]:
         """Lets the gate decide what the set takes in, and keeps the set.
 
         Args:
-            drawn: as `NightSteps.generate` takes it.
+            drawn: the turn, as `Steps.turn` takes it.
             candidates: digests that were made for it.
             seen: what `begin` returned.
 
@@ -113,3 +114,30 @@ class GrowthSteps:
             "confirm": policy.to_confirm(found["taken"], size),
             "end": asdict(end) if end else None,
         }
+
+
+def grow(night: Night, unit: int, position: int, stage: Stage) -> None:
+    """Runs one turn of self-propagation: fit on the set, candidates by the fitted unit, what the gate lets in."""
+    settings = night.steps.settings
+    steps, entry = GrowthSteps(night.steps), night.open(unit, stage)
+    parent = None if night.served["unit"] == 0 else night.served
+    earlier = [one["selection"]["set"] for one in night.state["units"] if one.get("selection", {}).get("set")]
+    kept = earlier[-1] if earlier else settings.propagate_set
+    seen = night.step(f"unit-{unit}/observe", steps.begin, kept)
+    drawn = {"unit": unit, "position": position, "system": stage.name, "seen": seen, "spent": night.state["nats"]}
+    frozen = night.step(f"unit-{unit}/select", steps.freeze, seen)
+    entry["selection"] = unchosen(frozen, [one["digest"] for one in seen["members"]])
+    model = fitted(unit, night.step(f"unit-{unit}/train", steps.fit, drawn, parent, frozen), entry)
+    night.evaluate(model, entry)
+    night.judge(unit, entry, stage)
+    made = night.make(drawn, model, policy.candidates(settings, len(seen["members"])))
+    found = night.step(f"unit-{unit}/grow", steps.take_in, drawn, made, seen)
+    entry["selection"] |= {name: value for name, value in found.items() if name != "end"}
+    warnings = []
+    if found["confirm"]:
+        warnings.append(Alarm("confirm", {"count": len(found["confirm"]), "size": found["size"]}))
+    if seen["removed"]:
+        warnings.append(Alarm("removed", {"count": len(seen["removed"])}))
+    entry["warnings"] = entry.get("warnings", []) + [asdict(one) | {"sentence": sentence(one)} for one in warnings]
+    if found["end"]:
+        raise Ended(Alarm(**found["end"]))

@@ -1,0 +1,98 @@
+"""What a growth is given when its night begins: the images it grows from, their word, and an earlier set."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from konomi import errors
+from konomi.datasets.png_metadata import read_origin
+from konomi.datasets.reader import find_images
+from konomi.i18n.catalogue import text
+from konomi.night.draws import Word, class_of, named
+from konomi.night.gateway import concepts, services
+from konomi.night.gateway.services import Studio
+from konomi.night.records.request import NightRequest
+from konomi.night.records.store import Nights
+from konomi.night.systems.propagate import growing_set
+from konomi.v1 import rater_pb2
+
+MOST_SEEDS = 5
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def prepare(studio: Studio, request: NightRequest, nights: Nights) -> NightRequest:
+    """Returns a request with its seeds as digests, the set an earlier night left, and prompts that call the word.
+
+    Raises:
+        FailedPrecondition: there is no image to grow from.
+        InvalidArgument: seeds that cannot be used.
+    """
+    settings = dict(request.settings)
+    settings |= _seeds(studio, settings)
+    word = Word(settings["seed_token"], settings["seed_class"])
+    settings["propagate_set"] = _left(nights, request.taste, settings)
+    if not settings["regularisation_items"]:
+        settings |= concepts.prior(studio, settings, [word])
+    prompts = [named(prompt, word) for prompt in request.prompts or [""]]
+    return replace(request, prompts=prompts, settings=settings)
+
+
+def _seeds(studio: Studio, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of the images a set grows from; files become images of the taste."""
+    found: list[str] = []
+    for one in settings["seed_images"]:
+        found += [one] if DIGEST.fullmatch(one) else _imported(studio, Path(one).expanduser())
+    if not found:
+        found, total = services.graded_ur(studio, MOST_SEEDS)
+        if not 1 <= total <= MOST_SEEDS:
+            message = text(
+                "propagate grows from 1 to {most} images, and {count} of the taste's are graded UR; name them with "
+                "--seed-image",
+                most=MOST_SEEDS,
+                count=total,
+            )
+            raise errors.FailedPrecondition(message, reason="NO_SEEDS", field="seed_images")
+    found = list(dict.fromkeys(found))
+    if len(found) > MOST_SEEDS:
+        message = text("propagate grows from 1 to {most} images, {count} were named", most=MOST_SEEDS, count=len(found))
+        raise errors.InvalidArgument(message, reason="TOO_MANY_SEEDS", field="seed_images")
+    facts = services.known(studio, found)
+    for digest in found:
+        if digest not in facts:
+            message = text("the taste knows no image {digest}; import it, or name its file", digest=digest[:12])
+            raise errors.NotFound(message, reason="SEED_UNKNOWN", field="seed_images")
+    class_word = settings["seed_class"] or class_of(facts[found[0]]["prompt"])
+    return {"seed_images": found, "seed_class": class_word, "seed_token": growing_set.token_of(found)}
+
+
+def _imported(studio: Studio, path: Path) -> list[str]:
+    """Makes the images of a file or folder known to the taste and returns their digests."""
+    digests = []
+    for image in find_images([path]):
+        if image.error is not None:
+            raise errors.InvalidArgument(
+                f"{image.name}: {image.error.message}", reason=image.error.reason, field="seed_images"
+            )
+        digest = studio.client.artifacts.put(image.data, image.media_type).digest
+        known = rater_pb2.Image(digest=digest, source=rater_pb2.SOURCE_IMPORTED, prompt=read_origin(image.data).prompt)
+        request = rater_pb2.AddImagesRequest(taste=studio.taste, image=known)
+        for reply in studio.client.rater.add_images.exchange([request]):
+            if reply.HasField("error"):
+                raise errors.from_item(reply.error.code, reply.error.reason, reply.error.message)
+        digests.append(digest)
+    if not digests:
+        message = text("expected images in {folder}, found none", folder=path.name)
+        raise errors.InvalidArgument(message, reason="NO_IMAGES", field="seed_images")
+    return digests
+
+
+def _left(nights: Nights, taste: str, settings: dict[str, Any]) -> str:
+    """Returns the set the newest night of the same originals left, "" where there is none."""
+    for night in reversed(nights.all()):
+        before = nights.request(night)
+        if before.taste == taste and before.settings.get("seed_token") == settings["seed_token"]:
+            sets = [one["selection"]["set"] for one in nights.read(night)["units"] if "set" in one.get("selection", {})]
+            if sets:
+                return str(sets[-1])
+    return ""

@@ -1,0 +1,39 @@
+"""A system that is not part of konomi: one file, and one entry in the registry."""
+
+from konomi.night.alarms import Alarm
+from konomi.night.draws import Draw, image_seed
+from konomi.night.systems import registry
+from konomi.night.systems.base import System
+
+
+def pool_size(settings):
+    """Half of what converge makes."""
+    return settings.images // 2
+
+
+def draws(turn):
+    """Every image shows a hat, made by the unit served."""
+    origin = "base" if turn.served_is_base else "served"
+    prompts = [f"{prompt}, hat" for prompt in turn.prompts]
+    return [
+        Draw(prompts[place % len(prompts)], image_seed(turn.seed, f"toy-{turn.unit}", place), origin)
+        for place in range(pool_size(turn.settings))
+    ]
+
+
+def selection(turn):
+    """Half of the pool."""
+    return {"policy": "converge", "count": max(1, turn.pool // 2), "base_share": turn.settings.base_share}
+
+
+def verdict(turn, chosen, earlier):
+    """Two units are enough."""
+    return Alarm("units", {"units": len(earlier)}) if len(earlier) == 2 else None
+
+
+SYSTEM = System("toy", "Toy", "everything wears a hat", draws, pool_size, selection, verdict)
+
+
+def register():
+    """Makes the one entry; called in the process that runs the night."""
+    registry.SYSTEMS[SYSTEM.name] = SYSTEM
