@@ -1,4 +1,5 @@
-"""`konomi.v1.RaterService`, one file a noun.
+"""`konomi.v1.RaterService`, one file a noun; messages in, use case, messages out, no arithmetic.
 
-Messages in, use case, messages out; no arithmetic. Start at `rater`.
+`rater` joins the parts, each of which inherits `base` alone. `messages` are those more than one part uses, `streams`
+takes requests in batches.
 """

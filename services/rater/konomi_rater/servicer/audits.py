@@ -1,4 +1,4 @@
-"""The part of RaterService that records blind audits: of golden sets, which they certify, and of units."""
+"""The rpcs that record blind audits: of golden sets, which they certify, and of units."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from konomi.errors import InvalidArgument, NotFound
 from konomi.v1 import rater_pb2
 from konomi_rater.selection.certificate import Limits, Sample, Stage
 from konomi_rater.servicer import messages
-from konomi_rater.servicer.consents import ConsentServicer
+from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage import audits, labels, tastes
 from konomi_rater.storage.audits import BlindAudit, Terms
@@ -18,7 +18,7 @@ from konomi_rater.usecases.certification import Audit
 SSR = 4
 
 
-class AuditServicer(ConsentServicer):
+class AuditServicer(ServicerPart):
     """Serves audits and the certificates they end in."""
 
     def CertifySet(self, request: rater_pb2.CertifySetRequest, context: grpc.ServicerContext) -> rater_pb2.Certificate:
@@ -30,7 +30,7 @@ class AuditServicer(ConsentServicer):
                 self._rater.certifying.open(connection, taste, request.digests, terms, request.seed % 2**63)
             )
 
-        return self._once("CertifySet", request, rater_pb2.Certificate(), work)
+        return self._answer_once("CertifySet", request, rater_pb2.Certificate(), work)
 
     def RecordAudit(
         self, request: rater_pb2.RecordAuditRequest, context: grpc.ServicerContext
@@ -48,7 +48,7 @@ class AuditServicer(ConsentServicer):
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Certificate:
             return _certificate(self._rater.certifying.answer(connection, taste, number, given))
 
-        return self._once("RecordAudit", request, rater_pb2.Certificate(), work)
+        return self._answer_once("RecordAudit", request, rater_pb2.Certificate(), work)
 
     def RecordBlindAudit(
         self, request: rater_pb2.RecordBlindAuditRequest, context: grpc.ServicerContext
@@ -73,7 +73,7 @@ class AuditServicer(ConsentServicer):
             tastes.read(connection, taste)
             return _blind(audits.record_unit(connection, new, self._rater.workspace.clock()))
 
-        return self._once("RecordBlindAudit", request, rater_pb2.BlindAudit(), work)
+        return self._answer_once("RecordBlindAudit", request, rater_pb2.BlindAudit(), work)
 
     def _check_stored(self, audit: BlindAudit) -> None:
         """Refuses pairs of images nobody can have seen: they must be stored, two different ones a pair."""
@@ -93,7 +93,6 @@ class AuditServicer(ConsentServicer):
 
 
 def _blind(audit: BlindAudit) -> rater_pb2.BlindAudit:
-    rate = audit.win_rate()
     return rater_pb2.BlindAudit(
         name=f"tastes/{audit.taste}/blindAudits/{audit.number}",
         night=audit.night,
@@ -109,7 +108,7 @@ def _blind(audit: BlindAudit) -> rater_pb2.BlindAudit:
         ],
         labeller=audit.labeller,
         create_time=messages.timestamp(audit.created),
-        win_rate=rater_pb2.Estimate(value=rate.value, low=rate.low, high=rate.high, n=rate.n),
+        win_rate=messages.estimate(audit.win_rate()),
     )
 
 

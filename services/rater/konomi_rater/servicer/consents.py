@@ -1,18 +1,19 @@
-"""The part of RaterService that records consents and revokes images."""
+"""The rpcs that record consents and revoke images."""
 
 import grpc
 import sqlalchemy
 
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
+from konomi_chassis.rpc.pagination import page
 from konomi_rater.servicer import messages
-from konomi_rater.servicer.measures import MeasureServicer
+from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage import consents, tastes
 from konomi_rater.storage.consents import ConsentRow, RevocationRow
 
 
-class ConsentServicer(MeasureServicer):
+class ConsentServicer(ServicerPart):
     """Serves the record of sources."""
 
     def RecordConsent(
@@ -26,18 +27,23 @@ class ConsentServicer(MeasureServicer):
             row = ConsentRow(given.reference, given.giver, given.licence, 0.0, 0.0, 0, 0)
             return _consent(consents.record(connection, taste, row, self._rater.workspace.clock()))
 
-        return self._once("RecordConsent", request, rater_pb2.Consent(), work)
+        return self._answer_once("RecordConsent", request, rater_pb2.Consent(), work)
 
     def ListConsents(
         self, request: rater_pb2.ListConsentsRequest, context: grpc.ServicerContext
     ) -> rater_pb2.ListConsentsResponse:
         """Lists consents; the page token is the last reference."""
-        taste, size = taste_id(request.taste), request.page_size or messages.DEFAULT_PAGE
+        taste = taste_id(request.taste)
         with self._rater.workspace.reading() as connection:
             tastes.read(connection, taste)
-            rows = consents.read_all(connection, taste, request.page_token, size + 1)
-        token = rows[size - 1].reference if len(rows) > size else ""
-        return rater_pb2.ListConsentsResponse(consents=[_consent(row) for row in rows[:size]], next_page_token=token)
+            listed = page(
+                request.page_size,
+                lambda limit: consents.read_all(connection, taste, request.page_token, limit),
+                lambda row: row.reference,
+            )
+        return rater_pb2.ListConsentsResponse(
+            consents=[_consent(row) for row in listed.rows], next_page_token=listed.next_token
+        )
 
     def RevokeImages(
         self, request: rater_pb2.RevokeImagesRequest, context: grpc.ServicerContext
@@ -60,20 +66,23 @@ class ConsentServicer(MeasureServicer):
                 gone = consents.revoke_images(connection, taste, request.digests, request.why, now)
             return rater_pb2.RevokeImagesResponse(revocations=[_revocation(row) for row in gone])
 
-        return self._once("RevokeImages", request, rater_pb2.RevokeImagesResponse(), work)
+        return self._answer_once("RevokeImages", request, rater_pb2.RevokeImagesResponse(), work)
 
     def ListRevocations(
         self, request: rater_pb2.ListRevocationsRequest, context: grpc.ServicerContext
     ) -> rater_pb2.ListRevocationsResponse:
         """Lists revocations; the page token is the last one's number."""
-        taste, size = taste_id(request.taste), request.page_size or messages.DEFAULT_PAGE
+        taste = taste_id(request.taste)
         after = messages.number_in(request.page_token, "revocations", "page_token") if request.page_token else 0
         with self._rater.workspace.reading() as connection:
             tastes.read(connection, taste)
-            rows = consents.revocations(connection, taste, after, size + 1)
-        token = str(rows[size - 1].sequence) if len(rows) > size else ""
+            listed = page(
+                request.page_size,
+                lambda limit: consents.revocations(connection, taste, after, limit),
+                lambda row: str(row.sequence),
+            )
         return rater_pb2.ListRevocationsResponse(
-            revocations=[_revocation(row) for row in rows[:size]], next_page_token=token
+            revocations=[_revocation(row) for row in listed.rows], next_page_token=listed.next_token
         )
 
 

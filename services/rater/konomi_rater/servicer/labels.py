@@ -1,28 +1,21 @@
-"""The part of RaterService that writes a person's judgements: labels, undos and comparisons, each once and durably."""
-
-from collections.abc import Callable
+"""The rpcs that write a person's judgements: labels, undos and comparisons, each once and durably."""
 
 import grpc
 import sqlalchemy
-from google.protobuf.message import Message
 
 from konomi.errors import InvalidArgument
-from konomi.v1 import rater_pb2, rater_pb2_grpc
-from konomi_chassis.storage.failpoints import failpoint
-from konomi_chassis.storage.idempotency import Idempotency
+from konomi.v1 import rater_pb2
+from konomi_chassis.rpc.pagination import page
 from konomi_rater.servicer import messages
-from konomi_rater.servicer.base import Reply
+from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage import comparisons, image_records, labels, panel, tastes
 from konomi_rater.storage.comparisons import Comparison
-from konomi_rater.usecases.rater import Rater
+from konomi_rater.storage.labels import OWNER, LabelEntry, NewLabel
 
 
-class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
+class LabelServicer(ServicerPart):
     """Records what people say about images."""
-
-    def __init__(self, rater: Rater) -> None:
-        self._rater, self._idempotency = rater, Idempotency()
 
     def RecordLabels(
         self, request: rater_pb2.RecordLabelsRequest, context: grpc.ServicerContext
@@ -32,13 +25,13 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.RecordLabelsResponse:
             tastes.read(connection, taste)
-            new = [messages.new_label(label) for label in request.labels]
+            new = [_new_label(label) for label in request.labels]
             now = self._rater.workspace.clock()
             entries = labels.record(connection, taste, new, now)
             panel.set_aside(connection, taste, entries, self._panel_rule(), now)
-            return rater_pb2.RecordLabelsResponse(labels=[messages.label(entry, taste) for entry in entries])
+            return rater_pb2.RecordLabelsResponse(labels=[_label(entry, taste) for entry in entries])
 
-        return self._once("RecordLabels", request, rater_pb2.RecordLabelsResponse(), work)
+        return self._answer_once("RecordLabels", request, rater_pb2.RecordLabelsResponse(), work)
 
     def UndoLabel(self, request: rater_pb2.UndoLabelRequest, context: grpc.ServicerContext) -> rater_pb2.Label:
         """Undoes a label."""
@@ -47,22 +40,25 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Label:
             tastes.read(connection, taste)
-            return messages.label(labels.undo(connection, taste, sequence, self._rater.workspace.clock()), taste)
+            return _label(labels.undo(connection, taste, sequence, self._rater.workspace.clock()), taste)
 
-        return self._once("UndoLabel", request, rater_pb2.Label(), work)
+        return self._answer_once("UndoLabel", request, rater_pb2.Label(), work)
 
     def ListLabels(
         self, request: rater_pb2.ListLabelsRequest, context: grpc.ServicerContext
     ) -> rater_pb2.ListLabelsResponse:
         """Lists labels; the page token is the last sequence."""
-        taste, size = taste_id(request.taste), request.page_size or messages.DEFAULT_PAGE
+        taste = taste_id(request.taste)
         after = messages.number_in(request.page_token, "labels", "page_token") if request.page_token else 0
         with self._rater.workspace.reading() as connection:
             tastes.read(connection, taste)
-            entries = labels.read(connection, taste, after, size + 1, request.in_force)
-        token = str(entries[size - 1].sequence) if len(entries) > size else ""
+            listed = page(
+                request.page_size,
+                lambda limit: labels.read(connection, taste, after, limit, request.in_force),
+                lambda entry: str(entry.sequence),
+            )
         return rater_pb2.ListLabelsResponse(
-            labels=[messages.label(entry, taste) for entry in entries[:size]], next_page_token=token
+            labels=[_label(entry, taste) for entry in listed.rows], next_page_token=listed.next_token
         )
 
     def RecordComparison(
@@ -77,16 +73,16 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
                 field="comparison.loser_digest",
             )
 
-        said = Comparison(given.winner_digest, given.loser_digest, given.tie, given.labeller or labels.OWNER)
+        new = Comparison(given.winner_digest, given.loser_digest, given.tie, given.labeller or OWNER)
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Comparison:
             tastes.read(connection, taste)
-            for digest in (said.winner, said.loser):
+            for digest in (new.winner, new.loser):
                 image_records.read(connection, taste, digest)
-            entry = comparisons.record(connection, taste, said, self._rater.workspace.clock())
-            return messages.comparison(entry, taste)
+            entry = comparisons.record(connection, taste, new, self._rater.workspace.clock())
+            return _comparison(entry, taste)
 
-        return self._once("RecordComparison", request, rater_pb2.Comparison(), work)
+        return self._answer_once("RecordComparison", request, rater_pb2.Comparison(), work)
 
     def UndoComparison(
         self, request: rater_pb2.UndoComparisonRequest, context: grpc.ServicerContext
@@ -98,26 +94,13 @@ class LabelServicer(rater_pb2_grpc.RaterServiceServicer):
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Comparison:
             tastes.read(connection, taste)
             entry = comparisons.undo(connection, taste, sequence, self._rater.workspace.clock())
-            return messages.comparison(entry, taste)
+            return _comparison(entry, taste)
 
-        return self._once("UndoComparison", request, rater_pb2.Comparison(), work)
+        return self._answer_once("UndoComparison", request, rater_pb2.Comparison(), work)
 
     def _panel_rule(self) -> panel.PanelRule:
         settings = self._rater.workspace.settings
         return panel.PanelRule(settings.panel_start, settings.panel_size, settings.panel_share)
-
-    def _once(self, rpc: str, request: Message, reply: Reply, work: Callable[[sqlalchemy.Connection], Reply]) -> Reply:
-        """Does the work in one durable transaction, or returns the first answer to the same request id."""
-        with self._rater.workspace.writing() as connection:
-            first = self._idempotency.replay(connection, rpc, request)
-            if first is not None:
-                reply.ParseFromString(first)
-                return reply
-            reply.CopyFrom(work(connection))
-            self._idempotency.remember(connection, rpc, request, reply)
-            failpoint("rater.before_commit")
-        failpoint("rater.after_commit")
-        return reply
 
 
 def _own_number(name: str, taste: str, kind: str) -> int | None:
@@ -131,3 +114,36 @@ def _own_number(name: str, taste: str, kind: str) -> int | None:
             f"expected one of the {kind} of tastes/{taste}, found {name[:120]!r}", reason="NAME_INVALID", field="name"
         )
     return messages.number_in(name, kind) if name else None
+
+
+def _new_label(message: rater_pb2.Label) -> NewLabel:
+    """Reads a grade to record."""
+    return NewLabel(message.image_digest, int(message.grade), message.labeller or OWNER, int(message.reason))
+
+
+def _label(entry: LabelEntry, taste: str) -> rater_pb2.Label:
+    """Returns one entry of the log."""
+    return rater_pb2.Label(
+        name=f"tastes/{taste}/labels/{entry.sequence}",
+        image_digest=entry.digest,
+        grade=rater_pb2.Grade.ValueType(entry.grade),
+        labeller=entry.labeller,
+        create_time=messages.timestamp(entry.created),
+        sequence=entry.sequence,
+        undoes=f"tastes/{taste}/labels/{entry.undoes}" if entry.undoes is not None else "",
+        undone=entry.undone,
+        reason=rater_pb2.SuggestionReason.ValueType(entry.reason),
+    )
+
+
+def _comparison(entry: Comparison, taste: str) -> rater_pb2.Comparison:
+    """Returns one entry of the log of comparisons."""
+    return rater_pb2.Comparison(
+        name=f"tastes/{taste}/comparisons/{entry.sequence}",
+        winner_digest=entry.winner,
+        loser_digest=entry.loser,
+        tie=entry.tie,
+        labeller=entry.labeller,
+        create_time=messages.timestamp(entry.created),
+        undoes=f"tastes/{taste}/comparisons/{entry.undoes}" if entry.undoes is not None else "",
+    )

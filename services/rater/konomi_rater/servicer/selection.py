@@ -1,39 +1,235 @@
-"""The contract's messages of a set that grows by itself."""
+"""The rpcs that choose among a taste's images: what to grade next, what to train on, what is far and plausible."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
+from konomi_rater.selection.acquisition import Reason
 from konomi_rater.selection.propagation import Growth
-from konomi_rater.servicer.messages import image_filter
+from konomi_rater.servicer import messages
+from konomi_rater.servicer.base import ServicerPart
+from konomi_rater.servicer.messages import taste_id
+from konomi_rater.storage.image_records import ImageRow
+from konomi_rater.usecases import versions
+from konomi_rater.usecases.exploration import Discovery, EliteArchive
 from konomi_rater.usecases.propagation import GrowthWish
+from konomi_rater.usecases.selection import Member, Selection, Wish
 
-POLICY = "propagate"
+PROPAGATE = "propagate"
+"""The policy under which a set grows by itself; all others are tables of `selection.selection`."""
 
 
-def wish(message: rater_pb2.SelectImagesRequest) -> GrowthWish:
-    """Reads what a set shall grow from; what is not set takes the contract's default."""
-    given = {
-        name: getattr(message, name)
-        for name in ("kappa", "near_copy_cosine", "duplicate_cosine", "typicality_percentile")
-        if message.HasField(name)
-    }
-    if message.base_units:
-        given["base_units"] = tuple(message.base_units)
-    return GrowthWish(
-        originals=tuple(dict.fromkeys(message.originals)),
-        members=tuple(dict.fromkeys(message.members)),
+class SelectionServicer(ServicerPart):
+    """Serves suggestions, training sets and novelty search."""
+
+    def SuggestImages(
+        self, request: rater_pb2.SuggestImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.SuggestImagesResponse:
+        """Suggests what to grade next."""
+        taste, admitted = taste_id(request.taste), messages.image_filter(request.filter)
+        if request.slate:
+            drawn = self._rater.slating.draw(taste, admitted, request.count, request.seed)
+            return _suggestions([(row, reason, region) for row, reason, region in drawn], taste)
+        suggested = self._rater.suggesting.suggest(
+            taste, admitted, request.count or 10, request.novel, request.seed, repeats=not request.no_repeats
+        )
+        return _suggestions([(row, reason, None) for row, reason in suggested], taste)
+
+    def SelectImages(
+        self, request: rater_pb2.SelectImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.SelectImagesResponse:
+        """Selects a training set."""
+        taste = taste_id(request.taste)
+        if request.policy == PROPAGATE:
+            selection = self._rater.growing.grow(taste, _growth_wish(request))
+        else:
+            selection = self._rater.selecting.select(taste, _wish(request))
+        with self._rater.workspace.writing() as connection:
+            versions.remember_selection(connection, taste, selection, request.policy, self._rater.workspace.clock())
+        reply = _selection(selection, taste)
+        if selection.growth is not None:
+            reply.growth.CopyFrom(_growth(selection.growth))
+        return reply
+
+    def ExploreNovelty(
+        self, request: rater_pb2.ExploreNoveltyRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ExploreNoveltyResponse:
+        """Finds the far and plausible, and the elites."""
+        taste = taste_id(request.taste)
+        findings, archive = self._rater.exploring.explore(
+            taste, messages.image_filter(request.filter), request.count or 10, request.cells, request.seed
+        )
+        reply = rater_pb2.ExploreNoveltyResponse(
+            images=[messages.image(finding.image, taste, finding.score) for finding in findings],
+            findings=[
+                rater_pb2.NoveltyFinding(
+                    digest=finding.image.facts.digest, novelty=finding.novelty, local_rank=finding.local_rank
+                )
+                for finding in findings
+            ],
+        )
+        if archive is not None:
+            reply.archive.CopyFrom(_archive(archive, taste))
+        discovery = self._rater.slating.discovery(taste)
+        if discovery is not None:
+            reply.discovery.CopyFrom(_discovery(discovery, taste))
+        return reply
+
+
+def _wish(message: rater_pb2.SelectImagesRequest) -> Wish:
+    """Reads what training set is asked for; what is not set takes the contract's default."""
+    given = _given(
+        message,
+        "base_share",
+        "kappa",
+        "quota",
+        "duplicate_cosine",
+        "typicality_percentile",
+        "false_discovery_rate",
+        "near_copy_cosine",
+    )
+    return Wish(
+        policy=message.policy,
         count=message.count,
-        candidates=image_filter(message.candidates),
+        candidates=messages.image_filter(message.candidates),
+        seed=message.seed,
+        prompt_quota=message.prompt_quota,
+        spread=message.spread,
+        training_sources=tuple(message.training_sources),
+        certificates=tuple(_certificates(message)),
         **given,
     )
 
 
-def growth(found: Growth) -> rater_pb2.Growth:
+def _given(request: rater_pb2.SelectImagesRequest, *names: str) -> dict[str, Any]:
+    """Returns the fields that are set, of those named and the base model's units."""
+    present = {field.name: value for field, value in request.ListFields()}
+    given = {name: present[name] for name in names if name in present}
+    return given | ({"base_units": tuple(request.base_units)} if request.base_units else {})
+
+
+def _certificates(message: rater_pb2.SelectImagesRequest) -> list[int]:
+    for name in message.certificates:
+        if messages.taste_in(name) != taste_id(message.taste):
+            raise InvalidArgument(
+                f"expected certificates of {message.taste}, found {name[:120]!r}",
+                reason="NAME_INVALID",
+                field="certificates",
+            )
+    return [messages.number_in(name, "certificates", "certificates") for name in message.certificates]
+
+
+def _selection(selection: Selection, taste: str) -> rater_pb2.SelectImagesResponse:
+    """Returns a training set with its accounting."""
+    selected = [_member(member, taste, rater_pb2.SELECTION_ROLE_SELECTED) for member in selection.chosen]
+    selected += [_member(member, taste, rater_pb2.SELECTION_ROLE_BASE) for member in selection.base]
+    return rater_pb2.SelectImagesResponse(
+        selected=selected,
+        considered=selection.considered,
+        rejections=[
+            rater_pb2.Rejection(
+                digest=digest, reason=rater_pb2.RejectionReason.ValueType(int(reason)), duplicate_of=other
+            )
+            for digest, reason, other in selection.rejections
+        ],
+        kept_share=selection.kept_share,
+        pressure_nats=selection.pressure_nats,
+        rater_version=messages.version_name(taste, selection.version) if selection.version else "",
+        diversity=messages.diversity(selection.diversity),
+        largest_cell_share=selection.largest_cell_share,
+        best_of_n_nats=selection.best_of_n_nats,
+        explanation=selection.explanation,
+    )
+
+
+def _member(member: Member, taste: str, role: rater_pb2.SelectionRole.ValueType) -> rater_pb2.SelectedImage:
+    message = rater_pb2.SelectedImage(
+        digest=member.digest,
+        prompt=member.prompt,
+        role=role,
+        weight=1.0,
+        cell=member.cell,
+        source=rater_pb2.Source.ValueType(member.source),
+        certificate=f"tastes/{taste}/certificates/{member.certificate}" if member.certificate else "",
+    )
+    if member.score is not None:
+        message.score.CopyFrom(messages.score(member.score, taste))
+    return message
+
+
+def _suggestions(drawn: Sequence[tuple[ImageRow, Reason, int | None]], taste: str) -> rater_pb2.SuggestImagesResponse:
+    """Returns images to grade, each with its reason; those of a slate also with their region."""
+    return rater_pb2.SuggestImagesResponse(
+        suggestions=[
+            rater_pb2.Suggestion(
+                image=messages.image(row, taste),
+                reason=rater_pb2.SuggestionReason.ValueType(int(reason)),
+                region=region,
+            )
+            for row, reason, region in drawn
+        ]
+    )
+
+
+def _growth_wish(message: rater_pb2.SelectImagesRequest) -> GrowthWish:
+    """Reads what a set shall grow from; what is not set takes the contract's default."""
+    given = _given(message, "kappa", "near_copy_cosine", "duplicate_cosine", "typicality_percentile")
+    return GrowthWish(
+        originals=tuple(dict.fromkeys(message.originals)),
+        members=tuple(dict.fromkeys(message.members)),
+        count=message.count,
+        candidates=messages.image_filter(message.candidates),
+        **given,
+    )
+
+
+def _growth(growth: Growth) -> rater_pb2.Growth:
     """Returns the gate and how the candidates lay to it."""
     return rater_pb2.Growth(
-        low=found.allowed.low,
-        high=found.allowed.high,
-        mean_cosine=found.mean_cosine,
-        standard_error=found.standard_error,
-        passed=found.passed,
-        liked=found.liked,
-        cosines=[float(found.cosines[row]) for row in found.taken],
+        low=growth.allowed.low,
+        high=growth.allowed.high,
+        mean_cosine=growth.mean_cosine,
+        standard_error=growth.standard_error,
+        passed=growth.passed,
+        liked=growth.liked,
+        cosines=[float(growth.cosines[row]) for row in growth.taken],
+    )
+
+
+def _archive(archive: EliteArchive, taste: str) -> rater_pb2.EliteArchive:
+    return rater_pb2.EliteArchive(
+        elites=[
+            rater_pb2.Elite(cell=cell, image=messages.image(image, taste, score))
+            for cell, image, score in archive.elites
+        ],
+        cells=archive.cells,
+        coverage=archive.coverage,
+        qd_score=archive.qd_score,
+        diversity=messages.diversity(archive.diversity),
+    )
+
+
+def _discovery(discovery: Discovery, taste: str) -> rater_pb2.Discovery:
+    """Returns what slates have found."""
+    return rater_pb2.Discovery(
+        islands=[
+            rater_pb2.Island(
+                region=island.region,
+                predicted=discovery.bets[island.region].predicted,
+                median=discovery.bets[island.region].median,
+                shown=island.shown,
+                liked=len(island.liked),
+                label=f"tastes/{taste}/labels/{island.sequence}",
+                digests=island.liked,
+            )
+            for island in discovery.tail.islands
+        ],
+        regions=discovery.regions,
+        registered=len(discovery.bets),
+        unseen_likes=discovery.tail.unseen_likes,
+        liked_showings=discovery.tail.liked_showings,
+        labels_since_island=discovery.labels_since_island,
     )

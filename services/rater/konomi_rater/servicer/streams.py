@@ -1,10 +1,12 @@
-"""Turns a stream into batches: whatever has come within a moment, up to a size; never waits for a full batch."""
+"""A stream of requests: taken in batches of whatever came within a moment, all for the taste its first one names."""
 
 import queue
 import threading
 import time
 from collections.abc import Iterator
 from typing import TypeVar
+
+from konomi.errors import InvalidArgument
 
 T = TypeVar("T")
 _END = object()
@@ -46,6 +48,32 @@ def gather(items: Iterator[T], size: int, seconds: float) -> Iterator[list[T]]:
             raise ended
     finally:
         stopped.set()
+
+
+def stream_taste(current: str, names: list[str], *, required: bool = True) -> str:
+    """Returns the taste of a stream: the first message decides, later ones repeat it or leave it empty.
+
+    Args:
+        current: name of the taste so far, empty before the first message.
+        names: what the next messages say.
+        required: whether one of them must have named it by now.
+
+    Raises:
+        InvalidArgument: another taste is named, or none where one is required.
+    """
+    for name in names:
+        if name and current and name != current:
+            raise InvalidArgument(
+                f"expected one taste in a stream ({current}), found {name[:80]!r} too; open another stream",
+                reason="TASTE_CHANGED",
+                field="taste",
+            )
+        current = current or name
+        if required and not current:
+            raise InvalidArgument(
+                'expected "tastes/{id}" in the first message, found none', reason="TASTE_REQUIRED", field="taste"
+            )
+    return current
 
 
 def _read(items: Iterator[T], waiting: queue.Queue[object], stopped: threading.Event) -> None:

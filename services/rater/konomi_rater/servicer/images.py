@@ -1,0 +1,87 @@
+"""The rpcs that add, list and search the images of a taste."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from konomi.v1 import rater_pb2
+from konomi_chassis.rpc.pagination import page_size
+from konomi_rater.servicer import messages
+from konomi_rater.servicer.base import ServicerPart, caller
+from konomi_rater.servicer.messages import taste_id
+from konomi_rater.servicer.streams import gather, stream_taste
+from konomi_rater.storage.image_records import ImageFacts
+from konomi_rater.usecases.images import Listing
+
+
+class ImageServicer(ServicerPart):
+    """Serves images."""
+
+    def AddImages(
+        self, request_iterator: Iterator[rater_pb2.AddImagesRequest], context: grpc.ServicerContext
+    ) -> Iterator[rater_pb2.AddImagesResponse]:
+        """Adds images as they come."""
+        settings, taste, waiting = self._rater.workspace.settings, "", caller(context, patient=True)
+        for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
+            taste = stream_taste(taste, [request.taste for request in batch])
+            images = [_facts(request.image) for request in batch]
+            for added in self._rater.adding.add(taste_id(taste), images, waiting):
+                response = rater_pb2.AddImagesResponse(digest=added.digest, already_known=added.already_known)
+                if added.error is not None:
+                    response.error.CopyFrom(messages.item_error(added.error))
+                yield response
+
+    def ListImages(
+        self, request: rater_pb2.ListImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ListImagesResponse:
+        """Lists images."""
+        taste = taste_id(request.taste)
+        listed = self._rater.browsing.page(taste, _listing(request))
+        images = [messages.image(row, taste, score) for row, score in listed.images]
+        return rater_pb2.ListImagesResponse(images=images, next_page_token=listed.next_token, total_size=listed.total)
+
+    def GetImage(self, request: rater_pb2.GetImageRequest, context: grpc.ServicerContext) -> rater_pb2.Image:
+        """Returns an image."""
+        row, score = self._rater.browsing.get(taste_id(request.taste), request.digest)
+        return messages.image(row, taste_id(request.taste), score)
+
+    def SearchImages(
+        self, request: rater_pb2.SearchImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.SearchImagesResponse:
+        """Searches by image or text."""
+        taste = taste_id(request.taste)
+        query = request.text if request.WhichOneof("query") == "text" else messages.image_input(request.image)
+        hits = self._rater.browsing.search(taste, query, request.count or 10, caller(context))
+        return rater_pb2.SearchImagesResponse(
+            hits=[
+                rater_pb2.SearchHit(image=messages.image(row, taste), similarity=similarity) for row, similarity in hits
+            ]
+        )
+
+
+def _facts(image: rater_pb2.Image) -> ImageFacts:
+    """Reads what a request says of an image to add."""
+    return ImageFacts(
+        digest=image.digest,
+        source=int(image.source),
+        prompt=image.prompt,
+        seed=image.seed,
+        unit=image.unit,
+        night=image.night,
+        parents=tuple(image.parents),
+        licence=image.licence,
+        consent=image.consent,
+        parameters=dict(image.parameters),
+    )
+
+
+def _listing(message: rater_pb2.ListImagesRequest) -> Listing:
+    """Reads which images are asked for."""
+    return Listing(
+        messages.image_filter(message.filter),
+        message.order_by,
+        page_size(message.page_size),
+        message.page_token,
+        message.with_scores,
+        message.skip,
+    )
