@@ -12,10 +12,7 @@ import pytest
 
 from konomi.home import Home
 from konomi.i18n import catalogue
-from konomi.i18n.ja import SPOKEN
-from konomi.taste.rater_summary import spoken
-from konomi_rater.measures import overoptimisation
-from konomi_rater.usecases import selection
+from konomi.taste.rater_summary import alarms
 from tests.rater.conftest import Library, Rater, grades_of
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
@@ -91,31 +88,13 @@ def test_what_cannot_be_certified_is_said(shell: Shell, members: Path, tmp_path:
         assert "Traceback" not in done.stderr
 
 
-def samples() -> list[str]:
-    numbers = {"first": "base", "last": "unit-2", "proxy": 0.5, "human": -0.1, "ratio": 2.5, "share": 0.3, "base": 0.1}
-    numbers |= {"nats": 7.0, "limit": 6.0, "n": 40, "against": 3, "srcc": 0.2, "earlier": 0.5}
-    numbers |= {"needed": 500, "labels": 40, "rate": 0.2, "count": 12, "admitted": 20}
-    return [words.format(**numbers) for words in (*overoptimisation.SENTENCES.values(), *selection.SENTENCES.values())]
-
-
-@pytest.mark.parametrize("sentence", samples())
-def test_what_the_server_says_is_said_in_japanese_too(sentence):
-    catalogue.use("ja")
-    try:
-        said = spoken(sentence)
-    finally:
-        catalogue.use("en")
-    assert JAPANESE.search(said) and "{" not in said
-    assert spoken(sentence) == sentence
-
-
-def test_a_fits_own_alarms_are_translated(rater, library):
+def test_a_fits_own_alarms_are_said_in_both_languages(rater, library):
     rater.label(library.taste, grades_of(library, library.digests[:12]))
-    found = rater.fit(library.taste).alarms
-    assert found
+    version = rater.fit(library.taste)
+    assert len(version.alarm_details) == len(version.alarms) > 0
+    assert alarms(version) == list(version.alarms)
     catalogue.use("ja")
     try:
-        assert all(JAPANESE.search(spoken(alarm)) for alarm in found), found
+        assert all(JAPANESE.search(alarm) for alarm in alarms(version)), version
     finally:
         catalogue.use("en")
-    assert len(SPOKEN) >= len(overoptimisation.SENTENCES) + len(selection.SENTENCES)

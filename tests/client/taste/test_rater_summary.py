@@ -1,9 +1,11 @@
 """What `konomi rater show` says beside the figures: you against yourself, the version before, the pressure."""
 
+import json
+
 import pytest
 
 from konomi.i18n import catalogue
-from konomi.taste.rater_summary import compared, spoken
+from konomi.taste.rater_summary import alarm_log, alarms, compared, explanation, logged_alarms
 from konomi.v1 import rater_pb2 as rater
 
 
@@ -69,7 +71,39 @@ def test_pressure_is_told_once_there_is_any():
     assert compared(version(pressure=rater.Pressure())) == []
 
 
-def test_a_sentence_nobody_translated_stays_as_it_is(japanese):
-    assert spoken("The moon is full.") == "The moon is full."
-    alarm = "Only 2 UR labels: probabilities of UR rest on the order of the lower grades."
-    assert spoken(alarm).startswith("UR の採点が 2 枚しかありません")
+def test_an_alarm_is_said_from_its_name_and_numbers(japanese):
+    english = "Only 2 UR labels: probabilities of UR rest on the order of the lower grades."
+    named = version(alarms=[english], alarm_details=[rater.Alarm(name="few_ur", numbers={"top": 2})])
+    (alarm,) = alarms(named)
+    assert alarm.startswith("UR の採点が 2 枚しかありません")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        [],
+        [rater.Alarm()],
+        [rater.Alarm(name="of_a_newer_rater", numbers={"top": 2})],
+        [rater.Alarm(name="few_ur", numbers={"another": 2})],
+    ],
+    ids=["a rater that sends strings alone", "fitted before names", "unknown name", "unknown numbers"],
+)
+def test_an_alarm_that_is_not_known_stays_as_it_was_sent(japanese, details):
+    assert alarms(version(alarms=["The moon is full."], alarm_details=details)) == ["The moon is full."]
+
+
+def test_a_nights_log_says_alarms_in_the_readers_language(japanese):
+    named = version(alarms=["Only 2 UR labels."], alarm_details=[rater.Alarm(name="few_ur", numbers={"top": 2})])
+    log = json.loads(json.dumps(alarm_log(named)))
+    assert log["alarms"] == ["Only 2 UR labels."]
+    assert logged_alarms(log)[0].startswith("UR の採点が 2 枚")
+    assert logged_alarms({"alarms": ["Of an older night."]}) == ["Of an older night."]
+    assert logged_alarms({}) == []
+
+
+def test_a_selections_explanation_is_said_from_its_name(japanese):
+    details = rater.Explanation(name="evidence_few", numbers={"needed": 500, "labels": 40})
+    reply = rater.SelectImagesResponse(explanation="Selection by evidence…", explanation_details=details)
+    assert explanation(reply).startswith("証拠による選別には採点が 500 枚必要で、今は 40 枚です")
+    assert explanation(rater.SelectImagesResponse(explanation="Of an older rater.")) == "Of an older rater."
+    assert explanation(rater.SelectImagesResponse()) == ""

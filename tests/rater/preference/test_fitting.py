@@ -170,7 +170,7 @@ def test_favourites_alone_are_told_from_ungraded_images():
         fit_ = list(fit(training, 0))[-1]
         assert fit_.head.kind == "favourites"
         assert fit_.metrics["auc_pu"].low > 0.5
-        assert any("favourites" in sentence for sentence in fit_.alarms)
+        assert any("favourites" in str(alarm) for alarm in fit_.alarms)
         assert (fit_.grades == 0).sum() == 300
         found.append(auc(grades[600:] >= 4, fit_.head.predict(rows[600:]).utility))
     assert np.mean(found) > 0.8

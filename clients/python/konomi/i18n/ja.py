@@ -495,10 +495,8 @@ SPOKEN: Mapping[str, str] = {
     "Only {top} UR labels: probabilities of UR rest on the order of the lower grades.": (
         "UR の採点が {top} 枚しかありません。UR の確率は下の等級の順序に頼っています。"
     ),
-    "Only {drawn} of {all} labels were drawn at random, {needed} are needed: probabilities are the model's own, not "
-    "calibrated.": (
-        "無作為に選んだ採点が {all} 枚のうち {drawn} 枚だけです({needed} 枚必要)。"
-        "確率はモデルのままで、較正されていません。"
+    "Grade {missing} more in the view Grade: then the percentages can be checked.": (
+        "「採点」画面であと {missing} 枚採点すると、確率が正しいかを確かめられます。"
     ),
     "Too few independent labels to measure the rater: grade more images.": (
         "rater を測るための独立した採点が足りません。もっと採点してください。"
@@ -511,9 +509,9 @@ SPOKEN: Mapping[str, str] = {
         "証拠による選別には採点が {needed} 枚必要で、今は {labels} 枚です。何も選びませんでした。"
         "それまでは `konomi rater certify` が集合を保証できます。"
     ),
-    "{n} random labels show none of the images to be good at a false-discovery rate of {rate}: at least {share} of the "
+    "{n} random labels show none of the images to be good at a false-discovery rate of {rate}: at least {least} of the "
     "candidates would have to qualify together; grade more random images, or allow a higher rate.": (
-        "無作為の採点 {n} 枚では、偽発見率 {rate} で良いと示せる画像がありません。候補の {share} 以上がそろって合格する"
+        "無作為の採点 {n} 枚では、偽発見率 {rate} で良いと示せる画像がありません。候補の {least} 以上がそろって合格する"
         "必要があります。無作為の画像をもっと採点するか、率を上げてください。"
     ),
     "At most {rate} of these {count} images are below SSR, on average over draws of {n} random labels.": (
@@ -525,7 +523,7 @@ SPOKEN: Mapping[str, str] = {
         "証拠の強い {count} 枚を選びました。"
     ),
 }
-"""What the server says, its numbers as `{names}`, to its Japanese."""
+"""What the rater says."""
 
 RATER: Mapping[str, str] = {
     "Go on with this certificate, by its number.": "この番号の証明書の続きをします。",
@@ -754,6 +752,7 @@ JAPANESE: Mapping[str, str] = {
     **COMPARE,
     **EMBEDDER,
     **RATER,
+    **SPOKEN,
     **SCORE,
     **SOURCES,
     **NIGHT,

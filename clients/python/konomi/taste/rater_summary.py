@@ -1,11 +1,47 @@
 """What a rater says of itself, in the language in use: its alarms, its diff, and you against yourself."""
 
-import re
-from functools import cache
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any
 
-from konomi.i18n.catalogue import language, text
-from konomi.i18n.ja import SPOKEN
+from konomi.i18n.catalogue import text
 from konomi.v1 import rater_pb2 as rater
+
+SENTENCES: Mapping[str, str] = {
+    "gap": "Over-optimisation: from {first} to {last} the rater's mean grade rose {proxy} and people's own did not "
+    "({human}); grade more random images of {last}, or roll back.",
+    "doubt": "Over-optimisation: the rater doubts the images of {last} {ratio} times as much as those of {first}; "
+    "grade some of them.",
+    "strangers": "Over-optimisation: {share} of the images of {last} are unlike anything known, {base} of {first}; "
+    "look at them before going on.",
+    "pressure": "Over-optimisation: {nats} nats of selection since a person last audited, more than {limit}; audit a "
+    "set with `konomi rater certify`.",
+    "not_activated": "Not activated: on {n} panel images no version was fitted on it ranks surely worse than version "
+    "{against} (srcc {srcc} against {earlier}); that one goes on scoring.",
+    "only_favourites": "Only favourites are graded: the rater knows what is unlike the rest, not how often you would "
+    "give a grade; grade some images you do not like.",
+    "few_ur": "Only {top} UR labels: probabilities of UR rest on the order of the lower grades.",
+    "few_random": "Grade {missing} more in the view Grade: then the percentages can be checked.",
+    "unmeasured": "Too few independent labels to measure the rater: grade more images.",
+    "chance": "On unseen labels the rater is not surely better than chance (srcc {low} to {high}): grade more images.",
+    "evidence_few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; until "
+    "then `konomi rater certify` can vouch for a set.",
+    "evidence_none": "{n} random labels show none of the images to be good at a false-discovery rate of {rate}: at "
+    "least {least} of the candidates would have to qualify together; grade more random images, or allow a higher rate.",
+    "evidence_all": "At most {rate} of these {count} images are below SSR, on average over draws of {n} random labels.",
+    "evidence_cut": "At most {rate} of the {admitted} images that qualify are below SSR, on average over draws of {n} "
+    "random labels; the {count} with the strongest evidence were selected.",
+}
+"""Name to English, in the rater's own words; a name that is not here is one of a newer rater."""
+
+FORMATS: Mapping[str, str] = {
+    **dict.fromkeys(("proxy", "srcc", "earlier", "low", "high"), ".2f"),
+    **dict.fromkeys(("ratio", "nats", "limit"), ".1f"),
+    **dict.fromkeys(("share", "base", "rate"), ".0%"),
+    "human": "+.2f",
+    "least": ".1%",
+}
+"""How a number is written; all others are counts."""
 
 VERDICTS = {
     rater.VERSION_VERDICT_TOO_FEW: "the panel is too small to tell",
@@ -15,15 +51,45 @@ VERDICTS = {
 }
 
 
-def spoken(sentence: str) -> str:
-    """Returns a sentence of the server in the language in use; as it is where there is no translation."""
-    if language() != "ja":
-        return sentence
-    for english, japanese in SPOKEN.items():
-        found = _pattern(english).fullmatch(sentence)
-        if found:
-            return japanese.format(**found.groupdict())
-    return sentence
+def alarms(version: rater.RaterVersion) -> list[str]:
+    """Returns the alarms of a version; in English where the rater sent them without names, or with newer ones."""
+    return logged_alarms(alarm_log(version))
+
+
+def explanation(reply: rater.SelectImagesResponse) -> str:
+    """Returns what a policy with a guarantee says of its selection; empty where it says nothing."""
+    details = reply.explanation_details
+    return _sentence(details.name, dict(details.numbers), {}, reply.explanation)
+
+
+def alarm_log(version: rater.RaterVersion) -> dict[str, Any]:
+    """Returns what a log keeps of the alarms: "alarms" in English, and "alarm_details" to say them in any language."""
+    details = [
+        {"name": alarm.name, "numbers": dict(alarm.numbers), "words": dict(alarm.words)}
+        for alarm in version.alarm_details
+    ]
+    return {"alarms": list(version.alarms), "alarm_details": details}
+
+
+def logged_alarms(log: Mapping[str, Any]) -> list[str]:
+    """Returns the alarms of a log; in English where only that was kept."""
+    pairs = zip_longest(log.get("alarms", []), log.get("alarm_details", []), fillvalue=None)
+    return [
+        english if not detail else _sentence(detail["name"], detail["numbers"], detail["words"], english)
+        for english, detail in pairs
+        if english is not None
+    ]
+
+
+def _sentence(name: str, numbers: Mapping[str, float], words: Mapping[str, str], english: str) -> str:
+    """Returns a sentence of the rater; the English it sent where the name, or what fills it, is not known here."""
+    if name not in SENTENCES:
+        return english
+    values = {key: format(number, FORMATS.get(key, ".0f")) for key, number in numbers.items()} | dict(words)
+    try:
+        return text(SENTENCES[name], **values)
+    except KeyError:
+        return english
 
 
 def compared(version: rater.RaterVersion) -> list[str]:
@@ -65,14 +131,3 @@ def _diff(diff: rater.VersionDiff) -> str:
 
 def _figure(figure: rater.Estimate) -> str:
     return f"{figure.value:.2f} ({figure.low:.2f} – {figure.high:.2f})"
-
-
-@cache
-def _pattern(english: str) -> re.Pattern[str]:
-    seen: set[str] = set()
-    pieces = []
-    for place, part in enumerate(re.split(r"\{(\w+)\}", english)):
-        named = f"(?P={part})" if part in seen else f"(?P<{part}>.+?)"
-        pieces.append(named if place % 2 else re.escape(part))
-        seen |= {part} if place % 2 else set()
-    return re.compile("".join(pieces))

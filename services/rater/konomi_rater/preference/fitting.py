@@ -17,10 +17,13 @@ from konomi_rater.preference.parameters import Made
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
 from konomi_rater.preference.trees import stack
+from konomi_rater.sentences import Sentence
 
 FOLDS = 10
 TREE_FOLDS = 5
 LEAST_LABELS = 5
+LEAST_UR = 3
+"""UR labels below which probabilities of UR rest on the order of the lower grades."""
 MARGIN = 0.02
 """A later recipe must beat an earlier one's cross-validated SRCC by this much: smaller gaps are ties."""
 
@@ -68,7 +71,7 @@ class Fitted:
     head: Head
     metrics: Mapping[str, Estimate]
     candidates: Mapping[str, float]
-    alarms: Sequence[str]
+    alarms: Sequence[Sentence]
     embeddings: np.ndarray
     grades: np.ndarray
 
@@ -144,27 +147,20 @@ def make_folds(groups: Sequence[str], rng: np.random.Generator, most: int = FOLD
     return [np.flatnonzero(fold_of[members] == fold) for fold in range(count)]
 
 
-def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[str]:
-    """Returns what the owner should know before trusting the version, in plain sentences."""
-    found = []
-    top = int((training.grades == 5).sum())
-    if top < 3:
-        found.append(f"Only {top} UR labels: probabilities of UR rest on the order of the lower grades.")
-    drawn = int(training.drawn.sum())
+def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[Sentence]:
+    """Returns what the owner should know before trusting the version."""
+    raised = []
+    top, drawn = int((training.grades == 5).sum()), int(training.drawn.sum())
+    if top < LEAST_UR:
+        raised.append(Sentence("few_ur", {"top": top}))
     if drawn < LEAST_RANDOM:
-        found.append(
-            f"Only {drawn} of {len(training.drawn)} labels were drawn at random, {LEAST_RANDOM} are needed: "
-            "probabilities are the model's own, not calibrated."
-        )
+        raised.append(Sentence("few_random", {"missing": LEAST_RANDOM - drawn}))
     srcc = metrics.get("srcc")
     if srcc is None:
-        found.append("Too few independent labels to measure the rater: grade more images.")
+        raised.append(Sentence("unmeasured"))
     elif srcc.low <= 0:
-        found.append(
-            f"On unseen labels the rater is not surely better than chance (srcc {srcc.low:.2f} to {srcc.high:.2f}): "
-            "grade more images."
-        )
-    return found
+        raised.append(Sentence("chance", {"low": srcc.low, "high": srcc.high}))
+    return raised
 
 
 def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarray]) -> _HeldOut:
@@ -243,9 +239,5 @@ def _fit_favourites(training: Training, rng: np.random.Generator) -> Fitted:
     found = fit_positives(features, training.embeddings, training.grades, training.unlabelled, make_folds(groups, rng))
     grades = np.concatenate([training.grades, np.zeros(len(training.unlabelled), training.grades.dtype)])
     metrics = auc_estimate(found, rng)
-    said = [
-        "Only favourites are graded: the rater knows what is unlike the rest, not how often you would give a grade; "
-        "grade some images you do not like."
-    ]
     candidates = {found.head.kind: metrics["auc_pu"].value} if metrics else {}
-    return Fitted(found.head, metrics, candidates, said, embeddings, grades)
+    return Fitted(found.head, metrics, candidates, [Sentence("only_favourites")], embeddings, grades)

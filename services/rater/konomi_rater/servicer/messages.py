@@ -141,7 +141,10 @@ def rater_version(described: Described) -> rater_pb2.RaterVersion:
         artifact_digest=row.artifact,
         label_digest=row.label_digest,
         candidates=dict(row.candidates),
-        alarms=described.alarms,
+        alarms=[str(alarm) for alarm in described.alarms],
+        alarm_details=[
+            rater_pb2.Alarm(name=alarm.name, numbers=alarm.numbers, words=alarm.words) for alarm in described.alarms
+        ],
     )
     if described.diff is not None:
         message.diff.CopyFrom(_diff(described.diff, row.taste))

@@ -126,7 +126,7 @@ def _selection(selection: Selection, taste: str) -> rater_pb2.SelectImagesRespon
     """Returns a training set with its accounting."""
     selected = [_member(member, taste, rater_pb2.SELECTION_ROLE_SELECTED) for member in selection.chosen]
     selected += [_member(member, taste, rater_pb2.SELECTION_ROLE_BASE) for member in selection.base]
-    return rater_pb2.SelectImagesResponse(
+    reply = rater_pb2.SelectImagesResponse(
         selected=selected,
         considered=selection.considered,
         rejections=[
@@ -141,8 +141,12 @@ def _selection(selection: Selection, taste: str) -> rater_pb2.SelectImagesRespon
         diversity=messages.diversity(selection.diversity),
         largest_cell_share=selection.largest_cell_share,
         best_of_n_nats=selection.best_of_n_nats,
-        explanation=selection.explanation,
     )
+    if selection.explanation is not None:
+        reply.explanation = str(selection.explanation)
+        reply.explanation_details.name = selection.explanation.name
+        reply.explanation_details.numbers.update(selection.explanation.numbers)
+    return reply
 
 
 def _member(member: Member, taste: str, role: rater_pb2.SelectionRole.ValueType) -> rater_pb2.SelectedImage:

@@ -261,4 +261,16 @@ MIGRATIONS = (
             ),
         ),
     ),
+    Migration(
+        8,
+        (
+            # The sentences of `rater_versions.alarms` by name, with their numbers, in the same order.
+            """
+            CREATE TABLE version_alarms (
+                taste TEXT NOT NULL, number INTEGER NOT NULL, alarms TEXT NOT NULL, PRIMARY KEY (taste, number),
+                FOREIGN KEY (taste, number) REFERENCES rater_versions (taste, number)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )

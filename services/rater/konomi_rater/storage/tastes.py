@@ -4,12 +4,14 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import AlreadyExists, FailedPrecondition, NotFound
 from konomi_rater.preference.metrics import Estimate
 from konomi_rater.preference.promotion import Diff, Verdict
+from konomi_rater.sentences import Sentence
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class VersionRow:
     embedder: str
     metrics: Mapping[str, Estimate]
     candidates: Mapping[str, float]
-    alarms: Sequence[str]
+    alarms: Sequence[Sentence]
     artifact: str
     label_digest: str
 
@@ -118,8 +120,13 @@ def add_version(connection: Connection, version: VersionRow, *, activate: bool) 
             "number": number,
             "metrics": json.dumps({name: asdict(found) for name, found in version.metrics.items()}, sort_keys=True),
             "candidates": json.dumps(dict(version.candidates), sort_keys=True),
-            "alarms": json.dumps(list(version.alarms)),
+            "alarms": json.dumps([str(alarm) for alarm in version.alarms]),
         },
+    )
+    details = [{"name": alarm.name, "numbers": alarm.numbers, "words": alarm.words} for alarm in version.alarms]
+    connection.execute(
+        text("INSERT INTO version_alarms VALUES (:taste, :number, :alarms)"),
+        {"taste": version.taste, "number": number, "alarms": json.dumps(details, sort_keys=True)},
     )
     if activate:
         set_active(connection, version.taste, number)
@@ -194,18 +201,39 @@ def read_diff(connection: Connection, taste: str, number: int) -> Diff | None:
 
 def _versions(connection: Connection, where: str, taste: str, bound: int, limit: int) -> list[VersionRow]:
     rows = connection.execute(
-        text(f"SELECT * FROM rater_versions WHERE taste = :taste AND {where} ORDER BY number DESC LIMIT :limit"),
+        text(
+            "SELECT v.*, a.alarms AS details FROM rater_versions AS v LEFT JOIN version_alarms AS a "
+            "USING (taste, number) "
+            f"WHERE taste = :taste AND {where} ORDER BY number DESC LIMIT :limit"
+        ),
         {"taste": taste, "bound": bound, "limit": limit},
     )
     return [_version(row) for row in rows.mappings()]
 
 
 def _version(row: RowMapping) -> VersionRow:
-    facts = dict(row)
+    facts: dict[str, Any] = dict(row)
+    details = facts.pop("details")
     for name in ("metrics", "candidates", "alarms"):
         facts[name] = json.loads(str(facts[name]))
-    facts["metrics"] = {name: Estimate(**found) for name, found in facts["metrics"].items()}  # type: ignore[attr-defined]
-    return VersionRow(**facts)  # type: ignore[arg-type]
+    facts["metrics"] = {name: Estimate(**figure) for name, figure in facts["metrics"].items()}
+    facts["alarms"] = _alarms(facts["alarms"], json.loads(str(details)) if details is not None else [])
+    return VersionRow(**facts)
+
+
+def _alarms(english: Sequence[str], details: Sequence[Mapping[str, Any]]) -> list[Sentence]:
+    """Joins sentences with their names; a version fitted before they had names has the sentences alone."""
+    if not details:
+        return [Sentence("", english=words) for words in english]
+    return [
+        Sentence(
+            str(detail["name"]),
+            {str(name): float(number) for name, number in detail["numbers"].items()},
+            {str(name): str(word) for name, word in detail["words"].items()},
+            words,
+        )
+        for words, detail in zip(english, details, strict=True)
+    ]
 
 
 def only_one(connection: Connection) -> str:

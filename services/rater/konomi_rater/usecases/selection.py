@@ -28,6 +28,7 @@ from konomi_rater.selection.selection import (
     draw_base,
     select,
 )
+from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, image_records, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, View
 from konomi_rater.storage.image_records import Filter, ImageRow
@@ -41,17 +42,6 @@ from konomi_rater.usecases.workspace import Workspace
 LEAST_LABELS = 500
 SSR = 4
 
-SENTENCES = {
-    "few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; until then "
-    "`konomi rater certify` can vouch for a set.",
-    "none": "{n} random labels show none of the images to be good at a false-discovery rate of {rate:.0%}: at least "
-    "{share:.1%} of the candidates would have to qualify together; grade more random images, or allow a higher rate.",
-    "all": "At most {rate:.0%} of these {count} images are below SSR, on average over draws of {n} random labels.",
-    "cut": "At most {rate:.0%} of the {admitted} images that qualify are below SSR, on average over draws of {n} "
-    "random labels; the {count} with the strongest evidence were selected.",
-}
-"""Name to what is said of a selection."""
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -60,12 +50,12 @@ class Evidence:
     Attributes:
         order: rows that qualify, the strongest evidence first.
         labels: random labels that spoke.
-        explanation: why nothing qualifies; empty where something does.
+        explanation: why nothing qualifies; None where something does.
     """
 
     order: list[int]
     labels: int
-    explanation: str
+    explanation: Sentence | None
 
 
 def weigh(connection: sqlalchemy.Connection, taste: str, view: View, positions: np.ndarray, rate: float) -> Evidence:
@@ -92,7 +82,8 @@ def weigh(connection: sqlalchemy.Connection, taste: str, view: View, positions: 
     witnesses = _witnesses(known, set(aside))
     rest = {digest: entry for digest, entry in known.items() if digest not in witnesses}
     if len(known) < LEAST_LABELS or len({entry.grade for entry in rest.values()}) < 2:
-        return Evidence([], len(witnesses), SENTENCES["few"].format(needed=LEAST_LABELS, labels=len(known)))
+        few = Sentence("evidence_few", {"needed": LEAST_LABELS, "labels": len(known)})
+        return Evidence([], len(witnesses), few)
     rows, grades = _columns(view, rest)
     head = quick_fit(view.embeddings[rows], grades, view.embeddings)
     rows, grades = _columns(view, witnesses)
@@ -100,17 +91,19 @@ def weigh(connection: sqlalchemy.Connection, taste: str, view: View, positions: 
     p = p_values(said, grades >= SSR, asked)
     admitted = np.flatnonzero(benjamini_hochberg(p, rate))
     order = [int(row) for row in admitted[np.lexsort((-asked[admitted], p[admitted]))]]
-    share = least_share(len(witnesses), rate)
-    words = "" if order else SENTENCES["none"].format(n=len(witnesses), rate=rate, share=share)
-    return Evidence(order, len(witnesses), words)
+    least = least_share(len(witnesses), rate)
+    none = Sentence("evidence_none", {"n": len(witnesses), "rate": rate, "least": least})
+    return Evidence(order, len(witnesses), None if order else none)
 
 
-def promise(evidence: Evidence, count: int, rate: float) -> str:
+def promise(evidence: Evidence, count: int, rate: float) -> Sentence:
     """Returns what is promised of the first `count` images that qualify."""
-    if evidence.explanation:
+    if evidence.explanation is not None:
         return evidence.explanation
-    numbers = {"rate": rate, "n": evidence.labels, "count": count, "admitted": len(evidence.order)}
-    return SENTENCES["all" if count >= len(evidence.order) else "cut"].format(**numbers)
+    numbers = {"rate": rate, "n": evidence.labels, "count": count}
+    if count >= len(evidence.order):
+        return Sentence("evidence_all", numbers)
+    return Sentence("evidence_cut", {**numbers, "admitted": len(evidence.order)})
 
 
 def _witnesses(known: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, LabelEntry]:
@@ -171,7 +164,7 @@ class Selection:
     version: int
     diversity: Diversity
     largest_cell_share: float
-    explanation: str = ""
+    explanation: Sentence | None = None
     growth: Growth | None = None
 
     @property
@@ -269,7 +262,7 @@ class Selecting:
             prompt_caps=caps(counts / max(1, len(images)), wish.count, wish.prompt_quota),
             spread=wish.spread,
         )
-        explanation = ""
+        explanation = None
         if policy.by_evidence:
             choice, explanation = self._by_evidence(connection, taste, view, positions, candidates, wish)
         else:
@@ -301,7 +294,7 @@ class Selecting:
         positions: np.ndarray,
         candidates: Candidates,
         wish: Wish,
-    ) -> tuple[Choice, str]:
+    ) -> tuple[Choice, Sentence]:
         free = np.flatnonzero(
             (candidates.grades == 0) & np.isin(candidates.sources, list(POLICIES[wish.policy].sources))
         )

@@ -20,6 +20,7 @@ from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
 from konomi_rater.preference.promotion import Diff, Verdict
 from konomi_rater.selection.acquisition import Reason
+from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, View
 from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
@@ -131,7 +132,7 @@ class Described:
 
     row: VersionRow
     active: bool
-    alarms: Sequence[str]
+    alarms: Sequence[Sentence]
     diff: Diff | None
     pressure: Pressure | None
 
@@ -294,14 +295,11 @@ def _own_ungraded(view: View, known: _Known) -> np.ndarray:
     return choose_unlabelled(own, graded, np.random.default_rng(0))
 
 
-def _refused(diff: Diff | None) -> list[str]:
+def _refused(diff: Diff | None) -> list[Sentence]:
     if diff is None or diff.verdict is not Verdict.WORSE or diff.srcc is None or diff.earlier_srcc is None:
         return []
-    return [
-        overoptimisation.sentence(
-            "not_activated", n=diff.srcc.n, against=diff.against, srcc=diff.srcc.value, earlier=diff.earlier_srcc.value
-        )
-    ]
+    correlations = {"srcc": diff.srcc.value, "earlier": diff.earlier_srcc.value}
+    return [Sentence("not_activated", {"n": diff.srcc.n, "against": diff.against, **correlations})]
 
 
 def _check_enough(known: _Known, free: int) -> None:

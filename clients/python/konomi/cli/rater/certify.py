@@ -15,7 +15,7 @@ from konomi.client.messages import GRADES, plain
 from konomi.client.services import DIGEST, taste_name
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.i18n.catalogue import text
-from konomi.taste.rater_summary import spoken
+from konomi.taste.rater_summary import explanation
 from konomi.v1 import rater_pb2 as rater
 
 HELP = "1 N · 2 R · 3 SR · 4 SSR · 5 UR · z back · q quit; blind: no score is shown"
@@ -128,7 +128,7 @@ def _grade_blind(client: Client, found: rater.Certificate) -> rater.Certificate:
 def _selected(client: Client, taste: str, policy: str, count: int) -> list[str]:
     reply = client.rater.select_images(taste=taste_name(taste), policy=policy, count=count, base_share=0.0)
     if reply.explanation:
-        note(spoken(reply.explanation))
+        note(explanation(reply))
     if not reply.selected:
         why = text("the policy {policy} selected no image: grade or make more, or name a set with --set", policy=policy)
         raise FailedPrecondition(why, reason="NOTHING_SELECTED")

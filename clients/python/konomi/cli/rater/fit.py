@@ -11,7 +11,7 @@ from konomi.client.messages import plain
 from konomi.client.services import taste_name
 from konomi.errors import Internal
 from konomi.i18n.catalogue import text
-from konomi.taste.rater_summary import compared, spoken
+from konomi.taste.rater_summary import alarms, compared
 from konomi.v1 import rater_pb2 as rater
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -92,5 +92,5 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
     table(("figure", "value", "95 % interval", "n", "meaning"), rows)
     for line in compared(version):
         say(line)
-    for alarm in version.alarms:
-        note(f"! {spoken(alarm)}")
+    for alarm in alarms(version):
+        note(f"! {alarm}")

@@ -10,6 +10,7 @@ from konomi.client import Client, paging
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import measures, messages
 from konomi.taste import consents
+from konomi.taste.rater_summary import alarm_log
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
 
 Beat = Callable[[str, int, int], None]
@@ -89,10 +90,10 @@ class Studio:
         return sum(int(self.client.rater.record_audit(name=name).certified_size) for name in names)
 
     def rater(self) -> dict[str, Any]:
-        """Returns what the rater says of itself: "version", "alarms", and "nats", "best_of_n_nats" since an audit."""
+        """Returns what the rater says of itself: "version", its alarms, and "nats", "best_of_n_nats" since an audit."""
         version = self.client.rater.get_rater_version(name=f"{self.taste}/raterVersions/active")
         spent = {"nats": version.pressure.nats, "best_of_n_nats": version.pressure.best_of_n_nats}
-        return {"version": version.name, "alarms": list(version.alarms), **spent}
+        return {"version": version.name, **alarm_log(version), **spent}
 
     def withdrawn(self) -> list[str]:
         """Returns the ids of models that were trained on images revoked since: none of them is a parent any more."""

@@ -6,6 +6,7 @@ from konomi.night.budgets import GIB
 from konomi.night.records.store import ENDED, Nights
 from konomi.night.settings import NightSettings
 from konomi.night.verdict import BlindEvaluation
+from konomi.taste.rater_summary import logged_alarms
 
 MEASURES = (
     "kid",
@@ -87,9 +88,17 @@ def _left(nights: Nights, night: str) -> dict[str, Any]:
 
 
 def alarms_of(state: dict[str, Any]) -> list[str]:
-    """Returns what the rater said of itself during a night, each sentence once."""
-    told = [state.get("rater") or {}, *((one.get("selection") or {}).get("rater") or {} for one in state["units"])]
-    return list(dict.fromkeys(alarm for one in told for alarm in one.get("alarms", [])))
+    """Returns what the rater said of itself during a night, in English, each sentence once."""
+    return list(dict.fromkeys(alarm for log in _rater_logs(state) for alarm in log.get("alarms", [])))
+
+
+def spoken_alarms(state: dict[str, Any]) -> list[str]:
+    """Returns the same in the language in use."""
+    return list(dict.fromkeys(alarm for log in _rater_logs(state) for alarm in logged_alarms(log)))
+
+
+def _rater_logs(state: dict[str, Any]) -> list[dict[str, Any]]:
+    return [state.get("rater") or {}, *((unit.get("selection") or {}).get("rater") or {} for unit in state["units"])]
 
 
 def cost_of(nights: Nights, night: str) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ from konomi.night.records.request import NightRequest
 from konomi.night.records.store import Nights
 from konomi.night.report import sections
 from konomi.night.report.charts import Series, curve, dots
-from konomi.night.report.facts import alarms_of, facts_of
+from konomi.night.report.facts import facts_of, spoken_alarms
 from konomi.night.report.page import Page, Sheet, number, percent
 from konomi.night.report.thumbnails import Thumbnails
 from konomi.night.settings import NightSettings
@@ -72,7 +72,7 @@ def _middle(
         page.contact_sheets(sheets)
     _units(page, state)
     sections.measures(page, state["units"], partial(_name, page))
-    sections.alarms(page, alarms_of(state))
+    sections.alarms(page, spoken_alarms(state))
     sections.strangest(page, state["units"])
     chosen = [unit for unit in state["units"] if "selection" in unit]
     if chosen:

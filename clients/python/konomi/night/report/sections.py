@@ -10,7 +10,6 @@ from konomi.night.report.facts import measures_of
 from konomi.night.report.page import Page, number, percent
 from konomi.night.report.words import MORE, WORDS
 from konomi.night.verdict import BlindPair
-from konomi.taste.rater_summary import spoken
 
 STRANGE = 12
 SHARES = ("precision", "recall", "coverage", "likes_covered", "near_copies", "largest_cell_share", "cell_entropy")
@@ -164,7 +163,7 @@ def alarms(page: Page, sentences: Sequence[str]) -> None:
     """Adds what the rater warned of."""
     if sentences:
         page.heading("alarms")
-        page.add('<div class="verdict">' + "".join(f"<p>{escape(spoken(one))}</p>" for one in sentences) + "</div>")
+        page.add('<div class="verdict">' + "".join(f"<p>{escape(one)}</p>" for one in sentences) + "</div>")
 
 
 def cost(page: Page, spent: dict[str, float | None]) -> None:
