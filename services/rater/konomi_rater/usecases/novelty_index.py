@@ -1,12 +1,12 @@
 """All images of a taste as one neighbour index that follows the database: rows come, rows go, ids stay."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from cachetools import LRUCache
 
 from konomi_rater.measures.novelty import EXACT_ROWS, NEIGHBOURS, NeighbourIndex
 from konomi_rater.storage.embeddings import View
@@ -113,6 +113,15 @@ CHUNK = 2048
 FEW = 4096
 """No more images than these are measured anew each time."""
 KEPT = 4
+"""Views whose measurement is kept at most."""
+
+
+@dataclass
+class _Measurement:
+    """The novelty of every image of a view, (N,), once its first caller has measured it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    novelty: np.ndarray | None = None
 
 
 class Novelties:
@@ -122,8 +131,7 @@ class Novelties:
         """Takes what returns the index of a taste's images as seen from a view."""
         self._archive = archive
         self._lock = threading.Lock()
-        self._measuring: dict[tuple[str, str, int, int], threading.Lock] = {}
-        self._kept: OrderedDict[tuple[str, str, int, int], np.ndarray] = OrderedDict()
+        self._measurements: LRUCache[tuple[str, str, int, int], _Measurement] = LRUCache(KEPT)
 
     def of(self, taste: TasteRow, view: View, positions: np.ndarray) -> np.ndarray:
         """Returns the novelty of images at positions (Q,) of the view: (Q,) in 0..2."""
@@ -131,17 +139,11 @@ class Novelties:
             return self._measured(taste, view, positions)
         key = (taste.uid, taste.embedder, view.generation, len(view))
         with self._lock:
-            mine = self._measuring.setdefault(key, threading.Lock())
-        with mine:  # pages asked for at once wait for one measurement
-            with self._lock:
-                whole = self._kept.get(key)
-            if whole is None:
-                whole = self._measured(taste, view, np.arange(len(view)))
-                with self._lock:
-                    self._kept[key] = whole
-                    while len(self._kept) > KEPT:
-                        self._measuring.pop(self._kept.popitem(last=False)[0], None)
-        return np.asarray(whole[positions])
+            measurement = self._measurements.setdefault(key, _Measurement())
+        with measurement.lock:  # pages asked for at once wait for one measurement
+            if measurement.novelty is None:
+                measurement.novelty = self._measured(taste, view, np.arange(len(view)))
+            return np.asarray(measurement.novelty[positions])
 
     def _measured(self, taste: TasteRow, view: View, positions: np.ndarray) -> np.ndarray:
         archive = self._archive(taste, view)

@@ -1,11 +1,11 @@
 """Scores images of a taste with its active rater version: utility, doubt, P(grade), typicality, novelty, unknown."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cachetools import LRUCache
 
 from konomi.errors import KonomiError
 from konomi_rater.embedding.requests import Caller
@@ -20,6 +20,8 @@ from konomi_rater.usecases.workspace import Workspace
 
 KAPPA = 1.0
 TYPICAL_PERCENTILE = 95.0
+PREDICTIONS = 16
+"""Rater versions whose predictions of a whole library are kept at most."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Scoring:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._lock = threading.Lock()
-        self._predictions: OrderedDict[tuple[str, str, int], Prediction] = OrderedDict()
+        self._predictions: LRUCache[tuple[str, str, int], Prediction] = LRUCache(PREDICTIONS)
 
     def score_inputs(
         self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, *, diversity: bool
@@ -161,8 +163,6 @@ class Scoring:
             known = self._predict_more(view, self._workspace.stored_head(artifact).head, known)
             with self._lock:
                 self._predictions[key] = known
-                while len(self._predictions) > 16:
-                    self._predictions.popitem(last=False)
         return Prediction(known.utility[:n], known.std[:n], known.probabilities[:n])
 
     def _predict_more(self, view: View, head: Head, known: Prediction | None) -> Prediction:

@@ -1,11 +1,11 @@
 """What to show next: images worth a grade, hidden repeats among them, and the far but plausible."""
 
 import threading
-from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
 import sqlalchemy
+from cachetools import LRUCache
 
 from konomi_rater.measures.novelty import reference_of
 from konomi_rater.preference import features
@@ -26,6 +26,8 @@ REPEAT_GAP = 10
 """Grades between an image and its hidden repeat at least."""
 GRADED_NEIGHBOURS = 5
 EVERY_ROW = 2**62
+HEADS = 16
+"""Working heads that are kept at most."""
 
 
 class Suggesting:
@@ -34,7 +36,7 @@ class Suggesting:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._lock = threading.Lock()
-        self._heads: OrderedDict[tuple[str, str, int], Head] = OrderedDict()
+        self._heads: LRUCache[tuple[str, str, int], Head] = LRUCache(HEADS)
 
     def suggest(
         self, taste_id: str, wanted: Filter, count: int, novel: int, seed: int, *, repeats: bool
@@ -154,8 +156,6 @@ class Suggesting:
             head = quick_fit(view.embeddings[positions], values, view.embeddings, self._population(taste, view))
             with self._lock:
                 self._heads[key] = head
-                while len(self._heads) > 16:
-                    self._heads.popitem(last=False)
         return head
 
     def _repeats(

@@ -2,11 +2,11 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cachetools import LRUCache
 
 from konomi.errors import InvalidArgument, KonomiError
 from konomi_chassis.storage.artifacts import ArtifactStore
@@ -45,9 +45,9 @@ class Vectors:
     """Finds or makes vectors; strangers' are kept in memory, so that the same image always has the same one."""
 
     def __init__(self, store: ArtifactStore, embedders: Embedders, batcher: Batcher, cache: int) -> None:
-        self._store, self._embedders, self._batcher, self._most = store, embedders, batcher, cache
+        self._store, self._embedders, self._batcher = store, embedders, batcher
         self._lock = threading.Lock()
-        self._strangers: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+        self._strangers: LRUCache[tuple[str, str], np.ndarray] = LRUCache(cache)
 
     def request(self, embedder: str, view: View, inputs: Sequence[ImageInput], caller: Caller) -> Wanted:
         """Asks for the vectors of images and returns at once.
@@ -111,9 +111,8 @@ class Vectors:
 
     def _remember(self, key: tuple[str, str], vector: np.ndarray) -> None:
         with self._lock:
-            self._strangers[key] = vector
-            while len(self._strangers) > self._most:
-                self._strangers.popitem(last=False)
+            if self._strangers.maxsize:  # a cache of no room takes nothing
+                self._strangers[key] = vector
 
 
 def digest_of(given: ImageInput) -> str:

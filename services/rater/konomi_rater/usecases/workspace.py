@@ -2,13 +2,13 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import sqlalchemy
+from cachetools import LRUCache
 
 from konomi.errors import DataLoss, FailedPrecondition, NotFound
 from konomi_chassis.decoding.decoder import Decoder
@@ -26,6 +26,8 @@ from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.novelty_index import Archive, ArchiveView
 from konomi_rater.usecases.vectors import Vectors
 
+HEADS, ARTIFACTS = 64, 256
+"""Rater versions, and names of their artifacts, that are kept in memory at most."""
 LEAST_REFERENCE = 20
 """Base and real images below which every image of the taste says what is typical."""
 
@@ -54,11 +56,12 @@ class Workspace:
         )
         self._engine, self._decoder = parts.engine, parts.decoder
         self._lock = threading.Lock()
-        self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
-        self._archives: OrderedDict[tuple[str, str], Archive] = OrderedDict()
-        self._heads: OrderedDict[str, StoredHead] = OrderedDict()
-        self._artifacts: OrderedDict[tuple[str, int], str] = OrderedDict()
-        self._references: OrderedDict[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = OrderedDict()
+        self._memories: dict[tuple[str, str], Memory] = {}
+        self._archives: dict[tuple[str, str], Archive] = {}
+        # Caches change even when they are read, so every access holds the lock.
+        self._heads: LRUCache[str, StoredHead] = LRUCache(HEADS)
+        self._artifacts: LRUCache[tuple[str, int], str] = LRUCache(ARTIFACTS)
+        self._references: LRUCache[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = LRUCache(HEADS)
         limits = Limits(
             parts.settings.embed_batch,
             parts.decoder.children,
@@ -106,28 +109,29 @@ class Workspace:
         """Returns the index of all images of a taste, for positions of the view."""
         name = f"{taste.uid}-{hashlib.sha256(taste.embedder.encode()).hexdigest()[:12]}.faiss"
         with self._lock:
-            found = self._archives.setdefault(
+            archive = self._archives.setdefault(
                 (taste.id, taste.embedder),
                 Archive(self.settings.exact_rows, self.settings.home / "cache" / "novelty" / name),
             )
-        return found.at(view)
+        return archive.at(view)
 
     def reference(self, taste: TasteRow, view: View, base_units: tuple[str, ...]) -> Reference:
         """Returns what is typical of a taste: the base model's own and the real images, or all while those are few."""
         key = (taste.id, taste.embedder, view.generation, base_units)
         with self._lock:
-            at, size, found = self._references.get(key, (-1, -1, None))
-        if found is not None and at == len(view):
-            return found  # nothing came since: counting the members of a large taste costs more than a score
+            at, size, reference = self._references.get(key, (-1, -1, None))
+        if reference is not None and at == len(view):
+            return reference  # nothing came since: counting the members of a large taste costs more than a score
         members = np.union1d(view.base(base_units), np.flatnonzero(view.sources != SELF))
         if len(members) < LEAST_REFERENCE:
             members = np.arange(len(view))
-        if found is None or size != len(members):
+        if reference is None or size != len(members):
             most, size = self.settings.reference_images, len(members)
             chosen = members if size <= most else np.sort(np.random.default_rng(0).permutation(members)[:most])
-            found = reference_of(chosen, view.embeddings[chosen])
-        self._keep(self._references, key, (len(view), size, found), 64)
-        return found
+            reference = reference_of(chosen, view.embeddings[chosen])
+        with self._lock:
+            self._references[key] = (len(view), size, reference)
+        return reference
 
     def active_head(self, taste: TasteRow) -> StoredHead:
         """Returns the head that scores.
@@ -156,30 +160,26 @@ class Workspace:
     def artifact(self, taste: str, number: int) -> str:
         """Returns the digest of a version's head, which never changes while its taste is not replaced."""
         with self._lock:
-            found = self._artifacts.get((taste, number))
-        if found is None:
+            artifact = self._artifacts.get((taste, number))
+        if artifact is None:
             with self.reading() as connection:
-                found = tastes.read_version(connection, taste, number).artifact
-            self._keep(self._artifacts, (taste, number), found, 256)
-        return found
+                artifact = tastes.read_version(connection, taste, number).artifact
+            with self._lock:
+                self._artifacts[taste, number] = artifact
+        return artifact
 
     def stored_head(self, artifact: str) -> StoredHead:
         """Returns a head by the digest of its artifact."""
         with self._lock:
-            found = self._heads.get(artifact)
-        if found is None:
+            head = self._heads.get(artifact)
+        if head is None:
             try:
-                found = from_bytes(self.store.get(artifact))
+                head = from_bytes(self.store.get(artifact))
             except NotFound as error:
                 raise DataLoss(
                     "expected the rater version's artifact, found none in the store; fit the rater again",
                     reason="HEAD_MISSING",
                 ) from error
-            self._keep(self._heads, artifact, found, 64)
-        return found
-
-    def _keep(self, cache: OrderedDict, key: object, value: object, most: int) -> None:  # type: ignore[type-arg]
-        with self._lock:
-            cache[key] = value
-            while len(cache) > most:
-                cache.popitem(last=False)
+            with self._lock:
+                self._heads[artifact] = head
+        return head
