@@ -2,7 +2,10 @@
 
 import uuid
 
+import pytest
+
 from konomi.v1 import rater_pb2 as pb
+from konomi_rater.preference.metrics import wilson
 from tests.rater.conftest import grades_of
 
 REPEAT, RANDOM = pb.SUGGESTION_REASON_REPEAT_CHECK, pb.SUGGESTION_REASON_RANDOM
@@ -45,3 +48,8 @@ def test_a_suggested_repeat_looks_like_any_other_image(rater, fitted):
     rater.label(fitted.taste, asked, reason=REPEAT)
     again = rater.call("SuggestImages", pb.SuggestImagesRequest(taste=fitted.taste, count=60, seed=1)).suggestions
     assert not asked.keys() & {suggestion.image.digest for suggestion in again}
+
+
+def test_wilsons_interval():
+    assert wilson(0, 0).high == 1.0
+    assert wilson(20, 20).low == pytest.approx(0.839, abs=1e-3)

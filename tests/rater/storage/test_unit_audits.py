@@ -8,7 +8,6 @@ import pytest
 
 from konomi.errors import InvalidArgument, NotFound
 from konomi.v1 import rater_pb2 as pb
-from konomi_rater.storage.audits import wilson
 
 NIGHT = {"night": "n1", "unit": "m2", "against": "base"}
 
@@ -97,8 +96,3 @@ def test_images_that_are_not_stored_cannot_have_been_judged(rater, library):
     empty = pb.RecordBlindAuditRequest(taste=library.taste, request_id=str(uuid.uuid4()))
     with pytest.raises(InvalidArgument, match="expected the audit"):
         rater.call("RecordBlindAudit", empty)
-
-
-def test_wilsons_interval():
-    assert wilson(0, 0).high == 1.0
-    assert wilson(20, 20).low == pytest.approx(0.839, abs=1e-3)

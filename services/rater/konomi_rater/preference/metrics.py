@@ -1,5 +1,6 @@
-"""Measures of a rater on labels it has not seen, each with a bootstrap interval."""
+"""Measures of a rater on labels it has not seen, each with its 95 % interval."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 SSR, UR = 4, 5
+Z95 = 1.959964
+"""The normal quantile of a 95 % interval."""
 Measure = Callable[[np.ndarray, "Predictions"], float]
 
 
@@ -18,6 +21,16 @@ class Estimate:
     low: float
     high: float
     n: int
+
+
+def wilson(hits: float, n: int) -> Estimate:
+    """Returns hits / n with the score interval of Wilson (1927); 0 to 1 where n is 0."""
+    if not n:
+        return Estimate(0.0, 0.0, 1.0, 0)
+    p, z2 = hits / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
 @dataclass(frozen=True)

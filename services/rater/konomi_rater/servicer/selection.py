@@ -15,8 +15,8 @@ from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage.image_records import ImageRow
 from konomi_rater.usecases import versions
 from konomi_rater.usecases.exploration import Discovery, EliteArchive
-from konomi_rater.usecases.propagation import GrowthWish
-from konomi_rater.usecases.selection import Member, Selection, Wish
+from konomi_rater.usecases.propagation import GrowthRequest
+from konomi_rater.usecases.selection import Member, Selection, SelectionRequest
 
 PROPAGATE = "propagate"
 """The policy under which a set grows by itself; all others are tables of `selection.selection`."""
@@ -44,9 +44,9 @@ class SelectionServicer(ServicerPart):
         """Selects a training set."""
         taste = taste_id(request.taste)
         if request.policy == PROPAGATE:
-            selection = self._rater.growing.grow(taste, _growth_wish(request))
+            selection = self._rater.growing.grow(taste, _growth_request(request))
         else:
-            selection = self._rater.selecting.select(taste, _wish(request))
+            selection = self._rater.selecting.select(taste, _selection_request(request))
         with self._rater.workspace.writing() as connection:
             versions.remember_selection(connection, taste, selection, request.policy, self._rater.workspace.clock())
         reply = _selection(selection, taste)
@@ -79,7 +79,7 @@ class SelectionServicer(ServicerPart):
         return reply
 
 
-def _wish(message: rater_pb2.SelectImagesRequest) -> Wish:
+def _selection_request(message: rater_pb2.SelectImagesRequest) -> SelectionRequest:
     """Reads what training set is asked for; what is not set takes the contract's default."""
     given = _given(
         message,
@@ -91,7 +91,7 @@ def _wish(message: rater_pb2.SelectImagesRequest) -> Wish:
         "false_discovery_rate",
         "near_copy_cosine",
     )
-    return Wish(
+    return SelectionRequest(
         policy=message.policy,
         count=message.count,
         candidates=messages.image_filter(message.candidates),
@@ -178,10 +178,10 @@ def _suggestions(drawn: Sequence[tuple[ImageRow, Reason, int | None]], taste: st
     )
 
 
-def _growth_wish(message: rater_pb2.SelectImagesRequest) -> GrowthWish:
+def _growth_request(message: rater_pb2.SelectImagesRequest) -> GrowthRequest:
     """Reads what a set shall grow from; what is not set takes the contract's default."""
     given = _given(message, "kappa", "near_copy_cosine", "duplicate_cosine", "typicality_percentile")
-    return GrowthWish(
+    return GrowthRequest(
         originals=tuple(dict.fromkeys(message.originals)),
         members=tuple(dict.fromkeys(message.members)),
         count=message.count,

@@ -1,7 +1,6 @@
 """The durable record of audits: what was drawn, what was answered, what ended; nothing of it is ever changed."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -9,7 +8,7 @@ from enum import IntEnum
 from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import NotFound
-from konomi_rater.preference.metrics import Estimate
+from konomi_rater.preference.metrics import Estimate, wilson
 from konomi_rater.selection.certificate import Limits
 from konomi_rater.storage.labels import OWNER
 
@@ -179,9 +178,6 @@ def _audit(row: RowMapping) -> AuditRow:
     )
 
 
-Z95 = 1.959964
-
-
 class Choice(IntEnum):
     """What a person said of a pair; the numbers are the contract's."""
 
@@ -230,16 +226,6 @@ class BlindAudit:
     def win_rate(self) -> Estimate:
         """Returns the share of pairs the unit won, a tie counting half, with Wilson's interval."""
         return wilson(self.count(Choice.UNIT) + self.count(Choice.TIE) / 2, len(self.pairs))
-
-
-def wilson(hits: float, n: int) -> Estimate:
-    """Returns hits / n with the score interval of Wilson (1927); 0 to 1 where n is 0."""
-    if not n:
-        return Estimate(0.0, 0.0, 1.0, 0)
-    p, z2 = hits / n, Z95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
 def record_unit(connection: Connection, audit: BlindAudit, now: float) -> BlindAudit:

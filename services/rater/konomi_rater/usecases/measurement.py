@@ -115,7 +115,7 @@ def _base_rows(view: View, without: set[str], seed: int) -> np.ndarray:
             reason="REFERENCE_MISSING",
         )
     drawn = np.sort(np.random.default_rng(seed % 2**63).permutation(base)[:MOST_REFERENCE])
-    return view.embeddings[drawn].astype(np.float64)
+    return np.asarray(view.embeddings[drawn], np.float64)
 
 
 def _known_rows(view: View, digests: Sequence[str]) -> np.ndarray:

@@ -31,7 +31,7 @@ MOST_ORIGINALS = 16
 
 
 @dataclass(frozen=True)
-class GrowthWish:
+class GrowthRequest:
     """What is asked for; the fields and defaults are the contract's."""
 
     originals: tuple[str, ...]
@@ -51,7 +51,7 @@ class Growing:
     def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
         self._workspace, self._scoring = workspace, scoring
 
-    def grow(self, taste_id: str, wish: GrowthWish) -> Selection:
+    def grow(self, taste_id: str, request: GrowthRequest) -> Selection:
         """Chooses what a set takes in.
 
         Raises:
@@ -59,9 +59,9 @@ class Growing:
             FailedPrecondition: it has no fitted rater.
             InvalidArgument: no originals, or an original or member the taste does not know.
         """
-        if not 1 <= len(wish.originals) <= MOST_ORIGINALS:
+        if not 1 <= len(request.originals) <= MOST_ORIGINALS:
             raise InvalidArgument(
-                f"expected 1 to {MOST_ORIGINALS} originals for the policy propagate, found {len(wish.originals)}; "
+                f"expected 1 to {MOST_ORIGINALS} originals for the policy propagate, found {len(request.originals)}; "
                 "name the images the set began with",
                 reason="ORIGINALS_REQUIRED",
                 field="originals",
@@ -71,22 +71,22 @@ class Growing:
             taste = tastes.read(connection, taste_id)
             view = workspace.view(connection, taste)
             workspace.active_head(taste)
-            images = self._candidates(connection, taste, view, wish)
+            images = self._candidates(connection, taste, view, request)
             liked = image_records.select(connection, taste.id, Filter(grades=(SSR, UR)), EVERY_ROW)
-        originals = _positions(view, wish.originals, "originals")
-        members = np.union1d(originals, _positions(view, wish.members, "members"))
+        originals = _positions(view, request.originals, "originals")
+        members = np.union1d(originals, _positions(view, request.members, "members"))
         at = np.array([view.at(image.facts.digest) for image in images], dtype=np.int64)
         said = self._scoring.predict_known(taste, view)
-        bounds = said.utility - wish.kappa * said.std
+        bounds = said.utility - request.kappa * said.std
         gate = Gate(
             originals=view.embeddings[originals],
             members=view.embeddings[members],
             least=least_bound(bounds[members], bounds[view.indices(liked[np.isin(liked, view.rows)])]),
-            allowed=self._band(taste, view, originals, wish),
-            duplicate_cosine=wish.duplicate_cosine,
-            room=wish.count,
+            allowed=self._band(taste, view, originals, request),
+            duplicate_cosine=request.duplicate_cosine,
+            room=request.count,
         )
-        found = grow(view.embeddings[at], bounds[at], self._refused(taste, view, images, at, wish), gate)
+        found = grow(view.embeddings[at], bounds[at], self._refused(taste, view, images, at, request), gate)
         picked = at[found.taken]
         scores = self._scoring.score_known(taste, view, picked)
         return Selection(
@@ -104,35 +104,35 @@ class Growing:
         )
 
     def _candidates(
-        self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, wish: GrowthWish
+        self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, request: GrowthRequest
     ) -> list[ImageRow]:
         """Returns the images asked for, less those that are in the set already."""
-        rows = image_records.select(connection, taste.id, wish.candidates, EVERY_ROW)
-        inside = {*wish.originals, *wish.members}
+        rows = image_records.select(connection, taste.id, request.candidates, EVERY_ROW)
+        inside = {*request.originals, *request.members}
         found = image_records.read_rows(connection, taste.id, rows.tolist())
         return [
             image for image in found if image.facts.digest not in inside and view.at(image.facts.digest) is not None
         ]
 
-    def _band(self, taste: TasteRow, view: View, originals: np.ndarray, wish: GrowthWish) -> Band:
+    def _band(self, taste: TasteRow, view: View, originals: np.ndarray, request: GrowthRequest) -> Band:
         """Returns the band among the originals; a single one is compared with its augmentations."""
         known = view.embeddings[originals]
         if len(originals) > 1:
-            return band(among(known), wish.near_copy_cosine)
+            return band(among(known), request.near_copy_cosine)
         pixels = self._workspace.decode(view.digests[int(originals[0])]).pixels
         crops = self._workspace.embedder(taste).embed(augmentations(pixels), keep=False)
         crops = crops / np.linalg.norm(crops, axis=1, keepdims=True).clip(1e-12)
-        return band(crops @ known[0], wish.near_copy_cosine)
+        return band(crops @ known[0], request.near_copy_cosine)
 
     def _refused(
-        self, taste: TasteRow, view: View, images: list[ImageRow], at: np.ndarray, wish: GrowthWish
+        self, taste: TasteRow, view: View, images: list[ImageRow], at: np.ndarray, request: GrowthRequest
     ) -> dict[int, RejectionReason]:
         """Returns what the gate need not look at: graded below SSR by the owner, unknown to the rater, untypical."""
         if not len(at):
             return {}
         refused: dict[int, RejectionReason] = {}
-        reference = self._workspace.reference(taste, view, wish.base_units)
-        cut = reference.cut(wish.typicality_percentile) if wish.typicality_percentile < 100 else np.inf
+        reference = self._workspace.reference(taste, view, request.base_units)
+        cut = reference.cut(request.typicality_percentile) if request.typicality_percentile < 100 else np.inf
         strange = reference.index.distance(view.embeddings[at], at) > cut
         unknown = self._workspace.active_head(taste).unknown(view.embeddings[at])
         for row, image in enumerate(images):

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import sqlalchemy
@@ -120,7 +119,7 @@ def _columns(view: View, grades: Mapping[str, LabelEntry]) -> tuple[np.ndarray, 
 
 
 @dataclass(frozen=True)
-class Wish:
+class SelectionRequest:
     """What is asked for; the fields and defaults are the contract's."""
 
     policy: str
@@ -185,6 +184,29 @@ class Selection:
         return best_of_n(self.kept_share) if self.chosen else 0.0
 
 
+@dataclass(frozen=True)
+class _Task:
+    """One selection under way: what is asked for, and the taste as it is now.
+
+    Attributes:
+        connection: one consistent snapshot of the database.
+        taste: the taste.
+        view: its images.
+        request: what is asked for.
+        policy: how the request ranks.
+        scored: whether a rater scores the images.
+        judged: digests a person judged blind, which no training set ever holds.
+    """
+
+    connection: sqlalchemy.Connection
+    taste: TasteRow
+    view: View
+    request: SelectionRequest
+    policy: Policy
+    scored: bool
+    judged: frozenset[str]
+
+
 class Selecting:
     """The use case behind SelectImages."""
 
@@ -192,17 +214,17 @@ class Selecting:
         self._workspace, self._scoring = workspace, scoring
         self._certifying = Certifying(workspace)
 
-    def select(self, taste_id: str, wish: Wish) -> Selection:
+    def select(self, taste_id: str, request: SelectionRequest) -> Selection:
         """Chooses the training set.
 
         Raises:
             InvalidArgument: an unknown policy.
             FailedPrecondition: the policy ranks ungraded images and no rater was fitted.
         """
-        policy = POLICIES.get(wish.policy)
+        policy = POLICIES.get(request.policy)
         if policy is None:
             raise InvalidArgument(
-                f"expected a policy ({', '.join(sorted(POLICIES))}), found {wish.policy[:80]!r}; choose one of them",
+                f"expected a policy ({', '.join(sorted(POLICIES))}), found {request.policy[:80]!r}; choose one of them",
                 reason="POLICY_UNKNOWN",
                 field="policy",
             )
@@ -212,148 +234,138 @@ class Selecting:
             scored = bool(taste.active) or not policy.graded_only
             if scored:
                 self._workspace.active_head(taste)
-            images = self._candidates(connection, taste, view, wish.candidates)
-            return self._choose(connection, taste, view, images, wish, policy, scored)
+            judged = audits.held_out(connection, taste.id)
+            task = _Task(connection, taste, view, request, policy, scored, judged)
+            return self._choose(task, self._admitted(task))
 
-    def _candidates(
-        self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, wanted: Filter
-    ) -> list[ImageRow]:
-        rows = image_records.select(connection, taste.id, wanted, EVERY_ROW)
+    def _admitted(self, task: _Task) -> list[ImageRow]:
+        """Returns the images the filter admits, without those a person judged blind."""
+        wanted, view = task.request.candidates, task.view
+        rows = image_records.select(task.connection, task.taste.id, wanted, EVERY_ROW)
         if wanted.min_utility is not None:
-            rows = rows[self._scoring.predict_known(taste, view).utility[view.indices(rows)] >= wanted.min_utility]
-        judged = audits.held_out(connection, taste.id)
-        found = image_records.read_rows(connection, taste.id, rows.tolist())
-        return [image for image in found if image.facts.digest not in judged]
+            rows = rows[self._scoring.predict_known(task.taste, view).utility[view.indices(rows)] >= wanted.min_utility]
+        images = image_records.read_rows(task.connection, task.taste.id, rows.tolist())
+        return [image for image in images if image.facts.digest not in task.judged]
 
-    def _choose(
-        self,
-        connection: Any,
-        taste: TasteRow,
-        view: View,
-        images: list[ImageRow],
-        wish: Wish,
-        policy: Policy,
-        scored: bool,
-    ) -> Selection:
+    def _choose(self, task: _Task, images: list[ImageRow]) -> Selection:
+        taste, view, request = task.taste, task.view, task.request
         positions = view.indices(np.array([image.row for image in images], dtype=np.int64))
-        cells = self._cells(view, wish)
-        lower = np.zeros(len(images))
-        if scored:
-            said = self._scoring.predict_known(taste, view)
-            lower = (said.utility - wish.kappa * said.std)[positions]
+        cells = self._cells(task)
         prompts, counts = _prompts(images)
-        vouched = self._vouched(connection, taste.id, wish)
+        vouched = self._vouched(task)
         candidates = Candidates(
             embeddings=view.embeddings[positions],
-            lower_bounds=lower,
+            lower_bounds=self._lower_bounds(task, positions),
             grades=np.array([image.grade for image in images], dtype=np.int64),
             sources=np.array([image.facts.source for image in images], dtype=np.int64),
-            typical=self._typical(taste, view, positions, wish),
-            unknown=self._unknown(taste, view, positions, scored),
+            typical=self._typical(task, positions),
+            unknown=self._unknown(task, positions),
             cells=cells.of(view.embeddings[positions]) if len(positions) else positions,
             prompts=prompts,
-            copies=_copies(view, images, positions, wish),
+            copies=_copies(view, images, positions, request),
             certified=np.array([image.facts.digest in vouched for image in images], dtype=bool),
         )
-        limits = Limits(
-            wish.count,
-            wish.duplicate_cosine,
-            cell_caps=caps(cells.shares, wish.count, wish.quota),
-            prompt_caps=caps(counts / max(1, len(images)), wish.count, wish.prompt_quota),
-            spread=wish.spread,
-        )
         explanation = None
-        if policy.by_evidence:
-            choice, explanation = self._by_evidence(connection, taste, view, positions, candidates, wish)
+        if task.policy.by_evidence:
+            choice, explanation = self._by_evidence(task, positions, candidates)
         else:
-            choice = select(policy, candidates, limits)
+            choice = select(task.policy, candidates, _limits(request, cells, counts, len(images)))
         picked = positions[choice.selected]
-        scores = self._scoring.score_known(taste, view, picked) if scored else [None] * len(picked)
+        scores = self._scoring.score_known(taste, view, picked) if task.scored else [None] * len(picked)
         chosen = [
             _member(images[row], int(candidates.cells[row]), score, vouched)
             for row, score in zip(choice.selected, scores, strict=True)
         ]
-        base = self._base(connection, taste, view, cells, set(picked.tolist()), wish)
         filled = np.bincount(candidates.cells[choice.selected], minlength=1)
         return Selection(
             chosen=chosen,
-            base=base,
+            base=self._base(task, cells, set(picked.tolist())),
             considered=len(images),
             rejections=_rejections(images, choice),
-            version=taste.active if scored else 0,
+            version=taste.active if task.scored else 0,
             diversity=self._scoring.diversity(taste, view, view.embeddings[picked], picked),
             largest_cell_share=float(filled.max() / len(chosen)) if chosen else 0.0,
             explanation=explanation,
         )
 
-    def _by_evidence(
-        self,
-        connection: Any,
-        taste: TasteRow,
-        view: View,
-        positions: np.ndarray,
-        candidates: Candidates,
-        wish: Wish,
-    ) -> tuple[Choice, Sentence]:
-        free = np.flatnonzero(
-            (candidates.grades == 0) & np.isin(candidates.sources, list(POLICIES[wish.policy].sources))
-        )
-        found = weigh(connection, taste.id, view, positions[free], wish.false_discovery_rate)
-        choice = admit(POLICIES[wish.policy], candidates, [int(free[row]) for row in found.order], wish.count)
-        return choice, promise(found, len(choice.selected), wish.false_discovery_rate)
+    def _lower_bounds(self, task: _Task, positions: np.ndarray) -> np.ndarray:
+        """Returns mean - kappa * std of images at positions (N,); zeros where no rater scores."""
+        if not task.scored:
+            return np.zeros(len(positions))
+        predicted = self._scoring.predict_known(task.taste, task.view)
+        return np.asarray((predicted.utility - task.request.kappa * predicted.std)[positions])
 
-    def _vouched(self, connection: Any, taste: str, wish: Wish) -> dict[str, int]:
+    def _by_evidence(self, task: _Task, positions: np.ndarray, candidates: Candidates) -> tuple[Choice, Sentence]:
+        rate = task.request.false_discovery_rate
+        free = np.flatnonzero((candidates.grades == 0) & np.isin(candidates.sources, list(task.policy.sources)))
+        evidence = weigh(task.connection, task.taste.id, task.view, positions[free], rate)
+        choice = admit(task.policy, candidates, [int(free[row]) for row in evidence.order], task.request.count)
+        return choice, promise(evidence, len(choice.selected), rate)
+
+    def _vouched(self, task: _Task) -> dict[str, int]:
         """Returns the members of the certified sets, each with its certificate; the first that is named counts."""
-        if not POLICIES[wish.policy].graded_only:
+        if not task.policy.graded_only:
             return {}
-        found: dict[str, int] = {}
-        for number in wish.certificates:
-            found = dict.fromkeys(self._certifying.vouched(connection, taste, number), number) | found
-        return found
+        vouched: dict[str, int] = {}
+        for number in task.request.certificates:
+            members = self._certifying.vouched(task.connection, task.taste.id, number)
+            vouched = dict.fromkeys(members, number) | vouched
+        return vouched
 
-    def _unknown(self, taste: TasteRow, view: View, positions: np.ndarray, scored: bool) -> np.ndarray:
-        if not scored or not len(positions):
+    def _unknown(self, task: _Task, positions: np.ndarray) -> np.ndarray:
+        if not task.scored or not len(positions):
             return np.zeros(len(positions), dtype=bool)
-        return self._workspace.active_head(taste).unknown(view.embeddings[positions])
+        return self._workspace.active_head(task.taste).unknown(task.view.embeddings[positions])
 
-    def _cells(self, view: View, wish: Wish) -> Cells:
-        base = view.base(wish.base_units)
+    def _cells(self, task: _Task) -> Cells:
+        view = task.view
+        base = view.base(task.request.base_units)
         rows = view.embeddings[base] if len(base) else view.embeddings
         if not len(rows):
             return Cells(np.zeros((1, view.embeddings.shape[1]), np.float32), np.ones(1))
-        return divide(rows, self._workspace.settings.cells, wish.seed)
+        return divide(rows, self._workspace.settings.cells, task.request.seed)
 
-    def _typical(self, taste: TasteRow, view: View, positions: np.ndarray, wish: Wish) -> np.ndarray:
-        if wish.typicality_percentile >= 100 or not len(positions):
+    def _typical(self, task: _Task, positions: np.ndarray) -> np.ndarray:
+        """Returns which images at positions (N,) are typical of the taste, (N,) bool."""
+        percentile = task.request.typicality_percentile
+        if percentile >= 100 or not len(positions):
             return np.ones(len(positions), dtype=bool)
-        reference = self._workspace.reference(taste, view, wish.base_units)
-        return reference.index.distance(view.embeddings[positions], positions) <= reference.cut(
-            wish.typicality_percentile
-        )
+        reference = self._workspace.reference(task.taste, task.view, task.request.base_units)
+        distance = reference.index.distance(task.view.embeddings[positions], positions)
+        return np.asarray(distance <= reference.cut(percentile))
 
-    def _base(
-        self, connection: Any, taste: TasteRow, view: View, cells: Cells, taken: set[int], wish: Wish
-    ) -> list[Member]:
-        base = view.base(wish.base_units)
-        eligible = base[self._typical(taste, view, base, wish)]
-        judged = audits.held_out(connection, taste.id)
-        free = [at for at in eligible if int(at) not in taken and view.digests[at] not in judged]
-        eligible = np.array(free, dtype=np.int64)
-        drawn = draw_base(eligible, len(taken), wish.base_share, np.random.default_rng(wish.seed % 2**63))
-        images = image_records.read_rows(connection, taste.id, view.rows[drawn].tolist())
+    def _base(self, task: _Task, cells: Cells, taken: set[int]) -> list[Member]:
+        """Draws the base model's own images that are trained on beside the chosen ones."""
+        view, request = task.view, task.request
+        base = view.base(request.base_units)
+        typical = base[self._typical(task, base)]
+        free = [at for at in typical if int(at) not in taken and view.digests[at] not in task.judged]
+        rng = np.random.default_rng(request.seed % 2**63)
+        drawn = draw_base(np.array(free, dtype=np.int64), len(taken), request.base_share, rng)
+        images = image_records.read_rows(task.connection, task.taste.id, view.rows[drawn].tolist())
         numbers = cells.of(view.embeddings[drawn]) if len(drawn) else drawn
         return [_member(image, int(cell), None, {}) for image, cell in zip(images, numbers, strict=True)]
 
 
-def _copies(view: View, images: list[ImageRow], positions: np.ndarray, wish: Wish) -> np.ndarray:
+def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, considered: int) -> Limits:
+    return Limits(
+        request.count,
+        request.duplicate_cosine,
+        cell_caps=caps(cells.shares, request.count, request.quota),
+        prompt_caps=caps(prompt_counts / max(1, considered), request.count, request.prompt_quota),
+        spread=request.spread,
+    )
+
+
+def _copies(view: View, images: list[ImageRow], positions: np.ndarray, request: SelectionRequest) -> np.ndarray:
     """Returns which images of trained units are near-copies of what units were trained on: (N,) bool."""
-    known = [at for digest in wish.training_sources if (at := view.at(digest)) is not None]
-    if not known or wish.near_copy_cosine >= 1:
+    known = [at for digest in request.training_sources if (at := view.at(digest)) is not None]
+    if not known or request.near_copy_cosine >= 1:
         return np.zeros(len(images), dtype=bool)
     sources, rows = np.array(known, np.int64), view.embeddings
-    alike = coverage.near_copies(rows[positions], positions, rows[sources], sources, wish.near_copy_cosine)
-    trained = [bool(image.facts.unit) and image.facts.unit not in wish.base_units for image in images]
-    return alike & np.array(trained, dtype=bool)
+    alike = coverage.near_copies(rows[positions], positions, rows[sources], sources, request.near_copy_cosine)
+    trained = [bool(image.facts.unit) and image.facts.unit not in request.base_units for image in images]
+    return np.asarray(alike & np.array(trained, dtype=bool))
 
 
 def _member(image: ImageRow, cell: int, score: Score | None, vouched: dict[str, int]) -> Member:

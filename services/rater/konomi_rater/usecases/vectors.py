@@ -105,7 +105,7 @@ class Vectors:
     def _known(self, embedder: str, view: View, digest: str) -> np.ndarray | None:
         position = view.at(digest)
         if position is not None:
-            return view.embeddings[position]
+            return np.asarray(view.embeddings[position])
         with self._lock:
             return self._strangers.get((embedder, digest))
 
