@@ -12,13 +12,13 @@ from konomi.errors import Cancelled, InvalidArgument, ResourceExhausted, Unavail
 from konomi_chassis.decoding.worker_process import Decoded
 from konomi_rater.embedding.batching import Batcher, Lane, Limits, _Progress
 from konomi_rater.embedding.requests import Caller, Embedded, Source
-from konomi_rater.embedding.tower import Fit
+from konomi_rater.embedding.tower import ResizeRule
 
 
 class Model:
     """Maps an image to its first pixel; a pass takes as long as it is told, or until it is let go."""
 
-    dimensions, reads_text, fit = 1, False, Fit(4, 4, 4)
+    dimensions, reads_text, fit = 1, False, ResizeRule(4, 4, 4)
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.passes, self.go = seconds, [], threading.Event()
@@ -239,7 +239,7 @@ def test_kept_and_passing_images_do_not_share_a_pass(made):
 
     model = Noting()
     batcher, _, _ = made(model)
-    errands = [batcher.submit(Lane(model, keep), [source(1)] * 3, Caller()) for keep in (True, False)]
-    for errand in errands:
-        errand.wait()
+    requests = [batcher.submit(Lane(model, keep), [source(1)] * 3, Caller()) for keep in (True, False)]
+    for request in requests:
+        request.wait()
     assert {keep for keep, _ in model.kinds} == {True, False} and sum(n for _, n in model.kinds) == 6

@@ -9,7 +9,7 @@ from PIL import Image
 
 from konomi_rater.embedding.open_clip import like_open_clip
 from konomi_rater.embedding.timm import like_timm
-from konomi_rater.embedding.tower import Fit, Preparation
+from konomi_rater.embedding.tower import Preparation, ResizeRule
 
 SIZES = [(300, 200), (257, 401), (60, 90), (1100, 900)]
 
@@ -62,7 +62,7 @@ def test_a_transform_that_cannot_be_repeated_exactly_is_refused():
 
 @pytest.mark.parametrize("size", [(1000, 700), (523, 999)])
 def test_an_image_shrunk_before_becomes_the_size_its_whole_would(size):
-    prepare = Preparation(Fit(64, 56, 56), (0, 0, 0), (1, 1, 1))
+    prepare = Preparation(ResizeRule(64, 56, 56), (0, 0, 0), (1, 1, 1))
     rng = np.random.default_rng(2)
     whole = Image.fromarray(rng.integers(0, 255, (5, 5, 3), dtype=np.uint8)).resize(size, 3)
     fitted = prepare.fitted(np.array(whole.reduce(3)), *size)
@@ -73,6 +73,6 @@ def test_an_image_shrunk_before_becomes_the_size_its_whole_would(size):
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (3, 3000)])
 def test_a_line_is_an_image_like_any_other_and_costs_no_more(size, squash):
-    prepare = Preparation(Fit(64, 56, 56, squash), (0, 0, 0), (1, 1, 1))
+    prepare = Preparation(ResizeRule(64, 56, 56, squash), (0, 0, 0), (1, 1, 1))
     line = np.full((size[1], size[0], 3), 77, np.uint8)
     assert np.all(prepare.fitted(line, *size) == 77) and prepare.fitted(line, *size).shape == (56, 56, 3)

@@ -7,7 +7,7 @@ from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.storage.database import open_database
 from konomi_rater.selection.acquisition import Reason
 from konomi_rater.storage import image_records, labels, panel, tastes
-from konomi_rater.storage.embeddings import View
+from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import LabelEntry, NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
@@ -112,7 +112,7 @@ def test_people_s_word_of_a_unit_is_its_random_half(tmp_path):
 
 def test_a_unit_that_has_its_grades_costs_nothing_more():
     made = [f"{number:064x}" for number in range(20)]
-    view = View(
+    view = MatrixView(
         np.arange(20),
         np.eye(20, dtype=np.float32),
         made,

@@ -8,7 +8,7 @@ import pytest
 
 from konomi_rater.measures.novelty import NEIGHBOURS
 from konomi_rater.preference.parameters import Made
-from konomi_rater.storage.embeddings import View
+from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases import novelty_index
 from konomi_rater.usecases.novelty_index import Archive, Novelties
@@ -16,13 +16,15 @@ from konomi_rater.usecases.novelty_index import Archive, Novelties
 TASTE = TasteRow("default", "u", "", "starter", "starter", 0.0, 0)
 
 
-def view_of(count: int) -> View:
+def view_of(count: int) -> MatrixView:
     rows = np.random.default_rng(5).standard_normal((count, 16)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     digests = [f"{number:064x}" for number in range(count)]
     position = {digest: place for place, digest in enumerate(digests)}
     made = [Made("", "base", {})] * count
-    return View(np.arange(1, count + 1), rows, digests, ["base"] * count, np.ones(count, np.int64), position, made)
+    return MatrixView(
+        np.arange(1, count + 1), rows, digests, ["base"] * count, np.ones(count, np.int64), position, made
+    )
 
 
 class Counted:
@@ -42,7 +44,7 @@ class Counted:
         return types.SimpleNamespace(distance=distance)
 
 
-def expected(view: View) -> np.ndarray:
+def expected(view: MatrixView) -> np.ndarray:
     cosines = view.embeddings @ view.embeddings.T
     np.fill_diagonal(cosines, -np.inf)
     return 1 - np.sort(cosines, axis=1)[:, -NEIGHBOURS:].mean(axis=1)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.measures.novelty import NeighbourIndex
 from konomi_rater.storage import image_records, tastes
-from konomi_rater.storage.embeddings import Memory
+from konomi_rater.storage.embeddings import EmbeddingMatrix
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.schema import MIGRATIONS
 from konomi_rater.usecases.novelty_index import Archive
@@ -35,7 +35,7 @@ def taste(tmp_path):
 
 class Taste:
     def __init__(self, engine):
-        self.engine, self.memory = engine, Memory("t", "starter")
+        self.engine, self.memory = engine, EmbeddingMatrix("t", "starter")
 
     def add(self, numbers):
         rows = {f"{n:064x}": clustered(1, seed=n)[0] for n in numbers}
@@ -100,7 +100,7 @@ def test_vectors_go_with_the_last_taste_that_knows_the_image(taste):
 def test_an_empty_taste_has_no_neighbours(tmp_path):
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
     with reading(engine) as connection:
-        view = Memory("nobody", "starter").view(connection)
+        view = EmbeddingMatrix("nobody", "starter").view(connection)
     found = Archive().at(view)
     assert found.search(clustered(2), 3)[1].shape == (2, 0)
     assert found.distance(clustered(2), np.array([-1, -1])).tolist() == [0, 0]

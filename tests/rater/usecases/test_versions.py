@@ -14,7 +14,7 @@ from konomi_rater.measures.overoptimisation import over_optimised
 from konomi_rater.preference.fitting import quick_fit
 from konomi_rater.preference.parameters import Made
 from konomi_rater.storage import image_records, labels, tastes
-from konomi_rater.storage.embeddings import View
+from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
@@ -101,7 +101,7 @@ def test_generations_are_told_apart_by_their_units(tmp_path):
             (digests[100:], 5, 1),
         ):
             labels.record(connection, "t", [NewLabel(digest, grade, reason=reason) for digest in part], 1.0)
-    view = View(
+    view = MatrixView(
         np.arange(1, 121),
         rows.astype(np.float32),
         digests,

@@ -15,12 +15,12 @@ from typing import Generic, TypeVar
 from konomi.errors import ResourceExhausted, Unavailable
 from konomi_chassis.decoding.worker_process import Decoded, Least
 from konomi_rater.embedding.registry import Embedder
-from konomi_rater.embedding.requests import Caller, Embedded, Errand, Source
+from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, Source
 
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """Items by person and call; a person with many calls gets no more turns than one with a single call."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Lane:
 
 @dataclass(eq=False)
 class _Job:
-    errand: Errand
+    request: EmbeddingRequest
     place: int
     lane: Lane
     source: Source
@@ -104,7 +104,7 @@ class _Job:
 class _Progress:
     """What a lane has in flight, and what its passes take."""
 
-    ready: Turns[_Job] = field(default_factory=Turns)
+    ready: FairQueue[_Job] = field(default_factory=FairQueue)
     coming: int = 0
     returning: int = 0
     since: float = 0.0
@@ -124,30 +124,30 @@ class Batcher:
     def __init__(self, decode: Decode, limits: Limits) -> None:
         self._decode, self._limits = decode, limits
         self._changed = threading.Condition()
-        self._waiting: Turns[_Job] = Turns()
+        self._waiting: FairQueue[_Job] = FairQueue()
         self._lanes: dict[Lane, _Progress] = {}
         self._held = Counter({"images": 0, "bytes": 0})
         self._threads: list[threading.Thread] = []
         self._rate, self._closed = 1.0, False
 
-    def submit(self, lane: Lane, sources: Sequence[Source], caller: Caller) -> Errand:
-        """Queues images and returns at once; `wait` on the errand for what comes of them.
+    def submit(self, lane: Lane, sources: Sequence[Source], caller: Caller) -> EmbeddingRequest:
+        """Queues images and returns at once; `wait` on the request for what comes of them.
 
         Raises:
             ResourceExhausted: the queue is full and the caller is not patient (reason QUEUE_FULL).
             Unavailable: the server stops.
         """
-        errand = Errand(len(sources), caller)
+        request = EmbeddingRequest(len(sources), caller)
         with self._changed:
             self._admit(sources, caller)
             progress = self._lanes.setdefault(lane, _Progress())
             progress.coming += len(sources)
             progress.returning = max(0, progress.returning - 1)
             for place, source in enumerate(sources):
-                self._waiting.put(caller.name, errand, _Job(errand, place, lane, source))
+                self._waiting.put(caller.name, request, _Job(request, place, lane, source))
             self._start()
             self._changed.notify_all()
-        return errand
+        return request
 
     def close(self) -> None:
         """Ends the threads; what still waits is answered Unavailable."""
@@ -156,7 +156,7 @@ class Batcher:
             left = [self._waiting.take() for _ in range(len(self._waiting))]
             left += [p.ready.take() for p in self._lanes.values() for _ in range(len(p.ready))]
             for job in left:
-                job.errand.fill(job.place, _stopping())
+                job.request.fill(job.place, _stopping())
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(timeout=5.0)
@@ -203,7 +203,7 @@ class Batcher:
                 progress = self._lanes[job.lane]
                 progress.since = progress.since if progress.ready else time.monotonic()
                 progress.coming -= 1
-                progress.ready.put(job.errand.caller.name, job.errand, job)
+                progress.ready.put(job.request.caller.name, job.request, job)
                 self._changed.notify_all()
 
     def _next_job(self) -> _Job | None:
@@ -212,7 +212,7 @@ class Batcher:
             while not self._closed:
                 if len(self._waiting) and sum(len(p.ready) for p in self._lanes.values()) < 2 * self._limits.batch:
                     job = self._waiting.take()
-                    if not job.errand.caller.ended:
+                    if not job.request.caller.ended:
                         return job
                     self._lanes[job.lane].coming -= 1
                     self._release(job)
@@ -261,7 +261,7 @@ class Batcher:
         jobs: list[_Job] = []
         while progress.ready and len(jobs) < self._limits.batch:
             job = progress.ready.take()
-            if job.errand.caller.ended:
+            if job.request.caller.ended:
                 self._release(job)
             else:
                 jobs.append(job)
@@ -272,7 +272,7 @@ class Batcher:
             for job, result in zip(jobs, found, strict=True):
                 progress = self._lanes[job.lane]
                 progress.coming -= job.decoded is None
-                progress.returning += job.errand.fill(job.place, result)
+                progress.returning += job.request.fill(job.place, result)
                 self._release(job)
             self._changed.notify_all()
 

@@ -16,7 +16,7 @@ import torch
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.safetensors_check import Header, check_file
-from konomi_rater.embedding.tower import Fit, Placement, Preparation, TorchEmbedder
+from konomi_rater.embedding.tower import Placement, Preparation, ResizeRule, TorchEmbedder
 
 CONFIG = "open_clip_config.json"
 FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -145,5 +145,7 @@ def like_open_clip(found: Mapping[str, Any]) -> Preparation:
     if found["resize_mode"] not in ("shortest", "squash") or (height != width and found["resize_mode"] == "shortest"):
         raise ValueError(f"resize mode {found['resize_mode']} to {height} x {width}")
     return Preparation(
-        Fit(min(height, width), width, height, found["resize_mode"] == "squash", way), found["mean"], found["std"]
+        ResizeRule(min(height, width), width, height, found["resize_mode"] == "squash", way),
+        found["mean"],
+        found["std"],
     )

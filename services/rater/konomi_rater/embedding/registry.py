@@ -14,7 +14,7 @@ from konomi_chassis.decoding.worker_process import Decoded
 from konomi_chassis.models.safetensors_check import check_file
 from konomi_rater.embedding import names, open_clip, packaged, timm
 from konomi_rater.embedding.names import LITE, STARTER, EmbedderName
-from konomi_rater.embedding.tower import Fit, Placement
+from konomi_rater.embedding.tower import Placement, ResizeRule
 
 MISFITS = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError)
 """What the libraries raise where files do not fit each other."""
@@ -25,7 +25,7 @@ class Embedder(Protocol):
 
     dimensions: int
     reads_text: bool
-    fit: Fit
+    fit: ResizeRule
 
     def fitted(self, decoded: Decoded) -> np.ndarray:
         """Brings a decoded image, shrunk or whole, to the size `embed` takes: (H, W, 3) uint8."""

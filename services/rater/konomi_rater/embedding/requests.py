@@ -1,4 +1,4 @@
-"""Images on their way to the model: who waits for them, where their bytes come from, what came of each."""
+"""Embedding requests in flight: who waits for the images, where their bytes come from, what came of each."""
 
 import threading
 from collections.abc import Callable
@@ -56,8 +56,8 @@ class Embedded:
     height: int
 
 
-class Errand:
-    """The images of one call on their way."""
+class EmbeddingRequest:
+    """The images of one call that wait to be embedded, and what has come of them so far."""
 
     def __init__(self, count: int, caller: Caller) -> None:
         self._results: list[Embedded | Exception | None] = [None] * count

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from konomi_rater.embedding.tower import Fit, Placement, Preparation, TorchEmbedder
+from konomi_rater.embedding.tower import Placement, Preparation, ResizeRule, TorchEmbedder
 
 STAGES = 3
 """First stages whose first block is read."""
@@ -89,4 +89,4 @@ def like_timm(found: Mapping[str, Any]) -> Preparation:
     if found["crop_mode"] == "squash" and not squash:
         raise ValueError(f"squashing to more than the {found['crop_pct']} that is kept")
     edge = int(height / found["crop_pct"])
-    return Preparation(Fit(edge, width, height, squash, found["interpolation"]), found["mean"], found["std"])
+    return Preparation(ResizeRule(edge, width, height, squash, found["interpolation"]), found["mean"], found["std"])

@@ -16,7 +16,7 @@ from konomi_chassis.decoding.worker_process import LONGEST, Decoded
 
 
 @dataclass(frozen=True)
-class Fit:
+class ResizeRule:
     """What an image is brought to.
 
     Attributes:
@@ -80,7 +80,7 @@ class Preparation:
         mean, std: of the three channels, on the scale 0..1.
     """
 
-    fit: Fit
+    fit: ResizeRule
     mean: Sequence[float]
     std: Sequence[float]
 

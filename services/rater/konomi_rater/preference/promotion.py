@@ -12,7 +12,7 @@ LEAST_PANEL = 20
 DRAWS = 400
 
 
-class Verdict(IntEnum):
+class PromotionDecision(IntEnum):
     """What the comparison found; the numbers are the contract's."""
 
     TOO_FEW = 1
@@ -35,7 +35,7 @@ class Diff:
     """
 
     against: int
-    verdict: Verdict
+    verdict: PromotionDecision
     labels_changed: int
     srcc: Estimate | None = None
     earlier_srcc: Estimate | None = None
@@ -44,7 +44,7 @@ class Diff:
 
 def compare(
     grades: np.ndarray, earlier: np.ndarray, new: np.ndarray, rng: np.random.Generator
-) -> tuple[Verdict, dict[str, Estimate]]:
+) -> tuple[PromotionDecision, dict[str, Estimate]]:
     """Compares two predictions of the same graded images by a paired bootstrap of Spearman's correlation.
 
     Args:
@@ -58,21 +58,21 @@ def compare(
     """
     n = len(grades)
     if n < LEAST_PANEL:
-        return Verdict.TOO_FEW, {}
+        return PromotionDecision.TOO_FEW, {}
     picks = rng.integers(0, n, (DRAWS, n))
     draws = np.array([_pair(grades[pick], earlier[pick], new[pick]) for pick in picks])
     draws = draws[np.isfinite(draws).all(axis=1)]
     before, after = _pair(grades, earlier, new)
     if not np.isfinite(before) or not np.isfinite(after) or not len(draws):
-        return Verdict.TOO_FEW, {}
+        return PromotionDecision.TOO_FEW, {}
     found = {
         "srcc": _estimate(after, draws[:, 1], n),
         "earlier_srcc": _estimate(before, draws[:, 0], n),
         "gain": _estimate(after - before, draws[:, 1] - draws[:, 0], n),
     }
     if found["gain"].high < 0:
-        return Verdict.WORSE, found
-    return (Verdict.BETTER if found["gain"].low > 0 else Verdict.NOT_WORSE), found
+        return PromotionDecision.WORSE, found
+    return (PromotionDecision.BETTER if found["gain"].low > 0 else PromotionDecision.NOT_WORSE), found
 
 
 def _pair(grades: np.ndarray, earlier: np.ndarray, new: np.ndarray) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from konomi.v1 import rater_pb2
 from konomi_rater.measures import coverage
 from konomi_rater.servicer.base import ServicerPart, caller
 from konomi_rater.servicer.messages import taste_id
-from konomi_rater.usecases.measurement import Asked, Measures
+from konomi_rater.usecases.measurement import MeasureRequest, Measures
 
 
 class MeasureServicer(ServicerPart):
@@ -17,9 +17,9 @@ class MeasureServicer(ServicerPart):
     ) -> rater_pb2.ImageMeasures:
         """Measures a set of images."""
         cut = request.near_copy_cosine if request.HasField("near_copy_cosine") else coverage.NEAR_COPY
-        asked = Asked(request.digests, request.reference, request.training_sources, cut, request.seed)
+        measured = MeasureRequest(request.digests, request.reference, request.training_sources, cut, request.seed)
         waiting = caller(context, patient=True)
-        return _measures(self._rater.measuring.measure(taste_id(request.taste), asked, waiting))
+        return _measures(self._rater.measuring.measure(taste_id(request.taste), measured, waiting))
 
 
 def _measures(measures: Measures) -> rater_pb2.ImageMeasures:

@@ -10,7 +10,7 @@ from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart, caller
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.servicer.streams import gather, stream_taste
-from konomi_rater.usecases.scoring import Request, Score
+from konomi_rater.usecases.scoring import Score, ScoreRequest
 
 
 class ScoreServicer(ServicerPart):
@@ -36,7 +36,7 @@ class ScoreServicer(ServicerPart):
         settings, scoring = self._rater.workspace.settings, self._rater.scoring
         waiting = caller(context, patient=True)
 
-        def begin() -> Iterator[tuple[list[rater_pb2.ScoreImageStreamRequest], Request]]:
+        def begin() -> Iterator[tuple[list[rater_pb2.ScoreImageStreamRequest], ScoreRequest]]:
             name = ""
             for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
                 name = stream_taste(name, [request.taste for request in batch], required=False)

@@ -18,7 +18,7 @@ SELF = 1
 
 
 @dataclass(frozen=True)
-class View:
+class MatrixView:
     """The images of a taste at one moment, oldest first; later images never change it.
 
     Attributes:
@@ -54,7 +54,7 @@ class View:
         return [self.made[at] if at >= 0 else None for at in positions]
 
     def indices(self, rows: np.ndarray) -> np.ndarray:
-        """Turns row numbers that are in the view into indices."""
+        """FairQueue row numbers that are in the view into indices."""
         return np.searchsorted(self.rows, rows)
 
     def own_units(self, least: int) -> dict[str, np.ndarray]:
@@ -71,7 +71,7 @@ class View:
         return np.array([i for i, unit in enumerate(self.units[: len(self)]) if unit in wanted], dtype=np.int64)
 
 
-class Memory:
+class EmbeddingMatrix:
     """Follows the database; arrays double and forgetting makes new ones, so a view taken earlier stays valid."""
 
     def __init__(self, taste: str, embedder: str) -> None:
@@ -87,7 +87,7 @@ class Memory:
         self._made: list[Made] = []
         self._alike: dict[tuple[str, str, str], Made] = {}
 
-    def view(self, connection: Connection) -> View:
+    def view(self, connection: Connection) -> MatrixView:
         """Reads what is new, forgets what went, and returns the images as they are now."""
         with self._lock:
             self._forget(connection)
@@ -104,7 +104,7 @@ class Memory:
             if found:
                 self._grow(list(found))
             n = self._count
-            return View(
+            return MatrixView(
                 self._rows[:n],
                 self._embeddings[:n],
                 self._digests,

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from konomi_rater.selection.acquisition import Reason
 from konomi_rater.storage import labels
-from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.labels import LabelEntry
 
 REASONS = (Reason.AUDIT, Reason.AUDIT_NOVEL)
@@ -22,14 +22,14 @@ LEAST_IMAGES = 16
 """Images of a unit below which it is not looked at."""
 
 
-def newest(view: View) -> tuple[str, np.ndarray]:
+def newest(view: MatrixView) -> tuple[str, np.ndarray]:
     """Returns the unit whose first image is newest, the base model apart, and the rows (N,) of its own images."""
     made = [(unit, rows) for unit, rows in view.own_units(LEAST_IMAGES).items() if unit not in BASE_UNITS]
     return made[-1] if made else ("", np.zeros(0, np.int64))
 
 
 def due(
-    view: View,
+    view: MatrixView,
     grades: Mapping[str, LabelEntry],
     free: np.ndarray,
     wanted: int,

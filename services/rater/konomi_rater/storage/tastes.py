@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import AlreadyExists, FailedPrecondition, NotFound
 from konomi_rater.preference.metrics import Estimate
-from konomi_rater.preference.promotion import Diff, Verdict
+from konomi_rater.preference.promotion import Diff, PromotionDecision
 from konomi_rater.sentences import Sentence
 
 
@@ -196,7 +196,7 @@ def read_diff(connection: Connection, taste: str, number: int) -> Diff | None:
         return None
     facts = json.loads(str(found))
     figures = {name: Estimate(**facts[name]) for name in ("srcc", "earlier_srcc", "gain") if facts[name]}
-    return Diff(facts["against"], Verdict(facts["verdict"]), facts["labels_changed"], **figures)
+    return Diff(facts["against"], PromotionDecision(facts["verdict"]), facts["labels_changed"], **figures)
 
 
 def _versions(connection: Connection, where: str, taste: str, bound: int, limit: int) -> list[VersionRow]:

@@ -1,6 +1,6 @@
 """Changes a taste's embedder beside the running rater: embeds all images anew, fits on the standing labels, switches.
 
-The wish is a row of the database and every vector is kept as it comes, so a killed rater goes on where it was. Until
+The change is a row of the database and every vector is kept as it comes, so a killed rater goes on where it was. Until
 the one transaction that switches, the taste scores with its old embedder.
 """
 
@@ -41,7 +41,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _EmbedderChange:
     taste: str
     embedder: str
     seed: int
@@ -59,7 +59,7 @@ class Reembedding:
         self._caller = Caller("re-embedding", patient=True)
 
     def begin(self, taste_id: str, embedder: str, seed: int) -> None:
-        """Writes the wish down and starts the work; wishing for the embedder a taste has ends a change under way.
+        """Writes the change down and starts the work; the embedder a taste already has ends a change under way.
 
         Raises:
             NotFound: no such taste.
@@ -81,7 +81,7 @@ class Reembedding:
     def resume(self) -> None:
         """Goes on with the changes that are written down, in a thread of its own."""
         with self._state:
-            if self._caller.ended or (self._worker is not None and self._worker.is_alive()) or not self._wishes():
+            if self._caller.ended or (self._worker is not None and self._worker.is_alive()) or not self._changes():
                 return
             self._worker = threading.Thread(target=self._work, name="re-embedding", daemon=True)
             self._worker.start()
@@ -117,7 +117,7 @@ class Reembedding:
                 yield step
 
     def _done(self, taste_id: str, embedder: str) -> bool:
-        """Says whether a change that is no longer wished for has come about, or failed."""
+        """Says whether a change that is no longer written down has come about, or failed."""
         with self._workspace.reading() as connection:
             changed = tastes.read(connection, taste_id).embedder == embedder
         with self._state:
@@ -135,107 +135,107 @@ class Reembedding:
     def _work(self) -> None:
         while not self._caller.ended:
             with self._state:
-                wishes = [wish for wish in self._wishes() if wish.taste not in self._failed]
-                if not wishes:
+                changes = [change for change in self._changes() if change.taste not in self._failed]
+                if not changes:
                     self._worker = None
                     return
             try:
-                self._change(wishes[0])
+                self._carry_out(changes[0])
             except KonomiError as error:
-                self._give_up(wishes[0], error)
+                self._give_up(changes[0], error)
             except Exception as error:
-                self._give_up(wishes[0], error)
+                self._give_up(changes[0], error)
                 raise
 
-    def _change(self, wish: _Wish) -> None:
-        while self._standing(wish) and not self._caller.ended:
-            self._embed(wish)
-            if not self._standing(wish) or self._caller.ended:
+    def _carry_out(self, change: _EmbedderChange) -> None:
+        while self._standing(change) and not self._caller.ended:
+            self._embed(change)
+            if not self._standing(change) or self._caller.ended:
                 return
-            version = self._fit(wish)
+            version = self._fit(change)
             failpoint("reembedding.before_switch")
-            if self._switch(wish, version):
+            if self._switch(change, version):
                 return
 
-    def _embed(self, wish: _Wish) -> None:
+    def _embed(self, change: _EmbedderChange) -> None:
         """Embeds what is missing, some dozens at a time, each kept as it comes."""
         done = 0
-        while self._standing(wish) and not self._caller.ended:
+        while self._standing(change) and not self._caller.ended:
             with self._workspace.reading() as connection:
-                total = tastes.read(connection, wish.taste).image_count
-                missing = _missing(connection, wish, BATCH)
-                left = _count_missing(connection, wish)
+                total = tastes.read(connection, change.taste).image_count
+                missing = _missing(connection, change, BATCH)
+                left = _count_missing(connection, change)
             done = total - left
-            self._say(wish, Step("embedding", done, total))
+            self._say(change, Step("embedding", done, total))
             if not missing:
                 return
-            found = self._workspace.vectors.keepable(wish.embedder, missing, self._caller)
+            found = self._workspace.vectors.keepable(change.embedder, missing, self._caller)
             good = {d: f.vector for d, f in zip(missing, found, strict=True) if isinstance(f, Embedded)}
             with self._workspace.writing() as connection:
-                image_records.remember_embeddings(connection, wish.embedder, good)
+                image_records.remember_embeddings(connection, change.embedder, good)
             failpoint("reembedding.batch")
             if not good:
                 why = next(f for f in found if isinstance(f, KonomiError))
                 raise FailedPrecondition(
-                    f"expected to embed every image of tastes/{wish.taste} anew, but {left} cannot be read, the first "
-                    f"{missing[0]}: {why.message}; put its artifact back, then change the embedder again",
+                    f"expected to embed every image of tastes/{change.taste} anew, but {left} cannot be read, the "
+                    f"first {missing[0]}: {why.message}; put its artifact back, then change the embedder again",
                     reason="IMAGES_UNREADABLE",
                 )
 
-    def _fit(self, wish: _Wish) -> NewVersion | None:
+    def _fit(self, change: _EmbedderChange) -> NewVersion | None:
         try:
-            for step in self._versions.fit(wish.taste, wish.seed, wish.embedder):
+            for step in self._versions.fit(change.taste, change.seed, change.embedder):
                 if isinstance(step, NewVersion):
                     return step
-                self._say(wish, step)
+                self._say(change, step)
         except FailedPrecondition as error:
             if error.reason != "TOO_FEW_LABELS":
                 raise
         return None
 
-    def _switch(self, wish: _Wish, version: NewVersion | None) -> bool:
+    def _switch(self, change: _EmbedderChange, version: NewVersion | None) -> bool:
         """Changes embedder and rater version at once; returns False where images came meanwhile."""
         with self._workspace.writing() as connection:
-            before = tastes.read(connection, wish.taste)
-            if before.next_embedder != wish.embedder or _missing(connection, wish, 1):
+            before = tastes.read(connection, change.taste)
+            if before.next_embedder != change.embedder or _missing(connection, change, 1):
                 return False
-            tastes.set_embedder(connection, wish.taste, wish.embedder)
+            tastes.set_embedder(connection, change.taste, change.embedder)
             if version is not None:
                 self._versions.keep(connection, version, activate=True)
-            connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": wish.taste})
+            connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": change.taste})
         self._workspace.release(before)
         with self._state:
-            self._steps.pop(wish.taste, None)
+            self._steps.pop(change.taste, None)
             self._state.notify_all()
         return True
 
-    def _standing(self, wish: _Wish) -> bool:
+    def _standing(self, change: _EmbedderChange) -> bool:
         with self._workspace.reading() as connection:
-            return wish in _read(connection)
+            return change in _read(connection)
 
-    def _wishes(self) -> list[_Wish]:
+    def _changes(self) -> list[_EmbedderChange]:
         with self._workspace.reading() as connection:
             return _read(connection)
 
-    def _say(self, wish: _Wish, step: Step) -> None:
+    def _say(self, change: _EmbedderChange, step: Step) -> None:
         with self._state:
-            self._steps[wish.taste] = step
+            self._steps[change.taste] = step
             self._state.notify_all()
 
-    def _give_up(self, wish: _Wish, error: Exception) -> None:
+    def _give_up(self, change: _EmbedderChange, error: Exception) -> None:
         if self._caller.ended:
-            return  # the rater stops: the wish stays
-        with self._state:  # whoever hears of the failure finds the wish gone
+            return  # the rater stops: the change stays
+        with self._state:  # whoever hears of the failure finds the change gone
             with self._workspace.writing() as connection:
-                connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": wish.taste})
-            self._failed[wish.taste] = error
-            self._steps.pop(wish.taste, None)
+                connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": change.taste})
+            self._failed[change.taste] = error
+            self._steps.pop(change.taste, None)
             self._state.notify_all()
 
 
-def _read(connection: sqlalchemy.Connection) -> list[_Wish]:
+def _read(connection: sqlalchemy.Connection) -> list[_EmbedderChange]:
     rows = connection.execute(text("SELECT taste, embedder, seed FROM embedder_changes ORDER BY created, taste"))
-    return [_Wish(row.taste, row.embedder, row.seed) for row in rows]
+    return [_EmbedderChange(row.taste, row.embedder, row.seed) for row in rows]
 
 
 _MISSING = (
@@ -244,14 +244,14 @@ _MISSING = (
 )
 
 
-def _missing(connection: sqlalchemy.Connection, wish: _Wish, most: int) -> list[str]:
-    bound = {"taste": wish.taste, "space": names.space_of(wish.embedder), "most": most}
+def _missing(connection: sqlalchemy.Connection, change: _EmbedderChange, most: int) -> list[str]:
+    bound = {"taste": change.taste, "space": names.space_of(change.embedder), "most": most}
     found = connection.execute(text(f"SELECT i.digest {_MISSING} ORDER BY i.row LIMIT :most"), bound)
     return [row.digest for row in found]
 
 
-def _count_missing(connection: sqlalchemy.Connection, wish: _Wish) -> int:
-    bound = {"taste": wish.taste, "space": names.space_of(wish.embedder)}
+def _count_missing(connection: sqlalchemy.Connection, change: _EmbedderChange) -> int:
+    bound = {"taste": change.taste, "space": names.space_of(change.embedder)}
     return int(connection.execute(text(f"SELECT COUNT(*) {_MISSING}"), bound).scalar_one())
 
 

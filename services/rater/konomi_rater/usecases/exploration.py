@@ -12,7 +12,7 @@ from konomi_rater.selection.acquisition import Reason
 from konomi_rater.selection.slates import SlatePool, Tail
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage import slates as slate_record
-from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.slates import Bet, SlateMap
@@ -77,7 +77,7 @@ class Exploring:
         ]
         return findings, self._elites(taste_id, wanted, cells, seed) if cells and taste.active else None
 
-    def _local_ranks(self, taste: TasteRow, view: View, positions: np.ndarray) -> list[float] | list[None]:
+    def _local_ranks(self, taste: TasteRow, view: MatrixView, positions: np.ndarray) -> list[float] | list[None]:
         """Returns the share of its own neighbours each image beats (Lehman & Stanley 2011, local competition)."""
         if not taste.active or not len(positions):
             return [None] * len(positions)
@@ -196,7 +196,7 @@ class Slating:
             count = slate_record.labels_after(connection, taste_id, since)
         return Discovery(tail, bets, divided.regions, count)
 
-    def _regions(self, view: View, divided: SlateMap) -> np.ndarray:
+    def _regions(self, view: MatrixView, divided: SlateMap) -> np.ndarray:
         """Returns the region of every image of the view, (N,)."""
         base = view.base(BASE_UNITS)[: divided.base_count]
         measured = learn_behaviour(view.embeddings[base] if len(base) >= LEAST_BASE_IMAGES else view.embeddings)
@@ -205,7 +205,7 @@ class Slating:
     def _pool(
         self,
         taste: TasteRow,
-        view: View,
+        view: MatrixView,
         positions: np.ndarray,
         head: Head,
         grades: dict[str, LabelEntry],

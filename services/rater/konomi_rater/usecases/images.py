@@ -17,7 +17,7 @@ from konomi_chassis.storage.failpoints import failpoint
 from konomi_rater.embedding.requests import Caller, Embedded
 from konomi_rater.selection.selection import CONSENTED, IMPORTED, SELF
 from konomi_rater.storage import consents, image_records, tastes
-from konomi_rater.storage.embeddings import View
+from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.image_records import Filter, ImageFacts, ImageRow
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.novelty_index import Novelties
@@ -230,14 +230,20 @@ class Browsing:
             images = image_records.read_rows(connection, taste_id, view.rows[positions[0][inside]].tolist())
         return list(zip(images, similarities[0][inside].tolist(), strict=True))
 
-    def scores(self, taste: TasteRow, view: View, images: Sequence[ImageRow]) -> list[Score | None]:
+    def scores(self, taste: TasteRow, view: MatrixView, images: Sequence[ImageRow]) -> list[Score | None]:
         """Returns the score of each image, None throughout where no rater is fitted."""
         if not taste.active or not images:
             return [None] * len(images)
         return list(self._scoring.score_known(taste, view, view.indices(np.array([image.row for image in images]))))
 
     def _ordered(
-        self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, wanted: Filter, field: str, below: int
+        self,
+        connection: sqlalchemy.Connection,
+        taste: TasteRow,
+        view: MatrixView,
+        wanted: Filter,
+        field: str,
+        below: int,
     ) -> np.ndarray:
         if wanted.by_facts:
             rows = image_records.select(connection, taste.id, wanted, min(below, EVERY_ROW))
@@ -275,7 +281,7 @@ def _order(text: str) -> tuple[str, bool]:
     return field, direction == "desc"
 
 
-def _last(view: View) -> int:
+def _last(view: MatrixView) -> int:
     return int(view.rows[-1]) if len(view) else 0
 
 

@@ -13,7 +13,7 @@ from konomi_rater.measures.coverage import Spread
 from konomi_rater.measures.two_sample import Prdc
 from konomi_rater.selection.selection import SSR
 from konomi_rater.storage import labels, tastes
-from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.vectors import ImageInput
 from konomi_rater.usecases.workspace import Workspace
@@ -23,7 +23,7 @@ MOST_REFERENCE = 1000
 
 
 @dataclass(frozen=True)
-class Asked:
+class MeasureRequest:
     """What is measured; the fields are the contract's."""
 
     digests: Sequence[str]
@@ -56,7 +56,7 @@ class Measuring:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def measure(self, taste_id: str, asked: Asked, caller: Caller) -> Measures:
+    def measure(self, taste_id: str, request: MeasureRequest, caller: Caller) -> Measures:
         """Measures stored images.
 
         Raises:
@@ -68,16 +68,16 @@ class Measuring:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
             grades = labels.grades_in_force(connection, taste_id)
-        rows = self._vectors(taste, view, asked.digests, caller)
-        if asked.reference:
-            reference = self._vectors(taste, view, asked.reference, caller)
+        rows = self._vectors(taste, view, request.digests, caller)
+        if request.reference:
+            reference = self._vectors(taste, view, request.reference, caller)
         else:
-            reference = _base_rows(view, set(asked.digests), asked.seed)
-        sources = _known_rows(view, asked.sources)
+            reference = _base_rows(view, set(request.digests), request.seed)
+        sources = _known_rows(view, request.sources)
         liked = _known_rows(view, [digest for digest, entry in grades.items() if entry.grade >= SSR])
-        cells = self._cells(view, reference, asked.seed)
+        cells = self._cells(view, reference, request.seed)
         filled, liked_cells = cells.of(rows), cells.of(liked) if len(liked) else np.zeros(0, np.int64)
-        rng = np.random.default_rng(asked.seed % 2**63)
+        rng = np.random.default_rng(request.seed % 2**63)
         return Measures(
             n=len(rows),
             reference_n=len(reference),
@@ -87,12 +87,12 @@ class Measuring:
             liked_cells=len(np.unique(liked_cells)),
             likes_covered=coverage.covered(liked_cells, filled),
             reference_likes_covered=coverage.covered(liked_cells, cells.of(reference)),
-            near_copies=_share_above(rows, sources, asked.near_copy),
-            reference_near_copies=_share_above(reference, sources, asked.near_copy),
+            near_copies=_share_above(rows, sources, request.near_copy),
+            reference_near_copies=_share_above(reference, sources, request.near_copy),
             spread=coverage.spread(filled, len(cells.shares)),
         )
 
-    def _vectors(self, taste: TasteRow, view: View, digests: Sequence[str], caller: Caller) -> np.ndarray:
+    def _vectors(self, taste: TasteRow, view: MatrixView, digests: Sequence[str], caller: Caller) -> np.ndarray:
         """Returns the unit rows of stored images, (N, D) float64."""
         inputs = [ImageInput(digest=digest) for digest in digests]
         found = self._workspace.vectors.collect(self._workspace.vectors.request(taste.embedder, view, inputs, caller))
@@ -101,13 +101,13 @@ class Measuring:
                 raise item
         return np.array(found, np.float64)
 
-    def _cells(self, view: View, reference: np.ndarray, seed: int) -> Cells:
+    def _cells(self, view: MatrixView, reference: np.ndarray, seed: int) -> Cells:
         base = view.base(BASE_UNITS)
         rows = view.embeddings[base] if len(base) else reference.astype(np.float32)
         return divide(rows, self._workspace.settings.cells, seed)
 
 
-def _base_rows(view: View, without: set[str], seed: int) -> np.ndarray:
+def _base_rows(view: MatrixView, without: set[str], seed: int) -> np.ndarray:
     base = [at for at in view.base(BASE_UNITS) if view.digests[at] not in without]
     if len(base) < 2:
         raise FailedPrecondition(
@@ -118,7 +118,7 @@ def _base_rows(view: View, without: set[str], seed: int) -> np.ndarray:
     return np.asarray(view.embeddings[drawn], np.float64)
 
 
-def _known_rows(view: View, digests: Sequence[str]) -> np.ndarray:
+def _known_rows(view: MatrixView, digests: Sequence[str]) -> np.ndarray:
     """Returns the unit rows of the images the view knows, (K, D)."""
     at = [place for digest in digests if (place := view.at(digest)) is not None]
     return view.embeddings[np.array(at, np.int64)]

@@ -9,7 +9,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from konomi_rater.measures.novelty import EXACT_ROWS, NEIGHBOURS, NeighbourIndex
-from konomi_rater.storage.embeddings import View
+from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.tastes import TasteRow
 
 GROWTH = 1.2
@@ -32,20 +32,20 @@ class Archive:
         self._held = np.zeros(0, np.int64)
         self._saved, self._generation = 0, 0
 
-    def at(self, view: View) -> "ArchiveView":
+    def at(self, view: MatrixView) -> "ArchiveView":
         """Brings the index up to the view and returns it for that view's positions."""
         with self._lock:
             self._follow(view)
         return ArchiveView(self, view)
 
-    def distance(self, view: View, embeddings: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
+    def distance(self, view: MatrixView, embeddings: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
         """Returns mean cosine distances to the k nearest other images, as `NeighbourIndex.distance` does: (Q,)."""
         own = np.asarray(own, np.int64)
         rows = np.where(own >= 0, view.rows[own.clip(0)] if len(view) else -1, -1)
         with self._lock:
             return np.zeros(len(embeddings)) if self._index is None else self._index.distance(embeddings, rows, k)
 
-    def search(self, view: View, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, view: MatrixView, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns similarities (Q, k) and positions (Q, k) in the view, nearest first; -1 where fewer were found."""
         with self._lock:
             if self._index is None:
@@ -59,7 +59,7 @@ class Archive:
         positions = np.where(inside, positions, -1)
         return np.take_along_axis(similarities, order, 1), np.take_along_axis(positions, order, 1)
 
-    def _follow(self, view: View) -> None:
+    def _follow(self, view: MatrixView) -> None:
         if not len(view):
             return
         if self._index is None:
@@ -91,7 +91,7 @@ class ArchiveView:
     """The index as seen from one view: every id that goes in or out is a position of the view, -1 is none."""
 
     archive: Archive
-    view: View
+    view: MatrixView
 
     def distance(self, embeddings: np.ndarray, own: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
         """Returns the mean cosine distance of unit rows (Q, D) to the k nearest other images: (Q,) in 0..2.
@@ -127,13 +127,13 @@ class _Measurement:
 class Novelties:
     """Mean cosine distances of a taste's own images to their nearest others, kept for the views asked for last."""
 
-    def __init__(self, archive: Callable[[TasteRow, View], ArchiveView]) -> None:
+    def __init__(self, archive: Callable[[TasteRow, MatrixView], ArchiveView]) -> None:
         """Takes what returns the index of a taste's images as seen from a view."""
         self._archive = archive
         self._lock = threading.Lock()
         self._measurements: LRUCache[tuple[str, str, int, int], _Measurement] = LRUCache(KEPT)
 
-    def of(self, taste: TasteRow, view: View, positions: np.ndarray) -> np.ndarray:
+    def of(self, taste: TasteRow, view: MatrixView, positions: np.ndarray) -> np.ndarray:
         """Returns the novelty of images at positions (Q,) of the view: (Q,) in 0..2."""
         if len(positions) <= FEW:
             return self._measured(taste, view, positions)
@@ -145,7 +145,7 @@ class Novelties:
                 measurement.novelty = self._measured(taste, view, np.arange(len(view)))
             return np.asarray(measurement.novelty[positions])
 
-    def _measured(self, taste: TasteRow, view: View, positions: np.ndarray) -> np.ndarray:
+    def _measured(self, taste: TasteRow, view: MatrixView, positions: np.ndarray) -> np.ndarray:
         archive = self._archive(taste, view)
         parts = [positions[start : start + CHUNK] for start in range(0, len(positions), CHUNK)]
         return np.concatenate([np.zeros(0), *(archive.distance(view.embeddings[part], part) for part in parts)])

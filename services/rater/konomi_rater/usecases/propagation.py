@@ -19,7 +19,7 @@ from konomi_rater.selection.propagation import (
 )
 from konomi_rater.selection.selection import SSR, UR, RejectionReason
 from konomi_rater.storage import image_records, tastes
-from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.scoring import Scoring
@@ -104,7 +104,7 @@ class Growing:
         )
 
     def _candidates(
-        self, connection: sqlalchemy.Connection, taste: TasteRow, view: View, request: GrowthRequest
+        self, connection: sqlalchemy.Connection, taste: TasteRow, view: MatrixView, request: GrowthRequest
     ) -> list[ImageRow]:
         """Returns the images asked for, less those that are in the set already."""
         rows = image_records.select(connection, taste.id, request.candidates, EVERY_ROW)
@@ -114,7 +114,7 @@ class Growing:
             image for image in found if image.facts.digest not in inside and view.at(image.facts.digest) is not None
         ]
 
-    def _band(self, taste: TasteRow, view: View, originals: np.ndarray, request: GrowthRequest) -> Band:
+    def _band(self, taste: TasteRow, view: MatrixView, originals: np.ndarray, request: GrowthRequest) -> Band:
         """Returns the band among the originals; a single one is compared with its augmentations."""
         known = view.embeddings[originals]
         if len(originals) > 1:
@@ -125,7 +125,7 @@ class Growing:
         return band(crops @ known[0], request.near_copy_cosine)
 
     def _refused(
-        self, taste: TasteRow, view: View, images: list[ImageRow], at: np.ndarray, request: GrowthRequest
+        self, taste: TasteRow, view: MatrixView, images: list[ImageRow], at: np.ndarray, request: GrowthRequest
     ) -> dict[int, RejectionReason]:
         """Returns what the gate need not look at: graded below SSR by the owner, unknown to the rater, untypical."""
         if not len(at):
@@ -146,7 +146,7 @@ class Growing:
         return refused
 
 
-def _positions(view: View, digests: tuple[str, ...], name: str) -> np.ndarray:
+def _positions(view: MatrixView, digests: tuple[str, ...], name: str) -> np.ndarray:
     found = [view.at(digest) for digest in digests]
     for digest, position in zip(digests, found, strict=True):
         if position is None:

@@ -13,9 +13,9 @@ from konomi_rater.measures.diversity import vendi
 from konomi_rater.preference.batch_prediction import LIBRARY, rescore
 from konomi_rater.preference.head import Head, Prediction
 from konomi_rater.storage import tastes
-from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.tastes import TasteRow
-from konomi_rater.usecases.vectors import ImageInput, Wanted, digest_of
+from konomi_rater.usecases.vectors import ImageInput, VectorRequest, digest_of
 from konomi_rater.usecases.workspace import Workspace
 
 KAPPA = 1.0
@@ -48,13 +48,13 @@ class Diversity:
 
 
 @dataclass(frozen=True)
-class Request:
+class ScoreRequest:
     """Images being scored: the taste and its images at the moment they were asked for."""
 
     taste: TasteRow
-    view: View
+    view: MatrixView
     inputs: Sequence[ImageInput]
-    wanted: Wanted
+    vectors: VectorRequest
 
 
 class Scoring:
@@ -86,19 +86,21 @@ class Scoring:
         """
         return self.answer(self.request(taste_id, inputs, caller), diversity=diversity)
 
-    def request(self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller) -> Request:
+    def request(self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller) -> ScoreRequest:
         """Begins to score images and returns at once; the rater version that is active now will score them."""
         workspace = self._workspace
         with workspace.reading() as connection:
             taste = tastes.read(connection, taste_id or tastes.only_one(connection))
             view = workspace.view(connection, taste)
         workspace.active_head(taste)
-        return Request(taste, view, inputs, workspace.vectors.request(taste.embedder, view, inputs, caller))
+        return ScoreRequest(taste, view, inputs, workspace.vectors.request(taste.embedder, view, inputs, caller))
 
-    def answer(self, request: Request, *, diversity: bool) -> tuple[str, list[Score | KonomiError], Diversity | None]:
+    def answer(
+        self, request: ScoreRequest, *, diversity: bool
+    ) -> tuple[str, list[Score | KonomiError], Diversity | None]:
         """Waits for what was begun, and returns what `score_inputs` does."""
         taste, view = request.taste, request.view
-        found = self._workspace.vectors.collect(request.wanted)
+        found = self._workspace.vectors.collect(request.vectors)
         good = [place for place, item in enumerate(found) if isinstance(item, np.ndarray)]
         vectors = np.array([found[place] for place in good], np.float32).reshape(len(good), view.embeddings.shape[1])
         own = np.array([_position(view, request.inputs[place]) for place in good], np.int64)
@@ -106,7 +108,7 @@ class Scoring:
         results = [item if isinstance(item, KonomiError) else next(scores) for item in found]
         return taste.id, results, self.diversity(taste, view, vectors, own) if diversity else None
 
-    def score(self, taste: TasteRow, view: View, embeddings: np.ndarray, own: np.ndarray) -> list[Score]:
+    def score(self, taste: TasteRow, view: MatrixView, embeddings: np.ndarray, own: np.ndarray) -> list[Score]:
         """Scores unit rows.
 
         Args:
@@ -137,11 +139,11 @@ class Scoring:
             for i in range(len(embeddings))
         ]
 
-    def score_known(self, taste: TasteRow, view: View, positions: np.ndarray) -> list[Score]:
+    def score_known(self, taste: TasteRow, view: MatrixView, positions: np.ndarray) -> list[Score]:
         """Scores images of the view by position."""
         return self.score(taste, view, view.embeddings[positions], positions)
 
-    def predict_known(self, taste: TasteRow, view: View) -> Prediction:
+    def predict_known(self, taste: TasteRow, view: MatrixView) -> Prediction:
         """Returns the active version's prediction of every image of the view; what was predicted before is kept."""
         self._workspace.active_head(taste)
         return self._predicted(taste, view, self._workspace.artifact(taste.id, taste.active))
@@ -154,7 +156,7 @@ class Scoring:
         if len(view):
             self._predicted(taste, view, artifact)
 
-    def _predicted(self, taste: TasteRow, view: View, artifact: str) -> Prediction:
+    def _predicted(self, taste: TasteRow, view: MatrixView, artifact: str) -> Prediction:
         key, n = (taste.id, artifact, view.generation), len(view)
         with self._lock:
             known = self._predictions.get(key)
@@ -165,7 +167,7 @@ class Scoring:
                 self._predictions[key] = known
         return Prediction(known.utility[:n], known.std[:n], known.probabilities[:n])
 
-    def _predict_more(self, view: View, head: Head, known: Prediction | None) -> Prediction:
+    def _predict_more(self, view: MatrixView, head: Head, known: Prediction | None) -> Prediction:
         done = len(known.utility) if known is not None else 0
         if len(view) > LIBRARY:
             settings, whole = self._workspace.settings, known if done > LIBRARY else None
@@ -173,7 +175,7 @@ class Scoring:
         more = head.predict(view.embeddings[done:], view.made[done : len(view)])
         return more if known is None else _join(known, more)
 
-    def diversity(self, taste: TasteRow, view: View, embeddings: np.ndarray, own: np.ndarray) -> Diversity:
+    def diversity(self, taste: TasteRow, view: MatrixView, embeddings: np.ndarray, own: np.ndarray) -> Diversity:
         """Measures how diverse unit rows (N, D) are, and how many are typical of the taste."""
         if not len(embeddings):
             return Diversity(0.0, 0, 0.0)
@@ -182,7 +184,7 @@ class Scoring:
         return Diversity(vendi(embeddings), len(embeddings), float(inside.mean()))
 
 
-def _position(view: View, given: ImageInput) -> int:
+def _position(view: MatrixView, given: ImageInput) -> int:
     at = view.at(digest_of(given))
     return -1 if at is None else at
 

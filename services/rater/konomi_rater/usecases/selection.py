@@ -29,7 +29,7 @@ from konomi_rater.selection.selection import (
 )
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, image_records, panel, tastes
-from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.tastes import TasteRow
@@ -57,7 +57,9 @@ class Evidence:
     explanation: Sentence | None
 
 
-def weigh(connection: sqlalchemy.Connection, taste: str, view: View, positions: np.ndarray, rate: float) -> Evidence:
+def weigh(
+    connection: sqlalchemy.Connection, taste: str, view: MatrixView, positions: np.ndarray, rate: float
+) -> Evidence:
     """Weighs ungraded candidates.
 
     Args:
@@ -113,7 +115,7 @@ def _witnesses(known: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, La
     return {digest: known[digest] for digest in drawn[: len(known) // 2]}
 
 
-def _columns(view: View, grades: Mapping[str, LabelEntry]) -> tuple[np.ndarray, np.ndarray]:
+def _columns(view: MatrixView, grades: Mapping[str, LabelEntry]) -> tuple[np.ndarray, np.ndarray]:
     rows = np.array([view.position[digest] for digest in grades], dtype=np.int64)
     return rows, np.array([entry.grade for entry in grades.values()], dtype=np.int64)
 
@@ -200,7 +202,7 @@ class _Task:
 
     connection: sqlalchemy.Connection
     taste: TasteRow
-    view: View
+    view: MatrixView
     request: SelectionRequest
     policy: Policy
     scored: bool
@@ -357,7 +359,7 @@ def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, 
     )
 
 
-def _copies(view: View, images: list[ImageRow], positions: np.ndarray, request: SelectionRequest) -> np.ndarray:
+def _copies(view: MatrixView, images: list[ImageRow], positions: np.ndarray, request: SelectionRequest) -> np.ndarray:
     """Returns which images of trained units are near-copies of what units were trained on: (N,) bool."""
     known = [at for digest in request.training_sources if (at := view.at(digest)) is not None]
     if not known or request.near_copy_cosine >= 1:

@@ -15,7 +15,7 @@ from konomi_rater.preference.head import Head
 from konomi_rater.selection import acquisition
 from konomi_rater.selection.acquisition import Pool, Reason
 from konomi_rater.storage import image_records, labels, panel, tastes
-from konomi_rater.storage.embeddings import BASE_UNITS, View
+from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.tastes import TasteRow
@@ -76,7 +76,7 @@ class Suggesting:
         ]
 
     def _held_out(
-        self, taste: TasteRow, view: View, rows: np.ndarray, grades: dict[str, LabelEntry], count: int, lot: float
+        self, taste: TasteRow, view: MatrixView, rows: np.ndarray, grades: dict[str, LabelEntry], count: int, lot: float
     ) -> list[tuple[int, Reason]]:
         """Returns hidden grades that are due, of at most their share of a call; `lot`, 0..1, rounds that share."""
         settings = self._workspace.settings
@@ -89,7 +89,7 @@ class Suggesting:
         most = int(count * settings.audit_share + lot)
         return panel.due(view, grades, view.indices(rows), settings.audit_grades, most, farthest)
 
-    def explore(self, taste_id: str, wanted: Filter, count: int) -> tuple[TasteRow, View, list[ImageRow]]:
+    def explore(self, taste_id: str, wanted: Filter, count: int) -> tuple[TasteRow, MatrixView, list[ImageRow]]:
         """Returns the images least like anything graded that are still typical of the taste, most novel first."""
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
@@ -115,7 +115,7 @@ class Suggesting:
         return rows[head.predict(view.embeddings[at], view.made_at(at)).utility >= least]
 
     def _pool(
-        self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry], *, far: bool
+        self, taste: TasteRow, view: MatrixView, positions: np.ndarray, grades: dict[str, LabelEntry], *, far: bool
     ) -> Pool:
         """Returns the candidates; how far and how plausible they are only where it is asked for."""
         embeddings = view.embeddings[positions]
@@ -129,11 +129,13 @@ class Suggesting:
             plausible = reference.index.distance(embeddings, positions) <= reference.cut(TYPICAL_PERCENTILE)
         return Pool(embeddings, novelty, plausible, graded, liked)
 
-    def _population(self, taste: TasteRow, view: View) -> Population | None:
+    def _population(self, taste: TasteRow, view: MatrixView) -> Population | None:
         folder = self._workspace.embedders.folder / features.FOLDER
         return features.read_population(folder, taste.embedder, view.embeddings.shape[1])
 
-    def novelty(self, taste: TasteRow, view: View, positions: np.ndarray, grades: dict[str, LabelEntry]) -> np.ndarray:
+    def novelty(
+        self, taste: TasteRow, view: MatrixView, positions: np.ndarray, grades: dict[str, LabelEntry]
+    ) -> np.ndarray:
         """Returns how far images (N,) of the view are from everything graded, or from all while nothing is: (N,)."""
         graded = _positions(view, grades)
         if not len(graded):
@@ -141,7 +143,7 @@ class Suggesting:
         known = reference_of(graded, view.embeddings[graded]).index
         return known.distance(view.embeddings[positions], np.full(len(positions), -1), GRADED_NEIGHBOURS)
 
-    def working_head(self, taste: TasteRow, view: View, grades: dict[str, LabelEntry]) -> Head | None:
+    def working_head(self, taste: TasteRow, view: MatrixView, grades: dict[str, LabelEntry]) -> Head | None:
         """Fits on the grades of this moment, so that a batch learns from the one before without a new version."""
         known = {digest: entry for digest, entry in grades.items() if view.at(digest) is not None}
         if len(known) < LEAST_LABELS or len({entry.grade for entry in known.values()}) < 2:
@@ -173,7 +175,7 @@ def _ungraded(wanted: Filter) -> Filter:
     return Filter((0,), wanted.units, wanted.sources, wanted.nights, wanted.digests, wanted.prompt_contains)
 
 
-def _positions(view: View, grades: dict[str, LabelEntry]) -> np.ndarray:
+def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:
     """Returns the positions of graded images that are in the view, in the order they were graded."""
     by_time = sorted(grades.values(), key=lambda entry: entry.sequence)
     return np.array([at for entry in by_time if (at := view.at(entry.digest)) is not None], dtype=np.int64)

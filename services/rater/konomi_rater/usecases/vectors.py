@@ -12,8 +12,8 @@ from konomi.errors import InvalidArgument, KonomiError
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_rater.embedding.batching import Batcher, Lane
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.requests import Caller, Embedded, Errand, Source
-from konomi_rater.storage.embeddings import View
+from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, Source
+from konomi_rater.storage.embeddings import MatrixView
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,20 @@ class ImageInput:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Images that were asked for: what is known already, and the errand for the rest.
+class VectorRequest:
+    """Vectors of images that are asked for: what is known already, and the request for the rest.
 
     Attributes:
         embedder: name of the embedder.
         found: a vector, an error, or None while it is on its way.
-        places: digest to the places it has among the images, in the order of the errand.
-        errand: what is on its way.
+        places: digest to the places it has among the images, in the order of `pending`.
+        pending: what is being embedded.
     """
 
     embedder: str
     found: list[np.ndarray | KonomiError | None]
     places: dict[str, list[int]]
-    errand: Errand | None
+    pending: EmbeddingRequest | None
 
 
 class Vectors:
@@ -49,7 +49,7 @@ class Vectors:
         self._lock = threading.Lock()
         self._strangers: LRUCache[tuple[str, str], np.ndarray] = LRUCache(cache)
 
-    def request(self, embedder: str, view: View, inputs: Sequence[ImageInput], caller: Caller) -> Wanted:
+    def request(self, embedder: str, view: MatrixView, inputs: Sequence[ImageInput], caller: Caller) -> VectorRequest:
         """Asks for the vectors of images and returns at once.
 
         Raises:
@@ -68,30 +68,32 @@ class Vectors:
             if found[place] is None:
                 places.setdefault(digest, []).append(place)
         sources = [self._source(inputs[at[0]], digest, f"images[{at[0]}]") for digest, at in places.items()]
-        return Wanted(embedder, found, places, self._submit(embedder, sources, caller, keep=False))
+        return VectorRequest(embedder, found, places, self._submit(embedder, sources, caller, keep=False))
 
-    def collect(self, wanted: Wanted) -> list[np.ndarray | KonomiError]:
+    def collect(self, request: VectorRequest) -> list[np.ndarray | KonomiError]:
         """Waits for what was asked for: a vector (D,) for each image, or what is wrong with it.
 
         Raises:
             Cancelled: the caller went away.
         """
-        if wanted.errand is not None:
-            for (digest, at), result in zip(wanted.places.items(), wanted.errand.wait(), strict=True):
+        if request.pending is not None:
+            for (digest, at), result in zip(request.places.items(), request.pending.wait(), strict=True):
                 vector = result.vector if isinstance(result, Embedded) else result
                 if isinstance(result, Embedded):
-                    self._remember((wanted.embedder, digest), result.vector)
+                    self._remember((request.embedder, digest), result.vector)
                 for place in at:
-                    wanted.found[place] = vector
-        return [item for item in wanted.found if item is not None]
+                    request.found[place] = vector
+        return [item for item in request.found if item is not None]
 
     def keepable(self, embedder: str, digests: Sequence[str], caller: Caller) -> list[Embedded | KonomiError]:
         """Embeds stored images so that a vector's bits never depend on what was embedded beside it."""
         sources = [self._source(ImageInput(digest=digest), digest, "image.digest") for digest in digests]
-        errand = self._submit(embedder, sources, caller, keep=True)
-        return errand.wait() if errand is not None else []
+        pending = self._submit(embedder, sources, caller, keep=True)
+        return pending.wait() if pending is not None else []
 
-    def _submit(self, embedder: str, sources: Sequence[Source], caller: Caller, *, keep: bool) -> Errand | None:
+    def _submit(
+        self, embedder: str, sources: Sequence[Source], caller: Caller, *, keep: bool
+    ) -> EmbeddingRequest | None:
         if not sources:
             return None
         return self._batcher.submit(Lane(self._embedders.open(embedder), keep), sources, caller)
@@ -102,7 +104,7 @@ class Vectors:
             return Source(lambda: self._store.get(digest), 0, field)
         return Source(lambda: content, len(content), field)
 
-    def _known(self, embedder: str, view: View, digest: str) -> np.ndarray | None:
+    def _known(self, embedder: str, view: MatrixView, digest: str) -> np.ndarray | None:
         position = view.at(digest)
         if position is not None:
             return np.asarray(view.embeddings[position])

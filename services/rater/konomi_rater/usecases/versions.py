@@ -18,11 +18,11 @@ from konomi_rater.preference.fitting import LEAST_LABELS, Fitted, Step, Training
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
-from konomi_rater.preference.promotion import Diff, Verdict
+from konomi_rater.preference.promotion import Diff, PromotionDecision
 from konomi_rater.selection.acquisition import Reason
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
-from konomi_rater.storage.embeddings import BASE_UNITS, SELF, View
+from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
 from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.panel import LEAST_IMAGES
@@ -38,7 +38,7 @@ SAMPLE = 512
 
 
 def generations(
-    workspace: Workspace, connection: sqlalchemy.Connection, taste: TasteRow, view: View, head: Head
+    workspace: Workspace, connection: sqlalchemy.Connection, taste: TasteRow, view: MatrixView, head: Head
 ) -> list[Generation]:
     """Returns what is known of the base model's and the newest units' own images, in the order they were made.
 
@@ -99,7 +99,7 @@ def pressure(connection: sqlalchemy.Connection, taste: str) -> Pressure:
     return pressure_of([row.kept_share for row in found])
 
 
-def _units(view: View) -> list[tuple[str, np.ndarray]]:
+def _units(view: MatrixView) -> list[tuple[str, np.ndarray]]:
     """Returns (unit, rows) of the taste's own images: the base model's first, then the newest units, oldest first."""
     enough = view.own_units(LEAST_IMAGES)
     base = [(unit, enough[unit]) for unit in BASE_UNITS if unit in enough]
@@ -142,7 +142,7 @@ class _Known:
     """What a fit reads of a taste: its images, the grades to fit on, the panel's, and repeated grades."""
 
     taste: TasteRow
-    view: View
+    view: MatrixView
     grades: dict[str, LabelEntry]
     panel: dict[str, LabelEntry]
     retests: list[tuple[int, int]]
@@ -178,7 +178,7 @@ class Versions:
 
         It scores from then on if it shall be activated and the panel does not say that it is worse.
         """
-        worse = version.diff is not None and version.diff.verdict is Verdict.WORSE
+        worse = version.diff is not None and version.diff.verdict is PromotionDecision.WORSE
         row = tastes.add_version(connection, version.row, activate=activate and not worse)
         if version.diff is not None:
             tastes.add_diff(connection, row.taste, row.number, version.diff)
@@ -267,12 +267,12 @@ class Versions:
             return None  # a head that cannot be read is no reason to keep the taste without a rater
 
 
-def _seen(grades: dict[str, LabelEntry], view: View) -> dict[str, LabelEntry]:
+def _seen(grades: dict[str, LabelEntry], view: MatrixView) -> dict[str, LabelEntry]:
     """Returns the grades of images in the view, by digest in order."""
     return {digest: entry for digest, entry in sorted(grades.items()) if view.at(digest) is not None}
 
 
-def _positions(view: View, grades: dict[str, LabelEntry]) -> np.ndarray:
+def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:
     return np.array([view.position[digest] for digest in grades], dtype=np.int64)
 
 
@@ -286,7 +286,7 @@ def _preferences(said: Sequence[tuple[str, str, bool]], grades: dict[str, LabelE
     ]
 
 
-def _own_ungraded(view: View, known: _Known) -> np.ndarray:
+def _own_ungraded(view: MatrixView, known: _Known) -> np.ndarray:
     """Returns positions of own ungraded images, where every grade is a favourite's; else none."""
     if not only_favourites(np.array([entry.grade for entry in known.grades.values()])):
         return np.zeros(0, np.int64)
@@ -296,7 +296,7 @@ def _own_ungraded(view: View, known: _Known) -> np.ndarray:
 
 
 def _refused(diff: Diff | None) -> list[Sentence]:
-    if diff is None or diff.verdict is not Verdict.WORSE or diff.srcc is None or diff.earlier_srcc is None:
+    if diff is None or diff.verdict is not PromotionDecision.WORSE or diff.srcc is None or diff.earlier_srcc is None:
         return []
     correlations = {"srcc": diff.srcc.value, "earlier": diff.earlier_srcc.value}
     return [Sentence("not_activated", {"n": diff.srcc.n, "against": diff.against, **correlations})]

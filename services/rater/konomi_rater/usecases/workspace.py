@@ -20,7 +20,7 @@ from konomi_rater.embedding.registry import Embedder, Embedders
 from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.settings import RaterSettings
 from konomi_rater.storage import tastes
-from konomi_rater.storage.embeddings import SELF, Memory, View
+from konomi_rater.storage.embeddings import SELF, EmbeddingMatrix, MatrixView
 from konomi_rater.storage.head_file import StoredHead, from_bytes
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.novelty_index import Archive, ArchiveView
@@ -56,7 +56,7 @@ class Workspace:
         )
         self._engine, self._decoder = parts.engine, parts.decoder
         self._lock = threading.Lock()
-        self._memories: dict[tuple[str, str], Memory] = {}
+        self._memories: dict[tuple[str, str], EmbeddingMatrix] = {}
         self._archives: dict[tuple[str, str], Archive] = {}
         # Caches change even when they are read, so every access holds the lock.
         self._heads: LRUCache[str, StoredHead] = LRUCache(HEADS)
@@ -89,10 +89,10 @@ class Workspace:
         """Returns the embedder of a taste."""
         return self.embedders.open(taste.embedder)
 
-    def view(self, connection: sqlalchemy.Connection, taste: TasteRow) -> View:
+    def view(self, connection: sqlalchemy.Connection, taste: TasteRow) -> MatrixView:
         """Returns the images of a taste as they are now, under its embedder."""
         with self._lock:
-            memory = self._memories.setdefault((taste.id, taste.embedder), Memory(taste.id, taste.embedder))
+            memory = self._memories.setdefault((taste.id, taste.embedder), EmbeddingMatrix(taste.id, taste.embedder))
         return memory.view(connection)
 
     def decode(self, digest: str) -> Decoded:
@@ -105,7 +105,7 @@ class Workspace:
             self._memories.pop((taste.id, taste.embedder), None)
             self._archives.pop((taste.id, taste.embedder), None)
 
-    def archive(self, taste: TasteRow, view: View) -> ArchiveView:
+    def archive(self, taste: TasteRow, view: MatrixView) -> ArchiveView:
         """Returns the index of all images of a taste, for positions of the view."""
         name = f"{taste.uid}-{hashlib.sha256(taste.embedder.encode()).hexdigest()[:12]}.faiss"
         with self._lock:
@@ -115,7 +115,7 @@ class Workspace:
             )
         return archive.at(view)
 
-    def reference(self, taste: TasteRow, view: View, base_units: tuple[str, ...]) -> Reference:
+    def reference(self, taste: TasteRow, view: MatrixView, base_units: tuple[str, ...]) -> Reference:
         """Returns what is typical of a taste: the base model's own and the real images, or all while those are few."""
         key = (taste.id, taste.embedder, view.generation, base_units)
         with self._lock:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from konomi_rater.embedding.batching import Turns
+from konomi_rater.embedding.batching import FairQueue
 
 
 def test_people_take_turns_and_so_do_their_calls():
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     for call in ("a", "b"):
         for number in range(3):
             turns.put("tool", call, f"{call}{number}")
@@ -19,7 +19,7 @@ def test_people_take_turns_and_so_do_their_calls():
 
 
 def test_who_comes_late_is_served_next():
-    turns: Turns[int] = Turns()
+    turns: FairQueue[int] = FairQueue()
     for number in range(1000):
         turns.put("flood", number % 7, number)
     turns.take()
