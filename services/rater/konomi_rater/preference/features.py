@@ -2,7 +2,7 @@
 
 A frozen encoder gives most of its variance to a few directions (for portraits: the style). Dividing by a power of the
 standard deviation along each principal direction, learnt from unlabelled images, lets few labels speak about the rest.
-Population scores, where a home has them (population.py), are further columns.
+Population scores, where a home has them (see `read_population`), are further columns.
 """
 
 import json

@@ -75,7 +75,7 @@ class Process:
         inputs: (n, P) features of the labelled images.
         factor: (n, n) lower Cholesky factor of K + noise.
         weights: (n,) (K + noise)^-1 (y - prior mean).
-        members: (n, B) the same of every bootstrap member (ensemble.py).
+        members: (n, B) the same of every bootstrap member (`head.with_members`).
     """
 
     kernel: Kernel

@@ -1,7 +1,7 @@
 """The ordinal head: a Gaussian process over whitened embeddings whose latent value is cut into five grades.
 
-The process stands on a population prior where there is one (features.py), reads grades through an ordinal likelihood
-(ordinal.py), and its predictive distribution is cut back into P(grade) (Chu & Ghahramani 2005).
+The process stands on a population prior where there is one (`features`), reads grades through an ordinal likelihood
+(`ordinal`), and its predictive distribution is cut back into P(grade) (Chu & Ghahramani 2005).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ BLOCK = 8192
 TUNED = 256
 """Labels at most that the kernel's numbers are set on; more change them little and cost their cube."""
 MOST_EXACT = 2000
-"""Labels above which the process is approximated (nystroem.py)."""
+"""Labels above which the process is approximated (`sparse_gaussian_process`)."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri
 
 GRADES = 5
 PRIOR = np.array([0.40, 0.30, 0.18, 0.08, 0.04])
-"""How grades fall when nothing is known (taste.md, section 4): keeps the cut of a grade nobody gave yet finite."""
+"""How grades fall when nothing is known: keeps the cut of a grade nobody gave yet finite."""
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 NEWTON_STEPS, TOLERANCE = 30, 1e-7

@@ -4,7 +4,7 @@ What settles most doubt is the image whose grade would lower the posterior varia
 squared chance of SSR or better (integrated variance reduction, Cohn 1996; targeted as by Picheny et al. 2010); each is
 picked with the posterior conditioned on those picked before. So it lies between what is liked already and what is not
 known yet: Thompson draws and the greatest mean teach the rater less, the greatest variance, an outlier's, less still
-(LOG.md). The random two alone may feed calibration (taste.md, section 5).
+(LOG.md). The random two alone may feed calibration: what was sought out is no sample of anything.
 """
 
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """What a set that grows by itself may take in: liked as its least member, near its originals and no copy, typical, new.
 
-systems.md, section 3.4. A candidate passes when its lower bound reaches the lowest of the members (see `least_bound`),
+A candidate passes when its lower bound reaches the lowest of the members (see `least_bound`),
 when its cosine to the nearest original lies between the fifth percentile among the originals (or .2 below the
 near-copy cut, if that is lower) and that cut, and when it is typical. Of those that pass the farthest from the set
 come first, a duplicate of a member never, and the set at most doubles.

@@ -1,6 +1,6 @@
 """Which candidates train the next unit: graded first, then the lower bound, under a gate, a quota and a duplicate cut.
 
-systems.md, sections 3.1 and 5. Every candidate ends as selected or with exactly one reason.
+Every candidate ends as selected or with exactly one reason.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ class Policy:
         least_grade: graded images below it are rejected.
         graded_only: ungraded images are rejected too.
         sources: sources admitted.
-        by_evidence: ungraded images are chosen by what random labels show, not ranked (conforming.py).
+        by_evidence: ungraded images are chosen by what random labels show, not ranked (see `conformal`).
     """
 
     least_grade: int

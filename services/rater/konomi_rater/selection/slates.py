@@ -1,7 +1,7 @@
 """The slate of the long tail, and what slates have found: islands noted before they were shown, likes not seen yet.
 
 A slate gives half its places to what is probably good, 35 % to what the rater doubts most, 15 % to the novel but
-plausible of the regions seen least (systems.md, section 3.3). An island is a region predicted below the median before
+plausible of the regions seen least. An island is a region predicted below the median before
 it was shown, of whose first ten shown images three or more were liked. The mass of likes not seen yet is Good and
 Turing's f1 / n (Good 1953, eq. 9): regions liked exactly once over liked showings.
 """

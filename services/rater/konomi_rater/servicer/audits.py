@@ -8,14 +8,13 @@ import sqlalchemy
 from konomi.errors import InvalidArgument, NotFound
 from konomi.v1 import rater_pb2
 from konomi_rater.selection.certificate import Limits, Sample, Stage
+from konomi_rater.selection.selection import SSR
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage import audits, labels, tastes
 from konomi_rater.storage.audits import BlindAudit, Terms
 from konomi_rater.usecases.certification import Audit
-
-SSR = 4
 
 
 class AuditServicer(ServicerPart):

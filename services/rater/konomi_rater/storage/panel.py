@@ -2,7 +2,7 @@
 
 Whether a label joins is a lot drawn from its image's digest, so it depends on neither grade nor order, and a retry
 decides the same. Only an image without an earlier entry can join: no version can have been fitted on it before.
-Hidden grades of a unit (held_out.py) join always: beyond the panel's size, and before there is a panel.
+Hidden grades of a unit (see `due`) join always: beyond the panel's size, and before there is a panel.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
-"""Changes a taste's embedder beside the running rater: embeds all images anew, fits on the standing labels, switches.
+"""Says whether a taste's embedder fits its images, and changes it beside the running rater.
 
-The change is a row of the database and every vector is kept as it comes, so a killed rater goes on where it was. Until
-the one transaction that switches, the taste scores with its old embedder.
+A change embeds all images anew, fits on the standing labels and switches. It is a row of the database, and every
+vector is kept as it comes, so a killed rater goes on where it was. Until the one transaction that switches, the taste
+scores with its old embedder.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""The far and plausible, how each stands among its neighbours, and the best image of every region."""
+"""What lies outside the known: novel images, the best image of every region, and the slates of the long tail."""
 
 from dataclasses import dataclass
 
@@ -44,6 +44,11 @@ class EliteArchive:
     coverage: float
     qd_score: float
     diversity: Diversity
+
+
+def _directions(view: MatrixView, base: np.ndarray) -> np.ndarray:
+    """Returns the unit rows whose spread says what the main directions are: the base model's, or all while few."""
+    return np.asarray(view.embeddings[base] if len(base) >= LEAST_BASE else view.embeddings)
 
 
 class Exploring:
@@ -101,9 +106,8 @@ class Exploring:
             if wanted.min_utility is not None:
                 kept = said.utility[positions] >= wanted.min_utility
                 positions, lower = positions[kept], lower[kept]
-            base = view.base(BASE_UNITS)
-            measured = learn_behaviour(view.embeddings[base] if len(base) >= LEAST_BASE else view.embeddings)
-            found = find_elites(measured(view.embeddings[positions]), lower, cells, seed)
+            behaviour = learn_behaviour(_directions(view, view.base(BASE_UNITS)))
+            found = find_elites(behaviour(view.embeddings[positions]), lower, cells, seed)
             chosen = positions[found.rows]
             images = image_records.read_rows(connection, taste_id, view.rows[chosen].tolist())
         scores = self._scoring.score_known(taste, view, chosen)
@@ -115,8 +119,6 @@ class Exploring:
 REGIONS = 64
 SLATE = 40
 """Images of a slate where nobody says how many."""
-LEAST_BASE_IMAGES = 20
-"""Base images below which all images say what the main directions are."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,8 @@ class Slating:
     def _regions(self, view: MatrixView, divided: SlateMap) -> np.ndarray:
         """Returns the region of every image of the view, (N,)."""
         base = view.base(BASE_UNITS)[: divided.base_count]
-        measured = learn_behaviour(view.embeddings[base] if len(base) >= LEAST_BASE_IMAGES else view.embeddings)
-        return regions_of(measured(view.embeddings), divided.regions, divided.seed)
+        behaviour = learn_behaviour(_directions(view, base))
+        return regions_of(behaviour(view.embeddings), divided.regions, divided.seed)
 
     def _pool(
         self,

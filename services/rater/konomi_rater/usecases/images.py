@@ -1,4 +1,4 @@
-"""Makes stored images known to a taste: each is decoded in a limited child, embedded once and remembered."""
+"""The images of a taste: added (decoded in a limited child, embedded once, remembered), listed and searched."""
 
 import base64
 import binascii

@@ -17,6 +17,7 @@ from konomi_rater.selection.conformal import benjamini_hochberg, least_share, p_
 from konomi_rater.selection.propagation import Growth
 from konomi_rater.selection.selection import (
     POLICIES,
+    SSR,
     Candidates,
     Choice,
     Limits,
@@ -39,7 +40,7 @@ from konomi_rater.usecases.suggestion import EVERY_ROW
 from konomi_rater.usecases.workspace import Workspace
 
 LEAST_LABELS = 500
-SSR = 4
+"""Labels below which evidence selects nothing."""
 
 
 @dataclass(frozen=True)

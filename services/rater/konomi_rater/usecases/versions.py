@@ -1,4 +1,4 @@
-"""Fits rater versions and lets one score only when it is not worse than the one before."""
+"""Fits rater versions, lets one score only when it is not worse than the one before, and watches the one that does."""
 
 import hashlib
 import json
