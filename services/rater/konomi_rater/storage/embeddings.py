@@ -153,11 +153,11 @@ class EmbeddingMatrix:
         self._embeddings[part] = vectors
         self._digests.extend(row.digest for row in found)
         self._units.extend(row.unit for row in found)
-        self._made.extend(self._once(row.prompt, row.unit, row.parameters) for row in found)
+        self._made.extend(self._shared_made(row.prompt, row.unit, row.parameters) for row in found)
         self._position.update((row.digest, self._count + i) for i, row in enumerate(found))
         self._count = need
 
-    def _once(self, prompt: str, unit: str, parameters: str) -> Made:
+    def _shared_made(self, prompt: str, unit: str, parameters: str) -> Made:
         """Returns one object for all images made alike: a prompt is read once, not once an image."""
         key = (prompt, unit, parameters)
         if key not in self._alike:

@@ -170,13 +170,13 @@ class Reembedding:
             self._say(change, Step("embedding", done, total))
             if not missing:
                 return
-            found = self._workspace.vectors.keepable(change.embedder, missing, self._caller)
-            good = {d: f.vector for d, f in zip(missing, found, strict=True) if isinstance(f, Embedded)}
+            results = self._workspace.vectors.keepable(change.embedder, missing, self._caller)
+            good = {d: f.vector for d, f in zip(missing, results, strict=True) if isinstance(f, Embedded)}
             with self._workspace.writing() as connection:
                 image_records.remember_embeddings(connection, change.embedder, good)
             failpoint("reembedding.batch")
             if not good:
-                why = next(f for f in found if isinstance(f, KonomiError))
+                why = next(f for f in results if isinstance(f, KonomiError))
                 raise FailedPrecondition(
                     f"expected to embed every image of tastes/{change.taste} anew, but {left} cannot be read, the "
                     f"first {missing[0]}: {why.message}; put its artifact back, then change the embedder again",
@@ -247,8 +247,8 @@ _MISSING = (
 
 def _missing(connection: sqlalchemy.Connection, change: _EmbedderChange, most: int) -> list[str]:
     bound = {"taste": change.taste, "space": names.space_of(change.embedder), "most": most}
-    found = connection.execute(text(f"SELECT i.digest {_MISSING} ORDER BY i.row LIMIT :most"), bound)
-    return [row.digest for row in found]
+    rows = connection.execute(text(f"SELECT i.digest {_MISSING} ORDER BY i.row LIMIT :most"), bound)
+    return [row.digest for row in rows]
 
 
 def _count_missing(connection: sqlalchemy.Connection, change: _EmbedderChange) -> int:

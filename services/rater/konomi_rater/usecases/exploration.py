@@ -86,8 +86,8 @@ class Exploring:
         """Returns the share of its own neighbours each image beats (Lehman & Stanley 2011, local competition)."""
         if not taste.active or not len(positions):
             return [None] * len(positions)
-        said = self._scoring.predict_known(taste, view)
-        lower = said.utility - KAPPA * said.std
+        prediction = self._scoring.predict_known(taste, view)
+        lower = prediction.utility - KAPPA * prediction.std
         _, near = self._workspace.archive(taste, view).search(view.embeddings[positions], NEIGHBOURS + 1)
         ranks = []
         for row, own in zip(near, positions, strict=True):
@@ -101,19 +101,19 @@ class Exploring:
             view = self._workspace.view(connection, taste)
             rows = image_records.select(connection, taste_id, wanted, int(view.rows[-1]) if len(view) else 0)
             positions = view.indices(rows)
-            said = self._scoring.predict_known(taste, view)
-            lower = (said.utility - KAPPA * said.std)[positions]
+            prediction = self._scoring.predict_known(taste, view)
+            lower = (prediction.utility - KAPPA * prediction.std)[positions]
             if wanted.min_utility is not None:
-                kept = said.utility[positions] >= wanted.min_utility
+                kept = prediction.utility[positions] >= wanted.min_utility
                 positions, lower = positions[kept], lower[kept]
             behaviour = learn_behaviour(_directions(view, view.base(BASE_UNITS)))
-            found = find_elites(behaviour(view.embeddings[positions]), lower, cells, seed)
-            chosen = positions[found.rows]
+            best = find_elites(behaviour(view.embeddings[positions]), lower, cells, seed)
+            chosen = positions[best.rows]
             images = image_records.read_rows(connection, taste_id, view.rows[chosen].tolist())
         scores = self._scoring.score_known(taste, view, chosen)
-        elites = list(zip(found.cells.tolist(), images, scores, strict=True))
+        elites = list(zip(best.cells.tolist(), images, scores, strict=True))
         spread = self._scoring.diversity(taste, view, view.embeddings[chosen], chosen)
-        return EliteArchive(elites, found.count, found.coverage, found.qd_score, spread)
+        return EliteArchive(elites, best.count, best.coverage, best.qd_score, spread)
 
 
 REGIONS = 64
@@ -215,7 +215,7 @@ class Slating:
         seen: dict[int, int],
     ) -> SlatePool:
         rows = view.embeddings[positions]
-        said = head.predict(rows, view.made_at(positions))
+        prediction = head.predict(rows, view.made_at(positions))
         reference = self._workspace.reference(taste, view, BASE_UNITS)
         visits = np.zeros(int(regions.max(initial=0)) + 1, np.int64)
         for region, count in seen.items():
@@ -223,8 +223,8 @@ class Slating:
                 visits[region] = count
         return SlatePool(
             embeddings=rows,
-            utility=said.utility,
-            std=said.std,
+            utility=prediction.utility,
+            std=prediction.std,
             novelty=self._suggesting.novelty(taste, view, positions, grades),
             plausible=reference.index.distance(rows, positions) <= reference.cut(TYPICAL_PERCENTILE),
             regions=regions[positions],

@@ -221,10 +221,10 @@ class Browsing:
                 vector = self._workspace.embedder(taste).embed_texts([query])
             else:
                 vectors = self._workspace.vectors
-                found = vectors.collect(vectors.request(taste.embedder, view, [query], caller))[0]
-                if isinstance(found, KonomiError):
-                    raise found
-                vector = found[None]
+                result = vectors.collect(vectors.request(taste.embedder, view, [query], caller))[0]
+                if isinstance(result, KonomiError):
+                    raise result
+                vector = result[None]
             similarities, positions = self._workspace.archive(taste, view).search(vector, count)
             inside = positions[0] >= 0
             images = image_records.read_rows(connection, taste_id, view.rows[positions[0][inside]].tolist())
@@ -291,8 +291,8 @@ def _token(offset: int, below: int, mark: str) -> str:
 
 def _read_token(token: str, mark: str) -> tuple[int, int]:
     try:
-        offset, below, found = json.loads(base64.urlsafe_b64decode(token.encode()))
-        if found != mark or not (0 <= offset < 2**62 and 0 <= below < 2**62):
+        offset, below, marked = json.loads(base64.urlsafe_b64decode(token.encode()))
+        if marked != mark or not (0 <= offset < 2**62 and 0 <= below < 2**62):
             raise ValueError
     except (ValueError, TypeError, binascii.Error) as error:
         raise InvalidArgument(

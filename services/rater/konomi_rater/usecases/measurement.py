@@ -95,11 +95,11 @@ class Measuring:
     def _vectors(self, taste: TasteRow, view: MatrixView, digests: Sequence[str], caller: Caller) -> np.ndarray:
         """Returns the unit rows of stored images, (N, D) float64."""
         inputs = [ImageInput(digest=digest) for digest in digests]
-        found = self._workspace.vectors.collect(self._workspace.vectors.request(taste.embedder, view, inputs, caller))
-        for item in found:
+        vectors = self._workspace.vectors.collect(self._workspace.vectors.request(taste.embedder, view, inputs, caller))
+        for item in vectors:
             if isinstance(item, KonomiError):
                 raise item
-        return np.array(found, np.float64)
+        return np.array(vectors, np.float64)
 
     def _cells(self, view: MatrixView, reference: np.ndarray, seed: int) -> Cells:
         base = view.base(BASE_UNITS)

@@ -82,8 +82,8 @@ class Archive:
             self._saved = len(self._held)
 
     def _load(self, dimensions: int) -> NeighbourIndex:
-        found = NeighbourIndex.load(self._file, dimensions, self._exact_rows) if self._file is not None else None
-        return found if found is not None else NeighbourIndex(dimensions, self._exact_rows)
+        stored = NeighbourIndex.load(self._file, dimensions, self._exact_rows) if self._file is not None else None
+        return stored if stored is not None else NeighbourIndex(dimensions, self._exact_rows)
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ class Growing:
         originals = _positions(view, request.originals, "originals")
         members = np.union1d(originals, _positions(view, request.members, "members"))
         at = np.array([view.at(image.facts.digest) for image in images], dtype=np.int64)
-        said = self._scoring.predict_known(taste, view)
-        bounds = said.utility - request.kappa * said.std
+        prediction = self._scoring.predict_known(taste, view)
+        bounds = prediction.utility - request.kappa * prediction.std
         gate = Gate(
             originals=view.embeddings[originals],
             members=view.embeddings[members],
@@ -86,21 +86,21 @@ class Growing:
             duplicate_cosine=request.duplicate_cosine,
             room=request.count,
         )
-        found = grow(view.embeddings[at], bounds[at], self._refused(taste, view, images, at, request), gate)
-        picked = at[found.taken]
+        growth = grow(view.embeddings[at], bounds[at], self._refused(taste, view, images, at, request), gate)
+        picked = at[growth.taken]
         scores = self._scoring.score_known(taste, view, picked)
         return Selection(
             chosen=[
                 Member(images[row].facts.digest, images[row].facts.prompt, 0, score)
-                for row, score in zip(found.taken, scores, strict=True)
+                for row, score in zip(growth.taken, scores, strict=True)
             ],
             base=[],
             considered=len(images),
-            rejections=[(images[row].facts.digest, reason, "") for row, reason in sorted(found.rejected.items())],
+            rejections=[(images[row].facts.digest, reason, "") for row, reason in sorted(growth.rejected.items())],
             version=taste.active,
             diversity=self._scoring.diversity(taste, view, view.embeddings[picked], picked),
             largest_cell_share=0.0,
-            growth=found,
+            growth=growth,
         )
 
     def _candidates(
@@ -109,9 +109,9 @@ class Growing:
         """Returns the images asked for, less those that are in the set already."""
         rows = image_records.select(connection, taste.id, request.candidates, EVERY_ROW)
         inside = {*request.originals, *request.members}
-        found = image_records.read_rows(connection, taste.id, rows.tolist())
+        images = image_records.read_rows(connection, taste.id, rows.tolist())
         return [
-            image for image in found if image.facts.digest not in inside and view.at(image.facts.digest) is not None
+            image for image in images if image.facts.digest not in inside and view.at(image.facts.digest) is not None
         ]
 
     def _band(self, taste: TasteRow, view: MatrixView, originals: np.ndarray, request: GrowthRequest) -> Band:
@@ -147,8 +147,8 @@ class Growing:
 
 
 def _positions(view: MatrixView, digests: tuple[str, ...], name: str) -> np.ndarray:
-    found = [view.at(digest) for digest in digests]
-    for digest, position in zip(digests, found, strict=True):
+    positions = [view.at(digest) for digest in digests]
+    for digest, position in zip(digests, positions, strict=True):
         if position is None:
             raise InvalidArgument(
                 f"expected images of the taste among the {name}, found {digest[:12]}, which it does not know; "
@@ -156,4 +156,4 @@ def _positions(view: MatrixView, digests: tuple[str, ...], name: str) -> np.ndar
                 reason="IMAGE_UNKNOWN",
                 field=name,
             )
-    return np.array(found, dtype=np.int64)
+    return np.array(positions, dtype=np.int64)

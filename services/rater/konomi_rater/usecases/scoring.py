@@ -100,12 +100,12 @@ class Scoring:
     ) -> tuple[str, list[Score | KonomiError], Diversity | None]:
         """Waits for what was begun, and returns what `score_inputs` does."""
         taste, view = request.taste, request.view
-        found = self._workspace.vectors.collect(request.vectors)
-        good = [place for place, item in enumerate(found) if isinstance(item, np.ndarray)]
-        vectors = np.array([found[place] for place in good], np.float32).reshape(len(good), view.embeddings.shape[1])
+        items = self._workspace.vectors.collect(request.vectors)
+        good = [place for place, item in enumerate(items) if isinstance(item, np.ndarray)]
+        vectors = np.array([items[place] for place in good], np.float32).reshape(len(good), view.embeddings.shape[1])
         own = np.array([_position(view, request.inputs[place]) for place in good], np.int64)
         scores = iter(self.score(taste, view, vectors, own))
-        results = [item if isinstance(item, KonomiError) else next(scores) for item in found]
+        results = [item if isinstance(item, KonomiError) else next(scores) for item in items]
         return taste.id, results, self.diversity(taste, view, vectors, own) if diversity else None
 
     def score(self, taste: TasteRow, view: MatrixView, embeddings: np.ndarray, own: np.ndarray) -> list[Score]:
@@ -120,17 +120,17 @@ class Scoring:
         if not len(embeddings):
             return []
         stored = self._workspace.active_head(taste)
-        said = stored.head.predict(embeddings, view.made_at(own))
+        prediction = stored.head.predict(embeddings, view.made_at(own))
         reference = self._workspace.reference(taste, view, BASE_UNITS)
         typicality = reference.typicality(reference.index.distance(embeddings, own))
         novelty = self._workspace.archive(taste, view).distance(embeddings, own)
         unknown = stored.unknown(embeddings)
         return [
             Score(
-                utility=float(said.utility[i]),
-                std=float(said.std[i]),
-                lower_bound=float(said.utility[i] - KAPPA * said.std[i]),
-                grade_probabilities=tuple(said.probabilities[i].tolist()),
+                utility=float(prediction.utility[i]),
+                std=float(prediction.std[i]),
+                lower_bound=float(prediction.utility[i] - KAPPA * prediction.std[i]),
+                grade_probabilities=tuple(prediction.probabilities[i].tolist()),
                 typicality=float(typicality[i]),
                 novelty=float(novelty[i]),
                 unknown=bool(unknown[i]),

@@ -89,10 +89,11 @@ def weigh(
     rows, grades = _columns(view, rest)
     head = quick_fit(view.embeddings[rows], grades, view.embeddings)
     rows, grades = _columns(view, witnesses)
-    said, asked = (head.predict(view.embeddings[part]).probabilities[:, 3:].sum(1) for part in (rows, positions))
-    p = p_values(said, grades >= SSR, asked)
+    of_witnesses = head.predict(view.embeddings[rows]).probabilities[:, 3:].sum(1)
+    of_candidates = head.predict(view.embeddings[positions]).probabilities[:, 3:].sum(1)
+    p = p_values(of_witnesses, grades >= SSR, of_candidates)
     admitted = np.flatnonzero(benjamini_hochberg(p, rate))
-    order = [int(row) for row in admitted[np.lexsort((-asked[admitted], p[admitted]))]]
+    order = [int(row) for row in admitted[np.lexsort((-of_candidates[admitted], p[admitted]))]]
     least = least_share(len(witnesses), rate)
     none = Sentence("evidence_none", {"n": len(witnesses), "rate": rate, "least": least})
     return Evidence(order, len(witnesses), None if order else none)

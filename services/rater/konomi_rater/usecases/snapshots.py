@@ -102,7 +102,7 @@ class Snapshots:
         self._check_artifacts(tables)
         return Restored(taste or before, _renamed(tables, before, taste or before), vectors)
 
-    def restore(self, connection: Connection, found: Restored, *, replace: bool) -> None:
+    def restore(self, connection: Connection, snapshot: Restored, *, replace: bool) -> None:
         """Writes a checked snapshot inside the caller's transaction.
 
         Raises:
@@ -110,23 +110,24 @@ class Snapshots:
             FailedPrecondition: the embedder of that taste is being changed.
             InvalidArgument: its rows do not fit the tables.
         """
-        bound = {"taste": found.taste}
+        bound = {"taste": snapshot.taste}
         if connection.execute(text("SELECT 1 FROM tastes WHERE id = :taste"), bound).first():
             if not replace:
                 raise AlreadyExists(
-                    f"tastes/{found.taste} exists already and stays as it is; restore it under another name or replace",
+                    f"tastes/{snapshot.taste} exists already and stays as it is; restore it under another name or "
+                    "replace",
                     reason="TASTE_EXISTS",
                 )
-            _forget(connection, found.taste)
+            _forget(connection, snapshot.taste)
         try:
-            for table, rows in found.tables.items():
+            for table, rows in snapshot.tables.items():
                 rows_file.insert_rows(connection, table, rows)
-            for space, vectors in found.vectors.items():
+            for space, vectors in snapshot.vectors.items():
                 image_records.remember_embeddings(connection, space, vectors)
-            labels.verify(connection, found.taste)
-            for number in [row["number"] for row in found.tables["rater_versions"]]:
-                tastes.read_version(connection, found.taste, number)
-                tastes.read_diff(connection, found.taste, number)
+            labels.verify(connection, snapshot.taste)
+            for number in [row["number"] for row in snapshot.tables["rater_versions"]]:
+                tastes.read_version(connection, snapshot.taste, number)
+                tastes.read_diff(connection, snapshot.taste, number)
         except (SQLAlchemyError, OverflowError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise invalid(f"its rows do not fit the tables ({type(error).__name__})") from error
 
@@ -160,7 +161,7 @@ def where(table: Table) -> str:
 
 
 def _vectors(connection: Connection, taste: str) -> dict[str, dict[str, np.ndarray]]:
-    found = connection.execute(
+    rows = connection.execute(
         text(
             "SELECT e.embedder, e.digest, e.vector FROM embeddings AS e "
             "WHERE e.digest IN (SELECT digest FROM images WHERE taste = :taste)"
@@ -168,16 +169,16 @@ def _vectors(connection: Connection, taste: str) -> dict[str, dict[str, np.ndarr
         {"taste": taste},
     )
     spaces: dict[str, dict[str, np.ndarray]] = {}
-    for row in found:
+    for row in rows:
         spaces.setdefault(row.embedder, {})[row.digest] = np.frombuffer(row.vector, "<f4")
     return spaces
 
 
 def _named(tables: Tables) -> dict[str, Part]:
     """Returns the artifacts the rows name, images aside."""
-    found = {row["artifact"]: Part.HEAD for row in tables["rater_versions"]}
-    found |= {row["set_digest"]: Part.CERTIFICATE for row in tables["certificates"]}
-    return found | {row["artifact"]: Part.CERTIFICATE for row in tables["audits_ended"]}
+    named = {row["artifact"]: Part.HEAD for row in tables["rater_versions"]}
+    named |= {row["set_digest"]: Part.CERTIFICATE for row in tables["certificates"]}
+    return named | {row["artifact"]: Part.CERTIFICATE for row in tables["audits_ended"]}
 
 
 def _check(tables: Tables, taste: str) -> None:

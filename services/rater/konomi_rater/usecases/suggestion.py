@@ -120,8 +120,8 @@ class Suggesting:
         """Returns the candidates; how far and how plausible they are only where it is asked for."""
         embeddings = view.embeddings[positions]
         graded = view.embeddings[_positions(view, grades)]
-        found = self._population(taste, view)
-        liked = _liking(embeddings @ found.weights) if found is not None else None
+        population = self._population(taste, view)
+        liked = _liking(embeddings @ population.weights) if population is not None else None
         novelty, plausible = np.zeros(len(positions)), np.ones(len(positions), dtype=bool)
         if far:
             novelty = self.novelty(taste, view, positions, grades)
@@ -181,6 +181,6 @@ def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:
     return np.array([at for entry in by_time if (at := view.at(entry.digest)) is not None], dtype=np.int64)
 
 
-def _liking(said: np.ndarray) -> np.ndarray:
+def _liking(scores: np.ndarray) -> np.ndarray:
     """Joins population scores (N, S) of unlike scales into one, (N,)."""
-    return np.asarray((said / said.std(axis=0).clip(1e-12)).mean(axis=1))
+    return np.asarray((scores / scores.std(axis=0).clip(1e-12)).mean(axis=1))

@@ -30,13 +30,13 @@ class VectorRequest:
 
     Attributes:
         embedder: name of the embedder.
-        found: a vector, an error, or None while it is on its way.
+        results: a vector, an error, or None while it is on its way.
         places: digest to the places it has among the images, in the order of `pending`.
         pending: what is being embedded.
     """
 
     embedder: str
-    found: list[np.ndarray | KonomiError | None]
+    results: list[np.ndarray | KonomiError | None]
     places: dict[str, list[int]]
     pending: EmbeddingRequest | None
 
@@ -56,19 +56,19 @@ class Vectors:
             ResourceExhausted: too many images wait already.
             FailedPrecondition: the embedder's files are missing.
         """
-        found: list[np.ndarray | KonomiError | None] = [None] * len(inputs)
+        results: list[np.ndarray | KonomiError | None] = [None] * len(inputs)
         places: dict[str, list[int]] = {}
         for place, given in enumerate(inputs):
             try:
                 digest = digest_of(given)
             except InvalidArgument as error:
-                found[place] = error
+                results[place] = error
                 continue
-            found[place] = self._known(embedder, view, digest)
-            if found[place] is None:
+            results[place] = self._known(embedder, view, digest)
+            if results[place] is None:
                 places.setdefault(digest, []).append(place)
         sources = [self._source(inputs[at[0]], digest, f"images[{at[0]}]") for digest, at in places.items()]
-        return VectorRequest(embedder, found, places, self._submit(embedder, sources, caller, keep=False))
+        return VectorRequest(embedder, results, places, self._submit(embedder, sources, caller, keep=False))
 
     def collect(self, request: VectorRequest) -> list[np.ndarray | KonomiError]:
         """Waits for what was asked for: a vector (D,) for each image, or what is wrong with it.
@@ -82,8 +82,8 @@ class Vectors:
                 if isinstance(result, Embedded):
                     self._remember((request.embedder, digest), result.vector)
                 for place in at:
-                    request.found[place] = vector
-        return [item for item in request.found if item is not None]
+                    request.results[place] = vector
+        return [item for item in request.results if item is not None]
 
     def keepable(self, embedder: str, digests: Sequence[str], caller: Caller) -> list[Embedded | KonomiError]:
         """Embeds stored images so that a vector's bits never depend on what was embedded beside it."""

@@ -51,40 +51,40 @@ def generations(
     """
     people = _people(connection, taste.id)
     reference = workspace.reference(taste, view, BASE_UNITS)
-    found = []
+    made = []
     for unit, rows in _units(view):
         drawn = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
-        said = head.predict(view.embeddings[drawn], view.made_at(drawn))
+        prediction = head.predict(view.embeddings[drawn], view.made_at(drawn))
         distance = reference.index.distance(view.embeddings[drawn], drawn)
         grades = [people[view.digests[row]] for row in rows if view.digests[row] in people]
-        found.append(
+        made.append(
             Generation(
                 unit=unit,
-                proxy=float(said.utility.mean()),
-                doubt=float(said.std.mean()),
+                proxy=float(prediction.utility.mean()),
+                doubt=float(prediction.std.mean()),
                 strangers=float((distance > reference.cut(TYPICAL_PERCENTILE)).mean()),
                 human=float(np.mean(grades)) if grades else 0.0,
                 graded=len(grades),
             )
         )
-    return found
+    return made
 
 
 def remember_selection(
-    connection: sqlalchemy.Connection, taste: str, found: Selection, policy: str, now: float
+    connection: sqlalchemy.Connection, taste: str, selection: Selection, policy: str, now: float
 ) -> None:
     """Notes a choice by a rater version; the same choice is noted once, one that kept nothing not at all."""
-    if not found.chosen or not found.version:
+    if not selection.chosen or not selection.version:
         return
-    key = hashlib.sha256(json.dumps(sorted(member.digest for member in found.chosen)).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(sorted(member.digest for member in selection.chosen)).encode()).hexdigest()
     connection.execute(
         text("INSERT OR IGNORE INTO selections VALUES (:taste, :key, :version, :policy, :share, :now)"),
         {
             "taste": taste,
             "key": key,
-            "version": found.version,
+            "version": selection.version,
             "policy": policy,
-            "share": found.kept_share,
+            "share": selection.kept_share,
             "now": now,
         },
     )
@@ -92,18 +92,18 @@ def remember_selection(
 
 def pressure(connection: sqlalchemy.Connection, taste: str) -> Pressure:
     """Returns the selection pressure since a person last finished an audit, of a set or of a unit."""
-    found = connection.execute(
+    rows = connection.execute(
         text("SELECT kept_share FROM selections WHERE taste = :taste AND created > :since"),
         {"taste": taste, "since": max(audits.last_end(connection, taste), audits.last_unit_end(connection, taste))},
     )
-    return pressure_of([row.kept_share for row in found])
+    return pressure_of([row.kept_share for row in rows])
 
 
 def _units(view: MatrixView) -> list[tuple[str, np.ndarray]]:
     """Returns (unit, rows) of the taste's own images: the base model's first, then the newest units, oldest first."""
     enough = view.own_units(LEAST_IMAGES)
     base = [(unit, enough[unit]) for unit in BASE_UNITS if unit in enough]
-    return base + [(unit, found) for unit, found in enough.items() if unit not in BASE_UNITS][-MOST_UNITS:]
+    return base + [(unit, rows) for unit, rows in enough.items() if unit not in BASE_UNITS][-MOST_UNITS:]
 
 
 def _people(connection: sqlalchemy.Connection, taste: str) -> dict[str, int]:
@@ -128,7 +128,7 @@ class NewVersion:
 
 @dataclass(frozen=True)
 class Described:
-    """A version with what is known of it now; the pressure is only told of the one that scores."""
+    """A version with what is known of it now; only the one that scores has a pressure."""
 
     row: VersionRow
     active: bool
@@ -223,7 +223,7 @@ class Versions:
         artifact = self._workspace.store.put(data, MEDIA_TYPE)
         diff = self._diff(known, fitted.head)
         with self._workspace.reading() as connection:
-            found = generations(self._workspace, connection, taste, known.view, fitted.head)
+            made = generations(self._workspace, connection, taste, known.view, fitted.head)
         row = VersionRow(
             taste=taste.id,
             number=0,
@@ -233,7 +233,7 @@ class Versions:
             embedder=taste.embedder,
             metrics={**fitted.metrics, **reliability(known.retests)},
             candidates=fitted.candidates,
-            alarms=[*fitted.alarms, *overoptimisation.over_optimised(found), *_refused(diff)],
+            alarms=[*fitted.alarms, *overoptimisation.over_optimised(made), *_refused(diff)],
             artifact=artifact.digest,
             label_digest=labels.digest_of(known.grades),
         )
@@ -252,8 +252,8 @@ class Versions:
         rows, made = known.view.embeddings[at], known.view.made_at(at)
         grades = np.array([entry.grade for entry in known.panel.values()], dtype=np.int64)
         before, after = (one.predict(rows, made).utility for one in (head_before, head))
-        found, figures = promotion.compare(grades, before, after, np.random.default_rng(0))
-        return Diff(row.number, found, changed, **figures)
+        decision, figures = promotion.compare(grades, before, after, np.random.default_rng(0))
+        return Diff(row.number, decision, changed, **figures)
 
     def _earlier(self, known: _Known) -> tuple[VersionRow, Head] | None:
         """Returns the version that scores and its head, where it can be compared with another."""
@@ -276,12 +276,12 @@ def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:
     return np.array([view.position[digest] for digest in grades], dtype=np.int64)
 
 
-def _preferences(said: Sequence[tuple[str, str, bool]], grades: dict[str, LabelEntry]) -> list[Preference]:
+def _preferences(standing: Sequence[tuple[str, str, bool]], grades: dict[str, LabelEntry]) -> list[Preference]:
     """Returns the comparisons between graded images, by their place among the grades."""
     place = {digest: row for row, digest in enumerate(grades)}
     return [
         Preference(place[winner], place[loser], tie)
-        for winner, loser, tie in said
+        for winner, loser, tie in standing
         if winner in place and loser in place
     ]
 
