@@ -59,13 +59,7 @@ class Growing:
             FailedPrecondition: it has no fitted rater.
             InvalidArgument: no originals, or an original or member the taste does not know.
         """
-        if not 1 <= len(request.originals) <= MOST_ORIGINALS:
-            raise InvalidArgument(
-                f"expected 1 to {MOST_ORIGINALS} originals for the policy propagate, found {len(request.originals)}; "
-                "name the images the set began with",
-                reason="ORIGINALS_REQUIRED",
-                field="originals",
-            )
+        _check_originals(request)
         workspace = self._workspace
         with workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
@@ -144,6 +138,16 @@ class Growing:
             elif unknown[row]:
                 refused[row] = RejectionReason.UNKNOWN
         return refused
+
+
+def _check_originals(request: GrowthRequest) -> None:
+    if not 1 <= len(request.originals) <= MOST_ORIGINALS:
+        raise InvalidArgument(
+            f"expected 1 to {MOST_ORIGINALS} originals for the policy propagate, found {len(request.originals)}; "
+            "name the images the set began with",
+            reason="ORIGINALS_REQUIRED",
+            field="originals",
+        )
 
 
 def _positions(view: MatrixView, digests: tuple[str, ...], name: str) -> np.ndarray:
