@@ -1,6 +1,5 @@
 """The token file of a home: hashes of the bearer tokens in force, whom each stands for and what it may do."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 
@@ -122,8 +123,7 @@ def _write_owner(home: Path, records: list[TokenRecord]) -> None:
 def _locked(home: Path) -> Iterator[list[TokenRecord]]:
     folder = home / "tokens"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / "lock"):
         before = read_tokens(home)
         records = list(before)
         yield records

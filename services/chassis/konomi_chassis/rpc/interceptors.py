@@ -63,9 +63,9 @@ class Interceptor(grpc.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        continuation: "Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         """Returns the wrapped handler; for an rpc nobody serves, one that says so."""
         rpc = str(handler_call_details.method)
         handler = continuation(handler_call_details)
@@ -86,7 +86,7 @@ class Interceptor(grpc.ServerInterceptor):
         }[(bool(handler.request_streaming), bool(handler.response_streaming))]
         return make(wrap(rpc, behaviour, read, write))
 
-    def _single(self, rpc: str, behaviour: Any, read: Any, write: Any) -> Any:
+    def _single(self, rpc: str, behaviour: Any, read: Any, write: Callable[[Any], bytes]) -> Any:
         def call(raw: Any, context: grpc.ServicerContext) -> bytes:
             with self._serving(rpc, context) as caller:
                 return write(behaviour(read(raw, caller), context))
@@ -158,7 +158,7 @@ class Interceptor(grpc.ServerInterceptor):
         finally:
             cancel()
 
-    def _reader(self, rpc: str, handler: grpc.RpcMethodHandler) -> Any:
+    def _reader(self, rpc: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> Any:
         rules, deserialize = self._services.get(rpc.split("/")[1]), handler.request_deserializer
         assert deserialize is not None, "generated handlers carry their deserializer"
 
@@ -179,7 +179,7 @@ class Interceptor(grpc.ServerInterceptor):
 
         return parse_each if handler.request_streaming else parse
 
-    def _writer(self, handler: grpc.RpcMethodHandler) -> Callable[[Any], bytes]:
+    def _writer(self, handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any], bytes]:
         serialize = handler.response_serializer
         assert serialize is not None, "generated handlers carry their serializer"
 

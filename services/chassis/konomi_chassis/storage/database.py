@@ -1,16 +1,15 @@
 """SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations."""
 
-import fcntl
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import sqlalchemy
+from filelock import FileLock, Timeout
 from pysqlite3 import dbapi2
 from sqlalchemy import event
 
@@ -64,7 +63,7 @@ def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: 
         _quick_check(engine, path)
         migrate(engine, migrations)
     except BaseException:
-        lock.close()
+        lock.release()
         raise
     return engine
 
@@ -107,7 +106,7 @@ def check_version(version: tuple[int, ...]) -> None:
         )
 
 
-def _engine(path: Path, lock: IO[str]) -> sqlalchemy.Engine:
+def _engine(path: Path, lock: FileLock) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(f"sqlite:///{path}", module=dbapi2, pool_size=8, max_overflow=64)
     owner, broken = os.getpid(), threading.Event()
 
@@ -141,25 +140,20 @@ def _engine(path: Path, lock: IO[str]) -> sqlalchemy.Engine:
 
     @event.listens_for(engine, "engine_disposed")
     def _release(_engine: sqlalchemy.Engine) -> None:
-        lock.close()
+        lock.release()
 
     return engine
 
 
-def _lock(path: Path, wait_seconds: float) -> IO[str]:
-    lock = path.with_name(path.name + ".lock").open("a")
-    until = time.monotonic() + wait_seconds
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                lock.close()
-                raise FailedPrecondition(
-                    f"Another konomi process writes {path.name} of this home. Stop it first.", reason="DATABASE_TAKEN"
-                ) from None
-            time.sleep(0.05)
+def _lock(path: Path, wait_seconds: float) -> FileLock:
+    lock = FileLock(f"{path}.lock", thread_local=False)  # given up by whichever thread disposes of the engine
+    try:
+        lock.acquire(timeout=wait_seconds, poll_interval=0.05)
+    except Timeout:
+        raise FailedPrecondition(
+            f"Another konomi process writes {path.name} of this home. Stop it first.", reason="DATABASE_TAKEN"
+        ) from None
+    return lock
 
 
 def _quick_check(engine: sqlalchemy.Engine, path: Path) -> None:

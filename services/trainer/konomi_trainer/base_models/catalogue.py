@@ -22,8 +22,8 @@ class Bases:
     def __init__(self, home: Path, settings: TrainerSettings) -> None:
         """Looks into the home's models; the device is chosen once."""
         self._catalogue, self._settings = BaseModels(home), settings
-        found = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = found if settings.device == "auto" else settings.device
+        best = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = best if settings.device == "auto" else settings.device
 
     def digest(self, name: str) -> str:
         """Returns the digest of a base model's weights; raises where it is missing or not to be trained."""
@@ -61,11 +61,11 @@ class Bases:
                 " checkpoint has no place for: export a merged folder instead",
                 reason="EXPORT_FORMAT",
             )
-        found = checkpoint_layout.checkpoint(base.layout, pipeline.weights_of(pipe), base.layers_per_block)
+        tensors = checkpoint_layout.checkpoint(base.layout, pipeline.weights_of(pipe), base.layers_per_block)
         if model.format == "single_file":
             kept = unpack(model.path.read_bytes())[0]
-            found = {n: t for n, t in kept.items() if not n.startswith("model_ema.")} | found
-        return found
+            tensors = {n: t for n, t in kept.items() if not n.startswith("model_ema.")} | tensors
+        return tensors
 
     def merged_folder(self, name: str, digest: str, adapter: bytes, folder: Path) -> None:
         """Writes the diffusers folder of a base model with an adapter merged in, float16.

@@ -23,11 +23,11 @@ def lora_tensors(model: ConceptModel) -> Tensors:
 
     Whole changes keep every singular value, compressed ones their factors: W + lora_B lora_A either way.
     """
-    found: Tensors = {}
+    tensors: Tensors = {}
     for name, delta in sorted(model.deltas.items()):
         up, down = delta if isinstance(delta, tuple) else low_rank.factorise(delta, 1.0)
-        found[f"unet.{name}.lora_A.weight"], found[f"unet.{name}.lora_B.weight"] = down, up
-    return found
+        tensors[f"unet.{name}.lora_A.weight"], tensors[f"unet.{name}.lora_B.weight"] = down, up
+    return tensors
 
 
 def embeddings(model: ConceptModel) -> dict[str, bytes]:

@@ -39,7 +39,7 @@ class Store(Protocol):
 
 
 class Bases(Protocol):
-    """The base models, with what merging into them needs; see bases.py."""
+    """The base models, with what merging into them needs; see base_models/catalogue.py."""
 
     def describe(self, name: str) -> pipeline.BaseInfo:
         """Returns what is known of a base model."""
@@ -102,9 +102,9 @@ class Exporter:
     def _kohya(self, model: Model, extras: Extras) -> Any:
         base, concept = self._bases.describe(model.base_model), self._concepts(model)
         if concept is not None:
-            told = self._header(model, base, custom_diffusion.largest_rank(concept), extras)
+            fields = self._header(model, base, custom_diffusion.largest_rank(concept), extras)
             archive = custom_diffusion.archive(
-                concept, told, lambda found: kohya.rename(found, base.layout, base.layers_per_block)
+                concept, fields, lambda tensors: kohya.rename(tensors, base.layout, base.layers_per_block)
             )
             return self._store.put(archive, custom_diffusion.MEDIA_TYPE)
         weights, header = unpack(self._store.get(model.adapter_digest))
@@ -115,17 +115,17 @@ class Exporter:
         else:
             rank = int(json.loads(header["lora_adapter_metadata"])["unet.r"])
         named = kohya.rename(weights, base.layout, base.layers_per_block, rank if native else 0)
-        told = self._header(model, base, rank, extras)
-        return self._store.put(pack(named, {**told, **kohya.hashes(pack(named))}), kohya.MEDIA_TYPE)
+        fields = self._header(model, base, rank, extras)
+        return self._store.put(pack(named, {**fields, **kohya.hashes(pack(named))}), kohya.MEDIA_TYPE)
 
     def _merged(self, model: Model, extras: Extras) -> Any:
         base = self._bases.describe(model.base_model)
         tensors = self._bases.merged_checkpoint(model.base_model, model.base_digest, self._plain(model))
-        told = {
+        fields = {
             name: value for name, value in self._header(model, base, 0, extras).items() if name.startswith("modelspec.")
         }
-        told["modelspec.architecture"] = kohya.MERGED_ARCHITECTURES[base.layout]
-        return self._store.put(pack(tensors, {**told, **kohya.hashes(pack(tensors))}), CHECKPOINT_MEDIA_TYPE)
+        fields["modelspec.architecture"] = kohya.MERGED_ARCHITECTURES[base.layout]
+        return self._store.put(pack(tensors, {**fields, **kohya.hashes(pack(tensors))}), CHECKPOINT_MEDIA_TYPE)
 
     def _folder(self, model: Model, _extras: Extras) -> Any:
         self._scratch.mkdir(parents=True, exist_ok=True)
@@ -142,14 +142,14 @@ class Exporter:
         return model_card.card(model, self._bases.describe(model.base_model).layout, self._captions(model))
 
     def _header(self, model: Model, base: pipeline.BaseInfo, rank: int, extras: Extras) -> dict[str, str]:
-        told = kohya.header(model, base, rank, self._captions(model), extras.author)
+        fields = kohya.header(model, base, rank, self._captions(model), extras.author)
         if extras.thumbnail_digest:
-            told["modelspec.thumbnail"] = kohya.thumbnail(self._pixels(self._store.get(extras.thumbnail_digest)))
+            fields["modelspec.thumbnail"] = kohya.thumbnail(self._pixels(self._store.get(extras.thumbnail_digest)))
         elif extras.sheet_digest:
             side = json.loads(model.configuration).get("resolution") or base.resolution
             sheet = self._pixels(self._store.get(extras.sheet_digest))
-            told["modelspec.thumbnail"] = kohya.thumbnail(sheet[:side, :side])
-        return told
+            fields["modelspec.thumbnail"] = kohya.thumbnail(sheet[:side, :side])
+        return fields
 
     def _captions(self, model: Model) -> list[str]:
         return [item.caption for item in parse(self._store.get(model.manifest_digest))] if model.manifest_digest else []

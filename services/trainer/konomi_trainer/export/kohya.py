@@ -46,18 +46,18 @@ def rename(weights: Tensors, layout: str, layers_per_block: int, rank: int = 0) 
         layers_per_block: of the UNet.
         rank: of kinds whose weights do not show it.
     """
-    found: Tensors = {}
+    renamed: Tensors = {}
     for name, tensor in weights.items():
         part, _, path = name.partition(".")
         module, end = _cut(path)
         kohya = f"{_head(part, layout)}_{_path(part, module, layout, layers_per_block).replace('.', '_')}"
         scale = end == ".dora_scale"
-        found[kohya + end] = (tensor.reshape(-1, 1) if scale else tensor).half()
+        renamed[kohya + end] = (tensor.reshape(-1, 1) if scale else tensor).half()
         if end == ".lora_down.weight":
-            found[f"{kohya}.alpha"] = torch.tensor(float(tensor.shape[0]))
+            renamed[f"{kohya}.alpha"] = torch.tensor(float(tensor.shape[0]))
         elif rank and not scale:
-            found[f"{kohya}.alpha"] = torch.tensor(float(rank))
-    return found
+            renamed[f"{kohya}.alpha"] = torch.tensor(float(rank))
+    return renamed
 
 
 def header(model: Model, base: BaseInfo, rank: int, captions: Sequence[str], author: str = "") -> dict[str, str]:
@@ -73,7 +73,7 @@ def header(model: Model, base: BaseInfo, rank: int, captions: Sequence[str], aut
     layout, side, v = base.layout, base.resolution, base.prediction == "v_prediction"
     module = METHODS[model.method].kohya
     words = Counter(word.strip() for caption in captions for word in caption.split(",") if word.strip())
-    told = {
+    fields = {
         "ss_v2": str(layout == "sd2"),
         "ss_base_model_version": BASES[layout] + ("_v" if layout == "sd2" and v else ""),
         "ss_network_module": module.name,
@@ -97,7 +97,7 @@ def header(model: Model, base: BaseInfo, rank: int, captions: Sequence[str], aut
         "modelspec.resolution": f"{side}x{side}",
         "modelspec.prediction_type": "v" if v else "epsilon",
     }
-    return told | ({"modelspec.author": author} if author else {})
+    return fields | ({"modelspec.author": author} if author else {})
 
 
 def hashes(data: bytes) -> dict[str, str]:

@@ -137,10 +137,10 @@ def _put(weights: Mapping[str, torch.nn.Parameter], others: Tensors) -> Iterator
         _copy(weights, kept)
 
 
-@torch.no_grad()
 def _copy(weights: Mapping[str, torch.nn.Parameter], tensors: Tensors) -> None:
-    for name, weight in weights.items():
-        weight.copy_(tensors[name])
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(tensors[name])
 
 
 def finish(connection: Connection, run: runs.Run, step: int, metrics: Mapping[str, float], now: float) -> models.Model:
@@ -159,20 +159,20 @@ def finish(connection: Connection, run: runs.Run, step: int, metrics: Mapping[st
         NotFound: the run published no adapter at this step.
         FailedPrecondition: the model was promoted already.
     """
-    found = next((p for p in runs.published(connection, run.id) if p.step == step and p.adapter_digest), None)
-    if found is None:
+    published = next((p for p in runs.published(connection, run.id) if p.step == step and p.adapter_digest), None)
+    if published is None:
         raise NotFound(
             f"The run {run.id} has published no adapter at step {step}; see its checkpoints, and ask for adapters "
             "in `reports` when it is created.",
             reason="CHECKPOINT_NOT_FOUND",
         )
-    figures = {"steps": float(step), "loss": found.loss, **metrics}
-    if found.validation_loss is not None:
-        figures["validation_loss"] = found.validation_loss
+    figures = {"steps": float(step), "loss": published.loss, **metrics}
+    if published.validation_loss is not None:
+        figures["validation_loss"] = published.validation_loss
     model = models.get(connection, run.model) if run.model else None
     if model is None:
         configuration = Configuration(**json.loads(run.configuration))
-        model = model_of(run, configuration, found.adapter_digest, figures, now)
+        model = model_of(run, configuration, published.adapter_digest, figures, now)
         models.register(connection, model)
     elif models.was_promoted(connection, model):
         raise FailedPrecondition(
@@ -180,8 +180,8 @@ def finish(connection: Connection, run: runs.Run, step: int, metrics: Mapping[st
             reason="MODEL_PROMOTED",
         )
     else:
-        models.exchange(connection, model, found.adapter_digest, {**model.metrics, **figures})
-    runs.succeed(connection, run.id, run.id, step, found.loss)
+        models.exchange(connection, model, published.adapter_digest, {**model.metrics, **figures})
+    runs.succeed(connection, run.id, run.id, step, published.loss)
     return model
 
 

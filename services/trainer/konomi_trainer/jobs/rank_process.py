@@ -35,7 +35,7 @@ def gatherer(home: Path, settings: TrainerSettings, device: str) -> Gather:
     @contextmanager
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
         port, cpu = free_port(), device == "cpu"
-        told = {
+        task = {
             "home": str(home),
             "run": run,
             "manifest_digest": manifest_digest,
@@ -44,7 +44,7 @@ def gatherer(home: Path, settings: TrainerSettings, device: str) -> Gather:
             "port": port,
             "cpu": cpu,
         }
-        others = [_start({**told, "number": number}) for number in range(1, settings.processes)]
+        others = [_start({**task, "number": number}) for number in range(1, settings.processes)]
         try:
             with joined(0, settings.processes, port, cpu) as ranks:
                 yield ranks
@@ -58,14 +58,14 @@ def gatherer(home: Path, settings: TrainerSettings, device: str) -> Gather:
     return gather
 
 
-def _start(told: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _start(task: dict[str, Any]) -> subprocess.Popen[bytes]:
     child = subprocess.Popen(
         [sys.executable, "-m", "konomi_trainer.jobs.rank_process"],
         stdin=subprocess.PIPE,
         env={**os.environ, VARIABLE: str(os.getpid())},
     )
     assert child.stdin is not None
-    child.stdin.write(json.dumps(told).encode())
+    child.stdin.write(json.dumps(task).encode())
     child.stdin.close()
     return child
 
@@ -73,7 +73,7 @@ def _start(told: dict[str, Any]) -> subprocess.Popen[bytes]:
 def main() -> int:
     """Trains its part of one run; returns the exit code."""
     die_with_parent(os.environ)
-    told = json.loads(sys.stdin.read())
+    task = json.loads(sys.stdin.read())
     import torch
 
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
@@ -82,22 +82,22 @@ def main() -> int:
     from konomi_trainer.base_models.catalogue import Bases
     from konomi_trainer.jobs.trainer import Listener, Trainer
 
-    home, number = Path(told["home"]), told["number"]
-    settings = TrainerSettings(home=home, device="cpu" if told["cpu"] else f"cuda:{number}")
-    torch.set_num_threads(settings.threads or max(1, len(os.sched_getaffinity(0)) // told["count"]))
+    home, number = Path(task["home"]), task["number"]
+    settings = TrainerSettings(home=home, device="cpu" if task["cpu"] else f"cuda:{number}")
+    torch.set_num_threads(settings.threads or max(1, len(os.sched_getaffinity(0)) // task["count"]))
     decoder = Decoder(DecodeSettings(home=home))
 
     @contextmanager
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
-        with joined(number, told["count"], told["port"], told["cpu"]) as ranks:
+        with joined(number, task["count"], task["port"], task["cpu"]) as ranks:
             yield ranks
 
     store = ArtifactStore(StoreSettings(home=home))
     trainer = Trainer(store, Bases(home, settings).load, lambda data: decoder.decode(data).pixels, home, gather)
     listener = Listener(lambda name: None, lambda progress: None, lambda: False)
-    configuration = Configuration(**told["configuration"])
+    configuration = Configuration(**task["configuration"])
     try:
-        trainer.fit(told["run"], told["manifest_digest"], configuration, listener)
+        trainer.fit(task["run"], task["manifest_digest"], configuration, listener)
     finally:
         decoder.close()
     return 0

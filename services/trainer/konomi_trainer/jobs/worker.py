@@ -80,7 +80,7 @@ class ProgressBoard:
             self._changed.wait_for(lambda: self._version != version or self.closed, seconds)
 
     def close(self) -> None:
-        """Sends every watcher home."""
+        """Wakes every watcher for good, so that its stream can end."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()
@@ -108,7 +108,7 @@ class Worker:
         self._thread.start()
 
     def wake(self) -> None:
-        """Says that there may be something to do."""
+        """Wakes the thread: there may be a run to train."""
         self._wake.set()
 
     def cancel(self, run: str) -> None:
@@ -203,9 +203,9 @@ class Worker:
         """Ends the run and adds its model in one transaction, unless somebody has finished it meanwhile."""
 
         def commit(connection: sqlalchemy.Connection) -> None:
-            known = runs.published(connection, run.id)
-            if known and known[-1].validation_loss is not None:
-                fitted.metrics["validation_loss"] = known[-1].validation_loss
+            checkpoints = runs.published(connection, run.id)
+            if checkpoints and checkpoints[-1].validation_loss is not None:
+                fitted.metrics["validation_loss"] = checkpoints[-1].validation_loss
             model = model_of(run, configuration, adapter_digest, fitted.metrics, self._clock())
             if models.get(connection, model.id) is not None:
                 return

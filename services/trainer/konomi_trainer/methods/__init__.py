@@ -1,5 +1,5 @@
 """What is learned, one file a method.
 
-`base` says what a method is, `registry` lists them; `lora` and `custom_diffusion` are the two, `denoising_loss` and
-`losses` what they minimise.
+`base` says what a method is, `registry` is the one table a new one is entered into. `lora` holds four kinds of low-rank
+adapters, `custom_diffusion` binds concepts to words; `denoising_loss` and `losses` are what they minimise.
 """

@@ -49,8 +49,8 @@ def other_file(own: Tensors, deltas: Tensors, parts: Iterable[str], rank: int, r
     """
     native = pack(own, {"konomi": _json({**record, "schema": "konomi.lycoris/1", "rank": str(rank)})})
     tensors, width = as_lora(deltas)
-    told = {**record, "native": hashlib.sha256(native).hexdigest()}
-    return Files(pack(tensors, _header(parts, width, told, False)), (native,))
+    record = {**record, "native": hashlib.sha256(native).hexdigest()}
+    return Files(pack(tensors, _header(parts, width, record, False)), (native,))
 
 
 def as_lora(deltas: Tensors) -> tuple[Tensors, int]:

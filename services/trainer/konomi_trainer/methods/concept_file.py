@@ -1,21 +1,4 @@
-"""The file of a Custom Diffusion model, format konomi.custom_diffusion/1: one safetensors file, no pickle.
-
-Header metadata, every value text:
-    format       "konomi.custom_diffusion/1"
-    base_model, base_digest    id of the base model and digest of its weights
-    layout       "sd" or "sdxl"
-    concepts     JSON list of {"token", "class_word", "initial_word"}
-    konomi       JSON record of where it comes from; its "method" is "custom_diffusion"
-Tensors, float32 (a reader takes any floating type):
-    `<attention>.to_k.weight`, `<attention>.to_v.weight`    (O, D) what is added to the base model's weight of that
-        module of the UNet, for example `mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight`;
-    or, compressed, the pair `<attention>.to_k.u` (O, R) and `<attention>.to_k.v` (R, D), whose product u @ v it is;
-    `tokens.<V*>`      (D1,) the embedding of the concept's token in the (first) text encoder;
-    `tokens_2.<V*>`    (D2,) the same in SDXL's second one.
-To use it at a scale s: W += s * delta, and one new token per concept with its row, always whole. Where a text encoder
-looks for its end token by the largest id (eos_token_id 2 in its configuration), the new ids lie above that token's:
-give it the true id of the end token.
-"""
+"""A Custom Diffusion model in memory, to and from its file; the layout is konomi_chassis.models.concept_format's."""
 
 import json
 from collections.abc import Mapping
@@ -24,12 +7,11 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.models.concept_format import FORMAT, LEFT, RIGHT, TOKEN_PREFIXES, WHOLE, token_of
 from konomi_trainer.data.tensors import pack, unpack
 from konomi_trainer.methods.concepts import Concept, from_rows
 
-FORMAT = "konomi.custom_diffusion/1"
-MEDIA_TYPE = "application/vnd.konomi.custom-diffusion+safetensors"
-PREFIXES = ("tokens.", "tokens_2.")
+PREFIXES = tuple(TOKEN_PREFIXES.values())
 Factors = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -63,9 +45,9 @@ def to_bytes(model: ConceptModel) -> bytes:
     tensors: dict[str, torch.Tensor] = {}
     for name, delta in model.deltas.items():
         if isinstance(delta, tuple):
-            tensors[f"{name}.u"], tensors[f"{name}.v"] = delta
+            tensors[f"{name}.{LEFT}"], tensors[f"{name}.{RIGHT}"] = delta
         else:
-            tensors[f"{name}.weight"] = delta
+            tensors[f"{name}.{WHOLE}"] = delta
     for token, rows in model.rows.items():
         for prefix, row in zip(PREFIXES, rows, strict=False):
             tensors[f"{prefix}{token}"] = row
@@ -92,7 +74,7 @@ def from_bytes(data: bytes) -> ConceptModel:
             raise ValueError(f"its format is {header.get('format', 'not said')!r}")
         concepts = from_rows(json.loads(header["concepts"]))
         rows = {c.token: _rows(tensors, c.token) for c in concepts}
-        names = sorted({name.rpartition(".")[0] for name in tensors if not name.startswith(PREFIXES)})
+        names = sorted({name.rpartition(".")[0] for name in tensors if token_of(name) is None})
         return ConceptModel(
             concepts,
             {name: _delta(tensors, name) for name in names},
@@ -109,13 +91,13 @@ def from_bytes(data: bytes) -> ConceptModel:
 
 
 def _rows(tensors: Mapping[str, torch.Tensor], token: str) -> tuple[torch.Tensor, ...]:
-    found = tuple(tensors[f"{prefix}{token}"].float() for prefix in PREFIXES if f"{prefix}{token}" in tensors)
-    if not found:
+    rows = tuple(tensors[f"{prefix}{token}"].float() for prefix in PREFIXES if f"{prefix}{token}" in tensors)
+    if not rows:
         raise ValueError(f"the row of {token} is missing")
-    return found
+    return rows
 
 
 def _delta(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | Factors:
-    if f"{name}.weight" in tensors:
-        return tensors[f"{name}.weight"].float()
-    return tensors[f"{name}.u"].float(), tensors[f"{name}.v"].float()
+    if f"{name}.{WHOLE}" in tensors:
+        return tensors[f"{name}.{WHOLE}"].float()
+    return tensors[f"{name}.{LEFT}"].float(), tensors[f"{name}.{RIGHT}"].float()

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from konomi.errors import InvalidArgument
+from konomi_chassis.models.concept_format import MEDIA_TYPE
 from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
@@ -39,8 +40,8 @@ def prepare(base: Base, source: Source, configuration: Configuration) -> Prepare
     deltas = attach(base.unet)
     weights = deltas | {
         f"{prefix}{token}": row
-        for token, found in rows.items()
-        for prefix, row in zip(concept_file.PREFIXES, found, strict=False)
+        for token, parameters in rows.items()
+        for prefix, row in zip(concept_file.PREFIXES, parameters, strict=False)
     }
 
     def save(trained: Tensors, record: Mapping[str, str]) -> Files:
@@ -52,7 +53,7 @@ def prepare(base: Base, source: Source, configuration: Configuration) -> Prepare
         "regularisation_images": float(len(priors)),
         "regularisation_generated": float(generated),
     }
-    return PreparedMethod(weights, ConceptLoss(base, data, configuration), save, concept_file.MEDIA_TYPE, figures)
+    return PreparedMethod(weights, ConceptLoss(base, data, configuration), save, MEDIA_TYPE, figures)
 
 
 def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -70,11 +71,11 @@ def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
         InvalidArgument: the UNet has no cross-attention.
     """
     unet.requires_grad_(False)
-    found = {name: module for name, module in unet.named_modules() if name.endswith(PARTS)}
-    if not found:
+    modules = {name: module for name, module in unet.named_modules() if name.endswith(PARTS)}
+    if not modules:
         raise InvalidArgument("expected a base model with cross-attention; this one has none", reason="MODEL_LAYOUT")
     weights: dict[str, torch.nn.Parameter] = {}
-    for name, module in sorted(found.items()):
+    for name, module in sorted(modules.items()):
         weight: Any = module.weight
         weights[name] = torch.nn.Parameter(torch.zeros_like(weight, dtype=torch.float32))
         module.register_forward_hook(_adder(weights[name]))

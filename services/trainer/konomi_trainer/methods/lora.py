@@ -132,15 +132,15 @@ def attach(networks: Mapping[str, torch.nn.Module], kind: Kind, rank: int, seed:
     Returns:
         The adapters' weights, float32, by their name in the UNet, or "text_encoder/" and the name in a text encoder.
     """
-    found: dict[str, torch.nn.Parameter] = {}
+    weights: dict[str, torch.nn.Parameter] = {}
     for part, network in networks.items():
         network.requires_grad_(False)
         inject_adapter_in_model(kind.configure(rank, adapter_file.TARGETS[part]), network, adapter_name=ADAPTER)
         head = "" if part == "unet" else f"{part}/"
         marked = (n for n in network.named_parameters() if any(mark in n[0] for mark in kind.marks))
-        found |= {head + name: weight for name, weight in marked}
+        weights |= {head + name: weight for name, weight in marked}
     generator = torch.Generator().manual_seed(seed & (2**63 - 1))
-    for name, weight in sorted(found.items()):
+    for name, weight in sorted(weights.items()):
         if "magnitude" not in name:
             bound = 1 / math.sqrt(weight[0].numel())
             start = torch.rand(weight.shape, generator=generator) * 2 * bound - bound
@@ -148,7 +148,7 @@ def attach(networks: Mapping[str, torch.nn.Module], kind: Kind, rank: int, seed:
         else:
             weight.data = weight.data.float()
         weight.requires_grad_(True)
-    return dict(sorted(found.items()))
+    return dict(sorted(weights.items()))
 
 
 def split(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
@@ -185,7 +185,7 @@ def _sizes(base: Base, configuration: Configuration) -> tuple[buckets.Size, ...]
 @torch.no_grad()
 def _deltas(networks: Mapping[str, torch.nn.Module], weights: Tensors) -> Tensors:
     """Returns part, dot and module → (O, D) float32 change of its weight; leaves the networks as they were."""
-    found: Tensors = {}
+    deltas: Tensors = {}
     for part, network in networks.items():
         parameters = {name: network.get_parameter(name) for name in _of(weights, part)}
         before = {name: parameter.clone() for name, parameter in parameters.items()}
@@ -193,10 +193,10 @@ def _deltas(networks: Mapping[str, torch.nn.Module], weights: Tensors) -> Tensor
             parameters[name].copy_(tensor)
         for name, layer in network.named_modules():
             if hasattr(layer, "get_delta_weight") and hasattr(layer, "base_layer"):
-                found[f"{part}.{name}"] = layer.get_delta_weight(ADAPTER).float().cpu()
+                deltas[f"{part}.{name}"] = layer.get_delta_weight(ADAPTER).float().cpu()
         for name, tensor in before.items():
             parameters[name].copy_(tensor)
-    return found
+    return deltas
 
 
 def _of(weights: Tensors, part: str) -> Tensors:

@@ -57,7 +57,7 @@ def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tupl
     Raises:
         InvalidArgument: a token is in the vocabulary already, or an initial word is more than one token.
     """
-    found: dict[str, list[torch.nn.Parameter]] = {concept.token: [] for concept in concepts}
+    parameters: dict[str, list[torch.nn.Parameter]] = {concept.token: [] for concept in concepts}
     for tokenizer, encoder in towers:
         encoder.requires_grad_(False)
         frozen: Any = encoder.get_input_embeddings()
@@ -72,11 +72,11 @@ def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tupl
         rows = Rows(frozen, first, starts).to(frozen.weight.device)
         encoder.set_input_embeddings(rows)  # type: ignore[operator]
         for concept, row in zip(concepts, rows.rows, strict=True):
-            found[concept.token].append(row)
+            parameters[concept.token].append(row)
         for module in encoder.modules():  # an encoder that takes the largest id for the end would take the new tokens
             if hasattr(module, "eos_token_id"):
                 module.eos_token_id = tokenizer.eos_token_id
-    return {token: tuple(rows) for token, rows in found.items()}
+    return {token: tuple(rows) for token, rows in parameters.items()}
 
 
 def start_id(tokenizer: Any, concept: Concept, number: int) -> int:

@@ -12,6 +12,7 @@ import sqlalchemy
 
 from konomi.errors import FailedPrecondition, NotFound
 from konomi.v1 import trainer_pb2 as pb
+from konomi_chassis.models.concept_format import MEDIA_TYPE
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
 from konomi_trainer.base_models.catalogue import Bases
@@ -47,7 +48,7 @@ class ConceptRpcs:
             bases: the base models of the home.
             pixels: decodes an image file to (H, W, 3) uint8.
             folder: the home's models folder.
-            embedder: what compares captions and images; see towers.py.
+            embedder: what compares captions and images; see data/dual_encoder.py.
         """
         self._store, self._bases, self._pixels, self._folder, self._embedder = store, bases, pixels, folder, embedder
 
@@ -62,14 +63,14 @@ class ConceptRpcs:
             min_image=request.min_image_similarity if request.HasField("min_image_similarity") else None,
         )
         encoder = dual_encoder.load(self._folder, self._embedder)
-        found = retrieval.retrieve(items, query, encoder, lambda digest: self._pixels(self._store.get(digest)))
+        retrieved = retrieval.retrieve(items, query, encoder, lambda digest: self._pixels(self._store.get(digest)))
         images = [
             pb.RetrievedImage(
                 digest=hit.item.digest, caption=hit.item.caption, text_similarity=hit.text, image_similarity=hit.image
             )
-            for hit in found.hits
+            for hit in retrieved.hits
         ]
-        return pb.RetrieveImagesResponse(images=images, candidates=len(items), warnings=found.warnings)
+        return pb.RetrieveImagesResponse(images=images, candidates=len(items), warnings=retrieved.warnings)
 
     def merge(self, rows: Sequence[models.Model], request: pb.MergeModelsRequest) -> Merged:
         """Returns the closed-form merge of models; its adapter is in the store, nothing is registered yet.
@@ -107,7 +108,7 @@ class ConceptRpcs:
         merged, figures = merging.merge_parts(
             self._bases.load(configuration), parts, captions, request.keep_mass, record
         )
-        adapter = self._store.put(concept_file.to_bytes(merged), concept_file.MEDIA_TYPE).digest
+        adapter = self._store.put(concept_file.to_bytes(merged), MEDIA_TYPE).digest
         return self._described(rows, request, configuration, digest, adapter, figures)
 
     def _read(self, row: models.Model) -> concept_file.ConceptModel:
@@ -180,8 +181,8 @@ def find(engine: sqlalchemy.Engine, names: Sequence[str]) -> list[models.Model]:
 def register(connection: sqlalchemy.Connection, merged: Merged) -> pb.Model:
     """Adds the merged model, and the finished run it counts as, unless both are there; returns it as a message."""
     model = merged.model
-    known = models.get(connection, model.id)
-    if known is None:
+    row = models.get(connection, model.id)
+    if row is None:
         runs.create(
             connection,
             model.taste,
@@ -194,9 +195,9 @@ def register(connection: sqlalchemy.Connection, merged: Merged) -> pb.Model:
         )
         models.register(connection, model)
         runs.succeed(connection, model.id, model.id, 0, 0.0)
-        known = models.get(connection, model.id)
-    assert known is not None
-    return messages.model(known)
+        row = models.get(connection, model.id)
+    assert row is not None
+    return messages.model(row)
 
 
 def concepts_of(request: pb.CreateTrainingRunRequest) -> tuple[Any, ...]:

@@ -69,16 +69,16 @@ class TrainerServicer(SnapshotRpcs):
     def CreateTrainingRun(self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
         """Commits a run, then answers."""
         with reading(self._engine) as connection:
-            known = self._idempotency.replay(connection, "CreateTrainingRun", request)
-        if known is not None:
-            return pb.TrainingRun.FromString(known)
+            earlier = self._idempotency.replay(connection, "CreateTrainingRun", request)
+        if earlier is not None:
+            return pb.TrainingRun.FromString(earlier)
         numbers = self._configure(request)
         self._check_manifest(request.manifest_digest, concepts.from_rows(numbers.concepts))
         full, digest = messages.completed(request, numbers), numbers.digest()
         with self._engine.begin() as connection:
-            known = self._idempotency.replay(connection, "CreateTrainingRun", request)
-            if known is not None:
-                return pb.TrainingRun.FromString(known)
+            earlier = self._idempotency.replay(connection, "CreateTrainingRun", request)
+            if earlier is not None:
+                return pb.TrainingRun.FromString(earlier)
             self._check_parents(connection, request)
             run = runs.create(
                 connection,
@@ -130,20 +130,20 @@ class TrainerServicer(SnapshotRpcs):
         """Lists runs, newest first."""
         size = messages.page_size(request.page_size)
         with reading(self._engine) as connection:
-            found = runs.page(connection, messages.before(request.page_token), size + 1)
+            page = runs.page(connection, messages.before(request.page_token), size + 1)
         board = self._worker.board
         return pb.ListTrainingRunsResponse(
-            training_runs=[messages.training_run(run, board.read(run.id)) for run in found[:size]],
-            next_page_token=messages.token(found[size - 1].sequence) if len(found) > size else "",
+            training_runs=[messages.training_run(run, board.read(run.id)) for run in page[:size]],
+            next_page_token=messages.token(page[size - 1].sequence) if len(page) > size else "",
         )
 
     def CancelTrainingRun(self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
         """Commits that a run shall stop; one that has ended stays as it is."""
         name = request.name.removeprefix("trainingRuns/")
         with self._engine.begin() as connection:
-            known = self._idempotency.replay(connection, "CancelTrainingRun", request)
-            if known is not None:
-                return pb.TrainingRun.FromString(known)
+            earlier = self._idempotency.replay(connection, "CancelTrainingRun", request)
+            if earlier is not None:
+                return pb.TrainingRun.FromString(earlier)
             _run(connection, name)
             runs.request_cancel(connection, name)
             reply = messages.training_run(_run(connection, name), self._worker.board.read(name))
@@ -155,9 +155,9 @@ class TrainerServicer(SnapshotRpcs):
         """Makes a published checkpoint the run's model and ends the run, in one transaction."""
         name = request.name.removeprefix("trainingRuns/")
         with self._engine.begin() as connection:
-            known = self._idempotency.replay(connection, "FinishTrainingRun", request)
-            if known is not None:
-                return pb.TrainingRun.FromString(known)
+            earlier = self._idempotency.replay(connection, "FinishTrainingRun", request)
+            if earlier is not None:
+                return pb.TrainingRun.FromString(earlier)
             publishing.finish(connection, _run(connection, name), request.step, dict(request.metrics), self._clock())
             reply = messages.training_run(_run(connection, name), None, runs.published(connection, name))
             self._idempotency.remember(connection, "FinishTrainingRun", request, reply)
@@ -169,10 +169,10 @@ class TrainerServicer(SnapshotRpcs):
         """Lists models, newest first."""
         size = messages.page_size(request.page_size)
         with reading(self._engine) as connection:
-            found = models.page(connection, request.taste, messages.before(request.page_token), size + 1)
+            page = models.page(connection, request.taste, messages.before(request.page_token), size + 1)
         return pb.ListModelsResponse(
-            models=[messages.model(row) for row in found[:size]],
-            next_page_token=messages.token(found[size - 1].sequence) if len(found) > size else "",
+            models=[messages.model(row) for row in page[:size]],
+            next_page_token=messages.token(page[size - 1].sequence) if len(page) > size else "",
         )
 
     def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.Model:
@@ -183,14 +183,14 @@ class TrainerServicer(SnapshotRpcs):
     def MergeModels(self, request: pb.MergeModelsRequest, context: grpc.ServicerContext) -> pb.Model:
         """Merges Custom Diffusion models in closed form and commits the new model."""
         with reading(self._engine) as connection:
-            known = self._idempotency.replay(connection, "MergeModels", request)
-        if known is not None:
-            return pb.Model.FromString(known)
+            earlier = self._idempotency.replay(connection, "MergeModels", request)
+        if earlier is not None:
+            return pb.Model.FromString(earlier)
         merged = self._concepts.merge(concept_rpcs.find(self._engine, request.names), request)
         with self._engine.begin() as connection:
-            known = self._idempotency.replay(connection, "MergeModels", request)
-            if known is not None:
-                return pb.Model.FromString(known)
+            earlier = self._idempotency.replay(connection, "MergeModels", request)
+            if earlier is not None:
+                return pb.Model.FromString(earlier)
             reply = concept_rpcs.register(connection, merged)
             self._idempotency.remember(connection, "MergeModels", request, reply)
         return reply
@@ -208,15 +208,17 @@ class TrainerServicer(SnapshotRpcs):
             sheets = [row.sheet_digest for row in runs.published(connection, model.training_run) if row.sheet_digest]
         form = pb.ExportFormat.Name(request.format).removeprefix("EXPORT_FORMAT_").lower()
         extras = Extras(request.thumbnail_digest, sheets[-1] if sheets else "", request.author)
-        found = self._exporter.export(model, form, extras)
-        return artifact_pb2.Artifact(digest=found.digest, media_type=found.media_type, size_bytes=found.size_bytes)
+        artifact = self._exporter.export(model, form, extras)
+        return artifact_pb2.Artifact(
+            digest=artifact.digest, media_type=artifact.media_type, size_bytes=artifact.size_bytes
+        )
 
     def PromoteModel(self, request: pb.PromoteModelRequest, context: grpc.ServicerContext) -> pb.Model:
         """Makes a model its taste's current one in one transaction."""
         with self._engine.begin() as connection:
-            known = self._idempotency.replay(connection, "PromoteModel", request)
-            if known is not None:
-                return pb.Model.FromString(known)
+            earlier = self._idempotency.replay(connection, "PromoteModel", request)
+            if earlier is not None:
+                return pb.Model.FromString(earlier)
             model = _model(connection, request.name)
             reply = messages.model(models.promote(connection, model, request.metrics, self._clock()))
             self._idempotency.remember(connection, "PromoteModel", request, reply)
@@ -228,11 +230,11 @@ class TrainerServicer(SnapshotRpcs):
     ) -> pb.RollbackModelResponse:
         """Returns a taste to its model before, in one transaction."""
         with self._engine.begin() as connection:
-            known = self._idempotency.replay(connection, "RollbackModel", request)
-            if known is not None:
-                return pb.RollbackModelResponse.FromString(known)
-            found = models.roll_back_to(connection, request.taste, request.to, self._clock())
-            reply = pb.RollbackModelResponse(model=messages.model(found) if found else None)
+            earlier = self._idempotency.replay(connection, "RollbackModel", request)
+            if earlier is not None:
+                return pb.RollbackModelResponse.FromString(earlier)
+            restored = models.roll_back_to(connection, request.taste, request.to, self._clock())
+            reply = pb.RollbackModelResponse(model=messages.model(restored) if restored else None)
             self._idempotency.remember(connection, "RollbackModel", request, reply)
             failpoint("trainer.before_rollback")
         return reply
@@ -241,8 +243,8 @@ class TrainerServicer(SnapshotRpcs):
         """Returns the taste of "trainingRuns/{run}" or "models/{model}", or None when there is no such thing."""
         kind, _, part = name.partition("/")
         with reading(self._engine) as connection:
-            found = runs.get(connection, part) if kind == "trainingRuns" else models.get(connection, part)
-        return found.taste if found is not None else None
+            row = runs.get(connection, part) if kind == "trainingRuns" else models.get(connection, part)
+        return row.taste if row is not None else None
 
     def _configure(self, request: pb.CreateTrainingRunRequest) -> configuration.Configuration:
         method = registry.by_number(request.method)
@@ -267,8 +269,8 @@ class TrainerServicer(SnapshotRpcs):
 
     def _check_parents(self, connection: sqlalchemy.Connection, request: pb.CreateTrainingRunRequest) -> None:
         for index, parent in enumerate(request.parents):
-            found = models.get(connection, parent.removeprefix("models/"))
-            if found is None or not principal().may_touch(found.taste):
+            model = models.get(connection, parent.removeprefix("models/"))
+            if model is None or not principal().may_touch(model.taste):
                 raise InvalidArgument(
                     f"parents[{index}]: expected the id of a model; there is no {parent[:80]}",
                     reason="PARENT_UNKNOWN",
@@ -286,14 +288,14 @@ ENDED = (pb.TRAINING_STATE_SUCCEEDED, pb.TRAINING_STATE_FAILED, pb.TRAINING_STAT
 
 
 def _run(connection: sqlalchemy.Connection, name: str) -> runs.Run:
-    found = runs.get(connection, name)
-    if found is None:
+    run = runs.get(connection, name)
+    if run is None:
         raise NotFound(f"There is no training run {name}; list them to see which there are.", reason="RUN_NOT_FOUND")
-    return found
+    return run
 
 
 def _model(connection: sqlalchemy.Connection, name: str) -> models.Model:
-    found = models.get(connection, name.removeprefix("models/"))
-    if found is None:
+    model = models.get(connection, name.removeprefix("models/"))
+    if model is None:
         raise NotFound(f"There is no {name}; list the models to see which there are.", reason="MODEL_NOT_FOUND")
-    return found
+    return model

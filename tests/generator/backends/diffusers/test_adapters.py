@@ -16,6 +16,7 @@ from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import Batch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline
+from konomi_generator.backends.diffusers.text_conditioning import Texts
 from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
 from tests.generator import tiny_models
 
@@ -82,6 +83,31 @@ def test_a_remembered_set_comes_back_bit_by_bit_without_loading(pipe, monkeypatc
     monkeypatch.setattr(pipe, "load_lora_weights", None)
     assert adapters.apply([AdapterFile("a" * 64, data, 1.0)])
     assert np.array_equal(image(pipe), once)
+
+
+def test_sets_that_do_not_fit_into_memory_are_forgotten_but_never_the_newest(pipe, monkeypatch) -> None:
+    monkeypatch.setattr("konomi_generator.backends.diffusers.adapters.KEPT_BYTES", 1)
+    adapters, first, second = Adapters(pipe), AdapterFile("a" * 64, lora(1), 1.0), AdapterFile("b" * 64, lora(2), 1.0)
+    assert adapters.apply([first]) and adapters.apply([second]) and adapters.apply([])
+    monkeypatch.setattr(pipe, "load_lora_weights", None)
+    assert adapters.apply([second]) and adapters.apply([])
+    with pytest.raises(FailedPrecondition):
+        adapters.apply([first])
+
+
+def test_texts_used_least_recently_are_encoded_again(pipe, monkeypatch) -> None:
+    monkeypatch.setattr("konomi_generator.backends.diffusers.text_conditioning.KEPT_BYTES", 64)
+    texts, encode, asked = Texts(pipe), pipe.encode_prompt, []
+
+    def counted(text, **options):
+        asked.append(text)
+        return encode(text, **options)
+
+    monkeypatch.setattr(pipe, "encode_prompt", counted)
+    with torch.inference_mode():
+        for text in [*map(str, range(64)), "0", "new", "0", "1"]:
+            texts.encode(text)
+    assert asked == [*map(str, range(64)), "new", "1"]
 
 
 def test_scale_and_alpha_count_and_scale_zero_is_no_adapter(pipe) -> None:

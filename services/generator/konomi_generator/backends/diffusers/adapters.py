@@ -3,12 +3,12 @@
 import copy
 import tempfile
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.safetensors_check import Header, check_bytes
@@ -18,6 +18,8 @@ from konomi_generator.sampling import AdapterFile
 Place = tuple[str, str]
 """(component, parameter name)."""
 Weights = dict[Place, torch.Tensor]
+_Fused = tuple[Weights, list[Concepts]]
+"""Weights a set of adapters touches, as they are with it, and the words it binds."""
 KEPT_BYTES = 512 << 20
 DOWN = (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", ".lora_A.default.weight")
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
@@ -45,7 +47,7 @@ class Adapters:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
         self._base: Weights = {}
-        self._fused: OrderedDict[tuple[tuple[str, float], ...], tuple[Weights, list[Concepts]]] = OrderedDict()
+        self._fused: LRUCache[tuple[tuple[str, float], ...], _Fused] = LRUCache(KEPT_BYTES, getsizeof=_size)
         self._words = Words(pipe)
         self._current: tuple[tuple[str, float], ...] = ()
         self._unet: Any = None
@@ -82,16 +84,15 @@ class Adapters:
         self._words.release()
         self._current = ()
         if key in self._fused:
-            self._fused.move_to_end(key)
             weights, concepts = self._fused[key]
             self._write(weights)
             self._words.bind(concepts)
         elif adapters:
-            self._remember(key, *self._fuse(adapters))
+            self._fused[key] = self._fuse(adapters)
         self._current = key
         return True
 
-    def _fuse(self, adapters: Sequence[AdapterFile]) -> tuple[Weights, list[Concepts]]:
+    def _fuse(self, adapters: Sequence[AdapterFile]) -> _Fused:
         """Puts LoRAs, then the deltas and words of Custom Diffusion on; returns the weights touched, and the words."""
         headers = [check_adapter(adapter.digest, adapter.data) for adapter in adapters]
         pairs = list(zip(adapters, headers, strict=True))
@@ -181,14 +182,10 @@ class Adapters:
         for place, weight in weights.items():
             self._parameter(place).copy_(weight)
 
-    def _remember(self, key: tuple[tuple[str, float], ...], weights: Weights, words: list[Concepts]) -> None:
-        self._fused[key] = weights, words
-        while len(self._fused) > 1 and sum(_bytes(kept) for kept, _ in self._fused.values()) > KEPT_BYTES:
-            self._fused.popitem(last=False)
 
-
-def _bytes(weights: Weights) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in weights.values())
+def _size(fused: _Fused) -> int:
+    """Returns what a set counts for: its weights' bytes, or the whole memory where one set exceeds it."""
+    return min(KEPT_BYTES, sum(weight.numel() * weight.element_size() for weight in fused[0].values()))
 
 
 def _lora_count(header: Header) -> int:

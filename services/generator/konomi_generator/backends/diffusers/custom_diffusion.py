@@ -1,8 +1,6 @@
 """Custom Diffusion files on a pipeline: deltas of cross-attention keys and values, and new words with their rows.
 
-Kumari et al. 2023, 2212.04488. The file is konomi's own, "konomi.custom_diffusion/1": `<module>.to_k.weight` and
-`<module>.to_v.weight` of the UNet, (O, D), or the pair `.u` (O, R) and `.v` (R, D) whose product it is;
-`tokens.<word>` and, for SDXL's second text encoder, `tokens_2.<word>`, (D,).
+Kumari et al. 2023, 2212.04488. The file's layout is konomi_chassis.models.concept_format's.
 """
 
 import copy
@@ -14,11 +12,10 @@ import torch
 from safetensors.torch import load
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.models.concept_format import FORMAT, LEFT, RIGHT, WHOLE, change_of, token_of
 from konomi_chassis.models.safetensors_check import Header
 from konomi_generator.sampling import AdapterFile
 
-FORMAT = "konomi.custom_diffusion/1"
-ROWS = {"tokens.": "text_encoder", "tokens_2.": "text_encoder_2"}
 TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 
@@ -50,17 +47,17 @@ def read(adapter: AdapterFile) -> Concepts:
     deltas: dict[str, torch.Tensor] = {}
     rows: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
-        prefix = next((prefix for prefix in ROWS if name.startswith(prefix)), "")
-        module, _, kind = name.rpartition(".")
+        token = token_of(name)
+        module, kind = change_of(name) or ("", "")
         if not torch.isfinite(tensor).all():
             raise _odd(adapter, f"{name} holds numbers that are none")
-        if prefix:
-            rows.setdefault(ROWS[prefix], {})[name.removeprefix(prefix)] = tensor
-        elif module.endswith((".to_k", ".to_v")) and kind == "weight":
+        if token:
+            rows.setdefault(token[0], {})[token[1]] = tensor
+        elif kind == WHOLE:
             deltas[name] = tensor
-        elif module.endswith((".to_k", ".to_v")) and kind == "u" and f"{module}.v" in tensors:
-            deltas[f"{module}.weight"] = tensor @ tensors[f"{module}.v"]
-        elif not (kind == "v" and f"{module}.u" in tensors):
+        elif kind == LEFT and f"{module}.{RIGHT}" in tensors:
+            deltas[f"{module}.{WHOLE}"] = tensor @ tensors[f"{module}.{RIGHT}"]
+        elif not (kind == RIGHT and f"{module}.{LEFT}" in tensors):
             raise _odd(adapter, f"{name} has no place in it")
     return Concepts(deltas, rows)
 

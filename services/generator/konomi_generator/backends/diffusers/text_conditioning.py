@@ -1,16 +1,16 @@
 """Prompts to conditions: each text encoded alone, remembered, and spread over the rows of a batch."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 
 from konomi_generator.sampling import Sampling
 
-KEPT_BYTES = 64 << 20
+KEPT_BYTES, KEPT_TEXTS = 64 << 20, 64
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Texts:
         self._pipe = pipe
         self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
         self._sdxl = hasattr(pipe, "text_encoder_2")
-        self._known: OrderedDict[str, Text] = OrderedDict()
+        self._encoded: LRUCache[str, Text] = LRUCache(KEPT_BYTES, getsizeof=_size)
         self._lock = threading.Lock()
 
     def forget(self) -> None:
         """Drops the encoded texts; to be called when the text encoder's weights or words change."""
         with self._lock:
-            self._known.clear()
+            self._encoded.clear()
 
     def encode(self, text: str) -> Text:
         """Returns an encoded text; each is encoded alone, so no other text changes it.
@@ -43,16 +43,12 @@ class Texts:
         second thread would now and then get a text of the wrong length.
         """
         with self._lock:
-            if text in self._known:
-                self._known.move_to_end(text)
-                return self._known[text]
+            if text in self._encoded:
+                return self._encoded[text]
             options = {"device": self._device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
             encoded = self._pipe.encode_prompt(text, **options)
             result = Text(encoded[0], encoded[2] if self._sdxl else None)
-            self._known[text] = result
-            kept = max(64, KEPT_BYTES // (result.hidden.numel() * result.hidden.element_size()))
-            while len(self._known) > kept:
-                self._known.popitem(last=False)
+            self._encoded[text] = result
         return result
 
     def conditions(self, prompts: Sequence[str], sampling: Sampling, guided: bool) -> dict[str, Any]:
@@ -81,6 +77,11 @@ class Texts:
         if self._sdxl and not text and self._pipe.config.force_zeros_for_empty_prompt:
             return Text(torch.zeros_like(like.hidden), torch.zeros_like(like.pooled))
         return self.encode(text)
+
+
+def _size(text: Text) -> int:
+    """Returns what a text counts for: its bytes, but never so many that fewer than KEPT_TEXTS are kept."""
+    return min(KEPT_BYTES // KEPT_TEXTS, text.hidden.numel() * text.hidden.element_size())
 
 
 def rows_of(value: Any, rows: slice) -> Any:
