@@ -177,24 +177,24 @@ def from_item(code: int, reason: str, message: str) -> KonomiError:
     return by_number.get(code, Internal)(message, reason=reason or None)
 
 
-NUMBERS = (errno.ENOSPC, errno.EDQUOT)
-WORDS = ("database or disk is full", "No space left on device", "disk I/O error")
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_MESSAGES = ("database or disk is full", "No space left on device", "disk I/O error")
 """What SQLite says, also where another library's error quotes it."""
 
 
 def is_full(error: BaseException) -> bool:
     """Says whether an error means that the disk has no room."""
-    if isinstance(error, OSError) and error.errno in NUMBERS:
+    if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
         return True
-    return any(words in str(error) for words in WORDS)
+    return any(message in str(error) for message in DISK_FULL_MESSAGES)
 
 
-def told() -> ResourceExhausted:
-    """Returns the error that says so."""
+def disk_full_error() -> ResourceExhausted:
+    """Returns the error of a full disk: what to do, and that nothing is lost."""
     message = "The disk of the home is full: No space left on device. Free some; the same command then goes on."
     return ResourceExhausted(message, reason="DISK_FULL")
 
 
 def fault(error: Exception, what: str) -> KonomiError:
     """Returns a full disk as such, and any other error as a fault of `what`."""
-    return told() if is_full(error) else Internal(f"{what} met a fault of its own: {error!r}")
+    return disk_full_error() if is_full(error) else Internal(f"{what} met a fault of its own: {error!r}")

@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if not errors.is_full(error):
             raise
-        return complain(errors.told())
+        return complain(errors.disk_full_error())
     return result if isinstance(result, int) else 0
 
 

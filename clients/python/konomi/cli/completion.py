@@ -30,10 +30,10 @@ def tastes(incomplete: str) -> list[str]:
 
     try:
         with connect_home() as client:
-            found = client.rater.list_tastes(page_size=1000, timeout=SECONDS).tastes
+            tastes_here = client.rater.list_tastes(page_size=1000, timeout=SECONDS).tastes
     except KonomiError:
         return []
-    return _beginning(incomplete, (taste.name.removeprefix("tastes/") for taste in found))
+    return _beginning(incomplete, (taste.name.removeprefix("tastes/") for taste in tastes_here))
 
 
 def models(context: typer.Context, incomplete: str) -> list[str]:

@@ -82,11 +82,11 @@ def open_link(address: str, *, token: str | None = None, home: Path | None = Non
 def find_token(token: str | None, home: Path | None) -> str | None:
     """Returns the given token, KONOMI_TOKEN, or the owner's token of the home; None where there is none."""
     path = home / "tokens" / "owner.token" if home else None
-    found = token or os.environ.get("KONOMI_TOKEN") or (path.read_text() if path and path.is_file() else "")
-    found = found.strip()
-    if found and not (found.isascii() and found.isprintable() and " " not in found):
+    secret = token or os.environ.get("KONOMI_TOKEN") or (path.read_text() if path and path.is_file() else "")
+    secret = secret.strip()
+    if secret and not (secret.isascii() and secret.isprintable() and " " not in secret):
         raise InvalidArgument("expected a token of printable ASCII without spaces; copy it again from its file")
-    return found or None
+    return secret or None
 
 
 def is_loopback(target: str) -> bool:

@@ -41,12 +41,14 @@ class Client:
         Raises:
             FailedPrecondition: no role is among the addresses.
         """
-        wanted = {role: addresses[role] for role in ROLES if addresses.get(role)}
-        if not wanted:
+        addresses_by_role = {role: addresses[role] for role in ROLES if addresses.get(role)}
+        if not addresses_by_role:
             raise FailedPrecondition(f"expected the address of a rater, generator or trainer, got {dict(addresses)}")
         root = Home.locate(home).root
-        links = {address: open_link(address, token=token, home=root, tls=tls) for address in set(wanted.values())}
-        return cls({role: links[address] for role, address in wanted.items()})
+        links = {
+            address: open_link(address, token=token, home=root, tls=tls) for address in set(addresses_by_role.values())
+        }
+        return cls({role: links[address] for role, address in addresses_by_role.items()})
 
     @cached_property
     def rater(self) -> RaterClient:

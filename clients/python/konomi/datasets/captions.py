@@ -42,8 +42,8 @@ def line_of(text: str) -> str:
 
 def concept_of(name: str) -> str:
     """Returns the concept a kohya folder names, "sks dog" in `10_sks dog/1.png`; empty elsewhere."""
-    found = CONCEPT.fullmatch(PurePosixPath(name).parent.name)
-    return clean(found.group(1)) if found else ""
+    match = CONCEPT.fullmatch(PurePosixPath(name).parent.name)
+    return clean(match.group(1)) if match else ""
 
 
 def rows_of(data: bytes) -> dict[str, Facts]:
@@ -92,13 +92,13 @@ def words_of(facts: Facts, *, names: Iterable[str] = ("caption", "text", "prompt
 
 def grade_of(facts: Facts) -> int:
     """Returns the owner's grade a row holds, 1 to 5 or a letter; 0 where there is none. A prediction is no grade."""
-    said = facts.get("grade")
-    if isinstance(said, str) and said.upper() in GRADES:
-        return GRADES.index(said.upper()) + 1
-    return said if isinstance(said, int) and not isinstance(said, bool) and 1 <= said <= 5 else 0
+    grade = facts.get("grade")
+    if isinstance(grade, str) and grade.upper() in GRADES:
+        return GRADES.index(grade.upper()) + 1
+    return grade if isinstance(grade, int) and not isinstance(grade, bool) and 1 <= grade <= 5 else 0
 
 
 def seed_of(facts: Facts) -> int:
     """Returns the seed a row holds; 0 where there is none."""
-    said = facts.get("seed")
-    return said if isinstance(said, int) and not isinstance(said, bool) and 0 <= said < 2**63 else 0
+    seed = facts.get("seed")
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63 else 0

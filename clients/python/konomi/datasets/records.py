@@ -53,10 +53,10 @@ def records(client: Client, taste: str, grades: Sequence[str], unit: str, qualit
         unit: only images of this unit; of any where empty.
         quality_words: begin the captions of graded images with a quality word.
     """
-    wanted = rater.ImageFilter(grades=[rater.Grade.Value(f"GRADE_{grade}") for grade in grades])
+    image_filter = rater.ImageFilter(grades=[rater.Grade.Value(f"GRADE_{grade}") for grade in grades])
     if unit:
-        wanted.units.append(unit)
-    listing = {"taste": taste_name(taste), "filter": wanted, "page_size": PAGE, "with_scores": True}
+        image_filter.units.append(unit)
+    listing = {"taste": taste_name(taste), "filter": image_filter, "page_size": PAGE, "with_scores": True}
     for page in pages(client.rater.list_images, **listing):
         for image in page.images:
             data = client.artifacts.get(image.digest)
@@ -68,10 +68,10 @@ def records(client: Client, taste: str, grades: Sequence[str], unit: str, qualit
 
 def count(client: Client, taste: str, grades: Sequence[str], unit: str) -> int:
     """Returns how many images `records` yields."""
-    wanted = rater.ImageFilter(grades=[rater.Grade.Value(f"GRADE_{grade}") for grade in grades])
+    image_filter = rater.ImageFilter(grades=[rater.Grade.Value(f"GRADE_{grade}") for grade in grades])
     if unit:
-        wanted.units.append(unit)
-    return int(client.rater.list_images(taste=taste_name(taste), filter=wanted, page_size=1).total_size)
+        image_filter.units.append(unit)
+    return int(client.rater.list_images(taste=taste_name(taste), filter=image_filter, page_size=1).total_size)
 
 
 def facts_of(image: rater.Image) -> dict[str, Any]:

@@ -47,11 +47,11 @@ def rating_of(image: Path, data: bytes) -> int | None:
     """
     for path in sidecars(image):
         try:
-            found = read_rating(path.read_bytes()[:MAX_BYTES])
+            rating = read_rating(path.read_bytes()[:MAX_BYTES])
         except OSError:
             continue
-        if found is not None:
-            return found
+        if rating is not None:
+            return rating
     inside = dict(texts(data)).get(PNG_KEYWORD)  # a PNG may keep its packet compressed
     return read_rating(inside.encode() if inside else data)
 

@@ -21,7 +21,7 @@ CHASSIS = (
     "numpy",
 )
 EXTRAS = {
-    "rater": (*CHASSIS, "torch", "open_clip", "sklearn", "faiss", "huggingface_hub"),
+    "rater": (*CHASSIS, "torch", "open_clip", "sklearn", "faiss"),
     "generator": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
     "trainer": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
     "overnight": ("dbos", "apprise", "matplotlib", "PIL", "jinja2"),

@@ -70,19 +70,19 @@ def facts(hub: str, model: Download, file: Remote) -> Facts:
     """
     response = _ask(_url(hub, model, file), "HEAD", {}, follow=False)
     headers = response.headers
-    said = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"').lower()
+    digest = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"').lower()
     size = int(headers.get("X-Linked-Size") or headers.get("Content-Length") or 0)
     commit = headers.get("X-Repo-Commit", "")
     if commit and commit != model.revision:
         raise DataLoss(f"revision {model.revision} was asked for; the hub answered for {commit[:40]}")
-    if file.sha256 and SHA256.fullmatch(said) and said != file.sha256:
-        raise DataLoss(f"{file.path}: sha256 {file.sha256} was expected; the hub offers {said}", reason="DIGEST")
+    if file.sha256 and SHA256.fullmatch(digest) and digest != file.sha256:
+        raise DataLoss(f"{file.path}: sha256 {file.sha256} was expected; the hub offers {digest}", reason="DIGEST")
     if file.sha256:
         return Facts(file.sha256, "", file.size or size, pinned=True)
-    if SHA256.fullmatch(said) and size:
-        return Facts(said, "", size, pinned=False)
-    if SHA1.fullmatch(said) and size:
-        return Facts("", said, size, pinned=False)
+    if SHA256.fullmatch(digest) and size:
+        return Facts(digest, "", size, pinned=False)
+    if SHA1.fullmatch(digest) and size:
+        return Facts("", digest, size, pinned=False)
     raise Unavailable(f"{file.path}: the hub names no digest, so nothing would prove what came; try later")
 
 
@@ -167,15 +167,15 @@ def _check(part: Path, known: Facts) -> None:
     size = part.stat().st_size
     with part.open("rb") as file:
         if known.sha256:
-            found, expected = hashlib.file_digest(file, "sha256").hexdigest(), known.sha256
+            digest, expected = hashlib.file_digest(file, "sha256").hexdigest(), known.sha256
         else:
             whole = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
             while chunk := file.read(CHUNK):
                 whole.update(chunk)
-            found, expected = whole.hexdigest(), known.git
-    if found != expected:
+            digest, expected = whole.hexdigest(), known.git
+    if digest != expected:
         part.unlink()
-        raise DataLoss(f"digest {expected} was expected, {found} came; what came was thrown away", reason="DIGEST")
+        raise DataLoss(f"digest {expected} was expected, {digest} came; what came was thrown away", reason="DIGEST")
 
 
 def _ask(url: str, method: str, headers: dict[str, str], *, follow: bool) -> http.client.HTTPResponse:

@@ -59,14 +59,14 @@ def ledger(client: Client, taste: str, weights: dict[str, float]) -> dict[str, A
 
 def revocations(client: Client, taste: str) -> list[dict[str, Any]]:
     """Returns what left a taste for good, oldest first."""
-    told = pages(client.rater.list_revocations, taste=taste)
-    return [_revocation(one) for page in told for one in page.revocations]
+    replies = pages(client.rater.list_revocations, taste=taste)
+    return [_revocation(one) for page in replies for one in page.revocations]
 
 
 def affected(client: Client, taste: str, revoked: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the models that were trained on some of these images, newest first, each with how many."""
     gone = set(revoked)
-    found = []
+    trained = []
     for model in models(client, taste) if gone else ():
         if not model.manifest_digest:
             continue
@@ -74,8 +74,8 @@ def affected(client: Client, taste: str, revoked: Sequence[str]) -> list[dict[st
         count = sum(item["digest"] in gone for item in items)
         if count:
             facts = {"model": model.name.removeprefix("models/"), "display_name": model.display_name}
-            found.append(facts | {"current": model.current, "images": count, "of": len(items)})
-    return found
+            trained.append(facts | {"current": model.current, "images": count, "of": len(items)})
+    return trained
 
 
 def _consent(one: rater_pb2.Consent) -> dict[str, Any]:

@@ -12,8 +12,8 @@ LITE = "timm:tf_efficientnet_lite0"
 
 def advice(client: Client, taste: str) -> str:
     """Returns what to do about a taste whose images only the starter embedder looks at; empty where it knows them."""
-    found = client.rater.advise_embedder(taste=taste_name(taste))
-    return sentence(found, taste) if found.change else ""
+    offer = client.rater.advise_embedder(taste=taste_name(taste))
+    return sentence(offer, taste) if offer.change else ""
 
 
 def sentence(found: rater.EmbedderAdvice, taste: str) -> str:

@@ -53,21 +53,21 @@ def whole_digest(client: Client, taste: str, digits: str) -> str:
         InvalidArgument: the digits are too few, are none, or stand for several images.
         NotFound: no image of the taste begins so.
     """
-    wanted = digits.lower()
-    if len(wanted) < SHORTEST or len(wanted) > DIGEST_LENGTH or set(wanted) - set("0123456789abcdef"):
+    prefix = digits.lower()
+    if len(prefix) < SHORTEST or len(prefix) > DIGEST_LENGTH or set(prefix) - set("0123456789abcdef"):
         raise InvalidArgument(
             text("expected a digest, or its first {count} digits at least, got {digits}", count=SHORTEST, digits=digits)
         )
-    if len(wanted) == DIGEST_LENGTH:
-        return wanted
-    found = [image.digest for image in _by_digest(client, taste, wanted)]
-    if not found:
+    if len(prefix) == DIGEST_LENGTH:
+        return prefix
+    digests = [image.digest for image in _by_digest(client, taste, prefix)]
+    if not digests:
         raise NotFound(text("{taste} knows no image whose digest begins with {digits}", taste=taste, digits=digits))
-    if len(found) > 1:
+    if len(digests) > 1:
         raise InvalidArgument(
-            text("{count} images begin with {digits}; give more digits", count=len(found), digits=digits)
+            text("{count} images begin with {digits}; give more digits", count=len(digests), digits=digits)
         )
-    return found[0]
+    return digests[0]
 
 
 def _by_digest(client: Client, taste: str, prefix: str) -> Iterator[rater_pb2.Image]:

@@ -153,12 +153,12 @@ class ScoreRun:
     def _known(self, file: ImageFile, digest: str) -> Scored | None:
         if file.error is not None:
             return Scored(file.name, error={"reason": file.error.reason, "message": file.error.message})
-        found = self._journal.find(file.name, digest, self._version)
-        if found is None:
+        entry = self._journal.find(file.name, digest, self._version)
+        if entry is None:
             return None
-        if "error" in found:
-            return Scored(file.name, error=found["error"])
-        return Scored(file.name, score=ParseDict(found["score"], rater.Score()))
+        if "error" in entry:
+            return Scored(file.name, error=entry["error"])
+        return Scored(file.name, score=ParseDict(entry["score"], rater.Score()))
 
     def _ask(self, batch: Sequence[_Item]) -> Sequence[rater.ScoreResult]:
         inputs = [self._input(item.file) for item in batch if item.known is None]
@@ -175,8 +175,8 @@ class ScoreRun:
         fresh = [item.known or _scored(item.file.name, next(results)) for item in batch]
         for item, scored in zip(batch, fresh, strict=True):
             if item.known is None and scored.score is not None:
-                said = {"score": MessageToDict(scored.score, preserving_proto_field_name=True)}
-                self._journal.add(item.file.name, item.digest, scored.score.rater_version, said)
+                outcome = {"score": MessageToDict(scored.score, preserving_proto_field_name=True)}
+                self._journal.add(item.file.name, item.digest, scored.score.rater_version, outcome)
             elif item.known is None:
                 self._journal.add(item.file.name, item.digest, "", {"error": dict(scored.error or {})})
         self._journal.flush()

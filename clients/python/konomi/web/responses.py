@@ -62,12 +62,12 @@ async def read(request: Request) -> dict[str, Any]:
         if len(data) > BODY_BYTES:
             raise InvalidArgument(f"expected at most {BODY_BYTES} bytes, got more")
     try:
-        found = json.loads(data or b"{}")
+        body = json.loads(data or b"{}")
     except (ValueError, RecursionError) as error:
         raise InvalidArgument("expected a JSON object, got something else") from error
-    if not isinstance(found, dict):
+    if not isinstance(body, dict):
         raise InvalidArgument("expected a JSON object, got something else")
-    return found
+    return body
 
 
 def serve(endpoint: Endpoint, workers: ThreadPoolExecutor) -> Callable[[Request], Any]:

@@ -104,9 +104,9 @@ class Guard:
         foreign = (headers.has("origin") and origin not in self._origins) or (
             headers.has("sec-fetch-site") and site != "same-origin"
         )
-        told = headers.has("origin") or headers.has("sec-fetch-site")
+        declared = headers.has("origin") or headers.has("sec-fetch-site")
         program = bool(bearer) and path.startswith("/konomi.v1.")
-        if foreign or not (told or program):
+        if foreign or not (declared or program):
             raise Refusal(403, "permission_denied", "Only the page itself may do this.")
         kind = headers.only("content-type").partition(";")[0].strip().lower()
         if kind not in CONTENT_TYPES:
@@ -136,11 +136,11 @@ class _Headers:
         return name in self._values
 
     def only(self, name: str) -> str:
-        found = self._values.get(name, [])
-        return found[0] if len(found) == 1 else ""
+        values = self._values.get(name, [])
+        return values[0] if len(values) == 1 else ""
 
     def cookies(self) -> list[str]:
-        found = []
+        values = []
         for line in self._values.get("cookie", []):
             for part in line.split(";"):
                 try:
@@ -148,8 +148,8 @@ class _Headers:
                 except CookieError:
                     continue
                 if COOKIE in jar:
-                    found.append(jar[COOKIE].value)
-        return found
+                    values.append(jar[COOKIE].value)
+        return values
 
 
 def _sealed(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

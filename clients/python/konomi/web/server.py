@@ -75,8 +75,8 @@ def _configuration(page: Page, settings: PageSettings) -> uvicorn.Config:
 
 def _listen(settings: PageSettings) -> socket.socket:
     """Returns a bound socket: the port asked for, else the usual one where it is free, else any."""
-    wanted = settings.page_port
-    for port in (USUAL_PORT, 0) if wanted is None else (wanted,):
+    chosen = settings.page_port
+    for port in (USUAL_PORT, 0) if chosen is None else (chosen,):
         family = socket.AF_INET6 if ":" in settings.page_host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # only so does asyncio set no-delay
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,7 +84,7 @@ def _listen(settings: PageSettings) -> socket.socket:
             listener.bind((settings.page_host, port))
         except OSError as error:
             listener.close()
-            if wanted is not None:
+            if chosen is not None:
                 place = f"{settings.page_host}:{port} ({error.strerror})"
                 raise FailedPrecondition(f"the page cannot listen on {place}: choose another --port-page") from error
         else:

@@ -30,7 +30,7 @@ NEEDED = ("rater", "generator", "trainer", "overnight")
 
 def examine(home: Home) -> list[Finding]:
     """Returns what all checks saw; none of them changes anything."""
-    found = [_extra(extra) for extra in EXTRAS]
+    extras = [_extra(extra) for extra in EXTRAS]
     checks: tuple[Callable[[Home], Finding], ...] = (
         sqlite,
         writable,
@@ -47,7 +47,7 @@ def examine(home: Home) -> list[Finding]:
         services,
         embedder,
     )
-    return found + [check(home) for check in checks]
+    return extras + [check(home) for check in checks]
 
 
 def _extra(extra: str) -> Finding:

@@ -98,10 +98,10 @@ def is_loopback(host: str) -> bool:
 def _server(home: Home) -> dict[str, Any]:
     """Returns the [server] table; a file that cannot be read is another check's business."""
     try:
-        found = tomllib.loads(home.configuration.read_text()).get("server", {})
+        table = tomllib.loads(home.configuration.read_text()).get("server", {})
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return table if isinstance(table, dict) else {}
 
 
 def _open_to_others(paths: Iterable[Path]) -> list[Path]:

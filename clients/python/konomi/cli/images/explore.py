@@ -32,43 +32,43 @@ def explore(
     Example: konomi explore --count 20 --save look
     """
     with attached() as client:
-        found = client.rater.explore_novelty(taste=taste_name(taste), count=count, cells=elites)
-        best = [elite.image for elite in found.archive.elites]
-        saved = [_save(client, image, save) for image in [*found.images, *best]] if save else []
+        response = client.rater.explore_novelty(taste=taste_name(taste), count=count, cells=elites)
+        best = [elite.image for elite in response.archive.elites]
+        saved = [_save(client, image, save) for image in [*response.images, *best]] if save else []
     if as_json:
-        archive = {"archive": plain(found.archive)} if found.HasField("archive") else {}
-        archive |= {"discovery": plain(found.discovery)} if found.HasField("discovery") else {}
-        images = [plain(image) for image in found.images]
+        archive = {"archive": plain(response.archive)} if response.HasField("archive") else {}
+        archive |= {"discovery": plain(response.discovery)} if response.HasField("discovery") else {}
+        images = [plain(image) for image in response.images]
         emit({"taste": taste_name(taste), "images": images, "saved": saved} | archive)
         return
-    if found.images:
-        _print_far(found)
+    if response.images:
+        _print_far(response)
     else:
         note(text("nothing novel and plausible yet: make or import more images"))
     if elites:
-        _print_elites(found)
-    if found.HasField("discovery"):
-        say(_discovery(found.discovery))
+        _print_elites(response)
+    if response.HasField("discovery"):
+        say(_discovery(response.discovery))
     for path in saved:
         say(path)
 
 
-def _print_far(found: rater.ExploreNoveltyResponse) -> None:
-    ranks = {row.digest: f"{row.local_rank:.0%}" for row in found.findings if row.HasField("local_rank")}
+def _print_far(response: rater.ExploreNoveltyResponse) -> None:
+    ranks = {row.digest: f"{row.local_rank:.0%}" for row in response.findings if row.HasField("local_rank")}
     rows = [
         (image.digest[:12], f"{image.score.novelty:.3f}", _guess(image), ranks.get(image.digest, ""), image.prompt)
         if image.HasField("score")
         else (image.digest[:12], "", "", "", image.prompt)
-        for image in found.images
+        for image in response.images
     ]
     table(("image", "novelty", "grade", "beats near", "prompt"), rows)
 
 
-def _print_elites(found: rater.ExploreNoveltyResponse) -> None:
-    if not found.HasField("archive"):
+def _print_elites(response: rater.ExploreNoveltyResponse) -> None:
+    if not response.HasField("archive"):
         note(text("no rater yet, so no region has a best image: `konomi rater fit`"))
         return
-    archive = found.archive
+    archive = response.archive
     rows = [
         (str(elite.cell), elite.image.digest[:12], f"{elite.image.score.lower_bound:.2f}", elite.image.prompt)
         for elite in archive.elites

@@ -42,39 +42,45 @@ def find(name: str) -> Download:
     for model in DOWNLOADS:
         if model.name == name:
             return model
-    known = ", ".join(model.name for model in DOWNLOADS)
-    raise InvalidArgument(text("no model is called {name}; known are {known}", name=name, known=known))
+    names = ", ".join(model.name for model in DOWNLOADS)
+    raise InvalidArgument(text("no model is called {name}; known are {known}", name=name, known=names))
 
 
 def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) -> dict[str, Any]:
     """Fetches what of a model is missing and returns what is there; every file complete or not there."""
     if not quiet:
-        said = {"name": model.name, "repository": model.repository, "revision": model.revision}
-        note(text("{name}: {repository} at {revision}, licence {licence}", licence=model.licence, **said))
+        words = {"name": model.name, "repository": model.repository, "revision": model.revision}
+        note(text("{name}: {repository} at {revision}, licence {licence}", licence=model.licence, **words))
     kept = _kept(home)
-    found = []
+    files = []
     for file in model.files:
         target, key = home.models / file.target, f"{model.repository}@{model.revision}/{file.path}"
         if target.is_file() and key in kept:
-            found.append({"file": str(target), **kept[key], "fetched": False})
+            files.append({"file": str(target), **kept[key], "fetched": False})
             continue
         url = address(settings.hub, model, file)
-        known = facts(settings.hub, model, file)
-        _compare(kept.get(key), known, file.path)
+        offered = facts(settings.hub, model, file)
+        _compare(kept.get(key), offered, file.path)
         if not quiet:
-            note(_announcement(file.path, known))
+            note(_announcement(file.path, offered))
         part = home.models / ".fetch" / f"{model.name}-{Path(file.target).name}.part"
         part.parent.mkdir(parents=True, exist_ok=True)
-        with progress(file.path, known.size) as update:
-            fetch(url, part, known, settings.fetch_tries, update)
+        with progress(file.path, offered.size) as update:
+            fetch(url, part, offered, settings.fetch_tries, update)
         if target.suffix == ".safetensors":
             check_safetensors(part, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        kept |= {key: {"digest": known.sha256 or f"git:{known.git}", "size_bytes": known.size, "pinned": known.pinned}}
+        kept |= {
+            key: {
+                "digest": offered.sha256 or f"git:{offered.git}",
+                "size_bytes": offered.size,
+                "pinned": offered.pinned,
+            }
+        }
         write_json(_record(home), kept)
         part.replace(target)
-        found.append({"file": str(target), **kept[key], "fetched": True})
-    return {"name": model.name, "revision": model.revision, "licence": model.licence, "files": found}
+        files.append({"file": str(target), **kept[key], "fetched": True})
+    return {"name": model.name, "revision": model.revision, "licence": model.licence, "files": files}
 
 
 def _announcement(path: str, known: Facts) -> str:

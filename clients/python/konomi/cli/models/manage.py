@@ -75,11 +75,11 @@ def show(model: ModelName, taste: TasteId = "default", as_json: Json = False) ->
     Example: konomi models show unit-1
     """
     with attached() as client:
-        found = plain(find_model(client, taste, model))
+        facts = plain(find_model(client, taste, model))
     if as_json:
-        emit(found)
+        emit(facts)
         return
-    for name, value in found.items():
+    for name, value in facts.items():
         if value not in ("", [], {}, 0):
             say(f"{name:<16} {value}")
 
@@ -101,10 +101,12 @@ def export(
     Example: konomi models export unit-1 --format kohya --out unit-1.safetensors
     """
     with attached() as client:
-        found = find_model(client, taste, model)
-        wanted = trainer.ExportFormat.Value(f"EXPORT_FORMAT_{to.name.upper()}")
+        source = find_model(client, taste, model)
+        export_format = trainer.ExportFormat.Value(f"EXPORT_FORMAT_{to.name.upper()}")
         picture = client.artifacts.put(thumbnail.read_bytes(), _kind(thumbnail)).digest if thumbnail else ""
-        artifact = client.trainer.export_model(name=found.name, format=wanted, thumbnail_digest=picture, author=author)
+        artifact = client.trainer.export_model(
+            name=source.name, format=export_format, thumbnail_digest=picture, author=author
+        )
         write_atomically(out, client.artifacts.get(artifact.digest))
     if as_json:
         emit({"file": str(out), "digest": artifact.digest, "size_bytes": artifact.size_bytes})

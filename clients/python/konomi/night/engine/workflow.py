@@ -12,7 +12,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos import error as dbos_errors
 
 from konomi import errors
-from konomi.errors import fault, is_full, told
+from konomi.errors import disk_full_error, fault, is_full
 from konomi.host.session import Crew
 from konomi.night import budgets
 from konomi.night.alarms import Alarm, sentence
@@ -135,7 +135,7 @@ class Overnight:
                     self.watchdog.beat()
         except Exception as error:
             if is_full(error):
-                raise told() from error
+                raise disk_full_error() from error
             raise
         finally:
             self.leaving.set()
