@@ -40,7 +40,7 @@ def check(client: Client, studio: Studio, bases: Sequence[str]) -> None:
         if base not in known:
             message = text("there is no base model {name} here; at hand: {known}", name=base, known=", ".join(known))
             raise NotFound(message, reason="BASE_NOT_FOUND")
-    if not studio.state()["rater_version"]:
+    if not studio.state().rater_version:
         message = text("the taste has no rater yet: grade some images, then `konomi rater fit`")
         raise FailedPrecondition(message, reason="NO_RATER")
 
@@ -82,19 +82,20 @@ def _after(advance: Advance, before: int, done: int) -> None:
 def _judged(studio: Studio, base: str, digests: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
     scores, whole = studio.score(digests), studio.diversity(digests)
     figures = {
-        name: metrics.mean([score[name] for score in scores]) for name in ("utility", "lower_bound", "p_ur", "p_ssr")
+        name: metrics.mean([getattr(score, name) for score in scores])
+        for name in ("utility", "lower_bound", "p_ur", "p_ssr")
     }
-    unknown = sum(bool(score["unknown"]) for score in scores) / len(scores)
+    unknown = sum(score.unknown for score in scores) / len(scores)
     return {
         "base": base,
         "digests": list(digests),
         "prompts": list(prompts),
         **figures,
-        "vendi": whole["vendi"],
-        "typical_share": whole["typical_share"],
+        "vendi": whole.vendi,
+        "typical_share": whole.typical_share,
         "unknown_share": unknown,
-        "warning": "untypical" if whole["typical_share"] < TYPICAL or unknown > 1 - TYPICAL else "",
-        "bounds": [score["lower_bound"] for score in scores],
+        "warning": "untypical" if whole.typical_share < TYPICAL or unknown > 1 - TYPICAL else "",
+        "bounds": [score.lower_bound for score in scores],
     }
 
 

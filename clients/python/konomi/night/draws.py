@@ -62,6 +62,25 @@ class Turn:
     seen: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class UnitContext:
+    """What the steps of one unit are told of it.
+
+    Attributes:
+        unit: its number.
+        position: its place in the night, from 1.
+        system: name of the system that makes it.
+        spent: selection pressure of the units before, in nats.
+        seen: what the system asked to have observed before it draws, as plain JSON.
+    """
+
+    unit: int
+    position: int
+    system: str
+    spent: float
+    seen: dict[str, Any] = field(default_factory=dict)
+
+
 def image_seed(seed: int, purpose: str, index: int) -> int:
     """Returns the seed of one image: a hash of night seed, purpose and index, so no draw depends on another."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()

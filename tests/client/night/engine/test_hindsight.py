@@ -6,6 +6,7 @@ import pytest
 
 from konomi.night.guards import GuardSettings, fooled
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import Audit
 from konomi.night.records.store import Nights
 from konomi.night.verdict import BlindEvaluation, audits
 
@@ -41,15 +42,15 @@ def test_the_audits_are_those_of_this_taste_and_rater_that_were_answered_to_the_
     night(nights, "d", 0.4, 6, version="tastes/default/raterVersions/2")
     night(nights, "e", 0.4, 6)
     (nights.folder / "e" / "verdict.json").unlink()
-    found = {one["night"]: one for one in audits(nights, "tastes/default", VERSION)}
+    found = {one.night: one for one in audits(nights, "tastes/default", VERSION)}
     assert set(found) == {"a", "b"}
-    assert found["a"] == {"night": "a", "unit": 1, "rise": pytest.approx(0.8), "win_rate": 0.75, "pairs": 20}
-    assert found["b"]["win_rate"] == pytest.approx(0.3)
+    assert found["a"].plain() == {"night": "a", "unit": 1, "rise": pytest.approx(0.8), "win_rate": 0.75, "pairs": 20}
+    assert found["b"].win_rate == pytest.approx(0.3)
 
 
-def said(*audited: tuple[float, float]) -> list[dict]:
+def said(*audited: tuple[float, float]) -> list[Audit]:
     """Returns audits given by (rise, win rate)."""
-    return [{"night": "n", "unit": 1, "rise": rise, "win_rate": rate, "pairs": 20} for rise, rate in audited]
+    return [Audit(night="n", unit=1, rise=rise, win_rate=rate, pairs=20) for rise, rate in audited]
 
 
 def test_a_rater_that_rose_twice_while_the_person_did_not_is_fooled():

@@ -36,6 +36,7 @@ from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import ENDED, Reason, StateName
 from konomi.night.records.store import Nights
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
 from konomi.night.report.status import said, summary_of
@@ -147,10 +148,9 @@ def stop(
         note(text("stopping after the step under way…"))
     with nights.lock(seconds):
         if abandon and nights.unfinished() == night:
-            state = nights.read(night)
-            state["state"], state["reason"] = "abandoned", {"name": "abandoned", "numbers": {}}
-            nights.write(night, state)
-    say(text("the night {night} is {state}", night=night, state=nights.read(night)["state"]))
+            abandoned = Reason(name=StateName.ABANDONED.value, numbers={})
+            nights.write(night, nights.state(night).changed(state=StateName.ABANDONED, reason=abandoned))
+    say(text("the night {night} is {state}", night=night, state=nights.state(night).state))
 
 
 @app.command()
@@ -227,7 +227,7 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
             view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))
             state = runner.run(nights, request, hands, stopped.is_set, view)
         path = None
-        if state["state"] in ("finished", "halted"):
+        if state.state in ENDED:
             from konomi.night.report.render import write_night_report
 
             path = str(write_night_report(nights, request.id, hands.client.artifacts.get, language))
@@ -238,9 +238,9 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
         show(summary)
         say(text("report: {path}", path=path) if path else "")
     if path:
-        _announce(home, request.id, state, path)
+        _announce(home, request.id, state.plain(), path)
         nights.deliver(request.id)
-    if state["state"] == "halted":
+    if state.state == StateName.HALTED:
         raise typer.Exit(HALTED)
 
 

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,6 +13,7 @@ from konomi.host.session import Crew
 from konomi.night.engine.progress import View
 from konomi.night.gateway.services import Studio
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import NightState
 from konomi.night.records.store import Nights
 
 
@@ -29,7 +29,7 @@ def read_ahead() -> threading.Thread:
     return reader
 
 
-def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> dict[str, Any]:
+def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> NightState:
     """Runs a night, or goes on with it, and returns its state.
 
     Raises:

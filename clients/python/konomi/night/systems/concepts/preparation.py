@@ -36,8 +36,8 @@ def _concepts(studio: Studio, settings: dict[str, Any]) -> dict[str, Any]:
         words = [Word(one.token, one.class_word) for one in model.concepts]
         items = [
             item
-            for item in manifests.items_of(studio, model.manifest_digest)
-            if item["role"] == "selected" and any(word.token in item["caption"] for word in words)
+            for item in manifests.items_of(studio.client, model.manifest_digest)
+            if item.role == manifests.SELECTED and any(word.token in item.caption for word in words)
         ]
     else:
         lessons = [read_lesson(line) for line in settings["concepts"]]
@@ -47,5 +47,5 @@ def _concepts(studio: Studio, settings: dict[str, Any]) -> dict[str, Any]:
     if not words:
         message = text("concepts needs something to teach: --concept NAME=CLASS:FOLDER, or --concept-model NAME")
         raise errors.InvalidArgument(message, reason="NO_CONCEPTS", field="concepts")
-    named = {"concept_items": manifests.manifest(studio, items), "concept_words": [str(word) for word in words]}
+    named = {"concept_items": manifests.freeze(studio.client, items), "concept_words": [str(word) for word in words]}
     return named | concepts.prior(studio, settings, words, items)

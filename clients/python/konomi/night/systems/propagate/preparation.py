@@ -62,7 +62,7 @@ def _seeds(studio: Studio, settings: dict[str, Any]) -> dict[str, Any]:
         if digest not in facts:
             message = text("the taste knows no image {digest}; import it, or name its file", digest=digest[:12])
             raise errors.NotFound(message, reason="SEED_UNKNOWN", field="seed_images")
-    class_word = settings["seed_class"] or class_of(facts[found[0]]["prompt"])
+    class_word = settings["seed_class"] or class_of(facts[found[0]].prompt)
     return {"seed_images": found, "seed_class": class_word, "seed_token": growing_set.token_of(found)}
 
 
@@ -92,7 +92,8 @@ def _left(nights: Nights, taste: str, settings: dict[str, Any]) -> str:
     for night in reversed(nights.all()):
         before = nights.request(night)
         if before.taste == taste and before.settings.get("seed_token") == settings["seed_token"]:
-            sets = [one["selection"]["set"] for one in nights.read(night)["units"] if "set" in one.get("selection", {})]
+            units = nights.state(night).units
+            sets = [record.selection.set for record in units if record.selection and record.selection.set]
             if sets:
-                return str(sets[-1])
+                return sets[-1]
     return ""
