@@ -12,7 +12,7 @@ from typing import Any
 from konomi import errors
 from konomi.host.session import Crew
 from konomi.i18n.catalogue import text
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import METHODS, Studio
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import Nights
@@ -38,7 +38,7 @@ def wanted(
     """Returns the request of a night as asked for; what it lacks is filled in when it begins (`filled`).
 
     Raises:
-        InvalidArgument: there is no such system, or more units are wanted than one night may make.
+        InvalidArgument: there is no such system or training method, or more units than one night may make.
     """
     stages(system, settings.units)
     if settings.units > guards.units_per_night:
@@ -47,6 +47,12 @@ def wanted(
             "asked for; ask for fewer, or raise units_per_night in the [guards] table of konomi.toml."
         )
         raise errors.InvalidArgument(message, reason="TOO_MANY_UNITS", field="units")
+    if settings.method not in METHODS:
+        message = (
+            f"Expected one of {', '.join(METHODS)} as the method of a fit, got {settings.method!r}; "
+            "correct method in the [night] table of konomi.toml."
+        )
+        raise errors.InvalidArgument(message, reason="METHOD_UNKNOWN", field="method")
     request = NightRequest(
         id=night,
         asked="",

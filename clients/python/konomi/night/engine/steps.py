@@ -143,7 +143,7 @@ class NightSteps:
     def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits an adapter from the base model on the frozen manifest."""
         hyper = registry.find(context.system).hyper_parameters(self.settings)
-        return self.studio.train(self.training(context.unit, parent, chosen), hyper, self.beat)
+        return self.studio.train(self.training(context.unit, parent, chosen), hyper, self.beat, self.settings.method)
 
     def training(self, unit: int, parent: Model | None, chosen: Selection) -> TrainingRun:
         """Returns what a training run of a unit is asked for, less its method and numbers."""

@@ -253,7 +253,7 @@ class Studio:
             sources=messages.sources(reply),
         )
 
-    def train(self, run: TrainingRun, hyper: Mapping[str, Any], beat: Beat, method: str = "lora") -> Fit:
+    def train(self, run: TrainingRun, hyper: Mapping[str, Any], beat: Beat, method: str) -> Fit:
         """Trains, watching until the end, and returns the model, or why there is none.
 
         Args:
@@ -291,6 +291,15 @@ class Studio:
         """Returns the taste to the model that was current before."""
         self.client.trainer.rollback_model(taste=self.taste, request_id=request_id)
 
+
+METHODS = tuple(
+    sorted(
+        name.removeprefix("TRAINING_METHOD_").lower()
+        for name, number in trainer_pb2.TrainingMethod.items()
+        if number not in (trainer_pb2.TRAINING_METHOD_UNSPECIFIED, trainer_pb2.TRAINING_METHOD_CUSTOM_DIFFUSION)
+    )
+)
+"""Training methods a night may fit with; Custom Diffusion needs words and is asked for by the systems that teach."""
 
 UNFIT = ("MODEL_LAYOUT", "CONCEPTS")
 """Why a base model cannot be taught words; it is fitted with a LoRA instead."""

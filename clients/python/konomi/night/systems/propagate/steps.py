@@ -72,7 +72,7 @@ class GrowthSteps:
         )
 
     def fit(self, context: UnitContext, parent: Model | None, frozen: Selection) -> Fit:
-        """Fits the word on the set from the base model; a base that cannot be taught words gets a LoRA."""
+        """Fits the word on the set from the base model; a base that cannot be taught words gets an adapter."""
         run = self.steps.training(context.unit, parent, frozen)
         words = [(self.word.token, self.word.class_word)]
         try:
@@ -90,7 +90,7 @@ class GrowthSteps:
             request_id=files.derived_id(run.request_id, "lora"),
         )
         hyper = hyper_parameters(self.settings) | {"steps": self.settings.propagate_steps}
-        return self.studio.train(run, hyper, self.steps.beat)
+        return self.studio.train(run, hyper, self.steps.beat, self.settings.method)
 
     def take_in(self, context: UnitContext, candidates: Sequence[str], seen: GrowthView) -> Selection:
         """Lets the gate decide what the set takes in, and keeps the set.
