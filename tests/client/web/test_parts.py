@@ -5,6 +5,7 @@ import io
 import json
 import socket
 import struct
+import subprocess
 import zlib
 
 import pytest
@@ -196,6 +197,16 @@ def test_a_night_is_told_in_both_languages(desk):
     assert told["night"]["share"] == 1.0 and told["night"]["eta_seconds"] is None
     assert desk.status({"language": "ja"})["night"]["sentences"] == ["頼まれた 2 世代を作り終えました。"]
     json.dumps(told)
+
+
+def test_a_plan_is_made_in_this_process_and_says_what_cannot_be(desk, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a plan needs no process"))
+    plan = desk.plan({"system": "longtail:1+converge:1", "images": 24, "hours": 2.5})
+    assert (plan["system"], plan["units"], plan["budgets"]["hours"]) == ("longtail:1+converge:1", 2, 2.5)
+    with pytest.raises(InvalidArgument, match="no system 'dream'"):
+        desk.plan({"system": "dream"})
+    with pytest.raises(InvalidArgument, match="at most 5 units"):
+        desk.plan({"system": "converge", "units": 7})
 
 
 @pytest.mark.parametrize("name", ["../n1", "n2", "", "n1/../n1", "x" * 80])

@@ -21,7 +21,6 @@ from konomi.cli.night.plan import (
     System,
     Taught,
     Units,
-    asked_for,
     plan,
 )
 from konomi.cli.night.schedule import schedule
@@ -88,8 +87,8 @@ def start(
     Example: konomi night start converge --units 3
     """
     home = Home.locate()
-    system, settings = asked_for(
-        home, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
+    system, settings = preparation.settings_of(
+        home.root, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
         budget_gpu_hours=gpu_hours, budget_disk_gib=disk,
         seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
     )  # fmt: skip

@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from konomi import errors
 from konomi.host.session import Crew
 from konomi.i18n.catalogue import text
+from konomi.night import budgets
 from konomi.night.gateway.services import METHODS, Studio
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
@@ -125,6 +128,44 @@ def units_of(chain: str) -> int | None:
     """Returns how many units a chain makes, None where it is one system and does not say."""
     found = stages(chain, 0)
     return sum(stage.units for stage in found) or None
+
+
+def settings_of(home: Path, system: str, **options: Any) -> tuple[str, NightSettings]:
+    """Returns the chain of systems and the settings of a night: the home's, the plan's, then those that are given.
+
+    Raises:
+        InvalidArgument: a setting cannot be used, or the units are said twice.
+    """
+    chain, planned = chain_of(system)
+    units = units_of(chain)
+    if units is not None and options.get("units") not in (None, units):
+        raise errors.InvalidArgument(text("the stages say how many units the night makes; leave --units out"))
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return chain, NightSettings(home=home, **planned | ({"units": units} if units else {}) | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        words = text(
+            "the night setting {name} cannot be used: {why}", name=".".join(map(str, first["loc"])), why=first["msg"]
+        )
+        raise errors.InvalidArgument(words, field="settings") from error
+
+
+def plan_of(home: Path, system: str, **options: Any) -> dict[str, Any]:
+    """Returns what a night would make and take, as JSON: "system", and what `budgets.forecast` says.
+
+    Args:
+        home: the home folder.
+        system: a system, a chain, or the path of a plan.
+        options: night settings by name; None leaves one as it is.
+
+    Raises:
+        InvalidArgument: it is no night that could be begun.
+    """
+    chain, settings = settings_of(home, system, **options)
+    wanted(chain, "tastes/default", 0, settings, GuardSettings(home=home), [])
+    rates, image_bytes = budgets.measured(Nights(home)), budgets.mean_bytes(home / "artifacts")
+    return {"system": chain, **budgets.forecast(settings, rates, image_bytes, chain)}
 
 
 def _stage(path: Path, one: Any) -> Stage:
