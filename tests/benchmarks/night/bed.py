@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from konomi.night.engine import preparation
-from konomi.night.engine.loop import Recipe
+from konomi.night.engine.loop import NightLoop
 from konomi.night.guards import GuardSettings
 from konomi.night.records.state import Record
 from konomi.night.settings import NightSettings
@@ -75,11 +75,11 @@ def night(world: World, person: NightPerson, policy: Policy, seed: int) -> dict[
         **{"units": UNITS, "images": IMAGES, "evaluation_images": EVALUATION, "prompt_quota": 0.0, **policy.night}
     )
     guards = GuardSettings(units_per_night=UNITS, **policy.guards)
-    request = preparation.wanted(
+    request = preparation.new_request(
         "converge", "tastes/bed", seed, settings, guards, ["portrait"], f"{person.number}-{seed}"
     )
     steps = BedSteps(world, known, request, policy)
-    state = Recipe(request, steps, _at_once, lambda state: None).run().plain()
+    state = NightLoop(request, steps, _at_once, lambda state: None).run().plain()
     return {
         "labels": LABELS,
         "served": state["served"]["unit"],

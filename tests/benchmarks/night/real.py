@@ -21,9 +21,9 @@ from konomi.host.session import Crew, crew
 from konomi.night.draws import Draw, image_seed
 from konomi.night.engine import preparation
 from konomi.night.engine.steps import NightSteps
-from konomi.night.engine.workflow import Overnight
+from konomi.night.engine.workflow import NightWorkflow
 from konomi.night.gateway import manifests, messages
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records import store
 from konomi.night.records.request import NightRequest
@@ -62,10 +62,10 @@ class Bed:
         draws = [Draw(order[i % len(order)], image_seed(0, purpose, i), "base") for i in range(count)]
         key = f"{purpose}/{count}"
         if key not in self.made:
-            self.made[key] = self.make(Studio(self.crew, ""), draws, None)
+            self.made[key] = self.make(NightServices(self.crew, ""), draws, None)
         return draws, self.made[key]
 
-    def make(self, studio: Studio, draws: list[Draw], model: Model | None) -> list[str]:
+    def make(self, studio: NightServices, draws: list[Draw], model: Model | None) -> list[str]:
         """Makes images as the night does."""
         return studio.generate(draws, model, NightSettings(guidance_scale=GUIDANCE), _quiet)
 
@@ -85,7 +85,7 @@ class Bed:
         return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB"))
 
 
-class NaiveStudio(Studio):
+class NaiveServices(NightServices):
     """Selects as a naive loop does: the best by the rater's mean, no gate, no quota, no base images.
 
     With `replace` only of what the last unit made, else of everything so far.
@@ -156,7 +156,7 @@ def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) 
     return _truth(bed, person, state, studio, asked)
 
 
-def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) -> Studio:
+def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) -> NightServices:
     """Returns the studio of a taste of its own, with the base model's pool in it and the person's grades.
 
     Args:
@@ -167,7 +167,7 @@ def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) ->
     """
     name = files.derived_id("bench", person.number, purpose, files.canonical(asked).decode())
     taste = f"tastes/b{name[:12]}"
-    studio = Studio(bed.crew, taste)
+    studio = NightServices(bed.crew, taste)
     if taste not in {one.name for one in bed.crew.client.rater.list_tastes(page_size=1000).tastes}:
         bed.crew.client.rater.create_taste(taste_id=taste.removeprefix("tastes/"), request_id=name)
     draws, pool = bed.base("pool", POOL)
@@ -177,7 +177,7 @@ def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) ->
     return studio
 
 
-def _label(bed: Bed, studio: Studio, person: NightPerson, asked: dict[str, Any]) -> None:
+def _label(bed: Bed, studio: NightServices, person: NightPerson, asked: dict[str, Any]) -> None:
     rater, have = bed.crew.client.rater, studio.state().labels
     while have < asked["labels"]:
         count = min(ROUND, asked["labels"] - have)
@@ -209,7 +209,7 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
     )
     guards = GuardSettings(units_per_night=10, **policy.guards)
     night = files.derived_id(taste, preparation.plain(settings), preparation.plain(guards))
-    request = preparation.wanted("converge", taste, asked["seed"], settings, guards, bed.prompts, night)
+    request = preparation.new_request("converge", taste, asked["seed"], settings, guards, bed.prompts, night)
     if not (bed.nights.folder / night / "request.json").exists():
         files.write_json(bed.nights.folder / night / "request.json", vars(request))
         bed.nights.write(night, {"night": night, "state": "new", "system": "converge", "steps": [], "units": []})
@@ -217,19 +217,19 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
     if state["state"] in store.ENDED:
         return state
     steps = NightSteps(_studio(bed, taste, policy, request), request, _quiet)
-    return Overnight(bed.nights, steps, _never).run(bed.crew).plain()
+    return NightWorkflow(bed.nights, steps, _never).run(bed.crew).plain()
 
 
-def _studio(bed: Bed, taste: str, policy: Policy, request: NightRequest) -> Studio:
+def _studio(bed: Bed, taste: str, policy: Policy, request: NightRequest) -> NightServices:
     if not policy.naive:
-        return Studio(bed.crew, taste, request.id)
-    studio = NaiveStudio(bed.crew, taste, request.id)
+        return NightServices(bed.crew, taste, request.id)
+    studio = NaiveServices(bed.crew, taste, request.id)
     studio.replace = policy.naive == "replace"
     return studio
 
 
 def _truth(
-    bed: Bed, person: NightPerson, state: dict[str, Any], studio: Studio, asked: dict[str, Any]
+    bed: Bed, person: NightPerson, state: dict[str, Any], studio: NightServices, asked: dict[str, Any]
 ) -> dict[str, Any]:
     units, served = [], state["served"]["unit"]
     first = min((one["unit"] for one in state["units"] if one["unit"]), default=1)

@@ -21,7 +21,7 @@ def test_lora_is_what_nobody_asked_for_and_custom_diffusion_needs_words():
 def test_an_unknown_method_is_refused_with_those_there_are(tmp_path):
     settings = NightSettings(home=tmp_path, method="magic")
     with pytest.raises(InvalidArgument, match=r"Expected one of dora, .*lora.* got 'magic'") as caught:
-        preparation.wanted("converge", "tastes/default", 1, settings, GuardSettings(home=tmp_path), [])
+        preparation.new_request("converge", "tastes/default", 1, settings, GuardSettings(home=tmp_path), [])
     assert (caught.value.reason, caught.value.field) == ("METHOD_UNKNOWN", "method")
 
 

@@ -226,7 +226,7 @@ def test_a_plan_is_the_commands_own(desk):
     plan = desk.plan({"system": "longtail:1+golden:1", "hours": 1.5, "gpu_hours": 1, "disk": 2, "budget_images": 50})
     assert plan["budgets"] == {"hours": 1.5, "images": 50, "gpu_hours": 1.0, "disk_gib": 2.0}
     assert plan["ends_by"] == ["images"]
-    with pytest.raises(FailedPrecondition, match="units"):
+    with pytest.raises(InvalidArgument, match="units"):
         desk.plan({"system": "converge", "units": 10})
     for wrong in (
         {"system": "--help"},

@@ -57,7 +57,7 @@ def demo(
         guidance_scale=settings.guidance_scale,
         **({"images": images} if images else {}),  # type: ignore[arg-type]
     )
-    preparation.wanted(system, "tastes/default", seed, night, GuardSettings(home=home.root), [])
+    preparation.new_request(system, "tastes/default", seed, night, GuardSettings(home=home.root), [])
     if person is not None:
         starter("check-person", "--person", str(person))
     note(text("the demo works in {home}", home=home.root))

@@ -14,7 +14,7 @@ from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, Unavail
 from konomi.i18n.catalogue import text
 from konomi.night import metrics
 from konomi.night.draws import image_seed, shuffled
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.v1 import generator_pb2 as generator
 
 CHUNK = 32
@@ -25,7 +25,7 @@ Advance = Callable[[int], None]
 """Called with the number of images made so far."""
 
 
-def check(client: Client, studio: Studio, bases: Sequence[str]) -> None:
+def check(client: Client, studio: NightServices, bases: Sequence[str]) -> None:
     """Raises unless there are two base models or more, all at hand, and a rater.
 
     Raises:
@@ -46,7 +46,7 @@ def check(client: Client, studio: Studio, bases: Sequence[str]) -> None:
 
 
 def compare(
-    studio: Studio, bases: Sequence[str], prompts: Sequence[str], count: int, seed: int, advance: Advance
+    studio: NightServices, bases: Sequence[str], prompts: Sequence[str], count: int, seed: int, advance: Advance
 ) -> list[dict[str, Any]]:
     """Returns what the rater says of each base model's images, the best by its lower bound first.
 
@@ -79,7 +79,7 @@ def _after(advance: Advance, before: int, done: int) -> None:
     advance(before + done)
 
 
-def _judged(studio: Studio, base: str, digests: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
+def _judged(studio: NightServices, base: str, digests: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
     scores, whole = studio.score(digests), studio.diversity(digests)
     figures = {
         name: metrics.mean([getattr(score, name) for score in scores])

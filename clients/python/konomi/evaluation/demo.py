@@ -19,7 +19,7 @@ from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View
 from konomi.night.engine.steps import GROUPS
 from konomi.night.gateway import messages
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, Model, NightState, UnitRecord
 from konomi.night.records.store import Nights
@@ -92,9 +92,9 @@ class Demo:
         self.phases.append((name, time.monotonic() - started))
 
     @property
-    def studio(self) -> Studio:
+    def studio(self) -> NightServices:
         """The services as the demo's taste uses them."""
-        return Studio(self.crew, self.taste)
+        return NightServices(self.crew, self.taste)
 
     def draws(self, purpose: str, count: int) -> list[Draw]:
         """Returns prompts and seeds of a purpose; no two purposes share a seed."""
@@ -176,12 +176,12 @@ class Demo:
         """Returns the demo's night: the one it began before, or a new one."""
         plain = preparation.plain(self.night)
         key = files.canonical([self.person.introduction, plain, self.prompts, self.seed, system]).decode()
-        asked = preparation.wanted(
+        asked = preparation.new_request(
             system, self.taste, self.seed, self.night, guards, self.prompts, files.derived_id("demo", key)
         )
         if (nights.folder / asked.id / "request.json").exists():
             return nights.request(asked.id)
-        return nights.begin(asked.asked, lambda: preparation.filled(asked, self.crew, nights))
+        return nights.begin(asked.asked, lambda: preparation.complete_request(asked, self.crew, nights))
 
     def sleep(self, nights: Nights, request: NightRequest, stopped: Callable[[], bool]) -> NightState:
         """Runs the night, unattended."""

@@ -263,7 +263,7 @@ class AuditNumbers(Protocol):
         """Pairs that were answered."""
 
 
-def fooled(audits: Sequence[AuditNumbers], settings: GuardSettings) -> Alarm | None:
+def rater_overrated(audits: Sequence[AuditNumbers], settings: GuardSettings) -> Alarm | None:
     """Looks at the audits of the rater that would choose, before a night: it rose and the person did not, every time.
 
     Args:

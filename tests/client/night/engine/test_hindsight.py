@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from konomi.night.guards import GuardSettings, fooled
+from konomi.night.guards import GuardSettings, rater_overrated
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Audit
 from konomi.night.records.store import Nights
@@ -54,7 +54,7 @@ def said(*audited: tuple[float, float]) -> list[Audit]:
 
 
 def test_a_rater_that_rose_twice_while_the_person_did_not_is_fooled():
-    alarm = fooled(said((0.5, 0.9), (0.5, 0.5), (0.5, 0.4)), GuardSettings())
+    alarm = rater_overrated(said((0.5, 0.9), (0.5, 0.5), (0.5, 0.4)), GuardSettings())
     assert alarm is not None and alarm.name == "audit_gap"
     assert (alarm.numbers["runs"], alarm.numbers["pairs"]) == (2, 40)
     assert alarm.numbers["win_rate"] == pytest.approx(0.45)
@@ -72,7 +72,7 @@ def test_a_rater_that_rose_twice_while_the_person_did_not_is_fooled():
     ],
 )
 def test_once_or_a_person_who_rose_too_or_a_rater_that_did_not_is_no_alarm(audited, off):
-    assert fooled(said(*audited), GuardSettings(off=off)) is None
+    assert rater_overrated(said(*audited), GuardSettings(off=off)) is None
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def start(
         budget_gpu_hours=gpu_hours, budget_disk_gib=disk,
         seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
     )  # fmt: skip
-    asked = preparation.wanted(
+    asked = preparation.new_request(
         system, f"tastes/{taste}", seed, settings, GuardSettings(home=home.root), read_prompts(prompts), request_id
     )
     _run(home, asked, as_json)
@@ -220,7 +220,7 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     reading = runner.read_ahead()
     with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
         reading.join()
-        request = nights.begin(asked.asked, lambda: preparation.filled(asked, hands, nights))
+        request = nights.begin(asked.asked, lambda: preparation.complete_request(asked, hands, nights))
         note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
         with showing(language) as progress:
             view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))

@@ -8,7 +8,7 @@ from konomi.night.alarms import Alarm, Ended
 from konomi.night.budgets import Envelope
 from konomi.night.draws import UnitContext
 from konomi.night.engine.steps import NightSteps, compare, vendi_at
-from konomi.night.guards import fooled
+from konomi.night.guards import rater_overrated
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import (
     BASE,
@@ -59,7 +59,7 @@ def fresh(request: NightRequest) -> NightState:
     )
 
 
-class Recipe:
+class NightLoop:
     """One night from plan to end; the same recorded results lead to the same next step."""
 
     def __init__(
@@ -114,7 +114,7 @@ class Recipe:
         """
         self.state = self.state.changed(nats=plan.rater.nats if plan.rater else 0.0)
         alarm = guards.before_night(self.state.nats, self.steps.guards)
-        alarm = alarm or fooled(plan.audits, self.steps.guards)
+        alarm = alarm or rater_overrated(plan.audits, self.steps.guards)
         if alarm is not None and any(stage.system.rater_chooses for stage in self.stages):
             self.served = plan.start or BASE
             self._serving()

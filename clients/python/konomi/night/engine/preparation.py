@@ -15,7 +15,7 @@ from konomi import errors
 from konomi.host.session import Crew
 from konomi.i18n.catalogue import text
 from konomi.night import budgets
-from konomi.night.gateway.services import METHODS, Studio
+from konomi.night.gateway.services import METHODS, NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import Nights
@@ -29,7 +29,7 @@ def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude={"home"})
 
 
-def wanted(
+def new_request(
     system: str,
     taste: str,
     seed: int,
@@ -38,7 +38,7 @@ def wanted(
     prompts: list[str],
     night: str = "",
 ) -> NightRequest:
-    """Returns the request of a night as asked for; what it lacks is filled in when it begins (`filled`).
+    """Returns the request of a night as asked for; what it lacks is filled in when it begins (`complete_request`).
 
     Raises:
         InvalidArgument: there is no such system or training method, or more units than one night may make.
@@ -75,7 +75,7 @@ PROMPTS = 512
 """Prompts taken from the taste's own images where none are given."""
 
 
-def filled(request: NightRequest, crew: Crew, nights: Nights) -> NightRequest:
+def complete_request(request: NightRequest, crew: Crew, nights: Nights) -> NightRequest:
     """Returns the request with everything it needs: seeds and concepts as digests, prompts that call their words.
 
     Args:
@@ -87,7 +87,7 @@ def filled(request: NightRequest, crew: Crew, nights: Nights) -> NightRequest:
         FailedPrecondition: there are no prompts, or no image to grow from.
         InvalidArgument: seeds or concepts that cannot be used.
     """
-    studio = Studio(crew, request.taste)
+    studio = NightServices(crew, request.taste)
     systems = {stage.name: stage.system for stage in stages(request.system, int(request.settings["units"]))}
     request = replace(request, prompts=request.prompts or studio.prompts(PROMPTS))
     for name in sorted(systems):
@@ -163,7 +163,7 @@ def plan_of(home: Path, system: str, **options: Any) -> dict[str, Any]:
         InvalidArgument: it is no night that could be begun.
     """
     chain, settings = settings_of(home, system, **options)
-    wanted(chain, "tastes/default", 0, settings, GuardSettings(home=home), [])
+    new_request(chain, "tastes/default", 0, settings, GuardSettings(home=home), [])
     rates, image_bytes = budgets.measured(Nights(home)), budgets.mean_bytes(home / "artifacts")
     return {"system": chain, **budgets.forecast(settings, rates, image_bytes, chain)}
 

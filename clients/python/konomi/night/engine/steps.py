@@ -11,7 +11,7 @@ from konomi.night import metrics as intervals
 from konomi.night.draws import Turn, UnitContext, evaluation_draws, image_seed
 from konomi.night.gateway import measures as unit_measures
 from konomi.night.gateway import messages
-from konomi.night.gateway.services import SCORE_BATCH, Beat, Studio, TrainingRun
+from konomi.night.gateway.services import SCORE_BATCH, Beat, NightServices, TrainingRun
 from konomi.night.metrics import UnitNumbers
 from konomi.night.records import request as lineage
 from konomi.night.records.state import (
@@ -46,7 +46,7 @@ class NightSteps:
 
     def __init__(
         self,
-        studio: Studio,
+        studio: NightServices,
         request: lineage.NightRequest,
         beat: Beat,
         audits: Callable[[str], list[Audit]] = lambda version: [],

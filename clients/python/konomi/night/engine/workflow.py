@@ -17,15 +17,15 @@ from konomi.host.session import Crew
 from konomi.night import budgets
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
-from konomi.night.engine.loop import Recipe, fresh
+from konomi.night.engine.loop import NightLoop, fresh
 from konomi.night.engine.steps import NightSteps
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import NightState, Reason, Record, Served, StateName
 from konomi.night.records.store import Nights
 
 
-def halted(nights: Nights, request: NightRequest, studio: Studio) -> NightState:
+def halted(nights: Nights, request: NightRequest, studio: NightServices) -> NightState:
     """Ends a night of another version, durably, and returns its state.
 
     Args:
@@ -103,7 +103,7 @@ class OtherVersion(Interrupted):
     """What is on record was done by another version, whose steps are not this one's."""
 
 
-class Overnight:
+class NightWorkflow:
     """One run of one night in this process."""
 
     def __init__(self, nights: Nights, steps: NightSteps, stopped: Callable[[], bool]) -> None:
@@ -156,7 +156,7 @@ class Overnight:
         try:
             if payload["request_digest"] != self.request.digest():
                 raise errors.DataLoss("The night's request.json was changed after its start; restore it or start anew.")
-            recipe = Recipe(self.request, self.steps, self._do, lambda state: self.nights.write(state.night, state))
+            recipe = NightLoop(self.request, self.steps, self._do, lambda state: self.nights.write(state.night, state))
             self.outcome = recipe.run()
         except Interrupted as interruption:
             self._interrupt(interruption)

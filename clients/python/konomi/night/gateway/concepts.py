@@ -11,10 +11,10 @@ from konomi.client.services import taste_name
 from konomi.datasets.reader import find_images
 from konomi.errors import FailedPrecondition, InvalidArgument, Unavailable
 from konomi.i18n.catalogue import text
-from konomi.night.draws import Word
+from konomi.night.draws import ConceptToken
 from konomi.night.gateway import manifests
 from konomi.night.gateway.manifests import Item
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.v1 import trainer_pb2 as trainer
 
 SLOT = "{}"
@@ -89,7 +89,7 @@ def regularisation(
 
 
 def prior(
-    studio: Studio, settings: Mapping[str, Any], words: Sequence[Word], own: Sequence[Item] = ()
+    studio: NightServices, settings: Mapping[str, Any], words: Sequence[ConceptToken], own: Sequence[Item] = ()
 ) -> dict[str, str]:
     """Returns the setting that names the real regularisation images of a night; nothing where no folder was named.
 

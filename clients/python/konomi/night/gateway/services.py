@@ -76,7 +76,7 @@ class TrainingRun:
     concepts: Sequence[trainer_pb2.Concept] = ()
 
 
-class Studio:
+class NightServices:
     """The services as one taste's night uses them."""
 
     def __init__(self, source: Source, taste: str, night: str = "") -> None:
@@ -305,7 +305,7 @@ UNFIT = ("MODEL_LAYOUT", "CONCEPTS")
 """Why a base model cannot be taught words; it is fitted with a LoRA instead."""
 
 
-def known(studio: Studio, digests: Sequence[str]) -> dict[str, ImageFacts]:
+def known(studio: NightServices, digests: Sequence[str]) -> dict[str, ImageFacts]:
     """Returns what the taste knows of images, by digest; those it does not know are left out."""
     facts: dict[str, ImageFacts] = {}
     for start in range(0, len(digests), PAGE):
@@ -316,7 +316,7 @@ def known(studio: Studio, digests: Sequence[str]) -> dict[str, ImageFacts]:
     return facts
 
 
-def graded_ur(studio: Studio, most: int) -> tuple[list[str], int]:
+def graded_ur(studio: NightServices, most: int) -> tuple[list[str], int]:
     """Returns up to `most` images graded UR, oldest first, and how many there are in all."""
     filter_ = rater_pb2.ImageFilter(grades=[rater_pb2.GRADE_UR])
     page = studio.client.rater.list_images(taste=studio.taste, filter=filter_, page_size=most)
@@ -324,7 +324,7 @@ def graded_ur(studio: Studio, most: int) -> tuple[list[str], int]:
 
 
 def gate(
-    studio: Studio,
+    studio: NightServices,
     candidates: Sequence[str],
     originals: Sequence[str],
     members: Sequence[str],
@@ -368,7 +368,7 @@ def gate(
 
 
 def choose(
-    studio: Studio, asked: Mapping[str, Any], text: str, seed: int
+    studio: NightServices, asked: Mapping[str, Any], text: str, seed: int
 ) -> tuple[rater_pb2.SelectImagesResponse, int]:
     """Chooses among the taste's own images whose prompt contains a text; returns the reply and how many there are."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
@@ -376,14 +376,14 @@ def choose(
     return reply, reply.considered
 
 
-def count(studio: Studio, text: str) -> int:
+def count(studio: NightServices, text: str) -> int:
     """Returns how many of the taste's own images have a text in their prompt."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
     return studio.client.rater.list_images(taste=studio.taste, filter=filter_, page_size=1).total_size
 
 
-def bind(studio: Studio, run: TrainingRun, words: Sequence[tuple[str, str]], steps: int, beat: Beat) -> Fit:
-    """Binds words by Custom Diffusion and returns what `Studio.train` does.
+def bind(studio: NightServices, run: TrainingRun, words: Sequence[tuple[str, str]], steps: int, beat: Beat) -> Fit:
+    """Binds words by Custom Diffusion and returns what `NightServices.train` does.
 
     Raises:
         InvalidArgument: the base model cannot be taught words (a reason of UNFIT), or the request is wrong.
@@ -392,7 +392,7 @@ def bind(studio: Studio, run: TrainingRun, words: Sequence[tuple[str, str]], ste
     return studio.train(replace(run, concepts=concepts), {"steps": steps}, beat, "custom_diffusion")
 
 
-def merge(studio: Studio, names: Sequence[str], display_name: str, request_id: str) -> Fit:
+def merge(studio: NightServices, names: Sequence[str], display_name: str, request_id: str) -> Fit:
     """Merges models that know one concept each into one that knows all (closed form)."""
     merged = studio.client.trainer.merge_models(
         names=[f"models/{name}" for name in names], display_name=display_name, request_id=request_id
@@ -400,7 +400,7 @@ def merge(studio: Studio, names: Sequence[str], display_name: str, request_id: s
     return Fit(**dict(messages.model(merged)), run="", loss=0.0, failed="")
 
 
-def taught(studio: Studio, name: str) -> trainer_pb2.Model:
+def taught(studio: NightServices, name: str) -> trainer_pb2.Model:
     """Returns the newest model of the taste of that id or name that knows words.
 
     Raises:

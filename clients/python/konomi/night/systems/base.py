@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import Draw, Turn, UnitContext
-from konomi.night.gateway.services import Beat, Studio, TrainingRun
+from konomi.night.gateway.services import Beat, NightServices, TrainingRun
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, StateName, UnitRecord
 from konomi.night.records.store import Nights
@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Record)
 class Steps(Protocol):
     """The steps every night has; those of a system stand on them."""
 
-    studio: Studio
+    studio: NightServices
     request: NightRequest
     settings: NightSettings
     beat: Beat
@@ -190,7 +190,7 @@ class System:
     observes: bool = False
     rater_chooses: bool = True
     run_unit: Callable[[Night, int, int, "Stage"], None] = draw_choose_fit
-    prepare: Callable[[Studio, NightRequest, Nights], NightRequest] | None = None
+    prepare: Callable[[NightServices, NightRequest, Nights], NightRequest] | None = None
     patient: bool = False
     spared: tuple[str, ...] = ()
     planned: Callable[[NightSettings, int], tuple[int, int]] | None = None

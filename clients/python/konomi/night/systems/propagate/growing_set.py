@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from konomi import files
-from konomi.night.draws import Word, named
-from konomi.night.gateway.services import ImageFacts, Studio
+from konomi.night.draws import ConceptToken, named
+from konomi.night.gateway.services import ImageFacts, NightServices
 from konomi.night.records.state import Selection
 
 GrowingSet = dict[str, Any]
@@ -22,7 +22,7 @@ def token_of(originals: Sequence[str]) -> str:
     return f"<seed-{hashlib.sha256(''.join(sorted(originals)).encode()).hexdigest()[:8]}>"
 
 
-def first(originals: Sequence[str], facts: Mapping[str, ImageFacts], word: Word) -> GrowingSet:
+def first(originals: Sequence[str], facts: Mapping[str, ImageFacts], word: ConceptToken) -> GrowingSet:
     """Returns the set as it begins: the originals, at depth 0, each with its caption and the word in it."""
     prompts = {digest: facts[digest].prompt if digest in facts else "" for digest in originals}
     members = [
@@ -63,11 +63,11 @@ def extended(grown: GrowingSet, gate: Selection, facts: Mapping[str, ImageFacts]
     return grown | {"members": [*grown["members"], *new], "rounds": rounds}
 
 
-def read(studio: Studio, digest: str) -> GrowingSet:
+def read(studio: NightServices, digest: str) -> GrowingSet:
     """Returns a set that was kept."""
     return dict(json.loads(studio.client.artifacts.get(digest)))
 
 
-def keep(studio: Studio, grown: GrowingSet) -> str:
+def keep(studio: NightServices, grown: GrowingSet) -> str:
     """Keeps a set and returns its digest."""
     return studio.client.artifacts.put(files.canonical(grown), "application/json").digest

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from konomi import errors, files
 from konomi.night.alarms import Alarm, Ended
-from konomi.night.draws import UnitContext, Word, plain
+from konomi.night.draws import ConceptToken, UnitContext, plain
 from konomi.night.gateway import manifests, services
 from konomi.night.gateway.manifests import Item
 from konomi.night.records.state import Fit, Model, Reason, Record, Selection
@@ -35,7 +35,7 @@ class GrowthSteps:
 
     def __init__(self, steps: Steps) -> None:
         self.steps, self.studio, self.settings = steps, steps.studio, steps.settings
-        self.word = Word(self.settings.seed_token, self.settings.seed_class)
+        self.word = ConceptToken(self.settings.seed_token, self.settings.seed_class)
 
     def begin(self, kept: str) -> GrowthView:
         """Looks at the set: without the members the owner graded below SSR since it was kept.
