@@ -24,7 +24,8 @@ def arm() -> None:
     workflow.SCHEMA = os.environ.get("SCHEMA", workflow.SCHEMA)
     plain, lacks, extra = preparation.plain, os.environ.get("LACKS"), os.environ.get("EXTRA")
     preparation.plain = lambda settings: {name: value for name, value in plain(settings).items() if name != lacks}
-    do, attempt, record = workflow.Overnight._do, workflow.Overnight._attempt, SystemDatabase.record_operation_result
+    runs = workflow.NightWorkflow
+    do, attempt, record = runs._do, runs._attempt, SystemDatabase.record_operation_result
     count, here = 0, ""
 
     def end(where: str, name: str) -> None:
@@ -57,7 +58,7 @@ def arm() -> None:
         record(self, result, **more)
         end("recorded", result["function_name"])
 
-    workflow.Overnight._do, workflow.Overnight._attempt = armed_do, armed_attempt
+    runs._do, runs._attempt = armed_do, armed_attempt
     SystemDatabase.record_operation_result = armed_record
 
 

@@ -8,7 +8,8 @@ import pytest
 from konomi.cli import commands
 from konomi.client import connect
 from konomi.errors import InvalidArgument
-from konomi.night.gateway.concepts import captioned, images_of, manifest_of, read_lesson
+from konomi.night.gateway.concepts import captioned, images_of, read_lesson
+from konomi.night.gateway.manifests import render
 from konomi_starter import installation
 from tests.trainer import tiny
 from tests.trainer.conftest import Bench
@@ -105,6 +106,6 @@ def test_lessons_and_manifests_by_hand(attached: Bench, tmp_path: Path) -> None:
             read_lesson(line)
     images = images_of(attached.client, folder(tmp_path / "a", 1), "a <a> cat", "selected")
     prior = captioned(attached.client, folder(tmp_path / "b", 2, ("one", "two")))
-    document = json.loads(manifest_of([*images, *prior]))  # the second image of a is the first of b: it stays selected
+    document = json.loads(render([*images, *prior]))  # the second image of a is the first of b: it stays selected
     assert len(images) == len(prior) == 2 and [i["role"] for i in document["items"]].count("selected") == 2
-    assert [i["digest"] for i in document["items"]] == sorted({i["digest"] for i in [*images, *prior]})
+    assert [i["digest"] for i in document["items"]] == sorted({item.digest for item in [*images, *prior]})

@@ -13,8 +13,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from konomi.night.engine import preparation
-from konomi.night.engine.loop import Recipe
+from konomi.night.engine.loop import NightLoop
 from konomi.night.guards import GuardSettings
+from konomi.night.records.state import Record
 from konomi.night.settings import NightSettings
 from konomi_rater.measures.diversity import vendi
 from tests.benchmarks.night.bed_steps import BedSteps
@@ -74,11 +75,11 @@ def night(world: World, person: NightPerson, policy: Policy, seed: int) -> dict[
         **{"units": UNITS, "images": IMAGES, "evaluation_images": EVALUATION, "prompt_quota": 0.0, **policy.night}
     )
     guards = GuardSettings(units_per_night=UNITS, **policy.guards)
-    request = preparation.wanted(
+    request = preparation.new_request(
         "converge", "tastes/bed", seed, settings, guards, ["portrait"], f"{person.number}-{seed}"
     )
     steps = BedSteps(world, known, request, policy)
-    state = Recipe(request, steps, _at_once, lambda state: None).run()
+    state = NightLoop(request, steps, _at_once, lambda state: None).run().plain()
     return {
         "labels": LABELS,
         "served": state["served"]["unit"],
@@ -90,7 +91,8 @@ def night(world: World, person: NightPerson, policy: Policy, seed: int) -> dict[
 
 
 def _at_once(name: str, body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    return {"seconds": 0.0, "value": body(*arguments)}
+    value = body(*arguments)
+    return {"seconds": 0.0, "value": value.plain() if isinstance(value, Record) else value}
 
 
 def _truth(world: World, person: NightPerson, steps: BedSteps, entry: dict[str, Any], known: Rater) -> dict[str, Any]:

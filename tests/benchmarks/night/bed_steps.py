@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from konomi.night import metrics
-from konomi.night.draws import evaluation_draws, image_seed
+from konomi.night.draws import UnitContext, evaluation_draws, image_seed
 from konomi.night.engine.steps import GROUPS, NightSteps
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import Judgement, Model, Selection, UnitRecord
 from konomi.night.systems import converge
 from konomi_rater.measures.cells import divide
 from konomi_rater.measures.coverage import covered, near_copies
@@ -54,16 +55,16 @@ class BedSteps(NightSteps):
         """Begins with the base model."""
         return {"start": None, "first": 1, "rater_version": "bed", "rater": {"nats": 0.0}, "withdrawn": []}
 
-    def generate(self, drawn: dict[str, Any], served: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
+    def generate(self, context: UnitContext, served: Model | None, first: int, last: int) -> dict[str, Any]:
         """Draws a part of a unit's pool."""
-        turn = self.turn(drawn, served_is_base=served is None)
+        turn = self.turn(context, served_is_base=served is None)
         chunk = converge.draws(turn)[first:last]
         for origin in ("served", "base"):
             seeds = [draw.seed for draw in chunk if draw.origin == origin]
             if seeds:
                 base = origin == "base" or served is None
-                rows = self.world.draw(None if base else self.models[served["model"]], seeds)
-                self._remember(rows, drawn["unit"], base)
+                rows = self.world.draw(None if base else self.models[served.model], seeds)
+                self._remember(rows, context.unit, base)
         return {"digests": [str(draw.seed) for draw in chunk], "refused": 0, "images": len(chunk)}
 
     def _remember(self, rows: np.ndarray, unit: int, base: bool) -> None:
@@ -75,16 +76,16 @@ class BedSteps(NightSteps):
             np.concatenate([made.base, np.full(count, base)]),
         )
 
-    def select(self, drawn: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    def select(self, context: UnitContext, earlier: Sequence[Selection]) -> dict[str, Any]:
         """Chooses a training set with the rater's own selection, or as a naive loop does."""
-        unit, made = drawn["unit"], self.made
+        unit, made = context.unit, self.made
         pool = np.flatnonzero(made.unit == unit) if self.policy.data == "replace" else np.arange(len(made.rows))
         utility, std = self.rater.predict(made.rows[pool])
         if self.policy.naive:
             count = max(8, math.ceil(TOP * len(pool)))
             picked, base = pool[np.argsort(-utility, kind="stable")[:count]], np.zeros(0, int)
         else:
-            picked, base = self._guarded(drawn, pool, utility, std)
+            picked, base = self._guarded(context, pool, utility, std)
         self.chosen[unit] = (picked, base)
         kept = len(picked) / max(1, len(pool))
         filled = np.bincount(self.cells.of(made.rows[picked]), minlength=CELLS) if len(picked) else np.zeros(CELLS)
@@ -106,9 +107,9 @@ class BedSteps(NightSteps):
         }
 
     def _guarded(
-        self, drawn: dict[str, Any], pool: np.ndarray, utility: np.ndarray, std: np.ndarray
+        self, context: UnitContext, pool: np.ndarray, utility: np.ndarray, std: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        wanted = converge.selection(self.turn(drawn, pool=len(pool)))
+        wanted = converge.selection(self.turn(context, pool=len(pool)))
         rows, share = self.made.rows[pool], wanted["typicality_percentile"]
         own = np.where(pool < len(self.rater.seen), pool, -1)
         typical = self.reference.index.distance(rows, own) <= self.reference.cut(share)
@@ -140,24 +141,24 @@ class BedSteps(NightSteps):
         )
         picked = pool[choice.selected]
         eligible = np.setdiff1d(np.flatnonzero(self.made.base), picked)
-        seed = image_seed(self.request.seed, f"select-{drawn['unit']}", 0)
+        seed = image_seed(self.request.seed, f"select-{context.unit}", 0)
         return picked, draw_base(eligible, len(picked), wanted["base_share"], np.random.default_rng(seed))
 
-    def train(self, drawn: dict[str, Any], parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> dict[str, Any]:
         """Fits a kernel density estimate; without a fresh fit half of it is still what the parent learned."""
-        picked, base = self.chosen[drawn["unit"]]
+        picked, base = self.chosen[context.unit]
         rows = np.concatenate([self.made.rows[picked], self.made.rows[base]])
-        name = f"unit-{drawn['unit']}"
+        name = f"unit-{context.unit}"
         if not self.policy.fresh_fit and parent is not None:
-            more = np.random.default_rng(drawn["unit"]).permutation(self.models[parent["model"]])[: len(rows)]
+            more = np.random.default_rng(context.unit).permutation(self.models[parent.model])[: len(rows)]
             rows = np.concatenate([rows, more])
         self.models[name], self.trained[name] = rows, np.concatenate([picked, base])
-        return {"model": name, "adapter": name, "unit": drawn["unit"], "current": False, "loss": 0.0, "failed": ""}
+        return {"model": name, "adapter": name, "unit": context.unit, "current": False, "loss": 0.0, "failed": ""}
 
-    def evaluate(self, model: dict[str, Any] | None, first: int, last: int) -> dict[str, Any]:
+    def evaluate(self, model: Model | None, first: int, last: int) -> dict[str, Any]:
         """Draws evaluation images: the same seeds for every unit."""
         fixed = evaluation_draws(self.request.seed, self.request.evaluation_prompts, self.settings)[first:last]
-        name = model["model"] if model else "base"
+        name = model.model if model else "base"
         rows = self.world.draw(self.models[name] if model else None, [draw.seed for draw in fixed])
         digests = [f"{name}/{draw.seed}" for draw in fixed]
         self.shown |= dict(zip(digests, rows, strict=True))
@@ -202,6 +203,6 @@ class BedSteps(NightSteps):
             "near_copies_reference": chance,
         }
 
-    def serve(self, verdict: dict[str, Any], candidate: dict[str, Any], undone: int) -> dict[str, Any]:
+    def serve(self, verdict: Judgement, candidate: UnitRecord, undone: int) -> dict[str, Any]:
         """Serves nothing: nobody asks."""
-        return {"served": verdict["served"]}
+        return {"served": verdict.served}

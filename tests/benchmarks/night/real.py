@@ -21,11 +21,13 @@ from konomi.host.session import Crew, crew
 from konomi.night.draws import Draw, image_seed
 from konomi.night.engine import preparation
 from konomi.night.engine.steps import NightSteps
-from konomi.night.engine.workflow import Overnight
-from konomi.night.gateway.services import Studio
+from konomi.night.engine.workflow import NightWorkflow
+from konomi.night.gateway import manifests, messages
+from konomi.night.gateway.services import NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records import store
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import Model, Selection
 from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
 from konomi.v1 import rater_pb2
@@ -60,12 +62,12 @@ class Bed:
         draws = [Draw(order[i % len(order)], image_seed(0, purpose, i), "base") for i in range(count)]
         key = f"{purpose}/{count}"
         if key not in self.made:
-            self.made[key] = self.make(Studio(self.crew, ""), draws, None)
+            self.made[key] = self.make(NightServices(self.crew, ""), draws, None)
         return draws, self.made[key]
 
-    def make(self, studio: Studio, draws: list[Draw], model: dict[str, Any] | None) -> list[str]:
+    def make(self, studio: NightServices, draws: list[Draw], model: Model | None) -> list[str]:
         """Makes images as the night does."""
-        return studio.generate(draws, model, NightSettings(guidance_scale=GUIDANCE).model_dump(), _quiet)
+        return studio.generate(draws, model, NightSettings(guidance_scale=GUIDANCE), _quiet)
 
     def look(self, digests: Sequence[str]) -> tuple[np.ndarray, float]:
         """Returns the attributes (N, C) of images and the share of them that looks like a portrait."""
@@ -83,7 +85,7 @@ class Bed:
         return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB"))
 
 
-class NaiveStudio(Studio):
+class NaiveServices(NightServices):
     """Selects as a naive loop does: the best by the rater's mean, no gate, no quota, no base images.
 
     With `replace` only of what the last unit made, else of everything so far.
@@ -92,37 +94,33 @@ class NaiveStudio(Studio):
     replace = False
     unit = "base"
 
-    def generate(
-        self, draws: Sequence[Draw], model: dict[str, Any] | None, options: dict[str, Any], beat: Any
-    ) -> list[str]:
+    def generate(self, draws: Sequence[Draw], model: Model | None, settings: NightSettings, beat: Any) -> list[str]:
         """Makes images and notes whose they are."""
-        self.unit = model["model"] if model else "base"
-        return super().generate(draws, model, options, beat)
+        self.unit = model.model if model else "base"
+        return super().generate(draws, model, settings, beat)
 
-    def select(self, wanted: dict[str, Any], seed: int) -> dict[str, Any]:
+    def select(self, asked: dict[str, Any], seed: int) -> Selection:
         """Chooses the top share by mean utility and freezes the manifest."""
         images = self._images()
-        scores = [score["utility"] for score in self.score([digest for digest, _ in images])]
+        scores = [score.utility for score in self.score([digest for digest, _ in images])]
         count = max(8, math.ceil(TOP * len(images)))
         best = [images[at] for at in np.argsort(scores)[::-1][:count]]
-        items = [{"digest": d, "caption": prompt, "weight": 1.0, "role": "selected"} for d, prompt in sorted(best)]
-        manifest = files.canonical({"schema": "konomi.manifest/1", "items": items})
         kept = count / len(images)
         digests = [digest for digest, _ in best]
-        return {
-            "manifest": self.client.artifacts.put(manifest, "application/json").digest,
-            "n": count,
-            "base_share": 0.0,
-            "considered": len(images),
-            "kept_share": kept,
-            "nats": -math.log(kept),
-            "best_of_n_nats": 0.0,
-            "vendi": self.diversity(digests)["vendi"],
-            "largest_cell_share": 0.0,
-            "rater_version": self.state()["rater_version"],
-            "selected": digests[:24],
-            "rejected": {},
-        }
+        return Selection(
+            manifest=manifests.freeze(self.client, [manifests.Item(digest, prompt) for digest, prompt in best]),
+            n=count,
+            base_share=0.0,
+            considered=len(images),
+            kept_share=kept,
+            nats=-math.log(kept),
+            best_of_n_nats=0.0,
+            vendi=self.diversity(digests).vendi,
+            largest_cell_share=0.0,
+            rater_version=self.state().rater_version,
+            selected=tuple(digests[:24]),
+            rejected={},
+        )
 
     def _images(self) -> list[tuple[str, str]]:
         filter_ = rater_pb2.ImageFilter(units=[self.unit] if self.replace else [])
@@ -158,7 +156,7 @@ def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) 
     return _truth(bed, person, state, studio, asked)
 
 
-def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) -> Studio:
+def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) -> NightServices:
     """Returns the studio of a taste of its own, with the base model's pool in it and the person's grades.
 
     Args:
@@ -169,18 +167,18 @@ def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) ->
     """
     name = files.derived_id("bench", person.number, purpose, files.canonical(asked).decode())
     taste = f"tastes/b{name[:12]}"
-    studio = Studio(bed.crew, taste)
+    studio = NightServices(bed.crew, taste)
     if taste not in {one.name for one in bed.crew.client.rater.list_tastes(page_size=1000).tastes}:
         bed.crew.client.rater.create_taste(taste_id=taste.removeprefix("tastes/"), request_id=name)
     draws, pool = bed.base("pool", POOL)
-    images = [{"digest": d, "prompt": one.prompt, "seed": one.seed} for d, one in zip(pool, draws, strict=True)]
+    images = [messages.image(digest, draw) for digest, draw in zip(pool, draws, strict=True)]
     studio.add(images, "base")
     _label(bed, studio, person, asked)
     return studio
 
 
-def _label(bed: Bed, studio: Studio, person: NightPerson, asked: dict[str, Any]) -> None:
-    rater, have = bed.crew.client.rater, int(studio.state()["labels"])
+def _label(bed: Bed, studio: NightServices, person: NightPerson, asked: dict[str, Any]) -> None:
+    rater, have = bed.crew.client.rater, studio.state().labels
     while have < asked["labels"]:
         count = min(ROUND, asked["labels"] - have)
         seed = image_seed(asked["seed"], "suggest", have)
@@ -211,7 +209,7 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
     )
     guards = GuardSettings(units_per_night=10, **policy.guards)
     night = files.derived_id(taste, preparation.plain(settings), preparation.plain(guards))
-    request = preparation.wanted("converge", taste, asked["seed"], settings, guards, bed.prompts, night)
+    request = preparation.new_request("converge", taste, asked["seed"], settings, guards, bed.prompts, night)
     if not (bed.nights.folder / night / "request.json").exists():
         files.write_json(bed.nights.folder / night / "request.json", vars(request))
         bed.nights.write(night, {"night": night, "state": "new", "system": "converge", "steps": [], "units": []})
@@ -219,19 +217,19 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
     if state["state"] in store.ENDED:
         return state
     steps = NightSteps(_studio(bed, taste, policy, request), request, _quiet)
-    return Overnight(bed.nights, steps, _never).run(bed.crew)
+    return NightWorkflow(bed.nights, steps, _never).run(bed.crew).plain()
 
 
-def _studio(bed: Bed, taste: str, policy: Policy, request: NightRequest) -> Studio:
+def _studio(bed: Bed, taste: str, policy: Policy, request: NightRequest) -> NightServices:
     if not policy.naive:
-        return Studio(bed.crew, taste, request.id)
-    studio = NaiveStudio(bed.crew, taste, request.id)
+        return NightServices(bed.crew, taste, request.id)
+    studio = NaiveServices(bed.crew, taste, request.id)
     studio.replace = policy.naive == "replace"
     return studio
 
 
 def _truth(
-    bed: Bed, person: NightPerson, state: dict[str, Any], studio: Studio, asked: dict[str, Any]
+    bed: Bed, person: NightPerson, state: dict[str, Any], studio: NightServices, asked: dict[str, Any]
 ) -> dict[str, Any]:
     units, served = [], state["served"]["unit"]
     first = min((one["unit"] for one in state["units"] if one["unit"]), default=1)
@@ -245,7 +243,7 @@ def _truth(
         entry |= figures(person, table, base) | {"vendi": one["scores"]["vendi"]["value"]}
         entry |= {"rater": one["scores"]["utility"]["value"], "seconds": one["seconds"]}
         if one["unit"] in (served, first, first + 2, first + 4) and one["unit"]:
-            model = {"model": one["model"], "adapter": one["adapter"]}
+            model = Model(model=one["model"], adapter=one["adapter"])
             after, _ = bed.look(bed.make(studio, draws, model))
             entry["blind"] = figures(person, after, bed.look(fresh_base)[0])
         units.append(entry)

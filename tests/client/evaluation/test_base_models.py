@@ -11,7 +11,7 @@ from konomi.client import Client
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi.evaluation import base_models
 from konomi.i18n import catalogue
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 
 PROMPTS = ["a red portrait", "a portrait", "a portrait, hat"]
 
@@ -22,7 +22,7 @@ def studio(tmp_path: Path, monkeypatch):
     stand_ins = importlib.import_module("stand_ins")
     started = {role: stand_ins.start(role, tmp_path) for role in ("rater", "generator", "trainer")}
     with Client.from_addresses({role: address for role, (_, address) in started.items()}) as client:
-        yield Studio(_Attached(client), "tastes/default")
+        yield NightServices(_Attached(client), "tastes/default")
     for server, _ in started.values():
         server.stop(None)
 

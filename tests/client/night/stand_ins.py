@@ -371,6 +371,8 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         }
         if request.concepts:
             made["words"] = stand_in_words.words_of(request)
+        elif request.method != trainer_pb2.TRAINING_METHOD_LORA:
+            made["method"] = trainer_pb2.TrainingMethod.Name(request.method)
         self.runs.put(name, made | {"seed": request.seed, "night": request.night, "parents": list(request.parents)})
         return trainer_pb2.TrainingRun(name=name, state=trainer_pb2.TRAINING_STATE_QUEUED)
 

@@ -10,6 +10,7 @@ from konomi.files import write_json
 from konomi.night import budgets
 from konomi.night.alarms import sentence
 from konomi.night.budgets import forecast, mean_bytes, measured
+from konomi.night.records.state import NightState, UnitRecord
 from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
 
@@ -85,21 +86,30 @@ def test_each_budget_ends_a_night_between_two_steps_with_its_own_sentence(tmp_pa
     settings = NightSettings(
         home=tmp_path, budget_hours=2, budget_images=100, budget_gpu_hours=1, budget_disk_gib=0.5, hour_price=0
     )
-    state = {"seconds": 0.0, "gpu_seconds": 0.0, "images": 0, "disk_bytes": 0, "steps": [], "units": []}
-    budgets.note(state, "plan", {"seconds": 5.0, "stored": 1000}, 0)
-    budgets.note(state, "unit-1/generate-000", {"seconds": 60.0, "stored": 4000}, 60)
-    budgets.note(state, "unit-1/select", {"seconds": 10.0}, 0)
-    assert (state["seconds"], state["gpu_seconds"], state["images"], state["disk_bytes"]) == (75.0, 60.0, 60, 3000)
+    state = NightState()
+    state = budgets.note(state, "plan", {"seconds": 5.0, "stored": 1000}, 0)
+    state = budgets.note(state, "unit-1/generate-000", {"seconds": 60.0, "stored": 4000}, 60)
+    state = budgets.note(state, "unit-1/select", {"seconds": 10.0}, 0)
+    assert (state.seconds, state.gpu_seconds, state.images, state.disk_bytes) == (75.0, 60.0, 60, 3000)
     assert budgets.exhausted(state, settings, 40) is None
     spent = {"images": 61, "seconds": 7200, "gpu_seconds": 3600, "disk_bytes": 2**29}
     for name, value in spent.items():
-        alarm = budgets.exhausted(state | {name: value}, settings, 40)
+        alarm = budgets.exhausted(state.changed(**{name: value}), settings, 40)
         assert alarm.name == {"seconds": "budget_hours", "images": "budget_images"}.get(
             name, "budget_gpu_hours" if name == "gpu_seconds" else "budget_disk"
         )
         assert "budget" in sentence(alarm) and "予算" in sentence(alarm, "ja")
     unlimited = NightSettings(home=tmp_path)
-    assert budgets.exhausted(state | {"gpu_seconds": 9e9, "disk_bytes": 2**60}, unlimited, 40) is None
+    assert budgets.exhausted(state.changed(gpu_seconds=9e9, disk_bytes=2**60), unlimited, 40) is None
+
+
+def test_what_a_step_took_is_added_to_the_unit_it_is_of():
+    state = NightState(units=(UnitRecord(unit=1), UnitRecord(unit=11), UnitRecord(unit=2)))
+    state = budgets.note(state, "unit-1/evaluate-000", {"seconds": 5.0}, 8)
+    state = budgets.note(state, "unit-11/train", {"seconds": 7.0}, 0)
+    state = budgets.note(state, "plan", {"seconds": 1.0}, 0)
+    assert [(record.seconds, record.images) for record in state.units] == [(5.0, 8), (7.0, 0), (0.0, 0)]
+    assert [step.name for step in state.steps] == ["unit-1/evaluate-000", "unit-11/train", "plan"]
 
 
 def test_a_plan_says_which_budget_would_end_the_night(tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from konomi.night.draws import Word, class_of, composed, named, plain
+from konomi.night.draws import ConceptToken, class_of, composed, named, plain
 
-CAT, HAT = Word("<tama>", "cat"), Word("<red>", "hat")
+CAT, HAT = ConceptToken("<tama>", "cat"), ConceptToken("<red>", "hat")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from konomi.night.alarms import SENTENCES, sentence
 from konomi.night.engine.steps import compare, vendi_at
 from konomi.night.gateway import measures as unit_measures
 from konomi.night.guards import NAMES, GuardSettings, UnitNumbers, before_training, judge
+from konomi.night.records.state import Measures, Scores, UnitRecord
 
 SETTINGS = GuardSettings()
 BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version="v", promoted=True)
@@ -73,12 +74,12 @@ def test_strangers_halt_where_they_are_surely_too_many(share, images, decision):
 
 
 def test_the_interval_of_strangers_is_of_the_images_that_were_looked_at():
-    scores = {"vendi": {"value": 9.0, "n": 200}, "n": 256, "doubt": 0.4, "finite": True, "rater_version": "v"}
-    scores |= {"typical_share": 0.8, "bounds": [1.0, 2.0]}
-    one = {"unit": 1, "digests": ["a", "b"], "scores": scores, "base_spread": 1.0}
-    found = compare(one, {"digests": ["c", "d"], "scores": scores}, {"doubt": 0.4})
-    assert found["exceedance"] == pytest.approx(0.2)
-    assert found["exceedance_low"] == pytest.approx(metrics.share(40, 200)["low"])
+    scores = Scores(vendi={"value": 9.0, "n": 200}, n=256, doubt=0.4, spread=1.0, rater_version="v", typical_share=0.8)
+    parent = UnitRecord(unit=0, scores=scores, evaluation=("c", "d"), bounds=(1.0, 2.0))
+    candidate = UnitRecord(unit=1, scores=scores, evaluation=("a", "b"), bounds=(1.0, 2.0))
+    numbers = compare(candidate, parent, parent)
+    assert numbers.exceedance == pytest.approx(0.2)
+    assert numbers.exceedance_low == pytest.approx(metrics.share(40, 200)["low"])
 
 
 def test_a_gap_growing_twice_returns_to_before_it_grew():
@@ -102,19 +103,20 @@ def test_numbers_of_an_older_log_still_load_and_say_nothing_of_what_was_not_meas
     older = {"unit": 1, "vendi": 18.0, "exceedance": 0.05, "doubt": 0.4, "gap": 0.0, "win_rate": 0.7, "changed": 1.0}
     found = judge([BASE, UnitNumbers(**older, rater_version="v")], 0, 0.5, SETTINGS)
     assert (found.decision, found.warnings) == ("promote", ())
-    assert unit_measures.guarded({}) == {}
+    assert unit_measures.guarded(Measures()) == {}
 
 
 def test_measures_become_what_the_guards_read():
-    measures = {"likes_covered": 0.6, "likes_covered_reference": 0.8, "liked_cells": 7}
-    measures |= {"near_copies": 0.1, "near_copies_reference": 0.02}
+    measures = Measures(
+        likes_covered=0.6, likes_covered_reference=0.8, liked_cells=7, near_copies=0.1, near_copies_reference=0.02
+    )
     assert unit_measures.guarded(measures) == {
         "likes_kept": pytest.approx(0.75),
         "liked_cells": 7,
         "near_copies": 0.1,
         "near_copies_by_chance": 0.02,
     }
-    assert unit_measures.guarded(measures | {"likes_covered_reference": 0.0})["likes_kept"] == 1.0
+    assert unit_measures.guarded(measures.changed(likes_covered_reference=0.0))["likes_kept"] == 1.0
 
 
 BROKEN = {
@@ -174,7 +176,7 @@ def test_a_poor_training_set_is_warned_about():
 
 
 def test_vendi_scores_are_compared_at_equal_numbers():
-    scores = {"n": 256, "vendi": {"value": 16.0}, "vendi_quarter": 12.0}
+    scores = Scores(n=256, vendi={"value": 16.0}, vendi_quarter=12.0)
     assert vendi_at(scores, 256) == 16.0
     assert vendi_at(scores, 64) == 12.0
     assert vendi_at(scores, 128) == 14.0

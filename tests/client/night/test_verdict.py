@@ -30,7 +30,7 @@ def test_pairs_are_of_the_unit_and_what_was_served_before_and_none_was_shown_by_
     found = night(tmp_path)
     pairs = found.pairs()
     assert pairs == found.pairs() and len(pairs) == PAIRS
-    assert (found.unit["model"], found.against["model"]) == ("m2", "m1")
+    assert (found.unit.model, found.against.model) == ("m2", "m1")
     assert {pair.unit[0] for pair in pairs} == {"2"} and {pair.against[0] for pair in pairs} == {"1"}
     assert not {pair.place for pair in pairs} & shown_by_name(128)
     assert sum(pair.unit_left for pair in pairs) == PAIRS // 2, "each model is on the left half the time"

@@ -5,6 +5,7 @@ import io
 import json
 import socket
 import struct
+import subprocess
 import zlib
 
 import pytest
@@ -198,6 +199,16 @@ def test_a_night_is_told_in_both_languages(desk):
     json.dumps(told)
 
 
+def test_a_plan_is_made_in_this_process_and_says_what_cannot_be(desk, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a plan needs no process"))
+    plan = desk.plan({"system": "longtail:1+converge:1", "images": 24, "hours": 2.5})
+    assert (plan["system"], plan["units"], plan["budgets"]["hours"]) == ("longtail:1+converge:1", 2, 2.5)
+    with pytest.raises(InvalidArgument, match="no system 'dream'"):
+        desk.plan({"system": "dream"})
+    with pytest.raises(InvalidArgument, match="at most 5 units"):
+        desk.plan({"system": "converge", "units": 7})
+
+
 @pytest.mark.parametrize("name", ["../n1", "n2", "", "n1/../n1", "x" * 80])
 def test_only_a_night_there_is_has_a_folder(desk, name):
     with pytest.raises(NotFound):
@@ -215,7 +226,7 @@ def test_a_plan_is_the_commands_own(desk):
     plan = desk.plan({"system": "longtail:1+golden:1", "hours": 1.5, "gpu_hours": 1, "disk": 2, "budget_images": 50})
     assert plan["budgets"] == {"hours": 1.5, "images": 50, "gpu_hours": 1.0, "disk_gib": 2.0}
     assert plan["ends_by"] == ["images"]
-    with pytest.raises(FailedPrecondition, match="units"):
+    with pytest.raises(InvalidArgument, match="units"):
         desk.plan({"system": "converge", "units": 10})
     for wrong in (
         {"system": "--help"},

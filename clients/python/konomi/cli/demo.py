@@ -57,7 +57,7 @@ def demo(
         guidance_scale=settings.guidance_scale,
         **({"images": images} if images else {}),  # type: ignore[arg-type]
     )
-    preparation.wanted(system, "tastes/default", seed, night, GuardSettings(home=home.root), [])
+    preparation.new_request(system, "tastes/default", seed, night, GuardSettings(home=home.root), [])
     if person is not None:
         starter("check-person", "--person", str(person))
     note(text("the demo works in {home}", home=home.root))
@@ -88,7 +88,7 @@ def _run(
                 graded = demo.label(labels)
             request = demo.request(nights, system, GuardSettings(home=home.root))
             state = demo.sleep(nights, request, stopped.is_set)
-            demo.phases.append(("night", state["seconds"]))
+            demo.phases.append(("night", state.seconds))
             with demo.phase("truth"):
                 truth = demo.truth(state, reference)
                 quality = demo.quality(truth[0])
@@ -106,7 +106,7 @@ def _run(
                 "phases": [(words.get(name, name), seconds) for name, seconds in demo.phases],
             }
             path = write_demo_report(nights, request.id, data, hands.client.artifacts.get, catalogue.language())
-    return result_of(data, state["served"]["unit"], path, time.monotonic() - started)
+    return result_of(data, state.served.unit if state.served else 0, path, time.monotonic() - started)
 
 
 def result_of(data: dict[str, Any], served: int, report: Path, seconds: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, Unavail
 from konomi.i18n.catalogue import text
 from konomi.night import metrics
 from konomi.night.draws import image_seed, shuffled
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.v1 import generator_pb2 as generator
 
 CHUNK = 32
@@ -25,7 +25,7 @@ Advance = Callable[[int], None]
 """Called with the number of images made so far."""
 
 
-def check(client: Client, studio: Studio, bases: Sequence[str]) -> None:
+def check(client: Client, studio: NightServices, bases: Sequence[str]) -> None:
     """Raises unless there are two base models or more, all at hand, and a rater.
 
     Raises:
@@ -40,13 +40,13 @@ def check(client: Client, studio: Studio, bases: Sequence[str]) -> None:
         if base not in known:
             message = text("there is no base model {name} here; at hand: {known}", name=base, known=", ".join(known))
             raise NotFound(message, reason="BASE_NOT_FOUND")
-    if not studio.state()["rater_version"]:
+    if not studio.state().rater_version:
         message = text("the taste has no rater yet: grade some images, then `konomi rater fit`")
         raise FailedPrecondition(message, reason="NO_RATER")
 
 
 def compare(
-    studio: Studio, bases: Sequence[str], prompts: Sequence[str], count: int, seed: int, advance: Advance
+    studio: NightServices, bases: Sequence[str], prompts: Sequence[str], count: int, seed: int, advance: Advance
 ) -> list[dict[str, Any]]:
     """Returns what the rater says of each base model's images, the best by its lower bound first.
 
@@ -79,22 +79,23 @@ def _after(advance: Advance, before: int, done: int) -> None:
     advance(before + done)
 
 
-def _judged(studio: Studio, base: str, digests: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
+def _judged(studio: NightServices, base: str, digests: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
     scores, whole = studio.score(digests), studio.diversity(digests)
     figures = {
-        name: metrics.mean([score[name] for score in scores]) for name in ("utility", "lower_bound", "p_ur", "p_ssr")
+        name: metrics.mean([getattr(score, name) for score in scores])
+        for name in ("utility", "lower_bound", "p_ur", "p_ssr")
     }
-    unknown = sum(bool(score["unknown"]) for score in scores) / len(scores)
+    unknown = sum(score.unknown for score in scores) / len(scores)
     return {
         "base": base,
         "digests": list(digests),
         "prompts": list(prompts),
         **figures,
-        "vendi": whole["vendi"],
-        "typical_share": whole["typical_share"],
+        "vendi": whole.vendi,
+        "typical_share": whole.typical_share,
         "unknown_share": unknown,
-        "warning": "untypical" if whole["typical_share"] < TYPICAL or unknown > 1 - TYPICAL else "",
-        "bounds": [score["lower_bound"] for score in scores],
+        "warning": "untypical" if whole.typical_share < TYPICAL or unknown > 1 - TYPICAL else "",
+        "bounds": [score.lower_bound for score in scores],
     }
 
 

@@ -18,9 +18,11 @@ from konomi.night.draws import Draw, image_seed
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View
 from konomi.night.engine.steps import GROUPS
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway import messages
+from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
-from konomi.night.records.store import ENDED, Nights
+from konomi.night.records.state import ENDED, Model, NightState, UnitRecord
+from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
 from konomi.settings import KonomiSettings
 from konomi.v1 import rater_pb2
@@ -90,18 +92,18 @@ class Demo:
         self.phases.append((name, time.monotonic() - started))
 
     @property
-    def studio(self) -> Studio:
+    def studio(self) -> NightServices:
         """The services as the demo's taste uses them."""
-        return Studio(self.crew, self.taste)
+        return NightServices(self.crew, self.taste)
 
     def draws(self, purpose: str, count: int) -> list[Draw]:
         """Returns prompts and seeds of a purpose; no two purposes share a seed."""
         order = self.prompts
         return [Draw(order[i % len(order)], image_seed(self.seed, purpose, i), "base") for i in range(count)]
 
-    def make(self, draws: list[Draw], model: dict[str, Any] | None) -> list[str]:
+    def make(self, draws: list[Draw], model: Model | None) -> list[str]:
         """Makes images with the settings of the night."""
-        return self.studio.generate(draws, model, self.night.model_dump(), self.view.beat)
+        return self.studio.generate(draws, model, self.night, self.view.beat)
 
     def choose_taste(self, nights: Nights) -> None:
         """Takes the taste of this very demo where it ran before, else "default", else a new one of its own."""
@@ -129,12 +131,12 @@ class Demo:
         """Makes the seed batch and makes it known to the taste."""
         draws = self.draws("pool", self.settings.pool)
         digests = self.make(draws, None)
-        images = [{"digest": d, "prompt": one.prompt, "seed": one.seed} for d, one in zip(digests, draws, strict=True)]
+        images = [messages.image(digest, draw) for digest, draw in zip(digests, draws, strict=True)]
         self.studio.add(images, "base")
 
     def label(self, wanted: int) -> int:
         """Lets the person grade what the rater suggests, round by round; returns how many labels there are."""
-        have = int(self.studio.state()["labels"])
+        have = int(self.studio.state().labels)
         size = max(1, math.ceil(wanted / self.settings.rounds))
         while have < wanted:
             self.crew.tend()
@@ -145,7 +147,7 @@ class Demo:
             have += graded
             self.view.beat("label", have, wanted)
             self._fit(have)
-        if not self.studio.state()["rater_version"]:
+        if not self.studio.state().rater_version:
             self._fit(have)
         return have
 
@@ -174,44 +176,44 @@ class Demo:
         """Returns the demo's night: the one it began before, or a new one."""
         plain = preparation.plain(self.night)
         key = files.canonical([self.person.introduction, plain, self.prompts, self.seed, system]).decode()
-        asked = preparation.wanted(
+        asked = preparation.new_request(
             system, self.taste, self.seed, self.night, guards, self.prompts, files.derived_id("demo", key)
         )
         if (nights.folder / asked.id / "request.json").exists():
             return nights.request(asked.id)
-        return nights.begin(asked.asked, lambda: preparation.filled(asked, self.crew, nights))
+        return nights.begin(asked.asked, lambda: preparation.complete_request(asked, self.crew, nights))
 
-    def sleep(self, nights: Nights, request: NightRequest, stopped: Callable[[], bool]) -> dict[str, Any]:
+    def sleep(self, nights: Nights, request: NightRequest, stopped: Callable[[], bool]) -> NightState:
         """Runs the night, unattended."""
-        state = nights.read(request.id)
-        if state["state"] in ENDED:
+        state = nights.state(request.id)
+        if state.state in ENDED:
             return state
         state = runner.run(nights, request, self.crew, stopped, self.view)
-        if state["state"] not in ENDED:
+        if state.state not in ENDED:
             raise errors.Cancelled(
                 "The demo was asked to stop; the same command with the same --home goes on from here."
             )
         return state
 
-    def truth(self, state: dict[str, Any], reference: list[str]) -> list[dict[str, Any]]:
+    def truth(self, state: NightState, reference: list[str]) -> list[dict[str, Any]]:
         """Returns what the person truly thinks of fresh images of every unit, at the fixed prompts and seeds."""
         units = []
-        for entry in state["units"]:
-            if not entry.get("adapter") and entry["unit"] != 0:
+        for record in state.units:
+            if not record.adapter and record.unit != 0:
                 continue
-            model = {"model": entry["model"], "adapter": entry["adapter"]} if entry["unit"] else None
+            model = Model(model=record.model, adapter=record.adapter) if record.unit else None
             draws = self.draws("reference", self.settings.reference)
             digests = self.make(draws, model) if model else reference
-            units.append(self._measure(entry, digests))
+            units.append(self._measure(record, digests))
         return units
 
-    def _measure(self, entry: dict[str, Any], digests: list[str]) -> dict[str, Any]:
+    def _measure(self, record: UnitRecord, digests: list[str]) -> dict[str, Any]:
         truth = self.person.truth(digests)
         grades, n = truth["grades"], len(digests)
         size = n // GROUPS
-        groups = [self.studio.diversity(digests[at : at + size])["vendi"] for at in range(0, size * GROUPS, size)]
+        groups = [self.studio.diversity(digests[at : at + size]).vendi for at in range(0, size * GROUPS, size)]
         return {
-            "unit": entry["unit"],
+            "unit": record.unit,
             "digests": digests,
             "grades": grades,
             "utilities": truth["utilities"],
@@ -219,14 +221,14 @@ class Demo:
             "mean_utility": metrics.mean(truth["utilities"]),
             "ssr": metrics.share(sum(grade >= GOOD for grade in grades), n),
             "ur": metrics.share(sum(grade == BEST for grade in grades), n),
-            "vendi": metrics.from_groups(self.studio.diversity(digests)["vendi"], groups, n),
-            "seconds": entry.get("seconds", 0.0),
-            "promoted": bool(entry.get("promoted")),
+            "vendi": metrics.from_groups(self.studio.diversity(digests).vendi, groups, n),
+            "seconds": record.seconds,
+            "promoted": record.promoted,
         }
 
     def quality(self, base: dict[str, Any]) -> dict[str, Any]:
         """Returns how good the rater is on the base model's fresh images, against the truth."""
-        scores = [score["utility"] for score in self.studio.score(base["digests"])]
+        scores = [score.utility for score in self.studio.score(base["digests"])]
         best = [grade == BEST for grade in base["grades"]]
         return {
             "srcc": metrics.spearman(scores, base["utilities"]),

@@ -16,7 +16,7 @@ LOOK_SECONDS = 1.0
 """How often a night looks whether `konomi up` came back at other addresses."""
 
 
-class OwnCrew:
+class OwnServices:
     """Services this process started; one that dies is started again at its address."""
 
     def __init__(self, home: Home, services: Services) -> None:
@@ -47,7 +47,7 @@ class OwnCrew:
             role.kill()
 
 
-class AttachedCrew:
+class AttachedServices:
     """Services of a running `konomi up`; followed when it comes back at other addresses."""
 
     def __init__(self, home: Home) -> None:
@@ -81,7 +81,7 @@ class AttachedCrew:
         raise DeadlineExceeded(message, reason="SERVICE_HANGS")
 
 
-Crew = OwnCrew | AttachedCrew
+Crew = OwnServices | AttachedServices
 
 
 @contextmanager
@@ -96,14 +96,14 @@ def crew(home: Home, give_up: Callable[[], bool] = lambda: False) -> Iterator[Cr
         KonomiError: no service could be started.
     """
     if home.is_up():
-        attached = AttachedCrew(home)
+        attached = AttachedServices(home)
         try:
             yield attached
         finally:
             attached.client.close()
         return
     with running(home, give_up=give_up) as services:
-        own = OwnCrew(home, services)
+        own = OwnServices(home, services)
         try:
             yield own
         finally:

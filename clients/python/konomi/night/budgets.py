@@ -3,10 +3,12 @@
 import itertools
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from konomi.night.alarms import Alarm
+from konomi.night.records.state import NightState, StepRecord
 from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
 from konomi.night.systems.registry import SYSTEMS, stages
@@ -16,46 +18,58 @@ ON_DEVICE = ("generate", "evaluate", "score", "train", "measure", "grow")
 """Kinds of step that work on the accelerator."""
 
 
-def exhausted(state: dict[str, Any], settings: NightSettings, images: int) -> Alarm | None:
+class Envelope(TypedDict):
+    """What a finished step left: the seconds it took, its result as JSON, and bytes the home's artifacts take since."""
+
+    seconds: float
+    value: dict[str, Any]
+    stored: NotRequired[int]
+
+
+def exhausted(state: NightState, settings: NightSettings, images: int) -> Alarm | None:
     """Returns why the next step may not begin, None where every budget allows it.
 
     Args:
-        state: the night's record: "seconds", "gpu_seconds", "images" and "disk_bytes" so far.
+        state: what the night has spent so far.
         settings: the night's settings.
         images: images the next step would make.
     """
-    if state["seconds"] >= settings.budget_hours * 3600:
+    if state.seconds >= settings.budget_hours * 3600:
         return Alarm("budget_hours", {"budget": settings.budget_hours})
-    if settings.budget_gpu_hours and state["gpu_seconds"] >= settings.budget_gpu_hours * 3600:
+    if settings.budget_gpu_hours and state.gpu_seconds >= settings.budget_gpu_hours * 3600:
         return Alarm("budget_gpu_hours", {"budget": settings.budget_gpu_hours})
-    if state["images"] + images > settings.budget_images:
+    if state.images + images > settings.budget_images:
         return Alarm("budget_images", {"budget": settings.budget_images})
-    if settings.budget_disk_gib and state["disk_bytes"] >= settings.budget_disk_gib * GIB:
+    if settings.budget_disk_gib and state.disk_bytes >= settings.budget_disk_gib * GIB:
         return Alarm("budget_disk", {"budget": settings.budget_disk_gib})
     return None
 
 
-def note(state: dict[str, Any], step: str, envelope: dict[str, Any], images: int) -> None:
-    """Adds what a finished step took to a night's record.
+def note(state: NightState, step: str, envelope: Envelope, images: int) -> NightState:
+    """Returns a night's state with what a finished step took, added to the night and to the unit the step is of.
 
     Args:
-        state: the night's record; changed.
+        state: the state before.
         step: name of the step, "unit-1/train".
-        envelope: "seconds", and "stored": bytes the home's artifacts take since.
+        envelope: what it left.
         images: images it made.
     """
     seconds = envelope["seconds"]
-    state["steps"].append({"name": step, "seconds": seconds, "images": images})
-    state["seconds"] += seconds
-    state["images"] += images
-    if step.rpartition("/")[2].split("-")[0] in ON_DEVICE:
-        state["gpu_seconds"] += seconds
+    kind = step.rpartition("/")[2].split("-")[0]
+    state = state.changed(
+        steps=(*state.steps, StepRecord(name=step, seconds=seconds, images=images)),
+        seconds=state.seconds + seconds,
+        images=state.images + images,
+        gpu_seconds=state.gpu_seconds + (seconds if kind in ON_DEVICE else 0.0),
+    )
     if "stored" in envelope:
-        state.setdefault("stored_before", envelope["stored"])
-        state["disk_bytes"] = envelope["stored"] - state["stored_before"]
-    if state["units"]:
-        state["units"][-1]["seconds"] += seconds
-        state["units"][-1]["images"] += images
+        before = envelope["stored"] if state.stored_before is None else state.stored_before
+        state = state.changed(stored_before=before, disk_bytes=envelope["stored"] - before)
+    number = step.partition("/")[0].removeprefix("unit-")
+    for record in state.units:
+        if str(record.unit) == number:
+            state = state.with_unit(record.changed(seconds=record.seconds + seconds, images=record.images + images))
+    return state
 
 
 def stored(folder: Path) -> int:
@@ -86,23 +100,23 @@ def measured(nights: Nights) -> dict[str, float]:
         judging, promoting).
     """
     for night in reversed(nights.all()):
-        found = _of(nights.read(night), nights.request(night).settings)
-        if found:
-            return found
+        rates = _rates(nights.state(night), nights.request(night).settings)
+        if rates:
+            return rates
     return {}
 
 
-def _of(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
-    named = {f"unit-{unit['unit']}": _fit_steps(unit.get("system", "")) for unit in state.get("units", [])}
+def _rates(state: NightState, settings: Mapping[str, Any]) -> dict[str, float]:
+    fit_steps = {f"unit-{record.unit}": _fit_steps(record.system) for record in state.units}
     trained = 0
     seconds: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
-    for step in state.get("steps", []):
-        kind = step["name"].rpartition("/")[2].split("-")[0]
+    for step in state.steps:
+        kind = step.name.rpartition("/")[2].split("-")[0]
         kind = kind if kind in ("generate", "evaluate", "train") else "rest"
-        seconds[kind] += step["seconds"]
-        trained += settings[named.get(step["name"].partition("/")[0], "steps")] if kind == "train" else 0
-        count[kind] += step["images"] if kind in ("generate", "evaluate") else 1
+        seconds[kind] += step.seconds
+        trained += settings[fit_steps.get(step.name.partition("/")[0], "steps")] if kind == "train" else 0
+        count[kind] += step.images if kind in ("generate", "evaluate") else 1
     if not (count["generate"] and count["evaluate"] and count["train"]):
         return {}
     return {
@@ -119,10 +133,9 @@ def _fit_steps(system: str) -> str:
     return SYSTEMS[system].fit_steps if system in SYSTEMS else "steps"
 
 
-def _bytes(state: dict[str, Any]) -> dict[str, float]:
+def _bytes(state: NightState) -> dict[str, float]:
     """Returns what an image of a measured night took of the disk, with its share of the adapters."""
-    grown, images = state.get("disk_bytes", 0), state.get("images", 0)
-    return {"bytes": grown / images} if grown > 0 and images else {}
+    return {"bytes": state.disk_bytes / state.images} if state.disk_bytes > 0 and state.images else {}
 
 
 def mean_bytes(store: Path) -> float | None:

@@ -62,6 +62,25 @@ class Turn:
     seen: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class UnitContext:
+    """What the steps of one unit are told of it.
+
+    Attributes:
+        unit: its number.
+        position: its place in the night, from 1.
+        system: name of the system that makes it.
+        spent: selection pressure of the units before, in nats.
+        seen: what the system asked to have observed before it draws, as plain JSON.
+    """
+
+    unit: int
+    position: int
+    system: str
+    spent: float
+    seen: dict[str, Any] = field(default_factory=dict)
+
+
 def image_seed(seed: int, purpose: str, index: int) -> int:
     """Returns the seed of one image: a hash of night seed, purpose and index, so no draw depends on another."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
@@ -88,7 +107,7 @@ TOKEN = re.compile(r"(<[a-z0-9][a-z0-9_-]{0,30}>)(\s*)")
 
 
 @dataclass(frozen=True)
-class Word:
+class ConceptToken:
     """A learnt word: its token V*, for example "<tama>", and what it is one of, for example "cat"."""
 
     token: str
@@ -103,7 +122,7 @@ def plain(prompt: str, known: Collection[str] = ()) -> str:
     return TOKEN.sub(lambda found: found[0] if found[1] in known else "", prompt).strip()
 
 
-def named(prompt: str, word: Word) -> str:
+def named(prompt: str, word: ConceptToken) -> str:
     """Returns a prompt with a token before its class word; a prompt without the class word gets both in front."""
     if word.token in prompt:
         return prompt
@@ -122,7 +141,7 @@ def class_of(caption: str) -> str:
     return words[-1].lower() if words else "image"
 
 
-def composed(prompts: Sequence[str], words: Sequence[Word]) -> list[str]:
+def composed(prompts: Sequence[str], words: Sequence[ConceptToken]) -> list[str]:
     """Returns prompts that call each word alone in turn, and where there are several, then all of them together.
 
     Args:
@@ -139,7 +158,7 @@ def composed(prompts: Sequence[str], words: Sequence[Word]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _joined(prompt: str, word: Word) -> str:
+def _joined(prompt: str, word: ConceptToken) -> str:
     """Returns `named`, but a class word the prompt lacks is said at its end: "ink portrait, <h> hair"."""
     if word.token in prompt or re.search(rf"\b{re.escape(word.class_word)}\b", prompt, re.IGNORECASE):
         return named(prompt, word)

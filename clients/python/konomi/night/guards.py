@@ -1,18 +1,19 @@
-"""The guardrails of a night (systems.md, "Overnight guardrails"): logged numbers in, promote, keep or halt out.
+"""The guardrails of a night: logged numbers in, promote, keep or halt out.
 
 Each guard is a small pure function over the history of the night; every alarm carries the numbers it was raised on, so
 that log and report can say it in one plain sentence.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from konomi.night.alarms import Alarm
+from konomi.night.metrics import UnitNumbers as UnitNumbers
 from konomi.settings import KonomiSettings
 
 
@@ -64,47 +65,6 @@ class GuardSettings(KonomiSettings):
         if unknown:
             raise ValueError(f"expected names among {', '.join(NAMES)}, got {', '.join(unknown)}")
         return names
-
-
-@dataclass(frozen=True)
-class UnitNumbers:
-    """What is known of one evaluated unit.
-
-    Attributes:
-        unit: number in the night; 0 is the model the night compares with, the base model.
-        vendi: Vendi score of its evaluation images.
-        exceedance: share of them beyond the 95th percentile of known distances, 0..1.
-        doubt: mean standard deviation of their scores.
-        gap: the rater's gain over unit 0 less the independent gain, both in unit 0's standard deviations.
-        win_rate: share of pairs won against the parent, 0..1.
-        win_rate_low: lower end of its 95 % interval.
-        changed: share of evaluation images that differ from the parent's.
-        finite: every score is a finite number.
-        rater_version: rater version that scored.
-        promoted: it became the served unit.
-        likes_kept: share of the liked cells unit 0 reaches that it reaches too, 0..1 or more.
-        liked_cells: cells that hold an image graded SSR or UR; 0 where nobody counted.
-        near_copies: share of its images that are near-copies of what it was trained on, 0..1.
-        near_copies_by_chance: the same share of unit 0's images.
-        exceedance_low: lower end of the 95 % interval of `exceedance`; None where nobody counted.
-    """
-
-    unit: int
-    vendi: float
-    exceedance: float
-    doubt: float
-    gap: float = 0.0
-    win_rate: float = 0.5
-    win_rate_low: float = 0.0
-    changed: float = 1.0
-    finite: bool = True
-    rater_version: str = ""
-    promoted: bool = False
-    likes_kept: float = 1.0
-    liked_cells: int = 0
-    near_copies: float = 0.0
-    near_copies_by_chance: float = 0.0
-    exceedance_low: float | None = None
 
 
 @dataclass(frozen=True)
@@ -259,7 +219,7 @@ def before_night(spent_nats: float, settings: GuardSettings) -> Alarm | None:
 
 
 def before_training(
-    spent_nats: float, golden: dict[str, float], unit: int, base_vendi: float, settings: GuardSettings
+    spent_nats: float, golden: Mapping[str, float], unit: int, base_vendi: float, settings: GuardSettings
 ) -> tuple[Alarm | None, tuple[Alarm, ...]]:
     """Looks at a selected training set before the fit.
 
@@ -287,17 +247,34 @@ def before_training(
     return None, tuple(warning for warning in warnings if warning.name not in settings.off)
 
 
-def fooled(found: Sequence[dict[str, Any]], settings: GuardSettings) -> Alarm | None:
+class AuditNumbers(Protocol):
+    """What a finished blind audit of a night said."""
+
+    @property
+    def rise(self) -> float:
+        """How much higher the rater scored the unit, in unit 0's standard deviations."""
+
+    @property
+    def win_rate(self) -> float:
+        """Share of the pairs in which the person chose it."""
+
+    @property
+    def pairs(self) -> float:
+        """Pairs that were answered."""
+
+
+def rater_overrated(audits: Sequence[AuditNumbers], settings: GuardSettings) -> Alarm | None:
     """Looks at the audits of the rater that would choose, before a night: it rose and the person did not, every time.
 
     Args:
-        found: as `audits` returns them.
+        audits: the finished audits, oldest first.
         settings: limits of the guards; `gap_growth` and `gap_runs` hold here as within a night.
     """
-    last = found[-settings.gap_runs :]
+    last = audits[-settings.gap_runs :]
     if len(last) < settings.gap_runs or "gap" in settings.off:
         return None
-    if not all(one["rise"] > settings.gap_growth and one["win_rate"] <= 0.5 for one in last):
+    if not all(audit.rise > settings.gap_growth and audit.win_rate <= 0.5 for audit in last):
         return None
-    mean = sum(one["win_rate"] * one["pairs"] for one in last) / sum(one["pairs"] for one in last)
-    return Alarm("audit_gap", {"runs": len(last), "win_rate": mean, "pairs": sum(one["pairs"] for one in last)})
+    pairs = sum(audit.pairs for audit in last)
+    mean = sum(audit.win_rate * audit.pairs for audit in last) / pairs
+    return Alarm("audit_gap", {"runs": len(last), "win_rate": mean, "pairs": pairs})

@@ -4,6 +4,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from pydantic import BaseModel, ConfigDict
+
 Z95 = 1.959964
 STUDENT95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
 """Two-sided 95 % quantiles of Student's t for a few degrees of freedom."""
@@ -51,6 +53,48 @@ def from_groups(whole: float, groups: Sequence[float], n: int) -> Figure:
     relative = statistics.stdev(groups) / statistics.fmean(groups) / math.sqrt(len(groups))
     half = STUDENT95.get(degrees, Z95) * relative * whole
     return figure(whole, max(0.0, whole - half), whole + half, n)
+
+
+class UnitNumbers(BaseModel):
+    """What is known of one evaluated unit.
+
+    Attributes:
+        unit: number in the night; 0 is the model the night compares with, the base model.
+        vendi: Vendi score of its evaluation images.
+        exceedance: share of them beyond the 95th percentile of known distances, 0..1.
+        doubt: mean standard deviation of their scores.
+        gap: the rater's gain over unit 0 less the independent gain, both in unit 0's standard deviations.
+        win_rate: share of pairs won against the parent, 0..1.
+        win_rate_low: lower end of its 95 % interval.
+        changed: share of evaluation images that differ from the parent's.
+        finite: every score is a finite number.
+        rater_version: rater version that scored.
+        promoted: it became the served unit.
+        likes_kept: share of the liked cells unit 0 reaches that it reaches too, 0..1 or more.
+        liked_cells: cells that hold an image graded SSR or UR; 0 where nobody counted.
+        near_copies: share of its images that are near-copies of what it was trained on, 0..1.
+        near_copies_by_chance: the same share of unit 0's images.
+        exceedance_low: lower end of the 95 % interval of `exceedance`; None where nobody counted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    unit: int = 0
+    vendi: float = 0.0
+    exceedance: float = 0.0
+    doubt: float = 0.0
+    gap: float = 0.0
+    win_rate: float = 0.5
+    win_rate_low: float = 0.0
+    changed: float = 1.0
+    finite: bool = True
+    rater_version: str = ""
+    promoted: bool = False
+    likes_kept: float = 1.0
+    liked_cells: int = 0
+    near_copies: float = 0.0
+    near_copies_by_chance: float = 0.0
+    exceedance_low: float | None = None
 
 
 def ranks(values: Sequence[float]) -> list[float]:

@@ -118,6 +118,8 @@ class NightSettings(KonomiSettings):
 
     base_model: str = "starter"
     """Base model every fit starts from."""
+    method: str = "lora"
+    """Training method of a fit: lora, dora, loha or lokr; words are bound by Custom Diffusion whatever it says."""
     steps: int = Field(160, ge=1)
     """Optimiser steps per unit."""
     batch_size: int = Field(16, ge=1)

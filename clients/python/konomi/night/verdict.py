@@ -17,7 +17,8 @@ from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.files import derived_id, read_json, write_json
 from konomi.i18n.catalogue import text
 from konomi.night.metrics import Figure, share
-from konomi.night.records.store import ENDED, Nights
+from konomi.night.records.state import Audit, NightState, Served
+from konomi.night.records.store import Nights
 from konomi.v1 import rater_pb2 as rater
 
 PAIRS = 20
@@ -69,7 +70,7 @@ class BlindEvaluation:
     def __init__(self, nights: Nights, night: str) -> None:
         self.night = night
         self.taste = nights.request(night).taste
-        self.state = nights.read(night)
+        self.state = nights.state(night)
         self.path: Path = nights.folder / night / "verdict.json"
 
     @property
@@ -78,24 +79,23 @@ class BlindEvaluation:
         return read_json(self.path)
 
     @property
-    def unit(self) -> dict[str, Any]:
-        """Returns "unit" and "model" of what the night serves."""
-        return dict(self.state.get("served") or {"unit": 0, "model": "base"})
+    def unit(self) -> Served:
+        """Returns what the night serves."""
+        return self.state.served or Served(unit=0, model="base")
 
     @property
-    def against(self) -> dict[str, Any]:
-        """Returns "unit" and "model" of what was served when the night began."""
-        starts = [one for one in self.state["units"] if one.get("decision") == "start"]
-        known = starts[-1] if starts else {"unit": 0, "model": "base"}
-        return {"unit": known["unit"], "model": known["model"]}
+    def against(self) -> Served:
+        """Returns what was served when the night began."""
+        starts = [record for record in self.state.units if record.decision == "start"]
+        return Served(unit=starts[-1].unit, model=starts[-1].model) if starts else Served(unit=0, model="base")
 
     def pairs(self) -> list[BlindPair]:
         """Returns the pairs, the same ones whenever they are asked for; none where the night changed nothing."""
-        unit, against = self.unit["unit"], self.against["unit"]
-        made = {one["unit"]: one.get("evaluation", []) for one in self.state["units"]}
-        if self.state["state"] not in (*ENDED, "abandoned") or unit == against or not made.get(unit):
+        unit, against = self.unit.unit, self.against.unit
+        made = {record.unit: record.evaluation for record in self.state.units}
+        if not self.state.is_final or unit == against or not made.get(unit):
             return []
-        both = list(zip(made[unit], made.get(against, []), strict=False))
+        both = list(zip(made[unit], made.get(against, ()), strict=False))
         free = [place for place in range(len(both)) if both[place][0] != both[place][1]]
         for named in (shown_by_name(len(both)), frozenset(range(SAMPLE)), frozenset()):
             unseen = [place for place in free if place not in named]
@@ -189,8 +189,8 @@ class BlindEvaluation:
         return {
             "pairs": len(self.pairs()),
             "answered": len(self.answers()),
-            "unit": self.unit,
-            "against": self.against,
+            "unit": self.unit.plain(),
+            "against": self.against.plain(),
             "tally": self.tally(),
             "audit": kept.get("audit"),
             "decision": kept.get("decision", OPEN),
@@ -214,39 +214,35 @@ def advice(rate: Figure) -> str:
     return KEEP if rate["low"] > 0.5 else OPEN
 
 
-def audits(nights: Nights, taste: str, version: str) -> list[dict[str, Any]]:
+def audits(nights: Nights, taste: str, version: str) -> list[Audit]:
     """Returns the finished blind audits of nights a rater version chose in, oldest first.
 
     Args:
         nights: the nights of this home.
         taste: "tastes/{taste}".
         version: a rater version; what was said of another's choices says nothing of this one.
-
-    Returns:
-        Of each: "night", "unit", "rise": how much higher the rater scored the unit than what was served before, in
-        unit 0's standard deviations; "win_rate": the share of "pairs" in which the person chose it, a tie half.
     """
-    found = []
+    finished = []
     for night in nights.all():
-        state = nights.read(night)
-        if nights.request(night).taste != taste or state.get("rater_version") != version:
+        state = nights.state(night)
+        if nights.request(night).taste != taste or state.rater_version != version:
             continue
-        told = BlindEvaluation(nights, night)
-        tally, rise = told.tally(), _rise(state, told.unit["unit"], told.against["unit"])
+        evaluation = BlindEvaluation(nights, night)
+        unit = evaluation.unit.unit
+        tally, rise = evaluation.tally(), _rise(state, unit, evaluation.against.unit)
         if tally is not None and rise is not None:
             rate = tally["win_rate"]
-            about = {"night": night, "unit": told.unit["unit"], "rise": rise}
-            found.append({**about, "win_rate": rate["value"], "pairs": rate["n"]})
-    return found
+            finished.append(Audit(night=night, unit=unit, rise=rise, win_rate=rate["value"], pairs=rate["n"]))
+    return finished
 
 
-def _rise(state: dict[str, Any], unit: int, against: int) -> float | None:
+def _rise(state: NightState, unit: int, against: int) -> float | None:
     """Returns by how much the rater scored a unit above another, in unit 0's standard deviations; None if unknown."""
-    scores = {one["unit"]: one["scores"] for one in state["units"] if "scores" in one}
+    scores = {record.unit: record.scores for record in state.units if record.scores is not None}
     if not {unit, against, 0} <= set(scores):
         return None
-    gained = scores[unit]["utility"]["value"] - scores[against]["utility"]["value"]
-    return float(gained / max(scores[0]["spread"], 1e-9))
+    gained = scores[unit].utility["value"] - scores[against].utility["value"]
+    return gained / max(scores[0].spread, 1e-9)
 
 
 BASE = "base"
@@ -266,7 +262,7 @@ def hand_over(client: Client, verdict: BlindEvaluation) -> bool:
     audit = client.rater.record_blind_audit(
         taste=verdict.taste,
         audit=rater.BlindAudit(
-            night=verdict.night, unit=verdict.unit["model"], against=verdict.against["model"], pairs=pairs
+            night=verdict.night, unit=verdict.unit.model, against=verdict.against.model, pairs=pairs
         ),
         request_id=derived_id(verdict.night, "blind-audit"),
     )
@@ -292,7 +288,7 @@ def decide(client: Client, verdict: BlindEvaluation, decision: str, now: float) 
     if not verdict.pairs():
         raise FailedPrecondition(text("this night changed nothing that could be judged"), reason="NOTHING_TO_JUDGE")
     hand_over(client, verdict)
-    unit, before = verdict.unit["model"], verdict.against["model"]
+    unit, before = verdict.unit.model, verdict.against.model
     current, wanted = _current(client, verdict.taste), unit if decision == KEEP else before
     if current == wanted and verdict.kept.get("decision") == decision:
         return current
@@ -300,7 +296,7 @@ def decide(client: Client, verdict: BlindEvaluation, decision: str, now: float) 
         raise FailedPrecondition(
             text(
                 "expected {unit} to be in use, but another model was made current since; choose one under Lineage",
-                unit=f"unit-{verdict.unit['unit']}",
+                unit=f"unit-{verdict.unit.unit}",
             ),
             reason="NOT_CURRENT",
         )

@@ -18,6 +18,7 @@ from konomi.host.supervisor import readable_line
 from konomi.night import verdict
 from konomi.night.alarms import work
 from konomi.night.budgets import measured
+from konomi.night.engine.preparation import plan_of
 from konomi.night.records.store import Nights
 from konomi.night.report.status import said, summary_of
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation
@@ -29,6 +30,8 @@ NIGHT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WHOLE = {"units": 10, "images": 10_000, "budget_images": 10_000_000}
 BROKEN = {"hours": 1000.0, "gpu_hours": 1000.0, "disk": 100_000.0}
 """What a night may be asked for, and its most; `disk` in GiB."""
+NIGHT_SETTINGS = {"hours": "budget_hours", "gpu_hours": "budget_gpu_hours", "disk": "budget_disk_gib"}
+"""The setting of a night each of these is, where it has another name."""
 LOOK_SECONDS = 30.0
 """How long a new night is watched for a refusal before it counts as begun."""
 COMMAND_SECONDS = 120.0
@@ -45,7 +48,8 @@ class NightEndpoints:
 
     def plan(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Endpoint: what a night would make and take."""
-        return self._run("night", "plan", _system(asked), *_amounts(asked), "--json")
+        options = {NIGHT_SETTINGS.get(name, name): value for name, value in _amounts(asked).items()}
+        return plan_of(self._home.root, _system(asked), **options)
 
     def start(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Endpoint: starts a night that outlives the page."""
@@ -53,7 +57,7 @@ class NightEndpoints:
         if not re.fullmatch(r"[a-z0-9-]{1,40}", taste):
             raise errors.InvalidArgument('expected "tastes/{id}"', field="taste")
         seed = number(asked, "seed", 0, 0, 2**31)
-        return self._begin("night", "start", _system(asked), *_amounts(asked), "--taste", taste, "--seed", str(seed))
+        return self._begin("night", "start", _system(asked), *_options(asked), "--taste", taste, "--seed", str(seed))
 
     def resume(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Endpoint: goes on with the unfinished night."""
@@ -203,15 +207,17 @@ def _system(asked: dict[str, Any]) -> str:
     return system
 
 
-def _amounts(asked: dict[str, Any]) -> list[str]:
-    found = []
-    for name, high in WHOLE.items():
-        if asked.get(name) is not None:
-            found += [f"--{name.replace('_', '-')}", str(number(asked, name, 0, 1, high))]
-    for name, most in BROKEN.items():
-        if asked.get(name) is not None:
-            found += [f"--{name.replace('_', '-')}", f"{measure(asked, name, 0.001, most):g}"]
-    return found
+def _amounts(asked: dict[str, Any]) -> dict[str, float]:
+    """Returns what was asked of a night's size and budgets, each within its bounds."""
+    whole = {name: number(asked, name, 0, 1, high) for name, high in WHOLE.items() if asked.get(name) is not None}
+    broken = {name: measure(asked, name, 0.001, high) for name, high in BROKEN.items() if asked.get(name) is not None}
+    return whole | broken
+
+
+def _options(asked: dict[str, Any]) -> list[str]:
+    """Returns the same as options of the command line."""
+    pairs = [(f"--{name.replace('_', '-')}", f"{value:.12g}") for name, value in _amounts(asked).items()]
+    return [word for pair in pairs for word in pair]
 
 
 def _left(settings: dict[str, Any], state: dict[str, Any], summary: dict[str, Any]) -> tuple[int, int]:

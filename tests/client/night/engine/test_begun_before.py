@@ -7,10 +7,33 @@ from pathlib import Path
 
 import pytest
 
+from konomi.night.records.state import NightState, StateName
+
 FOLDER = Path(__file__).parent
 BEGUN = FOLDER / "begun_night.json"
 """A home in the middle of a night, killed once the choice of its second unit was recorded, and what is left by the same
 night where nothing stops it; both of version 0.1.0 before its state had types."""
+
+
+STATES = json.loads((FOLDER / "recorded_states.json").read_text())
+"""The last records of nights of every system, as the same version left them."""
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_every_record_is_read_and_written_back_unharmed(name):
+    state = NightState.model_validate(STATES[name])
+    assert state.plain() == STATES[name]
+    assert all(unit.judged for unit in state.units if unit.system and unit.decision)
+
+
+def test_what_this_version_does_not_know_is_kept_and_what_is_missing_has_its_default():
+    older = {"state": "finished", "units": [{"unit": 0, "colour": "red", "scores": {"vendi": {"value": 2.0}}}]}
+    state = NightState.model_validate(older | {"weather": {"rain": True}})
+    assert state.plain() == older | {"weather": {"rain": True}}
+    assert state.is_final and state.units[0].scores.measures.kid is None
+    assert state.changed(state=StateName.ABANDONED).plain()["units"] == older["units"]
+    with pytest.raises(AttributeError, match="no field weater"):
+        state.changed(weater=1)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from konomi.night.guards import GuardSettings, fooled
+from konomi.night.guards import GuardSettings, rater_overrated
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import Audit
 from konomi.night.records.store import Nights
 from konomi.night.verdict import BlindEvaluation, audits
 
@@ -41,19 +42,19 @@ def test_the_audits_are_those_of_this_taste_and_rater_that_were_answered_to_the_
     night(nights, "d", 0.4, 6, version="tastes/default/raterVersions/2")
     night(nights, "e", 0.4, 6)
     (nights.folder / "e" / "verdict.json").unlink()
-    found = {one["night"]: one for one in audits(nights, "tastes/default", VERSION)}
+    found = {one.night: one for one in audits(nights, "tastes/default", VERSION)}
     assert set(found) == {"a", "b"}
-    assert found["a"] == {"night": "a", "unit": 1, "rise": pytest.approx(0.8), "win_rate": 0.75, "pairs": 20}
-    assert found["b"]["win_rate"] == pytest.approx(0.3)
+    assert found["a"].plain() == {"night": "a", "unit": 1, "rise": pytest.approx(0.8), "win_rate": 0.75, "pairs": 20}
+    assert found["b"].win_rate == pytest.approx(0.3)
 
 
-def said(*audited: tuple[float, float]) -> list[dict]:
+def said(*audited: tuple[float, float]) -> list[Audit]:
     """Returns audits given by (rise, win rate)."""
-    return [{"night": "n", "unit": 1, "rise": rise, "win_rate": rate, "pairs": 20} for rise, rate in audited]
+    return [Audit(night="n", unit=1, rise=rise, win_rate=rate, pairs=20) for rise, rate in audited]
 
 
 def test_a_rater_that_rose_twice_while_the_person_did_not_is_fooled():
-    alarm = fooled(said((0.5, 0.9), (0.5, 0.5), (0.5, 0.4)), GuardSettings())
+    alarm = rater_overrated(said((0.5, 0.9), (0.5, 0.5), (0.5, 0.4)), GuardSettings())
     assert alarm is not None and alarm.name == "audit_gap"
     assert (alarm.numbers["runs"], alarm.numbers["pairs"]) == (2, 40)
     assert alarm.numbers["win_rate"] == pytest.approx(0.45)
@@ -71,7 +72,7 @@ def test_a_rater_that_rose_twice_while_the_person_did_not_is_fooled():
     ],
 )
 def test_once_or_a_person_who_rose_too_or_a_rater_that_did_not_is_no_alarm(audited, off):
-    assert fooled(said(*audited), GuardSettings(off=off)) is None
+    assert rater_overrated(said(*audited), GuardSettings(off=off)) is None
 
 
 @pytest.mark.slow

@@ -142,11 +142,11 @@ def test_a_night_goes_on_from_a_model_taught_before_and_chains(bench, folders):
 )
 def test_what_cannot_be_taught_is_refused(hands, more, error, words):
     settings = NightSettings(home=hands.home, units=1, **more)
-    asked = preparation.wanted(
+    asked = preparation.new_request(
         "concepts", "tastes/default", 1, settings, GuardSettings(home=hands.home), ["a portrait"]
     )
     with pytest.raises(error, match=words):
-        preparation.filled(asked, hands, Nights(hands.home))
+        preparation.complete_request(asked, hands, Nights(hands.home))
 
 
 def test_a_regularisation_folder_without_captions_is_refused(hands):
@@ -156,8 +156,8 @@ def test_a_regularisation_folder_without_captions_is_refused(hands):
     (hands.home / "hat" / "0.png").write_bytes(stand_ins.png(9, 9, 9))
     folder = str(hands.home / "hat")
     settings = NightSettings(home=hands.home, units=1, concepts=(f"hat=hat:{folder}",), regularisation=folder)
-    asked = preparation.wanted(
+    asked = preparation.new_request(
         "concepts", "tastes/default", 1, settings, GuardSettings(home=hands.home), ["a portrait"]
     )
     with pytest.raises(errors.InvalidArgument, match="has a caption"):
-        preparation.filled(asked, hands, Nights(hands.home))
+        preparation.complete_request(asked, hands, Nights(hands.home))

@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 
 from konomi.night.draws import Turn
+from konomi.night.records.state import Selection
 from konomi.night.settings import NightSettings
 from konomi.night.systems import golden
 from konomi.v1 import rater_pb2
@@ -50,12 +51,15 @@ def test_nothing_is_generated_for_the_pool():
     assert golden.pool_size(NightSettings()) == 0
 
 
+HUNDRED = Selection(n=100)
+
+
 @pytest.mark.parametrize(
     ("n", "earlier", "name"),
-    [(7, [], "too_few_ur"), (8, [], None), (101, [{"n": 100}], "golden_flat"), (102, [{"n": 100}], None)],
+    [(7, [], "too_few_ur"), (8, [], None), (101, [HUNDRED], "golden_flat"), (102, [HUNDRED], None)],
 )
 def test_it_ends_on_too_few_or_on_a_set_that_hardly_grew(n, earlier, name):
-    end = golden.verdict(turn(), {"n": n}, earlier)
+    end = golden.verdict(turn(), Selection(n=n), earlier)
     assert (end.name if end else None) == name
 
 

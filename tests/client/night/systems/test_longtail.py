@@ -9,6 +9,7 @@ import pytest
 from konomi.night.alarms import sentence
 from konomi.night.draws import Turn
 from konomi.night.gateway import messages
+from konomi.night.records.state import Selection
 from konomi.night.settings import NightSettings
 from konomi.night.systems import converge, longtail
 from konomi.v1 import rater_pb2
@@ -65,10 +66,10 @@ def test_its_choice_spends_what_converge_would_and_spreads_it():
 
 @pytest.mark.parametrize(("before", "ends"), [(None, False), (0.4, False), (0.49, True), (0.6, True)])
 def test_it_ends_when_a_turn_reached_no_new_region(before, ends):
-    earlier = [] if before is None else [{"n": 10, "coverage": before}]
-    end = longtail.verdict(turn(coverage=0.5), {"n": 10}, earlier)
+    earlier = [] if before is None else [Selection(n=10, coverage=before)]
+    end = longtail.verdict(turn(coverage=0.5), Selection(n=10), earlier)
     assert (end is not None) is ends
-    assert longtail.verdict(turn(), {"n": 10}, [{"n": 10}]) is None, "another system's set says nothing"
+    assert longtail.verdict(turn(), Selection(n=10), [Selection(n=10)]) is None, "another system's set says nothing"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_it_ends_when_a_turn_reached_no_new_region(before, ends):
 def test_it_ends_when_slates_say_that_little_is_left_to_find(seen, name):
     asked = turn()
     asked.seen.update(seen)
-    end = longtail.verdict(asked, {"n": 10}, [])
+    end = longtail.verdict(asked, Selection(n=10), [])
     assert (end.name if end else None) == name
     if end:
         assert sentence(end).endswith(".")

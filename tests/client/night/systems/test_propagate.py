@@ -7,9 +7,11 @@ import time
 import pytest
 
 from konomi import errors
-from konomi.night.draws import Turn, Word
+from konomi.night.draws import ConceptToken, Turn
 from konomi.night.engine import preparation
+from konomi.night.gateway.services import ImageFacts
 from konomi.night.guards import GuardSettings
+from konomi.night.records.state import Selection
 from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
 from konomi.night.systems import propagate
@@ -122,16 +124,16 @@ def test_the_owner_is_asked_about_all_of_a_small_set_and_a_tenth_of_a_large_one(
 
 
 def test_a_set_begins_with_its_originals_and_loses_what_the_owner_grades_down():
-    grown = growing_set.first(["a", "b"], {"a": {"prompt": "ink portrait"}}, Word("<s>", "portrait"))
+    grown = growing_set.first(["a", "b"], {"a": ImageFacts("ink portrait")}, ConceptToken("<s>", "portrait"))
     assert [(one["prompt"], one["depth"]) for one in grown["members"]] == [("ink <s> portrait", 0), ("<s> portrait", 0)]
-    facts = {"c": {"prompt": "p", "depth": 1, "parents": ["a"], "unit": "u"}}
+    known = {"prompt": "p", "depth": 1, "parents": ["a"], "unit": "u"}
     figures = {"considered": 4, "passed": 1, "mean_cosine": 0.5, "standard_error": 0.1}
-    grown = growing_set.extended(grown, {"taken": ["c"], "cosines": [0.7], **figures}, facts)
-    assert grown["members"][-1] == {"digest": "c", "cosine": 0.7, **facts["c"]}
+    grown = growing_set.extended(grown, Selection(taken=("c",), cosines=(0.7,), **figures), {"c": ImageFacts(**known)})
+    assert grown["members"][-1] == {"digest": "c", "cosine": 0.7, **known}
     assert grown["rounds"] == [figures | {"taken": 1, "size": 3}]
-    kept, gone = growing_set.confirmed(grown, {"c": {"grade": 3}, "a": {"grade": 1}})
+    kept, gone = growing_set.confirmed(grown, {"c": ImageFacts("", 3), "a": ImageFacts("", 1)})
     assert (gone, [one["digest"] for one in kept["members"]]) == (["c"], ["a", "b"])
-    assert growing_set.confirmed(grown, {"c": {"grade": 4}})[1] == []
+    assert growing_set.confirmed(grown, {"c": ImageFacts("", 4)})[1] == []
     assert growing_set.token_of(["a", "b"]) == growing_set.token_of(["b", "a"]) != growing_set.token_of(["a"])
 
 
@@ -223,10 +225,10 @@ def test_a_base_that_cannot_learn_words_gets_a_lora_and_plain_prompts(bench, sta
 def begun(hands, *seeds, prompts=("a portrait",)):
     """Returns the request of a night as it begins on stand-in services."""
     settings = NightSettings(home=hands.home, seed_images=seeds)
-    asked = preparation.wanted(
+    asked = preparation.new_request(
         "propagate", "tastes/default", 1, settings, GuardSettings(home=hands.home), list(prompts)
     )
-    return preparation.filled(asked, hands, Nights(hands.home))
+    return preparation.complete_request(asked, hands, Nights(hands.home))
 
 
 @pytest.mark.parametrize(

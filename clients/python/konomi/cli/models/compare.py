@@ -19,7 +19,7 @@ from konomi.files import write_atomically
 from konomi.host import extras
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.night.metrics import Figure
 from konomi.v1 import generator_pb2 as generator
 from konomi.v1 import trainer_pb2 as trainer
@@ -51,7 +51,7 @@ def compare_bases(
     """
     extras.require("overnight")  # the sheet's thumbnails
     with attached() as client:
-        studio = Studio(_Attached(client), taste_name(taste))
+        studio = NightServices(_Attached(client), taste_name(taste))
         check(client, studio, bases)
         asked = list(prompts) or studio.prompts(PROMPTS) or [""]
         with progress(text("making images"), len(bases) * count) as update:

@@ -4,19 +4,12 @@ import math
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from konomi import errors
 from konomi.cli import completion
 from konomi.cli.console import Json, emit, say
 from konomi.home import Home
 from konomi.i18n.catalogue import text
-from konomi.night.budgets import forecast, mean_bytes, measured
-from konomi.night.engine import preparation
-from konomi.night.engine.preparation import chain_of, units_of
-from konomi.night.guards import GuardSettings
-from konomi.night.records.store import Nights
-from konomi.night.settings import NightSettings
+from konomi.night.engine.preparation import plan_of
 
 System = Annotated[
     str,
@@ -68,31 +61,11 @@ def plan(
     home = Home.locate()
     narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
     spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
-    system, settings = asked_for(home, system, units=units, images=images, budget_disk_gib=disk, **spend, **narrow)
-    preparation.wanted(system, "tastes/default", 0, settings, GuardSettings(home=home.root), [])
-    nights = Nights(home.root)
-    result = {"system": system, **forecast(settings, measured(nights), mean_bytes(home.root / "artifacts"), system)}
+    result = plan_of(home.root, system, units=units, images=images, budget_disk_gib=disk, **spend, **narrow)
     if as_json:
         return emit(result)
     for line in forecast_lines(result):
         say(line)
-
-
-def asked_for(home: Home, system: str, **options: Any) -> tuple[str, NightSettings]:
-    """Returns the chain of systems and the settings of a night: the home's, the plan's, then those on the line."""
-    chain, planned = chain_of(system)
-    units = units_of(chain)
-    if units is not None and options.get("units") not in (None, units):
-        raise errors.InvalidArgument(text("the stages say how many units the night makes; leave --units out"))
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return chain, NightSettings(home=home.root, **planned | ({"units": units} if units else {}) | given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        words = text(
-            "the night setting {name} cannot be used: {why}", name=".".join(map(str, first["loc"])), why=first["msg"]
-        )
-        raise errors.InvalidArgument(words, field="settings") from error
 
 
 def forecast_lines(result: dict[str, Any]) -> list[str]:

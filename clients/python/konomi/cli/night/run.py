@@ -21,7 +21,6 @@ from konomi.cli.night.plan import (
     System,
     Taught,
     Units,
-    asked_for,
     plan,
 )
 from konomi.cli.night.schedule import schedule
@@ -36,6 +35,7 @@ from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import ENDED, Reason, StateName
 from konomi.night.records.store import Nights
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
 from konomi.night.report.status import said, summary_of
@@ -87,12 +87,12 @@ def start(
     Example: konomi night start converge --units 3
     """
     home = Home.locate()
-    system, settings = asked_for(
-        home, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
+    system, settings = preparation.settings_of(
+        home.root, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
         budget_gpu_hours=gpu_hours, budget_disk_gib=disk,
         seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
     )  # fmt: skip
-    asked = preparation.wanted(
+    asked = preparation.new_request(
         system, f"tastes/{taste}", seed, settings, GuardSettings(home=home.root), read_prompts(prompts), request_id
     )
     _run(home, asked, as_json)
@@ -147,10 +147,9 @@ def stop(
         note(text("stopping after the step under way…"))
     with nights.lock(seconds):
         if abandon and nights.unfinished() == night:
-            state = nights.read(night)
-            state["state"], state["reason"] = "abandoned", {"name": "abandoned", "numbers": {}}
-            nights.write(night, state)
-    say(text("the night {night} is {state}", night=night, state=nights.read(night)["state"]))
+            abandoned = Reason(name=StateName.ABANDONED.value, numbers={})
+            nights.write(night, nights.state(night).changed(state=StateName.ABANDONED, reason=abandoned))
+    say(text("the night {night} is {state}", night=night, state=nights.state(night).state))
 
 
 @app.command()
@@ -221,13 +220,13 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     reading = runner.read_ahead()
     with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
         reading.join()
-        request = nights.begin(asked.asked, lambda: preparation.filled(asked, hands, nights))
+        request = nights.begin(asked.asked, lambda: preparation.complete_request(asked, hands, nights))
         note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
         with showing(language) as progress:
             view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))
             state = runner.run(nights, request, hands, stopped.is_set, view)
         path = None
-        if state["state"] in ("finished", "halted"):
+        if state.state in ENDED:
             from konomi.night.report.render import write_night_report
 
             path = str(write_night_report(nights, request.id, hands.client.artifacts.get, language))
@@ -238,9 +237,9 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
         show(summary)
         say(text("report: {path}", path=path) if path else "")
     if path:
-        _announce(home, request.id, state, path)
+        _announce(home, request.id, state.plain(), path)
         nights.deliver(request.id)
-    if state["state"] == "halted":
+    if state.state == StateName.HALTED:
         raise typer.Exit(HALTED)
 
 

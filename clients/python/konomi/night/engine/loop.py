@@ -1,49 +1,69 @@
-"""The recipe of a night: which step follows which; it decides, and does nothing itself."""
+"""The loop of a night: which step follows which; it decides, and does nothing itself."""
 
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from konomi.night import budgets, guards, metrics
-from konomi.night.alarms import Alarm, Ended, sentence
+from konomi.night.alarms import Alarm, Ended
+from konomi.night.budgets import Envelope
+from konomi.night.draws import UnitContext
 from konomi.night.engine.steps import NightSteps, compare, vendi_at
-from konomi.night.guards import fooled
+from konomi.night.guards import rater_overrated
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import (
+    BASE,
+    Images,
+    Judgement,
+    Model,
+    NightState,
+    Plan,
+    Reason,
+    Record,
+    Scores,
+    Selection,
+    Served,
+    StateName,
+    UnitRecord,
+)
 from konomi.night.systems.base import Stage
 from konomi.night.systems.registry import stages
 
-Runner = Callable[..., dict[str, Any]]
-"""(name, body, *arguments) → {"seconds", "value"}; a durable runner returns the recorded result of a finished step."""
-
-BASE: dict[str, Any] = {"unit": 0, "model": "base", "adapter": ""}
+R = TypeVar("R", bound=Record)
 
 
-def fresh(request: NightRequest) -> dict[str, Any]:
+class Runner(Protocol):
+    """Runs a step; a durable runner returns the recorded result of a finished one."""
+
+    def __call__(self, name: str, body: Callable[..., object], *arguments: Any) -> Envelope:
+        """Returns what the step of a name took and returned."""
+
+
+def fresh(request: NightRequest) -> NightState:
     """Returns the record of a night that has done nothing yet."""
-    return {
-        "night": request.id,
-        "system": request.system,
-        "taste": request.taste,
-        "seed": request.seed,
-        "state": "running",
-        "reason": None,
-        "served": {"unit": 0, "model": "base"},
-        "units": [],
-        "steps": [],
-        "ended": [],
-        "seconds": 0.0,
-        "images": 0,
-        "gpu_seconds": 0.0,
-        "disk_bytes": 0,
-        "nats": 0.0,
-    }
+    return NightState(
+        night=request.id,
+        system=request.system,
+        taste=request.taste,
+        seed=request.seed,
+        state=StateName.RUNNING,
+        reason=None,
+        served=Served(unit=0, model="base"),
+        units=(),
+        steps=(),
+        ended=(),
+        seconds=0.0,
+        images=0,
+        gpu_seconds=0.0,
+        disk_bytes=0,
+        nats=0.0,
+    )
 
 
-class Recipe:
+class NightLoop:
     """One night from plan to end; the same recorded results lead to the same next step."""
 
     def __init__(
-        self, request: NightRequest, steps: NightSteps, do: Runner, publish: Callable[[dict[str, Any]], None]
+        self, request: NightRequest, steps: NightSteps, do: Runner, publish: Callable[[NightState], None]
     ) -> None:
         """Takes what runs a step and what is told the state after each."""
         self.request = request
@@ -52,172 +72,180 @@ class Recipe:
         self.stages = stages(request.system, self.settings.units)
         self.do = do
         self.publish = publish
-        self.served: dict[str, Any] = {}
-        self.history: list[dict[str, Any]] = []
-        self.evaluated: dict[int, dict[str, Any]] = {}
-        self.state: dict[str, Any] = fresh(request)
+        self.served: Model = BASE
+        self.state: NightState = fresh(request)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> NightState:
         """Runs the night and returns its state."""
         try:
             self._run()
         except Ended as end:
-            self.state["state"] = end.state
-            self.state["reason"] = asdict(end.alarm) | {"sentence": sentence(end.alarm)}
+            self.state = self.state.changed(state=StateName(end.state), reason=Reason.of(end.alarm))
             self.publish(self.state)
         return self.state
 
     def _run(self) -> None:
-        plan = self.step("plan", self.steps.plan)
-        self.state["rater_version"], self.state["rater"] = plan["rater_version"], plan.get("rater")
-        self.state["withdrawn"] = plan.get("withdrawn", [])
+        plan = self.step("plan", Plan, self.steps.plan)
+        self.state = self.state.changed(
+            rater_version=plan.rater_version, rater=plan.rater, withdrawn=plan.withdrawn, audits=plan.audits
+        )
         self._look_before_night(plan)
-        self.evaluate(BASE, None)
-        self.served = BASE
-        if plan["start"]:
-            self.evaluate(plan["start"], None)
-            self.served = plan["start"]
+        for model in filter(None, (BASE, plan.start)):
+            self._start(model)
         self._serving()
         position = 0
         for stage in self.stages:
             try:
                 for _ in range(stage.units):
                     position += 1
-                    stage.system.run_unit(self, plan["first"] + position - 1, position, stage)
+                    stage.system.run_unit(self, plan.first + position - 1, position, stage)
                     self._lose_patience(stage)
             except Ended as end:
-                if end.state != "finished" or end.night or stage is self.stages[-1]:
+                if end.state != StateName.FINISHED or end.night or stage is self.stages[-1]:
                     raise
-                self._note(end.alarm, stage)
-        made = sum("decision" in one and "stage" in one for one in self.state["units"])
-        raise Ended(Alarm("units", {"units": made}))
+                self.state = self.state.changed(ended=(*self.state.ended, Reason.of(end.alarm, system=stage.name)))
+                self.publish(self.state)
+        raise Ended(Alarm("units", {"units": sum(record.judged for record in self.state.units)}))
 
-    def _look_before_night(self, plan: dict[str, Any]) -> None:
+    def _look_before_night(self, plan: Plan) -> None:
         """Begins with the pressure already spent since a person last audited, and what the last audits said.
 
         A night that may spend no pressure, or whose rater people contradict, ends here.
         """
-        self.state["nats"] = (plan.get("rater") or {}).get("nats", 0.0)
-        self.state["audits"] = plan.get("audits", [])
-        alarm = guards.before_night(self.state["nats"], self.steps.guards)
-        alarm = alarm or fooled(self.state["audits"], self.steps.guards)
+        self.state = self.state.changed(nats=plan.rater.nats if plan.rater else 0.0)
+        alarm = guards.before_night(self.state.nats, self.steps.guards)
+        alarm = alarm or rater_overrated(plan.audits, self.steps.guards)
         if alarm is not None and any(stage.system.rater_chooses for stage in self.stages):
-            self.served = plan["start"] or BASE
+            self.served = plan.start or BASE
             self._serving()
-            raise Ended(alarm, "halted")
+            raise Ended(alarm, StateName.HALTED)
+
+    def _start(self, model: Model) -> None:
+        """Evaluates a model that was there before the night, and serves it."""
+        record = UnitRecord(
+            unit=model.unit, model=model.model, adapter=model.adapter, tokens=model.tokens,
+            decision="start", promoted=True, seconds=0.0, images=0,
+        )  # fmt: skip
+        self.state = self.state.with_unit(record)
+        self.evaluate(model)
+        record, base = self.state.unit(model.unit), self.state.units[0]
+        numbers = compare(record, base, base if model.unit else None)
+        self.note(model.unit, compared=numbers.model_copy(update={"promoted": True}))
+        self.served = model
 
     def _lose_patience(self, stage: Stage) -> None:
         """Ends a stage whose last units all failed to beat their parent; the stage's last unit ends it anyway."""
         if stage.system.patient:
             return
-        mine = [one for one in self.state["units"] if one.get("stage") == stage.number and "decision" in one]
-        tail = [one["decision"] for one in mine[-self.settings.patience :]]
+        mine = [record for record in self.state.units if record.stage == stage.number and record.judged]
+        tail = [record.decision for record in mine[-self.settings.patience :]]
         if len(tail) == self.settings.patience and "promote" not in tail and len(mine) < stage.units:
-            raise Ended(Alarm("patience", {"runs": len(tail), "parent": self.served["unit"]}))
+            raise Ended(Alarm("patience", {"runs": len(tail), "parent": self.served.unit}))
 
-    def _note(self, alarm: Alarm, stage: Stage) -> None:
-        """Notes why a stage ended, where another follows it."""
-        self.state["ended"].append({"system": stage.name, **asdict(alarm), "sentence": sentence(alarm)})
-        self.publish(self.state)
+    def open(self, unit: int, stage: Stage) -> None:
+        """Begins the record of a unit."""
+        record = UnitRecord(
+            unit=unit, system=stage.name, parent=self.served.unit, stage=stage.number, seconds=0.0, images=0, refused=0
+        )
+        self.state = self.state.with_unit(record)
 
-    def open(self, unit: int, stage: Stage) -> dict[str, Any]:
-        """Begins the entry of a unit."""
-        entry: dict[str, Any] = {"unit": unit, "system": stage.name, "parent": self.served["unit"]}
-        entry |= {"stage": stage.number, "seconds": 0.0, "images": 0, "refused": 0}
-        self.state["units"].append(entry)
-        return entry
+    def note(self, unit: int, **fields: Any) -> UnitRecord:
+        """Changes fields of a unit's record and returns it."""
+        record = self.state.unit(unit).changed(**fields)
+        self.state = self.state.with_unit(record)
+        return record
 
-    def make(self, drawn: dict[str, Any], maker: dict[str, Any] | None, count: int) -> list[str]:
+    def make(self, context: UnitContext, maker: Model | None, count: int) -> list[str]:
         """Makes the images of a unit's pool, chunk by chunk, and returns their digests."""
         digests: list[str] = []
         for number, (first, last) in enumerate(_chunks(count, self.settings.chunk)):
-            name = f"unit-{drawn['unit']}/generate-{number:03d}"
-            made = self.step(name, self.steps.generate, drawn, maker, first, last, images=last - first)
-            self.state["units"][-1]["refused"] += made["refused"]
-            digests += made["digests"]
+            name = f"unit-{context.unit}/generate-{number:03d}"
+            made = self.step(name, Images, self.steps.generate, context, maker, first, last, images=last - first)
+            self.note(context.unit, refused=self.state.unit(context.unit).refused + made.refused)
+            digests += made.digests
         return digests
 
-    def look_before_training(self, unit: int, chosen: dict[str, Any], entry: dict[str, Any]) -> None:
+    def look_before_training(self, unit: int, chosen: Selection) -> None:
         """Lets the guards look at a selected training set; an alarm halts the night.
 
         Raises:
             Ended: a guard halted it.
         """
-        spent = self.state["nats"] + chosen["nats"]
-        base_vendi = vendi_at(self.evaluated[0]["scores"], chosen["n"])
-        alarm, warnings = guards.before_training(spent, chosen, unit, base_vendi, self.steps.guards)
-        entry["warnings"] = [asdict(warning) | {"sentence": sentence(warning)} for warning in warnings]
+        spent = self.state.nats + chosen.nats
+        scores = self.state.units[0].scores
+        assert scores is not None, "unit 0 is evaluated before anything is chosen"
+        figures = {
+            "n": chosen.n,
+            "base_share": chosen.base_share,
+            "vendi": chosen.vendi,
+            "largest_cell_share": chosen.largest_cell_share,
+        }
+        alarm, warnings = guards.before_training(spent, figures, unit, vendi_at(scores, chosen.n), self.steps.guards)
+        self.note(unit, warnings=tuple(Reason.of(warning) for warning in warnings))
         if alarm is not None:
-            raise Ended(alarm, "halted")
-        self.state["nats"] = spent
+            raise Ended(alarm, StateName.HALTED)
+        self.state = self.state.changed(nats=spent)
 
-    def evaluate(self, model: dict[str, Any], entry: dict[str, Any] | None) -> None:
-        """Makes and scores a unit's evaluation images; unit 0 and the unit served at the start become entries here."""
-        unit = model["unit"]
-        if entry is None:
-            entry = {"unit": unit, "model": model["model"], "adapter": model["adapter"], "seconds": 0.0, "images": 0}
-            entry["tokens"] = model.get("tokens", [])
-            entry["decision"], entry["promoted"] = "start", True
-            self.state["units"].append(entry)
-        digests: list[str] = []
+    def evaluate(self, model: Model) -> None:
+        """Makes and scores the evaluation images of a unit that has a record."""
+        unit, digests = model.unit, list[str]()
         for number, (first, last) in enumerate(_chunks(self.settings.evaluation_images, self.settings.chunk)):
             maker = model if unit else None
             name = f"unit-{unit}/evaluate-{number:03d}"
-            digests += self.step(name, self.steps.evaluate, maker, first, last, images=last - first)["digests"]
-        reference = self.evaluated[0]["digests"] if self.evaluated else []
-        manifest = entry.get("selection", model).get("manifest", "")
-        scores = self.step(f"unit-{unit}/score", self.steps.score, digests, reference, manifest)
-        known = {"unit": unit, "model": model["model"], "digests": digests, "scores": scores}
-        known["base_spread"] = self.evaluated[0]["scores"]["spread"] if self.evaluated else scores["spread"]
-        self.evaluated[unit] = known
-        entry["scores"] = {name: value for name, value in scores.items() if name != "bounds"}
-        entry["evaluation"] = digests
-        if entry.get("decision") == "start":
-            zero = self.history[0] if self.history else None
-            self.history.append(compare(known, self.evaluated[0], zero) | {"promoted": True})
+            digests += self.step(name, Images, self.steps.evaluate, maker, first, last, images=last - first).digests
+        base, record = self.state.units[0], self.state.unit(unit)
+        reference = list(base.evaluation) if base.scores is not None else []
+        manifest = record.selection.manifest if record.selection is not None else model.manifest
+        scores = self.step(f"unit-{unit}/score", Scores, self.steps.score, digests, reference, manifest)
+        kept = scores.model_fields_set - {"bounds"}
+        self.note(
+            unit,
+            scores=Scores(**{name: getattr(scores, name) for name in kept}),
+            evaluation=tuple(digests),
+            bounds=scores.bounds,
+        )
 
-    def judge(self, unit: int, entry: dict[str, Any], stage: Stage, wanted: Alarm | None = None) -> None:
-        """Judges a unit and serves it where it is promoted; a wanted one is promoted unless a guard halts."""
-        candidate, parent = self.evaluated[unit], self.evaluated[self.served["unit"]]
-        known = (list(self.history), self.served["unit"], candidate, parent)
-        verdict = self.step(f"unit-{unit}/judge", self.steps.judge, *known, list(stage.system.spared))
-        if wanted is not None and verdict["decision"] == "keep":
-            numbers = verdict["numbers"] | {"promoted": True}
-            verdict |= {"decision": "promote", "alarm": asdict(wanted), "served": unit, "numbers": numbers}
-        self.history.append(verdict["numbers"])
-        undone = sum(one["promoted"] and one["unit"] > verdict["served"] for one in self.history[:-1])
-        reason = verdict["alarm"] | {"sentence": sentence(verdict["alarm"])}
-        entry.update({"decision": verdict["decision"], "reason": reason, "wins": verdict["wins"]})
-        entry["warnings"] = entry.get("warnings", []) + [
-            warning | {"sentence": sentence(warning)} for warning in verdict["warnings"]
-        ]
-        base = self.evaluated[0]["scores"]["bounds"]
-        entry["wins_base"] = metrics.paired_wins(candidate["scores"]["bounds"], base)
-        entry["numbers"], entry["promoted"] = verdict["numbers"], verdict["decision"] == "promote"
-        if verdict["decision"] == "promote" or undone:
-            self.step(f"unit-{unit}/serve", self.steps.serve, verdict, candidate, undone)
-        back = self.evaluated[verdict["served"]]
-        served = next(one for one in self.state["units"] if one["unit"] == verdict["served"])
-        self.served = {"unit": verdict["served"], "model": back["model"]}
-        self.served |= {"adapter": served["adapter"], "tokens": served.get("tokens", [])}
+    def judge(self, unit: int, stage: Stage, reached: Alarm | None = None) -> None:
+        """Judges a unit and serves it where it is promoted; with `reached`, it is promoted unless a guard halts."""
+        candidate, parent, base = self.state.unit(unit), self.state.unit(self.served.unit), self.state.units[0]
+        history = [record.compared for record in self.state.units if record.compared is not None]
+        known = (history, self.served.unit, candidate, parent, base)
+        verdict = self.step(f"unit-{unit}/judge", Judgement, self.steps.judge, *known, list(stage.system.spared))
+        if reached is not None and verdict.decision == "keep":
+            numbers = verdict.numbers.model_copy(update={"promoted": True})
+            verdict = verdict.changed(decision="promote", alarm=Reason.of(reached), served=unit, numbers=numbers)
+        undone = sum(numbers.promoted and numbers.unit > verdict.served for numbers in history)
+        candidate = self.note(
+            unit,
+            decision=verdict.decision,
+            reason=Reason.of(verdict.alarm.alarm),
+            wins=verdict.wins,
+            warnings=(*candidate.warnings, *(Reason.of(warning.alarm) for warning in verdict.warnings)),
+            wins_base=metrics.paired_wins(candidate.bounds, base.bounds),
+            numbers=verdict.numbers,
+            compared=verdict.numbers,
+            promoted=verdict.decision == "promote",
+        )
+        if verdict.decision == "promote" or undone:
+            self.step(f"unit-{unit}/serve", Record, self.steps.serve, verdict, candidate, undone)
+        self.served = self.state.unit(verdict.served).made
         self._serving()
-        if verdict["decision"] == "halt":
-            raise Ended(Alarm(verdict["alarm"]["name"], verdict["alarm"]["numbers"]), "halted")
+        if verdict.decision == "halt":
+            raise Ended(verdict.alarm.alarm, StateName.HALTED)
 
     def _serving(self) -> None:
-        self.state["served"] = {"unit": self.served["unit"], "model": self.served["model"]}
+        self.state = self.state.changed(served=Served(unit=self.served.unit, model=self.served.model))
         self.publish(self.state)
 
-    def step(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any, images: int = 0) -> dict[str, Any]:
-        """Runs one step within the budgets and notes it."""
+    def step(self, name: str, result: type[R], body: Callable[..., object], *arguments: Any, images: int = 0) -> R:
+        """Runs one step within the budgets, notes it, and returns what it recorded."""
         spent = budgets.exhausted(self.state, self.settings, images)
         if spent is not None:
             raise Ended(spent, night=True)
         envelope = self.do(name, body, *arguments)
-        value: dict[str, Any] = envelope["value"]
-        budgets.note(self.state, name, envelope, images)
+        self.state = budgets.note(self.state, name, envelope, images)
         self.publish(self.state)
-        return value
+        return result.model_validate(envelope["value"])
 
 
 def _chunks(count: int, size: int) -> list[tuple[int, int]]:

@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from konomi import errors
 from konomi.host.session import Crew
 from konomi.i18n.catalogue import text
-from konomi.night.gateway.services import Studio
+from konomi.night import budgets
+from konomi.night.gateway.services import METHODS, NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import Nights
@@ -26,7 +29,7 @@ def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude={"home"})
 
 
-def wanted(
+def new_request(
     system: str,
     taste: str,
     seed: int,
@@ -35,10 +38,10 @@ def wanted(
     prompts: list[str],
     night: str = "",
 ) -> NightRequest:
-    """Returns the request of a night as asked for; what it lacks is filled in when it begins (`filled`).
+    """Returns the request of a night as asked for; what it lacks is filled in when it begins (`complete_request`).
 
     Raises:
-        InvalidArgument: there is no such system, or more units are wanted than one night may make.
+        InvalidArgument: there is no such system or training method, or more units than one night may make.
     """
     stages(system, settings.units)
     if settings.units > guards.units_per_night:
@@ -47,6 +50,12 @@ def wanted(
             "asked for; ask for fewer, or raise units_per_night in the [guards] table of konomi.toml."
         )
         raise errors.InvalidArgument(message, reason="TOO_MANY_UNITS", field="units")
+    if settings.method not in METHODS:
+        message = (
+            f"Expected one of {', '.join(METHODS)} as the method of a fit, got {settings.method!r}; "
+            "correct method in the [night] table of konomi.toml."
+        )
+        raise errors.InvalidArgument(message, reason="METHOD_UNKNOWN", field="method")
     request = NightRequest(
         id=night,
         asked="",
@@ -66,7 +75,7 @@ PROMPTS = 512
 """Prompts taken from the taste's own images where none are given."""
 
 
-def filled(request: NightRequest, crew: Crew, nights: Nights) -> NightRequest:
+def complete_request(request: NightRequest, crew: Crew, nights: Nights) -> NightRequest:
     """Returns the request with everything it needs: seeds and concepts as digests, prompts that call their words.
 
     Args:
@@ -78,7 +87,7 @@ def filled(request: NightRequest, crew: Crew, nights: Nights) -> NightRequest:
         FailedPrecondition: there are no prompts, or no image to grow from.
         InvalidArgument: seeds or concepts that cannot be used.
     """
-    studio = Studio(crew, request.taste)
+    studio = NightServices(crew, request.taste)
     systems = {stage.name: stage.system for stage in stages(request.system, int(request.settings["units"]))}
     request = replace(request, prompts=request.prompts or studio.prompts(PROMPTS))
     for name in sorted(systems):
@@ -119,6 +128,44 @@ def units_of(chain: str) -> int | None:
     """Returns how many units a chain makes, None where it is one system and does not say."""
     found = stages(chain, 0)
     return sum(stage.units for stage in found) or None
+
+
+def settings_of(home: Path, system: str, **options: Any) -> tuple[str, NightSettings]:
+    """Returns the chain of systems and the settings of a night: the home's, the plan's, then those that are given.
+
+    Raises:
+        InvalidArgument: a setting cannot be used, or the units are said twice.
+    """
+    chain, planned = chain_of(system)
+    units = units_of(chain)
+    if units is not None and options.get("units") not in (None, units):
+        raise errors.InvalidArgument(text("the stages say how many units the night makes; leave --units out"))
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return chain, NightSettings(home=home, **planned | ({"units": units} if units else {}) | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        words = text(
+            "the night setting {name} cannot be used: {why}", name=".".join(map(str, first["loc"])), why=first["msg"]
+        )
+        raise errors.InvalidArgument(words, field="settings") from error
+
+
+def plan_of(home: Path, system: str, **options: Any) -> dict[str, Any]:
+    """Returns what a night would make and take, as JSON: "system", and what `budgets.forecast` says.
+
+    Args:
+        home: the home folder.
+        system: a system, a chain, or the path of a plan.
+        options: night settings by name; None leaves one as it is.
+
+    Raises:
+        InvalidArgument: it is no night that could be begun.
+    """
+    chain, settings = settings_of(home, system, **options)
+    new_request(chain, "tastes/default", 0, settings, GuardSettings(home=home), [])
+    rates, image_bytes = budgets.measured(Nights(home)), budgets.mean_bytes(home / "artifacts")
+    return {"system": chain, **budgets.forecast(settings, rates, image_bytes, chain)}
 
 
 def _stage(path: Path, one: Any) -> Stage:

@@ -5,15 +5,15 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from pydantic import ValidationError
 
 from konomi.host import extras
 from konomi.host.session import Crew
 from konomi.night.engine.progress import View
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import NightState
 from konomi.night.records.store import Nights
 
 
@@ -29,7 +29,7 @@ def read_ahead() -> threading.Thread:
     return reader
 
 
-def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> dict[str, Any]:
+def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> NightState:
     """Runs a night, or goes on with it, and returns its state.
 
     Raises:
@@ -39,12 +39,12 @@ def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[],
     from konomi.night import verdict
     from konomi.night.engine import workflow
     from konomi.night.engine.steps import NightSteps
-    from konomi.night.engine.workflow import Overnight
+    from konomi.night.engine.workflow import NightWorkflow
 
     nights.forget_stop(request.id)
-    studio = Studio(crew, request.taste, request.id)
+    studio = NightServices(crew, request.taste, request.id)
     try:
         steps = NightSteps(studio, request, view.beat, partial(verdict.audits, nights, request.taste))
     except ValidationError:
         return workflow.halted(nights, request, studio)
-    return Overnight(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew)
+    return NightWorkflow(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew)

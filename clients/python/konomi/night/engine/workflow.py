@@ -15,15 +15,17 @@ from konomi import errors
 from konomi.errors import disk_full_error, fault, is_full
 from konomi.host.session import Crew
 from konomi.night import budgets
-from konomi.night.alarms import Alarm, sentence
-from konomi.night.engine.loop import Recipe, fresh
+from konomi.night.alarms import Alarm
+from konomi.night.budgets import Envelope
+from konomi.night.engine.loop import NightLoop, fresh
 from konomi.night.engine.steps import NightSteps
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import NightState, Reason, Record, Served, StateName
 from konomi.night.records.store import Nights
 
 
-def halted(nights: Nights, request: NightRequest, studio: Studio) -> dict[str, Any]:
+def halted(nights: Nights, request: NightRequest, studio: NightServices) -> NightState:
     """Ends a night of another version, durably, and returns its state.
 
     Args:
@@ -31,13 +33,13 @@ def halted(nights: Nights, request: NightRequest, studio: Studio) -> dict[str, A
         request: of the night.
         studio: says which model is served; a night killed between a promotion and its record does not know.
     """
-    state = fresh(request) | nights.read(request.id)
-    current = next((model for model in studio.models() if model["current"]), None)
+    state = fresh(request).merged(nights.state(request.id))
+    current = next((model for model in studio.models() if model.current), None)
     if current is not None:
-        numbers = {one.get("model"): one["unit"] for one in state["units"]}
-        state["served"] = {"unit": numbers.get(current["model"], current["unit"]), "model": current["model"]}
-    alarm = Alarm("other_version")
-    state["state"], state["reason"] = "halted", {"name": alarm.name, "numbers": {}, "sentence": sentence(alarm)}
+        numbers = {record.model: record.unit for record in state.units if record.model}
+        served = Served(unit=numbers.get(current.model, current.unit), model=current.model)
+        state = state.changed(served=served)
+    state = state.changed(state=StateName.HALTED, reason=Reason.of(Alarm("other_version")))
     nights.write(request.id, state)
     return state
 
@@ -70,7 +72,7 @@ class Watchdog:
 SCHEMA = "workflow-schema-1"
 """Raised only when the order of steps, their payload or the request's fields change.
 
-A pending night of another schema is not gone on with: it ends on the unit it serves (upgraded.py).
+A pending night of another schema is not gone on with: it ends on the unit it serves (`halted`).
 """
 
 ENDED = ("SUCCESS", "ERROR")
@@ -101,7 +103,7 @@ class OtherVersion(Interrupted):
     """What is on record was done by another version, whose steps are not this one's."""
 
 
-class Overnight:
+class NightWorkflow:
     """One run of one night in this process."""
 
     def __init__(self, nights: Nights, steps: NightSteps, stopped: Callable[[], bool]) -> None:
@@ -112,11 +114,11 @@ class Overnight:
         self.stopped = stopped
         self.done = threading.Event()
         self.leaving = threading.Event()
-        self.outcome: dict[str, Any] | Interrupted | None = None
+        self.outcome: NightState | Interrupted | None = None
         self.watchdog = Watchdog(steps.settings.stall_seconds)
         self._show, steps.beat = steps.beat, self._beat
 
-    def run(self, crew: Crew) -> dict[str, Any]:
+    def run(self, crew: Crew) -> NightState:
         """Starts the night or goes on with it, until it ends or is asked to stop; returns its state.
 
         Args:
@@ -154,7 +156,7 @@ class Overnight:
         try:
             if payload["request_digest"] != self.request.digest():
                 raise errors.DataLoss("The night's request.json was changed after its start; restore it or start anew.")
-            recipe = Recipe(self.request, self.steps, self._do, lambda state: self.nights.write(state["night"], state))
+            recipe = NightLoop(self.request, self.steps, self._do, lambda state: self.nights.write(state.night, state))
             self.outcome = recipe.run()
         except Interrupted as interruption:
             self._interrupt(interruption)
@@ -166,7 +168,7 @@ class Overnight:
         except Exception as error:
             raise self._interrupt(Interrupted(fault(error, "The night"))) from error
         threading.Timer(0, self._finish).start()
-        return {"state": self.outcome["state"]}
+        return {"state": str(self.outcome.state)}
 
     def _beat(self, name: str, done: int, total: int) -> None:
         self.watchdog.beat()
@@ -187,14 +189,14 @@ class Overnight:
             time.sleep(0.02)
         self.done.set()
 
-    def _do(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    def _do(self, name: str, body: Callable[..., object], *arguments: Any) -> Envelope:
         """Runs a step once for ever: its recorded result is returned when the night comes by again."""
         if self.stopped():
             raise Interrupted
-        envelope: dict[str, Any] = DBOS.run_step({"name": name}, self._attempt, name, body, arguments)
+        envelope: Envelope = DBOS.run_step({"name": name}, self._attempt, name, body, arguments)
         return envelope
 
-    def _attempt(self, name: str, body: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+    def _attempt(self, name: str, body: Callable[..., object], arguments: tuple[Any, ...]) -> Envelope:
         settings = self.steps.settings
         pause = settings.backoff_seconds
         for turn in range(1, settings.attempts + 1):
@@ -203,9 +205,10 @@ class Overnight:
             self.steps.beat(name, 0, 0)
             try:
                 value = body(*arguments)
-                plain: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+                plain = value.plain() if isinstance(value, Record) else value
+                recorded: dict[str, Any] = json.loads(json.dumps(plain, allow_nan=False))
                 took = round(time.monotonic() - started, 3)
-                return {"seconds": took, "value": plain, "stored": budgets.stored(self.nights.home / "artifacts")}
+                return {"seconds": took, "value": recorded, "stored": budgets.stored(self.nights.home / "artifacts")}
             except AGAIN as error:
                 if turn == settings.attempts or self.stopped():
                     raise Interrupted(error) from error
@@ -257,7 +260,7 @@ class Overnight:
         elif status.status in ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
             DBOS.resume_workflow(self.request.id)
         elif status.status == "SUCCESS":
-            self.outcome = self.nights.read(self.request.id)
+            self.outcome = self.nights.state(self.request.id)
             self.done.set()
         elif status.status == "ERROR":
             message = (
@@ -265,13 +268,13 @@ class Overnight:
             )
             raise errors.FailedPrecondition(message, reason="NIGHT_FAULTY")
 
-    def _interrupted(self, interruption: Interrupted) -> dict[str, Any]:
-        state = self.nights.read(self.request.id)
-        if state["state"] not in ("finished", "halted"):
+    def _interrupted(self, interruption: Interrupted) -> NightState:
+        state = self.nights.state(self.request.id)
+        if state.state not in (StateName.FINISHED, StateName.HALTED):
             error = interruption.error
-            sentence = error.message if error else "stopped"
-            state["state"] = "interrupted" if error else "stopped"
-            state["reason"] = {"name": state["state"], "numbers": {}, "sentence": sentence}
+            name = StateName.INTERRUPTED if error else StateName.STOPPED
+            reason = Reason(name=name.value, numbers={}, sentence=error.message if error else "stopped")
+            state = state.changed(state=name, reason=reason)
             self.nights.write(self.request.id, state)
             if error is not None:
                 raise error

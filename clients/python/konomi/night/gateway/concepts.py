@@ -1,6 +1,5 @@
 """Teaching concepts from folders: images become artifacts, regularisation images are retrieved, a run is started."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from konomi.client.services import taste_name
 from konomi.datasets.reader import find_images
 from konomi.errors import FailedPrecondition, InvalidArgument, Unavailable
 from konomi.i18n.catalogue import text
-from konomi.night.draws import Word
+from konomi.night.draws import ConceptToken
 from konomi.night.gateway import manifests
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.manifests import Item
+from konomi.night.gateway.services import NightServices
 from konomi.v1 import trainer_pb2 as trainer
 
-SCHEMA, SLOT = "konomi.manifest/1", "{}"
+SLOT = "{}"
 FORM = re.compile(r"<?([a-z0-9][a-z0-9_-]{0,30})>?=([^:=]+):(.+)")
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def images_of(client: Client, folder: Path, caption: str, role: str) -> list[Ite
         if found.error is not None:
             raise InvalidArgument(f"{found.name}: {found.error.message}", reason=found.error.reason, field="concept")
         digest = client.artifacts.put(found.data, found.media_type).digest
-        items[digest] = {"digest": digest, "caption": caption, "weight": 1.0, "role": role}
+        items[digest] = Item(digest, caption, 1.0, role)
     if not items:
         raise InvalidArgument(text("expected images in {folder}, found none", folder=folder), field="concept")
     return list(items.values())
@@ -68,7 +67,7 @@ def captioned(client: Client, folder: Path) -> list[Item]:
         if found.error is None and words.is_file():
             caption = " ".join(words.read_text(encoding="utf-8", errors="replace").split())
             digest = client.artifacts.put(found.data, found.media_type).digest
-            items[digest] = {"digest": digest, "caption": caption, "weight": 1.0, "role": "prior"}
+            items[digest] = Item(digest, caption, 1.0, manifests.PRIOR)
     return list(items.values())
 
 
@@ -79,18 +78,18 @@ def regularisation(
     candidates = captioned(client, folder)
     if not candidates:
         return [], [text("no image in {folder} has a caption (a .txt file of the same name)", folder=folder)]
-    manifest = client.artifacts.put(manifest_of(candidates), "application/json").digest
+    manifest = manifests.freeze(client, candidates)
     prompts = sorted({template.replace(SLOT, lesson.class_word) for lesson in lessons})
     found = client.trainer.retrieve_images(
         taste=taste_name(taste), candidates_digest=manifest, prompts=prompts,
-        concept_digests=[item["digest"] for item in own],
+        concept_digests=[item.digest for item in own],
     )  # fmt: skip
     chosen = {image.digest for image in found.images}
-    return [item for item in candidates if item["digest"] in chosen], list(found.warnings)
+    return [item for item in candidates if item.digest in chosen], list(found.warnings)
 
 
 def prior(
-    studio: Studio, settings: Mapping[str, Any], words: Sequence[Word], own: Sequence[Item] = ()
+    studio: NightServices, settings: Mapping[str, Any], words: Sequence[ConceptToken], own: Sequence[Item] = ()
 ) -> dict[str, str]:
     """Returns the setting that names the real regularisation images of a night; nothing where no folder was named.
 
@@ -112,14 +111,7 @@ def prior(
     )
     if not items:
         raise InvalidArgument(warnings[0], reason="NO_REGULARISATION", field="regularisation")
-    return {"regularisation_items": manifests.manifest(studio, items)}
-
-
-def manifest_of(items: Sequence[Item]) -> bytes:
-    """Returns the bytes of a manifest: every digest once, rising."""
-    rows = {item["digest"]: item for item in reversed(items)}
-    document = {"schema": SCHEMA, "items": [rows[digest] for digest in sorted(rows)]}
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return {"regularisation_items": manifests.freeze(studio.client, items)}
 
 
 def teach(
@@ -137,7 +129,7 @@ def teach(
         Unavailable: the trainer stopped; the same call goes on with the run.
         FailedPrecondition: the run failed.
     """
-    request.manifest_digest = client.artifacts.put(manifest_of(items), "application/json").digest
+    request.manifest_digest = manifests.freeze(client, items)
     run = client.trainer.create_training_run(request)
     for latest in client.trainer.watch_training_run(name=run.name):
         run = latest

@@ -1,20 +1,52 @@
-"""The manifest of a training run: what it is made of, frozen as canonical JSON."""
+"""The manifest of a training run: what it is made of, frozen as canonical JSON.
+
+Every manifest of the client is built here and read here: a document of the schema "konomi.manifest/1" whose items name
+an image each, in the order of their digests.
+"""
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from konomi import files
-from konomi.night.gateway.services import Studio
+from konomi.client import Client
+
+SCHEMA = "konomi.manifest/1"
+SELECTED, BASE, PRIOR = "selected", "base", "prior"
+"""Roles of an image: chosen by taste or taught, made by the base model, or real regularisation."""
 
 
-def manifest(studio: Studio, items: Sequence[dict[str, Any]]) -> str:
-    """Freezes a training manifest, every image once, and returns its digest; what is said first of an image counts."""
-    rows = {item["digest"]: item for item in reversed(items)}
-    document = {"schema": "konomi.manifest/1", "items": [rows[digest] for digest in sorted(rows)]}
-    return studio.client.artifacts.put(files.canonical(document), "application/json").digest
+@dataclass(frozen=True)
+class Item:
+    """One image of a training set.
+
+    Attributes:
+        digest: of the image.
+        caption: what the model is told it shows.
+        weight: its weight in the loss, 1 for an ordinary image.
+        role: SELECTED, BASE or PRIOR.
+    """
+
+    digest: str
+    caption: str
+    weight: float = 1.0
+    role: str = SELECTED
 
 
-def items_of(studio: Studio, digest: str) -> list[dict[str, Any]]:
-    """Returns the items of a manifest; none where there is none."""
-    return list(json.loads(studio.client.artifacts.get(digest))["items"]) if digest else []
+def render(items: Sequence[Item]) -> bytes:
+    """Returns the bytes of a manifest: every digest once, rising; what is said first of an image counts."""
+    rows = {item.digest: asdict(item) for item in reversed(items)}
+    return files.canonical({"schema": SCHEMA, "items": [rows[digest] for digest in sorted(rows)]})
+
+
+def freeze(client: Client, items: Sequence[Item]) -> str:
+    """Stores the manifest of some items and returns its digest."""
+    return client.artifacts.put(render(items), "application/json").digest
+
+
+def items_of(client: Client, digest: str) -> list[Item]:
+    """Returns the items of a manifest; none where none is named."""
+    rows = json.loads(client.artifacts.get(digest))["items"] if digest else []
+    return [
+        Item(row["digest"], row.get("caption", ""), row.get("weight", 1.0), row.get("role", SELECTED)) for row in rows
+    ]

@@ -1,12 +1,12 @@
 """What a night measures of a unit beside its scores: distance to unit 0, reach of known likes, near-copies."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from konomi import errors
 from konomi.client import Client
 from konomi.client.paging import models
+from konomi.night.gateway import manifests
+from konomi.night.records.state import Measures, StrangeImage
 from konomi.v1 import rater_pb2
 
 ENOUGH = 500
@@ -21,8 +21,8 @@ MOST_EARLIER = 50_000
 
 def measure(
     client: Client, taste: str, digests: Sequence[str], reference: Sequence[str], sources: Sequence[str]
-) -> dict[str, Any]:
-    """Returns the measures of a unit's images as plain JSON; nothing where the rater cannot measure them.
+) -> Measures:
+    """Returns the measures of a unit's images; nothing is set where the rater cannot measure them.
 
     Args:
         client: the services.
@@ -36,51 +36,48 @@ def measure(
             taste=taste, digests=digests, reference=reference, training_sources=sources[:MOST_SOURCES]
         )
     except (errors.Unimplemented, errors.FailedPrecondition):
-        return {}
-    return plain(found)
+        return Measures()
+    return _measures(found)
 
 
-def plain(found: rater_pb2.ImageMeasures) -> dict[str, Any]:
-    """Returns measures as JSON has them; "enough" says whether KID and CMMD rest on enough images."""
-    kid = {"value": found.kid.value, "low": found.kid.low, "high": found.kid.high, "n": found.kid.n}
-    return {
-        "n": found.n,
-        "reference_n": found.reference_n,
-        "enough": min(found.n, found.reference_n) >= ENOUGH,
-        "kid": kid,
-        "cmmd": found.cmmd,
-        "precision": found.precision,
-        "recall": found.recall,
-        "density": found.density,
-        "coverage": found.coverage,
-        "liked_cells": found.liked_cells,
-        "likes_covered": found.likes_covered,
-        "likes_covered_reference": found.reference_likes_covered,
-        "near_copies": found.near_copies,
-        "near_copies_reference": found.reference_near_copies,
-        "largest_cell_share": found.largest_cell_share,
-        "cell_entropy": found.cell_entropy,
-    }
+def _measures(reply: rater_pb2.ImageMeasures) -> Measures:
+    """Returns measures as a night keeps them; "enough" says whether KID and CMMD rest on enough images."""
+    return Measures(
+        n=reply.n,
+        reference_n=reply.reference_n,
+        enough=min(reply.n, reply.reference_n) >= ENOUGH,
+        kid={"value": reply.kid.value, "low": reply.kid.low, "high": reply.kid.high, "n": reply.kid.n},
+        cmmd=reply.cmmd,
+        precision=reply.precision,
+        recall=reply.recall,
+        density=reply.density,
+        coverage=reply.coverage,
+        liked_cells=reply.liked_cells,
+        likes_covered=reply.likes_covered,
+        likes_covered_reference=reply.reference_likes_covered,
+        near_copies=reply.near_copies,
+        near_copies_reference=reply.reference_near_copies,
+        largest_cell_share=reply.largest_cell_share,
+        cell_entropy=reply.cell_entropy,
+    )
 
 
-def guarded(measures: dict[str, Any]) -> dict[str, Any]:
+def guarded(measures: Measures) -> dict[str, float]:
     """Returns the fields of UnitNumbers that measures decide; none where there are no measures."""
-    if not measures:
+    if not measures.model_fields_set:
         return {}
-    before = measures["likes_covered_reference"]
+    before = measures.likes_covered_reference
     return {
-        "likes_kept": measures["likes_covered"] / before if before else 1.0,
-        "liked_cells": measures["liked_cells"],
-        "near_copies": measures["near_copies"],
-        "near_copies_by_chance": measures["near_copies_reference"],
+        "likes_kept": measures.likes_covered / before if before else 1.0,
+        "liked_cells": measures.liked_cells,
+        "near_copies": measures.near_copies,
+        "near_copies_by_chance": measures.near_copies_reference,
     }
 
 
 def sources_of(client: Client, manifest: str) -> list[str]:
     """Returns the digests of a manifest's images; none where no manifest is named."""
-    if not manifest:
-        return []
-    return [str(item["digest"]) for item in json.loads(client.artifacts.get(manifest))["items"]]
+    return [item.digest for item in manifests.items_of(client, manifest)]
 
 
 def earlier_sources(client: Client, taste: str) -> list[str]:
@@ -100,8 +97,8 @@ LOOKED_AT = 256
 
 def strangest(
     client: Client, taste: str, night: str, reply: rater_pb2.SelectImagesResponse, count: int = SHOWN
-) -> list[dict[str, Any]]:
-    """Returns "digest", "novelty" and "fate" of the night's most novel images, half of them chosen, most novel first.
+) -> list[StrangeImage]:
+    """Returns the night's most novel images with what became of them, half of them chosen, most novel first.
 
     Args:
         client: the services.
@@ -120,17 +117,17 @@ def strangest(
         )
     except (errors.FailedPrecondition, errors.Unimplemented):
         return []
-    found = [
-        {
-            "digest": image.digest,
-            "novelty": round(image.score.novelty, 4),
-            "fate": fates.get(image.digest, "passed_over"),
-        }
+    images = [
+        StrangeImage(
+            digest=image.digest,
+            novelty=round(image.score.novelty, 4),
+            fate=fates.get(image.digest, "passed_over"),
+        )
         for image in page.images
     ]
-    chosen = [one for one in found if one["fate"] in ("selected", "base")][: count // 2]
-    turned_away = [one for one in found if one["fate"] not in ("selected", "base")][: count - len(chosen)]
-    return sorted(chosen + turned_away, key=lambda one: -one["novelty"])
+    chosen = [image for image in images if image.fate in ("selected", "base")][: count // 2]
+    turned_away = [image for image in images if image.fate not in ("selected", "base")][: count - len(chosen)]
+    return sorted(chosen + turned_away, key=lambda image: -image.novelty)
 
 
 def _small(name: str) -> str:

@@ -1,9 +1,12 @@
 """Messages of the services as a night keeps them: plain values, ready for JSON."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from konomi.night.draws import Draw, plain
+from konomi.night.gateway import manifests
+from konomi.night.gateway.manifests import Item
+from konomi.night.records.state import Model, Rejection, Selection
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
 
 EXAMPLES = 6
@@ -18,44 +21,81 @@ def image_request(draw: Draw, tokens: Sequence[str] = ()) -> generator_pb2.Image
     return request
 
 
-def model(model: trainer_pb2.Model) -> dict[str, Any]:
-    """Returns "model", "unit", "adapter", "manifest", "current" and the "tokens" it knows."""
+def image(digest: str, draw: Draw, tokens: Sequence[str] = ()) -> rater_pb2.Image:
+    """Returns what the rater is told of a made image; words its maker does not know were not said to it."""
+    made = rater_pb2.Image(digest=digest, prompt=plain(draw.prompt, tokens), seed=draw.seed)
+    if draw.init:
+        made.parents.append(draw.init)
+    if draw.depth:
+        made.parameters["depth"] = float(draw.depth)
+    return made
+
+
+def model(model: trainer_pb2.Model) -> Model:
+    """Returns a model as a night keeps it."""
     number = model.display_name.removeprefix("unit-")
-    return {
-        "model": model.name.removeprefix("models/"),
-        "unit": int(number) if number.isdecimal() else 0,
-        "adapter": model.adapter_digest,
-        "manifest": model.manifest_digest,
-        "current": model.current,
-        "tokens": [concept.token for concept in model.concepts],
-    }
+    return Model(
+        model=model.name.removeprefix("models/"),
+        unit=int(number) if number.isdecimal() else 0,
+        adapter=model.adapter_digest,
+        manifest=model.manifest_digest,
+        current=model.current,
+        tokens=tuple(concept.token for concept in model.concepts),
+    )
 
 
-def score(score: rater_pb2.Score) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ImageScore:
+    """What a night keeps of a score: utility and its deviation, the lower bound, and expected SSR or better and UR."""
+
+    utility: float
+    std: float
+    lower_bound: float
+    p_ssr: float
+    p_ur: float
+    unknown: bool
+    novelty: float
+    rater_version: str
+
+
+def score(score: rater_pb2.Score) -> ImageScore:
     """Returns what a night keeps of a score."""
     probabilities = list(score.grade_probabilities) or [0.0] * 5
-    return {
-        "utility": score.utility,
-        "std": score.std,
-        "lower_bound": score.lower_bound,
-        "p_ssr": probabilities[3] + probabilities[4],
-        "p_ur": probabilities[4],
-        "unknown": score.unknown,
-        "novelty": score.novelty,
-        "rater_version": score.rater_version,
-    }
+    return ImageScore(
+        utility=score.utility,
+        std=score.std,
+        lower_bound=score.lower_bound,
+        p_ssr=probabilities[3] + probabilities[4],
+        p_ur=probabilities[4],
+        unknown=score.unknown,
+        novelty=score.novelty,
+        rater_version=score.rater_version,
+    )
 
 
-def rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, dict[str, Any]]:
+def selection(reply: rater_pb2.SelectImagesResponse) -> Selection:
+    """Returns the figures every choice has; what was chosen is the caller's to say."""
+    return Selection(
+        considered=reply.considered,
+        kept_share=reply.kept_share,
+        nats=reply.pressure_nats,
+        best_of_n_nats=reply.best_of_n_nats,
+        vendi=reply.diversity.vendi,
+        largest_cell_share=reply.largest_cell_share,
+        rater_version=reply.rater_version,
+        rejected=rejected(reply.rejections),
+    )
+
+
+def rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, Rejection]:
     """Returns the count and some example digests of every reason of rejection."""
-    found: dict[str, dict[str, Any]] = {}
+    examples: dict[str, list[str]] = {}
     for rejection in rejections:
         name = rater_pb2.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_").lower()
-        entry = found.setdefault(name, {"count": 0, "examples": []})
-        entry["count"] += 1
-        if len(entry["examples"]) < EXAMPLES:
-            entry["examples"].append(rejection.digest)
-    return found
+        examples.setdefault(name, []).append(rejection.digest)
+    return {
+        name: Rejection(count=len(digests), examples=tuple(digests[:EXAMPLES])) for name, digests in examples.items()
+    }
 
 
 def source(one: rater_pb2.SelectedImage) -> str:
@@ -72,18 +112,22 @@ def sources(reply: rater_pb2.SelectImagesResponse) -> dict[str, int]:
     return {name: chosen.count(name) for name in sorted(set(chosen))}
 
 
-def items(reply: rater_pb2.SelectImagesResponse, weights: dict[str, float]) -> list[dict[str, Any]]:
+def items(reply: rater_pb2.SelectImagesResponse, weights: Mapping[str, float]) -> list[Item]:
     """Returns a manifest's items; a source's weight multiplies what the rater gave an image chosen by taste."""
-    roles = {rater_pb2.SELECTION_ROLE_SELECTED: "selected", rater_pb2.SELECTION_ROLE_BASE: "base"}
     return [
-        {
-            "digest": one.digest,
-            "caption": plain(one.prompt),
-            "weight": (one.weight or 1.0) * (weights.get(source(one), 1.0) if roles[one.role] == "selected" else 1.0),
-            "role": roles[one.role],
-        }
-        for one in reply.selected
+        Item(
+            image.digest,
+            plain(image.prompt),
+            (image.weight or 1.0) * (weights.get(source(image), 1.0) if _chosen(image) else 1.0),
+            manifests.SELECTED if _chosen(image) else manifests.BASE,
+        )
+        for image in reply.selected
     ]
+
+
+def _chosen(image: rater_pb2.SelectedImage) -> bool:
+    """Says whether an image was chosen by taste, not drawn from the base model's own."""
+    return image.role == rater_pb2.SELECTION_ROLE_SELECTED
 
 
 def discovery(found: rater_pb2.ExploreNoveltyResponse) -> dict[str, float]:

@@ -1,14 +1,17 @@
-"""The rpc calls of a night: plain values in, plain JSON-ready dicts out."""
+"""The rpc calls of a night: plain values in, records and plain values out."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol
 
 from konomi import errors, files
 from konomi.client import Client, paging
 from konomi.night.draws import Draw, plain
-from konomi.night.gateway import measures, messages
+from konomi.night.gateway import manifests, measures, messages
+from konomi.night.gateway.messages import ImageScore
+from konomi.night.records.state import Fit, Model, RaterReport, Selection
+from konomi.night.settings import NightSettings
 from konomi.taste import consents
 from konomi.taste.rater_summary import alarm_log
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
@@ -31,7 +34,50 @@ class Source(Protocol):
         """The client."""
 
 
-class Studio:
+@dataclass(frozen=True)
+class TasteState:
+    """How many images and labels a taste has, its rater version ("" for none) and its base model."""
+
+    images: int
+    labels: int
+    rater_version: str
+    base_model: str
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Vendi score and typical share of some images."""
+
+    vendi: float
+    typical_share: float
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the taste knows of an image: `grade` 0 for none, `depth` in a growth, and the unit that made it."""
+
+    prompt: str
+    grade: int = 0
+    depth: int = 0
+    parents: Sequence[str] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training run is asked for, less its taste, method, night and numbers; fields of CreateTrainingRun."""
+
+    manifest_digest: str
+    base_model: str
+    seed: int
+    request_id: str
+    display_name: str
+    parents: Sequence[str]
+    rater_version: str
+    concepts: Sequence[trainer_pb2.Concept] = ()
+
+
+class NightServices:
     """The services as one taste's night uses them."""
 
     def __init__(self, source: Source, taste: str, night: str = "") -> None:
@@ -44,15 +90,12 @@ class Studio:
         """The client of now."""
         return self.source.client
 
-    def state(self) -> dict[str, Any]:
-        """Returns "images", "labels", "rater_version" and "base_model" of the taste."""
+    def state(self) -> TasteState:
+        """Returns what the taste has now."""
         taste = self.client.rater.get_taste(name=self.taste)
-        return {
-            "images": taste.image_count,
-            "labels": taste.label_count,
-            "rater_version": taste.active_rater_version,
-            "base_model": taste.base_model or "starter",
-        }
+        return TasteState(
+            taste.image_count, taste.label_count, taste.active_rater_version, taste.base_model or "starter"
+        )
 
     def elites(self, cells: int, seed: int) -> dict[str, Any]:
         """Returns the best image of every region of the taste's images, and how much of the space they cover.
@@ -89,19 +132,23 @@ class Studio:
         names = [f"{self.taste}/certificates/{number}" for number in certificates]
         return sum(int(self.client.rater.record_audit(name=name).certified_size) for name in names)
 
-    def rater(self) -> dict[str, Any]:
-        """Returns what the rater says of itself: "version", its alarms, and "nats", "best_of_n_nats" since an audit."""
+    def rater(self) -> RaterReport:
+        """Returns what the rater says of itself."""
         version = self.client.rater.get_rater_version(name=f"{self.taste}/raterVersions/active")
-        spent = {"nats": version.pressure.nats, "best_of_n_nats": version.pressure.best_of_n_nats}
-        return {"version": version.name, **alarm_log(version), **spent}
+        return RaterReport(
+            version=version.name,
+            nats=version.pressure.nats,
+            best_of_n_nats=version.pressure.best_of_n_nats,
+            **alarm_log(version),
+        )
 
     def withdrawn(self) -> list[str]:
         """Returns the ids of models that were trained on images revoked since: none of them is a parent any more."""
         gone = [one["digest"] for one in consents.revocations(self.client, self.taste)]
         return [model["model"] for model in consents.affected(self.client, self.taste, gone)]
 
-    def models(self) -> list[dict[str, Any]]:
-        """Returns the taste's models, newest first, each with "model", "unit", "adapter" and "current"."""
+    def models(self) -> list[Model]:
+        """Returns the taste's models, newest first."""
         return [messages.model(model) for model in paging.models(self.client, self.taste)]
 
     def prompts(self, limit: int) -> list[str]:
@@ -114,35 +161,33 @@ class Studio:
                 break
         return sorted(found)[:limit]
 
-    def generate(
-        self, draws: Sequence[Draw], model: dict[str, Any] | None, options: dict[str, Any], beat: Beat
-    ) -> list[str]:
+    def generate(self, draws: Sequence[Draw], model: Model | None, settings: NightSettings, beat: Beat) -> list[str]:
         """Makes one image per draw and returns their digests in order.
 
         Args:
             draws: what to make; all with the same `rare`, which holds for a whole request.
-            model: "model", "adapter" and perhaps "tokens" of the unit that makes them; None for the base model.
-            options: "base_model", "adapter_scale", "sampling_steps", "guidance_scale" and "guide_from_base".
+            model: the model that makes them; None for the base model.
+            settings: base model, adapter scale, sampling steps and guidance are read.
             beat: called after every image.
         """
         if not draws:
             return []
-        maker = model["model"] if model else "base"
+        maker = model.model if model else "base"
         request = generator_pb2.GenerateImagesRequest(
-            base_model=options["base_model"],
-            images=[messages.image_request(draw, model.get("tokens", []) if model else []) for draw in draws],
-            steps=options["sampling_steps"],
+            base_model=settings.base_model,
+            images=[messages.image_request(draw, model.tokens if model else ()) for draw in draws],
+            steps=settings.sampling_steps,
             unit=maker,
             night=self.night,
             request_id=files.derived_id(self.night, maker, *astuple(draws[0])),
         )
-        if options["guidance_scale"]:
-            request.guidance_scale = options["guidance_scale"]
+        if settings.guidance_scale:
+            request.guidance_scale = settings.guidance_scale
         if draws[0].rare:
             request.condition_annealing.SetInParent()
         if model:
-            request.adapters.add(digest=model["adapter"], scale=options["adapter_scale"])
-            request.guide_from_base = options["guide_from_base"]
+            request.adapters.add(digest=model.adapter, scale=settings.adapter_scale)
+            request.guide_from_base = settings.guide_from_base
         digests = [""] * len(draws)
         for done, image in enumerate(self.client.generator.generate_images(request), start=1):
             if image.HasField("error"):
@@ -154,19 +199,21 @@ class Studio:
             raise errors.Unavailable(f"The generator ended its stream {missing} images short; the step is tried again.")
         return digests
 
-    def add(self, images: Sequence[dict[str, Any]], unit: str) -> int:
+    def add(self, images: Sequence[rater_pb2.Image], unit: str) -> int:
         """Makes images known to the taste and returns how many were refused; adding twice changes nothing.
 
         Args:
-            images: "digest", "prompt", "seed" and, where it has some, "parents" of each.
+            images: digest, prompt, seed and, where it has some, parents and parameters of each.
             unit: "base" or a model id.
         """
-        known = [rater_pb2.Image(source=rater_pb2.SOURCE_SELF, unit=unit, night=self.night, **one) for one in images]
-        requests = [rater_pb2.AddImagesRequest(taste=self.taste, image=image) for image in known]
+        own = rater_pb2.Image(source=rater_pb2.SOURCE_SELF, unit=unit, night=self.night)
+        for image in images:
+            image.MergeFrom(own)
+        requests = [rater_pb2.AddImagesRequest(taste=self.taste, image=image) for image in images]
         return sum(reply.HasField("error") for reply in self.client.rater.add_images.exchange(requests))
 
-    def score(self, digests: Sequence[str]) -> list[dict[str, Any]]:
-        """Returns "utility", "std", "lower_bound", "p_ssr", "p_ur", "unknown" and "rater_version" per image."""
+    def score(self, digests: Sequence[str]) -> list[ImageScore]:
+        """Returns the score of each image."""
         scores = []
         for start in range(0, len(digests), SCORE_BATCH):
             inputs = [rater_pb2.ImageInput(digest=digest) for digest in digests[start : start + SCORE_BATCH]]
@@ -176,82 +223,66 @@ class Studio:
                 scores.append(messages.score(result.score))
         return scores
 
-    def diversity(self, digests: Sequence[str]) -> dict[str, float]:
-        """Returns "vendi" and "typical_share" of up to 256 images."""
+    def diversity(self, digests: Sequence[str]) -> Diversity:
+        """Returns the diversity of up to 256 images."""
         inputs = [rater_pb2.ImageInput(digest=digest) for digest in digests[:SCORE_BATCH]]
         reply = self.client.rater.score_images(taste=self.taste, images=inputs, measure_diversity=True)
-        return {"vendi": reply.diversity.vendi, "typical_share": reply.diversity.typical_share}
+        return Diversity(reply.diversity.vendi, reply.diversity.typical_share)
 
-    def select(self, wanted: dict[str, Any], seed: int) -> dict[str, Any]:
+    def select(self, asked: Mapping[str, Any], seed: int) -> Selection:
         """Chooses a training set from the taste's images and freezes it as a manifest artifact.
 
         Args:
-            wanted: fields of SelectImages; "sources" names those that may be chosen from (default: own images), and
+            asked: fields of SelectImages; "sources" names those that may be chosen from (default: own images), and
                 "source_weights" gives each its weight in the loss (default: 1).
             seed: seed of cells and base draw.
-
-        Returns:
-            "manifest" digest, accounting per reason with example digests, and the figures the guards read.
         """
-        fields = {key: value for key, value in wanted.items() if key not in ("sources", "source_weights")}
+        fields = {key: value for key, value in asked.items() if key not in ("sources", "source_weights")}
         if "certificates" in fields:
             fields["certificates"] = [f"{self.taste}/certificates/{number}" for number in fields["certificates"]]
-        sources = [rater_pb2.Source.Value(f"SOURCE_{name.upper()}") for name in wanted.get("sources", ("self",))]
+        sources = [rater_pb2.Source.Value(f"SOURCE_{name.upper()}") for name in asked.get("sources", ("self",))]
         filter_ = rater_pb2.ImageFilter(sources=sources)
         reply = self.client.rater.select_images(taste=self.taste, seed=seed, candidates=filter_, **fields)
-        items = messages.items(reply, wanted.get("source_weights", {}))
-        manifest = {"schema": "konomi.manifest/1", "items": sorted(items, key=lambda item: str(item["digest"]))}
-        artifact = self.client.artifacts.put(files.canonical(manifest), "application/json")
-        chosen = [item["digest"] for item in items if item["role"] == "selected"]
-        return {
-            "manifest": artifact.digest,
-            "n": len(chosen),
-            "base_share": 1 - len(chosen) / max(1, len(items)),
-            "considered": reply.considered,
-            "kept_share": reply.kept_share,
-            "nats": reply.pressure_nats,
-            "best_of_n_nats": reply.best_of_n_nats,
-            "vendi": reply.diversity.vendi,
-            "largest_cell_share": reply.largest_cell_share,
-            "rater_version": reply.rater_version,
-            "selected": chosen[: 4 * messages.EXAMPLES],
-            "rejected": messages.rejected(reply.rejections),
-            "strangest": measures.strangest(self.client, self.taste, self.night, reply),
-            "sources": messages.sources(reply),
-        }
+        items = messages.items(reply, asked.get("source_weights", {}))
+        chosen = [item.digest for item in items if item.role == manifests.SELECTED]
+        return messages.selection(reply).changed(
+            manifest=manifests.freeze(self.client, items),
+            n=len(chosen),
+            base_share=1 - len(chosen) / max(1, len(items)),
+            selected=tuple(chosen[: 4 * messages.EXAMPLES]),
+            strangest=tuple(measures.strangest(self.client, self.taste, self.night, reply)),
+            sources=messages.sources(reply),
+        )
 
-    def train(self, request: dict[str, Any], hyper: dict[str, Any], beat: Beat, method: str = "lora") -> dict[str, Any]:
-        """Trains, watching until the end, and returns "model", "adapter", "tokens", "run", "loss", "failed" and "why".
+    def train(self, run: TrainingRun, hyper: Mapping[str, Any], beat: Beat, method: str) -> Fit:
+        """Trains, watching until the end, and returns the model, or why there is none.
 
         Args:
-            request: fields of CreateTrainingRunRequest less taste, method, night and numbers.
+            run: what is asked for.
             hyper: fields of HyperParameters.
             beat: called as steps are done.
-            method: "lora" or "custom_diffusion".
+            method: name of a training method of the contract, in small letters.
         """
-        run = self.client.trainer.create_training_run(
+        fields = {name: getattr(run, name) for name in TrainingRun.__dataclass_fields__}
+        begun = self.client.trainer.create_training_run(
             taste=self.taste,
             method=trainer_pb2.TrainingMethod.Value(f"TRAINING_METHOD_{method.upper()}"),
             night=self.night,
             hyper_parameters=trainer_pb2.HyperParameters(**hyper),
-            **request,
+            **fields,
         )
-        for latest in self.client.trainer.watch_training_run(name=run.name):
-            run = latest
-            if run.total_steps:
-                beat("train", run.step, run.total_steps)
-        if run.state in (trainer_pb2.TRAINING_STATE_QUEUED, trainer_pb2.TRAINING_STATE_RUNNING):
+        latest = begun
+        for latest in self.client.trainer.watch_training_run(name=begun.name):
+            if latest.total_steps:
+                beat("train", latest.step, latest.total_steps)
+        if latest.state in (trainer_pb2.TRAINING_STATE_QUEUED, trainer_pb2.TRAINING_STATE_RUNNING):
             raise errors.Unavailable("The trainer ended its stream before the run had ended; the step is tried again.")
-        if run.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
-            why = run.error.reason or "CANCELLED"
-            return {"run": run.name, "failed": run.error.message or "the run was cancelled", "why": why}
-        model = self.client.trainer.get_model(name=run.model)
-        return {
-            **messages.model(model),
-            "run": run.name,
-            "loss": run.loss if math.isfinite(run.loss) else -1.0,
-            "failed": "",
-        }
+        if latest.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
+            why = latest.error.reason or "CANCELLED"
+            return Fit(run=latest.name, failed=latest.error.message or "the run was cancelled", why=why)
+        model = messages.model(self.client.trainer.get_model(name=latest.model))
+        loss = latest.loss if math.isfinite(latest.loss) else -1.0
+        return Fit(**dict(model), run=latest.name, loss=loss, failed="")
 
     def promote(self, model: str, metrics: dict[str, float], request_id: str) -> None:
         """Makes a model the taste's current one."""
@@ -262,109 +293,115 @@ class Studio:
         self.client.trainer.rollback_model(taste=self.taste, request_id=request_id)
 
 
+METHODS = tuple(
+    sorted(
+        name.removeprefix("TRAINING_METHOD_").lower()
+        for name, number in trainer_pb2.TrainingMethod.items()
+        if number not in (trainer_pb2.TRAINING_METHOD_UNSPECIFIED, trainer_pb2.TRAINING_METHOD_CUSTOM_DIFFUSION)
+    )
+)
+"""Training methods a night may fit with; Custom Diffusion needs words and is asked for by the systems that teach."""
+
 UNFIT = ("MODEL_LAYOUT", "CONCEPTS")
 """Why a base model cannot be taught words; it is fitted with a LoRA instead."""
 
 
-def known(studio: Studio, digests: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Returns "prompt", "grade" (0 for none), "depth", "parents" and "unit" of images the taste knows, by digest."""
-    found: dict[str, dict[str, Any]] = {}
+def known(studio: NightServices, digests: Sequence[str]) -> dict[str, ImageFacts]:
+    """Returns what the taste knows of images, by digest; those it does not know are left out."""
+    facts: dict[str, ImageFacts] = {}
     for start in range(0, len(digests), PAGE):
         filter_ = rater_pb2.ImageFilter(digests=digests[start : start + PAGE])
         for image in studio.client.rater.list_images(taste=studio.taste, filter=filter_, page_size=PAGE).images:
-            found[image.digest] = {
-                "prompt": image.prompt,
-                "grade": int(image.grade),
-                "depth": int(image.parameters.get("depth", 0)),
-                "parents": list(image.parents),
-                "unit": image.unit,
-            }
-    return found
+            depth = int(image.parameters.get("depth", 0))
+            facts[image.digest] = ImageFacts(image.prompt, int(image.grade), depth, list(image.parents), image.unit)
+    return facts
 
 
-def graded_ur(studio: Studio, most: int) -> tuple[list[str], int]:
+def graded_ur(studio: NightServices, most: int) -> tuple[list[str], int]:
     """Returns up to `most` images graded UR, oldest first, and how many there are in all."""
     filter_ = rater_pb2.ImageFilter(grades=[rater_pb2.GRADE_UR])
     page = studio.client.rater.list_images(taste=studio.taste, filter=filter_, page_size=most)
     return [image.digest for image in page.images], page.total_size
 
 
-def gate(studio: Studio, candidates: Sequence[str], growing: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
-    """Asks which candidates a set takes in.
+def gate(
+    studio: NightServices,
+    candidates: Sequence[str],
+    originals: Sequence[str],
+    members: Sequence[str],
+    room: int,
+    limits: Mapping[str, Any],
+) -> Selection:
+    """Asks which candidates a growing set takes in.
 
     Args:
         studio: the services.
         candidates: digests.
-        growing: "originals" and "members", digests, and "room", how many may come.
+        originals: digests of the images the set began with.
+        members: digests of its members.
+        room: how many may come.
         limits: fields of SelectImages.
-
-    Returns:
-        What `Studio.select` says of a choice, "taken" and "cosines", and the figures of the gate.
     """
     reply = studio.client.rater.select_images(
         taste=studio.taste,
         policy="propagate",
         candidates=rater_pb2.ImageFilter(digests=candidates),
-        originals=growing["originals"],
-        members=growing["members"],
-        count=growing["room"],
+        originals=originals,
+        members=members,
+        count=room,
         **limits,
     )
-    grown = reply.growth
-    return {
-        "taken": [one.digest for one in reply.selected],
-        "cosines": [round(cosine, 6) for cosine in grown.cosines],
-        "n": len(reply.selected),
-        "considered": reply.considered,
-        "passed": grown.passed,
-        "kept_share": reply.kept_share,
-        "nats": reply.pressure_nats,
-        "best_of_n_nats": reply.best_of_n_nats,
-        "vendi": reply.diversity.vendi,
-        "low": grown.low,
-        "high": grown.high,
-        "mean_cosine": grown.mean_cosine,
-        "standard_error": grown.standard_error,
-        "rater_version": reply.rater_version,
-        "selected": [one.digest for one in reply.selected],
-        "rejected": messages.rejected(reply.rejections),
-    }
+    grown, taken = reply.growth, tuple(image.digest for image in reply.selected)
+    figures = messages.selection(reply)
+    shared = figures.model_fields_set - {"largest_cell_share"}
+    return Selection(
+        **{name: getattr(figures, name) for name in shared},
+        taken=taken,
+        cosines=tuple(round(cosine, 6) for cosine in grown.cosines),
+        n=len(taken),
+        passed=grown.passed,
+        low=grown.low,
+        high=grown.high,
+        mean_cosine=grown.mean_cosine,
+        standard_error=grown.standard_error,
+        selected=taken,
+    )
 
 
-def choose(studio: Studio, wanted: dict[str, Any], text: str, seed: int) -> tuple[rater_pb2.SelectImagesResponse, int]:
+def choose(
+    studio: NightServices, asked: Mapping[str, Any], text: str, seed: int
+) -> tuple[rater_pb2.SelectImagesResponse, int]:
     """Chooses among the taste's own images whose prompt contains a text; returns the reply and how many there are."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
-    reply = studio.client.rater.select_images(taste=studio.taste, seed=seed, candidates=filter_, **wanted)
+    reply = studio.client.rater.select_images(taste=studio.taste, seed=seed, candidates=filter_, **asked)
     return reply, reply.considered
 
 
-def count(studio: Studio, text: str) -> int:
+def count(studio: NightServices, text: str) -> int:
     """Returns how many of the taste's own images have a text in their prompt."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
     return studio.client.rater.list_images(taste=studio.taste, filter=filter_, page_size=1).total_size
 
 
-def bind(
-    studio: Studio, request: dict[str, Any], words: Sequence[tuple[str, str]], steps: int, beat: Beat
-) -> dict[str, Any]:
-    """Binds words by Custom Diffusion and returns what `Studio.train` does.
+def bind(studio: NightServices, run: TrainingRun, words: Sequence[tuple[str, str]], steps: int, beat: Beat) -> Fit:
+    """Binds words by Custom Diffusion and returns what `NightServices.train` does.
 
     Raises:
         InvalidArgument: the base model cannot be taught words (a reason of UNFIT), or the request is wrong.
     """
     concepts = [trainer_pb2.Concept(token=token, class_word=class_word) for token, class_word in words]
-    return studio.train(request | {"concepts": concepts}, {"steps": steps}, beat, "custom_diffusion")
+    return studio.train(replace(run, concepts=concepts), {"steps": steps}, beat, "custom_diffusion")
 
 
-def merge(studio: Studio, names: Sequence[str], display_name: str, request_id: str) -> dict[str, Any]:
+def merge(studio: NightServices, names: Sequence[str], display_name: str, request_id: str) -> Fit:
     """Merges models that know one concept each into one that knows all (closed form)."""
     merged = studio.client.trainer.merge_models(
         names=[f"models/{name}" for name in names], display_name=display_name, request_id=request_id
     )
-    return {**messages.model(merged), "run": "", "loss": 0.0, "failed": ""}
+    return Fit(**dict(messages.model(merged)), run="", loss=0.0, failed="")
 
 
-def taught(studio: Studio, name: str) -> trainer_pb2.Model:
+def taught(studio: NightServices, name: str) -> trainer_pb2.Model:
     """Returns the newest model of the taste of that id or name that knows words.
 
     Raises:

@@ -1,13 +1,16 @@
 """What a night was asked to do; its id follows from the request."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from konomi.files import canonical
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class NightRequest:
     """What a night was asked to do; frozen at its start.
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,9 +13,8 @@ import filelock
 from konomi import errors
 from konomi.files import derived_id, read_json, write_json
 from konomi.night.records.request import NightRequest
-
-ENDED = ("finished", "halted")
-"""States after which a night is over; every other state can be resumed."""
+from konomi.night.records.state import ENDED as ENDED
+from konomi.night.records.state import NightState, StateName
 
 
 class Nights:
@@ -59,7 +58,7 @@ class Nights:
             raise errors.FailedPrecondition(message, reason="NIGHT_UNFINISHED")
         for night in reversed(self.all()):
             begun = self.request(night)
-            if begun.asked == asked and self.read(night)["state"] in ENDED and not self.delivered(night):
+            if begun.asked == asked and self.state(night).state in ENDED and not self.delivered(night):
                 return begun
         wanted = make()
         past = sum(1 for night in self.all() if self.request(night).asked == asked)
@@ -68,16 +67,20 @@ class Nights:
             message = f"The night {request.id} has ended already; give another --request-id, or none."
             raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
         write_json(self.folder / request.id / "request.json", asdict(request))
-        state = {"night": request.id, "state": "new", "system": request.system, "steps": [], "units": []}
+        state = NightState(night=request.id, state=StateName.NEW, system=request.system, steps=(), units=())
         self.write(request.id, state)
         return request
 
-    def write(self, night: str, state: dict[str, Any]) -> None:
+    def write(self, night: str, state: NightState | Mapping[str, object]) -> None:
         """Writes what has happened so far."""
-        write_json(self.folder / night / "night.json", state)
+        write_json(self.folder / night / "night.json", NightState.model_validate(state).plain())
+
+    def state(self, night: str) -> NightState:
+        """Returns what has happened so far; a night without a record is new."""
+        return NightState.model_validate(self.read(night))
 
     def read(self, night: str) -> dict[str, Any]:
-        """Returns what has happened so far."""
+        """Returns what has happened so far, as JSON."""
         return read_json(self.folder / night / "night.json") or {"night": night, "state": "new", "units": []}
 
     def all(self) -> list[str]:
@@ -93,7 +96,7 @@ class Nights:
     def unfinished(self) -> str | None:
         """Returns the night that can be resumed, if there is one."""
         for night in reversed(self.all()):
-            if self.read(night)["state"] not in (*ENDED, "abandoned"):
+            if not self.state(night).is_final:
                 return night
         return None
 

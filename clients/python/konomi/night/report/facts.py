@@ -147,4 +147,4 @@ def lineage_of(nights: Nights, night: str) -> list[dict[str, Any]]:
 def _served_now(nights: Nights, night: str) -> int:
     """Returns the unit in use after a night and its verdict."""
     told = BlindEvaluation(nights, night)
-    return int((told.against if told.summary()["decision"] == "roll_back" else told.unit)["unit"])
+    return (told.against if told.summary()["decision"] == "roll_back" else told.unit).unit

@@ -6,23 +6,26 @@ their steps to `draw_choose_fit`; one that works in another order brings a funct
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from konomi.night.alarms import Alarm, Ended
-from konomi.night.draws import Draw, Turn
-from konomi.night.gateway.services import Beat, Studio
+from konomi.night.draws import Draw, Turn, UnitContext
+from konomi.night.gateway.services import Beat, NightServices, TrainingRun
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, StateName, UnitRecord
 from konomi.night.records.store import Nights
 from konomi.night.settings import NightSettings
 
-StopRule = Callable[[Turn, dict[str, Any], list[dict[str, Any]]], Alarm | None]
-"""(turn, figures of the chosen set, those of this system's sets before) → why it ends before this fit, or None."""
+StopRule = Callable[[Turn, Selection, Sequence[Selection]], Alarm | None]
+"""(turn, the chosen set, those of this system's units before) → why it ends before this fit, or None."""
+
+R = TypeVar("R", bound=Record)
 
 
 class Steps(Protocol):
     """The steps every night has; those of a system stand on them."""
 
-    studio: Studio
+    studio: NightServices
     request: NightRequest
     settings: NightSettings
     beat: Beat
@@ -30,46 +33,55 @@ class Steps(Protocol):
     def observe(self) -> dict[str, Any]:
         """Looks at the best image of every region known."""
 
-    def select(self, drawn: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    def select(self, context: UnitContext, earlier: Sequence[Selection]) -> Selection:
         """Selects a training set from the pool and freezes its manifest."""
 
-    def train(self, drawn: dict[str, Any], parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits an adapter from the base model on a frozen manifest."""
 
-    def training(self, unit: int, parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    def training(self, unit: int, parent: Model | None, chosen: Selection) -> TrainingRun:
         """Returns what a training run of a unit is asked for, less its method and numbers."""
 
-    def turn(self, drawn: dict[str, Any], **known: Any) -> Turn:
+    def turn(self, context: UnitContext, **known: Any) -> Turn:
         """Returns the turn of the loop as a system sees it."""
 
 
 class Night(Protocol):
     """What the unit of a system needs of the loop that runs it."""
 
-    served: dict[str, Any]
-    state: dict[str, Any]
+    served: Model
+    state: NightState
 
     @property
     def steps(self) -> Steps:
         """The steps of this night."""
 
-    def step(self, name: str, body: Callable[..., dict[str, Any]], *arguments: Any, images: int = 0) -> dict[str, Any]:
-        """Runs one step within the budgets and notes it."""
+    def step(self, name: str, result: type[R], body: Callable[..., object], *arguments: Any, images: int = 0) -> R:
+        """Runs one step within the budgets, notes it, and returns what it recorded."""
 
-    def open(self, unit: int, stage: "Stage") -> dict[str, Any]:
-        """Begins the entry of a unit."""
+    def open(self, unit: int, stage: "Stage") -> None:
+        """Begins the record of a unit."""
 
-    def make(self, drawn: dict[str, Any], maker: dict[str, Any] | None, count: int) -> list[str]:
+    def note(self, unit: int, **fields: Any) -> UnitRecord:
+        """Changes fields of a unit's record and returns it."""
+
+    def make(self, context: UnitContext, maker: Model | None, count: int) -> list[str]:
         """Makes images of a unit's pool and returns their digests."""
 
-    def look_before_training(self, unit: int, chosen: dict[str, Any], entry: dict[str, Any]) -> None:
+    def look_before_training(self, unit: int, chosen: Selection) -> None:
         """Lets the guards look at a selected training set."""
 
-    def evaluate(self, model: dict[str, Any], entry: dict[str, Any]) -> None:
+    def evaluate(self, model: Model) -> None:
         """Makes and scores a unit's evaluation images."""
 
-    def judge(self, unit: int, entry: dict[str, Any], stage: "Stage", wanted: Alarm | None = None) -> None:
-        """Judges a unit and serves it where it is promoted; a wanted one is promoted unless a guard halts."""
+    def judge(self, unit: int, stage: "Stage", reached: Alarm | None = None) -> None:
+        """Judges a unit and serves it where it is promoted; with `reached`, it is promoted unless a guard halts.
+
+        Args:
+            unit: number of the unit.
+            stage: its stage.
+            reached: why a unit is promoted that did what it was made for, whether or not it wins.
+        """
 
 
 def hyper_parameters(settings: NightSettings) -> dict[str, float]:
@@ -83,7 +95,7 @@ def hyper_parameters(settings: NightSettings) -> dict[str, float]:
     }
 
 
-def never(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> Alarm | None:
+def never(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alarm | None:
     """Returns no reason to end: units, patience, budgets and guards end such a system."""
     return None
 
@@ -91,45 +103,52 @@ def never(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> 
 def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> None:
     """Runs one unit in the usual order: draw a pool, choose from it, fit, evaluate, judge."""
     system, steps = stage.system, night.steps
-    earlier = [
-        one["selection"] for one in night.state["units"] if one.get("system") == system.name and "selection" in one
-    ]
-    entry = night.open(unit, stage)
-    parent = None if night.served["unit"] == 0 else night.served
-    seen = night.step(f"unit-{unit}/observe", steps.observe) if system.observes else {}
-    drawn = {"unit": unit, "position": position, "system": system.name, "seen": seen, "spent": night.state["nats"]}
-    night.make(drawn, parent, system.pool_size(steps.settings))
-    chosen = night.step(f"unit-{unit}/select", steps.select, drawn, earlier)
-    entry["selection"] = chosen
-    if chosen["end"]:
-        raise Ended(Alarm(**chosen["end"]))
-    night.look_before_training(unit, chosen, entry)
-    model = fitted(unit, night.step(f"unit-{unit}/train", steps.train, drawn, parent, chosen), entry)
-    night.evaluate(model, entry)
-    night.judge(unit, entry, stage)
+    before = [record for record in night.state.units if record.system == system.name]
+    earlier = [record.selection for record in before if record.selection is not None]
+    night.open(unit, stage)
+    parent = served_unit(night)
+    seen = night.step(f"unit-{unit}/observe", Observation, steps.observe).plain() if system.observes else {}
+    context = UnitContext(unit, position, system.name, night.state.nats, seen)
+    night.make(context, parent, system.pool_size(steps.settings))
+    chosen = night.step(f"unit-{unit}/select", Selection, steps.select, context, earlier)
+    night.note(unit, selection=chosen)
+    if chosen.end is not None:
+        raise Ended(chosen.end.alarm)
+    night.look_before_training(unit, chosen)
+    model = note_fit(night, unit, night.step(f"unit-{unit}/train", Fit, steps.train, context, parent, chosen))
+    night.evaluate(model)
+    night.judge(unit, stage)
 
 
-def fitted(unit: int, model: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """Notes a fitted model in the unit's entry and returns it under the unit's number.
+def served_unit(night: Night) -> Model | None:
+    """Returns the unit that is served, None where it is the base model."""
+    return night.served if night.served.unit else None
+
+
+def note_fit(night: Night, unit: int, fit: Fit) -> Fit:
+    """Notes a fitted model in the unit's record and returns it under the unit's number.
 
     Raises:
         Ended: the training failed.
     """
-    if model["failed"]:
-        raise Ended(Alarm("training_failed", {"unit": unit, "why": model["failed"]}), "halted")
-    entry.update({name: model[name] for name in ("model", "adapter", "loss", "tokens")})
-    return model | {"unit": unit}
+    if fit.failed:
+        raise Ended(Alarm("training_failed", {"unit": unit, "why": fit.failed}), StateName.HALTED)
+    night.note(unit, model=fit.model, adapter=fit.adapter, loss=fit.loss, tokens=fit.tokens)
+    return fit.changed(unit=unit)
 
 
-def unchosen(frozen: dict[str, Any], members: Sequence[str] = ()) -> dict[str, Any]:
+def unchosen(frozen: Selection, members: Sequence[str] = ()) -> Selection:
     """Returns the figures of a choice that was not made: every image of a frozen training set was wanted.
 
     Args:
-        frozen: "manifest", "n", "base_share" and what else is known of it.
+        frozen: the set, its manifest frozen.
         members: digests of its images, of which the first are kept as examples.
     """
-    nothing = {"considered": 0, "kept_share": 1.0, "nats": 0.0, "best_of_n_nats": 0.0, "vendi": 0.0}
-    return {**nothing, "largest_cell_share": 0.0, "selected": list(members)[:24], "rejected": {}, **frozen}
+    nothing = Selection(
+        considered=0, kept_share=1.0, nats=0.0, best_of_n_nats=0.0, vendi=0.0, largest_cell_share=0.0,
+        selected=tuple(members[:24]), rejected={},
+    )  # fmt: skip
+    return nothing.merged(frozen)
 
 
 @dataclass(frozen=True)
@@ -163,7 +182,7 @@ class System:
     note: str
     draws: Callable[[Turn], list[Draw]]
     pool_size: Callable[[NightSettings], int]
-    selection: Callable[[Turn], dict[str, Any]]
+    selection: Callable[[Turn], dict[str, object]]
     verdict: StopRule = never
     hyper_parameters: Callable[[NightSettings], dict[str, float]] = hyper_parameters
     fit_steps: str = "steps"
@@ -171,7 +190,7 @@ class System:
     observes: bool = False
     rater_chooses: bool = True
     run_unit: Callable[[Night, int, int, "Stage"], None] = draw_choose_fit
-    prepare: Callable[[Studio, NightRequest, Nights], NightRequest] | None = None
+    prepare: Callable[[NightServices, NightRequest, Nights], NightRequest] | None = None
     patient: bool = False
     spared: tuple[str, ...] = ()
     planned: Callable[[NightSettings, int], tuple[int, int]] | None = None

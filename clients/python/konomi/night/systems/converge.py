@@ -5,7 +5,6 @@ most ln(1/q) nats. The pool only grows (Gerstgrasser et al. 2404.01413) and is s
 """
 
 import math
-from typing import Any
 
 from konomi.night.draws import Draw, Turn, image_seed, shuffled
 from konomi.night.guards import PRESSURE_MARGIN
@@ -33,7 +32,7 @@ def draws(turn: Turn) -> list[Draw]:
     ]
 
 
-def selection(turn: Turn) -> dict[str, Any]:
+def selection(turn: Turn) -> dict[str, object]:
     """Returns what is asked of SelectImages: the pressure left is spread evenly over the next few units.
 
     Over all units of a long night it would be too thin to move any: every choice is made anew from the whole pool.

@@ -6,10 +6,11 @@ nothing enters it ungraded but the members of sets a person certified, so the ni
 What was revoked has left the taste: the same seed and the same remaining images make the same set, as if it never was.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, Turn
+from konomi.night.records.state import Selection
 from konomi.night.settings import NightSettings
 from konomi.night.systems.base import System
 
@@ -30,7 +31,7 @@ def draws(turn: Turn) -> list[Draw]:
     return []
 
 
-def selection(turn: Turn) -> dict[str, Any]:
+def selection(turn: Turn) -> dict[str, object]:
     """Returns what is asked of SelectImages: every UR, capped by cell, weighed by where it came from."""
     settings = turn.settings
     return {
@@ -51,18 +52,18 @@ def selection(turn: Turn) -> dict[str, Any]:
     }
 
 
-def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> Alarm | None:
+def verdict(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alarm | None:
     """Returns why the night ends before this fit: too few UR, or a set that hardly grew since the last one.
 
     Args:
         turn: the turn.
-        chosen: figures of the set, "n" among them.
-        earlier: figures of the sets of this system's units before, oldest first, of earlier nights too.
+        chosen: the set.
+        earlier: the sets of this system's units before, oldest first, of earlier nights too.
     """
-    if chosen["n"] < turn.settings.golden_minimum:
-        return Alarm("too_few_ur", {"n": chosen["n"], "minimum": turn.settings.golden_minimum})
-    if earlier and chosen["n"] < (1 + GROWTH) * earlier[-1]["n"]:
-        return Alarm("golden_flat", {"n": chosen["n"], "before": earlier[-1]["n"]})
+    if chosen.n < turn.settings.golden_minimum:
+        return Alarm("too_few_ur", {"n": chosen.n, "minimum": turn.settings.golden_minimum})
+    if earlier and chosen.n < (1 + GROWTH) * earlier[-1].n:
+        return Alarm("golden_flat", {"n": chosen.n, "before": earlier[-1].n})
     return None
 
 

@@ -8,10 +8,10 @@ drifts to noise (Cuccu & Gomez 2011). The unit learns from the best of every reg
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, Turn, image_seed
+from konomi.night.records.state import Selection
 from konomi.night.settings import NightSettings
 from konomi.night.systems import converge
 from konomi.night.systems.base import System
@@ -72,28 +72,29 @@ def recombined(prompts: Sequence[str], rng: random.Random) -> str:
     return ", ".join(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
-def selection(turn: Turn) -> dict[str, Any]:
+def selection(turn: Turn) -> dict[str, object]:
     """Returns what is asked of SelectImages: the pressure of converge, spread over the regions."""
     asked = converge.selection(turn)
     return asked | {"quota": turn.settings.longtail_quota, "prompt_quota": 0.0, "spread": "farthest_point"}
 
 
-def verdict(turn: Turn, chosen: dict[str, Any], earlier: list[dict[str, Any]]) -> Alarm | None:
+def verdict(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alarm | None:
     """Returns why the night ends before this fit: nothing new is left to find, or the last turn reached nothing new.
 
     Args:
         turn: the turn; its `seen` carries "coverage", and once slates were shown what these have found.
-        chosen: figures of the set.
-        earlier: figures of the sets before, each with the "coverage" seen then.
+        chosen: the set.
+        earlier: the sets before, each with the coverage seen then.
     """
     seen = turn.seen
     if seen.get("liked_showings", 0) >= LEAST_SHOWINGS and seen["unseen_likes"] < UNSEEN:
         return Alarm("unseen_likes", {"share": seen["unseen_likes"], "n": seen["liked_showings"]})
     if seen.get("labels_since_island", 0) >= WITHOUT_ISLAND:
         return Alarm("no_islands", {"labels": seen["labels_since_island"], "islands": seen["islands"]})
-    if not earlier or "coverage" not in earlier[-1]:
+    before = earlier[-1].coverage if earlier else None
+    if before is None:
         return None
-    now, before = seen["coverage"], earlier[-1]["coverage"]
+    now = seen["coverage"]
     return Alarm("longtail_flat", {"coverage": now, "before": before}) if now < before + GROWTH else None
 
 

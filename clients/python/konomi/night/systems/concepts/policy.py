@@ -5,8 +5,6 @@ concepts' own images and on what was chosen from images that call them: one mode
 nothing is forgotten, because the concepts' images are in every fit. The choice is that of `converge`.
 """
 
-from typing import Any
-
 from konomi.night.draws import Draw, Turn
 from konomi.night.settings import NightSettings
 from konomi.night.systems import converge
@@ -27,7 +25,7 @@ def draws(turn: Turn) -> list[Draw]:
     return found
 
 
-def selection(turn: Turn) -> dict[str, Any]:
+def selection(turn: Turn) -> dict[str, object]:
     """Returns what is asked of SelectImages."""
     return converge.selection(turn)
 

@@ -1,13 +1,17 @@
 """The steps of a unit of concepts: words taught by one joint fit or by a merge, then fits within them."""
 
-from typing import Any
+from dataclasses import replace
 
 from konomi import errors, files
 from konomi.night.alarms import Alarm
-from konomi.night.draws import TOKEN, image_seed
+from konomi.night.draws import TOKEN, UnitContext, image_seed
 from konomi.night.gateway import manifests, messages, services
-from konomi.night.systems.base import Night, Stage, Steps, fitted, unchosen
+from konomi.night.gateway.manifests import Item
+from konomi.night.records.state import Fit, Model, Selection
+from konomi.night.systems.base import Night, Stage, Steps, note_fit, served_unit, unchosen
 from konomi.night.systems.concepts import policy
+from konomi.v1.rater_pb2 import SELECTION_ROLE_BASE as BASE
+from konomi.v1.rater_pb2 import SELECTION_ROLE_SELECTED as SELECTED
 
 
 class ConceptSteps:
@@ -18,96 +22,89 @@ class ConceptSteps:
         found = [words.partition(" ") for words in self.settings.concept_words]
         self.words = [(token, class_word) for token, _, class_word in found]
 
-    def freeze(self) -> dict[str, Any]:
+    def freeze(self) -> Selection:
         """Freezes the manifest of the concepts' own images and of the regularisation images."""
-        own = manifests.items_of(self.studio, self.settings.concept_items)
-        prior = manifests.items_of(self.studio, self.settings.regularisation_items)
-        return {
-            "manifest": manifests.manifest(self.studio, [*own, *prior]),
-            "n": len(own),
-            "base_share": len(prior) / max(1, len(own) + len(prior)),
-            "rater_version": self.studio.state()["rater_version"],
-        }
+        own, prior = self._items()
+        return Selection(
+            manifest=manifests.freeze(self.studio.client, [*own, *prior]),
+            n=len(own),
+            base_share=len(prior) / max(1, len(own) + len(prior)),
+            rater_version=self.studio.state().rater_version,
+        )
 
-    def teach(self, drawn: dict[str, Any], parent: dict[str, Any] | None, frozen: dict[str, Any]) -> dict[str, Any]:
+    def _items(self) -> tuple[list[Item], list[Item]]:
+        """Returns the concepts' own images and the real regularisation images."""
+        client = self.studio.client
+        own = manifests.items_of(client, self.settings.concept_items)
+        return own, manifests.items_of(client, self.settings.regularisation_items)
+
+    def teach(self, context: UnitContext, parent: Model | None, frozen: Selection) -> Fit:
         """Returns the model that knows the words: one taught before, one joint fit, or a merge of one fit each."""
         if self.settings.concept_model:
             model = messages.model(services.taught(self.studio, self.settings.concept_model))
-            return {**model, "run": "", "loss": 0.0, "failed": ""}
-        request = self.steps.training(drawn["unit"], parent, frozen)
+            return Fit(**dict(model), run="", loss=0.0, failed="")
+        run = self.steps.training(context.unit, parent, frozen)
         steps = self.settings.concept_steps
         if not self.settings.concept_merge or len(self.words) == 1:
-            return services.bind(self.studio, request, self.words, steps, self.steps.beat)
-        own = manifests.items_of(self.studio, self.settings.concept_items)
-        prior = manifests.items_of(self.studio, self.settings.regularisation_items)
+            return services.bind(self.studio, run, self.words, steps, self.steps.beat)
+        own, prior = self._items()
         parts = []
         for number, (token, class_word) in enumerate(self.words):
-            mine = [item for item in own if token in item["caption"]]
-            alone = request | {
-                "manifest_digest": manifests.manifest(self.studio, [*mine, *prior]),
-                "request_id": files.derived_id(request["request_id"], "part", number),
-                "display_name": f"{request['display_name']}-{token.strip('<>')}",
-            }
+            mine = [item for item in own if token in item.caption]
+            alone = replace(
+                run,
+                manifest_digest=manifests.freeze(self.studio.client, [*mine, *prior]),
+                request_id=files.derived_id(run.request_id, "part", number),
+                display_name=f"{run.display_name}-{token.strip('<>')}",
+            )
             part = services.bind(self.studio, alone, [(token, class_word)], steps, self.steps.beat)
-            if part["failed"]:
+            if part.failed:
                 return part
-            parts.append(part["model"])
-        merged = files.derived_id(request["request_id"], "merge")
-        return services.merge(self.studio, parts, request["display_name"], merged)
+            parts.append(part.model)
+        merged = files.derived_id(run.request_id, "merge")
+        return services.merge(self.studio, parts, run.display_name, merged)
 
-    def choose(self, drawn: dict[str, Any]) -> dict[str, Any]:
+    def choose(self, context: UnitContext) -> Selection:
         """Chooses among the images that call the concepts, and freezes a manifest with the concepts' own beside them.
-
-        Returns:
-            What `Studio.select` says of a choice.
 
         Raises:
             FailedPrecondition: no image calls a concept.
         """
         tokens = [token for token, _ in self.words]
         text = tokens[0] if len(tokens) == 1 else "<"
-        turn = self.steps.turn(drawn, pool=services.count(self.studio, text))
-        wanted = policy.selection(turn)
-        own = manifests.items_of(self.studio, self.settings.concept_items)
+        turn = self.steps.turn(context, pool=services.count(self.studio, text))
+        asked = policy.selection(turn)
+        own, prior = self._items()
         if self.settings.near_copy_cosine < 1:
-            sources = [item["digest"] for item in own]
-            wanted |= {"near_copy_cosine": self.settings.near_copy_cosine, "training_sources": sources}
+            sources = [item.digest for item in own]
+            asked |= {"near_copy_cosine": self.settings.near_copy_cosine, "training_sources": sources}
         seed = image_seed(self.steps.request.seed, f"select-{turn.unit}", 0)
-        reply, considered = services.choose(self.studio, wanted, text, seed)
-        chosen = [one for one in reply.selected if one.role == 1 and _knows(tokens, one.prompt)]
+        reply, considered = services.choose(self.studio, asked, text, seed)
         if not considered:
             message = "No image of the taste calls the concepts; the prompts of the night name them."
             raise errors.FailedPrecondition(message, reason="NO_CONCEPT_IMAGES")
+        by_role = {role: [image for image in reply.selected if image.role == role] for role in (SELECTED, BASE)}
+        chosen = [image for image in by_role[SELECTED] if _knows(tokens, image.prompt)]
         heavy, light = policy.weighed(len(own), len(chosen))
-        picked = [{"digest": o.digest, "caption": o.prompt, "weight": light, "role": "selected"} for o in chosen]
-        base = [
-            {"digest": o.digest, "caption": o.prompt, "weight": 1.0, "role": "base"}
-            for o in reply.selected
-            if o.role == 2
-        ]
-        prior = manifests.items_of(self.studio, self.settings.regularisation_items)
-        items = [*[item | {"weight": heavy} for item in own], *picked, *(prior or base)]
-        return {
-            "manifest": manifests.manifest(self.studio, items),
-            "n": len(chosen),
-            "base_share": (len(own) + len(prior or base)) / max(1, len(items)),  # what is real, or the base model's
-            "considered": considered,
-            "kept_share": reply.kept_share,
-            "nats": reply.pressure_nats,
-            "best_of_n_nats": reply.best_of_n_nats,
-            "vendi": reply.diversity.vendi,
-            "largest_cell_share": reply.largest_cell_share,
-            "rater_version": reply.rater_version,
-            "selected": [one.digest for one in chosen][: 4 * messages.EXAMPLES],
-            "rejected": messages.rejected(reply.rejections),
-            "rater": self.studio.rater(),
-            "end": None,
-        }
+        picked = [Item(image.digest, image.prompt, light) for image in chosen]
+        rest = prior or [Item(image.digest, image.prompt, 1.0, manifests.BASE) for image in by_role[BASE]]
+        items = [*(replace(item, weight=heavy) for item in own), *picked, *rest]
+        return messages.selection(
+            reply
+        ).changed(
+            manifest=manifests.freeze(self.studio.client, items),
+            n=len(chosen),
+            base_share=(len(own) + len(rest)) / max(1, len(items)),  # what is real, or the base model's
+            considered=considered,
+            selected=tuple(image.digest for image in chosen[: 4 * messages.EXAMPLES]),
+            rater=self.studio.rater(),
+            end=None,
+        )
 
-    def fit(self, drawn: dict[str, Any], parent: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    def fit(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits all words jointly, from the base model, on what was chosen and the concepts' own images."""
-        request = self.steps.training(drawn["unit"], parent, chosen)
-        return services.bind(self.studio, request, self.words, self.settings.concept_steps, self.steps.beat)
+        run = self.steps.training(context.unit, parent, chosen)
+        return services.bind(self.studio, run, self.words, self.settings.concept_steps, self.steps.beat)
 
 
 def _knows(tokens: list[str], prompt: str) -> bool:
@@ -118,22 +115,22 @@ def _knows(tokens: list[str], prompt: str) -> bool:
 
 def teach(night: Night, unit: int, position: int, stage: Stage) -> None:
     """Runs one unit of concepts: the first of a stage teaches the words, every later one converges within them."""
-    settings = night.steps.settings
-    steps, entry = ConceptSteps(night.steps), night.open(unit, stage)
-    parent = None if night.served["unit"] == 0 else night.served
-    drawn = {"unit": unit, "position": position, "system": stage.name, "seen": {}, "spent": night.state["nats"]}
-    before = [one for one in night.state["units"][:-1] if one.get("stage") == stage.number and "decision" in one]
-    if not before:
-        frozen = night.step(f"unit-{unit}/select", steps.freeze)
-        entry["selection"] = unchosen(frozen)
-        model = fitted(unit, night.step(f"unit-{unit}/train", steps.teach, drawn, parent, frozen), entry)
-        night.evaluate(model, entry)
+    settings, steps = night.steps.settings, ConceptSteps(night.steps)
+    first = not any(record.judged and record.stage == stage.number for record in night.state.units)
+    night.open(unit, stage)
+    parent = served_unit(night)
+    context = UnitContext(unit, position, stage.name, night.state.nats)
+    if first:
+        frozen = night.step(f"unit-{unit}/select", Selection, steps.freeze)
+        night.note(unit, selection=unchosen(frozen))
+        model = note_fit(night, unit, night.step(f"unit-{unit}/train", Fit, steps.teach, context, parent, frozen))
+        night.evaluate(model)
         words = ", ".join(settings.concept_words)
-        return night.judge(unit, entry, stage, Alarm("taught", {"unit": unit, "words": words}))
-    night.make(drawn, parent, stage.system.pool_size(settings))
-    chosen = night.step(f"unit-{unit}/select", steps.choose, drawn)
-    entry["selection"] = chosen
-    night.look_before_training(unit, chosen, entry)
-    model = fitted(unit, night.step(f"unit-{unit}/train", steps.fit, drawn, parent, chosen), entry)
-    night.evaluate(model, entry)
-    return night.judge(unit, entry, stage)
+        return night.judge(unit, stage, Alarm("taught", {"unit": unit, "words": words}))
+    night.make(context, parent, stage.system.pool_size(settings))
+    chosen = night.step(f"unit-{unit}/select", Selection, steps.choose, context)
+    night.note(unit, selection=chosen)
+    night.look_before_training(unit, chosen)
+    model = note_fit(night, unit, night.step(f"unit-{unit}/train", Fit, steps.fit, context, parent, chosen))
+    night.evaluate(model)
+    return night.judge(unit, stage)

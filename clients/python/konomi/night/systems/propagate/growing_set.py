@@ -2,12 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from konomi import files
-from konomi.night.draws import Word, named
-from konomi.night.gateway.services import Studio
+from konomi.night.draws import ConceptToken, named
+from konomi.night.gateway.services import ImageFacts, NightServices
+from konomi.night.records.state import Selection
+
+GrowingSet = dict[str, Any]
+"""The document of a set, as it is stored."""
 
 SCHEMA = "konomi.growth/1"
 SSR = 4
@@ -18,20 +22,22 @@ def token_of(originals: Sequence[str]) -> str:
     return f"<seed-{hashlib.sha256(''.join(sorted(originals)).encode()).hexdigest()[:8]}>"
 
 
-def first(originals: Sequence[str], facts: dict[str, dict[str, Any]], word: Word) -> dict[str, Any]:
+def first(originals: Sequence[str], facts: Mapping[str, ImageFacts], word: ConceptToken) -> GrowingSet:
     """Returns the set as it begins: the originals, at depth 0, each with its caption and the word in it."""
+    prompts = {digest: facts[digest].prompt if digest in facts else "" for digest in originals}
     members = [
-        {"digest": digest, "prompt": named(facts.get(digest, {}).get("prompt", ""), word), "depth": 0, "cosine": 1.0}
-        for digest in originals
+        {"digest": digest, "prompt": named(prompt, word), "depth": 0, "cosine": 1.0}
+        for digest, prompt in prompts.items()
     ]
     return {"schema": SCHEMA, "originals": list(originals), "members": members, "rounds": []}
 
 
-def confirmed(grown: dict[str, Any], facts: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+def confirmed(grown: GrowingSet, facts: Mapping[str, ImageFacts]) -> tuple[GrowingSet, list[str]]:
     """Returns a set without the members the owner graded below SSR since, and the digests of those; originals stay."""
     kept, gone = [], []
     for member in grown["members"]:
-        digest, grade = member["digest"], facts.get(member["digest"], {}).get("grade", 0)
+        digest = member["digest"]
+        grade = facts[digest].grade if digest in facts else 0
         if digest not in grown["originals"] and 0 < grade < SSR:
             gone.append(digest)
         else:
@@ -39,29 +45,29 @@ def confirmed(grown: dict[str, Any], facts: dict[str, dict[str, Any]]) -> tuple[
     return grown | {"members": kept}, gone
 
 
-def extended(grown: dict[str, Any], gate: dict[str, Any], facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def extended(grown: GrowingSet, gate: Selection, facts: Mapping[str, ImageFacts]) -> GrowingSet:
     """Returns a set with what a gate let in, and the turn's figures added to its rounds."""
     new = [
         {
             "digest": digest,
-            "prompt": facts[digest]["prompt"],
-            "depth": facts[digest]["depth"],
-            "parents": facts[digest]["parents"],
-            "unit": facts[digest]["unit"],
+            "prompt": facts[digest].prompt,
+            "depth": facts[digest].depth,
+            "parents": list(facts[digest].parents),
+            "unit": facts[digest].unit,
             "cosine": cosine,
         }
-        for digest, cosine in zip(gate["taken"], gate["cosines"], strict=True)
+        for digest, cosine in zip(gate.taken, gate.cosines, strict=True)
     ]
-    figures = {name: gate[name] for name in ("considered", "passed", "mean_cosine", "standard_error")}
+    figures = {name: getattr(gate, name) for name in ("considered", "passed", "mean_cosine", "standard_error")}
     rounds = [*grown["rounds"], figures | {"taken": len(new), "size": len(grown["members"]) + len(new)}]
     return grown | {"members": [*grown["members"], *new], "rounds": rounds}
 
 
-def read(studio: Studio, digest: str) -> dict[str, Any]:
+def read(studio: NightServices, digest: str) -> GrowingSet:
     """Returns a set that was kept."""
     return dict(json.loads(studio.client.artifacts.get(digest)))
 
 
-def keep(studio: Studio, grown: dict[str, Any]) -> str:
+def keep(studio: NightServices, grown: GrowingSet) -> str:
     """Keeps a set and returns its digest."""
     return studio.client.artifacts.put(files.canonical(grown), "application/json").digest

@@ -7,8 +7,7 @@ a discounts old errors by (1 - a)^2m (Khelifa et al. 2602.16601).
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from konomi.night import metrics
 from konomi.night.alarms import Alarm
@@ -90,7 +89,7 @@ def least_share(settings: NightSettings, members: int) -> float:
     return settings.originals_share_small if members < SMALL else settings.originals_share
 
 
-def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence[dict[str, Any]]) -> Alarm | None:
+def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence[Mapping[str, float]]) -> Alarm | None:
     """Returns why a set grows no further.
 
     Args:
@@ -110,7 +109,7 @@ def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence
     return Alarm("depth_cap", {"depth": settings.propagate_depth, "size": size}) if exhausted else None
 
 
-def acceptance(rounds: Sequence[dict[str, Any]]) -> metrics.Figure:
+def acceptance(rounds: Sequence[Mapping[str, float]]) -> metrics.Figure:
     """Returns the share of the candidates that passed with its interval, over the turns since the set last grew.
 
     A set of one is offered 16 candidates, of which one that passes doubles it: their share alone says too little to
@@ -118,10 +117,10 @@ def acceptance(rounds: Sequence[dict[str, Any]]) -> metrics.Figure:
     """
     idle = itertools.takewhile(lambda turn: not turn["passed"], reversed(rounds[:-1]))
     turns = [rounds[-1], *idle]
-    return metrics.share(sum(turn["passed"] for turn in turns), sum(turn["considered"] for turn in turns))
+    return metrics.share(sum(turn["passed"] for turn in turns), sum(int(turn["considered"]) for turn in turns))
 
 
-def drifting(rounds: Sequence[dict[str, Any]]) -> bool:
+def drifting(rounds: Sequence[Mapping[str, float]]) -> bool:
     """Says whether the mean cosine of the candidates to the originals fell by two standard errors twice running."""
     if len(rounds) <= FALLS:
         return False
@@ -138,7 +137,7 @@ def to_confirm(taken: Sequence[str], size: int) -> list[str]:
     return list(taken)[::every]
 
 
-def selection(turn: Turn) -> dict[str, Any]:
+def selection(turn: Turn) -> dict[str, object]:
     """Returns the limits of the gate; what it is asked of is the set's own."""
     settings = turn.settings
     return {

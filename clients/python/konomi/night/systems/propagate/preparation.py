@@ -9,9 +9,9 @@ from konomi import errors
 from konomi.datasets.png_metadata import read_origin
 from konomi.datasets.reader import find_images
 from konomi.i18n.catalogue import text
-from konomi.night.draws import Word, class_of, named
+from konomi.night.draws import ConceptToken, class_of, named
 from konomi.night.gateway import concepts, services
-from konomi.night.gateway.services import Studio
+from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import Nights
 from konomi.night.systems.propagate import growing_set
@@ -21,7 +21,7 @@ MOST_SEEDS = 5
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def prepare(studio: Studio, request: NightRequest, nights: Nights) -> NightRequest:
+def prepare(studio: NightServices, request: NightRequest, nights: Nights) -> NightRequest:
     """Returns a request with its seeds as digests, the set an earlier night left, and prompts that call the word.
 
     Raises:
@@ -30,7 +30,7 @@ def prepare(studio: Studio, request: NightRequest, nights: Nights) -> NightReque
     """
     settings = dict(request.settings)
     settings |= _seeds(studio, settings)
-    word = Word(settings["seed_token"], settings["seed_class"])
+    word = ConceptToken(settings["seed_token"], settings["seed_class"])
     settings["propagate_set"] = _left(nights, request.taste, settings)
     if not settings["regularisation_items"]:
         settings |= concepts.prior(studio, settings, [word])
@@ -38,7 +38,7 @@ def prepare(studio: Studio, request: NightRequest, nights: Nights) -> NightReque
     return replace(request, prompts=prompts, settings=settings)
 
 
-def _seeds(studio: Studio, settings: dict[str, Any]) -> dict[str, Any]:
+def _seeds(studio: NightServices, settings: dict[str, Any]) -> dict[str, Any]:
     """Returns the settings of the images a set grows from; files become images of the taste."""
     found: list[str] = []
     for one in settings["seed_images"]:
@@ -62,11 +62,11 @@ def _seeds(studio: Studio, settings: dict[str, Any]) -> dict[str, Any]:
         if digest not in facts:
             message = text("the taste knows no image {digest}; import it, or name its file", digest=digest[:12])
             raise errors.NotFound(message, reason="SEED_UNKNOWN", field="seed_images")
-    class_word = settings["seed_class"] or class_of(facts[found[0]]["prompt"])
+    class_word = settings["seed_class"] or class_of(facts[found[0]].prompt)
     return {"seed_images": found, "seed_class": class_word, "seed_token": growing_set.token_of(found)}
 
 
-def _imported(studio: Studio, path: Path) -> list[str]:
+def _imported(studio: NightServices, path: Path) -> list[str]:
     """Makes the images of a file or folder known to the taste and returns their digests."""
     digests = []
     for image in find_images([path]):
@@ -92,7 +92,8 @@ def _left(nights: Nights, taste: str, settings: dict[str, Any]) -> str:
     for night in reversed(nights.all()):
         before = nights.request(night)
         if before.taste == taste and before.settings.get("seed_token") == settings["seed_token"]:
-            sets = [one["selection"]["set"] for one in nights.read(night)["units"] if "set" in one.get("selection", {})]
+            units = nights.state(night).units
+            sets = [record.selection.set for record in units if record.selection and record.selection.set]
             if sets:
-                return str(sets[-1])
+                return sets[-1]
     return ""

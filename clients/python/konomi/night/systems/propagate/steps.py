@@ -1,15 +1,33 @@
 """A turn of self-propagation: its steps, each run again without harm, and the order in which they follow."""
 
-import json
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from konomi import errors, files
-from konomi.night.alarms import Alarm, Ended, sentence
-from konomi.night.draws import Word, plain
+from konomi.night.alarms import Alarm, Ended
+from konomi.night.draws import ConceptToken, UnitContext, plain
 from konomi.night.gateway import manifests, services
-from konomi.night.systems.base import Night, Stage, Steps, fitted, hyper_parameters, unchosen
+from konomi.night.gateway.manifests import Item
+from konomi.night.records.state import Fit, Model, Reason, Record, Selection
+from konomi.night.systems.base import Night, Stage, Steps, hyper_parameters, note_fit, served_unit, unchosen
 from konomi.night.systems.propagate import growing_set, policy
+
+
+class Member(Record):
+    """A member of a set as a turn sees it; `depth` is how many generations it is from the originals."""
+
+    digest: str
+    prompt: str
+    depth: int
+
+
+class GrowthView(Record):
+    """A set as a turn finds it: its digest, its members, those that left it, and the word alone."""
+
+    set: str
+    members: tuple[Member, ...]
+    removed: tuple[str, ...] = ()
+    bare: str
 
 
 class GrowthSteps:
@@ -17,16 +35,13 @@ class GrowthSteps:
 
     def __init__(self, steps: Steps) -> None:
         self.steps, self.studio, self.settings = steps, steps.studio, steps.settings
-        self.word = Word(self.settings.seed_token, self.settings.seed_class)
+        self.word = ConceptToken(self.settings.seed_token, self.settings.seed_class)
 
-    def begin(self, kept: str) -> dict[str, Any]:
+    def begin(self, kept: str) -> GrowthView:
         """Looks at the set: without the members the owner graded below SSR since it was kept.
 
         Args:
             kept: digest of the set as it was left; empty where it begins.
-
-        Returns:
-            "set", its digest now, "members", "removed", and "bare", the word alone.
         """
         originals = list(self.settings.seed_images)
         if kept:
@@ -35,109 +50,106 @@ class GrowthSteps:
             grown = growing_set.first(originals, services.known(self.studio, originals), self.word)
         digests = [member["digest"] for member in grown["members"]]
         grown, removed = growing_set.confirmed(grown, services.known(self.studio, digests))
-        members = [{name: one[name] for name in ("digest", "prompt", "depth")} for one in grown["members"]]
+        members = tuple(Member(**{name: one[name] for name in Member.model_fields}) for one in grown["members"])
         digest = growing_set.keep(self.studio, grown)
-        return {"set": digest, "members": members, "removed": removed, "bare": str(self.word)}
+        return GrowthView(set=digest, members=members, removed=tuple(removed), bare=str(self.word))
 
-    def freeze(self, seen: dict[str, Any]) -> dict[str, Any]:
+    def freeze(self, seen: GrowthView) -> Selection:
         """Freezes the manifest of a fit on the set: the originals weigh at least their share of every batch."""
-        originals, members = set(self.settings.seed_images), seen["members"]
+        originals, members = set(self.settings.seed_images), seen.members
         share = policy.least_share(self.settings, len(members))
         heavy, light = policy.weights(len(originals), len(members) - len(originals), share)
         items = [
-            {
-                "digest": one["digest"],
-                "caption": one["prompt"],
-                "weight": heavy if one["digest"] in originals else light,
-                "role": "selected",
-            }
-            for one in members
+            Item(member.digest, member.prompt, heavy if member.digest in originals else light) for member in members
         ]
-        prior = manifests.items_of(self.studio, self.settings.regularisation_items)
-        return {
-            "manifest": manifests.manifest(self.studio, [*items, *prior]),
-            "n": len(items),
-            "base_share": len(originals) * heavy / len(items),
-            "set": seen["set"],
-            "rater_version": self.studio.state()["rater_version"],
-        }
+        prior = manifests.items_of(self.studio.client, self.settings.regularisation_items)
+        return Selection(
+            manifest=manifests.freeze(self.studio.client, [*items, *prior]),
+            n=len(items),
+            base_share=len(originals) * heavy / len(items),
+            set=seen.set,
+            rater_version=self.studio.state().rater_version,
+        )
 
-    def fit(self, drawn: dict[str, Any], parent: dict[str, Any] | None, frozen: dict[str, Any]) -> dict[str, Any]:
-        """Fits the word on the set from the base model; a base that cannot be taught words gets a LoRA."""
-        request = self.steps.training(drawn["unit"], parent, frozen)
+    def fit(self, context: UnitContext, parent: Model | None, frozen: Selection) -> Fit:
+        """Fits the word on the set from the base model; a base that cannot be taught words gets an adapter."""
+        run = self.steps.training(context.unit, parent, frozen)
         words = [(self.word.token, self.word.class_word)]
         try:
-            found = services.bind(self.studio, request, words, self.settings.propagate_steps, self.steps.beat)
-            if found.get("why") not in services.UNFIT:
-                return found
+            bound = services.bind(self.studio, run, words, self.settings.propagate_steps, self.steps.beat)
+            if bound.why not in services.UNFIT:
+                return bound
         except errors.InvalidArgument as error:
             if error.reason not in services.UNFIT:
                 raise
-        manifest = json.loads(self.studio.client.artifacts.get(frozen["manifest"]))
-        for item in manifest["items"]:
-            item["caption"] = plain(item["caption"])
-        plainly = manifests.manifest(self.studio, manifest["items"])
-        request |= {"manifest_digest": plainly, "request_id": files.derived_id(request["request_id"], "lora")}
+        client = self.studio.client
+        items = [replace(item, caption=plain(item.caption)) for item in manifests.items_of(client, frozen.manifest)]
+        run = replace(
+            run,
+            manifest_digest=manifests.freeze(client, items),
+            request_id=files.derived_id(run.request_id, "lora"),
+        )
         hyper = hyper_parameters(self.settings) | {"steps": self.settings.propagate_steps}
-        return self.studio.train(request, hyper, self.steps.beat)
+        return self.studio.train(run, hyper, self.steps.beat, self.settings.method)
 
-    def take_in(self, drawn: dict[str, Any], candidates: list[str], seen: dict[str, Any]) -> dict[str, Any]:
+    def take_in(self, context: UnitContext, candidates: Sequence[str], seen: GrowthView) -> Selection:
         """Lets the gate decide what the set takes in, and keeps the set.
 
         Args:
-            drawn: the turn, as `Steps.turn` takes it.
+            context: the unit.
             candidates: digests that were made for it.
             seen: what `begin` returned.
 
         Returns:
-            What the gate says; "set", "size" and "deepest" after it; "confirm", what the owner is asked about;
-            "seed_similarity" of the members to the originals; "end", why the set grows no further.
+            What the gate says; the set, its size and depth after it; what the owner is asked about; the similarity of
+            the members to the originals; and why the set grows no further.
         """
-        settings, grown = self.settings, growing_set.read(self.studio, seen["set"])
-        members = [one["digest"] for one in grown["members"]]
+        settings, grown = self.settings, growing_set.read(self.studio, seen.set)
+        originals, members = grown["originals"], [one["digest"] for one in grown["members"]]
         room = max(1, min(len(members), settings.propagate_target - len(members)))
-        asked = {"originals": grown["originals"], "members": members, "room": room}
-        limits = policy.selection(self.steps.turn(drawn))
-        found = services.gate(self.studio, candidates, asked, limits)
-        grown = growing_set.extended(grown, found, services.known(self.studio, found["taken"]))
+        limits = policy.selection(self.steps.turn(context))
+        gate = services.gate(self.studio, candidates, originals, members, room, limits)
+        grown = growing_set.extended(grown, gate, services.known(self.studio, gate.taken))
         size = len(grown["members"])
-        depths = [one["depth"] for one in grown["members"] if one["digest"] not in grown["originals"]]
+        depths = [one["depth"] for one in grown["members"] if one["digest"] not in originals]
         exhausted = bool(depths) and min(depths) >= settings.propagate_depth
         end = policy.ending(settings, size, exhausted, grown["rounds"])
-        cosines = [one["cosine"] for one in grown["members"] if one["digest"] not in grown["originals"]]
-        return found | {
-            "set": growing_set.keep(self.studio, grown),
-            "size": size,
-            "deepest": max(depths, default=0),
-            "near_copy_share": found["rejected"].get("near_copy", {"count": 0})["count"] / max(1, found["considered"]),
-            "seed_similarity": sum(cosines) / len(cosines) if cosines else 1.0,
-            "confirm": policy.to_confirm(found["taken"], size),
-            "end": asdict(end) if end else None,
-        }
+        cosines = [one["cosine"] for one in grown["members"] if one["digest"] not in originals]
+        near_copies = gate.rejected["near_copy"].count if "near_copy" in gate.rejected else 0
+        return gate.changed(
+            set=growing_set.keep(self.studio, grown),
+            size=size,
+            deepest=max(depths, default=0),
+            near_copy_share=near_copies / max(1, gate.considered),
+            seed_similarity=sum(cosines) / len(cosines) if cosines else 1.0,
+            confirm=tuple(policy.to_confirm(gate.taken, size)),
+            end=Reason(name=end.name, numbers=dict(end.numbers)) if end else None,
+        )
 
 
 def grow(night: Night, unit: int, position: int, stage: Stage) -> None:
     """Runs one turn of self-propagation: fit on the set, candidates by the fitted unit, what the gate lets in."""
-    settings = night.steps.settings
-    steps, entry = GrowthSteps(night.steps), night.open(unit, stage)
-    parent = None if night.served["unit"] == 0 else night.served
-    earlier = [one["selection"]["set"] for one in night.state["units"] if one.get("selection", {}).get("set")]
-    kept = earlier[-1] if earlier else settings.propagate_set
-    seen = night.step(f"unit-{unit}/observe", steps.begin, kept)
-    drawn = {"unit": unit, "position": position, "system": stage.name, "seen": seen, "spent": night.state["nats"]}
-    frozen = night.step(f"unit-{unit}/select", steps.freeze, seen)
-    entry["selection"] = unchosen(frozen, [one["digest"] for one in seen["members"]])
-    model = fitted(unit, night.step(f"unit-{unit}/train", steps.fit, drawn, parent, frozen), entry)
-    night.evaluate(model, entry)
-    night.judge(unit, entry, stage)
-    made = night.make(drawn, model, policy.candidates(settings, len(seen["members"])))
-    found = night.step(f"unit-{unit}/grow", steps.take_in, drawn, made, seen)
-    entry["selection"] |= {name: value for name, value in found.items() if name != "end"}
+    settings, steps = night.steps.settings, GrowthSteps(night.steps)
+    night.open(unit, stage)
+    parent = served_unit(night)
+    sets = [record.selection.set for record in night.state.units if record.selection and record.selection.set]
+    kept = sets[-1] if sets else settings.propagate_set
+    seen = night.step(f"unit-{unit}/observe", GrowthView, steps.begin, kept)
+    context = UnitContext(unit, position, stage.name, night.state.nats, seen.plain())
+    frozen = night.step(f"unit-{unit}/select", Selection, steps.freeze, seen)
+    chosen = unchosen(frozen, [member.digest for member in seen.members])
+    night.note(unit, selection=chosen)
+    model = note_fit(night, unit, night.step(f"unit-{unit}/train", Fit, steps.fit, context, parent, frozen))
+    night.evaluate(model)
+    night.judge(unit, stage)
+    made = night.make(context, model, policy.candidates(settings, len(seen.members)))
+    gate = night.step(f"unit-{unit}/grow", Selection, steps.take_in, context, made, seen)
     warnings = []
-    if found["confirm"]:
-        warnings.append(Alarm("confirm", {"count": len(found["confirm"]), "size": found["size"]}))
-    if seen["removed"]:
-        warnings.append(Alarm("removed", {"count": len(seen["removed"])}))
-    entry["warnings"] = entry.get("warnings", []) + [asdict(one) | {"sentence": sentence(one)} for one in warnings]
-    if found["end"]:
-        raise Ended(Alarm(**found["end"]))
+    if gate.confirm:
+        warnings.append(Alarm("confirm", {"count": len(gate.confirm), "size": gate.size}))
+    if seen.removed:
+        warnings.append(Alarm("removed", {"count": len(seen.removed)}))
+    record = night.note(unit, selection=chosen.merged(gate, but="end"))
+    night.note(unit, warnings=(*record.warnings, *(Reason.of(warning) for warning in warnings)))
+    if gate.end is not None:
+        raise Ended(gate.end.alarm)

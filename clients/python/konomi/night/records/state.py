@@ -1,0 +1,421 @@
+"""What a night has done so far: its state, the record of each unit, what was chosen, how it scored, why it ended.
+
+Every record is frozen; a change makes a new one (`changed`). `plain` gives the JSON that was set and nothing else, and
+fields this version does not know are kept, so what another version recorded is read and written back unharmed.
+"""
+
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from konomi.night.alarms import Alarm, sentence
+from konomi.night.metrics import Figure, UnitNumbers
+
+
+class Record(BaseModel):
+    """A frozen part of a night's state."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def changed(self, **fields: Any) -> Self:
+        """Returns the record with some fields changed; a name it does not have is a fault of the program.
+
+        Raises:
+            AttributeError: there is no such field.
+        """
+        unknown = fields.keys() - type(self).model_fields.keys()
+        if unknown:
+            raise AttributeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
+        return self.model_copy(update=fields)
+
+    def merged(self, other: Self, but: str = "") -> Self:
+        """Returns the record with everything that was set of another over it, but for one field."""
+        names = other.model_fields_set - {but}
+        return self.model_copy(update={name: getattr(other, name) for name in names})
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the record as JSON has it: what was set."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class StateName(StrEnum):
+    """How far a night is."""
+
+    NEW = "new"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+    FINISHED = "finished"
+    HALTED = "halted"
+    ABANDONED = "abandoned"
+
+
+ENDED = (StateName.FINISHED, StateName.HALTED)
+"""States after which a night is over; every other state but an abandoned night's can be resumed."""
+
+
+class Reason(Record):
+    """An alarm as it is recorded: its name and numbers, its English sentence, and the system of a stage it ended."""
+
+    name: str
+    numbers: dict[str, int | float | str] = Field(default_factory=dict)
+    sentence: str = ""
+    system: str = ""
+
+    @classmethod
+    def of(cls, alarm: Alarm, **more: str) -> Self:
+        """Returns the record of an alarm."""
+        return cls(name=alarm.name, numbers=dict(alarm.numbers), sentence=sentence(alarm), **more)
+
+    @property
+    def alarm(self) -> Alarm:
+        """The alarm it records."""
+        return Alarm(self.name, dict(self.numbers))
+
+
+class RaterAlarm(Record):
+    """One alarm of the rater: its name, and the numbers and words its sentence is filled with."""
+
+    name: str = ""
+    numbers: dict[str, float] = {}
+    words: dict[str, str] = {}
+
+
+class RaterReport(Record):
+    """What the rater said of itself: its version, its alarms, and the nats it spent since a person last audited it."""
+
+    version: str = ""
+    alarms: tuple[str, ...] = ()
+    alarm_details: tuple[RaterAlarm, ...] = ()
+    nats: float = 0.0
+    best_of_n_nats: float = 0.0
+
+
+class Model(Record):
+    """A model of the taste: its id ("base" for the base model), number of its unit, adapter, and words it knows."""
+
+    model: str = ""
+    unit: int = 0
+    adapter: str = ""
+    manifest: str = ""
+    current: bool = False
+    tokens: tuple[str, ...] = ()
+
+
+BASE = Model(model="base", unit=0, adapter="")
+"""The base model, unit 0."""
+
+
+class Fit(Model):
+    """How a training run ended: the model it made, or why it failed."""
+
+    run: str = ""
+    loss: float = 0.0
+    failed: str = ""
+    why: str = ""
+
+
+class Observation(Record):
+    """What a system looked at before it draws; its fields are the system's own."""
+
+
+class Audit(Record):
+    """A finished blind audit of a night.
+
+    Attributes:
+        night: its id.
+        unit: the unit that was judged.
+        rise: how much higher the rater scored it than what was served before, in unit 0's standard deviations.
+        win_rate: share of the `pairs` in which the person chose it, a tie half.
+    """
+
+    night: str
+    unit: int
+    rise: float
+    win_rate: float
+    pairs: float
+
+
+class Plan(Record):
+    """Where a night begins.
+
+    Attributes:
+        start: the model that is served, None for the base model.
+        first: number of the first unit it makes.
+        withdrawn: ids of models trained on images revoked since.
+    """
+
+    start: Model | None = None
+    first: int = 1
+    withdrawn: tuple[str, ...] = ()
+    rater_version: str = ""
+    rater: RaterReport | None = None
+    audits: tuple[Audit, ...] = ()
+
+
+class Images(Record):
+    """Images a step made: their digests, how many, and how many of them the rater refused."""
+
+    digests: tuple[str, ...] = ()
+    refused: int = 0
+    images: int = 0
+
+
+class Rejection(Record):
+    """How many images a reason of rejection met, with some of their digests."""
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+
+class StrangeImage(Record):
+    """One of the most novel images of a night, and what became of it."""
+
+    digest: str
+    novelty: float
+    fate: str
+
+
+class Selection(Record):
+    """A training set as it was chosen, and the figures of the choice.
+
+    Attributes:
+        manifest: digest of the frozen manifest.
+        n: images chosen by taste.
+        base_share: share of the base model's images in the set, 0..1.
+        considered: images that could be chosen.
+        kept_share: share of them that was chosen, 0..1.
+        nats: selection pressure it spent.
+        best_of_n_nats: the same as best-of-n counts it.
+        vendi: Vendi score of the set.
+        largest_cell_share: share of the largest cell, 0..1.
+        selected: digests of some chosen images.
+        rejected: by reason.
+        sources: how many came from where.
+        end: why the system ends before this fit.
+        coverage: share of the regions covered when the unit began, of a system that observes them.
+        set: digest of a growing set after the unit; `size` its members; `taken` what came in; `confirm` what the
+            owner is asked about; `passed`, `low`, `high`, `mean_cosine` and `standard_error` are the gate's.
+    """
+
+    manifest: str = ""
+    n: int = 0
+    base_share: float = 0.0
+    considered: int = 0
+    kept_share: float = 1.0
+    nats: float = 0.0
+    best_of_n_nats: float = 0.0
+    vendi: float = 0.0
+    largest_cell_share: float = 0.0
+    rater_version: str = ""
+    selected: tuple[str, ...] = ()
+    rejected: dict[str, Rejection] = Field(default_factory=dict)
+    strangest: tuple[StrangeImage, ...] = ()
+    sources: dict[str, int] = Field(default_factory=dict)
+    rater: RaterReport | None = None
+    end: Reason | None = None
+    coverage: float | None = None
+    set: str = ""
+    size: int = 0
+    taken: tuple[str, ...] = ()
+    cosines: tuple[float, ...] = ()
+    confirm: tuple[str, ...] = ()
+    passed: int = 0
+    low: float = 0.0
+    high: float = 0.0
+    mean_cosine: float = 0.0
+    standard_error: float = 0.0
+    deepest: int = 0
+    near_copy_share: float = 0.0
+    seed_similarity: float = 1.0
+
+
+class Measures(Record):
+    """How far a unit's images are from unit 0's and from what it was trained on; nothing where nobody measured."""
+
+    n: int = 0
+    reference_n: int = 0
+    enough: bool = True
+    kid: Figure | None = None
+    cmmd: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    density: float | None = None
+    coverage: float | None = None
+    liked_cells: int = 0
+    likes_covered: float = 0.0
+    likes_covered_reference: float = 0.0
+    near_copies: float = 0.0
+    near_copies_reference: float = 0.0
+    largest_cell_share: float | None = None
+    cell_entropy: float | None = None
+
+
+class Scores(Record):
+    """How a unit's evaluation images score; figures carry their 95 % interval.
+
+    Attributes:
+        n: images.
+        finite: every score is a number.
+        utility: mean of the rater's utility; `spread` its standard deviation.
+        lower_bound: mean of the lower bounds.
+        doubt: mean standard deviation of a score.
+        p_ssr: expected share of SSR or better; `p_ur` of UR.
+        unknown: share unlike anything graded, 0..1.
+        typical_share: share within the typical distances, 0..1.
+        vendi: Vendi score; `vendi_quarter` its mean over disjoint quarters.
+        bounds: the lower bound of every image, for paired comparisons; not kept with a unit.
+    """
+
+    n: int = 0
+    finite: bool = True
+    rater_version: str = ""
+    utility: Figure = Field(default_factory=dict)
+    spread: float = 0.0
+    lower_bound: Figure = Field(default_factory=dict)
+    doubt: float = 0.0
+    p_ssr: Figure = Field(default_factory=dict)
+    p_ur: Figure = Field(default_factory=dict)
+    unknown: float = 0.0
+    typical_share: float = 1.0
+    vendi: Figure = Field(default_factory=dict)
+    vendi_quarter: float = 0.0
+    novelty: Figure | None = None
+    measures: Measures = Field(default_factory=Measures)
+    bounds: tuple[float, ...] = ()
+
+
+class Judgement(Record):
+    """What the guards decided about a unit: "promote", "keep" or "halt", why, and what is served from now on."""
+
+    decision: str
+    alarm: Reason
+    served: int
+    warnings: tuple[Reason, ...] = ()
+    numbers: UnitNumbers
+    wins: Figure = Field(default_factory=dict)
+
+
+class UnitRecord(Record):
+    """One unit: begun, chosen for, fitted, evaluated and judged, as far as it came.
+
+    Attributes:
+        unit: its number; 0 is the base model.
+        system: name of the system that made it; "" for a unit that was there when the night began.
+        parent: number of the unit served when it began.
+        stage: place of its stage in the night, from 0.
+        decision: "start", "promote", "keep" or "halt"; "" while it is under way.
+        evaluation: digests of its evaluation images.
+        bounds: lower bounds of these; held while the night runs, not recorded.
+        compared: what the guards compare by; held while the night runs, recorded as `numbers` once it is judged.
+    """
+
+    unit: int
+    system: str = ""
+    parent: int | None = None
+    stage: int | None = None
+    model: str = ""
+    adapter: str = ""
+    tokens: tuple[str, ...] = ()
+    loss: float = 0.0
+    decision: str = ""
+    promoted: bool = False
+    reason: Reason | None = None
+    warnings: tuple[Reason, ...] = ()
+    wins: Figure = Field(default_factory=dict)
+    wins_base: Figure = Field(default_factory=dict)
+    numbers: UnitNumbers | None = None
+    selection: Selection | None = None
+    scores: Scores | None = None
+    evaluation: tuple[str, ...] = ()
+    seconds: float = 0.0
+    images: int = 0
+    refused: int = 0
+    bounds: tuple[float, ...] = Field((), exclude=True)
+    compared: UnitNumbers | None = Field(None, exclude=True)
+
+    @property
+    def judged(self) -> bool:
+        """Whether this night made it and decided about it."""
+        return self.stage is not None and bool(self.decision)
+
+    @property
+    def made(self) -> Model:
+        """Its model, as the generator needs it."""
+        return Model(model=self.model, unit=self.unit, adapter=self.adapter, tokens=self.tokens)
+
+
+class Served(Record):
+    """The unit that is served, and its model."""
+
+    unit: int = 0
+    model: str = "base"
+
+
+class StepRecord(Record):
+    """A finished step: its name, for example "unit-1/train", the seconds it took and the images it made."""
+
+    name: str
+    seconds: float = 0.0
+    images: int = 0
+
+
+class NightState(Record):
+    """What a night has done so far; the file `night.json` holds it.
+
+    Attributes:
+        reason: why it ended, where it has.
+        served: what is served now.
+        units: those met so far, unit 0 first.
+        steps: finished steps, in order.
+        ended: stages that ended before their last unit, and why.
+        seconds: working time of its steps; `gpu_seconds` of those on the accelerator.
+        disk_bytes: bytes it added to the home's artifacts, which took `stored_before` when it began.
+        nats: selection pressure spent since a person last audited.
+        withdrawn: ids of models trained on images revoked since.
+        audits: what people said of earlier nights of this rater version.
+    """
+
+    night: str = ""
+    system: str = ""
+    taste: str = ""
+    seed: int = 0
+    state: StateName = StateName.NEW
+    reason: Reason | None = None
+    served: Served | None = None
+    units: tuple[UnitRecord, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
+    ended: tuple[Reason, ...] = ()
+    seconds: float = 0.0
+    images: int = 0
+    gpu_seconds: float = 0.0
+    disk_bytes: int = 0
+    stored_before: int | None = None
+    nats: float = 0.0
+    rater_version: str = ""
+    rater: RaterReport | None = None
+    withdrawn: tuple[str, ...] = ()
+    audits: tuple[Audit, ...] = ()
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the night is over and may be judged."""
+        return self.state in (*ENDED, StateName.ABANDONED)
+
+    def unit(self, number: int) -> UnitRecord:
+        """Returns the record of a unit.
+
+        Raises:
+            KeyError: the night has not met it.
+        """
+        for record in self.units:
+            if record.unit == number:
+                return record
+        raise KeyError(number)
+
+    def with_unit(self, record: UnitRecord) -> Self:
+        """Returns the state with a unit's record in place of the one before, or after the others."""
+        if all(known.unit != record.unit for known in self.units):
+            return self.changed(units=(*self.units, record))
+        return self.changed(units=tuple(record if known.unit == record.unit else known for known in self.units))
