@@ -75,6 +75,6 @@ def test_the_command_judges_the_answers_of_a_sheet(tmp_path: Path, capsys: pytes
     (tmp_path / "pairs.key.json").write_text(blind_pairs.key("unit-2", "base", pairs))
     always = "".join("L" if pair.first_left else "R" for pair in pairs)
     assert commands.run([*arguments, always]) == 0
-    assert "unit-2 is preferred to base in 100% of 4 pairs" in capsys.readouterr().out
+    assert "unit-2 is preferred to base in 100 % of 4 pairs" in capsys.readouterr().out
     assert commands.run([*arguments, always, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["win_rate"]["value"] == 1.0
