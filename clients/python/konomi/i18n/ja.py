@@ -72,9 +72,6 @@ COMPARE: Mapping[str, str] = {
         "{count} 組のうち {rate} で {first} が {second} より好まれました（95 % 区間 {low}〜{high}）"
     ),
     "expected a PNG, JPEG or WebP image, got {path}": "PNG・JPEG・WebP の画像が必要ですが、{path} でした",
-    "expected a run that publishes adapters at its checkpoints; it published none": (
-        "途中経過のアダプターを公開する学習が必要ですが、一つも公開されませんでした"
-    ),
 }
 
 

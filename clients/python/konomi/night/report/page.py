@@ -4,6 +4,7 @@ The text of a block is plain text in the reader's language; the templates escape
 numbers and escaped names, are placed as they are.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -316,9 +317,15 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_kept_together,
     )
     environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text("utf-8"))
     return environment
+
+
+def _kept_together(value: object) -> object:
+    """Returns a text whose percent signs stay on the line of their number; anything else as it is."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", value) if type(value) is str else value
 
 
 def share(figure: Figure | None) -> Cell:
