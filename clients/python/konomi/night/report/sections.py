@@ -402,7 +402,7 @@ def lineage(ancestors: Sequence[Ancestor]) -> list[Block]:
     if len(ancestors) < 2:
         return []
     heading = text("Where every unit came from")
-    words = {name: text(english) for name, english in DECISIONS.items()} | {"served": text("in use")}
+    words = {name: text(DECISIONS[name]) for name in DECISIONS} | {"served": text("in use")}
     return [Heading(heading), page.Drawing(lineage_svg(ancestors, unit_name, words, heading))]
 
 
