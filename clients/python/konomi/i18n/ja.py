@@ -995,6 +995,8 @@ REPORT: Mapping[str, str] = {
     "What changed": "何が変わったか",
     "Each row is one prompt and one seed, made by every unit.": "各行は同じプロンプトと同じシードです。",
     "(no words)": "(言葉なし)",
+    "Side by side": "並べて比べる",
+    "Each row is one prompt and one seed, made by every base model.": "各行は同じプロンプトと同じシードです。",
     "Contact sheets": "一覧",
     "The same {count} prompts and seeds for every unit; nothing was picked by looking.": (
         "どの世代も同じ {count} 組のプロンプトとシードで、恣意的に選んではいません。"

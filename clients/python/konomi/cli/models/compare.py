@@ -117,15 +117,17 @@ def _sheet(found: Sequence[dict[str, Any]], taste: str, fetch: Callable[[str], b
     sheets = [
         page.ContactSheet(
             base["base"],
-            [page.Picture(thumbnails.url(digest)) for digest in base["digests"]],
+            [page.Picture(thumbnails.url(digest)) for digest in base["digests"][: sections.SHEET]],
             f"Vendi {base['vendi']:.1f}",
         )
         for base in found
     ]
     opening = page.Opening(f"konomi models compare --bases · {taste.removeprefix('tastes/')}", title, lead)
     blocks: list[page.Block] = [opening, page.Tiles(tiles), page.Statements(advised(found))]
-    blocks += sections.before_after(sheets, found[0]["prompts"])
-    blocks += sections.contact_sheets(sheets)
+    blocks.append(page.Heading(text("Side by side")))
+    blocks.append(page.Paragraph(text("Each row is one prompt and one seed, made by every base model.")))
+    blocks.append(sections.prompt_grid(sheets, found[0]["prompts"]))
+    blocks += [page.Heading(text("Contact sheets")), page.ContactSheets(sheets)]
     return page.Page(title, blocks).html()
 
 

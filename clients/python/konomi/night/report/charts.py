@@ -91,7 +91,7 @@ def curve(
             axes.annotate(
                 floor[1],
                 (1, floor[0]),
-                (0, 3),
+                (0, -11),
                 xycoords=("axes fraction", "data"),
                 ha="right",
                 fontsize=9.5,

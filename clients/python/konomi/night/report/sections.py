@@ -175,6 +175,17 @@ def _nats(value: float) -> str:
 
 def before_after(sheets: Sequence[page.ContactSheet], prompts: Sequence[str]) -> list[Block]:
     """Returns the sheet of equal prompts and seeds: one row a prompt, one column a unit."""
+    note = text("Each row is one prompt and one seed, made by every unit.")
+    return [Heading(text("What changed")), Paragraph(note), prompt_grid(sheets, prompts), *_legend(sheets)]
+
+
+def prompt_grid(sheets: Sequence[page.ContactSheet], prompts: Sequence[str]) -> page.PromptGrid:
+    """Returns some of the prompts, spread over all, with the picture of every sheet.
+
+    Args:
+        sheets: pictures in the same order for every unit.
+        prompts: prompt of each picture.
+    """
     rows = []
     for place in spread(len(sheets[0].pictures), ROWS):
         prompt = prompts[place] or text("(no words)")
@@ -184,12 +195,7 @@ def before_after(sheets: Sequence[page.ContactSheet], prompts: Sequence[str]) ->
             for sheet, picture in zip(sheets, pictures, strict=True)
         ]
         rows.append(page.PromptRow(prompt, labelled))
-    return [
-        Heading(text("What changed")),
-        Paragraph(text("Each row is one prompt and one seed, made by every unit.")),
-        page.PromptGrid([sheet.name for sheet in sheets], rows),
-        *_legend(sheets),
-    ]
+    return page.PromptGrid([sheet.name for sheet in sheets], rows)
 
 
 def contact_sheets(sheets: Sequence[page.ContactSheet]) -> list[Block]:
