@@ -54,7 +54,7 @@ def test_a_base_the_rater_does_not_know_carries_a_warning_and_never_surely_wins(
     sure = {"wins": {"high": 0.2}, "warning": "", "unknown_share": 0.0, "typical_share": 1.0}
     lines = advised([{"base": "alien", "warning": "untypical", "wins": None, **figures}, {"base": "starter", **sure}])
     assert lines[0].startswith("alien is ahead, but starter may be as good")
-    assert lines[1].startswith("alien: 50% of its images are unlike anything known")
+    assert lines[1].startswith("alien: 50 % of its images are unlike anything known")
 
 
 @pytest.mark.parametrize(

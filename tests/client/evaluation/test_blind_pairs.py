@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from konomi.cli import commands
-from konomi.errors import InvalidArgument
+from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.evaluation import blind_pairs
+from konomi.host import extras
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PROMPTS = ["a cat", "<script>alert(1)</script>"]
@@ -37,6 +38,12 @@ def test_the_page_tells_nothing_of_sides_and_runs_nothing_of_a_prompt() -> None:
     shown = re.findall(r"base64,([^\"]+)", page)
     firsts = [shown[2 * i] if pairs[i].first_left else shown[2 * i + 1] for i in range(6)]
     assert len(set(firsts)) == 1 and len(set(shown)) == 2
+
+
+def test_without_the_template_engine_the_sheet_names_the_line_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(extras.EXTRAS, "overnight", ("a_template_engine_nobody_has",))
+    with pytest.raises(FailedPrecondition, match=r"not installed: a_template_engine_nobody_has; run: .*overnight"):
+        blind_pairs.page(blind_pairs.plan(PROMPTS, 2, 1), images(2))
 
 
 def test_a_verdict_counts_wins_of_the_first_and_ties_half() -> None:
@@ -75,6 +82,6 @@ def test_the_command_judges_the_answers_of_a_sheet(tmp_path: Path, capsys: pytes
     (tmp_path / "pairs.key.json").write_text(blind_pairs.key("unit-2", "base", pairs))
     always = "".join("L" if pair.first_left else "R" for pair in pairs)
     assert commands.run([*arguments, always]) == 0
-    assert "unit-2 is preferred to base in 100% of 4 pairs" in capsys.readouterr().out
+    assert "unit-2 is preferred to base in 100 % of 4 pairs" in capsys.readouterr().out
     assert commands.run([*arguments, always, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["win_rate"]["value"] == 1.0

@@ -1,8 +1,12 @@
-"""Figures beside their bounds: a halted night never reads as if it had been on the right side."""
+"""Figures beside their bounds, and a sentence for every alarm: a halted night never reads as if it had been fine."""
+
+import string
 
 import pytest
 
-from konomi.night.alarms import apart, sentence
+from konomi.i18n import catalogue
+from konomi.i18n.catalogue import text
+from konomi.night.alarms import ALARMS, WORK, Alarm, rounded_away_from_bound, sentence, work
 from konomi.night.guards import GuardSettings, UnitNumbers, before_training, judge
 
 BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version="v", promoted=True)
@@ -11,20 +15,20 @@ BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version
 @pytest.mark.parametrize(
     ("changes", "english", "japanese"),
     [
-        ({"vendi": 12.93}, "keeps only 64.6% of the base model's diversity; the floor is 65%", "64.6% まで"),
-        ({"vendi": 12.9998}, "keeps only 64.999% of the base model's diversity; the floor is 65%", "64.999% まで"),
-        ({"vendi": 9.0}, "keeps only 45% of the base model's diversity; the floor is 65%", "45% まで"),
-        ({"exceedance": 0.1004}, "10.04% of unit-1's images are unlike anything known; the limit is 10%", "10.04% が"),
+        ({"vendi": 12.93}, "keeps only 64.6 % of the base model's diversity; the floor is 65 %", "64.6 % まで"),
+        ({"vendi": 12.9998}, "keeps only 64.999 % of the base model's diversity; the floor is 65 %", "64.999 % まで"),
+        ({"vendi": 9.0}, "keeps only 45 % of the base model's diversity; the floor is 65 %", "45 % まで"),
+        ({"exceedance": 0.1004}, "10.04 % of unit-1's images are unlike anything known; the limit is 10 %", "10.04 %"),
         ({"doubt": 0.804}, "2.01 times as much as the base model's; the limit is 2.0", "2.01 倍"),
-        ({"likes_kept": 0.7999, "liked_cells": 5}, "only 79.99% of the liked regions", "79.99% に"),
+        ({"likes_kept": 0.7999, "liked_cells": 5}, "only 79.99 % of the liked regions", "79.99 % に"),
     ],
 )
 def test_a_guard_that_halts_says_a_figure_on_the_failing_side(changes, english, japanese):
     fields = {"vendi": 18.0, "exceedance": 0.05, "doubt": 0.4, "win_rate": 0.7, "rater_version": "v"}
-    found = judge([BASE, UnitNumbers(unit=1, **(fields | changes))], 0, 0.5, GuardSettings())
-    assert found.decision == "halt"
-    assert english in sentence(found.alarm)
-    assert japanese in sentence(found.alarm, "ja")
+    verdict = judge([BASE, UnitNumbers(unit=1, **(fields | changes))], 0, 0.5, GuardSettings())
+    assert verdict.decision == "halt"
+    assert english in sentence(verdict.alarm)
+    assert japanese in sentence(verdict.alarm, "ja")
 
 
 def test_so_does_the_pressure_budget():
@@ -33,7 +37,48 @@ def test_so_does_the_pressure_budget():
     assert "the pressure to 6.003 nats; a person has to look after 6.0." in sentence(alarm)
 
 
-def test_a_figure_that_is_its_bound_is_told_as_such():
-    told = apart({"share": 0.65, "floor": 0.65, "unit": 3, "parent": 0.5})
-    assert "{share:.0%} {floor:.0%} {unit} {parent:.1f}".format(**told) == "65% 65% 3 0.5"
-    assert apart({"unit": 1, "share": 0.5}) == {"unit": 1, "share": 0.5}
+def test_a_figure_reads_like_its_bound_only_where_it_is_its_bound():
+    assert rounded_away_from_bound(0.65, 0.65, 0, share=True) == "65 %"
+    assert rounded_away_from_bound(0.6499, 0.65, 0, share=True) == "64.99 %"
+    assert rounded_away_from_bound(0.5, 0.65, 1) == "0.5"
+    assert rounded_away_from_bound(2 - 1e-9, 2.0, 1) == "2.0", "six digits are the most anybody reads"
+
+
+@pytest.mark.parametrize("name", sorted(ALARMS))
+def test_every_alarm_is_translated_and_its_numbers_are_those_of_its_sentence(name):
+    wording = ALARMS[name]
+    for english in filter(None, (wording.english, wording.one)):
+        fields = {field for _, field, _, _ in string.Formatter().parse(english) if field}
+        numbers = dict.fromkeys(fields | {wording.counted} - {""}, 3) | {"words": "tama", "why": "disk {full}"}
+        if english == wording.one:
+            numbers[wording.counted] = 1
+        else:
+            assert {*wording.percent, *wording.decimals} <= fields
+        for language in ("en", "ja"):
+            words = sentence(Alarm(name, numbers), language)
+            assert words.endswith("." if language == "en" else "。")
+            assert not {"{unit}", "{share}", "{n}"} & set(words.split())
+        with catalogue.speaking("ja"):
+            assert text(english) != english
+
+
+def test_one_thing_is_not_said_in_the_plural():
+    assert sentence(Alarm("units", {"units": 1})) == "The night made the one unit it was asked for."
+    assert sentence(Alarm("units", {"units": 3})) == "The night made all 3 units it was asked for."
+    assert sentence(Alarm("patience", {"runs": 1, "parent": 2})).endswith("its last unit did not beat unit-2.")
+    assert sentence(Alarm("budget_images", {"budget": 50000})).endswith("its budget of 50,000 images is spent.")
+
+
+def test_a_recorded_alarm_of_another_version_is_told_by_the_sentence_on_record():
+    record = {"name": "moonlight", "numbers": {"moons": 2}, "sentence": "The night ended: 2 moons."}
+    assert sentence(record, "ja") == "The night ended: 2 moons."
+    assert sentence({"name": "abandoned", "numbers": {}, "sentence": "old words"}) == "The night was given up."
+
+
+def test_steps_are_told_in_the_language_of_the_reader_and_leave_the_one_in_use_alone():
+    assert work("unit-1/train-2") == "unit-1 · training"
+    assert work("unit-1/train", "ja-JP") == "unit-1 · 学習中"
+    assert work("night") == "the night"
+    with catalogue.speaking("ja"):
+        assert not [doing for doing in WORK.values() if text(doing) == doing]
+    assert catalogue.language() == "en"

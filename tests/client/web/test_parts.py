@@ -193,9 +193,9 @@ def desk(tmp_path):
 def test_a_night_is_told_in_both_languages(desk):
     told = desk.status({"language": "en"})
     assert [line["night"] for line in told["nights"]] == ["n1"]
-    assert told["night"]["sentences"] == ["The night made every unit it was asked for: 2."]
+    assert told["night"]["sentences"] == ["The night made all 2 units it was asked for."]
     assert told["night"]["share"] == 1.0 and told["night"]["eta_seconds"] is None
-    assert desk.status({"language": "ja"})["night"]["sentences"] == ["頼まれた 2 世代を作り終えました。"]
+    assert desk.status({"language": "ja"})["night"]["sentences"] == ["指定された 2 世代をすべて作りました。"]
     json.dumps(told)
 
 

@@ -148,7 +148,11 @@ def test_the_model_card_tells_lineage_figures_and_limits(bench: Bench) -> None:
         name=model.name, metrics=figures, request_id="0" * 8 + "-0000-4000-8000-" + "0" * 12
     )
     judged = bench.client.trainer.export_model(name=model.name, format=pb.EXPORT_FORMAT_MODEL_CARD)
-    assert "preferred in 70% of pairs (95 % interval 55% to 82%), 40 pairs." in bench.store.get(judged.digest).decode()
+    text = bench.store.get(judged.digest).decode()
+    assert "In the eyes of the rater that chose its training images: 70 % of pairs (95 % interval 55 % to 82 %)" in text
+    assert ", 40 pairs." in text and "Judged blind" not in text, "nobody judged it"
+    assert "| share of pairs won, in the rater's eyes | 0.7 |" in text and "| training steps | 1 |" in text
+    assert "win_rate" not in text
 
 
 def test_the_adapter_says_where_it_comes_from(bench: Bench) -> None:

@@ -18,7 +18,7 @@ from konomi.host.session import crew
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
-from konomi.night.alarms import WORK
+from konomi.night.alarms import work
 from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
@@ -92,7 +92,7 @@ def _run(
             with demo.phase("truth"):
                 truth = demo.truth(state, reference)
                 quality = demo.quality(truth[0])
-            words = WORK["ja" if catalogue.language() == "ja" else "en"]
+            language = catalogue.language()
             data = {
                 "person": person.introduction,
                 "labels": graded,
@@ -103,9 +103,9 @@ def _run(
                 "spread": spread_of(truth[0]),
                 "prompts": [draw.prompt for draw in demo.draws("reference", settings.reference)],
                 "command": "konomi " + shlex.join(_again(sys.argv[1:])),
-                "phases": [(words.get(name, name), seconds) for name, seconds in demo.phases],
+                "phases": [(work(name, language), seconds) for name, seconds in demo.phases],
             }
-            path = write_demo_report(nights, request.id, data, hands.client.artifacts.get, catalogue.language())
+            path = write_demo_report(nights, request.id, data, hands.client.artifacts.get, language)
     return result_of(data, state.served.unit if state.served else 0, path, time.monotonic() - started)
 
 

@@ -5,7 +5,6 @@ from a seed and stands in the key file alone.
 """
 
 import base64
-import html
 import json
 import random
 from collections.abc import Sequence
@@ -14,22 +13,12 @@ from typing import Any
 
 from konomi.datasets.reader import media_type_of
 from konomi.errors import InvalidArgument
-from konomi.i18n.catalogue import text
+from konomi.host import extras
+from konomi.i18n.catalogue import language, text
 from konomi.night.metrics import Figure, share
 
 SCHEMA = "konomi.pairs/1"
 ANSWERS = "LRT"
-STYLE = (
-    "body{font:16px system-ui;margin:2rem auto;max-width:70rem;padding:0 1rem}"
-    "fieldset{border:0;border-top:1px solid #888;margin:0;padding:1rem 0}legend{padding-right:1rem}"
-    ".pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}img{width:100%}"
-    "label{display:inline-block;min-height:48px;padding:.5rem 1rem}output{font:20px monospace;word-break:break-all}"
-)
-SCRIPT = (
-    "addEventListener('change',()=>{const n=document.querySelectorAll('fieldset').length;let s='';"
-    "for(let i=0;i<n;i++){const c=document.querySelector(`input[name=\"p${i}\"]:checked`);s+=c?c.value:'-'}"
-    "document.querySelector('output').textContent=s})"
-)
 
 
 @dataclass(frozen=True)
@@ -39,6 +28,15 @@ class Pair:
     prompt: str
     seed: int
     first_left: bool
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One pair as the sheet shows it: the prompt, and both pictures as data URLs."""
+
+    prompt: str
+    left: str
+    right: str
 
 
 def plan(prompts: Sequence[str], count: int, seed: int) -> list[Pair]:
@@ -66,23 +64,25 @@ def page(
         pairs: as planned.
         images: the files of the first and the second model, pair by pair.
         command: what takes the answers.
+
+    Raises:
+        FailedPrecondition: the extra that makes pages is not installed.
     """
+    extras.require("overnight")  # the template engine
+    from konomi.night.report.page import render
+
     rows = []
-    for index, (pair, (first, second)) in enumerate(zip(pairs, images, strict=True)):
+    for pair, (first, second) in zip(pairs, images, strict=True):
         left, right = (first, second) if pair.first_left else (second, first)
-        choices = "".join(
-            f'<label><input type="radio" name="p{index}" value="{value}"> {html.escape(text(word))}</label>'
-            for value, word in (("L", "left"), ("R", "right"), ("T", "equal"))
-        )
-        rows.append(
-            f"<fieldset><legend>{index + 1}. {html.escape(pair.prompt)}</legend>"
-            f'<div class="pair">{_img(left, text("left"))}{_img(right, text("right"))}</div>{choices}</fieldset>'
-        )
-    title = html.escape(text("Which one do you like better?"))
-    told = html.escape(text("Your answers; give them to `{command}`:", command=command))
-    return (
-        f'<!doctype html><html><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head><body>'
-        f"<h1>{title}</h1>{''.join(rows)}<p>{told}</p><output></output><script>{SCRIPT}</script></body></html>\n"
+        rows.append(SheetRow(pair.prompt, _data_url(left), _data_url(right)))
+    return render(
+        "pairs.html",
+        language=language(),
+        title=text("Which one do you like better?"),
+        sides={"L": text("left"), "R": text("right")},
+        choices={"L": text("left"), "R": text("right"), "T": text("equal")},
+        rows=rows,
+        note=text("Your answers; give them to the command {command}:", command=command),
     )
 
 
@@ -111,14 +111,18 @@ def judge(key_text: str, answers: str) -> dict[str, Any]:
         raise InvalidArgument(text("expected the key file of a sheet of pairs, got something else")) from error
     letters = answers.strip().upper()
     if len(letters) != len(pairs) or set(letters) - set(f"{ANSWERS}-"):
-        message = "expected {count} letters L, R, T or -, one a pair; got {answers}"
-        raise InvalidArgument(text(message, count=len(pairs), answers=answers[:80]))
+        raise InvalidArgument(
+            text(
+                "expected {count} letters L, R, T or -, one a pair; got {answers}",
+                count=len(pairs),
+                answers=answers[:80],
+            )
+        )
     given = [(pair, letter) for pair, letter in zip(pairs, letters, strict=True) if letter != "-"]
     wins = sum(0.5 if letter == "T" else float((letter == "L") == pair.first_left) for pair, letter in given)
     rate: Figure = share(wins, len(given))
     return {"first": document["first"], "second": document["second"], "win_rate": rate}
 
 
-def _img(data: bytes, name: str) -> str:
-    encoded = base64.b64encode(data).decode()
-    return f'<img alt="{html.escape(name)}" src="data:{media_type_of(data[:12])};base64,{encoded}">'
+def _data_url(data: bytes) -> str:
+    return f"data:{media_type_of(data[:12])};base64,{base64.b64encode(data).decode()}"

@@ -1,6 +1,7 @@
 """The languages of help and messages: English is written in the code, Japanese stands in a table beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 LANGUAGES = ("en", "ja")
@@ -31,3 +32,19 @@ def text(english: str, **values: object) -> str:
 def language() -> str:
     """Returns the language in use."""
     return _language.get()
+
+
+@contextmanager
+def speaking(reader: str) -> Iterator[None]:
+    """Uses a reader's language, "ja" or "ja-JP", for as long as the block runs; afterwards the one before."""
+    before = language()
+    use(reader.replace("_", "-").partition("-")[0])
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def N_(english: str) -> str:
+    """Marks a sentence that stands in a table, so that it is found for translation; `text` translates it when read."""
+    return english

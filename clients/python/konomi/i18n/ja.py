@@ -37,8 +37,8 @@ COMPARE: Mapping[str, str] = {
         "{base}:画像の {share} が既知のどれとも似ていないため、評価は当て推量です。まずいくつか採点してください"
     ),
     "Base models under this taste": "この好みから見た元のモデル",
-    "The same prompts and seeds by each, as the rater sees them; nothing picked.": (
-        "どれも同じプロンプトとシードで、rater の目で見たもの。選び抜いてはいません。"
+    "The same prompts and seeds by each, as the rater sees them; nothing was picked by looking.": (
+        "どれも同じプロンプトとシードで、評価モデルが予測したもの。恣意的に選んではいません。"
     ),
     "Two models, by name or id; `base` is the base model.": "二つのモデル（名前または id）。`base` はベースモデル。",
     "Where to write the sheet.": "用紙の書き出し先。",
@@ -54,7 +54,7 @@ COMPARE: Mapping[str, str] = {
     "left": "左",
     "right": "右",
     "equal": "同じ",
-    "Your answers; give them to `{command}`:": ("あなたの答え。`{command}` に渡してください："),
+    "Your answers; give them to the command {command}:": "あなたの答え。{command} に渡してください:",
     "expected at least one prompt to compare with, got none": "比較には少なくとも一つのプロンプトが必要です",
     "expected the key file of a sheet of pairs, got something else": "用紙の鍵ファイルではないものが渡されました",
     "expected {count} letters L, R, T or -, one a pair; got {answers}": (
@@ -72,9 +72,6 @@ COMPARE: Mapping[str, str] = {
         "{count} 組のうち {rate} で {first} が {second} より好まれました（95 % 区間 {low}〜{high}）"
     ),
     "expected a PNG, JPEG or WebP image, got {path}": "PNG・JPEG・WebP の画像が必要ですが、{path} でした",
-    "expected a run that publishes adapters at its checkpoints; it published none": (
-        "途中経過のアダプターを公開する学習が必要ですが、一つも公開されませんでした"
-    ),
 }
 
 
@@ -745,7 +742,416 @@ VERDICT: Mapping[str, str] = {
 }
 
 
+ALARMS: Mapping[str, str] = {
+    # what became of a unit, and why a night ended
+    "unit-{unit} was promoted: in the rater's eyes it won {win_rate} of the pairs against {parent}.": (
+        "unit-{unit} を採用しました。{parent}とのペア比較で、評価モデルから見た勝率は {win_rate} です。"
+    ),
+    "unit-{unit} was promoted: it knows the words that were taught ({words}).": (
+        "unit-{unit} を採用しました。教えた言葉({words})を知っています。"
+    ),
+    "{parent} stays: unit-{unit} won only {win_rate} of the pairs against it.": (
+        "{parent}を残しました。unit-{unit} の勝率は {win_rate} にとどまりました。"
+    ),
+    "unit-{unit} was not promoted: it makes exactly the images its parent makes.": (
+        "unit-{unit} は採用しませんでした。親とまったく同じ画像を作ります。"
+    ),
+    "The night was halted: unit-{unit} makes images whose scores are not numbers.": (
+        "unit-{unit} の画像の予測が数値にならないため、夜を中止しました。"
+    ),
+    "The night was halted at unit-{unit}: another rater version became active, so its figures cannot be compared.": (
+        "評価モデルの版が変わり、unit-{unit} の値を比べられないため、夜を中止しました。"
+    ),
+    "The night was halted: unit-{unit} keeps only {ratio} of the base model's diversity; the floor is {floor}.": (
+        "unit-{unit} の多様性が元のモデルの {ratio} まで下がったため、夜を中止しました(下限 {floor})。"
+    ),
+    "The night was halted: {share} of unit-{unit}'s images are unlike anything known; the limit is {limit}.": (
+        "unit-{unit} の画像の {share} が既知のどれとも似ていないため、夜を中止しました(上限 {limit})。"
+    ),
+    "The night was halted: the rater doubts unit-{unit}'s images {ratio} times as much as the base model's; "
+    "the limit is {limit}.": (
+        "unit-{unit} に対する評価モデルの迷いが元のモデルの {ratio} 倍になったため、夜を中止しました(上限 {limit} 倍)。"
+    ),
+    "The night was halted: unit-{unit} reaches only {share} of the liked regions the base model reaches; the "
+    "floor is {floor}.": (
+        "unit-{unit} は、元のモデルが届く好みの領域の {share} にしか届かないため、夜を中止しました(下限 {floor})。"
+    ),
+    "The night was halted: for {runs} units in a row the rater's own score rose faster than what supports it, "
+    "which is how a rater gets fooled.": (
+        "{runs} 世代続けて、裏付けのないまま予測だけが上がったため、夜を中止しました。"
+    ),
+    "The night was halted: the rater's own score rose faster than what supports it, which is how a rater gets "
+    "fooled.": "裏付けのないまま予測だけが上がったため、夜を中止しました。",
+    "The night was halted before unit-{unit}: its selection would bring the pressure to {nats} nats; a person "
+    "has to look after {limit}.": (
+        "unit-{unit} の選別で選択圧が {nats} nat になるため、その前に夜を中止しました(人の確認なしの上限 {limit})。"
+    ),
+    "The night was not begun: the rater's choices have spent {nats} of {limit} nats since you last looked; "
+    "judge the last night's blind pairs (konomi night verdict), then start it again.": (
+        "あなたが最後に確かめてからの選択圧が {nats} nat(上限 {limit})に達しているため、夜を始めませんでした。"
+        "前の夜の目隠しの組を判定してから(konomi night verdict)、もう一度始めてください。"
+    ),
+    "The night was not begun: in the last {runs} audits you chose the rater's unit in only {win_rate} of "
+    "{pairs} blind pairs, though the rater scored it higher. Grade some images, fit the rater (konomi rater "
+    "fit), then start it again.": (
+        "予測は上がったのに、最近 {runs} 回の目隠しの判定({pairs} 組)で新しい世代が選ばれたのは {win_rate} だけなので、"
+        "夜を始めませんでした。何枚か採点して評価モデルを学習させ(konomi rater fit)、もう一度始めてください。"
+    ),
+    "The night was not begun: in the last audit you chose the rater's unit in only {win_rate} of {pairs} blind "
+    "pairs, though the rater scored it higher. Grade some images, fit the rater (konomi rater fit), then start "
+    "it again.": (
+        "予測は上がったのに、前回の目隠しの判定({pairs} 組)で新しい世代が選ばれたのは {win_rate} だけなので、"
+        "夜を始めませんでした。何枚か採点して評価モデルを学習させ(konomi rater fit)、もう一度始めてください。"
+    ),
+    "The night was halted before unit-{unit}: no image passed the selection.": (
+        "選別を通った画像がないため、unit-{unit} の前に夜を中止しました。"
+    ),
+    "The night was halted before unit-{unit}: only {share} of its training set are base images; the floor is "
+    "{floor}.": ("unit-{unit} の学習集合で元のモデルの画像が {share} しかないため、夜を中止しました(下限 {floor})。"),
+    "The night was halted: another version of konomi began it, whose steps are not this one's; what it "
+    "promoted last is served. Start a new night, which builds on that.": (
+        "別の版の konomi が始めた夜で、手順が今の版と違うため、中止しました。最後に採用した世代がそのまま使われます。"
+        "新しい夜を始めると、そこから続きます。"
+    ),
+    "The night was halted: training unit-{unit} failed ({why}).": (
+        "unit-{unit} の学習に失敗したため、夜を中止しました({why})。"
+    ),
+    "{share} of unit-{unit}'s images almost repeat an image it was trained on; {chance} of the base model's "
+    "do by chance.": (
+        "unit-{unit} の画像の {share} が学習に使った画像とほぼ同じです(元のモデルでも偶然 {chance} あります)。"
+    ),
+    "The training set of unit-{unit} has {ratio} of the base model's diversity.": (
+        "unit-{unit} の学習集合の多様性は元のモデルの {ratio} です。"
+    ),
+    "One kind of image makes up {share} of unit-{unit}'s training set.": (
+        "unit-{unit} の学習集合の {share} が一種類の画像です。"
+    ),
+    "{count} new images of the set wait for you: grade them; what you grade below SSR leaves the set before "
+    "it grows again.": (
+        "集合に加わった {count} 枚が確認を待っています。採点してください。SSR 未満にした画像は、次に集合が育つ前に"
+        "外れます。"
+    ),
+    "One new image of the set waits for you: grade it; if you grade it below SSR, it leaves the set before "
+    "the set grows again.": (
+        "集合に加わった 1 枚が確認を待っています。採点してください。SSR 未満なら、次に集合が育つ前に外れます。"
+    ),
+    "{count} images left the set, because you graded them below SSR.": (
+        "SSR 未満と採点された {count} 枚を集合から外しました。"
+    ),
+    "One image left the set, because you graded it below SSR.": "SSR 未満と採点された 1 枚を集合から外しました。",
+    "The night made all {units} units it was asked for.": "指定された {units} 世代をすべて作りました。",
+    "The night made the one unit it was asked for.": "指定された 1 世代を作りました。",
+    "The night ended early: {runs} units in a row did not beat {parent}.": (
+        "{runs} 世代続けて{parent}を超えられなかったため、早めに終えました。"
+    ),
+    "The night ended early: its last unit did not beat {parent}.": (
+        "最後の世代が{parent}を超えられなかったため、早めに終えました。"
+    ),
+    "The night ended: its budget of {budget} images is spent.": "画像の予算 {budget} 枚を使い切ったので終えました。",
+    "The night ended: its budget of {budget} h is spent.": "時間の予算 {budget} 時間を使い切ったので終えました。",
+    "The night ended: its budget of {budget} h on the accelerator is spent.": (
+        "アクセラレーターの予算 {budget} 時間を使い切ったので終えました。"
+    ),
+    "The night ended: its budget of {budget} GiB of disk is spent.": (
+        "ディスクの予算 {budget} GiB を使い切ったので終えました。"
+    ),
+    "The night ended: golden needs {minimum} images graded UR and has {n}; grade some more.": (
+        "golden には UR の画像が {minimum} 枚必要で、今は {n} 枚なので終えました。もう少し採点してください。"
+    ),
+    "The night ended: the golden set has {n} images, hardly more than the {before} of the last fit.": (
+        "UR の画像は {n} 枚で、前回の学習の {before} 枚からほとんど増えていないので終えました。"
+    ),
+    "The night ended: its images now cover {coverage} of the regions, hardly more than the {before} before.": (
+        "画像の届いた領域は {coverage} で、前回の {before} からほとんど広がらないので終えました。"
+    ),
+    "The night ended: by {n} liked showings only {share} of your likes are still to be found.": (
+        "好みと答えた {n} 回から、まだ見つかっていない好みは {share} だけと見積もられるので終えました。"
+    ),
+    "The night ended: {labels} labels brought no island beside the {islands} found; grade a slate (konomi "
+    "label --slate) to go on.": (
+        "{labels} 件の採点で新しい島が見つからなかったので終えました(これまでに {islands})。"
+        "konomi label --slate で採点すると続けられます。"
+    ),
+    "The night ended: the set has grown to the {size} images asked for.": (
+        "集合が目標の {size} 枚に達したので終えました。"
+    ),
+    "The night ended: only {share} of the candidates passed the gate, fewer than {floor}; the set has {size} images.": (
+        "関門を通った候補が {share} しかなく、{floor} に届かないので終えました。集合は {size} 枚です。"
+    ),
+    "The night ended: for {runs} turns in a row the candidates moved away from the originals (mean cosine "
+    "{cosine}); the set has {size} images.": (
+        "{runs} 回続けて候補が元の画像から離れた(平均コサイン {cosine})ので終えました。集合は {size} 枚です。"
+    ),
+    "The night ended: the candidates moved away from the originals (mean cosine {cosine}); the set has {size} "
+    "images.": "候補が元の画像から離れた(平均コサイン {cosine})ので終えました。集合は {size} 枚です。",
+    "The night ended: every image the set grew is {depth} generations from the originals already; it has "
+    "{size} images.": ("育った画像がすべて元の画像から {depth} 段離れているので終えました。集合は {size} 枚です。"),
+    "The night ended: every image the set grew is one generation from the originals already; it has {size} "
+    "images.": "育った画像がすべて元の画像から 1 段離れているので終えました。集合は {size} 枚です。",
+    "The night was asked to stop; the same command, or konomi night resume, goes on from here.": (
+        "停止を指示されました。同じコマンドか konomi night resume で続きから再開します。"
+    ),
+    "The night was given up.": "この夜は打ち切られました。",
+    # what a night is doing
+    "starting the services": "サービスを起動中",
+    "making the images the truth rests on": "真の評価を測る画像を生成中",
+    "making the seed batch": "最初の画像を生成中",
+    "the person grades": "本人が採点中",
+    "the night": "夜",
+    "asking the person for the truth": "本人に真の評価を聞いています",
+    "planning": "計画中",
+    "generating images": "画像を生成中",
+    "looking at what is known": "既知の画像を確認中",
+    "selecting": "選別中",
+    "training": "学習中",
+    "letting the set grow": "集合を育てています",
+    "evaluating": "評価用の画像を生成中",
+    "predicting grades": "予測中",
+    "judging": "判定中",
+    "promoting": "採用中",
+}
+"""What a night says of itself: the sentence of each alarm, and what it is doing."""
+
+REPORT: Mapping[str, str] = {
+    # the page, its opening and the figures that matter most
+    "{minutes} min {seconds} s": "{minutes} 分 {seconds} 秒",
+    "{seconds} s": "{seconds} 秒",
+    "{hours} h": "{hours} 時間",
+    "{nats} nats": "{nats} nat",
+    "Made by konomi. This page needs no network and asks for none.": (
+        "konomi が作りました。このページはネットワークを使いません。"
+    ),
+    "The night's report": "夜のレポート",
+    "A night for {name}": "{name} のための一夜",
+    "konomi worked alone: it generated, graded as you would, trained on the best, and repeated.": (
+        "konomi だけで、画像を作り、あなたの好みで予測し、良いものから学び、それを繰り返しました。"
+    ),
+    "{name} graded {labels} images. Then konomi worked alone: it generated, graded as {name} would, trained on "
+    "the best, and repeated. Below is what {name} truly thinks of each unit.": (
+        "{name} が {labels} 枚を採点しました。その後は konomi だけで、画像を作り、{name} の好みで予測し、"
+        "良いものから学び、それを繰り返しました。以下は各世代への {name} の本当の評価です。"
+    ),
+    "In use now": "いま使われるモデル",
+    "in use": "使用中",
+    "was {value}": "元は {value}",
+    "{value} times": "{value} 倍",
+    "diversity kept": "保たれた多様性",
+    "pairs won against the base model": "元のモデルへの勝率",
+    "rater against the truth": "評価モデルと真の評価",
+    "Spearman's ρ": "順位相関 ρ",
+    "time in all": "全体の時間",
+    "of which the night {time}": "うち夜は {time}",
+    "intact {share}": "崩れていない画像 {share}",
+    # the owner's verdict
+    "Your verdict": "あなたの判定",
+    "{unit} against {against}, the same prompt and seed on both sides: {answered} of {count} pairs are answered. "
+    "Which side is which stays hidden until all are; the rater never learns from them.": (
+        "{unit} と{against}を、同じプロンプトとシードで比べます。{count} 組のうち {answered} 組に答えました。"
+        "すべて答えるまで左右は明かされません。評価モデルはこの答えから学びません。"
+    ),
+    "Judge them on the page or with konomi night verdict. Or look here, note L, R or T (equal) for each pair in "
+    "turn, and say:": (
+        "ページか konomi night verdict で判定できます。ここで見て、各組に L・R・T(同じ)を順に書き、"
+        "次のように伝えることもできます。"
+    ),
+    "Show the pairs ({count})": "{count} 組を見る",
+    "{unit} was preferred to {against} in {wins} of {count} pairs, {ties} equal. Blind win rate:": (
+        "{count} 組のうち {wins} 組で{against}より {unit} が選ばれました(同じ {ties})。目隠しの勝率:"
+    ),
+    "It surely wins: keep it.": "確かに勝っています。残すことを勧めます。",
+    "It surely loses: roll it back.": "確かに負けています。戻すことを勧めます。",
+    "The pairs cannot tell which is better: keep what you like to look at.": (
+        "どちらが良いかは組からは決まりません。見て好きなほうを残してください。"
+    ),
+    "Not decided yet: konomi night verdict --keep, or --roll-back.": (
+        "まだ決めていません。konomi night verdict --keep か --roll-back で決めてください。"
+    ),
+    "Kept: {unit} is in use.": "{unit} を残しました。いま使われています。",
+    "Rolled back: {against} is in use.": "戻しました。いま使われるのは{against}です。",
+    # since the last night
+    "Since the last night": "前の夜からの変化",
+    "Rates are the rater's expectation; they can be compared only where the rater's version is the same.": (
+        "割合は評価モデルの見込みです。評価モデルの版が同じときだけ比べられます。"
+    ),
+    "before": "前",
+    "now": "今",
+    "system": "方式",
+    "version of the rater": "評価モデルの版",
+    "expected SSR or better": "SSR 以上の見込み",
+    "expected UR": "UR の見込み",
+    "Vendi score": "Vendi スコア",
+    "distance to what is known": "既知の画像からの距離",
+    "units made": "作った世代",
+    "images made": "作った画像",
+    "selection pressure since an audit": "監査からの選択圧",
+    "your blind pairs": "目隠しの組",
+    "your decision": "あなたの決定",
+    "kept": "残した",
+    "rolled back": "戻した",
+    "open": "未定",
+    # sheets
+    "What changed": "何が変わったか",
+    "Each row is one prompt and one seed, made by every unit.": "各行は同じプロンプトと同じシードです。",
+    "(no words)": "(言葉なし)",
+    "Side by side": "並べて比べる",
+    "Each row is one prompt and one seed, made by every base model.": "各行は同じプロンプトと同じシードです。",
+    "Contact sheets": "一覧",
+    "The same {count} prompts and seeds for every unit; nothing was picked by looking.": (
+        "どの世代も同じ {count} 組のプロンプトとシードで、恣意的に選んではいません。"
+    ),
+    "The frame is the true grade:": "枠の色は本当の評価です:",
+    # curves
+    "The curves": "推移",
+    "Share of fresh images {name} truly grades SSR or better, and UR": (
+        "新しい画像のうち {name} が本当に SSR 以上・UR とする割合"
+    ),
+    "Share of images the rater expects to be SSR or better, and UR": "評価モデルが SSR 以上・UR と見込む割合",
+    "Diversity: effective number of different images (Vendi score)": ("多様性:実質的に異なる画像の数(Vendi スコア)"),
+    "floor, {share} of the base model": "下限:元のモデルの {share}",
+    "Bars are 95 % intervals over {count} images a unit.": "縦線は各世代 {count} 枚での 95 % 区間です。",
+    "95 % intervals where they are known.": "わかるものには 95 % 区間を付けました。",
+    "True utility, and what the rater expected": "真の効用と、評価モデルの見込み",
+    "truth": "真の評価",
+    "the rater's expectation": "評価モデルの見込み",
+    "Both as gains in spreads of the base model's images. Where the rater's curve rises and the truth does not, "
+    "the rater is being fooled.": (
+        "どちらも元のモデルの画像のばらつきを単位とした伸びです。見込みだけが上がるときは、評価モデルが騙されています。"
+    ),
+    "Novelty: mean distance to the 15 nearest known images": "新しさ:近い既知の画像 15 枚までの平均距離",
+    "Distance to the base model (KID ×10³)": "元のモデルからの距離(KID ×10³)",
+    "Gap: the rater's gain beyond what supports it, in spreads of the base model": (
+        "隔たり:裏付けを超えた予測の伸び(元のモデルのばらつきを単位として)"
+    ),
+    # the rater of a demo
+    "How good the rater is": "評価モデルの質",
+    "After {labels} grades, on {count} fresh images of the base model it never saw, against the truth. The short "
+    "mark is what a rater without any taste reaches.": (
+        "{labels} 枚の採点の後、見たことのない元のモデルの画像 {count} 枚で真の評価と比べました。"
+        "短い線は好みをまったく知らない場合の値です。"
+    ),
+    "ranks as {name} does (Spearman)": "{name} と同じ順に並べる(順位相関)",
+    "tells SSR from the rest (AUC)": "SSR 以上を見分ける(AUC)",
+    "finds UR first (average precision)": "UR を先に見つける(平均適合率)",
+    # the units
+    "The units": "各世代",
+    "unit": "世代",
+    "pairs won": "勝率",
+    "doubt σ": "迷い σ",
+    "untypical": "非典型",
+    "pressure": "選択圧",
+    "the beginning": "始まり",
+    "promoted": "採用",
+    "parent kept": "親を維持",
+    "halted": "中止",
+    "not finished": "未完",
+    "How far each unit moved": "各世代がどれだけ動いたか",
+    "Against the base model's images of the same prompts and seeds (for the base model itself: against the "
+    "taste's base images), in the rater's embedding.": (
+        "同じプロンプトとシードでの元のモデルの画像と比べました(元のモデル自身は、この好みの元の画像と)。"
+        "評価モデルの埋め込みで測っています。"
+    ),
+    "Only {count} images a side: KID and CMMD need 500; read them as a direction.": (
+        "片側 {count} 枚しかありません。KID と CMMD は 500 枚以上で信頼でき、これは向きの目安です。"
+    ),
+    "KID ×10³": "KID ×10³",
+    "CMMD ×10³": "CMMD ×10³",
+    "precision": "適合率",
+    "recall": "再現率",
+    "density": "密度",
+    "coverage": "被覆率",
+    "known likes reached": "既知の好みへの到達",
+    "near-copies": "ほぼ同じ画像",
+    "largest kind": "最大の種類",
+    "evenness": "均等さ",
+    "Islands found: {islands}. Chance that the next liked image is of a region not liked before: {unseen}.": (
+        "見つかった島:{islands}。次に好かれる画像が未知の領域のものである確率:{unseen}。"
+    ),
+    "What the rater warns of": "評価モデルの警告",
+    # what was selected
+    "The strangest": "いちばん変わったもの",
+    "The night's images farthest from everything known, and what became of each.": (
+        "既知のどれからも遠い、この夜の画像と、それぞれのゆくえです。"
+    ),
+    "Let into a training set": "学習集合に入ったもの",
+    "Turned away": "外されたもの",
+    "What was selected, and what was rejected and why": "選ばれたもの、外されたものとその理由",
+    "{considered} images considered, {selected} selected by taste; {share} of the training set are base images.": (
+        "{considered} 枚から好みで {selected} 枚を選びました。学習集合の {share} は元のモデルの画像です。"
+    ),
+    "{considered} candidates, {passed} passed the gate, {selected} were taken in: the set has {size} images. "
+    "{copies} of the candidates were copies of an original; what the set grew lies at a mean cosine of {cosine} to "
+    "its originals, at a depth of {deepest} at most.": (
+        "候補 {considered} 枚のうち {passed} 枚が関門を通り、{selected} 枚を加えて集合は {size} 枚になりました。"
+        "候補の {copies} は元の画像とほぼ同じでした。育った画像と元の画像の平均コサインは {cosine}、"
+        "深さは最大 {deepest} です。"
+    ),
+    "selected": "選ばれた",
+    "image of the base model": "元のモデルの画像",
+    "not a candidate": "候補ではない",
+    "too like one already kept": "すでに選んだものと似すぎ",
+    "unlike anything known": "既知のどれとも似ていない",
+    "the rater does not know its kind": "評価モデルの知らない種類",
+    "too little evidence for the promise asked for": "求めた保証には証拠が足りない",
+    "almost a copy of an image it learnt from": "学習に使った画像とほぼ同じ",
+    "moved too far from the originals": "元の画像から離れすぎた",
+    "passed, but the set at most doubles": "関門は通ったが、集合は倍までしか育たない",
+    "enough like this already": "この種類はもう足りている",
+    "not good enough, with the doubt subtracted": "迷いを差し引くと足りない",
+    "graded too low by the owner": "本人の採点が低い",
+    "source not allowed": "許されない出所",
+    "other": "その他",
+    # time, cost, identifiers, notes
+    "Where the time went": "時間の内訳",
+    "work": "作業",
+    "What it cost": "かかったもの",
+    "working time": "作業時間",
+    "on the accelerator": "アクセラレーター",
+    "disk": "ディスク",
+    "energy": "電力",
+    "price": "費用",
+    "Where every unit came from": "各世代の由来",
+    "Identifiers: every number that names something": "すべての識別子",
+    "parent": "親",
+    "model": "モデル",
+    "adapter": "アダプター",
+    "training set": "学習集合",
+    "What these figures are, and are not": "この数字が示すもの、示さないもの",
+    "Nobody graded this night's images: every rate on this page is the rater's expectation, not your verdict.": (
+        "今夜の画像を人は採点していません。このページの割合はすべて評価モデルの見込みです。"
+    ),
+    "Pairs are won in the rater's eyes, at equal prompts and seeds, with its doubt subtracted.": (
+        "勝率は評価モデルから見たもので、同じプロンプトとシードで、迷いを差し引いて比べています。"
+    ),
+    "The interval of the Vendi score comes from the spread of four disjoint quarters of the images.": (
+        "Vendi スコアの区間は、画像を四つに分けた値のばらつきから求めました。"
+    ),
+    "The person is simulated: a hidden utility over attributes of the picture, read back by an attribute "
+    "reader. No human graded anything here.": (
+        "この人物は模擬です。画像の属性に対する隠れた効用を、属性読み取り器で読み返しています。人は採点していません。"
+    ),
+    "The rates are the true ones: fresh images of fixed prompts, graded by the hidden utility itself. konomi "
+    "never sees it; it only saw the noisy grades given before the night.": (
+        "割合は本当の値です。固定したプロンプトの新しい画像を、隠れた効用そのもので採点しました。"
+        "konomi が見たのは夜の前の、揺らぎのある採点だけです。"
+    ),
+    "The grades are cut at quantiles of the base model's own images, so the base model has about 18 % SSR or "
+    "better by construction.": (
+        "評価の境目は元のモデルの画像の分位点なので、元のモデルの SSR 以上は作りのうえで約 18 % です。"
+    ),
+    "Pairs are won in the rater's eyes; only the true rates say whether they were won in the person's.": (
+        "勝率は評価モデルから見たものです。本人から見て勝ったかどうかは本当の割合だけが示します。"
+    ),
+    "Do it again": "もう一度",
+    "The same command with the same seed makes the same images on the same machine.": (
+        "同じマシンで同じコマンドとシードなら、同じ画像になります。"
+    ),
+    "This is night {night}.": "この夜の識別子は {night} です。",
+}
+"""The report of a night."""
+
 JAPANESE: Mapping[str, str] = {
+    **REPORT,
+    **ALARMS,
     **MODELS,
     **CONCEPTS,
     **DATASETS,

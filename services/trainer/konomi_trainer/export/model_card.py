@@ -41,6 +41,25 @@ LIMITS = (
 )
 
 
+FIGURES: Mapping[str, str] = {
+    "adapter_norm": "norm of the adapter's weights",
+    "doubt": "the rater's doubt (mean standard deviation of its predictions)",
+    "exceedance": "share of images unlike anything known",
+    "images_at_once": "images in one step on the device",
+    "loss": "training loss",
+    "rollbacks": "times the run went back to an earlier checkpoint",
+    "skipped_steps": "steps skipped for numbers that were not finite",
+    "steps": "training steps",
+    "validation_loss": "loss on images held out",
+    "vendi": "diversity (Vendi score: effective number of different images)",
+    "win_rate": "share of pairs won, in the rater's eyes",
+    "win_rate_high": "upper end of its 95 % interval",
+    "win_rate_low": "lower end of its 95 % interval",
+    "win_rate_pairs": "pairs it rests on",
+}
+"""Recorded figure to what it says; another one is printed by its name."""
+
+
 def _opening(model: Model) -> str:
     rate = model.metrics.get("win_rate")
     count = model.metrics.get("win_rate_pairs")
@@ -48,10 +67,15 @@ def _opening(model: Model) -> str:
     if rate is None:
         judged = "It has not been judged blind against its base model."
     else:
-        judged = f"Judged blind, it was preferred in {rate:.0%} of pairs"
-        judged += f" (95 % interval {low:.0%} to {high:.0%})" if low is not None and high is not None else ""
+        judged = f"In the eyes of the rater that chose its training images: {_percent(rate)} of pairs"
+        if low is not None and high is not None:
+            judged += f" (95 % interval {_percent(low)} to {_percent(high)})"
         judged += f", {count:g} pairs." if count is not None else "."
     return f"A {model.method} adapter of {model.base_model}, trained by konomi. {judged}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _lineage(model: Model) -> list[str]:
@@ -75,7 +99,7 @@ def _figures(metrics: Mapping[str, float]) -> list[str]:
     return [
         "| figure | value |",
         "|---|---|",
-        *(f"| {name} | {value:.6g} |" for name, value in sorted(metrics.items())),
+        *(f"| {FIGURES.get(name, name.replace('_', ' '))} | {value:.6g} |" for name, value in sorted(metrics.items())),
     ]
 
 

@@ -87,5 +87,5 @@ def test_a_night_is_not_begun_by_a_rater_two_audits_contradict(bench):
         answer(BlindEvaluation(nights, one), 4)
     code, refused, err = bench.konomi(home, *bench.start(home, *again))
     assert (code, refused["reason"]["name"], refused["images"]) == (5, "audit_gap", 0), err
-    assert "only 25% of 32 blind pairs" in refused["reason"]["sentence"]
+    assert "only 25 % of 32 blind pairs" in refused["reason"]["sentence"]
     assert refused["served"] == made["served"]

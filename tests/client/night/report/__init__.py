@@ -1,1 +1,1 @@
-"""TODO guide."""
+"""Tests of the report of a night: its page, its charts, its message."""

@@ -117,8 +117,8 @@ def test_what_is_said_names_what_is_served_and_why():
     title, body = words_of(state, "report/index.html")
     assert title == "konomi: the base model is served this morning"
     assert body.splitlines() == [
-        "The base model stays: unit-1 won only 40% of the pairs against it.",
-        "The night made every unit it was asked for: 1.",
+        "The base model stays: unit-1 won only 40 % of the pairs against it.",
+        "The night made the one unit it was asked for.",
         "report: report/index.html",
         "to judge it blind, then keep it or roll it back: konomi night verdict",
     ]

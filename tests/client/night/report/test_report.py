@@ -4,24 +4,42 @@ import hashlib
 import io
 import json
 import random
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
 
 from konomi.i18n import catalogue
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import Nights
-from konomi.night.report.facts import lineage_of, yesterday
-from konomi.night.report.page import Page
-from konomi.night.report.render import write_night_report
-from konomi.night.report.words import MORE, WORDS
+from konomi.night.report import sections
+from konomi.night.report.facts import Rejection, Selection, last_night, lineage_of
+from konomi.night.report.page import ContactSheet, Page, duration, render
+from konomi.night.report.render import write_demo_report, write_night_report
 from konomi.night.verdict import BlindEvaluation
 from konomi.v1 import rater_pb2
 
 CHROMIUM = Path("/usr/bin/chromium")
-SECTIONS = ("verdict", "yesterday", "changed", "curves", "sheets", "units", "measures", "alarms", "strangest", "chosen")
-SECTIONS += ("where_time", "cost", "lineage_graph", "honest", "again")
+SECTIONS = (
+    ("Your verdict", "あなたの判定"),
+    ("Since the last night", "前の夜からの変化"),
+    ("What changed", "何が変わったか"),
+    ("The curves", "推移"),
+    ("Contact sheets", "一覧"),
+    ("The units", "各世代"),
+    ("How far each unit moved", "各世代がどれだけ動いたか"),
+    ("What the rater warns of", "評価モデルの警告"),
+    ("The strangest", "いちばん変わったもの"),
+    ("What was selected, and what was rejected and why", "選ばれたもの、外されたものとその理由"),
+    ("Where the time went", "時間の内訳"),
+    ("What it cost", "かかったもの"),
+    ("Where every unit came from", "各世代の由来"),
+    ("What these figures are, and are not", "この数字が示すもの、示さないもの"),
+    ("Do it again", "もう一度"),
+)
 
 
 def figure(value: float, spread: float = 0.05) -> dict[str, float]:
@@ -74,9 +92,11 @@ def selection(store: Store) -> dict:
     }
 
 
-def recorded(nights: Nights, store: Store, night: str, first: int, system: str = "converge") -> None:
+def recorded(
+    nights: Nights, store: Store, night: str, first: int, system: str = "converge", prompt: str = "a portrait"
+) -> None:
     """Records a night of two units over the base model, the second of which is served."""
-    request = NightRequest(night, night, "tastes/default", system, first, ["a portrait"], ["a portrait"], {}, {})
+    request = NightRequest(night, night, "tastes/default", system, first, [prompt], [prompt], {}, {})
     nights.begin(request.asked, lambda: request)
     units = [
         {"unit": 0, "model": "base", "adapter": "", "decision": "start", "promoted": True, "numbers": {"gap": 0.0}}
@@ -110,32 +130,108 @@ def two_nights(tmp_path):
     return nights, store
 
 
-@pytest.mark.parametrize("language", sorted(WORDS))
+def demo(store: Store, name: str, prompt: str) -> dict:
+    """Returns what a demo gathers, of a person and a prompt."""
+    count = 16
+    units = [
+        {
+            "unit": unit,
+            "digests": [store.put(5000 * unit + i) for i in range(count)],
+            "grades": [1 + i % 5 for i in range(count)],
+            "mean_utility": figure(2 + 0.3 * unit),
+            "ssr": figure(0.2 + 0.1 * unit),
+            "ur": figure(0.05),
+            "vendi": figure(12 - unit),
+            "realism": 0.94,
+        }
+        for unit in (0, 1, 2)
+    ]
+    rater = {"srcc": figure(0.72), "auc_ssr": figure(0.9), "ap_ur": figure(0.6), "ur_share": 0.06}
+    return {"person": {"name": name}, "labels": 60, "seconds": 90.0, "night_seconds": 40.0, "rater": rater} | {
+        "units": units,
+        "spread": 0.8,
+        "prompts": [prompt] * count,
+        "command": f"konomi demo --person '{name}'",
+        "phases": [("the night", 40.0)],
+    }
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
 def test_every_reason_of_rejection_has_words(language):
     reasons = [name.removeprefix("REJECTION_REASON_").lower() for name in rater_pb2.RejectionReason.keys()[1:]]
-    assert "unknown" in reasons
-    page = Page(language, None, "person")
-    rejected = {reason: {"count": 1, "examples": []} for reason in reasons}
-    page.selection("unit-1", {"base_share": 0.25, "considered": 9, "n": 1, "selected": [], "rejected": rejected})
-    assert page.parts[-1].count("<h4>") == 1 + len(reasons)
+    assert "unknown" in reasons and set(reasons) <= set(sections.FATES)
+    rejections = [Rejection(reason, 1, []) for reason in reasons]
+    chosen = Selection(9, 1, 0.25, [], rejections, 0.0, [], None, None, None, "")
+    with catalogue.speaking(language):
+        strips = sections.selected("unit-1", chosen, None)[-1].strips
+    assert len({strip.reason for strip in strips}) == 1 + len(reasons)
 
 
-def test_both_languages_say_the_same_things():
-    for words in (WORDS, MORE):
-        assert words["en"].keys() == words["ja"].keys()
-    assert not WORDS["en"].keys() & MORE["en"].keys()
-
-
-def test_yesterday_and_lineage_are_told_from_the_nights_alone(two_nights):
+def test_last_night_and_lineage_are_told_from_the_nights_alone(two_nights):
     nights, _ = two_nights
-    assert yesterday(nights, "n1") is None
-    found = yesterday(nights, "n2")
-    assert (found["night"], found["before"]["served"], found["now"]["served"]) == ("n1", 2, 4)
-    assert (found["before"]["decision"], found["now"]["decision"]) == ("roll_back", "open")
-    told = {one["unit"]: one for one in lineage_of(nights, "n2")}
-    assert sorted(told) == [0, 1, 2, 3, 4]
-    assert told[3]["parent"] == 0 and [unit for unit, one in told.items() if one["served"]] == [4]
-    assert [one["unit"] for one in lineage_of(nights, "n1") if one["served"]] == [0], "n1 was rolled back"
+    assert last_night(nights, "n1") is None
+    comparison = last_night(nights, "n2")
+    assert (comparison.night, comparison.before.served, comparison.now.served) == ("n1", 2, 4)
+    assert (comparison.before.decision, comparison.now.decision) == ("roll_back", "open")
+    ancestors = {ancestor.unit: ancestor for ancestor in lineage_of(nights, "n2")}
+    assert sorted(ancestors) == [0, 1, 2, 3, 4]
+    assert ancestors[3].parent == 0 and [unit for unit, each in ancestors.items() if each.served] == [4]
+    assert [each.unit for each in lineage_of(nights, "n1") if each.served] == [0], "n1 was rolled back"
+
+
+HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>&amp;{{ 7*7 }}$\\frac{"""
+
+
+class Elements(HTMLParser):
+    """Counts the elements of a page, and keeps the handlers of their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.handlers: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
+        self.texts += [value or "" for _, value in attributes]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_hostile_words_are_text_wherever_they_stand(tmp_path):
+    nights, store = Nights(tmp_path), Store()
+    recorded(nights, store, "n1", 1, prompt=HOSTILE)
+    state = nights.read("n1")
+    state["units"][1]["model"] = state["units"][1]["adapter"] = HOSTILE
+    state["units"][1]["reason"] = {"name": "training_failed", "numbers": {"unit": 1, "why": HOSTILE}}
+    state["units"][2]["selection"]["rater"]["alarms"] = [HOSTILE]
+    state["units"][2]["selection"]["manifest"] = HOSTILE
+    nights.write("n1", state)
+    bare = [sections.Picture("data:,", HOSTILE)]
+    pages = [
+        write_night_report(nights, "n1", store.files.__getitem__, "en").read_text(),
+        write_demo_report(nights, "n1", demo(store, HOSTILE, HOSTILE), store.files.__getitem__, "ja").read_text(),
+        Page(HOSTILE, sections.before_after([ContactSheet(HOSTILE, bare, HOSTILE)], [HOSTILE])).html(),
+    ]
+    for page, least in zip(pages, (6, 8, 3), strict=True):
+        elements = Elements(page)
+        assert elements.tags["script"] == 0 and elements.handlers == []
+        assert "onerror=alert(2)>" not in page and "<script" not in page
+        assert sum(HOSTILE in words for words in elements.texts) >= least
+
+
+def test_a_value_the_template_is_not_given_is_an_error():
+    with pytest.raises(UndefinedError):
+        render("page.html", page=Page("title"))
+
+
+def test_lengths_of_time_are_said_in_both_languages():
+    assert (duration(12.34), duration(754.2)) == ("12.3 s", "12 min 34 s")
+    with catalogue.speaking("ja"):
+        assert (duration(12.34), duration(61)) == ("12.3 秒", "1 分 01 秒")
 
 
 @pytest.mark.slow
@@ -152,14 +248,11 @@ def test_a_browser_reads_the_report_without_a_network_and_without_a_complaint(tw
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.append(request.url))
-        for language in ("en", "ja"):
-            catalogue.use(language)
+        for place, language in enumerate(("en", "ja")):
             path = write_night_report(nights, "n2", store.files.__getitem__, language)
-            catalogue.use("en")
             page.goto(path.as_uri())
-            words = WORDS[language] | MORE[language]
             headings = [heading.inner_text() for heading in page.query_selector_all("h2")]
-            assert headings == [words[section] for section in SECTIONS]
+            assert headings == [section[place] for section in SECTIONS]
             for picture in page.query_selector_all("img"):
                 picture.evaluate("(image) => { image.loading = 'eager'; }")
             page.locator("details summary").first.click()
@@ -186,6 +279,6 @@ def test_an_old_log_without_measures_makes_a_report_without_them(two_nights):
         state.pop(new)
     nights.write("n1", state)
     text = write_night_report(nights, "n1", store.files.__getitem__, "en").read_text()
-    for section in ("measures", "strangest", "yesterday"):
-        assert f"<h2>{MORE['en'][section]}</h2>" not in text
-    assert "Rolled back: base model is in use." in text
+    for heading in ("How far each unit moved", "The strangest", "Since the last night"):
+        assert heading in dict(SECTIONS) and f"<h2>{heading}</h2>" not in text
+    assert "Rolled back: the base model is in use." in text

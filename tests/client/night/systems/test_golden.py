@@ -93,5 +93,5 @@ def test_a_night_with_too_few_ur_says_so_and_changes_nothing(bench):
     start = ["golden" if word == "converge" else word for word in bench.start(home)]
     code, result, err = bench.konomi(home, *start)
     assert (code, result["reason"]["name"]) == (0, "too_few_ur"), err
-    assert "only 3 images are graded UR and golden needs 8" in result["reason"]["sentence"]
+    assert "golden needs 8 images graded UR and has 3" in result["reason"]["sentence"]
     assert result["served"] == first["served"]

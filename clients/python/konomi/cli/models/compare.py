@@ -3,7 +3,6 @@
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +16,8 @@ from konomi.evaluation import blind_pairs
 from konomi.evaluation.base_models import check, compare
 from konomi.files import write_atomically
 from konomi.host import extras
-from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
+from konomi.night.alarms import percent
 from konomi.night.gateway.services import NightServices
 from konomi.night.metrics import Figure
 from konomi.v1 import generator_pb2 as generator
@@ -49,7 +48,7 @@ def compare_bases(
         out: where the sheet is written.
         as_json: print one JSON object instead of the table.
     """
-    extras.require("overnight")  # the sheet's thumbnails
+    extras.require("overnight")  # the sheet is a page
     with attached() as client:
         studio = NightServices(_Attached(client), taste_name(taste))
         check(client, studio, bases)
@@ -67,7 +66,7 @@ def compare_bases(
             _span(one["p_ssr"], share=True),
             _span(one["p_ur"], share=True),
             f"{one['vendi']:.1f}",
-            f"{one['typical_share']:.0%}",
+            percent(one["typical_share"]),
             "" if one["wins"] is None else _span(one["wins"], share=True),
         )
         for one in found
@@ -81,45 +80,55 @@ def compare_bases(
 def advised(found: Sequence[dict[str, Any]]) -> list[str]:
     """Returns what follows from a comparison, and every warning."""
     best, second = found[0], found[1]
-    sure = second["wins"]["high"] < 0.5 and not best["warning"]
-    words = (
-        "{best} suits this taste best: surely better than {second}"
-        if sure
-        else ("{best} is ahead, but {second} may be as good: more images would tell")
-    )
-    lines = [text(words, best=best["base"], second=second["base"])]
-    warning = "{base}: {share} of its images are unlike anything known, so its score is a guess; grade some first"
-    lines += [
-        text(warning, base=one["base"], share=f"{max(1 - one['typical_share'], one['unknown_share']):.0%}")
-        for one in found
-        if one["warning"]
+    names = {"best": best["base"], "second": second["base"]}
+    if second["wins"]["high"] < 0.5 and not best["warning"]:
+        lines = [text("{best} suits this taste best: surely better than {second}", **names)]
+    else:
+        lines = [text("{best} is ahead, but {second} may be as good: more images would tell", **names)]
+    return lines + [
+        text(
+            "{base}: {share} of its images are unlike anything known, so its score is a guess; grade some first",
+            base=base["base"],
+            share=percent(max(1 - base["typical_share"], base["unknown_share"])),
+        )
+        for base in found
+        if base["warning"]
     ]
-    return lines
 
 
 def _span(found: Figure, *, share: bool = False) -> str:
     value, low, high = found["value"], found["low"], found["high"]
-    return f"{value:.0%} ({low:.0%}–{high:.0%})" if share else f"{value:.2f} ({low:.2f}–{high:.2f})"
+    if share:
+        return f"{percent(value)} ({100 * low:.0f}–{100 * high:.0f})"
+    return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
-def _sheet(found: Sequence[dict[str, Any]], taste: str, fetch: Any) -> str:
+def _sheet(found: Sequence[dict[str, Any]], taste: str, fetch: Callable[[str], bytes]) -> str:
     """Returns the contact sheet as one HTML file."""
-    from konomi.night.report.page import Page, Sheet
+    from konomi.night.report import page, sections
     from konomi.night.report.thumbnails import Thumbnails
 
-    page = Page(catalogue.language(), Thumbnails(fetch), taste.removeprefix("tastes/"))
-    title = escape(text("Base models under this taste"))
-    lead = escape(text("The same prompts and seeds by each, as the rater sees them; nothing picked."))
-    facts = [
-        (escape(one["base"]), f"{one['utility']['value']:.2f}", escape(f"UR {_span(one['p_ur'], share=True)}"))
-        for one in found
+    title, thumbnails = text("Base models under this taste"), Thumbnails(fetch)
+    lead = text("The same prompts and seeds by each, as the rater sees them; nothing was picked by looking.")
+    tiles = [
+        page.Tile(base["base"], f"{base['utility']['value']:.2f}", f"UR {_span(base['p_ur'], share=True)}")
+        for base in found
     ]
-    page.opening("konomi models compare --bases", title, lead, facts)
-    page.verdict(advised(found))
-    sheets = [Sheet(one["base"], one["digests"], (), f"Vendi {one['vendi']:.1f}") for one in found]
-    page.before_after(sheets, found[0]["prompts"])
-    page.contact_sheets(sheets)
-    return page.html(title)
+    sheets = [
+        page.ContactSheet(
+            base["base"],
+            [page.Picture(thumbnails.url(digest)) for digest in base["digests"][: sections.SHEET]],
+            f"Vendi {base['vendi']:.1f}",
+        )
+        for base in found
+    ]
+    opening = page.Opening(f"konomi models compare --bases · {taste.removeprefix('tastes/')}", title, lead)
+    blocks: list[page.Block] = [opening, page.Tiles(tiles), page.Statements(advised(found))]
+    blocks.append(page.Heading(text("Side by side")))
+    blocks.append(page.Paragraph(text("Each row is one prompt and one seed, made by every base model.")))
+    blocks.append(sections.prompt_grid(sheets, found[0]["prompts"]))
+    blocks += [page.Heading(text("Contact sheets")), page.ContactSheets(sheets)]
+    return page.Page(title, blocks).html()
 
 
 BASE = "base"
@@ -161,6 +170,7 @@ def command(find: Find) -> Callable[..., None]:
             return
         if models is None or len(models) != 2:
             raise InvalidArgument(text("expected two models to compare, got {count}", count=len(models or [])))
+        extras.require("overnight")  # the sheet is a page
         with attached() as client:
             sides = [None if name == BASE else find(client, taste, name) for name in models]
             drawn, images = draw(client, sides, prompt or [], pairs, seed)
@@ -224,6 +234,6 @@ def _verdict(lock: Path, answers: str, as_json: bool) -> None:
     rate = found["win_rate"]
     say(text(
         "{first} is preferred to {second} in {rate} of {count} pairs (95 % interval {low} to {high})",
-        first=found["first"], second=found["second"], rate=f"{rate['value']:.0%}", count=f"{rate['n']:.0f}",
-        low=f"{rate['low']:.0%}", high=f"{rate['high']:.0%}",
+        first=found["first"], second=found["second"], rate=percent(rate["value"]), count=f"{rate['n']:.0f}",
+        low=percent(rate["low"]), high=percent(rate["high"]),
     ))  # fmt: skip

@@ -3,17 +3,18 @@
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
 from konomi.night.metrics import Figure
+from konomi.night.report.facts import Ancestor
 
 INK, FAINT = "#010203", "#040506"
 SERIES = ("#0a0b0c", "#0d0e0f", "#101112")
@@ -43,6 +44,7 @@ STYLE = {
     "axes.grid.axis": "y",
     "grid.color": FAINT,
     "grid.linewidth": 0.8,
+    "text.parse_math": False,  # a name with dollar signs is a name
 }
 
 
@@ -67,7 +69,7 @@ def curve(
     from_zero: bool = True,
     floor: tuple[float, str] | None = None,
     alt: str = "",
-) -> str:
+) -> Markup:
     """Returns the SVG of curves over units with their intervals.
 
     Args:
@@ -81,15 +83,15 @@ def curve(
     with rc_context(STYLE):
         canvas = Canvas(figsize=(5.6, 3.2), layout="constrained")
         axes = canvas.add_subplot()
-        for index, (one, colour) in enumerate(zip(series, SERIES, strict=False)):
+        for index, (each, colour) in enumerate(zip(series, SERIES, strict=False)):
             offset = (index - (len(series) - 1) / 2) * 0.06
-            _draw(axes, [position + offset for position in range(len(ticks))], one, colour)
+            _draw(axes, [position + offset for position in range(len(ticks))], each, colour)
         if floor is not None:
             axes.axhline(floor[0], color=INK, linewidth=1, linestyle=(0, (2, 3)))
             axes.annotate(
                 floor[1],
                 (1, floor[0]),
-                (0, 3),
+                (0, -11),
                 xycoords=("axes fraction", "data"),
                 ha="right",
                 fontsize=9.5,
@@ -100,13 +102,13 @@ def curve(
         if from_zero:
             axes.set_ylim(bottom=0)
         if percent:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
         if len(series) > 1:
             axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=len(series), fontsize=10)
         return _svg(canvas, alt)
 
 
-def dots(rows: Sequence[tuple[str, Figure, float]], *, alt: str = "") -> str:
+def dots(rows: Sequence[tuple[str, Figure, float]], *, alt: str = "") -> Markup:
     """Returns the SVG of figures from 0 to 1 on one line each, with interval and the mark of pure chance.
 
     Args:
@@ -153,7 +155,7 @@ def _draw(axes: Axes, positions: Sequence[float], series: Series, colour: str) -
     )
 
 
-def _svg(canvas: Canvas, alt: str) -> str:
+def _svg(canvas: Canvas, alt: str) -> Markup:
     """Returns the drawing for a page: no prologue, no fixed size, the page's colours, a title for screen readers."""
     out = io.StringIO()
     with warnings.catch_warnings():
@@ -166,53 +168,57 @@ def _svg(canvas: Canvas, alt: str) -> str:
     for placeholder, colour in COLOURS.items():
         text = text.replace(placeholder, colour)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1; font-family: inherit", text)
-    title = alt.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"(<svg[^>]*>)", rf"\1<title>{title}</title>", text, count=1).replace("<svg ", '<svg role="img" ', 1)
+    head, end, rest = text.partition(">")
+    head = head.replace("<svg ", '<svg role="img" ', 1)
+    return Markup(f"{head}{end}<title>{escape(alt)}</title>{rest}")
 
 
 WIDE, HIGH, GAP_X, GAP_Y = 132, 46, 26, 30
 
 
-def lineage_svg(units: Sequence[dict[str, Any]], name: Callable[[int], str], word: Callable[[str], str]) -> str:
+def lineage_svg(units: Sequence[Ancestor], name: Callable[[int], str], words: Mapping[str, str], alt: str) -> Markup:
     """Returns the SVG of a lineage.
 
     Args:
-        units: "unit", "parent" (None for the root), "decision" and "served" of each; parents come before children.
+        units: units; parents come before children.
         name: name of a unit's number.
-        word: word of a decision, and of "served" and "lineage".
+        words: word of each decision, and of "served".
+        alt: what the picture shows.
     """
     place = _laid_out(units)
     columns = 1 + max(column for column, _ in place.values())
     rows = 1 + max(row for _, row in place.values())
     width, height = columns * (WIDE + GAP_X) - GAP_X, rows * (HIGH + GAP_Y) - GAP_Y
-    edges = "".join(_edge(place[one["parent"]], place[one["unit"]]) for one in units if one["parent"] in place)
-    boxes = "".join(_box(one, place[one["unit"]], name(one["unit"]), word) for one in units)
-    return (
+    edges = "".join(
+        _edge(place[unit.parent], place[unit.unit])
+        for unit in units
+        if unit.parent is not None and unit.parent in place
+    )
+    boxes = "".join(_box(unit, place[unit.unit], name(unit.unit), words) for unit in units)
+    return Markup(
         f'<svg role="img" class="tree" viewBox="-2 -2 {width + 4} {height + 4}" '
         f'style="width:{width + 4}px;min-width:{width + 4}px">'
-        f"<title>{escape(word('lineage_graph'))}</title>{edges}{boxes}</svg>"
+        f"<title>{escape(alt)}</title>{edges}{boxes}</svg>"
     )
 
 
-def _laid_out(units: Sequence[dict[str, Any]]) -> dict[int, tuple[int, int]]:
+def _laid_out(units: Sequence[Ancestor]) -> dict[int, tuple[int, int]]:
     """Returns (column, row) of each unit: a child below its parent, the promoted one straight below it."""
+    by_number = {unit.unit: unit for unit in units}
     place: dict[int, tuple[int, int]] = {}
     taken: set[tuple[int, int]] = set()
-    for one in sorted(units, key=lambda unit: (unit["decision"] != "promote", unit["unit"])):
-        chain = [one]
-        while chain[-1]["parent"] is not None and chain[-1]["unit"] not in place:
-            parent = next((other for other in units if other["unit"] == chain[-1]["parent"]), None)
-            if parent is None or parent["unit"] in place:
-                break
-            chain.append(parent)
+    for leaf in sorted(units, key=lambda unit: (unit.decision != "promote", unit.unit)):
+        chain = [leaf]
+        while chain[-1].parent in by_number and chain[-1].unit not in place and chain[-1].parent not in place:
+            chain.append(by_number[chain[-1].parent])
         for unit in reversed(chain):
-            if unit["unit"] in place:
+            if unit.unit in place:
                 continue
-            column, row = place.get(unit["parent"], (0, -1))
+            column, row = (0, -1) if unit.parent is None else place.get(unit.parent, (0, -1))
             row += 1
             while (column, row) in taken:
                 column += 1
-            place[unit["unit"]] = (column, row)
+            place[unit.unit] = (column, row)
             taken.add((column, row))
     return place
 
@@ -224,13 +230,12 @@ def _edge(parent: tuple[int, int], child: tuple[int, int]) -> str:
     return f'<path d="M{x1} {y1}C{x1} {middle} {x2} {middle} {x2} {y2}" fill="none" stroke="var(--soft)"/>'
 
 
-def _box(unit: dict[str, Any], at: tuple[int, int], name: str, word: Callable[[str], str]) -> str:
+def _box(unit: Ancestor, at: tuple[int, int], name: str, words: Mapping[str, str]) -> str:
     x, y = at[0] * (WIDE + GAP_X), at[1] * (HIGH + GAP_Y)
-    kind = "served" if unit["served"] else str(unit["decision"])
-    said = word("in_use") if unit["served"] else word(str(unit["decision"]))
+    kind = "served" if unit.served else unit.decision
     middle = x + WIDE / 2
     return (
         f'<g class="node {escape(kind)}"><rect x="{x}" y="{y}" width="{WIDE}" height="{HIGH}" rx="10"/>'
         f'<text x="{middle}" y="{y + 20}" text-anchor="middle" font-weight="600">{escape(name)}</text>'
-        f'<text x="{middle}" y="{y + 37}" text-anchor="middle" font-size="11.5">{escape(said)}</text></g>'
+        f'<text x="{middle}" y="{y + 37}" text-anchor="middle" font-size="11.5">{escape(words[kind])}</text></g>'
     )

@@ -15,7 +15,7 @@ from konomi.errors import InvalidArgument
 from konomi.files import read_json, write_json
 from konomi.host import extras
 from konomi.i18n.catalogue import language, text
-from konomi.night.alarms import sentence
+from konomi.night.alarms import sentence, unit_name
 from konomi.settings import KonomiSettings
 
 Send = Callable[[str, str], bool]
@@ -58,8 +58,8 @@ class Outbox:
 
     def waiting(self) -> list[Message]:
         """Returns what is to be delivered, oldest first."""
-        found = [Message(**read_json(path)) for path in self.folder.glob("*.json")]
-        return sorted(found, key=lambda message: (message.created, message.id, message.receiver))
+        messages = [Message(**read_json(path)) for path in self.folder.glob("*.json")]
+        return sorted(messages, key=lambda message: (message.created, message.id, message.receiver))
 
     def deliver(self, receivers: Mapping[str, Send]) -> int:
         """Offers every waiting message to its receiver once and returns how many were taken.
@@ -110,14 +110,14 @@ def receivers(settings: NotifySettings) -> dict[str, Send]:
     from apprise import Apprise
 
     logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its log lines carry the addresses
-    found: dict[str, Send] = {}
+    sends: dict[str, Send] = {}
     for number, url in enumerate(settings.urls, start=1):
         receiver = Apprise()
         if not receiver.add(url.get_secret_value()):
             message = text("receiver {number} of [notify] urls is no address apprise knows", number=number)
             raise InvalidArgument(message, field="urls", reason="NOTIFY_ADDRESS")
-        found[_name(url)] = partial(_send, receiver)
-    return found
+        sends[_name(url)] = partial(_send, receiver)
+    return sends
 
 
 def offer(home: Path) -> int:
@@ -144,8 +144,7 @@ def words_of(state: dict[str, Any], report: str) -> tuple[str, str]:
         state: the night's record.
         report: path of its report.
     """
-    served = state["served"]["unit"]
-    name = f"unit-{served}" if served else text("the base model")
+    name = unit_name(state["served"]["unit"])
     reasons = [unit["reason"] for unit in state["units"] if unit.get("reason")]
     if state.get("reason") and state["reason"]["name"] not in {reason["name"] for reason in reasons}:
         reasons.append(state["reason"])

@@ -1,190 +1,429 @@
-"""Sections of the report beyond the units: the verdict, yesterday, measures, the strangest, alarms, cost, lineage."""
+"""The sections of a report, each from its facts to the blocks of a page, in the language in use."""
 
-from collections.abc import Callable, Sequence
-from html import escape
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-from konomi.night.metrics import Figure, figure
-from konomi.night.report.charts import Series, curve, lineage_svg
-from konomi.night.report.facts import measures_of
-from konomi.night.report.page import Page, number, percent
-from konomi.night.report.words import MORE, WORDS
-from konomi.night.verdict import BlindPair
+from konomi.i18n.catalogue import N_, language, text
+from konomi.night.alarms import percent, sentence, unit_name, work
+from konomi.night.metrics import Figure
+from konomi.night.report import page
+from konomi.night.report.charts import lineage_svg
+from konomi.night.report.facts import (
+    Ancestor,
+    Comparison,
+    Cost,
+    Growth,
+    NightFacts,
+    Selection,
+    StrangeImage,
+    Summary,
+)
+from konomi.night.report.page import Block, Cell, Heading, Paragraph, Picture, Table, Tile, duration
+from konomi.night.report.thumbnails import Thumbnails
+from konomi.night.verdict import BlindEvaluation, BlindPair
+from konomi.taste.rater_summary import logged_alarms
 
-STRANGE = 12
+ROWS, SHEET, EXAMPLES, STRANGE = 8, 64, 6, 24
+"""Prompts of the sheet of before and after, pictures of a contact sheet, of a strip, and of the strangest."""
+
+DECISIONS: Mapping[str, str] = {
+    "start": N_("the beginning"),
+    "promote": N_("promoted"),
+    "keep": N_("parent kept"),
+    "halt": N_("halted"),
+    "unfinished": N_("not finished"),
+}
+"""What became of a unit, by its recorded decision."""
+
+VERDICTS: Mapping[str, str] = {"keep": N_("kept"), "roll_back": N_("rolled back"), "open": N_("open")}
+"""The owner's decision about a night."""
+
+FATES: Mapping[str, str] = {
+    "selected": N_("selected"),
+    "base": N_("image of the base model"),
+    "passed_over": N_("not a candidate"),
+    "duplicate": N_("too like one already kept"),
+    "untypical": N_("unlike anything known"),
+    "unknown": N_("the rater does not know its kind"),
+    "evidence": N_("too little evidence for the promise asked for"),
+    "near_copy": N_("almost a copy of an image it learnt from"),
+    "drifted": N_("moved too far from the originals"),
+    "surplus": N_("passed, but the set at most doubles"),
+    "quota": N_("enough like this already"),
+    "lower_bound": N_("not good enough, with the doubt subtracted"),
+    "grade": N_("graded too low by the owner"),
+    "source": N_("source not allowed"),
+}
+"""What became of an image at a selection; a name that is not here reads "other"."""
+
+MEASURES: Mapping[str, str] = {
+    "kid": N_("KID ×10³"),
+    "cmmd": N_("CMMD ×10³"),
+    "precision": N_("precision"),
+    "recall": N_("recall"),
+    "density": N_("density"),
+    "coverage": N_("coverage"),
+    "likes_covered": N_("known likes reached"),
+    "near_copies": N_("near-copies"),
+    "largest_cell_share": N_("largest kind"),
+    "cell_entropy": N_("evenness"),
+}
+"""Heads of the table of measures."""
 SHARES = ("precision", "recall", "coverage", "likes_covered", "near_copies", "largest_cell_share", "cell_entropy")
-Name = Callable[[int], str]
 
 
-def verdict(page: Page, told: dict[str, Any], pairs: Sequence[BlindPair], name: Name) -> None:
-    """Adds the owner's verdict: the pairs to judge while sides are hidden, or what they said and was decided.
+def verdict(evaluation: BlindEvaluation, thumbnails: Thumbnails) -> list[Block]:
+    """Returns the owner's verdict: the pairs to judge while sides are hidden, or what they said and was decided."""
+    pairs, summary = evaluation.pairs(), evaluation.summary()
+    if not pairs:
+        return []
+    names = {side: unit_name(summary[side]["unit"]) for side in ("unit", "against")}
+    blocks: list[Block] = [Heading(text("Your verdict"))]
+    if summary["tally"] is None:
+        blocks += _pairs_to_judge(pairs, summary["answered"], names, thumbnails)
+    else:
+        blocks += _pairs_judged(summary["tally"], len(pairs), names)
+    decisions = {
+        "open": text("Not decided yet: konomi night verdict --keep, or --roll-back."),
+        "keep": text("Kept: {unit} is in use.", unit=names["unit"]),
+        "roll_back": text("Rolled back: {against} is in use.", against=names["against"]),
+    }
+    return [*blocks, Paragraph(decisions[summary["decision"]])]
+
+
+def _pairs_to_judge(
+    pairs: Sequence[BlindPair], answered: int, names: Mapping[str, str], thumbnails: Thumbnails
+) -> list[Block]:
+    waiting = text(
+        "{unit} against {against}, the same prompt and seed on both sides: {answered} of {count} pairs are answered. "
+        "Which side is which stays hidden until all are; the rater never learns from them.",
+        count=len(pairs),
+        answered=answered,
+        **names,
+    )
+    how = text(
+        "Judge them on the page or with konomi night verdict. Or look here, note L, R or T (equal) for each pair in "
+        "turn, and say:"
+    )
+    duels = []
+    for place, pair in enumerate(pairs, start=1):
+        sides = [
+            page.Captioned(Picture(thumbnails.url(digest), f"{place} {side}"), [side])
+            for side, digest in (("L", pair.left), ("R", pair.right))
+        ]
+        duels.append(page.Duel(place, *sides))
+    command = f"konomi night verdict --answers {'LRT'[: len(pairs)]}… --keep"
+    return [
+        Paragraph(waiting),
+        Paragraph(how),
+        page.Command(command),
+        page.Duels(text("Show the pairs ({count})", count=len(pairs)), duels),
+    ]
+
+
+def _pairs_judged(tally: Mapping[str, Figure], count: int, names: Mapping[str, str]) -> list[Block]:
+    preferred = text(
+        "{unit} was preferred to {against} in {wins} of {count} pairs, {ties} equal. Blind win rate:",
+        wins=tally["wins"],
+        ties=tally["ties"],
+        count=count,
+        **names,
+    )
+    advice = {
+        "keep": text("It surely wins: keep it."),
+        "roll_back": text("It surely loses: roll it back."),
+        "open": text("The pairs cannot tell which is better: keep what you like to look at."),
+    }
+    return [
+        Paragraph(preferred, page.share(tally["win_rate"])),
+        Paragraph(advice[str(tally["advice"])], strong=True),
+    ]
+
+
+def last_night(comparison: Comparison | None) -> list[Block]:
+    """Returns what changed since the night before; nothing in the first night."""
+    if comparison is None:
+        return []
+    rows: list[tuple[str, Callable[[Summary], Cell]]] = [
+        (text("in use"), lambda night: Cell(unit_name(night.served))),
+        (text("system"), lambda night: Cell(night.system)),
+        (text("version of the rater"), lambda night: Cell(night.rater_version)),
+        (text("expected SSR or better"), lambda night: page.share(night.p_ssr)),
+        (text("expected UR"), lambda night: page.share(night.p_ur)),
+        (text("Vendi score"), lambda night: page.number(night.vendi, 1)),
+        (text("distance to what is known"), lambda night: page.number(night.novelty, 3)),
+        (text("units made"), lambda night: Cell(str(night.units))),
+        (text("images made"), lambda night: Cell(f"{night.images:,}")),
+        (text("selection pressure since an audit"), lambda night: Cell(_nats(night.nats))),
+        (text("time in all"), lambda night: Cell(duration(night.seconds))),
+        (text("your blind pairs"), lambda night: page.share(night.win_rate)),
+        (text("your decision"), lambda night: Cell(text(VERDICTS[night.decision]))),
+    ]
+    cells = [[Cell(name), show(comparison.before), show(comparison.now)] for name, show in rows]
+    return [
+        Heading(text("Since the last night")),
+        Paragraph(
+            text("Rates are the rater's expectation; they can be compared only where the rater's version is the same."),
+            small=True,
+        ),
+        Table(["", text("before"), text("now")], cells, numeric=(1, 2)),
+    ]
+
+
+def _nats(value: float) -> str:
+    return text("{nats} nats", nats=f"{value:.1f}")
+
+
+def before_after(sheets: Sequence[page.ContactSheet], prompts: Sequence[str]) -> list[Block]:
+    """Returns the sheet of equal prompts and seeds: one row a prompt, one column a unit."""
+    note = text("Each row is one prompt and one seed, made by every unit.")
+    return [Heading(text("What changed")), Paragraph(note), prompt_grid(sheets, prompts), *_legend(sheets)]
+
+
+def prompt_grid(sheets: Sequence[page.ContactSheet], prompts: Sequence[str]) -> page.PromptGrid:
+    """Returns some of the prompts, spread over all, with the picture of every sheet.
 
     Args:
-        page: the report.
-        told: summary of the verdict.
-        pairs: its pairs; none where the night changed nothing.
-        name: name of a unit's number.
+        sheets: pictures in the same order for every unit.
+        prompts: prompt of each picture.
     """
-    if not pairs:
-        return
-    page.heading("verdict")
-    names = {side: name(told[side]["unit"]) for side in ("unit", "against")}
-    tally = told["tally"]
-    if tally is None:
-        page.add(f"<p>{page.word('verdict_due', count=len(pairs), answered=told['answered'], **names)}</p>")
-        page.add(f"<p>{page.word('verdict_how')}</p>")
-        page.add(f"<pre><code>konomi night verdict --answers {'LRT'[: len(pairs)]}… --keep</code></pre>")
-        rows = "".join(_pair(page, number_, pair) for number_, pair in enumerate(pairs, start=1))
-        summary = page.word("verdict_pairs", count=len(pairs))
-        page.add(f'<details><summary>{summary}</summary><div class="blind">{rows}</div></details>')
-    else:
-        said = page.word("verdict_said", wins=tally["wins"], ties=tally["ties"], count=len(pairs), **names)
-        rate = page.word("audit_rate")
-        page.add(f"<p>{said} {rate}: <b>{percent(tally['win_rate'])}</b></p>")
-        page.add(f"<p><b>{page.word('advice_' + tally['advice'])}</b></p>")
-    page.add(f"<p>{page.word('decision_' + told['decision'], **names)}</p>")
+    rows = []
+    for place in spread(len(sheets[0].pictures), ROWS):
+        prompt = prompts[place] or text("(no words)")
+        pictures = [sheet.pictures[place] for sheet in sheets]
+        labelled = [
+            Picture(picture.url, f"{sheet.name}: {prompts[place]}", picture.grade)
+            for sheet, picture in zip(sheets, pictures, strict=True)
+        ]
+        rows.append(page.PromptRow(prompt, labelled))
+    return page.PromptGrid([sheet.name for sheet in sheets], rows)
 
 
-def _pair(page: Page, position: int, pair: BlindPair) -> str:
-    images = "".join(
-        f"<span>{page.word(side)}{page.image(digest, alt=f'{position} {page.word(side)}')}</span>"
-        for side, digest in (("left", pair.left), ("right", pair.right))
-    )
-    return f'<div class="duel"><b>{position}</b>{images}</div>'
+def contact_sheets(sheets: Sequence[page.ContactSheet]) -> list[Block]:
+    """Returns one contact sheet a unit."""
+    count = min(SHEET, len(sheets[0].pictures))
+    note = text("The same {count} prompts and seeds for every unit; nothing was picked by looking.", count=count)
+    shown = [page.ContactSheet(sheet.name, sheet.pictures[:count], sheet.remark) for sheet in sheets]
+    return [Heading(text("Contact sheets")), Paragraph(note), page.ContactSheets(shown), *_legend(sheets)]
 
 
-def yesterday(page: Page, found: dict[str, Any] | None, name: Name) -> None:
-    """Adds what changed since the night before; nothing in the first night."""
-    if found is None:
-        return
-    page.heading("yesterday")
-    page.add(f'<p class="small">{page.word("yesterday_note")}</p>')
-    decided = {"keep": "kept", "roll_back": "rolled_back", "open": "undecided"}
-    rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
-        ("served_row", lambda left: escape(name(left["served"]))),
-        ("system", lambda left: escape(left["system"])),
-        ("rater_version", lambda left: escape(left["rater_version"])),
-        ("expected_ssr", lambda left: percent(left["p_ssr"]) if left["p_ssr"] else "–"),
-        ("expected_ur", lambda left: percent(left["p_ur"]) if left["p_ur"] else "–"),
-        ("vendi", lambda left: number(left["vendi"], 1) if left["vendi"] else "–"),
-        ("novelty", lambda left: number(left["novelty"], 3) if left["novelty"] else "–"),
-        ("units_made", lambda left: str(left["units"])),
-        ("images_made", lambda left: str(left["images"])),
-        ("pressure_total", lambda left: page.word("nats", value=left["nats"])),
-        ("time", lambda left: page.duration(left["seconds"])),
-        ("your_pairs", lambda left: percent(left["win_rate"]) if left["win_rate"] else "–"),
-        ("your_decision", lambda left: page.word(decided[left["decision"]])),
+def _legend(sheets: Sequence[page.ContactSheet]) -> list[Block]:
+    known = any(picture.grade for picture in sheets[0].pictures)
+    return [page.Legend(text("The frame is the true grade:"))] if known else []
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Returns up to `most` positions spread evenly over `count`: nothing is picked by looking."""
+    most = min(count, most)
+    return [position * count // most for position in range(most)]
+
+
+def units(night: NightFacts) -> list[Block]:
+    """Returns the table of the units, and why each was decided as it was."""
+    columns = [text("unit"), text("decision"), text("pairs won"), text("Vendi score"), text("doubt σ")]
+    columns += [text("untypical"), text("pressure"), text("images made"), text("time")]
+    rows = []
+    for unit in night.units:
+        scores = unit.scores
+        rows.append(
+            [
+                Cell(unit_name(unit.number)),
+                Cell(text(DECISIONS[unit.decision]), style=unit.decision),
+                page.share(unit.wins) if unit.wins else Cell(""),
+                page.number(scores.vendi, 1) if scores else Cell(""),
+                Cell(f"{scores.doubt:.2f}" if scores else ""),
+                Cell(percent(scores.untypical) if scores else ""),
+                Cell(_nats(unit.selection.nats) if unit.selection else ""),
+                Cell(f"{unit.images:,}"),
+                Cell(duration(unit.seconds)),
+            ]
+        )
+    reasons = [sentence(alarm, language()) for unit in night.units for alarm in unit.alarms]
+    blocks: list[Block] = [Heading(text("The units")), Table(columns, rows, numeric=range(2, 9))]
+    return [*blocks, page.Bullets(reasons)] if reasons else blocks
+
+
+def measures(night: NightFacts) -> list[Block]:
+    """Returns how far each unit moved from the base model; nothing where it was not measured."""
+    measured = [(unit.number, unit.scores) for unit in night.units if unit.scores and unit.scores.measures]
+    if not measured:
+        return []
+    last = measured[-1][1]
+    blocks: list[Block] = [
+        Heading(text("How far each unit moved")),
+        Paragraph(
+            text(
+                "Against the base model's images of the same prompts and seeds (for the base model itself: against the "
+                "taste's base images), in the rater's embedding."
+            )
+        ),
     ]
-    cells = [(page.word(key), show(found["before"]), show(found["now"])) for key, show in rows]
-    page.table(("", page.word("before"), page.word("now")), cells, numeric=(1, 2))
+    if not last.enough:
+        few = text("Only {count} images a side: KID and CMMD need 500; read them as a direction.", count=last.compared)
+        blocks.append(Paragraph(few, small=True))
+    names = list(last.measures)
+    rows = [
+        [Cell(unit_name(unit)), *(_measure(scores.measures.get(name), name) for name in names)]
+        for unit, scores in measured
+    ]
+    columns = [text("unit"), *(text(MEASURES[name]) for name in names)]
+    return [*blocks, Table(columns, rows, numeric=range(1, len(columns))), *_islands(night)]
 
 
-def strangest(page: Page, units: Sequence[dict[str, Any]]) -> None:
-    """Adds the night's most novel images with what became of each; nothing where no log has them."""
-    known = {one["digest"]: one for unit in units for one in (unit.get("selection") or {}).get("strangest", [])}
-    found = sorted(known.values(), key=lambda one: -one["novelty"])[: 2 * STRANGE]
-    if not found:
-        return
-    page.heading("strangest")
-    page.add(f"<p>{page.word('strangest_note')}</p>")
-    for admitted in (True, False):
-        group = [one for one in found if (one["fate"] in ("selected", "base")) is admitted]
-        if group:
-            page.add(f"<h3>{page.word('admitted' if admitted else 'turned_away')}</h3>")
-            page.add(f'<div class="strange">{"".join(_strange(page, one) for one in group)}</div>')
-
-
-def _strange(page: Page, one: dict[str, Any]) -> str:
-    fate = _fate(page, one["fate"])
-    picture = page.image(one["digest"], alt=fate)
-    return f"<figure>{picture}<figcaption>{fate}<br>{one['novelty']:.3f}</figcaption></figure>"
-
-
-def _fate(page: Page, fate: str) -> str:
-    words = WORDS[page.language] | MORE[page.language]
-    key = next((key for key in (f"fate_{fate}", f"{fate}_reason", fate) if key in words), "unspecified")
-    return page.word(key)
-
-
-def measures(page: Page, units: Sequence[dict[str, Any]], name: Name) -> None:
-    """Adds how far each unit moved from the base model; nothing where it was not measured."""
-    known = [(unit, measures_of(unit)) for unit in units if measures_of(unit)]
-    if not known:
-        return
-    page.heading("measures")
-    page.add(f"<p>{page.word('measures_note')}</p>")
-    last = known[-1][0]["scores"]["measures"]
-    if not last.get("enough", True):
-        page.add(f'<p class="small">{page.word("measures_few", count=min(last["n"], last["reference_n"]))}</p>')
-    columns = [key for key in known[-1][1] if any(key in one for _, one in known)]
-    rows = [(escape(name(unit["unit"])), *(_measure(one.get(key), key) for key in columns)) for unit, one in known]
-    head = [page.word("unit"), *(page.word(f"measure_{key}") for key in columns)]
-    page.table(head, rows, numeric=range(1, len(head)))
-    told = next((unit["selection"] for unit in reversed(units) if "islands" in (unit.get("selection") or {})), None)
-    if told is not None:
-        unseen = "–" if told.get("unseen_likes") is None else f"{told['unseen_likes']:.0%}"
-        page.add(f"<p><b>{page.word('islands_found', islands=_count(told['islands']), unseen=unseen)}</b></p>")
-
-
-def _measure(value: Any, key: str) -> str:
+def _measure(value: Figure | float | None, name: str) -> Cell:
     if value is None:
-        return "–"
+        return Cell("–")
     if isinstance(value, dict):
-        return number(value, 1)
-    return f"{value:.0%}" if key in SHARES else f"{value:.2f}"
+        return page.number(value, 1)
+    return Cell(percent(value) if name in SHARES else f"{value:.2f}")
 
 
-def _count(value: Any) -> int:
-    return len(value) if isinstance(value, list | tuple | dict) else int(value)
+def _islands(night: NightFacts) -> list[Block]:
+    searched = [unit.selection for unit in night.units if unit.selection and unit.selection.islands is not None]
+    if not searched:
+        return []
+    last = searched[-1]
+    unseen = "–" if last.unseen_likes is None else percent(last.unseen_likes)
+    words = text(
+        "Islands found: {islands}. Chance that the next liked image is of a region not liked before: {unseen}.",
+        islands=last.islands,
+        unseen=unseen,
+    )
+    return [Paragraph(words, strong=True)]
 
 
-def curves(page: Page, units: Sequence[dict[str, Any]], name: Name) -> list[tuple[str, str, str]]:
-    """Returns further curves over the units, as charts take them: novelty, distance to the base model, the gap."""
-    ticks = [name(unit["unit"]) for unit in units]
-    pictures = []
-    for key, found in (
-        ("curve_novelty", [unit["scores"].get("novelty") for unit in units]),
-        ("curve_kid", [measures_of(unit).get("kid") for unit in units]),
-        ("curve_gap", [_point((unit.get("numbers") or {}).get("gap", 0.0)) for unit in units]),
-    ):
-        shown: list[Figure] = [one for one in found if one]
-        if len(shown) == len(ticks) > 1:
-            caption = page.word(key)
-            drawing = curve(ticks, [Series(caption, shown)], from_zero=key == "curve_novelty", alt=caption)
-            pictures.append((caption, drawing, page.word("curve_remark")))
-    return pictures
+def rater_alarms(night: NightFacts) -> list[Block]:
+    """Returns what the rater warned of, each sentence once."""
+    sentences = dict.fromkeys(sentence for log in night.rater_logs for sentence in logged_alarms(log))
+    return [Heading(text("What the rater warns of")), page.Statements(list(sentences))] if sentences else []
 
 
-def _point(value: float) -> Figure:
-    return figure(value, value, value, 0)
+def strangest(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:
+    """Returns the night's most novel images with what became of each; nothing where no record has them."""
+    images = {image.digest: image for unit in night.units if unit.selection for image in unit.selection.strangest}
+    shown = sorted(images.values(), key=lambda image: -image.novelty)[:STRANGE]
+    if not shown:
+        return []
+    blocks: list[Block] = [
+        Heading(text("The strangest")),
+        Paragraph(text("The night's images farthest from everything known, and what became of each.")),
+    ]
+    for admitted, heading in ((True, text("Let into a training set")), (False, text("Turned away"))):
+        group = [image for image in shown if (image.fate in ("selected", "base")) is admitted]
+        if group:
+            blocks += [Heading(heading, minor=True), page.Gallery([_strange(image, thumbnails) for image in group])]
+    return blocks
 
 
-def alarms(page: Page, sentences: Sequence[str]) -> None:
-    """Adds what the rater warned of."""
-    if sentences:
-        page.heading("alarms")
-        page.add('<div class="verdict">' + "".join(f"<p>{escape(one)}</p>" for one in sentences) + "</div>")
+def _strange(image: StrangeImage, thumbnails: Thumbnails) -> page.Captioned:
+    fate = _fate(image.fate)
+    return page.Captioned(Picture(thumbnails.url(image.digest), fate), [fate, f"{image.novelty:.3f}"])
 
 
-def cost(page: Page, spent: dict[str, float | None]) -> None:
-    """Adds what the night took, as far as it is known."""
-    page.heading("cost")
-    shown: dict[str, Callable[[float], str]] = {
-        "seconds": page.duration,
-        "gpu_hours": lambda value: page.word("hours", value=value),
-        "images": lambda value: f"{value:,.0f}",
-        "disk_gib": lambda value: page.word("megabytes", value=value * 1024),
-        "kwh": lambda value: page.word("kilowatt_hours", value=value),
-        "price": lambda value: f"{value:.2f}",
-    }
-    known = {key: value for key, value in spent.items() if value is not None}
-    cells = [(page.word(f"cost_{key}"), show(known[key])) for key, show in shown.items() if key in known]
-    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells)
-    page.add(f'<dl class="facts small-facts">{facts}</dl>')
+def _fate(name: str) -> str:
+    return text(FATES.get(name, N_("other")))
 
 
-def lineage(page: Page, units: Sequence[dict[str, Any]], name: Name) -> None:
-    """Adds the graph of every unit of the taste; nothing before the first one."""
-    if len(units) > 1:
-        page.heading("lineage_graph")
-        page.add(f'<div class="scroll">{lineage_svg(units, name, page.plain)}</div>')
+def selections(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:
+    """Returns what each unit learned from, and what was rejected and why, with examples."""
+    chosen = [(unit.number, unit.selection) for unit in night.units if unit.selection]
+    blocks: list[Block] = [Heading(text("What was selected, and what was rejected and why"))] if chosen else []
+    for unit, selection in chosen:
+        blocks += selected(unit_name(unit), selection, thumbnails)
+    return blocks
+
+
+def selected(unit: str, selection: Selection, thumbnails: Thumbnails) -> list[Block]:
+    """Returns what one unit learned from, and what was rejected and why."""
+    strips = [_strip("selected", selection.count, selection.selected[:EXAMPLES], thumbnails)]
+    strips += [_strip(each.reason, each.count, each.examples, thumbnails) for each in selection.rejections]
+    line = _growth(selection, selection.growth) if selection.growth else _considered(selection)
+    return [Heading(unit, minor=True), Paragraph(line, small=True), page.Strips(strips)]
+
+
+def _considered(selection: Selection) -> str:
+    return text(
+        "{considered} images considered, {selected} selected by taste; {share} of the training set are base images.",
+        considered=selection.considered,
+        selected=selection.count,
+        share=percent(selection.base_share),
+    )
+
+
+def _growth(selection: Selection, growth: Growth) -> str:
+    return text(
+        "{considered} candidates, {passed} passed the gate, {selected} were taken in: the set has {size} images. "
+        "{copies} of the candidates were copies of an original; what the set grew lies at a mean cosine of {cosine} to "
+        "its originals, at a depth of {deepest} at most.",
+        considered=selection.considered,
+        passed=growth.passed,
+        selected=selection.count,
+        size=growth.size,
+        copies=percent(growth.copies),
+        cosine=f"{growth.cosine:.2f}",
+        deepest=growth.deepest,
+    )
+
+
+def _strip(reason: str, count: int, digests: Sequence[str], thumbnails: Thumbnails) -> page.Strip:
+    return page.Strip(count, _fate(reason), [Picture(thumbnails.url(digest)) for digest in digests])
+
+
+def times(phases: Sequence[tuple[str, float]]) -> list[Block]:
+    """Returns where the time went: name and seconds of each phase."""
+    total = sum(seconds for _, seconds in phases) or 1.0
+    rows = [
+        [Cell(name), Cell(duration(seconds)), Cell(f"{100 * seconds / total:.1f}", style="bar")]
+        for name, seconds in phases
+    ]
+    table = Table([text("work"), text("time"), ""], rows, numeric=(1,), wide=2)
+    return [Heading(text("Where the time went")), table]
+
+
+def steps(night: NightFacts) -> list[tuple[str, float]]:
+    """Returns the kinds of steps of a night with their seconds."""
+    return [(work(kind, language()), seconds) for kind, seconds in night.work.items()]
+
+
+def cost(spent: Cost) -> list[Block]:
+    """Returns what the night took, as far as it is known."""
+    tiles = [Tile(text("working time"), duration(spent.seconds))]
+    if spent.gpu_hours is not None:
+        tiles.append(Tile(text("on the accelerator"), text("{hours} h", hours=f"{spent.gpu_hours:.2f}")))
+    tiles.append(Tile(text("images"), f"{spent.images:,}"))
+    if spent.disk_gib is not None:
+        tiles.append(Tile(text("disk"), f"{spent.disk_gib * 1024:,.0f} MB"))
+    if spent.kwh is not None:
+        tiles.append(Tile(text("energy"), f"{spent.kwh:.2f} kWh"))
+    if spent.price is not None:
+        tiles.append(Tile(text("price"), f"{spent.price:.2f}"))
+    return [Heading(text("What it cost")), page.Tiles(tiles, small=True)]
+
+
+def lineage(ancestors: Sequence[Ancestor]) -> list[Block]:
+    """Returns the graph of every unit of the taste; nothing before the first one."""
+    if len(ancestors) < 2:
+        return []
+    heading = text("Where every unit came from")
+    words = {name: text(DECISIONS[name]) for name in DECISIONS} | {"served": text("in use")}
+    return [Heading(heading), page.Drawing(lineage_svg(ancestors, unit_name, words, heading))]
+
+
+def closing(night: NightFacts, notes: Sequence[str], command: str) -> list[Block]:
+    """Returns every identifier, the honest notes and the command that does it again."""
+    columns = [text("unit"), text("parent"), text("model"), text("adapter"), text("training set")]
+    rows = []
+    for unit in night.units:
+        parent = "" if unit.parent is None else unit_name(unit.parent)
+        manifest = unit.selection.manifest if unit.selection else ""
+        values = (unit_name(unit.number), parent, unit.model, unit.adapter, manifest)
+        rows.append([Cell(value, style="code") for value in values])
+    summary = text("Identifiers: every number that names something")
+    return [
+        Table(columns, rows, summary=summary),
+        Heading(text("What these figures are, and are not")),
+        page.Bullets(notes),
+        Heading(text("Do it again")),
+        page.Command(command),
+        Paragraph(text("The same command with the same seed makes the same images on the same machine."), small=True),
+        Paragraph(text("This is night {night}.", night=night.night), small=True),
+    ]

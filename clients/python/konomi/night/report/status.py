@@ -45,4 +45,4 @@ def summary_of(nights: Nights, night: str) -> dict[str, Any]:
 
 def said(reason: dict[str, Any], language: str) -> str:
     """Returns a recorded reason as a sentence in the language; an error's own words stay as they are."""
-    return str(reason["sentence"]) if reason["name"] == "interrupted" else sentence(reason, language)
+    return sentence(reason, language)

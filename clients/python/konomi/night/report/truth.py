@@ -1,0 +1,92 @@
+"""What a demo knows beside its night: the simulated person's true grades of every unit, and how good the rater is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from konomi.night.metrics import Figure
+
+
+@dataclass(frozen=True)
+class TrueUnit:
+    """What a simulated person truly thinks of a unit's images at the fixed prompts and seeds.
+
+    Attributes:
+        number: number of the unit.
+        digests: images.
+        grades: true grade of each, 1 (N) to 5 (UR).
+        ssr: share truly SSR or better.
+        ur: share truly UR.
+        vendi: Vendi score of the images.
+        utility: mean true utility.
+        whole: share of images that are not broken.
+    """
+
+    number: int
+    digests: Sequence[str]
+    grades: Sequence[int]
+    ssr: Figure
+    ur: Figure
+    vendi: Figure
+    utility: Figure
+    whole: float
+
+
+@dataclass(frozen=True)
+class DemoFacts:
+    """What a demo knows beside its night.
+
+    Attributes:
+        person: name of the simulated person.
+        labels: grades it gave.
+        seconds: time of the whole demo, and `night_seconds` of its night alone.
+        night_seconds: see `seconds`.
+        rank: rank agreement (Spearman) of rater and truth on the base model's images.
+        ssr_auc: how well the rater tells SSR or better from the rest.
+        ur_precision: average precision in finding UR.
+        ur_share: share of UR, which chance alone would reach.
+        units: the units, the base model first.
+        spread: standard deviation of the true utility on the base model's images.
+        prompts: prompt of each image.
+        command: does it again.
+        phases: name and seconds of each phase.
+    """
+
+    person: str
+    labels: int
+    seconds: float
+    night_seconds: float
+    rank: Figure
+    ssr_auc: Figure
+    ur_precision: Figure
+    ur_share: float
+    units: Sequence[TrueUnit]
+    spread: float
+    prompts: Sequence[str]
+    command: str
+    phases: Sequence[tuple[str, float]]
+
+
+def read_demo(demo: Mapping[str, Any]) -> DemoFacts:
+    """Returns the facts of a demo from what `konomi demo` gathered."""
+    rater = demo["rater"]
+    return DemoFacts(
+        person=demo["person"]["name"],
+        rank=rater["srcc"],
+        ssr_auc=rater["auc_ssr"],
+        ur_precision=rater["ap_ur"],
+        ur_share=rater["ur_share"],
+        units=[
+            TrueUnit(
+                number=unit["unit"],
+                utility=unit["mean_utility"],
+                whole=unit["realism"],
+                **{name: unit[name] for name in ("digests", "grades", "ssr", "ur", "vendi")},
+            )
+            for unit in demo["units"]
+        ],
+        **{
+            name: demo[name]
+            for name in ("labels", "seconds", "night_seconds", "spread", "prompts", "command", "phases")
+        },
+    )
