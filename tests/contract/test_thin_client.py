@@ -69,6 +69,8 @@ def test_the_wheel_holds_stubs_models_and_no_leftovers(wheel: Path):
         assert {f"konomi/v1/{service}_pb2.py", f"konomi/v1/{service}_pb2_grpc.py"} <= names
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert "konomi_starter/portraits/render.mjs" in names
+    assert "konomi/locale/ja/LC_MESSAGES/konomi.mo" in names
+    assert {f"konomi/web/static/i18n/{name}.json" for name in ("en", "ja", "languages")} <= names
     assert not [name for name in names if "node_modules" in name or name.startswith("tests/")]
     committed = {
         path.relative_to(ROOT / "services/starter").as_posix()
