@@ -276,7 +276,7 @@ def ids(message: Message) -> tuple[str, ...]:
 
 def strings(message: Message) -> tuple[str, ...]:
     """Returns the translation of a message, in all its forms."""
-    return (message.string,) if isinstance(message.string, str) else tuple(message.string)
+    return tuple(message.string) if isinstance(message.string, tuple) else (message.string or "",)
 
 
 def fields(words: str) -> set[str]:
