@@ -18,6 +18,7 @@ from hatch_build import PACKAGE, page_context, page_words
 
 TRANSLATED_LATER = {"cli/commands.py", "cli/console.py"}
 """Where `text` may get what other files wrote: help, and the columns of tables."""
+FRONT = "i18n/catalogue.py"
 HELP_OF = {"Option", "Argument", "Typer", "Entry", "command", "callback", "add_typer"}
 OF_TYPER = (
     "Usage:",
@@ -58,6 +59,8 @@ class Module:
             if isinstance(node, ast.ImportFrom) and node.module in ("konomi.i18n.catalogue", "konomi.i18n")
             for alias in node.names
         }
+        if self.name == FRONT:
+            self.translates.add("text")
 
     def read(self) -> None:
         """Collects the sentences."""

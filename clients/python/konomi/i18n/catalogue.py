@@ -7,7 +7,7 @@ import functools
 import gettext
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -54,6 +54,11 @@ def plural(singular: str, many: str, count: int, **values: object) -> str:
     """
     words = _translations(FOLDER, _language.get()).ngettext(singular, many, count)
     return words.format(count=count, **values)
+
+
+def listing(parts: Iterable[str]) -> str:
+    """Returns the parts of a list in one line, with the comma of the language in use."""
+    return text(", ").join(parts)
 
 
 def language() -> str:

@@ -10,7 +10,7 @@ from konomi import errors
 from konomi.cli import completion
 from konomi.cli.console import Json, emit, say
 from konomi.home import Home
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import listing, plural, text
 from konomi.night.budgets import forecast, mean_bytes, measured
 from konomi.night.engine import preparation
 from konomi.night.engine.preparation import chain_of, units_of
@@ -97,7 +97,12 @@ def asked_for(home: Home, system: str, **options: Any) -> tuple[str, NightSettin
 
 def forecast_lines(result: dict[str, Any]) -> list[str]:
     """Returns a forecast as lines for people."""
-    lines = [text("{units} units, {images} images, {training_steps} training steps", **result)]
+    amounts = [
+        plural("{count} unit", "{count} units", result["units"]),
+        plural("{count:,} image", "{count:,} images", result["images"]),
+        plural("{count:,} training step", "{count:,} training steps", result["training_steps"]),
+    ]
+    lines = [listing(amounts)]
     if result["seconds"] is None:
         lines.append(text("how long: unknown until a first night has been measured here"))
     else:
@@ -114,7 +119,7 @@ def forecast_lines(result: dict[str, Any]) -> list[str]:
     said = {"hours": "{value:g} hours", "images": "{value:,} images", "gpu_hours": "{value:g} hours on the accelerator"}
     said |= {"disk_gib": "{value:g} GiB of disk"}
     parts = [text(said[name], value=value) for name, value in given.items() if value]
-    lines.append(text("budgets: {parts}", parts=", ".join(parts)))
+    lines.append(text("budgets: {parts}", parts=listing(parts)))
     lines += [
         text("the night would end early: more than {budget}", budget=text(said[name], value=given[name]))
         for name in result["ends_by"]
