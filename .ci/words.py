@@ -2,7 +2,8 @@
 
 English is written in the code: as the first argument of `text` and `plural` of `konomi.i18n.catalogue`, as the help of
 a command and of its options, as the column names of a table, and, for the page, in `web/static/i18n/en.json`. A
-sentence that is chosen first and translated later (`text(MEANINGS[name])`) is followed to the literals it can be.
+sentence that is chosen first and translated later (`text(MEANINGS[name])`) is followed to the literals it can be; one that is
+kept in an object (`text(alarm.english)`) has to be marked with `N_` where it is written.
 """
 
 import ast
@@ -32,6 +33,8 @@ OF_TYPER = (
     "Show completion for the current shell, to copy it or customize the installation.",
 )
 """Words typer prints around our help."""
+MARK = "N_"
+"""Marks a sentence that is kept as a value and translated where it is read."""
 DEEPEST = 6
 """How many steps a sentence is followed back."""
 EXAMPLE = "Example: konomi "
@@ -80,6 +83,8 @@ class Module:
         name = called(node)
         if name in ("text", "plural") and self._is_ours(node):
             self._translation(node, name, scopes)
+        elif name == MARK:
+            self._add(*self._literals(node, scopes))
         elif name in HELP_OF:
             words = [keyword.value for keyword in node.keywords if keyword.arg in ("help", "epilog")]
             words += node.args[2:3] if name == "Entry" else []
@@ -98,7 +103,7 @@ class Module:
         if name == "plural":
             self.sentences[literals[0]] = next(self._literals(node.args[1], scopes))
             return
-        if not literals and self.name not in TRANSLATED_LATER:
+        if not literals and self.name not in TRANSLATED_LATER and not isinstance(node.args[0], ast.Attribute):
             self.riddles.append(f"{self.name}:{node.lineno}: text() gets no literal the catalogue could hold")
         self._add(*literals)
 
@@ -173,6 +178,8 @@ def alternatives(node: ast.AST) -> list[ast.AST]:
             return [node.value]
         case ast.Call(func=ast.Attribute(attr="get", value=mapping)):
             return [mapping, *node.args[1:]]
+        case ast.Call(func=ast.Name(id=name)) if name == MARK:
+            return list(node.args)
     return []
 
 

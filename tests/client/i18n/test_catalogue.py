@@ -57,6 +57,12 @@ def test_one_po_file_is_a_language(another, capsys):
     assert json.loads((another / PAGE / "languages.json").read_text("utf-8"))[CODE] == "Esperanto"
 
 
+def test_a_reader_is_spoken_to_in_their_language_for_a_while():
+    with catalogue.speaking("ja-JP"):
+        assert text(catalogue.N_("error")) == "エラー"
+    assert text("error") == "error"
+
+
 def test_a_number_chooses_its_form():
     assert plural("{count} unit", "{count} units", 1) == "1 unit"
     assert plural("{count} unit", "{count} units", 3) == "3 units"

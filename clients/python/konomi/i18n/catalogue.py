@@ -67,6 +67,22 @@ def language() -> str:
 
 
 @contextmanager
+def speaking(reader: str) -> Iterator[None]:
+    """Uses a reader's language, "ja" or "ja-JP", for as long as the block runs; afterwards the one before."""
+    before = language()
+    use(reader.replace("_", "-").partition("-")[0])
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def N_(english: str) -> str:
+    """Marks a sentence that stands in a table, so that it is found for translation; `text` translates it when read."""
+    return english
+
+
+@contextmanager
 def spoken_by_libraries() -> Iterator[None]:
     """Lets libraries that use gettext, as typer does for its headings, find their words in this catalogue meanwhile."""
     domain, before = gettext.textdomain(), os.environ.get("LANGUAGE")

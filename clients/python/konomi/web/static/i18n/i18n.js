@@ -57,7 +57,7 @@ function fill(text, values) {
 
 export const whole = (value) => Number(value).toLocaleString(locale());
 export const decimal = (value, digits = 2) => Number(value).toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
-export const percent = (value) => `${Math.round(100 * value)}%`;
+export const percent = (value) => `${Math.round(100 * value)} %`;
 
 export function when(iso) {
   return iso ? new Date(iso).toLocaleString(locale(), { dateStyle: "medium", timeStyle: "short" }) : "";
