@@ -2,8 +2,8 @@
 
 English is written in the code: as the first argument of `text` and `plural` of `konomi.i18n.catalogue`, as the help of
 a command and of its options, as the column names of a table, and, for the page, in `web/static/i18n/en.json`. A
-sentence that is chosen first and translated later (`text(MEANINGS[name])`) is followed to the literals it can be; one that is
-kept in an object (`text(alarm.english)`) has to be marked with `N_` where it is written.
+sentence that is chosen first and translated later (`text(MEANINGS[name])`) is followed to the literals it can be; one
+that is kept in an object (`text(alarm.english)`) has to be marked with `N_` where it is written.
 """
 
 import ast
