@@ -103,7 +103,7 @@ class Module:
         if name == "plural":
             self.sentences[literals[0]] = next(self._literals(node.args[1], scopes))
             return
-        if not literals and self.name not in TRANSLATED_LATER and not isinstance(node.args[0], ast.Attribute):
+        if not literals and self.name not in TRANSLATED_LATER and not kept_elsewhere(node.args[0]):
             self.riddles.append(f"{self.name}:{node.lineno}: text() gets no literal the catalogue could hold")
         self._add(*literals)
 
@@ -161,6 +161,12 @@ class Module:
 
 def _sequence(node: ast.BinOp) -> bool:
     return any(isinstance(side, (ast.Tuple, ast.List)) for side in (node.left, node.right))
+
+
+def kept_elsewhere(node: ast.AST) -> bool:
+    """Tells whether an expression is an attribute of an object, or one of several."""
+    parts = alternatives(node)
+    return isinstance(node, ast.Attribute) or (bool(parts) and all(kept_elsewhere(part) for part in parts))
 
 
 def alternatives(node: ast.AST) -> list[ast.AST]:
