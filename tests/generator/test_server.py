@@ -12,11 +12,11 @@ import grpc
 import numpy as np
 import pytest
 import torch
-from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
 from PIL import Image
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, ResourceExhausted, from_rpc_error
 from konomi.v1 import generator_pb2 as pb
+from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
 from konomi_chassis.server import Service, start
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore

@@ -29,7 +29,6 @@ OFFLINE = {
 def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     """Returns the generator's service; torch is imported here, after the process was set up for it."""
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
-
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_generator.generator import Generator
     from konomi_generator.rules import RULES

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import grpc
-from konomi.v1.artifact_pb2 import Artifact, ItemError
 
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1 import generator_pb2_grpc
+from konomi.v1.artifact_pb2 import Artifact, ItemError
 from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_generator.generator import Generator
 from konomi_generator.prompts import Words

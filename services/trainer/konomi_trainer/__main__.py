@@ -15,8 +15,8 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     """Makes the trainer's one service; the heavy libraries are imported here and not before."""
     import numpy as np
     import torch
-    from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
 
+    from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.storage.database import open_database
     from konomi_trainer.base_models.catalogue import Bases

@@ -27,8 +27,10 @@ TRANSLATED = re.compile(r"⟦[^⟧]*⟧")
 WORD = re.compile(r"[A-Za-z]{2,}")
 UNFILLED = re.compile(r"\{\w+\}")
 NAMES = re.compile(
-    r"\bkonomi\b|unit-\d+|\b(?:UR|SSR|SR)\b|\b(?:MB|kWh)\b"  # names, grades, units of measure
-    r"|a picture|picture \d+|\bstarter\b|\bordinal\w*\b|\bowner\b|[0-9a-f]{8,}"  # what an image or model says of itself
+    r"\bkonomi\b|unit-\d+|\b(?:UR|SSR|SR)\b|\b(?:MB|kWh|LoRA)\b|longtail:2\+golden:1"  # names, grades, units of measure
+    r"|\w{3} \d+, \d{4}, [\d:]+\s[AP]M"  # dates, which the browser writes
+    r"|a picture|\bstarter\b|\bowner\b|[0-9a-f]{8,}"  # what an image says of itself
+    r"|unit-3 was promoted\."  # what the server's recorded answer says
 )
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
 from safetensors.numpy import save
 
 from konomi.errors import FailedPrecondition, from_rpc_error
 from konomi.v1 import generator_pb2 as pb
+from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.server import Service, start

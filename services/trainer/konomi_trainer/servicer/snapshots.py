@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import grpc
 import sqlalchemy
-from konomi.v1.trainer_pb2_grpc import TrainerServiceServicer
 
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
+from konomi.v1.trainer_pb2_grpc import TrainerServiceServicer
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import Idempotency
