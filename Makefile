@@ -9,18 +9,19 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 STAMP := .venv/.konomi-installed
+WORDS := $(wildcard clients/python/konomi/locale/*/LC_MESSAGES/konomi.po) clients/python/konomi/web/static/i18n/en.json
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
-.PHONY: help setup demo up test check lint format bench chaos lock
+.PHONY: help setup demo up test check lint words format bench chaos lock
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything pinned in constraints.txt; does nothing when nothing changed
 
-$(STAMP): pyproject.toml constraints.txt $(wildcard proto/konomi/v1/*.proto)
+$(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard proto/konomi/v1/*.proto) $(WORDS)
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "make: konomi needs Python 3.11, 3.12 or 3.13 and found none; install one, or say make PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; \
@@ -44,13 +45,17 @@ test: lint ## exactly what CI runs: the static checks, then every test that is n
 check: lint ## the fast half of `make test`: the static checks and the fast tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not chaos" $(ARGS)
 
-lint: setup ## the static checks alone: ruff, mypy, import-linter, buf
+lint: setup ## the static checks alone: ruff, mypy, import-linter, the catalogue of words, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHONPATH=. $(BIN)/python .ci/words.py check
 	$(BIN)/buf lint
 	.ci/breaking
+
+words: setup ## bring locale/*/LC_MESSAGES/konomi.po up to the English of the code, and name what is left to translate
+	PYTHONPATH=. $(BIN)/python .ci/words.py update
 
 format: setup ## put imports and layout right
 	$(BIN)/ruff check --fix .

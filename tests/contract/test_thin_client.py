@@ -72,6 +72,8 @@ def test_the_wheel_holds_stubs_models_and_no_leftovers(wheel: Path):
     assert "konomi_starter/portraits/render.mjs" in names
     templates = ("page.html", "blocks.html", "pairs.html", "style.css")
     assert {f"konomi/night/report/templates/{name}" for name in templates} <= names
+    assert "konomi/locale/ja/LC_MESSAGES/konomi.mo" in names
+    assert {f"konomi/web/static/i18n/{name}.json" for name in ("en", "ja", "languages")} <= names
     assert not [name for name in names if "node_modules" in name or name.startswith("tests/")]
     committed = {
         path.relative_to(ROOT / "services/starter").as_posix()

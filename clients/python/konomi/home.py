@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from konomi.errors import FailedPrecondition, Unavailable
 from konomi.files import write_atomically
+from konomi.i18n.catalogue import text
 
 _chosen: ContextVar[bool] = ContextVar("konomi_home_chosen", default=False)
 
@@ -74,7 +75,7 @@ class Home:
         if self.is_up() and self.up_file.is_file():
             addresses = json.loads(self.up_file.read_text())
             return {role: address for role, address in addresses.items() if isinstance(address, str)}
-        raise Unavailable(f"nothing runs on {self.root}: start `konomi up` first", reason="NOT_UP")
+        raise Unavailable(text("nothing runs on {home}: start `konomi up` first", home=self.root), reason="NOT_UP")
 
     def is_up(self) -> bool:
         """Says whether a living process holds this home up."""
@@ -102,10 +103,12 @@ class Home:
             lock.acquire(timeout=ASKED_SECONDS)
         except Timeout as error:
             raise FailedPrecondition(
-                f"konomi already runs on {self.root}: stop it first, or choose another --home", reason="ALREADY_UP"
+                text("konomi already runs on {home}: stop it first, or choose another --home", home=self.root),
+                reason="ALREADY_UP",
             ) from error
         except OSError as error:
-            raise FailedPrecondition(f"cannot write the home {self.root}: {error.strerror}") from error
+            why = text("cannot write the home {home}: {why}", home=self.root, why=error.strerror)
+            raise FailedPrecondition(why) from error
         try:
             yield
         finally:

@@ -107,7 +107,7 @@ def test_score_writes_sidecars_and_import_reads_ratings(live, tmp_path, png):
     assert live.json("import", str(pictures))["rated"] == 0, "a known image keeps its grade"
     done = live.run("score", str(pictures), "--write", "xmp", "--json")
     assert done.returncode == 0, done.stderr
-    assert "1 images have a sidecar of another program" in done.stderr
+    assert "1 image has a sidecar of another program" in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["scores"]
     assert b"konomi:utility=" in (pictures / "0.png.xmp").read_bytes()
     assert (pictures / "2.png.xmp").read_text() == theirs

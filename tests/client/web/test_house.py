@@ -1,8 +1,8 @@
 """What the page's own files may hold: no markup from strings, no code from strings, no other host, every word twice."""
 
-import json
 import re
 
+from hatch_build import PACKAGE, page_words
 from konomi.web.static_files import FOLDER, StaticFiles
 
 SCRIPTS = sorted(FOLDER.rglob("*.js"))
@@ -36,17 +36,47 @@ def test_a_file_stays_small_and_says_what_it_is():
         assert lines[0].startswith("// "), path.name
 
 
-def test_every_word_that_is_used_exists_in_both_languages():
-    words = (FOLDER / "i18n/words.js").read_text("utf-8")
-    known = dict(re.findall(r"^  (\w+): \[(.*?)\],?$", words.replace(",\n    ", ", "), re.MULTILINE))
-    pairs = {key: json.loads(f"[{value}]") for key, value in known.items()}
-    assert all(len(pair) == 2 and all(pair) for pair in pairs.values())
-    used = set()
-    for path in SCRIPTS:
-        used |= set(re.findall(r'\b(?:t|brief)\("(\w+)"', path.read_text("utf-8")))
-    assert used <= set(pairs)
-    for english, japanese in pairs.values():
-        assert set(re.findall(r"\{\w+\}", english)) == set(re.findall(r"\{\w+\}", japanese)), english
+KEY_OF_MANY = re.compile(r"_(?:zero|one|two|few|many)$")
+LITERAL = re.compile(r"[\"`](\w+)[\"`]")
+CALLED = re.compile(r'\b(?:t|brief|many)\("(\w+)"')
+STEM = re.compile(r"\b(?:t|brief)\(`(\w+?)\$\{")
+OF_THE_SERVER = {
+    "new",
+    "running",
+    "stopped",
+    "interrupted",
+    "finished",
+    "halted",
+    "abandoned",
+    "promote",
+    "halt",
+    "start",
+}
+"""States of a night and decisions on a unit, which the page translates as they come."""
+
+
+def test_every_word_that_is_used_exists_and_none_is_left_over():
+    words = page_words(PACKAGE)
+    scripts = "\n".join(path.read_text("utf-8") for path in SCRIPTS)
+    assert set(CALLED.findall(scripts)) | OF_THE_SERVER <= set(words)
+    stems = tuple(STEM.findall(scripts))
+    assert all(any(key.startswith(stem) for key in words) for stem in stems)
+    named = set(LITERAL.findall(scripts)) | OF_THE_SERVER
+    assert not [key for key in words if KEY_OF_MANY.sub("", key) not in named and not key.startswith(stems)]
+
+
+def test_every_word_is_given_what_it_leaves_to_be_filled_in():
+    words = page_words(PACKAGE)
+    scripts = "\n".join(path.read_text("utf-8") for path in SCRIPTS)
+    calls = re.findall(r'\b(?:t|brief)\("(\w+)"(?:, (\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}))?\)', scripts)
+    assert len(calls) > 150
+    unfilled = [
+        (key, name)
+        for key, values in calls
+        for name in re.findall(r"\{(\w+)\}", words[key])
+        if not re.search(rf"\b{name}\b", values)
+    ]
+    assert unfilled == []
 
 
 def test_the_shell_serves_each_file_once_and_the_worker_knows_them_all():
@@ -54,4 +84,5 @@ def test_the_shell_serves_each_file_once_and_the_worker_knows_them_all():
     worker = (FOLDER / "sw.js").read_text("utf-8")
     assert "%VERSION%" in worker and "%FILES%" in worker
     assert {"/", "/sw.js", "/manifest.webmanifest", "/static/app.js", "/icon-192.png"} <= set(static._answers)
+    assert {f"/static/i18n/{name}.json" for name in ("languages", "en", "ja")} <= set(static._answers)
     assert b"%" + b"FILES%" not in static._answers["/sw.js"][0]

@@ -74,7 +74,7 @@ def test_a_slate_is_graded_by_the_usual_keys_and_its_bets_are_noted_before(site,
     page.evaluate("location.hash = 'tail'")
     assert drawn(page) == slate, "a slate stays until another is asked for"
     assert page.locator(".slate .chip").count() == 1
-    page.get_by_role("button", name="Another slate").click()
+    page.get_by_role("button", name="Draw again").click()
     until(page, f"({DRAWN}).join() !== {json.dumps(','.join(f'{reason},{digest}' for reason, digest in slate))}")
     assert slate[1][1] not in [digest for _, digest in drawn(page)], "what is graded is not shown again"
 

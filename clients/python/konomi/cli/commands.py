@@ -84,7 +84,8 @@ def run(arguments: Sequence[str]) -> int:
             typer.echo(f"konomi {version('konomi')}")
             return 0
         words = options.rest if typed is None else []  # a shell that asks for completions has put them elsewhere
-        result = command_for(options.rest)(words, prog_name="konomi", standalone_mode=True)
+        with catalogue.spoken_by_libraries():
+            result = command_for(options.rest)(words, prog_name="konomi", standalone_mode=True)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 0
     except ModuleNotFoundError as error:
@@ -121,8 +122,9 @@ def take_globals(arguments: Sequence[str]) -> Globals:
         else:
             rest.append(item)
     lang = taken.get("--lang")
-    if lang not in (None, *catalogue.LANGUAGES):
-        raise InvalidArgument(text("expected --lang en or ja, got {lang}", lang=lang))
+    languages = catalogue.languages()
+    if lang not in (None, *languages):
+        raise InvalidArgument(text("expected --lang {languages}, got {lang}", languages="|".join(languages), lang=lang))
     return Globals(taken.get("--home"), lang, rest[:1] == ["--version"], rest)
 
 
@@ -146,21 +148,37 @@ def command_for(arguments: Sequence[str]) -> Any:
             app.add_typer(found, name=name, help=entry.help)
         else:
             app.command(name, help=None if name == called else entry.help)(found)
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    next(option for option in command.params if option.name == "lang").metavar = "|".join(catalogue.languages())
     translate(command)
     return command
 
 
-def translate(command: Any) -> None:
+class _Formatter(typer.Context.formatter_class):  # type: ignore[valid-type,misc]
+    """Typer's own layout of help, with its one word that gettext does not reach."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        super().write_usage(prog, args, prefix or f"{text('Usage:')} ")
+
+
+class _Context(typer.Context):
+    """Typer's own context of a command, with that layout."""
+
+    formatter_class = _Formatter
+
+
+def translate(command: Any, parent: typer.Context | None = None) -> None:
     """Puts the help of a command, its options and its subcommands into the language in use."""
+    command.context_class = _Context
+    context = _Context(command, parent=parent, **command.context_settings)
     for attribute in ("help", "short_help", "epilog"):
         if getattr(command, attribute, None):
             setattr(command, attribute, _translated(getattr(command, attribute)))
-    for parameter in command.params:
+    for parameter in command.get_params(context):
         if getattr(parameter, "help", None):
             parameter.help = text(parameter.help)
     for child in getattr(command, "commands", {}).values():
-        translate(child)
+        translate(child, context)
 
 
 def _root(

@@ -18,7 +18,7 @@ from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.host import extras
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import plural, text
 from konomi.taste.label_file import read_grades, write_grades
 from konomi.taste.labelling import Session
 
@@ -51,10 +51,13 @@ def label(
     with attached() as client:
         if export is not None:
             count = write_grades(client, taste, export)
-            result, line = {"exported": count}, text("{count} grades written to {file}", count=count, file=export)
+            result, line = (
+                {"exported": count},
+                plural("{count} grade written to {file}", "{count} grades written to {file}", count, file=export),
+            )
         elif import_file is not None:
             count = read_grades(client, taste, import_file)
-            result, line = {"imported": count}, text("{count} grades recorded", count=count)
+            result, line = {"imported": count}, plural("{count} grade recorded", "{count} grades recorded", count)
         else:
             result = grade(client, taste, slate=slate)
             line = text("{labels} graded, {undone} undone, {skipped} skipped", **result)

@@ -7,6 +7,7 @@ from konomi.datasets.archives import beside, tar_images, zip_images
 from konomi.datasets.captions import Metadata, words_of
 from konomi.datasets.media import MAX_IMAGE_BYTES, ImageFile, image_file, media_type_of, not_an_image
 from konomi.errors import InvalidArgument, KonomiError, NotFound
+from konomi.i18n.catalogue import text
 
 __all__ = ["ImageFile", "count_files", "find_images", "media_type_of"]
 
@@ -24,7 +25,8 @@ def find_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
     paths = list(paths)
     for path in paths:
         if not path.exists():
-            raise NotFound(f"expected a folder, a zip or an image, but there is nothing at {path}", field="path")
+            line = text("expected a folder, a zip or an image, but there is nothing at {path}", path=path)
+            raise NotFound(line, field="path")
     for path in paths:
         yield from _below(path) if path.is_dir() else _named(path)
 

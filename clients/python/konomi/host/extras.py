@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
 from konomi.errors import FailedPrecondition
+from konomi.i18n.catalogue import text
 
 CHASSIS = (
     "grpc_health",
@@ -67,7 +68,8 @@ def require(*extras: str) -> None:
     absent = [extra for extra in extras if missing(extra)]
     if absent:
         modules = ", ".join(sorted({module for extra in absent for module in missing(extra)}))
-        raise FailedPrecondition(f"not installed: {modules}; run: {pip_line(*absent)}", reason="MISSING_EXTRA")
+        line = text("not installed: {module}; run: {line}", module=modules, line=pip_line(*absent))
+        raise FailedPrecondition(line, reason="MISSING_EXTRA")
 
 
 def _requirement(extras: str) -> str:

@@ -15,6 +15,7 @@ from typing import IO
 from konomi.errors import Cancelled, DeadlineExceeded, FailedPrecondition, Internal, KonomiError
 from konomi.home import Home
 from konomi.host import extras
+from konomi.i18n.catalogue import text
 
 ROLES = ("rater", "generator", "trainer")
 START_SECONDS = 180.0
@@ -67,9 +68,10 @@ class Role:
         """
         while not self._spoke.wait(0.1):
             if give_up():
-                raise Cancelled(f"starting the {self.name} was interrupted")
+                raise Cancelled(text("starting the {role} was interrupted", role=self.name))
             if time.monotonic() > deadline:
-                raise DeadlineExceeded(f"the {self.name} was not ready in time; its log is {self.log}")
+                late = text("the {role} was not ready in time; its log is {log}", role=self.name, log=self.log)
+                raise DeadlineExceeded(late)
         if self._address is None:
             self.process.wait(timeout=STOP_SECONDS)
             raise self.failure()
@@ -187,13 +189,15 @@ def install_starter(home: Home, seconds: float = 300.0) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise Internal(f"the starter models could not be installed: {lines[-1]}", reason="STARTER_NOT_INSTALLED")
+        why = text("the starter models could not be installed: {why}", why=lines[-1])
+        raise Internal(why, reason="STARTER_NOT_INSTALLED")
 
 
 def check_port(role: str, port: int) -> None:
     """Raises FailedPrecondition where a port asked for is taken; a shared port would mix two servers up silently."""
     if port and not is_free(port):
-        raise FailedPrecondition(f"port {port} of the {role} is taken: choose another --port-{role}, or 0 for any")
+        line = "port {port} of the {role} is taken: choose another --port-{role}, or 0 for any"
+        raise FailedPrecondition(text(line, port=port, role=role))
 
 
 def is_free(port: int) -> bool:

@@ -1,12 +1,28 @@
-"""The languages of help and messages: English is written in the code, Japanese stands in a table beside it."""
+"""The front of the catalogue of words: English is written in the code, a language is one compiled file beside it.
 
-from collections.abc import Iterator, Mapping
+A language is `locale/CODE/LC_MESSAGES/konomi.po`, which the build compiles; whatever stands there can be chosen.
+"""
+
+import functools
+import gettext
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
-LANGUAGES = ("en", "ja")
+FOLDER = Path(__file__).parents[1] / "locale"
+DOMAIN = "konomi"
+SOURCE = "en"
+"""The language the code is written in, and what stands where a translation is missing."""
 
-_language: ContextVar[str] = ContextVar("konomi_language", default="en")
+_language: ContextVar[str] = ContextVar("konomi_language", default=SOURCE)
+
+
+def languages() -> tuple[str, ...]:
+    """Returns the codes of the languages there are, English first."""
+    return (SOURCE, *sorted(path.parts[-3] for path in FOLDER.glob(f"*/LC_MESSAGES/{DOMAIN}.mo")))
 
 
 def use(language: str) -> None:
@@ -17,16 +33,32 @@ def use(language: str) -> None:
 def choose(environment: Mapping[str, str]) -> str:
     """Returns the language an environment asks for by LC_ALL, LC_MESSAGES or LANG, in this order; English otherwise."""
     asked = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
-    return "ja" if asked.lower().startswith("ja") else "en"
+    code = re.split(r"[_.@-]", asked.lower())[0]
+    return code if code in languages() else SOURCE
 
 
 def text(english: str, **values: object) -> str:
     """Returns a sentence in the language in use, its `{names}` filled in; English where there is no translation."""
-    if _language.get() == "ja":
-        from konomi.i18n.ja import JAPANESE
+    words = _translations(FOLDER, _language.get()).gettext(english) if english else ""
+    return words.format(**values) if values else words
 
-        english = JAPANESE.get(english, english)
-    return english.format(**values) if values else english
+
+def plural(singular: str, many: str, count: int, **values: object) -> str:
+    """Returns the sentence that fits a number, `{count}` and the other `{names}` filled in.
+
+    Args:
+        singular: the English for one.
+        many: the English for any other number.
+        count: the number.
+        values: what else is filled in.
+    """
+    words = _translations(FOLDER, _language.get()).ngettext(singular, many, count)
+    return words.format(count=count, **values)
+
+
+def listing(parts: Iterable[str]) -> str:
+    """Returns the parts of a list in one line, with the comma of the language in use."""
+    return text(", ").join(parts)
 
 
 def language() -> str:
@@ -48,3 +80,25 @@ def speaking(reader: str) -> Iterator[None]:
 def N_(english: str) -> str:
     """Marks a sentence that stands in a table, so that it is found for translation; `text` translates it when read."""
     return english
+
+
+@contextmanager
+def spoken_by_libraries() -> Iterator[None]:
+    """Lets libraries that use gettext, as typer does for its headings, find their words in this catalogue meanwhile."""
+    domain, before = gettext.textdomain(), os.environ.get("LANGUAGE")
+    gettext.bindtextdomain(DOMAIN, str(FOLDER))
+    gettext.textdomain(DOMAIN)
+    os.environ["LANGUAGE"] = language()
+    try:
+        yield
+    finally:
+        gettext.textdomain(domain)
+        if before is None:
+            del os.environ["LANGUAGE"]
+        else:
+            os.environ["LANGUAGE"] = before
+
+
+@functools.cache
+def _translations(folder: Path, language: str) -> gettext.NullTranslations:
+    return gettext.translation(DOMAIN, folder, [language], fallback=True)

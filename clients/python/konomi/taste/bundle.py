@@ -15,6 +15,7 @@ from konomi.client.services import CHUNK_BYTES, taste_name
 from konomi.errors import AlreadyExists, InvalidArgument, NotFound
 from konomi.files import canonical, read_json, write_atomically
 from konomi.home import Home
+from konomi.i18n.catalogue import text
 from konomi.taste.bundle_format import Entry, Manifest, read_bundle, sorted_entries, write_bundle
 from konomi.v1 import artifact_pb2
 
@@ -93,7 +94,10 @@ def restore(client: Client, home: Home, path: Path, wish: Wish, report: Report) 
     name = taste_name(wish.name) if wish.name else manifest.taste
     if not wish.replace and _exists(client, name):
         raise AlreadyExists(
-            f"{name} exists already and stays as it is; restore under another name with --as, or say --replace",
+            text(
+                "{name} exists already and stays as it is; restore under another name with --as, or say --replace",
+                name=name,
+            ),
             reason="TASTE_EXISTS",
         )
     own: dict[str, bytes] = {}
@@ -146,7 +150,8 @@ def restore_nights(home: Home, content: bytes, taste: str) -> None:
     """Writes the records of nights this home has none of; InvalidArgument where one has no id of a night."""
     nights = dict(json.loads(content or b"{}")).get("nights", [])
     if not all(isinstance(one, dict) and NIGHT_ID.fullmatch(str(one.get("id"))) for one in nights):
-        raise InvalidArgument("expected the records of nights in the bundle, found other content; it was not written")
+        line = text("expected the records of nights in the bundle, found other content; it was not written")
+        raise InvalidArgument(line)
     for one in nights:
         folder = home.root / "nights" / str(one["id"])
         if not folder.exists():
@@ -173,12 +178,14 @@ def restore_settings(home: Home, content: bytes) -> None:
         InvalidArgument: the bundle's settings are no tables that TOML can hold; nothing is written.
     """
     if home.configuration.exists():
-        raise AlreadyExists(f"{home.configuration} is there already and stays as it is; everything else was restored")
+        line = "{file} is there already and stays as it is; everything else was restored"
+        raise AlreadyExists(text(line, file=home.configuration))
     tables = dict(json.loads(content or b"{}")).get("tables", {})
     try:
         toml = tomli_w.dumps({table: dict(sorted(tables[table].items())) for table in TABLES if table in tables})
     except (TypeError, AttributeError) as error:
-        raise InvalidArgument(f"expected tables of settings in the bundle, found other content: {error}") from error
+        line = text("expected tables of settings in the bundle, found other content: {why}", why=error)
+        raise InvalidArgument(line) from error
     write_atomically(home.configuration, toml.encode())
 
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
 from konomi.files import canonical, replacing
+from konomi.i18n.catalogue import text
 
 SCHEMA = "konomi.bundle/1"
 MANIFEST = "manifest.json"
@@ -108,16 +109,16 @@ def read_bundle(path: Path, visit: Callable[[Entry, Iterator[bytes]], None] | No
     with _open(path) as file:
         manifest = _manifest(file)
         for entry in manifest.entries:
-            _expect(file, _header(_name(entry), entry.size_bytes), f"the header of {_name(entry)}")
+            _expect(file, _header(_name(entry), entry.size_bytes), text("the header of {member}", member=_name(entry)))
             chunks = _checked(entry, _body(file, entry))
             if visit is not None:
                 visit(entry, chunks)
             for _ in chunks:
                 pass
-            _expect(file, _padding(entry.size_bytes), f"the filling after {_name(entry)}")
-        _expect(file, _end(file.tell()), "the end of the archive")
+            _expect(file, _padding(entry.size_bytes), text("the filling after {member}", member=_name(entry)))
+        _expect(file, _end(file.tell()), text("the end of the archive"))
         if file.read(1):
-            raise _damaged("nothing after the end of the archive")
+            raise _damaged(text("nothing after the end of the archive"))
     return manifest
 
 
@@ -125,7 +126,8 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise NotFound(f"expected a taste bundle at {path}: {error.strerror}", reason="BUNDLE_MISSING") from error
+        line = text("expected a taste bundle at {path}: {why}", path=path, why=error.strerror)
+        raise NotFound(line, reason="BUNDLE_MISSING") from error
 
 
 def _manifest(file: BinaryIO) -> Manifest:
@@ -133,12 +135,12 @@ def _manifest(file: BinaryIO) -> Manifest:
     try:
         member = tarfile.TarInfo.frombuf(head, "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
-        raise _no_bundle("its first bytes are no tar header") from error
+        raise _no_bundle(text("its first bytes are no tar header")) from error
     if head != _header(MANIFEST, member.size) or not 0 < member.size <= MANIFEST_BYTES:
-        raise _no_bundle(f"its first member is no plain {MANIFEST}")
+        raise _no_bundle(text("its first member is no plain {name}", name=MANIFEST))
     data = file.read(member.size)
     found = _parse(data)
-    _expect(file, _padding(member.size), "the filling after the manifest")
+    _expect(file, _padding(member.size), text("the filling after {member}", member=MANIFEST))
     return found
 
 
@@ -146,20 +148,21 @@ def _parse(data: bytes) -> Manifest:
     try:
         said: dict[str, Any] = dict(json.loads(data))
     except (ValueError, TypeError, RecursionError) as error:
-        raise _no_bundle("its manifest is no JSON") from error
+        raise _no_bundle(text("its manifest is no JSON")) from error
     schema = said.get("schema")
     if isinstance(schema, str) and schema != SCHEMA and schema.startswith("konomi.bundle/"):
         raise FailedPrecondition(
-            f"expected {SCHEMA}, found {schema[:40]}: use the konomi that knows it", reason="BUNDLE_VERSION"
+            text("expected {schema}, found {got}: use the konomi that knows it", schema=SCHEMA, got=schema[:40]),
+            reason="BUNDLE_VERSION",
         )
     try:
         entries = tuple(Entry(**entry) for entry in said["entries"])
         found = Manifest(said["taste"], said["taste_rows"], said["lineage_rows"], entries)
         whole = found.to_bytes() == data
     except (KeyError, TypeError, ValueError) as error:
-        raise _no_bundle("its manifest lacks a field, or has one that is not known") from error
+        raise _no_bundle(text("its manifest lacks a field, or has one that is not known")) from error
     if not whole:
-        raise _damaged("a manifest with its own digest")
+        raise _damaged(text("a manifest with its own digest"))
     _check(found)
     return found
 
@@ -174,12 +177,12 @@ def _check(found: Manifest) -> None:
         for entry in found.entries
     )  # fmt: skip
     if not well or not isinstance(found.taste, str) or not TASTE.fullmatch(found.taste):
-        raise _no_bundle("its manifest names a taste or an artifact in a way that is not allowed")
+        raise _no_bundle(text("its manifest names a taste or an artifact in a way that is not allowed"))
     if len(set(digests)) != len(digests):
-        raise _no_bundle("its manifest names an artifact twice")
+        raise _no_bundle(text("its manifest names an artifact twice"))
     rows = {entry.digest for entry in found.entries if entry.part == "rows"}
     if {found.taste_rows, found.lineage_rows} - {""} != rows or not found.taste_rows:
-        raise _no_bundle("its manifest does not list exactly the rows it names")
+        raise _no_bundle(text("its manifest does not list exactly the rows it names"))
 
 
 def _checked(entry: Entry, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -190,7 +193,7 @@ def _checked(entry: Entry, chunks: Iterable[bytes]) -> Iterator[bytes]:
         size += len(chunk)
         yield chunk
     if size != entry.size_bytes or hasher.hexdigest() != entry.digest:
-        raise _damaged(f"bytes of the digest {entry.digest} in {_name(entry)}")
+        raise _damaged(text("bytes of the digest {digest} in {member}", digest=entry.digest, member=_name(entry)))
 
 
 def _body(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
@@ -198,7 +201,7 @@ def _body(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
     while left:
         chunk = file.read(min(left, CHUNK_BYTES))
         if not chunk:
-            raise _damaged(f"{entry.size_bytes} bytes in {_name(entry)}")
+            raise _damaged(text("{size} bytes in {member}", size=entry.size_bytes, member=_name(entry)))
         left -= len(chunk)
         yield chunk
 
@@ -238,13 +241,13 @@ def _expect(file: BinaryIO, wanted: bytes, what: str) -> None:
 
 def _no_bundle(why: str) -> InvalidArgument:
     return InvalidArgument(
-        f"expected a taste bundle, but {why}; write one with `konomi taste export`", reason="NOT_A_BUNDLE"
+        text("expected a taste bundle, but {why}; write one with `konomi taste export`", why=why), reason="NOT_A_BUNDLE"
     )
 
 
 def _damaged(what: str) -> DataLoss:
     return DataLoss(
-        f"expected {what}, found something else: the bundle was changed or cut; take another copy",
+        text("expected {what}, found something else: the bundle was changed or cut; take another copy", what=what),
         reason="BUNDLE_DAMAGED",
     )
 

@@ -10,6 +10,7 @@ from konomi.client.messages import GRADES
 from konomi.client.services import DIGEST, taste_name
 from konomi.errors import InvalidArgument
 from konomi.files import write_atomically
+from konomi.i18n.catalogue import text
 from konomi.v1 import rater_pb2 as rater
 
 BATCH = 500
@@ -36,7 +37,8 @@ def read_grades(client: Client, taste: str, path: Path) -> int:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"expected a readable file of JSON lines at {path}: {error}") from error
+        line = text("expected a readable file of JSON lines at {path}: {why}", path=path, why=error)
+        raise InvalidArgument(line) from error
     entries = [_entry(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
     for start in range(0, len(entries), BATCH):
         client.rater.record_labels(taste=taste_name(taste), labels=entries[start : start + BATCH])
@@ -52,7 +54,8 @@ def _entry(line: str, number: int) -> rater.Label:
     grade = _grade(found.get("grade")) if isinstance(found, dict) else None
     if grade is None or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         example = '{"digest": "<64 hexadecimal digits>", "grade": 1 to 5}'
-        raise InvalidArgument(f"line {number}: expected {example}, got {line[:120]!r}; nothing was recorded")
+        words = "line {number}: expected {example}, got {got!r}; nothing was recorded"
+        raise InvalidArgument(text(words, number=number, example=example, got=line[:120]))
     return rater.Label(image_digest=digest, grade=grade)
 
 

@@ -12,6 +12,7 @@ KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
     ".webmanifest": "application/manifest+json",
     ".png": "image/png",
 }

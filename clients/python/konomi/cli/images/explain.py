@@ -31,7 +31,7 @@ def explain(
 def lines(found: dict[str, Any]) -> list[str]:
     """Returns an explanation as lines for people."""
     image = found["image"]
-    made = text("made by {unit}", unit=image["unit"]) if image["unit"] else text("brought in, not made here")
+    made = text("made by {unit}", unit=image["unit"]) if image["unit"] else text("imported")
     result = [image["digest"], f"  {made}"]
     if image["prompt"]:
         result.append("  " + text("prompt: {prompt}", prompt=image["prompt"]))

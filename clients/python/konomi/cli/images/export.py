@@ -17,7 +17,7 @@ from konomi.datasets.kohya import write_kohya
 from konomi.datasets.records import Record, count, records
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.host import extras
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import plural, text
 
 
 class Format(Enum):
@@ -67,7 +67,7 @@ def export(
     if as_json:
         emit({"folder": str(folder), "format": to.value, "taste": taste_name(taste), "images": written})
     else:
-        say(text("{count} images written to {folder}", count=written, folder=folder))
+        say(plural("{count} image written to {folder}", "{count} images written to {folder}", written, folder=folder))
 
 
 def _writer(

@@ -16,7 +16,7 @@ from konomi.datasets.reader import ImageFile, count_files, find_images
 from konomi.datasets.xmp import rating_of
 from konomi.errors import InvalidArgument, KonomiError, Unavailable, from_item
 from konomi.host import extras
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import plural, text
 from konomi.taste.embedder import advice
 from konomi.v1 import rater_pb2 as rater
 
@@ -84,7 +84,9 @@ def import_(
     else:
         line = "{added} added, {known} known already, {failed} refused"
         say(text(line, added=summary.added, known=summary.already_known, failed=len(summary.failed)))
-        say(text("{count} ratings were taken over", count=summary.rated)) if summary.rated else None
+        say(
+            plural("{count} rating was taken over", "{count} ratings were taken over", summary.rated)
+        ) if summary.rated else None
     if summary.failed:
         raise typer.Exit(FAILED)
 

@@ -13,7 +13,7 @@ from konomi.datasets.reader import count_files, find_images
 from konomi.datasets.xmp import write_prediction
 from konomi.home import Home
 from konomi.host.signals import stop_signals
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import plural, text
 from konomi.taste.scoring import Scored, ScoreJournal, ScoreRun
 
 INTERRUPTED = 130
@@ -90,7 +90,13 @@ def _write_xmp(results: Sequence[Scored]) -> None:
         }
         kept += not write_prediction(path, prediction)
     if kept:
-        note(text("{count} images have a sidecar of another program, which was left as it is", count=kept))
+        note(
+            plural(
+                "{count} image has a sidecar of another program, which was left as it is",
+                "{count} images have a sidecar of another program, which was left as it is",
+                kept,
+            )
+        )
 
 
 def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:

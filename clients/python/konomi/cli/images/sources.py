@@ -10,7 +10,7 @@ from konomi.client.messages import plain
 from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument
 from konomi.home import Home
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import plural, text
 from konomi.night.settings import NightSettings
 from konomi.taste import consents
 from konomi.taste.provenance import whole_digest
@@ -43,7 +43,7 @@ def list_(taste: TasteId = "default", as_json: Json = False) -> None:
                 for c in found["consents"]
             ],
         )
-    say(text("{count} images were revoked", count=len(found["revocations"]))) if found["revocations"] else None
+    say(_revoked(len(found["revocations"]))) if found["revocations"] else None
     _flag(found["affected"])
 
 
@@ -99,7 +99,7 @@ def revoke(
     if as_json:
         emit({"taste": name, "revoked": gone, "affected": touched})
         return
-    say(text("{count} images were revoked", count=len(gone)))
+    say(_revoked(len(gone)))
     _flag(touched)
 
 
@@ -116,3 +116,7 @@ def _flag(affected: list[dict[str, Any]]) -> None:
         say(text(line, name=one["display_name"], count=one["images"]) + mark)
     if affected:
         note(text("build without them: konomi night start golden; until then: konomi models rollback"))
+
+
+def _revoked(count: int) -> str:
+    return plural("{count} image was revoked", "{count} images were revoked", count)

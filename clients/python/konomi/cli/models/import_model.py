@@ -53,7 +53,8 @@ def put(source: Path, home: Home, name: str, *, convert: bool) -> dict[str, Any]
         said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise Internal(f"the importer ended with exit code {done.returncode}: {last}", reason="IMPORT") from error
+        line = text("the importer ended with exit code {code}: {why}", code=done.returncode, why=last)
+        raise Internal(line, reason="IMPORT") from error
     if "error" in said:
         raise from_item(said["code"], said["reason"], said["error"])
     return said

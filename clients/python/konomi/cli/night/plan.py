@@ -8,7 +8,7 @@ import typer
 from konomi.cli import completion
 from konomi.cli.console import Json, emit, say
 from konomi.home import Home
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import listing, plural, text
 from konomi.night.engine.preparation import plan_of
 
 System = Annotated[
@@ -70,7 +70,12 @@ def plan(
 
 def forecast_lines(result: dict[str, Any]) -> list[str]:
     """Returns a forecast as lines for people."""
-    lines = [text("{units} units, {images} images, {training_steps} training steps", **result)]
+    amounts = [
+        plural("{count} unit", "{count} units", result["units"]),
+        plural("{count:,} image", "{count:,} images", result["images"]),
+        plural("{count:,} training step", "{count:,} training steps", result["training_steps"]),
+    ]
+    lines = [listing(amounts)]
     if result["seconds"] is None:
         lines.append(text("how long: unknown until a first night has been measured here"))
     else:
@@ -87,7 +92,7 @@ def forecast_lines(result: dict[str, Any]) -> list[str]:
     said = {"hours": "{value:g} hours", "images": "{value:,} images", "gpu_hours": "{value:g} hours on the accelerator"}
     said |= {"disk_gib": "{value:g} GiB of disk"}
     parts = [text(said[name], value=value) for name, value in given.items() if value]
-    lines.append(text("budgets: {parts}", parts=", ".join(parts)))
+    lines.append(text("budgets: {parts}", parts=listing(parts)))
     lines += [
         text("the night would end early: more than {budget}", budget=text(said[name], value=given[name]))
         for name in result["ends_by"]

@@ -17,7 +17,7 @@ from konomi.files import write_atomically
 from konomi.home import Home
 from konomi.host.session import crew
 from konomi.i18n import catalogue
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import plural, text
 from konomi.night import verdict as judging
 from konomi.night.draws import evaluation_draws
 from konomi.night.records.store import Nights
@@ -77,7 +77,9 @@ class _Wish:
 def _act(client: Client, nights: Nights, found: BlindEvaluation, wish: _Wish) -> None:
     if wish.sheet is not None:
         write_atomically(wish.sheet, sheet_of(client, nights, found).encode())
-        note(text("{count} blind pairs in {file}", count=len(found.pairs()), file=wish.sheet))
+        note(
+            plural("{count} blind pair in {file}", "{count} blind pairs in {file}", len(found.pairs()), file=wish.sheet)
+        )
     if wish.answers:
         found.answer_all(wish.answers)
     decision = wish.decision

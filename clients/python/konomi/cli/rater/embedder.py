@@ -68,5 +68,5 @@ def change(client: Client, taste: str, embedder: str) -> rater.ChangeEmbedderRes
             else:
                 last = reply
     if last is None:
-        raise Internal("the change ended without a taste; see the rater's log")
+        raise Internal(text("the change ended without a taste; see the rater's log"))
     return last

@@ -50,7 +50,7 @@ def fit(
             if reply.HasField("rater_version"):
                 version = reply.rater_version
     if version is None:
-        raise Internal("the fit ended without a rater version; see the rater's log")
+        raise Internal(text("the fit ended without a rater version; see the rater's log"))
     _print(version, as_json)
 
 

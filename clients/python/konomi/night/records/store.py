@@ -12,6 +12,7 @@ import filelock
 
 from konomi import errors
 from konomi.files import derived_id, read_json, write_json
+from konomi.i18n.catalogue import text
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED as ENDED
 from konomi.night.records.state import NightState, StateName
@@ -32,7 +33,9 @@ class Nights:
         """
         path = self.folder / night / "request.json"
         if not path.exists():
-            raise errors.NotFound(f"There is no night {night} in this home; `konomi night status` lists them.")
+            raise errors.NotFound(
+                text("There is no night {night} in this home; `konomi night status` lists them.", night=night)
+            )
         return NightRequest(**json.loads(path.read_text()))
 
     def begin(self, asked: str, make: Callable[[], NightRequest]) -> NightRequest:

@@ -2,7 +2,7 @@
 
 import { call, onReach } from "./data/connect.js";
 import { h, replace, toast } from "./ui/dom.js";
-import { LANGUAGES, brief, t } from "./i18n/i18n.js";
+import { brief, languages, load, t } from "./i18n/i18n.js";
 import { listen } from "./ui/keys.js";
 import * as outbox from "./data/outbox.js";
 import { applyTheme, get, set } from "./prefs.js";
@@ -10,7 +10,6 @@ import { applyTheme, get, set } from "./prefs.js";
 const VIEWS = ["rate", "pair", "pick", "library", "tail", "taste", "night", "lineage"];
 const FILES = { tail: "long_tail" };
 const THEMES = ["system", "light", "dark"];
-const LANGUAGE_NAMES = { en: "English", ja: "日本語", both: "日本語 / English" };
 
 let shown = null;
 let tastes = [];
@@ -59,7 +58,7 @@ function header() {
     h("div", { class: "tools" },
       h("span", { id: "state", role: "status" }),
       names.length > 1 && choice(t("taste_choice"), "taste", names.map((name) => [name, name]), start),
-      choice(t("language"), "language", LANGUAGES.map((one) => [one, LANGUAGE_NAMES[one]]), start),
+      choice(t("language"), "language", languages(), start),
       choice(t("theme"), "theme", THEMES.map((one) => [one, brief(`theme_${one}`)]), applyTheme),
       h("button", { class: "plain", id: "help", title: t("keys"), "aria-label": t("keys"), click: help }, "?")));
   showState();
@@ -137,6 +136,7 @@ async function show() {
 
 async function start() {
   applyTheme();
+  await load();
   document.getElementById("skip-link").textContent = brief("skip_link");
   if (!await enter()) {
     header();

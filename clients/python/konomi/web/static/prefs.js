@@ -16,7 +16,7 @@ const write = (name, value) => {
 
 const values = {
   taste: read("taste", "default"),
-  language: read("language", navigator.language?.toLowerCase().startsWith("ja") ? "ja" : "en"),
+  language: read("language", navigator.language?.toLowerCase().split("-")[0] ?? "en").replace(/^both$/, "ja+en"),
   theme: read("theme", "system"),
   carry: read("carry", ""),
   cell: read("cell", "2"),
@@ -33,5 +33,4 @@ export const taste = () => `tastes/${values.taste}`;
 
 export function applyTheme() {
   document.documentElement.dataset.theme = values.theme;
-  document.documentElement.lang = values.language === "en" ? "en" : "ja";
 }

@@ -1,32 +1,63 @@
-// The words of the page in the language in use: English, Japanese, or both side by side for those who learn the terms.
+// The words of the page in the language in use, or in two side by side for those who learn the terms.
 
 import { get } from "../prefs.js";
-import { WORDS } from "./words.js";
 
-export const LANGUAGES = ["en", "ja", "both"];
+const SOURCE = "en";
+const loaded = {};
+let names = { [SOURCE]: "English" };
+
+// The languages to choose from, value → name: each alone, and each beside English as "ja+en".
+export function languages() {
+  const others = Object.keys(names).filter((code) => code !== SOURCE);
+  const pairs = others.map((code) => [`${code}+${SOURCE}`, `${names[code]} / ${names[SOURCE]}`]);
+  return [...Object.entries(names), ...pairs];
+}
+
+// Fetches the words of the language in use; nothing is translated before it has ended.
+export async function load() {
+  names = await words("languages");
+  await Promise.all([SOURCE, ...inUse()].map(async (code) => { loaded[code] ??= await words(code); }));
+  document.documentElement.lang = locale();
+}
 
 export function t(key, values = {}) {
-  const [english, japanese] = WORDS[key] ?? [key, key];
-  const language = get("language");
-  if (language === "both" && english !== japanese) return `${fill(japanese, values)} / ${fill(english, values)}`;
-  return fill(language === "en" ? english : japanese, values);
+  const texts = inUse().map((code) => word(code, key));
+  return fill([...new Set(texts)].join(" / "), values);
 }
 
 // One language only, where there is no room for two.
-export function brief(key, values = {}) {
-  const [english, japanese] = WORDS[key] ?? [key, key];
-  return fill(get("language") === "en" ? english : japanese, values);
+export const brief = (key, values = {}) => fill(word(locale(), key), values);
+
+// Words that hold a number: "units_made_one" where the language has its own for it, else "units_made".
+export function many(key, n) {
+  const form = (code) => `${key}_${new Intl.PluralRules(code).select(Number(n))}`;
+  const texts = inUse().map((code) => (loaded[code] && form(code) in loaded[code] ? word(code, form(code)) : word(code, key)));
+  return fill([...new Set(texts)].join(" / "), { n: whole(n) });
+}
+
+// The language in use, without the one beside it.
+export const locale = () => inUse()[0];
+
+function inUse() {
+  const codes = get("language").split("+").filter((code) => code in names);
+  return codes.length ? codes : [SOURCE];
+}
+
+const word = (code, key) => loaded[code]?.[key] ?? loaded[SOURCE]?.[key] ?? key;
+
+async function words(file) {
+  const reply = await fetch(`/static/i18n/${file}.json`);
+  if (!reply.ok) throw new Error(`${file}.json: ${reply.status}`);
+  return reply.json();
 }
 
 function fill(text, values) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
-const locale = () => (get("language") === "en" ? "en" : "ja");
-
 export const whole = (value) => Number(value).toLocaleString(locale());
 export const decimal = (value, digits = 2) => Number(value).toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
-export const percent = (value) => `${Math.round(100 * value)}%`;
+export const percent = (value) => `${Math.round(100 * value)} %`;
 
 export function when(iso) {
   return iso ? new Date(iso).toLocaleString(locale(), { dateStyle: "medium", timeStyle: "short" }) : "";

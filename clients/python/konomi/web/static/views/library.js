@@ -4,7 +4,7 @@ import { call } from "../data/connect.js";
 import { openDetail } from "./detail.js";
 import { h, replace, toast } from "../ui/dom.js";
 import { Grid } from "../ui/grid.js";
-import { brief, decimal, t, whole } from "../i18n/i18n.js";
+import { brief, decimal, many, t } from "../i18n/i18n.js";
 import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
 import { idOf, models } from "../ui/models.js";
 import { small, thumb } from "../ui/picture.js";
@@ -121,7 +121,7 @@ class Library {
         if (Math.abs(old - page) > 4) this.pages.delete(old);
       }
       const total = Number(reply.totalSize ?? 0);
-      this.found.textContent = total ? t("images_found", { n: whole(total) }) : t("nothing_found");
+      this.found.textContent = total ? many("images_found", total) : t("nothing_found");
       if (total !== this.grid.total) this.grid.setTotal(total);
       else this.grid.refresh();
       return reply;

@@ -2,9 +2,9 @@
 
 import { call } from "../data/connect.js";
 import { h, replace, toast } from "../ui/dom.js";
-import { decimal, lasting, percent, t, when, whole } from "../i18n/i18n.js";
+import { decimal, lasting, locale, many, percent, t, when, whole } from "../i18n/i18n.js";
 import { small } from "../ui/picture.js";
-import { get, taste } from "../prefs.js";
+import { taste } from "../prefs.js";
 import { Verdict, unitName } from "./verdict.js";
 
 const SYSTEMS = ["converge", "golden", "longtail", "propagate", "concepts"];
@@ -17,7 +17,6 @@ export async function show(main, current) {
   return view;
 }
 
-const language = () => (get("language") === "en" ? "en" : "ja");
 
 class Night {
   constructor(main, current) {
@@ -39,7 +38,7 @@ class Night {
 
   async look(first = false) {
     clearTimeout(this.timer);
-    const told = await call("NightStatus", { night: this.chosen, language: language() });
+    const told = await call("NightStatus", { night: this.chosen, language: locale() });
     if (!this.current()) return;
     const ended = this.told?.night?.running && !told.night?.running;
     const same = !first && !ended && JSON.stringify(told) === JSON.stringify(this.told);
@@ -148,7 +147,7 @@ class Night {
 
   async report(night) {
     try {
-      const { path } = await call("NightReport", { night, language: language() }, { timeout: 120000 });
+      const { path } = await call("NightReport", { night, language: locale() }, { timeout: 120000 });
       window.open(path, "_blank", "noopener");
     } catch (error) {
       toast(t("problem", { why: error.message }), "bad");
@@ -167,7 +166,7 @@ class Night {
   list(nights) {
     const open = (night) => { this.chosen = night; this.look(true); };
     return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", {}, h("tbody", {}, nights.map((night) => h("tr", {},
-      h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, systemName(night.system)), h("td", {}, t(night.state)), h("td", { class: "num" }, `${whole(night.units)} ${t("units")}`),
+      h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, systemName(night.system)), h("td", {}, t(night.state)), h("td", { class: "num" }, many("units_made", night.units)),
       h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("details"))))))))];
   }
 

@@ -3,7 +3,7 @@
 import { call } from "../data/connect.js";
 import { chip, openDetail } from "./detail.js";
 import { h, replace, toast } from "../ui/dom.js";
-import { t, whole } from "../i18n/i18n.js";
+import { many, t, whole } from "../i18n/i18n.js";
 import { GRADES, LETTERS, compare, numberOf, record, undo, undoComparison } from "../data/labels.js";
 import { named, painted, thumb } from "../ui/picture.js";
 import { taste } from "../prefs.js";
@@ -104,7 +104,7 @@ class Pick {
       this.at = 0;
       this.paint();
       this.grid.children[0]?.focus();
-      toast(receipts.length ? t("pick_recorded", { n: whole(receipts.length) }) : t("skipped"));
+      toast(receipts.length ? many("pick_recorded", receipts.length) : t("skipped"));
     });
   }
 

@@ -3,7 +3,7 @@
 import { call } from "../data/connect.js";
 import { openDetail } from "./detail.js";
 import { h, replace, toast } from "../ui/dom.js";
-import { brief, t, whole } from "../i18n/i18n.js";
+import { brief, many, t, whole } from "../i18n/i18n.js";
 import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
 import * as outbox from "../data/outbox.js";
 import { full, painted, prepared } from "../ui/picture.js";
@@ -159,7 +159,7 @@ class Rate {
         this.due.shift();
         this.seen.push(after);
       }
-      await this.advanced(number ? t("graded_as", { grade: LETTERS[number] }) : t("cleared"));
+      await this.advanced(number ? t("graded_toast", { grade: LETTERS[number] }) : t("cleared"));
     });
   }
 
@@ -243,7 +243,7 @@ class Rate {
       count += answer?.ok ? 1 : 0;
       if (!this.current()) return;
     }
-    toast(t("carried", { n: whole(count) }));
+    toast(many("carried", count));
   }
 
   key(name) {

@@ -3,7 +3,7 @@
 import { call, stream } from "../data/connect.js";
 import { curve, reliability, shares, wilson } from "../ui/charts.js";
 import { h, replace, toast } from "../ui/dom.js";
-import { decimal, percent, t, when, whole } from "../i18n/i18n.js";
+import { decimal, many, percent, t, when, whole } from "../i18n/i18n.js";
 import { LETTERS, numberOf } from "../data/labels.js";
 import { taste } from "../prefs.js";
 
@@ -25,7 +25,7 @@ async function paint(place, current) {
   const charts = h("div", { class: "charts" });
   const fitting = h("p", { role: "status" });
   replace(place, h("h1", {}, t("taste")), h("p", { class: "lead" }, t("taste_lead")),
-    h("p", {}, h("button", { class: "primary", click: (event) => fit(event.currentTarget, fitting, () => paint(place, current)) }, t("fit", { n: whole(about.labelCount ?? 0) }))), fitting,
+    h("p", {}, h("button", { class: "primary", click: (event) => fit(event.currentTarget, fitting, () => paint(place, current)) }, many("fit", about.labelCount ?? 0))), fitting,
     active ? metrics(active) : h("p", {}, t("no_rater")),
     active?.alarms?.length ? [h("h2", {}, t("alarms")), h("ul", {}, active.alarms.map((alarm) => h("li", {}, alarm)))] : null,
     charts, versions.length ? table(versions, () => paint(place, current)) : null);

@@ -1,0 +1,85 @@
+"""Every view in a made-up language, in a real browser: what is still English was never translated."""
+
+import re
+
+import pytest
+
+from hatch_build import PAGE
+from tests.client.i18n.pseudo import CLOSE, CODE, add_language
+from tests.client.web import recorded
+from tests.client.web.test_views import READY, VIEWS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+SHOWN = """() => {
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walk.nextNode()) {
+    const skipped = walk.currentNode.parentElement.closest("noscript, code, kbd, #choose-language, #choose-taste");
+    if (!skipped) texts.push(walk.currentNode.data);
+  }
+  for (const element of document.body.querySelectorAll("[aria-label], [title], [placeholder], img[alt]")) {
+    for (const name of ["aria-label", "title", "placeholder", "alt"]) texts.push(element.getAttribute(name) ?? "");
+  }
+  return texts;
+}"""
+TRANSLATED = re.compile(r"⟦[^⟧]*⟧")
+WORD = re.compile(r"[A-Za-z]{2,}")
+UNFILLED = re.compile(r"\{\w+\}")
+NAMES = re.compile(
+    r"\bkonomi\b|unit-\d+|\b(?:UR|SSR|SR)\b|\b(?:MB|kWh|LoRA)\b|longtail:2\+golden:1"  # names, grades, units of measure
+    r"|\w{3} \d+, \d{4}, [\d:]+\s[AP]M"  # dates, which the browser writes
+    r"|a picture|\bstarter\b|\bowner\b|[0-9a-f]{8,}"  # what an image says of itself
+    r"|unit-3 was promoted\."  # what the server's recorded answer says
+)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """A folder with the made-up language, built as every other."""
+    package = tmp_path_factory.mktemp("package")
+    add_language(package)
+    return package / PAGE
+
+
+def leftovers(page) -> set[str]:
+    """Returns the texts of a page that hold a word of English, or a name that was not filled in."""
+    texts = {text.strip() for text in page.evaluate(SHOWN)}
+    return {text for text in texts if WORD.search(NAMES.sub("", TRANSLATED.sub("", text))) or UNFILLED.search(text)}
+
+
+def offer(page, words) -> None:
+    """Lets a page find the made-up language where the real ones lie."""
+
+    def answer(route):
+        route.fulfill(path=words / route.request.url.rpartition("/")[2])
+
+    page.route("**/static/i18n/*.json", answer)
+
+
+def test_every_view_is_translated_and_filled(site, visit, words):
+    page = visit("rate", CODE, service_workers="block")
+    offer(page, words)
+    recorded.play(page, site.fill(40, first=3000))
+    page.reload()
+    page.wait_for_selector(READY["rate"])
+    found = {}
+    for view in VIEWS:
+        page.evaluate(f"location.hash = '{view}'")
+        page.wait_for_selector(READY[view])
+        page.wait_for_timeout(150)
+        assert CLOSE in page.inner_text("main"), view
+        found[view] = leftovers(page)
+    page.evaluate("location.hash = 'rate'")
+    page.wait_for_selector(READY["rate"])
+    page.keyboard.press("4")
+    page.wait_for_selector("#toast:not(:empty)")
+    found["toast"] = leftovers(page)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog .strip, dialog .small")
+    found["detail"] = leftovers(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog.keys")
+    found["keys"] = leftovers(page)
+    assert {view: texts for view, texts in found.items() if texts} == {}
