@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from konomi.night import verdict
 from konomi.night.alarms import work
 from konomi.night.budgets import measured
 from konomi.night.engine.preparation import plan_of
+from konomi.night.records.state import ENDED, NightState
 from konomi.night.records.store import Nights
 from konomi.night.report.status import said, summary_of
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation
@@ -98,40 +99,35 @@ class NightEndpoints:
         """Returns the folder of a night there is."""
         return self._nights.folder / self._known(night)
 
-    def state(self, night: str) -> dict[str, Any]:
-        """Returns what is recorded of a night there is."""
-        return self._nights.read(self._known(night))
-
     def _known(self, night: str) -> str:
         if not NIGHT.fullmatch(night) or night not in self._nights.all():
             raise errors.NotFound("there is no such night in this home")
         return night
 
     def _line(self, night: str) -> dict[str, Any]:
-        state = self._nights.read(night)
+        state = self._nights.state(night)
         path = self._nights.folder / night / "request.json"
         return {
             "night": night,
-            "system": state.get("system", ""),
-            "state": state["state"],
-            "units": sum("parent" in unit for unit in state["units"]),
-            "images": state.get("images", 0),
+            "system": state.system,
+            "state": state.state.value,
+            "units": sum(unit.parent is not None for unit in state.units),
+            "images": state.images,
             "began": path.stat().st_mtime,
         }
 
     def _detail(self, night: str, language: str) -> dict[str, Any]:
         summary = summary_of(self._nights, self._known(night))
         request = self._nights.request(night)
-        state = self._nights.read(night)
-        reasons = [unit["reason"] for unit in state["units"] if unit.get("reason")]
-        end = state.get("reason")
-        names = {one["name"] for one in reasons}
-        sentences = [said(one, language) for one in reasons]
-        sentences += [said(end, language)] if end and end["name"] not in names else []
+        state = self._nights.state(night)
+        reasons = [unit.reason for unit in state.units if unit.reason is not None]
+        if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
+            reasons.append(state.reason)
+        sentences = [said(reason.plain(), language) for reason in reasons]
         figures = [
-            {key: unit.get(key) for key in ("unit", "model", "wins", "wins_base", "scores", "parent", "decision")}
-            | {"sample": unit.get("evaluation", [])[:SAMPLE]}
-            for unit in state["units"]
+            {key: record.get(key) for key in ("unit", "model", "wins", "wins_base", "scores", "parent", "decision")}
+            | {"sample": record.get("evaluation", [])[:SAMPLE]}
+            for record in (unit.plain() for unit in state.units)
         ]
         return summary | {
             "taste": request.taste,
@@ -150,14 +146,14 @@ class NightEndpoints:
         self._furthest[night] = max(share, self._furthest.get(night, 0.0))
         return self._furthest[night]
 
-    def _eta(self, settings: dict[str, Any], state: dict[str, Any], summary: dict[str, Any]) -> float | None:
+    def _eta(self, settings: Mapping[str, Any], state: NightState, summary: Mapping[str, Any]) -> float | None:
         """Returns the seconds left, by what images and steps took in this night or the one before; None if unknown."""
         if not summary["running"]:
             return None
         rates = measured(self._nights)
         if not rates:
             share = _share(settings, state, summary)
-            return state.get("seconds", 0.0) * (1 - share) / share if share > 0.02 else None
+            return state.seconds * (1 - share) / share if share > 0.02 else None
         images, steps = _left(settings, state, summary)
         return images * (rates["generate"] + rates["evaluate"]) / 2 + steps * rates["train"]
 
@@ -220,21 +216,22 @@ def _options(asked: dict[str, Any]) -> list[str]:
     return [word for pair in pairs for word in pair]
 
 
-def _left(settings: dict[str, Any], state: dict[str, Any], summary: dict[str, Any]) -> tuple[int, int]:
+def _left(settings: Mapping[str, Any], state: NightState, summary: Mapping[str, Any]) -> tuple[int, int]:
     """Returns the images and training steps a night has yet to make."""
     units, evaluation = settings["units"], settings["evaluation_images"]
     wanted = evaluation + units * (settings["images"] + evaluation)
-    step = summary.get("step") or ""
-    trained = sum(1 for one in state["steps"] if one["name"].endswith("/train"))
+    under_way = summary.get("step") or ""
+    trained = sum(step.name.endswith("/train") for step in state.steps)
     now = int(summary.get("done") or 0)
-    images = wanted - state.get("images", 0) - (now if "/generate" in step or "/evaluate" in step else 0)
-    steps = (units - trained) * settings["steps"] - (now if step.endswith("/train") else 0)
+    making = "/generate" in under_way or "/evaluate" in under_way
+    images = wanted - state.images - (now if making else 0)
+    steps = (units - trained) * settings["steps"] - (now if under_way.endswith("/train") else 0)
     return max(0, images), max(0, steps)
 
 
-def _share(settings: dict[str, Any], state: dict[str, Any], summary: dict[str, Any]) -> float:
+def _share(settings: Mapping[str, Any], state: NightState, summary: Mapping[str, Any]) -> float:
     """Returns how much of a night is done, 0 to 1; a training step counts as two images."""
-    if state["state"] in ("finished", "halted"):
+    if state.state in ENDED:
         return 1.0
     images, steps = _left(settings, state, summary)
     units, evaluation = settings["units"], settings["evaluation_images"]
