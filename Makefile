@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 STAMP := .venv/.konomi-installed
-WORDS := $(wildcard clients/python/konomi/locale/*/LC_MESSAGES/konomi.po) clients/python/konomi/web/static/i18n/en.json
+WORDS := $(wildcard hatch_build.py clients/python/konomi/locale/*/LC_MESSAGES/konomi.po clients/python/konomi/web/static/i18n/en.json)
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
@@ -21,7 +21,7 @@ help: ## list these commands
 
 setup: $(STAMP) ## make .venv with everything pinned in constraints.txt; does nothing when nothing changed
 
-$(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard proto/konomi/v1/*.proto) $(WORDS)
+$(STAMP): pyproject.toml constraints.txt $(wildcard proto/konomi/v1/*.proto) $(WORDS)
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "make: konomi needs Python 3.11, 3.12 or 3.13 and found none; install one, or say make PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; \

@@ -23,14 +23,14 @@ SHOWN = """() => {
   }
   return texts;
 }"""
-TRANSLATED = re.compile(r"⟦[^⟧]*⟧")
+TRANSLATED = re.compile(r"⟦[^⟦⟧]*⟧")
 WORD = re.compile(r"[A-Za-z]{2,}")
 UNFILLED = re.compile(r"\{\w+\}")
 NAMES = re.compile(
-    r"\bkonomi\b|unit-\d+|\b(?:UR|SSR|SR)\b|\b(?:MB|kWh|LoRA)\b|longtail:2\+golden:1"  # names, grades, units of measure
+    r"unit-3 was promoted\."  # what the server's recorded answer says
+    r"|\bkonomi\b|unit-\d+|\b(?:UR|SSR|SR)\b|\b(?:MB|kWh|LoRA)\b|longtail:2\+golden:1"  # names, units
     r"|\w{3} \d+, \d{4}, [\d:]+\s[AP]M"  # dates, which the browser writes
     r"|a picture|\bstarter\b|\bowner\b|[0-9a-f]{8,}"  # what an image says of itself
-    r"|unit-3 was promoted\."  # what the server's recorded answer says
 )
 
 
@@ -44,8 +44,14 @@ def words(tmp_path_factory):
 
 def leftovers(page) -> set[str]:
     """Returns the texts of a page that hold a word of English, or a name that was not filled in."""
-    texts = {text.strip() for text in page.evaluate(SHOWN)}
-    return {text for text in texts if WORD.search(NAMES.sub("", TRANSLATED.sub("", text))) or UNFILLED.search(text)}
+    found = set()
+    for text in page.evaluate(SHOWN):
+        rest = text.strip()
+        while TRANSLATED.search(rest):  # a word may be filled into a sentence
+            rest = TRANSLATED.sub("", rest)
+        if WORD.search(NAMES.sub("", rest)) or UNFILLED.search(text):
+            found.add(text.strip())
+    return found
 
 
 def offer(page, words) -> None:
