@@ -61,8 +61,8 @@ def trial(bed: night_real.Bed, person: NightPerson, asked: dict[str, Any]) -> di
     )
     guards = GuardSettings(units_per_night=UNITS)
     wanted = preparation.new_request("propagate", studio.taste, asked["seed"], settings, guards, bed.prompts)
-    request = bed.nights.begin(wanted.asked, lambda: preparation.complete_request(wanted, bed.crew, bed.nights))
-    state = runner.run(bed.nights, request, bed.crew, lambda: False, View(lambda *_: None, lambda _: None)).plain()
+    request = bed.nights.begin(wanted.asked, lambda: preparation.complete_request(wanted, bed.session, bed.nights))
+    state = runner.run(bed.nights, request, bed.session, lambda: False, View(lambda *_: None, lambda _: None)).plain()
     sets = [one["selection"]["set"] for one in state["units"] if one.get("selection", {}).get("set")]
     return told(bed, person, growing_set.read(studio, sets[-1]), state) if sets else {"members": 1, "rounds": []}
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from konomi import files
 from konomi.home import Home
-from konomi.host.session import Crew, crew
+from konomi.host.session import Session, open_session
 from konomi.night.draws import Draw, image_seed
 from konomi.night.engine import preparation
 from konomi.night.engine.steps import NightSteps
@@ -28,7 +28,7 @@ from konomi.night.guards import GuardSettings
 from konomi.night.records import store
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Model, Selection
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.v1 import rater_pb2
 from konomi_starter.data.captions import open_prompts
@@ -48,8 +48,8 @@ TOP = 0.05
 class Bed:
     """The services with what all trials share: prompts, eyes, the base model's images, attributes already read."""
 
-    crew: Crew
-    nights: Nights
+    session: Session
+    nights: NightStore
     prompts: list[str]
     eyes: Any = field(default_factory=lambda: attribute_reader.load(MODELS / "reader" / "model.safetensors"))
     encoder: Any = field(default_factory=lambda: embedding.load(MODELS / "embedder"))
@@ -62,7 +62,7 @@ class Bed:
         draws = [Draw(order[i % len(order)], image_seed(0, purpose, i), "base") for i in range(count)]
         key = f"{purpose}/{count}"
         if key not in self.made:
-            self.made[key] = self.make(NightServices(self.crew, ""), draws, None)
+            self.made[key] = self.make(NightServices(self.session, ""), draws, None)
         return draws, self.made[key]
 
     def make(self, studio: NightServices, draws: list[Draw], model: Model | None) -> list[str]:
@@ -81,7 +81,7 @@ class Bed:
         return table_of([record for record, _ in found]), 1.0 - broken
 
     def _pixels(self, digest: str) -> np.ndarray:
-        data = self.crew.client.artifacts.get(digest)
+        data = self.session.client.artifacts.get(digest)
         return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB"))
 
 
@@ -137,9 +137,9 @@ class NaiveServices(NightServices):
 def bed() -> Iterator[Bed]:
     """Holds the services up in build/bench/night/home."""
     home = Home(NIGHT / "home")
-    nights = Nights(home.root)
-    with nights.lock(), crew(home) as hands:
-        yield Bed(hands, nights, open_prompts(PROMPTS, 0))
+    nights = NightStore(home.root)
+    with nights.lock(), open_session(home) as session:
+        yield Bed(session, nights, open_prompts(PROMPTS, 0))
 
 
 def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) -> dict[str, Any]:
@@ -167,9 +167,9 @@ def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) ->
     """
     name = files.derived_id("bench", person.number, purpose, files.canonical(asked).decode())
     taste = f"tastes/b{name[:12]}"
-    studio = NightServices(bed.crew, taste)
-    if taste not in {one.name for one in bed.crew.client.rater.list_tastes(page_size=1000).tastes}:
-        bed.crew.client.rater.create_taste(taste_id=taste.removeprefix("tastes/"), request_id=name)
+    studio = NightServices(bed.session, taste)
+    if taste not in {one.name for one in bed.session.client.rater.list_tastes(page_size=1000).tastes}:
+        bed.session.client.rater.create_taste(taste_id=taste.removeprefix("tastes/"), request_id=name)
     draws, pool = bed.base("pool", POOL)
     images = [messages.image(digest, draw) for digest, draw in zip(pool, draws, strict=True)]
     studio.add(images, "base")
@@ -178,7 +178,7 @@ def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) ->
 
 
 def _label(bed: Bed, studio: NightServices, person: NightPerson, asked: dict[str, Any]) -> None:
-    rater, have = bed.crew.client.rater, studio.state().labels
+    rater, have = bed.session.client.rater, studio.state().labels
     while have < asked["labels"]:
         count = min(ROUND, asked["labels"] - have)
         seed = image_seed(asked["seed"], "suggest", have)
@@ -217,13 +217,13 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
     if state["state"] in store.ENDED:
         return state
     steps = NightSteps(_studio(bed, taste, policy, request), request, _quiet)
-    return NightWorkflow(bed.nights, steps, _never).run(bed.crew).plain()
+    return NightWorkflow(bed.nights, steps, _never).run(bed.session).plain()
 
 
 def _studio(bed: Bed, taste: str, policy: Policy, request: NightRequest) -> NightServices:
     if not policy.naive:
-        return NightServices(bed.crew, taste, request.id)
-    studio = NaiveServices(bed.crew, taste, request.id)
+        return NightServices(bed.session, taste, request.id)
+    studio = NaiveServices(bed.session, taste, request.id)
     studio.replace = policy.naive == "replace"
     return studio
 

@@ -11,12 +11,12 @@ from konomi.night import budgets
 from konomi.night.alarms import sentence
 from konomi.night.budgets import forecast, mean_bytes, measured
 from konomi.night.records.state import NightState, UnitRecord
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 
 
 def test_the_rates_are_those_of_the_newest_measured_night(tmp_path):
-    nights = Nights(tmp_path)
+    nights = NightStore(tmp_path)
     steps = [
         ("plan", 2.0, 0),
         ("unit-0/evaluate-000", 16.0, 16),
@@ -60,7 +60,7 @@ def test_price_and_power_are_counted_where_they_are_given(tmp_path):
 
 
 def test_nothing_is_invented_where_nothing_was_measured(tmp_path):
-    found = forecast(NightSettings(home=tmp_path), measured(Nights(tmp_path)), mean_bytes(tmp_path / "artifacts"))
+    found = forecast(NightSettings(home=tmp_path), measured(NightStore(tmp_path)), mean_bytes(tmp_path / "artifacts"))
     assert [found[key] for key in ("seconds", "gpu_hours", "cost", "kwh", "disk_bytes")] == [None] * 5
 
 
@@ -73,7 +73,7 @@ def test_after_one_measured_unit_the_forecast_of_a_real_night_is_within_a_fifth(
     told = RECORDED[night]
     first = [name for name, _, _ in told["steps"]].index("unit-1/judge") + 1
     steps = [{"name": name, "seconds": seconds, "images": images} for name, seconds, images in told["steps"][:first]]
-    nights = Nights(tmp_path)
+    nights = NightStore(tmp_path)
     fields = {"id": "n", "asked": "", "taste": "tastes/default", "system": "converge", "seed": 0, "prompts": []}
     request = fields | {"evaluation_prompts": [], "settings": told["settings"], "guards": {}}
     write_json(nights.folder / "n" / "request.json", request)

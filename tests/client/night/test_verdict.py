@@ -8,13 +8,13 @@ import pytest
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.night.records.request import NightRequest
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.verdict import PAIRS, BlindEvaluation, advice, shown_by_name
 
 
 def night(folder, evaluation: int = 128, served: int = 2, start: int = 1) -> BlindEvaluation:
     """Returns the verdict on a recorded night that began with one unit and serves another."""
-    nights = Nights(folder)
+    nights = NightStore(folder)
     request = NightRequest("n1", "a" * 64, "tastes/default", "converge", 5, ["p"], ["p"], {}, {})
     nights.begin(request.asked, lambda: request)
     units = [
@@ -55,7 +55,7 @@ def test_sides_are_told_only_at_the_end_and_answers_stand_from_then_on(tmp_path)
         assert found.tally() is None
         found.answer(place, "tie" if place == 0 else "left" if pair.unit_left else "right")
     found.answer(0, "tie")
-    tally = BlindEvaluation(Nights(tmp_path), "n1").tally()
+    tally = BlindEvaluation(NightStore(tmp_path), "n1").tally()
     assert (tally["wins"], tally["losses"], tally["ties"], tally["advice"]) == (19, 0, 1, "keep")
     assert tally["win_rate"]["value"] == pytest.approx(19.5 / 20)
     with pytest.raises(FailedPrecondition, match="answers stand"):
@@ -98,7 +98,7 @@ def test_a_verdict_is_an_audit_and_takes_the_night_back_in_one_step(bench):
     code, _, err = bench.konomi(home, "night", "verdict", *night_id, "--sheet", str(sheet), "--json")
     assert code == 0, err
     assert sheet.read_text().count("<fieldset>") == 16 and "night verdict --answers" in sheet.read_text()
-    nights = Nights(home)
+    nights = NightStore(home)
     pairs = BlindEvaluation(nights, made["night"]).pairs()
     letters = "".join("R" if pair.unit_left else "L" for pair in pairs)
     code, told, err = bench.konomi(home, "night", "verdict", *night_id, "--answers", letters, "--roll-back", "--json")

@@ -21,7 +21,7 @@ from konomi.errors import (
 )
 from konomi.home import Home
 from konomi.night.records.request import NightRequest
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.verdict import PAIRS, SAMPLE
 from konomi.v1 import rater_pb2, trainer_pb2
 from konomi.web import auth
@@ -176,7 +176,7 @@ def test_a_closed_shrinker_says_so(shrinker):
 
 @pytest.fixture
 def desk(tmp_path):
-    nights = Nights(tmp_path)
+    nights = NightStore(tmp_path)
     settings = {"units": 2, "images": 100, "evaluation_images": 64, "steps": 50}
     request = NightRequest("n1", "a" * 64, "tastes/default", "converge", 5, ["p"], ["p"], settings, {})
     nights.begin(request.asked, lambda: request)

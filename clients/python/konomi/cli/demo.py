@@ -14,7 +14,7 @@ from konomi.evaluation.demo import Demo, DemoSettings, spread_of
 from konomi.evaluation.simulated_person import SimulatedPerson, starter
 from konomi.home import Home, chosen
 from konomi.host import extras
-from konomi.host.session import crew
+from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
@@ -22,7 +22,7 @@ from konomi.night.alarms import work
 from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 
 
@@ -71,13 +71,13 @@ def _run(
 ) -> dict[str, Any]:
     from konomi.night.report.render import write_demo_report
 
-    settings, nights = DemoSettings(home=home.root), Nights(home.root)
+    settings, nights = DemoSettings(home=home.root), NightStore(home.root)
     view.beat("services", 0, 0)
-    with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
-        address = hands.client.addresses["rater"]
+    with nights.lock(), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
+        address = session.client.addresses["rater"]
         with SimulatedPerson(home.root, address, file, seed) as person:
             prompts = starter("prompts", "--count", str(settings.prompts), "--seed", str(seed))
-            demo = Demo(hands, person, prompts, seed, settings, night, view)
+            demo = Demo(session, person, prompts, seed, settings, night, view)
             demo.phases.append(("services", time.monotonic() - started))
             with demo.phase("reference"):
                 demo.choose_taste(nights)
@@ -105,7 +105,7 @@ def _run(
                 "command": "konomi " + shlex.join(_again(sys.argv[1:])),
                 "phases": [(work(name, language), seconds) for name, seconds in demo.phases],
             }
-            path = write_demo_report(nights, request.id, data, hands.client.artifacts.get, language)
+            path = write_demo_report(nights, request.id, data, session.client.artifacts.get, language)
     return result_of(data, state.served.unit if state.served else 0, path, time.monotonic() - started)
 
 

@@ -15,7 +15,7 @@ from konomi.datasets.reader import media_type_of
 from konomi.errors import InvalidArgument
 from konomi.host import extras
 from konomi.i18n.catalogue import language, text
-from konomi.night.metrics import Figure, share
+from konomi.night.metrics import Estimate, share
 
 SCHEMA = "konomi.pairs/1"
 ANSWERS = "LRT"
@@ -120,7 +120,7 @@ def judge(key_text: str, answers: str) -> dict[str, Any]:
         )
     given = [(pair, letter) for pair, letter in zip(pairs, letters, strict=True) if letter != "-"]
     wins = sum(0.5 if letter == "T" else float((letter == "L") == pair.first_left) for pair, letter in given)
-    rate: Figure = share(wins, len(given))
+    rate: Estimate = share(wins, len(given))
     return {"first": document["first"], "second": document["second"], "win_rate": rate}
 
 

@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from konomi import errors, files
 from konomi.evaluation.simulated_person import SimulatedPerson
-from konomi.host.session import Crew
+from konomi.host.session import Session
 from konomi.night import metrics
 from konomi.night.draws import Draw, image_seed
 from konomi.night.engine import preparation, runner
@@ -22,7 +22,7 @@ from konomi.night.gateway import messages
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, Model, NightState, UnitRecord
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.settings import KonomiSettings
 from konomi.v1 import rater_pb2
@@ -58,7 +58,7 @@ class Demo:
     """One demo on running services; every phase may be run again without harm.
 
     Args:
-        crew: the services.
+        session: the services.
         person: the simulated person.
         prompts: open prompts.
         seed: seed everything is derived from.
@@ -69,7 +69,7 @@ class Demo:
 
     def __init__(
         self,
-        crew: Crew,
+        session: Session,
         person: SimulatedPerson,
         prompts: list[str],
         seed: int,
@@ -77,7 +77,7 @@ class Demo:
         night: NightSettings,
         view: View,
     ) -> None:
-        self.crew, self.person, self.prompts, self.seed = crew, person, prompts, seed
+        self.session, self.person, self.prompts, self.seed = session, person, prompts, seed
         self.settings, self.night, self.view = settings, night, view
         self.taste = "tastes/default"
         self.phases: list[tuple[str, float]] = []
@@ -85,7 +85,7 @@ class Demo:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Shows a phase and notes how long it took."""
-        self.crew.tend()
+        self.session.tend()
         self.view.beat(name, 0, 0)
         started = time.monotonic()
         yield
@@ -94,7 +94,7 @@ class Demo:
     @property
     def studio(self) -> NightServices:
         """The services as the demo's taste uses them."""
-        return NightServices(self.crew, self.taste)
+        return NightServices(self.session, self.taste)
 
     def draws(self, purpose: str, count: int) -> list[Draw]:
         """Returns prompts and seeds of a purpose; no two purposes share a seed."""
@@ -105,12 +105,12 @@ class Demo:
         """Makes images with the settings of the night."""
         return self.studio.generate(draws, model, self.night, self.view.beat)
 
-    def choose_taste(self, nights: Nights) -> None:
+    def choose_taste(self, nights: NightStore) -> None:
         """Takes the taste of this very demo where it ran before, else "default", else a new one of its own."""
         key = files.derived_id("taste", files.canonical(self.person.introduction).decode(), self.seed)
         path = nights.folder / "demos.json"
         known = files.read_json(path)
-        rater = self.crew.client.rater
+        rater = self.session.client.rater
         if key not in known:
             taken = {taste.name for taste in rater.list_tastes(page_size=1000).tastes}
             known[key] = "default" if "tastes/default" not in taken else f"demo-{key[:8]}"
@@ -139,7 +139,7 @@ class Demo:
         have = int(self.studio.state().labels)
         size = max(1, math.ceil(wanted / self.settings.rounds))
         while have < wanted:
-            self.crew.tend()
+            self.session.tend()
             graded = self._round(min(size, wanted - have), have)
             if graded == 0:
                 message = f"The pool has no ungraded images left after {have} labels; ask for fewer labels."
@@ -152,7 +152,7 @@ class Demo:
         return have
 
     def _round(self, count: int, turn: int) -> int:
-        reply = self.crew.client.rater.suggest_images(
+        reply = self.session.client.rater.suggest_images(
             taste=self.taste, count=count, seed=image_seed(self.seed, "suggest", turn), no_repeats=True
         )
         digests = [one.image.digest for one in reply.suggestions]
@@ -164,15 +164,15 @@ class Demo:
             for one, grade in zip(reply.suggestions, grades, strict=True)
         ]
         request_id = files.derived_id(self.taste, self.seed, *digests)
-        self.crew.client.rater.record_labels(taste=self.taste, labels=labels, request_id=request_id)
+        self.session.client.rater.record_labels(taste=self.taste, labels=labels, request_id=request_id)
         return len(labels)
 
     def _fit(self, have: int) -> None:
         request_id = files.derived_id(self.taste, self.seed, "fit", have)
-        for _ in self.crew.client.rater.fit_rater(taste=self.taste, seed=self.seed, request_id=request_id):
+        for _ in self.session.client.rater.fit_rater(taste=self.taste, seed=self.seed, request_id=request_id):
             continue
 
-    def request(self, nights: Nights, system: str, guards: Any) -> NightRequest:
+    def request(self, nights: NightStore, system: str, guards: Any) -> NightRequest:
         """Returns the demo's night: the one it began before, or a new one."""
         plain = preparation.plain(self.night)
         key = files.canonical([self.person.introduction, plain, self.prompts, self.seed, system]).decode()
@@ -181,14 +181,14 @@ class Demo:
         )
         if (nights.folder / asked.id / "request.json").exists():
             return nights.request(asked.id)
-        return nights.begin(asked.asked, lambda: preparation.complete_request(asked, self.crew, nights))
+        return nights.begin(asked.asked, lambda: preparation.complete_request(asked, self.session, nights))
 
-    def sleep(self, nights: Nights, request: NightRequest, stopped: Callable[[], bool]) -> NightState:
+    def sleep(self, nights: NightStore, request: NightRequest, stopped: Callable[[], bool]) -> NightState:
         """Runs the night, unattended."""
         state = nights.state(request.id)
         if state.state in ENDED:
             return state
-        state = runner.run(nights, request, self.crew, stopped, self.view)
+        state = runner.run(nights, request, self.session, stopped, self.view)
         if state.state not in ENDED:
             raise errors.Cancelled(
                 "The demo was asked to stop; the same command with the same --home goes on from here."

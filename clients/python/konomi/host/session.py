@@ -81,11 +81,11 @@ class AttachedServices:
         raise DeadlineExceeded(message, reason="SERVICE_HANGS")
 
 
-Crew = OwnServices | AttachedServices
+Session = OwnServices | AttachedServices
 
 
 @contextmanager
-def crew(home: Home, give_up: Callable[[], bool] = lambda: False) -> Iterator[Crew]:
+def open_session(home: Home, give_up: Callable[[], bool] = lambda: False) -> Iterator[Session]:
     """Holds services ready for a night.
 
     Args:

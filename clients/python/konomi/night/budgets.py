@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 from konomi.night.alarms import Alarm
 from konomi.night.records.state import NightState, StepRecord
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems.registry import SYSTEMS, stages
 
@@ -92,7 +92,7 @@ SAMPLE = 512
 """Stored files whose mean size stands for that of an image."""
 
 
-def measured(nights: Nights) -> dict[str, float]:
+def measured(nights: NightStore) -> dict[str, float]:
     """Returns what the newest measured night took; empty where none has trained a unit yet.
 
     Returns:

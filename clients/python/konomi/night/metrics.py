@@ -10,49 +10,49 @@ Z95 = 1.959964
 STUDENT95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
 """Two-sided 95 % quantiles of Student's t for a few degrees of freedom."""
 
-Figure = dict[str, float]
+Estimate = dict[str, float]
 """{"value", "low", "high", "n"}."""
 
 
-def figure(value: float, low: float, high: float, n: int) -> Figure:
+def estimate(value: float, low: float, high: float, n: int) -> Estimate:
     """Returns one figure with its interval."""
     return {"value": float(value), "low": float(low), "high": float(high), "n": float(n)}
 
 
-def share(hits: float, n: int) -> Figure:
+def share(hits: float, n: int) -> Estimate:
     """Returns hits/n with the Wilson score interval (Wilson 1927)."""
     if n == 0:
-        return figure(0.0, 0.0, 1.0, 0)
+        return estimate(0.0, 0.0, 1.0, 0)
     p = hits / n
     centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
-    return figure(p, max(0.0, centre - half), min(1.0, centre + half), n)
+    return estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
-def mean(values: Sequence[float]) -> Figure:
+def mean(values: Sequence[float]) -> Estimate:
     """Returns the mean with its normal interval; the interval of fewer than two values is the value itself."""
     if not values:
-        return figure(0.0, 0.0, 0.0, 0)
+        return estimate(0.0, 0.0, 0.0, 0)
     centre = statistics.fmean(values)
     half = Z95 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return figure(centre, centre - half, centre + half, len(values))
+    return estimate(centre, centre - half, centre + half, len(values))
 
 
-def paired_wins(candidate: Sequence[float], rival: Sequence[float]) -> Figure:
+def paired_wins(candidate: Sequence[float], rival: Sequence[float]) -> Estimate:
     """Returns the share of pairs the candidate wins, a tie counting half; pairs stand at equal positions."""
     pairs = list(zip(candidate, rival, strict=True))
     wins = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs)
     return share(wins, len(pairs))
 
 
-def from_groups(whole: float, groups: Sequence[float], n: int) -> Figure:
+def from_groups(whole: float, groups: Sequence[float], n: int) -> Estimate:
     """Returns a figure of the whole whose interval comes from the spread of the same figure over disjoint groups."""
     degrees = len(groups) - 1
     if degrees < 1 or statistics.fmean(groups) == 0:
-        return figure(whole, whole, whole, n)
+        return estimate(whole, whole, whole, n)
     relative = statistics.stdev(groups) / statistics.fmean(groups) / math.sqrt(len(groups))
     half = STUDENT95.get(degrees, Z95) * relative * whole
-    return figure(whole, max(0.0, whole - half), whole + half, n)
+    return estimate(whole, max(0.0, whole - half), whole + half, n)
 
 
 class UnitNumbers(BaseModel):
@@ -112,35 +112,35 @@ def ranks(values: Sequence[float]) -> list[float]:
     return result
 
 
-def spearman(a: Sequence[float], b: Sequence[float]) -> Figure:
+def spearman(a: Sequence[float], b: Sequence[float]) -> Estimate:
     """Returns the rank correlation with the interval of Fisher's z (standard error by Bonett & Wright 2000)."""
     if len(a) < 4 or len(set(a)) < 2 or len(set(b)) < 2:
-        return figure(0.0, -1.0, 1.0, len(a))
+        return estimate(0.0, -1.0, 1.0, len(a))
     rho = statistics.correlation(ranks(a), ranks(b))
     bounded = max(-0.999999, min(0.999999, rho))
     error = math.sqrt((1 + bounded**2 / 2) / (len(a) - 3))
     z = math.atanh(bounded)
-    return figure(rho, math.tanh(z - Z95 * error), math.tanh(z + Z95 * error), len(a))
+    return estimate(rho, math.tanh(z - Z95 * error), math.tanh(z + Z95 * error), len(a))
 
 
-def auc(scores: Sequence[float], positives: Sequence[bool]) -> Figure:
+def auc(scores: Sequence[float], positives: Sequence[bool]) -> Estimate:
     """Returns the area under the ROC curve with Hanley & McNeil's (1982) interval; .5 where one class is empty."""
     good, bad = sum(positives), len(positives) - sum(positives)
     if good == 0 or bad == 0:
-        return figure(0.5, 0.0, 1.0, len(scores))
+        return estimate(0.5, 0.0, 1.0, len(scores))
     rank_sum = sum(rank for rank, positive in zip(ranks(scores), positives, strict=True) if positive)
     area = (rank_sum - good * (good + 1) / 2) / (good * bad)
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     variance = (area * (1 - area) + (good - 1) * (q1 - area**2) + (bad - 1) * (q2 - area**2)) / (good * bad)
     half = Z95 * math.sqrt(max(0.0, variance))
-    return figure(area, max(0.0, area - half), min(1.0, area + half), len(scores))
+    return estimate(area, max(0.0, area - half), min(1.0, area + half), len(scores))
 
 
-def average_precision(scores: Sequence[float], positives: Sequence[bool]) -> Figure:
+def average_precision(scores: Sequence[float], positives: Sequence[bool]) -> Estimate:
     """Returns the average precision; the interval is the logit normal one of Boyd, Eng & Page (2013)."""
     good = sum(positives)
     if good == 0:
-        return figure(0.0, 0.0, 1.0, len(scores))
+        return estimate(0.0, 0.0, 1.0, len(scores))
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
     found, total = 0, 0.0
     for position, index in enumerate(order, start=1):
@@ -151,4 +151,4 @@ def average_precision(scores: Sequence[float], positives: Sequence[bool]) -> Fig
     bounded = min(max(value, 0.25 / good), 1 - 0.25 / good)
     eta, tau = math.log(bounded / (1 - bounded)), 1 / math.sqrt(good * bounded * (1 - bounded))
     low, high = (1 / (1 + math.exp(-x)) for x in (eta - Z95 * tau, eta + Z95 * tau))
-    return figure(value, min(low, value), max(high, value), len(scores))
+    return estimate(value, min(low, value), max(high, value), len(scores))

@@ -16,9 +16,9 @@ from konomi.client import Client, paging
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.files import derived_id, read_json, write_json
 from konomi.i18n.catalogue import text
-from konomi.night.metrics import Figure, share
+from konomi.night.metrics import Estimate, share
 from konomi.night.records.state import Audit, NightState, Served
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.v1 import rater_pb2 as rater
 
 PAIRS = 20
@@ -67,7 +67,7 @@ class BlindPair:
 class BlindEvaluation:
     """The verdict on one night, kept beside its record."""
 
-    def __init__(self, nights: Nights, night: str) -> None:
+    def __init__(self, nights: NightStore, night: str) -> None:
         self.night = night
         self.taste = nights.request(night).taste
         self.state = nights.state(night)
@@ -207,14 +207,14 @@ def shown_by_name(count: int) -> frozenset[int]:
     return frozenset(range(min(SHEET, count))) | rows
 
 
-def advice(rate: Figure) -> str:
+def advice(rate: Estimate) -> str:
     """Returns "roll_back" where the unit surely loses, "keep" where it surely wins, "open" where pairs cannot tell."""
     if rate["high"] < 0.5:
         return ROLL_BACK
     return KEEP if rate["low"] > 0.5 else OPEN
 
 
-def audits(nights: Nights, taste: str, version: str) -> list[Audit]:
+def audits(nights: NightStore, taste: str, version: str) -> list[Audit]:
     """Returns the finished blind audits of nights a rater version chose in, oldest first.
 
     Args:

@@ -20,7 +20,7 @@ from konomi.night.alarms import work
 from konomi.night.budgets import measured
 from konomi.night.engine.preparation import plan_of
 from konomi.night.records.state import ENDED, NightState
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.report.status import said, summary_of
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation
 from konomi.web.responses import measure, number, text
@@ -43,7 +43,7 @@ class NightEndpoints:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._nights = Nights(home.root)
+        self._nights = NightStore(home.root)
         self._begun: list[subprocess.Popen[bytes]] = []
         self._furthest: dict[str, float] = {}
 
@@ -271,7 +271,7 @@ class Verdicts:
 
     def _verdict(self, asked: dict[str, Any]) -> BlindEvaluation:
         folder = self._nights.folder(text(asked, "night"))
-        return BlindEvaluation(Nights(folder.parent.parent), folder.name)
+        return BlindEvaluation(NightStore(folder.parent.parent), folder.name)
 
     def _told(self, found: BlindEvaluation) -> dict[str, Any]:
         answers = found.answers()

@@ -7,13 +7,13 @@ import pytest
 from konomi.night.guards import GuardSettings, rater_overrated
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Audit
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.verdict import BlindEvaluation, audits
 
 VERSION = "tastes/default/raterVersions/3"
 
 
-def night(nights: Nights, name: str, rise: float, wins: int, taste: str = "tastes/default", version: str = VERSION):
+def night(nights: NightStore, name: str, rise: float, wins: int, taste: str = "tastes/default", version: str = VERSION):
     """Records a night whose unit the rater scored higher by `rise` deviations and a person chose `wins` times of 20."""
     request = NightRequest(name, name, taste, "converge", 5, ["p"], ["p"], {}, {})
     nights.begin(name, lambda: request)
@@ -35,7 +35,7 @@ def answer(told: BlindEvaluation, wins: int) -> None:
 
 
 def test_the_audits_are_those_of_this_taste_and_rater_that_were_answered_to_the_end(tmp_path):
-    nights = Nights(tmp_path)
+    nights = NightStore(tmp_path)
     night(nights, "a", 0.8, 15)
     night(nights, "b", 0.4, 6)
     night(nights, "c", 0.4, 6, taste="tastes/other")
@@ -80,7 +80,7 @@ def test_a_night_is_not_begun_by_a_rater_two_audits_contradict(bench):
     home = bench.home("fooled")
     code, made, err = bench.konomi(home, *bench.start(home))
     assert code == 0, err
-    nights = Nights(home)
+    nights = NightStore(home)
     again = ("--images", "16", "--units", "1")
     shutil.copytree(nights.folder / made["night"], nights.folder / "the-night-after")
     for one in (made["night"], "the-night-after"):

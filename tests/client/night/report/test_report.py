@@ -14,7 +14,7 @@ from PIL import Image
 
 from konomi.i18n import catalogue
 from konomi.night.records.request import NightRequest
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.report import sections
 from konomi.night.report.facts import Rejection, Selection, last_night, lineage_of
 from konomi.night.report.page import ContactSheet, Page, duration, render
@@ -93,7 +93,7 @@ def selection(store: Store) -> dict:
 
 
 def recorded(
-    nights: Nights, store: Store, night: str, first: int, system: str = "converge", prompt: str = "a portrait"
+    nights: NightStore, store: Store, night: str, first: int, system: str = "converge", prompt: str = "a portrait"
 ) -> None:
     """Records a night of two units over the base model, the second of which is served."""
     request = NightRequest(night, night, "tastes/default", system, first, [prompt], [prompt], {}, {})
@@ -123,7 +123,7 @@ def recorded(
 
 @pytest.fixture
 def two_nights(tmp_path):
-    nights, store = Nights(tmp_path), Store()
+    nights, store = NightStore(tmp_path), Store()
     recorded(nights, store, "n1", 1)
     BlindEvaluation(nights, "n1").note_decision("roll_back", "base", 5.0)
     recorded(nights, store, "n2", 3, "longtail")
@@ -202,7 +202,7 @@ class Elements(HTMLParser):
 
 
 def test_hostile_words_are_text_wherever_they_stand(tmp_path):
-    nights, store = Nights(tmp_path), Store()
+    nights, store = NightStore(tmp_path), Store()
     recorded(nights, store, "n1", 1, prompt=HOSTILE)
     state = nights.read("n1")
     state["units"][1]["model"] = state["units"][1]["adapter"] = HOSTILE

@@ -9,7 +9,7 @@ from konomi import errors
 from konomi.night.draws import Turn
 from konomi.night.engine import preparation
 from konomi.night.guards import GuardSettings
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems.concepts import policy
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_taught_is_refused(hands, more, error, words):
         "concepts", "tastes/default", 1, settings, GuardSettings(home=hands.home), ["a portrait"]
     )
     with pytest.raises(error, match=words):
-        preparation.complete_request(asked, hands, Nights(hands.home))
+        preparation.complete_request(asked, hands, NightStore(hands.home))
 
 
 def test_a_regularisation_folder_without_captions_is_refused(hands):
@@ -160,4 +160,4 @@ def test_a_regularisation_folder_without_captions_is_refused(hands):
         "concepts", "tastes/default", 1, settings, GuardSettings(home=hands.home), ["a portrait"]
     )
     with pytest.raises(errors.InvalidArgument, match="has a caption"):
-        preparation.complete_request(asked, hands, Nights(hands.home))
+        preparation.complete_request(asked, hands, NightStore(hands.home))

@@ -12,7 +12,7 @@ from konomi.night.engine import preparation
 from konomi.night.gateway.services import ImageFacts
 from konomi.night.guards import GuardSettings
 from konomi.night.records.state import Selection
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems import propagate
 from konomi.night.systems.propagate import growing_set, policy
@@ -228,7 +228,7 @@ def begun(hands, *seeds, prompts=("a portrait",)):
     asked = preparation.new_request(
         "propagate", "tastes/default", 1, settings, GuardSettings(home=hands.home), list(prompts)
     )
-    return preparation.complete_request(asked, hands, Nights(hands.home))
+    return preparation.complete_request(asked, hands, NightStore(hands.home))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from konomi.host import extras
 from konomi.i18n.catalogue import text
 from konomi.night.alarms import percent
 from konomi.night.gateway.services import NightServices
-from konomi.night.metrics import Figure
+from konomi.night.metrics import Estimate
 from konomi.v1 import generator_pb2 as generator
 from konomi.v1 import trainer_pb2 as trainer
 
@@ -96,7 +96,7 @@ def advised(found: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _span(found: Figure, *, share: bool = False) -> str:
+def _span(found: Estimate, *, share: bool = False) -> str:
     value, low, high = found["value"], found["low"], found["high"]
     if share:
         return f"{percent(value)} ({100 * low:.0f}–{100 * high:.0f})"

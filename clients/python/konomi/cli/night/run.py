@@ -26,7 +26,7 @@ from konomi.cli.night.plan import (
 from konomi.cli.night.schedule import schedule
 from konomi.cli.night.verdict import lines, verdict
 from konomi.home import Home
-from konomi.host.session import crew
+from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
@@ -36,7 +36,7 @@ from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, Reason, StateName
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
 from konomi.night.report.status import said, summary_of
 
@@ -105,7 +105,7 @@ def resume(as_json: Json = False) -> None:
     Example: konomi night resume
     """
     home = Home.locate()
-    nights = Nights(home.root)
+    nights = NightStore(home.root)
     night = nights.unfinished()
     if night is None:
         raise errors.NotFound(text("there is no unfinished night; `konomi night start converge` begins one"))
@@ -118,7 +118,7 @@ def status(night: NightId = "", as_json: Json = False) -> None:
 
     Example: konomi night status --json
     """
-    nights = Nights(Home.locate().root)
+    nights = NightStore(Home.locate().root)
     chosen = night or nights.latest()
     if chosen is None:
         if as_json:
@@ -138,7 +138,7 @@ def stop(
 
     Example: konomi night stop
     """
-    nights = Nights(Home.locate().root)
+    nights = NightStore(Home.locate().root)
     night = nights.unfinished()
     if night is None:
         raise errors.NotFound(text("there is no unfinished night"))
@@ -161,13 +161,13 @@ def report(night: NightId = "", as_json: Json = False) -> None:
     from konomi.night.report.render import write_night_report
 
     home = Home.locate()
-    nights = Nights(home.root)
+    nights = NightStore(home.root)
     chosen = night or nights.latest()
     if chosen is None:
         raise errors.NotFound(text("no night has been started here"))
     nights.request(chosen)
-    with crew(home) as hands:
-        path = write_night_report(nights, chosen, hands.client.artifacts.get, catalogue.language())
+    with open_session(home) as session:
+        path = write_night_report(nights, chosen, session.client.artifacts.get, catalogue.language())
     emit({"report": str(path)}) if as_json else say(str(path))
 
 
@@ -215,21 +215,21 @@ def show(summary: dict[str, Any]) -> None:
 
 
 def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
-    nights, language = Nights(home.root), catalogue.language()
+    nights, language = NightStore(home.root), catalogue.language()
     receivers(NotifySettings(home=home.root))  # an address that cannot work is refused tonight, not in the morning
     reading = runner.read_ahead()
-    with nights.lock(), stop_signals() as stopped, crew(home, stopped.is_set) as hands:
+    with nights.lock(), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
         reading.join()
-        request = nights.begin(asked.asked, lambda: preparation.complete_request(asked, hands, nights))
+        request = nights.begin(asked.asked, lambda: preparation.complete_request(asked, session, nights))
         note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
         with showing(language) as progress:
             view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))
-            state = runner.run(nights, request, hands, stopped.is_set, view)
+            state = runner.run(nights, request, session, stopped.is_set, view)
         path = None
         if state.state in ENDED:
             from konomi.night.report.render import write_night_report
 
-            path = str(write_night_report(nights, request.id, hands.client.artifacts.get, language))
+            path = str(write_night_report(nights, request.id, session.client.artifacts.get, language))
     summary = summary_of(nights, request.id) | {"report": path}
     if as_json:
         emit(summary)

@@ -15,12 +15,12 @@ from konomi.errors import InvalidArgument, NotFound
 from konomi.evaluation import blind_pairs
 from konomi.files import write_atomically
 from konomi.home import Home
-from konomi.host.session import crew
+from konomi.host.session import open_session
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import plural, text
 from konomi.night import verdict as judging
 from konomi.night.draws import evaluation_draws
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.verdict import KEEP, OPEN, ROLL_BACK, BlindEvaluation
 from konomi.v1 import rater_pb2 as rater
@@ -47,7 +47,7 @@ def verdict(
     if keep and roll_back:
         raise InvalidArgument(text("expected one of --keep and --roll-back, got both"))
     home = Home.locate()
-    nights = Nights(home.root)
+    nights = NightStore(home.root)
     chosen = night or nights.latest()
     if chosen is None:
         raise NotFound(text("no night has been started here"))
@@ -56,8 +56,8 @@ def verdict(
     with read_keys() as keys:
         asks = keys.interactive and not (sheet or answers or decision or as_json or found.done)
         if found.pairs() and (sheet or answers or decision or asks or (found.done and not found.kept.get("audit"))):
-            with crew(home) as hands:
-                _act(hands.client, nights, found, _Wish(sheet, answers, decision, keys if asks else None))
+            with open_session(home) as session:
+                _act(session.client, nights, found, _Wish(sheet, answers, decision, keys if asks else None))
         elif decision or answers:
             found.answer_all(answers or "-")  # says what there is to say: nothing to judge
     summary = {"night": chosen, **found.summary()}
@@ -74,7 +74,7 @@ class _Wish:
         self.sheet, self.answers, self.decision, self.keys = sheet, answers, decision, keys
 
 
-def _act(client: Client, nights: Nights, found: BlindEvaluation, wish: _Wish) -> None:
+def _act(client: Client, nights: NightStore, found: BlindEvaluation, wish: _Wish) -> None:
     if wish.sheet is not None:
         write_atomically(wish.sheet, sheet_of(client, nights, found).encode())
         note(
@@ -95,7 +95,7 @@ def _act(client: Client, nights: Nights, found: BlindEvaluation, wish: _Wish) ->
         write_night_report(nights, found.night, client.artifacts.get, catalogue.language())
 
 
-def sheet_of(client: Client, nights: Nights, found: BlindEvaluation) -> str:
+def sheet_of(client: Client, nights: NightStore, found: BlindEvaluation) -> str:
     """Returns the blind pairs as one HTML file."""
     prompts = prompts_of(nights, found)
     pairs = [blind_pairs.Pair(prompts[pair.place], 0, pair.unit_left) for pair in found.pairs()]
@@ -103,14 +103,14 @@ def sheet_of(client: Client, nights: Nights, found: BlindEvaluation) -> str:
     return blind_pairs.page(pairs, images, "konomi night verdict --answers")
 
 
-def prompts_of(nights: Nights, found: BlindEvaluation) -> list[str]:
+def prompts_of(nights: NightStore, found: BlindEvaluation) -> list[str]:
     """Returns the prompt of every evaluation image of a night."""
     request = nights.request(found.night)
     settings = NightSettings.recorded(request.settings)
     return [draw.prompt for draw in evaluation_draws(request.seed, request.evaluation_prompts, settings)]
 
 
-def _ask(client: Client, nights: Nights, found: BlindEvaluation, keys: Keys) -> None:
+def _ask(client: Client, nights: NightStore, found: BlindEvaluation, keys: Keys) -> None:
     """Shows pair after pair and notes a key for each, until q or the last pair."""
     pairs, prompts, way = found.pairs(), prompts_of(nights, found), way_here()
     note(text(HELP))

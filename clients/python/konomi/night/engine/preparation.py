@@ -12,13 +12,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from konomi import errors
-from konomi.host.session import Crew
+from konomi.host.session import Session
 from konomi.i18n.catalogue import text
 from konomi.night import budgets
 from konomi.night.gateway.services import METHODS, NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems.base import Stage
 from konomi.night.systems.registry import find, stages, written
@@ -75,19 +75,19 @@ PROMPTS = 512
 """Prompts taken from the taste's own images where none are given."""
 
 
-def complete_request(request: NightRequest, crew: Crew, nights: Nights) -> NightRequest:
+def complete_request(request: NightRequest, session: Session, nights: NightStore) -> NightRequest:
     """Returns the request with everything it needs: seeds and concepts as digests, prompts that call their words.
 
     Args:
         request: a night as asked for.
-        crew: the services.
+        session: the services.
         nights: the nights of this home; a set an earlier one left is gone on with.
 
     Raises:
         FailedPrecondition: there are no prompts, or no image to grow from.
         InvalidArgument: seeds or concepts that cannot be used.
     """
-    studio = NightServices(crew, request.taste)
+    studio = NightServices(session, request.taste)
     systems = {stage.name: stage.system for stage in stages(request.system, int(request.settings["units"]))}
     request = replace(request, prompts=request.prompts or studio.prompts(PROMPTS))
     for name in sorted(systems):
@@ -164,7 +164,7 @@ def plan_of(home: Path, system: str, **options: Any) -> dict[str, Any]:
     """
     chain, settings = settings_of(home, system, **options)
     new_request(chain, "tastes/default", 0, settings, GuardSettings(home=home), [])
-    rates, image_bytes = budgets.measured(Nights(home)), budgets.mean_bytes(home / "artifacts")
+    rates, image_bytes = budgets.measured(NightStore(home)), budgets.mean_bytes(home / "artifacts")
     return {"system": chain, **budgets.forecast(settings, rates, image_bytes, chain)}
 
 

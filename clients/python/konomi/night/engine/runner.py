@@ -9,12 +9,12 @@ from functools import partial
 from pydantic import ValidationError
 
 from konomi.host import extras
-from konomi.host.session import Crew
+from konomi.host.session import Session
 from konomi.night.engine.progress import View
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import NightState
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 
 
 def read_ahead() -> threading.Thread:
@@ -29,7 +29,9 @@ def read_ahead() -> threading.Thread:
     return reader
 
 
-def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[], bool], view: View) -> NightState:
+def run(
+    nights: NightStore, request: NightRequest, session: Session, stopped: Callable[[], bool], view: View
+) -> NightState:
     """Runs a night, or goes on with it, and returns its state.
 
     Raises:
@@ -42,9 +44,9 @@ def run(nights: Nights, request: NightRequest, crew: Crew, stopped: Callable[[],
     from konomi.night.engine.workflow import NightWorkflow
 
     nights.forget_stop(request.id)
-    studio = NightServices(crew, request.taste, request.id)
+    studio = NightServices(session, request.taste, request.id)
     try:
         steps = NightSteps(studio, request, view.beat, partial(verdict.audits, nights, request.taste))
     except ValidationError:
         return workflow.halted(nights, request, studio)
-    return NightWorkflow(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(crew)
+    return NightWorkflow(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(session)

@@ -13,7 +13,7 @@ from dbos import error as dbos_errors
 
 from konomi import errors
 from konomi.errors import disk_full_error, fault, is_full
-from konomi.host.session import Crew
+from konomi.host.session import Session
 from konomi.night import budgets
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
@@ -22,10 +22,10 @@ from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import NightState, Reason, Record, Served, StateName
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 
 
-def halted(nights: Nights, request: NightRequest, studio: NightServices) -> NightState:
+def halted(nights: NightStore, request: NightRequest, studio: NightServices) -> NightState:
     """Ends a night of another version, durably, and returns its state.
 
     Args:
@@ -106,7 +106,7 @@ class OtherVersion(Interrupted):
 class NightWorkflow:
     """One run of one night in this process."""
 
-    def __init__(self, nights: Nights, steps: NightSteps, stopped: Callable[[], bool]) -> None:
+    def __init__(self, nights: NightStore, steps: NightSteps, stopped: Callable[[], bool]) -> None:
         """Takes the home's nights, the night's steps and what says whether to stop."""
         self.nights = nights
         self.steps = steps
@@ -118,11 +118,11 @@ class NightWorkflow:
         self.watchdog = Watchdog(steps.settings.stall_seconds)
         self._show, steps.beat = steps.beat, self._beat
 
-    def run(self, crew: Crew) -> NightState:
+    def run(self, session: Session) -> NightState:
         """Starts the night or goes on with it, until it ends or is asked to stop; returns its state.
 
         Args:
-            crew: the services; they are looked after in this thread, and replaced where one hangs.
+            session: the services; they are looked after in this thread, and replaced where one hangs.
 
         Raises:
             KonomiError: the night was interrupted; the same call goes on later.
@@ -131,9 +131,9 @@ class NightWorkflow:
             self._launch()
             self._begin()
             while not self.done.wait(LOOK_SECONDS):
-                crew.tend()
+                session.tend()
                 if self.watchdog.overdue():
-                    crew.replace(self.steps.settings.stall_seconds)
+                    session.replace(self.steps.settings.stall_seconds)
                     self.watchdog.beat()
         except Exception as error:
             if is_full(error):

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from konomi.night.alarms import Alarm, sentence
-from konomi.night.metrics import Figure, UnitNumbers
+from konomi.night.metrics import Estimate, UnitNumbers
 
 
 class Record(BaseModel):
@@ -237,7 +237,7 @@ class Measures(Record):
     n: int = 0
     reference_n: int = 0
     enough: bool = True
-    kid: Figure | None = None
+    kid: Estimate | None = None
     cmmd: float | None = None
     precision: float | None = None
     recall: float | None = None
@@ -271,17 +271,17 @@ class Scores(Record):
     n: int = 0
     finite: bool = True
     rater_version: str = ""
-    utility: Figure = Field(default_factory=dict)
+    utility: Estimate = Field(default_factory=dict)
     spread: float = 0.0
-    lower_bound: Figure = Field(default_factory=dict)
+    lower_bound: Estimate = Field(default_factory=dict)
     doubt: float = 0.0
-    p_ssr: Figure = Field(default_factory=dict)
-    p_ur: Figure = Field(default_factory=dict)
+    p_ssr: Estimate = Field(default_factory=dict)
+    p_ur: Estimate = Field(default_factory=dict)
     unknown: float = 0.0
     typical_share: float = 1.0
-    vendi: Figure = Field(default_factory=dict)
+    vendi: Estimate = Field(default_factory=dict)
     vendi_quarter: float = 0.0
-    novelty: Figure | None = None
+    novelty: Estimate | None = None
     measures: Measures = Field(default_factory=Measures)
     bounds: tuple[float, ...] = ()
 
@@ -294,7 +294,7 @@ class Judgement(Record):
     served: int
     warnings: tuple[Reason, ...] = ()
     numbers: UnitNumbers
-    wins: Figure = Field(default_factory=dict)
+    wins: Estimate = Field(default_factory=dict)
 
 
 class UnitRecord(Record):
@@ -323,8 +323,8 @@ class UnitRecord(Record):
     promoted: bool = False
     reason: Reason | None = None
     warnings: tuple[Reason, ...] = ()
-    wins: Figure = Field(default_factory=dict)
-    wins_base: Figure = Field(default_factory=dict)
+    wins: Estimate = Field(default_factory=dict)
+    wins_base: Estimate = Field(default_factory=dict)
     numbers: UnitNumbers | None = None
     selection: Selection | None = None
     scores: Scores | None = None

@@ -18,7 +18,7 @@ from konomi.night.records.state import ENDED as ENDED
 from konomi.night.records.state import NightState, StateName
 
 
-class Nights:
+class NightStore:
     """The nights of one home."""
 
     def __init__(self, home: Path) -> None:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
-from konomi.night.metrics import Figure
+from konomi.night.metrics import Estimate
 from konomi.night.report.facts import Ancestor
 
 INK, FAINT = "#010203", "#040506"
@@ -58,7 +58,7 @@ class Series:
     """
 
     label: str
-    figures: Sequence[Figure]
+    figures: Sequence[Estimate]
 
 
 def curve(
@@ -108,7 +108,7 @@ def curve(
         return _svg(canvas, alt)
 
 
-def dots(rows: Sequence[tuple[str, Figure, float]], *, alt: str = "") -> Markup:
+def dots(rows: Sequence[tuple[str, Estimate, float]], *, alt: str = "") -> Markup:
     """Returns the SVG of figures from 0 to 1 on one line each, with interval and the mark of pure chance.
 
     Args:

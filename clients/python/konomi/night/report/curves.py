@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from konomi.i18n.catalogue import text
 from konomi.night.alarms import percent, unit_name
-from konomi.night.metrics import Figure, figure
+from konomi.night.metrics import Estimate, estimate
 from konomi.night.report.charts import Series, curve, dots
 from konomi.night.report.facts import NightFacts, Unit
 from konomi.night.report.page import Block, Chart, Charts, Heading, Paragraph
@@ -55,12 +55,12 @@ def _gains(ticks: Sequence[str], night: NightFacts, demo: DemoFacts) -> Chart:
     return Chart(curve(ticks, series, from_zero=False, alt=caption), caption, remark)
 
 
-def _over_first(figures: Sequence[Figure], spread: float) -> list[Figure]:
+def _over_first(figures: Sequence[Estimate], spread: float) -> list[Estimate]:
     """Returns figures as gains over the first, in units of a spread."""
     base, unit = figures[0]["value"], spread or 1.0
     gains = [{end: (each[end] - base) / unit for end in ("value", "low", "high")} for each in figures]
     return [
-        figure(gain["value"], gain["low"], gain["high"], int(each["n"]))
+        estimate(gain["value"], gain["low"], gain["high"], int(each["n"]))
         for gain, each in zip(gains, figures, strict=True)
     ]
 
@@ -69,12 +69,12 @@ def _distances(units: Sequence[Unit]) -> list[Chart]:
     """Returns further curves over the units: novelty, distance to the base model, the gap."""
     ticks = [unit_name(unit.number) for unit in units]
     scores = [unit.scores for unit in units if unit.scores]
-    curves_of: Sequence[tuple[str, Sequence[Figure | float | None]]] = (
+    curves_of: Sequence[tuple[str, Sequence[Estimate | float | None]]] = (
         (text("Novelty: mean distance to the 15 nearest known images"), [each.novelty for each in scores]),
         (text("Distance to the base model (KID ×10³)"), [each.measures.get("kid") for each in scores]),
         (
             text("Gap: the rater's gain beyond what supports it, in spreads of the base model"),
-            [figure(unit.gap, unit.gap, unit.gap, 0) for unit in units],
+            [estimate(unit.gap, unit.gap, unit.gap, 0) for unit in units],
         ),
     )
     charts = []

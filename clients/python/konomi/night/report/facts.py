@@ -8,8 +8,8 @@ from typing import Any
 from konomi.night.budgets import GIB
 from konomi.night.draws import evaluation_draws
 from konomi.night.guards import GuardSettings
-from konomi.night.metrics import Figure
-from konomi.night.records.store import ENDED, Nights
+from konomi.night.metrics import Estimate
+from konomi.night.records.store import ENDED, NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.verdict import BlindEvaluation
 
@@ -55,15 +55,15 @@ class Scores:
         enough: that many images are enough for KID and CMMD to be a claim.
     """
 
-    p_ssr: Figure
-    p_ur: Figure
-    vendi: Figure
-    utility: Figure
+    p_ssr: Estimate
+    p_ur: Estimate
+    vendi: Estimate
+    utility: Estimate
     spread: float
     doubt: float
     untypical: float
-    novelty: Figure | None
-    measures: Mapping[str, Figure | float]
+    novelty: Estimate | None
+    measures: Mapping[str, Estimate | float]
     compared: int
     enough: bool
 
@@ -163,8 +163,8 @@ class Unit:
     adapter: str
     decision: str
     alarms: Sequence[Recorded]
-    wins: Figure | None
-    wins_base: Figure | None
+    wins: Estimate | None
+    wins_base: Estimate | None
     gap: float
     images: int
     seconds: float
@@ -180,15 +180,15 @@ class Summary:
     system: str
     served: int
     rater_version: str
-    p_ssr: Figure | None
-    p_ur: Figure | None
-    vendi: Figure | None
-    novelty: Figure | None
+    p_ssr: Estimate | None
+    p_ur: Estimate | None
+    vendi: Estimate | None
+    novelty: Estimate | None
     units: int
     images: int
     nats: float
     seconds: float
-    win_rate: Figure | None
+    win_rate: Estimate | None
     decision: str
 
 
@@ -259,7 +259,7 @@ class NightFacts:
     work: Mapping[str, float]
 
 
-def read_night(nights: Nights, night: str) -> NightFacts:
+def read_night(nights: NightStore, night: str) -> NightFacts:
     """Returns what is on record of a night."""
     request, state = nights.request(night), nights.read(night)
     began = date.fromtimestamp((nights.folder / night / "request.json").stat().st_mtime)
@@ -361,7 +361,7 @@ def _selection(selection: Recorded) -> Selection:
     )
 
 
-def json_of(nights: Nights, night: str) -> dict[str, Any]:
+def json_of(nights: NightStore, night: str) -> dict[str, Any]:
     """Returns the report of a night as plain JSON.
 
     Returns:
@@ -387,7 +387,7 @@ def json_of(nights: Nights, night: str) -> dict[str, Any]:
     }
 
 
-def last_night(nights: Nights, night: str) -> Comparison | None:
+def last_night(nights: NightStore, night: str) -> Comparison | None:
     """Returns what the night of the same taste before this one left, beside what this one leaves; None in the first."""
     taste, before = nights.request(night).taste, None
     for other in nights.all():
@@ -402,7 +402,7 @@ def last_night(nights: Nights, night: str) -> Comparison | None:
     return Comparison(before, _summary(nights, before), _summary(nights, night)) if before else None
 
 
-def _summary(nights: Nights, night: str) -> Summary:
+def _summary(nights: NightStore, night: str) -> Summary:
     state = nights.read(night)
     served = (state.get("served") or {}).get("unit", 0)
     unit: Recorded = next((unit for unit in state["units"] if unit["unit"] == served), {})
@@ -434,7 +434,7 @@ def alarms_of(state: Recorded) -> list[str]:
     return list(dict.fromkeys(alarm for log in rater_logs_of(state) for alarm in log.get("alarms", [])))
 
 
-def cost_of(nights: Nights, night: str) -> Cost:
+def cost_of(nights: NightStore, night: str) -> Cost:
     """Returns what a night took, as far as it is known."""
     state, recorded = nights.read(night), nights.request(night).settings
     settings = NightSettings(**{name: recorded[name] for name in ("hour_price", "watts") if name in recorded})
@@ -449,7 +449,7 @@ def cost_of(nights: Nights, night: str) -> Cost:
     )
 
 
-def lineage_of(nights: Nights, night: str) -> list[Ancestor]:
+def lineage_of(nights: NightStore, night: str) -> list[Ancestor]:
     """Returns every unit of the taste up to a night.
 
     A unit that met several nights is told by the one that made it.
@@ -467,7 +467,7 @@ def lineage_of(nights: Nights, night: str) -> list[Ancestor]:
     return list(units.values())
 
 
-def _served_now(nights: Nights, night: str) -> int:
+def _served_now(nights: NightStore, night: str) -> int:
     """Returns the unit in use after a night and its verdict."""
     evaluation = BlindEvaluation(nights, night)
     rolled_back = evaluation.summary()["decision"] == "roll_back"

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from konomi.i18n.catalogue import language, text
 from konomi.night.alarms import percent
-from konomi.night.metrics import Figure
+from konomi.night.metrics import Estimate
 
 TEMPLATES = Path(__file__).with_name("templates")
 GRADES = ("N", "R", "SR", "SSR", "UR")
@@ -328,14 +328,14 @@ def _kept_together(value: object) -> object:
     return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", value) if type(value) is str else value
 
 
-def share(figure: Figure | None) -> Cell:
+def share(figure: Estimate | None) -> Cell:
     """Returns a share with its interval; a dash where there is none."""
     if figure is None:
         return Cell("–")
     return Cell(percent(figure["value"]), f"{100 * figure['low']:.0f}–{100 * figure['high']:.0f}")
 
 
-def number(figure: Figure | None, digits: int = 2) -> Cell:
+def number(figure: Estimate | None, digits: int = 2) -> Cell:
     """Returns a figure with its interval; a dash where there is none."""
     if figure is None:
         return Cell("–")

@@ -7,7 +7,7 @@ from typing import Any
 from konomi.files import write_atomically, write_json
 from konomi.i18n.catalogue import speaking, text
 from konomi.night.alarms import percent, sentence, unit_name
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.report import curves, sections
 from konomi.night.report.facts import NightFacts, cost_of, json_of, last_night, lineage_of, read_night
 from konomi.night.report.page import Block, ContactSheet, Opening, Page, Picture, Statements, Tile, Tiles, duration
@@ -19,7 +19,7 @@ Fetch = Callable[[str], bytes]
 """Returns the bytes of an artifact."""
 
 
-def write_night_report(nights: Nights, night: str, fetch: Fetch, language: str) -> Path:
+def write_night_report(nights: NightStore, night: str, fetch: Fetch, language: str) -> Path:
     """Writes the report of a night without anyone's truth, and returns its path.
 
     Args:
@@ -46,7 +46,7 @@ def write_night_report(nights: Nights, night: str, fetch: Fetch, language: str) 
         return _write(nights.home, night, Page(title, blocks))
 
 
-def write_demo_report(nights: Nights, night: str, demo: dict[str, Any], fetch: Fetch, language: str) -> Path:
+def write_demo_report(nights: NightStore, night: str, demo: dict[str, Any], fetch: Fetch, language: str) -> Path:
     """Writes the report of a demo: the night and what the simulated person truly thinks of it; returns its path.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from konomi.i18n.catalogue import N_, language, text
 from konomi.night.alarms import percent, sentence, unit_name, work
-from konomi.night.metrics import Figure
+from konomi.night.metrics import Estimate
 from konomi.night.report import page
 from konomi.night.report.charts import lineage_svg
 from konomi.night.report.facts import (
@@ -120,7 +120,7 @@ def _pairs_to_judge(
     ]
 
 
-def _pairs_judged(tally: Mapping[str, Figure], count: int, names: Mapping[str, str]) -> list[Block]:
+def _pairs_judged(tally: Mapping[str, Estimate], count: int, names: Mapping[str, str]) -> list[Block]:
     preferred = text(
         "{unit} was preferred to {against} in {wins} of {count} pairs, {ties} equal. Blind win rate:",
         wins=tally["wins"],
@@ -269,7 +269,7 @@ def measures(night: NightFacts) -> list[Block]:
     return [*blocks, Table(columns, rows, numeric=range(1, len(columns))), *_islands(night)]
 
 
-def _measure(value: Figure | float | None, name: str) -> Cell:
+def _measure(value: Estimate | float | None, name: str) -> Cell:
     if value is None:
         return Cell("–")
     if isinstance(value, dict):

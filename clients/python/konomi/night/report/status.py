@@ -4,11 +4,11 @@ import time
 from typing import Any
 
 from konomi.night.alarms import sentence
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.verdict import BlindEvaluation
 
 
-def summary_of(nights: Nights, night: str) -> dict[str, Any]:
+def summary_of(nights: NightStore, night: str) -> dict[str, Any]:
     """Returns what `status --json` prints."""
     state, progress = nights.read(night), nights.progress(night)
     running = nights.runner() is not None and nights.unfinished() == night

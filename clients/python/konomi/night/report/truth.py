@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from konomi.night.metrics import Figure
+from konomi.night.metrics import Estimate
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class TrueUnit:
     number: int
     digests: Sequence[str]
     grades: Sequence[int]
-    ssr: Figure
-    ur: Figure
-    vendi: Figure
-    utility: Figure
+    ssr: Estimate
+    ur: Estimate
+    vendi: Estimate
+    utility: Estimate
     whole: float
 
 
@@ -56,9 +56,9 @@ class DemoFacts:
     labels: int
     seconds: float
     night_seconds: float
-    rank: Figure
-    ssr_auc: Figure
-    ur_precision: Figure
+    rank: Estimate
+    ssr_auc: Estimate
+    ur_precision: Estimate
     ur_share: float
     units: Sequence[TrueUnit]
     spread: float

@@ -13,7 +13,7 @@ from konomi.night.draws import Draw, Turn, UnitContext
 from konomi.night.gateway.services import Beat, NightServices, TrainingRun
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, StateName, UnitRecord
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 
 StopRule = Callable[[Turn, Selection, Sequence[Selection]], Alarm | None]
@@ -190,7 +190,7 @@ class System:
     observes: bool = False
     rater_chooses: bool = True
     run_unit: Callable[[Night, int, int, "Stage"], None] = draw_choose_fit
-    prepare: Callable[[NightServices, NightRequest, Nights], NightRequest] | None = None
+    prepare: Callable[[NightServices, NightRequest, NightStore], NightRequest] | None = None
     patient: bool = False
     spared: tuple[str, ...] = ()
     planned: Callable[[NightSettings, int], tuple[int, int]] | None = None

@@ -10,10 +10,10 @@ from konomi.night.gateway import concepts, manifests, services
 from konomi.night.gateway.concepts import SLOT, images_of, read_lesson
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 
 
-def prepare(studio: NightServices, request: NightRequest, nights: Nights) -> NightRequest:
+def prepare(studio: NightServices, request: NightRequest, nights: NightStore) -> NightRequest:
     """Returns a request with its concepts as digests, and prompts that call their words.
 
     Raises:

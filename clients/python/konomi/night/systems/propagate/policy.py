@@ -109,7 +109,7 @@ def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence
     return Alarm("depth_cap", {"depth": settings.propagate_depth, "size": size}) if exhausted else None
 
 
-def acceptance(rounds: Sequence[Mapping[str, float]]) -> metrics.Figure:
+def acceptance(rounds: Sequence[Mapping[str, float]]) -> metrics.Estimate:
     """Returns the share of the candidates that passed with its interval, over the turns since the set last grew.
 
     A set of one is offered 16 candidates, of which one that passes doubles it: their share alone says too little to

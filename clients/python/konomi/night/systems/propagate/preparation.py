@@ -13,7 +13,7 @@ from konomi.night.draws import ConceptToken, class_of, named
 from konomi.night.gateway import concepts, services
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
-from konomi.night.records.store import Nights
+from konomi.night.records.store import NightStore
 from konomi.night.systems.propagate import growing_set
 from konomi.v1 import rater_pb2
 
@@ -21,7 +21,7 @@ MOST_SEEDS = 5
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def prepare(studio: NightServices, request: NightRequest, nights: Nights) -> NightRequest:
+def prepare(studio: NightServices, request: NightRequest, nights: NightStore) -> NightRequest:
     """Returns a request with its seeds as digests, the set an earlier night left, and prompts that call the word.
 
     Raises:
@@ -87,7 +87,7 @@ def _imported(studio: NightServices, path: Path) -> list[str]:
     return digests
 
 
-def _left(nights: Nights, taste: str, settings: dict[str, Any]) -> str:
+def _left(nights: NightStore, taste: str, settings: dict[str, Any]) -> str:
     """Returns the set the newest night of the same originals left, "" where there is none."""
     for night in reversed(nights.all()):
         before = nights.request(night)
