@@ -89,6 +89,30 @@ def test_one_look_at_a_folder_tells_its_story():
     assert not crowded
 
 
+def _circles(arrows: dict[str, set[str]]) -> list[str]:
+    """Modules that can be reached from themselves along imports."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        ahead = [*arrows[start]]
+        while ahead:
+            module = ahead.pop()
+            if module not in seen:
+                seen.add(module)
+                ahead += arrows.get(module, ())
+        return seen
+
+    return [module for module in arrows if module in reached(module)]
+
+
+def test_no_module_imports_itself_by_a_detour():
+    modules = {source.module for source in product()}
+    arrows = {source.module: {name for name in source.imports() if name in modules} for source in product()}
+    guides = {source.module for source in product() if source.is_guide}
+    assert _circles({name: targets - guides for name, targets in arrows.items() if name not in guides}) == []
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
 def test_every_room_has_a_guide():
     rooms = {source.path.parent for source in product()} - {PACKAGES["konomi"] / "v1"}
     guides = {source.path.parent: ast.get_docstring(source.tree) or "" for source in product() if source.is_guide}

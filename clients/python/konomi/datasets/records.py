@@ -8,7 +8,7 @@ from konomi.client import Client
 from konomi.client.messages import GRADES
 from konomi.client.paging import pages
 from konomi.client.services import taste_name
-from konomi.datasets.reader import media_type_of
+from konomi.datasets.media import media_type_of
 from konomi.v1 import rater_pb2 as rater
 
 PAGE = 200

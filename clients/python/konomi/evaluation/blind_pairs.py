@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from konomi.datasets.reader import media_type_of
+from konomi.datasets.media import media_type_of
 from konomi.errors import InvalidArgument
 from konomi.host import extras
 from konomi.i18n.catalogue import language, text

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from konomi.client import Client
-from konomi.datasets.reader import media_type_of
+from konomi.datasets.media import media_type_of
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.files import write_quickly
 from konomi.web.responses import failure
