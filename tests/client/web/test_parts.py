@@ -199,6 +199,21 @@ def test_a_night_is_told_in_both_languages(desk):
     json.dumps(told)
 
 
+def test_systems_are_told_in_both_languages(desk):
+    english, japanese = (desk.systems({"language": language})["systems"] for language in ("en", "ja-JP"))
+    names = ["converge", "golden", "longtail", "propagate", "concepts"]
+    assert [tile["name"] for tile in english] == [tile["name"] for tile in japanese] == names
+    assert english[2] == {
+        "name": "longtail",
+        "title": "Long tail",
+        "note": "find what you did not know you like",
+    }
+    assert (japanese[2]["title"], japanese[2]["note"]) == ("ロングテール", "知らなかった好みを探す")
+    assert desk.systems({"language": "../../x\0"}) == desk.systems({}), "English where there is no such language"
+    with pytest.raises(InvalidArgument):
+        desk.systems({"language": 3})
+
+
 def test_a_plan_is_made_in_this_process_and_says_what_cannot_be(desk, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a plan needs no process"))
     plan = desk.plan({"system": "longtail:1+converge:1", "images": 24, "hours": 2.5})

@@ -59,6 +59,7 @@ class Page:
             "Sitting": self._queues.show,
             "Skip": self._queues.skip,
             "Unskip": self._queues.unskip,
+            "NightSystems": self._nights.systems,
             "NightPlan": self._nights.plan,
             "NightStart": self._nights.start,
             "NightResume": self._nights.resume,
