@@ -24,6 +24,7 @@ ACTS = (
     "/konomi.page/NightStart",
     "/konomi.page/NightStop",
     "/konomi.page/NightVerdict",
+    "/konomi.page/RaterAlarms",
     "/session",
 )
 METHODS = ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND")
