@@ -211,6 +211,9 @@ def test_systems_are_told_in_both_languages(desk):
         "title": "Long tail",
         "note": "find what you did not know you like",
     }
+    assert all(
+        one[word] != other[word] for one, other in zip(english, japanese, strict=True) for word in ("title", "note")
+    )
     assert (japanese[2]["title"], japanese[2]["note"]) == ("ロングテール", "知らなかった好みを探す")
     assert desk.systems({"language": "../../x\0"}) == desk.systems({}), "English where there is no such language"
     with pytest.raises(InvalidArgument):
