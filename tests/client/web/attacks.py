@@ -20,9 +20,11 @@ ACTS = (
     "/konomi.v1.TrainerService/PromoteModel",
     "/konomi.v1.TrainerService/RollbackModel",
     "/konomi.page/Skip",
+    "/konomi.page/NightSystems",
     "/konomi.page/NightStart",
     "/konomi.page/NightStop",
     "/konomi.page/NightVerdict",
+    "/konomi.page/RaterAlarms",
     "/session",
 )
 METHODS = ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND")
@@ -166,7 +168,7 @@ def strangers(port: int, digest: str) -> Iterator[Attack]:
             yield Attack(f"cookie {cookie!r} {path}", "POST", path, (*own, *carried), label(digest), cookie=False)
     for token in ("", "Bearer", "Bearer x", "Basic b3duZXI6eA==", "bearer owner", "Bearer " + "0" * 64):
         carried = (("Authorization", token),) if token else ()
-        for path in (RECORD, "/konomi.page/NightStart", "/konomi.page/Sitting"):
+        for path in (RECORD, "/konomi.page/NightSystems", "/konomi.page/NightStart", "/konomi.page/Sitting"):
             yield Attack(f"token {token!r} {path}", "POST", path, (*own, *carried), label(digest), cookie=False)
         yield Attack(f"token {token!r} image", "GET", f"/image/{digest}", (host, *carried), cookie=False)
     for ticket in ("x", "1.2.3", f"1700000000.{'0' * 32}.{'0' * 64}", "9" * 5000, "\x00", "' OR 1=1 --", "../up.json"):

@@ -25,10 +25,13 @@ from konomi.night.records.store import NightStore
 from konomi.night.verdict import PAIRS, SAMPLE
 from konomi.v1 import rater_pb2, trainer_pb2
 from konomi.web import auth
+from konomi.web.app import Page
 from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.server import _listen
 from konomi.web.settings import PageSettings
 from konomi.web.thumbnails import Shrinker
+
+VERSION = "tastes/default/raterVersions/1"
 
 
 class Clock:
@@ -199,6 +202,34 @@ def test_a_night_is_told_in_both_languages(desk):
     json.dumps(told)
 
 
+def test_systems_are_told_in_both_languages(desk):
+    english, japanese = (desk.systems({"language": language})["systems"] for language in ("en", "ja-JP"))
+    names = ["converge", "golden", "longtail", "propagate", "concepts"]
+    assert [tile["name"] for tile in english] == [tile["name"] for tile in japanese] == names
+    assert english[2] == {
+        "name": "longtail",
+        "title": "Long tail",
+        "note": "find what you did not know you like",
+    }
+    assert all(
+        one[word] != other[word] for one, other in zip(english, japanese, strict=True) for word in ("title", "note")
+    )
+    assert (japanese[2]["title"], japanese[2]["note"]) == ("ロングテール", "知らなかった好みを探す")
+    assert desk.systems({"language": "../../x\0"}) == desk.systems({}), "English where there is no such language"
+    with pytest.raises(InvalidArgument):
+        desk.systems({"language": 3})
+
+
+def test_alarms_of_a_version_are_told_in_both_languages(tmp_path):
+    services = Services()
+    page = Page(Home(tmp_path), lambda: services, frozenset(), auth.SessionAuth(Home(tmp_path)))
+    english, japanese = (page._alarms({"version": VERSION, "language": code})["alarms"] for code in ("en", "ja"))
+    page.close()
+    assert english == ["Only 2 UR labels: probabilities of UR rest on the order of the lower grades."]
+    assert japanese[0].startswith("UR の採点が 2 枚しかありません")
+    assert services.asked == [{"name": VERSION}] * 2
+
+
 def test_a_plan_is_made_in_this_process_and_says_what_cannot_be(desk, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a plan needs no process"))
     plan = desk.plan({"system": "longtail:1+converge:1", "images": 24, "hours": 2.5})
@@ -254,6 +285,11 @@ class Services:
         self.rater = self.trainer = self
         self.asked = []
         self.current = "m2"
+
+    def get_rater_version(self, **fields):
+        self.asked.append(fields)
+        few = rater_pb2.Alarm(name="few_ur", numbers={"top": 2})
+        return rater_pb2.RaterVersion(name=VERSION, alarms=["Only 2 UR labels."], alarm_details=[few])
 
     def record_blind_audit(self, **fields):
         self.asked.append(fields)

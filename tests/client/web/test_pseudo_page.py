@@ -5,6 +5,9 @@ import re
 import pytest
 
 from hatch_build import PAGE
+from konomi.home import Home
+from konomi.i18n import catalogue
+from konomi.web.nights import NightEndpoints
 from tests.client.i18n.pseudo import CLOSE, CODE, add_language
 from tests.client.web import recorded
 from tests.client.web.test_views import READY, VIEWS
@@ -35,11 +38,18 @@ NAMES = re.compile(
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    """A folder with the made-up language, built as every other."""
+def package(tmp_path_factory):
+    """A package with the made-up language, built as every other."""
     package = tmp_path_factory.mktemp("package")
     add_language(package)
-    return package / PAGE
+    return package
+
+
+@pytest.fixture
+def systems(package, tmp_path, monkeypatch):
+    """What the server says of the systems in the made-up language."""
+    monkeypatch.setattr(catalogue, "FOLDER", package / "locale")
+    return NightEndpoints(Home(tmp_path)).systems({"language": CODE})
 
 
 def leftovers(page) -> set[str]:
@@ -54,18 +64,19 @@ def leftovers(page) -> set[str]:
     return found
 
 
-def offer(page, words) -> None:
-    """Lets a page find the made-up language where the real ones lie."""
+def offer(page, package, systems) -> None:
+    """Lets a page find the made-up language where the real ones lie, and hear it from the server."""
 
     def answer(route):
-        route.fulfill(path=words / route.request.url.rpartition("/")[2])
+        route.fulfill(path=package / PAGE / route.request.url.rpartition("/")[2])
 
     page.route("**/static/i18n/*.json", answer)
+    page.route("**/konomi.page/NightSystems", lambda route: route.fulfill(json=systems))
 
 
-def test_every_view_is_translated_and_filled(site, visit, words):
+def test_every_view_is_translated_and_filled(site, visit, package, systems):
     page = visit("rate", CODE, service_workers="block")
-    offer(page, words)
+    offer(page, package, systems)
     recorded.play(page, site.fill(40, first=3000))
     page.reload()
     page.wait_for_selector(READY["rate"])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from konomi.night.systems.registry import SYSTEMS
 from tests.client.web import recorded
 from tests.client.web.site import until
 
@@ -86,6 +87,9 @@ def test_axe_finds_nothing_in_any_view(site, visit, hostile, language):
 def test_a_night_is_planned_judged_and_rolled_back(site, visit, hostile, language):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = opened(visit, "night", hostile, language)
+    tiles = page.locator(".systems label")
+    assert tiles.count() == len(SYSTEMS)
+    assert {"en": "Long tail", "ja": "ロングテール"}[language] in tiles.nth(2).inner_text()
     page.locator("details summary").click()
     page.fill("#gpu_hours", "1")
     estimate = page.locator(".sheet button", has_text={"en": "Estimate", "ja": "見積もる"}[language])

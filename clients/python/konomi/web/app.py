@@ -12,7 +12,9 @@ from starlette.routing import Mount, Route
 from konomi.client import Client
 from konomi.errors import KonomiError, NotFound
 from konomi.home import Home
+from konomi.i18n.catalogue import speaking
 from konomi.taste.provenance import explain
+from konomi.taste.rater_summary import alarms
 from konomi.web.auth import COOKIE, SESSION_SECONDS, SessionAuth
 from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
@@ -59,6 +61,7 @@ class Page:
             "Sitting": self._queues.show,
             "Skip": self._queues.skip,
             "Unskip": self._queues.unskip,
+            "NightSystems": self._nights.systems,
             "NightPlan": self._nights.plan,
             "NightStart": self._nights.start,
             "NightResume": self._nights.resume,
@@ -69,6 +72,7 @@ class Page:
             "NightVerdict": verdicts.answer,
             "NightDecide": verdicts.decide,
             "Explain": self._explain,
+            "RaterAlarms": self._alarms,
         }
         own = [
             Route(f"/konomi.page/{name}", serve(endpoint, self._workers), methods=["POST"])
@@ -89,6 +93,12 @@ class Page:
         """Endpoint: where an image comes from and what became of it, as `konomi explain` says it."""
         taste, digest = text(asked, "taste", "tastes/default"), text(asked, "digest")
         return explain(self._client(), taste, digest)
+
+    def _alarms(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: the alarms of a rater version in the reader's language, as the command says them."""
+        version = self._client().rater.get_rater_version(name=text(asked, "version"))
+        with speaking(text(asked, "language", "en")):
+            return {"alarms": alarms(version)}
 
     async def _enter(self, request: Request) -> Response:
         """Changes a ticket into a cookie; without a ticket it says whether the cookie is good."""

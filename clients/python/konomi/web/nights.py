@@ -15,6 +15,7 @@ from konomi.client import Client
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.home import Home
 from konomi.host.supervisor import readable_line
+from konomi.i18n import catalogue
 from konomi.night import verdict
 from konomi.night.alarms import work
 from konomi.night.budgets import measured
@@ -22,6 +23,7 @@ from konomi.night.engine.preparation import plan_of
 from konomi.night.records.state import ENDED, NightState
 from konomi.night.records.store import NightStore
 from konomi.night.report.status import said, summary_of
+from konomi.night.systems.registry import SYSTEMS
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation
 from konomi.web.responses import measure, number, text
 
@@ -46,6 +48,16 @@ class NightEndpoints:
         self._nights = NightStore(home.root)
         self._begun: list[subprocess.Popen[bytes]] = []
         self._furthest: dict[str, float] = {}
+
+    def systems(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Endpoint: the systems a night can run, each with its title and note in the reader's language."""
+        with catalogue.speaking(text(asked, "language", "en")):
+            return {
+                "systems": [
+                    {"name": name, "title": catalogue.text(system.title), "note": catalogue.text(system.note)}
+                    for name, system in SYSTEMS.items()
+                ]
+            }
 
     def plan(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Endpoint: what a night would make and take."""

@@ -5,7 +5,9 @@ import sqlite3
 
 import pytest
 
+from konomi.home import Home
 from konomi.night.systems import registry
+from konomi.web.nights import NightEndpoints
 from tests.client.night.systems import toy
 
 
@@ -50,6 +52,12 @@ def test_a_toy_system_stands_in_chains_and_has_words(registered):
     assert (first.system, first.units, second.name) == (toy.SYSTEM, 1, "converge")
     assert all(system.title and system.note for system in registry.SYSTEMS.values())
     assert all(name == system.name for name, system in registry.SYSTEMS.items())
+
+
+def test_a_toy_system_has_its_tile_on_the_page(registered, tmp_path):
+    told = NightEndpoints(Home(tmp_path)).systems({})["systems"]
+    assert [tile["name"] for tile in told] == list(registry.SYSTEMS)
+    assert told[-1] == {"name": "toy", "title": "Toy", "note": "everything wears a hat"}
 
 
 def test_without_its_entry_there_is_no_such_system(bench):

@@ -9,7 +9,8 @@ from konomi.night.budgets import GIB
 from konomi.night.draws import evaluation_draws
 from konomi.night.guards import GuardSettings
 from konomi.night.metrics import Estimate
-from konomi.night.records.store import ENDED, NightStore
+from konomi.night.records.state import ENDED, StateName
+from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.verdict import BlindEvaluation
 
@@ -284,7 +285,7 @@ def read_night(nights: NightStore, night: str) -> NightFacts:
 def _reasons(state: Recorded) -> list[Recorded]:
     reasons = [unit["reason"] for unit in state["units"] if unit.get("reason")]
     end = state.get("reason")
-    if end and end["name"] not in ("stopped", "interrupted", *(reason["name"] for reason in reasons)):
+    if end and end["name"] not in (StateName.STOPPED, StateName.INTERRUPTED, *(reason["name"] for reason in reasons)):
         reasons.append(end)
     return reasons
 

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from konomi.night.alarms import sentence
+from konomi.night.records.state import StateName
 from konomi.night.records.store import NightStore
 from konomi.night.verdict import BlindEvaluation
 
@@ -27,7 +28,7 @@ def summary_of(nights: NightStore, night: str) -> dict[str, Any]:
     return {
         "night": night,
         "system": state.get("system"),
-        "state": state["state"] if running or state["state"] != "running" else "interrupted",
+        "state": state["state"] if running or state["state"] != StateName.RUNNING else StateName.INTERRUPTED.value,
         "running": running,
         "step": progress.get("step") if running else None,
         "done": progress.get("done") if running else None,

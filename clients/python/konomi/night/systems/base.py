@@ -157,8 +157,8 @@ class System:
 
     Attributes:
         name: its name in commands, plans and records, lower-case letters.
-        title: its name for people, in English.
-        note: what it does, in one English sentence.
+        title: its name for people, in English; marked with `N_`, since the page translates it.
+        note: what it does, in one English line, marked likewise.
         draws: what a unit adds to the pool.
         pool_size: how many images that is.
         selection: what is asked of SelectImages, and "sources" and "source_weights" for the services.

@@ -6,6 +6,7 @@ most ln(1/q) nats. The pool only grows (Gerstgrasser et al. 2404.01413) and is s
 
 import math
 
+from konomi.i18n.catalogue import N_
 from konomi.night.draws import Draw, Turn, image_seed, shuffled
 from konomi.night.guards import PRESSURE_MARGIN
 from konomi.night.settings import NightSettings
@@ -56,8 +57,8 @@ def selection(turn: Turn) -> dict[str, object]:
 
 SYSTEM = System(
     "converge",
-    "Converge",
-    "learn from the best of the last unit",
+    N_("Converge"),
+    N_("learn from the best of the last unit, again and again"),
     draws,
     pool_size,
     selection,

@@ -8,6 +8,7 @@ What was revoked has left the taste: the same seed and the same remaining images
 
 from collections.abc import Sequence
 
+from konomi.i18n.catalogue import N_
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, Turn
 from konomi.night.records.state import Selection
@@ -69,8 +70,8 @@ def verdict(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alar
 
 SYSTEM = System(
     "golden",
-    "Golden",
-    "only UR, nothing diluted",
+    N_("Golden"),
+    N_("train on UR images only, nothing diluted"),
     draws,
     pool_size,
     selection,

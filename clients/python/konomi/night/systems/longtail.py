@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 
+from konomi.i18n.catalogue import N_
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, Turn, image_seed
 from konomi.night.records.state import Selection
@@ -104,8 +105,8 @@ def _rng(turn: Turn, index: int) -> random.Random:
 
 SYSTEM = System(
     "longtail",
-    "Long tail",
-    "find what you did not know you like",
+    N_("Long tail"),
+    N_("find what you did not know you like"),
     draws,
     pool_size,
     selection,

@@ -4,14 +4,15 @@ Teach words from a few images each, then converge within them. `policy` is the p
 images and words, `steps` runs a unit.
 """
 
+from konomi.i18n.catalogue import N_
 from konomi.night.systems import converge
 from konomi.night.systems.base import System
 from konomi.night.systems.concepts import policy, preparation, steps
 
 SYSTEM = System(
     "concepts",
-    "Concepts",
-    "teach and compose",
+    N_("Concepts"),
+    N_("teach new words and combine them"),
     policy.draws,
     converge.pool_size,
     policy.selection,

@@ -4,13 +4,14 @@ From one image to two to four. `policy` is the pure part, `growing_set` keeps th
 it grows from, `steps` runs a turn.
 """
 
+from konomi.i18n.catalogue import N_
 from konomi.night.systems.base import System
 from konomi.night.systems.propagate import policy, preparation, steps
 
 SYSTEM = System(
     "propagate",
-    "Propagate",
-    "from a handful of images",
+    N_("Propagate"),
+    N_("grow a training set from a handful of images"),
     policy.draws,
     policy.pool_size,
     policy.selection,

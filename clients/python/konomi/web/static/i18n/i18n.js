@@ -21,8 +21,7 @@ export async function load() {
 }
 
 export function t(key, values = {}) {
-  const texts = inUse().map((code) => word(code, key));
-  return fill([...new Set(texts)].join(" / "), values);
+  return fill(beside(inUse().map((code) => word(code, key))), values);
 }
 
 // One language only, where there is no room for two.
@@ -32,13 +31,16 @@ export const brief = (key, values = {}) => fill(word(locale(), key), values);
 export function many(key, n) {
   const form = (code) => `${key}_${new Intl.PluralRules(code).select(Number(n))}`;
   const texts = inUse().map((code) => (loaded[code] && form(code) in loaded[code] ? word(code, form(code)) : word(code, key)));
-  return fill([...new Set(texts)].join(" / "), { n: whole(n) });
+  return fill(beside(texts), { n: whole(n) });
 }
 
 // The language in use, without the one beside it.
 export const locale = () => inUse()[0];
 
-function inUse() {
+// The same words in each language in use, side by side.
+export const beside = (texts) => [...new Set(texts)].join(" / ");
+
+export function inUse() {
   const codes = get("language").split("+").filter((code) => code in names);
   return codes.length ? codes : [SOURCE];
 }

@@ -2,19 +2,24 @@
 
 import { call } from "../data/connect.js";
 import { h, replace, toast } from "../ui/dom.js";
-import { decimal, lasting, locale, many, percent, t, when, whole } from "../i18n/i18n.js";
+import { beside, decimal, inUse, lasting, locale, many, percent, t, when, whole } from "../i18n/i18n.js";
 import { small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
 import { Verdict, unitName } from "./verdict.js";
 
-const SYSTEMS = ["converge", "golden", "longtail", "propagate", "concepts"];
 const LOOK = 2000;
-const systemName = (name) => (SYSTEMS.includes(name) ? t(`sys_${name}`) : name);
 
 export async function show(main, current) {
   const view = new Night(main, current);
   await view.begin();
   return view;
+}
+
+// The systems a night can run, as the server names them in each language in use.
+async function systems() {
+  const told = await Promise.all(inUse().map((language) => call("NightSystems", { language })));
+  const words = (place, field) => beside(told.map((one) => one.systems[place][field]));
+  return told[0].systems.map(({ name }, place) => ({ name, title: words(place, "title"), note: words(place, "note") }));
 }
 
 
@@ -33,7 +38,12 @@ class Night {
     this.blind = new Verdict(this.verdict, () => this.look(false));
     this.more = h("div", {});
     replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.verdict, this.more, this.asked, this.past));
+    this.systems = await systems();
     await this.look(true);
+  }
+
+  systemName(name) {
+    return this.systems.find((one) => one.name === name)?.title ?? name;
   }
 
   async look(first = false) {
@@ -84,8 +94,8 @@ class Night {
     };
     const amount = (id, word, { value = "", min, max, step = 1 }) => h("label", { for: id }, t(word), h("input", { type: "number", name: "amount", id, min, max, step, value }));
     return [h("h2", {}, t("start_night")),
-      h("fieldset", { class: "systems" }, h("legend", { class: "unseen" }, t("system")), SYSTEMS.map((one, place) => h("label", {},
-        h("input", { type: "radio", name: "system", value: one, checked: place === 0 }), h("b", {}, t(`sys_${one}`)), h("span", {}, t(`sys_${one}_note`))))),
+      h("fieldset", { class: "systems" }, h("legend", { class: "unseen" }, t("system")), this.systems.map(({ name, title, note }, place) => h("label", {},
+        h("input", { type: "radio", name: "system", value: name, checked: place === 0 }), h("b", {}, title), h("span", {}, note)))),
       h("div", { class: "inline" }, amount("units", "units", { value: 3, min: 1, max: 10 }), amount("images", "images_each", { value: 320, min: 8, max: 10000 }), amount("hours", "budget_hours", { min: 0.5, max: 1000, step: 0.5 })),
       h("details", {}, h("summary", {}, t("more_budgets")),
         h("div", { class: "inline" }, amount("budget_images", "budget_images", { min: 1, max: 10000000 }), amount("gpu_hours", "budget_gpu_hours", { min: 0.5, max: 1000, step: 0.5 }), amount("disk", "budget_disk", { min: 0.5, max: 100000, step: 0.5 })),
@@ -106,7 +116,7 @@ class Night {
 
   running(night) {
     const left = night.eta_seconds === null ? t("eta_unknown") : t("eta", { time: lasting(night.eta_seconds) });
-    return h("section", { class: "live" }, h("p", { class: "small" }, `${systemName(night.system)} · ${t("running")}`), h("p", { class: "big" }, night.doing || "…"),
+    return h("section", { class: "live" }, h("p", { class: "small" }, `${this.systemName(night.system)} · ${t("running")}`), h("p", { class: "big" }, night.doing || "…"),
       h("progress", { max: 1, value: night.share, "aria-label": t("night_progress") }),
       h("p", {}, `${percent(night.share)} · ${left}`, night.total ? h("span", { class: "small" }, ` · ${whole(night.done ?? 0)} / ${whole(night.total)}`) : null),
       night.stopping ? h("p", { class: "small" }, t("stopping")) : h("button", { click: () => this.act(call("NightStop", {})) }, t("stop_night")));
@@ -115,7 +125,7 @@ class Night {
   ended(night) {
     const name = unitName(night.served?.unit ?? 0);
     const unfinished = !["finished", "halted", "abandoned"].includes(night.state);
-    return h("section", {}, h("div", { class: "live" }, h("p", { class: "small" }, `${systemName(night.system)} · ${t(night.state)} · ${lasting(night.seconds)}`),
+    return h("section", {}, h("div", { class: "live" }, h("p", { class: "small" }, `${this.systemName(night.system)} · ${t(night.state)} · ${lasting(night.seconds)}`),
       h("p", { class: "big" }, t("serves", { name })),
       h("div", { class: "verdict" }, night.sentences.map((sentence) => h("p", {}, sentence))),
       h("div", { class: "inline" },
@@ -166,7 +176,7 @@ class Night {
   list(nights) {
     const open = (night) => { this.chosen = night; this.look(true); };
     return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", {}, h("tbody", {}, nights.map((night) => h("tr", {},
-      h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, systemName(night.system)), h("td", {}, t(night.state)), h("td", { class: "num" }, many("units_made", night.units)),
+      h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, this.systemName(night.system)), h("td", {}, t(night.state)), h("td", { class: "num" }, many("units_made", night.units)),
       h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("details"))))))))];
   }
 

@@ -3,7 +3,7 @@
 import { call, stream } from "../data/connect.js";
 import { curve, reliability, shares, wilson } from "../ui/charts.js";
 import { h, replace, toast } from "../ui/dom.js";
-import { decimal, many, percent, t, when, whole } from "../i18n/i18n.js";
+import { decimal, locale, many, percent, t, when, whole } from "../i18n/i18n.js";
 import { LETTERS, numberOf } from "../data/labels.js";
 import { taste } from "../prefs.js";
 
@@ -22,15 +22,22 @@ async function paint(place, current) {
   const [about, listed] = await Promise.all([call("RaterService/GetTaste", { name: taste() }), call("RaterService/ListRaterVersions", { taste: taste(), pageSize: 200 })]);
   const versions = listed.raterVersions ?? [];
   const active = versions.find((version) => version.active);
+  const alarms = active?.alarms?.length ? await saidBy(active) : [];
   const charts = h("div", { class: "charts" });
   const fitting = h("p", { role: "status" });
   replace(place, h("h1", {}, t("taste")), h("p", { class: "lead" }, t("taste_lead")),
     h("p", {}, h("button", { class: "primary", click: (event) => fit(event.currentTarget, fitting, () => paint(place, current)) }, many("fit", about.labelCount ?? 0))), fitting,
     active ? metrics(active) : h("p", {}, t("no_rater")),
-    active?.alarms?.length ? [h("h2", {}, t("alarms")), h("ul", {}, active.alarms.map((alarm) => h("li", {}, alarm)))] : null,
+    alarms.length ? [h("h2", {}, t("alarms")), h("ul", {}, alarms.map((alarm) => h("li", {}, alarm)))] : null,
     charts, versions.length ? table(versions, () => paint(place, current)) : null);
   if (versions.length) charts.append(nShot(versions));
   if (active) charts.append(...await compared(current).catch((error) => [h("p", {}, t("problem", { why: error.message }))]));
+}
+
+// The alarms of a version in the reader's language; as the rater sent them where the page's server cannot say them.
+async function saidBy(version) {
+  const { alarms } = await call("RaterAlarms", { version: version.name, language: locale() }).catch(() => version);
+  return alarms;
 }
 
 async function fit(button, told, done) {
