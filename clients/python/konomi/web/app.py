@@ -1,8 +1,7 @@
 """The page's application: its files, images by digest, Connect-JSON, and endpoints of its own, behind the guard."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,7 +17,7 @@ from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import Images
 from konomi.web.nights import NightEndpoints, Verdicts
-from konomi.web.responses import Endpoint, answer, failure, read, serve, text
+from konomi.web.responses import Asked, Endpoint, answer, failure, read, serve, text
 from konomi.web.security import Guard
 from konomi.web.static_files import StaticFiles
 
@@ -85,10 +84,10 @@ class Page:
             Mount("", self._relay),
         ]
 
-    def _explain(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _explain(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: where an image comes from and what became of it, as `konomi explain` says it."""
         taste, digest = text(asked, "taste", "tastes/default"), text(asked, "digest")
-        return explain(self._client(), taste, digest)
+        return explain(self._client(), taste, digest).plain()
 
     async def _enter(self, request: Request) -> Response:
         """Changes a ticket into a cookie; without a ticket it says whether the cookie is good."""
