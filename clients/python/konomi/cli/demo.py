@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TypedDict
 
@@ -124,10 +125,7 @@ def _run(
                 labels=graded,
                 seconds=time.monotonic() - started,
                 night_seconds=dict(demo.phases)["night"],
-                rank=quality.srcc,
-                ssr_auc=quality.auc_ssr,
-                ur_precision=quality.ap_ur,
-                ur_share=quality.ur_share,
+                **asdict(quality),
                 units=truth,
                 spread=spread_of(truth[0]),
                 prompts=[draw.prompt for draw in demo.draws("reference", settings.reference)],

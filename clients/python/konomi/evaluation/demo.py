@@ -61,15 +61,15 @@ class RaterQuality:
     """How good the rater is on fresh images of the base model, against the truth.
 
     Attributes:
-        srcc: rank agreement (Spearman).
-        auc_ssr: how well it tells SSR or better from the rest.
-        ap_ur: average precision in finding UR.
+        rank: rank agreement (Spearman).
+        ssr_auc: how well it tells SSR or better from the rest.
+        ur_precision: average precision in finding UR.
         ur_share: share of UR, which chance alone would reach.
     """
 
-    srcc: metrics.Estimate
-    auc_ssr: metrics.Estimate
-    ap_ur: metrics.Estimate
+    rank: metrics.Estimate
+    ssr_auc: metrics.Estimate
+    ur_precision: metrics.Estimate
     ur_share: float
 
 
@@ -250,9 +250,9 @@ class Demo:
         scores = [score.utility for score in self.studio.score(base.digests)]
         best = [grade == BEST for grade in base.grades]
         return RaterQuality(
-            srcc=metrics.spearman(scores, base.utilities),
-            auc_ssr=metrics.auc(scores, [grade >= GOOD for grade in base.grades]),
-            ap_ur=metrics.average_precision(scores, best),
+            rank=metrics.spearman(scores, base.utilities),
+            ssr_auc=metrics.auc(scores, [grade >= GOOD for grade in base.grades]),
+            ur_precision=metrics.average_precision(scores, best),
             ur_share=sum(best) / len(best),
         )
 

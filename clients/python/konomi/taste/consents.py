@@ -81,16 +81,12 @@ def name_of(source: int) -> str:
 
 
 def ledger(client: Client, taste: str, weights: dict[str, float]) -> Ledger:
-    """Returns the whole ledger of a taste as plain JSON.
+    """Returns the whole ledger of a taste.
 
     Args:
         client: the services.
         taste: "tastes/{taste}".
         weights: weight in the loss of each source, as golden uses it.
-
-    Returns:
-        "sources" (per source: images, UR, weight), "consents", "images" (those not made here: digest, source, licence,
-        consent, grade, weight), "revocations" and "affected", the models trained on what was revoked.
     """
     per_source: dict[str, SourceLine] = {
         name: {"images": 0, "ur": 0, "weight": weights.get(name, 1.0)} for name in NAMES
