@@ -10,6 +10,8 @@ from tests.contract.source_tree import PACKAGES, ROOT, Source, committed_files, 
 
 MIN_LINES, MAX_LINES = 40, 500
 MAX_NAMES = 16
+MOST_LOOSE = 40
+"""`dict[str, Any]` in the client, each at a border."""
 ONE_FILE_PER_PACKAGE = (
     "dbos",
     "connectrpc",
@@ -210,6 +212,12 @@ def test_the_check_for_acting_modules_can_fail():
 def test_no_promise_is_left_as_a_stub():
     stub = re.compile(r"\b(?:TODO|FIXME|XXX)\b|raise NotImplementedError")
     assert not [source.shown for source in product() if stub.search(source.path.read_text("utf-8"))]
+
+
+def test_loose_json_stays_at_the_borders_of_the_client():
+    """A `dict[str, Any]` is JSON read or written, the arguments of a library, or settings as a night recorded them."""
+    loose = {s.shown: s.path.read_text("utf-8").count("dict[str, Any]") for s in product() if s.package == "konomi"}
+    assert sum(loose.values()) <= MOST_LOOSE, {name: count for name, count in loose.items() if count}
 
 
 def test_no_bare_except():

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -71,7 +71,7 @@ def note(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def emit(result: dict[str, Any]) -> None:
+def emit(result: Mapping[str, object]) -> None:
     """Prints the result for scripts: one line of JSON."""
     typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
 

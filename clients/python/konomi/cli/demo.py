@@ -4,8 +4,9 @@ import json
 import shlex
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -23,7 +24,33 @@ from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
 from konomi.night.records.store import NightStore
+from konomi.night.report.truth import DemoFacts
 from konomi.night.settings import NightSettings
+
+
+class UnitResult(TypedDict):
+    """A unit in the result of a demo."""
+
+    unit: int
+    images: int
+    mean_utility: float
+    ssr_rate: float
+    ur_rate: float
+    vendi: float
+    seconds: float
+    promoted: bool
+
+
+class DemoResult(TypedDict):
+    """What `konomi demo --json` prints last."""
+
+    person: str
+    labels: int
+    seconds: float
+    rater: dict[str, float]
+    units: list[UnitResult]
+    served_unit: int
+    report: str
 
 
 def demo(
@@ -68,7 +95,7 @@ def demo(
 
 def _run(
     home: Home, night: NightSettings, system: str, labels: int, seed: int, file: Path | None, view: View, started: float
-) -> dict[str, Any]:
+) -> DemoResult:
     from konomi.night.report.render import write_demo_report
 
     settings, nights = DemoSettings(home=home.root), NightStore(home.root)
@@ -93,42 +120,46 @@ def _run(
                 truth = demo.truth(state, reference)
                 quality = demo.quality(truth[0])
             language = catalogue.language()
-            data = {
-                "person": person.introduction,
-                "labels": graded,
-                "seconds": time.monotonic() - started,
-                "night_seconds": dict(demo.phases)["night"],
-                "rater": quality,
-                "units": truth,
-                "spread": spread_of(truth[0]),
-                "prompts": [draw.prompt for draw in demo.draws("reference", settings.reference)],
-                "command": "konomi " + shlex.join(_again(sys.argv[1:])),
-                "phases": [(work(name, language), seconds) for name, seconds in demo.phases],
-            }
-            path = write_demo_report(nights, request.id, data, session.client.artifacts.get, language)
-    return result_of(data, state.served.unit if state.served else 0, path, time.monotonic() - started)
+            facts = DemoFacts(
+                person=person.introduction["name"],
+                labels=graded,
+                seconds=time.monotonic() - started,
+                night_seconds=dict(demo.phases)["night"],
+                **asdict(quality),
+                units=truth,
+                spread=spread_of(truth[0]),
+                prompts=[draw.prompt for draw in demo.draws("reference", settings.reference)],
+                command="konomi " + shlex.join(_again(sys.argv[1:])),
+                phases=[(work(name, language), seconds) for name, seconds in demo.phases],
+            )
+            path = write_demo_report(nights, request.id, facts, session.client.artifacts.get, language)
+    return result_of(facts, state.served.unit if state.served else 0, path, time.monotonic() - started)
 
 
-def result_of(data: dict[str, Any], served: int, report: Path, seconds: float) -> dict[str, Any]:
+def result_of(facts: DemoFacts, served: int, report: Path, seconds: float) -> DemoResult:
     """Returns what `konomi demo --json` prints last."""
-    units = [
+    units: list[UnitResult] = [
         {
-            "unit": unit["unit"],
-            "images": len(unit["digests"]),
-            "mean_utility": unit["mean_utility"]["value"],
-            "ssr_rate": unit["ssr"]["value"],
-            "ur_rate": unit["ur"]["value"],
-            "vendi": unit["vendi"]["value"],
-            "seconds": round(unit["seconds"], 2),
-            "promoted": unit["promoted"],
+            "unit": unit.number,
+            "images": len(unit.digests),
+            "mean_utility": unit.utility["value"],
+            "ssr_rate": unit.ssr["value"],
+            "ur_rate": unit.ur["value"],
+            "vendi": unit.vendi["value"],
+            "seconds": round(unit.seconds, 2),
+            "promoted": unit.promoted,
         }
-        for unit in data["units"]
+        for unit in facts.units
     ]
     return {
-        "person": data["person"]["name"],
-        "labels": data["labels"],
+        "person": facts.person,
+        "labels": facts.labels,
         "seconds": round(seconds, 2),
-        "rater": {key: data["rater"][key]["value"] for key in ("srcc", "auc_ssr", "ap_ur")},
+        "rater": {
+            "srcc": facts.rank["value"],
+            "auc_ssr": facts.ssr_auc["value"],
+            "ap_ur": facts.ur_precision["value"],
+        },
         "units": units,
         "served_unit": served,
         "report": str(report),
@@ -155,7 +186,7 @@ def _attributes(as_json: bool) -> None:
     return None
 
 
-def _say(result: dict[str, Any]) -> None:
+def _say(result: DemoResult) -> None:
     base = result["units"][0]
     served = next(unit for unit in result["units"] if unit["unit"] == result["served_unit"])
     say(

@@ -58,16 +58,17 @@ def write_rows(path: Path, records: Sequence[Record], *, images: bool) -> None:
 
 def row_of(record: Record) -> dict[str, Any]:
     """Returns the columns of an image; the owner's grade and a predicted one never share a column."""
-    facts = record.facts
-    said: Mapping[str, Any] = facts["prediction"] or {}
+    facts: Mapping[str, object] = record.facts
+    said: Mapping[str, object] = record.facts["prediction"] or {}
+    parameters = record.facts["parameters"]
     taken = ("digest", "prompt", "seed", "width", "height", "grade", "source", "licence", "consent", "unit", "night")
     figures = ("utility", "std", "lower_bound", "typicality", "novelty", "rater_version")
     return {name: facts[name] for name in taken} | {name: said.get(name) for name in figures} | {
         "image_name": f"{record.digest}.{record.ending}",
         "caption": record.caption,
         "predicted_grade": said.get("grade"),
-        "step": facts["parameters"].get("steps"),
-        "cfg": facts["parameters"].get("guidance_scale"),
+        "step": parameters.get("steps"),
+        "cfg": parameters.get("guidance_scale"),
     }  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def _parsed(data: bytes) -> Origin | None:
 
 
 def _origin(found: Any) -> Origin:
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, object] = {}
     for sampler in found.samplers:
         parameters = {**{str(name).lower(): value for name, value in sampler.parameters.items()}, **parameters}
     seed = next((_number(parameters[name]) for name in ("seed", "noise_seed") if name in parameters), 0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from konomi.client import Client
 from konomi.client.messages import GRADES
@@ -23,6 +23,38 @@ QUALITY = {"UR": "masterpiece", "SSR": "best quality", "SR": "good quality", "R"
 """Grade to the quality word Danbooru-captioned base models know."""
 
 
+class Prediction(TypedDict):
+    """What the rater expects of an image."""
+
+    grade: str
+    utility: float
+    std: float
+    lower_bound: float
+    grade_probabilities: list[float]
+    typicality: float
+    novelty: float
+    rater_version: str
+
+
+class ImageFacts(TypedDict):
+    """What is known of an image, as JSON has it: `grade` is the owner's, `prediction` the rater's."""
+
+    digest: str
+    prompt: str
+    seed: int
+    grade: str | None
+    prediction: Prediction | None
+    source: str
+    licence: str
+    consent: str
+    unit: str
+    night: str
+    parents: list[str]
+    width: int
+    height: int
+    parameters: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Record:
     """One image on its way out; `facts` is what every format says of it, ready for JSON."""
@@ -30,7 +62,7 @@ class Record:
     data: bytes
     ending: str
     caption: str
-    facts: dict[str, Any]
+    facts: ImageFacts
 
     @property
     def digest(self) -> str:
@@ -74,7 +106,7 @@ def count(client: Client, taste: str, grades: Sequence[str], unit: str) -> int:
     return int(client.rater.list_images(taste=taste_name(taste), filter=image_filter, page_size=1).total_size)
 
 
-def facts_of(image: rater.Image) -> dict[str, Any]:
+def facts_of(image: rater.Image) -> ImageFacts:
     """Returns what is known of an image: `grade` is the owner's, `prediction` the rater's; None where missing."""
     return {
         "digest": image.digest,
@@ -94,7 +126,7 @@ def facts_of(image: rater.Image) -> dict[str, Any]:
     }
 
 
-def _prediction(score: rater.Score) -> dict[str, Any]:
+def _prediction(score: rater.Score) -> Prediction:
     chances = list(score.grade_probabilities)
     return {
         "grade": GRADES[chances.index(max(chances))] if len(chances) == len(GRADES) else "",

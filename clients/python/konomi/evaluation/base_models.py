@@ -7,7 +7,7 @@ little; the share of typical images stands beside every figure, and a warning wh
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
 from konomi.client import Client
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, from_item
@@ -23,6 +23,26 @@ TYPICAL = 0.8
 
 Advance = Callable[[int], None]
 """Called with the number of images made so far."""
+
+
+class BaseJudgement(TypedDict):
+    """What the rater says of a base model's images, as JSON has it; figures carry their interval.
+
+    `wins` is against the best one, pair by pair, None for itself; `warning` says that the score is a guess.
+    """
+
+    base: str
+    digests: list[str]
+    prompts: list[str]
+    utility: metrics.Estimate
+    lower_bound: metrics.Estimate
+    p_ur: metrics.Estimate
+    p_ssr: metrics.Estimate
+    vendi: float
+    typical_share: float
+    unknown_share: float
+    warning: str
+    wins: metrics.Estimate | None
 
 
 def check(client: Client, studio: NightServices, bases: Sequence[str]) -> None:
@@ -47,7 +67,7 @@ def check(client: Client, studio: NightServices, bases: Sequence[str]) -> None:
 
 def compare(
     studio: NightServices, bases: Sequence[str], prompts: Sequence[str], count: int, seed: int, advance: Advance
-) -> list[dict[str, Any]]:
+) -> list[BaseJudgement]:
     """Returns what the rater says of each base model's images, the best by its lower bound first.
 
     Args:
@@ -57,10 +77,6 @@ def compare(
         count: images of each base model, 8 to 256.
         seed: of the images.
         advance: told how many images are made.
-
-    Returns:
-        "base", "digests", "prompts", and with intervals "utility", "lower_bound", "p_ur", "p_ssr"; "vendi",
-        "typical_share", "unknown_share", "wins" (against the best one, pair by pair, None for itself) and "warning".
     """
     order = shuffled(prompts, f"{seed}/bases")
     drawn = [(order[i % len(order)], image_seed(seed, "bases", i)) for i in range(count)]
@@ -68,35 +84,39 @@ def compare(
     for place, base in enumerate(bases):
         digests = _made(studio.client, base, drawn, partial(_after, advance, place * count))
         found.append(_judged(studio, base, digests, [prompt for prompt, _ in drawn]))
-    found.sort(key=lambda one: -one["lower_bound"]["value"])
-    best = found[0]["bounds"]
-    for one in found:
-        one["wins"] = None if one is found[0] else metrics.paired_wins(one["bounds"], best)
-    return [{key: value for key, value in one.items() if key != "bounds"} for one in found]
+    found.sort(key=lambda one: -one[0]["lower_bound"]["value"])
+    best = found[0][1]
+    for judged, bounds in found[1:]:
+        judged["wins"] = metrics.paired_wins(bounds, best)
+    return [judged for judged, _ in found]
 
 
 def _after(advance: Advance, before: int, done: int) -> None:
     advance(before + done)
 
 
-def _judged(studio: NightServices, base: str, digests: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
+def _judged(
+    studio: NightServices, base: str, digests: Sequence[str], prompts: Sequence[str]
+) -> tuple[BaseJudgement, list[float]]:
+    """Returns what the rater says of a base model's images, and the lower bound of each."""
     scores, whole = studio.score(digests), studio.diversity(digests)
-    figures = {
-        name: metrics.mean([getattr(score, name) for score in scores])
-        for name in ("utility", "lower_bound", "p_ur", "p_ssr")
-    }
+    bounds = [score.lower_bound for score in scores]
     unknown = sum(score.unknown for score in scores) / len(scores)
-    return {
+    judged: BaseJudgement = {
         "base": base,
         "digests": list(digests),
         "prompts": list(prompts),
-        **figures,
+        "utility": metrics.mean([score.utility for score in scores]),
+        "lower_bound": metrics.mean(bounds),
+        "p_ur": metrics.mean([score.p_ur for score in scores]),
+        "p_ssr": metrics.mean([score.p_ssr for score in scores]),
         "vendi": whole.vendi,
         "typical_share": whole.typical_share,
         "unknown_share": unknown,
         "warning": "untypical" if whole.typical_share < TYPICAL or unknown > 1 - TYPICAL else "",
-        "bounds": [score.lower_bound for score in scores],
+        "wins": None,
     }
+    return judged, bounds
 
 
 def _made(client: Client, base: str, drawn: Sequence[tuple[str, int]], advance: Advance) -> list[str]:

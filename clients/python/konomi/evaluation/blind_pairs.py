@@ -9,7 +9,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 from konomi.datasets.media import media_type_of
 from konomi.errors import InvalidArgument
@@ -92,8 +92,16 @@ def key(first: str, second: str, pairs: Sequence[Pair]) -> str:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def judge(key_text: str, answers: str) -> dict[str, Any]:
-    """Returns "first", "second" and the first model's "win_rate" with its interval, a tie counting half.
+class Outcome(TypedDict):
+    """What a judged sheet says: two models, and how often the first was preferred, a tie counting half."""
+
+    first: str
+    second: str
+    win_rate: Estimate
+
+
+def judge(key_text: str, answers: str) -> Outcome:
+    """Returns what the answers say of the two models.
 
     Args:
         key_text: the key file's.

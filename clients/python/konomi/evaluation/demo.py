@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -23,6 +24,7 @@ from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, Model, NightState, UnitRecord
 from konomi.night.records.store import NightStore
+from konomi.night.report.truth import TrueUnit
 from konomi.night.settings import NightSettings
 from konomi.settings import KonomiSettings
 from konomi.v1 import rater_pb2
@@ -52,6 +54,23 @@ class DemoSettings(KonomiSettings):
 
 GOOD, BEST = 4, 5
 """Grades SSR and UR."""
+
+
+@dataclass(frozen=True)
+class RaterQuality:
+    """How good the rater is on fresh images of the base model, against the truth.
+
+    Attributes:
+        rank: rank agreement (Spearman).
+        ssr_auc: how well it tells SSR or better from the rest.
+        ur_precision: average precision in finding UR.
+        ur_share: share of UR, which chance alone would reach.
+    """
+
+    rank: metrics.Estimate
+    ssr_auc: metrics.Estimate
+    ur_precision: metrics.Estimate
+    ur_share: float
 
 
 class Demo:
@@ -195,7 +214,7 @@ class Demo:
             )
         return state
 
-    def truth(self, state: NightState, reference: list[str]) -> list[dict[str, Any]]:
+    def truth(self, state: NightState, reference: list[str]) -> list[TrueUnit]:
         """Returns what the person truly thinks of fresh images of every unit, at the fixed prompts and seeds."""
         units = []
         for record in state.units:
@@ -207,37 +226,37 @@ class Demo:
             units.append(self._measure(record, digests))
         return units
 
-    def _measure(self, record: UnitRecord, digests: list[str]) -> dict[str, Any]:
+    def _measure(self, record: UnitRecord, digests: list[str]) -> TrueUnit:
         truth = self.person.truth(digests)
-        grades, n = truth["grades"], len(digests)
+        grades, n = truth.grades, len(digests)
         size = n // GROUPS
         groups = [self.studio.diversity(digests[at : at + size]).vendi for at in range(0, size * GROUPS, size)]
-        return {
-            "unit": record.unit,
-            "digests": digests,
-            "grades": grades,
-            "utilities": truth["utilities"],
-            "realism": truth["realism"],
-            "mean_utility": metrics.mean(truth["utilities"]),
-            "ssr": metrics.share(sum(grade >= GOOD for grade in grades), n),
-            "ur": metrics.share(sum(grade == BEST for grade in grades), n),
-            "vendi": metrics.from_groups(self.studio.diversity(digests).vendi, groups, n),
-            "seconds": record.seconds,
-            "promoted": record.promoted,
-        }
+        return TrueUnit(
+            number=record.unit,
+            digests=digests,
+            grades=grades,
+            utilities=truth.utilities,
+            whole=truth.realism,
+            utility=metrics.mean(truth.utilities),
+            ssr=metrics.share(sum(grade >= GOOD for grade in grades), n),
+            ur=metrics.share(sum(grade == BEST for grade in grades), n),
+            vendi=metrics.from_groups(self.studio.diversity(digests).vendi, groups, n),
+            seconds=record.seconds,
+            promoted=record.promoted,
+        )
 
-    def quality(self, base: dict[str, Any]) -> dict[str, Any]:
+    def quality(self, base: TrueUnit) -> RaterQuality:
         """Returns how good the rater is on the base model's fresh images, against the truth."""
-        scores = [score.utility for score in self.studio.score(base["digests"])]
-        best = [grade == BEST for grade in base["grades"]]
-        return {
-            "srcc": metrics.spearman(scores, base["utilities"]),
-            "auc_ssr": metrics.auc(scores, [grade >= GOOD for grade in base["grades"]]),
-            "ap_ur": metrics.average_precision(scores, best),
-            "ur_share": sum(best) / len(best),
-        }
+        scores = [score.utility for score in self.studio.score(base.digests)]
+        best = [grade == BEST for grade in base.grades]
+        return RaterQuality(
+            rank=metrics.spearman(scores, base.utilities),
+            ssr_auc=metrics.auc(scores, [grade >= GOOD for grade in base.grades]),
+            ur_precision=metrics.average_precision(scores, best),
+            ur_share=sum(best) / len(best),
+        )
 
 
-def spread_of(base: dict[str, Any]) -> float:
+def spread_of(base: TrueUnit) -> float:
     """Returns the standard deviation of the true utility on the base model's images."""
-    return float(statistics.pstdev(base["utilities"]))
+    return float(statistics.pstdev(base.utilities))

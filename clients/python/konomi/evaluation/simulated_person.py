@@ -5,9 +5,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from konomi import errors
 
@@ -15,6 +16,23 @@ ANSWER_SECONDS = 600.0
 """The longest a person may think."""
 REFUSED = 4
 """Exit code of the starter when what it was given is wrong."""
+
+
+class Introduction(TypedDict):
+    """Who a simulated person is, as the starter says it."""
+
+    name: str
+    weights: dict[str, float]
+    noise: float
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a person truly thinks of images: utility and grade of each, and the share that is not broken."""
+
+    utilities: Sequence[float]
+    grades: Sequence[int]
+    realism: float
 
 
 def starter(*arguments: str) -> Any:
@@ -54,13 +72,13 @@ class SimulatedPerson:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True
             )
-        self._introduction: dict[str, Any] | None = None
+        self._introduction: Introduction | None = None
 
     @property
-    def introduction(self) -> dict[str, Any]:
-        """The person's "name", "weights" and "noise"."""
+    def introduction(self) -> Introduction:
+        """Who the person is."""
         if self._introduction is None:
-            self._introduction = self._line()
+            self._introduction = cast(Introduction, self._line())
         return self._introduction
 
     def tiers(self, digests: Sequence[str]) -> list[float]:
@@ -71,13 +89,14 @@ class SimulatedPerson:
         """Returns what the person says: 1 (N) to 5 (UR), with the person's own noise."""
         return list(self._ask(op="grade", digests=list(digests), seed=seed)["grades"])
 
-    def truth(self, digests: Sequence[str]) -> dict[str, Any]:
-        """Returns the hidden truth: "utilities", "grades" and "realism"."""
-        return self._ask(op="truth", digests=list(digests))
+    def truth(self, digests: Sequence[str]) -> Truth:
+        """Returns the hidden truth."""
+        said = self._ask(op="truth", digests=list(digests))
+        return Truth(said["utilities"], said["grades"], said["realism"])
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         if self._introduction is None:
-            self._introduction = self._line()
+            self._introduction = cast(Introduction, self._line())
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(json.dumps(request) + "\n")

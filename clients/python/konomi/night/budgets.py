@@ -145,9 +145,25 @@ def mean_bytes(store: Path) -> float | None:
     return sum(sizes) / len(sizes) if sizes else None
 
 
+class Forecast(TypedDict):
+    """What a night makes and takes, as JSON has it; None where nothing was measured."""
+
+    units: int
+    images: int
+    training_steps: int
+    seconds: float | None
+    gpu_hours: float | None
+    cost: float | None
+    kwh: float | None
+    disk_bytes: int | None
+    budgets: dict[str, float]
+    ends_by: list[str]
+    measured: dict[str, float] | None
+
+
 def forecast(
     settings: NightSettings, rates: dict[str, float], image_bytes: float | None, system: str = "converge"
-) -> dict[str, Any]:
+) -> Forecast:
     """Returns what a night makes and takes.
 
     Args:
@@ -171,7 +187,7 @@ def forecast(
     device = None if seconds is None else (seconds - settings.units * rates["rest"]) / 3600
     image_bytes = rates.get("bytes", image_bytes)
     disk = None if image_bytes is None else round((pool + looks) * image_bytes)
-    budgets = {
+    budgets: dict[str, float] = {
         "hours": settings.budget_hours,
         "images": settings.budget_images,
         "gpu_hours": settings.budget_gpu_hours,

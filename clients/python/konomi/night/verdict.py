@@ -10,7 +10,7 @@ import random
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from konomi.client import Client, paging
 from konomi.errors import FailedPrecondition, InvalidArgument
@@ -31,6 +31,53 @@ ROWS = 8
 CHOICES = ("left", "right", "tie")
 LETTERS = {"L": "left", "R": "right", "T": "tie", "-": ""}
 KEEP, ROLL_BACK, OPEN = "keep", "roll_back", "open"
+
+
+class Decision(TypedDict):
+    """One decision on a night's unit, and what is current since: "base" or a model id."""
+
+    decision: str
+    current: str
+    time: float
+
+
+class Kept(TypedDict, total=False):
+    """The file of a verdict: answers by number of the pair, name of the audit, the decision and all of them."""
+
+    answers: dict[str, str]
+    audit: str
+    decision: str
+    decisions: list[Decision]
+
+
+class Tally(TypedDict):
+    """What the pairs told, as JSON has it."""
+
+    wins: int
+    losses: int
+    ties: int
+    win_rate: Estimate
+    advice: str
+
+
+class ServedUnit(TypedDict):
+    """A unit and its model, as JSON has them."""
+
+    unit: int
+    model: str
+
+
+class VerdictSummary(TypedDict):
+    """A verdict as `night status --json`, the report and the page have it."""
+
+    pairs: int
+    answered: int
+    unit: ServedUnit
+    against: ServedUnit
+    tally: Tally | None
+    audit: str | None
+    decision: str
+    decisions: list[Decision]
 
 
 @dataclass(frozen=True)
@@ -74,9 +121,9 @@ class BlindEvaluation:
         self.path: Path = nights.folder / night / "verdict.json"
 
     @property
-    def kept(self) -> dict[str, Any]:
-        """Returns what is on record: "answers" by pair, "audit", "decision", "decisions"."""
-        return read_json(self.path)
+    def kept(self) -> Kept:
+        """Returns what is on record."""
+        return cast(Kept, read_json(self.path))
 
     @property
     def unit(self) -> Served:
@@ -156,8 +203,8 @@ class BlindEvaluation:
         count = len(self.pairs())
         return 0 < count <= len(self.answers())
 
-    def tally(self) -> dict[str, Any] | None:
-        """Returns "wins", "losses", "ties", "win_rate" with its interval and "advice"; None until every pair is told.
+    def tally(self) -> Tally | None:
+        """Returns what the pairs told; None until every pair is answered.
 
         A tie counts half.
         """
@@ -180,24 +227,24 @@ class BlindEvaluation:
 
     def note_decision(self, decision: str, current: str, now: float) -> None:
         """Notes a decision and what is current since: "base" or a model id."""
-        entry = {"decision": decision, "current": current, "time": round(now, 1)}
+        entry: Decision = {"decision": decision, "current": current, "time": round(now, 1)}
         self._keep({"decision": decision, "decisions": [*self.kept.get("decisions", []), entry]})
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> VerdictSummary:
         """Returns what `night status --json` and the report say of it."""
         kept = self.kept
         return {
             "pairs": len(self.pairs()),
             "answered": len(self.answers()),
-            "unit": self.unit.plain(),
-            "against": self.against.plain(),
+            "unit": cast(ServedUnit, self.unit.plain()),
+            "against": cast(ServedUnit, self.against.plain()),
             "tally": self.tally(),
             "audit": kept.get("audit"),
             "decision": kept.get("decision", OPEN),
             "decisions": kept.get("decisions", []),
         }
 
-    def _keep(self, changed: dict[str, Any]) -> None:
+    def _keep(self, changed: Kept) -> None:
         write_json(self.path, self.kept | changed)
 
 

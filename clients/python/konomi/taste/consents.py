@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from konomi.client import Client
 from konomi.client.paging import models, pages
@@ -12,25 +12,86 @@ NAMES = ("self", "consented", "scraped", "imported")
 """Every source, by the contract's names in small letters."""
 
 
+class SourceLine(TypedDict):
+    """One source: its images, those graded UR, and its weight in the loss."""
+
+    images: int
+    ur: int
+    weight: float
+
+
+class ForeignImage(TypedDict):
+    """One image that was not made here."""
+
+    digest: str
+    source: str
+    licence: str
+    consent: str
+    grade: int
+    weight: float
+
+
+class ConsentLine(TypedDict):
+    """One consent; times as ISO 8601, empty where there is none."""
+
+    reference: str
+    giver: str
+    licence: str
+    recorded: str
+    revoked: str
+    images: int
+    images_revoked: int
+
+
+class RevocationLine(TypedDict):
+    """One image that left a taste for good."""
+
+    digest: str
+    source: str
+    licence: str
+    consent: str
+    why: str
+    time: str
+
+
+class AffectedModel(TypedDict):
+    """A model that was trained on revoked images, how many, and of how many."""
+
+    model: str
+    display_name: str
+    current: bool
+    images: int
+    of: int
+
+
+class Ledger(TypedDict):
+    """The whole ledger of a taste, as JSON has it."""
+
+    taste: str
+    sources: dict[str, SourceLine]
+    consents: list[ConsentLine]
+    images: list[ForeignImage]
+    revocations: list[RevocationLine]
+    affected: list[AffectedModel]
+
+
 def name_of(source: int) -> str:
     """Returns a source's name in small letters."""
     return rater_pb2.Source.Name(rater_pb2.Source.ValueType(source)).removeprefix("SOURCE_").lower()
 
 
-def ledger(client: Client, taste: str, weights: dict[str, float]) -> dict[str, Any]:
-    """Returns the whole ledger of a taste as plain JSON.
+def ledger(client: Client, taste: str, weights: dict[str, float]) -> Ledger:
+    """Returns the whole ledger of a taste.
 
     Args:
         client: the services.
         taste: "tastes/{taste}".
         weights: weight in the loss of each source, as golden uses it.
-
-    Returns:
-        "sources" (per source: images, UR, weight), "consents", "images" (those not made here: digest, source, licence,
-        consent, grade, weight), "revocations" and "affected", the models trained on what was revoked.
     """
-    per_source = {name: {"images": 0, "ur": 0, "weight": weights.get(name, 1.0)} for name in NAMES}
-    images = []
+    per_source: dict[str, SourceLine] = {
+        name: {"images": 0, "ur": 0, "weight": weights.get(name, 1.0)} for name in NAMES
+    }
+    images: list[ForeignImage] = []
     for image in (image for page in pages(client.rater.list_images, taste=taste) for image in page.images):
         source = name_of(image.source)
         per_source[source]["images"] += 1
@@ -57,28 +118,35 @@ def ledger(client: Client, taste: str, weights: dict[str, float]) -> dict[str, A
     }
 
 
-def revocations(client: Client, taste: str) -> list[dict[str, Any]]:
+def revocations(client: Client, taste: str) -> list[RevocationLine]:
     """Returns what left a taste for good, oldest first."""
     replies = pages(client.rater.list_revocations, taste=taste)
     return [_revocation(one) for page in replies for one in page.revocations]
 
 
-def affected(client: Client, taste: str, revoked: Sequence[str]) -> list[dict[str, Any]]:
+def affected(client: Client, taste: str, revoked: Sequence[str]) -> list[AffectedModel]:
     """Returns the models that were trained on some of these images, newest first, each with how many."""
     gone = set(revoked)
-    trained = []
+    trained: list[AffectedModel] = []
     for model in models(client, taste) if gone else ():
         if not model.manifest_digest:
             continue
         items = json.loads(client.artifacts.get(model.manifest_digest))["items"]
         count = sum(item["digest"] in gone for item in items)
         if count:
-            facts = {"model": model.name.removeprefix("models/"), "display_name": model.display_name}
-            trained.append(facts | {"current": model.current, "images": count, "of": len(items)})
+            trained.append(
+                {
+                    "model": model.name.removeprefix("models/"),
+                    "display_name": model.display_name,
+                    "current": model.current,
+                    "images": count,
+                    "of": len(items),
+                }
+            )
     return trained
 
 
-def _consent(one: rater_pb2.Consent) -> dict[str, Any]:
+def _consent(one: rater_pb2.Consent) -> ConsentLine:
     return {
         "reference": one.reference,
         "giver": one.giver,
@@ -90,7 +158,7 @@ def _consent(one: rater_pb2.Consent) -> dict[str, Any]:
     }
 
 
-def _revocation(one: rater_pb2.Revocation) -> dict[str, Any]:
+def _revocation(one: rater_pb2.Revocation) -> RevocationLine:
     return {
         "digest": one.digest,
         "source": name_of(one.source),

@@ -1,7 +1,8 @@
 """Where an image comes from and what became of it: prompt, parents, grades, score, and the training sets it entered."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from konomi.client import Client
@@ -19,31 +20,89 @@ DEPTH = 8
 """Generations of parents followed; a unit's images are at most a few deep."""
 
 
-def explain(client: Client, taste: str, digest: str) -> dict[str, Any]:
-    """Returns all that is known of one image, as plain JSON.
+@dataclass(frozen=True)
+class Ancestor:
+    """An image another was made from, with its own parents; the taste may have forgotten it."""
+
+    digest: str
+    parents: Sequence["Ancestor"] = ()
+    known: bool = False
+    prompt: str = ""
+    unit: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it as JSON has it."""
+        about = {"known": True, "prompt": self.prompt, "unit": self.unit} if self.known else {"known": False}
+        return {"digest": self.digest, **about, "parents": [parent.plain() for parent in self.parents]}
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A training set that holds an image: the image's part in it, and the model that came of it."""
+
+    model: str
+    display_name: str
+    current: bool
+    manifest: str
+    rater_version: str
+    role: str
+    weight: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All that is known of one image.
+
+    Attributes:
+        taste: "tastes/{taste}".
+        image: the image.
+        parents: those it was made from, each with its own.
+        labels: of it, oldest first.
+        score: by the active rater version, None where there is none.
+        training_sets: those it entered, oldest first.
+    """
+
+    taste: str
+    image: rater_pb2.Image
+    parents: Sequence[Ancestor]
+    labels: Sequence[rater_pb2.Label]
+    score: rater_pb2.Score | None
+    training_sets: Sequence[TrainingSet]
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it as JSON has it."""
+        return {
+            "taste": self.taste,
+            "image": plain(self.image),
+            "parents": [parent.plain() for parent in self.parents],
+            "labels": [plain(label) for label in self.labels],
+            "score": None if self.score is None else plain(self.score),
+            "training_sets": [asdict(one) for one in self.training_sets],
+        }
+
+
+def explain(client: Client, taste: str, digest: str) -> Explanation:
+    """Returns all that is known of one image.
 
     Args:
         client: the services.
         taste: "tastes/{taste}".
         digest: sha256 of the image, or its first digits.
 
-    Returns:
-        "image", "parents" (each with its own parents), "labels" oldest first, "score" by the active rater version or
-        None, and "training_sets" oldest first, each with the model it made.
-
     Raises:
         InvalidArgument: the digits are too few, or stand for several images.
         NotFound: the taste knows no such image.
     """
     image = client.rater.get_image(taste=taste, digest=whole_digest(client, taste, digest))
-    return {
-        "taste": taste,
-        "image": plain(image),
-        "parents": [_ancestor(client, taste, parent, DEPTH) for parent in image.parents],
-        "labels": [plain(label) for label in labels(client, taste) if label.image_digest == image.digest],
-        "score": _score(client, taste, image.digest),
-        "training_sets": list(_training_sets(client, taste, image.digest)),
-    }
+    return Explanation(
+        taste=taste,
+        image=image,
+        parents=[_ancestor(client, taste, parent, DEPTH) for parent in image.parents],
+        labels=[label for label in labels(client, taste) if label.image_digest == image.digest],
+        score=_score(client, taste, image.digest),
+        training_sets=list(_training_sets(client, taste, image.digest)),
+    )
 
 
 def whole_digest(client: Client, taste: str, digits: str) -> str:
@@ -80,37 +139,37 @@ def _by_digest(client: Client, taste: str, prefix: str) -> Iterator[rater_pb2.Im
                 return
 
 
-def _ancestor(client: Client, taste: str, digest: str, depth: int) -> dict[str, Any]:
+def _ancestor(client: Client, taste: str, digest: str, depth: int) -> Ancestor:
     try:
         image = client.rater.get_image(taste=taste, digest=digest)
     except NotFound:
-        return {"digest": digest, "known": False, "parents": []}
+        return Ancestor(digest)
     parents = [_ancestor(client, taste, parent, depth - 1) for parent in image.parents] if depth else []
-    return {"digest": digest, "known": True, "prompt": image.prompt, "unit": image.unit, "parents": parents}
+    return Ancestor(digest, parents, known=True, prompt=image.prompt, unit=image.unit)
 
 
-def _score(client: Client, taste: str, digest: str) -> dict[str, Any] | None:
+def _score(client: Client, taste: str, digest: str) -> rater_pb2.Score | None:
     """Returns the score by the active rater version; None where there is no rater yet."""
     try:
         (result,) = client.rater.score_images(taste=taste, images=[rater_pb2.ImageInput(digest=digest)]).results
     except KonomiError:
         return None
-    return plain(result.score) if result.WhichOneof("result") == "score" else None
+    return result.score if result.WhichOneof("result") == "score" else None
 
 
-def _training_sets(client: Client, taste: str, digest: str) -> Iterator[dict[str, Any]]:
+def _training_sets(client: Client, taste: str, digest: str) -> Iterator[TrainingSet]:
     """Yields every training set that holds the image, with its part in it and the model that came of it."""
     for model in reversed(list(models(client, taste))):
         manifest = json.loads(client.artifacts.get(model.manifest_digest)) if model.manifest_digest else {"items": []}
         for item in manifest["items"]:
             if item["digest"] == digest:
-                yield {
-                    "model": model.name,
-                    "display_name": model.display_name,
-                    "current": model.current,
-                    "manifest": model.manifest_digest,
-                    "rater_version": model.rater_version,
-                    "role": item.get("role", "selected"),
-                    "weight": item.get("weight", 1.0),
-                    "images": len(manifest["items"]),
-                }
+                yield TrainingSet(
+                    model=model.name,
+                    display_name=model.display_name,
+                    current=model.current,
+                    manifest=model.manifest_digest,
+                    rater_version=model.rater_version,
+                    role=item.get("role", "selected"),
+                    weight=item.get("weight", 1.0),
+                    images=len(manifest["items"]),
+                )

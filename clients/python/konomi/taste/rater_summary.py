@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypedDict
 
 from konomi.i18n.catalogue import text
 from konomi.v1 import rater_pb2 as rater
@@ -62,9 +62,24 @@ def explanation(reply: rater.SelectImagesResponse) -> str:
     return _sentence(details.name, dict(details.numbers), {}, reply.explanation)
 
 
-def alarm_log(version: rater.RaterVersion) -> dict[str, Any]:
+class AlarmDetail(TypedDict):
+    """An alarm's name, and the numbers and words its sentence is filled with."""
+
+    name: str
+    numbers: dict[str, float]
+    words: dict[str, str]
+
+
+class AlarmLog(TypedDict):
+    """The alarms of a version as a log keeps them."""
+
+    alarms: list[str]
+    alarm_details: list[AlarmDetail]
+
+
+def alarm_log(version: rater.RaterVersion) -> AlarmLog:
     """Returns what a log keeps of the alarms: "alarms" in English, and "alarm_details" to say them in any language."""
-    details = [
+    details: list[AlarmDetail] = [
         {"name": alarm.name, "numbers": dict(alarm.numbers), "words": dict(alarm.words)}
         for alarm in version.alarm_details
     ]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 
@@ -23,6 +23,28 @@ from konomi.errors import ResourceExhausted
 from konomi.v1 import rater_pb2 as rater
 
 KEEP_SECONDS = 7 * 24 * 3600.0
+
+
+class Fault(TypedDict):
+    """Why an image has no score."""
+
+    reason: str
+    message: str
+
+
+class Outcome(TypedDict, total=False):
+    """What was said of a file: its score as the contract's JSON has it, or the fault."""
+
+    score: dict[str, Any]
+    error: Fault
+
+
+class Entry(TypedDict):
+    """One line of a journal, less its path."""
+
+    digest: str
+    version: str
+    result: Outcome
 
 
 class ScoreJournal:
@@ -40,15 +62,14 @@ class ScoreJournal:
         self.known = self._read()
         self._file = self._path.open("a", encoding="utf-8")
 
-    def find(self, path: str, digest: str, version: str) -> dict[str, Any] | None:
+    def find(self, path: str, digest: str, version: str) -> Outcome | None:
         """Returns what was said of a file, if its bytes and the rater version are still the same."""
         entry = self.known.get(path)
         if entry is None or entry["digest"] != digest or entry["version"] not in ("", version):
             return None
-        found: dict[str, Any] = entry["result"]
-        return found
+        return entry["result"]
 
-    def add(self, path: str, digest: str, version: str, result: dict[str, Any]) -> None:
+    def add(self, path: str, digest: str, version: str, result: Outcome) -> None:
         """Notes what was said of a file; `version` is empty where the file itself is at fault."""
         entry = {"path": path, "digest": digest, "version": version, "result": result}
         self._file.write(json.dumps(entry) + "\n")
@@ -63,8 +84,8 @@ class ScoreJournal:
         if finished:
             self._path.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
+    def _read(self) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
         if not self._path.exists():
             return found
         text = self._path.read_bytes()
@@ -72,7 +93,7 @@ class ScoreJournal:
         for line in whole.splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
-                found[entry["path"]] = {name: entry[name] for name in ("digest", "version", "result")}
+                found[entry["path"]] = Entry(digest=entry["digest"], version=entry["version"], result=entry["result"])
         if len(whole) < len(text):
             with self._path.open("r+b") as file:
                 file.truncate(len(whole))
@@ -92,7 +113,7 @@ class Scored:
 
     path: str
     score: rater.Score | None = None
-    error: Mapping[str, Any] | None = None
+    error: Fault | None = None
 
     @property
     def grade(self) -> str:
@@ -100,7 +121,7 @@ class Scored:
         chances = list(self.score.grade_probabilities) if self.score else []
         return GRADES[chances.index(max(chances))] if len(chances) == len(GRADES) else ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Mapping[str, object]:
         """Returns it as JSON has it."""
         if self.score is None:
             return {"path": self.path, "error": self.error}
@@ -175,10 +196,10 @@ class ScoreRun:
         fresh = [item.known or _scored(item.file.name, next(results)) for item in batch]
         for item, scored in zip(batch, fresh, strict=True):
             if item.known is None and scored.score is not None:
-                outcome = {"score": MessageToDict(scored.score, preserving_proto_field_name=True)}
+                outcome: Outcome = {"score": MessageToDict(scored.score, preserving_proto_field_name=True)}
                 self._journal.add(item.file.name, item.digest, scored.score.rater_version, outcome)
-            elif item.known is None:
-                self._journal.add(item.file.name, item.digest, "", {"error": dict(scored.error or {})})
+            elif item.known is None and scored.error is not None:
+                self._journal.add(item.file.name, item.digest, "", {"error": scored.error})
         self._journal.flush()
         yield from fresh
 

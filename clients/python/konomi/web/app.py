@@ -1,8 +1,7 @@
 """The page's application: its files, images by digest, Connect-JSON, and endpoints of its own, behind the guard."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,7 +19,7 @@ from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import Images
 from konomi.web.nights import NightEndpoints, Verdicts
-from konomi.web.responses import Endpoint, answer, failure, read, serve, text
+from konomi.web.responses import Asked, Endpoint, answer, failure, read, serve, text
 from konomi.web.security import Guard
 from konomi.web.static_files import StaticFiles
 
@@ -89,12 +88,12 @@ class Page:
             Mount("", self._relay),
         ]
 
-    def _explain(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _explain(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: where an image comes from and what became of it, as `konomi explain` says it."""
         taste, digest = text(asked, "taste", "tastes/default"), text(asked, "digest")
-        return explain(self._client(), taste, digest)
+        return explain(self._client(), taste, digest).plain()
 
-    def _alarms(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _alarms(self, asked: Asked) -> dict[str, list[str]]:
         """Endpoint: the alarms of a rater version in the reader's language, as the command says them."""
         version = self._client().rater.get_rater_version(name=text(asked, "version"))
         with speaking(text(asked, "language", "en")):

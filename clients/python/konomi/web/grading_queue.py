@@ -3,11 +3,11 @@
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -16,7 +16,7 @@ from konomi.client import Client, paging
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.files import write_quickly
 from konomi.v1 import rater_pb2 as rater
-from konomi.web.responses import number, text
+from konomi.web.responses import Asked, number, text
 
 FULL = 28
 """Images a queue is filled up to; a shorter queue follows the newest grades more closely."""
@@ -25,6 +25,30 @@ LOW = 12
 SKIPPED_KEPT = 2000
 TASTE_ID = re.compile(r"[a-z0-9-]{1,40}")
 REPEAT = rater.SUGGESTION_REASON_REPEAT_CHECK
+
+
+class Shown(TypedDict):
+    """An image to grade, as the contract's JSON has it, and the name of why it is asked about."""
+
+    image: Mapping[str, object]
+    reason: str
+
+
+class Sitting(TypedDict):
+    """What the page shows next, and how far the taste is."""
+
+    images: list[Shown]
+    graded: int
+    known: int
+    fitted: bool
+
+
+class Kept(TypedDict, total=False):
+    """A queue's file: what is due and why, what was skipped, and the newest label it knows of."""
+
+    queue: list[tuple[str, int]]
+    skipped: list[str]
+    sequence: int
 
 
 class GradingQueue:
@@ -51,7 +75,7 @@ class GradingQueue:
         self._passed: set[str] = set()  # what left the queue while it is being filled up
         self._checked = False
 
-    def show(self, count: int) -> dict[str, Any]:
+    def show(self, count: int) -> Sitting:
         """Returns images to show, first the one that is due, and how far the taste is.
 
         Args:
@@ -142,13 +166,13 @@ class GradingQueue:
                 self._queue += [(item.image.digest, int(item.reason)) for item in new[:short]]
                 self._keep()
 
-    def _described(self, due: list[tuple[str, int]]) -> list[dict[str, Any]]:
+    def _described(self, due: list[tuple[str, int]]) -> list[Shown]:
         if not due:
             return []
         due_only = rater.ImageFilter(digests=[digest for digest, _ in due])
         images = self._client().rater.list_images(taste=self._taste, filter=due_only, page_size=len(due)).images
         by_digest = {image.digest: image for image in images}
-        shown = []
+        shown: list[Shown] = []
         for digest, reason in due:
             if digest not in by_digest:
                 continue
@@ -161,17 +185,17 @@ class GradingQueue:
         return shown
 
     def _keep(self) -> None:
-        body = {"queue": self._queue, "skipped": self._skipped, "sequence": self._sequence}
+        body: Kept = {"queue": self._queue, "skipped": self._skipped, "sequence": self._sequence}
         write_quickly(self._path, json.dumps(body).encode())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Kept:
     """Returns what a queue left behind; a file that is missing or damaged only means a new queue."""
     try:
-        kept = json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return cast(Kept, found) if isinstance(found, dict) else {}
 
 
 class GradingQueues:
@@ -217,16 +241,16 @@ class GradingQueues:
         except (KonomiError, OSError):
             return
 
-    def show(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def show(self, asked: Asked) -> Sitting:
         """Endpoint: what to grade next."""
         return self.of(text(asked, "taste")).show(number(asked, "count", 8, 1, 256))
 
-    def skip(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def skip(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: leaves an image for later."""
         self.of(text(asked, "taste")).skip(text(asked, "digest"))
         return {}
 
-    def unskip(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def unskip(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: takes a skip back."""
         self.of(text(asked, "taste")).unskip(text(asked, "digest"))
         return {}

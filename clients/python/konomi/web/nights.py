@@ -1,6 +1,5 @@
 """The page's view on nights: plan, start, follow, stop and judge them, through the same commands a terminal has."""
 
-import json
 import re
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from konomi import errors
 from konomi.client import Client
@@ -17,15 +16,15 @@ from konomi.home import Home
 from konomi.host.supervisor import readable_line
 from konomi.i18n import catalogue
 from konomi.night import verdict
-from konomi.night.alarms import work
+from konomi.night.alarms import sentence, work
 from konomi.night.budgets import measured
-from konomi.night.engine.preparation import plan_of
-from konomi.night.records.state import ENDED, NightState
+from konomi.night.engine.preparation import Plan, plan_of
+from konomi.night.records.state import ENDED, NightState, UnitRecord
 from konomi.night.records.store import NightStore
-from konomi.night.report.status import said, summary_of
+from konomi.night.report.status import Summary, summary_of
 from konomi.night.systems.registry import SYSTEMS
-from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation
-from konomi.web.responses import measure, number, text
+from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation, Decision, ServedUnit, Tally
+from konomi.web.responses import Asked, measure, number, text
 
 SYSTEM = re.compile(r"[a-z]{1,16}(:[1-9][0-9]?)?(\+[a-z]{1,16}:[1-9][0-9]?){0,7}")
 """A system, or a chain of them: "longtail:2+golden:1"."""
@@ -40,6 +39,99 @@ LOOK_SECONDS = 30.0
 COMMAND_SECONDS = 120.0
 
 
+class NightName(TypedDict):
+    """The reply that names a night."""
+
+    night: str | None
+
+
+class ReportPath(TypedDict):
+    """The reply that says where a report is."""
+
+    path: str
+
+
+class NightLine(TypedDict):
+    """One night in the list of them."""
+
+    night: str
+    system: str
+    state: str
+    units: int
+    images: int
+    began: float
+
+
+class UnitFigures(TypedDict):
+    """What the page shows of a unit, as the night recorded it; None for what is not known yet."""
+
+    unit: int
+    model: str | None
+    wins: Mapping[str, float] | None
+    wins_base: Mapping[str, float] | None
+    scores: Mapping[str, object] | None
+    parent: int | None
+    decision: str | None
+    sample: list[str]
+
+
+class NightDetail(Summary):
+    """A night's summary, and what the page alone shows of it."""
+
+    taste: str
+    seed: int
+    wanted_units: int
+    doing: str
+    sentences: list[str]
+    figures: list[UnitFigures]
+    share: float
+    eta_seconds: float | None
+    stopping: bool
+
+
+class Nights(TypedDict):
+    """The nights of a home, newest first, and one of them in detail."""
+
+    nights: list[NightLine]
+    night: NightDetail | None
+
+
+class PairShown(TypedDict):
+    """One blind pair: the image on each side, and the answer so far."""
+
+    left: str
+    right: str
+    answer: str | None
+
+
+class VerdictShown(TypedDict):
+    """A night's verdict; the sides are told once every pair is answered."""
+
+    answered: int
+    unit: ServedUnit
+    against: ServedUnit
+    tally: Tally | None
+    audit: str | None
+    decision: str
+    decisions: list[Decision]
+    pairs: list[PairShown]
+    sides: list[str] | None
+
+
+class SystemTile(TypedDict):
+    """One system on the page."""
+
+    name: str
+    title: str
+    note: str
+
+
+class SystemTiles(TypedDict):
+    """What the page draws its tiles from."""
+
+    systems: list[SystemTile]
+
+
 class NightEndpoints:
     """The nights of one home, as the page's endpoints."""
 
@@ -49,22 +141,21 @@ class NightEndpoints:
         self._begun: list[subprocess.Popen[bytes]] = []
         self._furthest: dict[str, float] = {}
 
-    def systems(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def systems(self, asked: Asked) -> SystemTiles:
         """Endpoint: the systems a night can run, each with its title and note in the reader's language."""
         with catalogue.speaking(text(asked, "language", "en")):
-            return {
-                "systems": [
-                    {"name": name, "title": catalogue.text(system.title), "note": catalogue.text(system.note)}
-                    for name, system in SYSTEMS.items()
-                ]
-            }
+            tiles = [
+                SystemTile(name=name, title=catalogue.text(system.title), note=catalogue.text(system.note))
+                for name, system in SYSTEMS.items()
+            ]
+        return {"systems": tiles}
 
-    def plan(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def plan(self, asked: Asked) -> Plan:
         """Endpoint: what a night would make and take."""
         options = {NIGHT_SETTINGS.get(name, name): value for name, value in _amounts(asked).items()}
         return plan_of(self._home.root, _system(asked), **options)
 
-    def start(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def start(self, asked: Asked) -> NightName:
         """Endpoint: starts a night that outlives the page."""
         taste = text(asked, "taste", "tastes/default").removeprefix("tastes/")
         if not re.fullmatch(r"[a-z0-9-]{1,40}", taste):
@@ -72,11 +163,11 @@ class NightEndpoints:
         seed = number(asked, "seed", 0, 0, 2**31)
         return self._begin("night", "start", _system(asked), *_options(asked), "--taste", taste, "--seed", str(seed))
 
-    def resume(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def resume(self, asked: Asked) -> NightName:
         """Endpoint: goes on with the unfinished night."""
         return self._begin("night", "resume")
 
-    def stop(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def stop(self, asked: Asked) -> NightName:
         """Endpoint: asks the night that runs to end after its step."""
         night = self._nights.unfinished()
         if night is None:
@@ -84,7 +175,7 @@ class NightEndpoints:
         self._nights.ask_to_stop(night)
         return {"night": night}
 
-    def status(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def status(self, asked: Asked) -> Nights:
         """Endpoint: the nights of this home, and one of them in detail."""
         self._begun = [child for child in self._begun if child.poll() is None]
         known = self._nights.all()
@@ -94,7 +185,7 @@ class NightEndpoints:
             return {"nights": [], "night": None}
         return {"nights": listed, "night": self._detail(chosen, text(asked, "language", "en"))}
 
-    def report(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def report(self, asked: Asked) -> ReportPath:
         """Endpoint: makes the report of a night where there is none since its verdict, and says where it is."""
         night = self._known(text(asked, "night"))
         file, verdict = self.report_file(night), self._nights.folder / night / "verdict.json"
@@ -116,7 +207,7 @@ class NightEndpoints:
             raise errors.NotFound("there is no such night in this home")
         return night
 
-    def _line(self, night: str) -> dict[str, Any]:
+    def _line(self, night: str) -> NightLine:
         state = self._nights.state(night)
         path = self._nights.folder / night / "request.json"
         return {
@@ -128,26 +219,22 @@ class NightEndpoints:
             "began": path.stat().st_mtime,
         }
 
-    def _detail(self, night: str, language: str) -> dict[str, Any]:
+    def _detail(self, night: str, language: str) -> NightDetail:
         summary = summary_of(self._nights, self._known(night))
         request = self._nights.request(night)
         state = self._nights.state(night)
         reasons = [unit.reason for unit in state.units if unit.reason is not None]
         if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
             reasons.append(state.reason)
-        sentences = [said(reason.plain(), language) for reason in reasons]
-        figures = [
-            {key: record.get(key) for key in ("unit", "model", "wins", "wins_base", "scores", "parent", "decision")}
-            | {"sample": record.get("evaluation", [])[:SAMPLE]}
-            for record in (unit.plain() for unit in state.units)
-        ]
-        return summary | {
+        sentences = [sentence(reason.plain(), language) for reason in reasons]
+        return {
+            **summary,
             "taste": request.taste,
             "seed": request.seed,
             "wanted_units": request.settings["units"],
-            "doing": work(summary["step"], language) if summary.get("step") else "",
+            "doing": work(summary["step"], language) if summary["step"] else "",
             "sentences": sentences,
-            "figures": figures,
+            "figures": [_figures(unit) for unit in state.units],
             "share": self._share(night, _share(request.settings, state, summary)),
             "eta_seconds": self._eta(request.settings, state, summary),
             "stopping": bool(summary["running"]) and self._nights.stop_asked(night),
@@ -158,7 +245,7 @@ class NightEndpoints:
         self._furthest[night] = max(share, self._furthest.get(night, 0.0))
         return self._furthest[night]
 
-    def _eta(self, settings: Mapping[str, Any], state: NightState, summary: Mapping[str, Any]) -> float | None:
+    def _eta(self, settings: Mapping[str, Any], state: NightState, summary: Summary) -> float | None:
         """Returns the seconds left, by what images and steps took in this night or the one before; None if unknown."""
         if not summary["running"]:
             return None
@@ -169,16 +256,14 @@ class NightEndpoints:
         images, steps = _left(settings, state, summary)
         return images * (rates["generate"] + rates["evaluate"]) / 2 + steps * rates["train"]
 
-    def _run(self, *arguments: str) -> dict[str, Any]:
+    def _run(self, *arguments: str) -> None:
         done = subprocess.run(
             self._command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_SECONDS
         )
         if done.returncode != 0:
             raise errors.FailedPrecondition(_last_words(done.stderr))
-        found = json.loads(done.stdout.decode().strip().splitlines()[-1])
-        return dict(found)
 
-    def _begin(self, *arguments: str) -> dict[str, Any]:
+    def _begin(self, *arguments: str) -> NightName:
         log = self._home.log("night")
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
@@ -208,27 +293,41 @@ class NightEndpoints:
         return [sys.executable, "-m", "konomi", *arguments, "--home", str(self._home.root)]
 
 
-def _system(asked: dict[str, Any]) -> str:
+def _figures(unit: UnitRecord) -> UnitFigures:
+    record = unit.plain()
+    return {
+        "unit": record["unit"],
+        "model": record.get("model"),
+        "wins": record.get("wins"),
+        "wins_base": record.get("wins_base"),
+        "scores": record.get("scores"),
+        "parent": record.get("parent"),
+        "decision": record.get("decision"),
+        "sample": record.get("evaluation", [])[:SAMPLE],
+    }
+
+
+def _system(asked: Asked) -> str:
     system = text(asked, "system", "converge")
     if not SYSTEM.fullmatch(system):
         raise errors.InvalidArgument("expected a system, or a chain such as longtail:2+golden:1", field="system")
     return system
 
 
-def _amounts(asked: dict[str, Any]) -> dict[str, float]:
+def _amounts(asked: Asked) -> dict[str, float]:
     """Returns what was asked of a night's size and budgets, each within its bounds."""
     whole = {name: number(asked, name, 0, 1, high) for name, high in WHOLE.items() if asked.get(name) is not None}
     broken = {name: measure(asked, name, 0.001, high) for name, high in BROKEN.items() if asked.get(name) is not None}
     return whole | broken
 
 
-def _options(asked: dict[str, Any]) -> list[str]:
+def _options(asked: Asked) -> list[str]:
     """Returns the same as options of the command line."""
     pairs = [(f"--{name.replace('_', '-')}", f"{value:.12g}") for name, value in _amounts(asked).items()]
     return [word for pair in pairs for word in pair]
 
 
-def _left(settings: Mapping[str, Any], state: NightState, summary: Mapping[str, Any]) -> tuple[int, int]:
+def _left(settings: Mapping[str, Any], state: NightState, summary: Summary) -> tuple[int, int]:
     """Returns the images and training steps a night has yet to make."""
     units, evaluation = settings["units"], settings["evaluation_images"]
     wanted = evaluation + units * (settings["images"] + evaluation)
@@ -241,7 +340,7 @@ def _left(settings: Mapping[str, Any], state: NightState, summary: Mapping[str, 
     return max(0, images), max(0, steps)
 
 
-def _share(settings: Mapping[str, Any], state: NightState, summary: Mapping[str, Any]) -> float:
+def _share(settings: Mapping[str, Any], state: NightState, summary: Summary) -> float:
     """Returns how much of a night is done, 0 to 1; a training step counts as two images."""
     if state.state in ENDED:
         return 1.0
@@ -262,17 +361,17 @@ class Verdicts:
     def __init__(self, endpoints: NightEndpoints, client: Callable[[], Client]) -> None:
         self._nights, self._client = endpoints, client
 
-    def pairs(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def pairs(self, asked: Asked) -> VerdictShown:
         """Endpoint: the pairs of a night, without a word about which side is which, and the tally once all are told."""
         return self._told(self._verdict(asked))
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, asked: Asked) -> VerdictShown:
         """Endpoint: notes one answer durably; the same answer twice is one answer."""
         found = self._verdict(asked)
         found.answer(number(asked, "pair", -1, -1, 10_000), text(asked, "choice"))
         return self._told(found)
 
-    def decide(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def decide(self, asked: Asked) -> VerdictShown:
         """Endpoint: keeps the unit, or returns to what was served before the night in one transaction."""
         decision = text(asked, "decision")
         if decision not in (KEEP, ROLL_BACK):
@@ -281,13 +380,13 @@ class Verdicts:
         verdict.decide(self._client(), found, decision, time.time())
         return self._told(found)
 
-    def _verdict(self, asked: dict[str, Any]) -> BlindEvaluation:
+    def _verdict(self, asked: Asked) -> BlindEvaluation:
         folder = self._nights.folder(text(asked, "night"))
         return BlindEvaluation(NightStore(folder.parent.parent), folder.name)
 
-    def _told(self, found: BlindEvaluation) -> dict[str, Any]:
+    def _told(self, found: BlindEvaluation) -> VerdictShown:
         answers = found.answers()
-        shown = [
+        shown: list[PairShown] = [
             {"left": pair.left, "right": pair.right, "answer": answers.get(place)}
             for place, pair in enumerate(found.pairs())
         ]
@@ -296,4 +395,14 @@ class Verdicts:
                 verdict.hand_over(self._client(), found)
         summary = found.summary()
         sides = [("left" if pair.unit_left else "right") for pair in found.pairs()] if found.done else None
-        return {key: value for key, value in summary.items() if key != "pairs"} | {"pairs": shown, "sides": sides}
+        return {
+            "answered": summary["answered"],
+            "unit": summary["unit"],
+            "against": summary["against"],
+            "tally": summary["tally"],
+            "audit": summary["audit"],
+            "decision": summary["decision"],
+            "decisions": summary["decisions"],
+            "pairs": shown,
+            "sides": sides,
+        }

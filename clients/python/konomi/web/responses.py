@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,7 +28,9 @@ STATUS = {
 }
 """Connect code to HTTP status; everything else is 500."""
 
-Endpoint = Callable[[dict[str, Any]], dict[str, Any]]
+Asked = Mapping[str, object]
+"""A request's JSON object: nothing is known of a value until `text`, `number` or `measure` has looked at it."""
+Endpoint = Callable[[Asked], Mapping[str, object]]
 """Takes the request's JSON object and returns the reply's; raises KonomiError."""
 
 
@@ -45,12 +47,12 @@ def failure(error: KonomiError) -> Response:
     return Response(body, STATUS.get(code, 500), media_type="application/json")
 
 
-def answer(body: dict[str, Any]) -> Response:
+def answer(body: Mapping[str, object]) -> Response:
     """Returns a JSON answer."""
     return Response(json.dumps(body, ensure_ascii=False, allow_nan=False), media_type="application/json")
 
 
-async def read(request: Request) -> dict[str, Any]:
+async def read(request: Request) -> Asked:
     """Returns the JSON object a request carries.
 
     Raises:
@@ -62,7 +64,7 @@ async def read(request: Request) -> dict[str, Any]:
         if len(data) > BODY_BYTES:
             raise InvalidArgument(f"expected at most {BODY_BYTES} bytes, got more")
     try:
-        body = json.loads(data or b"{}")
+        body: object = json.loads(data or b"{}")
     except (ValueError, RecursionError) as error:
         raise InvalidArgument("expected a JSON object, got something else") from error
     if not isinstance(body, dict):
@@ -83,7 +85,7 @@ def serve(endpoint: Endpoint, workers: ThreadPoolExecutor) -> Callable[[Request]
     return handle
 
 
-def text(asked: dict[str, Any], name: str, default: str = "") -> str:
+def text(asked: Asked, name: str, default: str = "") -> str:
     """Returns a text field of a request.
 
     Raises:
@@ -95,7 +97,7 @@ def text(asked: dict[str, Any], name: str, default: str = "") -> str:
     return value
 
 
-def number(asked: dict[str, Any], name: str, default: int, low: int, high: int) -> int:
+def number(asked: Asked, name: str, default: int, low: int, high: int) -> int:
     """Returns a whole number of a request.
 
     Raises:
@@ -107,7 +109,7 @@ def number(asked: dict[str, Any], name: str, default: int, low: int, high: int) 
     return value
 
 
-def measure(asked: dict[str, Any], name: str, low: float, high: float) -> float:
+def measure(asked: Asked, name: str, low: float, high: float) -> float:
     """Returns a number of a request that need not be whole.
 
     Raises:

@@ -8,6 +8,7 @@ import pytest
 
 from konomi.cli import up
 from konomi.home import Home
+from konomi.night.records.state import NightState
 from konomi.night.report.notification import Message, NotifySettings, Outbox, receivers, words_of
 
 
@@ -114,7 +115,7 @@ def test_what_is_said_names_what_is_served_and_why():
         "units": [{"unit": 1, "reason": {"name": "not_better", "numbers": {"unit": 1, "win_rate": 0.4, "parent": 0}}}],
         "reason": {"name": "units", "numbers": {"units": 1}},
     }
-    title, body = words_of(state, "report/index.html")
+    title, body = words_of(NightState.model_validate(state), "report/index.html")
     assert title == "konomi: the base model is served this morning"
     assert body.splitlines() == [
         "The base model stays: unit-1 won only 40 % of the pairs against it.",

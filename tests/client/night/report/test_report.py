@@ -19,6 +19,7 @@ from konomi.night.report import sections
 from konomi.night.report.facts import Rejection, Selection, last_night, lineage_of
 from konomi.night.report.page import ContactSheet, Page, duration, render
 from konomi.night.report.render import write_demo_report, write_night_report
+from konomi.night.report.truth import DemoFacts, TrueUnit
 from konomi.night.verdict import BlindEvaluation
 from konomi.v1 import rater_pb2
 
@@ -130,30 +131,37 @@ def two_nights(tmp_path):
     return nights, store
 
 
-def demo(store: Store, name: str, prompt: str) -> dict:
-    """Returns what a demo gathers, of a person and a prompt."""
+def demo(store: Store, name: str, prompt: str) -> DemoFacts:
+    """Returns what a demo knows beside its night, of a person and a prompt."""
     count = 16
     units = [
-        {
-            "unit": unit,
-            "digests": [store.put(5000 * unit + i) for i in range(count)],
-            "grades": [1 + i % 5 for i in range(count)],
-            "mean_utility": figure(2 + 0.3 * unit),
-            "ssr": figure(0.2 + 0.1 * unit),
-            "ur": figure(0.05),
-            "vendi": figure(12 - unit),
-            "realism": 0.94,
-        }
+        TrueUnit(
+            number=unit,
+            digests=[store.put(5000 * unit + i) for i in range(count)],
+            grades=[1 + i % 5 for i in range(count)],
+            utility=figure(2 + 0.3 * unit),
+            ssr=figure(0.2 + 0.1 * unit),
+            ur=figure(0.05),
+            vendi=figure(12 - unit),
+            whole=0.94,
+        )
         for unit in (0, 1, 2)
     ]
-    rater = {"srcc": figure(0.72), "auc_ssr": figure(0.9), "ap_ur": figure(0.6), "ur_share": 0.06}
-    return {"person": {"name": name}, "labels": 60, "seconds": 90.0, "night_seconds": 40.0, "rater": rater} | {
-        "units": units,
-        "spread": 0.8,
-        "prompts": [prompt] * count,
-        "command": f"konomi demo --person '{name}'",
-        "phases": [("the night", 40.0)],
-    }
+    return DemoFacts(
+        person=name,
+        labels=60,
+        seconds=90.0,
+        night_seconds=40.0,
+        rank=figure(0.72),
+        ssr_auc=figure(0.9),
+        ur_precision=figure(0.6),
+        ur_share=0.06,
+        units=units,
+        spread=0.8,
+        prompts=[prompt] * count,
+        command=f"konomi demo --person '{name}'",
+        phases=[("the night", 40.0)],
+    )
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

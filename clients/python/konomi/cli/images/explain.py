@@ -1,14 +1,17 @@
 """`konomi explain`: where an image comes from, and what became of it."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from konomi.cli.console import Json, TasteId, attached, emit, say
-from konomi.client.messages import GRADES
+from konomi.client.messages import GRADES, plain
 from konomi.client.services import taste_name
 from konomi.i18n.catalogue import text
+from konomi.taste.provenance import Ancestor, Explanation, TrainingSet
 from konomi.taste.provenance import explain as everything
+from konomi.v1 import rater_pb2 as rater
 
 
 def explain(
@@ -23,58 +26,55 @@ def explain(
     with attached() as client:
         found = everything(client, taste_name(taste), digest)
     if as_json:
-        return emit(found)
+        return emit(found.plain())
     for line in lines(found):
         say(line)
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(found: Explanation) -> list[str]:
     """Returns an explanation as lines for people."""
-    image = found["image"]
-    made = text("made by {unit}", unit=image["unit"]) if image["unit"] else text("imported")
-    result = [image["digest"], f"  {made}"]
-    if image["prompt"]:
-        result.append("  " + text("prompt: {prompt}", prompt=image["prompt"]))
-    if image["unit"]:
-        result.append("  " + text("seed: {seed}", seed=image["seed"]))
-    if image.get("night"):
-        result.append("  " + text("in the night {night}", night=image["night"]))
-    result += _family(found["parents"], 1)
-    result += [_label(label) for label in found["labels"]] or ["  " + text("never graded")]
-    result.append(_score(found["score"]))
-    result += [_training_set(one) for one in found["training_sets"]] or ["  " + text("in no training set")]
+    image = found.image
+    made = text("made by {unit}", unit=image.unit) if image.unit else text("imported")
+    result = [image.digest, f"  {made}"]
+    if image.prompt:
+        result.append("  " + text("prompt: {prompt}", prompt=image.prompt))
+    if image.unit:
+        result.append("  " + text("seed: {seed}", seed=image.seed))
+    if image.night:
+        result.append("  " + text("in the night {night}", night=image.night))
+    result += _family(found.parents, 1)
+    result += [_label(label) for label in found.labels] or ["  " + text("never graded")]
+    result.append(_score(found.score))
+    result += [_training_set(one) for one in found.training_sets] or ["  " + text("in no training set")]
     return result
 
 
-def _family(parents: list[dict[str, Any]], depth: int) -> list[str]:
-    result = []
+def _family(parents: Sequence[Ancestor], depth: int) -> list[str]:
+    result: list[str] = []
     for parent in parents:
-        about = parent.get("prompt", "") or parent.get("unit", "")
-        result.append(
-            "  " * depth + text("from {digest}", digest=parent["digest"][:12]) + (f"  {about}" if about else "")
-        )
-        result += _family(parent["parents"], depth + 1)
+        about = parent.prompt or parent.unit
+        result.append("  " * depth + text("from {digest}", digest=parent.digest[:12]) + (f"  {about}" if about else ""))
+        result += _family(parent.parents, depth + 1)
     return result
 
 
-def _label(label: dict[str, Any]) -> str:
-    words = text(
-        "{grade} by {who}, {time}", grade=label["grade"], who=label["labeller"], time=label["create_time"][:16]
-    )
-    return f"  {words}" + (f" ({text('undone')})" if label["undone"] else "")
+def _label(label: rater.Label) -> str:
+    grade, time = plain(label)["grade"], label.create_time.ToJsonString()
+    words = text("{grade} by {who}, {time}", grade=grade, who=label.labeller, time=time[:16])
+    return f"  {words}" + (f" ({text('undone')})" if label.undone else "")
 
 
-def _score(score: dict[str, Any] | None) -> str:
+def _score(score: rater.Score | None) -> str:
     if score is None:
         return "  " + text("no rater has scored it yet")
-    chances = score["grade_probabilities"]
+    chances = list(score.grade_probabilities)
     likeliest = GRADES[chances.index(max(chances))]
-    utility, doubt, version = score["utility"], score["std"], score["rater_version"].rpartition("/")[2]
+    utility, doubt, version = score.utility, score.std, score.rater_version.rpartition("/")[2]
     words = "scored {utility:.2f} ± {doubt:.2f}, most likely {grade}, by rater version {version}"
     return "  " + text(words, utility=utility, doubt=doubt, grade=likeliest, version=version)
 
 
-def _training_set(one: dict[str, Any]) -> str:
+def _training_set(one: TrainingSet) -> str:
     words = "trained {name} as {role}, one of {images} images, chosen by rater version {version}"
-    version = one["rater_version"].rpartition("/")[2] or "-"
-    return "  " + text(words, name=one["display_name"], role=one["role"], images=one["images"], version=version)
+    version = one.rater_version.rpartition("/")[2] or "-"
+    return "  " + text(words, name=one.display_name, role=one.role, images=one.images, version=version)

@@ -39,7 +39,7 @@ def explore(
         archive = {"archive": plain(response.archive)} if response.HasField("archive") else {}
         archive |= {"discovery": plain(response.discovery)} if response.HasField("discovery") else {}
         images = [plain(image) for image in response.images]
-        emit({"taste": taste_name(taste), "images": images, "saved": saved} | archive)
+        emit({"taste": taste_name(taste), "images": images, "saved": saved, **archive})
         return
     if response.images:
         _print_far(response)

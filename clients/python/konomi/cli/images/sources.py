@@ -1,7 +1,7 @@
 """`konomi sources list | consent | revoke`: where a taste's images came from, on whose word, and taking it back."""
 
 import uuid
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -108,7 +108,7 @@ def _weights() -> dict[str, float]:
     return {"consented": settings.consented_weight, "scraped": settings.scraped_weight}
 
 
-def _flag(affected: list[dict[str, Any]]) -> None:
+def _flag(affected: list[consents.AffectedModel]) -> None:
     """Says which units were trained on revoked images, and what to do."""
     for one in affected:
         line = "{name} was trained on {count} revoked images"

@@ -13,7 +13,7 @@ from konomi.client import Client
 from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument, from_item
 from konomi.evaluation import blind_pairs
-from konomi.evaluation.base_models import check, compare
+from konomi.evaluation.base_models import BaseJudgement, check, compare
 from konomi.files import write_atomically
 from konomi.host import extras
 from konomi.i18n.catalogue import text
@@ -77,11 +77,11 @@ def compare_bases(
     note(text("sheet: {file}", file=out))
 
 
-def advised(found: Sequence[dict[str, Any]]) -> list[str]:
+def advised(found: Sequence[BaseJudgement]) -> list[str]:
     """Returns what follows from a comparison, and every warning."""
     best, second = found[0], found[1]
     names = {"best": best["base"], "second": second["base"]}
-    if second["wins"]["high"] < 0.5 and not best["warning"]:
+    if second["wins"] is not None and second["wins"]["high"] < 0.5 and not best["warning"]:
         lines = [text("{best} suits this taste best: surely better than {second}", **names)]
     else:
         lines = [text("{best} is ahead, but {second} may be as good: more images would tell", **names)]
@@ -103,7 +103,7 @@ def _span(found: Estimate, *, share: bool = False) -> str:
     return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
-def _sheet(found: Sequence[dict[str, Any]], taste: str, fetch: Callable[[str], bytes]) -> str:
+def _sheet(found: Sequence[BaseJudgement], taste: str, fetch: Callable[[str], bytes]) -> str:
     """Returns the contact sheet as one HTML file."""
     from konomi.night.report import page, sections
     from konomi.night.report.thumbnails import Thumbnails

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -13,6 +13,30 @@ from konomi.home import Home
 from konomi.host.hub import Facts, FetchSettings, address, check_safetensors, facts, fetch
 from konomi.host.hub_models import DOWNLOADS, Download
 from konomi.i18n.catalogue import text
+
+
+class KeptFile(TypedDict):
+    """What is remembered of a file that was fetched once."""
+
+    digest: str
+    size_bytes: int
+    pinned: bool
+
+
+class FetchedFile(KeptFile):
+    """A file of a model on this machine, and whether it came just now."""
+
+    file: str
+    fetched: bool
+
+
+class FetchedModel(TypedDict):
+    """What is there of a model, as JSON has it."""
+
+    name: str
+    revision: str
+    licence: str
+    files: list[FetchedFile]
 
 
 def fetch_(
@@ -46,13 +70,13 @@ def find(name: str) -> Download:
     raise InvalidArgument(text("no model is called {name}; known are {known}", name=name, known=names))
 
 
-def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) -> dict[str, Any]:
+def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) -> FetchedModel:
     """Fetches what of a model is missing and returns what is there; every file complete or not there."""
     if not quiet:
         words = {"name": model.name, "repository": model.repository, "revision": model.revision}
         note(text("{name}: {repository} at {revision}, licence {licence}", licence=model.licence, **words))
     kept = _kept(home)
-    files = []
+    files: list[FetchedFile] = []
     for file in model.files:
         target, key = home.models / file.target, f"{model.repository}@{model.revision}/{file.path}"
         if target.is_file() and key in kept:
@@ -90,7 +114,7 @@ def _announcement(path: str, known: Facts) -> str:
     return text("{file}: {size} bytes, digest {digest} (the hub's word; kept for next time)", **said)
 
 
-def _compare(before: dict[str, Any] | None, known: Facts, path: str) -> None:
+def _compare(before: KeptFile | None, known: Facts, path: str) -> None:
     """Raises DataLoss where the hub now says another digest than the first time."""
     now = known.sha256 or f"git:{known.git}"
     if before is not None and before["digest"] != now:
@@ -114,7 +138,7 @@ def _record(home: Home) -> Path:
     return home.models / ".fetch" / "fetched.json"
 
 
-def _kept(home: Home) -> dict[str, Any]:
+def _kept(home: Home) -> dict[str, KeptFile]:
     try:
         return dict(json.loads(_record(home).read_text("utf-8")))
     except (OSError, ValueError):

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -13,6 +13,15 @@ from konomi.errors import Internal, from_item
 from konomi.home import Home
 from konomi.host import extras
 from konomi.i18n.catalogue import text
+
+
+class ImportedModel(TypedDict):
+    """What the importer says of a model it put into the home."""
+
+    id: str
+    layout: str
+    digest: str
+    size_bytes: int
 
 
 def import_(
@@ -39,7 +48,7 @@ def import_(
         say(said)
 
 
-def put(source: Path, home: Home, name: str, *, convert: bool) -> dict[str, Any]:
+def put(source: Path, home: Home, name: str, *, convert: bool) -> ImportedModel:
     """Runs the generator's importer and returns what it says of the model.
 
     Raises:
@@ -50,15 +59,16 @@ def put(source: Path, home: Home, name: str, *, convert: bool) -> dict[str, Any]
     command += ["--", str(source.expanduser().absolute())]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     try:
-        said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        said = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         line = text("the importer ended with exit code {code}: {why}", code=done.returncode, why=last)
         raise Internal(line, reason="IMPORT") from error
     if "error" in said:
         raise from_item(said["code"], said["reason"], said["error"])
-    return said
+    model: ImportedModel = said
+    return model
 
 
-def _shown(result: dict[str, Any]) -> dict[str, str]:
-    return {name: str(result[name]) for name in ("id", "layout", "digest")}
+def _shown(result: ImportedModel) -> dict[str, str]:
+    return {"id": result["id"], "layout": result["layout"], "digest": result["digest"]}

@@ -1,7 +1,7 @@
 """`konomi night plan`: what a night would make and take; and how a night's words on the line become its settings."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -9,6 +9,7 @@ from konomi.cli import completion
 from konomi.cli.console import Json, emit, say
 from konomi.home import Home
 from konomi.i18n.catalogue import listing, plural, text
+from konomi.night.budgets import Forecast
 from konomi.night.engine.preparation import plan_of
 
 System = Annotated[
@@ -68,7 +69,7 @@ def plan(
         say(line)
 
 
-def forecast_lines(result: dict[str, Any]) -> list[str]:
+def forecast_lines(result: Forecast) -> list[str]:
     """Returns a forecast as lines for people."""
     amounts = [
         plural("{count} unit", "{count} units", result["units"]),

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,15 +30,15 @@ from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
-from konomi.night.alarms import work
+from konomi.night.alarms import sentence, work
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import ENDED, Reason, StateName
+from konomi.night.records.state import ENDED, NightState, Reason, StateName
 from konomi.night.records.store import NightStore
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
-from konomi.night.report.status import said, summary_of
+from konomi.night.report.status import Summary, summary_of
 
 HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
@@ -189,7 +189,7 @@ def read_prompts(path: Path | None) -> list[str]:
     return found
 
 
-def show(summary: dict[str, Any]) -> None:
+def show(summary: Summary) -> None:
     """Prints a summary for people."""
     language = catalogue.language()
     say(f"{summary['night']}  {summary['system']}  {summary['state']}")
@@ -208,7 +208,7 @@ def show(summary: dict[str, Any]) -> None:
     if rows:
         table(("unit", "decision", "wins", "Vendi", "time"), rows)
     if summary["reason"]:
-        say(said(summary["reason"], language))
+        say(sentence(summary["reason"], language))
     if summary["verdict"]["pairs"]:
         for line in lines(summary["verdict"]):
             say(line)
@@ -230,20 +230,20 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
             from konomi.night.report.render import write_night_report
 
             path = str(write_night_report(nights, request.id, session.client.artifacts.get, language))
-    summary = summary_of(nights, request.id) | {"report": path}
+    summary = summary_of(nights, request.id)
     if as_json:
-        emit(summary)
+        emit({**summary, "report": path})
     else:
         show(summary)
         say(text("report: {path}", path=path) if path else "")
     if path:
-        _announce(home, request.id, state.plain(), path)
+        _announce(home, request.id, state, path)
         nights.deliver(request.id)
     if state.state == StateName.HALTED:
         raise typer.Exit(HALTED)
 
 
-def _announce(home: Home, night: str, state: dict[str, Any], report: str) -> None:
+def _announce(home: Home, night: str, state: NightState, report: str) -> None:
     """Sends the morning's message; one that finds no receiver awake is kept, and the night has ended all the same."""
     announce(home.root, night, state, report, time.time())
     if Outbox(home.root).waiting():

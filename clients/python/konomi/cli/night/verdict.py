@@ -3,7 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,7 +22,7 @@ from konomi.night import verdict as judging
 from konomi.night.draws import evaluation_draws
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
-from konomi.night.verdict import KEEP, OPEN, ROLL_BACK, BlindEvaluation
+from konomi.night.verdict import KEEP, OPEN, ROLL_BACK, BlindEvaluation, VerdictSummary
 from konomi.v1 import rater_pb2 as rater
 
 KEYS = {"l": "left", "1": "left", "r": "right", "2": "right", "t": "tie", "0": "tie"}
@@ -60,9 +60,9 @@ def verdict(
                 _act(session.client, nights, found, _Wish(sheet, answers, decision, keys if asks else None))
         elif decision or answers:
             found.answer_all(answers or "-")  # says what there is to say: nothing to judge
-    summary = {"night": chosen, **found.summary()}
+    summary = found.summary()
     if as_json:
-        return emit(summary)
+        return emit({"night": chosen, **summary})
     for line in lines(summary):
         say(line)
 
@@ -143,7 +143,7 @@ def _choose(found: BlindEvaluation, keys: Keys) -> str:
     return {"k": KEEP, "b": ROLL_BACK}.get(next(keys, "q"), "")
 
 
-def lines(summary: dict[str, Any]) -> list[str]:
+def lines(summary: VerdictSummary) -> list[str]:
     """Returns a verdict as lines for people."""
     if not summary["pairs"]:
         return [text("this night changed nothing that could be judged")]

@@ -7,7 +7,7 @@ import hashlib
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -99,7 +99,20 @@ def complete_request(request: NightRequest, session: Session, nights: NightStore
     return replace(request, evaluation_prompts=request.prompts)
 
 
-def read_plan(path: Path) -> tuple[str, dict[str, Any]]:
+class WrittenPlan(NamedTuple):
+    """What a night is asked for in writing: its chain of systems, and settings as a plan's file has them."""
+
+    chain: str
+    settings: dict[str, Any]
+
+
+class Plan(budgets.Forecast):
+    """What a night would make and take, as JSON has it: its chain, and the forecast."""
+
+    system: str
+
+
+def read_plan(path: Path) -> WrittenPlan:
     """Returns the chain of a plan and its night settings.
 
     A plan holds one `[[stage]]` a stage, with `system` and `units`, and may hold a `[night]` table.
@@ -116,12 +129,12 @@ def read_plan(path: Path) -> tuple[str, dict[str, Any]]:
         raise _wrong(path, text("expected [[stage]] tables and at most a [night] table"))
     if "units" in settings:
         raise _wrong(path, text("units belong to the stages"))
-    return written([_stage(path, one) for one in listed]), settings
+    return WrittenPlan(written([_stage(path, one) for one in listed]), settings)
 
 
-def chain_of(asked: str) -> tuple[str, dict[str, Any]]:
+def chain_of(asked: str) -> WrittenPlan:
     """Returns the chain and the settings of what was asked for: a system, a chain, or the path of a plan."""
-    return read_plan(Path(asked)) if asked.endswith(".toml") else (asked, {})
+    return read_plan(Path(asked)) if asked.endswith(".toml") else WrittenPlan(asked, {})
 
 
 def units_of(chain: str) -> int | None:
@@ -151,7 +164,7 @@ def settings_of(home: Path, system: str, **options: Any) -> tuple[str, NightSett
         raise errors.InvalidArgument(words, field="settings") from error
 
 
-def plan_of(home: Path, system: str, **options: Any) -> dict[str, Any]:
+def plan_of(home: Path, system: str, **options: Any) -> Plan:
     """Returns what a night would make and take, as JSON: "system", and what `budgets.forecast` says.
 
     Args:

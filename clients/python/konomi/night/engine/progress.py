@@ -4,9 +4,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from konomi.night.alarms import work
+from konomi.night.records.store import Heartbeat
 
 HEARTBEAT_SECONDS = 1.0
 """How often the heartbeat file is written at most."""
@@ -15,7 +15,7 @@ HEARTBEAT_SECONDS = 1.0
 class View:
     """Takes the beats of a night's steps; `beat` may be called from any thread."""
 
-    def __init__(self, show: Callable[[str, int, int], None], heartbeat: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, show: Callable[[str, int, int], None], heartbeat: Callable[[Heartbeat], None]) -> None:
         """Takes what shows a line with how far it is, and what keeps the heartbeat."""
         self._show = show
         self._heartbeat = heartbeat

@@ -11,7 +11,7 @@ from konomi.night import metrics as intervals
 from konomi.night.draws import Turn, UnitContext, evaluation_draws, image_seed
 from konomi.night.gateway import measures as unit_measures
 from konomi.night.gateway import messages
-from konomi.night.gateway.services import SCORE_BATCH, Beat, NightServices, TrainingRun
+from konomi.night.gateway.services import SCORE_BATCH, Beat, Elites, NightServices, TrainingRun
 from konomi.night.metrics import UnitNumbers
 from konomi.night.records import request as lineage
 from konomi.night.records.state import (
@@ -86,7 +86,7 @@ class NightSteps:
             audits=tuple(self.audits(state.rater_version)),
         )
 
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> Elites:
         """Looks at the best image of every region known, for a system that draws from these."""
         return self.studio.elites(self.settings.longtail_cells, image_seed(self.request.seed, "cells", 0))
 

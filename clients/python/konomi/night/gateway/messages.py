@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests
@@ -130,7 +131,16 @@ def _chosen(image: rater_pb2.SelectedImage) -> bool:
     return image.role == rater_pb2.SELECTION_ROLE_SELECTED
 
 
-def discovery(found: rater_pb2.ExploreNoveltyResponse) -> dict[str, float]:
+class Discovery(TypedDict, total=False):
+    """What slates have found, as a night records it; nothing before the first slate."""
+
+    islands: float
+    unseen_likes: float
+    liked_showings: float
+    labels_since_island: float
+
+
+def discovery(found: rater_pb2.ExploreNoveltyResponse) -> Discovery:
     """Returns what slates have found, as figures; none before the first slate."""
     if not found.HasField("discovery"):
         return {}

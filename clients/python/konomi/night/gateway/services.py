@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from konomi import errors, files
 from konomi.client import Client, paging
@@ -77,6 +77,23 @@ class TrainingRun:
     concepts: Sequence[trainer_pb2.Concept] = ()
 
 
+class Elite(TypedDict):
+    """The best image of a region."""
+
+    digest: str
+    prompt: str
+    lower_bound: float
+
+
+class Elites(messages.Discovery):
+    """The best image of every region, by cell, as a night records it; `coverage` of the space, 0..1."""
+
+    elites: list[Elite]
+    coverage: float
+    qd_score: float
+    vendi: float
+
+
 class NightServices:
     """The services as one taste's night uses them."""
 
@@ -97,7 +114,7 @@ class NightServices:
             taste.image_count, taste.label_count, taste.active_rater_version, taste.base_model or "starter"
         )
 
-    def elites(self, cells: int, seed: int) -> dict[str, Any]:
+    def elites(self, cells: int, seed: int) -> Elites:
         """Returns the best image of every region of the taste's images, and how much of the space they cover.
 
         Args:
@@ -105,18 +122,22 @@ class NightServices:
             seed: seed of the regions.
 
         Returns:
-            "elites", each with "digest", "prompt" and "lower_bound", by cell; "coverage", 0..1; "qd_score"; "vendi";
-            once a slate was shown also "islands", "unseen_likes", "liked_showings" and "labels_since_island".
+            The elites by cell and the figures of the archive; once a slate was shown also what slates have found.
         """
         own = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF])
         found = self.client.rater.explore_novelty(taste=self.taste, count=1, filter=own, cells=cells, seed=seed)
         archive = found.archive
-        elites = [
+        elites: list[Elite] = [
             {"digest": e.image.digest, "prompt": e.image.prompt, "lower_bound": e.image.score.lower_bound}
             for e in archive.elites
         ]
-        figures = {"coverage": archive.coverage, "qd_score": archive.qd_score, "vendi": archive.diversity.vendi}
-        return {"elites": elites, **figures, **messages.discovery(found)}
+        return {
+            "elites": elites,
+            "coverage": archive.coverage,
+            "qd_score": archive.qd_score,
+            "vendi": archive.diversity.vendi,
+            **messages.discovery(found),
+        }
 
     def count(self, grades: Sequence[str] = ()) -> int:
         """Returns how many images the taste has, of some grades where any are named."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import filelock
 
@@ -16,6 +16,15 @@ from konomi.i18n.catalogue import text
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED as ENDED
 from konomi.night.records.state import NightState, StateName
+
+
+class Heartbeat(TypedDict, total=False):
+    """How far the step under way is, and when that was said; empty where none was."""
+
+    step: str
+    done: int
+    total: int
+    time: float
 
 
 class NightStore:
@@ -103,7 +112,7 @@ class NightStore:
                 return night
         return None
 
-    def beat(self, night: str, heartbeat: dict[str, Any]) -> None:
+    def beat(self, night: str, heartbeat: Heartbeat) -> None:
         """Writes how far the step under way is; only for people, so it is not synced and a full disk is no matter."""
         path = self.folder / night / "progress.json"
         temporary = path.with_suffix(".tmp")
@@ -111,9 +120,9 @@ class NightStore:
             temporary.write_text(json.dumps(heartbeat))
             temporary.replace(path)
 
-    def progress(self, night: str) -> dict[str, Any]:
+    def progress(self, night: str) -> Heartbeat:
         """Returns the last heartbeat."""
-        return read_json(self.folder / night / "progress.json")
+        return cast(Heartbeat, read_json(self.folder / night / "progress.json"))
 
     def ask_to_stop(self, night: str) -> None:
         """Leaves the wish to stop where the night's process looks before every step."""

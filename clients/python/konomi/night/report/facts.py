@@ -420,7 +420,7 @@ def _summary(nights: NightStore, night: str) -> Summary:
         images=state.get("images", 0),
         nats=state.get("nats", 0.0),
         seconds=state.get("seconds", 0.0),
-        win_rate=(verdict["tally"] or {}).get("win_rate"),
+        win_rate=verdict["tally"]["win_rate"] if verdict["tally"] else None,
         decision=verdict["decision"],
     )
 

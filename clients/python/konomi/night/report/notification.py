@@ -16,6 +16,7 @@ from konomi.files import read_json, write_json
 from konomi.host import extras
 from konomi.i18n.catalogue import language, text
 from konomi.night.alarms import sentence, unit_name
+from konomi.night.records.state import NightState
 from konomi.settings import KonomiSettings
 
 Send = Callable[[str, str], bool]
@@ -126,7 +127,7 @@ def offer(home: Path) -> int:
     return outbox.deliver(receivers(NotifySettings(home=home))) if outbox.waiting() else 0
 
 
-def announce(home: Path, night: str, state: dict[str, Any], report: str, now: float) -> int:
+def announce(home: Path, night: str, state: NightState, report: str, now: float) -> int:
     """Tells every receiver how a night ended, and whatever waits from before; returns how many messages were taken.
 
     What is not taken stays in the outbox: `konomi up` and every later night offer it again.
@@ -137,18 +138,18 @@ def announce(home: Path, night: str, state: dict[str, Any], report: str, now: fl
     return offer(home)
 
 
-def words_of(state: dict[str, Any], report: str) -> tuple[str, str]:
+def words_of(state: NightState, report: str) -> tuple[str, str]:
     """Returns title and body of a night's message in the language in use.
 
     Args:
-        state: the night's record.
+        state: what the night has done.
         report: path of its report.
     """
-    name = unit_name(state["served"]["unit"])
-    reasons = [unit["reason"] for unit in state["units"] if unit.get("reason")]
-    if state.get("reason") and state["reason"]["name"] not in {reason["name"] for reason in reasons}:
-        reasons.append(state["reason"])
-    lines = [sentence(reason, language()) for reason in reasons]
+    name = unit_name(state.served.unit if state.served else 0)
+    reasons = [unit.reason for unit in state.units if unit.reason is not None]
+    if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
+        reasons.append(state.reason)
+    lines = [sentence(reason.plain(), language()) for reason in reasons]
     lines += [
         text("report: {path}", path=report),
         text("to judge it blind, then keep it or roll it back: konomi night verdict"),

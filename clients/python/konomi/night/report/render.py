@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from konomi.files import write_atomically, write_json
 from konomi.i18n.catalogue import speaking, text
@@ -12,7 +11,7 @@ from konomi.night.report import curves, sections
 from konomi.night.report.facts import NightFacts, cost_of, json_of, last_night, lineage_of, read_night
 from konomi.night.report.page import Block, ContactSheet, Opening, Page, Picture, Statements, Tile, Tiles, duration
 from konomi.night.report.thumbnails import Thumbnails
-from konomi.night.report.truth import DemoFacts, TrueUnit, read_demo
+from konomi.night.report.truth import DemoFacts, TrueUnit
 from konomi.night.verdict import BlindEvaluation
 
 Fetch = Callable[[str], bytes]
@@ -46,17 +45,17 @@ def write_night_report(nights: NightStore, night: str, fetch: Fetch, language: s
         return _write(nights.home, night, Page(title, blocks))
 
 
-def write_demo_report(nights: NightStore, night: str, demo: dict[str, Any], fetch: Fetch, language: str) -> Path:
+def write_demo_report(nights: NightStore, night: str, truth: DemoFacts, fetch: Fetch, language: str) -> Path:
     """Writes the report of a demo: the night and what the simulated person truly thinks of it; returns its path.
 
     Args:
         nights: the nights of a home.
         night: id of the demo's night.
-        demo: what `konomi demo` gathered.
+        truth: what `konomi demo` knows beside the night.
         fetch: returns the bytes of an image.
         language: of the reader.
     """
-    facts, truth, thumbnails = read_night(nights, night), read_demo(demo), Thumbnails(fetch)
+    facts, thumbnails = read_night(nights, night), Thumbnails(fetch)
     with speaking(language):
         title = text("A night for {name}", name=truth.person)
         lead = text(

@@ -19,7 +19,7 @@ from konomi.night.report.facts import (
 )
 from konomi.night.report.page import Block, Cell, Heading, Paragraph, Picture, Table, Tile, duration
 from konomi.night.report.thumbnails import Thumbnails
-from konomi.night.verdict import BlindEvaluation, BlindPair
+from konomi.night.verdict import BlindEvaluation, BlindPair, Tally
 from konomi.taste.rater_summary import logged_alarms
 
 ROWS, SHEET, EXAMPLES, STRANGE = 8, 64, 6, 24
@@ -120,7 +120,7 @@ def _pairs_to_judge(
     ]
 
 
-def _pairs_judged(tally: Mapping[str, Estimate], count: int, names: Mapping[str, str]) -> list[Block]:
+def _pairs_judged(tally: Tally, count: int, names: Mapping[str, str]) -> list[Block]:
     preferred = text(
         "{unit} was preferred to {against} in {wins} of {count} pairs, {ties} equal. Blind win rate:",
         wins=tally["wins"],

@@ -1,19 +1,51 @@
 """A night in figures: the JSON of `konomi night status` and of the page."""
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TypedDict
 
-from konomi.night.alarms import sentence
 from konomi.night.records.state import StateName
 from konomi.night.records.store import NightStore
-from konomi.night.verdict import BlindEvaluation
+from konomi.night.verdict import BlindEvaluation, VerdictSummary
 
 
-def summary_of(nights: NightStore, night: str) -> dict[str, Any]:
+class UnitLine(TypedDict):
+    """One unit of a summary; None for what is not known yet."""
+
+    unit: int
+    model: str | None
+    decision: str | None
+    promoted: bool | None
+    win_rate: float | None
+    vendi: float | None
+    seconds: float | None
+
+
+class Summary(TypedDict):
+    """What `night status --json` prints; `reason` and `served` as the night recorded them."""
+
+    night: str
+    system: str | None
+    state: str
+    running: bool
+    step: str | None
+    done: int | None
+    total: int | None
+    heartbeat_age: float | None
+    steps: int
+    units: list[UnitLine]
+    served: Mapping[str, object] | None
+    images: int
+    seconds: float
+    reason: Mapping[str, object] | None
+    verdict: VerdictSummary
+
+
+def summary_of(nights: NightStore, night: str) -> Summary:
     """Returns what `status --json` prints."""
     state, progress = nights.read(night), nights.progress(night)
     running = nights.runner() is not None and nights.unfinished() == night
-    units = [
+    units: list[UnitLine] = [
         {
             "unit": unit["unit"],
             "model": unit.get("model"),
@@ -42,8 +74,3 @@ def summary_of(nights: NightStore, night: str) -> dict[str, Any]:
         "reason": state.get("reason"),
         "verdict": BlindEvaluation(nights, night).summary(),
     }
-
-
-def said(reason: dict[str, Any], language: str) -> str:
-    """Returns a recorded reason as a sentence in the language; an error's own words stay as they are."""
-    return sentence(reason, language)

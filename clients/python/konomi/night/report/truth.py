@@ -1,8 +1,7 @@
 """What a demo knows beside its night: the simulated person's true grades of every unit, and how good the rater is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from konomi.night.metrics import Estimate
 
@@ -20,6 +19,9 @@ class TrueUnit:
         vendi: Vendi score of the images.
         utility: mean true utility.
         whole: share of images that are not broken.
+        utilities: true utility of each image.
+        seconds: time the night spent on the unit.
+        promoted: the night served it.
     """
 
     number: int
@@ -30,6 +32,9 @@ class TrueUnit:
     vendi: Estimate
     utility: Estimate
     whole: float
+    utilities: Sequence[float] = ()
+    seconds: float = 0.0
+    promoted: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,28 +70,3 @@ class DemoFacts:
     prompts: Sequence[str]
     command: str
     phases: Sequence[tuple[str, float]]
-
-
-def read_demo(demo: Mapping[str, Any]) -> DemoFacts:
-    """Returns the facts of a demo from what `konomi demo` gathered."""
-    rater = demo["rater"]
-    return DemoFacts(
-        person=demo["person"]["name"],
-        rank=rater["srcc"],
-        ssr_auc=rater["auc_ssr"],
-        ur_precision=rater["ap_ur"],
-        ur_share=rater["ur_share"],
-        units=[
-            TrueUnit(
-                number=unit["unit"],
-                utility=unit["mean_utility"],
-                whole=unit["realism"],
-                **{name: unit[name] for name in ("digests", "grades", "ssr", "ur", "vendi")},
-            )
-            for unit in demo["units"]
-        ],
-        **{
-            name: demo[name]
-            for name in ("labels", "seconds", "night_seconds", "spread", "prompts", "command", "phases")
-        },
-    )

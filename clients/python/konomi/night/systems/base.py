@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import Draw, Turn, UnitContext
-from konomi.night.gateway.services import Beat, NightServices, TrainingRun
+from konomi.night.gateway.services import Beat, Elites, NightServices, TrainingRun
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, StateName, UnitRecord
 from konomi.night.records.store import NightStore
@@ -30,7 +30,7 @@ class Steps(Protocol):
     settings: NightSettings
     beat: Beat
 
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> Elites:
         """Looks at the best image of every region known."""
 
     def select(self, context: UnitContext, earlier: Sequence[Selection]) -> Selection:

@@ -3,18 +3,36 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from konomi import files
 from konomi.night.draws import ConceptToken, named
 from konomi.night.gateway.services import ImageFacts, NightServices
 from konomi.night.records.state import Selection
-
-GrowingSet = dict[str, Any]
-"""The document of a set, as it is stored."""
+from konomi.night.systems.propagate.policy import Round
 
 SCHEMA = "konomi.growth/1"
 SSR = 4
+
+
+class KeptMember(TypedDict):
+    """One image of a set; an original has no parents and no unit."""
+
+    digest: str
+    prompt: str
+    depth: int
+    parents: NotRequired[list[str]]
+    unit: NotRequired[str]
+    cosine: float
+
+
+class GrowingSet(TypedDict):
+    """The document of a set, as it is stored."""
+
+    schema: str
+    originals: list[str]
+    members: list[KeptMember]
+    rounds: list[Round]
 
 
 def token_of(originals: Sequence[str]) -> str:
@@ -25,7 +43,7 @@ def token_of(originals: Sequence[str]) -> str:
 def first(originals: Sequence[str], facts: Mapping[str, ImageFacts], word: ConceptToken) -> GrowingSet:
     """Returns the set as it begins: the originals, at depth 0, each with its caption and the word in it."""
     prompts = {digest: facts[digest].prompt if digest in facts else "" for digest in originals}
-    members = [
+    members: list[KeptMember] = [
         {"digest": digest, "prompt": named(prompt, word), "depth": 0, "cosine": 1.0}
         for digest, prompt in prompts.items()
     ]
@@ -34,7 +52,7 @@ def first(originals: Sequence[str], facts: Mapping[str, ImageFacts], word: Conce
 
 def confirmed(grown: GrowingSet, facts: Mapping[str, ImageFacts]) -> tuple[GrowingSet, list[str]]:
     """Returns a set without the members the owner graded below SSR since, and the digests of those; originals stay."""
-    kept, gone = [], []
+    kept, gone = list[KeptMember](), list[str]()
     for member in grown["members"]:
         digest = member["digest"]
         grade = facts[digest].grade if digest in facts else 0
@@ -47,7 +65,7 @@ def confirmed(grown: GrowingSet, facts: Mapping[str, ImageFacts]) -> tuple[Growi
 
 def extended(grown: GrowingSet, gate: Selection, facts: Mapping[str, ImageFacts]) -> GrowingSet:
     """Returns a set with what a gate let in, and the turn's figures added to its rounds."""
-    new = [
+    new: list[KeptMember] = [
         {
             "digest": digest,
             "prompt": facts[digest].prompt,
@@ -58,14 +76,21 @@ def extended(grown: GrowingSet, gate: Selection, facts: Mapping[str, ImageFacts]
         }
         for digest, cosine in zip(gate.taken, gate.cosines, strict=True)
     ]
-    figures = {name: getattr(gate, name) for name in ("considered", "passed", "mean_cosine", "standard_error")}
-    rounds = [*grown["rounds"], figures | {"taken": len(new), "size": len(grown["members"]) + len(new)}]
-    return grown | {"members": [*grown["members"], *new], "rounds": rounds}
+    turn: Round = {
+        "considered": gate.considered,
+        "passed": gate.passed,
+        "mean_cosine": gate.mean_cosine,
+        "standard_error": gate.standard_error,
+        "taken": len(new),
+        "size": len(grown["members"]) + len(new),
+    }
+    return grown | {"members": [*grown["members"], *new], "rounds": [*grown["rounds"], turn]}
 
 
 def read(studio: NightServices, digest: str) -> GrowingSet:
     """Returns a set that was kept."""
-    return dict(json.loads(studio.client.artifacts.get(digest)))
+    grown: GrowingSet = json.loads(studio.client.artifacts.get(digest))
+    return grown
 
 
 def keep(studio: NightServices, grown: GrowingSet) -> str:

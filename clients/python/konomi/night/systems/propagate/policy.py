@@ -7,7 +7,8 @@ a discounts old errors by (1 - a)^2m (Khelifa et al. 2602.16601).
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TypedDict
 
 from konomi.night import metrics
 from konomi.night.alarms import Alarm
@@ -89,14 +90,25 @@ def least_share(settings: NightSettings, members: int) -> float:
     return settings.originals_share_small if members < SMALL else settings.originals_share
 
 
-def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence[Mapping[str, float]]) -> Alarm | None:
+class Round(TypedDict):
+    """What the gate did in one turn, as the set's document keeps it."""
+
+    considered: int
+    passed: int
+    mean_cosine: float
+    standard_error: float
+    taken: int
+    size: int
+
+
+def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence[Round]) -> Alarm | None:
     """Returns why a set grows no further.
 
     Args:
         settings: settings of the night.
         size: members now.
         exhausted: every member but the originals is at the depth cap.
-        rounds: turns so far, oldest first, each with "considered", "passed", "mean_cosine" and "standard_error".
+        rounds: turns so far, oldest first.
     """
     last = rounds[-1]
     passed = acceptance(rounds)
@@ -109,7 +121,7 @@ def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence
     return Alarm("depth_cap", {"depth": settings.propagate_depth, "size": size}) if exhausted else None
 
 
-def acceptance(rounds: Sequence[Mapping[str, float]]) -> metrics.Estimate:
+def acceptance(rounds: Sequence[Round]) -> metrics.Estimate:
     """Returns the share of the candidates that passed with its interval, over the turns since the set last grew.
 
     A set of one is offered 16 candidates, of which one that passes doubles it: their share alone says too little to
@@ -120,7 +132,7 @@ def acceptance(rounds: Sequence[Mapping[str, float]]) -> metrics.Estimate:
     return metrics.share(sum(turn["passed"] for turn in turns), sum(int(turn["considered"]) for turn in turns))
 
 
-def drifting(rounds: Sequence[Mapping[str, float]]) -> bool:
+def drifting(rounds: Sequence[Round]) -> bool:
     """Says whether the mean cosine of the candidates to the originals fell by two standard errors twice running."""
     if len(rounds) <= FALLS:
         return False

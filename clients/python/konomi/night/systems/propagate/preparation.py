@@ -1,9 +1,10 @@
 """What a growth is given when its night begins: the images it grows from, their word, and an earlier set."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from konomi import errors
 from konomi.datasets.png_metadata import read_origin
@@ -21,6 +22,14 @@ MOST_SEEDS = 5
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+class Seeds(TypedDict):
+    """The settings of the images a set grows from, as they are frozen with the night."""
+
+    seed_images: list[str]
+    seed_class: str
+    seed_token: str
+
+
 def prepare(studio: NightServices, request: NightRequest, nights: NightStore) -> NightRequest:
     """Returns a request with its seeds as digests, the set an earlier night left, and prompts that call the word.
 
@@ -29,19 +38,19 @@ def prepare(studio: NightServices, request: NightRequest, nights: NightStore) ->
         InvalidArgument: seeds that cannot be used.
     """
     settings = dict(request.settings)
-    settings |= _seeds(studio, settings)
+    settings |= _seeds(studio, settings["seed_images"], settings["seed_class"])
     word = ConceptToken(settings["seed_token"], settings["seed_class"])
-    settings["propagate_set"] = _left(nights, request.taste, settings)
+    settings["propagate_set"] = _left(nights, request.taste, settings["seed_token"])
     if not settings["regularisation_items"]:
         settings |= concepts.prior(studio, settings, [word])
     prompts = [named(prompt, word) for prompt in request.prompts or [""]]
     return replace(request, prompts=prompts, settings=settings)
 
 
-def _seeds(studio: NightServices, settings: dict[str, Any]) -> dict[str, Any]:
+def _seeds(studio: NightServices, images: Sequence[str], class_word: str) -> Seeds:
     """Returns the settings of the images a set grows from; files become images of the taste."""
     found: list[str] = []
-    for one in settings["seed_images"]:
+    for one in images:
         found += [one] if DIGEST.fullmatch(one) else _imported(studio, Path(one).expanduser())
     if not found:
         found, total = services.graded_ur(studio, MOST_SEEDS)
@@ -62,7 +71,7 @@ def _seeds(studio: NightServices, settings: dict[str, Any]) -> dict[str, Any]:
         if digest not in facts:
             message = text("the taste knows no image {digest}; import it, or name its file", digest=digest[:12])
             raise errors.NotFound(message, reason="SEED_UNKNOWN", field="seed_images")
-    class_word = settings["seed_class"] or class_of(facts[found[0]].prompt)
+    class_word = class_word or class_of(facts[found[0]].prompt)
     return {"seed_images": found, "seed_class": class_word, "seed_token": growing_set.token_of(found)}
 
 
@@ -87,11 +96,11 @@ def _imported(studio: NightServices, path: Path) -> list[str]:
     return digests
 
 
-def _left(nights: NightStore, taste: str, settings: dict[str, Any]) -> str:
+def _left(nights: NightStore, taste: str, token: str) -> str:
     """Returns the set the newest night of the same originals left, "" where there is none."""
     for night in reversed(nights.all()):
         before = nights.request(night)
-        if before.taste == taste and before.settings.get("seed_token") == settings["seed_token"]:
+        if before.taste == taste and before.settings.get("seed_token") == token:
             units = nights.state(night).units
             sets = [record.selection.set for record in units if record.selection and record.selection.set]
             if sets:

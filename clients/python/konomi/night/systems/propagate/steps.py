@@ -50,7 +50,9 @@ class GrowthSteps:
             grown = growing_set.first(originals, services.known(self.studio, originals), self.word)
         digests = [member["digest"] for member in grown["members"]]
         grown, removed = growing_set.confirmed(grown, services.known(self.studio, digests))
-        members = tuple(Member(**{name: one[name] for name in Member.model_fields}) for one in grown["members"])
+        members = tuple(
+            Member(digest=one["digest"], prompt=one["prompt"], depth=one["depth"]) for one in grown["members"]
+        )
         digest = growing_set.keep(self.studio, grown)
         return GrowthView(set=digest, members=members, removed=tuple(removed), bare=str(self.word))
 
