@@ -13,6 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from konomi import errors, files
 from konomi.evaluation.simulated_person import SimulatedPerson
 from konomi.host.session import Session
+from konomi.i18n.catalogue import text
 from konomi.night import metrics
 from konomi.night.draws import Draw, image_seed
 from konomi.night.engine import preparation, runner
@@ -191,7 +192,7 @@ class Demo:
         state = runner.run(nights, request, self.session, stopped, self.view)
         if state.state not in ENDED:
             raise errors.Cancelled(
-                "The demo was asked to stop; the same command with the same --home goes on from here."
+                text("The demo was asked to stop; the same command with the same --home goes on from here.")
             )
         return state
 
