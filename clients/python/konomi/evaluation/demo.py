@@ -143,7 +143,9 @@ class Demo:
             self.session.tend()
             graded = self._round(min(size, wanted - have), have)
             if graded == 0:
-                message = f"The pool has no ungraded images left after {have} labels; ask for fewer labels."
+                message = text(
+                    "The pool has no ungraded images left after {have} labels; ask for fewer labels.", have=have
+                )
                 raise errors.FailedPrecondition(message, reason="POOL_EMPTY")
             have += graded
             self.view.beat("label", have, wanted)
