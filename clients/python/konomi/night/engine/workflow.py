@@ -14,7 +14,7 @@ from dbos import error as dbos_errors
 from konomi import errors
 from konomi.errors import disk_full_error, fault, is_full
 from konomi.host.session import Session
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import SOURCE, speaking, text
 from konomi.night import budgets
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
@@ -241,7 +241,8 @@ class NightWorkflow:
 
     def _entry(self) -> Callable[[dict[str, str]], dict[str, str]]:
         def night(payload: dict[str, str]) -> dict[str, str]:
-            return self.workflow(payload)
+            with speaking(SOURCE):  # what is recorded is English; it is translated where it is shown
+                return self.workflow(payload)
 
         return night
 
