@@ -19,7 +19,7 @@ from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
-from konomi.night.alarms import work
+from konomi.night.alarms import percent, work
 from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
@@ -191,12 +191,12 @@ def _say(result: DemoResult) -> None:
     served = next(unit for unit in result["units"] if unit["unit"] == result["served_unit"])
     say(
         text(
-            "{person}: SSR or better {before:.0%} → {after:.0%}, UR {ur_before:.0%} → {ur_after:.0%}; {seconds:.0f} s",
+            "{person}: SSR or better {before} → {after}, UR {ur_before} → {ur_after}; {seconds:.0f} s",
             person=result["person"],
-            before=base["ssr_rate"],
-            after=served["ssr_rate"],
-            ur_before=base["ur_rate"],
-            ur_after=served["ur_rate"],
+            before=percent(base["ssr_rate"]),
+            after=percent(served["ssr_rate"]),
+            ur_before=percent(base["ur_rate"]),
+            ur_after=percent(served["ur_rate"]),
             seconds=result["seconds"],
         )
     )

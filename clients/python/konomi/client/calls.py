@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from konomi.client.channel import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, Link, is_idempotent
 from konomi.errors import InvalidArgument, KonomiError, Unavailable, from_rpc_error
+from konomi.i18n.catalogue import text
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
@@ -164,9 +165,13 @@ class BidiStream(_Call[Request, Reply]):
         def once() -> list[Reply]:
             replies = list(self(requests, timeout=timeout))
             if len(replies) != len(requests):
-                raise Unavailable(
-                    f"{self._name} answered {len(replies)} of {len(requests)} requests; try again", reason="CUT_SHORT"
+                message = text(
+                    "{rpc} answered {count} of {wanted} requests; try again",
+                    rpc=self._name,
+                    count=len(replies),
+                    wanted=len(requests),
                 )
+                raise Unavailable(message, reason="CUT_SHORT")
             return replies
 
         return _again(once) if self._idempotent else once()
@@ -257,6 +262,11 @@ def readable(error: grpc.RpcError, address: str) -> KonomiError:
     failure = from_rpc_error(error)
     answered = isinstance(error, grpc.Call) and "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
     if isinstance(failure, Unavailable) and not answered:
-        hint = "start it with `konomi up`, or check address, TLS and client certificate"
-        return Unavailable(f"no konomi service answers at {address}: {hint} ({failure.message})", reason="UNREACHABLE")
+        message = text(
+            "no konomi service answers at {address}: start it with `konomi up`, or check address, TLS and client "
+            "certificate ({why})",
+            address=address,
+            why=failure.message,
+        )
+        return Unavailable(message, reason="UNREACHABLE")
     return failure

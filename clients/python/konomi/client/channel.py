@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from konomi.errors import InvalidArgument, NotFound
+from konomi.i18n.catalogue import text
 from konomi.v1 import artifact_pb2, generator_pb2, rater_pb2, trainer_pb2
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 64 * 1024
@@ -71,7 +72,10 @@ def open_link(address: str, *, token: str | None = None, home: Path | None = Non
     secret = find_token(token, home if is_loopback(target) else None)
     if secret and not encrypted and not is_loopback(target):
         raise InvalidArgument(
-            f"expected TLS for {target}, because a token must not travel in the clear: write https://{target}",
+            text(
+                "expected TLS for {target}, because a token must not travel in the clear: write https://{target}",
+                target=target,
+            ),
             reason="TOKEN_WITHOUT_TLS",
         )
     channel = grpc.secure_channel(target, _credentials(tls or Tls()), _options()) if encrypted else None
@@ -85,7 +89,7 @@ def find_token(token: str | None, home: Path | None) -> str | None:
     secret = token or os.environ.get("KONOMI_TOKEN") or (path.read_text() if path and path.is_file() else "")
     secret = secret.strip()
     if secret and not (secret.isascii() and secret.isprintable() and " " not in secret):
-        raise InvalidArgument("expected a token of printable ASCII without spaces; copy it again from its file")
+        raise InvalidArgument(text("expected a token of printable ASCII without spaces; copy it again from its file"))
     return secret or None
 
 
@@ -148,12 +152,12 @@ def _options() -> list[tuple[str, str | int]]:
 def _check_address(target: str) -> None:
     host, _, port = target.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in host:
-        raise InvalidArgument(f"expected HOST:PORT or https://HOST:PORT, got {target!r}", field="address")
+        raise InvalidArgument(text("expected HOST:PORT or https://HOST:PORT, got {got!r}", got=target), field="address")
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     if (tls.certificate is None) != (tls.key is None):
-        raise InvalidArgument("expected a client certificate together with its key, got one of them")
+        raise InvalidArgument(text("expected a client certificate together with its key, got one of them"))
     return grpc.ssl_channel_credentials(_read(tls.ca), _read(tls.key), _read(tls.certificate))
 
 
@@ -163,4 +167,5 @@ def _read(path: Path | None) -> bytes | None:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise NotFound(f"expected a PEM file at {path}: {error.strerror}", reason="CERTIFICATE_MISSING") from error
+        message = text("expected a PEM file at {path}: {why}", path=path, why=error.strerror)
+        raise NotFound(message, reason="CERTIFICATE_MISSING") from error

@@ -9,6 +9,7 @@ from konomi.client.channel import Link, Tls, open_link
 from konomi.client.services import ArtifactClient, GeneratorClient, RaterClient, TrainerClient
 from konomi.errors import FailedPrecondition
 from konomi.home import Home
+from konomi.i18n.catalogue import text
 
 ROLES = ("rater", "generator", "trainer")
 
@@ -43,7 +44,9 @@ class Client:
         """
         addresses_by_role = {role: addresses[role] for role in ROLES if addresses.get(role)}
         if not addresses_by_role:
-            raise FailedPrecondition(f"expected the address of a rater, generator or trainer, got {dict(addresses)}")
+            raise FailedPrecondition(
+                text("expected the address of a rater, generator or trainer, got {got}", got=dict(addresses))
+            )
         root = Home.locate(home).root
         links = {
             address: open_link(address, token=token, home=root, tls=tls) for address in set(addresses_by_role.values())
@@ -90,7 +93,8 @@ class Client:
     def _link(self, role: str) -> Link:
         if role not in self._links:
             has = ", ".join(self._links)
-            raise FailedPrecondition(f"this client knows the address of {has}, not of a {role}", reason="NO_ADDRESS")
+            message = text("this client knows the address of {has}, not of a {role}", has=has, role=role)
+            raise FailedPrecondition(message, reason="NO_ADDRESS")
         return self._links[role]
 
 

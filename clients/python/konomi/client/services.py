@@ -7,6 +7,7 @@ from pathlib import Path
 
 from konomi.client.calls import BidiStream, ClientStream, ServerStream, Service, Unary
 from konomi.errors import DataLoss, InvalidArgument, NotFound, from_item
+from konomi.i18n.catalogue import text
 from konomi.v1 import (
     artifact_pb2,
     artifact_pb2_grpc,
@@ -48,7 +49,10 @@ class ArtifactClient(Service):
         """
         data = b"".join(reply.chunk for reply in self.get_artifact(digest=digest))
         if hashlib.sha256(data).hexdigest() != digest:
-            raise DataLoss(f"expected bytes with the digest {digest}, got others; restore the artifact from a backup")
+            message = text(
+                "expected bytes with the digest {digest}, got others; restore the artifact from a backup", digest=digest
+            )
+            raise DataLoss(message)
         return data
 
 
@@ -105,7 +109,7 @@ class RaterClient(Service):
         for index, result in enumerate(self.score_each(images, taste)):
             if result.HasField("error"):
                 error = result.error
-                raise from_item(error.code, error.reason, f"image {index}: {error.message}")
+                raise from_item(error.code, error.reason, text("image {index}: {why}", index=index, why=error.message))
             scores.append(result.score)
         return scores
 
@@ -171,11 +175,20 @@ def image_input(image: bytes | str | Path) -> rater.ImageInput:
     try:
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
     except OSError as error:
-        expected = f"expected image bytes, a sha256 digest or a readable file, got {str(image)!r}"
-        raise InvalidArgument(f"{expected}: {error.strerror}", reason="FILE_UNREADABLE", field="images") from error
+        message = text(
+            "expected image bytes, a sha256 digest or a readable file, got {got!r}: {why}",
+            got=str(image),
+            why=error.strerror,
+        )
+        raise InvalidArgument(message, reason="FILE_UNREADABLE", field="images") from error
     if len(data) > BATCH_BYTES:
-        limit = f"expected at most {BATCH_BYTES} bytes of inline image, got {len(data)}"
-        raise InvalidArgument(f"{limit}; store it with artifacts.put and score its digest", reason="IMAGE_TOO_LARGE")
+        message = text(
+            "expected at most {limit} bytes of inline image, got {got}; "
+            "store it with artifacts.put and score its digest",
+            limit=BATCH_BYTES,
+            got=len(data),
+        )
+        raise InvalidArgument(message, reason="IMAGE_TOO_LARGE")
     return rater.ImageInput(content=data)
 
 

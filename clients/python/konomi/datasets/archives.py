@@ -16,6 +16,7 @@ from typing import Any
 from konomi.datasets.captions import Facts, Metadata, caption_of, concept_of, line_of, words_of
 from konomi.datasets.media import MAX_IMAGE_BYTES, ImageFile, image_file, media_type_of
 from konomi.errors import InvalidArgument
+from konomi.i18n.catalogue import text
 
 MAX_RATIO = 1000
 MAX_ENTRIES = 1_000_000
@@ -37,12 +38,13 @@ def zip_images(path: Path) -> Iterator[ImageFile]:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MAX_ENTRIES:
-                raise zipfile.BadZipFile(f"more than {MAX_ENTRIES} entries")
+                raise zipfile.BadZipFile(text("more than {most} entries", most=MAX_ENTRIES))
             if sum(entry.compress_size for entry in entries) > path.stat().st_size:
-                raise zipfile.BadZipFile("its entries overlap")
+                raise zipfile.BadZipFile(text("its entries overlap"))
             yield from _zip_entries(path, archive, entries)
     except BROKEN as error:
-        yield ImageFile(str(path), error=InvalidArgument(f"is no readable zip: {error}", reason="ZIP_UNREADABLE"))
+        message = text("is no readable zip: {why}", why=error)
+        yield ImageFile(str(path), error=InvalidArgument(message, reason="ZIP_UNREADABLE"))
 
 
 def _zip_entries(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> Iterator[ImageFile]:
@@ -64,7 +66,7 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.Zip
         shown = f"{path}!{entry.filename}"
         wrong = _wrong(entry.orig_filename, entry.filename in seen, stat.S_ISLNK(entry.external_attr >> 16))
         if wrong is None and entry.file_size > max(1, entry.compress_size) * MAX_RATIO:
-            wrong = InvalidArgument("is packed too tightly to be an image", reason="ZIP_BOMB")
+            wrong = InvalidArgument(text("is packed too tightly to be an image"), reason="ZIP_BOMB")
         if wrong is not None:
             yield ImageFile(shown, error=wrong)
             continue
@@ -74,7 +76,8 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.Zip
                 head = file.read(12)
                 data = head + file.read(MAX_IMAGE_BYTES + 1) if media_type_of(head) else b""
         except BROKEN as error:
-            yield ImageFile(shown, error=InvalidArgument(f"cannot be unpacked: {error}", reason="ZIP_UNREADABLE"))
+            message = text("cannot be unpacked: {why}", why=error)
+            yield ImageFile(shown, error=InvalidArgument(message, reason="ZIP_UNREADABLE"))
             continue
         if data:
             yield image_file(shown, data, *beside(entry.filename, read, metadata))
@@ -88,10 +91,11 @@ def tar_images(path: Path) -> Iterator[ImageFile]:
             for member in archive:
                 members.append(member)
                 if len(members) > MAX_ENTRIES:
-                    raise tarfile.ReadError(f"more than {MAX_ENTRIES} entries")
+                    raise tarfile.ReadError(text("more than {most} entries", most=MAX_ENTRIES))
             yield from _tar_members(path, archive, members)
     except BROKEN as error:
-        yield ImageFile(str(path), error=InvalidArgument(f"is no readable tar: {error}", reason="TAR_UNREADABLE"))
+        message = text("is no readable tar: {why}", why=error)
+        yield ImageFile(str(path), error=InvalidArgument(message, reason="TAR_UNREADABLE"))
 
 
 def _tar_members(path: Path, archive: tarfile.TarFile, members: list[tarfile.TarInfo]) -> Iterator[ImageFile]:
@@ -115,7 +119,8 @@ def _tar_members(path: Path, archive: tarfile.TarFile, members: list[tarfile.Tar
         try:
             data = read(member.name, MAX_IMAGE_BYTES + 1) if media_type_of(read(member.name, 12) or b"") else None
         except BROKEN as error:
-            yield ImageFile(shown, error=InvalidArgument(f"cannot be read: {error}", reason="TAR_UNREADABLE"))
+            message = text("cannot be read: {why}", why=error)
+            yield ImageFile(shown, error=InvalidArgument(message, reason="TAR_UNREADABLE"))
             continue
         if data:
             yield image_file(shown, data, *beside(member.name, read, metadata))
@@ -137,11 +142,12 @@ def _record(data: bytes | None) -> Facts:
 
 def _wrong(name: str, known: bool, link: bool) -> InvalidArgument | None:
     if unsafe(name):
-        return InvalidArgument("has a name that leads out of the archive; it was not read", reason="UNSAFE_NAME")
+        return InvalidArgument(text("has a name that leads out of the archive; it was not read"), reason="UNSAFE_NAME")
     if link:
-        return InvalidArgument("is a link or a device, no file; it was not read", reason="NOT_A_FILE")
+        return InvalidArgument(text("is a link or a device, no file; it was not read"), reason="NOT_A_FILE")
     if known:
-        return InvalidArgument("has a name that came before in this archive; only the first was read", reason="TWICE")
+        message = text("has a name that came before in this archive; only the first was read")
+        return InvalidArgument(message, reason="TWICE")
     return None
 
 

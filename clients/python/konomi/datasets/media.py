@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from konomi.errors import InvalidArgument, KonomiError
+from konomi.i18n.catalogue import text
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 
@@ -38,7 +39,7 @@ def media_type_of(head: bytes) -> str:
 def image_file(name: str, data: bytes, caption: str = "", facts: Mapping[str, Any] | None = None) -> ImageFile:
     """Returns an image, or its error where it is too large or none."""
     if len(data) > MAX_IMAGE_BYTES:
-        message = f"expected at most {MAX_IMAGE_BYTES // 1024**2} MiB, got more; shrink it first"
+        message = text("expected at most {most} MiB, got more; shrink it first", most=MAX_IMAGE_BYTES // 1024**2)
         return ImageFile(name, error=InvalidArgument(message, reason="IMAGE_TOO_LARGE"))
     media_type = media_type_of(data[:12])
     if not media_type:
@@ -48,4 +49,4 @@ def image_file(name: str, data: bytes, caption: str = "", facts: Mapping[str, An
 
 def not_an_image() -> InvalidArgument:
     """Returns the error of a file that was named and is no image."""
-    return InvalidArgument("expected a PNG, JPEG or WebP image, got something else", reason="IMAGE_TYPE")
+    return InvalidArgument(text("expected a PNG, JPEG or WebP image, got something else"), reason="IMAGE_TYPE")

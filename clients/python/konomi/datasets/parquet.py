@@ -8,6 +8,7 @@ from typing import Any
 from konomi.datasets.records import Record
 from konomi.errors import InvalidArgument
 from konomi.host import extras
+from konomi.i18n.catalogue import text
 
 IMAGE_COLUMNS = ("image", "image_bytes", "jpg", "png", "webp", "bytes")
 NO_IMAGES = "NO_IMAGES"
@@ -86,7 +87,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             column = next((name for name in IMAGE_COLUMNS if name in names), None)
             sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
             if column is None or max(sizes, default=0) > MAX_GROUP_BYTES:
-                raise _no_images() if column is None else _unreadable("a group of its rows is too large")
+                raise _no_images() if column is None else _unreadable(text("a group of its rows is too large"))
             wanted = [column, *(name for name in names if name in ("text", *dict(COLUMNS)))]
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(dict.fromkeys(wanted))):
                 for row in batch.to_pylist():
@@ -97,11 +98,12 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _no_images() -> InvalidArgument:
-    return InvalidArgument("expected a table with images: it has no column of images", reason=NO_IMAGES)
+    return InvalidArgument(text("expected a table with images: it has no column of images"), reason=NO_IMAGES)
 
 
 def _unreadable(why: str) -> InvalidArgument:
-    return InvalidArgument(f"expected a readable parquet table with images: {why}", reason="PARQUET_UNREADABLE")
+    message = text("expected a readable parquet table with images: {why}", why=why)
+    return InvalidArgument(message, reason="PARQUET_UNREADABLE")
 
 
 def _arrow() -> tuple[Any, Any]:

@@ -86,7 +86,8 @@ def _file(
             head = file.read(12)
             data = head + file.read(MAX_IMAGE_BYTES + 1) if media_type_of(head) else b""
     except OSError as error:
-        yield ImageFile(str(path), error=InvalidArgument(f"cannot be read: {error.strerror}", reason="FILE_UNREADABLE"))
+        message = text("cannot be read: {why}", why=error.strerror)
+        yield ImageFile(str(path), error=InvalidArgument(message, reason="FILE_UNREADABLE"))
         return
     if data:
         yield image_file(str(path), data, *beside(name, read, metadata))

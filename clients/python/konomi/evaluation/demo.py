@@ -14,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from konomi import errors, files
 from konomi.evaluation.simulated_person import SimulatedPerson
 from konomi.host.session import Session
+from konomi.i18n.catalogue import text
 from konomi.night import metrics
 from konomi.night.draws import Draw, image_seed
 from konomi.night.engine import preparation, runner
@@ -161,7 +162,9 @@ class Demo:
             self.session.tend()
             graded = self._round(min(size, wanted - have), have)
             if graded == 0:
-                message = f"The pool has no ungraded images left after {have} labels; ask for fewer labels."
+                message = text(
+                    "The pool has no ungraded images left after {have} labels; ask for fewer labels.", have=have
+                )
                 raise errors.FailedPrecondition(message, reason="POOL_EMPTY")
             have += graded
             self.view.beat("label", have, wanted)
@@ -210,7 +213,7 @@ class Demo:
         state = runner.run(nights, request, self.session, stopped, self.view)
         if state.state not in ENDED:
             raise errors.Cancelled(
-                "The demo was asked to stop; the same command with the same --home goes on from here."
+                text("The demo was asked to stop; the same command with the same --home goes on from here.")
             )
         return state
 

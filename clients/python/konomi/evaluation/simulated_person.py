@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, TypedDict, cast
 
 from konomi import errors
+from konomi.i18n.catalogue import text
 
 ANSWER_SECONDS = 600.0
 """The longest a person may think."""
@@ -105,7 +106,8 @@ class SimulatedPerson:
             raise self._gone() from error
         answer = self._line()
         if "error" in answer:
-            raise errors.Internal(f"The simulated person could not answer: {answer['error']}", reason="PERSON_FAILED")
+            message = text("The simulated person could not answer: {why}", why=answer["error"])
+            raise errors.Internal(message, reason="PERSON_FAILED")
         return answer
 
     def _line(self) -> dict[str, Any]:
@@ -126,7 +128,8 @@ class SimulatedPerson:
         said = _last(self._log.read_text(errors="replace"))
         if code == 4:
             return errors.InvalidArgument(said, field="person")
-        return errors.Internal(f"The simulated person left: {said} (log: {self._log})", reason="PERSON_LEFT")
+        message = text("The simulated person left: {why} (log: {log})", why=said, log=self._log)
+        return errors.Internal(message, reason="PERSON_LEFT")
 
     def __enter__(self) -> "SimulatedPerson":
         return self
@@ -146,6 +149,6 @@ class SimulatedPerson:
             self._child.wait()
 
 
-def _last(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1][:500] if lines else "it said nothing"
+def _last(said: str) -> str:
+    lines = said.strip().splitlines()
+    return lines[-1][:500] if lines else text("it said nothing")

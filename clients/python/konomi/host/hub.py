@@ -18,6 +18,7 @@ from pydantic import Field
 
 from konomi.errors import DataLoss, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from konomi.host.hub_models import Download, Remote
+from konomi.i18n.catalogue import text
 from konomi.settings import KonomiSettings
 
 CHUNK = 1 << 20
@@ -74,16 +75,23 @@ def facts(hub: str, model: Download, file: Remote) -> Facts:
     size = int(headers.get("X-Linked-Size") or headers.get("Content-Length") or 0)
     commit = headers.get("X-Repo-Commit", "")
     if commit and commit != model.revision:
-        raise DataLoss(f"revision {model.revision} was asked for; the hub answered for {commit[:40]}")
+        message = text(
+            "revision {asked} was asked for; the hub answered for {got}", asked=model.revision, got=commit[:40]
+        )
+        raise DataLoss(message)
     if file.sha256 and SHA256.fullmatch(digest) and digest != file.sha256:
-        raise DataLoss(f"{file.path}: sha256 {file.sha256} was expected; the hub offers {digest}", reason="DIGEST")
+        message = text(
+            "{file}: sha256 {wanted} was expected; the hub offers {got}", file=file.path, wanted=file.sha256, got=digest
+        )
+        raise DataLoss(message, reason="DIGEST")
     if file.sha256:
         return Facts(file.sha256, "", file.size or size, pinned=True)
     if SHA256.fullmatch(digest) and size:
         return Facts(digest, "", size, pinned=False)
     if SHA1.fullmatch(digest) and size:
         return Facts("", digest, size, pinned=False)
-    raise Unavailable(f"{file.path}: the hub names no digest, so nothing would prove what came; try later")
+    message = text("{file}: the hub names no digest, so nothing would prove what came; try later", file=file.path)
+    raise Unavailable(message)
 
 
 def fetch(url: str, part: Path, known: Facts, tries: int, beat: Beat) -> None:
@@ -103,7 +111,8 @@ def fetch(url: str, part: Path, known: Facts, tries: int, beat: Beat) -> None:
     """
     room = shutil.disk_usage(part.parent).free + (part.stat().st_size if part.exists() else 0)
     if room < known.size:
-        raise ResourceExhausted(f"{known.size} bytes are needed on this disk, {room} are free", reason="DISK_FULL")
+        message = text("{needed} bytes are needed on this disk, {free} are free", needed=known.size, free=room)
+        raise ResourceExhausted(message, reason="DISK_FULL")
     for number in range(tries):
         time.sleep(min(2.0**number, 30.0) - 1 if number else 0)
         try:
@@ -114,7 +123,13 @@ def fetch(url: str, part: Path, known: Facts, tries: int, beat: Beat) -> None:
             break
     have = part.stat().st_size if part.exists() else 0
     if have < known.size:
-        raise Unavailable(f"the connection broke at byte {have} of {known.size}; the same command goes on there")
+        raise Unavailable(
+            text(
+                "the connection broke at byte {have} of {size}; the same command goes on there",
+                have=have,
+                size=known.size,
+            )
+        )
     _check(part, known)
 
 
@@ -130,7 +145,9 @@ def check_safetensors(part: Path, name: str) -> None:
         fine = False
     if not fine:
         part.unlink()
-        raise FailedPrecondition(f"{name} is not safetensors and was thrown away", reason="UNSAFE_FORMAT")
+        raise FailedPrecondition(
+            text("{name} is not safetensors and was thrown away", name=name), reason="UNSAFE_FORMAT"
+        )
 
 
 def address(hub: str, model: Download, file: Remote) -> str:
@@ -175,7 +192,10 @@ def _check(part: Path, known: Facts) -> None:
             digest, expected = whole.hexdigest(), known.git
     if digest != expected:
         part.unlink()
-        raise DataLoss(f"digest {expected} was expected, {digest} came; what came was thrown away", reason="DIGEST")
+        message = text(
+            "digest {wanted} was expected, {got} came; what came was thrown away", wanted=expected, got=digest
+        )
+        raise DataLoss(message, reason="DIGEST")
 
 
 def _ask(url: str, method: str, headers: dict[str, str], *, follow: bool) -> http.client.HTTPResponse:
@@ -192,7 +212,8 @@ def _ask(url: str, method: str, headers: dict[str, str], *, follow: bool) -> htt
             )
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"{parts.hostname} cannot be reached: {type(error).__name__}", reason="HUB") from error
+            message = text("{host} cannot be reached: {why}", host=parts.hostname, why=type(error).__name__)
+            raise Unavailable(message, reason="HUB") from error
         if response.status in (301, 302, 303, 307, 308) and response.headers.get("Location"):
             beyond = urljoin(url, response.headers["Location"])
             if not follow and response.headers.get("X-Linked-Etag"):
@@ -200,20 +221,26 @@ def _ask(url: str, method: str, headers: dict[str, str], *, follow: bool) -> htt
             url = beyond
             continue
         if response.status in (401, 403, 404):
-            raise NotFound(f"{parts.path} is not there, or not for everyone ({response.status})", reason="HUB")
+            raise _absent(parts.path, response.status)
         if response.status not in (200, 206):
-            raise Unavailable(f"{parts.hostname} answered {response.status}; try later", reason="HUB")
+            message = text("{host} answered {status}; try later", host=parts.hostname, status=response.status)
+            raise Unavailable(message, reason="HUB")
         return response
-    raise Unavailable("the hub sends in circles", reason="HUB")
+    raise Unavailable(text("the hub sends in circles"), reason="HUB")
+
+
+def _absent(path: str, status: int) -> NotFound:
+    message = text("{path} is not there, or not for everyone ({status})", path=path, status=status)
+    return NotFound(message, reason="HUB")
 
 
 def _check_address(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         return
-    raise FailedPrecondition(
-        f"https was expected, or http on this machine; {parts.scheme}://{parts.hostname} came", reason="INSECURE"
-    )
+    came = f"{parts.scheme}://{parts.hostname}"
+    message = text("https was expected, or http on this machine; {address} came", address=came)
+    raise FailedPrecondition(message, reason="INSECURE")
 
 
 def _url(hub: str, model: Download, file: Remote) -> str:

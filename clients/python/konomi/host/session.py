@@ -8,6 +8,7 @@ from konomi.client import Client, connect_home
 from konomi.errors import DeadlineExceeded, Unavailable
 from konomi.home import Home
 from konomi.host.supervisor import Role, Services, running
+from konomi.i18n.catalogue import text
 
 RESTARTS = 5
 """How often one role is started again before the night is interrupted."""
@@ -74,9 +75,10 @@ class AttachedServices:
             DeadlineExceeded: always.
         """
         self.client.close()
-        message = (
-            f"A service of `konomi up` made no progress for {seconds:g} seconds; "
-            "stop and start `konomi up`, then `konomi night resume` goes on."
+        message = text(
+            "A service of `konomi up` made no progress for {seconds:g} seconds; "
+            "stop and start `konomi up`, then `konomi night resume` goes on.",
+            seconds=seconds,
         )
         raise DeadlineExceeded(message, reason="SERVICE_HANGS")
 

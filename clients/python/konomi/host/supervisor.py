@@ -81,11 +81,13 @@ class Role:
         """Returns why the role ended, with the last line of its log."""
         said = self._last_words()
         if self.process.returncode == os.EX_CONFIG:
-            return FailedPrecondition(f"the {self.name} refused to start: {said}", reason="REFUSED_TO_START")
-        how = f"with exit code {self.process.returncode}"
+            message = text("the {role} refused to start: {why}", role=self.name, why=said)
+            return FailedPrecondition(message, reason="REFUSED_TO_START")
+        line, how = "the {role} ended with exit code {how}: {why} (log: {log})", str(self.process.returncode)
         if self.process.returncode is not None and self.process.returncode < 0:
-            how = f"by signal {signal.Signals(-self.process.returncode).name}"
-        return Internal(f"the {self.name} ended {how}: {said} (log: {self.log})", reason="ROLE_ENDED")
+            line = "the {role} ended by signal {how}: {why} (log: {log})"
+            how = signal.Signals(-self.process.returncode).name
+        return Internal(text(line, role=self.name, how=how, why=said, log=self.log), reason="ROLE_ENDED")
 
     def stop(self, deadline: float) -> None:
         """Waits for the end after SIGTERM; past the monotonic deadline the whole process group is killed."""
@@ -112,7 +114,7 @@ class Role:
         with self.log.open("rb") as file:
             file.seek(max(self._log_start, self.log.stat().st_size - 4096))
             lines = file.read().decode(errors="replace").strip().splitlines()
-        return readable_line(lines[-1])[:500] if lines else "it said nothing"
+        return readable_line(lines[-1])[:500] if lines else text("it said nothing")
 
 
 class Services:
@@ -188,7 +190,7 @@ def install_starter(home: Home, seconds: float = 300.0) -> None:
     command = [sys.executable, "-m", "konomi_starter", "install", "--home", str(home.root)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        lines = done.stderr.strip().splitlines() or [text("it said nothing")]
         why = text("the starter models could not be installed: {why}", why=lines[-1])
         raise Internal(why, reason="STARTER_NOT_INSTALLED")
 

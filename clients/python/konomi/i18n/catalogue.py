@@ -37,6 +37,13 @@ def choose(environment: Mapping[str, str]) -> str:
     return code if code in languages() else SOURCE
 
 
+def accepted(header: str) -> str:
+    """Returns the first language of an Accept-Language header that there is; English where there is none."""
+    asked = (re.split(r"[-;]", part.strip().lower())[0] for part in header.split(","))
+    known = languages()
+    return next((code for code in asked if code in known), SOURCE)
+
+
 def text(english: str, **values: object) -> str:
     """Returns a sentence in the language in use, its `{names}` filled in; English where there is no translation."""
     words = _translations(FOLDER, _language.get()).gettext(english) if english else ""

@@ -178,8 +178,8 @@ def restore_settings(home: Home, content: bytes) -> None:
         InvalidArgument: the bundle's settings are no tables that TOML can hold; nothing is written.
     """
     if home.configuration.exists():
-        line = "{file} is there already and stays as it is; everything else was restored"
-        raise AlreadyExists(text(line, file=home.configuration))
+        there = "{file} is there already and stays as it is; everything else was restored"
+        raise AlreadyExists(text(there, file=home.configuration))
     tables = dict(json.loads(content or b"{}")).get("tables", {})
     try:
         toml = tomli_w.dumps({table: dict(sorted(tables[table].items())) for table in TABLES if table in tables})

@@ -11,6 +11,7 @@ from starlette.routing import Mount, Route
 from konomi.client import Client
 from konomi.errors import KonomiError, NotFound
 from konomi.home import Home
+from konomi.i18n import catalogue
 from konomi.i18n.catalogue import speaking
 from konomi.taste.provenance import explain
 from konomi.taste.rater_summary import alarms
@@ -19,7 +20,7 @@ from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import Images
 from konomi.web.nights import NightEndpoints, Verdicts
-from konomi.web.responses import Asked, Endpoint, answer, failure, read, serve, text
+from konomi.web.responses import Asked, Endpoint, SpokenByReader, answer, failure, read, serve, text
 from konomi.web.security import Guard
 from konomi.web.static_files import StaticFiles
 
@@ -45,7 +46,7 @@ class Page:
         self._queues = GradingQueues(client, home.root / "page")
         self._nights = NightEndpoints(home)
         self._relay = Relay(client, self._queues.observe)
-        self.app = Guard(Starlette(routes=self._routes()), origins, auth)
+        self.app = SpokenByReader(Guard(Starlette(routes=self._routes()), origins, auth))
 
     def close(self) -> None:
         """Lets go of workers and children."""
@@ -124,7 +125,7 @@ class Page:
         try:
             path = self._nights.report_file(self._nights.folder(request.path_params["night"]).name)
             if not path.is_file():
-                raise NotFound("this night has no report yet")
+                raise NotFound(catalogue.text("this night has no report yet"))
         except KonomiError as error:
             return failure(error)
         headers = {"content-security-policy": REPORT_POLICY}

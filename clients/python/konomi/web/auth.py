@@ -13,6 +13,7 @@ from konomi.errors import FailedPrecondition, PermissionDenied, ResourceExhauste
 from konomi.files import write_atomically
 from konomi.home import Home
 from konomi.host.extras import pip_line
+from konomi.i18n.catalogue import text
 
 COOKIE = "konomi"
 SESSION_SECONDS = 90 * 24 * 3600
@@ -65,7 +66,8 @@ def link(home: Home, view: str = "", now: Callable[[], float] = time.time) -> st
     address = home.running().get("page", "")
     path = key_file(home)
     if not address or not path.is_file():
-        raise FailedPrecondition(f"what runs on this home serves no page: {pip_line('web')}, then `konomi up`")
+        message = text("what runs on this home serves no page: {line}, then `konomi up`", line=pip_line("web"))
+        raise FailedPrecondition(message)
     ticket = Signer(bytes.fromhex(path.read_text()), "ticket", now).issue()
     return f"{address}/#ticket={ticket}" + (f"&view={view}" if view else "")
 
@@ -101,9 +103,10 @@ class SessionAuth:
         nonce = self._tickets.verify(ticket, TICKET_SECONDS)
         if nonce is None or nonce in self._used:
             if len(self._failures) == FAILURES_PER_MINUTE and now - self._failures[0] < 60:
-                raise ResourceExhausted("too many wrong tickets in the last minute; wait a minute", retry_after=60.0)
+                message = text("too many wrong tickets in the last minute; wait a minute")
+                raise ResourceExhausted(message, retry_after=60.0)
             self._failures.append(now)
-            raise PermissionDenied("this link was used already, or is too old; `konomi label` gives a new one")
+            raise PermissionDenied(text("this link was used already, or is too old; `konomi label` gives a new one"))
         self._used.add(nonce)
         return self._sessions.issue()
 

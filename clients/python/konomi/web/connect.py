@@ -1,6 +1,5 @@
 """Connect-JSON of konomi.v1 for the page and for small tools, relayed to the roles (only import of connectrpc)."""
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ from konomi.client.calls import Service, snake
 from konomi.client.channel import Link
 from konomi.client.services import ArtifactClient, GeneratorClient, RaterClient, TrainerClient
 from konomi.errors import Internal, KonomiError
+from konomi.i18n.catalogue import text
+from konomi.web.responses import in_worker
 
 ROLE_OF = {
     "konomi.v1.RaterService": ("rater", RaterClient),
@@ -101,9 +102,8 @@ class Relay(ConnectASGIApplication[None]):  # type: ignore[misc]
             return reply
 
         async def handle(request: Message, context: RequestContext[Any, Any]) -> Message:
-            loop = asyncio.get_running_loop()
             try:
-                return await loop.run_in_executor(workers, call, request, _token(context))
+                return await in_worker(workers, call, request, _token(context))
             except KonomiError as error:
                 raise translated(error) from error
 
@@ -111,10 +111,9 @@ class Relay(ConnectASGIApplication[None]):  # type: ignore[misc]
 
     def _stream(self, service: str, method: str) -> Callable[..., Any]:
         async def handle(request: Message, context: RequestContext[Any, Any]) -> AsyncIterator[Message]:
-            loop = asyncio.get_running_loop()
             replies = getattr(self._asked(service, _token(context)), snake(method))(request)
             try:
-                while (reply := await loop.run_in_executor(self._slow, next, replies, None)) is not None:
+                while (reply := await in_worker(self._slow, next, replies, None)) is not None:
                     yield reply
             except KonomiError as error:
                 raise translated(error) from error
@@ -139,7 +138,7 @@ class Relay(ConnectASGIApplication[None]):  # type: ignore[misc]
 
 def translated(error: KonomiError) -> ConnectError:
     """Returns the Connect error with the same code; a fault's own words stay in the log."""
-    message = "the page met a fault of its own" if isinstance(error, Internal) else error.message
+    message = text("the page met a fault of its own") if isinstance(error, Internal) else error.message
     return ConnectError(Code[_CODES.get(error.code.name, error.code.name)], message)
 
 

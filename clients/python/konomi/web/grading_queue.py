@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from konomi.client import Client, paging
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.files import write_quickly
+from konomi.i18n import catalogue
 from konomi.v1 import rater_pb2 as rater
 from konomi.web.responses import Asked, number, text
 
@@ -220,7 +221,7 @@ class GradingQueues:
         """
         plain = taste.removeprefix("tastes/")
         if taste != f"tastes/{plain}" or not TASTE_ID.fullmatch(plain):
-            raise InvalidArgument('expected "tastes/{id}"', field="taste")
+            raise InvalidArgument(catalogue.text('expected "tastes/{id}"'), field="taste")
         with self._lock:
             if taste not in self._queues:
                 self._client().rater.get_taste(name=taste)

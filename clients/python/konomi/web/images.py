@@ -1,6 +1,5 @@
 """Image bytes by digest: originals under a fixed media type, thumbnails re-encoded and kept in the home's cache."""
 
-import asyncio
 import re
 import threading
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from konomi.client import Client
 from konomi.datasets.media import media_type_of
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.files import write_quickly
-from konomi.web.responses import failure
+from konomi.i18n.catalogue import text
+from konomi.web.responses import failure, in_worker
 from konomi.web.thumbnails import Shrinker
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -64,8 +64,9 @@ class Images:
     async def _answer(self, digest: str, find: Callable[[str], tuple[bytes, str]]) -> Response:
         try:
             if not DIGEST.fullmatch(digest):
-                raise InvalidArgument("expected a sha256 digest of 64 lower-case hexadecimal digits", field="digest")
-            data, kind = await asyncio.get_running_loop().run_in_executor(self._workers, find, digest)
+                message = text("expected a sha256 digest of 64 lower-case hexadecimal digits")
+                raise InvalidArgument(message, field="digest")
+            data, kind = await in_worker(self._workers, find, digest)
         except KonomiError as error:
             return failure(error)
         return Response(data, media_type=kind, headers=LASTING | SANDBOX)
@@ -79,7 +80,8 @@ class Images:
                 self._kept[digest] = data
         kind = media_type_of(data[:12])
         if not kind:
-            raise InvalidArgument("expected the digest of an image, got another artifact's", reason="NOT_AN_IMAGE")
+            message = text("expected the digest of an image, got another artifact's")
+            raise InvalidArgument(message, reason="NOT_AN_IMAGE")
         return data, kind
 
     def _thumbnail(self, digest: str, size: str) -> tuple[bytes, str]:

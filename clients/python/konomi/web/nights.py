@@ -159,7 +159,7 @@ class NightEndpoints:
         """Endpoint: starts a night that outlives the page."""
         taste = text(asked, "taste", "tastes/default").removeprefix("tastes/")
         if not re.fullmatch(r"[a-z0-9-]{1,40}", taste):
-            raise errors.InvalidArgument('expected "tastes/{id}"', field="taste")
+            raise errors.InvalidArgument(catalogue.text('expected "tastes/{id}"'), field="taste")
         seed = number(asked, "seed", 0, 0, 2**31)
         return self._begin("night", "start", _system(asked), *_options(asked), "--taste", taste, "--seed", str(seed))
 
@@ -171,7 +171,7 @@ class NightEndpoints:
         """Endpoint: asks the night that runs to end after its step."""
         night = self._nights.unfinished()
         if night is None:
-            raise errors.NotFound("there is no unfinished night")
+            raise errors.NotFound(catalogue.text("there is no unfinished night"))
         self._nights.ask_to_stop(night)
         return {"night": night}
 
@@ -204,7 +204,7 @@ class NightEndpoints:
 
     def _known(self, night: str) -> str:
         if not NIGHT.fullmatch(night) or night not in self._nights.all():
-            raise errors.NotFound("there is no such night in this home")
+            raise errors.NotFound(catalogue.text("there is no such night in this home"))
         return night
 
     def _line(self, night: str) -> NightLine:
@@ -269,7 +269,7 @@ class NightEndpoints:
         with log.open("ab") as file:
             begins = file.tell()
             child = subprocess.Popen(
-                self._command(*arguments, "--json"),
+                self._command(*arguments, "--json", *_spoken()),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -307,10 +307,17 @@ def _figures(unit: UnitRecord) -> UnitFigures:
     }
 
 
+def _spoken() -> list[str]:
+    """Returns the option that makes a command speak the reader's language; English needs none."""
+    language = catalogue.language()
+    return [] if language == catalogue.SOURCE else ["--lang", language]
+
+
 def _system(asked: Asked) -> str:
     system = text(asked, "system", "converge")
     if not SYSTEM.fullmatch(system):
-        raise errors.InvalidArgument("expected a system, or a chain such as longtail:2+golden:1", field="system")
+        message = catalogue.text("expected a system, or a chain such as longtail:2+golden:1")
+        raise errors.InvalidArgument(message, field="system")
     return system
 
 
@@ -352,7 +359,9 @@ def _share(settings: Mapping[str, Any], state: NightState, summary: Summary) -> 
 
 def _last_words(said_by: bytes) -> str:
     lines = [line for line in said_by.decode(errors="replace").strip().splitlines() if line.strip()]
-    return readable_line(lines[-1]).removeprefix("konomi: ")[:500] if lines else "the command said nothing"
+    return (
+        readable_line(lines[-1]).removeprefix("konomi: ")[:500] if lines else catalogue.text("the command said nothing")
+    )
 
 
 class Verdicts:
@@ -375,7 +384,9 @@ class Verdicts:
         """Endpoint: keeps the unit, or returns to what was served before the night in one transaction."""
         decision = text(asked, "decision")
         if decision not in (KEEP, ROLL_BACK):
-            raise InvalidArgument(f"expected {KEEP} or {ROLL_BACK}", field="decision")
+            raise InvalidArgument(
+                catalogue.text("expected {keep} or {back}", keep=KEEP, back=ROLL_BACK), field="decision"
+            )
         found = self._verdict(asked)
         verdict.decide(self._client(), found, decision, time.time())
         return self._told(found)

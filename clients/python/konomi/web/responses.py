@@ -4,12 +4,16 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from konomi.errors import InvalidArgument, KonomiError
+from konomi.i18n import catalogue
 
 BODY_BYTES = 256 * 1024
 
@@ -28,10 +32,34 @@ STATUS = {
 }
 """Connect code to HTTP status; everything else is 500."""
 
+Result = TypeVar("Result")
+
 Asked = Mapping[str, object]
 """A request's JSON object: nothing is known of a value until `text`, `number` or `measure` has looked at it."""
 Endpoint = Callable[[Asked], Mapping[str, object]]
 """Takes the request's JSON object and returns the reply's; raises KonomiError."""
+
+
+class SpokenByReader:
+    """Answers every request in the language it accepts.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on."""
+        accepts = Headers(raw=scope.get("headers", [])).get("accept-language", "")
+        with catalogue.speaking(catalogue.accepted(accepts)):
+            await self._app(scope, receive, send)
+
+
+async def in_worker(workers: ThreadPoolExecutor, work: Callable[..., Result], *arguments: Any) -> Result:
+    """Runs work in a worker thread, in the language of the request, and returns what it returns."""
+    return await asyncio.get_running_loop().run_in_executor(workers, copy_context().run, work, *arguments)
 
 
 def error_body(code: str, message: str, reason: str = "") -> bytes:
@@ -62,13 +90,13 @@ async def read(request: Request) -> Asked:
     async for chunk in request.stream():
         data += chunk
         if len(data) > BODY_BYTES:
-            raise InvalidArgument(f"expected at most {BODY_BYTES} bytes, got more")
+            raise InvalidArgument(catalogue.text("expected at most {most} bytes, got more", most=BODY_BYTES))
     try:
         body: object = json.loads(data or b"{}")
     except (ValueError, RecursionError) as error:
-        raise InvalidArgument("expected a JSON object, got something else") from error
+        raise InvalidArgument(catalogue.text("expected a JSON object, got something else")) from error
     if not isinstance(body, dict):
-        raise InvalidArgument("expected a JSON object, got something else")
+        raise InvalidArgument(catalogue.text("expected a JSON object, got something else"))
     return body
 
 
@@ -78,7 +106,7 @@ def serve(endpoint: Endpoint, workers: ThreadPoolExecutor) -> Callable[[Request]
     async def handle(request: Request) -> Response:
         try:
             asked = await read(request)
-            return answer(await asyncio.get_running_loop().run_in_executor(workers, endpoint, asked))
+            return answer(await in_worker(workers, endpoint, asked))
         except KonomiError as error:
             return failure(error)
 
@@ -93,7 +121,7 @@ def text(asked: Asked, name: str, default: str = "") -> str:
     """
     value = asked.get(name, default)
     if not isinstance(value, str) or len(value) > 4096:
-        raise InvalidArgument(f"expected a short text in {name}", field=name)
+        raise InvalidArgument(catalogue.text("expected a short text in {name}", name=name), field=name)
     return value
 
 
@@ -105,7 +133,8 @@ def number(asked: Asked, name: str, default: int, low: int, high: int) -> int:
     """
     value = asked.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidArgument(f"expected {name} from {low} to {high}", field=name)
+        message = catalogue.text("expected {name} from {low} to {high}", name=name, low=low, high=high)
+        raise InvalidArgument(message, field=name)
     return value
 
 
@@ -117,5 +146,6 @@ def measure(asked: Asked, name: str, low: float, high: float) -> float:
     """
     value = asked.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InvalidArgument(f"expected {name} from {low:g} to {high:g}", field=name)
+        message = catalogue.text("expected {name} from {low:g} to {high:g}", name=name, low=low, high=high)
+        raise InvalidArgument(message, field=name)
     return float(value)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
+from konomi.i18n.catalogue import text
 from konomi.web.auth import COOKIE, SessionAuth
 
 Scope = MutableMapping[str, Any]
@@ -78,14 +79,14 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = _Headers(scope["headers"])
         if headers.only("host") not in self._hosts:
-            raise Refusal(421, "permission_denied", "This server does not answer to that host name.")
+            raise Refusal(421, "permission_denied", text("This server does not answer to that host name."))
         raw = scope.get("raw_path") or scope["path"].encode()
         if not PATH.fullmatch(raw) or b"//" in raw or b"/." in raw:
-            raise Refusal(404, "not_found", "There is nothing at this address.")
+            raise Refusal(404, "not_found", text("There is nothing at this address."))
         path, method = scope["path"], scope["method"]
         acts = path.startswith(RPC) or path == "/session"
         if method not in (("POST",) if acts else ("GET", "HEAD")):
-            raise Refusal(405, "unimplemented", "This method is not served here.")
+            raise Refusal(405, "unimplemented", text("This method is not served here."))
         bearer = headers.only("authorization")
         if acts:
             self._check_act(headers, path, bearer)
@@ -96,7 +97,7 @@ class Guard:
         if bearer and path.startswith("/konomi.v1."):
             return  # the role behind it knows whose token it is and what it may do
         if not any(self._auth.is_signed_in(cookie) for cookie in headers.cookies()):
-            raise Refusal(401, "unauthenticated", "Open the page by the link that `konomi label` prints.")
+            raise Refusal(401, "unauthenticated", text("Open the page by the link that `konomi label` prints."))
 
     def _check_act(self, headers: "_Headers", path: str, bearer: str) -> None:
         """A call must come from the page itself, or from a program with a token of its own that is no web page."""
@@ -107,21 +108,21 @@ class Guard:
         declared = headers.has("origin") or headers.has("sec-fetch-site")
         program = bool(bearer) and path.startswith("/konomi.v1.")
         if foreign or not (declared or program):
-            raise Refusal(403, "permission_denied", "Only the page itself may do this.")
+            raise Refusal(403, "permission_denied", text("Only the page itself may do this."))
         kind = headers.only("content-type").partition(";")[0].strip().lower()
         if kind not in CONTENT_TYPES:
-            raise Refusal(415, "invalid_argument", "application/json was expected.")
+            raise Refusal(415, "invalid_argument", text("application/json was expected."))
         if headers.has("content-encoding"):
-            raise Refusal(415, "invalid_argument", "An uncompressed body was expected.")
+            raise Refusal(415, "invalid_argument", text("An uncompressed body was expected."))
 
     def _check_look(self, headers: "_Headers", path: str) -> None:
         """A picture may only be shown by the page; the page itself may also be reached by a link from elsewhere."""
         site, mode = headers.only("sec-fetch-site"), headers.only("sec-fetch-mode")
         if headers.has("origin") and headers.only("origin") not in self._origins:
-            raise Refusal(403, "permission_denied", "Only the page itself may read this.")
+            raise Refusal(403, "permission_denied", text("Only the page itself may read this."))
         linked = path == "/" and mode == "navigate" and headers.only("sec-fetch-dest") == "document"
         if headers.has("sec-fetch-site") and site not in ("same-origin", "none") and not linked:
-            raise Refusal(403, "permission_denied", "Only the page itself may read this.")
+            raise Refusal(403, "permission_denied", text("Only the page itself may read this."))
 
 
 class _Headers:

@@ -12,6 +12,7 @@ import uvicorn
 from konomi.client import Client
 from konomi.errors import FailedPrecondition, Internal
 from konomi.home import Home
+from konomi.i18n.catalogue import text
 from konomi.web.app import Page
 from konomi.web.auth import SessionAuth
 from konomi.web.settings import USUAL_PORT, PageSettings
@@ -34,7 +35,10 @@ def serving(home: Home, client: Callable[[], Client], settings: PageSettings) ->
     """
     if not _is_loopback(settings.page_host) and not (settings.page_certificate and settings.page_key):
         raise FailedPrecondition(
-            f"the page may listen on {settings.page_host} only with page_certificate and page_key in konomi.toml",
+            text(
+                "the page may listen on {host} only with page_certificate and page_key in konomi.toml",
+                host=settings.page_host,
+            ),
             reason="PAGE_WITHOUT_TLS",
         )
     listener = _listen(settings)
@@ -86,17 +90,18 @@ def _listen(settings: PageSettings) -> socket.socket:
             listener.close()
             if chosen is not None:
                 place = f"{settings.page_host}:{port} ({error.strerror})"
-                raise FailedPrecondition(f"the page cannot listen on {place}: choose another --port-page") from error
+                message = text("the page cannot listen on {place}: choose another --port-page", place=place)
+                raise FailedPrecondition(message) from error
         else:
             return listener
-    raise Internal("no port was free for the page")
+    raise Internal(text("no port was free for the page"))
 
 
 def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
-            raise Internal("the page did not start")
+            raise Internal(text("the page did not start"))
         time.sleep(0.02)
 
 

@@ -12,6 +12,7 @@ from queue import Empty, LifoQueue
 from typing import IO
 
 from konomi.errors import InvalidArgument, Unavailable
+from konomi.i18n.catalogue import text
 
 CHILD = Path(__file__).with_name("thumbnail_worker.py")
 CHILDREN = 2
@@ -37,7 +38,8 @@ class Shrinker:
         with self._places, self._child() as child:
             small = child.shrink(data, side)
         if not small:
-            raise InvalidArgument("expected a PNG, JPEG or WebP image, got something else", reason="IMAGE_UNREADABLE")
+            message = text("expected a PNG, JPEG or WebP image, got something else")
+            raise InvalidArgument(message, reason="IMAGE_UNREADABLE")
         return small
 
     def warm(self) -> None:
@@ -57,7 +59,7 @@ class Shrinker:
     @contextmanager
     def _child(self) -> "Iterator[_Child]":
         if self._closed:
-            raise Unavailable("the page is ending; ask again when it is back", retry_after=1.0)
+            raise Unavailable(text("the page is ending; ask again when it is back"), retry_after=1.0)
         try:
             child = self._idle.get_nowait()
         except Empty:

@@ -138,6 +138,7 @@ def test_another_night_waits_for_the_unfinished_one_or_its_end(bench):
     ("arguments", "code", "words"),
     [
         (("night", "start", "dream"), 2, "converge"),
+        (("--lang", "ja", "night", "start", "dream"), 2, "'dream' という方式はありません"),
         (("night", "start", "converge", "--units", "7"), 2, "at most 5 units"),
         (("night", "start", "converge", "--prompts", "/nowhere.txt"), 2, "cannot read the prompts"),
         (("night", "resume"), 1, "no unfinished night"),
@@ -154,9 +155,11 @@ def test_a_wrong_request_is_refused_with_what_to_do(bench, arguments, code, word
 def test_a_night_without_a_rater_says_how_to_get_one_and_goes_on_when_there_is_one(bench):
     home = bench.home("no-rater")
     (home / "no-rater").touch()
-    code, _, err = bench.konomi(home, *bench.start(home))
+    code, _, err = bench.konomi(home, *bench.start(home, "--lang", "ja"))
     assert code == 4
     assert "konomi rater fit" in err
+    kept = json.loads((home / "nights" / night_of(home) / "night.json").read_text())
+    assert "has no rater yet" in kept["reason"]["sentence"], "records are English, whatever the command speaks"
     (home / "no-rater").unlink()
     code, result, err = bench.konomi(home, *bench.start(home))
     assert code == 0, err

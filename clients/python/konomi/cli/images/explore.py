@@ -13,6 +13,7 @@ from konomi.client.services import taste_name
 from konomi.datasets.reader import media_type_of
 from konomi.files import write_atomically
 from konomi.i18n.catalogue import text
+from konomi.night.alarms import percent
 from konomi.v1 import rater_pb2 as rater
 
 
@@ -54,7 +55,7 @@ def explore(
 
 
 def _print_far(response: rater.ExploreNoveltyResponse) -> None:
-    ranks = {row.digest: f"{row.local_rank:.0%}" for row in response.findings if row.HasField("local_rank")}
+    ranks = {row.digest: percent(row.local_rank) for row in response.findings if row.HasField("local_rank")}
     rows = [
         (image.digest[:12], f"{image.score.novelty:.3f}", _guess(image), ranks.get(image.digest, ""), image.prompt)
         if image.HasField("score")
@@ -85,7 +86,7 @@ def _discovery(tail: rater.Discovery) -> str:
         "{islands} islands found, {labels} labels since; {share} of your likes are estimated to be still unseen",
         islands=len(tail.islands),
         labels=tail.labels_since_island,
-        share=f"{tail.unseen_likes:.0%}",
+        share=percent(tail.unseen_likes),
     )
 
 

@@ -14,6 +14,7 @@ from konomi.datasets.xmp import write_prediction
 from konomi.home import Home
 from konomi.host.signals import stop_signals
 from konomi.i18n.catalogue import plural, text
+from konomi.night.alarms import percent
 from konomi.taste.scoring import Scored, ScoreJournal, ScoreRun
 
 INTERRUPTED = 130
@@ -111,7 +112,7 @@ def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:
             f"{found.utility:.2f}",
             f"{found.std:.2f}",
             f"{found.lower_bound:.2f}",
-            f"{found.grade_probabilities[-1]:.0%}" if found.grade_probabilities else "",
+            percent(found.grade_probabilities[-1]) if found.grade_probabilities else "",
             f"{found.typicality:.2f}",
         )
         for scored, found in known

@@ -61,7 +61,7 @@ def put(source: Path, home: Home, name: str, *, convert: bool) -> ImportedModel:
     try:
         said = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or [text("it said nothing")])[-1]
         line = text("the importer ended with exit code {code}: {why}", code=done.returncode, why=last)
         raise Internal(line, reason="IMPORT") from error
     if "error" in said:

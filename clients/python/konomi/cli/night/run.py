@@ -30,7 +30,7 @@ from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
-from konomi.night.alarms import sentence, work
+from konomi.night.alarms import percent, sentence, work
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
@@ -199,7 +199,7 @@ def show(summary: Summary) -> None:
         (
             f"unit-{unit['unit']}" if unit["unit"] else text("the base model"),
             unit["decision"] or "…",
-            "" if unit["win_rate"] is None else f"{unit['win_rate']:.0%}",
+            "" if unit["win_rate"] is None else percent(unit["win_rate"]),
             "" if unit["vendi"] is None else f"{unit['vendi']:.1f}",
             f"{unit['seconds'] or 0:.0f} s",
         )

@@ -19,6 +19,7 @@ from konomi.host.session import open_session
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import plural, text
 from konomi.night import verdict as judging
+from konomi.night.alarms import percent
 from konomi.night.draws import evaluation_draws
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
@@ -155,7 +156,7 @@ def lines(summary: VerdictSummary) -> list[str]:
             text("`konomi night verdict` in a terminal, the page, or --sheet FILE show them"),
         ]
     else:
-        rate = {key: f"{tally['win_rate'][key]:.0%}" for key in ("value", "low", "high")}
+        rate = {key: percent(tally["win_rate"][key]) for key in ("value", "low", "high")}
         sentence = "you chose {unit} over {against} in {wins} of {pairs} pairs, {ties} equal: {value} ({low} to {high})"
         counts = {"wins": tally["wins"], "ties": tally["ties"], "pairs": summary["pairs"]}
         said = [text(sentence, unit=unit, against=against, **counts, **rate), text(ADVICE[tally["advice"]])]

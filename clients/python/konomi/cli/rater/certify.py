@@ -15,6 +15,7 @@ from konomi.client.messages import GRADES, plain
 from konomi.client.services import DIGEST, taste_name
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.i18n.catalogue import text
+from konomi.night.alarms import percent
 from konomi.taste.rater_summary import explanation
 from konomi.v1 import rater_pb2 as rater
 
@@ -75,17 +76,17 @@ def verdict(found: rater.Certificate) -> str:
     if found.certified:
         return text(
             "certified: at most {alpha} of the {size} images are below {grade}, with {confidence} confidence",
-            alpha=f"{found.alpha:.0%}",
+            alpha=percent(found.alpha),
             size=found.certified_size,
             grade=grade,
-            confidence=f"{1 - found.delta:.0%}",
+            confidence=percent(1 - found.delta),
         )
     if found.ended:
         return text(
             "not certified: {rejections} rejected, {allowed} allowed; up to {bound} may be below {grade}",
             rejections=found.rejections,
             allowed=found.allowed_rejections,
-            bound=f"{found.upper_bound:.0%}",
+            bound=percent(found.upper_bound),
             grade=grade,
         )
     return text(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from konomi import errors
 from konomi.host.session import Session
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import listing, text
 from konomi.night import budgets
 from konomi.night.gateway.services import METHODS, NightServices
 from konomi.night.guards import GuardSettings
@@ -45,15 +45,19 @@ def new_request(
     """
     stages(system, settings.units)
     if settings.units > guards.units_per_night:
-        message = (
-            f"A night makes at most {guards.units_per_night} units without a person looking, {settings.units} were "
-            "asked for; ask for fewer, or raise units_per_night in the [guards] table of konomi.toml."
+        message = text(
+            "A night makes at most {most} units without a person looking, {asked} were asked for; "
+            "ask for fewer, or raise units_per_night in the [guards] table of konomi.toml.",
+            most=guards.units_per_night,
+            asked=settings.units,
         )
         raise errors.InvalidArgument(message, reason="TOO_MANY_UNITS", field="units")
     if settings.method not in METHODS:
-        message = (
-            f"Expected one of {', '.join(METHODS)} as the method of a fit, got {settings.method!r}; "
-            "correct method in the [night] table of konomi.toml."
+        message = text(
+            "Expected one of {methods} as the method of a fit, got {got!r}; "
+            "correct method in the [night] table of konomi.toml.",
+            methods=listing(METHODS),
+            got=settings.method,
         )
         raise errors.InvalidArgument(message, reason="METHOD_UNKNOWN", field="method")
     request = NightRequest(
@@ -94,7 +98,7 @@ def complete_request(request: NightRequest, session: Session, nights: NightStore
         prepare = systems[name].prepare
         request = request if prepare is None else prepare(studio, request, nights)
     if not request.prompts:
-        message = "The taste's images carry no prompts; give a file of prompts, one a line, with --prompts."
+        message = text("The taste's images carry no prompts; give a file of prompts, one a line, with --prompts.")
         raise errors.FailedPrecondition(message, reason="NO_PROMPTS")
     return replace(request, evaluation_prompts=request.prompts)
 

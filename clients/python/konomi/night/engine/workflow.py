@@ -14,6 +14,7 @@ from dbos import error as dbos_errors
 from konomi import errors
 from konomi.errors import disk_full_error, fault, is_full
 from konomi.host.session import Session
+from konomi.i18n.catalogue import SOURCE, speaking, text
 from konomi.night import budgets
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
@@ -240,7 +241,8 @@ class NightWorkflow:
 
     def _entry(self) -> Callable[[dict[str, str]], dict[str, str]]:
         def night(payload: dict[str, str]) -> dict[str, str]:
-            return self.workflow(payload)
+            with speaking(SOURCE):  # what is recorded is English; it is translated where it is shown
+                return self.workflow(payload)
 
         return night
 
@@ -263,8 +265,9 @@ class NightWorkflow:
             self.outcome = self.nights.state(self.request.id)
             self.done.set()
         elif status.status == "ERROR":
-            message = (
-                f"The night {self.request.id} ended in a fault and cannot go on; end it with `night stop --abandon`."
+            message = text(
+                "The night {night} ended in a fault and cannot go on; end it with `night stop --abandon`.",
+                night=self.request.id,
             )
             raise errors.FailedPrecondition(message, reason="NIGHT_FAULTY")
 

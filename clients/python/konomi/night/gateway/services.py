@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypedDict
 
 from konomi import errors, files
 from konomi.client import Client, paging
+from konomi.i18n.catalogue import text
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests, measures, messages
 from konomi.night.gateway.messages import ImageScore
@@ -431,5 +432,7 @@ def taught(studio: NightServices, name: str) -> trainer_pb2.Model:
     for model in paging.models(studio.client, studio.taste):
         if model.concepts and name in (model.display_name, model.name.removeprefix("models/")):
             return model
-    message = f"No model {name} of {studio.taste} knows concepts; `konomi concepts teach` makes one."
+    message = text(
+        "No model {name} of {taste} knows concepts; `konomi concepts teach` makes one.", name=name, taste=studio.taste
+    )
     raise errors.NotFound(message, reason="NO_CONCEPTS", field="concept_model")

@@ -63,9 +63,10 @@ class NightStore:
             begun = self.request(open_night)
             if begun.asked == asked:
                 return begun
-            message = (
-                f"The night {open_night} is not finished and was asked for something else; "
-                "continue it with `konomi night resume`, or give it up with `konomi night stop --abandon`."
+            message = text(
+                "The night {night} is not finished and was asked for something else; "
+                "continue it with `konomi night resume`, or give it up with `konomi night stop --abandon`.",
+                night=open_night,
             )
             raise errors.FailedPrecondition(message, reason="NIGHT_UNFINISHED")
         for night in reversed(self.all()):
@@ -76,7 +77,7 @@ class NightStore:
         past = sum(1 for night in self.all() if self.request(night).asked == asked)
         request = replace(wanted, id=wanted.id or derived_id(asked, past))
         if (self.folder / request.id / "request.json").exists():
-            message = f"The night {request.id} has ended already; give another --request-id, or none."
+            message = text("The night {night} has ended already; give another --request-id, or none.", night=request.id)
             raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
         write_json(self.folder / request.id / "request.json", asdict(request))
         state = NightState(night=request.id, state=StateName.NEW, system=request.system, steps=(), units=())
@@ -166,7 +167,9 @@ class NightStore:
         try:
             lock.acquire(timeout=seconds)
         except filelock.Timeout as error:
-            message = "Another process runs a night in this home; `konomi night status` shows it, `night stop` ends it."
+            message = text(
+                "Another process runs a night in this home; `konomi night status` shows it, `night stop` ends it."
+            )
             raise errors.FailedPrecondition(message, reason="NIGHT_RUNNING") from error
         try:
             (self.folder / "pid").write_text(str(os.getpid()))

@@ -1,6 +1,7 @@
 """The systems a night can run: one module each, one line in the table."""
 
 from konomi import errors
+from konomi.i18n.catalogue import listing, text
 from konomi.night.systems import concepts, converge, golden, longtail, propagate
 from konomi.night.systems.base import Stage, System
 
@@ -25,7 +26,8 @@ def find(name: str) -> System:
     """
     if name in SYSTEMS:
         return SYSTEMS[name]
-    message = f"There is no system {name!r}; this version runs: {', '.join(sorted(SYSTEMS))}."
+    known = listing(sorted(SYSTEMS))
+    message = text("There is no system {name!r}; this version runs: {known}.", name=name, known=known)
     raise errors.InvalidArgument(message, reason="SYSTEM_UNKNOWN", field="system")
 
 
@@ -47,7 +49,11 @@ def stages(chain: str, units: int) -> list[Stage]:
         name, _, count = part.partition(":")
         system = find(name.strip())
         if not count.strip().isdecimal() or int(count) < 1:
-            message = f'Expected stages as "longtail:2+golden:1", each with its units, got {part!r} in {chain!r}.'
+            message = text(
+                'Expected stages as "longtail:2+golden:1", each with its units, got {part!r} in {chain!r}.',
+                part=part,
+                chain=chain,
+            )
             raise errors.InvalidArgument(message, reason="CHAIN_MALFORMED", field="system")
         parsed.append(Stage(system, int(count), number))
     return parsed

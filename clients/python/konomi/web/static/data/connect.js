@@ -23,12 +23,15 @@ function tell(state) {
   for (const listener of listeners) listener(state);
 }
 
+// What the page says is said in its own language, which need not be the browser's.
+const spoken = () => ({ "accept-language": document.documentElement.lang });
+
 export async function call(method, body = {}, { timeout = 30000, signal = null } = {}) {
   const limit = AbortSignal.timeout(timeout);
   try {
     const response = await fetch(address(method), {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...spoken() },
       body: JSON.stringify(body),
       signal: signal ? AbortSignal.any([limit, signal]) : limit,
     });
@@ -51,7 +54,7 @@ export async function* stream(method, body = {}) {
   frame.set(data, 5);
   const response = await fetch(address(method), {
     method: "POST",
-    headers: { "content-type": "application/connect+json", "connect-protocol-version": "1" },
+    headers: { "content-type": "application/connect+json", "connect-protocol-version": "1", ...spoken() },
     body: frame,
   });
   if (!response.ok) throw await refusal(response);
