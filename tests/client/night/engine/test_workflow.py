@@ -226,11 +226,12 @@ def test_a_second_night_builds_on_the_first(bench):
 
 def test_a_service_that_hangs_is_replaced_and_the_night_is_the_same(bench, nights_module):
     unbroken, home = bench.home("smooth"), bench.home("hangs")
-    watched = {"KONOMI_NIGHT_STALL_SECONDS": "8"}
+    watched = {"KONOMI_NIGHT_STALL_SECONDS": "20"}  # a step of a loaded machine takes many seconds and hangs not
     _, expected, _ = bench.konomi(unbroken, *bench.start(unbroken), **watched)
     (home / "hang").touch()
     code, result, err = bench.konomi(home, *bench.start(home), **watched)
-    assert (code, result["state"]) == (0, "finished"), err
+    assert code == 0, err
+    assert result["state"] == "finished"
     assert not (home / "hang").exists(), "the generator hung"
     assert nights_module.left_behind(home, result["night"]) == nights_module.left_behind(unbroken, expected["night"])
 
