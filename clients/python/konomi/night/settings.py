@@ -15,6 +15,8 @@ class NightSettings(KonomiSettings):
         env_prefix="KONOMI_NIGHT_", frozen=True, extra="forbid", use_attribute_docstrings=True
     )
     toml_table: ClassVar[str] = "night"
+    younger: ClassVar[frozenset[str]] = frozenset({"method"})
+    """Settings that nights begun by earlier versions do not have."""
 
     units: int = Field(3, ge=1, le=10)
     """Units to make; more than the guard's units per night are refused at the plan."""

@@ -55,10 +55,12 @@ def restore(home: Path, begun: dict) -> None:
         database.close()
 
 
-def test_a_night_begun_by_the_version_before_goes_on_to_the_same_end(bench, nights_module, begun):
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_night_begun_by_the_version_before_goes_on_to_the_same_end(bench, nights_module, begun, resumed):
     home = bench.home("begun")
     restore(home, begun)
-    code, result, err = bench.konomi(home, "night", "resume", "--json")
+    words = ("night", "resume", "--json") if resumed else bench.start(home)
+    code, result, err = bench.konomi(home, *words)
     assert (code, result["state"]) == (0, "finished"), err
     assert nights_module.calls(home), "the second unit was made by this version"
     assert not [call for call in nights_module.calls(home) if "unit-1" in call], "no finished step ran again"

@@ -25,8 +25,14 @@ from konomi.night.systems.registry import find, stages, written
 
 
 def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
-    """Returns settings as they are recorded with a night: everything but the home, which may move."""
-    return settings.model_dump(mode="json", exclude={"home"})
+    """Returns settings as they are recorded with a night, for its id and digests follow from them.
+
+    The home is left out, which may move; so is a setting younger than nights on disk where it has its default: the same
+    words then go on with a night the version before began, and the same seed gives the same digests.
+    """
+    younger = settings.younger if isinstance(settings, NightSettings) else frozenset()
+    unchanged = {name for name in younger if getattr(settings, name) == type(settings).model_fields[name].default}
+    return settings.model_dump(mode="json", exclude={"home", *unchanged})
 
 
 def new_request(

@@ -1,1 +1,0 @@
-"""Tests of the report of a night: its page, its charts, its message."""
