@@ -115,6 +115,21 @@ def test_no_module_imports_itself_by_a_detour():
     assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
 
 
+def _rooms_of(folder: Path) -> set[str]:
+    """Names of the rooms and single files of a package, as ARCHITECTURE.md lists them."""
+    kept = {path.relative_to(folder) for path in committed_files() if path.is_relative_to(folder)}
+    names = {path.parts[0].removesuffix(".py") for path in kept if len(path.parts) > 1 or path.suffix == ".py"}
+    return names - {"__init__", "__main__"}
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "night"])
+def test_architecture_lists_the_rooms_there_are(package: str):
+    folder = PACKAGES.get(package, PACKAGES["konomi"] / "night")
+    (listed,) = re.findall(rf"^ *{package} {{2,}}(.+)$", architecture(), re.MULTILINE)
+    names = {re.sub(r" ?\(.*\)|/\{.*\}", "", name).strip() for name in listed.split("·")}
+    assert names == _rooms_of(folder) - ({"configs"} if package == "konomi_chassis" else set())
+
+
 def test_every_room_has_a_guide():
     rooms = {source.path.parent for source in product()} - {PACKAGES["konomi"] / "v1"}
     guides = {source.path.parent: ast.get_docstring(source.tree) or "" for source in product() if source.is_guide}

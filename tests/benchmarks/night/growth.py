@@ -46,8 +46,8 @@ def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def trial(bed: night_real.Bed, person: NightPerson, asked: dict[str, Any]) -> dict[str, Any]:
     """Grades, lets a set grow from the best UR picture, and tells the truth of what was taken in."""
-    studio = night_real.begun(bed, person, "growth", asked)
-    liked, _ = services.graded_ur(studio, 64)
+    gateway = night_real.begun(bed, person, "growth", asked)
+    liked, _ = services.graded_ur(gateway, 64)
     if not liked:
         return {"end": "no UR among the labels", "rounds": [], "members": 1}
     seed = liked[int(np.argmax(person.utility(bed.look(liked)[0])))]
@@ -60,11 +60,11 @@ def trial(bed: night_real.Bed, person: NightPerson, asked: dict[str, Any]) -> di
         seed_class="portrait",
     )
     guards = GuardSettings(units_per_night=UNITS)
-    wanted = preparation.new_request("propagate", studio.taste, asked["seed"], settings, guards, bed.prompts)
+    wanted = preparation.new_request("propagate", gateway.taste, asked["seed"], settings, guards, bed.prompts)
     request = bed.nights.begin(wanted.asked, lambda: preparation.complete_request(wanted, bed.session, bed.nights))
     state = runner.run(bed.nights, request, bed.session, lambda: False, View(lambda *_: None, lambda _: None)).plain()
     sets = [one["selection"]["set"] for one in state["units"] if one.get("selection", {}).get("set")]
-    return told(bed, person, growing_set.read(studio, sets[-1]), state) if sets else {"members": 1, "rounds": []}
+    return told(bed, person, growing_set.read(gateway, sets[-1]), state) if sets else {"members": 1, "rounds": []}
 
 
 def told(bed: night_real.Bed, person: NightPerson, grown: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -65,9 +65,9 @@ class Bed:
             self.made[key] = self.make(NightServices(self.session, ""), draws, None)
         return draws, self.made[key]
 
-    def make(self, studio: NightServices, draws: list[Draw], model: Model | None) -> list[str]:
+    def make(self, gateway: NightServices, draws: list[Draw], model: Model | None) -> list[str]:
         """Makes images as the night does."""
-        return studio.generate(draws, model, NightSettings(guidance_scale=GUIDANCE), _quiet)
+        return gateway.generate(draws, model, NightSettings(guidance_scale=GUIDANCE), _quiet)
 
     def look(self, digests: Sequence[str]) -> tuple[np.ndarray, float]:
         """Returns the attributes (N, C) of images and the share of them that looks like a portrait."""
@@ -151,13 +151,13 @@ def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) 
         policy: settings of night and guards.
         asked: "seed", "labels", "units", "images", "evaluation", "fresh".
     """
-    studio = begun(bed, person, policy.name, asked)
-    state = _sleep(bed, studio.taste, policy, asked)
-    return _truth(bed, person, state, studio, asked)
+    gateway = begun(bed, person, policy.name, asked)
+    state = _sleep(bed, gateway.taste, policy, asked)
+    return _truth(bed, person, state, gateway, asked)
 
 
 def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) -> NightServices:
-    """Returns the studio of a taste of its own, with the base model's pool in it and the person's grades.
+    """Returns the services of a taste of its own, with the base model's pool in it and the person's grades.
 
     Args:
         bed: the services.
@@ -167,22 +167,22 @@ def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) ->
     """
     name = files.derived_id("bench", person.number, purpose, files.canonical(asked).decode())
     taste = f"tastes/b{name[:12]}"
-    studio = NightServices(bed.session, taste)
+    gateway = NightServices(bed.session, taste)
     if taste not in {one.name for one in bed.session.client.rater.list_tastes(page_size=1000).tastes}:
         bed.session.client.rater.create_taste(taste_id=taste.removeprefix("tastes/"), request_id=name)
     draws, pool = bed.base("pool", POOL)
     images = [messages.image(digest, draw) for digest, draw in zip(pool, draws, strict=True)]
-    studio.add(images, "base")
-    _label(bed, studio, person, asked)
-    return studio
+    gateway.add(images, "base")
+    _label(bed, gateway, person, asked)
+    return gateway
 
 
-def _label(bed: Bed, studio: NightServices, person: NightPerson, asked: dict[str, Any]) -> None:
-    rater, have = bed.session.client.rater, studio.state().labels
+def _label(bed: Bed, gateway: NightServices, person: NightPerson, asked: dict[str, Any]) -> None:
+    rater, have = bed.session.client.rater, gateway.state().labels
     while have < asked["labels"]:
         count = min(ROUND, asked["labels"] - have)
         seed = image_seed(asked["seed"], "suggest", have)
-        found = rater.suggest_images(taste=studio.taste, count=count, seed=seed, no_repeats=True).suggestions
+        found = rater.suggest_images(taste=gateway.taste, count=count, seed=seed, no_repeats=True).suggestions
         digests = [one.image.digest for one in found]
         table, _ = bed.look(digests)
         said = person.say(table, have, np.random.default_rng((12, person.number, asked["seed"], have)))
@@ -190,10 +190,10 @@ def _label(bed: Bed, studio: NightServices, person: NightPerson, asked: dict[str
             rater_pb2.Label(image_digest=one.image.digest, grade=int(grade), reason=one.reason)
             for one, grade in zip(found, said, strict=True)
         ]
-        rater.record_labels(taste=studio.taste, labels=labels, request_id=files.derived_id(studio.taste, *digests))
+        rater.record_labels(taste=gateway.taste, labels=labels, request_id=files.derived_id(gateway.taste, *digests))
         have += len(labels)
         for _ in rater.fit_rater(
-            taste=studio.taste, seed=asked["seed"], request_id=files.derived_id(studio.taste, "fit", have)
+            taste=gateway.taste, seed=asked["seed"], request_id=files.derived_id(gateway.taste, "fit", have)
         ):
             continue
 
@@ -223,13 +223,13 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
 def _studio(bed: Bed, taste: str, policy: Policy, request: NightRequest) -> NightServices:
     if not policy.naive:
         return NightServices(bed.session, taste, request.id)
-    studio = NaiveServices(bed.session, taste, request.id)
-    studio.replace = policy.naive == "replace"
-    return studio
+    gateway = NaiveServices(bed.session, taste, request.id)
+    gateway.replace = policy.naive == "replace"
+    return gateway
 
 
 def _truth(
-    bed: Bed, person: NightPerson, state: dict[str, Any], studio: NightServices, asked: dict[str, Any]
+    bed: Bed, person: NightPerson, state: dict[str, Any], gateway: NightServices, asked: dict[str, Any]
 ) -> dict[str, Any]:
     units, served = [], state["served"]["unit"]
     first = min((one["unit"] for one in state["units"] if one["unit"]), default=1)
@@ -244,7 +244,7 @@ def _truth(
         entry |= {"rater": one["scores"]["utility"]["value"], "seconds": one["seconds"]}
         if one["unit"] in (served, first, first + 2, first + 4) and one["unit"]:
             model = Model(model=one["model"], adapter=one["adapter"])
-            after, _ = bed.look(bed.make(studio, draws, model))
+            after, _ = bed.look(bed.make(gateway, draws, model))
             entry["blind"] = figures(person, after, bed.look(fresh_base)[0])
         units.append(entry)
     reason = state["reason"]["name"] if state["reason"] else ""

@@ -17,7 +17,7 @@ PROMPTS = ["a red portrait", "a portrait", "a portrait, hat"]
 
 
 @pytest.fixture
-def studio(tmp_path: Path, monkeypatch):
+def gateway(tmp_path: Path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "night"))
     stand_ins = importlib.import_module("stand_ins")
     started = {role: stand_ins.start(role, tmp_path) for role in ("rater", "generator", "trainer")}
@@ -27,10 +27,10 @@ def studio(tmp_path: Path, monkeypatch):
         server.stop(None)
 
 
-def test_the_base_the_taste_likes_comes_first_with_intervals(studio):
+def test_the_base_the_taste_likes_comes_first_with_intervals(gateway):
     done: list[int] = []
-    base_models.check(studio.client, studio, ["starter", "redder"])
-    found = base_models.compare(studio, ["starter", "redder"], PROMPTS, 48, 3, done.append)
+    base_models.check(gateway.client, gateway, ["starter", "redder"])
+    found = base_models.compare(gateway, ["starter", "redder"], PROMPTS, 48, 3, done.append)
     assert [one["base"] for one in found] == ["redder", "starter"] and done[-1] == 96 and done == sorted(done)
     best, other = found
     assert best["utility"]["low"] > other["utility"]["high"] and best["wins"] is None
@@ -39,12 +39,12 @@ def test_the_base_the_taste_likes_comes_first_with_intervals(studio):
     assert all(
         one[name]["low"] <= one[name]["value"] <= one[name]["high"] for one in found for name in ("p_ur", "p_ssr")
     )
-    assert found == base_models.compare(studio, ["starter", "redder"], PROMPTS, 48, 3, done.append), "the same seed"
+    assert found == base_models.compare(gateway, ["starter", "redder"], PROMPTS, 48, 3, done.append), "the same seed"
     assert advised(found)[0] == "redder suits this taste best: surely better than starter"
-    assert studio.count() == 0, "what was made to look at is no image of the taste"
+    assert gateway.count() == 0, "what was made to look at is no image of the taste"
     for language, title in (("en", "Base models under this taste"), ("ja", "この好みから見た元のモデル")):
         catalogue.use(language)
-        page = _sheet(found, "default", studio.client.artifacts.get)
+        page = _sheet(found, "default", gateway.client.artifacts.get)
         catalogue.use("en")
         assert title in page and page.count("<img") > 90 and not re.search(r"https?://(?!www\.w3\.org)", page)
 
@@ -65,12 +65,12 @@ def test_a_base_the_rater_does_not_know_carries_a_warning_and_never_surely_wins(
         (["starter", "dreamy"], NotFound, "at hand: redder, starter"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(studio, bases, error, words):
+def test_what_cannot_be_compared_is_refused(gateway, bases, error, words):
     with pytest.raises(error, match=words):
-        base_models.check(studio.client, studio, bases)
+        base_models.check(gateway.client, gateway, bases)
 
 
-def test_without_a_rater_nothing_can_be_told(studio, tmp_path):
+def test_without_a_rater_nothing_can_be_told(gateway, tmp_path):
     (tmp_path / "no-rater").touch()
     with pytest.raises(FailedPrecondition, match="rater fit"):
-        base_models.check(studio.client, studio, ["starter", "redder"])
+        base_models.check(gateway.client, gateway, ["starter", "redder"])

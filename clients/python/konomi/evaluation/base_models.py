@@ -45,7 +45,7 @@ class BaseJudgement(TypedDict):
     wins: metrics.Estimate | None
 
 
-def check(client: Client, studio: NightServices, bases: Sequence[str]) -> None:
+def check(client: Client, gateway: NightServices, bases: Sequence[str]) -> None:
     """Raises unless there are two base models or more, all at hand, and a rater.
 
     Raises:
@@ -60,18 +60,18 @@ def check(client: Client, studio: NightServices, bases: Sequence[str]) -> None:
         if base not in known:
             message = text("there is no base model {name} here; at hand: {known}", name=base, known=", ".join(known))
             raise NotFound(message, reason="BASE_NOT_FOUND")
-    if not studio.state().rater_version:
+    if not gateway.state().rater_version:
         message = text("the taste has no rater yet: grade some images, then `konomi rater fit`")
         raise FailedPrecondition(message, reason="NO_RATER")
 
 
 def compare(
-    studio: NightServices, bases: Sequence[str], prompts: Sequence[str], count: int, seed: int, advance: Advance
+    gateway: NightServices, bases: Sequence[str], prompts: Sequence[str], count: int, seed: int, advance: Advance
 ) -> list[BaseJudgement]:
     """Returns what the rater says of each base model's images, the best by its lower bound first.
 
     Args:
-        studio: the services of one taste.
+        gateway: the services of one taste.
         bases: ids of base models.
         prompts: prompts, one or more; each is drawn about equally often.
         count: images of each base model, 8 to 256.
@@ -82,8 +82,8 @@ def compare(
     drawn = [(order[i % len(order)], image_seed(seed, "bases", i)) for i in range(count)]
     found = []
     for place, base in enumerate(bases):
-        digests = _made(studio.client, base, drawn, partial(_after, advance, place * count))
-        found.append(_judged(studio, base, digests, [prompt for prompt, _ in drawn]))
+        digests = _made(gateway.client, base, drawn, partial(_after, advance, place * count))
+        found.append(_judged(gateway, base, digests, [prompt for prompt, _ in drawn]))
     found.sort(key=lambda one: -one[0]["lower_bound"]["value"])
     best = found[0][1]
     for judged, bounds in found[1:]:
@@ -96,10 +96,10 @@ def _after(advance: Advance, before: int, done: int) -> None:
 
 
 def _judged(
-    studio: NightServices, base: str, digests: Sequence[str], prompts: Sequence[str]
+    gateway: NightServices, base: str, digests: Sequence[str], prompts: Sequence[str]
 ) -> tuple[BaseJudgement, list[float]]:
     """Returns what the rater says of a base model's images, and the lower bound of each."""
-    scores, whole = studio.score(digests), studio.diversity(digests)
+    scores, whole = gateway.score(digests), gateway.diversity(digests)
     bounds = [score.lower_bound for score in scores]
     unknown = sum(score.unknown for score in scores) / len(scores)
     judged: BaseJudgement = {

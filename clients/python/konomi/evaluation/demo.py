@@ -112,7 +112,7 @@ class Demo:
         self.phases.append((name, time.monotonic() - started))
 
     @property
-    def studio(self) -> NightServices:
+    def gateway(self) -> NightServices:
         """The services as the demo's taste uses them."""
         return NightServices(self.session, self.taste)
 
@@ -123,7 +123,7 @@ class Demo:
 
     def make(self, draws: list[Draw], model: Model | None) -> list[str]:
         """Makes images with the settings of the night."""
-        return self.studio.generate(draws, model, self.night, self.view.beat)
+        return self.gateway.generate(draws, model, self.night, self.view.beat)
 
     def choose_taste(self, nights: NightStore) -> None:
         """Takes the taste of this very demo where it ran before, else "default", else a new one of its own."""
@@ -152,11 +152,11 @@ class Demo:
         draws = self.draws("pool", self.settings.pool)
         digests = self.make(draws, None)
         images = [messages.image(digest, draw) for digest, draw in zip(digests, draws, strict=True)]
-        self.studio.add(images, "base")
+        self.gateway.add(images, "base")
 
     def label(self, wanted: int) -> int:
         """Lets the person grade what the rater suggests, round by round; returns how many labels there are."""
-        have = int(self.studio.state().labels)
+        have = int(self.gateway.state().labels)
         size = max(1, math.ceil(wanted / self.settings.rounds))
         while have < wanted:
             self.session.tend()
@@ -169,7 +169,7 @@ class Demo:
             have += graded
             self.view.beat("label", have, wanted)
             self._fit(have)
-        if not self.studio.state().rater_version:
+        if not self.gateway.state().rater_version:
             self._fit(have)
         return have
 
@@ -233,7 +233,7 @@ class Demo:
         truth = self.person.truth(digests)
         grades, n = truth.grades, len(digests)
         size = n // GROUPS
-        groups = [self.studio.diversity(digests[at : at + size]).vendi for at in range(0, size * GROUPS, size)]
+        groups = [self.gateway.diversity(digests[at : at + size]).vendi for at in range(0, size * GROUPS, size)]
         return TrueUnit(
             number=record.unit,
             digests=digests,
@@ -243,14 +243,14 @@ class Demo:
             utility=metrics.mean(truth.utilities),
             ssr=metrics.share(sum(grade >= GOOD for grade in grades), n),
             ur=metrics.share(sum(grade == BEST for grade in grades), n),
-            vendi=metrics.from_groups(self.studio.diversity(digests).vendi, groups, n),
+            vendi=metrics.from_groups(self.gateway.diversity(digests).vendi, groups, n),
             seconds=record.seconds,
             promoted=record.promoted,
         )
 
     def quality(self, base: TrueUnit) -> RaterQuality:
         """Returns how good the rater is on the base model's fresh images, against the truth."""
-        scores = [score.utility for score in self.studio.score(base.digests)]
+        scores = [score.utility for score in self.gateway.score(base.digests)]
         best = [grade == BEST for grade in base.grades]
         return RaterQuality(
             rank=metrics.spearman(scores, base.utilities),

@@ -28,7 +28,7 @@ SHEET = Path("bases.html")
 
 
 class _Attached:
-    """Holds one client as a studio wants it."""
+    """Holds one client as `NightServices` asks for it."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -50,11 +50,11 @@ def compare_bases(
     """
     extras.require("overnight")  # the sheet is a page
     with attached() as client:
-        studio = NightServices(_Attached(client), taste_name(taste))
-        check(client, studio, bases)
-        asked = list(prompts) or studio.prompts(PROMPTS) or [""]
+        gateway = NightServices(_Attached(client), taste_name(taste))
+        check(client, gateway, bases)
+        asked = list(prompts) or gateway.prompts(PROMPTS) or [""]
         with progress(text("making images"), len(bases) * count) as update:
-            found = compare(studio, bases, asked, count, seed, lambda done: update(completed=done))
+            found = compare(gateway, bases, asked, count, seed, lambda done: update(completed=done))
         write_atomically(out, _sheet(found, taste, client.artifacts.get).encode())
     if as_json:
         return emit({"sheet": str(out), "images": count, "prompts": len(asked), "bases": found})

@@ -97,12 +97,12 @@ def complete_request(request: NightRequest, session: Session, nights: NightStore
         FailedPrecondition: there are no prompts, or no image to grow from.
         InvalidArgument: seeds or concepts that cannot be used.
     """
-    studio = NightServices(session, request.taste)
+    gateway = NightServices(session, request.taste)
     systems = {stage.name: stage.system for stage in stages(request.system, int(request.settings["units"]))}
-    request = replace(request, prompts=request.prompts or studio.prompts(PROMPTS))
+    request = replace(request, prompts=request.prompts or gateway.prompts(PROMPTS))
     for name in sorted(systems):
         prepare = systems[name].prepare
-        request = request if prepare is None else prepare(studio, request, nights)
+        request = request if prepare is None else prepare(gateway, request, nights)
     if not request.prompts:
         message = text("The taste's images carry no prompts; give a file of prompts, one a line, with --prompts.")
         raise errors.FailedPrecondition(message, reason="NO_PROMPTS")

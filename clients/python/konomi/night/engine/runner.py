@@ -44,9 +44,9 @@ def run(
     from konomi.night.engine.workflow import NightWorkflow
 
     nights.forget_stop(request.id)
-    studio = NightServices(session, request.taste, request.id)
+    gateway = NightServices(session, request.taste, request.id)
     try:
-        steps = NightSteps(studio, request, view.beat, partial(verdict.audits, nights, request.taste))
+        steps = NightSteps(gateway, request, view.beat, partial(verdict.audits, nights, request.taste))
     except ValidationError:
-        return workflow.halted(nights, request, studio)
+        return workflow.halted(nights, request, gateway)
     return NightWorkflow(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(session)

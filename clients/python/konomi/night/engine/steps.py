@@ -46,13 +46,13 @@ class NightSteps:
 
     def __init__(
         self,
-        studio: NightServices,
+        gateway: NightServices,
         request: lineage.NightRequest,
         beat: Beat,
         audits: Callable[[str], list[Audit]] = lambda version: [],
     ) -> None:
         """Takes the services, what was asked for, what shows progress, and the audits of a rater version's choices."""
-        self.studio = studio
+        self.gateway = gateway
         self.audits = audits
         self.request = request
         self.settings = NightSettings(**request.settings)
@@ -65,14 +65,14 @@ class NightSteps:
         Raises:
             FailedPrecondition: the taste has no rater, or there is no prompt.
         """
-        state = self.studio.state()
+        state = self.gateway.state()
         if not state.rater_version:
             message = (
                 f"{self.request.taste} has no rater yet ({state.labels} images graded): "
                 "grade some with `konomi label`, then `konomi rater fit`."
             )
             raise errors.FailedPrecondition(message, reason="NO_RATER")
-        models, withdrawn = self.studio.models(), self.studio.withdrawn()
+        models, withdrawn = self.gateway.models(), self.gateway.withdrawn()
         start = next((model for model in models if model.current and model.model not in withdrawn), None)
         first = 1 + max((model.unit for model in models), default=0)
         if start and not start.unit:  # a model with a name of its own, for example taught concepts, counts as one
@@ -82,13 +82,13 @@ class NightSteps:
             first=first,
             withdrawn=tuple(withdrawn),
             rater_version=state.rater_version,
-            rater=self.studio.rater(),
+            rater=self.gateway.rater(),
             audits=tuple(self.audits(state.rater_version)),
         )
 
     def observe(self) -> Elites:
         """Looks at the best image of every region known, for a system that draws from these."""
-        return self.studio.elites(self.settings.longtail_cells, image_seed(self.request.seed, "cells", 0))
+        return self.gateway.elites(self.settings.longtail_cells, image_seed(self.request.seed, "cells", 0))
 
     def generate(self, context: UnitContext, served: Model | None, first: int, last: int) -> Images:
         """Makes images `first` to `last` - 1 of a unit's pool and makes them known to the taste.
@@ -105,10 +105,10 @@ class NightSteps:
         for origin, model in (("served", served), ("base", None)):
             for rare in (False, True):
                 draws = [draw for draw in chunk if (draw.origin, draw.rare) == (origin, rare)]
-                digests = self.studio.generate(draws, model, self.settings, self.beat)
+                digests = self.gateway.generate(draws, model, self.settings, self.beat)
                 tokens = model.tokens if model else ()
                 images = [messages.image(digest, draw, tokens) for digest, draw in zip(digests, draws, strict=True)]
-                refused += self.studio.add(images, model.model if model else "base") if images else 0
+                refused += self.gateway.add(images, model.model if model else "base") if images else 0
                 made += digests
         return Images(digests=tuple(made), refused=refused, images=len(made))
 
@@ -123,27 +123,27 @@ class NightSteps:
             What the services say of the set, what the rater says of itself, and why the system ends here.
         """
         system = registry.find(context.system)
-        vouched = self.studio.certified(self.settings.certificates) if system.grades else 0
-        turn = self.turn(context, pool=self.studio.count(system.grades) + vouched)
+        vouched = self.gateway.certified(self.settings.certificates) if system.grades else 0
+        turn = self.turn(context, pool=self.gateway.count(system.grades) + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         asked = system.selection(turn)
         if system.rater_chooses and self.settings.near_copy_cosine < 1:
-            sources = unit_measures.earlier_sources(self.studio.client, self.request.taste)
+            sources = unit_measures.earlier_sources(self.gateway.client, self.request.taste)
             asked |= {"near_copy_cosine": self.settings.near_copy_cosine, "training_sources": sources}
-        chosen = self.studio.select(asked, seed)
+        chosen = self.gateway.select(asked, seed)
         end = system.verdict(turn, chosen, earlier)
         figures = {name: value for name, value in turn.seen.items() if isinstance(value, float)}
         more = {
             "nats": chosen.nats if system.rater_chooses else 0.0,
             "end": Reason(name=end.name, numbers=dict(end.numbers)) if end else None,
-            "rater": self.studio.rater(),
+            "rater": self.gateway.rater(),
         }
         return chosen.merged(Selection(**{**figures, **more}))
 
     def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits an adapter from the base model on the frozen manifest."""
         hyper = registry.find(context.system).hyper_parameters(self.settings)
-        return self.studio.train(self.training(context.unit, parent, chosen), hyper, self.beat, self.settings.method)
+        return self.gateway.train(self.training(context.unit, parent, chosen), hyper, self.beat, self.settings.method)
 
     def training(self, unit: int, parent: Model | None, chosen: Selection) -> TrainingRun:
         """Returns what a training run of a unit is asked for, less its method and numbers."""
@@ -174,7 +174,7 @@ class NightSteps:
     def evaluate(self, model: Model | None, first: int, last: int) -> Images:
         """Makes evaluation images `first` to `last` - 1: the same prompts and seeds for every unit."""
         fixed = evaluation_draws(self.request.seed, self.request.evaluation_prompts, self.settings)
-        digests = self.studio.generate(fixed[first:last], model, self.settings, self.beat)
+        digests = self.gateway.generate(fixed[first:last], model, self.settings, self.beat)
         return Images(digests=tuple(digests), images=len(digests))
 
     def score(self, digests: Sequence[str], reference: Sequence[str] = (), manifest: str = "") -> Scores:
@@ -185,14 +185,14 @@ class NightSteps:
             reference: those of unit 0; none for unit 0 itself.
             manifest: what the unit was trained on; none for the base model.
         """
-        scores = self.studio.score(digests)
+        scores = self.gateway.score(digests)
         looked = digests[:SCORE_BATCH]
-        whole = self.studio.diversity(looked)
+        whole = self.gateway.diversity(looked)
         size = max(2, len(looked) // GROUPS)
         parts = [looked[start : start + size] for start in range(0, size * GROUPS, size)]
-        groups = [self.studio.diversity(part).vendi for part in parts if len(part) == size]
+        groups = [self.gateway.diversity(part).vendi for part in parts if len(part) == size]
         finite = all(math.isfinite(score.utility) and math.isfinite(score.std) for score in scores)
-        client, taste = self.studio.client, self.request.taste
+        client, taste = self.gateway.client, self.request.taste
         sources = unit_measures.sources_of(client, manifest)
         known = scores if finite else []
         return Scores(
@@ -250,9 +250,9 @@ class NightSteps:
         if verdict.decision == "promote":
             numbers, unit = verdict.numbers, candidate.unit
             metrics = {name: float(getattr(numbers, name)) for name in ("vendi", "win_rate", "exceedance", "doubt")}
-            self.studio.promote(candidate.model, metrics, files.derived_id(self.request.id, unit, "promote"))
+            self.gateway.promote(candidate.model, metrics, files.derived_id(self.request.id, unit, "promote"))
         for turn in range(undone):
-            self.studio.rollback(files.derived_id(self.request.id, candidate.unit, "rollback", turn))
+            self.gateway.rollback(files.derived_id(self.request.id, candidate.unit, "rollback", turn))
         return Returned(served=verdict.served)
 
 

@@ -26,16 +26,16 @@ from konomi.night.records.state import NightState, Reason, Record, Served, State
 from konomi.night.records.store import NightStore
 
 
-def halted(nights: NightStore, request: NightRequest, studio: NightServices) -> NightState:
+def halted(nights: NightStore, request: NightRequest, gateway: NightServices) -> NightState:
     """Ends a night of another version, durably, and returns its state.
 
     Args:
         nights: the nights of this home.
         request: of the night.
-        studio: says which model is served; a night killed between a promotion and its record does not know.
+        gateway: says which model is served; a night killed between a promotion and its record does not know.
     """
     state = fresh(request).merged(nights.state(request.id))
-    current = next((model for model in studio.models() if model.current), None)
+    current = next((model for model in gateway.models() if model.current), None)
     if current is not None:
         numbers = {record.model: record.unit for record in state.units if record.model}
         served = Served(unit=numbers.get(current.model, current.unit), model=current.model)
@@ -144,7 +144,7 @@ class NightWorkflow:
             self.leaving.set()
             DBOS.destroy(destroy_registry=True)
         if isinstance(self.outcome, OtherVersion):
-            return halted(self.nights, self.request, self.steps.studio)
+            return halted(self.nights, self.request, self.steps.gateway)
         if isinstance(self.outcome, Interrupted):
             return self._interrupted(self.outcome)
         assert self.outcome is not None

@@ -89,12 +89,12 @@ def regularisation(
 
 
 def prior(
-    studio: NightServices, settings: Mapping[str, Any], words: Sequence[ConceptToken], own: Sequence[Item] = ()
+    gateway: NightServices, settings: Mapping[str, Any], words: Sequence[ConceptToken], own: Sequence[Item] = ()
 ) -> dict[str, str]:
     """Returns the setting that names the real regularisation images of a night; nothing where no folder was named.
 
     Args:
-        studio: the services.
+        gateway: the services.
         settings: "regularisation", the folder, and "concept_prompt".
         words: the words that are taught.
         own: items of the concepts' own images.
@@ -107,11 +107,11 @@ def prior(
     folder = Path(settings["regularisation"]).expanduser()
     lessons = [Lesson(word.token, word.class_word, Path()) for word in words]
     items, warnings = regularisation(
-        studio.client, studio.taste.removeprefix("tastes/"), folder, lessons, settings["concept_prompt"], own
+        gateway.client, gateway.taste.removeprefix("tastes/"), folder, lessons, settings["concept_prompt"], own
     )
     if not items:
         raise InvalidArgument(warnings[0], reason="NO_REGULARISATION", field="regularisation")
-    return {"regularisation_items": manifests.freeze(studio.client, items)}
+    return {"regularisation_items": manifests.freeze(gateway.client, items)}
 
 
 def teach(

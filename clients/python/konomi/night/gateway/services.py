@@ -328,26 +328,26 @@ UNFIT = ("MODEL_LAYOUT", "CONCEPTS")
 """Why a base model cannot be taught words; it is fitted with a LoRA instead."""
 
 
-def known(studio: NightServices, digests: Sequence[str]) -> dict[str, ImageFacts]:
+def known(gateway: NightServices, digests: Sequence[str]) -> dict[str, ImageFacts]:
     """Returns what the taste knows of images, by digest; those it does not know are left out."""
     facts: dict[str, ImageFacts] = {}
     for start in range(0, len(digests), PAGE):
         filter_ = rater_pb2.ImageFilter(digests=digests[start : start + PAGE])
-        for image in studio.client.rater.list_images(taste=studio.taste, filter=filter_, page_size=PAGE).images:
+        for image in gateway.client.rater.list_images(taste=gateway.taste, filter=filter_, page_size=PAGE).images:
             depth = int(image.parameters.get("depth", 0))
             facts[image.digest] = ImageFacts(image.prompt, int(image.grade), depth, list(image.parents), image.unit)
     return facts
 
 
-def graded_ur(studio: NightServices, most: int) -> tuple[list[str], int]:
+def graded_ur(gateway: NightServices, most: int) -> tuple[list[str], int]:
     """Returns up to `most` images graded UR, oldest first, and how many there are in all."""
     filter_ = rater_pb2.ImageFilter(grades=[rater_pb2.GRADE_UR])
-    page = studio.client.rater.list_images(taste=studio.taste, filter=filter_, page_size=most)
+    page = gateway.client.rater.list_images(taste=gateway.taste, filter=filter_, page_size=most)
     return [image.digest for image in page.images], page.total_size
 
 
 def gate(
-    studio: NightServices,
+    gateway: NightServices,
     candidates: Sequence[str],
     originals: Sequence[str],
     members: Sequence[str],
@@ -357,15 +357,15 @@ def gate(
     """Asks which candidates a growing set takes in.
 
     Args:
-        studio: the services.
+        gateway: the services.
         candidates: digests.
         originals: digests of the images the set began with.
         members: digests of its members.
         room: how many may come.
         limits: fields of SelectImages.
     """
-    reply = studio.client.rater.select_images(
-        taste=studio.taste,
+    reply = gateway.client.rater.select_images(
+        taste=gateway.taste,
         policy="propagate",
         candidates=rater_pb2.ImageFilter(digests=candidates),
         originals=originals,
@@ -391,48 +391,48 @@ def gate(
 
 
 def choose(
-    studio: NightServices, asked: Mapping[str, Any], text: str, seed: int
+    gateway: NightServices, asked: Mapping[str, Any], text: str, seed: int
 ) -> tuple[rater_pb2.SelectImagesResponse, int]:
     """Chooses among the taste's own images whose prompt contains a text; returns the reply and how many there are."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
-    reply = studio.client.rater.select_images(taste=studio.taste, seed=seed, candidates=filter_, **asked)
+    reply = gateway.client.rater.select_images(taste=gateway.taste, seed=seed, candidates=filter_, **asked)
     return reply, reply.considered
 
 
-def count(studio: NightServices, text: str) -> int:
+def count(gateway: NightServices, text: str) -> int:
     """Returns how many of the taste's own images have a text in their prompt."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
-    return studio.client.rater.list_images(taste=studio.taste, filter=filter_, page_size=1).total_size
+    return gateway.client.rater.list_images(taste=gateway.taste, filter=filter_, page_size=1).total_size
 
 
-def bind(studio: NightServices, run: TrainingRun, words: Sequence[tuple[str, str]], steps: int, beat: Beat) -> Fit:
+def bind(gateway: NightServices, run: TrainingRun, words: Sequence[tuple[str, str]], steps: int, beat: Beat) -> Fit:
     """Binds words by Custom Diffusion and returns what `NightServices.train` does.
 
     Raises:
         InvalidArgument: the base model cannot be taught words (a reason of UNFIT), or the request is wrong.
     """
     concepts = [trainer_pb2.Concept(token=token, class_word=class_word) for token, class_word in words]
-    return studio.train(replace(run, concepts=concepts), {"steps": steps}, beat, "custom_diffusion")
+    return gateway.train(replace(run, concepts=concepts), {"steps": steps}, beat, "custom_diffusion")
 
 
-def merge(studio: NightServices, names: Sequence[str], display_name: str, request_id: str) -> Fit:
+def merge(gateway: NightServices, names: Sequence[str], display_name: str, request_id: str) -> Fit:
     """Merges models that know one concept each into one that knows all (closed form)."""
-    merged = studio.client.trainer.merge_models(
+    merged = gateway.client.trainer.merge_models(
         names=[f"models/{name}" for name in names], display_name=display_name, request_id=request_id
     )
     return Fit(**dict(messages.model(merged)), run="", loss=0.0, failed="")
 
 
-def taught(studio: NightServices, name: str) -> trainer_pb2.Model:
+def taught(gateway: NightServices, name: str) -> trainer_pb2.Model:
     """Returns the newest model of the taste of that id or name that knows words.
 
     Raises:
         NotFound: there is none.
     """
-    for model in paging.models(studio.client, studio.taste):
+    for model in paging.models(gateway.client, gateway.taste):
         if model.concepts and name in (model.display_name, model.name.removeprefix("models/")):
             return model
     message = text(
-        "No model {name} of {taste} knows concepts; `konomi concepts teach` makes one.", name=name, taste=studio.taste
+        "No model {name} of {taste} knows concepts; `konomi concepts teach` makes one.", name=name, taste=gateway.taste
     )
     raise errors.NotFound(message, reason="NO_CONCEPTS", field="concept_model")

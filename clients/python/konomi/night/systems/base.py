@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Record)
 class Steps(Protocol):
     """The steps every night has; those of a system stand on them."""
 
-    studio: NightServices
+    gateway: NightServices
     request: NightRequest
     settings: NightSettings
     beat: Beat

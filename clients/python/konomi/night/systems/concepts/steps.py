@@ -18,7 +18,7 @@ class ConceptSteps:
     """What a unit of `concepts` does, one method a step."""
 
     def __init__(self, steps: Steps) -> None:
-        self.steps, self.studio, self.settings = steps, steps.studio, steps.settings
+        self.steps, self.gateway, self.settings = steps, steps.gateway, steps.settings
         found = [words.partition(" ") for words in self.settings.concept_words]
         self.words = [(token, class_word) for token, _, class_word in found]
 
@@ -26,43 +26,43 @@ class ConceptSteps:
         """Freezes the manifest of the concepts' own images and of the regularisation images."""
         own, prior = self._items()
         return Selection(
-            manifest=manifests.freeze(self.studio.client, [*own, *prior]),
+            manifest=manifests.freeze(self.gateway.client, [*own, *prior]),
             n=len(own),
             base_share=len(prior) / max(1, len(own) + len(prior)),
-            rater_version=self.studio.state().rater_version,
+            rater_version=self.gateway.state().rater_version,
         )
 
     def _items(self) -> tuple[list[Item], list[Item]]:
         """Returns the concepts' own images and the real regularisation images."""
-        client = self.studio.client
+        client = self.gateway.client
         own = manifests.items_of(client, self.settings.concept_items)
         return own, manifests.items_of(client, self.settings.regularisation_items)
 
     def teach(self, context: UnitContext, parent: Model | None, frozen: Selection) -> Fit:
         """Returns the model that knows the words: one taught before, one joint fit, or a merge of one fit each."""
         if self.settings.concept_model:
-            model = messages.model(services.taught(self.studio, self.settings.concept_model))
+            model = messages.model(services.taught(self.gateway, self.settings.concept_model))
             return Fit(**dict(model), run="", loss=0.0, failed="")
         run = self.steps.training(context.unit, parent, frozen)
         steps = self.settings.concept_steps
         if not self.settings.concept_merge or len(self.words) == 1:
-            return services.bind(self.studio, run, self.words, steps, self.steps.beat)
+            return services.bind(self.gateway, run, self.words, steps, self.steps.beat)
         own, prior = self._items()
         parts = []
         for number, (token, class_word) in enumerate(self.words):
             mine = [item for item in own if token in item.caption]
             alone = replace(
                 run,
-                manifest_digest=manifests.freeze(self.studio.client, [*mine, *prior]),
+                manifest_digest=manifests.freeze(self.gateway.client, [*mine, *prior]),
                 request_id=files.derived_id(run.request_id, "part", number),
                 display_name=f"{run.display_name}-{token.strip('<>')}",
             )
-            part = services.bind(self.studio, alone, [(token, class_word)], steps, self.steps.beat)
+            part = services.bind(self.gateway, alone, [(token, class_word)], steps, self.steps.beat)
             if part.failed:
                 return part
             parts.append(part.model)
         merged = files.derived_id(run.request_id, "merge")
-        return services.merge(self.studio, parts, run.display_name, merged)
+        return services.merge(self.gateway, parts, run.display_name, merged)
 
     def choose(self, context: UnitContext) -> Selection:
         """Chooses among the images that call the concepts, and freezes a manifest with the concepts' own beside them.
@@ -72,14 +72,14 @@ class ConceptSteps:
         """
         tokens = [token for token, _ in self.words]
         text = tokens[0] if len(tokens) == 1 else "<"
-        turn = self.steps.turn(context, pool=services.count(self.studio, text))
+        turn = self.steps.turn(context, pool=services.count(self.gateway, text))
         asked = policy.selection(turn)
         own, prior = self._items()
         if self.settings.near_copy_cosine < 1:
             sources = [item.digest for item in own]
             asked |= {"near_copy_cosine": self.settings.near_copy_cosine, "training_sources": sources}
         seed = image_seed(self.steps.request.seed, f"select-{turn.unit}", 0)
-        reply, considered = services.choose(self.studio, asked, text, seed)
+        reply, considered = services.choose(self.gateway, asked, text, seed)
         if not considered:
             message = "No image of the taste calls the concepts; the prompts of the night name them."
             raise errors.FailedPrecondition(message, reason="NO_CONCEPT_IMAGES")
@@ -92,19 +92,19 @@ class ConceptSteps:
         return messages.selection(
             reply
         ).changed(
-            manifest=manifests.freeze(self.studio.client, items),
+            manifest=manifests.freeze(self.gateway.client, items),
             n=len(chosen),
             base_share=(len(own) + len(rest)) / max(1, len(items)),  # what is real, or the base model's
             considered=considered,
             selected=tuple(image.digest for image in chosen[: 4 * messages.EXAMPLES]),
-            rater=self.studio.rater(),
+            rater=self.gateway.rater(),
             end=None,
         )
 
     def fit(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits all words jointly, from the base model, on what was chosen and the concepts' own images."""
         run = self.steps.training(context.unit, parent, chosen)
-        return services.bind(self.studio, run, self.words, self.settings.concept_steps, self.steps.beat)
+        return services.bind(self.gateway, run, self.words, self.settings.concept_steps, self.steps.beat)
 
 
 def _knows(tokens: list[str], prompt: str) -> bool:

@@ -87,12 +87,12 @@ def extended(grown: GrowingSet, gate: Selection, facts: Mapping[str, ImageFacts]
     return grown | {"members": [*grown["members"], *new], "rounds": [*grown["rounds"], turn]}
 
 
-def read(studio: NightServices, digest: str) -> GrowingSet:
+def read(gateway: NightServices, digest: str) -> GrowingSet:
     """Returns a set that was kept."""
-    grown: GrowingSet = json.loads(studio.client.artifacts.get(digest))
+    grown: GrowingSet = json.loads(gateway.client.artifacts.get(digest))
     return grown
 
 
-def keep(studio: NightServices, grown: GrowingSet) -> str:
+def keep(gateway: NightServices, grown: GrowingSet) -> str:
     """Keeps a set and returns its digest."""
-    return studio.client.artifacts.put(files.canonical(grown), "application/json").digest
+    return gateway.client.artifacts.put(files.canonical(grown), "application/json").digest

@@ -30,7 +30,7 @@ class Seeds(TypedDict):
     seed_token: str
 
 
-def prepare(studio: NightServices, request: NightRequest, nights: NightStore) -> NightRequest:
+def prepare(gateway: NightServices, request: NightRequest, nights: NightStore) -> NightRequest:
     """Returns a request with its seeds as digests, the set an earlier night left, and prompts that call the word.
 
     Raises:
@@ -38,22 +38,22 @@ def prepare(studio: NightServices, request: NightRequest, nights: NightStore) ->
         InvalidArgument: seeds that cannot be used.
     """
     settings = dict(request.settings)
-    settings |= _seeds(studio, settings["seed_images"], settings["seed_class"])
+    settings |= _seeds(gateway, settings["seed_images"], settings["seed_class"])
     word = ConceptToken(settings["seed_token"], settings["seed_class"])
     settings["propagate_set"] = _left(nights, request.taste, settings["seed_token"])
     if not settings["regularisation_items"]:
-        settings |= concepts.prior(studio, settings, [word])
+        settings |= concepts.prior(gateway, settings, [word])
     prompts = [named(prompt, word) for prompt in request.prompts or [""]]
     return replace(request, prompts=prompts, settings=settings)
 
 
-def _seeds(studio: NightServices, images: Sequence[str], class_word: str) -> Seeds:
+def _seeds(gateway: NightServices, images: Sequence[str], class_word: str) -> Seeds:
     """Returns the settings of the images a set grows from; files become images of the taste."""
     found: list[str] = []
     for one in images:
-        found += [one] if DIGEST.fullmatch(one) else _imported(studio, Path(one).expanduser())
+        found += [one] if DIGEST.fullmatch(one) else _imported(gateway, Path(one).expanduser())
     if not found:
-        found, total = services.graded_ur(studio, MOST_SEEDS)
+        found, total = services.graded_ur(gateway, MOST_SEEDS)
         if not 1 <= total <= MOST_SEEDS:
             message = text(
                 "propagate grows from 1 to {most} images, and {count} of the taste's are graded UR; name them with "
@@ -66,7 +66,7 @@ def _seeds(studio: NightServices, images: Sequence[str], class_word: str) -> See
     if len(found) > MOST_SEEDS:
         message = text("propagate grows from 1 to {most} images, {count} were named", most=MOST_SEEDS, count=len(found))
         raise errors.InvalidArgument(message, reason="TOO_MANY_SEEDS", field="seed_images")
-    facts = services.known(studio, found)
+    facts = services.known(gateway, found)
     for digest in found:
         if digest not in facts:
             message = text("the taste knows no image {digest}; import it, or name its file", digest=digest[:12])
@@ -75,7 +75,7 @@ def _seeds(studio: NightServices, images: Sequence[str], class_word: str) -> See
     return {"seed_images": found, "seed_class": class_word, "seed_token": growing_set.token_of(found)}
 
 
-def _imported(studio: NightServices, path: Path) -> list[str]:
+def _imported(gateway: NightServices, path: Path) -> list[str]:
     """Makes the images of a file or folder known to the taste and returns their digests."""
     digests = []
     for image in find_images([path]):
@@ -83,10 +83,10 @@ def _imported(studio: NightServices, path: Path) -> list[str]:
             raise errors.InvalidArgument(
                 f"{image.name}: {image.error.message}", reason=image.error.reason, field="seed_images"
             )
-        digest = studio.client.artifacts.put(image.data, image.media_type).digest
+        digest = gateway.client.artifacts.put(image.data, image.media_type).digest
         known = rater_pb2.Image(digest=digest, source=rater_pb2.SOURCE_IMPORTED, prompt=read_origin(image.data).prompt)
-        request = rater_pb2.AddImagesRequest(taste=studio.taste, image=known)
-        for reply in studio.client.rater.add_images.exchange([request]):
+        request = rater_pb2.AddImagesRequest(taste=gateway.taste, image=known)
+        for reply in gateway.client.rater.add_images.exchange([request]):
             if reply.HasField("error"):
                 raise errors.from_item(reply.error.code, reply.error.reason, reply.error.message)
         digests.append(digest)

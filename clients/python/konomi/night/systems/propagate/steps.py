@@ -34,7 +34,7 @@ class GrowthSteps:
     """What a turn of `propagate` does, one method a step."""
 
     def __init__(self, steps: Steps) -> None:
-        self.steps, self.studio, self.settings = steps, steps.studio, steps.settings
+        self.steps, self.gateway, self.settings = steps, steps.gateway, steps.settings
         self.word = ConceptToken(self.settings.seed_token, self.settings.seed_class)
 
     def begin(self, kept: str) -> GrowthView:
@@ -45,15 +45,15 @@ class GrowthSteps:
         """
         originals = list(self.settings.seed_images)
         if kept:
-            grown = growing_set.read(self.studio, kept)
+            grown = growing_set.read(self.gateway, kept)
         else:
-            grown = growing_set.first(originals, services.known(self.studio, originals), self.word)
+            grown = growing_set.first(originals, services.known(self.gateway, originals), self.word)
         digests = [member["digest"] for member in grown["members"]]
-        grown, removed = growing_set.confirmed(grown, services.known(self.studio, digests))
+        grown, removed = growing_set.confirmed(grown, services.known(self.gateway, digests))
         members = tuple(
             Member(digest=one["digest"], prompt=one["prompt"], depth=one["depth"]) for one in grown["members"]
         )
-        digest = growing_set.keep(self.studio, grown)
+        digest = growing_set.keep(self.gateway, grown)
         return GrowthView(set=digest, members=members, removed=tuple(removed), bare=str(self.word))
 
     def freeze(self, seen: GrowthView) -> Selection:
@@ -64,13 +64,13 @@ class GrowthSteps:
         items = [
             Item(member.digest, member.prompt, heavy if member.digest in originals else light) for member in members
         ]
-        prior = manifests.items_of(self.studio.client, self.settings.regularisation_items)
+        prior = manifests.items_of(self.gateway.client, self.settings.regularisation_items)
         return Selection(
-            manifest=manifests.freeze(self.studio.client, [*items, *prior]),
+            manifest=manifests.freeze(self.gateway.client, [*items, *prior]),
             n=len(items),
             base_share=len(originals) * heavy / len(items),
             set=seen.set,
-            rater_version=self.studio.state().rater_version,
+            rater_version=self.gateway.state().rater_version,
         )
 
     def fit(self, context: UnitContext, parent: Model | None, frozen: Selection) -> Fit:
@@ -78,13 +78,13 @@ class GrowthSteps:
         run = self.steps.training(context.unit, parent, frozen)
         words = [(self.word.token, self.word.class_word)]
         try:
-            bound = services.bind(self.studio, run, words, self.settings.propagate_steps, self.steps.beat)
+            bound = services.bind(self.gateway, run, words, self.settings.propagate_steps, self.steps.beat)
             if bound.why not in services.UNFIT:
                 return bound
         except errors.InvalidArgument as error:
             if error.reason not in services.UNFIT:
                 raise
-        client = self.studio.client
+        client = self.gateway.client
         items = [replace(item, caption=plain(item.caption)) for item in manifests.items_of(client, frozen.manifest)]
         run = replace(
             run,
@@ -92,7 +92,7 @@ class GrowthSteps:
             request_id=files.derived_id(run.request_id, "lora"),
         )
         hyper = hyper_parameters(self.settings) | {"steps": self.settings.propagate_steps}
-        return self.studio.train(run, hyper, self.steps.beat, self.settings.method)
+        return self.gateway.train(run, hyper, self.steps.beat, self.settings.method)
 
     def take_in(self, context: UnitContext, candidates: Sequence[str], seen: GrowthView) -> Selection:
         """Lets the gate decide what the set takes in, and keeps the set.
@@ -106,12 +106,12 @@ class GrowthSteps:
             What the gate says; the set, its size and depth after it; what the owner is asked about; the similarity of
             the members to the originals; and why the set grows no further.
         """
-        settings, grown = self.settings, growing_set.read(self.studio, seen.set)
+        settings, grown = self.settings, growing_set.read(self.gateway, seen.set)
         originals, members = grown["originals"], [one["digest"] for one in grown["members"]]
         room = max(1, min(len(members), settings.propagate_target - len(members)))
         limits = policy.selection(self.steps.turn(context))
-        gate = services.gate(self.studio, candidates, originals, members, room, limits)
-        grown = growing_set.extended(grown, gate, services.known(self.studio, gate.taken))
+        gate = services.gate(self.gateway, candidates, originals, members, room, limits)
+        grown = growing_set.extended(grown, gate, services.known(self.gateway, gate.taken))
         size = len(grown["members"])
         depths = [one["depth"] for one in grown["members"] if one["digest"] not in originals]
         exhausted = bool(depths) and min(depths) >= settings.propagate_depth
@@ -119,7 +119,7 @@ class GrowthSteps:
         cosines = [one["cosine"] for one in grown["members"] if one["digest"] not in originals]
         near_copies = gate.rejected["near_copy"].count if "near_copy" in gate.rejected else 0
         return gate.changed(
-            set=growing_set.keep(self.studio, grown),
+            set=growing_set.keep(self.gateway, grown),
             size=size,
             deepest=max(depths, default=0),
             near_copy_share=near_copies / max(1, gate.considered),
