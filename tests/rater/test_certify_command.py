@@ -58,7 +58,7 @@ def test_a_set_is_certified_key_by_key_over_two_sittings(shell: Shell, members: 
     said = json.loads(done.stdout.splitlines()[-1])
     assert (said["certified"], said["ended"], said["rejections"], said["certified_size"]) == (True, True, 2, 60)
     again = shell.run("--set", str(members), "--lang", "ja")
-    assert "証明済み: 60 枚のうち SSR 未満は 20% 以下です(信頼度 95%)" in again.stdout
+    assert "証明済み: 60 枚のうち SSR 未満は 20 % 以下です(信頼度 95 %)" in again.stdout
 
 
 def test_the_raters_own_choice_is_audited_and_may_fail(shell: Shell, fitted: Library):
