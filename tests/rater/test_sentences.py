@@ -7,6 +7,7 @@ import pytest
 from konomi.i18n import catalogue
 from konomi.taste import rater_summary
 from konomi.v1 import rater_pb2
+from konomi_rater.selection import acquisition
 from konomi_rater.sentences import SENTENCES, Sentence
 
 JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
@@ -44,7 +45,14 @@ def test_both_sides_hold_the_same_names():
 
 
 def test_percentages_that_cannot_be_checked_say_how_many_grades_are_missing():
-    assert str(sentence("few_random")) == "Grade 12 more in the view Grade: then the percentages can be checked."
+    assert str(sentence("few_random")) == (
+        "Go on in the view Grade: once 12 more of its random picks (about one image in five) are graded, "
+        "the percentages can be checked."
+    )
+
+
+def test_the_sentence_gives_the_share_of_random_picks_there_is():
+    assert acquisition.RANDOM_EVERY == 5
 
 
 def test_what_was_stored_before_sentences_had_names_is_shown_as_it_was():

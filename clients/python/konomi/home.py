@@ -11,13 +11,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from konomi.errors import FailedPrecondition, Unavailable
-from konomi.files import write_atomically
+from konomi.files import LOOK_SECONDS, is_locked, write_atomically
 from konomi.i18n.catalogue import text
 
 _chosen: ContextVar[bool] = ContextVar("konomi_home_chosen", default=False)
-
-ASKED_SECONDS = 0.25
-"""How long the lock may be busy because another process only asks whether it is held."""
 
 STARTER_PARTS = ("diffusion/model_index.json", "embedder/model.safetensors", "reader/model.safetensors")
 
@@ -79,15 +76,7 @@ class Home:
 
     def is_up(self) -> bool:
         """Says whether a living process holds this home up."""
-        if not self._lock_file.exists():
-            return False
-        # Asking takes the lock for an instant, so those who ask take turns: none may mistake another for the holder.
-        with FileLock(self._lock_file.with_name("up.ask.lock"), poll_interval=0.005):
-            try:
-                with FileLock(self._lock_file, timeout=0):
-                    return False
-            except Timeout:
-                return True
+        return is_locked(self._lock_file)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -99,8 +88,8 @@ class Home:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # others have no business in it
             self._lock_file.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._lock_file)
-            lock.acquire(timeout=ASKED_SECONDS)
+            lock = FileLock(self._lock_file, fallback_to_soft=False)
+            lock.acquire(timeout=LOOK_SECONDS)
         except Timeout as error:
             raise FailedPrecondition(
                 text("konomi already runs on {home}: stop it first, or choose another --home", home=self.root),

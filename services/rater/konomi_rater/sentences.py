@@ -20,7 +20,8 @@ SENTENCES: Mapping[str, str] = {
     "only_favourites": "Only favourites are graded: the rater knows what is unlike the rest, not how often you would "
     "give a grade; grade some images you do not like.",
     "few_ur": "Only {top} UR labels: probabilities of UR rest on the order of the lower grades.",
-    "few_random": "Grade {missing} more in the view Grade: then the percentages can be checked.",
+    "few_random": "Go on in the view Grade: once {missing} more of its random picks (about one image in five) are "
+    "graded, the percentages can be checked.",
     "unmeasured": "Too few independent labels to measure the rater: grade more images.",
     "chance": "On unseen labels the rater is not surely better than chance (srcc {low:.2f} to {high:.2f}): grade more "
     "images.",

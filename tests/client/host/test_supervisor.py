@@ -142,6 +142,17 @@ def test_processes_that_ask_at_once_do_not_take_each_other_for_the_holder(home):
     assert [process.communicate(timeout=60)[0] for process in asking] == ["0\n"] * 3
 
 
+def test_asking_writes_nothing_so_that_a_reader_may_ask(home):
+    with home.held():
+        before = sorted(home.root.rglob("*"))
+        assert home.is_up()
+        assert sorted(home.root.rglob("*")) == before
+    (home.root / "run" / "up.lock").chmod(0o444)
+    (home.root / "run").chmod(0o555)
+    assert not home.is_up()
+    (home.root / "run").chmod(0o755)
+
+
 def test_a_second_process_cannot_hold_the_same_home(home):
     code = "from konomi.home import Home\nwith Home.locate().held(): print('held')"
     with home.held():

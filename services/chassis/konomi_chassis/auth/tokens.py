@@ -123,7 +123,7 @@ def _write_owner(home: Path, records: list[TokenRecord]) -> None:
 def _locked(home: Path) -> Iterator[list[TokenRecord]]:
     folder = home / "tokens"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with FileLock(folder / "lock"):
+    with FileLock(folder / "lock", fallback_to_soft=False):
         before = read_tokens(home)
         records = list(before)
         yield records

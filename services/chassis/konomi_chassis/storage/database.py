@@ -146,7 +146,8 @@ def _engine(path: Path, lock: FileLock) -> sqlalchemy.Engine:
 
 
 def _lock(path: Path, wait_seconds: float) -> FileLock:
-    lock = FileLock(f"{path}.lock", thread_local=False)  # given up by whichever thread disposes of the engine
+    # Given up by whichever thread disposes of the engine; a mark in a file is no lock, since a dead writer leaves it.
+    lock = FileLock(f"{path}.lock", thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(timeout=wait_seconds, poll_interval=0.05)
     except Timeout:

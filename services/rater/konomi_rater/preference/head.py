@@ -132,7 +132,7 @@ class Head:
         return self.judge(*self.latent(embeddings, made))
 
     def judge(self, mean: np.ndarray, variance: np.ndarray) -> Prediction:
-        """FairQueue latent means and variances (N,) into grades."""
+        """Turns latent means and variances (N,) into grades."""
         squared = self.calibration.temperature**2
         noise = self.process.kernel.noise * squared
         level = mean + self.calibration.shift

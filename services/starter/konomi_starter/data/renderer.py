@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-PORTRAITS = Path(__file__).with_name("portraits")
+PORTRAITS = Path(__file__).parents[1] / "portraits"
 SIZE = 64
 
 

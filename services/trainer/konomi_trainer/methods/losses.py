@@ -51,7 +51,7 @@ def min_snr(kind: str, alphas: torch.Tensor, gamma: float) -> torch.Tensor:
 
 
 def weighted_mse(prediction: torch.Tensor, expected: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Returns the scalar sum of w_b · mean((prediction_b - wanted_b)²) over the batch, in float32.
+    """Returns the scalar sum of w_b · mean((prediction_b - expected_b)²) over the batch, in float32.
 
     Args:
         prediction: (B, C, H, W) of any floating type.
@@ -65,7 +65,7 @@ def weighted_mse(prediction: torch.Tensor, expected: torch.Tensor, weights: torc
 def masked_mse(
     prediction: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """Returns the scalar sum of w_b · mean over the masked cells of (prediction_b - wanted_b)², in float32.
+    """Returns the scalar sum of w_b · mean over the masked cells of (prediction_b - expected_b)², in float32.
 
     Args:
         prediction: (B, C, H, W) of any floating type.

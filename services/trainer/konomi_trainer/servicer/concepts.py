@@ -79,7 +79,8 @@ class ConceptRpcs:
             FailedPrecondition: one is no Custom Diffusion model, or their bases differ.
             InvalidArgument: tokens collide, or there are too few captions.
         """
-        loaded = [self._read(row) for row in rows]
+        readers = [_concept_reader(row) for row in rows]  # a method that cannot be merged is refused before any read
+        loaded = [read(self._store.get(row.adapter_digest)) for read, row in zip(readers, rows, strict=True)]
         merging.check(loaded)
         texts = [_texts(self._store.get(row.manifest_digest), model) for row, model in zip(rows, loaded, strict=True)]
         captions = sorted(set(request.captions) or {caption for _, regular in texts for caption in regular})
@@ -110,16 +111,6 @@ class ConceptRpcs:
         )
         adapter = self._store.put(concept_file.to_bytes(merged), MEDIA_TYPE).digest
         return self._described(rows, request, configuration, digest, adapter, figures)
-
-    def _read(self, row: models.Model) -> concept_file.ConceptModel:
-        read = METHODS[row.method].read_concepts
-        if read is None:
-            raise FailedPrecondition(
-                f"expected Custom Diffusion models; {row.display_name or row.id} is of method {row.method}: give "
-                "GenerateImages several adapters instead",
-                reason="METHOD_NOT_MERGED",
-            )
-        return read(self._store.get(row.adapter_digest))
 
     def _described(
         self,
@@ -216,3 +207,14 @@ def _texts(data: bytes, model: concept_file.ConceptModel) -> tuple[list[str], li
     own = sorted({item.caption for item in items if any(c.token in item.caption for c in model.concepts)})
     ordinary = sorted({item.caption for item in items if item.role != "selected" and item.caption})
     return own[:TARGETS_OF_A_MODEL], ordinary
+
+
+def _concept_reader(row: models.Model) -> Callable[[bytes], concept_file.ConceptModel]:
+    read = METHODS[row.method].read_concepts
+    if read is None:
+        raise FailedPrecondition(
+            f"expected Custom Diffusion models; {row.display_name or row.id} is of method {row.method}: give "
+            "GenerateImages several adapters instead",
+            reason="METHOD_NOT_MERGED",
+        )
+    return read

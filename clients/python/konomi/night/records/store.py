@@ -11,7 +11,7 @@ from typing import Any, TypedDict, cast
 import filelock
 
 from konomi import errors
-from konomi.files import derived_id, read_json, write_json
+from konomi.files import LOOK_SECONDS, derived_id, is_locked, read_json, write_json
 from konomi.i18n.catalogue import text
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED as ENDED
@@ -147,13 +147,10 @@ class NightStore:
 
     def runner(self) -> int | None:
         """Returns the process id of the night that runs now, None when none does."""
-        lock = filelock.FileLock(self.folder / "lock")
-        try:
-            with lock.acquire(timeout=0):
-                return None
-        except filelock.Timeout:
-            path = self.folder / "pid"
-            return int(path.read_text()) if path.exists() else 0
+        if not is_locked(self.folder / "lock"):
+            return None
+        path = self.folder / "pid"
+        return int(path.read_text()) if path.exists() else 0
 
     @contextmanager
     def lock(self, seconds: float = 0) -> Iterator[None]:
@@ -163,9 +160,9 @@ class NightStore:
             FailedPrecondition: another process runs a night in this home.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.folder / "lock")
+        lock = filelock.FileLock(self.folder / "lock", fallback_to_soft=False)
         try:
-            lock.acquire(timeout=seconds)
+            lock.acquire(timeout=max(seconds, LOOK_SECONDS))
         except filelock.Timeout as error:
             message = text(
                 "Another process runs a night in this home; `konomi night status` shows it, `night stop` ends it."
