@@ -169,3 +169,15 @@ def _page_of(route) -> dict:
         {"digest": f"{n:064x}", "prompt": f"number {n}"} for n in range(first, min(100_000, first + asked["pageSize"]))
     ]
     return {"images": images, "totalSize": "100000"}
+
+
+@pytest.mark.parametrize("missing", ["ja.json", "languages.json"])
+def test_a_page_that_cannot_have_its_language_speaks_english(site, chromium, missing):
+    context = chromium.new_context(service_workers="block")
+    context.add_init_script("localStorage.setItem('konomi.language', 'ja')")
+    context.route(f"**/i18n/{missing}", lambda route: route.abort())
+    page = context.new_page()
+    page.goto(site.link("taste"))
+    page.wait_for_selector(READY["taste"])
+    assert "Grade" in page.inner_text("nav") and page.title()
+    context.close()

@@ -67,7 +67,7 @@ def test_a_night_makes_judges_and_serves_units(bench):
     assert "https://" not in page
     database = sqlite3.connect(home / "databases" / "night.sqlite")
     assert recorded(home, result["night"], database) == json.loads(RECORDED.read_text()), (
-        "what a night records has changed: raise SCHEMA in overnight.py, so that no night of the version before is "
+        "what a night records has changed: raise SCHEMA in workflow.py, so that no night of the version before is "
         "gone on with, unless this version understands what the one before recorded; and write the new record down"
     )
     assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)

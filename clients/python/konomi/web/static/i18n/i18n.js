@@ -13,10 +13,12 @@ export function languages() {
   return [...Object.entries(names), ...pairs];
 }
 
-// Fetches the words of the language in use; nothing is translated before it has ended.
+// Fetches the words of the language in use; nothing is translated before it has ended. English must be there; a
+// language that cannot be had is left out, and its words are English.
 export async function load() {
-  names = await words("languages");
-  await Promise.all([SOURCE, ...inUse()].map(async (code) => { loaded[code] ??= await words(code); }));
+  names = await words("languages").catch(() => names);
+  loaded[SOURCE] ??= await words(SOURCE);
+  await Promise.all(inUse().map(async (code) => { loaded[code] ??= await words(code).catch(() => undefined); }));
   document.documentElement.lang = locale();
 }
 
