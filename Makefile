@@ -11,6 +11,8 @@ BIN := .venv/bin
 STAMP := .venv/.konomi-installed
 WORDS := $(wildcard hatch_build.py clients/python/konomi/locale/*/LC_MESSAGES/konomi.po clients/python/konomi/web/static/i18n/en.json)
 WORKERS ?= 2
+# Where Python may keep no bytecode as it runs, as in many containers, every service would compile torch at every start.
+BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
@@ -29,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard proto/konomi/v1/*.proto) $(W
 	@sed -n '/^uv==/,/^ *# via/p' constraints.txt > .venv/uv-pin.txt
 	@[ -x $(BIN)/uv ] && $(BIN)/uv --version | grep -qF "uv $$(sed -n 's/^uv==\([^ ]*\).*/\1/p' .venv/uv-pin.txt) " \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv-pin.txt
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r constraints.txt
+	$(BIN)/uv pip install --python $(BIN)/python $(BYTECODE) --require-hashes -r constraints.txt
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
