@@ -26,7 +26,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: pb.ListBaseModelsRequest, context: grpc.ServicerContext
     ) -> pb.ListBaseModelsResponse:
         """Lists the base models at hand."""
-        return pb.ListBaseModelsResponse(base_models=[_model(*found) for found in self._generator.models()])
+        return pb.ListBaseModelsResponse(base_models=[_model(*entry) for entry in self._generator.models()])
 
     def InspectModel(self, request: pb.InspectModelRequest, context: grpc.ServicerContext) -> pb.BaseModel:
         """Says what a base model is."""

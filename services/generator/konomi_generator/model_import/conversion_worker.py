@@ -124,9 +124,9 @@ def tensors_of(file: BinaryIO) -> dict[str, torch.Tensor]:
     Raises:
         Refused: the pickle names what no weights need, holds anything but plain data, or no tensors.
     """
-    found = picklescan.scanner.scan_bytes(file, "model.ckpt", ".ckpt")
-    bad = sorted(f"{g.module}.{g.name}" for g in found.globals if g.safety == picklescan.scanner.SafetyLevel.Dangerous)
-    if bad or found.issues_count or found.infected_files:
+    scan = picklescan.scanner.scan_bytes(file, "model.ckpt", ".ckpt")
+    bad = sorted(f"{g.module}.{g.name}" for g in scan.globals if g.safety == picklescan.scanner.SafetyLevel.Dangerous)
+    if bad or scan.issues_count or scan.infected_files:
         raise Refused(f"its pickle asks for {', '.join(bad)[:160] or 'what no weights need'}")
     file.seek(0)
     loaded = torch.load(file, map_location="cpu", weights_only=True)
@@ -176,8 +176,8 @@ def main(length: int) -> int:
             out.write(part)
         out.flush()
     except Exception as error:  # noqa: BLE001  whatever a loader raises on hostile bytes, the answer is the same
-        said = str(error) if isinstance(error, Refused) else type(error).__name__
-        sys.stderr.write(json.dumps({"refused": said}) + "\n")
+        reason = str(error) if isinstance(error, Refused) else type(error).__name__
+        sys.stderr.write(json.dumps({"refused": reason}) + "\n")
         return 1
     return 0
 

@@ -226,7 +226,7 @@ class Batcher:
             try:
                 decoded = [job.decoded for job in jobs if job.decoded is not None]
                 vectors = lane.embedder.embed([image.pixels for image in decoded], keep=lane.keep)
-                found = [Embedded(v, d.width, d.height) for v, d in zip(vectors, decoded, strict=True)]
+                results = [Embedded(v, d.width, d.height) for v, d in zip(vectors, decoded, strict=True)]
             except Exception as error:  # noqa: BLE001  it is the caller's to hear, not this thread's to end by
                 self._finish(jobs, [error] * len(jobs))
                 continue
@@ -234,7 +234,7 @@ class Batcher:
             with self._changed:
                 self._lanes[lane].seconds = seconds
                 self._rate = len(jobs) / seconds
-            self._finish(jobs, found)
+            self._finish(jobs, results)
 
     def _next_pass(self) -> list[_Job] | None:
         """Waits until a pass is worth beginning, and returns its images; those of callers who left are dropped."""
@@ -267,9 +267,9 @@ class Batcher:
                 jobs.append(job)
         return jobs
 
-    def _finish(self, jobs: Sequence[_Job], found: Sequence[Embedded | Exception]) -> None:
+    def _finish(self, jobs: Sequence[_Job], results: Sequence[Embedded | Exception]) -> None:
         with self._changed:
-            for job, result in zip(jobs, found, strict=True):
+            for job, result in zip(jobs, results, strict=True):
                 progress = self._lanes[job.lane]
                 progress.coming -= job.decoded is None
                 progress.returning += job.request.fill(job.place, result)

@@ -63,9 +63,9 @@ class EmbeddingRequest:
         self._results: list[Embedded | Exception | None] = [None] * count
         self._left, self.caller = count, caller
 
-    def fill(self, place: int, found: Embedded | Exception) -> bool:
+    def fill(self, place: int, result: Embedded | Exception) -> bool:
         """Puts one result in its place; returns whether it was the last."""
-        self._results[place] = found
+        self._results[place] = result
         self._left -= 1
         if not self._left:
             self.caller.wake()
@@ -83,7 +83,7 @@ class EmbeddingRequest:
             self.caller.check()
             self.caller.wait()
         self.caller.check()
-        for found in self._results:
-            if isinstance(found, Exception) and (isinstance(found, Unavailable) or not isinstance(found, KonomiError)):
-                raise found
+        for result in self._results:
+            if isinstance(result, Exception) and (isinstance(result, Unavailable) or not isinstance(result, KonomiError)):
+                raise result
         return self._results  # type: ignore[return-value]

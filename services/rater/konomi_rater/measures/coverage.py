@@ -63,11 +63,11 @@ def near_copies(
         source_order: (S,) when each became known.
         cut: cosine above which an image is a near-copy.
     """
-    found = np.zeros(len(embeddings), dtype=bool)
+    copies = np.zeros(len(embeddings), dtype=bool)
     if not len(sources):
-        return found
+        return copies
     for start in range(0, len(embeddings), BLOCK):
         part = slice(start, start + BLOCK)
         alike = (embeddings[part] @ sources.T > cut) & (order[part, None] > source_order[None, :])
-        found[part] = alike.any(axis=1)
-    return found & ~np.isin(order, source_order)
+        copies[part] = alike.any(axis=1)
+    return copies & ~np.isin(order, source_order)

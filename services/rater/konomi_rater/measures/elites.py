@@ -91,11 +91,11 @@ def find_elites(measures: np.ndarray, objectives: np.ndarray, cells: int, seed: 
     )
     if len(measures):
         archive.add(np.arange(len(measures))[:, None], np.maximum(objectives, FLOOR), measures)
-    found = archive.data(["solution", "index"])
-    order = np.argsort(found["index"])
+    elites = archive.data(["solution", "index"])
+    order = np.argsort(elites["index"])
     return Elites(
-        found["solution"][order, 0].astype(np.int64),
-        found["index"][order].astype(np.int64),
+        elites["solution"][order, 0].astype(np.int64),
+        elites["index"][order].astype(np.int64),
         cells,
         float(archive.stats.qd_score),
     )

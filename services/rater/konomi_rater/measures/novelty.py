@@ -95,15 +95,15 @@ class NeighbourIndex:
         """Returns a saved index, or None where it is lost, damaged or of another kind: it is only a cache."""
         try:
             facts = json.loads(path.with_suffix(".json").read_text("utf-8"))
-            known = {"sha256": _sha256(path), "dimensions": dimensions, "faiss": faiss.__version__}
+            expected = {"sha256": _sha256(path), "dimensions": dimensions, "faiss": faiss.__version__}
         except (OSError, ValueError):
             return None
-        if facts != known:
+        if facts != expected:
             return None
-        made = cls(dimensions, exact_rows)
-        made._index = faiss.read_index(str(path))
-        made._index.set_direct_map_type(faiss.DirectMap.Hashtable)
-        return made
+        index = cls(dimensions, exact_rows)
+        index._index = faiss.read_index(str(path))
+        index._index.set_direct_map_type(faiss.DirectMap.Hashtable)
+        return index
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns similarities (Q, k) and ids (Q, k) of the nearest first; k is cut to what there is.
@@ -117,7 +117,7 @@ class NeighbourIndex:
             self._index.search(np.ascontiguousarray(queries[start : start + BLOCK], np.float32), k)
             for start in range(0, len(queries), BLOCK)
         ]
-        similarities = np.concatenate([found for found, _ in parts])
+        similarities = np.concatenate([cosines for cosines, _ in parts])
         return similarities.clip(-1.0, None), np.concatenate([ids for _, ids in parts])
 
     def distance(self, queries: np.ndarray, own: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
@@ -194,8 +194,8 @@ def _approximate(exact: faiss.IndexIDMap2, dimensions: int) -> faiss.IndexIVFSca
     return made
 
 
-def _recall(found: np.ndarray, truth: np.ndarray) -> float:
-    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth, strict=True)]))
+def _recall(retrieved: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(retrieved, truth, strict=True)]))
 
 
 def _sha256(path: Path) -> str:

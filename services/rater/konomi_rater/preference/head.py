@@ -132,14 +132,14 @@ class Head:
         return self.judge(*self.latent(embeddings, made))
 
     def judge(self, mean: np.ndarray, variance: np.ndarray) -> Prediction:
-        """FairQueue latent means and variances (N,) into grades."""
+        """Turns latent means and variances (N,) into grades."""
         squared = self.calibration.temperature**2
         noise = self.process.kernel.noise * squared
         level = mean + self.calibration.shift
         value, std = utility(level, variance * squared, noise, self.scale)
-        said = grade_probabilities(level, variance * squared + noise, self.scale)
-        shares = self.calibration(said)
-        value = (value + (shares - said) @ np.arange(1.0, 6.0)).clip(1.0, 5.0)
+        probabilities = grade_probabilities(level, variance * squared + noise, self.scale)
+        shares = self.calibration(probabilities)
+        value = (value + (shares - probabilities) @ np.arange(1.0, 6.0)).clip(1.0, 5.0)
         return Prediction(value.round(DECIMALS), std.round(DECIMALS), shares.round(DECIMALS))
 
 
@@ -168,11 +168,11 @@ def fit_head(
     return assemble(kind, features, inputs, scale, kernel, Sites(scores, noise))
 
 
-def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, known: Sites) -> Head:
+def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, sites: Sites) -> Head:
     """Conditions the process of a head on what is known of features (n, P)."""
     sparse = len(inputs) > MOST_EXACT
-    process = (condition_sparse if sparse else condition)(kernel, inputs, known.targets, known.noise)
-    return Head(kind, features, process, scale, known)
+    process = (condition_sparse if sparse else condition)(kernel, inputs, sites.targets, sites.noise)
+    return Head(kind, features, process, scale, sites)
 
 
 def feature_maps(background: np.ndarray, population: Population | None = None) -> dict[float, Features]:
@@ -209,8 +209,8 @@ def with_members(head: Head, inputs: np.ndarray, drawn: np.ndarray) -> Head:
     weights = []
     for times in drawn.T.astype(np.float64):
         noise = head.sites.noise * np.where(times > 0, 1.0 / times.clip(1.0), LEFT_OUT)
-        known = Sites(head.sites.targets, noise)
+        sites = Sites(head.sites.targets, noise)
         weights.append(
-            assemble(head.kind, head.features, inputs, head.scale, head.process.kernel, known).process.weights
+            assemble(head.kind, head.features, inputs, head.scale, head.process.kernel, sites).process.weights
         )
     return replace(head, process=replace(head.process, members=np.stack(weights, axis=1)), drawn=drawn)

@@ -46,12 +46,12 @@ class Trees:
 
     def __call__(self, latent: np.ndarray, made: Sequence[Made | None]) -> np.ndarray:
         """Returns what to add to a head's latent means (N,); 0 where nothing is known of how an image was made."""
-        known = np.array([one is not None for one in made], dtype=bool)
+        recorded = np.array([provenance is not None for provenance in made], dtype=bool)
         added = np.zeros(len(latent))
-        if known.any():
-            rows = np.column_stack([self.columns.table(made)[known], latent[known]])
+        if recorded.any():
+            rows = np.column_stack([self.columns.table(made)[recorded], latent[recorded]])
             booster = _lightgbm().Booster(model_str=self.text)
-            added[known] = self.weight * booster.predict(rows, num_threads=1)
+            added[recorded] = self.weight * booster.predict(rows, num_threads=1)
         return added
 
 
@@ -79,12 +79,12 @@ def stack(
     if not len(columns) or len(targets) < LEAST_LABELS:
         return None
     rows, rest = np.column_stack([columns.table(made), latent]), targets - latent
-    held = np.zeros(len(targets))
+    held_out = np.zeros(len(targets))
     for fold in folds:
         others = np.setdiff1d(np.arange(len(targets)), fold)
-        held[fold] = _train(rows[others], rest[others], seed).predict(rows[fold], num_threads=1)
-    weight = float(np.clip(held @ rest / max(held @ held, 1e-12), 0.0, 1.0))
-    return Stacked(Trees(columns, weight, _train(rows, rest, seed).model_to_string()), weight * held)
+        held_out[fold] = _train(rows[others], rest[others], seed).predict(rows[fold], num_threads=1)
+    weight = float(np.clip(held_out @ rest / max(held_out @ held_out, 1e-12), 0.0, 1.0))
+    return Stacked(Trees(columns, weight, _train(rows, rest, seed).model_to_string()), weight * held_out)
 
 
 def _train(rows: np.ndarray, targets: np.ndarray, seed: int) -> Any:

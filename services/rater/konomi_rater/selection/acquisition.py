@@ -40,9 +40,9 @@ def typical(embeddings: np.ndarray, covered: np.ndarray, count: int, seed: int) 
     covered = covered[-MOST_COVERED:]
     stride = max(1, min(len(embeddings) // MOST_ROWS, len(embeddings) // count))
     rows = np.arange(0, len(embeddings), stride)
-    known = np.concatenate([embeddings[rows], covered.reshape(len(covered), embeddings.shape[1])])
-    regions = min(count + len(covered), len(known))
-    members = KMeans(regions, n_init=1, random_state=seed % 2**32).fit_predict(known)
+    points = np.concatenate([embeddings[rows], covered.reshape(len(covered), embeddings.shape[1])])
+    regions = min(count + len(covered), len(points))
+    members = KMeans(regions, n_init=1, random_state=seed % 2**32).fit_predict(points)
     graded = np.bincount(members[len(rows) :], minlength=regions)
     members = members[: len(rows)]
     sizes = np.bincount(members, minlength=regions)

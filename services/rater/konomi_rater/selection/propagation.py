@@ -135,15 +135,15 @@ def augmentations(pixels: np.ndarray, count: int = 32) -> list[np.ndarray]:
         count: how many; magnifications are spread evenly over ZOOMS, places over the image by the golden ratio.
     """
     height, width = pixels.shape[:2]
-    found = []
+    crops = []
     for index in range(count):
         zoom = ZOOMS[0] + (ZOOMS[1] - ZOOMS[0]) * (index + 0.5) / count
         high, wide = max(1, round(height / zoom)), max(1, round(width / zoom))
         down, across = (index * 0.6180339887) % 1.0, (index * 0.7548776662) % 1.0
         top, left = round(down * (height - high)), round(across * (width - wide))
         crop = pixels[top : top + high, left : left + wide]
-        found.append(np.ascontiguousarray(crop[:, ::-1] if index % 2 else crop))
-    return found
+        crops.append(np.ascontiguousarray(crop[:, ::-1] if index % 2 else crop))
+    return crops
 
 
 def grow(embeddings: np.ndarray, bounds: np.ndarray, refused: dict[int, RejectionReason], gate: Gate) -> Growth:

@@ -96,13 +96,13 @@ def discover(shown: Sequence[Shown], below: Mapping[int, bool]) -> Tail:
         below: region to whether it was predicted below the median before it was first shown.
     """
     by_region: dict[int, list[Shown]] = {}
-    for one in sorted(shown, key=lambda one: one.sequence):
-        by_region.setdefault(one.region, []).append(one)
-    islands = [_island(region, found[:FIRST_SHOWN]) for region, found in by_region.items() if below.get(region)]
-    likes = [sum(one.grade >= LIKED for one in found) for found in by_region.values()]
+    for image in sorted(shown, key=lambda image: image.sequence):
+        by_region.setdefault(image.region, []).append(image)
+    candidates = [_island(region, images[:FIRST_SHOWN]) for region, images in by_region.items() if below.get(region)]
+    likes = [sum(image.grade >= LIKED for image in images) for images in by_region.values()]
     total, once = sum(likes), sum(count == 1 for count in likes)
-    found = sorted((island for island in islands if island is not None), key=lambda island: island.sequence)
-    return Tail(tuple(found), once / total if total else 1.0, total)
+    islands = sorted((island for island in candidates if island is not None), key=lambda island: island.sequence)
+    return Tail(tuple(islands), once / total if total else 1.0, total)
 
 
 def predictions(utility: np.ndarray, regions: np.ndarray) -> tuple[dict[int, float], float]:
@@ -112,10 +112,10 @@ def predictions(utility: np.ndarray, regions: np.ndarray) -> tuple[dict[int, flo
 
 
 def _island(region: int, first: Sequence[Shown]) -> Found | None:
-    liked = [one for one in first if one.grade >= LIKED]
+    liked = [image for image in first if image.grade >= LIKED]
     if len(liked) < LIKED_ENOUGH:
         return None
-    return Found(region, len(first), tuple(one.digest for one in liked), liked[LIKED_ENOUGH - 1].sequence)
+    return Found(region, len(first), tuple(image.digest for image in liked), liked[LIKED_ENOUGH - 1].sequence)
 
 
 def _best(pool: SlatePool, value: np.ndarray, count: int, free: np.ndarray, reason: Reason) -> list[Pick]:

@@ -109,8 +109,8 @@ def read(connection: Connection, taste: str, number: int) -> AuditRow:
     Raises:
         NotFound: there is none of that number.
     """
-    found = connection.execute(text(_AUDIT + "c.number = :number"), {"taste": taste, "number": number})
-    row = found.mappings().first()
+    result = connection.execute(text(_AUDIT + "c.number = :number"), {"taste": taste, "number": number})
+    row = result.mappings().first()
     if row is None:
         raise NotFound(
             f"expected a certificate of tastes/{taste}, found no certificate {number}; draw one with CertifySet",
@@ -121,11 +121,11 @@ def read(connection: Connection, taste: str, number: int) -> AuditRow:
 
 def find(connection: Connection, taste: str, set_digest: str, terms: Terms) -> AuditRow | None:
     """Returns the audit of a set under the same terms, where there is one."""
-    found = connection.execute(
+    result = connection.execute(
         text(_AUDIT + "c.set_digest = :set_digest AND c.limits = :limits"),
         {"taste": taste, "set_digest": set_digest, "limits": terms.to_json()},
     )
-    row = found.mappings().first()
+    row = result.mappings().first()
     return _audit(row) if row is not None else None
 
 
@@ -143,11 +143,11 @@ def record(connection: Connection, audit: AuditRow, answers: Sequence[Answer]) -
 
 def answers_of(connection: Connection, taste: str, number: int) -> dict[str, Answer]:
     """Returns the answer that counts of every answered image, by digest."""
-    found = connection.execute(
+    rows = connection.execute(
         text("SELECT * FROM audit_answers WHERE taste = :taste AND certificate = :number ORDER BY sequence"),
         {"taste": taste, "number": number},
     )
-    return {row.digest: Answer(row.digest, row.grade, row.labeller, row.created) for row in found}
+    return {row.digest: Answer(row.digest, row.grade, row.labeller, row.created) for row in rows}
 
 
 def end(connection: Connection, audit: AuditRow, artifact: str, now: float) -> AuditRow:
@@ -161,8 +161,8 @@ def end(connection: Connection, audit: AuditRow, artifact: str, now: float) -> A
 
 def last_end(connection: Connection, taste: str) -> float:
     """Returns when a person last finished an audit of a taste, Unix time; 0.0 where nobody did."""
-    found = connection.execute(text("SELECT MAX(created) FROM audits_ended WHERE taste = :taste"), {"taste": taste})
-    return float(found.scalar() or 0.0)
+    newest = connection.execute(text("SELECT MAX(created) FROM audits_ended WHERE taste = :taste"), {"taste": taste})
+    return float(newest.scalar() or 0.0)
 
 
 def _audit(row: RowMapping) -> AuditRow:
@@ -255,8 +255,8 @@ def record_unit(connection: Connection, audit: BlindAudit, now: float) -> BlindA
 
 def last_unit_end(connection: Connection, taste: str) -> float:
     """Returns when a person last finished a blind audit of a taste, Unix time; 0.0 where nobody did."""
-    found = connection.execute(text("SELECT MAX(created) FROM blind_audits WHERE taste = :taste"), {"taste": taste})
-    return float(found.scalar() or 0.0)
+    newest = connection.execute(text("SELECT MAX(created) FROM blind_audits WHERE taste = :taste"), {"taste": taste})
+    return float(newest.scalar() or 0.0)
 
 
 def held_out(connection: Connection, taste: str) -> frozenset[str]:

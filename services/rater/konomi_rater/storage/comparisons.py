@@ -31,17 +31,17 @@ class Comparison:
     undoes: int | None = None
 
 
-def record(connection: Connection, taste: str, said: Comparison, now: float) -> Comparison:
+def record(connection: Connection, taste: str, comparison: Comparison, now: float) -> Comparison:
     """Appends a comparison and returns its entry."""
     last = text("SELECT COALESCE(MAX(sequence), 0) FROM comparisons WHERE taste = :taste")
     row = {
         "sequence": connection.execute(last, {"taste": taste}).scalar_one() + 1,
-        "winner": said.winner,
-        "loser": said.loser,
-        "tie": int(said.tie),
-        "labeller": said.labeller,
+        "winner": comparison.winner,
+        "loser": comparison.loser,
+        "tie": int(comparison.tie),
+        "labeller": comparison.labeller,
         "created": now,
-        "undoes": said.undoes,
+        "undoes": comparison.undoes,
     }
     connection.execute(
         text(
@@ -50,7 +50,7 @@ def record(connection: Connection, taste: str, said: Comparison, now: float) -> 
         ),
         {"taste": taste, **row},
     )
-    return Comparison(**{**row, "tie": said.tie})
+    return Comparison(**{**row, "tie": comparison.tie})
 
 
 def undo(connection: Connection, taste: str, sequence: int | None, now: float) -> Comparison:

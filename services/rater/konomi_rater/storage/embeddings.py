@@ -46,8 +46,8 @@ class MatrixView:
 
     def at(self, digest: str) -> int | None:
         """Returns the index of a digest, or None."""
-        found = self.position.get(digest)
-        return found if found is not None and found < len(self) else None
+        index = self.position.get(digest)
+        return index if index is not None and index < len(self) else None
 
     def made_at(self, positions: Sequence[int] | np.ndarray) -> list[Made | None]:
         """Returns how the images at positions (N,) were made; None at -1, a stranger's."""
@@ -63,7 +63,7 @@ class MatrixView:
         for row, unit in enumerate(self.units[: len(self)]):
             if unit and self.sources[row] == SELF:
                 rows.setdefault(unit, []).append(row)
-        return {unit: np.array(found) for unit, found in rows.items() if len(found) >= least}
+        return {unit: np.array(indices) for unit, indices in rows.items() if len(indices) >= least}
 
     def base(self, units: tuple[str, ...]) -> np.ndarray:
         """Returns the indices of the base model's own images."""
@@ -92,7 +92,7 @@ class EmbeddingMatrix:
         with self._lock:
             self._forget(connection)
             last = int(self._rows[self._count - 1]) if self._count else 0
-            found = connection.execute(
+            new_rows = connection.execute(
                 text(
                     "SELECT i.row, i.digest, i.unit, i.source, i.prompt, i.parameters, e.vector "
                     "FROM images AS i JOIN embeddings AS e "
@@ -101,8 +101,8 @@ class EmbeddingMatrix:
                 ),
                 {"taste": self._taste, "embedder": self._space, "last": last},
             ).all()
-            if found:
-                self._grow(list(found))
+            if new_rows:
+                self._grow(list(new_rows))
             n = self._count
             return MatrixView(
                 self._rows[:n],
@@ -116,29 +116,29 @@ class EmbeddingMatrix:
             )
 
     def _forget(self, connection: Connection) -> None:
-        found = connection.execute(
+        forgotten = connection.execute(
             text(
                 "SELECT sequence, row FROM images_forgotten WHERE taste = :taste AND sequence > :seen ORDER BY sequence"
             ),
             {"taste": self._taste, "seen": self._forgotten},
         ).all()
-        if not found:
+        if not forgotten:
             return
-        self._forgotten = int(found[-1].sequence)
-        kept = np.flatnonzero(~np.isin(self._rows[: self._count], [row.row for row in found]))
-        if len(kept) == self._count:
+        self._forgotten = int(forgotten[-1].sequence)
+        remaining = np.flatnonzero(~np.isin(self._rows[: self._count], [row.row for row in forgotten]))
+        if len(remaining) == self._count:
             return
-        self._rows, self._sources = self._rows[kept], self._sources[kept]
-        self._embeddings = self._embeddings[kept]
-        self._digests, self._units = [self._digests[i] for i in kept], [self._units[i] for i in kept]
-        self._made = [self._made[i] for i in kept]
+        self._rows, self._sources = self._rows[remaining], self._sources[remaining]
+        self._embeddings = self._embeddings[remaining]
+        self._digests, self._units = [self._digests[i] for i in remaining], [self._units[i] for i in remaining]
+        self._made = [self._made[i] for i in remaining]
         self._position = {digest: i for i, digest in enumerate(self._digests)}
-        self._count = len(kept)
+        self._count = len(remaining)
         self._generation += 1
 
-    def _grow(self, found: list) -> None:  # type: ignore[type-arg]
-        vectors = np.stack([np.frombuffer(row.vector, "<f4") for row in found])
-        need, room = self._count + len(found), len(self._rows)
+    def _grow(self, new_rows: list) -> None:  # type: ignore[type-arg]
+        vectors = np.stack([np.frombuffer(row.vector, "<f4") for row in new_rows])
+        need, room = self._count + len(new_rows), len(self._rows)
         if need > room:
             room = max(need, 2 * room, 1024)
             rows, sources = np.zeros(room, np.int64), np.zeros(room, np.int64)
@@ -148,13 +148,13 @@ class EmbeddingMatrix:
                 embeddings[: self._count] = self._embeddings[: self._count]
             self._rows, self._sources, self._embeddings = rows, sources, embeddings
         part = slice(self._count, need)
-        self._rows[part] = [row.row for row in found]
-        self._sources[part] = [row.source for row in found]
+        self._rows[part] = [row.row for row in new_rows]
+        self._sources[part] = [row.source for row in new_rows]
         self._embeddings[part] = vectors
-        self._digests.extend(row.digest for row in found)
-        self._units.extend(row.unit for row in found)
-        self._made.extend(self._shared_made(row.prompt, row.unit, row.parameters) for row in found)
-        self._position.update((row.digest, self._count + i) for i, row in enumerate(found))
+        self._digests.extend(row.digest for row in new_rows)
+        self._units.extend(row.unit for row in new_rows)
+        self._made.extend(self._shared_made(row.prompt, row.unit, row.parameters) for row in new_rows)
+        self._position.update((row.digest, self._count + i) for i, row in enumerate(new_rows))
         self._count = need
 
     def _shared_made(self, prompt: str, unit: str, parameters: str) -> Made:

@@ -78,10 +78,10 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
         "sites.targets": head.sites.targets,
         "sites.noise": head.sites.noise,
         "members": head.drawn,
-        "ssr.said": calibration.ssr.said,
-        "ssr.held": calibration.ssr.held,
-        "ur.said": calibration.ur.said,
-        "ur.held": calibration.ur.held,
+        "ssr.said": calibration.ssr.predicted,
+        "ssr.held": calibration.ssr.observed,
+        "ur.said": calibration.ur.predicted,
+        "ur.held": calibration.ur.observed,
     }
     solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     return save(solid, metadata={"konomi": json.dumps(facts, sort_keys=True)})
@@ -111,18 +111,18 @@ def from_bytes(data: bytes) -> StoredHead:
 def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Head:
     features = Features(tensors["features.mean"], tensors["features.basis"], facts["population_scores"])
     scale = Scale(tensors["scale.cuts"], tensors["scale.targets"])
-    known = Sites(tensors["sites.targets"], tensors["sites.noise"])
+    sites = Sites(tensors["sites.targets"], tensors["sites.noise"])
     inputs = features(tensors["support"])
-    head = assemble(facts["kind"], features, inputs, scale, Kernel(**facts["kernel"]), known)
-    said, stored = facts["calibration"], facts["trees"]
+    head = assemble(facts["kind"], features, inputs, scale, Kernel(**facts["kernel"]), sites)
+    calibration, stored = facts["calibration"], facts["trees"]
     return replace(
         with_members(head, inputs, tensors["members"]),
         calibration=Calibration(
-            said["temperature"],
-            said["shift"],
-            Curve(tensors["ssr.said"], tensors["ssr.held"], said["ssr_weight"]),
-            Curve(tensors["ur.said"], tensors["ur.held"], said["ur_weight"]),
-            said["random"],
+            calibration["temperature"],
+            calibration["shift"],
+            Curve(tensors["ssr.said"], tensors["ssr.held"], calibration["ssr_weight"]),
+            Curve(tensors["ur.said"], tensors["ur.held"], calibration["ur_weight"]),
+            calibration["random"],
         ),
         trees=None if stored is None else Trees(_columns(stored["columns"]), stored["weight"], stored["text"]),
     )

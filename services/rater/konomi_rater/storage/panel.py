@@ -47,10 +47,10 @@ def due(
         farthest: of rows (N,), up to so many that are least like anything graded and still plausible.
     """
     unit, rows = newest(view)
-    said = [entry.reason for row in rows if (entry := grades.get(view.digests[row])) is not None]
+    reasons = [entry.reason for row in rows if (entry := grades.get(view.digests[row])) is not None]
     missing = {
-        Reason.AUDIT: wanted - wanted // 2 - said.count(Reason.AUDIT),
-        Reason.AUDIT_NOVEL: wanted // 2 - said.count(Reason.AUDIT_NOVEL),
+        Reason.AUDIT: wanted - wanted // 2 - reasons.count(Reason.AUDIT),
+        Reason.AUDIT_NOVEL: wanted // 2 - reasons.count(Reason.AUDIT_NOVEL),
     }
     left = rows[np.isin(rows, free)]
     novel = min(max(0, missing[Reason.AUDIT_NOVEL]), count // 2)
@@ -97,8 +97,8 @@ def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry],
 
 def members(connection: Connection, taste: str) -> set[str]:
     """Returns the digests of the panel."""
-    found = connection.execute(text("SELECT digest FROM panel WHERE taste = :taste"), {"taste": taste})
-    return {row.digest for row in found}
+    rows = connection.execute(text("SELECT digest FROM panel WHERE taste = :taste"), {"taste": taste})
+    return {row.digest for row in rows}
 
 
 def split(connection: Connection, taste: str) -> tuple[dict[str, LabelEntry], dict[str, LabelEntry]]:

@@ -157,7 +157,7 @@ class Slating:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
             training, aside = panel.split(connection, taste_id)
-            known = slate_record.read_map(connection, taste_id, taste.embedder)
+            stored_map = slate_record.read_map(connection, taste_id, taste.embedder)
             last, seen = (
                 slate_record.last_label(connection, taste_id),
                 slate_record.visits(connection, taste_id, taste.embedder),
@@ -166,7 +166,7 @@ class Slating:
         head = self._suggesting.working_head(taste, view, training)
         if head is None or not len(rows):
             return []
-        divided = known or SlateMap(REGIONS, seed % 2**31, len(view.base(BASE_UNITS)), last)
+        divided = stored_map or SlateMap(REGIONS, seed % 2**31, len(view.base(BASE_UNITS)), last)
         regions = self._regions(view, divided)
         positions = view.indices(rows)
         pool = self._pool(taste, view, positions, head, {**training, **aside}, regions, seen)

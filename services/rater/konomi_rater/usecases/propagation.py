@@ -110,13 +110,13 @@ class Growing:
 
     def _band(self, taste: TasteRow, view: MatrixView, originals: np.ndarray, request: GrowthRequest) -> Band:
         """Returns the band among the originals; a single one is compared with its augmentations."""
-        known = view.embeddings[originals]
+        embeddings = view.embeddings[originals]
         if len(originals) > 1:
-            return band(among(known), request.near_copy_cosine)
+            return band(among(embeddings), request.near_copy_cosine)
         pixels = self._workspace.decode(view.digests[int(originals[0])]).pixels
         crops = self._workspace.embedder(taste).embed(augmentations(pixels), keep=False)
         crops = crops / np.linalg.norm(crops, axis=1, keepdims=True).clip(1e-12)
-        return band(crops @ known[0], request.near_copy_cosine)
+        return band(crops @ embeddings[0], request.near_copy_cosine)
 
     def _refused(
         self, taste: TasteRow, view: MatrixView, images: list[ImageRow], at: np.ndarray, request: GrowthRequest

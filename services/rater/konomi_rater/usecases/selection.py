@@ -80,11 +80,11 @@ def weigh(
             field="false_discovery_rate",
         )
     training, aside = panel.split(connection, taste)
-    known = {digest: entry for digest, entry in {**training, **aside}.items() if view.at(digest) is not None}
-    witnesses = _witnesses(known, set(aside))
-    rest = {digest: entry for digest, entry in known.items() if digest not in witnesses}
-    if len(known) < LEAST_LABELS or len({entry.grade for entry in rest.values()}) < 2:
-        few = Sentence("evidence_few", {"needed": LEAST_LABELS, "labels": len(known)})
+    graded = {digest: entry for digest, entry in {**training, **aside}.items() if view.at(digest) is not None}
+    witnesses = _witnesses(graded, set(aside))
+    rest = {digest: entry for digest, entry in graded.items() if digest not in witnesses}
+    if len(graded) < LEAST_LABELS or len({entry.grade for entry in rest.values()}) < 2:
+        few = Sentence("evidence_few", {"needed": LEAST_LABELS, "labels": len(graded)})
         return Evidence([], len(witnesses), few)
     rows, grades = _columns(view, rest)
     head = quick_fit(view.embeddings[rows], grades, view.embeddings)
@@ -109,12 +109,12 @@ def promise(evidence: Evidence, count: int, rate: float) -> Sentence:
     return Sentence("evidence_cut", {**numbers, "admitted": len(evidence.order)})
 
 
-def _witnesses(known: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, LabelEntry]:
+def _witnesses(graded: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, LabelEntry]:
     """Returns the random labels that speak: the panel's first, never more than half of all labels."""
     drawn = sorted(
-        (d for d, entry in known.items() if entry.reason == Reason.RANDOM), key=lambda d: (d not in aside, d)
+        (d for d, entry in graded.items() if entry.reason == Reason.RANDOM), key=lambda d: (d not in aside, d)
     )
-    return {digest: known[digest] for digest in drawn[: len(known) // 2]}
+    return {digest: graded[digest] for digest in drawn[: len(graded) // 2]}
 
 
 def _columns(view: MatrixView, grades: Mapping[str, LabelEntry]) -> tuple[np.ndarray, np.ndarray]:
@@ -363,10 +363,10 @@ def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, 
 
 def _copies(view: MatrixView, images: list[ImageRow], positions: np.ndarray, request: SelectionRequest) -> np.ndarray:
     """Returns which images of trained units are near-copies of what units were trained on: (N,) bool."""
-    known = [at for digest in request.training_sources if (at := view.at(digest)) is not None]
-    if not known or request.near_copy_cosine >= 1:
+    source_positions = [at for digest in request.training_sources if (at := view.at(digest)) is not None]
+    if not source_positions or request.near_copy_cosine >= 1:
         return np.zeros(len(images), dtype=bool)
-    sources, rows = np.array(known, np.int64), view.embeddings
+    sources, rows = np.array(source_positions, np.int64), view.embeddings
     alike = coverage.near_copies(rows[positions], positions, rows[sources], sources, request.near_copy_cosine)
     trained = [bool(image.facts.unit) and image.facts.unit not in request.base_units for image in images]
     return np.asarray(alike & np.array(trained, dtype=bool))

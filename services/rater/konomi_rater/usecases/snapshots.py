@@ -90,8 +90,8 @@ class Snapshots:
         """
         workspace = self._workspace
         with workspace.reading() as connection:
-            known = tuple(table.name for table in carried(connection))
-        header, tables = rows_file.parse(workspace.store.get(rows_digest), KIND, len(MIGRATIONS), known)
+            table_names = tuple(table.name for table in carried(connection))
+        header, tables = rows_file.parse(workspace.store.get(rows_digest), KIND, len(MIGRATIONS), table_names)
         before, digest = str(want(header, "taste", str)), want_digest(header, "embeddings")
         _check(tables, before)
         workspace.embedders.check(tables["tastes"][0]["embedder"])

@@ -140,21 +140,21 @@ class Suggesting:
         graded = _positions(view, grades)
         if not len(graded):
             return self._workspace.archive(taste, view).distance(view.embeddings[positions], positions)
-        known = reference_of(graded, view.embeddings[graded]).index
-        return known.distance(view.embeddings[positions], np.full(len(positions), -1), GRADED_NEIGHBOURS)
+        index = reference_of(graded, view.embeddings[graded]).index
+        return index.distance(view.embeddings[positions], np.full(len(positions), -1), GRADED_NEIGHBOURS)
 
     def working_head(self, taste: TasteRow, view: MatrixView, grades: dict[str, LabelEntry]) -> Head | None:
         """Fits on the grades of this moment, so that a batch learns from the one before without a new version."""
-        known = {digest: entry for digest, entry in grades.items() if view.at(digest) is not None}
-        if len(known) < LEAST_LABELS or len({entry.grade for entry in known.values()}) < 2:
+        usable = {digest: entry for digest, entry in grades.items() if view.at(digest) is not None}
+        if len(usable) < LEAST_LABELS or len({entry.grade for entry in usable.values()}) < 2:
             return None
-        key = (taste.id, labels.digest_of(known), len(view))
+        key = (taste.id, labels.digest_of(usable), len(view))
         with self._lock:
             head = self._heads.get(key)
         if head is None:
-            digests = sorted(known)
+            digests = sorted(usable)
             positions = np.array([view.position[digest] for digest in digests])
-            values = np.array([known[digest].grade for digest in digests])
+            values = np.array([usable[digest].grade for digest in digests])
             head = quick_fit(view.embeddings[positions], values, view.embeddings, self._population(taste, view))
             with self._lock:
                 self._heads[key] = head

@@ -104,7 +104,7 @@ class Vectors:
             return Source(lambda: self._store.get(digest), 0, field)
         return Source(lambda: content, len(content), field)
 
-    def _known(self, embedder: str, view: MatrixView, digest: str) -> np.ndarray | None:
+    def _vector_at_hand(self, embedder: str, view: MatrixView, digest: str) -> np.ndarray | None:
         position = view.at(digest)
         if position is not None:
             return np.asarray(view.embeddings[position])

@@ -139,7 +139,7 @@ class Base:
         """
         self._sampling = True
         self._pipe.set_progress_bar_config(disable=True)
-        known = [self._prompt(prompt) for prompt in prompts]
+        encoded = [self._prompt(prompt) for prompt in prompts]
 
         @torch.no_grad()
         def draw() -> np.ndarray:
@@ -149,7 +149,7 @@ class Base:
                 for index, prompt in enumerate(prompts):
                     drawn.append(
                         self._pipe(
-                            **(self._prompt(prompt) if live else known[index]),
+                            **(self._prompt(prompt) if live else encoded[index]),
                             num_inference_steps=steps,
                             height=self.resolution,
                             width=self.resolution,
@@ -167,10 +167,10 @@ class Base:
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         device = torch.device(self._placement.device)
         if self.xl:
-            found = self._pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=True)
+            embeddings = self._pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=True)
         else:
-            found = self._pipe.encode_prompt(prompt, device, 1, True)
-        return dict(zip(names, found, strict=False))
+            embeddings = self._pipe.encode_prompt(prompt, device, 1, True)
+        return dict(zip(names, embeddings, strict=False))
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Returns the UNet's (B, C, h, w) answer to noisy latents at (B,) timesteps."""

@@ -161,8 +161,8 @@ def build(
         selected,
         prior,
         captions,
-        hidden=torch.stack([found["hidden"] for found in texts]),
-        pooled=torch.stack([found["pooled"] for found in texts]) if "pooled" in texts[0] else None,
+        hidden=torch.stack([encoded["hidden"] for encoded in texts]),
+        pooled=torch.stack([encoded["pooled"] for encoded in texts]) if "pooled" in texts[0] else None,
     )
 
 
@@ -176,11 +176,11 @@ def draw(data: TrainingSet, seed: int, group: int, drawing: Drawing, prior: bool
         drawing: how many images, which captions are dropped, which times there are.
         prior: takes the images of the prior.
     """
-    found = data.prior if prior else data.buckets
+    candidates = data.prior if prior else data.buckets
     stream = (PRIOR,) if prior else ()
     rng = np.random.default_rng([seed & (2**64 - 1), DRAWS, group, *stream])
-    which, before = buckets.bucket_of(tuple(len(bucket.caption) for bucket in found), seed, group)
-    bucket, size = found[which], drawing.size
+    which, before = buckets.bucket_of(tuple(len(bucket.caption) for bucket in candidates), seed, group)
+    bucket, size = candidates[which], drawing.size
     rows = buckets.order(len(bucket.caption), seed, (*stream, which) if which or prior else (), before * size, size)
     index = torch.from_numpy(rows)
     shape = (size, *bucket.views.mean.shape[1:])
@@ -199,11 +199,11 @@ def encode(image: np.ndarray, encoder: Encoder, shape: Shape) -> Tensors:
     """Returns "mean", any "std" and "sizes" of an image; where it is mirrored also the same names with a dash."""
     size = buckets.nearest(image.shape[0], image.shape[1], shape.sizes)
     pixels, sizes = fit(image, size)
-    found = {**encoder.encode_image(pixels), "sizes": sizes}
+    tensors = {**encoder.encode_image(pixels), "sizes": sizes}
     if shape.flip:
         pixels, sizes = fit(np.ascontiguousarray(image[:, ::-1]), size)
-        found |= {f"{name}-": tensor for name, tensor in {**encoder.encode_image(pixels), "sizes": sizes}.items()}
-    return found
+        tensors |= {f"{name}-": tensor for name, tensor in {**encoder.encode_image(pixels), "sizes": sizes}.items()}
+    return tensors
 
 
 def fit(image: np.ndarray, size: int | buckets.Size) -> tuple[torch.Tensor, torch.Tensor]:
@@ -230,8 +230,8 @@ def fit(image: np.ndarray, size: int | buckets.Size) -> tuple[torch.Tensor, torc
 
 def _buckets(items: Sequence[Item], images: Sequence[Tensors], rows: dict[str, int]) -> tuple[Bucket, ...]:
     parts: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, found in enumerate(images):
-        parts[tuple(found["mean"].shape)].append(index)
+    for index, image in enumerate(images):
+        parts[tuple(image["mean"].shape)].append(index)
     weights = torch.tensor([item.weight for item in items], dtype=torch.float64)
     weights = (weights / weights.mean()).float() if items else weights.float()
     return tuple(
@@ -247,7 +247,7 @@ def _buckets(items: Sequence[Item], images: Sequence[Tensors], rows: dict[str, i
 
 def _views(images: Sequence[Tensors], end: str) -> Views:
     stacked = {
-        name: torch.stack([found[name + end] for found in images]) if name + end in images[0] else None
+        name: torch.stack([image[name + end] for image in images]) if name + end in images[0] else None
         for name in ("mean", "std", "sizes")
     }
     assert stacked["mean"] is not None and stacked["sizes"] is not None

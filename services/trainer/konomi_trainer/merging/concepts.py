@@ -130,15 +130,15 @@ def features(base: Base, parts: Sequence[Part], regular: Sequence[str]) -> Words
             for parameter, row in zip(bound[token], rows, strict=True):
                 parameter.copy_(row)
     tokenizer: Any = towers[0][0]
-    found: list[torch.Tensor] = []
+    part_features: list[torch.Tensor] = []
     owner: list[int] = []
     for number, part in enumerate(parts):
         ids_of = tokenizer.convert_tokens_to_ids([concept.token for concept in part.model.concepts])
         captions = sorted(set(part.captions))
         rows_ = _words(base, captions, lambda ids, own=ids_of: next(i for i, x in enumerate(ids) if x in own))
-        found.append(rows_)
+        part_features.append(rows_)
         owner += [number] * len(rows_)
-    targets = torch.cat(found)
+    targets = torch.cat(part_features)
     kept = closed_form.independent(targets)
     return Words(targets[kept], [owner[index] for index in kept], ordinary)
 

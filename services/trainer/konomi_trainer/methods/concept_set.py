@@ -38,13 +38,13 @@ def framings(digest: str, count: int = VIEWS) -> list[Framing]:
         count: how many.
     """
     rng = np.random.default_rng(int(digest[:16], 16))
-    found = []
+    views = []
     for index in range(count):
         scale = SMALLEST + (LARGEST - SMALLEST) * (index + rng.random()) / count
         words = FAR if scale < FAR_BELOW else NEAR if scale > 1 else ("", "")
         place = rng.random(3)
-        found.append(Framing(float(scale), place[0], place[1], bool(place[2] < 0.5), words[index % 2]))
-    return found
+        views.append(Framing(float(scale), place[0], place[1], bool(place[2] < 0.5), words[index % 2]))
+    return views
 
 
 def see(pixels: torch.Tensor, framing: Framing, cells: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,8 +251,8 @@ def _latent(item: Item, framing: Framing, base: Base, source: Source) -> Tensors
 def _text(caption: str, base: Base, source: Source) -> tuple[torch.Tensor, torch.Tensor | None]:
     source.tick()
     name = key(SCHEMA, "caption", base.space, caption)
-    found = source.cache.get(name, lambda: base.encode_caption(caption))
-    return found["hidden"][None], found["pooled"][None] if "pooled" in found else None
+    encoded = source.cache.get(name, lambda: base.encode_caption(caption))
+    return encoded["hidden"][None], encoded["pooled"][None] if "pooled" in encoded else None
 
 
 def _prior(items: Sequence[Item], base: Base, source: Source) -> Prior:

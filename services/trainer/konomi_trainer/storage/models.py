@@ -104,10 +104,10 @@ def roll_back_to(connection: Connection, taste: str, to: str, now: float) -> Mod
         FailedPrecondition: the base model is current already, or the model asked for was not current before.
     """
     while True:
-        found = roll_back(connection, taste, now)
-        if not to or (to == "base" if found is None else to == f"models/{found.id}"):
-            return found
-        if found is None:
+        model = roll_back(connection, taste, now)
+        if not to or (to == "base" if model is None else to == f"models/{model.id}"):
+            return model
+        if model is None:
             raise FailedPrecondition(
                 f"expected a model that was current before, found {to}; promote it instead",
                 reason="NEVER_CURRENT",
@@ -146,8 +146,8 @@ def roll_back(connection: Connection, taste: str, now: float) -> Model | None:
 
 def was_promoted(connection: Connection, model: Model) -> bool:
     """Says whether a model was ever its taste's current one."""
-    found = connection.execute(text("SELECT 1 FROM promotions WHERE model = :id LIMIT 1"), {"id": model.id})
-    return found.one_or_none() is not None
+    promotions = connection.execute(text("SELECT 1 FROM promotions WHERE model = :id LIMIT 1"), {"id": model.id})
+    return promotions.one_or_none() is not None
 
 
 def exchange(connection: Connection, model: Model, adapter_digest: str, metrics: Mapping[str, float]) -> None:
@@ -159,10 +159,10 @@ def exchange(connection: Connection, model: Model, adapter_digest: str, metrics:
 
 
 def _current(connection: Connection, taste: str) -> Row | None:
-    found: Row | None = connection.execute(
+    row: Row | None = connection.execute(
         text("SELECT model, promotion FROM current_models WHERE taste = :taste"), {"taste": taste}
     ).one_or_none()
-    return found
+    return row
 
 
 def _log(connection: Connection, taste: str, action: str, model: str | None, before: int | None, now: float) -> int:

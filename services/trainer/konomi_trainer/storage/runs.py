@@ -72,8 +72,8 @@ def create(
     from its last checkpoint.
     """
     name = run_id(taste, manifest_digest, config_digest)
-    found = get(connection, name)
-    if found is None:
+    existing = get(connection, name)
+    if existing is None:
         connection.execute(
             text(
                 "INSERT INTO training_runs (id, taste, manifest_digest, config_digest, request, configuration, state,"
@@ -92,7 +92,7 @@ def create(
                 "now": now,
             },
         )
-    elif found.retryable:
+    elif existing.retryable:
         connection.execute(
             text(
                 "UPDATE training_runs SET state = 'queued', phase = 'queued', cancel_requested = 0, error_code = 0,"

@@ -152,10 +152,10 @@ def _insert(connection: Connection, table: str, rows: list[Row], first: int) -> 
 
 
 def _named(tables: Tables) -> dict[str, Part]:
-    found = {row["adapter_digest"]: Part.ADAPTER for row in tables["models"]}
-    found |= {row["manifest_digest"]: Part.MANIFEST for row in tables["models"]}
-    found |= {row["sheet_digest"]: Part.SHEET for row in tables["training_checkpoints"]}
-    return {digest: part for digest, part in found.items() if digest}
+    parts = {row["adapter_digest"]: Part.ADAPTER for row in tables["models"]}
+    parts |= {row["manifest_digest"]: Part.MANIFEST for row in tables["models"]}
+    parts |= {row["sheet_digest"]: Part.SHEET for row in tables["training_checkpoints"]}
+    return {digest: part for digest, part in parts.items() if digest}
 
 
 def _check(tables: Tables, taste: str) -> None:

@@ -98,7 +98,7 @@ class Learner:
         groups: dict[float, list[torch.nn.Parameter]] = {}
         for name, weight in self.weights.items():
             groups.setdefault(settings.shares.get(name, 1.0), []).append(weight)
-        parts = [{"params": found, "share": share} for share, found in groups.items()]
+        parts = [{"params": members, "share": share} for share, members in groups.items()]
         self.optimizer = make_optimizer(settings.optimizer, parts, settings.learning_rate)
 
     def update(self, learning_rate: float, step: int) -> None:
@@ -112,13 +112,13 @@ class Learner:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Returns everything a resumed run needs, by name."""
-        found = {f"weight/{name}": w.detach() for name, w in self.weights.items()}
-        found |= {f"average/{name}": mean for name, mean in self.average.items()}
+        tensors = {f"weight/{name}": w.detach() for name, w in self.weights.items()}
+        tensors |= {f"average/{name}": mean for name, mean in self.average.items()}
         for name, weight in self.weights.items():
             for key, value in self.optimizer.state.get(weight, {}).items():
                 plain = not isinstance(value, torch.Tensor)
-                found[f"{'number' if plain else 'optimizer'}/{key}/{name}"] = torch.tensor(value) if plain else value
-        return found
+                tensors[f"{'number' if plain else 'optimizer'}/{key}/{name}"] = torch.tensor(value) if plain else value
+        return tensors
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:

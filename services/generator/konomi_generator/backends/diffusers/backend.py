@@ -139,7 +139,7 @@ class DiffusersBackend:
                 raise
         else:
             for item, image in zip(batch.images, arrays, strict=True):
-                run.deliver(item.index, _made(image, level))
+                run.deliver(item.index, _generated(image, level))
             return True
         free()
         return False
@@ -179,14 +179,14 @@ class DiffusersBackend:
         return tuple(size for size in sizes if not limit or size <= limit) or sizes[-1:]
 
     def _measure(self, sampling: Sampling) -> tuple[int, ...]:
-        found: list[tuple[int, ...]] = []
+        measurements: list[tuple[int, ...]] = []
         try:
-            _in_threads(lambda: found.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
+            _in_threads(lambda: measurements.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
             return SIZES[-1:]  # too little memory to measure: the smallest, which is among those that agree
-        return found[0]
+        return measurements[0]
 
 
 def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Callable[[], None]) -> None:
@@ -233,7 +233,7 @@ def _watch(batch: Batch, run: _Run) -> Callable[[int, np.ndarray], None] | None:
     return watch
 
 
-def _made(image: np.ndarray, level: FallbackLevel) -> Made | KonomiError:
+def _generated(image: np.ndarray, level: FallbackLevel) -> Made | KonomiError:
     if not np.isfinite(image).all():
         return _broken()
     return Made(_pixels(image), (TILED,) if level is FallbackLevel.TILES else ())
