@@ -18,7 +18,7 @@ PLACE = re.compile(r"\{([A-Za-z0-9_-]{1,64})\}")
 
 
 @dataclass(frozen=True)
-class Words:
+class Wildcard:
     """Alternatives of a place.
 
     Attributes:
@@ -34,7 +34,7 @@ class Words:
         return rng.choices(self.words, self.weights)[0] if self.weights else rng.choice(self.words)
 
 
-def check_wildcards(wildcards: Mapping[str, Words]) -> None:
+def check_wildcards(wildcards: Mapping[str, Wildcard]) -> None:
     """Raises InvalidArgument unless every wildcard has a plain name, plain words and fitting weights."""
     for name, given in wildcards.items():
         field = f"wildcards[{name[:64]}]"
@@ -66,7 +66,7 @@ def check_text(text: str, field: str) -> None:
         )
 
 
-def fill(template: str, wildcards: Mapping[str, Words], seed: int) -> str:
+def fill(template: str, wildcards: Mapping[str, Wildcard], seed: int) -> str:
     """Returns the prompt of one image.
 
     Each place draws by itself, from the image's seed and its position among the places; words are not templates
@@ -95,7 +95,7 @@ def fill(template: str, wildcards: Mapping[str, Words], seed: int) -> str:
     return prompt
 
 
-def _check_weights(name: str, given: Words, field: str) -> None:
+def _check_weights(name: str, given: Wildcard, field: str) -> None:
     weights = given.weights
     if weights and len(weights) != len(given.words):
         raise InvalidArgument(

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from konomi_chassis.entrypoint import run
 from konomi_chassis.process import keep_freed_memory
-from konomi_chassis.server import Service
+from konomi_chassis.server import ServedService
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 
 
-def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
+def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
     """Makes the trainer's one service; the heavy libraries are imported here and not before."""
     import numpy as np
     import torch
@@ -19,7 +19,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.storage.database import open_database
-    from konomi_trainer.base_models.catalogue import Bases
+    from konomi_trainer.base_models.catalogue import BaseCatalogue
     from konomi_trainer.export.exporter import Exporter
     from konomi_trainer.jobs.rank_process import gatherer
     from konomi_trainer.jobs.trainer import Trainer
@@ -33,7 +33,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     settings = TrainerSettings(home=server.home)
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     engine = open_database(server.home / "databases" / "trainer.sqlite", MIGRATIONS)
-    decoder, bases = Decoder(DecodeSettings(home=server.home)), Bases(server.home, settings)
+    decoder, bases = Decoder(DecodeSettings(home=server.home)), BaseCatalogue(server.home, settings)
 
     def pixels(data: bytes) -> np.ndarray:
         return decoder.decode(data).pixels
@@ -51,7 +51,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
         engine.dispose()
 
     return [
-        Service(
+        ServedService(
             "konomi.v1.TrainerService",
             add_TrainerServiceServicer_to_server,
             servicer,

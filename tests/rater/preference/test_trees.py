@@ -4,11 +4,11 @@ import numpy as np
 
 from konomi_rater.preference.fitting import Training, fit
 from konomi_rater.preference.metrics import spearman
-from konomi_rater.preference.parameters import Made, learn_columns, terms_of
+from konomi_rater.preference.parameters import Provenance, learn_columns, terms_of
 from konomi_rater.storage.head_file import from_bytes, to_bytes
 
 
-def world(seed: int, count: int = 900) -> tuple[np.ndarray, list[Made], np.ndarray, np.ndarray]:
+def world(seed: int, count: int = 900) -> tuple[np.ndarray, list[Provenance], np.ndarray, np.ndarray]:
     """Embeddings that show half of a taste; the other half is a band of the guidance scale and one word."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((count, 16)).astype(np.float32)
@@ -16,7 +16,7 @@ def world(seed: int, count: int = 900) -> tuple[np.ndarray, list[Made], np.ndarr
     guidance = rng.uniform(1, 9, count)
     ink = rng.random(count) < 0.4
     made = [
-        Made(f"{'ink' if inked else 'oil'} portrait, blue hair", "base", {"guidance_scale": float(scale)})
+        Provenance(f"{'ink' if inked else 'oil'} portrait, blue hair", "base", {"guidance_scale": float(scale)})
         for inked, scale in zip(ink, guidance, strict=True)
     ]
     wanted = 2 * rows[:, 0] + 1.2 * ((guidance > 3) & (guidance < 5)) + 0.8 * ink
@@ -57,7 +57,10 @@ def test_a_stored_stack_predicts_the_same_bits():
 def test_few_labels_or_images_made_alike_grow_no_trees():
     rows, made, _, grades = world(2)
     assert "stack" not in fitted(rows, made, grades, 49).candidates
-    assert "stack" not in fitted(rows, [Made("a cat", "base", {"guidance_scale": 4.0})] * 900, grades, 120).candidates
+    assert (
+        "stack"
+        not in fitted(rows, [Provenance("a cat", "base", {"guidance_scale": 4.0})] * 900, grades, 120).candidates
+    )
 
 
 def test_parameters_that_mean_nothing_are_not_taken():
@@ -70,13 +73,14 @@ def test_parameters_that_mean_nothing_are_not_taken():
 
 def test_the_table_has_a_column_a_word_a_phrase_and_a_parameter():
     made = [
-        Made("Ink portrait, blue hair" if i % 2 else "portrait", "u" if i < 10 else "", {"cfg": i}) for i in range(20)
+        Provenance("Ink portrait, blue hair" if i % 2 else "portrait", "u" if i < 10 else "", {"cfg": i})
+        for i in range(20)
     ]
     columns = learn_columns(made)
     assert columns.parameters == ("cfg",)
     assert {"ink", "blue", "blue hair", "ink portrait"} <= set(columns.words)
     assert "portrait" not in columns.words  # in every prompt: nothing to split on
-    table = columns.table([made[1], None, Made("blue hair")])
+    table = columns.table([made[1], None, Provenance("blue hair")])
     assert table[0, columns.parameters.index("cfg")] == 1
     assert np.isnan(table[1]).all()
     assert np.isnan(table[2, 0])

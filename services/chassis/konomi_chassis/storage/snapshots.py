@@ -32,7 +32,7 @@ def invalid(what: str) -> InvalidArgument:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableSchema:
     """A table of a database.
 
     Attributes:
@@ -48,21 +48,21 @@ class Table:
     counted: bool
 
 
-def read_tables(connection: Connection) -> list[Table]:
+def read_tables(connection: Connection) -> list[TableSchema]:
     """Returns the tables of a database in the order they were made, so parents before children."""
     names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
     return [read_table(connection, str(row.name)) for row in connection.execute(text(names)).all()]
 
 
-def read_table(connection: Connection, name: str) -> Table:
+def read_table(connection: Connection, name: str) -> TableSchema:
     """Returns what a table is made of."""
     columns = connection.execute(text(f"SELECT name, type, pk FROM pragma_table_info('{name}') ORDER BY cid")).all()
     key = sorted((column for column in columns if column.pk), key=lambda column: column.pk)
     counted = len(key) == 1 and key[0].type == "INTEGER"
-    return Table(name, tuple(column.name for column in columns), tuple(column.name for column in key), counted)
+    return TableSchema(name, tuple(column.name for column in columns), tuple(column.name for column in key), counted)
 
 
-def without_ids(table: Table, rows: list[Row]) -> list[Row]:
+def without_ids(table: TableSchema, rows: list[Row]) -> list[Row]:
     """Returns rows without the number the database gave them; their order says as much."""
     if table.counted:
         for row in rows:

@@ -39,7 +39,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Where the encoded bytes of one image come from, how many there are (0 where unknown), and the field they fill."""
 
     load: Callable[[], bytes]
@@ -84,6 +84,8 @@ class EmbeddingRequest:
             self.caller.wait()
         self.caller.check()
         for result in self._results:
-            if isinstance(result, Exception) and (isinstance(result, Unavailable) or not isinstance(result, KonomiError)):
+            if isinstance(result, Exception) and (
+                isinstance(result, Unavailable) or not isinstance(result, KonomiError)
+            ):
                 raise result
         return self._results  # type: ignore[return-value]

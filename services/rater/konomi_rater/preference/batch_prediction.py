@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from konomi_rater.preference.features import Features
 from konomi_rater.preference.gaussian_process import Process
 from konomi_rater.preference.head import Head, Prediction
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 
 BLOCK = 4096
 """Rows a thread works on at a time: small enough for its intermediate results to stay near the processor."""
@@ -38,7 +38,11 @@ class SingleFeatures(Features):
 
 
 def rescore(
-    head: Head, embeddings: np.ndarray, made: Sequence[Made | None], threads: int, earlier: Prediction | None = None
+    head: Head,
+    embeddings: np.ndarray,
+    made: Sequence[Provenance | None],
+    threads: int,
+    earlier: Prediction | None = None,
 ) -> Prediction:
     """Predicts every row of a library.
 

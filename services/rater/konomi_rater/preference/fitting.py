@@ -13,7 +13,7 @@ from konomi_rater.preference.gaussian_process import Process, held_out
 from konomi_rater.preference.head import RECIPES, Head, feature_maps, fit_head
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
 from konomi_rater.preference.ordinal import scale_of
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
 from konomi_rater.preference.trees import stack
@@ -49,7 +49,7 @@ class Training:
     groups: Sequence[str]
     drawn: np.ndarray
     background: np.ndarray
-    made: Sequence[Made] = ()
+    made: Sequence[Provenance] = ()
     comparisons: Sequence[Preference] = ()
     unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     population: Population | None = None
@@ -211,7 +211,9 @@ def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Gener
     stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.made, folds, seed)
     if stacking is None:
         return None
-    return replace(best, head=replace(best.head, kind="stack", trees=stacking.trees), mean=best.mean + stacking.held_out)
+    return replace(
+        best, head=replace(best.head, kind="stack", trees=stacking.trees), mean=best.mean + stacking.held_out
+    )
 
 
 def _calibrated(best: _HeldOut, training: Training, rows: np.ndarray) -> Calibration:
@@ -236,7 +238,9 @@ def _fit_favourites(training: Training, rng: np.random.Generator) -> Fitted:
     embeddings = np.concatenate([training.embeddings, training.unlabelled])
     groups = [*training.groups, *(f"ungraded {row}" for row in range(len(training.unlabelled)))]
     features = feature_maps(training.background, training.population)
-    positive_fit = fit_positives(features, training.embeddings, training.grades, training.unlabelled, make_folds(groups, rng))
+    positive_fit = fit_positives(
+        features, training.embeddings, training.grades, training.unlabelled, make_folds(groups, rng)
+    )
     grades = np.concatenate([training.grades, np.zeros(len(training.unlabelled), training.grades.dtype)])
     metrics = auc_estimate(positive_fit, rng)
     candidates = {positive_fit.head.kind: metrics["auc_pu"].value} if metrics else {}

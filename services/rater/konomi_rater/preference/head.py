@@ -13,7 +13,7 @@ from konomi_rater.preference.calibration import Calibration
 from konomi_rater.preference.features import Features, Population, learn_maps
 from konomi_rater.preference.gaussian_process import LEAST_NOISE, Kernel, Process, condition, optimise
 from konomi_rater.preference.ordinal import Scale, grade_probabilities, quantisation, scale_of, sites, utility
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.sparse_gaussian_process import SparseProcess, condition_sparse
 from konomi_rater.preference.trees import Trees
 
@@ -111,7 +111,7 @@ class Head:
     drawn: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
 
     def latent(
-        self, embeddings: np.ndarray, made: Sequence[Made | None] | None = None
+        self, embeddings: np.ndarray, made: Sequence[Provenance | None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the latent posterior mean and variance of embeddings (N, D): two of (N,)."""
         parts = [self.process.predict(self.features(block)) for block in _blocks(embeddings)]
@@ -120,7 +120,7 @@ class Head:
             mean = mean + self.trees(mean, made)
         return mean, np.concatenate([variance for _, variance in parts])
 
-    def predict(self, embeddings: np.ndarray, made: Sequence[Made | None] | None = None) -> Prediction:
+    def predict(self, embeddings: np.ndarray, made: Sequence[Provenance | None] | None = None) -> Prediction:
         """Returns utility, doubt and P(grade).
 
         Args:

@@ -110,7 +110,9 @@ MEASURES: Mapping[str, Measure] = {
 """Every measure a rater version reports."""
 
 
-def estimates(grades: np.ndarray, predictions: Predictions, rng: np.random.Generator, draws: int = 200) -> dict[str, Estimate]:
+def estimates(
+    grades: np.ndarray, predictions: Predictions, rng: np.random.Generator, draws: int = 200
+) -> dict[str, Estimate]:
     """Measures predictions with percentile-bootstrap intervals; measures that are undefined are left out.
 
     Args:

@@ -14,7 +14,7 @@ LEAST_SEEN = 5
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """How an image was made.
 
     Attributes:
@@ -39,7 +39,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self.parameters) + len(self.words) + len(self.units)
 
-    def table(self, made: Sequence[Made | None]) -> np.ndarray:
+    def table(self, made: Sequence[Provenance | None]) -> np.ndarray:
         """Returns (N, C) float64; nan for what is not known of an image, 1 or 0 for words and models."""
         rows: dict[int, np.ndarray] = {}
         word_rows: dict[str, np.ndarray] = {}
@@ -52,7 +52,7 @@ class Columns:
             table[place] = rows[id(provenance)]
         return table
 
-    def _row(self, provenance: Made, word_rows: dict[str, np.ndarray]) -> np.ndarray:
+    def _row(self, provenance: Provenance, word_rows: dict[str, np.ndarray]) -> np.ndarray:
         prompt = provenance.prompt
         if prompt not in word_rows:
             terms = set(terms_of(prompt))
@@ -68,7 +68,7 @@ def terms_of(prompt: str) -> list[str]:
     return list(dict.fromkeys([*words, *(phrase for phrase in phrases if " " in phrase)]))
 
 
-def learn_columns(made: Sequence[Made]) -> Columns:
+def learn_columns(made: Sequence[Provenance]) -> Columns:
     """Chooses the columns that differ among n images often enough to be split on."""
     names = sorted({name for provenance in made for name in provenance.parameters})
     parameters = [name for name in names if len({provenance.parameters.get(name) for provenance in made}) > 1]

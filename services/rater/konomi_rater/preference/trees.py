@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from konomi_rater.preference.parameters import Columns, Made, learn_columns
+from konomi_rater.preference.parameters import Columns, Provenance, learn_columns
 
 LEAST_LABELS = 50
 ROUNDS = 60
@@ -44,7 +44,7 @@ class Trees:
     weight: float
     text: str
 
-    def __call__(self, latent: np.ndarray, made: Sequence[Made | None]) -> np.ndarray:
+    def __call__(self, latent: np.ndarray, made: Sequence[Provenance | None]) -> np.ndarray:
         """Returns what to add to a head's latent means (N,); 0 where nothing is known of how an image was made."""
         recorded = np.array([provenance is not None for provenance in made], dtype=bool)
         added = np.zeros(len(latent))
@@ -64,7 +64,7 @@ class Stacked:
 
 
 def stack(
-    latent: np.ndarray, targets: np.ndarray, made: Sequence[Made], folds: Sequence[np.ndarray], seed: int
+    latent: np.ndarray, targets: np.ndarray, made: Sequence[Provenance], folds: Sequence[np.ndarray], seed: int
 ) -> Stacked | None:
     """Fits trees on what a head leaves over; None where nothing differs in how the images were made.
 

@@ -43,7 +43,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Gate:
+class GrowthGate:
     """What candidates are held against.
 
     Attributes:
@@ -64,7 +64,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Growth:
+class GrowthOutcome:
     """The outcome of N candidates.
 
     Attributes:
@@ -146,7 +146,9 @@ def augmentations(pixels: np.ndarray, count: int = 32) -> list[np.ndarray]:
     return crops
 
 
-def grow(embeddings: np.ndarray, bounds: np.ndarray, refused: dict[int, RejectionReason], gate: Gate) -> Growth:
+def grow(
+    embeddings: np.ndarray, bounds: np.ndarray, refused: dict[int, RejectionReason], gate: GrowthGate
+) -> GrowthOutcome:
     """Returns which candidates the set takes in; every candidate is taken or has exactly one reason.
 
     Args:
@@ -178,7 +180,7 @@ def grow(embeddings: np.ndarray, bounds: np.ndarray, refused: dict[int, Rejectio
             rejected[row] = RejectionReason.SURPLUS
         else:
             taken.append(row)
-    return Growth(taken, rejected, cosines, len(passed), int(liked.sum()), gate.allowed)
+    return GrowthOutcome(taken, rejected, cosines, len(passed), int(liked.sum()), gate.allowed)
 
 
 def farthest_first(embeddings: np.ndarray, members: np.ndarray) -> list[tuple[int, float]]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import NotFound
 from konomi_rater.preference.metrics import Estimate, wilson
-from konomi_rater.selection.certificate import Limits
+from konomi_rater.selection.certificate import AuditLimits
 from konomi_rater.storage.labels import OWNER
 
 
@@ -23,7 +23,7 @@ class Terms:
         stages: sizes of the nested sets, increasing; the last one is the whole set.
     """
 
-    limits: Limits
+    limits: AuditLimits
     threshold: int
     stages: tuple[int, ...]
 
@@ -42,7 +42,7 @@ class Terms:
     def from_json(cls, stored: str) -> "Terms":
         """Reads terms back."""
         facts = json.loads(stored)
-        limits = Limits(facts["alpha"], facts["delta"], facts["allowed_rejections"])
+        limits = AuditLimits(facts["alpha"], facts["delta"], facts["allowed_rejections"])
         return cls(limits, facts["threshold"], tuple(facts["stages"]))
 
 
@@ -178,7 +178,7 @@ def _audit(row: RowMapping) -> AuditRow:
     )
 
 
-class Choice(IntEnum):
+class BlindChoice(IntEnum):
     """What a person said of a pair; the numbers are the contract's."""
 
     UNIT = 1
@@ -192,7 +192,7 @@ class BlindPair:
 
     unit: str
     against: str
-    choice: Choice
+    choice: BlindChoice
 
 
 @dataclass(frozen=True)
@@ -219,13 +219,13 @@ class BlindAudit:
     number: int = 0
     created: float = 0.0
 
-    def count(self, choice: Choice) -> int:
+    def count(self, choice: BlindChoice) -> int:
         """Returns how many pairs were answered so."""
         return sum(pair.choice is choice for pair in self.pairs)
 
     def win_rate(self) -> Estimate:
         """Returns the share of pairs the unit won, a tie counting half, with Wilson's interval."""
-        return wilson(self.count(Choice.UNIT) + self.count(Choice.TIE) / 2, len(self.pairs))
+        return wilson(self.count(BlindChoice.UNIT) + self.count(BlindChoice.TIE) / 2, len(self.pairs))
 
 
 def record_unit(connection: Connection, audit: BlindAudit, now: float) -> BlindAudit:
@@ -269,4 +269,4 @@ def held_out(connection: Connection, taste: str) -> frozenset[str]:
 
 def pairs_of(rows: Sequence[tuple[str, str, int]]) -> tuple[BlindPair, ...]:
     """Returns pairs from (unit, against, number of the choice)."""
-    return tuple(BlindPair(unit, against, Choice(choice)) for unit, against, choice in rows)
+    return tuple(BlindPair(unit, against, BlindChoice(choice)) for unit, against, choice in rows)

@@ -85,7 +85,13 @@ def record(connection: Connection, taste: str, consent: ConsentRow, now: float) 
                 reason="CONSENT_INCOMPLETE",
                 field=f"consent.{name}",
             )
-    bound = {"taste": taste, "reference": consent.reference, "giver": consent.giver, "licence": consent.licence, "now": now}
+    bound = {
+        "taste": taste,
+        "reference": consent.reference,
+        "giver": consent.giver,
+        "licence": consent.licence,
+        "now": now,
+    }
     if _revoked(connection, taste, [consent.reference]):
         raise FailedPrecondition(_gone(consent.reference), reason="CONSENT_REVOKED")
     connection.execute(

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from konomi_rater.embedding.names import space_of
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 
 BASE_UNITS = ("base",)
 
@@ -38,7 +38,7 @@ class MatrixView:
     units: list[str]
     sources: np.ndarray
     position: dict[str, int]
-    made: list[Made]
+    made: list[Provenance]
     generation: int = 0
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class MatrixView:
         index = self.position.get(digest)
         return index if index is not None and index < len(self) else None
 
-    def made_at(self, positions: Sequence[int] | np.ndarray) -> list[Made | None]:
+    def made_at(self, positions: Sequence[int] | np.ndarray) -> list[Provenance | None]:
         """Returns how the images at positions (N,) were made; None at -1, a stranger's."""
         return [self.made[at] if at >= 0 else None for at in positions]
 
@@ -84,8 +84,8 @@ class EmbeddingMatrix:
         self._digests: list[str] = []
         self._units: list[str] = []
         self._position: dict[str, int] = {}
-        self._made: list[Made] = []
-        self._alike: dict[tuple[str, str, str], Made] = {}
+        self._made: list[Provenance] = []
+        self._alike: dict[tuple[str, str, str], Provenance] = {}
 
     def view(self, connection: Connection) -> MatrixView:
         """Reads what is new, forgets what went, and returns the images as they are now."""
@@ -157,9 +157,9 @@ class EmbeddingMatrix:
         self._position.update((row.digest, self._count + i) for i, row in enumerate(new_rows))
         self._count = need
 
-    def _shared_made(self, prompt: str, unit: str, parameters: str) -> Made:
+    def _shared_made(self, prompt: str, unit: str, parameters: str) -> Provenance:
         """Returns one object for all images made alike: a prompt is read once, not once an image."""
         key = (prompt, unit, parameters)
         if key not in self._alike:
-            self._alike[key] = Made(prompt, unit, json.loads(parameters))
+            self._alike[key] = Provenance(prompt, unit, json.loads(parameters))
         return self._alike[key]

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, text
 
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.storage import labels
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.labels import LabelEntry
 
-REASONS = (Reason.AUDIT, Reason.AUDIT_NOVEL)
+REASONS = (SuggestionReason.AUDIT, SuggestionReason.AUDIT_NOVEL)
 LEAST_IMAGES = 16
 """Images of a unit below which it is not looked at."""
 
@@ -35,7 +35,7 @@ def due(
     wanted: int,
     count: int,
     farthest: Callable[[np.ndarray, int], Sequence[int]],
-) -> list[tuple[int, Reason]]:
+) -> list[tuple[int, SuggestionReason]]:
     """Returns up to `count` rows of the newest unit that are still to be looked at, as many random as novel.
 
     Args:
@@ -49,17 +49,19 @@ def due(
     unit, rows = newest(view)
     reasons = [entry.reason for row in rows if (entry := grades.get(view.digests[row])) is not None]
     missing = {
-        Reason.AUDIT: wanted - wanted // 2 - reasons.count(Reason.AUDIT),
-        Reason.AUDIT_NOVEL: wanted // 2 - reasons.count(Reason.AUDIT_NOVEL),
+        SuggestionReason.AUDIT: wanted - wanted // 2 - reasons.count(SuggestionReason.AUDIT),
+        SuggestionReason.AUDIT_NOVEL: wanted // 2 - reasons.count(SuggestionReason.AUDIT_NOVEL),
     }
     left = rows[np.isin(rows, free)]
-    novel = min(max(0, missing[Reason.AUDIT_NOVEL]), count // 2)
-    drawn = min(max(0, missing[Reason.AUDIT]), count - novel)
+    novel = min(max(0, missing[SuggestionReason.AUDIT_NOVEL]), count // 2)
+    drawn = min(max(0, missing[SuggestionReason.AUDIT]), count - novel)
     lots = sorted(left, key=lambda row: _unit_lot(unit, view.digests[row]))[:drawn]
     others = left[~np.isin(left, lots)]
-    room = min(max(0, missing[Reason.AUDIT_NOVEL]), count - len(lots))
+    room = min(max(0, missing[SuggestionReason.AUDIT_NOVEL]), count - len(lots))
     far = farthest(others, room) if room and len(others) else ()
-    return [(int(row), Reason.AUDIT) for row in lots] + [(int(row), Reason.AUDIT_NOVEL) for row in far]
+    return [(int(row), SuggestionReason.AUDIT) for row in lots] + [
+        (int(row), SuggestionReason.AUDIT_NOVEL) for row in far
+    ]
 
 
 def _unit_lot(unit: str, digest: str) -> str:
@@ -86,7 +88,9 @@ def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry],
     """Lets freshly recorded labels join the panel where the rule says so, and returns how many did."""
     hidden = [entry for entry in entries if entry.reason in REASONS and entry.grade]
     joined = _join(connection, taste, hidden, len(hidden), now)
-    drawn = [e for e in entries if e.reason == Reason.RANDOM and e.grade and _lot(taste, e.digest) < rule.share]
+    drawn = [
+        e for e in entries if e.reason == SuggestionReason.RANDOM and e.grade and _lot(taste, e.digest) < rule.share
+    ]
     if not drawn:
         return joined
     graded = text("SELECT COUNT(*) FROM labels_in_force WHERE taste = :taste AND grade > 0")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from konomi_rater.embedding.names import space_of
-from konomi_rater.selection.slates import Shown
+from konomi_rater.selection.slates import ShownImage
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def visits(connection: Connection, taste: str, embedder: str) -> dict[int, int]:
     return {row.region: row.n for row in rows}
 
 
-def shown(connection: Connection, taste: str, embedder: str) -> list[Shown]:
+def shown(connection: Connection, taste: str, embedder: str) -> list[ShownImage]:
     """Returns the graded images slates showed, each with its grade in force."""
     rows = connection.execute(
         text(
@@ -96,7 +96,7 @@ def shown(connection: Connection, taste: str, embedder: str) -> list[Shown]:
         ),
         {"taste": taste, "space": space_of(embedder)},
     )
-    return [Shown(*row) for row in rows]
+    return [ShownImage(*row) for row in rows]
 
 
 def labels_after(connection: Connection, taste: str, sequence: int) -> int:

@@ -118,7 +118,9 @@ def add_version(connection: Connection, version: VersionRow, *, activate: bool) 
                 for name in ("taste", "created", "label_count", "head", "embedder", "artifact", "label_digest")
             },
             "number": number,
-            "metrics": json.dumps({name: asdict(estimate) for name, estimate in version.metrics.items()}, sort_keys=True),
+            "metrics": json.dumps(
+                {name: asdict(estimate) for name, estimate in version.metrics.items()}, sort_keys=True
+            ),
             "candidates": json.dumps(dict(version.candidates), sort_keys=True),
             "alarms": json.dumps([str(alarm) for alarm in version.alarms]),
         },

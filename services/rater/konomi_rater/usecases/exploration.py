@@ -8,7 +8,7 @@ from konomi_rater.measures.elites import find_elites, learn_behaviour, regions_o
 from konomi_rater.measures.novelty import NEIGHBOURS
 from konomi_rater.preference.head import Head
 from konomi_rater.selection import slates
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.selection.slates import SlatePool, Tail
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage import slates as slate_record
@@ -26,7 +26,7 @@ LEAST_BASE = 20
 
 
 @dataclass(frozen=True)
-class Finding:
+class NoveltyFinding:
     """One image; `score` and `local_rank` are None before the first fit."""
 
     image: ImageRow
@@ -59,7 +59,7 @@ class Exploring:
 
     def explore(
         self, taste_id: str, wanted: Filter, count: int, cells: int, seed: int
-    ) -> tuple[list[Finding], EliteArchive | None]:
+    ) -> tuple[list[NoveltyFinding], EliteArchive | None]:
         """Returns the images least like anything graded that are still typical, and the elites where asked for.
 
         Args:
@@ -77,7 +77,7 @@ class Exploring:
         ranks = self._local_ranks(taste, view, positions)
         scores = self._scoring.score_known(taste, view, positions) if taste.active and images else [None] * len(images)
         findings = [
-            Finding(image, score, float(far), rank)
+            NoveltyFinding(image, score, float(far), rank)
             for image, score, far, rank in zip(images, scores, novelty, ranks, strict=True)
         ]
         return findings, self._elites(taste_id, wanted, cells, seed) if cells and taste.active else None
@@ -144,7 +144,9 @@ class Slating:
     def __init__(self, workspace: Workspace, suggesting: Suggesting) -> None:
         self._workspace, self._suggesting = workspace, suggesting
 
-    def draw(self, taste_id: str, wanted: Filter, count: int, seed: int) -> list[tuple[ImageRow, Reason, int]]:
+    def draw(
+        self, taste_id: str, wanted: Filter, count: int, seed: int
+    ) -> list[tuple[ImageRow, SuggestionReason, int]]:
         """Returns a slate, each image with its reason and region; empty while too little is graded to predict.
 
         Args:

@@ -164,7 +164,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Page:
+class ImagePage:
     """Images with their scores where they were asked for, the next page's token, and how many there are in all."""
 
     images: list[tuple[ImageRow, Score | None]]
@@ -186,7 +186,7 @@ class Browsing:
             image = image_records.read(connection, taste_id, digest)
         return image, self.scores(taste, view, [image])[0]
 
-    def page(self, taste_id: str, listing: Listing) -> Page:
+    def page(self, taste_id: str, listing: Listing) -> ImagePage:
         """Returns a page; the pages of one listing show the images known when it began."""
         field, descending = _order(listing.order_by)
         with self._workspace.reading() as connection:
@@ -204,7 +204,7 @@ class Browsing:
         scores = self.scores(taste, view, images) if listing.with_scores else [None] * len(images)
         more = offset + len(page) < len(rows)
         token = _token(offset + len(page), below, mark) if more else ""
-        return Page(list(zip(images, scores, strict=True)), token, len(rows))
+        return ImagePage(list(zip(images, scores, strict=True)), token, len(rows))
 
     def search(
         self, taste_id: str, query: ImageInput | str, count: int, caller: Caller

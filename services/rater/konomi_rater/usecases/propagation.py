@@ -10,7 +10,7 @@ from konomi_rater.selection.propagation import (
     DUPLICATE,
     NEAR_COPY,
     Band,
-    Gate,
+    GrowthGate,
     among,
     augmentations,
     band,
@@ -23,7 +23,7 @@ from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.scoring import Scoring
-from konomi_rater.usecases.selection import Member, Selection
+from konomi_rater.usecases.selection import SelectedImage, Selection
 from konomi_rater.usecases.suggestion import EVERY_ROW
 from konomi_rater.usecases.workspace import Workspace
 
@@ -72,7 +72,7 @@ class Growing:
         at = np.array([view.at(image.facts.digest) for image in images], dtype=np.int64)
         prediction = self._scoring.predict_known(taste, view)
         bounds = prediction.utility - request.kappa * prediction.std
-        gate = Gate(
+        gate = GrowthGate(
             originals=view.embeddings[originals],
             members=view.embeddings[members],
             least=least_bound(bounds[members], bounds[view.indices(liked[np.isin(liked, view.rows)])]),
@@ -85,7 +85,7 @@ class Growing:
         scores = self._scoring.score_known(taste, view, picked)
         return Selection(
             chosen=[
-                Member(images[row].facts.digest, images[row].facts.prompt, 0, score)
+                SelectedImage(images[row].facts.digest, images[row].facts.prompt, 0, score)
                 for row, score in zip(growth.taken, scores, strict=True)
             ],
             base=[],

@@ -12,17 +12,17 @@ from konomi_rater.measures import coverage
 from konomi_rater.measures.cells import Cells, divide
 from konomi_rater.measures.overoptimisation import best_of_n
 from konomi_rater.preference.fitting import quick_fit
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.selection.conformal import benjamini_hochberg, least_share, p_values
-from konomi_rater.selection.propagation import Growth
+from konomi_rater.selection.propagation import GrowthOutcome
 from konomi_rater.selection.selection import (
     POLICIES,
     SSR,
     Candidates,
-    Choice,
-    Limits,
     Policy,
     RejectionReason,
+    SelectionLimits,
+    SelectionOutcome,
     admit,
     caps,
     draw_base,
@@ -112,7 +112,7 @@ def promise(evidence: Evidence, count: int, rate: float) -> Sentence:
 def _witnesses(graded: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, LabelEntry]:
     """Returns the random labels that speak: the panel's first, never more than half of all labels."""
     drawn = sorted(
-        (d for d, entry in graded.items() if entry.reason == Reason.RANDOM), key=lambda d: (d not in aside, d)
+        (d for d, entry in graded.items() if entry.reason == SuggestionReason.RANDOM), key=lambda d: (d not in aside, d)
     )
     return {digest: graded[digest] for digest in drawn[: len(graded) // 2]}
 
@@ -145,7 +145,7 @@ class SelectionRequest:
 
 
 @dataclass(frozen=True)
-class Member:
+class SelectedImage:
     """One image of the set; base members carry no score."""
 
     digest: str
@@ -160,15 +160,15 @@ class Member:
 class Selection:
     """The set and its accounting: considered = members chosen by taste + rejections."""
 
-    chosen: list[Member]
-    base: list[Member]
+    chosen: list[SelectedImage]
+    base: list[SelectedImage]
     considered: int
     rejections: list[tuple[str, RejectionReason, str]]
     version: int
     diversity: Diversity
     largest_cell_share: float
     explanation: Sentence | None = None
-    growth: Growth | None = None
+    growth: GrowthOutcome | None = None
 
     @property
     def kept_share(self) -> float:
@@ -299,7 +299,9 @@ class Selecting:
         predicted = self._scoring.predict_known(task.taste, task.view)
         return np.asarray((predicted.utility - task.request.kappa * predicted.std)[positions])
 
-    def _by_evidence(self, task: _Task, positions: np.ndarray, candidates: Candidates) -> tuple[Choice, Sentence]:
+    def _by_evidence(
+        self, task: _Task, positions: np.ndarray, candidates: Candidates
+    ) -> tuple[SelectionOutcome, Sentence]:
         rate = task.request.false_discovery_rate
         free = np.flatnonzero((candidates.grades == 0) & np.isin(candidates.sources, list(task.policy.sources)))
         evidence = weigh(task.connection, task.taste.id, task.view, positions[free], rate)
@@ -338,7 +340,7 @@ class Selecting:
         distance = reference.index.distance(task.view.embeddings[positions], positions)
         return np.asarray(distance <= reference.cut(percentile))
 
-    def _base(self, task: _Task, cells: Cells, taken: set[int]) -> list[Member]:
+    def _base(self, task: _Task, cells: Cells, taken: set[int]) -> list[SelectedImage]:
         """Draws the base model's own images that are trained on beside the chosen ones."""
         view, request = task.view, task.request
         base = view.base(request.base_units)
@@ -351,8 +353,8 @@ class Selecting:
         return [_member(image, int(cell), None, {}) for image, cell in zip(images, numbers, strict=True)]
 
 
-def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, considered: int) -> Limits:
-    return Limits(
+def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, considered: int) -> SelectionLimits:
+    return SelectionLimits(
         request.count,
         request.duplicate_cosine,
         cell_caps=caps(cells.shares, request.count, request.quota),
@@ -372,12 +374,12 @@ def _copies(view: MatrixView, images: list[ImageRow], positions: np.ndarray, req
     return np.asarray(alike & np.array(trained, dtype=bool))
 
 
-def _member(image: ImageRow, cell: int, score: Score | None, vouched: dict[str, int]) -> Member:
+def _member(image: ImageRow, cell: int, score: Score | None, vouched: dict[str, int]) -> SelectedImage:
     certificate = 0 if image.grade else vouched.get(image.facts.digest, 0)
-    return Member(image.facts.digest, image.facts.prompt, cell, score, image.facts.source, certificate)
+    return SelectedImage(image.facts.digest, image.facts.prompt, cell, score, image.facts.source, certificate)
 
 
-def _rejections(images: list[ImageRow], choice: Choice) -> list[tuple[str, RejectionReason, str]]:
+def _rejections(images: list[ImageRow], choice: SelectionOutcome) -> list[tuple[str, RejectionReason, str]]:
     def name(row: int) -> str:
         return images[row].facts.digest
 

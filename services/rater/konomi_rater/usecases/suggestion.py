@@ -13,7 +13,7 @@ from konomi_rater.preference.features import Population
 from konomi_rater.preference.fitting import LEAST_LABELS, quick_fit
 from konomi_rater.preference.head import Head
 from konomi_rater.selection import acquisition
-from konomi_rater.selection.acquisition import Pool, Reason
+from konomi_rater.selection.acquisition import Pool, SuggestionReason
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
@@ -40,7 +40,7 @@ class Suggesting:
 
     def suggest(
         self, taste_id: str, wanted: Filter, count: int, novel: int, seed: int, *, repeats: bool
-    ) -> list[tuple[ImageRow, Reason]]:
+    ) -> list[tuple[ImageRow, SuggestionReason]]:
         """Returns up to `count` images to grade next, in the order to show them, each with its reason.
 
         A hidden repeat carries no grade: whoever shows it must not know which it is. Where no filter says what is
@@ -55,7 +55,7 @@ class Suggesting:
             past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
         rng = np.random.default_rng((seed % 2**63, len(grades)))
         again = [at for digest in self._repeats(past, grades, count, rng) if (at := view.at(digest)) is not None]
-        hidden = [(at, Reason.REPEAT_CHECK) for at in again]
+        hidden = [(at, SuggestionReason.REPEAT_CHECK) for at in again]
         if wanted == Filter():
             lot = np.random.default_rng((seed % 2**63, len(grades), 1)).random()  # leaves the queue's own draws alone
             hidden += self._held_out(taste, view, rows, grades, count, float(lot))
@@ -71,20 +71,20 @@ class Suggesting:
             images = image_records.read_rows(connection, taste_id, [row for row, _ in chosen])
         reasons = [reason for _, reason in chosen]
         return [
-            (replace(image, grade=0) if reason is Reason.REPEAT_CHECK else image, reason)
+            (replace(image, grade=0) if reason is SuggestionReason.REPEAT_CHECK else image, reason)
             for image, reason in zip(images, reasons, strict=True)
         ]
 
     def _held_out(
         self, taste: TasteRow, view: MatrixView, rows: np.ndarray, grades: dict[str, LabelEntry], count: int, lot: float
-    ) -> list[tuple[int, Reason]]:
+    ) -> list[tuple[int, SuggestionReason]]:
         """Returns hidden grades that are due, of at most their share of a call; `lot`, 0..1, rounds that share."""
         settings = self._workspace.settings
 
         def farthest(positions: np.ndarray, most: int) -> list[int]:
             pool = self._pool(taste, view, positions, grades, far=True)
             picks = acquisition.suggest(pool, None, 0, most, most, np.random.default_rng(0))
-            return [int(positions[row]) for row, reason in picks if reason is Reason.NOVEL]
+            return [int(positions[row]) for row, reason in picks if reason is SuggestionReason.NOVEL]
 
         most = int(count * settings.audit_share + lot)
         return panel.due(view, grades, view.indices(rows), settings.audit_grades, most, farthest)
@@ -98,7 +98,7 @@ class Suggesting:
             rows = self.candidates(connection, taste, wanted, grades)
             pool = self._pool(taste, view, view.indices(rows), grades, far=True)
             picks = acquisition.suggest(pool, None, len(grades), count, count, np.random.default_rng(0))
-            novel = [int(rows[row]) for row, reason in picks if reason is Reason.NOVEL]
+            novel = [int(rows[row]) for row, reason in picks if reason is SuggestionReason.NOVEL]
             return taste, view, image_records.read_rows(connection, taste_id, novel)
 
     def candidates(
@@ -165,7 +165,7 @@ class Suggesting:
     ) -> list[str]:
         """Draws graded images to show again, unmarked: never one that was repeated before or graded just now."""
         last = past[-1].sequence if past else 0
-        repeated = {entry.digest for entry in past if entry.reason == Reason.REPEAT_CHECK}
+        repeated = {entry.digest for entry in past if entry.reason == SuggestionReason.REPEAT_CHECK}
         old = sorted(d for d, entry in grades.items() if d not in repeated and entry.sequence <= last - REPEAT_GAP)
         share = self._workspace.settings.repeat_share
         return [old[i] for i in acquisition.repeats(len(old), len(grades), count, share, rng)]

@@ -19,7 +19,7 @@ from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
 from konomi_rater.preference.promotion import Diff, PromotionDecision
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
@@ -113,7 +113,7 @@ def _people(connection: sqlalchemy.Connection, taste: str) -> dict[str, int]:
             "SELECT digest, grade FROM labels_in_force "
             "WHERE taste = :taste AND reason IN (:drawn, :hidden) AND grade > 0"
         ),
-        {"taste": taste, "drawn": int(Reason.RANDOM), "hidden": int(Reason.AUDIT)},
+        {"taste": taste, "drawn": int(SuggestionReason.RANDOM), "hidden": int(SuggestionReason.AUDIT)},
     )
     return {row.digest: row.grade for row in drawn}
 
@@ -209,7 +209,7 @@ class Versions:
             embeddings=inputs.view.embeddings[positions],
             grades=np.array([entry.grade for entry in entries]),
             groups=[image_records.group_of(image.facts, entry) for image, entry in zip(images, entries, strict=True)],
-            drawn=np.array([entry.reason == Reason.RANDOM for entry in entries]),
+            drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries]),
             background=view.embeddings,
             made=[view.made[at] for at in positions],
             comparisons=_preferences(comparisons.standing(connection, taste.id), inputs.grades),

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from konomi_trainer.data import buckets
 from konomi_trainer.data.cache import TensorCache, Tensors, key
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 
 SCHEMA = "konomi.cache/1"
 DRAWS, PRIOR = 0, 1
@@ -53,7 +53,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Bucket:
+class SizeBucket:
     """The images of one size, in the manifest's order.
 
     Attributes:
@@ -70,7 +70,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class TrainingSet:
+class TrainingData:
     """Everything the loop reads, in memory.
 
     Attributes:
@@ -81,8 +81,8 @@ class TrainingSet:
         pooled: (M, P) float32, or None.
     """
 
-    buckets: tuple[Bucket, ...]
-    prior: tuple[Bucket, ...]
+    buckets: tuple[SizeBucket, ...]
+    prior: tuple[SizeBucket, ...]
     captions: tuple[str, ...]
     hidden: torch.Tensor
     pooled: torch.Tensor | None
@@ -112,7 +112,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class DrawSettings:
     """What a step draws: images per group, share of dropped captions, length T of the noise schedule."""
 
     size: int
@@ -121,13 +121,13 @@ class Drawing:
 
 
 def build(
-    items: Sequence[Item],
+    items: Sequence[ManifestItem],
     pixels: Callable[[str], np.ndarray],
     encoder: Encoder,
     cache: TensorCache,
     tick: Callable[[], None],
     shape: Shape | None = None,
-) -> TrainingSet:
+) -> TrainingData:
     """Returns the training set of a manifest; images and captions seen before come from the cache.
 
     Each image is encoded alone, so a cached latent never depends on what else was in a set.
@@ -142,7 +142,7 @@ def build(
     """
     shape = shape or Shape(((encoder.resolution, encoder.resolution),))
 
-    def image(item: Item) -> Tensors:
+    def image(item: ManifestItem) -> Tensors:
         tick()
         sizes = ",".join(f"{height}x{width}" for height, width in shape.sizes)
         name = key(SCHEMA, "views", encoder.space, sizes, "flip" if shape.flip else "", item.digest)
@@ -157,7 +157,7 @@ def build(
     texts = [text(caption) for caption in captions]
     parts = [[item for item in items if item.is_prior == prior] for prior in (False, True)]
     selected, prior = (_buckets(part, [image(item) for item in part], rows) for part in parts)
-    return TrainingSet(
+    return TrainingData(
         selected,
         prior,
         captions,
@@ -166,7 +166,7 @@ def build(
     )
 
 
-def draw(data: TrainingSet, seed: int, group: int, drawing: Drawing, prior: bool = False) -> Batch:
+def draw(data: TrainingData, seed: int, group: int, drawing: DrawSettings, prior: bool = False) -> Batch:
     """Returns a group of images of one size, with noise, times and dropped captions.
 
     Args:
@@ -228,14 +228,14 @@ def fit(image: np.ndarray, size: int | buckets.Size) -> tuple[torch.Tensor, torc
     return pixels[0, :, top : top + high, left : left + wide].contiguous(), sizes
 
 
-def _buckets(items: Sequence[Item], images: Sequence[Tensors], rows: dict[str, int]) -> tuple[Bucket, ...]:
+def _buckets(items: Sequence[ManifestItem], images: Sequence[Tensors], rows: dict[str, int]) -> tuple[SizeBucket, ...]:
     parts: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, image in enumerate(images):
         parts[tuple(image["mean"].shape)].append(index)
     weights = torch.tensor([item.weight for item in items], dtype=torch.float64)
     weights = (weights / weights.mean()).float() if items else weights.float()
     return tuple(
-        Bucket(
+        SizeBucket(
             _views([images[index] for index in part], ""),
             _views([images[index] for index in part], "-") if "mean-" in images[part[0]] else None,
             torch.tensor([rows[items[index].caption] for index in part]),
@@ -254,7 +254,7 @@ def _views(images: Sequence[Tensors], end: str) -> Views:
     return Views(stacked["mean"], stacked["std"], stacked["sizes"])
 
 
-def _seen(bucket: Bucket, index: torch.Tensor, mirror: torch.Tensor | None) -> Views:
+def _seen(bucket: SizeBucket, index: torch.Tensor, mirror: torch.Tensor | None) -> Views:
     plain, other = bucket.views, bucket.mirrored
     if mirror is None or other is None:
         return Views(plain.mean[index], None if plain.std is None else plain.std[index], plain.sizes[index])

@@ -143,7 +143,9 @@ def _copy(weights: Mapping[str, torch.nn.Parameter], tensors: Tensors) -> None:
             weight.copy_(tensors[name])
 
 
-def finish(connection: Connection, run: runs.Run, step: int, metrics: Mapping[str, float], now: float) -> models.Model:
+def finish(
+    connection: Connection, run: runs.Run, step: int, metrics: Mapping[str, float], now: float
+) -> models.ModelRow:
     """Makes a published checkpoint the model of its run, which ends; belongs into one transaction.
 
     A run that has ended with its last weights may still be given an earlier checkpoint, until its model is promoted.
@@ -187,10 +189,10 @@ def finish(connection: Connection, run: runs.Run, step: int, metrics: Mapping[st
 
 def model_of(
     run: runs.Run, configuration: Configuration, adapter_digest: str, metrics: dict[str, float], now: float
-) -> models.Model:
+) -> models.ModelRow:
     """Returns the model of a run, which bears its id."""
     request = pb.CreateTrainingRunRequest.FromString(run.request)
-    return models.Model(
+    return models.ModelRow(
         id=run.id,
         training_run=run.id,
         taste=run.taste,

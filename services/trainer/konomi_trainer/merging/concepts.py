@@ -10,14 +10,14 @@ import torch
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_trainer.merging import closed_form, low_rank
 from konomi_trainer.methods import token_rows
-from konomi_trainer.methods.base import Base
+from konomi_trainer.methods.base import LoadedBase
 from konomi_trainer.methods.concept_file import ConceptModel
 
 BATCH, LOSSLESS = 64, 1 - 1e-7
 
 
 @dataclass(frozen=True)
-class Part:
+class MergePart:
     """One model to merge, with captions its concepts were taught with, each naming one of its tokens."""
 
     model: ConceptModel
@@ -25,7 +25,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Words:
+class WordFeatures:
     """Features of the text encoder, float64: (S, D) of the concepts' words with their part, (N, D) of ordinary ones."""
 
     targets: torch.Tensor
@@ -58,7 +58,7 @@ def check(models: Sequence[ConceptModel]) -> None:
 
 
 def merge_parts(
-    base: Base, parts: Sequence[Part], regular: Sequence[str], keep_mass: float, record: Mapping[str, str]
+    base: LoadedBase, parts: Sequence[MergePart], regular: Sequence[str], keep_mass: float, record: Mapping[str, str]
 ) -> tuple[ConceptModel, dict[str, float]]:
     """Returns one model that knows the concepts of all, and its figures.
 
@@ -116,7 +116,7 @@ def _stored(delta: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Ten
 
 
 @torch.no_grad()
-def features(base: Base, parts: Sequence[Part], regular: Sequence[str]) -> Words:
+def features(base: LoadedBase, parts: Sequence[MergePart], regular: Sequence[str]) -> WordFeatures:
     """Returns the features of the concepts' words, from each V* to the end of its caption, and of ordinary words.
 
     The start token, the words before V* and padding are left out, as is what depends on rows before it.
@@ -140,10 +140,10 @@ def features(base: Base, parts: Sequence[Part], regular: Sequence[str]) -> Words
         owner += [number] * len(rows_)
     targets = torch.cat(part_features)
     kept = closed_form.independent(targets)
-    return Words(targets[kept], [owner[index] for index in kept], ordinary)
+    return WordFeatures(targets[kept], [owner[index] for index in kept], ordinary)
 
 
-def _words(base: Base, captions: Sequence[str], first: Any) -> torch.Tensor:
+def _words(base: LoadedBase, captions: Sequence[str], first: Any) -> torch.Tensor:
     """Returns (N, D) float64 features of captions' tokens from `first(ids)` to the end token."""
     tokenizer: Any = base.text_towers()[0][0]
     rows: list[torch.Tensor] = []

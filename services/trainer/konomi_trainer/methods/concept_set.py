@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import Tensors, key
-from konomi_trainer.data.manifest import Item
-from konomi_trainer.methods.base import Base, Source
+from konomi_trainer.data.manifest import ManifestItem
+from konomi_trainer.methods.base import LoadedBase, TrainingSource
 
 SMALLEST, LARGEST, VIEWS = 0.4, 1.4, 16
 FAR_BELOW, FAR, NEAR = 0.6, ("far away", "very small"), ("zoomed in", "close up")
@@ -123,7 +123,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ConceptBatch:
     """What one step sees; B rows, of which the first K are of concepts and the rest of the prior.
 
     Attributes:
@@ -147,7 +147,13 @@ class Rows:
     weights: torch.Tensor
 
 
-def build(items: Sequence[Item], priors: Sequence[Item], base: Base, source: Source, scales: bool) -> ConceptSet:
+def build(
+    items: Sequence[ManifestItem],
+    priors: Sequence[ManifestItem],
+    base: LoadedBase,
+    source: TrainingSource,
+    scales: bool,
+) -> ConceptSet:
     """Returns the set; views and captions seen before come from the cache.
 
     Args:
@@ -180,7 +186,7 @@ def build(items: Sequence[Item], priors: Sequence[Item], base: Base, source: Sou
     )
 
 
-def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, timesteps: int) -> Rows:
+def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, timesteps: int) -> ConceptBatch:
     """Returns the batch of a step: half concepts and half prior where there is one, else concepts alone.
 
     Args:
@@ -210,7 +216,7 @@ def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, time
         parts.append(_sample(data.prior.mean[prior], std, spread[concepts:]))
         sizes.append(data.prior.sizes[prior])
         mask.append(torch.ones(rest, *mask[0].shape[1:]))
-    return Rows(
+    return ConceptBatch(
         concepts,
         torch.cat(parts),
         noise,
@@ -235,7 +241,7 @@ def _sample(mean: torch.Tensor, std: torch.Tensor | None, noise: torch.Tensor) -
     return mean if std is None else mean + std * noise
 
 
-def _latent(item: Item, framing: Framing, base: Base, source: Source) -> Tensors:
+def _latent(item: ManifestItem, framing: Framing, base: LoadedBase, source: TrainingSource) -> Tensors:
     source.tick()
     frame = f"{framing.scale:.6f},{framing.across:.6f},{framing.down:.6f},{framing.mirrored:d}"
 
@@ -248,14 +254,14 @@ def _latent(item: Item, framing: Framing, base: Base, source: Source) -> Tensors
     return source.cache.get(key(SCHEMA, base.space, str(base.resolution), item.digest, frame), make)
 
 
-def _text(caption: str, base: Base, source: Source) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _text(caption: str, base: LoadedBase, source: TrainingSource) -> tuple[torch.Tensor, torch.Tensor | None]:
     source.tick()
     name = key(SCHEMA, "caption", base.space, caption)
     encoded = source.cache.get(name, lambda: base.encode_caption(caption))
     return encoded["hidden"][None], encoded["pooled"][None] if "pooled" in encoded else None
 
 
-def _prior(items: Sequence[Item], base: Base, source: Source) -> Prior:
+def _prior(items: Sequence[ManifestItem], base: LoadedBase, source: TrainingSource) -> Prior:
     latents = [_latent(item, Framing(), base, source) for item in items]
     texts = {caption: _text(caption, base, source) for caption in sorted({item.caption for item in items})}
     hidden, pooled = zip(*[texts[item.caption] for item in items], strict=True)

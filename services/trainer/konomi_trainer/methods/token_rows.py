@@ -18,7 +18,7 @@ BYTE_RARE = 170
 Tower = tuple[Any, torch.nn.Module]
 
 
-class Rows(torch.nn.Module):
+class TokenRows(torch.nn.Module):
     """A frozen token embedding, followed by trainable rows for new tokens.
 
     Attributes:
@@ -69,7 +69,7 @@ def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tupl
             if len(tokenizer) != size + 1:
                 message = f"expected a token the base model does not know; it knows {concept.token}: choose another"
                 raise InvalidArgument(message, reason="CONCEPTS", field="concepts")
-        rows = Rows(frozen, first, starts).to(frozen.weight.device)
+        rows = TokenRows(frozen, first, starts).to(frozen.weight.device)
         encoder.set_input_embeddings(rows)  # type: ignore[operator]
         for concept, row in zip(concepts, rows.rows, strict=True):
             parameters[concept.token].append(row)

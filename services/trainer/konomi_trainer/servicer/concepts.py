@@ -15,7 +15,7 @@ from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.models.concept_format import MEDIA_TYPE
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
-from konomi_trainer.base_models.catalogue import Bases
+from konomi_trainer.base_models.catalogue import BaseCatalogue
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import dual_encoder, manifest, retrieval
 from konomi_trainer.merging import concepts as merging
@@ -31,7 +31,7 @@ MERGE_SCHEMA, TARGETS_OF_A_MODEL = "konomi.merge/1", 8
 class Merged:
     """A merge that is done: run and model to register in one transaction."""
 
-    model: models.Model
+    model: models.ModelRow
     request: pb.CreateTrainingRunRequest
 
 
@@ -39,7 +39,12 @@ class ConceptRpcs:
     """Merges models and retrieves images."""
 
     def __init__(
-        self, store: ArtifactStore, bases: Bases, pixels: Callable[[bytes], np.ndarray], folder: Path, embedder: str
+        self,
+        store: ArtifactStore,
+        bases: BaseCatalogue,
+        pixels: Callable[[bytes], np.ndarray],
+        folder: Path,
+        embedder: str,
     ) -> None:
         """Joins the parts.
 
@@ -72,7 +77,7 @@ class ConceptRpcs:
         ]
         return pb.RetrieveImagesResponse(images=images, candidates=len(items), warnings=retrieved.warnings)
 
-    def merge(self, rows: Sequence[models.Model], request: pb.MergeModelsRequest) -> Merged:
+    def merge(self, rows: Sequence[models.ModelRow], request: pb.MergeModelsRequest) -> Merged:
         """Returns the closed-form merge of models; its adapter is in the store, nothing is registered yet.
 
         Raises:
@@ -104,14 +109,14 @@ class ConceptRpcs:
             "manifest_digest": digest,
             "config_digest": configuration.digest(),
         }
-        parts = [merging.Part(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
+        parts = [merging.MergePart(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
         merged, figures = merging.merge_parts(
             self._bases.load(configuration), parts, captions, request.keep_mass, record
         )
         adapter = self._store.put(concept_file.to_bytes(merged), MEDIA_TYPE).digest
         return self._described(rows, request, configuration, digest, adapter, figures)
 
-    def _read(self, row: models.Model) -> concept_file.ConceptModel:
+    def _read(self, row: models.ModelRow) -> concept_file.ConceptModel:
         read = METHODS[row.method].read_concepts
         if read is None:
             raise FailedPrecondition(
@@ -123,7 +128,7 @@ class ConceptRpcs:
 
     def _described(
         self,
-        rows: Sequence[models.Model],
+        rows: Sequence[models.ModelRow],
         request: pb.MergeModelsRequest,
         configuration: Configuration,
         manifest_digest: str,
@@ -132,7 +137,7 @@ class ConceptRpcs:
     ) -> Merged:
         taste, config = rows[0].taste, configuration.digest()
         name = runs.run_id(taste, manifest_digest, config)
-        model = models.Model(
+        model = models.ModelRow(
             id=name,
             training_run=name,
             taste=taste,
@@ -164,7 +169,7 @@ class ConceptRpcs:
         return Merged(model, made)
 
 
-def find(engine: sqlalchemy.Engine, names: Sequence[str]) -> list[models.Model]:
+def find(engine: sqlalchemy.Engine, names: Sequence[str]) -> list[models.ModelRow]:
     """Returns the models of a request, in its order.
 
     Raises:

@@ -70,7 +70,7 @@ def training_run(run: runs.Run, live: Live | None = None, published: Iterable[ru
     return message
 
 
-def model(row: models.Model) -> pb.Model:
+def model(row: models.ModelRow) -> pb.Model:
     """Returns a model as a message."""
     return pb.Model(
         name=f"models/{row.id}",

@@ -12,7 +12,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import Idempotency
 from konomi_trainer.storage import models
-from konomi_trainer.storage.snapshots import Snapshots
+from konomi_trainer.storage.snapshots import LineageSnapshots
 
 
 class SnapshotRpcs(TrainerServiceServicer):
@@ -26,7 +26,7 @@ class SnapshotRpcs(TrainerServiceServicer):
         self, request: pb.ExportLineageRequest, context: grpc.ServicerContext
     ) -> Iterator[artifact_pb2.SnapshotArtifact]:
         """Writes a taste's lineage as artifacts and names them."""
-        for stored, part in Snapshots(self._engine, self._store).export(request.taste):
+        for stored, part in LineageSnapshots(self._engine, self._store).export(request.taste):
             artifact = artifact_pb2.Artifact(
                 digest=stored.digest, media_type=stored.media_type, size_bytes=stored.size_bytes
             )
@@ -36,7 +36,7 @@ class SnapshotRpcs(TrainerServiceServicer):
         self, request: pb.ImportLineageRequest, context: grpc.ServicerContext
     ) -> pb.ImportLineageResponse:
         """Restores a lineage in one transaction."""
-        snapshots = Snapshots(self._engine, self._store)
+        snapshots = LineageSnapshots(self._engine, self._store)
         taste, tables = snapshots.read(request.rows_digest, request.taste)
         with self._engine.begin() as connection:
             earlier_reply = self._idempotency.replay(connection, "ImportLineage", request)

@@ -31,7 +31,7 @@ from konomi_trainer.storage import models, runs
 BETWEEN_MESSAGES_SECONDS, STILL_THERE_SECONDS = 0.1, 5.0
 
 
-class Bases(Protocol):
+class TrainableBases(Protocol):
     """The base models of the home."""
 
     def digest(self, name: str) -> str:
@@ -56,7 +56,7 @@ class TrainerServicer(SnapshotRpcs):
         self,
         engine: sqlalchemy.Engine,
         store: ArtifactStore,
-        bases: Bases,
+        bases: TrainableBases,
         worker: Worker,
         operations: ModelOperations,
         clock: Callable[[], float] = time.time,
@@ -294,7 +294,7 @@ def _run(connection: sqlalchemy.Connection, name: str) -> runs.Run:
     return run
 
 
-def _model(connection: sqlalchemy.Connection, name: str) -> models.Model:
+def _model(connection: sqlalchemy.Connection, name: str) -> models.ModelRow:
     model = models.get(connection, name.removeprefix("models/"))
     if model is None:
         raise NotFound(f"There is no {name}; list the models to see which there are.", reason="MODEL_NOT_FOUND")

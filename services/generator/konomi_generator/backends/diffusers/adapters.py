@@ -12,7 +12,7 @@ from cachetools import LRUCache
 
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.safetensors_check import Header, check_bytes
-from konomi_generator.backends.diffusers.custom_diffusion import Concepts, Words, is_concepts, read
+from konomi_generator.backends.diffusers.custom_diffusion import Concepts, WordBinder, is_concepts, read
 from konomi_generator.sampling import AdapterFile
 
 Place = tuple[str, str]
@@ -48,7 +48,7 @@ class Adapters:
         self._pipe = pipe
         self._base: Weights = {}
         self._fused: LRUCache[tuple[tuple[str, float], ...], _Fused] = LRUCache(KEPT_BYTES, getsizeof=_size)
-        self._words = Words(pipe)
+        self._words = WordBinder(pipe)
         self._current: tuple[tuple[str, float], ...] = ()
         self._unet: Any = None
         self._copying = threading.Lock()

@@ -62,7 +62,7 @@ def read(adapter: AdapterFile) -> Concepts:
     return Concepts(deltas, rows)
 
 
-class Words:
+class WordBinder:
     """Binds new words to rows in a pipeline's text encoders, and takes them off again to the last bit."""
 
     def __init__(self, pipe: Any) -> None:
