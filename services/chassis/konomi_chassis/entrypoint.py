@@ -28,8 +28,8 @@ def run(role: str, build: Build, argv: Sequence[str]) -> int:
         The exit code; 78 with a sentence on stderr for a configuration that cannot be served.
     """
     try:
-        given = _arguments(role, argv)
-        settings = ServerSettings(**given)
+        arguments = _arguments(role, argv)
+        settings = ServerSettings(**arguments)
         store = ArtifactStore(StoreSettings(home=settings.home))
         services = build(settings, store)
     except ValidationError as error:

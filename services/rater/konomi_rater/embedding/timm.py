@@ -69,13 +69,13 @@ def open_timm(model: str, weights: Path, placement: Placement, *, early: bool = 
     Raises:
         ValueError: tensors are missing, or the model is fed in a way konomi does not know.
     """
-    made = timm.create_model(model, pretrained=False)
-    prepare = like_timm(timm.data.resolve_model_data_config(made))
-    made.reset_classifier(0)
-    missing = made.load_state_dict(load_file(weights), strict=False).missing_keys
+    network = timm.create_model(model, pretrained=False)
+    prepare = like_timm(timm.data.resolve_model_data_config(network))
+    network.reset_classifier(0)
+    missing = network.load_state_dict(load_file(weights), strict=False).missing_keys
     if missing:  # the file's own classifier may be left over; a tower without its weights may not
         raise ValueError(f"{len(missing)} tensors are missing")
-    tower: torch.nn.Module = EarlyLayers(made) if early else made
+    tower: torch.nn.Module = EarlyLayers(network) if early else network
     tower.eval().to(placement.device)
     return TorchEmbedder(tower, prepare, placement, None)
 

@@ -29,8 +29,8 @@ def covered(liked: np.ndarray, cells: np.ndarray) -> float:
         liked: (L,) cell of every liked image.
         cells: (N,) cell of every image of the set.
     """
-    wanted = np.unique(liked)
-    return float(np.isin(wanted, cells).mean()) if len(wanted) else 1.0
+    liked_cells = np.unique(liked)
+    return float(np.isin(liked_cells, cells).mean()) if len(liked_cells) else 1.0
 
 
 def spread(cells: np.ndarray, count: int) -> Spread:

@@ -176,22 +176,22 @@ def _approximate(exact: faiss.IndexIDMap2, dimensions: int) -> faiss.IndexIVFSca
     rows, ids = rows.reshape(-1, dimensions), faiss.vector_to_array(exact.id_map)
     cells = int(2 ** np.clip(np.round(np.log2(np.sqrt(len(rows)))), 2, 16))
     coarse = faiss.IndexFlatIP(dimensions)
-    made = faiss.IndexIVFScalarQuantizer(
+    index = faiss.IndexIVFScalarQuantizer(
         coarse, dimensions, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
-    made.referenced_objects = [coarse]  # faiss holds a bare pointer to it
+    index.referenced_objects = [coarse]  # faiss holds a bare pointer to it
     rng = np.random.default_rng(0)
-    made.cp.niter, made.by_residual = 10, False
-    made.train(rows[np.sort(rng.permutation(len(rows))[: 64 * cells])])
-    made.set_direct_map_type(faiss.DirectMap.Hashtable)
-    made.add_with_ids(rows, ids)
-    asked = rows[np.sort(rng.permutation(len(rows))[:CHECKED])]
+    index.cp.niter, index.by_residual = 10, False
+    index.train(rows[np.sort(rng.permutation(len(rows))[: 64 * cells])])
+    index.set_direct_map_type(faiss.DirectMap.Hashtable)
+    index.add_with_ids(rows, ids)
+    queries = rows[np.sort(rng.permutation(len(rows))[:CHECKED])]
     k = min(10, len(rows))
-    _, truth = exact.search(asked, k)
-    made.nprobe = 1
-    while made.nprobe < cells and _recall(made.search(asked, k)[1], truth) < RECALL:
-        made.nprobe = min(cells, made.nprobe * 2)
-    return made
+    _, truth = exact.search(queries, k)
+    index.nprobe = 1
+    while index.nprobe < cells and _recall(index.search(queries, k)[1], truth) < RECALL:
+        index.nprobe = min(cells, index.nprobe * 2)
+    return index
 
 
 def _recall(retrieved: np.ndarray, truth: np.ndarray) -> float:

@@ -40,7 +40,7 @@ class SingleFeatures(Features):
 def rescore(
     head: Head,
     embeddings: np.ndarray,
-    made: Sequence[Provenance | None],
+    provenances: Sequence[Provenance | None],
     threads: int,
     earlier: Prediction | None = None,
 ) -> Prediction:
@@ -52,7 +52,7 @@ def rescore(
     Args:
         head: the rater that scores.
         embeddings: (N, D) float32 unit rows.
-        made: how each of the N images was made.
+        provenances: how each of the N images was made.
         threads: blocks worked on at once.
         earlier: what this function said of the first rows; whole blocks of it are taken as they are.
 
@@ -67,7 +67,7 @@ def rescore(
         count = len(rows)
         if count < BLOCK:
             rows = np.concatenate([rows, np.zeros((BLOCK - count, rows.shape[1]), rows.dtype)])
-        mean, variance = fast.latent(rows, [*made[start : start + count], *[None] * (BLOCK - count)])
+        mean, variance = fast.latent(rows, [*provenances[start : start + count], *[None] * (BLOCK - count)])
         prediction = fast.judge(mean.astype(np.float64), variance.astype(np.float64))
         return Prediction(*(getattr(prediction, f.name)[:count] for f in fields(Prediction)))
 

@@ -38,7 +38,7 @@ class Training:
         groups: n group keys; near-duplicates share one (prompt and seed) and never straddle a fold.
         drawn: (n,) bool, graded when shown at random.
         background: (N, D) unit rows of all images of the taste.
-        made: how each graded image was made.
+        provenances: how each graded image was made.
         comparisons: which of two graded images is preferred.
         unlabelled: (u, D) own ungraded images, for the case that every grade is a favourite's.
         population: what people in general like, where something is known.
@@ -49,7 +49,7 @@ class Training:
     groups: Sequence[str]
     drawn: np.ndarray
     background: np.ndarray
-    made: Sequence[Provenance] = ()
+    provenances: Sequence[Provenance] = ()
     comparisons: Sequence[Preference] = ()
     unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     population: Population | None = None
@@ -205,10 +205,10 @@ def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:
 
 
 def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator) -> _HeldOut | None:
-    if len(training.made) != len(training.grades) or best.mean.std() == 0:
+    if len(training.provenances) != len(training.grades) or best.mean.std() == 0:
         return None
     folds = make_folds(training.groups, rng, TREE_FOLDS)
-    stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.made, folds, seed)
+    stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.provenances, folds, seed)
     if stacking is None:
         return None
     return replace(

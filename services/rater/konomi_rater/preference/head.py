@@ -97,7 +97,7 @@ class Head:
         scale: cuts of the latent scale.
         sites: what the process was conditioned on.
         calibration: what makes its probabilities honest.
-        trees: what how an image was made adds, if it adds anything.
+        trees: what an image's provenance adds, if it adds anything.
         drawn: (n, B) how often each label is in each bootstrap member; (0, 0) without members.
     """
 
@@ -111,25 +111,25 @@ class Head:
     drawn: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
 
     def latent(
-        self, embeddings: np.ndarray, made: Sequence[Provenance | None] | None = None
+        self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the latent posterior mean and variance of embeddings (N, D): two of (N,)."""
         parts = [self.process.predict(self.features(block)) for block in _blocks(embeddings)]
         mean = np.concatenate([mean for mean, _ in parts])
-        if self.trees is not None and made is not None:
-            mean = mean + self.trees(mean, made)
+        if self.trees is not None and provenances is not None:
+            mean = mean + self.trees(mean, provenances)
         return mean, np.concatenate([variance for _, variance in parts])
 
-    def predict(self, embeddings: np.ndarray, made: Sequence[Provenance | None] | None = None) -> Prediction:
+    def predict(self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None) -> Prediction:
         """Returns utility, doubt and P(grade).
 
         Args:
             embeddings: (N, D) unit rows.
-            made: how each image was made, None for one of which nothing is known.
+            provenances: how each image was made, None for one of which nothing is known.
         """
         if not len(embeddings):
             return Prediction(np.zeros(0), np.zeros(0), np.zeros((0, 5)))
-        return self.judge(*self.latent(embeddings, made))
+        return self.judge(*self.latent(embeddings, provenances))
 
     def judge(self, mean: np.ndarray, variance: np.ndarray) -> Prediction:
         """Turns latent means and variances (N,) into grades."""

@@ -39,12 +39,12 @@ class Columns:
     def __len__(self) -> int:
         return len(self.parameters) + len(self.words) + len(self.units)
 
-    def table(self, made: Sequence[Provenance | None]) -> np.ndarray:
+    def table(self, provenances: Sequence[Provenance | None]) -> np.ndarray:
         """Returns (N, C) float64; nan for what is not known of an image, 1 or 0 for words and models."""
         rows: dict[int, np.ndarray] = {}
         word_rows: dict[str, np.ndarray] = {}
-        table = np.full((len(made), len(self)), np.nan)
-        for place, provenance in enumerate(made):
+        table = np.full((len(provenances), len(self)), np.nan)
+        for place, provenance in enumerate(provenances):
             if provenance is None:
                 continue
             if id(provenance) not in rows:
@@ -68,12 +68,12 @@ def terms_of(prompt: str) -> list[str]:
     return list(dict.fromkeys([*words, *(phrase for phrase in phrases if " " in phrase)]))
 
 
-def learn_columns(made: Sequence[Provenance]) -> Columns:
+def learn_columns(provenances: Sequence[Provenance]) -> Columns:
     """Chooses the columns that differ among n images often enough to be split on."""
-    names = sorted({name for provenance in made for name in provenance.parameters})
-    parameters = [name for name in names if len({provenance.parameters.get(name) for provenance in made}) > 1]
-    words = _frequent((terms_of(provenance.prompt) for provenance in made), len(made))[:MOST_WORDS]
-    units = _frequent(((provenance.unit,) for provenance in made), len(made))
+    names = sorted({name for provenance in provenances for name in provenance.parameters})
+    parameters = [name for name in names if len({provenance.parameters.get(name) for provenance in provenances}) > 1]
+    words = _frequent((terms_of(provenance.prompt) for provenance in provenances), len(provenances))[:MOST_WORDS]
+    units = _frequent(((provenance.unit,) for provenance in provenances), len(provenances))
     return Columns(tuple(parameters), tuple(words), tuple(units))
 
 

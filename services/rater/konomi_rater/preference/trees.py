@@ -44,12 +44,12 @@ class Trees:
     weight: float
     text: str
 
-    def __call__(self, latent: np.ndarray, made: Sequence[Provenance | None]) -> np.ndarray:
+    def __call__(self, latent: np.ndarray, provenances: Sequence[Provenance | None]) -> np.ndarray:
         """Returns what to add to a head's latent means (N,); 0 where nothing is known of how an image was made."""
-        recorded = np.array([provenance is not None for provenance in made], dtype=bool)
+        recorded = np.array([provenance is not None for provenance in provenances], dtype=bool)
         added = np.zeros(len(latent))
         if recorded.any():
-            rows = np.column_stack([self.columns.table(made)[recorded], latent[recorded]])
+            rows = np.column_stack([self.columns.table(provenances)[recorded], latent[recorded]])
             booster = _lightgbm().Booster(model_str=self.text)
             added[recorded] = self.weight * booster.predict(rows, num_threads=1)
         return added
@@ -64,21 +64,21 @@ class Stacked:
 
 
 def stack(
-    latent: np.ndarray, targets: np.ndarray, made: Sequence[Provenance], folds: Sequence[np.ndarray], seed: int
+    latent: np.ndarray, targets: np.ndarray, provenances: Sequence[Provenance], folds: Sequence[np.ndarray], seed: int
 ) -> Stacked | None:
     """Fits trees on what a head leaves over; None where nothing differs in how the images were made.
 
     Args:
         latent: (n,) the head's out-of-fold latent means.
         targets: (n,) latent targets.
-        made: how each image was made.
+        provenances: how each image was made.
         folds: rows of each fold, the head's own.
         seed: of the trees.
     """
-    columns = learn_columns(made)
+    columns = learn_columns(provenances)
     if not len(columns) or len(targets) < LEAST_LABELS:
         return None
-    rows, rest = np.column_stack([columns.table(made), latent]), targets - latent
+    rows, rest = np.column_stack([columns.table(provenances), latent]), targets - latent
     held_out = np.zeros(len(targets))
     for fold in folds:
         others = np.setdiff1d(np.arange(len(targets)), fold)

@@ -124,8 +124,8 @@ def suggest(
     """
     free = np.ones(len(pool.embeddings), dtype=bool)
     picks = _novel(pool, min(novel, count), free)
-    wanted = count - len(picks)
-    start = wanted if head is None else min(wanted, max(0, TYPICAL_START - labelled))
+    remaining = count - len(picks)
+    start = remaining if head is None else min(remaining, max(0, TYPICAL_START - labelled))
     picks += _start(pool, start, free, rng)
     if head is not None and len(picks) < count:
         picks += _mixed(pool, head, labelled, count - len(picks), free, rng)

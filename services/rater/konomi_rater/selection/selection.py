@@ -231,5 +231,5 @@ def draw_base(eligible: np.ndarray, selected: int, share: float, rng: np.random.
         share: share of the whole set, 0..0.9.
         rng: source of randomness.
     """
-    wanted = round(share / (1.0 - share) * selected)
-    return rng.permutation(eligible)[:wanted]
+    count = round(share / (1.0 - share) * selected)
+    return rng.permutation(eligible)[:count]

@@ -28,7 +28,7 @@ class MatrixView:
         units: N units.
         sources: (N,) int64.
         position: digest to index; may know later images too.
-        made: how each of the N images was made.
+        provenances: how each of the N images was made.
         generation: how often images were forgotten; indices of one generation mean nothing in another.
     """
 
@@ -38,7 +38,7 @@ class MatrixView:
     units: list[str]
     sources: np.ndarray
     position: dict[str, int]
-    made: list[Provenance]
+    provenances: list[Provenance]
     generation: int = 0
 
     def __len__(self) -> int:
@@ -49,9 +49,9 @@ class MatrixView:
         index = self.position.get(digest)
         return index if index is not None and index < len(self) else None
 
-    def made_at(self, positions: Sequence[int] | np.ndarray) -> list[Provenance | None]:
+    def provenances_at(self, positions: Sequence[int] | np.ndarray) -> list[Provenance | None]:
         """Returns how the images at positions (N,) were made; None at -1, a stranger's."""
-        return [self.made[at] if at >= 0 else None for at in positions]
+        return [self.provenances[at] if at >= 0 else None for at in positions]
 
     def indices(self, rows: np.ndarray) -> np.ndarray:
         """FairQueue row numbers that are in the view into indices."""
@@ -67,8 +67,8 @@ class MatrixView:
 
     def base(self, units: tuple[str, ...]) -> np.ndarray:
         """Returns the indices of the base model's own images."""
-        wanted = set(units)
-        return np.array([i for i, unit in enumerate(self.units[: len(self)]) if unit in wanted], dtype=np.int64)
+        names = set(units)
+        return np.array([i for i, unit in enumerate(self.units[: len(self)]) if unit in names], dtype=np.int64)
 
 
 class EmbeddingMatrix:
@@ -84,7 +84,7 @@ class EmbeddingMatrix:
         self._digests: list[str] = []
         self._units: list[str] = []
         self._position: dict[str, int] = {}
-        self._made: list[Provenance] = []
+        self._provenances: list[Provenance] = []
         self._alike: dict[tuple[str, str, str], Provenance] = {}
 
     def view(self, connection: Connection) -> MatrixView:
@@ -111,7 +111,7 @@ class EmbeddingMatrix:
                 self._units,
                 self._sources[:n],
                 self._position,
-                self._made,
+                self._provenances,
                 self._generation,
             )
 
@@ -131,7 +131,7 @@ class EmbeddingMatrix:
         self._rows, self._sources = self._rows[remaining], self._sources[remaining]
         self._embeddings = self._embeddings[remaining]
         self._digests, self._units = [self._digests[i] for i in remaining], [self._units[i] for i in remaining]
-        self._made = [self._made[i] for i in remaining]
+        self._provenances = [self._provenances[i] for i in remaining]
         self._position = {digest: i for i, digest in enumerate(self._digests)}
         self._count = len(remaining)
         self._generation += 1
@@ -153,11 +153,11 @@ class EmbeddingMatrix:
         self._embeddings[part] = vectors
         self._digests.extend(row.digest for row in new_rows)
         self._units.extend(row.unit for row in new_rows)
-        self._made.extend(self._shared_made(row.prompt, row.unit, row.parameters) for row in new_rows)
+        self._provenances.extend(self._shared_provenance(row.prompt, row.unit, row.parameters) for row in new_rows)
         self._position.update((row.digest, self._count + i) for i, row in enumerate(new_rows))
         self._count = need
 
-    def _shared_made(self, prompt: str, unit: str, parameters: str) -> Provenance:
+    def _shared_provenance(self, prompt: str, unit: str, parameters: str) -> Provenance:
         """Returns one object for all images made alike: a prompt is read once, not once an image."""
         key = (prompt, unit, parameters)
         if key not in self._alike:

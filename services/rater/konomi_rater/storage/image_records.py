@@ -137,7 +137,7 @@ def read_rows(connection: Connection, taste: str, rows: Sequence[int]) -> list[I
     return [by_row[int(row)] for row in rows]
 
 
-def select(connection: Connection, taste: str, wanted: Filter, below: int) -> np.ndarray:
+def select(connection: Connection, taste: str, criteria: Filter, below: int) -> np.ndarray:
     """Returns the rows up to `below` that a filter admits, oldest first; the filter's utility is not looked at."""
     parts, bound = ["i.row <= :below"], {"taste": taste, "below": below}
     for name, column in (
@@ -147,14 +147,14 @@ def select(connection: Connection, taste: str, wanted: Filter, below: int) -> np
         ("nights", "i.night"),
         ("digests", "i.digest"),
     ):
-        values = getattr(wanted, name)
+        values = getattr(criteria, name)
         if values:
             parts.append(f"{column} IN (SELECT value FROM json_each(:{name}))")
             bound[name] = json.dumps(values)
-    if wanted.prompt_contains:
+    if criteria.prompt_contains:
         parts.append("INSTR(LOWER(i.prompt), LOWER(:part)) > 0")
-        bound["part"] = wanted.prompt_contains
-    source = _IMAGE.replace("i.*", "i.row") if wanted.grades else _ROWS  # grades cost more than all else together
+        bound["part"] = criteria.prompt_contains
+    source = _IMAGE.replace("i.*", "i.row") if criteria.grades else _ROWS  # grades cost more than all else together
     rows = connection.execute(text(source + " AND ".join(parts) + " ORDER BY i.row"), bound)
     return np.array([row.row for row in rows], dtype=np.int64)
 

@@ -24,15 +24,15 @@ LEAST_IMAGES = 16
 
 def newest(view: MatrixView) -> tuple[str, np.ndarray]:
     """Returns the unit whose first image is newest, the base model apart, and the rows (N,) of its own images."""
-    made = [(unit, rows) for unit, rows in view.own_units(LEAST_IMAGES).items() if unit not in BASE_UNITS]
-    return made[-1] if made else ("", np.zeros(0, np.int64))
+    units = [(unit, rows) for unit, rows in view.own_units(LEAST_IMAGES).items() if unit not in BASE_UNITS]
+    return units[-1] if units else ("", np.zeros(0, np.int64))
 
 
 def due(
     view: MatrixView,
     grades: Mapping[str, LabelEntry],
     free: np.ndarray,
-    wanted: int,
+    quota: int,
     count: int,
     farthest: Callable[[np.ndarray, int], Sequence[int]],
 ) -> list[tuple[int, SuggestionReason]]:
@@ -42,15 +42,15 @@ def due(
         view: the taste's images.
         grades: grades in force, by digest.
         free: (M,) rows that may be shown.
-        wanted: hidden grades a unit gets in all.
+        quota: hidden grades a unit gets in all.
         count: how many at most now.
         farthest: of rows (N,), up to so many that are least like anything graded and still plausible.
     """
     unit, rows = newest(view)
     reasons = [entry.reason for row in rows if (entry := grades.get(view.digests[row])) is not None]
     missing = {
-        SuggestionReason.AUDIT: wanted - wanted // 2 - reasons.count(SuggestionReason.AUDIT),
-        SuggestionReason.AUDIT_NOVEL: wanted // 2 - reasons.count(SuggestionReason.AUDIT_NOVEL),
+        SuggestionReason.AUDIT: quota - quota // 2 - reasons.count(SuggestionReason.AUDIT),
+        SuggestionReason.AUDIT_NOVEL: quota // 2 - reasons.count(SuggestionReason.AUDIT_NOVEL),
     }
     left = rows[np.isin(rows, free)]
     novel = min(max(0, missing[SuggestionReason.AUDIT_NOVEL]), count // 2)

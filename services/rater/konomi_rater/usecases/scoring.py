@@ -120,7 +120,7 @@ class Scoring:
         if not len(embeddings):
             return []
         stored = self._workspace.active_head(taste)
-        prediction = stored.head.predict(embeddings, view.made_at(own))
+        prediction = stored.head.predict(embeddings, view.provenances_at(own))
         reference = self._workspace.reference(taste, view, BASE_UNITS)
         typicality = reference.typicality(reference.index.distance(embeddings, own))
         novelty = self._workspace.archive(taste, view).distance(embeddings, own)
@@ -171,8 +171,8 @@ class Scoring:
         done = len(earlier.utility) if earlier is not None else 0
         if len(view) > LIBRARY:
             settings, whole = self._workspace.settings, earlier if done > LIBRARY else None
-            return rescore(head, view.embeddings, view.made[: len(view)], settings.library_threads, whole)
-        more = head.predict(view.embeddings[done:], view.made[done : len(view)])
+            return rescore(head, view.embeddings, view.provenances[: len(view)], settings.library_threads, whole)
+        more = head.predict(view.embeddings[done:], view.provenances[done : len(view)])
         return more if earlier is None else _join(earlier, more)
 
     def diversity(self, taste: TasteRow, view: MatrixView, embeddings: np.ndarray, own: np.ndarray) -> Diversity:

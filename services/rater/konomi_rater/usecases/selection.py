@@ -244,10 +244,12 @@ class Selecting:
 
     def _admitted(self, task: _Task) -> list[ImageRow]:
         """Returns the images the filter admits, without those a person judged blind."""
-        wanted, view = task.request.candidates, task.view
-        rows = image_records.select(task.connection, task.taste.id, wanted, EVERY_ROW)
-        if wanted.min_utility is not None:
-            rows = rows[self._scoring.predict_known(task.taste, view).utility[view.indices(rows)] >= wanted.min_utility]
+        criteria, view = task.request.candidates, task.view
+        rows = image_records.select(task.connection, task.taste.id, criteria, EVERY_ROW)
+        if criteria.min_utility is not None:
+            rows = rows[
+                self._scoring.predict_known(task.taste, view).utility[view.indices(rows)] >= criteria.min_utility
+            ]
         images = image_records.read_rows(task.connection, task.taste.id, rows.tolist())
         return [image for image in images if image.facts.digest not in task.judged]
 

@@ -39,7 +39,7 @@ class Suggesting:
         self._heads: LRUCache[tuple[str, str, int], Head] = LRUCache(HEADS)
 
     def suggest(
-        self, taste_id: str, wanted: Filter, count: int, novel: int, seed: int, *, repeats: bool
+        self, taste_id: str, criteria: Filter, count: int, novel: int, seed: int, *, repeats: bool
     ) -> list[tuple[ImageRow, SuggestionReason]]:
         """Returns up to `count` images to grade next, in the order to show them, each with its reason.
 
@@ -51,12 +51,12 @@ class Suggesting:
             view = self._workspace.view(connection, taste)
             training, aside = panel.split(connection, taste_id)
             grades = {**training, **aside}
-            rows = self.candidates(connection, taste, wanted, grades)
+            rows = self.candidates(connection, taste, criteria, grades)
             past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
         rng = np.random.default_rng((seed % 2**63, len(grades)))
         again = [at for digest in self._repeats(past, grades, count, rng) if (at := view.at(digest)) is not None]
         hidden = [(at, SuggestionReason.REPEAT_CHECK) for at in again]
-        if wanted == Filter():
+        if criteria == Filter():
             lot = np.random.default_rng((seed % 2**63, len(grades), 1)).random()  # leaves the queue's own draws alone
             hidden += self._held_out(taste, view, rows, grades, count, float(lot))
             rows = rows[~np.isin(rows, view.rows[[at for at, _ in hidden]])]
@@ -89,30 +89,32 @@ class Suggesting:
         most = int(count * settings.audit_share + lot)
         return panel.due(view, grades, view.indices(rows), settings.audit_grades, most, farthest)
 
-    def explore(self, taste_id: str, wanted: Filter, count: int) -> tuple[TasteRow, MatrixView, list[ImageRow]]:
+    def explore(self, taste_id: str, criteria: Filter, count: int) -> tuple[TasteRow, MatrixView, list[ImageRow]]:
         """Returns the images least like anything graded that are still typical of the taste, most novel first."""
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
             grades = labels.grades_in_force(connection, taste_id)
-            rows = self.candidates(connection, taste, wanted, grades)
+            rows = self.candidates(connection, taste, criteria, grades)
             pool = self._pool(taste, view, view.indices(rows), grades, far=True)
             picks = acquisition.suggest(pool, None, len(grades), count, count, np.random.default_rng(0))
             novel = [int(rows[row]) for row, reason in picks if reason is SuggestionReason.NOVEL]
             return taste, view, image_records.read_rows(connection, taste_id, novel)
 
     def candidates(
-        self, connection: sqlalchemy.Connection, taste: TasteRow, wanted: Filter, grades: dict[str, LabelEntry]
+        self, connection: sqlalchemy.Connection, taste: TasteRow, criteria: Filter, grades: dict[str, LabelEntry]
     ) -> np.ndarray:
         """Returns the rows that may be shown: those the filter admits, ungraded ones where it names no grade."""
-        rows = image_records.select(connection, taste.id, wanted if wanted.grades else _ungraded(wanted), EVERY_ROW)
-        return rows if wanted.min_utility is None else self._above(connection, taste, rows, wanted.min_utility)
+        rows = image_records.select(
+            connection, taste.id, criteria if criteria.grades else _ungraded(criteria), EVERY_ROW
+        )
+        return rows if criteria.min_utility is None else self._above(connection, taste, rows, criteria.min_utility)
 
     def _above(self, connection: sqlalchemy.Connection, taste: TasteRow, rows: np.ndarray, least: float) -> np.ndarray:
         view = self._workspace.view(connection, taste)
         head = self._workspace.active_head(taste).head
         at = view.indices(rows)
-        return rows[head.predict(view.embeddings[at], view.made_at(at)).utility >= least]
+        return rows[head.predict(view.embeddings[at], view.provenances_at(at)).utility >= least]
 
     def _pool(
         self, taste: TasteRow, view: MatrixView, positions: np.ndarray, grades: dict[str, LabelEntry], *, far: bool
@@ -171,8 +173,8 @@ class Suggesting:
         return [old[i] for i in acquisition.repeats(len(old), len(grades), count, share, rng)]
 
 
-def _ungraded(wanted: Filter) -> Filter:
-    return Filter((0,), wanted.units, wanted.sources, wanted.nights, wanted.digests, wanted.prompt_contains)
+def _ungraded(criteria: Filter) -> Filter:
+    return Filter((0,), criteria.units, criteria.sources, criteria.nights, criteria.digests, criteria.prompt_contains)
 
 
 def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:

@@ -51,13 +51,13 @@ def generations(
     """
     people = _people(connection, taste.id)
     reference = workspace.reference(taste, view, BASE_UNITS)
-    made = []
+    history = []
     for unit, rows in _units(view):
         drawn = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
-        prediction = head.predict(view.embeddings[drawn], view.made_at(drawn))
+        prediction = head.predict(view.embeddings[drawn], view.provenances_at(drawn))
         distance = reference.index.distance(view.embeddings[drawn], drawn)
         grades = [people[view.digests[row]] for row in rows if view.digests[row] in people]
-        made.append(
+        history.append(
             Generation(
                 unit=unit,
                 proxy=float(prediction.utility.mean()),
@@ -67,7 +67,7 @@ def generations(
                 graded=len(grades),
             )
         )
-    return made
+    return history
 
 
 def remember_selection(
@@ -211,7 +211,7 @@ class Versions:
             groups=[image_records.group_of(image.facts, entry) for image, entry in zip(images, entries, strict=True)],
             drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries]),
             background=view.embeddings,
-            made=[view.made[at] for at in positions],
+            provenances=[view.provenances[at] for at in positions],
             comparisons=_preferences(comparisons.standing(connection, taste.id), inputs.grades),
             unlabelled=view.embeddings[_own_ungraded(view, inputs)],
             population=features.read_population(folder, taste.embedder, view.embeddings.shape[1]),
@@ -223,7 +223,7 @@ class Versions:
         artifact = self._workspace.store.put(data, MEDIA_TYPE)
         diff = self._diff(inputs, fitted.head)
         with self._workspace.reading() as connection:
-            made = generations(self._workspace, connection, taste, inputs.view, fitted.head)
+            history = generations(self._workspace, connection, taste, inputs.view, fitted.head)
         row = VersionRow(
             taste=taste.id,
             number=0,
@@ -233,7 +233,7 @@ class Versions:
             embedder=taste.embedder,
             metrics={**fitted.metrics, **reliability(inputs.retests)},
             candidates=fitted.candidates,
-            alarms=[*fitted.alarms, *overoptimisation.over_optimised(made), *_refused(diff)],
+            alarms=[*fitted.alarms, *overoptimisation.over_optimised(history), *_refused(diff)],
             artifact=artifact.digest,
             label_digest=labels.digest_of(inputs.grades),
         )
@@ -249,9 +249,9 @@ class Versions:
         row, head_before = earlier
         changed = sum(entry.created > row.created for entry in inputs.grades.values())
         at = _positions(inputs.view, inputs.panel)
-        rows, made = inputs.view.embeddings[at], inputs.view.made_at(at)
+        rows, provenances = inputs.view.embeddings[at], inputs.view.provenances_at(at)
         grades = np.array([entry.grade for entry in inputs.panel.values()], dtype=np.int64)
-        before, after = (scorer.predict(rows, made).utility for scorer in (head_before, head))
+        before, after = (scorer.predict(rows, provenances).utility for scorer in (head_before, head))
         decision, figures = promotion.compare(grades, before, after, np.random.default_rng(0))
         return Diff(row.number, decision, changed, **figures)
 

@@ -255,8 +255,8 @@ class RunReporter:
 
 
 def _reports(run: runs.Run) -> Reports:
-    asked = pb.CreateTrainingRunRequest.FromString(run.request).reports
-    return Reports(asked.adapters, tuple(asked.sample_prompts), asked.sample_steps or SAMPLE_STEPS)
+    reports = pb.CreateTrainingRunRequest.FromString(run.request).reports
+    return Reports(reports.adapters, tuple(reports.sample_prompts), reports.sample_steps or SAMPLE_STEPS)
 
 
 def failure_of(error: Exception) -> KonomiError:

@@ -156,7 +156,7 @@ class ConceptRpcs:
             night="",
             create_time=time.time(),
         )
-        made = pb.CreateTrainingRunRequest(
+        training_request = pb.CreateTrainingRunRequest(
             taste=taste,
             manifest_digest=manifest_digest,
             method=messages.method_value(configuration.method),
@@ -166,7 +166,7 @@ class ConceptRpcs:
             request_id=request.request_id,
             concepts=[pb.Concept(**concept) for concept in configuration.concepts],
         )
-        return Merged(model, made)
+        return Merged(model, training_request)
 
 
 def find(engine: sqlalchemy.Engine, names: Sequence[str]) -> list[models.ModelRow]:

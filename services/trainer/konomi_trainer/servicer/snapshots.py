@@ -39,9 +39,9 @@ class SnapshotRpcs(TrainerServiceServicer):
         snapshots = LineageSnapshots(self._engine, self._store)
         taste, tables = snapshots.read(request.rows_digest, request.taste)
         with self._engine.begin() as connection:
-            earlier_reply = self._idempotency.replay(connection, "ImportLineage", request)
-            if earlier_reply is not None:
-                return pb.ImportLineageResponse.FromString(earlier_reply)
+            earlier = self._idempotency.replay(connection, "ImportLineage", request)
+            if earlier is not None:
+                return pb.ImportLineageResponse.FromString(earlier)
             snapshots.restore(connection, taste, tables, replace=request.replace)
             current = [row.id for row in models.page(connection, taste, 2**62, -1) if row.current]
             reply = pb.ImportLineageResponse(
