@@ -53,21 +53,6 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
         embedder: what made the embeddings.
     """
     calibration = head.calibration
-    facts = {
-        "schema": SCHEMA,
-        "kind": head.kind,
-        "embedder": embedder,
-        "kernel": asdict(head.process.kernel),
-        "population_scores": head.features.scores,
-        "calibration": {
-            "temperature": calibration.temperature,
-            "shift": calibration.shift,
-            "ssr_weight": calibration.ssr.weight,
-            "ur_weight": calibration.ur.weight,
-            "random": calibration.random,
-        },
-        "trees": None if head.trees is None else asdict(head.trees),
-    }
     tensors = {
         "features.mean": head.features.mean,
         "features.basis": head.features.basis,
@@ -84,7 +69,27 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
         "ur.held": calibration.ur.observed,
     }
     solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    return save(solid, metadata={"konomi": json.dumps(facts, sort_keys=True)})
+    return save(solid, metadata={"konomi": json.dumps(_header(head, embedder), sort_keys=True)})
+
+
+def _header(head: Head, embedder: str) -> dict[str, Any]:
+    """Returns what the file's header says of a head: everything that is no array."""
+    calibration = head.calibration
+    return {
+        "schema": SCHEMA,
+        "kind": head.kind,
+        "embedder": embedder,
+        "kernel": asdict(head.process.kernel),
+        "population_scores": head.features.scores,
+        "calibration": {
+            "temperature": calibration.temperature,
+            "shift": calibration.shift,
+            "ssr_weight": calibration.ssr.weight,
+            "ur_weight": calibration.ur.weight,
+            "random": calibration.random,
+        },
+        "trees": None if head.trees is None else asdict(head.trees),
+    }
 
 
 def from_bytes(data: bytes) -> StoredHead:

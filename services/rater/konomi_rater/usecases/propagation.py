@@ -11,6 +11,7 @@ from konomi_rater.selection.propagation import (
     NEAR_COPY,
     Band,
     GrowthGate,
+    GrowthOutcome,
     among,
     augmentations,
     band,
@@ -81,6 +82,12 @@ class Growing:
             room=request.count,
         )
         growth = grow(view.embeddings[at], bounds[at], self._refused(taste, view, images, at, request), gate)
+        return self._selection(taste, view, images, at, growth)
+
+    def _selection(
+        self, taste: TasteRow, view: MatrixView, images: list[ImageRow], at: np.ndarray, growth: GrowthOutcome
+    ) -> Selection:
+        """Returns the images a growth took in with their scores, and what became of the others."""
         picked = at[growth.taken]
         scores = self._scoring.score_known(taste, view, picked)
         return Selection(

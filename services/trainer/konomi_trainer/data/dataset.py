@@ -144,8 +144,7 @@ def build(
 
     def image(item: ManifestItem) -> Tensors:
         tick()
-        sizes = ",".join(f"{height}x{width}" for height, width in shape.sizes)
-        name = key(SCHEMA, "views", encoder.space, sizes, "flip" if shape.flip else "", item.digest)
+        name = _image_key(item.digest, encoder.space, shape)
         return cache.get(name, lambda: encode(pixels(item.digest), encoder, shape))
 
     def text(caption: str) -> Tensors:
@@ -157,13 +156,15 @@ def build(
     texts = [text(caption) for caption in captions]
     parts = [[item for item in items if item.is_prior == prior] for prior in (False, True)]
     selected, prior = (_buckets(part, [image(item) for item in part], rows) for part in parts)
-    return TrainingData(
-        selected,
-        prior,
-        captions,
-        hidden=torch.stack([encoded["hidden"] for encoded in texts]),
-        pooled=torch.stack([encoded["pooled"] for encoded in texts]) if "pooled" in texts[0] else None,
-    )
+    hidden = torch.stack([encoded["hidden"] for encoded in texts])
+    pooled = torch.stack([encoded["pooled"] for encoded in texts]) if "pooled" in texts[0] else None
+    return TrainingData(selected, prior, captions, hidden, pooled)
+
+
+def _image_key(digest: str, space: str, shape: Shape) -> str:
+    """Returns the name in the cache of an image's latents: it changes with the encoder, the sizes and the mirroring."""
+    sizes = ",".join(f"{height}x{width}" for height, width in shape.sizes)
+    return key(SCHEMA, "views", space, sizes, "flip" if shape.flip else "", digest)
 
 
 def draw(data: TrainingData, seed: int, group: int, drawing: DrawSettings, prior: bool = False) -> Batch:

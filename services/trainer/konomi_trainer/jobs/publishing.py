@@ -161,13 +161,7 @@ def finish(
         NotFound: the run published no adapter at this step.
         FailedPrecondition: the model was promoted already.
     """
-    published = next((p for p in runs.published(connection, run.id) if p.step == step and p.adapter_digest), None)
-    if published is None:
-        raise NotFound(
-            f"The run {run.id} has published no adapter at step {step}; see its checkpoints, and ask for adapters "
-            "in `reports` when it is created.",
-            reason="CHECKPOINT_NOT_FOUND",
-        )
+    published = _published_adapter(connection, run, step)
     figures = {"steps": float(step), "loss": published.loss, **metrics}
     if published.validation_loss is not None:
         figures["validation_loss"] = published.validation_loss
@@ -185,6 +179,17 @@ def finish(
         models.exchange(connection, model, published.adapter_digest, {**model.metrics, **figures})
     runs.succeed(connection, run.id, run.id, step, published.loss)
     return model
+
+
+def _published_adapter(connection: Connection, run: runs.Run, step: int) -> runs.Published:
+    for published in runs.published(connection, run.id):
+        if published.step == step and published.adapter_digest:
+            return published
+    raise NotFound(
+        f"The run {run.id} has published no adapter at step {step}; see its checkpoints, and ask for adapters "
+        "in `reports` when it is created.",
+        reason="CHECKPOINT_NOT_FOUND",
+    )
 
 
 def model_of(

@@ -79,15 +79,9 @@ def merge_parts(
     error = moved = 0.0
     for name in sorted(set(chain.from_iterable(dense))):
         start: Any = base.unet.get_submodule(name).weight
-        weight = start.detach().cpu().double()
-        own = [weight + part[name].double() if name in part else weight for part in dense]
-        values = torch.stack([own[part] @ row for row, part in zip(words.targets, words.part, strict=True)])
-        merged = closed_form.closed_form(weight, words.targets, values, words.regular)
-        delta = (merged - weight).float()
-        deltas[name] = _stored(delta) if keep_mass else delta
-        stored = weight + (deltas[name][0] @ deltas[name][1] if isinstance(deltas[name], tuple) else delta).double()
-        error = max(error, closed_form.constraint_error(stored, words.targets, values))
-        moved = max(moved, closed_form.drift(stored, weight, words.regular))
+        layer = _merge_layer(start.detach().cpu().double(), [part.get(name) for part in dense], words, keep_mass)
+        deltas[name] = layer.delta
+        error, moved = max(error, layer.constraint_error), max(moved, layer.drift)
     first = parts[0].model
     concepts = tuple(chain.from_iterable(part.model.concepts for part in parts))
     rows = {token: row for part in parts for token, row in part.model.rows.items()}
@@ -99,6 +93,32 @@ def merge_parts(
         "target_words": float(len(words.part)),
         "regular_words": float(len(words.regular)),
     }
+
+
+@dataclass(frozen=True)
+class _MergedLayer:
+    """What the merge adds to one layer, whole or as two factors, and how exact it is as stored."""
+
+    delta: Any
+    constraint_error: float
+    drift: float
+
+
+def _merge_layer(
+    weight: torch.Tensor, changes: Sequence[torch.Tensor | None], words: WordFeatures, keep_mass: float
+) -> _MergedLayer:
+    """Merges the changes of one layer (O, D), float64: of each part, None for one that leaves the layer as it is."""
+    own = [weight if change is None else weight + change.double() for change in changes]
+    values = torch.stack([own[part] @ row for row, part in zip(words.targets, words.part, strict=True)])
+    merged = closed_form.closed_form(weight, words.targets, values, words.regular)
+    whole = (merged - weight).float()
+    delta = _stored(whole) if keep_mass else whole
+    stored = weight + (delta[0] @ delta[1] if isinstance(delta, tuple) else delta).double()
+    return _MergedLayer(
+        delta,
+        closed_form.constraint_error(stored, words.targets, values),
+        closed_form.drift(stored, weight, words.regular),
+    )
 
 
 def _cut(model: ConceptModel, mass: float) -> dict[str, torch.Tensor]:

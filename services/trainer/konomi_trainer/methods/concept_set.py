@@ -206,19 +206,18 @@ def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, time
     spread = torch.from_numpy(rng.standard_normal(noise.shape, np.float32))
     times = torch.from_numpy(rng.integers(0, timesteps, size))
     dropped = torch.from_numpy(rng.random(concepts) < dropout)
-    parts = [_sample(data.mean[chosen, view], None if data.std is None else data.std[chosen, view], spread[:concepts])]
+    latents = [_sample(data.mean, data.std, (chosen, view), spread[:concepts])]
     prior = torch.zeros(0, dtype=torch.int64)
     sizes, mask = [data.sizes[chosen]], [data.mask[chosen, view]]
     if data.prior is not None:
         rest = size - concepts
         prior = order(len(data.prior.mean), (seed, PRIOR_ORDER), step * rest, rest)
-        std = None if data.prior.std is None else data.prior.std[prior]
-        parts.append(_sample(data.prior.mean[prior], std, spread[concepts:]))
+        latents.append(_sample(data.prior.mean, data.prior.std, (prior,), spread[concepts:]))
         sizes.append(data.prior.sizes[prior])
         mask.append(torch.ones(rest, *mask[0].shape[1:]))
     return ConceptBatch(
         concepts,
-        torch.cat(parts),
+        torch.cat(latents),
         noise,
         times,
         torch.cat(mask),
@@ -237,8 +236,11 @@ def order(count: int, seed: tuple[int, int], first: int, size: int) -> torch.Ten
     return torch.from_numpy(np.concatenate(rows)[first % count :][:size])
 
 
-def _sample(mean: torch.Tensor, std: torch.Tensor | None, noise: torch.Tensor) -> torch.Tensor:
-    return mean if std is None else mean + std * noise
+def _sample(
+    mean: torch.Tensor, std: torch.Tensor | None, rows: tuple[torch.Tensor, ...], noise: torch.Tensor
+) -> torch.Tensor:
+    """Returns the latents (n, C, h, w) at some rows, drawn with the noise where the autoencoder is variational."""
+    return mean[rows] if std is None else mean[rows] + std[rows] * noise
 
 
 def _latent(item: ManifestItem, framing: Framing, base: LoadedBase, source: TrainingSource) -> Tensors:

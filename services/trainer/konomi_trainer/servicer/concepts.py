@@ -135,6 +135,7 @@ class ConceptRpcs:
         adapter: str,
         figures: Mapping[str, float],
     ) -> Merged:
+        """Returns the model of a merge, and the request that stands for a training run it never had."""
         taste, config = rows[0].taste, configuration.digest()
         name = runs.run_id(taste, manifest_digest, config)
         model = models.ModelRow(
@@ -156,17 +157,22 @@ class ConceptRpcs:
             night="",
             create_time=time.time(),
         )
-        training_request = pb.CreateTrainingRunRequest(
-            taste=taste,
-            manifest_digest=manifest_digest,
-            method=messages.method_value(configuration.method),
-            base_model=configuration.base_model,
-            display_name=request.display_name,
-            parents=model.parents,
-            request_id=request.request_id,
-            concepts=[pb.Concept(**concept) for concept in configuration.concepts],
-        )
-        return Merged(model, training_request)
+        return Merged(model, _training_request(model, configuration, request.request_id))
+
+
+def _training_request(
+    model: models.ModelRow, configuration: Configuration, request_id: str
+) -> pb.CreateTrainingRunRequest:
+    return pb.CreateTrainingRunRequest(
+        taste=model.taste,
+        manifest_digest=model.manifest_digest,
+        method=messages.method_value(model.method),
+        base_model=model.base_model,
+        display_name=model.display_name,
+        parents=model.parents,
+        request_id=request_id,
+        concepts=[pb.Concept(**concept) for concept in configuration.concepts],
+    )
 
 
 def find(engine: sqlalchemy.Engine, names: Sequence[str]) -> list[models.ModelRow]:
