@@ -64,7 +64,7 @@ class Vectors:
             except InvalidArgument as error:
                 results[place] = error
                 continue
-            results[place] = self._known(embedder, view, digest)
+            results[place] = self._vector_at_hand(embedder, view, digest)
             if results[place] is None:
                 places.setdefault(digest, []).append(place)
         sources = [self._source(inputs[at[0]], digest, f"images[{at[0]}]") for digest, at in places.items()]

@@ -94,7 +94,7 @@ class ConceptSet:
         mask: (I, V, 1, h, w) float32, 1 where a latent is real.
         prompt: (I, V) int64 row in `prompts`.
         prompts: captions with the words of their view.
-        sizes: (I, 6) float32, see dataset.TrainingSet.
+        sizes: (I, 6) float32, see dataset.Views.
         weights: (I,) float32, mean 1.
         prior: latents and caption embeddings of the prior's images, or None.
         empty: (1, T, D) float32 embedding of the dropped caption, and (1, P) or None.
