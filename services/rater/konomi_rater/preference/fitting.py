@@ -177,7 +177,7 @@ def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarr
 
 def _finish(training: Training, held_out: Mapping[str, _HeldOut], seed: int, rng: np.random.Generator) -> Fitted:
     """Chooses among the kinds, lets trees add what they can, calibrates and measures."""
-    candidates = {kind: spearman(training.grades, fold.mean) for kind, fold in held_out.items()}
+    candidates = {kind: spearman(training.grades, prediction.mean) for kind, prediction in held_out.items()}
     best = held_out[_best(list(held_out), candidates)]
     stacked = _stacked(training, best, seed, rng)
     if stacked is not None:
