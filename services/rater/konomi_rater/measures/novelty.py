@@ -171,7 +171,7 @@ def reference_of(ids: np.ndarray, embeddings: np.ndarray, k: int = NEIGHBOURS) -
 
 
 def _approximate(exact: faiss.IndexIDMap2, dimensions: int) -> faiss.IndexIVFScalarQuantizer:
-    """FairQueue an exact index into an inverted file that finds RECALL of the true neighbours of its own rows."""
+    """Turns an exact index into an inverted file that finds RECALL of the true neighbours of its own rows."""
     rows = faiss.rev_swig_ptr(faiss.downcast_index(exact.index).get_xb(), exact.ntotal * dimensions)
     rows, ids = rows.reshape(-1, dimensions), faiss.vector_to_array(exact.id_map)
     cells = int(2 ** np.clip(np.round(np.log2(np.sqrt(len(rows)))), 2, 16))

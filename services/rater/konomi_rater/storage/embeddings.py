@@ -54,7 +54,7 @@ class MatrixView:
         return [self.provenances[at] if at >= 0 else None for at in positions]
 
     def indices(self, rows: np.ndarray) -> np.ndarray:
-        """FairQueue row numbers that are in the view into indices."""
+        """Turns row numbers that are in the view into indices."""
         return np.searchsorted(self.rows, rows)
 
     def own_units(self, least: int) -> dict[str, np.ndarray]:
