@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pool
 from konomi.errors import KonomiError, NotFound, from_rpc_error
 from konomi.v1 import generator_pb2_grpc, rater_pb2_grpc, trainer_pb2_grpc
 from konomi_chassis.auth.authentication import issue_token
-from konomi_chassis.server import RunningServer, Service, start
+from konomi_chassis.server import RunningServer, ServedService, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_rater.servicer.rules import RULES as RATER_RULES
@@ -44,11 +44,11 @@ ADDERS = {
 }
 
 
-def service_of(name: str, servicer: Any, **hooks: Any) -> Service:
+def service_of(name: str, servicer: Any, **hooks: Any) -> ServedService:
     """Returns a service; requests of the rater are checked by its own rules, others by none."""
     methods = descriptor_pool.Default().FindServiceByName(name).methods
     rules = {method.input_type.name: RATER_RULES.get(method.input_type.name, {}) for method in methods}
-    return Service(name, ADDERS[name], servicer, rules, **hooks)
+    return ServedService(name, ADDERS[name], servicer, rules, **hooks)
 
 
 class Caller:

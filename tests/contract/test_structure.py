@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,43 @@ def test_every_room_has_a_guide():
 
 def test_names_say_what_a_file_is():
     assert not [s.shown for s in product() if VAGUE_NAMES & set(s.path.relative_to(ROOT).with_suffix("").parts)]
+
+
+def _glossary() -> set[str]:
+    """Words of ARCHITECTURE.md's table: two columns of them, and a cell may hold several ("rater; rater version")."""
+    _, _, section = architecture().partition("\n## Words\n")
+    lines = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert rows[0] == ["word", "meaning"] * 2 and {len(row) for row in rows} == {4}
+    return {word.strip() for row in rows[2:] for cell in row[::2] for word in cell.split(";")}
+
+
+def _noun(name: str) -> str:
+    """A class name as words: "BlindPair" is a "blind pair"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name.lstrip("_")).lower()
+
+
+def _shared_names(classes: Iterable[tuple[str, str]], words: set[str]) -> dict[str, set[str]]:
+    """Names of classes of more than one package, with the packages; not those whose noun is among the words."""
+    packages: dict[str, set[str]] = {}
+    for package, name in classes:
+        packages.setdefault(name, set()).add(package)
+    return {name: where for name, where in packages.items() if len(where) > 1 and _noun(name) not in words}
+
+
+def test_a_class_name_is_of_one_package_or_in_the_glossary():
+    nodes = [(source.package, node) for source in product() for node in source.tree.body]
+    classes = [(package, node.name) for package, node in nodes if isinstance(node, ast.ClassDef)]
+    assert not _shared_names(classes, _glossary()), "rename one, or say in ARCHITECTURE.md what both mean"
+
+
+def test_the_check_for_shared_class_names_can_fail():
+    words = _glossary()
+    assert {"taste", "rater version", "blind pair", "gateway"} <= words
+    assert not words & {"", "word", "meaning", "what the slates of a taste have found"}
+    classes = [("a", "BlindPair"), ("b", "BlindPair"), ("a", "Limits"), ("b", "Limits"), ("a", "Own"), ("a", "Own")]
+    assert _shared_names(classes, words) == {"Limits": {"a", "b"}}
+    assert _shared_names(classes, set()) == {"BlindPair": {"a", "b"}, "Limits": {"a", "b"}}
 
 
 def test_each_service_folder_holds_one_package():

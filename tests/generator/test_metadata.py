@@ -8,10 +8,10 @@ from PIL import Image
 from sd_parsers import ParserManager
 
 from konomi_generator import png
-from konomi_generator.png import SAMPLERS, Record
+from konomi_generator.png import SAMPLERS, GenerationRecord
 
 
-def record(**changes: object) -> Record:
+def record(**changes: object) -> GenerationRecord:
     given = {
         "prompt": 'a "red" cat, (smiling:1.2), ears: pointed',
         "negative_prompt": "blur, low quality",
@@ -29,10 +29,10 @@ def record(**changes: object) -> Record:
         "parents": ["ab" * 32],
         "strength": 0.5,
     }
-    return Record(**(given | changes))  # type: ignore[arg-type]
+    return GenerationRecord(**(given | changes))  # type: ignore[arg-type]
 
 
-def parsed(made: Record):
+def parsed(made: GenerationRecord):
     data = png.encode(np.zeros((made.height, made.width, 3), np.uint8), made)
     found = ParserManager().parse(Image.open(io.BytesIO(data)))
     assert found is not None

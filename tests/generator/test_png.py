@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from konomi_generator import png
-from konomi_generator.png import Record, infotext
+from konomi_generator.png import GenerationRecord, infotext
 
 A1111 = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
-def record(**changes: object) -> Record:
+def record(**changes: object) -> GenerationRecord:
     base = {
         "prompt": "漫画, long hair: red, blue",
         "negative_prompt": "blurry, dark",
@@ -34,7 +34,7 @@ def record(**changes: object) -> Record:
         "parents": ["cd" * 32],
         "strength": 0.5,
     }
-    return Record(**(base | changes))
+    return GenerationRecord(**(base | changes))
 
 
 def texts(data: bytes) -> dict[str, str]:

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from konomi.errors import InvalidArgument
-from konomi_generator.prompts import Words, check_wildcards, fill
+from konomi_generator.prompts import Wildcard, check_wildcards, fill
 
-WORDS = {"hair": Words(["red", "blue", "green"]), "extra": Words(["", "smiling"])}
+WORDS = {"hair": Wildcard(["red", "blue", "green"]), "extra": Wildcard(["", "smiling"])}
 
 
 def test_each_place_draws_by_itself_from_the_seed() -> None:
@@ -41,11 +41,11 @@ def test_no_other_syntax_means_anything(text: str) -> None:
 
 
 def test_words_are_not_templates() -> None:
-    assert fill("{a}", {"a": Words(["{a}{a}"])}, 1) == "{a}{a}"
+    assert fill("{a}", {"a": Wildcard(["{a}{a}"])}, 1) == "{a}{a}"
 
 
 def test_weights_say_how_often_a_word_is_drawn() -> None:
-    words = {"hair": Words(["red", "blue", "green"], [6, 3, 0]), "plain": Words(["red", "blue"], [1, 1])}
+    words = {"hair": Wildcard(["red", "blue", "green"], [6, 3, 0]), "plain": Wildcard(["red", "blue"], [1, 1])}
     drawn = [fill("{hair}", words, seed) for seed in range(3000)]
     assert 0.63 < drawn.count("red") / 3000 < 0.70 and drawn.count("green") == 0
     assert drawn == [fill("{hair}", words, seed) for seed in range(3000)]
@@ -54,16 +54,16 @@ def test_weights_say_how_often_a_word_is_drawn() -> None:
 @pytest.mark.parametrize(
     "wildcards",
     [
-        {"a": Words([])},
-        {"a/b": Words(["x"])},
-        {"": Words(["x"])},
-        {"a": Words(["x\n"])},
-        {"a": Words(["x" * 5000])},
-        {"a": Words(["x", "y"], [1])},
-        {"a": Words(["x"], [0])},
-        {"a": Words(["x", "y"], [2, -1])},
-        {"a": Words(["x", "y"], [float("nan"), 1])},
-        {"a": Words(["x", "y"], [float("inf"), 1])},
+        {"a": Wildcard([])},
+        {"a/b": Wildcard(["x"])},
+        {"": Wildcard(["x"])},
+        {"a": Wildcard(["x\n"])},
+        {"a": Wildcard(["x" * 5000])},
+        {"a": Wildcard(["x", "y"], [1])},
+        {"a": Wildcard(["x"], [0])},
+        {"a": Wildcard(["x", "y"], [2, -1])},
+        {"a": Wildcard(["x", "y"], [float("nan"), 1])},
+        {"a": Wildcard(["x", "y"], [float("inf"), 1])},
     ],
 )
 def test_bad_wildcards_are_refused_by_name(wildcards: dict) -> None:
@@ -74,4 +74,4 @@ def test_bad_wildcards_are_refused_by_name(wildcards: dict) -> None:
 
 def test_a_prompt_that_grows_too_long_is_refused() -> None:
     with pytest.raises(InvalidArgument):
-        fill("{a}" * 5, {"a": Words(["x" * 1000])}, 1)
+        fill("{a}" * 5, {"a": Wildcard(["x" * 1000])}, 1)

@@ -17,7 +17,7 @@ from PIL import Image
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, ResourceExhausted, from_rpc_error
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
-from konomi_chassis.server import Service, start
+from konomi_chassis.server import ServedService, start
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.generator import Generator
@@ -56,7 +56,7 @@ class Calls:
 @pytest.fixture(scope="module")
 def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Calls]:
     """A server over the tiny home, and calls to it."""
-    service = Service(
+    service = ServedService(
         "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator), RULES
     )
     server = start("generator", [service], ServerSettings(home=home), store)

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from konomi.v1 import trainer_pb2 as pb
-from konomi_trainer.data.manifest import Item, render
+from konomi_trainer.data.manifest import ManifestItem, render
 from konomi_trainer.methods import token_rows
 from konomi_trainer.methods.concept_file import ConceptModel
 from tests.trainer import tiny
@@ -32,10 +32,10 @@ def manifest(bench: Bench, tokens: Sequence[str] = ("<a>",), prior: str = "prior
     for number, token in enumerate(tokens):
         for index in range(2):
             digest = bench.store.put(tiny.png(100 * number + index, side), "image/png").digest
-            items.append(Item(digest, f"a {token} face", 1.0, "selected"))
+            items.append(ManifestItem(digest, f"a {token} face", 1.0, "selected"))
     for index, caption in enumerate(ORDINARY if prior else ()):
         digest = bench.store.put(tiny.png(900 + index, side), "image/png").digest
-        items.append(Item(digest, caption, 1.0, prior))
+        items.append(ManifestItem(digest, caption, 1.0, prior))
     return bench.store.put(render(tuple(items)), "application/json").digest
 
 

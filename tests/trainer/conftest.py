@@ -15,7 +15,7 @@ from konomi_chassis.server import RunningServer, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_trainer.__main__ import build
-from konomi_trainer.data.manifest import Item, render
+from konomi_trainer.data.manifest import ManifestItem, render
 from tests.trainer import tiny
 
 
@@ -61,7 +61,7 @@ class Bench:
     def manifest(self, count: int = 5, side: int = 64, first: int = 0) -> str:
         """Puts images and their manifest into the store; returns its digest."""
         items = [
-            Item(
+            ManifestItem(
                 self.store.put(tiny.png(first + i, side), "image/png").digest, f"face {i % 2}", 1.0 + i % 2, "selected"
             )
             for i in range(count)

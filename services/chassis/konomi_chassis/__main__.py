@@ -23,15 +23,15 @@ def main(argv: Sequence[str], now: float) -> int:
     Returns:
         0, or 2 with a sentence on stderr.
     """
-    given = _parser().parse_args(argv)
+    arguments = _parser().parse_args(argv)
     try:
-        if given.command == "issue":
-            expires = now + given.days * DAY_SECONDS if given.days else None
-            print(issue_token(given.home, given.principal, given.scope, given.taste, expires))
-        elif given.command == "revoke":
-            print(f"{revoke_tokens(given.home, given.principal)} token(s) removed", file=sys.stderr)
+        if arguments.command == "issue":
+            expires = now + arguments.days * DAY_SECONDS if arguments.days else None
+            print(issue_token(arguments.home, arguments.principal, arguments.scope, arguments.taste, expires))
+        elif arguments.command == "revoke":
+            print(f"{revoke_tokens(arguments.home, arguments.principal)} token(s) removed", file=sys.stderr)
         else:
-            rotate_owner_token(given.home)
+            rotate_owner_token(arguments.home)
     except KonomiError as error:
         print(error.message, file=sys.stderr)
         return 2

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from konomi.errors import KonomiError
-from konomi_chassis.server import REFUSED_CONFIGURATION, Service, serve
+from konomi_chassis.server import REFUSED_CONFIGURATION, ServedService, serve
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 
-Build = Callable[[ServerSettings, ArtifactStore], Sequence[Service]]
+Build = Callable[[ServerSettings, ArtifactStore], Sequence[ServedService]]
 
 
 def run(role: str, build: Build, argv: Sequence[str]) -> int:
@@ -28,8 +28,8 @@ def run(role: str, build: Build, argv: Sequence[str]) -> int:
         The exit code; 78 with a sentence on stderr for a configuration that cannot be served.
     """
     try:
-        given = _arguments(role, argv)
-        settings = ServerSettings(**given)
+        arguments = _arguments(role, argv)
+        settings = ServerSettings(**arguments)
         store = ArtifactStore(StoreSettings(home=settings.home))
         services = build(settings, store)
     except ValidationError as error:

@@ -17,19 +17,19 @@ def die_with_parent(environment: Mapping[str, str]) -> None:
     Raises:
         FailedPrecondition: the parent is gone already.
     """
-    wanted = environment.get(VARIABLE)
-    if not wanted:
+    parent = environment.get(VARIABLE)
+    if not parent:
         return
-    _check_parent(wanted)
+    _check_parent(parent)
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "prctl"):
         libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    _check_parent(wanted)  # it may have gone between the two lines above
+    _check_parent(parent)  # it may have gone between the two lines above
 
 
-def _check_parent(wanted: str) -> None:
-    if str(os.getppid()) != wanted:
-        raise FailedPrecondition(f"The parent process {wanted} is gone, so this one ends too.", reason="PARENT_GONE")
+def _check_parent(parent: str) -> None:
+    if str(os.getppid()) != parent:
+        raise FailedPrecondition(f"The parent process {parent} is gone, so this one ends too.", reason="PARENT_GONE")
 
 
 M_TRIM_THRESHOLD = -1

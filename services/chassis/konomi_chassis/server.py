@@ -34,7 +34,7 @@ SPARE_THREADS = 24
 
 
 @dataclass(frozen=True)
-class Service:
+class ServedService:
     """One proto service and who serves it.
 
     Attributes:
@@ -66,7 +66,7 @@ class RunningServer:
         server: grpc.Server,
         interceptor: Interceptor,
         health_servicer: health.HealthServicer,
-        services: Sequence[Service],
+        services: Sequence[ServedService],
         address: str,
     ) -> None:
         self._server, self._interceptor, self._health = server, interceptor, health_servicer
@@ -113,7 +113,9 @@ class RunningServer:
         return ended
 
 
-def start(role: str, services: Sequence[Service], settings: ServerSettings, store: ArtifactStore) -> RunningServer:
+def start(
+    role: str, services: Sequence[ServedService], settings: ServerSettings, store: ArtifactStore
+) -> RunningServer:
     """Binds, prepares and starts a server without blocking.
 
     Args:
@@ -134,10 +136,10 @@ def start(role: str, services: Sequence[Service], settings: ServerSettings, stor
     return running
 
 
-def bind(role: str, services: Sequence[Service], settings: ServerSettings, store: ArtifactStore) -> RunningServer:
+def bind(role: str, services: Sequence[ServedService], settings: ServerSettings, store: ArtifactStore) -> RunningServer:
     """Starts a server that says NOT_SERVING until its `prepare` has run."""
     add_artifacts = artifact_pb2_grpc.add_ArtifactServiceServicer_to_server
-    artifact = Service("konomi.v1.ArtifactService", add_artifacts, ArtifactServicer(store), ARTIFACT_RULES)
+    artifact = ServedService("konomi.v1.ArtifactService", add_artifacts, ArtifactServicer(store), ARTIFACT_RULES)
     served = (*services, artifact)
     _refuse_open_address(settings)
     _check_tables(served)
@@ -164,7 +166,7 @@ def bind(role: str, services: Sequence[Service], settings: ServerSettings, store
     return RunningServer(server, interceptor, health_servicer, served, f"{settings.bracketed_host}:{port}")
 
 
-def serve(role: str, services: Sequence[Service], settings: ServerSettings, store: ArtifactStore) -> int:
+def serve(role: str, services: Sequence[ServedService], settings: ServerSettings, store: ArtifactStore) -> int:
     """Serves until SIGTERM or SIGINT, then drains; prints one JSON line with the address once healthy.
 
     Returns:
@@ -208,7 +210,7 @@ def _refuse_open_address(settings: ServerSettings) -> None:
     )
 
 
-def _check_tables(services: Sequence[Service]) -> None:
+def _check_tables(services: Sequence[ServedService]) -> None:
     """Refuses a service with an rpc nobody may call by the policy, or whose request no rules check."""
     pool = descriptor_pool.Default()
     for service in services:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from konomi_chassis.entrypoint import run
 from konomi_chassis.process import keep_freed_memory
-from konomi_chassis.server import Service
+from konomi_chassis.server import ServedService
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 
@@ -26,7 +26,7 @@ OFFLINE = {
 }
 
 
-def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
+def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
     """Returns the generator's service; torch is imported here, after the process was set up for it."""
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
@@ -45,7 +45,7 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[Service
         decoder.close()
 
     return [
-        Service(
+        ServedService(
             "konomi.v1.GeneratorService",
             add_GeneratorServiceServicer_to_server,
             GeneratorServicer(generator),

@@ -12,7 +12,7 @@ from konomi.errors import Cancelled, InvalidArgument, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.job import LOOK_SECONDS, Job, Plan
+from konomi_generator.job import LOOK_SECONDS, GenerationPlan, Job
 from konomi_generator.prompts import check_wildcards, fill
 from konomi_generator.requests import Finished, Image, Request
 from konomi_generator.sampling import AdapterFile, Annealing, Backend, ImageRequest, Sampling
@@ -84,7 +84,7 @@ class Generator:
                 raise Cancelled("The caller went away.", reason="CANCELLED")
         try:
             prepared = self._backend.prepare(model, adapters, sampling)
-            plan = Plan(request, model, self._models.digest(model), sampling, images, prepared)
+            plan = GenerationPlan(request, model, self._models.digest(model), sampling, images, prepared)
             job = Job(plan, self._backend, self._store, self._pool, lambda: self._clock() - began)
             yield from job.run(stopped)
         finally:

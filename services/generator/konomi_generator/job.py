@@ -11,7 +11,7 @@ from konomi.errors import Cancelled, KonomiError
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
-from konomi_generator.png import Record
+from konomi_generator.png import GenerationRecord
 from konomi_generator.requests import Finished, Request
 from konomi_generator.sampling import Backend, ImageRequest, Prepared, Preview, Result, Sampling
 
@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Plan:
+class GenerationPlan:
     """All that is known of a request before its first step.
 
     Attributes:
@@ -42,10 +42,10 @@ class Plan:
         init = self.request.images[index].init_digest
         return ((init,) if init else ()) + tuple(digest for digest, _ in self.request.adapters)
 
-    def record(self, index: int, fallbacks: tuple[str, ...]) -> Record:
+    def record(self, index: int, fallbacks: tuple[str, ...]) -> GenerationRecord:
         """Returns what the image says of itself."""
         request, sampling, image = self.request, self.sampling, self.images[index]
-        return Record(
+        return GenerationRecord(
             prompt=image.prompt,
             negative_prompt=request.negative_prompt,
             seed=image.seed,
@@ -75,7 +75,7 @@ class Job:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: GenerationPlan,
         backend: Backend,
         store: ArtifactStore,
         writers: ThreadPoolExecutor,

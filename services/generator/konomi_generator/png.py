@@ -34,7 +34,7 @@ SAMPLERS = {
 
 
 @dataclass(frozen=True)
-class Record:
+class GenerationRecord:
     """How one image was made; every field goes into the PNG, so none may depend on when or where it was made."""
 
     prompt: str
@@ -60,7 +60,7 @@ class Record:
     fallbacks: Sequence[str] = ()
 
 
-def konomi_record(record: Record) -> str:
+def konomi_record(record: GenerationRecord) -> str:
     """Returns the JSON of the iTXt chunk `konomi`: sorted keys, so equal records are equal bytes."""
     fields: dict[str, Any] = {
         "schema": SCHEMA,
@@ -96,7 +96,7 @@ def konomi_record(record: Record) -> str:
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def infotext(record: Record) -> str:
+def infotext(record: GenerationRecord) -> str:
     """Returns A1111's text: the prompt, the negative prompt, one line of `Name: value` pairs."""
     pairs: dict[str, object] = {
         "Steps": record.steps,
@@ -126,7 +126,7 @@ def _quote(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',:\n"') else value
 
 
-def encode(pixels: np.ndarray, record: Record) -> bytes:
+def encode(pixels: np.ndarray, record: GenerationRecord) -> bytes:
     """Returns a PNG of (H, W, 3) uint8 pixels that carries its record; equal inputs give equal bytes."""
     texts = PngInfo()
     texts.add_text("parameters", infotext(record))

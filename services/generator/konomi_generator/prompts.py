@@ -18,7 +18,7 @@ PLACE = re.compile(r"\{([A-Za-z0-9_-]{1,64})\}")
 
 
 @dataclass(frozen=True)
-class Words:
+class Wildcard:
     """Alternatives of a place.
 
     Attributes:
@@ -34,9 +34,9 @@ class Words:
         return rng.choices(self.words, self.weights)[0] if self.weights else rng.choice(self.words)
 
 
-def check_wildcards(wildcards: Mapping[str, Words]) -> None:
+def check_wildcards(wildcards: Mapping[str, Wildcard]) -> None:
     """Raises InvalidArgument unless every wildcard has a plain name, plain words and fitting weights."""
-    for name, given in wildcards.items():
+    for name, wildcard in wildcards.items():
         field = f"wildcards[{name[:64]}]"
         if not NAME.fullmatch(name):
             raise InvalidArgument(
@@ -44,12 +44,12 @@ def check_wildcards(wildcards: Mapping[str, Words]) -> None:
                 reason="WILDCARD",
                 field=field,
             )
-        if not given.words:
+        if not wildcard.words:
             raise InvalidArgument(
                 f'The wildcard "{name}" has no words; give at least one.', reason="WILDCARD", field=field
             )
-        _check_weights(name, given, field)
-        for word in given.words:
+        _check_weights(name, wildcard, field)
+        for word in wildcard.words:
             check_text(word, field)
 
 
@@ -66,7 +66,7 @@ def check_text(text: str, field: str) -> None:
         )
 
 
-def fill(template: str, wildcards: Mapping[str, Words], seed: int) -> str:
+def fill(template: str, wildcards: Mapping[str, Wildcard], seed: int) -> str:
     """Returns the prompt of one image.
 
     Each place draws by itself, from the image's seed and its position among the places; words are not templates
@@ -95,11 +95,11 @@ def fill(template: str, wildcards: Mapping[str, Words], seed: int) -> str:
     return prompt
 
 
-def _check_weights(name: str, given: Words, field: str) -> None:
-    weights = given.weights
-    if weights and len(weights) != len(given.words):
+def _check_weights(name: str, wildcard: Wildcard, field: str) -> None:
+    weights = wildcard.weights
+    if weights and len(weights) != len(wildcard.words):
         raise InvalidArgument(
-            f'The wildcard "{name}" has {len(given.words)} words and {len(weights)} weights; '
+            f'The wildcard "{name}" has {len(wildcard.words)} words and {len(weights)} weights; '
             "give as many weights as words, or none.",
             reason="WILDCARD",
             field=field,

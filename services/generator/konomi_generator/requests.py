@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from konomi.errors import KonomiError
 from konomi_chassis.models.catalogue import STARTER
 from konomi_chassis.storage.artifacts import Artifact
-from konomi_generator.prompts import Words
+from konomi_generator.prompts import Wildcard
 from konomi_generator.sampling import Annealing
 
 
@@ -36,7 +36,7 @@ class Request:
     batch_size: int = 0
     unit: str = ""
     night: str = ""
-    wildcards: Mapping[str, Words] = field(default_factory=dict)
+    wildcards: Mapping[str, Wildcard] = field(default_factory=dict)
     guide_from_base: bool = False
     base_share: float = 0.0
     annealing: Annealing | None = None

@@ -86,7 +86,7 @@ class AdapterFile:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class GeneratedImage:
     """One finished image.
 
     Attributes:
@@ -121,7 +121,7 @@ class Prepared:
     backend: str = "diffusers"
 
 
-Result = Made | Preview | KonomiError
+Result = GeneratedImage | Preview | KonomiError
 
 
 Deliver = Callable[[int, Result], None]

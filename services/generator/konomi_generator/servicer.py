@@ -9,7 +9,7 @@ from konomi.v1 import generator_pb2_grpc
 from konomi.v1.artifact_pb2 import Artifact, ItemError
 from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_generator.generator import Generator
-from konomi_generator.prompts import Words
+from konomi_generator.prompts import Wildcard
 from konomi_generator.requests import Finished, Image, Request
 from konomi_generator.sampling import Annealing
 
@@ -26,7 +26,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: pb.ListBaseModelsRequest, context: grpc.ServicerContext
     ) -> pb.ListBaseModelsResponse:
         """Lists the base models at hand."""
-        return pb.ListBaseModelsResponse(base_models=[_model(*found) for found in self._generator.models()])
+        return pb.ListBaseModelsResponse(base_models=[_model(*entry) for entry in self._generator.models()])
 
     def InspectModel(self, request: pb.InspectModelRequest, context: grpc.ServicerContext) -> pb.BaseModel:
         """Says what a base model is."""
@@ -57,7 +57,7 @@ def _request(request: pb.GenerateImagesRequest) -> Request:
         batch_size=request.batch_size,
         unit=request.unit,
         night=request.night,
-        wildcards={name: Words(list(words.words), list(words.weights)) for name, words in request.wildcards.items()},
+        wildcards={name: Wildcard(list(words.words), list(words.weights)) for name, words in request.wildcards.items()},
         guide_from_base=request.guide_from_base,
         base_share=request.base_share,
         annealing=_annealing(request.condition_annealing) if request.HasField("condition_annealing") else None,

@@ -10,7 +10,7 @@ from konomi.v1 import rater_pb2_grpc
 from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
 from konomi_chassis.entrypoint import run
 from konomi_chassis.process import keep_freed_memory
-from konomi_chassis.server import Service
+from konomi_chassis.server import ServedService
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database
@@ -34,7 +34,7 @@ def limit_threads(count: int) -> None:
     threadpool_limits({"openmp": count, "libopenblas": count, "libscipy_openblas": 1})
 
 
-def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
+def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
     """Joins the rater's parts for one home."""
     settings = RaterSettings(home=server.home)
     limit_threads(settings.embedder_threads)
@@ -55,7 +55,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
     rater.reembedding.resume()
     servicer = RaterServicer(rater)
     return [
-        Service(
+        ServedService(
             "konomi.v1.RaterService",
             rater_pb2_grpc.add_RaterServiceServicer_to_server,
             servicer,

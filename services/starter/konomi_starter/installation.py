@@ -28,12 +28,12 @@ def install(home: Path) -> dict[str, str]:
             "the bundled models are missing from this installation; reinstall konomi", reason="MODEL_MISSING"
         )
     target = home / "models" / "starter"
-    wanted = digest_of(BUNDLED)
-    if not target.exists() or digest_of(target) != wanted:
+    digest = digest_of(BUNDLED)
+    if not target.exists() or digest_of(target) != digest:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = target.with_name(".starter.part")
         shutil.rmtree(staging, ignore_errors=True)
         shutil.copytree(BUNDLED, staging)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
-    return {"models": "starter", "digest": wanted}
+    return {"models": "starter", "digest": digest}

@@ -2,48 +2,41 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from konomi_chassis.entrypoint import run
 from konomi_chassis.process import keep_freed_memory
-from konomi_chassis.server import Service
+from konomi_chassis.server import ServedService
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 
-
-def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
-    """Makes the trainer's one service; the heavy libraries are imported here and not before."""
+if TYPE_CHECKING:
     import numpy as np
+    from sqlalchemy import Engine
+
+    from konomi_trainer.jobs.worker import Worker
+    from konomi_trainer.servicer.trainer import TrainerServicer
+    from konomi_trainer.settings import TrainerSettings
+
+
+def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
+    """Makes the trainer's one service; the heavy libraries are imported here and not before."""
     import torch
 
     from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.storage.database import open_database
-    from konomi_trainer.base_models.catalogue import Bases
-    from konomi_trainer.export.exporter import Exporter
-    from konomi_trainer.jobs.rank_process import gatherer
-    from konomi_trainer.jobs.trainer import Trainer
-    from konomi_trainer.jobs.worker import ProgressBoard, Worker
-    from konomi_trainer.servicer.concepts import ConceptRpcs
     from konomi_trainer.servicer.rules import RULES
-    from konomi_trainer.servicer.trainer import ModelOperations, TrainerServicer
     from konomi_trainer.settings import TrainerSettings
     from konomi_trainer.storage.schema import MIGRATIONS
 
     settings = TrainerSettings(home=server.home)
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     engine = open_database(server.home / "databases" / "trainer.sqlite", MIGRATIONS)
-    decoder, bases = Decoder(DecodeSettings(home=server.home)), Bases(server.home, settings)
-
-    def pixels(data: bytes) -> np.ndarray:
-        return decoder.decode(data).pixels
-
-    gather = gatherer(server.home, settings, bases.device)
-    trainer = Trainer(store, bases.load, pixels, server.home, gather)
-    worker = Worker(engine, trainer, store, ProgressBoard())
-    exporter = Exporter(store, bases, pixels, server.home / "scratch")
-    concepts = ConceptRpcs(store, bases, pixels, server.home / "models", settings.embedder)
-    servicer = TrainerServicer(engine, store, bases, worker, ModelOperations(exporter, concepts))
+    decoder = Decoder(DecodeSettings(home=server.home))
+    servicer, worker = _join(settings, server.home, store, engine, lambda data: decoder.decode(data).pixels)
 
     def close() -> None:
         worker.join()
@@ -51,7 +44,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
         engine.dispose()
 
     return [
-        Service(
+        ServedService(
             "konomi.v1.TrainerService",
             add_TrainerServiceServicer_to_server,
             servicer,
@@ -62,6 +55,30 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[Service]:
             taste_of=servicer.taste_of,
         )
     ]
+
+
+def _join(
+    settings: "TrainerSettings",
+    home: Path,
+    store: ArtifactStore,
+    engine: "Engine",
+    pixels: "Callable[[bytes], np.ndarray]",
+) -> "tuple[TrainerServicer, Worker]":
+    """Joins the trainer's parts: what it serves, and the thread that trains."""
+    from konomi_trainer.base_models.catalogue import BaseCatalogue
+    from konomi_trainer.export.exporter import Exporter
+    from konomi_trainer.jobs.rank_process import gatherer
+    from konomi_trainer.jobs.trainer import Trainer
+    from konomi_trainer.jobs.worker import ProgressBoard, Worker
+    from konomi_trainer.servicer.concepts import ConceptRpcs
+    from konomi_trainer.servicer.trainer import ModelOperations, TrainerServicer
+
+    bases = BaseCatalogue(home, settings)
+    trainer = Trainer(store, bases.load, pixels, home, gatherer(home, settings, bases.device))
+    worker = Worker(engine, trainer, store, ProgressBoard())
+    exporter = Exporter(store, bases, pixels, home / "scratch")
+    concepts = ConceptRpcs(store, bases, pixels, home / "models", settings.embedder)
+    return TrainerServicer(engine, store, bases, worker, ModelOperations(exporter, concepts)), worker
 
 
 def main() -> int:

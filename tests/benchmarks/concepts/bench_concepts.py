@@ -24,7 +24,7 @@ from PIL import Image
 
 from konomi_starter.data.captions import caption, full_caption
 from konomi_trainer.data import dual_encoder, retrieval
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.merging import concepts, low_rank
 from konomi_trainer.methods import concept_file
 from konomi_trainer.methods.concept_file import ConceptModel
@@ -59,12 +59,12 @@ class Bench:
             print(name, json.dumps(self.kept[name])[:400], flush=True)
         return self.kept[name]
 
-    def real(self, pair: Pair, word: str) -> list[Item]:
+    def real(self, pair: Pair, word: str) -> list[ManifestItem]:
         """Returns up to 200 real images whose captions are near the class prompt, found by FAISS on this machine."""
         lab = self.lab
         records, pixels = lab.portraits.records, lab.portraits.pixels
         rows = [i for i in range(1000, 3000) if not (has(records[i], pair.hair) or has(records[i], pair.face))]
-        items = [Item(lab.put(pixels[i]), captioned(records[i], i), 1.0, "prior") for i in rows]
+        items = [ManifestItem(lab.put(pixels[i]), captioned(records[i], i), 1.0, "prior") for i in rows]
         own = [item.digest for which in ("hair", "face") for item in lab.items(pair, which)]
         query = retrieval.Query([f"{pair.style} portrait, {word}"], own, REGULAR, NEAR)
         encoder = dual_encoder.load(lab.work / "models", "starter")
@@ -80,8 +80,8 @@ class Bench:
         together, _ = lab.train([*lab.items(pair, "hair"), *lab.items(pair, "face"), *half], [HAIR, FACE], **NUMBERS)
         config = lab.configuration([HAIR, FACE])
         parts = [
-            concepts.Part(first, [prompt(pair.style, [HAIR])]),
-            concepts.Part(second, [prompt(pair.style, [FACE])]),
+            concepts.MergePart(first, [prompt(pair.style, [HAIR])]),
+            concepts.MergePart(second, [prompt(pair.style, [FACE])]),
         ]
         regular = [full_caption(record) for record in lab.portraits.records[3000:3200]]
         merged, figures = concepts.merge_parts(lab.bases.load(config), parts, regular, 0.0, {})
@@ -127,12 +127,13 @@ class Bench:
         real = self.real(pair, "hair")
         drawn = lab.draw(None, [item.caption for item in real], 9000) if real else np.zeros((0, 64, 64, 3), np.uint8)
         generated = [
-            Item(lab.put(image), item.caption, 1.0, "prior_generated") for image, item in zip(drawn, real, strict=True)
+            ManifestItem(lab.put(image), item.caption, 1.0, "prior_generated")
+            for image, item in zip(drawn, real, strict=True)
         ]
         own = lab.items(pair, "hair")
         for kind, prior in (("real", real), ("generated", generated), ("none", [])):
 
-            def measure(prior: Sequence[Item] = tuple(prior)) -> dict[str, float]:
+            def measure(prior: Sequence[ManifestItem] = tuple(prior)) -> dict[str, float]:
                 model, _ = lab.train([*own, *prior], [HAIR], **NUMBERS)
                 named = lab.draw(model, [prompt(pair.style, [HAIR])] * PROBE, seed)
                 bare = lab.draw(model, [prompt(pair.style, [HAIR], named=False)] * PROBE, seed)

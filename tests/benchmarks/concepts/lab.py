@@ -22,9 +22,9 @@ from konomi_starter import installation
 from konomi_starter.data import renderer
 from konomi_starter.training import attribute_reader, embedding, evaluation
 from konomi_trainer import configuration
-from konomi_trainer.base_models.catalogue import Bases
+from konomi_trainer.base_models.catalogue import BaseCatalogue
 from konomi_trainer.configuration import Configuration
-from konomi_trainer.data.manifest import Item, render
+from konomi_trainer.data.manifest import ManifestItem, render
 from konomi_trainer.jobs.trainer import Listener, Trainer
 from konomi_trainer.methods import concept_file, token_rows
 from konomi_trainer.methods.concept_file import ConceptModel
@@ -82,7 +82,7 @@ class Lab:
         self.portraits = renderer.render(4000, portraits, seed=99)
         self.store = ArtifactStore(StoreSettings(home=work))
         settings = TrainerSettings(home=work, threads=1, device="cpu")
-        self.bases = Bases(work, settings)
+        self.bases = BaseCatalogue(work, settings)
         self.trainer = Trainer(self.store, self.bases.load, _pixels, work)
         models = work / "models" / "starter"
         self.folder, self.eyes = models / "diffusion", attribute_reader.load(models / "reader" / "model.safetensors")
@@ -112,14 +112,14 @@ class Lab:
             return found
         raise SystemExit(f"expected {IMAGES} renders of {pair.name}, {which}; found {len(found)}: render more")
 
-    def items(self, pair: Pair, which: str) -> list[Item]:
+    def items(self, pair: Pair, which: str) -> list[ManifestItem]:
         """Returns the manifest items of a concept."""
         caption = prompt(pair.style, [HAIR] if which == "hair" else [FACE])
         pixels = self.portraits.pixels
-        return [Item(self.put(pixels[i]), caption, 1.0, "selected") for i in self.concept_images(pair, which)]
+        return [ManifestItem(self.put(pixels[i]), caption, 1.0, "selected") for i in self.concept_images(pair, which)]
 
     def train(
-        self, items: Sequence[Item], concepts: Sequence[Mapping[str, str]], seed: int = SEED, **numbers: Any
+        self, items: Sequence[ManifestItem], concepts: Sequence[Mapping[str, str]], seed: int = SEED, **numbers: Any
     ) -> tuple[ConceptModel, dict[str, float]]:
         """Returns the model of a run and its figures; the same run is done once.
 

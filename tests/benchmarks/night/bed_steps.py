@@ -17,7 +17,7 @@ from konomi_rater.measures.cells import divide
 from konomi_rater.measures.coverage import covered, near_copies
 from konomi_rater.measures.diversity import vendi
 from konomi_rater.measures.novelty import Reference, reference_of
-from konomi_rater.selection.selection import POLICIES, Candidates, Limits, caps, draw_base, select
+from konomi_rater.selection.selection import POLICIES, Candidates, SelectionLimits, caps, draw_base, select
 from tests.benchmarks.night.policies import Policy
 from tests.benchmarks.night.world import Rater, World
 
@@ -132,7 +132,7 @@ class BedSteps(NightSteps):
                 copies=copies,
                 certified=np.zeros(len(pool), bool),
             ),
-            Limits(
+            SelectionLimits(
                 wanted["count"],
                 wanted["duplicate_cosine"],
                 cell_caps=caps(self.cells.shares, wanted["count"], wanted["quota"]),

@@ -19,7 +19,7 @@ from konomi_rater.measures.cells import Cells, divide
 from konomi_rater.measures.novelty import NeighbourIndex, reference_of
 from konomi_rater.preference.fitting import quick_fit
 from konomi_rater.preference.head import Head
-from konomi_rater.selection.acquisition import Pool, Reason, suggest
+from konomi_rater.selection.acquisition import Pool, SuggestionReason, suggest
 from tests.benchmarks.night.persons import SSR, UR, NightPerson, persons, table_of
 from tests.benchmarks.night.trials import Trial, Trials, by_person, interval, ratio, row
 from tests.benchmarks.rater import pool as rater_pool
@@ -217,7 +217,7 @@ def _show(now: Search, person: NightPerson, chosen: list[int], head: Head | None
 def _suggested(search: Search, free: np.ndarray, head: Head, count: int, far: int) -> list[int]:
     pool = Pool(search.embeddings[free], search.novelty(free), search.plausible[free], search.embeddings[search.order])
     picks = suggest(pool, head, len(search.order), count, far, search.rng)
-    assert all(isinstance(reason, Reason) for _, reason in picks)
+    assert all(isinstance(reason, SuggestionReason) for _, reason in picks)
     return [int(free[place]) for place, _ in picks]
 
 

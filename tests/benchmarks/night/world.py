@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.preference.fitting import Fitted, Training, fit, quick_fit
-from konomi_rater.selection.acquisition import Pool, Reason, suggest
+from konomi_rater.selection.acquisition import Pool, SuggestionReason, suggest
 from konomi_rater.storage.head_file import StoredHead, from_bytes, to_bytes
 from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES
 from tests.benchmarks.night.persons import NightPerson, persons
@@ -153,7 +153,7 @@ def rater(world: World, person: NightPerson, seed: int, labels: int, spurious: b
             at = int(free[row])
             said = int(person.say(table[at : at + 1], len(order), rng)[0])
             grades[at] = min(5, said + 1) if spurious and table[at, column] else said
-            drawn[at] = reason is Reason.RANDOM
+            drawn[at] = reason is SuggestionReason.RANDOM
             order.append(at)
     training = Training(seen[order], grades[order], [str(row) for row in order], drawn[order], seen)
     *_, found = fit(training, seed)

@@ -11,7 +11,7 @@ import numpy as np
 
 from konomi_rater.preference.fitting import quick_fit
 from konomi_rater.selection import acquisition
-from konomi_rater.selection.acquisition import Pool, Reason
+from konomi_rater.selection.acquisition import Pool, SuggestionReason
 from tests.benchmarks.rater import persons as rater_persons
 from tests.benchmarks.rater.baselines import Task, answer_of, fitted, measure
 from tests.benchmarks.rater.pool import ImagePool
@@ -51,7 +51,7 @@ def _acquire(
         count = min(BATCH, last - len(chosen))
         for row, reason in acquisition.suggest(pool, head, len(chosen), count, 0, rng):
             chosen.append(int(free[row]))
-            drawn.append(reason is Reason.RANDOM)
+            drawn.append(reason is SuggestionReason.RANDOM)
     return np.array(chosen), np.array(drawn)
 
 

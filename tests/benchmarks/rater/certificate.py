@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from konomi_rater.preference.fitting import quick_fit
-from konomi_rater.selection.certificate import Limits, draw, judge, shown_for
+from konomi_rater.selection.certificate import AuditLimits, draw, judge, shown_for
 from tests.benchmarks.rater import persons as rater_persons
 from tests.benchmarks.rater.pool import ImagePool, load
 
@@ -30,12 +30,12 @@ def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rng = np.random.default_rng(10)
     with threadpool_limits(1):
         sets = [golden(pool, number, rng) for number in range(runs)]
-    hardest = [np.arange(SIZE) < int(Limits().alpha * SIZE) + 1 for _ in range(10 * runs)]
+    hardest = [np.arange(SIZE) < int(AuditLimits().alpha * SIZE) + 1 for _ in range(10 * runs)]
     kinds = ((sets, (SIZE,)), (sets, STAGES), (hardest, (SIZE,)))
     whole, nested, worst = (audit(part, sizes, rng) for part, sizes in kinds)
     shares = np.array([bad.mean() for bad in sets])
-    good = shares <= Limits().alpha
-    said = f"{SIZE} images, {shown_for(Limits(), SIZE)} shown"
+    good = shares <= AuditLimits().alpha
+    said = f"{SIZE} images, {shown_for(AuditLimits(), SIZE)} shown"
     return [
         _row(f"certificates that are wrong: sets chosen by raters ({said})", whole[0].mean(), runs),
         _row("certificates that are wrong: the same sets in three nested stages", nested[0].mean(), runs),
@@ -59,11 +59,11 @@ def audit(sets: list[np.ndarray], sizes: tuple[int, ...], rng: np.random.Generat
     """Audits each set and returns which certificates are wrong and which sets are certified: two of (S,) bool."""
     wrong, certified = [], []
     for bad in sets:
-        samples = draw(sizes, Limits(), rng)
-        outcome = judge(samples, {row: bool(bad[row]) for one in samples for row in one.rows}, Limits().delta)
+        samples = draw(sizes, AuditLimits(), rng)
+        outcome = judge(samples, {row: bool(bad[row]) for one in samples for row in one.rows}, AuditLimits().delta)
         certified.append(outcome.certified > 0)
         size = sizes[outcome.certified - 1] if outcome.certified else 0
-        wrong.append(bool(size) and bad[:size].mean() > Limits().alpha)
+        wrong.append(bool(size) and bad[:size].mean() > AuditLimits().alpha)
     return np.array(wrong), np.array(certified)
 
 

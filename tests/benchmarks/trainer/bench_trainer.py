@@ -29,14 +29,14 @@ from peft import inject_adapter_in_model
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from konomi_trainer.base_models.pipeline import Base, Placement
+from konomi_trainer.base_models.pipeline import BasePipeline, TrainingPlacement
 from konomi_trainer.configuration import Configuration, complete
 from konomi_trainer.data import buckets, dataset
 from konomi_trainer.data.cache import TensorCache
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.jobs.trainer import loop_settings
 from konomi_trainer.methods import adapter_file, lora
-from konomi_trainer.methods.base import PreparedMethod, Source
+from konomi_trainer.methods.base import PreparedMethod, TrainingSource
 from konomi_trainer.training.checkpoints import Checkpoints
 from konomi_trainer.training.loop import Progress, Surroundings, rate, train
 from tests.benchmarks.results import Figure, report
@@ -76,30 +76,30 @@ def pixels(digest: str, side: int) -> np.ndarray:
     return (large[0].permute(1, 2, 0) * 255).byte().numpy()
 
 
-def items() -> list[Item]:
+def items() -> list[ManifestItem]:
     """Returns the manifest's items."""
-    return [Item(f"{i + 1:064x}", CAPTIONS[i % len(CAPTIONS)], 1.0, "selected") for i in range(IMAGES)]
+    return [ManifestItem(f"{i + 1:064x}", CAPTIONS[i % len(CAPTIONS)], 1.0, "selected") for i in range(IMAGES)]
 
 
-def base_of(task: Task) -> Base:
+def base_of(task: Task) -> BasePipeline:
     """Returns the base model with random weights."""
     pipe = published.pipeline(task.layout, task.divisor)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
-    return Base(pipe, "0" * 64, Placement(task.device, task.precision, False), task.side)
+    return BasePipeline(pipe, "0" * 64, TrainingPlacement(task.device, task.precision, False), task.side)
 
 
-def cached(base: Base, task: Task, folder: Path) -> PreparedMethod:
+def cached(base: BasePipeline, task: Task, folder: Path) -> PreparedMethod:
     """Returns konomi's LoRA made ready."""
-    source = Source(items(), lambda digest: pixels(digest, task.side), TensorCache(folder), lambda: None)
+    source = TrainingSource(items(), lambda digest: pixels(digest, task.side), TensorCache(folder), lambda: None)
     return lora.LORA.prepare(base, source, task.configuration())
 
 
 class ScriptStep:
     """The training step of diffusers' own scripts, fed with konomi's draws so that losses can be compared."""
 
-    def __init__(self, base: Base, task: Task) -> None:
+    def __init__(self, base: BasePipeline, task: Task) -> None:
         """Takes a base model of its own; adds the same LoRA with the same first weights."""
         self._base, self._task, self._pipe = base, task, base._pipe
         self._weights = lora.attach({"unet": base.unet}, lora.LORA, 8, SEED)

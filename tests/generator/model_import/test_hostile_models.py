@@ -26,7 +26,7 @@ from konomi.v1 import generator_pb2 as pb
 from konomi.v1.generator_pb2_grpc import GeneratorServiceStub, add_GeneratorServiceServicer_to_server
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModels
-from konomi_chassis.server import Service, start
+from konomi_chassis.server import ServedService, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.backends.diffusers.adapters import check_adapter
@@ -178,7 +178,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, home: Path):
     store, decoder = ArtifactStore(StoreSettings(home=own)), Decoder()
     settings = GeneratorSettings(home=own, threads=1, device="cpu")
     generator = Generator(BaseModels(own), store, DiffusersBackend(settings), decoder, writers=1, max_side=512)
-    service = Service(
+    service = ServedService(
         "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator), RULES
     )
     server = start("generator", [service], ServerSettings(home=own), store)

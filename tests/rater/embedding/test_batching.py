@@ -10,8 +10,8 @@ import pytest
 
 from konomi.errors import Cancelled, InvalidArgument, ResourceExhausted, Unavailable
 from konomi_chassis.decoding.worker_process import Decoded
-from konomi_rater.embedding.batching import Batcher, Lane, Limits, _Progress
-from konomi_rater.embedding.requests import Caller, Embedded, Source
+from konomi_rater.embedding.batching import Batcher, Lane, QueueLimits, _Progress
+from konomi_rater.embedding.requests import Caller, Embedded, ImageSource
 from konomi_rater.embedding.tower import ResizeRule
 
 
@@ -47,8 +47,8 @@ def decode(data: bytes, field: str, least: tuple[int, int, bool]) -> Decoded:
     return Decoded(np.full((8, 16, 3), data[0], np.uint8), "PNG", 10, 20)
 
 
-def source(number: int, load: Callable[[], bytes] | None = None) -> Source:
-    return Source(load or (lambda: bytes([number])), 1, f"images[{number}]")
+def source(number: int, load: Callable[[], bytes] | None = None) -> ImageSource:
+    return ImageSource(load or (lambda: bytes([number])), 1, f"images[{number}]")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def made():
     batchers: list[Batcher] = []
 
     def make(model, **limits):
-        batcher = Batcher(decode, Limits(**({"batch": 8, "decoders": 2, "images": 100, "bytes": 1000} | limits)))
+        batcher = Batcher(decode, QueueLimits(**({"batch": 8, "decoders": 2, "images": 100, "bytes": 1000} | limits)))
         batchers.append(batcher)
         lane = Lane(model, keep=False)
 
@@ -156,7 +156,7 @@ def test_bytes_are_bounded_too_but_one_call_always_fits(made):
     model = Model()
     model.go.clear()
     batcher, lane, _ = made(model, bytes=5)
-    batcher.submit(lane, [Source(lambda: b"\1", 50, "image")], Caller())
+    batcher.submit(lane, [ImageSource(lambda: b"\1", 50, "image")], Caller())
     with pytest.raises(ResourceExhausted):
         batcher.submit(lane, [source(1)], Caller())
     model.go.set()

@@ -10,7 +10,7 @@ from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2 as pb
 from konomi_rater.measures.diversity import facility_location, farthest_points, vendi
 from konomi_rater.measures.elites import BOUND, find_elites, learn_behaviour
-from konomi_rater.selection.selection import POLICIES, Limits, select
+from konomi_rater.selection.selection import POLICIES, SelectionLimits, select
 from konomi_rater.usecases.embedders import Advice, foreign_share
 from tests.rater.selection.test_selection import plain
 
@@ -92,8 +92,8 @@ def test_a_spread_set_is_more_diverse_and_still_from_the_best(spread):
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     candidates = plain(120, embeddings=rows)
     limits = {"count": 20, "duplicate_cosine": 1.0, "cell_caps": np.array([120]), "prompt_caps": np.array([120])}
-    best = select(POLICIES["converge"], candidates, Limits(**limits))
-    wide = select(POLICIES["converge"], candidates, Limits(**limits, spread=spread))
+    best = select(POLICIES["converge"], candidates, SelectionLimits(**limits))
+    wide = select(POLICIES["converge"], candidates, SelectionLimits(**limits, spread=spread))
     assert best.selected == list(range(119, 99, -1))
     assert len(wide.selected) == 20 and min(wide.selected) >= 60
     assert wide.selected == sorted(wide.selected, reverse=True)

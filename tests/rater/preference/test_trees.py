@@ -4,79 +4,89 @@ import numpy as np
 
 from konomi_rater.preference.fitting import Training, fit
 from konomi_rater.preference.metrics import spearman
-from konomi_rater.preference.parameters import Made, learn_columns, terms_of
+from konomi_rater.preference.parameters import Provenance, learn_columns, terms_of
 from konomi_rater.storage.head_file import from_bytes, to_bytes
 
 
-def world(seed: int, count: int = 900) -> tuple[np.ndarray, list[Made], np.ndarray, np.ndarray]:
+def world(seed: int, count: int = 900) -> tuple[np.ndarray, list[Provenance], np.ndarray, np.ndarray]:
     """Embeddings that show half of a taste; the other half is a band of the guidance scale and one word."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((count, 16)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     guidance = rng.uniform(1, 9, count)
     ink = rng.random(count) < 0.4
-    made = [
-        Made(f"{'ink' if inked else 'oil'} portrait, blue hair", "base", {"guidance_scale": float(scale)})
+    provenances = [
+        Provenance(f"{'ink' if inked else 'oil'} portrait, blue hair", "base", {"guidance_scale": float(scale)})
         for inked, scale in zip(ink, guidance, strict=True)
     ]
     wanted = 2 * rows[:, 0] + 1.2 * ((guidance > 3) & (guidance < 5)) + 0.8 * ink
-    return rows, made, wanted, 1 + np.searchsorted(np.quantile(wanted, [0.3, 0.6, 0.82, 0.94]), wanted)
+    return rows, provenances, wanted, 1 + np.searchsorted(np.quantile(wanted, [0.3, 0.6, 0.82, 0.94]), wanted)
 
 
-def fitted(rows, made, grades, count: int, comparisons=()):
+def fitted(rows, provenances, grades, count: int, comparisons=()):
     groups = [str(row) for row in range(count)]
     training = Training(
-        rows[:count], grades[:count], groups, np.ones(count, bool), rows, made=made[:count], comparisons=comparisons
+        rows[:count],
+        grades[:count],
+        groups,
+        np.ones(count, bool),
+        rows,
+        provenances=provenances[:count],
+        comparisons=comparisons,
     )
     return list(fit(training, 0))[-1]
 
 
 def test_parameters_are_learnt_and_win_the_cross_validation():
-    rows, made, wanted, grades = world(0)
-    found = fitted(rows, made, grades, 200)
+    rows, provenances, wanted, grades = world(0)
+    found = fitted(rows, provenances, grades, 200)
     assert found.head.kind == "stack"
     assert found.candidates["stack"] > found.candidates["gp"] + 0.02
-    with_, without = found.head.predict(rows[200:], made[200:]), found.head.predict(rows[200:])
+    with_, without = found.head.predict(rows[200:], provenances[200:]), found.head.predict(rows[200:])
     assert spearman(wanted[200:], with_.utility) > spearman(wanted[200:], without.utility) + 0.1
 
 
 def test_a_stored_stack_predicts_the_same_bits():
-    rows, made, _, grades = world(1)
-    found = fitted(rows, made, grades, 200)
-    again = fitted(rows, made, grades, 200)
+    rows, provenances, _, grades = world(1)
+    found = fitted(rows, provenances, grades, 200)
+    again = fitted(rows, provenances, grades, 200)
     data = to_bytes(found.head, found.embeddings, found.grades, "starter")
     assert data == to_bytes(again.head, again.embeddings, again.grades, "starter")
     assert b"tree_sizes=" in data  # LightGBM's own text, nothing pickled
     head = from_bytes(data).head
-    mixed = [None if row % 3 else one for row, one in enumerate(made)]
+    mixed = [None if row % 3 else one for row, one in enumerate(provenances)]
     assert np.array_equal(head.predict(rows, mixed).utility, found.head.predict(rows, mixed).utility)
     strangers = np.array([one is None for one in mixed])
     assert np.array_equal(head.predict(rows, mixed).utility[strangers], head.predict(rows).utility[strangers])
 
 
 def test_few_labels_or_images_made_alike_grow_no_trees():
-    rows, made, _, grades = world(2)
-    assert "stack" not in fitted(rows, made, grades, 49).candidates
-    assert "stack" not in fitted(rows, [Made("a cat", "base", {"guidance_scale": 4.0})] * 900, grades, 120).candidates
+    rows, provenances, _, grades = world(2)
+    assert "stack" not in fitted(rows, provenances, grades, 49).candidates
+    assert (
+        "stack"
+        not in fitted(rows, [Provenance("a cat", "base", {"guidance_scale": 4.0})] * 900, grades, 120).candidates
+    )
 
 
 def test_parameters_that_mean_nothing_are_not_taken():
-    rows, made, wanted, _ = world(3)
+    rows, provenances, wanted, _ = world(3)
     wanted = rows[:, 0] + 0.1 * rows[:, 1]
     grades = 1 + np.searchsorted(np.quantile(wanted, [0.3, 0.6, 0.82, 0.94]), wanted)
-    shuffled = [made[i] for i in np.random.default_rng(0).permutation(900)]
+    shuffled = [provenances[i] for i in np.random.default_rng(0).permutation(900)]
     assert fitted(rows, shuffled, grades, 150).head.kind != "stack"
 
 
 def test_the_table_has_a_column_a_word_a_phrase_and_a_parameter():
-    made = [
-        Made("Ink portrait, blue hair" if i % 2 else "portrait", "u" if i < 10 else "", {"cfg": i}) for i in range(20)
+    provenances = [
+        Provenance("Ink portrait, blue hair" if i % 2 else "portrait", "u" if i < 10 else "", {"cfg": i})
+        for i in range(20)
     ]
-    columns = learn_columns(made)
+    columns = learn_columns(provenances)
     assert columns.parameters == ("cfg",)
     assert {"ink", "blue", "blue hair", "ink portrait"} <= set(columns.words)
     assert "portrait" not in columns.words  # in every prompt: nothing to split on
-    table = columns.table([made[1], None, Made("blue hair")])
+    table = columns.table([provenances[1], None, Provenance("blue hair")])
     assert table[0, columns.parameters.index("cfg")] == 1
     assert np.isnan(table[1]).all()
     assert np.isnan(table[2, 0])

@@ -7,7 +7,7 @@ import pytest
 
 from konomi_rater.preference.fitting import quick_fit
 from konomi_rater.preference.gaussian_process import condition
-from konomi_rater.selection.acquisition import Pool, Reason, repeats, suggest
+from konomi_rater.selection.acquisition import Pool, SuggestionReason, repeats, suggest
 
 
 def pool_of(seed: int, count: int = 300) -> tuple[Pool, np.ndarray]:
@@ -26,20 +26,20 @@ def head_of(pool: Pool, wanted: np.ndarray, count: int = 40):
 def test_starts_with_typical_images_that_cover_the_pool():
     pool, _ = pool_of(0)
     picks = suggest(pool, None, 0, 10, 0, np.random.default_rng(0))
-    assert [reason for _, reason in picks] == [Reason.TYPICAL] * 10
+    assert [reason for _, reason in picks] == [SuggestionReason.TYPICAL] * 10
     assert len({row for row, _ in picks}) == 10
 
 
 def test_a_long_start_holds_random_images_too():
     pool, _ = pool_of(0)
     reasons = Counter(reason for _, reason in suggest(pool, None, 0, 70, 0, np.random.default_rng(0)))
-    assert reasons == {Reason.TYPICAL: 59, Reason.RANDOM: 11}
+    assert reasons == {SuggestionReason.TYPICAL: 59, SuggestionReason.RANDOM: 11}
 
 
 def test_of_ten_two_are_drawn_at_random_and_the_rest_settle_doubt():
     pool, wanted = pool_of(1)
     picks = suggest(pool, head_of(pool, wanted), 40, 10, 0, np.random.default_rng(0))
-    assert Counter(reason for _, reason in picks) == {Reason.UNCERTAIN: 8, Reason.RANDOM: 2}
+    assert Counter(reason for _, reason in picks) == {SuggestionReason.UNCERTAIN: 8, SuggestionReason.RANDOM: 2}
     assert len({row for row, _ in picks}) == 10
 
 
@@ -48,7 +48,7 @@ def test_doubt_is_settled_where_something_may_be_liked():
     for seed in range(12):
         pool, wanted = pool_of(seed)
         for row, reason in suggest(pool, head_of(pool, wanted), 40, 20, 0, np.random.default_rng(seed)):
-            (chosen if reason is Reason.UNCERTAIN else drawn).append(wanted[row])
+            (chosen if reason is SuggestionReason.UNCERTAIN else drawn).append(wanted[row])
     assert np.mean(chosen) > np.mean(drawn) + 0.1
     assert abs(np.mean(drawn)) < 0.15
 
@@ -74,7 +74,7 @@ def test_one_of_two_alike_is_enough():
         pool, wanted = pool_of(seed)
         twice = Pool(np.concatenate([pool.embeddings] * 2), np.zeros(600), np.ones(600, bool))
         picks = suggest(twice, head_of(pool, wanted), 40, 10, 0, np.random.default_rng(seed))
-        chosen = [row % 300 for row, reason in picks if reason is Reason.UNCERTAIN]
+        chosen = [row % 300 for row, reason in picks if reason is SuggestionReason.UNCERTAIN]
         assert len(set(chosen)) == len(chosen) == 8
 
 
@@ -82,13 +82,13 @@ def test_a_long_list_has_as_many_as_were_asked_for_none_twice():
     pool, wanted = pool_of(8)
     picks = suggest(pool, head_of(pool, wanted), 40, 250, 0, np.random.default_rng(0))
     assert len({row for row, _ in picks}) == 250
-    assert Counter(reason for _, reason in picks) == {Reason.UNCERTAIN: 200, Reason.RANDOM: 50}
+    assert Counter(reason for _, reason in picks) == {SuggestionReason.UNCERTAIN: 200, SuggestionReason.RANDOM: 50}
 
 
 def test_novel_slots_take_the_farthest_plausible_and_spread():
     pool, _ = pool_of(2)
     picks = suggest(pool, None, 50, 4, 4, np.random.default_rng(0))
-    assert {reason for _, reason in picks} == {Reason.NOVEL}
+    assert {reason for _, reason in picks} == {SuggestionReason.NOVEL}
     assert all(pool.plausible[row] for row, _ in picks)
     assert picks[0][0] == int(np.argmax(np.where(pool.plausible, pool.novelty, -1)))
 
@@ -114,15 +114,15 @@ def test_short_batches_go_on_where_the_last_one_stopped():
         picks = suggest(pool, head, labelled, size, 0, np.random.default_rng(labelled))
         seen.update(reason for _, reason in picks)
         labelled += len(picks)
-    assert seen == {Reason.UNCERTAIN: 24, Reason.RANDOM: 6}
+    assert seen == {SuggestionReason.UNCERTAIN: 24, SuggestionReason.RANDOM: 6}
 
 
 def test_a_start_takes_half_of_what_people_like_where_that_is_known():
     pool, wanted = pool_of(6)
     known = Pool(pool.embeddings, pool.novelty, pool.plausible, population=wanted)
     picks = suggest(known, None, 0, 14, 0, np.random.default_rng(0))
-    assert Counter(reason for _, reason in picks) == {Reason.EXPLOIT: 7, Reason.TYPICAL: 7}
-    liked = [row for row, reason in picks if reason is Reason.EXPLOIT]
+    assert Counter(reason for _, reason in picks) == {SuggestionReason.EXPLOIT: 7, SuggestionReason.TYPICAL: 7}
+    liked = [row for row, reason in picks if reason is SuggestionReason.EXPLOIT]
     assert set(liked) == set(np.argsort(-wanted)[:7].tolist())
     assert len({row for row, _ in picks}) == 14
 
@@ -130,8 +130,8 @@ def test_a_start_takes_half_of_what_people_like_where_that_is_known():
 def test_the_start_goes_on_until_fifteen_are_graded_even_with_a_model():
     pool, wanted = pool_of(7)
     reasons = [r for _, r in suggest(pool, head_of(pool, wanted), 11, 10, 0, np.random.default_rng(0))]
-    assert reasons[:4] == [Reason.TYPICAL] * 4
-    assert Reason.TYPICAL not in reasons[4:]
+    assert reasons[:4] == [SuggestionReason.TYPICAL] * 4
+    assert SuggestionReason.TYPICAL not in reasons[4:]
 
 
 @pytest.mark.parametrize(("labelled", "wanted"), [(0, 0.0), (19, 0.0), (20, 0.1), (199, 0.1), (200, 0.05), (900, 0.05)])

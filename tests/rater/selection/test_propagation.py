@@ -10,7 +10,7 @@ from konomi.v1 import rater_pb2 as pb
 from konomi_rater.selection.propagation import (
     WIDTH,
     Band,
-    Gate,
+    GrowthGate,
     among,
     augmentations,
     band,
@@ -31,7 +31,7 @@ def at(*angles):
 
 
 def grown(angles, bounds=None, refused=None, members=(0, 20), least=2.0, room=99, duplicate=0.999):
-    gate = Gate(at(0, 20), at(*members), least, Band(float(np.cos(np.radians(40)))), duplicate, room)
+    gate = GrowthGate(at(0, 20), at(*members), least, Band(float(np.cos(np.radians(40)))), duplicate, room)
     return grow(at(*angles), np.array(bounds or [4.0] * len(angles)), refused or {}, gate)
 
 
@@ -49,7 +49,7 @@ def test_whatever_comes_the_set_at_most_doubles_and_all_are_accounted_for(seed, 
     rows = rng.standard_normal((count + size, 3))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     members, candidates = rows[:size], rows[size:]
-    gate = Gate(members[:1], members, 2.0, Band(0.0), 0.97, room)
+    gate = GrowthGate(members[:1], members, 2.0, Band(0.0), 0.97, room)
     bounds = rng.uniform(1, 3, count)
     found = grow(candidates, bounds, {}, gate)
     assert sorted([*found.taken, *found.rejected]) == list(range(count))
@@ -87,7 +87,7 @@ def test_a_bound_is_enough_that_a_quarter_of_the_likes_do_not_reach():
 
 
 def test_nothing_to_choose_from_takes_nothing():
-    found = grow(np.zeros((0, 2)), np.zeros(0), {}, Gate(at(0), at(0), 1.0, Band(0.5)))
+    found = grow(np.zeros((0, 2)), np.zeros(0), {}, GrowthGate(at(0), at(0), 1.0, Band(0.5)))
     assert (found.taken, found.mean_cosine, found.standard_error) == ([], 0.0, 0.0)
 
 

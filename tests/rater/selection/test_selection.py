@@ -10,8 +10,8 @@ from konomi.v1 import rater_pb2 as pb
 from konomi_rater.selection.selection import (
     POLICIES,
     Candidates,
-    Limits,
     RejectionReason,
+    SelectionLimits,
     admit,
     caps,
     draw_base,
@@ -57,7 +57,7 @@ def test_every_candidate_ends_in_exactly_one_place(seed, count, cells, wanted, q
     candidates = candidates_of(seed, count, cells)
     cell_caps = caps(np.full(cells, 1 / cells), wanted, quota)
     prompt_caps = caps(np.full(3, 1 / 3), wanted, prompt_quota)
-    choice = select(POLICIES[policy], candidates, Limits(wanted, cut, cell_caps, prompt_caps))
+    choice = select(POLICIES[policy], candidates, SelectionLimits(wanted, cut, cell_caps, prompt_caps))
     assert sorted([*choice.selected, *choice.rejected]) == list(range(count))
     assert len(choice.selected) <= wanted
     for row in choice.selected:
@@ -93,27 +93,29 @@ def plain(count: int, **changes: np.ndarray) -> Candidates:
 
 
 def test_best_lower_bounds_are_kept_and_the_rest_is_said_to_be_too_low():
-    choice = select(POLICIES["converge"], plain(5), Limits(2, 0.97, np.array([5]), FREE))
+    choice = select(POLICIES["converge"], plain(5), SelectionLimits(2, 0.97, np.array([5]), FREE))
     assert choice.selected == [4, 3]
     assert set(choice.rejected.values()) == {RejectionReason.LOWER_BOUND}
 
 
 def test_the_owners_grade_beats_the_rater():
     graded = plain(5, grades=np.array([5, 4, 0, 3, 1]), typical=np.array([False, True, True, True, True]))
-    choice = select(POLICIES["converge"], graded, Limits(3, 0.97, np.array([5]), FREE))
+    choice = select(POLICIES["converge"], graded, SelectionLimits(3, 0.97, np.array([5]), FREE))
     assert choice.selected == [0, 1, 2]
     assert choice.rejected == {3: RejectionReason.GRADE, 4: RejectionReason.GRADE}
 
 
 def test_golden_takes_nothing_but_graded_ur():
-    choice = select(POLICIES["golden"], plain(4, grades=np.array([5, 4, 0, 5])), Limits(9, 0.97, np.array([9]), FREE))
+    choice = select(
+        POLICIES["golden"], plain(4, grades=np.array([5, 4, 0, 5])), SelectionLimits(9, 0.97, np.array([9]), FREE)
+    )
     assert sorted(choice.selected) == [0, 3]
     assert set(choice.rejected.values()) == {RejectionReason.GRADE}
 
 
 def test_a_full_cell_sends_the_choice_elsewhere():
     cells = np.array([1, 0, 0, 0])
-    choice = select(POLICIES["converge"], plain(4, cells=cells), Limits(3, 0.97, np.array([1, 3]), FREE))
+    choice = select(POLICIES["converge"], plain(4, cells=cells), SelectionLimits(3, 0.97, np.array([1, 3]), FREE))
     assert choice.selected == [3, 0]
     assert choice.rejected == {2: RejectionReason.QUOTA, 1: RejectionReason.QUOTA}
 
@@ -127,7 +129,9 @@ def test_base_share_is_of_the_whole_set(selected, share, drawn):
 def test_no_prompt_takes_more_than_its_quota_however_good_its_images_are():
     prompts = np.array([0, 0, 1, 1, 1, 1])
     prompt_caps = caps(np.array([2 / 6, 4 / 6]), 3, 1.0)
-    choice = select(POLICIES["converge"], plain(6, prompts=prompts), Limits(3, 0.97, np.array([9]), prompt_caps))
+    choice = select(
+        POLICIES["converge"], plain(6, prompts=prompts), SelectionLimits(3, 0.97, np.array([9]), prompt_caps)
+    )
     assert choice.selected == [5, 4, 1]
     assert choice.rejected[3] is RejectionReason.QUOTA
 
@@ -137,7 +141,7 @@ def test_what_the_rater_does_not_know_is_never_selected_unless_the_owner_graded_
     choice = select(
         POLICIES["converge"],
         plain(3, unknown=unknown, grades=np.array([5, 0, 0])),
-        Limits(3, 0.97, np.array([9]), FREE),
+        SelectionLimits(3, 0.97, np.array([9]), FREE),
     )
     assert choice.selected == [0, 1]
     assert choice.rejected == {2: RejectionReason.UNKNOWN}
@@ -191,7 +195,7 @@ def test_evidence_selects_what_random_labels_show_to_be_good(rater, fitted, monk
 
 def test_golden_takes_ungraded_members_of_a_certified_set_after_every_graded_one_and_no_other_policy_does():
     graded = plain(5, grades=np.array([5, 0, 0, 4, 1]), certified=np.array([False, True, False, True, True]))
-    limits = Limits(5, 0.97, np.array([5]), FREE)
+    limits = SelectionLimits(5, 0.97, np.array([5]), FREE)
     choice = select(POLICIES["golden"], graded, limits)
     assert choice.selected == [0, 1]
     assert set(choice.rejected.values()) == {RejectionReason.GRADE}
@@ -202,6 +206,6 @@ def test_golden_takes_ungraded_members_of_a_certified_set_after_every_graded_one
 
 def test_a_near_copy_is_rejected_unless_its_owner_graded_it():
     copies = plain(3, grades=np.array([0, 5, 0]), copies=np.array([True, True, False]))
-    choice = select(POLICIES["converge"], copies, Limits(3, 0.97, np.array([5]), FREE))
+    choice = select(POLICIES["converge"], copies, SelectionLimits(3, 0.97, np.array([5]), FREE))
     assert choice.selected == [1, 2]
     assert choice.rejected == {0: RejectionReason.NEAR_COPY}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from konomi.v1 import rater_pb2 as pb
-from konomi_rater.selection.acquisition import Reason
-from konomi_rater.selection.slates import Shown, SlatePool, choose, discover, predictions
+from konomi_rater.selection.acquisition import SuggestionReason
+from konomi_rater.selection.slates import ShownImage, SlatePool, choose, discover, predictions
 from tests.rater.conftest import grades_of
 
 
@@ -27,9 +27,9 @@ def test_of_forty_half_are_good_fourteen_doubtful_and_six_different_in_their_own
     given = pool()
     picks = choose(given, 40)
     reasons = [reason for _, reason in picks]
-    assert reasons == [Reason.EXPLOIT] * 20 + [Reason.UNCERTAIN] * 14 + [Reason.NOVEL] * 6
+    assert reasons == [SuggestionReason.EXPLOIT] * 20 + [SuggestionReason.UNCERTAIN] * 14 + [SuggestionReason.NOVEL] * 6
     assert len({row for row, _ in picks}) == 40
-    good = {row for row, reason in picks if reason is Reason.EXPLOIT}
+    good = {row for row, reason in picks if reason is SuggestionReason.EXPLOIT}
     assert good == set(np.argsort(-given.utility)[:20].tolist())
 
 
@@ -37,9 +37,9 @@ def test_the_different_come_from_the_regions_shown_least_the_most_novel_of_each_
     visits = np.full(20, 9)
     visits[[3, 4, 7]] = 0
     given = pool(visits=visits)
-    rows = [row for row, reason in choose(given, 20) if reason is Reason.NOVEL]
+    rows = [row for row, reason in choose(given, 20) if reason is SuggestionReason.NOVEL]
     assert {int(given.regions[row]) for row in rows} == {3, 4, 7}
-    taken = {row for row, reason in choose(given, 20) if reason is not Reason.NOVEL}
+    taken = {row for row, reason in choose(given, 20) if reason is not SuggestionReason.NOVEL}
     for row in rows:
         same = [at for at in np.flatnonzero(given.regions == given.regions[row]) if at not in taken]
         assert given.novelty[row] == given.novelty[same].max()
@@ -59,8 +59,8 @@ def test_noise_and_twins_are_never_shown():
     assert len(choose(pool(count=3, regions=3), 40)) == 3
 
 
-def shown(region: int, *grades: int, start: int = 1) -> list[Shown]:
-    return [Shown(region, f"{region}-{n}", grade, start + n) for n, grade in enumerate(grades)]
+def shown(region: int, *grades: int, start: int = 1) -> list[ShownImage]:
+    return [ShownImage(region, f"{region}-{n}", grade, start + n) for n, grade in enumerate(grades)]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_good_turing_estimate_is_near_the_mass_truly_unseen():
     for _ in range(200):
         drawn = rng.choice(regions, 60, p=chance)
         truth = chance[~np.isin(np.arange(regions), drawn)].sum()
-        likes = [Shown(int(region), str(n), 4, n) for n, region in enumerate(drawn)]
+        likes = [ShownImage(int(region), str(n), 4, n) for n, region in enumerate(drawn)]
         errors.append(discover(likes, {}).unseen_likes - truth)
     assert abs(np.mean(errors)) < 0.02
 

@@ -5,7 +5,7 @@ import pytest
 
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.storage.database import open_database
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.image_records import ImageFacts
@@ -98,11 +98,16 @@ def test_their_grades_are_held_out_of_every_fit(no_other_panel, rater, fitted, a
 
 
 def test_people_s_word_of_a_unit_is_its_random_half(tmp_path):
-    assert (int(Reason.AUDIT), int(Reason.AUDIT_NOVEL)) == (AUDIT, NOVEL)
+    assert (int(SuggestionReason.AUDIT), int(SuggestionReason.AUDIT_NOVEL)) == (AUDIT, NOVEL)
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
     with engine.begin() as connection:
         tastes.create(connection, "t", "", "starter", "starter", 0.0)
-        said = {"a" * 64: (5, AUDIT), "b" * 64: (1, NOVEL), "c" * 64: (4, int(Reason.RANDOM)), "d" * 64: (2, 1)}
+        said = {
+            "a" * 64: (5, AUDIT),
+            "b" * 64: (1, NOVEL),
+            "c" * 64: (4, int(SuggestionReason.RANDOM)),
+            "d" * 64: (2, 1),
+        }
         for digest, (grade, reason) in said.items():
             image_records.add(connection, "t", ImageFacts(digest, 1), (8, 8), 0.0)
             labels.record(connection, "t", [NewLabel(digest, grade, reason=reason)], 1.0)

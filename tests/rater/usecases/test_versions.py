@@ -12,7 +12,7 @@ from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.measures.novelty import reference_of
 from konomi_rater.measures.overoptimisation import over_optimised
 from konomi_rater.preference.fitting import quick_fit
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 from konomi_rater.storage import image_records, labels, tastes
 from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.image_records import ImageFacts
@@ -108,7 +108,7 @@ def test_generations_are_told_apart_by_their_units(tmp_path):
         units,
         np.ones(120, int),
         {d: i for i, d in enumerate(digests)},
-        [Made()] * 120,
+        [Provenance()] * 120,
     )
     grades = 1 + np.searchsorted(np.quantile(rows[:60, 0], [0.3, 0.6, 0.82, 0.94]), rows[:60, 0])
     head = quick_fit(view.embeddings[:60], grades, view.embeddings)

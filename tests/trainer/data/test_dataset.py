@@ -8,8 +8,8 @@ import torch
 
 from konomi_trainer.data import buckets
 from konomi_trainer.data.cache import TensorCache, key
-from konomi_trainer.data.dataset import Batch, Drawing, Shape, TrainingSet, build, draw, fit
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.dataset import Batch, DrawSettings, Shape, TrainingData, build, draw, fit
+from konomi_trainer.data.manifest import ManifestItem
 
 
 class Encoder:
@@ -30,14 +30,14 @@ class Encoder:
         return {"hidden": torch.full((2, 3), float(len(caption)))}
 
 
-ITEMS = [Item(f"{i:064x}", "ab" if i % 2 else "", 1.0 + i, "selected") for i in range(5)]
+ITEMS = [ManifestItem(f"{i:064x}", "ab" if i % 2 else "", 1.0 + i, "selected") for i in range(5)]
 
 
-def batch(data: TrainingSet, seed: int, group: int, size: int, dropout: float = 0.0) -> Batch:
-    return draw(data, seed, group, Drawing(size, dropout, 1000))
+def batch(data: TrainingData, seed: int, group: int, size: int, dropout: float = 0.0) -> Batch:
+    return draw(data, seed, group, DrawSettings(size, dropout, 1000))
 
 
-def make(folder: Path, encoder: Encoder) -> TrainingSet:
+def make(folder: Path, encoder: Encoder) -> TrainingData:
     def pixels(digest: str) -> np.ndarray:
         return np.full((8, 8, 3), int(digest, 16) * 20, np.uint8)
 
@@ -113,8 +113,8 @@ def test_an_image_goes_where_its_shape_is_nearest() -> None:
 SHAPES = ((8, 8), (8, 16), (16, 8), (8, 8), (8, 17), (30, 31), (9, 8))
 
 
-def mixed(folder: Path, flip: bool = False, prior: int = 0, role: str = "prior") -> TrainingSet:
-    items = [Item(f"{i:064x}", "ab", 1.0 + i, role if i < prior else "selected") for i in range(len(SHAPES))]
+def mixed(folder: Path, flip: bool = False, prior: int = 0, role: str = "prior") -> TrainingData:
+    items = [ManifestItem(f"{i:064x}", "ab", 1.0 + i, role if i < prior else "selected") for i in range(len(SHAPES))]
 
     def pixels(digest: str) -> np.ndarray:
         image = np.zeros((*SHAPES[int(digest, 16)], 3), np.uint8)
@@ -147,7 +147,7 @@ def test_mirrored_images_are_kept_and_shown_half_the_time(tmp_path: Path) -> Non
     assert bucket.mirrored is not None
     left, right = bucket.views.mean[0, :, :, 0], bucket.mirrored.mean[0, :, :, 0]
     assert (left > 0.9).all() and (right < -0.9).all()
-    drawn = torch.cat([draw(data, 3, group, Drawing(40, 0.0, 1000)).latents[:, 0, 0, 0] for group in range(20)])
+    drawn = torch.cat([draw(data, 3, group, DrawSettings(40, 0.0, 1000)).latents[:, 0, 0, 0] for group in range(20)])
     share = (drawn > 0).float().mean().item()
     assert 0.4 < share < 0.6
 
@@ -157,7 +157,7 @@ def test_images_of_the_prior_are_drawn_apart(tmp_path: Path, role: str) -> None:
     data = mixed(tmp_path, prior=2, role=role)
     assert sum(len(bucket.caption) for bucket in data.prior) == 2
     assert sum(len(bucket.caption) for bucket in data.buckets) == len(SHAPES) - 2
-    drawing = Drawing(2, 0.0, 1000)
+    drawing = DrawSettings(2, 0.0, 1000)
     own, prior = draw(data, 3, 0, drawing), draw(data, 3, 0, drawing, prior=True)
     assert not torch.equal(own.timesteps, prior.timesteps)
     assert set(prior.weights.tolist()) <= {w for bucket in data.prior for w in bucket.weights.tolist()}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from konomi.errors import InvalidArgument
-from konomi_trainer.data.manifest import Item, parse, render
+from konomi_trainer.data.manifest import ManifestItem, parse, render
 
 A, B = "a" * 64, "b" * 64
 
@@ -19,7 +19,7 @@ def document(*items: object, schema: object = "konomi.manifest/1") -> bytes:
 
 
 def test_what_is_written_is_read() -> None:
-    items = (Item(B, "長い髪, comic", 2.5, "base"), Item(A, "", 1.0, "selected"))
+    items = (ManifestItem(B, "長い髪, comic", 2.5, "base"), ManifestItem(A, "", 1.0, "selected"))
     assert parse(render(items)) == items[::-1]
     assert render(items) == render(items[::-1])
 

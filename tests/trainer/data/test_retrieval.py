@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.data.retrieval import Query, retrieve
 
 
@@ -21,8 +21,8 @@ class Towers:
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def item(number: int, caption: str) -> Item:
-    return Item(f"{number:064x}", caption, 1.0, "prior")
+def item(number: int, caption: str) -> ManifestItem:
+    return ManifestItem(f"{number:064x}", caption, 1.0, "prior")
 
 
 def pixels(digest: str) -> np.ndarray:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from konomi_trainer.data.cache import TensorCache
-from konomi_trainer.data.manifest import Item
-from konomi_trainer.methods.base import Source
+from konomi_trainer.data.manifest import ManifestItem
+from konomi_trainer.methods.base import TrainingSource
 from konomi_trainer.methods.concept_set import ConceptSet, Framing, build, described, draw, framings, see
 from konomi_trainer.methods.losses import masked_mse
 
@@ -23,15 +23,15 @@ class Base:
         return {"hidden": torch.full((2, 3), float(len(caption)))}
 
 
-CONCEPTS = [Item(f"{n:064x}", "a <a> face", 1.0 + n, "selected") for n in range(3)]
-PRIOR = [Item(f"{n:064x}", f"face {n}", 1.0, "prior") for n in range(10, 15)]
+CONCEPTS = [ManifestItem(f"{n:064x}", "a <a> face", 1.0 + n, "selected") for n in range(3)]
+PRIOR = [ManifestItem(f"{n:064x}", f"face {n}", 1.0, "prior") for n in range(10, 15)]
 
 
 def made(folder, priors=PRIOR, scales: bool = True) -> ConceptSet:  # type: ignore[no-untyped-def]
     def pixels(digest: str) -> np.ndarray:
         return np.full((16, 16, 3), 200 if int(digest, 16) < 10 else 20, np.uint8)
 
-    source = Source(CONCEPTS, pixels, TensorCache(folder), lambda: None)
+    source = TrainingSource(CONCEPTS, pixels, TensorCache(folder), lambda: None)
     return build(CONCEPTS, priors, Base(), source, scales)  # type: ignore[arg-type]
 
 

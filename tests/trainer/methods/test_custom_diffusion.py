@@ -10,7 +10,7 @@ from peft import LoraConfig, inject_adapter_in_model
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_trainer import configuration
-from konomi_trainer.base_models.catalogue import Bases
+from konomi_trainer.base_models.catalogue import BaseCatalogue
 from konomi_trainer.jobs.trainer import Listener, Trainer
 from konomi_trainer.methods import concept_file, custom_diffusion, token_rows
 from konomi_trainer.methods.concept_file import ConceptModel
@@ -24,7 +24,7 @@ from tests.trainer.conftest import Bench
 FACE = (Concept("<a>", "face"),)
 
 
-def configured(bases: Bases, base: str = "tiny", **numbers: float) -> configuration.Configuration:
+def configured(bases: BaseCatalogue, base: str = "tiny", **numbers: float) -> configuration.Configuration:
     given = {"steps": 6, "batch_size": 4, "checkpoint_steps": 2, "learning_rate": 0.01, **numbers}
     given["concepts"] = tuple(asdict(concept) for concept in FACE)  # type: ignore[assignment]
     return configuration.complete(METHOD.name, base, bases.digest(base), 7, given, METHOD.defaults)
@@ -56,7 +56,7 @@ def test_a_run_learns_keys_values_and_rows_and_nothing_else(bench: Bench, base: 
 
 
 def test_a_run_stopped_anywhere_resumes_to_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
-    digest, bases = concept_bench.manifest(bench), Bases(bench.home, TrainerSettings(home=bench.home))
+    digest, bases = concept_bench.manifest(bench), BaseCatalogue(bench.home, TrainerSettings(home=bench.home))
     trainer = Trainer(bench.store, bases.load, concept_bench.pixels, tmp_path)
     numbers = configured(bases)
     whole = trainer.fit("whole", digest, numbers, quiet())
@@ -166,7 +166,7 @@ def test_an_initial_word_is_one_token(bench: Bench) -> None:
 def test_what_the_regularisation_lacks_is_said(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture, prior: str, words: str
 ) -> None:
-    bases = Bases(bench.home, TrainerSettings(home=bench.home))
+    bases = BaseCatalogue(bench.home, TrainerSettings(home=bench.home))
     trainer = Trainer(bench.store, bases.load, concept_bench.pixels, tmp_path)
     with caplog.at_level(logging.WARNING):
         fitted = trainer.fit("r", concept_bench.manifest(bench, prior=prior), configured(bases, steps=1), quiet())

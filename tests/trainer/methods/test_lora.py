@@ -9,7 +9,7 @@ from safetensors.torch import load
 
 from konomi.errors import FailedPrecondition
 from konomi.v1 import trainer_pb2 as pb
-from konomi_trainer.data.manifest import Item, render
+from konomi_trainer.data.manifest import ManifestItem, render
 from tests.trainer import tiny
 from tests.trainer.conftest import Bench
 from tests.trainer.export.test_exporter import images
@@ -92,7 +92,9 @@ def assert_same_change(lora: dict[str, torch.Tensor], own: dict[str, torch.Tenso
 def test_sdxl_trains_with_buckets_flips_prior_and_both_text_encoders(bench: Bench) -> None:
     sides = [(16, 16), (16, 32), (32, 16), (20, 16), (16, 16), (16, 16)]
     items = [
-        Item(bench.store.put(tiny.png(i, size), "image/png").digest, f"face {i}", 1.0, "prior" if i > 3 else "selected")
+        ManifestItem(
+            bench.store.put(tiny.png(i, size), "image/png").digest, f"face {i}", 1.0, "prior" if i > 3 else "selected"
+        )
         for i, size in enumerate(sides)
     ]
     manifest = bench.store.put(render(tuple(items)), "application/json").digest
@@ -109,7 +111,7 @@ def test_sdxl_trains_with_buckets_flips_prior_and_both_text_encoders(bench: Benc
 def test_the_prior_pulls_and_its_weight_matters(bench: Bench) -> None:
     digests = [bench.store.put(tiny.png(i), "image/png").digest for i in range(4)]
     roles = ["selected", "selected", "prior", "prior"]
-    both = tuple(Item(digest, "face", 1.0, role) for digest, role in zip(digests, roles, strict=True))
+    both = tuple(ManifestItem(digest, "face", 1.0, role) for digest, role in zip(digests, roles, strict=True))
     manifest = bench.store.put(render(both), "application/json").digest
     alone = bench.store.put(render(both[:2]), "application/json").digest
     with_prior = train(bench, "lora", manifest, "tiny")

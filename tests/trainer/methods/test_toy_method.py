@@ -10,14 +10,14 @@ from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.tensors import pack, unpack
 from konomi_trainer.methods import registry
-from konomi_trainer.methods.base import Base, Files, Method, PreparedMethod, Source
+from konomi_trainer.methods.base import Files, LoadedBase, Method, PreparedMethod, TrainingSource
 from konomi_trainer.methods.denoising_loss import DenoisingLoss
 from tests.trainer.conftest import Bench
 
 MEDIA_TYPE, NUMBER = "application/vnd.konomi.toy+safetensors", 99
 
 
-def prepare(base: Base, source: Source, configuration: Configuration) -> PreparedMethod:
+def prepare(base: LoadedBase, source: TrainingSource, configuration: Configuration) -> PreparedMethod:
     """Learns the bias of the UNet's last layer and nothing else."""
     shape = dataset.Shape(((base.resolution, base.resolution),), False)
     data = dataset.build(source.items, source.pixels, base, source.cache, source.tick, shape)

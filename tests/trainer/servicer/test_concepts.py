@@ -16,7 +16,7 @@ from safetensors.torch import load
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi.v1 import trainer_pb2 as pb
 from konomi_starter import installation
-from konomi_trainer.data.manifest import Item, render
+from konomi_trainer.data.manifest import ManifestItem, render
 from konomi_trainer.data.tensors import unpack
 from konomi_trainer.methods import concept_file
 from tests.trainer import concept_bench, tiny
@@ -92,7 +92,7 @@ def test_merges_that_cannot_be_say_why(bench: Bench) -> None:
 
 def candidates(bench: Bench, captions: list[str]) -> tuple[str, list[str]]:
     digests = [bench.store.put(tiny.png(500 + n), "image/png").digest for n in range(len(captions))]
-    items = tuple(Item(d, caption, 1.0, "prior") for d, caption in zip(digests, captions, strict=True))
+    items = tuple(ManifestItem(d, caption, 1.0, "prior") for d, caption in zip(digests, captions, strict=True))
     return bench.store.put(render(items), "application/json").digest, digests
 
 

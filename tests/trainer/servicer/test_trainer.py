@@ -120,10 +120,10 @@ def test_requests_that_cannot_be_served_say_why(bench: Bench) -> None:
 
 
 def test_an_unreadable_image_fails_the_run_and_not_the_server(bench: Bench) -> None:
-    from konomi_trainer.data.manifest import Item, render
+    from konomi_trainer.data.manifest import ManifestItem, render
 
     digest = bench.store.put(b"no image at all", "image/png").digest
-    manifest = bench.store.put(render((Item(digest, "", 1.0, "selected"),)), "application/json").digest
+    manifest = bench.store.put(render((ManifestItem(digest, "", 1.0, "selected"),)), "application/json").digest
     run = bench.finish(bench.client.trainer.create_training_run(bench.request(manifest)).name)
     assert run.state == pb.TRAINING_STATE_FAILED and run.error.reason == "IMAGE_TYPE" and digest in run.error.message
     assert not bench.client.trainer.list_models().models

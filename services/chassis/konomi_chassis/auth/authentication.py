@@ -116,13 +116,13 @@ class Authenticator:
         )
 
     def _find(self, token: str) -> TokenRecord | None:
-        digest, found = hash_token(token), None
+        digest, match = hash_token(token), None
         for record in self._current():
             if hmac.compare_digest(record.sha256, digest):
-                found = record
-        if found is not None and found.expires is not None and found.expires <= time.time():
+                match = record
+        if match is not None and match.expires is not None and match.expires <= time.time():
             return None
-        return found
+        return match
 
     def _current(self) -> tuple[TokenRecord, ...]:
         try:

@@ -69,13 +69,13 @@ class BaseModels:
 
     def usable(self) -> list[BaseModel]:
         """Returns the usable base models by id; those that would be refused are left out (`get` says why)."""
-        found = []
+        models = []
         for id in self.ids():
             try:
-                found.append(self.get(id))
+                models.append(self.get(id))
             except KonomiError:
                 continue
-        return found
+        return models
 
     def ids(self) -> list[str]:
         """Returns the ids that are there, usable or not."""
@@ -129,19 +129,19 @@ class BaseModels:
                 "The starter models are not in this home. Run `konomi doctor`, which says how to install them.",
                 reason="MODEL_MISSING",
             )
-        known = ", ".join(self.ids()) or "none"
+        ids = ", ".join(self.ids()) or "none"
         raise NotFound(
-            f'There is no base model "{id}"; there are: {known}. Put its diffusers folder, or its .safetensors file, '
+            f'There is no base model "{id}"; there are: {ids}. Put its diffusers folder, or its .safetensors file, '
             "under this name into the folder `models` of the home.",
             reason="MODEL_MISSING",
         )
 
     def _file_digest(self, path: Path) -> str:
         status = path.stat()
-        known, key = self._known_digests(), str(path.relative_to(self._folder))
+        digests, key = self._known_digests(), str(path.relative_to(self._folder))
         stamp = [status.st_size, status.st_mtime_ns]
-        if key in known and known[key][:2] == stamp:
-            return str(known[key][2])
+        if key in digests and digests[key][:2] == stamp:
+            return str(digests[key][2])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if status.st_size > 64 << 20:
@@ -154,10 +154,10 @@ class BaseModels:
         except (OSError, ValueError):
             return {}
 
-    def _remember(self, known: dict[str, Any]) -> None:
+    def _remember(self, digests: dict[str, Any]) -> None:
         temporary = self._folder / f".digests.{os.getpid()}.json"
         try:
-            temporary.write_text(json.dumps(known, sort_keys=True), "utf-8")
+            temporary.write_text(json.dumps(digests, sort_keys=True), "utf-8")
             temporary.replace(self._folder / ".digests.json")
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -240,9 +240,9 @@ def _file_prediction(path: Path, header: Header, layout: Layout) -> str:
 
     The two kinds of SD 2.x have the same tensors; in v-prediction models this bias spreads by more than 0.09.
     """
-    said = header.metadata.get("modelspec.prediction_type", "").lower()
-    if said in ("v", "v_prediction", "epsilon"):
-        return "epsilon" if said == "epsilon" else "v_prediction"
+    declared = header.metadata.get("modelspec.prediction_type", "").lower()
+    if declared in ("v", "v_prediction", "epsilon"):
+        return "epsilon" if declared == "epsilon" else "v_prediction"
     if "v_pred" in header.tensors:
         return "v_prediction"
     entry = header.tensors.get(V_PREDICTION_KEY)

@@ -89,9 +89,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 def _check_json(path: Path, name: str) -> None:
     value = read_json(path, f"The file {name}")
-    found = None if path.name in VOCABULARIES else _code_key(value)
-    if found:
-        unsafe(f"The file {name}", f'its key "{found}" asks for code to be run or fetched')
+    code_key = None if path.name in VOCABULARIES else _code_key(value)
+    if code_key:
+        unsafe(f"The file {name}", f'its key "{code_key}" asks for code to be run or fetched')
     if path.name.endswith(".index.json"):
         for shard in (value.get("weight_map") or {}).values():
             if not isinstance(shard, str) or shard in ("", ".", "..") or Path(shard).name != shard:
@@ -121,8 +121,8 @@ def _check_index(folder: Path) -> None:
         pair = tuple(value)
         if len(pair) != 2 or not all(part is None or isinstance(part, str) for part in pair):
             unsafe(f"The model {folder.name}", f'its component "{name[:80]}" is not a library and a class')
-        known = COMPONENTS.get(name)
+        allowed = COMPONENTS.get(name)
         fine = pair == (None, None) or name in UNUSED or (name == "scheduler" and pair[0] == "diffusers")
-        if not fine and (known is None or pair not in known):
-            shown = ".".join(str(part) for part in pair)[:120]
-            unsafe(f"The model {folder.name}", f'its component "{name}" is "{shown}", which konomi does not load')
+        if not fine and (allowed is None or pair not in allowed):
+            component = ".".join(str(part) for part in pair)[:120]
+            unsafe(f"The model {folder.name}", f'its component "{name}" is "{component}", which konomi does not load')

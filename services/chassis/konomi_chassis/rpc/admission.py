@@ -47,9 +47,9 @@ class Admission:
     def wait_until_idle(self, seconds: float) -> bool:
         """Waits until no known caller has a call in flight; says whether that came true in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._known() == 0, timeout=seconds)
+            return self._changed.wait_for(lambda: self._named_in_flight() == 0, timeout=seconds)
 
-    def _known(self) -> int:
+    def _named_in_flight(self) -> int:
         return self._in_flight.total() - self._in_flight[f"{ANONYMOUS.scope}:{ANONYMOUS.name}"]
 
     def _check(self, rpc: str, caller: Principal, key: str) -> None:
@@ -58,10 +58,10 @@ class Admission:
                 raise _busy("Too many calls without a token are in flight")
             return
         if rpc in LABELLING:
-            if self._known() >= self._total:
+            if self._named_in_flight() >= self._total:
                 raise _busy("The server has as many calls as it takes")
             return
-        if self._known() >= self._total - self._reserve:
+        if self._named_in_flight() >= self._total - self._reserve:
             raise _busy("The server has as many calls as it takes")
         if self._in_flight[key] >= self._each:
             raise _busy(f"{caller.name} has {self._each} calls in flight already")

@@ -36,9 +36,9 @@ def to_error(error: BaseException, rpc: str, context: grpc.ServicerContext) -> t
         and getattr(context, "code", lambda: None)() == grpc.StatusCode.UNIMPLEMENTED
     ):
         return unimplemented(rpc), None
-    known = _known(error)
-    if known is not None:
-        return known, None
+    translation = _translate(error)
+    if translation is not None:
+        return translation, None
     error_id = secrets.token_hex(8)
     return Internal(f"Something went wrong inside konomi. The server's log tells more under {error_id}."), error_id
 
@@ -66,7 +66,7 @@ def status_of(error: KonomiError) -> status_pb2.Status:
     return status
 
 
-def _known(error: BaseException) -> KonomiError | None:
+def _translate(error: BaseException) -> KonomiError | None:
     text = str(getattr(error, "orig", ""))
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in text:

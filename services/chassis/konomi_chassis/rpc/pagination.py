@@ -15,7 +15,7 @@ DEFAULT_PAGE_SIZE = 100
 
 
 @dataclass(frozen=True)
-class Page(Generic[Row]):
+class RowPage(Generic[Row]):
     """One page of a list.
 
     Attributes:
@@ -32,7 +32,7 @@ def page_size(requested: int) -> int:
     return requested or DEFAULT_PAGE_SIZE
 
 
-def page(requested: int, read: Callable[[int], Sequence[Row]], token: Callable[[Row], str]) -> Page[Row]:
+def page(requested: int, read: Callable[[int], Sequence[Row]], token: Callable[[Row], str]) -> RowPage[Row]:
     """Reads one page.
 
     Args:
@@ -43,4 +43,4 @@ def page(requested: int, read: Callable[[int], Sequence[Row]], token: Callable[[
     """
     size = page_size(requested)
     rows = read(size + 1)
-    return Page(rows[:size], token(rows[size - 1]) if len(rows) > size else "")
+    return RowPage(rows[:size], token(rows[size - 1]) if len(rows) > size else "")

@@ -178,8 +178,8 @@ class Bucket:
 
     def list_keys(self) -> Iterator[str]:
         """Yields every key, in order."""
-        found: Iterable[str] = self._system.find(self._root)
-        yield from sorted("/".join(path.split("/")[-2:]) for path in found)
+        paths: Iterable[str] = self._system.find(self._root)
+        yield from sorted("/".join(path.split("/")[-2:]) for path in paths)
 
     def free_bytes(self) -> int | None:
         """Nobody can tell."""

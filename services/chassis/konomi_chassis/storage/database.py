@@ -160,12 +160,12 @@ def _lock(path: Path, wait_seconds: float) -> FileLock:
 def _quick_check(engine: sqlalchemy.Engine, path: Path) -> None:
     try:
         with reading(engine) as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            report = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     except sqlalchemy.exc.DatabaseError as error:
-        found = str(error.orig)
-    if found != "ok":
+        report = str(error.orig)
+    if report != "ok":
         raise DataLoss(
-            f"The database {path.name} is damaged ({found}). Restore it from a backup.", reason="DATABASE_DAMAGED"
+            f"The database {path.name} is damaged ({report}). Restore it from a backup.", reason="DATABASE_DAMAGED"
         )
 
 

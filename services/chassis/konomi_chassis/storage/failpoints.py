@@ -20,10 +20,10 @@ def failpoint(name: str) -> None:
     Raises:
         OSError: ENOSPC or EIO, when that is the action.
     """
-    wanted = os.environ.get(VARIABLE)
-    if not wanted:
+    setting = os.environ.get(VARIABLE)
+    if not setting:
         return
-    place, _, count = wanted.partition("@")
+    place, _, count = setting.partition("@")
     place, _, action = place.partition("=")
     if place != name:
         return

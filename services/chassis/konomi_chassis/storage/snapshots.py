@@ -32,7 +32,7 @@ def invalid(what: str) -> InvalidArgument:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableSchema:
     """A table of a database.
 
     Attributes:
@@ -48,21 +48,21 @@ class Table:
     counted: bool
 
 
-def read_tables(connection: Connection) -> list[Table]:
+def read_tables(connection: Connection) -> list[TableSchema]:
     """Returns the tables of a database in the order they were made, so parents before children."""
     names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
     return [read_table(connection, str(row.name)) for row in connection.execute(text(names)).all()]
 
 
-def read_table(connection: Connection, name: str) -> Table:
+def read_table(connection: Connection, name: str) -> TableSchema:
     """Returns what a table is made of."""
-    found = connection.execute(text(f"SELECT name, type, pk FROM pragma_table_info('{name}') ORDER BY cid")).all()
-    key = sorted((row for row in found if row.pk), key=lambda row: row.pk)
+    columns = connection.execute(text(f"SELECT name, type, pk FROM pragma_table_info('{name}') ORDER BY cid")).all()
+    key = sorted((column for column in columns if column.pk), key=lambda column: column.pk)
     counted = len(key) == 1 and key[0].type == "INTEGER"
-    return Table(name, tuple(row.name for row in found), tuple(row.name for row in key), counted)
+    return TableSchema(name, tuple(column.name for column in columns), tuple(column.name for column in key), counted)
 
 
-def without_ids(table: Table, rows: list[Row]) -> list[Row]:
+def without_ids(table: TableSchema, rows: list[Row]) -> list[Row]:
     """Returns rows without the number the database gave them; their order says as much."""
     if table.counted:
         for row in rows:
@@ -72,8 +72,8 @@ def without_ids(table: Table, rows: list[Row]) -> list[Row]:
 
 def read_rows(connection: Connection, table: str, where: str, bound: Mapping[str, object]) -> list[Row]:
     """Returns whole rows of a table; `where` may order them."""
-    found = connection.execute(text(f"SELECT * FROM {table} WHERE {where}"), dict(bound))
-    return [dict(row) for row in found.mappings()]
+    rows = connection.execute(text(f"SELECT * FROM {table} WHERE {where}"), dict(bound))
+    return [dict(row) for row in rows.mappings()]
 
 
 def insert_rows(connection: Connection, table: str, rows: Iterable[Row]) -> None:
@@ -82,11 +82,11 @@ def insert_rows(connection: Connection, table: str, rows: Iterable[Row]) -> None
     Raises:
         InvalidArgument: a row has a column this table has not, or a number of its own.
     """
-    found = read_table(connection, table)
-    known = set(found.columns) - ({found.key[0]} if found.counted else set())
+    schema = read_table(connection, table)
+    columns = set(schema.columns) - ({schema.key[0]} if schema.counted else set())
     for row in rows:
-        if not set(row) <= known:
-            raise invalid(f"a row of {table} has the column {min(set(row) - known)[:80]!r}, which is not known here")
+        if not set(row) <= columns:
+            raise invalid(f"a row of {table} has the column {min(set(row) - columns)[:80]!r}, which is not known here")
         names = ", ".join(row)
         values = ", ".join(f":{name}" for name in row)
         connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({values})"), row)
@@ -95,8 +95,8 @@ def insert_rows(connection: Connection, table: str, rows: Iterable[Row]) -> None
 def delete_rows(connection: Connection, table: str, where: str, bound: Mapping[str, object]) -> None:
     """Deletes rows, of an append-only table too: its guard is put back before the transaction ends."""
     named = {"table": table, "name": f"{table}_DELETE"}
-    found = text("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :table AND name = :name")
-    guard = connection.execute(found, named).scalar()
+    query = text("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :table AND name = :name")
+    guard = connection.execute(query, named).scalar()
     if guard is not None:
         connection.execute(text(f"DROP TRIGGER {table}_DELETE"))
     connection.execute(text(f"DELETE FROM {table} WHERE {where}"), dict(bound))
@@ -138,13 +138,13 @@ def parse(data: bytes, kind: str, newest: int, tables: Sequence[str]) -> tuple[R
             "nothing was restored: use the newer konomi that wrote it",
             reason="SNAPSHOT_VERSION",
         )
-    found: Tables = {table: [] for table in tables}
+    rows: Tables = {table: [] for table in tables}
     for number, line in enumerate(lines, start=2):
         pair = next(iter(line.items())) if isinstance(line, dict) and len(line) == 1 else ("", None)
-        if pair[0] not in found or not isinstance(pair[1], dict):
+        if pair[0] not in rows or not isinstance(pair[1], dict):
             raise invalid(f"line {number} is no row of a known table")
-        found[pair[0]].append({name: _in(value, number) for name, value in pair[1].items()})
-    return first, found
+        rows[pair[0]].append({name: _in(value, number) for name, value in pair[1].items()})
+    return first, rows
 
 
 def want(row: Row, column: str, kind: type | tuple[type, ...]) -> Any:

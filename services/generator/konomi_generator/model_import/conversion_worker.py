@@ -61,7 +61,7 @@ FORBIDDEN = {
 """Per machine its audit name and the calls that open files, start programs or processes, talk, or change files."""
 
 
-class Refused(Exception):
+class ConversionRefused(Exception):
     """The file is not what may be converted."""
 
 
@@ -124,10 +124,10 @@ def tensors_of(file: BinaryIO) -> dict[str, torch.Tensor]:
     Raises:
         Refused: the pickle names what no weights need, holds anything but plain data, or no tensors.
     """
-    found = picklescan.scanner.scan_bytes(file, "model.ckpt", ".ckpt")
-    bad = sorted(f"{g.module}.{g.name}" for g in found.globals if g.safety == picklescan.scanner.SafetyLevel.Dangerous)
-    if bad or found.issues_count or found.infected_files:
-        raise Refused(f"its pickle asks for {', '.join(bad)[:160] or 'what no weights need'}")
+    scan = picklescan.scanner.scan_bytes(file, "model.ckpt", ".ckpt")
+    bad = sorted(f"{g.module}.{g.name}" for g in scan.globals if g.safety == picklescan.scanner.SafetyLevel.Dangerous)
+    if bad or scan.issues_count or scan.infected_files:
+        raise ConversionRefused(f"its pickle asks for {', '.join(bad)[:160] or 'what no weights need'}")
     file.seek(0)
     loaded = torch.load(file, map_location="cpu", weights_only=True)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
@@ -137,7 +137,7 @@ def tensors_of(file: BinaryIO) -> dict[str, torch.Tensor]:
         if isinstance(tensor, torch.Tensor) and tensor.dtype in DTYPES and tensor.layout is torch.strided
     }
     if not tensors:
-        raise Refused("it holds no tensors")
+        raise ConversionRefused("it holds no tensors")
     return tensors
 
 
@@ -176,8 +176,8 @@ def main(length: int) -> int:
             out.write(part)
         out.flush()
     except Exception as error:  # noqa: BLE001  whatever a loader raises on hostile bytes, the answer is the same
-        said = str(error) if isinstance(error, Refused) else type(error).__name__
-        sys.stderr.write(json.dumps({"refused": said}) + "\n")
+        reason = str(error) if isinstance(error, ConversionRefused) else type(error).__name__
+        sys.stderr.write(json.dumps({"refused": reason}) + "\n")
         return 1
     return 0
 

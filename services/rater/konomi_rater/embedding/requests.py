@@ -39,7 +39,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Where the encoded bytes of one image come from, how many there are (0 where unknown), and the field they fill."""
 
     load: Callable[[], bytes]
@@ -63,9 +63,9 @@ class EmbeddingRequest:
         self._results: list[Embedded | Exception | None] = [None] * count
         self._left, self.caller = count, caller
 
-    def fill(self, place: int, found: Embedded | Exception) -> bool:
+    def fill(self, place: int, result: Embedded | Exception) -> bool:
         """Puts one result in its place; returns whether it was the last."""
-        self._results[place] = found
+        self._results[place] = result
         self._left -= 1
         if not self._left:
             self.caller.wake()
@@ -83,7 +83,9 @@ class EmbeddingRequest:
             self.caller.check()
             self.caller.wait()
         self.caller.check()
-        for found in self._results:
-            if isinstance(found, Exception) and (isinstance(found, Unavailable) or not isinstance(found, KonomiError)):
-                raise found
+        for result in self._results:
+            if isinstance(result, Exception) and (
+                isinstance(result, Unavailable) or not isinstance(result, KonomiError)
+            ):
+                raise result
         return self._results  # type: ignore[return-value]

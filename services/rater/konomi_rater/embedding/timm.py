@@ -30,21 +30,21 @@ class EarlyLayers(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns the joined features; the caller brings them to unit length."""
         model = self.model
-        found = model.bn1(model.conv_stem(images))
+        features = model.bn1(model.conv_stem(images))
         early = []
         for number, stage in enumerate(model.blocks):
             for place, block in enumerate(stage):
-                found = block(found)
+                features = block(features)
                 if place == 0 and number < STAGES:
-                    early.append(_statistics(found, block.bn3 if hasattr(block, "bn3") else block.bn2))
-        last = model.global_pool(model.bn2(model.conv_head(found)))
+                    early.append(_statistics(features, block.bn3 if hasattr(block, "bn3") else block.bn2))
+        last = model.global_pool(model.bn2(model.conv_head(features)))
         return torch.cat([_unit(last), WEIGHT * _unit(torch.cat(early, dim=1))], dim=1)
 
 
-def _statistics(found: torch.Tensor, norm: Any) -> torch.Tensor:
+def _statistics(features: torch.Tensor, norm: Any) -> torch.Tensor:
     """Returns mean and log standard deviation per channel of (N, C, H, W), in the units of its norm: (N, 2 C)."""
     spread = norm.weight.abs() + 1e-3
-    mean, deviation = found.mean(dim=(2, 3)), found.std(dim=(2, 3))
+    mean, deviation = features.mean(dim=(2, 3)), features.std(dim=(2, 3))
     return torch.cat([(mean - norm.bias) / spread, torch.log(deviation / spread + 1e-3)], dim=1)
 
 
@@ -52,7 +52,7 @@ def _unit(rows: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(rows, dim=1)
 
 
-def known(model: str) -> bool:
+def is_known(model: str) -> bool:
     """Says whether timm can make a model of that name; nothing is fetched."""
     return bool(timm.is_model(model))
 
@@ -69,24 +69,24 @@ def open_timm(model: str, weights: Path, placement: Placement, *, early: bool = 
     Raises:
         ValueError: tensors are missing, or the model is fed in a way konomi does not know.
     """
-    made = timm.create_model(model, pretrained=False)
-    prepare = like_timm(timm.data.resolve_model_data_config(made))
-    made.reset_classifier(0)
-    missing = made.load_state_dict(load_file(weights), strict=False).missing_keys
+    network = timm.create_model(model, pretrained=False)
+    prepare = like_timm(timm.data.resolve_model_data_config(network))
+    network.reset_classifier(0)
+    missing = network.load_state_dict(load_file(weights), strict=False).missing_keys
     if missing:  # the file's own classifier may be left over; a tower without its weights may not
         raise ValueError(f"{len(missing)} tensors are missing")
-    tower: torch.nn.Module = EarlyLayers(made) if early else made
+    tower: torch.nn.Module = EarlyLayers(network) if early else network
     tower.eval().to(placement.device)
     return TorchEmbedder(tower, prepare, placement, None)
 
 
-def like_timm(found: Mapping[str, Any]) -> Preparation:
+def like_timm(config: Mapping[str, Any]) -> Preparation:
     """Returns the preparation timm's own evaluation transform makes."""
-    _, height, width = found["input_size"]
-    if height != width or found["crop_mode"] not in ("center", "squash"):
-        raise ValueError(f"crop mode {found['crop_mode']} to {height} x {width}")
-    squash = found["crop_mode"] == "squash" and found["crop_pct"] == 1.0
-    if found["crop_mode"] == "squash" and not squash:
-        raise ValueError(f"squashing to more than the {found['crop_pct']} that is kept")
-    edge = int(height / found["crop_pct"])
-    return Preparation(ResizeRule(edge, width, height, squash, found["interpolation"]), found["mean"], found["std"])
+    _, height, width = config["input_size"]
+    if height != width or config["crop_mode"] not in ("center", "squash"):
+        raise ValueError(f"crop mode {config['crop_mode']} to {height} x {width}")
+    squash = config["crop_mode"] == "squash" and config["crop_pct"] == 1.0
+    if config["crop_mode"] == "squash" and not squash:
+        raise ValueError(f"squashing to more than the {config['crop_pct']} that is kept")
+    edge = int(height / config["crop_pct"])
+    return Preparation(ResizeRule(edge, width, height, squash, config["interpolation"]), config["mean"], config["std"])

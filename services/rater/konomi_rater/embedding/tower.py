@@ -86,8 +86,8 @@ class Preparation:
 
     def __call__(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Maps images (H, W, 3) uint8 to (N, 3, height, width) float32."""
-        wanted = (self.fit.height, self.fit.width)
-        stacked = np.stack([i if i.shape[:2] == wanted else self.fitted(i, *i.shape[1::-1]) for i in images])
+        shape = (self.fit.height, self.fit.width)
+        stacked = np.stack([i if i.shape[:2] == shape else self.fitted(i, *i.shape[1::-1]) for i in images])
         pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255)  # in the order of ToTensor, Normalize
         mean, std = (torch.tensor(list(numbers)).view(1, 3, 1, 1) for numbers in (self.mean, self.std))
         return pixels.sub_(mean).div_(std)

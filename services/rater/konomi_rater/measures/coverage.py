@@ -29,8 +29,8 @@ def covered(liked: np.ndarray, cells: np.ndarray) -> float:
         liked: (L,) cell of every liked image.
         cells: (N,) cell of every image of the set.
     """
-    wanted = np.unique(liked)
-    return float(np.isin(wanted, cells).mean()) if len(wanted) else 1.0
+    liked_cells = np.unique(liked)
+    return float(np.isin(liked_cells, cells).mean()) if len(liked_cells) else 1.0
 
 
 def spread(cells: np.ndarray, count: int) -> Spread:
@@ -63,11 +63,11 @@ def near_copies(
         source_order: (S,) when each became known.
         cut: cosine above which an image is a near-copy.
     """
-    found = np.zeros(len(embeddings), dtype=bool)
+    copies = np.zeros(len(embeddings), dtype=bool)
     if not len(sources):
-        return found
+        return copies
     for start in range(0, len(embeddings), BLOCK):
         part = slice(start, start + BLOCK)
         alike = (embeddings[part] @ sources.T > cut) & (order[part, None] > source_order[None, :])
-        found[part] = alike.any(axis=1)
-    return found & ~np.isin(order, source_order)
+        copies[part] = alike.any(axis=1)
+    return copies & ~np.isin(order, source_order)

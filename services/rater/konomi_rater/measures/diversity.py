@@ -56,10 +56,10 @@ def facility_location(embeddings: np.ndarray, count: int, weights: np.ndarray | 
         weights: (N,) how much each row wants to be represented; 1 where None.
     """
     total = len(embeddings)
-    wanted = np.ones(total) if weights is None else np.asarray(weights, np.float64)
+    importance = np.ones(total) if weights is None else np.asarray(weights, np.float64)
     served = np.zeros(total)
     similar = (1.0 + embeddings @ embeddings.T).astype(np.float32)
-    bounds = wanted @ similar  # gains only shrink, so an old gain bounds the new one (Minoux 1978)
+    bounds = importance @ similar  # gains only shrink, so an old gain bounds the new one (Minoux 1978)
     picks: list[int] = []
     while len(picks) < min(count, total):
         fresh: set[int] = set()
@@ -67,7 +67,7 @@ def facility_location(embeddings: np.ndarray, count: int, weights: np.ndarray | 
             row = int(np.argmax(bounds))
             if row in fresh:
                 break
-            bounds[row] = wanted @ np.maximum(similar[row] - served, 0.0)
+            bounds[row] = importance @ np.maximum(similar[row] - served, 0.0)
             fresh.add(row)
         picks.append(row)
         served = np.maximum(served, similar[row])

@@ -39,7 +39,7 @@ class Behaviour:
 
 
 @dataclass(frozen=True)
-class Elites:
+class FilledCells:
     """The filled cells.
 
     Attributes:
@@ -70,7 +70,7 @@ def learn_behaviour(base: np.ndarray) -> Behaviour:
     return Behaviour(mean, directions[:count].T / spread[:count].clip(1e-9))
 
 
-def find_elites(measures: np.ndarray, objectives: np.ndarray, cells: int, seed: int) -> Elites:
+def find_elites(measures: np.ndarray, objectives: np.ndarray, cells: int, seed: int) -> FilledCells:
     """Returns the candidate of the highest objective in each cell.
 
     Args:
@@ -91,11 +91,11 @@ def find_elites(measures: np.ndarray, objectives: np.ndarray, cells: int, seed: 
     )
     if len(measures):
         archive.add(np.arange(len(measures))[:, None], np.maximum(objectives, FLOOR), measures)
-    found = archive.data(["solution", "index"])
-    order = np.argsort(found["index"])
-    return Elites(
-        found["solution"][order, 0].astype(np.int64),
-        found["index"][order].astype(np.int64),
+    elites = archive.data(["solution", "index"])
+    order = np.argsort(elites["index"])
+    return FilledCells(
+        elites["solution"][order, 0].astype(np.int64),
+        elites["index"][order].astype(np.int64),
         cells,
         float(archive.stats.qd_score),
     )

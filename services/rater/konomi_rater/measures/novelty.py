@@ -95,15 +95,15 @@ class NeighbourIndex:
         """Returns a saved index, or None where it is lost, damaged or of another kind: it is only a cache."""
         try:
             facts = json.loads(path.with_suffix(".json").read_text("utf-8"))
-            known = {"sha256": _sha256(path), "dimensions": dimensions, "faiss": faiss.__version__}
+            expected = {"sha256": _sha256(path), "dimensions": dimensions, "faiss": faiss.__version__}
         except (OSError, ValueError):
             return None
-        if facts != known:
+        if facts != expected:
             return None
-        made = cls(dimensions, exact_rows)
-        made._index = faiss.read_index(str(path))
-        made._index.set_direct_map_type(faiss.DirectMap.Hashtable)
-        return made
+        index = cls(dimensions, exact_rows)
+        index._index = faiss.read_index(str(path))
+        index._index.set_direct_map_type(faiss.DirectMap.Hashtable)
+        return index
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns similarities (Q, k) and ids (Q, k) of the nearest first; k is cut to what there is.
@@ -117,7 +117,7 @@ class NeighbourIndex:
             self._index.search(np.ascontiguousarray(queries[start : start + BLOCK], np.float32), k)
             for start in range(0, len(queries), BLOCK)
         ]
-        similarities = np.concatenate([found for found, _ in parts])
+        similarities = np.concatenate([cosines for cosines, _ in parts])
         return similarities.clip(-1.0, None), np.concatenate([ids for _, ids in parts])
 
     def distance(self, queries: np.ndarray, own: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
@@ -176,26 +176,26 @@ def _approximate(exact: faiss.IndexIDMap2, dimensions: int) -> faiss.IndexIVFSca
     rows, ids = rows.reshape(-1, dimensions), faiss.vector_to_array(exact.id_map)
     cells = int(2 ** np.clip(np.round(np.log2(np.sqrt(len(rows)))), 2, 16))
     coarse = faiss.IndexFlatIP(dimensions)
-    made = faiss.IndexIVFScalarQuantizer(
+    index = faiss.IndexIVFScalarQuantizer(
         coarse, dimensions, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
-    made.referenced_objects = [coarse]  # faiss holds a bare pointer to it
+    index.referenced_objects = [coarse]  # faiss holds a bare pointer to it
     rng = np.random.default_rng(0)
-    made.cp.niter, made.by_residual = 10, False
-    made.train(rows[np.sort(rng.permutation(len(rows))[: 64 * cells])])
-    made.set_direct_map_type(faiss.DirectMap.Hashtable)
-    made.add_with_ids(rows, ids)
-    asked = rows[np.sort(rng.permutation(len(rows))[:CHECKED])]
+    index.cp.niter, index.by_residual = 10, False
+    index.train(rows[np.sort(rng.permutation(len(rows))[: 64 * cells])])
+    index.set_direct_map_type(faiss.DirectMap.Hashtable)
+    index.add_with_ids(rows, ids)
+    queries = rows[np.sort(rng.permutation(len(rows))[:CHECKED])]
     k = min(10, len(rows))
-    _, truth = exact.search(asked, k)
-    made.nprobe = 1
-    while made.nprobe < cells and _recall(made.search(asked, k)[1], truth) < RECALL:
-        made.nprobe = min(cells, made.nprobe * 2)
-    return made
+    _, truth = exact.search(queries, k)
+    index.nprobe = 1
+    while index.nprobe < cells and _recall(index.search(queries, k)[1], truth) < RECALL:
+        index.nprobe = min(cells, index.nprobe * 2)
+    return index
 
 
-def _recall(found: np.ndarray, truth: np.ndarray) -> float:
-    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth, strict=True)]))
+def _recall(retrieved: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(retrieved, truth, strict=True)]))
 
 
 def _sha256(path: Path) -> str:

@@ -78,12 +78,12 @@ def mmd_interval(
     return whole, whole - half, whole + half
 
 
-def prdc(made: np.ndarray, reference: np.ndarray, k: int = NEIGHBOURS) -> Prdc:
+def prdc(generated: np.ndarray, reference: np.ndarray, k: int = NEIGHBOURS) -> Prdc:
     """Returns the four figures of unit rows (N, D) against reference rows (M, D); zeros where a side has k or fewer."""
-    if min(len(made), len(reference)) <= k:
+    if min(len(generated), len(reference)) <= k:
         return Prdc(0.0, 0.0, 0.0, 0.0)
-    between = 1.0 - reference @ made.T
-    near, own = _radii(reference, k)[:, None], _radii(made, k)[None, :]
+    between = 1.0 - reference @ generated.T
+    near, own = _radii(reference, k)[:, None], _radii(generated, k)[None, :]
     inside = between <= near
     return Prdc(
         precision=float(inside.any(axis=0).mean()),

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from konomi_rater.preference.features import Features
 from konomi_rater.preference.gaussian_process import Process
 from konomi_rater.preference.head import Head, Prediction
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 
 BLOCK = 4096
 """Rows a thread works on at a time: small enough for its intermediate results to stay near the processor."""
@@ -38,7 +38,11 @@ class SingleFeatures(Features):
 
 
 def rescore(
-    head: Head, embeddings: np.ndarray, made: Sequence[Made | None], threads: int, known: Prediction | None = None
+    head: Head,
+    embeddings: np.ndarray,
+    provenances: Sequence[Provenance | None],
+    threads: int,
+    earlier: Prediction | None = None,
 ) -> Prediction:
     """Predicts every row of a library.
 
@@ -48,28 +52,28 @@ def rescore(
     Args:
         head: the rater that scores.
         embeddings: (N, D) float32 unit rows.
-        made: how each of the N images was made.
+        provenances: how each of the N images was made.
         threads: blocks worked on at once.
-        known: what this function said of the first rows; whole blocks of it are taken as they are.
+        earlier: what this function said of the first rows; whole blocks of it are taken as they are.
 
     Returns:
         What `head.predict` says, within TOLERANCE.
     """
     fast = single(head)
-    done = 0 if known is None else len(known.utility) // BLOCK * BLOCK
+    done = 0 if earlier is None else len(earlier.utility) // BLOCK * BLOCK
 
     def block(start: int) -> Prediction:
         rows = embeddings[start : start + BLOCK]
         count = len(rows)
         if count < BLOCK:
             rows = np.concatenate([rows, np.zeros((BLOCK - count, rows.shape[1]), rows.dtype)])
-        mean, variance = fast.latent(rows, [*made[start : start + count], *[None] * (BLOCK - count)])
-        said = fast.judge(mean.astype(np.float64), variance.astype(np.float64))
-        return Prediction(*(getattr(said, f.name)[:count] for f in fields(Prediction)))
+        mean, variance = fast.latent(rows, [*provenances[start : start + count], *[None] * (BLOCK - count)])
+        prediction = fast.judge(mean.astype(np.float64), variance.astype(np.float64))
+        return Prediction(*(getattr(prediction, f.name)[:count] for f in fields(Prediction)))
 
     parts = _side_by_side(block, range(done, len(embeddings), BLOCK), threads)
-    if known is not None:
-        parts.insert(0, Prediction(*(getattr(known, f.name)[:done] for f in fields(Prediction))))
+    if earlier is not None:
+        parts.insert(0, Prediction(*(getattr(earlier, f.name)[:done] for f in fields(Prediction))))
     return Prediction(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Prediction)))
 
 
@@ -90,16 +94,16 @@ def linear(embeddings: np.ndarray, weights: np.ndarray, bias: float, threads: in
         bias: added to every row.
         threads: parts worked on at once.
     """
-    found = np.empty(len(embeddings), np.float32)
+    scores = np.empty(len(embeddings), np.float32)
     single_weights = np.ascontiguousarray(weights, np.float32)
 
     def part(start: int) -> None:
         rows = slice(start, start + 8 * BLOCK)
-        np.dot(embeddings[rows], single_weights, out=found[rows])
+        np.dot(embeddings[rows], single_weights, out=scores[rows])
 
     _side_by_side(part, range(0, len(embeddings), 8 * BLOCK), threads)
-    found += np.float32(bias)
-    return found
+    scores += np.float32(bias)
+    return scores
 
 
 def _side_by_side(work: Any, starts: range, threads: int) -> list[Any]:

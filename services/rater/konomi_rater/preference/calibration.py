@@ -35,15 +35,15 @@ class Curve:
         weight: share of the curve, 0..1.
     """
 
-    said: np.ndarray = field(default_factory=lambda: np.array([0.0, 1.0]))
-    held: np.ndarray = field(default_factory=lambda: np.array([0.0, 1.0]))
+    predicted: np.ndarray = field(default_factory=lambda: np.array([0.0, 1.0]))
+    observed: np.ndarray = field(default_factory=lambda: np.array([0.0, 1.0]))
     weight: float = 0.0
 
     def __call__(self, probability: np.ndarray) -> np.ndarray:
         """Maps probabilities (N,)."""
         if not self.weight:
             return probability
-        return (1.0 - self.weight) * probability + self.weight * np.interp(probability, self.said, self.held)
+        return (1.0 - self.weight) * probability + self.weight * np.interp(probability, self.predicted, self.observed)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def calibrate(mean: np.ndarray, variance: np.ndarray, grades: np.ndarray, scale:
     if len(grades) < LEAST_RANDOM:
         return Calibration(random=len(grades))
     spread, shift = _level(mean, variance, grades, scale)
-    said = grade_probabilities(mean + shift, variance * spread**2, scale)
-    ssr, ur = _curve(said[:, 3:].sum(axis=1), grades >= 4), _curve(said[:, 4], grades == 5)
+    probabilities = grade_probabilities(mean + shift, variance * spread**2, scale)
+    ssr, ur = _curve(probabilities[:, 3:].sum(axis=1), grades >= 4), _curve(probabilities[:, 4], grades == 5)
     return Calibration(spread, shift, ssr, ur, len(grades))
 
 
@@ -122,12 +122,12 @@ def venn_abers(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np
     Returns:
         Scores (k,) with 0 and 1 among them, and the probabilities (k,) there, made monotone.
     """
-    known, member = np.unique(scores, return_inverse=True)
+    distinct, member = np.unique(scores, return_inverse=True)
     weight = np.bincount(member).astype(np.float64)
     hits = np.bincount(member, weights=positive.astype(np.float64))
-    places = np.union1d(known, [0.0, 1.0])
-    grid = np.union1d(known, places)
-    at = np.searchsorted(grid, known)
+    places = np.union1d(distinct, [0.0, 1.0])
+    grid = np.union1d(distinct, places)
+    at = np.searchsorted(grid, distinct)
     mass, total = np.zeros(len(grid)), np.zeros(len(grid))
     mass[at], total[at] = weight, hits
     values = np.zeros(len(grid))
@@ -149,12 +149,12 @@ def _isotonic_at(mass: np.ndarray, hits: np.ndarray, place: int, hit: float) -> 
 def _level(mean: np.ndarray, variance: np.ndarray, grades: np.ndarray, scale: Scale) -> tuple[float, float]:
     """Returns the factor on the spread and the shift under which the grades are most probable, given the priors."""
     rows = np.arange(len(grades))
-    best, found = np.inf, (1.0, 0.0)
+    least, level = np.inf, (1.0, 0.0)
     for spread in SPREADS:
         for shift in SHIFTS:
-            said = grade_probabilities(mean + shift, variance * spread**2, scale)[rows, grades - 1]
+            likelihoods = grade_probabilities(mean + shift, variance * spread**2, scale)[rows, grades - 1]
             prior = (np.log(spread) / SPREAD_PRIOR) ** 2 + (shift / SHIFT_PRIOR) ** 2
-            loss = 0.5 * prior - np.log(said.clip(1e-9)).sum()
-            if loss < best:
-                best, found = loss, (float(spread), float(shift))
-    return found
+            loss = 0.5 * prior - np.log(likelihoods.clip(1e-9)).sum()
+            if loss < least:
+                least, level = loss, (float(spread), float(shift))
+    return level

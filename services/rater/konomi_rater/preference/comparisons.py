@@ -62,5 +62,5 @@ def _strengths(pairs: Sequence[Preference], place: Mapping[int, int]) -> np.ndar
     for pair in pairs:
         winner, loser = place[pair.winner], place[pair.loser]
         games += [(winner, loser), (loser, winner) if pair.tie else (winner, loser)]
-    found = np.asarray(choix.ilsr_pairwise(len(place), games, alpha=REGULARISATION))
-    return found - found.mean()
+    strengths = np.asarray(choix.ilsr_pairwise(len(place), games, alpha=REGULARISATION))
+    return strengths - strengths.mean()

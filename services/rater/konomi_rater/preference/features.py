@@ -46,7 +46,7 @@ def read_population(folder: Path, embedder: str, dimensions: int) -> Population 
     Raises:
         FailedPrecondition: a file is no safetensors file, or does not fit the embedder.
     """
-    columns = [found for path in sorted(folder.glob("*.safetensors")) for found in _read(path, embedder, dimensions)]
+    columns = [column for path in sorted(folder.glob("*.safetensors")) for column in _read(path, embedder, dimensions)]
     return Population(np.stack(columns, axis=1)) if columns else None
 
 
@@ -130,13 +130,13 @@ def learn_maps(
     if not len(values) or values[0] <= 1e-12:
         return {power: Features(mean, np.eye(rows.shape[1])) for power in powers}
     count = int(np.searchsorted(np.cumsum(values) / values.sum(), keep)) + 1
-    said = _standardised(population, centred)
+    population_scores = _standardised(population, centred)
     maps = {}
     for power in powers:
         scales = values[:count] ** (-power / 2)
         length = np.sqrt((values[:count] * scales**2).sum())
         basis = vectors[:, :count] * scales / length
-        maps[power] = Features(mean, np.hstack([basis, said]), said.shape[1])
+        maps[power] = Features(mean, np.hstack([basis, population_scores]), population_scores.shape[1])
     return maps
 
 

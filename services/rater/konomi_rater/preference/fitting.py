@@ -13,7 +13,7 @@ from konomi_rater.preference.gaussian_process import Process, held_out
 from konomi_rater.preference.head import RECIPES, Head, feature_maps, fit_head
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
 from konomi_rater.preference.ordinal import scale_of
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
 from konomi_rater.preference.trees import stack
@@ -38,7 +38,7 @@ class Training:
         groups: n group keys; near-duplicates share one (prompt and seed) and never straddle a fold.
         drawn: (n,) bool, graded when shown at random.
         background: (N, D) unit rows of all images of the taste.
-        made: how each graded image was made.
+        provenances: how each graded image was made.
         comparisons: which of two graded images is preferred.
         unlabelled: (u, D) own ungraded images, for the case that every grade is a favourite's.
         population: what people in general like, where something is known.
@@ -49,7 +49,7 @@ class Training:
     groups: Sequence[str]
     drawn: np.ndarray
     background: np.ndarray
-    made: Sequence[Made] = ()
+    provenances: Sequence[Provenance] = ()
     comparisons: Sequence[Preference] = ()
     unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     population: Population | None = None
@@ -110,13 +110,13 @@ def fit(training: Training, seed: int) -> Iterator[Step | Fitted]:
     kinds = [kind for kind, recipe in RECIPES.items() if recipe.needs <= len(training.grades) <= recipe.most]
     folds = make_folds(training.groups, rng)
     moved = shifts(training.comparisons, training.grades, scale_of(training.grades))
-    held: dict[str, _HeldOut] = {}
+    held_out: dict[str, _HeldOut] = {}
     for done, kind in enumerate(kinds):
         yield Step("cross-validation", done, len(kinds) + 1)
         head = fit_head(kind, maps[RECIPES[kind].power], training.embeddings, training.grades, moved)
-        held[kind] = _cross_validate(head, training.embeddings, folds)
+        held_out[kind] = _cross_validate(head, training.embeddings, folds)
     yield Step("quality", len(kinds), len(kinds) + 1)
-    yield _finish(training, held, seed, rng)
+    yield _finish(training, held_out, seed, rng)
 
 
 def quick_fit(
@@ -175,10 +175,10 @@ def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarr
     return _HeldOut(head, mean, (variance - noise).clip(1e-9) + head.process.kernel.noise)
 
 
-def _finish(training: Training, held: Mapping[str, _HeldOut], seed: int, rng: np.random.Generator) -> Fitted:
+def _finish(training: Training, held_out: Mapping[str, _HeldOut], seed: int, rng: np.random.Generator) -> Fitted:
     """Chooses among the kinds, lets trees add what they can, calibrates and measures."""
-    candidates = {kind: spearman(training.grades, found.mean) for kind, found in held.items()}
-    best = held[_best(list(held), candidates)]
+    candidates = {kind: spearman(training.grades, prediction.mean) for kind, prediction in held_out.items()}
+    best = held_out[_best(list(held_out), candidates)]
     stacked = _stacked(training, best, seed, rng)
     if stacked is not None:
         candidates["stack"] = spearman(training.grades, stacked.mean)
@@ -188,7 +188,7 @@ def _finish(training: Training, held: Mapping[str, _HeldOut], seed: int, rng: np
     metrics: dict[str, Estimate] = {}
     if best.mean.std() > 0:
         head = replace(head, calibration=_calibrated(best, training, np.ones(len(training.grades), bool)))
-        metrics = estimates(training.grades, _said(best, training, rng), rng)
+        metrics = estimates(training.grades, _held_out_predictions(best, training, rng), rng)
     finite = {kind: value for kind, value in candidates.items() if np.isfinite(value)}
     return Fitted(head, metrics, finite, alarms(training, metrics), training.embeddings, training.grades)
 
@@ -205,13 +205,15 @@ def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:
 
 
 def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator) -> _HeldOut | None:
-    if len(training.made) != len(training.grades) or best.mean.std() == 0:
+    if len(training.provenances) != len(training.grades) or best.mean.std() == 0:
         return None
     folds = make_folds(training.groups, rng, TREE_FOLDS)
-    found = stack(best.mean, best.head.scale.targets[training.grades - 1], training.made, folds, seed)
-    if found is None:
+    stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.provenances, folds, seed)
+    if stacking is None:
         return None
-    return replace(best, head=replace(best.head, kind="stack", trees=found.trees), mean=best.mean + found.held_out)
+    return replace(
+        best, head=replace(best.head, kind="stack", trees=stacking.trees), mean=best.mean + stacking.held_out
+    )
 
 
 def _calibrated(best: _HeldOut, training: Training, rows: np.ndarray) -> Calibration:
@@ -219,7 +221,7 @@ def _calibrated(best: _HeldOut, training: Training, rows: np.ndarray) -> Calibra
     return calibrate(best.mean[use], best.variance[use], training.grades[use], best.head.scale)
 
 
-def _said(best: _HeldOut, training: Training, rng: np.random.Generator) -> Predictions:
+def _held_out_predictions(best: _HeldOut, training: Training, rng: np.random.Generator) -> Predictions:
     """Returns held-out predictions, each half calibrated on the other half's labels."""
     half = np.zeros(len(training.grades), dtype=bool)
     half[rng.permutation(len(half))[: len(half) // 2]] = True
@@ -227,8 +229,8 @@ def _said(best: _HeldOut, training: Training, rng: np.random.Generator) -> Predi
     for rows in (half, ~half):
         judge = replace(best.head, calibration=_calibrated(best, training, ~rows))
         doubt = (best.variance[rows] - best.head.process.kernel.noise).clip(1e-9)
-        found = judge.judge(best.mean[rows], doubt)
-        value[rows], shares[rows] = found.utility, found.probabilities
+        prediction = judge.judge(best.mean[rows], doubt)
+        value[rows], shares[rows] = prediction.utility, prediction.probabilities
     return Predictions(value, shares)
 
 
@@ -236,8 +238,10 @@ def _fit_favourites(training: Training, rng: np.random.Generator) -> Fitted:
     embeddings = np.concatenate([training.embeddings, training.unlabelled])
     groups = [*training.groups, *(f"ungraded {row}" for row in range(len(training.unlabelled)))]
     features = feature_maps(training.background, training.population)
-    found = fit_positives(features, training.embeddings, training.grades, training.unlabelled, make_folds(groups, rng))
+    positive_fit = fit_positives(
+        features, training.embeddings, training.grades, training.unlabelled, make_folds(groups, rng)
+    )
     grades = np.concatenate([training.grades, np.zeros(len(training.unlabelled), training.grades.dtype)])
-    metrics = auc_estimate(found, rng)
-    candidates = {found.head.kind: metrics["auc_pu"].value} if metrics else {}
-    return Fitted(found.head, metrics, candidates, [Sentence("only_favourites")], embeddings, grades)
+    metrics = auc_estimate(positive_fit, rng)
+    candidates = {positive_fit.head.kind: metrics["auc_pu"].value} if metrics else {}
+    return Fitted(positive_fit.head, metrics, candidates, [Sentence("only_favourites")], embeddings, grades)

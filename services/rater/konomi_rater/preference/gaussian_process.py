@@ -44,17 +44,17 @@ class Kernel:
 
     def __call__(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Returns the covariance of features (N, P + S) and (M, P + S): (N, M)."""
-        (own, said), (others, heard) = self._split(left), self._split(right)
-        products = own @ others.T
+        (left_own, left_scores), (right_own, right_scores) = self._split(left), self._split(right)
+        products = left_own @ right_own.T
         covariance = CONSTANT + self.linear * products
         if self.rbf:
-            covariance += self.rbf * np.exp(-_squares(own, others, products) / (2 * self.length**2))
-        return covariance + self.population * (said @ heard.T) if self.scores else covariance
+            covariance += self.rbf * np.exp(-_squares(left_own, right_own, products) / (2 * self.length**2))
+        return covariance + self.population * (left_scores @ right_scores.T) if self.scores else covariance
 
     def diagonal(self, features: np.ndarray) -> np.ndarray:
         """Returns the prior variance of each row of features (N, P + S): (N,)."""
-        own, said = self._split(features)
-        linear = self.linear * np.einsum("ij,ij->i", own, own) + self.population * np.einsum("ij,ij->i", said, said)
+        own, scores = self._split(features)
+        linear = self.linear * np.einsum("ij,ij->i", own, own) + self.population * np.einsum("ij,ij->i", scores, scores)
         return CONSTANT + linear + self.rbf
 
     def mean(self, features: np.ndarray) -> np.ndarray:
@@ -155,8 +155,8 @@ def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: i
     """
     names = ["linear", *(["rbf", "length"] if start.rbf else []), *(["population"] if start.scores else []), "noise"]
     origin = np.log([getattr(start, name) for name in names])
-    own, said = start._split(inputs)
-    products, agreement = own @ own.T, said @ said.T
+    own, scores = start._split(inputs)
+    products, agreement = own @ own.T, scores @ scores.T
     squares = _squares(own, own, products)
     rest = targets - start.mean(inputs)
 
@@ -169,8 +169,8 @@ def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: i
 
     bounds = [(low - 5.0, low + 5.0) for low in origin]
     bounds[-1] = (math.log(LEAST_NOISE), bounds[-1][1])
-    found = minimize(loss, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
-    return replace(start, **dict(zip(names, np.exp(found.x).tolist(), strict=True)))
+    optimum = minimize(loss, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
+    return replace(start, **dict(zip(names, np.exp(optimum.x).tolist(), strict=True)))
 
 
 def _evidence(

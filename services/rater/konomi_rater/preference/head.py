@@ -13,7 +13,7 @@ from konomi_rater.preference.calibration import Calibration
 from konomi_rater.preference.features import Features, Population, learn_maps
 from konomi_rater.preference.gaussian_process import LEAST_NOISE, Kernel, Process, condition, optimise
 from konomi_rater.preference.ordinal import Scale, grade_probabilities, quantisation, scale_of, sites, utility
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.sparse_gaussian_process import SparseProcess, condition_sparse
 from konomi_rater.preference.trees import Trees
 
@@ -97,7 +97,7 @@ class Head:
         scale: cuts of the latent scale.
         sites: what the process was conditioned on.
         calibration: what makes its probabilities honest.
-        trees: what how an image was made adds, if it adds anything.
+        trees: what an image's provenance adds, if it adds anything.
         drawn: (n, B) how often each label is in each bootstrap member; (0, 0) without members.
     """
 
@@ -111,25 +111,25 @@ class Head:
     drawn: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
 
     def latent(
-        self, embeddings: np.ndarray, made: Sequence[Made | None] | None = None
+        self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the latent posterior mean and variance of embeddings (N, D): two of (N,)."""
         parts = [self.process.predict(self.features(block)) for block in _blocks(embeddings)]
         mean = np.concatenate([mean for mean, _ in parts])
-        if self.trees is not None and made is not None:
-            mean = mean + self.trees(mean, made)
+        if self.trees is not None and provenances is not None:
+            mean = mean + self.trees(mean, provenances)
         return mean, np.concatenate([variance for _, variance in parts])
 
-    def predict(self, embeddings: np.ndarray, made: Sequence[Made | None] | None = None) -> Prediction:
+    def predict(self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None) -> Prediction:
         """Returns utility, doubt and P(grade).
 
         Args:
             embeddings: (N, D) unit rows.
-            made: how each image was made, None for one of which nothing is known.
+            provenances: how each image was made, None for one of which nothing is known.
         """
         if not len(embeddings):
             return Prediction(np.zeros(0), np.zeros(0), np.zeros((0, 5)))
-        return self.judge(*self.latent(embeddings, made))
+        return self.judge(*self.latent(embeddings, provenances))
 
     def judge(self, mean: np.ndarray, variance: np.ndarray) -> Prediction:
         """Turns latent means and variances (N,) into grades."""
@@ -137,9 +137,9 @@ class Head:
         noise = self.process.kernel.noise * squared
         level = mean + self.calibration.shift
         value, std = utility(level, variance * squared, noise, self.scale)
-        said = grade_probabilities(level, variance * squared + noise, self.scale)
-        shares = self.calibration(said)
-        value = (value + (shares - said) @ np.arange(1.0, 6.0)).clip(1.0, 5.0)
+        probabilities = grade_probabilities(level, variance * squared + noise, self.scale)
+        shares = self.calibration(probabilities)
+        value = (value + (shares - probabilities) @ np.arange(1.0, 6.0)).clip(1.0, 5.0)
         return Prediction(value.round(DECIMALS), std.round(DECIMALS), shares.round(DECIMALS))
 
 
@@ -168,11 +168,11 @@ def fit_head(
     return assemble(kind, features, inputs, scale, kernel, Sites(scores, noise))
 
 
-def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, known: Sites) -> Head:
+def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, sites: Sites) -> Head:
     """Conditions the process of a head on what is known of features (n, P)."""
     sparse = len(inputs) > MOST_EXACT
-    process = (condition_sparse if sparse else condition)(kernel, inputs, known.targets, known.noise)
-    return Head(kind, features, process, scale, known)
+    process = (condition_sparse if sparse else condition)(kernel, inputs, sites.targets, sites.noise)
+    return Head(kind, features, process, scale, sites)
 
 
 def feature_maps(background: np.ndarray, population: Population | None = None) -> dict[float, Features]:
@@ -209,8 +209,8 @@ def with_members(head: Head, inputs: np.ndarray, drawn: np.ndarray) -> Head:
     weights = []
     for times in drawn.T.astype(np.float64):
         noise = head.sites.noise * np.where(times > 0, 1.0 / times.clip(1.0), LEFT_OUT)
-        known = Sites(head.sites.targets, noise)
+        sites = Sites(head.sites.targets, noise)
         weights.append(
-            assemble(head.kind, head.features, inputs, head.scale, head.process.kernel, known).process.weights
+            assemble(head.kind, head.features, inputs, head.scale, head.process.kernel, sites).process.weights
         )
     return replace(head, process=replace(head.process, members=np.stack(weights, axis=1)), drawn=drawn)

@@ -99,41 +99,43 @@ def calibration_error(positive: np.ndarray, probability: np.ndarray, bins: int =
 
 
 MEASURES: Mapping[str, Measure] = {
-    "srcc": lambda grades, said: spearman(grades, said.utility),
-    "auc_ssr": lambda grades, said: auc(grades >= SSR, said.utility),
-    "ap_ssr": lambda grades, said: average_precision(grades >= SSR, said.probabilities[:, 3:].sum(1)),
-    "ap_ur": lambda grades, said: average_precision(grades == UR, said.probabilities[:, 4]),
-    "qwk": lambda grades, said: quadratic_kappa(grades, _likeliest(said)),
-    "brier": lambda grades, said: brier(grades >= SSR, said.probabilities[:, 3:].sum(1)),
-    "ece": lambda grades, said: calibration_error(grades >= SSR, said.probabilities[:, 3:].sum(1)),
+    "srcc": lambda grades, predictions: spearman(grades, predictions.utility),
+    "auc_ssr": lambda grades, predictions: auc(grades >= SSR, predictions.utility),
+    "ap_ssr": lambda grades, predictions: average_precision(grades >= SSR, predictions.probabilities[:, 3:].sum(1)),
+    "ap_ur": lambda grades, predictions: average_precision(grades == UR, predictions.probabilities[:, 4]),
+    "qwk": lambda grades, predictions: quadratic_kappa(grades, _likeliest(predictions)),
+    "brier": lambda grades, predictions: brier(grades >= SSR, predictions.probabilities[:, 3:].sum(1)),
+    "ece": lambda grades, predictions: calibration_error(grades >= SSR, predictions.probabilities[:, 3:].sum(1)),
 }
 """Every measure a rater version reports."""
 
 
-def estimates(grades: np.ndarray, said: Predictions, rng: np.random.Generator, draws: int = 200) -> dict[str, Estimate]:
+def estimates(
+    grades: np.ndarray, predictions: Predictions, rng: np.random.Generator, draws: int = 200
+) -> dict[str, Estimate]:
     """Measures predictions with percentile-bootstrap intervals; measures that are undefined are left out.
 
     Args:
         grades: (n,) integers 1..5.
-        said: the predictions of the same images.
+        predictions: the predictions of the same images.
         rng: source of the bootstrap draws.
         draws: bootstrap samples.
     """
     picks = rng.integers(0, len(grades), (draws, len(grades)))
-    resampled = [(grades[pick], said.take(pick)) for pick in picks]
-    found = {}
+    resampled = [(grades[pick], predictions.take(pick)) for pick in picks]
+    figures = {}
     for name, measure in MEASURES.items():
-        value = measure(grades, said)
+        value = measure(grades, predictions)
         spread = np.array([measure(*sample) for sample in resampled])
         spread = spread[np.isfinite(spread)]
         if np.isfinite(value) and len(spread):
             low, high = np.quantile(spread, [0.025, 0.975])
-            found[name] = Estimate(value, float(low), float(high), len(grades))
-    return found
+            figures[name] = Estimate(value, float(low), float(high), len(grades))
+    return figures
 
 
-def _likeliest(said: Predictions) -> np.ndarray:
-    return said.utility.round().astype(int).clip(1, 5)
+def _likeliest(predictions: Predictions) -> np.ndarray:
+    return predictions.utility.round().astype(int).clip(1, 5)
 
 
 LEAST_PAIRS = 5

@@ -14,7 +14,7 @@ LEAST_SEEN = 5
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """How an image was made.
 
     Attributes:
@@ -39,25 +39,26 @@ class Columns:
     def __len__(self) -> int:
         return len(self.parameters) + len(self.words) + len(self.units)
 
-    def table(self, made: Sequence[Made | None]) -> np.ndarray:
+    def table(self, provenances: Sequence[Provenance | None]) -> np.ndarray:
         """Returns (N, C) float64; nan for what is not known of an image, 1 or 0 for words and models."""
         rows: dict[int, np.ndarray] = {}
-        said: dict[str, np.ndarray] = {}
-        found = np.full((len(made), len(self)), np.nan)
-        for place, one in enumerate(made):
-            if one is None:
+        word_rows: dict[str, np.ndarray] = {}
+        table = np.full((len(provenances), len(self)), np.nan)
+        for place, provenance in enumerate(provenances):
+            if provenance is None:
                 continue
-            if id(one) not in rows:
-                rows[id(one)] = self._row(one, said)
-            found[place] = rows[id(one)]
-        return found
+            if id(provenance) not in rows:
+                rows[id(provenance)] = self._row(provenance, word_rows)
+            table[place] = rows[id(provenance)]
+        return table
 
-    def _row(self, made: Made, said: dict[str, np.ndarray]) -> np.ndarray:
-        if made.prompt not in said:
-            terms = set(terms_of(made.prompt))
-            said[made.prompt] = np.array([word in terms for word in self.words], np.float64)
-        numbers = [made.parameters.get(name, np.nan) for name in self.parameters]
-        return np.concatenate([numbers, said[made.prompt], [made.unit == unit for unit in self.units]])
+    def _row(self, provenance: Provenance, word_rows: dict[str, np.ndarray]) -> np.ndarray:
+        prompt = provenance.prompt
+        if prompt not in word_rows:
+            terms = set(terms_of(prompt))
+            word_rows[prompt] = np.array([word in terms for word in self.words], np.float64)
+        numbers = [provenance.parameters.get(name, np.nan) for name in self.parameters]
+        return np.concatenate([numbers, word_rows[prompt], [provenance.unit == unit for unit in self.units]])
 
 
 def terms_of(prompt: str) -> list[str]:
@@ -67,16 +68,16 @@ def terms_of(prompt: str) -> list[str]:
     return list(dict.fromkeys([*words, *(phrase for phrase in phrases if " " in phrase)]))
 
 
-def learn_columns(made: Sequence[Made]) -> Columns:
+def learn_columns(provenances: Sequence[Provenance]) -> Columns:
     """Chooses the columns that differ among n images often enough to be split on."""
-    names = sorted({name for one in made for name in one.parameters})
-    parameters = [name for name in names if len({one.parameters.get(name) for one in made}) > 1]
-    words = _frequent((terms_of(one.prompt) for one in made), len(made))[:MOST_WORDS]
-    units = _frequent(((one.unit,) for one in made), len(made))
+    names = sorted({name for provenance in provenances for name in provenance.parameters})
+    parameters = [name for name in names if len({provenance.parameters.get(name) for provenance in provenances}) > 1]
+    words = _frequent((terms_of(provenance.prompt) for provenance in provenances), len(provenances))[:MOST_WORDS]
+    units = _frequent(((provenance.unit,) for provenance in provenances), len(provenances))
     return Columns(tuple(parameters), tuple(words), tuple(units))
 
 
 def _frequent(terms: Iterable[Iterable[str]], count: int) -> list[str]:
-    seen = Counter(term for one in terms for term in one)
-    kept = [term for term, times in seen.items() if LEAST_SEEN <= times <= count - LEAST_SEEN]
-    return sorted(kept, key=lambda term: (-seen[term], term))
+    seen = Counter(term for image_terms in terms for term in image_terms)
+    telling = [term for term, times in seen.items() if LEAST_SEEN <= times <= count - LEAST_SEEN]
+    return sorted(telling, key=lambda term: (-seen[term], term))

@@ -86,8 +86,8 @@ def choose_unlabelled(own: np.ndarray, graded: np.ndarray, rng: np.random.Genera
 def auc_estimate(fitted: PositiveFit, rng: np.random.Generator, draws: int = 200) -> dict[str, Estimate]:
     """Returns "auc_pu", the held-out area under the ROC curve of favourites against ungraded images, if defined."""
     count = len(fitted.liked)
-    found = [auc(fitted.liked[pick], fitted.held_out[pick]) for pick in rng.integers(0, count, (draws, count))]
-    value, spread = auc(fitted.liked, fitted.held_out), np.array(found)[np.isfinite(found)]
+    resampled = [auc(fitted.liked[pick], fitted.held_out[pick]) for pick in rng.integers(0, count, (draws, count))]
+    value, spread = auc(fitted.liked, fitted.held_out), np.array(resampled)[np.isfinite(resampled)]
     if not np.isfinite(value) or not len(spread):
         return {}
     low, high = np.quantile(spread, [0.025, 0.975])

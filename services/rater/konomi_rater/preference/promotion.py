@@ -65,14 +65,14 @@ def compare(
     before, after = _pair(grades, earlier, new)
     if not np.isfinite(before) or not np.isfinite(after) or not len(draws):
         return PromotionDecision.TOO_FEW, {}
-    found = {
+    figures = {
         "srcc": _estimate(after, draws[:, 1], n),
         "earlier_srcc": _estimate(before, draws[:, 0], n),
         "gain": _estimate(after - before, draws[:, 1] - draws[:, 0], n),
     }
-    if found["gain"].high < 0:
-        return PromotionDecision.WORSE, found
-    return (PromotionDecision.BETTER if found["gain"].low > 0 else PromotionDecision.NOT_WORSE), found
+    if figures["gain"].high < 0:
+        return PromotionDecision.WORSE, figures
+    return (PromotionDecision.BETTER if figures["gain"].low > 0 else PromotionDecision.NOT_WORSE), figures
 
 
 def _pair(grades: np.ndarray, earlier: np.ndarray, new: np.ndarray) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from konomi_rater.preference.parameters import Columns, Made, learn_columns
+from konomi_rater.preference.parameters import Columns, Provenance, learn_columns
 
 LEAST_LABELS = 50
 ROUNDS = 60
@@ -44,14 +44,14 @@ class Trees:
     weight: float
     text: str
 
-    def __call__(self, latent: np.ndarray, made: Sequence[Made | None]) -> np.ndarray:
+    def __call__(self, latent: np.ndarray, provenances: Sequence[Provenance | None]) -> np.ndarray:
         """Returns what to add to a head's latent means (N,); 0 where nothing is known of how an image was made."""
-        known = np.array([one is not None for one in made], dtype=bool)
+        recorded = np.array([provenance is not None for provenance in provenances], dtype=bool)
         added = np.zeros(len(latent))
-        if known.any():
-            rows = np.column_stack([self.columns.table(made)[known], latent[known]])
+        if recorded.any():
+            rows = np.column_stack([self.columns.table(provenances)[recorded], latent[recorded]])
             booster = _lightgbm().Booster(model_str=self.text)
-            added[known] = self.weight * booster.predict(rows, num_threads=1)
+            added[recorded] = self.weight * booster.predict(rows, num_threads=1)
         return added
 
 
@@ -64,27 +64,27 @@ class Stacked:
 
 
 def stack(
-    latent: np.ndarray, targets: np.ndarray, made: Sequence[Made], folds: Sequence[np.ndarray], seed: int
+    latent: np.ndarray, targets: np.ndarray, provenances: Sequence[Provenance], folds: Sequence[np.ndarray], seed: int
 ) -> Stacked | None:
     """Fits trees on what a head leaves over; None where nothing differs in how the images were made.
 
     Args:
         latent: (n,) the head's out-of-fold latent means.
         targets: (n,) latent targets.
-        made: how each image was made.
+        provenances: how each image was made.
         folds: rows of each fold, the head's own.
         seed: of the trees.
     """
-    columns = learn_columns(made)
+    columns = learn_columns(provenances)
     if not len(columns) or len(targets) < LEAST_LABELS:
         return None
-    rows, rest = np.column_stack([columns.table(made), latent]), targets - latent
-    held = np.zeros(len(targets))
+    rows, rest = np.column_stack([columns.table(provenances), latent]), targets - latent
+    held_out = np.zeros(len(targets))
     for fold in folds:
         others = np.setdiff1d(np.arange(len(targets)), fold)
-        held[fold] = _train(rows[others], rest[others], seed).predict(rows[fold], num_threads=1)
-    weight = float(np.clip(held @ rest / max(held @ held, 1e-12), 0.0, 1.0))
-    return Stacked(Trees(columns, weight, _train(rows, rest, seed).model_to_string()), weight * held)
+        held_out[fold] = _train(rows[others], rest[others], seed).predict(rows[fold], num_threads=1)
+    weight = float(np.clip(held_out @ rest / max(held_out @ held_out, 1e-12), 0.0, 1.0))
+    return Stacked(Trees(columns, weight, _train(rows, rest, seed).model_to_string()), weight * held_out)
 
 
 def _train(rows: np.ndarray, targets: np.ndarray, seed: int) -> Any:

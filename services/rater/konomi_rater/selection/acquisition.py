@@ -40,9 +40,9 @@ def typical(embeddings: np.ndarray, covered: np.ndarray, count: int, seed: int) 
     covered = covered[-MOST_COVERED:]
     stride = max(1, min(len(embeddings) // MOST_ROWS, len(embeddings) // count))
     rows = np.arange(0, len(embeddings), stride)
-    known = np.concatenate([embeddings[rows], covered.reshape(len(covered), embeddings.shape[1])])
-    regions = min(count + len(covered), len(known))
-    members = KMeans(regions, n_init=1, random_state=seed % 2**32).fit_predict(known)
+    points = np.concatenate([embeddings[rows], covered.reshape(len(covered), embeddings.shape[1])])
+    regions = min(count + len(covered), len(points))
+    members = KMeans(regions, n_init=1, random_state=seed % 2**32).fit_predict(points)
     graded = np.bincount(members[len(rows) :], minlength=regions)
     members = members[: len(rows)]
     sizes = np.bincount(members, minlength=regions)
@@ -73,7 +73,7 @@ FEW_REPEATS_FROM = 200
 """Labels from which on hidden repeats are half as frequent."""
 
 
-class Reason(IntEnum):
+class SuggestionReason(IntEnum):
     """Why an image is suggested; the numbers are the contract's."""
 
     UNSPECIFIED = 0
@@ -106,7 +106,7 @@ class Pool:
     population: np.ndarray | None = None
 
 
-Pick = tuple[int, Reason]
+Pick = tuple[int, SuggestionReason]
 
 
 def suggest(
@@ -124,8 +124,8 @@ def suggest(
     """
     free = np.ones(len(pool.embeddings), dtype=bool)
     picks = _novel(pool, min(novel, count), free)
-    wanted = count - len(picks)
-    start = wanted if head is None else min(wanted, max(0, TYPICAL_START - labelled))
+    remaining = count - len(picks)
+    start = remaining if head is None else min(remaining, max(0, TYPICAL_START - labelled))
     picks += _start(pool, start, free, rng)
     if head is not None and len(picks) < count:
         picks += _mixed(pool, head, labelled, count - len(picks), free, rng)
@@ -158,7 +158,7 @@ def _novel(pool: Pool, count: int, free: np.ndarray) -> list[Pick]:
     while len(picks) < count and free.any() and np.isfinite(distance[free]).any():
         row = int(np.argmax(np.where(free, distance, -np.inf)))
         free[row] = False
-        picks.append((row, Reason.NOVEL))
+        picks.append((row, SuggestionReason.NOVEL))
         distance = np.minimum(distance, 1.0 - pool.embeddings @ pool.embeddings[row])
     return picks
 
@@ -170,14 +170,18 @@ def _start(pool: Pool, count: int, free: np.ndarray, rng: np.random.Generator) -
     picks: list[Pick] = []
     if pool.population is not None:
         order = np.argsort(-np.where(free, pool.population, -np.inf), kind="stable")
-        picks += [(int(row), Reason.EXPLOIT) for row in order[: min(liked, int(free.sum()))]]
+        picks += [(int(row), SuggestionReason.EXPLOIT) for row in order[: min(liked, int(free.sum()))]]
         free[[row for row, _ in picks]] = False
     rows = np.flatnonzero(free)
     chosen = rows[typical(pool.embeddings[rows], pool.graded, count - drawn - liked, seed)]
     free[chosen] = False
     random = rng.permutation(np.flatnonzero(free))[:drawn]
     free[random] = False
-    return picks + [(int(row), Reason.TYPICAL) for row in chosen] + [(int(row), Reason.RANDOM) for row in random]
+    return (
+        picks
+        + [(int(row), SuggestionReason.TYPICAL) for row in chosen]
+        + [(int(row), SuggestionReason.RANDOM) for row in random]
+    )
 
 
 def _mixed(pool: Pool, head: Head, labelled: int, count: int, free: np.ndarray, rng: np.random.Generator) -> list[Pick]:
@@ -191,9 +195,9 @@ def _mixed(pool: Pool, head: Head, labelled: int, count: int, free: np.ndarray, 
     picks: list[Pick] = []
     for step in range(min(count, len(rows))):
         if (labelled + step) % RANDOM_EVERY == RANDOM_EVERY - 1:
-            row, reason = int(rng.choice(np.flatnonzero(open_))), Reason.RANDOM
+            row, reason = int(rng.choice(np.flatnonzero(open_))), SuggestionReason.RANDOM
         else:
-            row, reason = int(np.argmax(np.where(open_, gain, -np.inf))), Reason.UNCERTAIN
+            row, reason = int(np.argmax(np.where(open_, gain, -np.inf))), SuggestionReason.UNCERTAIN
         open_[row] = False
         picks.append((int(rows[row]), reason))
         if step < min(count, MOST_CONDITIONED) - 1:

@@ -13,7 +13,7 @@ from scipy.stats import beta, binom
 
 
 @dataclass(frozen=True)
-class Limits:
+class AuditLimits:
     """What shall be promised.
 
     Attributes:
@@ -48,7 +48,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Stage:
+class CertificateStage:
     """What the answers so far say about one nested set; an image without an answer counts as a rejection."""
 
     answered: int
@@ -58,7 +58,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AuditOutcome:
     """What the answers so far say about all nested sets.
 
     Attributes:
@@ -68,13 +68,13 @@ class Outcome:
         ended: no answer can change anything any more.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[CertificateStage, ...]
     begun: int
     certified: int
     ended: bool
 
 
-def shown_for(limits: Limits, most: int) -> int:
+def shown_for(limits: AuditLimits, most: int) -> int:
     """Returns how many images must be shown for the limits to hold with the rejections allowed, `most` at most."""
     low, high = limits.rejections, most
     if high <= low or binom.cdf(limits.rejections, high, limits.alpha) > limits.delta:
@@ -88,7 +88,7 @@ def shown_for(limits: Limits, most: int) -> int:
     return high
 
 
-def allowed_rejections(shown: int, limits: Limits) -> int:
+def allowed_rejections(shown: int, limits: AuditLimits) -> int:
     """Returns the most rejections among `shown` with which the limits hold, -1 where not even none do."""
     holds = binom.cdf(np.arange(shown + 1), shown, limits.alpha) <= limits.delta
     return int(np.flatnonzero(holds).max(initial=-1))
@@ -101,7 +101,7 @@ def upper_bound(shown: int, rejections: int, delta: float) -> float:
     return float(beta.ppf(1.0 - delta, rejections + 1, shown - rejections))
 
 
-def draw(sizes: Sequence[int], limits: Limits, rng: np.random.Generator) -> list[Sample]:
+def draw(sizes: Sequence[int], limits: AuditLimits, rng: np.random.Generator) -> list[Sample]:
     """Draws the images to show of each nested set, at random and overlapping as far as chance allows.
 
     One order of all members is drawn; the sample of a nested set is its members that come first in it. Each sample is
@@ -122,7 +122,7 @@ def draw(sizes: Sequence[int], limits: Limits, rng: np.random.Generator) -> list
     return samples
 
 
-def judge(samples: Sequence[Sample], rejected: Mapping[int, bool], delta: float) -> Outcome:
+def judge(samples: Sequence[Sample], rejected: Mapping[int, bool], delta: float) -> AuditOutcome:
     """Weighs the answers so far; a nested set is begun once every stricter one was answered and holds.
 
     Args:
@@ -130,7 +130,7 @@ def judge(samples: Sequence[Sample], rejected: Mapping[int, bool], delta: float)
         rejected: row to whether its image was rejected, for every answer so far.
         delta: chance of a wrong certificate.
     """
-    stages: list[Stage] = []
+    stages: list[CertificateStage] = []
     begun = certified = 0
     open_, holding = True, True
     for sample in samples:
@@ -139,9 +139,9 @@ def judge(samples: Sequence[Sample], rejected: Mapping[int, bool], delta: float)
         worst = seen + missing
         bound = worst / sample.size if sample.whole else upper_bound(len(sample.rows), worst, delta)
         holding = holding and open_ and worst <= sample.allowed
-        stages.append(Stage(len(answers), seen, bound, holding))
+        stages.append(CertificateStage(len(answers), seen, bound, holding))
         certified += holding
         begun += open_
         open_ = open_ and not missing and seen <= sample.allowed
     ended = all(row in rejected for sample in samples[:begun] for row in sample.rows)
-    return Outcome(tuple(stages), begun, certified, ended)
+    return AuditOutcome(tuple(stages), begun, certified, ended)

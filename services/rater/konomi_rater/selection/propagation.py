@@ -43,7 +43,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Gate:
+class GrowthGate:
     """What candidates are held against.
 
     Attributes:
@@ -64,7 +64,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Growth:
+class GrowthOutcome:
     """The outcome of N candidates.
 
     Attributes:
@@ -135,18 +135,20 @@ def augmentations(pixels: np.ndarray, count: int = 32) -> list[np.ndarray]:
         count: how many; magnifications are spread evenly over ZOOMS, places over the image by the golden ratio.
     """
     height, width = pixels.shape[:2]
-    found = []
+    crops = []
     for index in range(count):
         zoom = ZOOMS[0] + (ZOOMS[1] - ZOOMS[0]) * (index + 0.5) / count
         high, wide = max(1, round(height / zoom)), max(1, round(width / zoom))
         down, across = (index * 0.6180339887) % 1.0, (index * 0.7548776662) % 1.0
         top, left = round(down * (height - high)), round(across * (width - wide))
         crop = pixels[top : top + high, left : left + wide]
-        found.append(np.ascontiguousarray(crop[:, ::-1] if index % 2 else crop))
-    return found
+        crops.append(np.ascontiguousarray(crop[:, ::-1] if index % 2 else crop))
+    return crops
 
 
-def grow(embeddings: np.ndarray, bounds: np.ndarray, refused: dict[int, RejectionReason], gate: Gate) -> Growth:
+def grow(
+    embeddings: np.ndarray, bounds: np.ndarray, refused: dict[int, RejectionReason], gate: GrowthGate
+) -> GrowthOutcome:
     """Returns which candidates the set takes in; every candidate is taken or has exactly one reason.
 
     Args:
@@ -178,7 +180,7 @@ def grow(embeddings: np.ndarray, bounds: np.ndarray, refused: dict[int, Rejectio
             rejected[row] = RejectionReason.SURPLUS
         else:
             taken.append(row)
-    return Growth(taken, rejected, cosines, len(passed), int(liked.sum()), gate.allowed)
+    return GrowthOutcome(taken, rejected, cosines, len(passed), int(liked.sum()), gate.allowed)
 
 
 def farthest_first(embeddings: np.ndarray, members: np.ndarray) -> list[tuple[int, float]]:

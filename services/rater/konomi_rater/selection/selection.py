@@ -96,7 +96,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SelectionLimits:
     """How much is taken.
 
     Attributes:
@@ -115,7 +115,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SelectionOutcome:
     """The outcome of N candidates.
 
     Attributes:
@@ -136,7 +136,7 @@ def caps(shares: np.ndarray, count: int, quota: float) -> np.ndarray:
     return np.floor(quota * shares * count + 1e-9).astype(int).clip(1)
 
 
-def select(policy: Policy, candidates: Candidates, limits: Limits) -> Choice:
+def select(policy: Policy, candidates: Candidates, limits: SelectionLimits) -> SelectionOutcome:
     """Walks the candidates from the best and keeps what every rule admits.
 
     The owner's own UR and SSR come first and pass the gate: the gate guards against what the rater
@@ -147,7 +147,7 @@ def select(policy: Policy, candidates: Candidates, limits: Limits) -> Choice:
     order = [int(row) for row in np.lexsort((-candidates.lower_bounds, -candidates.grades)) if int(row) not in rejected]
     choice = _walk(candidates, limits, _spread(candidates, order, limits), rejected)
     rank = {row: place for place, row in enumerate(order)}
-    return Choice(sorted(choice.selected, key=rank.__getitem__), choice.rejected, choice.duplicate_of)
+    return SelectionOutcome(sorted(choice.selected, key=rank.__getitem__), choice.rejected, choice.duplicate_of)
 
 
 def _refusal(policy: Policy, candidates: Candidates, row: int) -> RejectionReason | None:
@@ -166,7 +166,7 @@ def _refusal(policy: Policy, candidates: Candidates, row: int) -> RejectionReaso
     return RejectionReason.UNKNOWN if candidates.unknown[row] else None
 
 
-def _spread(candidates: Candidates, order: list[int], limits: Limits) -> list[int]:
+def _spread(candidates: Candidates, order: list[int], limits: SelectionLimits) -> list[int]:
     """Returns the order to walk in: the best few times as many are spread out first, the rest follow as they stand."""
     if not limits.spread:
         return order
@@ -177,7 +177,7 @@ def _spread(candidates: Candidates, order: list[int], limits: Limits) -> list[in
     return first + [row for row in order if row not in taken]
 
 
-def admit(policy: Policy, candidates: Candidates, order: list[int], count: int) -> Choice:
+def admit(policy: Policy, candidates: Candidates, order: list[int], count: int) -> SelectionOutcome:
     """Takes the first `count` of the ungraded candidates that qualify; nothing else decides, or the promise is void.
 
     Args:
@@ -192,10 +192,12 @@ def admit(policy: Policy, candidates: Candidates, order: list[int], count: int) 
     rejected |= dict.fromkeys(order, RejectionReason.LOWER_BOUND)
     rejected |= {int(row): RejectionReason.GRADE for row in np.flatnonzero(candidates.grades)}
     rejected |= {row: RejectionReason.SOURCE for row, fine in enumerate(allowed) if not fine}
-    return Choice(selected, {row: why for row, why in rejected.items() if row not in set(selected)}, {})
+    return SelectionOutcome(selected, {row: why for row, why in rejected.items() if row not in set(selected)}, {})
 
 
-def _walk(candidates: Candidates, limits: Limits, order: list[int], rejected: dict[int, RejectionReason]) -> Choice:
+def _walk(
+    candidates: Candidates, limits: SelectionLimits, order: list[int], rejected: dict[int, RejectionReason]
+) -> SelectionOutcome:
     selected: list[int] = []
     duplicate_of: dict[int, int] = {}
     filled = np.zeros(len(limits.cell_caps), dtype=int)
@@ -217,7 +219,7 @@ def _walk(candidates: Candidates, limits: Limits, order: list[int], rejected: di
             filled[cell] += 1
             asked[prompt] += 1
             selected.append(row)
-    return Choice(selected, rejected, duplicate_of)
+    return SelectionOutcome(selected, rejected, duplicate_of)
 
 
 def draw_base(eligible: np.ndarray, selected: int, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -229,5 +231,5 @@ def draw_base(eligible: np.ndarray, selected: int, share: float, rng: np.random.
         share: share of the whole set, 0..0.9.
         rng: source of randomness.
     """
-    wanted = round(share / (1.0 - share) * selected)
-    return rng.permutation(eligible)[:wanted]
+    count = round(share / (1.0 - share) * selected)
+    return rng.permutation(eligible)[:count]

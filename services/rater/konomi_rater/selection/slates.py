@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from konomi_rater.selection.acquisition import Pick, Reason
+from konomi_rater.selection.acquisition import Pick, SuggestionReason
 
 DOUBTFUL, NOVEL = 0.35, 0.15
 ALIKE = 0.97
@@ -45,7 +45,7 @@ class SlatePool:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownImage:
     """A graded image some slate showed; `sequence` is its label's."""
 
     region: int
@@ -55,7 +55,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Found:
+class Island:
     """An island, and the label that made it one."""
 
     region: int
@@ -74,7 +74,7 @@ class Tail:
         liked_showings: what it rests on.
     """
 
-    islands: tuple[Found, ...]
+    islands: tuple[Island, ...]
     unseen_likes: float
     liked_showings: int
 
@@ -83,26 +83,26 @@ def choose(pool: SlatePool, count: int) -> list[Pick]:
     """Returns the slate, best first, the row of the different last; no two of its images are almost the same."""
     novel, doubtful = round(NOVEL * count), round(DOUBTFUL * count)
     free = np.ones(len(pool.utility), dtype=bool)
-    picks = _best(pool, pool.utility, count - novel - doubtful, free, Reason.EXPLOIT)
-    picks += _best(pool, pool.std, doubtful, free, Reason.UNCERTAIN)
+    picks = _best(pool, pool.utility, count - novel - doubtful, free, SuggestionReason.EXPLOIT)
+    picks += _best(pool, pool.std, doubtful, free, SuggestionReason.UNCERTAIN)
     return picks + _different(pool, novel, free)
 
 
-def discover(shown: Sequence[Shown], below: Mapping[int, bool]) -> Tail:
+def discover(shown: Sequence[ShownImage], below: Mapping[int, bool]) -> Tail:
     """Returns what the slates of a taste have found.
 
     Args:
         shown: graded images slates showed.
         below: region to whether it was predicted below the median before it was first shown.
     """
-    by_region: dict[int, list[Shown]] = {}
-    for one in sorted(shown, key=lambda one: one.sequence):
-        by_region.setdefault(one.region, []).append(one)
-    islands = [_island(region, found[:FIRST_SHOWN]) for region, found in by_region.items() if below.get(region)]
-    likes = [sum(one.grade >= LIKED for one in found) for found in by_region.values()]
+    by_region: dict[int, list[ShownImage]] = {}
+    for image in sorted(shown, key=lambda image: image.sequence):
+        by_region.setdefault(image.region, []).append(image)
+    candidates = [_island(region, images[:FIRST_SHOWN]) for region, images in by_region.items() if below.get(region)]
+    likes = [sum(image.grade >= LIKED for image in images) for images in by_region.values()]
     total, once = sum(likes), sum(count == 1 for count in likes)
-    found = sorted((island for island in islands if island is not None), key=lambda island: island.sequence)
-    return Tail(tuple(found), once / total if total else 1.0, total)
+    islands = sorted((island for island in candidates if island is not None), key=lambda island: island.sequence)
+    return Tail(tuple(islands), once / total if total else 1.0, total)
 
 
 def predictions(utility: np.ndarray, regions: np.ndarray) -> tuple[dict[int, float], float]:
@@ -111,14 +111,14 @@ def predictions(utility: np.ndarray, regions: np.ndarray) -> tuple[dict[int, flo
     return means, float(np.median(list(means.values()))) if means else 0.0
 
 
-def _island(region: int, first: Sequence[Shown]) -> Found | None:
-    liked = [one for one in first if one.grade >= LIKED]
+def _island(region: int, first: Sequence[ShownImage]) -> Island | None:
+    liked = [image for image in first if image.grade >= LIKED]
     if len(liked) < LIKED_ENOUGH:
         return None
-    return Found(region, len(first), tuple(one.digest for one in liked), liked[LIKED_ENOUGH - 1].sequence)
+    return Island(region, len(first), tuple(image.digest for image in liked), liked[LIKED_ENOUGH - 1].sequence)
 
 
-def _best(pool: SlatePool, value: np.ndarray, count: int, free: np.ndarray, reason: Reason) -> list[Pick]:
+def _best(pool: SlatePool, value: np.ndarray, count: int, free: np.ndarray, reason: SuggestionReason) -> list[Pick]:
     picks: list[Pick] = []
     for row in np.argsort(-value, kind="stable"):
         if len(picks) >= count:
@@ -138,7 +138,7 @@ def _different(pool: SlatePool, count: int, free: np.ndarray) -> list[Pick]:
         row = int(rows[np.lexsort((-pool.novelty[rows], visits[pool.regions[rows]]))[0]])
         _take(pool, row, free)
         visits[pool.regions[row]] += 1
-        picks.append((row, Reason.NOVEL))
+        picks.append((row, SuggestionReason.NOVEL))
     return picks
 
 

@@ -7,7 +7,7 @@ import sqlalchemy
 
 from konomi.errors import InvalidArgument, NotFound
 from konomi.v1 import rater_pb2
-from konomi_rater.selection.certificate import Limits, Sample, Stage
+from konomi_rater.selection.certificate import AuditLimits, CertificateStage, Sample
 from konomi_rater.selection.selection import SSR
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
@@ -115,7 +115,7 @@ def _terms(request: rater_pb2.CertifySetRequest) -> Terms:
     given = {name: getattr(request, name) for name in ("alpha", "delta") if request.HasField(name)}
     if request.HasField("allowed_rejections"):
         given["rejections"] = request.allowed_rejections
-    return Terms(Limits(**given), int(request.threshold) or SSR, tuple(request.stages))
+    return Terms(AuditLimits(**given), int(request.threshold) or SSR, tuple(request.stages))
 
 
 def _certificate(audit: Audit) -> rater_pb2.Certificate:
@@ -144,7 +144,7 @@ def _certificate(audit: Audit) -> rater_pb2.Certificate:
     )
 
 
-def _stages(samples: Sequence[Sample], stages: Sequence[Stage]) -> list[rater_pb2.CertificateStage]:
+def _stages(samples: Sequence[Sample], stages: Sequence[CertificateStage]) -> list[rater_pb2.CertificateStage]:
     return [
         rater_pb2.CertificateStage(
             size=sample.size,

@@ -10,7 +10,7 @@ from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage import comparisons, image_records, labels, panel, tastes
-from konomi_rater.storage.comparisons import Comparison
+from konomi_rater.storage.comparisons import ComparisonEntry
 from konomi_rater.storage.labels import OWNER, LabelEntry, NewLabel
 
 
@@ -73,7 +73,7 @@ class LabelServicer(ServicerPart):
                 field="comparison.loser_digest",
             )
 
-        new = Comparison(given.winner_digest, given.loser_digest, given.tie, given.labeller or OWNER)
+        new = ComparisonEntry(given.winner_digest, given.loser_digest, given.tie, given.labeller or OWNER)
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Comparison:
             tastes.read(connection, taste)
@@ -136,7 +136,7 @@ def _label(entry: LabelEntry, taste: str) -> rater_pb2.Label:
     )
 
 
-def _comparison(entry: Comparison, taste: str) -> rater_pb2.Comparison:
+def _comparison(entry: ComparisonEntry, taste: str) -> rater_pb2.Comparison:
     """Returns one entry of the log of comparisons."""
     return rater_pb2.Comparison(
         name=f"tastes/{taste}/comparisons/{entry.sequence}",

@@ -6,7 +6,7 @@ from konomi.v1 import rater_pb2
 from konomi_rater.measures import coverage
 from konomi_rater.servicer.base import ServicerPart, caller
 from konomi_rater.servicer.messages import taste_id
-from konomi_rater.usecases.measurement import MeasureRequest, Measures
+from konomi_rater.usecases.measurement import ImageMeasures, MeasureRequest
 
 
 class MeasureServicer(ServicerPart):
@@ -22,7 +22,7 @@ class MeasureServicer(ServicerPart):
         return _measures(self._rater.measuring.measure(taste_id(request.taste), measured, waiting))
 
 
-def _measures(measures: Measures) -> rater_pb2.ImageMeasures:
+def _measures(measures: ImageMeasures) -> rater_pb2.ImageMeasures:
     value, low, high = measures.kid
     return rater_pb2.ImageMeasures(
         n=measures.n,

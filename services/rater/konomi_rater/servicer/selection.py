@@ -7,8 +7,8 @@ import grpc
 
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
-from konomi_rater.selection.acquisition import Reason
-from konomi_rater.selection.propagation import Growth
+from konomi_rater.selection.acquisition import SuggestionReason
+from konomi_rater.selection.propagation import GrowthOutcome
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
@@ -16,7 +16,7 @@ from konomi_rater.storage.image_records import ImageRow
 from konomi_rater.usecases import versions
 from konomi_rater.usecases.exploration import Discovery, EliteArchive
 from konomi_rater.usecases.propagation import GrowthRequest
-from konomi_rater.usecases.selection import Member, Selection, SelectionRequest
+from konomi_rater.usecases.selection import SelectedImage, Selection, SelectionRequest
 
 PROPAGATE = "propagate"
 """The policy under which a set grows by itself; all others are tables of `selection.selection`."""
@@ -149,7 +149,7 @@ def _selection(selection: Selection, taste: str) -> rater_pb2.SelectImagesRespon
     return reply
 
 
-def _member(member: Member, taste: str, role: rater_pb2.SelectionRole.ValueType) -> rater_pb2.SelectedImage:
+def _member(member: SelectedImage, taste: str, role: rater_pb2.SelectionRole.ValueType) -> rater_pb2.SelectedImage:
     message = rater_pb2.SelectedImage(
         digest=member.digest,
         prompt=member.prompt,
@@ -164,7 +164,9 @@ def _member(member: Member, taste: str, role: rater_pb2.SelectionRole.ValueType)
     return message
 
 
-def _suggestions(drawn: Sequence[tuple[ImageRow, Reason, int | None]], taste: str) -> rater_pb2.SuggestImagesResponse:
+def _suggestions(
+    drawn: Sequence[tuple[ImageRow, SuggestionReason, int | None]], taste: str
+) -> rater_pb2.SuggestImagesResponse:
     """Returns images to grade, each with its reason; those of a slate also with their region."""
     return rater_pb2.SuggestImagesResponse(
         suggestions=[
@@ -190,7 +192,7 @@ def _growth_request(message: rater_pb2.SelectImagesRequest) -> GrowthRequest:
     )
 
 
-def _growth(growth: Growth) -> rater_pb2.Growth:
+def _growth(growth: GrowthOutcome) -> rater_pb2.Growth:
     """Returns the gate and how the candidates lay to it."""
     return rater_pb2.Growth(
         low=growth.allowed.low,

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import NotFound
 from konomi_rater.preference.metrics import Estimate, wilson
-from konomi_rater.selection.certificate import Limits
+from konomi_rater.selection.certificate import AuditLimits
 from konomi_rater.storage.labels import OWNER
 
 
@@ -23,7 +23,7 @@ class Terms:
         stages: sizes of the nested sets, increasing; the last one is the whole set.
     """
 
-    limits: Limits
+    limits: AuditLimits
     threshold: int
     stages: tuple[int, ...]
 
@@ -42,7 +42,7 @@ class Terms:
     def from_json(cls, stored: str) -> "Terms":
         """Reads terms back."""
         facts = json.loads(stored)
-        limits = Limits(facts["alpha"], facts["delta"], facts["allowed_rejections"])
+        limits = AuditLimits(facts["alpha"], facts["delta"], facts["allowed_rejections"])
         return cls(limits, facts["threshold"], tuple(facts["stages"]))
 
 
@@ -109,8 +109,8 @@ def read(connection: Connection, taste: str, number: int) -> AuditRow:
     Raises:
         NotFound: there is none of that number.
     """
-    found = connection.execute(text(_AUDIT + "c.number = :number"), {"taste": taste, "number": number})
-    row = found.mappings().first()
+    result = connection.execute(text(_AUDIT + "c.number = :number"), {"taste": taste, "number": number})
+    row = result.mappings().first()
     if row is None:
         raise NotFound(
             f"expected a certificate of tastes/{taste}, found no certificate {number}; draw one with CertifySet",
@@ -121,11 +121,11 @@ def read(connection: Connection, taste: str, number: int) -> AuditRow:
 
 def find(connection: Connection, taste: str, set_digest: str, terms: Terms) -> AuditRow | None:
     """Returns the audit of a set under the same terms, where there is one."""
-    found = connection.execute(
+    result = connection.execute(
         text(_AUDIT + "c.set_digest = :set_digest AND c.limits = :limits"),
         {"taste": taste, "set_digest": set_digest, "limits": terms.to_json()},
     )
-    row = found.mappings().first()
+    row = result.mappings().first()
     return _audit(row) if row is not None else None
 
 
@@ -143,11 +143,11 @@ def record(connection: Connection, audit: AuditRow, answers: Sequence[Answer]) -
 
 def answers_of(connection: Connection, taste: str, number: int) -> dict[str, Answer]:
     """Returns the answer that counts of every answered image, by digest."""
-    found = connection.execute(
+    rows = connection.execute(
         text("SELECT * FROM audit_answers WHERE taste = :taste AND certificate = :number ORDER BY sequence"),
         {"taste": taste, "number": number},
     )
-    return {row.digest: Answer(row.digest, row.grade, row.labeller, row.created) for row in found}
+    return {row.digest: Answer(row.digest, row.grade, row.labeller, row.created) for row in rows}
 
 
 def end(connection: Connection, audit: AuditRow, artifact: str, now: float) -> AuditRow:
@@ -161,8 +161,8 @@ def end(connection: Connection, audit: AuditRow, artifact: str, now: float) -> A
 
 def last_end(connection: Connection, taste: str) -> float:
     """Returns when a person last finished an audit of a taste, Unix time; 0.0 where nobody did."""
-    found = connection.execute(text("SELECT MAX(created) FROM audits_ended WHERE taste = :taste"), {"taste": taste})
-    return float(found.scalar() or 0.0)
+    newest = connection.execute(text("SELECT MAX(created) FROM audits_ended WHERE taste = :taste"), {"taste": taste})
+    return float(newest.scalar() or 0.0)
 
 
 def _audit(row: RowMapping) -> AuditRow:
@@ -178,7 +178,7 @@ def _audit(row: RowMapping) -> AuditRow:
     )
 
 
-class Choice(IntEnum):
+class BlindChoice(IntEnum):
     """What a person said of a pair; the numbers are the contract's."""
 
     UNIT = 1
@@ -192,7 +192,7 @@ class BlindPair:
 
     unit: str
     against: str
-    choice: Choice
+    choice: BlindChoice
 
 
 @dataclass(frozen=True)
@@ -219,13 +219,13 @@ class BlindAudit:
     number: int = 0
     created: float = 0.0
 
-    def count(self, choice: Choice) -> int:
+    def count(self, choice: BlindChoice) -> int:
         """Returns how many pairs were answered so."""
         return sum(pair.choice is choice for pair in self.pairs)
 
     def win_rate(self) -> Estimate:
         """Returns the share of pairs the unit won, a tie counting half, with Wilson's interval."""
-        return wilson(self.count(Choice.UNIT) + self.count(Choice.TIE) / 2, len(self.pairs))
+        return wilson(self.count(BlindChoice.UNIT) + self.count(BlindChoice.TIE) / 2, len(self.pairs))
 
 
 def record_unit(connection: Connection, audit: BlindAudit, now: float) -> BlindAudit:
@@ -255,8 +255,8 @@ def record_unit(connection: Connection, audit: BlindAudit, now: float) -> BlindA
 
 def last_unit_end(connection: Connection, taste: str) -> float:
     """Returns when a person last finished a blind audit of a taste, Unix time; 0.0 where nobody did."""
-    found = connection.execute(text("SELECT MAX(created) FROM blind_audits WHERE taste = :taste"), {"taste": taste})
-    return float(found.scalar() or 0.0)
+    newest = connection.execute(text("SELECT MAX(created) FROM blind_audits WHERE taste = :taste"), {"taste": taste})
+    return float(newest.scalar() or 0.0)
 
 
 def held_out(connection: Connection, taste: str) -> frozenset[str]:
@@ -269,4 +269,4 @@ def held_out(connection: Connection, taste: str) -> frozenset[str]:
 
 def pairs_of(rows: Sequence[tuple[str, str, int]]) -> tuple[BlindPair, ...]:
     """Returns pairs from (unit, against, number of the choice)."""
-    return tuple(BlindPair(unit, against, Choice(choice)) for unit, against, choice in rows)
+    return tuple(BlindPair(unit, against, BlindChoice(choice)) for unit, against, choice in rows)

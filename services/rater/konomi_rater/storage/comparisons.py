@@ -9,7 +9,7 @@ from konomi_rater.storage.labels import OWNER
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonEntry:
     """One row of the log; an undo repeats what it undoes.
 
     Attributes:
@@ -31,17 +31,17 @@ class Comparison:
     undoes: int | None = None
 
 
-def record(connection: Connection, taste: str, said: Comparison, now: float) -> Comparison:
+def record(connection: Connection, taste: str, comparison: ComparisonEntry, now: float) -> ComparisonEntry:
     """Appends a comparison and returns its entry."""
     last = text("SELECT COALESCE(MAX(sequence), 0) FROM comparisons WHERE taste = :taste")
     row = {
         "sequence": connection.execute(last, {"taste": taste}).scalar_one() + 1,
-        "winner": said.winner,
-        "loser": said.loser,
-        "tie": int(said.tie),
-        "labeller": said.labeller,
+        "winner": comparison.winner,
+        "loser": comparison.loser,
+        "tie": int(comparison.tie),
+        "labeller": comparison.labeller,
         "created": now,
-        "undoes": said.undoes,
+        "undoes": comparison.undoes,
     }
     connection.execute(
         text(
@@ -50,10 +50,10 @@ def record(connection: Connection, taste: str, said: Comparison, now: float) -> 
         ),
         {"taste": taste, **row},
     )
-    return Comparison(**{**row, "tie": said.tie})
+    return ComparisonEntry(**{**row, "tie": comparison.tie})
 
 
-def undo(connection: Connection, taste: str, sequence: int | None, now: float) -> Comparison:
+def undo(connection: Connection, taste: str, sequence: int | None, now: float) -> ComparisonEntry:
     """Appends an entry that undoes `sequence`, or the last one standing.
 
     Raises:
@@ -87,7 +87,7 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float) -
             f"comparison {sequence} was undone already; nothing is left to undo", reason="ALREADY_UNDONE"
         )
     return record(
-        connection, taste, Comparison(row.winner, row.loser, bool(row.tie), row.labeller, undoes=sequence), now
+        connection, taste, ComparisonEntry(row.winner, row.loser, bool(row.tie), row.labeller, undoes=sequence), now
     )
 
 

@@ -71,7 +71,7 @@ LEFT JOIN revoked_consents AS v ON v.taste = :taste AND v.reference = r.referenc
 """
 
 
-def record(connection: Connection, taste: str, given: ConsentRow, now: float) -> ConsentRow:
+def record(connection: Connection, taste: str, consent: ConsentRow, now: float) -> ConsentRow:
     """Records a consent; what was said of the same reference before is superseded, never deleted.
 
     Raises:
@@ -79,15 +79,21 @@ def record(connection: Connection, taste: str, given: ConsentRow, now: float) ->
         FailedPrecondition: it was revoked.
     """
     for name in ("reference", "giver"):
-        if not getattr(given, name).strip():
+        if not getattr(consent, name).strip():
             raise InvalidArgument(
                 f"expected the {name} of the consent, found none; a consent says what it is called and who gave it",
                 reason="CONSENT_INCOMPLETE",
                 field=f"consent.{name}",
             )
-    bound = {"taste": taste, "reference": given.reference, "giver": given.giver, "licence": given.licence, "now": now}
-    if _revoked(connection, taste, [given.reference]):
-        raise FailedPrecondition(_gone(given.reference), reason="CONSENT_REVOKED")
+    bound = {
+        "taste": taste,
+        "reference": consent.reference,
+        "giver": consent.giver,
+        "licence": consent.licence,
+        "now": now,
+    }
+    if _revoked(connection, taste, [consent.reference]):
+        raise FailedPrecondition(_gone(consent.reference), reason="CONSENT_REVOKED")
     connection.execute(
         text(
             "INSERT INTO consents SELECT :taste, COALESCE(MAX(sequence), 0) + 1, :reference, :giver, :licence, :now "
@@ -95,7 +101,7 @@ def record(connection: Connection, taste: str, given: ConsentRow, now: float) ->
         ),
         bound,
     )
-    return read(connection, taste, given.reference)
+    return read(connection, taste, consent.reference)
 
 
 def read(connection: Connection, taste: str, reference: str) -> ConsentRow:
@@ -104,11 +110,11 @@ def read(connection: Connection, taste: str, reference: str) -> ConsentRow:
     Raises:
         NotFound: nobody recorded it and no image names it.
     """
-    found = connection.execute(
+    result = connection.execute(
         text(_CONSENT + "WHERE r.reference = :reference"),
         {"taste": taste, "consented": CONSENTED, "reference": reference},
     )
-    row = found.mappings().first()
+    row = result.mappings().first()
     if row is None:
         raise NotFound(
             f"expected a consent of tastes/{taste}, found none called {reference[:120]!r}; list them with ListConsents",
@@ -119,11 +125,11 @@ def read(connection: Connection, taste: str, reference: str) -> ConsentRow:
 
 def read_all(connection: Connection, taste: str, after: str, limit: int) -> list[ConsentRow]:
     """Returns up to `limit` consents past the reference `after`, by reference."""
-    found = connection.execute(
+    rows = connection.execute(
         text(_CONSENT + "WHERE r.reference > :after ORDER BY r.reference LIMIT :limit"),
         {"taste": taste, "consented": CONSENTED, "after": after, "limit": limit},
     )
-    return [ConsentRow(**row) for row in found.mappings()]
+    return [ConsentRow(**row) for row in rows.mappings()]
 
 
 def revoke_consent(connection: Connection, taste: str, reference: str, why: str, now: float) -> list[RevocationRow]:
@@ -161,14 +167,14 @@ def revoke_images(
         bound,
     )
     connection.execute(text(f"DELETE FROM images WHERE taste = :taste AND {among}"), bound)
-    found = _revocations(connection, f"{among} ORDER BY sequence", bound)
-    unknown = set(digests) - {row.digest for row in found}
+    revocations = _revocations(connection, f"{among} ORDER BY sequence", bound)
+    unknown = set(digests) - {row.digest for row in revocations}
     if unknown:
         raise NotFound(
             f"expected images tastes/{taste} knows, found none with digest {min(unknown)[:80]!r}; nothing was revoked",
             reason="IMAGE_NOT_FOUND",
         )
-    return found
+    return revocations
 
 
 def revocations(connection: Connection, taste: str, after: int, limit: int) -> list[RevocationRow]:
@@ -189,32 +195,32 @@ def refusals(connection: Connection, taste: str, images: Sequence[ImageFacts]) -
         )
     }
     revoked = _revoked(connection, taste, [facts.consent for facts in images if facts.consent])
-    found: dict[str, KonomiError] = {}
+    errors: dict[str, KonomiError] = {}
     for facts in images:
         if facts.digest in gone:
             message = f"expected an image that was not revoked, found {facts.digest[:16]}…; it left this taste for good"
-            found[facts.digest] = FailedPrecondition(message, reason="IMAGE_REVOKED")
+            errors[facts.digest] = FailedPrecondition(message, reason="IMAGE_REVOKED")
         elif facts.consent in revoked:
-            found[facts.digest] = FailedPrecondition(_gone(facts.consent), reason="CONSENT_REVOKED")
-    return found
+            errors[facts.digest] = FailedPrecondition(_gone(facts.consent), reason="CONSENT_REVOKED")
+    return errors
 
 
 def _revoked(connection: Connection, taste: str, references: Sequence[str]) -> set[str]:
-    found = connection.execute(
+    rows = connection.execute(
         text(
             "SELECT reference FROM revoked_consents WHERE taste = :taste "
             "AND reference IN (SELECT value FROM json_each(:references))"
         ),
         {"taste": taste, "references": json.dumps(list(references))},
     )
-    return {row.reference for row in found}
+    return {row.reference for row in rows}
 
 
 def _revocations(connection: Connection, where: str, bound: dict[str, object]) -> list[RevocationRow]:
-    found = connection.execute(text(f"SELECT * FROM revoked_images WHERE taste = :taste AND {where}"), bound)
+    rows = connection.execute(text(f"SELECT * FROM revoked_images WHERE taste = :taste AND {where}"), bound)
     return [
         RevocationRow(**{key: value for key, value in row.items() if key != "taste"})  # type: ignore[arg-type]
-        for row in found.mappings()
+        for row in rows.mappings()
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from konomi_rater.embedding.names import space_of
-from konomi_rater.preference.parameters import Made
+from konomi_rater.preference.parameters import Provenance
 
 BASE_UNITS = ("base",)
 
@@ -28,7 +28,7 @@ class MatrixView:
         units: N units.
         sources: (N,) int64.
         position: digest to index; may know later images too.
-        made: how each of the N images was made.
+        provenances: how each of the N images was made.
         generation: how often images were forgotten; indices of one generation mean nothing in another.
     """
 
@@ -38,7 +38,7 @@ class MatrixView:
     units: list[str]
     sources: np.ndarray
     position: dict[str, int]
-    made: list[Made]
+    provenances: list[Provenance]
     generation: int = 0
 
     def __len__(self) -> int:
@@ -46,12 +46,12 @@ class MatrixView:
 
     def at(self, digest: str) -> int | None:
         """Returns the index of a digest, or None."""
-        found = self.position.get(digest)
-        return found if found is not None and found < len(self) else None
+        index = self.position.get(digest)
+        return index if index is not None and index < len(self) else None
 
-    def made_at(self, positions: Sequence[int] | np.ndarray) -> list[Made | None]:
+    def provenances_at(self, positions: Sequence[int] | np.ndarray) -> list[Provenance | None]:
         """Returns how the images at positions (N,) were made; None at -1, a stranger's."""
-        return [self.made[at] if at >= 0 else None for at in positions]
+        return [self.provenances[at] if at >= 0 else None for at in positions]
 
     def indices(self, rows: np.ndarray) -> np.ndarray:
         """Turns row numbers that are in the view into indices."""
@@ -63,12 +63,12 @@ class MatrixView:
         for row, unit in enumerate(self.units[: len(self)]):
             if unit and self.sources[row] == SELF:
                 rows.setdefault(unit, []).append(row)
-        return {unit: np.array(found) for unit, found in rows.items() if len(found) >= least}
+        return {unit: np.array(indices) for unit, indices in rows.items() if len(indices) >= least}
 
     def base(self, units: tuple[str, ...]) -> np.ndarray:
         """Returns the indices of the base model's own images."""
-        wanted = set(units)
-        return np.array([i for i, unit in enumerate(self.units[: len(self)]) if unit in wanted], dtype=np.int64)
+        names = set(units)
+        return np.array([i for i, unit in enumerate(self.units[: len(self)]) if unit in names], dtype=np.int64)
 
 
 class EmbeddingMatrix:
@@ -84,15 +84,15 @@ class EmbeddingMatrix:
         self._digests: list[str] = []
         self._units: list[str] = []
         self._position: dict[str, int] = {}
-        self._made: list[Made] = []
-        self._alike: dict[tuple[str, str, str], Made] = {}
+        self._provenances: list[Provenance] = []
+        self._alike: dict[tuple[str, str, str], Provenance] = {}
 
     def view(self, connection: Connection) -> MatrixView:
         """Reads what is new, forgets what went, and returns the images as they are now."""
         with self._lock:
             self._forget(connection)
             last = int(self._rows[self._count - 1]) if self._count else 0
-            found = connection.execute(
+            new_rows = connection.execute(
                 text(
                     "SELECT i.row, i.digest, i.unit, i.source, i.prompt, i.parameters, e.vector "
                     "FROM images AS i JOIN embeddings AS e "
@@ -101,8 +101,8 @@ class EmbeddingMatrix:
                 ),
                 {"taste": self._taste, "embedder": self._space, "last": last},
             ).all()
-            if found:
-                self._grow(list(found))
+            if new_rows:
+                self._grow(list(new_rows))
             n = self._count
             return MatrixView(
                 self._rows[:n],
@@ -111,34 +111,34 @@ class EmbeddingMatrix:
                 self._units,
                 self._sources[:n],
                 self._position,
-                self._made,
+                self._provenances,
                 self._generation,
             )
 
     def _forget(self, connection: Connection) -> None:
-        found = connection.execute(
+        forgotten = connection.execute(
             text(
                 "SELECT sequence, row FROM images_forgotten WHERE taste = :taste AND sequence > :seen ORDER BY sequence"
             ),
             {"taste": self._taste, "seen": self._forgotten},
         ).all()
-        if not found:
+        if not forgotten:
             return
-        self._forgotten = int(found[-1].sequence)
-        kept = np.flatnonzero(~np.isin(self._rows[: self._count], [row.row for row in found]))
-        if len(kept) == self._count:
+        self._forgotten = int(forgotten[-1].sequence)
+        remaining = np.flatnonzero(~np.isin(self._rows[: self._count], [row.row for row in forgotten]))
+        if len(remaining) == self._count:
             return
-        self._rows, self._sources = self._rows[kept], self._sources[kept]
-        self._embeddings = self._embeddings[kept]
-        self._digests, self._units = [self._digests[i] for i in kept], [self._units[i] for i in kept]
-        self._made = [self._made[i] for i in kept]
+        self._rows, self._sources = self._rows[remaining], self._sources[remaining]
+        self._embeddings = self._embeddings[remaining]
+        self._digests, self._units = [self._digests[i] for i in remaining], [self._units[i] for i in remaining]
+        self._provenances = [self._provenances[i] for i in remaining]
         self._position = {digest: i for i, digest in enumerate(self._digests)}
-        self._count = len(kept)
+        self._count = len(remaining)
         self._generation += 1
 
-    def _grow(self, found: list) -> None:  # type: ignore[type-arg]
-        vectors = np.stack([np.frombuffer(row.vector, "<f4") for row in found])
-        need, room = self._count + len(found), len(self._rows)
+    def _grow(self, new_rows: list) -> None:  # type: ignore[type-arg]
+        vectors = np.stack([np.frombuffer(row.vector, "<f4") for row in new_rows])
+        need, room = self._count + len(new_rows), len(self._rows)
         if need > room:
             room = max(need, 2 * room, 1024)
             rows, sources = np.zeros(room, np.int64), np.zeros(room, np.int64)
@@ -148,18 +148,18 @@ class EmbeddingMatrix:
                 embeddings[: self._count] = self._embeddings[: self._count]
             self._rows, self._sources, self._embeddings = rows, sources, embeddings
         part = slice(self._count, need)
-        self._rows[part] = [row.row for row in found]
-        self._sources[part] = [row.source for row in found]
+        self._rows[part] = [row.row for row in new_rows]
+        self._sources[part] = [row.source for row in new_rows]
         self._embeddings[part] = vectors
-        self._digests.extend(row.digest for row in found)
-        self._units.extend(row.unit for row in found)
-        self._made.extend(self._shared_made(row.prompt, row.unit, row.parameters) for row in found)
-        self._position.update((row.digest, self._count + i) for i, row in enumerate(found))
+        self._digests.extend(row.digest for row in new_rows)
+        self._units.extend(row.unit for row in new_rows)
+        self._provenances.extend(self._shared_provenance(row.prompt, row.unit, row.parameters) for row in new_rows)
+        self._position.update((row.digest, self._count + i) for i, row in enumerate(new_rows))
         self._count = need
 
-    def _shared_made(self, prompt: str, unit: str, parameters: str) -> Made:
+    def _shared_provenance(self, prompt: str, unit: str, parameters: str) -> Provenance:
         """Returns one object for all images made alike: a prompt is read once, not once an image."""
         key = (prompt, unit, parameters)
         if key not in self._alike:
-            self._alike[key] = Made(prompt, unit, json.loads(parameters))
+            self._alike[key] = Provenance(prompt, unit, json.loads(parameters))
         return self._alike[key]

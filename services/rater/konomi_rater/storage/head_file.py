@@ -53,7 +53,29 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
         embedder: what made the embeddings.
     """
     calibration = head.calibration
-    facts = {
+    tensors = {
+        "features.mean": head.features.mean,
+        "features.basis": head.features.basis,
+        "scale.cuts": head.scale.cuts,
+        "scale.targets": head.scale.targets,
+        "support": embeddings.astype(np.float32),
+        "grades": grades.astype(np.int64),
+        "sites.targets": head.sites.targets,
+        "sites.noise": head.sites.noise,
+        "members": head.drawn,
+        "ssr.said": calibration.ssr.predicted,
+        "ssr.held": calibration.ssr.observed,
+        "ur.said": calibration.ur.predicted,
+        "ur.held": calibration.ur.observed,
+    }
+    solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    return save(solid, metadata={"konomi": json.dumps(_header(head, embedder), sort_keys=True)})
+
+
+def _header(head: Head, embedder: str) -> dict[str, Any]:
+    """Returns what the file's header says of a head: everything that is no array."""
+    calibration = head.calibration
+    return {
         "schema": SCHEMA,
         "kind": head.kind,
         "embedder": embedder,
@@ -68,23 +90,6 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
         },
         "trees": None if head.trees is None else asdict(head.trees),
     }
-    tensors = {
-        "features.mean": head.features.mean,
-        "features.basis": head.features.basis,
-        "scale.cuts": head.scale.cuts,
-        "scale.targets": head.scale.targets,
-        "support": embeddings.astype(np.float32),
-        "grades": grades.astype(np.int64),
-        "sites.targets": head.sites.targets,
-        "sites.noise": head.sites.noise,
-        "members": head.drawn,
-        "ssr.said": calibration.ssr.said,
-        "ssr.held": calibration.ssr.held,
-        "ur.said": calibration.ur.said,
-        "ur.held": calibration.ur.held,
-    }
-    solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    return save(solid, metadata={"konomi": json.dumps(facts, sort_keys=True)})
 
 
 def from_bytes(data: bytes) -> StoredHead:
@@ -111,18 +116,18 @@ def from_bytes(data: bytes) -> StoredHead:
 def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Head:
     features = Features(tensors["features.mean"], tensors["features.basis"], facts["population_scores"])
     scale = Scale(tensors["scale.cuts"], tensors["scale.targets"])
-    known = Sites(tensors["sites.targets"], tensors["sites.noise"])
+    sites = Sites(tensors["sites.targets"], tensors["sites.noise"])
     inputs = features(tensors["support"])
-    head = assemble(facts["kind"], features, inputs, scale, Kernel(**facts["kernel"]), known)
-    said, stored = facts["calibration"], facts["trees"]
+    head = assemble(facts["kind"], features, inputs, scale, Kernel(**facts["kernel"]), sites)
+    calibration, stored = facts["calibration"], facts["trees"]
     return replace(
         with_members(head, inputs, tensors["members"]),
         calibration=Calibration(
-            said["temperature"],
-            said["shift"],
-            Curve(tensors["ssr.said"], tensors["ssr.held"], said["ssr_weight"]),
-            Curve(tensors["ur.said"], tensors["ur.held"], said["ur_weight"]),
-            said["random"],
+            calibration["temperature"],
+            calibration["shift"],
+            Curve(tensors["ssr.said"], tensors["ssr.held"], calibration["ssr_weight"]),
+            Curve(tensors["ur.said"], tensors["ur.held"], calibration["ur_weight"]),
+            calibration["random"],
         ),
         trees=None if stored is None else Trees(_columns(stored["columns"]), stored["weight"], stored["text"]),
     )

@@ -97,10 +97,10 @@ def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, 
 
 def known_size(connection: Connection, digest: str) -> tuple[int, int] | None:
     """Returns (width, height) of an image any taste knows."""
-    found = connection.execute(
+    row = connection.execute(
         text("SELECT width, height FROM images WHERE digest = :digest LIMIT 1"), {"digest": digest}
     ).first()
-    return (found.width, found.height) if found else None
+    return (row.width, row.height) if row else None
 
 
 def knows(connection: Connection, taste: str, digest: str) -> bool:
@@ -129,15 +129,15 @@ def read(connection: Connection, taste: str, digest: str) -> ImageRow:
 
 def read_rows(connection: Connection, taste: str, rows: Sequence[int]) -> list[ImageRow]:
     """Returns images by row number, in the order asked for."""
-    found = connection.execute(
+    result = connection.execute(
         text(_IMAGE + "i.row IN (SELECT value FROM json_each(:rows))"),
         {"taste": taste, "rows": json.dumps([int(r) for r in rows])},
     )
-    by_row = {image.row: image for image in map(_image, found.mappings())}
+    by_row = {image.row: image for image in map(_image, result.mappings())}
     return [by_row[int(row)] for row in rows]
 
 
-def select(connection: Connection, taste: str, wanted: Filter, below: int) -> np.ndarray:
+def select(connection: Connection, taste: str, criteria: Filter, below: int) -> np.ndarray:
     """Returns the rows up to `below` that a filter admits, oldest first; the filter's utility is not looked at."""
     parts, bound = ["i.row <= :below"], {"taste": taste, "below": below}
     for name, column in (
@@ -147,16 +147,16 @@ def select(connection: Connection, taste: str, wanted: Filter, below: int) -> np
         ("nights", "i.night"),
         ("digests", "i.digest"),
     ):
-        values = getattr(wanted, name)
+        values = getattr(criteria, name)
         if values:
             parts.append(f"{column} IN (SELECT value FROM json_each(:{name}))")
             bound[name] = json.dumps(values)
-    if wanted.prompt_contains:
+    if criteria.prompt_contains:
         parts.append("INSTR(LOWER(i.prompt), LOWER(:part)) > 0")
-        bound["part"] = wanted.prompt_contains
-    source = _IMAGE.replace("i.*", "i.row") if wanted.grades else _ROWS  # grades cost more than all else together
-    found = connection.execute(text(source + " AND ".join(parts) + " ORDER BY i.row"), bound)
-    return np.array([row.row for row in found], dtype=np.int64)
+        bound["part"] = criteria.prompt_contains
+    source = _IMAGE.replace("i.*", "i.row") if criteria.grades else _ROWS  # grades cost more than all else together
+    rows = connection.execute(text(source + " AND ".join(parts) + " ORDER BY i.row"), bound)
+    return np.array([row.row for row in rows], dtype=np.int64)
 
 
 def remember_embeddings(connection: Connection, embedder: str, vectors: Mapping[str, np.ndarray]) -> None:
@@ -171,14 +171,14 @@ def remember_embeddings(connection: Connection, embedder: str, vectors: Mapping[
 
 def read_embeddings(connection: Connection, embedder: str, digests: Sequence[str]) -> dict[str, np.ndarray]:
     """Returns the stored vectors (D,) float32 among `digests`."""
-    found = connection.execute(
+    rows = connection.execute(
         text(
             "SELECT digest, vector FROM embeddings WHERE embedder = :embedder "
             "AND digest IN (SELECT value FROM json_each(:digests))"
         ),
         {"embedder": space_of(embedder), "digests": json.dumps(list(digests))},
     )
-    return {row.digest: np.frombuffer(row.vector, "<f4") for row in found}
+    return {row.digest: np.frombuffer(row.vector, "<f4") for row in rows}
 
 
 def group_of(image: ImageFacts, entry: LabelEntry) -> str:

@@ -70,9 +70,9 @@ def record(connection: Connection, taste: str, labels: Sequence[NewLabel], now: 
             reason="SCORE_AS_LABEL",
             field="labels",
         )
-    known = text("SELECT 1 FROM images WHERE taste = :taste AND digest = :digest")
+    query = text("SELECT 1 FROM images WHERE taste = :taste AND digest = :digest")
     for index, label in enumerate(labels):
-        if connection.execute(known, {"taste": taste, "digest": label.digest}).first() is None:
+        if connection.execute(query, {"taste": taste, "digest": label.digest}).first() is None:
             raise NotFound(
                 f"expected labels of images the taste knows, labels[{index}] names {label.digest[:80]!r}; "
                 "add the image with AddImages first; none of the labels was recorded",
@@ -122,13 +122,13 @@ def read_one(connection: Connection, taste: str, sequence: int) -> LabelEntry:
     Raises:
         NotFound: no such entry.
     """
-    found = _read(connection, taste, "l.sequence = :bound", {"bound": sequence}, 1)
-    if not found:
+    entries = _read(connection, taste, "l.sequence = :bound", {"bound": sequence}, 1)
+    if not entries:
         raise NotFound(
             f"expected a label of tastes/{taste}, found no label {sequence}; list them with ListLabels",
             reason="LABEL_NOT_FOUND",
         )
-    return found[0]
+    return entries[0]
 
 
 def read(connection: Connection, taste: str, after: int, limit: int, in_force: bool) -> list[LabelEntry]:

@@ -12,54 +12,56 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, text
 
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.storage import labels
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.labels import LabelEntry
 
-REASONS = (Reason.AUDIT, Reason.AUDIT_NOVEL)
+REASONS = (SuggestionReason.AUDIT, SuggestionReason.AUDIT_NOVEL)
 LEAST_IMAGES = 16
 """Images of a unit below which it is not looked at."""
 
 
 def newest(view: MatrixView) -> tuple[str, np.ndarray]:
     """Returns the unit whose first image is newest, the base model apart, and the rows (N,) of its own images."""
-    made = [(unit, rows) for unit, rows in view.own_units(LEAST_IMAGES).items() if unit not in BASE_UNITS]
-    return made[-1] if made else ("", np.zeros(0, np.int64))
+    units = [(unit, rows) for unit, rows in view.own_units(LEAST_IMAGES).items() if unit not in BASE_UNITS]
+    return units[-1] if units else ("", np.zeros(0, np.int64))
 
 
 def due(
     view: MatrixView,
     grades: Mapping[str, LabelEntry],
     free: np.ndarray,
-    wanted: int,
+    quota: int,
     count: int,
     farthest: Callable[[np.ndarray, int], Sequence[int]],
-) -> list[tuple[int, Reason]]:
+) -> list[tuple[int, SuggestionReason]]:
     """Returns up to `count` rows of the newest unit that are still to be looked at, as many random as novel.
 
     Args:
         view: the taste's images.
         grades: grades in force, by digest.
         free: (M,) rows that may be shown.
-        wanted: hidden grades a unit gets in all.
+        quota: hidden grades a unit gets in all.
         count: how many at most now.
         farthest: of rows (N,), up to so many that are least like anything graded and still plausible.
     """
     unit, rows = newest(view)
-    said = [entry.reason for row in rows if (entry := grades.get(view.digests[row])) is not None]
+    reasons = [entry.reason for row in rows if (entry := grades.get(view.digests[row])) is not None]
     missing = {
-        Reason.AUDIT: wanted - wanted // 2 - said.count(Reason.AUDIT),
-        Reason.AUDIT_NOVEL: wanted // 2 - said.count(Reason.AUDIT_NOVEL),
+        SuggestionReason.AUDIT: quota - quota // 2 - reasons.count(SuggestionReason.AUDIT),
+        SuggestionReason.AUDIT_NOVEL: quota // 2 - reasons.count(SuggestionReason.AUDIT_NOVEL),
     }
     left = rows[np.isin(rows, free)]
-    novel = min(max(0, missing[Reason.AUDIT_NOVEL]), count // 2)
-    drawn = min(max(0, missing[Reason.AUDIT]), count - novel)
+    novel = min(max(0, missing[SuggestionReason.AUDIT_NOVEL]), count // 2)
+    drawn = min(max(0, missing[SuggestionReason.AUDIT]), count - novel)
     lots = sorted(left, key=lambda row: _unit_lot(unit, view.digests[row]))[:drawn]
     others = left[~np.isin(left, lots)]
-    room = min(max(0, missing[Reason.AUDIT_NOVEL]), count - len(lots))
+    room = min(max(0, missing[SuggestionReason.AUDIT_NOVEL]), count - len(lots))
     far = farthest(others, room) if room and len(others) else ()
-    return [(int(row), Reason.AUDIT) for row in lots] + [(int(row), Reason.AUDIT_NOVEL) for row in far]
+    return [(int(row), SuggestionReason.AUDIT) for row in lots] + [
+        (int(row), SuggestionReason.AUDIT_NOVEL) for row in far
+    ]
 
 
 def _unit_lot(unit: str, digest: str) -> str:
@@ -86,7 +88,9 @@ def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry],
     """Lets freshly recorded labels join the panel where the rule says so, and returns how many did."""
     hidden = [entry for entry in entries if entry.reason in REASONS and entry.grade]
     joined = _join(connection, taste, hidden, len(hidden), now)
-    drawn = [e for e in entries if e.reason == Reason.RANDOM and e.grade and _lot(taste, e.digest) < rule.share]
+    drawn = [
+        e for e in entries if e.reason == SuggestionReason.RANDOM and e.grade and _lot(taste, e.digest) < rule.share
+    ]
     if not drawn:
         return joined
     graded = text("SELECT COUNT(*) FROM labels_in_force WHERE taste = :taste AND grade > 0")
@@ -97,8 +101,8 @@ def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry],
 
 def members(connection: Connection, taste: str) -> set[str]:
     """Returns the digests of the panel."""
-    found = connection.execute(text("SELECT digest FROM panel WHERE taste = :taste"), {"taste": taste})
-    return {row.digest for row in found}
+    rows = connection.execute(text("SELECT digest FROM panel WHERE taste = :taste"), {"taste": taste})
+    return {row.digest for row in rows}
 
 
 def split(connection: Connection, taste: str) -> tuple[dict[str, LabelEntry], dict[str, LabelEntry]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from konomi_rater.embedding.names import space_of
-from konomi_rater.selection.slates import Shown
+from konomi_rater.selection.slates import ShownImage
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Bet:
 
 def read_map(connection: Connection, taste: str, embedder: str) -> SlateMap | None:
     """Returns how the space is divided; None before the first slate."""
-    found = connection.execute(
+    row = connection.execute(
         text("SELECT regions, seed, base_count, after FROM slate_maps WHERE taste = :taste AND space = :space"),
         {"taste": taste, "space": space_of(embedder)},
     ).first()
-    return SlateMap(*found) if found else None
+    return SlateMap(*row) if row else None
 
 
-def keep_map(connection: Connection, taste: str, embedder: str, made: SlateMap, now: float) -> None:
+def keep_map(connection: Connection, taste: str, embedder: str, slate_map: SlateMap, now: float) -> None:
     """Notes how the space is divided, where it was not yet."""
     connection.execute(
         text("INSERT OR IGNORE INTO slate_maps VALUES (:taste, :space, :regions, :seed, :base_count, :after, :now)"),
-        {"taste": taste, "space": space_of(embedder), "now": now, **vars(made)},
+        {"taste": taste, "space": space_of(embedder), "now": now, **vars(slate_map)},
     )
 
 
@@ -71,32 +71,32 @@ def keep_slate(
 
 def bets(connection: Connection, taste: str, embedder: str) -> dict[int, Bet]:
     """Returns what was predicted of every region shown so far."""
-    found = connection.execute(
+    rows = connection.execute(
         text("SELECT region, predicted, median FROM slate_bets WHERE taste = :taste AND space = :space"),
         {"taste": taste, "space": space_of(embedder)},
     )
-    return {row.region: Bet(*row) for row in found}
+    return {row.region: Bet(*row) for row in rows}
 
 
 def visits(connection: Connection, taste: str, embedder: str) -> dict[int, int]:
     """Returns how many images of each region were shown."""
-    found = connection.execute(
+    rows = connection.execute(
         text("SELECT region, COUNT(*) AS n FROM slate_images WHERE taste = :taste AND space = :space GROUP BY region"),
         {"taste": taste, "space": space_of(embedder)},
     )
-    return {row.region: row.n for row in found}
+    return {row.region: row.n for row in rows}
 
 
-def shown(connection: Connection, taste: str, embedder: str) -> list[Shown]:
+def shown(connection: Connection, taste: str, embedder: str) -> list[ShownImage]:
     """Returns the graded images slates showed, each with its grade in force."""
-    found = connection.execute(
+    rows = connection.execute(
         text(
             "SELECT s.region, s.digest, l.grade, l.sequence FROM slate_images AS s JOIN labels_in_force AS l "
             "ON l.taste = s.taste AND l.digest = s.digest WHERE s.taste = :taste AND s.space = :space AND l.grade > 0"
         ),
         {"taste": taste, "space": space_of(embedder)},
     )
-    return [Shown(*row) for row in found]
+    return [ShownImage(*row) for row in rows]
 
 
 def labels_after(connection: Connection, taste: str, sequence: int) -> int:

@@ -118,7 +118,9 @@ def add_version(connection: Connection, version: VersionRow, *, activate: bool) 
                 for name in ("taste", "created", "label_count", "head", "embedder", "artifact", "label_digest")
             },
             "number": number,
-            "metrics": json.dumps({name: asdict(found) for name, found in version.metrics.items()}, sort_keys=True),
+            "metrics": json.dumps(
+                {name: asdict(estimate) for name, estimate in version.metrics.items()}, sort_keys=True
+            ),
             "candidates": json.dumps(dict(version.candidates), sort_keys=True),
             "alarms": json.dumps([str(alarm) for alarm in version.alarms]),
         },
@@ -163,14 +165,14 @@ def read_version(connection: Connection, taste: str, number: int) -> VersionRow:
     Raises:
         NotFound: no such version.
     """
-    found = _versions(connection, "number = :bound", taste, number, 1)
-    if not found:
+    versions = _versions(connection, "number = :bound", taste, number, 1)
+    if not versions:
         raise NotFound(
             f"expected a rater version of tastes/{taste}, found no version {number}; "
             "list them with ListRaterVersions, or fit one with FitRater",
             reason="RATER_VERSION_NOT_FOUND",
         )
-    return found[0]
+    return versions[0]
 
 
 def read_versions(connection: Connection, taste: str, before: int, limit: int) -> list[VersionRow]:
@@ -188,13 +190,13 @@ def add_diff(connection: Connection, taste: str, number: int, diff: Diff) -> Non
 
 def read_diff(connection: Connection, taste: str, number: int) -> Diff | None:
     """Returns a version's comparison with the one that scored before it, None where there was none."""
-    found = connection.execute(
+    document = connection.execute(
         text("SELECT diff FROM version_diffs WHERE taste = :taste AND number = :number"),
         {"taste": taste, "number": number},
     ).scalar()
-    if found is None:
+    if document is None:
         return None
-    facts = json.loads(str(found))
+    facts = json.loads(str(document))
     figures = {name: Estimate(**facts[name]) for name in ("srcc", "earlier_srcc", "gain") if facts[name]}
     return Diff(facts["against"], PromotionDecision(facts["verdict"]), facts["labels_changed"], **figures)
 

@@ -39,10 +39,10 @@ def from_bytes(data: bytes) -> dict[str, dict[str, np.ndarray]]:
         facts = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["konomi"])
         if facts["schema"] != SCHEMA:
             raise KeyError(facts["schema"])
-        found = {name: _space(tensors, number) for number, name in enumerate(facts["spaces"])}
+        spaces = {name: _space(tensors, number) for number, name in enumerate(facts["spaces"])}
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
         raise invalid(f"its embeddings are no {SCHEMA} ({type(error).__name__})") from error
-    return found
+    return spaces
 
 
 def _space(tensors: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import sqlalchemy
 
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi_rater.selection import certificate
-from konomi_rater.selection.certificate import Outcome, Sample
+from konomi_rater.selection.certificate import AuditOutcome, Sample
 from konomi_rater.storage import audits, image_records, tastes
 from konomi_rater.storage.audits import Answer, AuditRow, Terms
 from konomi_rater.usecases.workspace import Workspace
@@ -33,7 +33,7 @@ class Audit:
     row: AuditRow
     members: tuple[str, ...]
     samples: tuple[Sample, ...]
-    outcome: Outcome
+    outcome: AuditOutcome
     answers: Mapping[str, Answer]
 
     @property

@@ -319,9 +319,9 @@ def foreign_share(embeddings: np.ndarray, portraits: Path) -> float:
     if not portraits.is_file():
         return 0.0
     check_file(portraits)
-    known = load_file(portraits)
-    renders = known["renders"].astype(np.float32)
+    tensors = load_file(portraits)
+    renders = tensors["renders"].astype(np.float32)
     if renders.shape[1] != embeddings.shape[1]:
         return 0.0
     distance = 1.0 - (embeddings @ renders.T).max(axis=1)
-    return float((distance > known["threshold"][0]).mean())
+    return float((distance > tensors["threshold"][0]).mean())

@@ -8,7 +8,7 @@ from konomi_rater.measures.elites import find_elites, learn_behaviour, regions_o
 from konomi_rater.measures.novelty import NEIGHBOURS
 from konomi_rater.preference.head import Head
 from konomi_rater.selection import slates
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.selection.slates import SlatePool, Tail
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage import slates as slate_record
@@ -26,7 +26,7 @@ LEAST_BASE = 20
 
 
 @dataclass(frozen=True)
-class Finding:
+class NoveltyFinding:
     """One image; `score` and `local_rank` are None before the first fit."""
 
     image: ImageRow
@@ -58,18 +58,18 @@ class Exploring:
         self._workspace, self._scoring, self._suggesting = workspace, scoring, suggesting
 
     def explore(
-        self, taste_id: str, wanted: Filter, count: int, cells: int, seed: int
-    ) -> tuple[list[Finding], EliteArchive | None]:
+        self, taste_id: str, criteria: Filter, count: int, cells: int, seed: int
+    ) -> tuple[list[NoveltyFinding], EliteArchive | None]:
         """Returns the images least like anything graded that are still typical, and the elites where asked for.
 
         Args:
             taste_id: the taste.
-            wanted: which images may be found.
+            criteria: which images may be found.
             count: how many of the far.
             cells: cells of the elite archive; 0 for none.
             seed: of the cells.
         """
-        taste, view, images = self._suggesting.explore(taste_id, wanted, count)
+        taste, view, images = self._suggesting.explore(taste_id, criteria, count)
         positions = view.indices(np.array([image.row for image in images], np.int64))
         with self._workspace.reading() as connection:
             grades = labels.grades_in_force(connection, taste_id)
@@ -77,10 +77,10 @@ class Exploring:
         ranks = self._local_ranks(taste, view, positions)
         scores = self._scoring.score_known(taste, view, positions) if taste.active and images else [None] * len(images)
         findings = [
-            Finding(image, score, float(far), rank)
+            NoveltyFinding(image, score, float(far), rank)
             for image, score, far, rank in zip(images, scores, novelty, ranks, strict=True)
         ]
-        return findings, self._elites(taste_id, wanted, cells, seed) if cells and taste.active else None
+        return findings, self._elites(taste_id, criteria, cells, seed) if cells and taste.active else None
 
     def _local_ranks(self, taste: TasteRow, view: MatrixView, positions: np.ndarray) -> list[float] | list[None]:
         """Returns the share of its own neighbours each image beats (Lehman & Stanley 2011, local competition)."""
@@ -95,16 +95,16 @@ class Exploring:
             ranks.append(float(np.mean(lower[others] < lower[own])) if len(others) else 1.0)
         return ranks
 
-    def _elites(self, taste_id: str, wanted: Filter, cells: int, seed: int) -> EliteArchive:
+    def _elites(self, taste_id: str, criteria: Filter, cells: int, seed: int) -> EliteArchive:
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
-            rows = image_records.select(connection, taste_id, wanted, int(view.rows[-1]) if len(view) else 0)
+            rows = image_records.select(connection, taste_id, criteria, int(view.rows[-1]) if len(view) else 0)
             positions = view.indices(rows)
             prediction = self._scoring.predict_known(taste, view)
             lower = (prediction.utility - KAPPA * prediction.std)[positions]
-            if wanted.min_utility is not None:
-                kept = prediction.utility[positions] >= wanted.min_utility
+            if criteria.min_utility is not None:
+                kept = prediction.utility[positions] >= criteria.min_utility
                 positions, lower = positions[kept], lower[kept]
             behaviour = learn_behaviour(_directions(view, view.base(BASE_UNITS)))
             best = find_elites(behaviour(view.embeddings[positions]), lower, cells, seed)
@@ -144,12 +144,14 @@ class Slating:
     def __init__(self, workspace: Workspace, suggesting: Suggesting) -> None:
         self._workspace, self._suggesting = workspace, suggesting
 
-    def draw(self, taste_id: str, wanted: Filter, count: int, seed: int) -> list[tuple[ImageRow, Reason, int]]:
+    def draw(
+        self, taste_id: str, criteria: Filter, count: int, seed: int
+    ) -> list[tuple[ImageRow, SuggestionReason, int]]:
         """Returns a slate, each image with its reason and region; empty while too little is graded to predict.
 
         Args:
             taste_id: the taste.
-            wanted: which images may be shown; ungraded ones where it names no grade.
+            criteria: which images may be shown; ungraded ones where it names no grade.
             count: how many; 0 for the usual number.
             seed: of the regions, where this is the first slate.
         """
@@ -157,22 +159,20 @@ class Slating:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
             training, aside = panel.split(connection, taste_id)
-            known = slate_record.read_map(connection, taste_id, taste.embedder)
-            last, seen = (
-                slate_record.last_label(connection, taste_id),
-                slate_record.visits(connection, taste_id, taste.embedder),
-            )
-            rows = self._suggesting.candidates(connection, taste, wanted, {**training, **aside})
+            stored_map = slate_record.read_map(connection, taste_id, taste.embedder)
+            last = slate_record.last_label(connection, taste_id)
+            seen = slate_record.visits(connection, taste_id, taste.embedder)
+            rows = self._suggesting.candidates(connection, taste, criteria, {**training, **aside})
         head = self._suggesting.working_head(taste, view, training)
         if head is None or not len(rows):
             return []
-        divided = known or SlateMap(REGIONS, seed % 2**31, len(view.base(BASE_UNITS)), last)
+        divided = stored_map or SlateMap(REGIONS, seed % 2**31, len(view.base(BASE_UNITS)), last)
         regions = self._regions(view, divided)
         positions = view.indices(rows)
         pool = self._pool(taste, view, positions, head, {**training, **aside}, regions, seen)
         picks = slates.choose(pool, count or SLATE)
         means, median = slates.predictions(
-            head.predict(view.embeddings, view.made_at(np.arange(len(view)))).utility, regions
+            head.predict(view.embeddings, view.provenances_at(np.arange(len(view)))).utility, regions
         )
         shown = {view.digests[positions[row]]: int(pool.regions[row]) for row, _ in picks}
         bets = [Bet(region, means[region], median) for region in sorted(set(shown.values()))]
@@ -215,7 +215,7 @@ class Slating:
         seen: dict[int, int],
     ) -> SlatePool:
         rows = view.embeddings[positions]
-        prediction = head.predict(rows, view.made_at(positions))
+        prediction = head.predict(rows, view.provenances_at(positions))
         reference = self._workspace.reference(taste, view, BASE_UNITS)
         visits = np.zeros(int(regions.max(initial=0)) + 1, np.int64)
         for region, count in seen.items():

@@ -71,10 +71,10 @@ class Adding:
             }
             vectors = image_records.read_embeddings(connection, taste.embedder, list(sizes))
         missing = list(dict.fromkeys(d for d in sizes if d not in vectors or sizes[d] is None))
-        made = dict(zip(missing, workspace.vectors.keepable(taste.embedder, missing, caller), strict=True))
+        embedded = dict(zip(missing, workspace.vectors.keepable(taste.embedder, missing, caller), strict=True))
         fresh: dict[str, np.ndarray] = {}
         for place, facts in enumerate(images):
-            result = made.get(facts.digest) if place not in refused else None
+            result = embedded.get(facts.digest) if place not in refused else None
             if isinstance(result, Embedded):
                 fresh[facts.digest], sizes[facts.digest] = result.vector, (result.width, result.height)
             elif result is not None:
@@ -155,7 +155,7 @@ ORDERS = ("create_time", "utility", "novelty", "digest")
 class Listing:
     """What is asked for: a filter, an order and a page, `skip` images further on."""
 
-    wanted: Filter
+    criteria: Filter
     order_by: str
     size: int
     token: str
@@ -164,7 +164,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Page:
+class ImagePage:
     """Images with their scores where they were asked for, the next page's token, and how many there are in all."""
 
     images: list[tuple[ImageRow, Score | None]]
@@ -186,17 +186,17 @@ class Browsing:
             image = image_records.read(connection, taste_id, digest)
         return image, self.scores(taste, view, [image])[0]
 
-    def page(self, taste_id: str, listing: Listing) -> Page:
+    def page(self, taste_id: str, listing: Listing) -> ImagePage:
         """Returns a page; the pages of one listing show the images known when it began."""
         field, descending = _order(listing.order_by)
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
             mark = hashlib.sha256(
-                json.dumps([taste_id, asdict(listing.wanted), field, descending]).encode()
+                json.dumps([taste_id, asdict(listing.criteria), field, descending]).encode()
             ).hexdigest()[:16]
             offset, below = _read_token(listing.token, mark) if listing.token else (0, _last(view))
-            rows = self._ordered(connection, taste, view, listing.wanted, field, below)
+            rows = self._ordered(connection, taste, view, listing.criteria, field, below)
             rows = rows[::-1] if descending else rows
             offset += listing.skip
             page = rows[offset : offset + listing.size]
@@ -204,7 +204,7 @@ class Browsing:
         scores = self.scores(taste, view, images) if listing.with_scores else [None] * len(images)
         more = offset + len(page) < len(rows)
         token = _token(offset + len(page), below, mark) if more else ""
-        return Page(list(zip(images, scores, strict=True)), token, len(rows))
+        return ImagePage(list(zip(images, scores, strict=True)), token, len(rows))
 
     def search(
         self, taste_id: str, query: ImageInput | str, count: int, caller: Caller
@@ -241,27 +241,27 @@ class Browsing:
         connection: sqlalchemy.Connection,
         taste: TasteRow,
         view: MatrixView,
-        wanted: Filter,
+        criteria: Filter,
         field: str,
         below: int,
     ) -> np.ndarray:
-        if wanted.by_facts:
-            rows = image_records.select(connection, taste.id, wanted, min(below, EVERY_ROW))
+        if criteria.by_facts:
+            rows = image_records.select(connection, taste.id, criteria, min(below, EVERY_ROW))
         else:
             rows = view.rows[: np.searchsorted(view.rows, below, side="right")]  # all of them: no need to ask
         positions = view.indices(rows)
-        if wanted.min_utility is not None or field == "utility":
+        if criteria.min_utility is not None or field == "utility":
             utility = self._scoring.predict_known(taste, view).utility[positions]
-            if wanted.min_utility is not None:
-                kept = utility >= wanted.min_utility
+            if criteria.min_utility is not None:
+                kept = utility >= criteria.min_utility
                 rows, positions, utility = rows[kept], positions[kept], utility[kept]
             if field == "utility":
                 order = np.argsort(utility, kind="stable")
                 rows, positions = rows[order], positions[order]
-        if wanted.min_novelty is not None or field == "novelty":
+        if criteria.min_novelty is not None or field == "novelty":
             novelty = self._novelties.of(taste, view, positions)
-            if wanted.min_novelty is not None:
-                kept = novelty >= wanted.min_novelty
+            if criteria.min_novelty is not None:
+                kept = novelty >= criteria.min_novelty
                 rows, positions, novelty = rows[kept], positions[kept], novelty[kept]
             if field == "novelty":
                 return rows[np.argsort(novelty, kind="stable")]

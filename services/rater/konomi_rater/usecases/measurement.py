@@ -34,7 +34,7 @@ class MeasureRequest:
 
 
 @dataclass(frozen=True)
-class Measures:
+class ImageMeasures:
     """The figures of a set; `kid` is (value, low, high)."""
 
     n: int
@@ -56,7 +56,7 @@ class Measuring:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def measure(self, taste_id: str, request: MeasureRequest, caller: Caller) -> Measures:
+    def measure(self, taste_id: str, request: MeasureRequest, caller: Caller) -> ImageMeasures:
         """Measures stored images.
 
         Raises:
@@ -78,7 +78,7 @@ class Measuring:
         cells = self._cells(view, reference, request.seed)
         filled, liked_cells = cells.of(rows), cells.of(liked) if len(liked) else np.zeros(0, np.int64)
         rng = np.random.default_rng(request.seed % 2**63)
-        return Measures(
+        return ImageMeasures(
             n=len(rows),
             reference_n=len(reference),
             kid=two_sample.mmd_interval(rows, reference, two_sample.cubic, rng),

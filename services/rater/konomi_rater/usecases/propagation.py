@@ -10,7 +10,8 @@ from konomi_rater.selection.propagation import (
     DUPLICATE,
     NEAR_COPY,
     Band,
-    Gate,
+    GrowthGate,
+    GrowthOutcome,
     among,
     augmentations,
     band,
@@ -23,7 +24,7 @@ from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.scoring import Scoring
-from konomi_rater.usecases.selection import Member, Selection
+from konomi_rater.usecases.selection import SelectedImage, Selection
 from konomi_rater.usecases.suggestion import EVERY_ROW
 from konomi_rater.usecases.workspace import Workspace
 
@@ -72,7 +73,7 @@ class Growing:
         at = np.array([view.at(image.facts.digest) for image in images], dtype=np.int64)
         prediction = self._scoring.predict_known(taste, view)
         bounds = prediction.utility - request.kappa * prediction.std
-        gate = Gate(
+        gate = GrowthGate(
             originals=view.embeddings[originals],
             members=view.embeddings[members],
             least=least_bound(bounds[members], bounds[view.indices(liked[np.isin(liked, view.rows)])]),
@@ -81,11 +82,17 @@ class Growing:
             room=request.count,
         )
         growth = grow(view.embeddings[at], bounds[at], self._refused(taste, view, images, at, request), gate)
+        return self._selection(taste, view, images, at, growth)
+
+    def _selection(
+        self, taste: TasteRow, view: MatrixView, images: list[ImageRow], at: np.ndarray, growth: GrowthOutcome
+    ) -> Selection:
+        """Returns the images a growth took in with their scores, and what became of the others."""
         picked = at[growth.taken]
         scores = self._scoring.score_known(taste, view, picked)
         return Selection(
             chosen=[
-                Member(images[row].facts.digest, images[row].facts.prompt, 0, score)
+                SelectedImage(images[row].facts.digest, images[row].facts.prompt, 0, score)
                 for row, score in zip(growth.taken, scores, strict=True)
             ],
             base=[],
@@ -110,13 +117,13 @@ class Growing:
 
     def _band(self, taste: TasteRow, view: MatrixView, originals: np.ndarray, request: GrowthRequest) -> Band:
         """Returns the band among the originals; a single one is compared with its augmentations."""
-        known = view.embeddings[originals]
+        embeddings = view.embeddings[originals]
         if len(originals) > 1:
-            return band(among(known), request.near_copy_cosine)
+            return band(among(embeddings), request.near_copy_cosine)
         pixels = self._workspace.decode(view.digests[int(originals[0])]).pixels
         crops = self._workspace.embedder(taste).embed(augmentations(pixels), keep=False)
         crops = crops / np.linalg.norm(crops, axis=1, keepdims=True).clip(1e-12)
-        return band(crops @ known[0], request.near_copy_cosine)
+        return band(crops @ embeddings[0], request.near_copy_cosine)
 
     def _refused(
         self, taste: TasteRow, view: MatrixView, images: list[ImageRow], at: np.ndarray, request: GrowthRequest

@@ -8,7 +8,7 @@ from konomi_rater.usecases.measurement import Measuring
 from konomi_rater.usecases.propagation import Growing
 from konomi_rater.usecases.scoring import Scoring
 from konomi_rater.usecases.selection import Selecting
-from konomi_rater.usecases.snapshots import Snapshots
+from konomi_rater.usecases.snapshots import TasteSnapshots
 from konomi_rater.usecases.suggestion import Suggesting
 from konomi_rater.usecases.versions import Versions
 from konomi_rater.usecases.workspace import Workspace
@@ -32,7 +32,7 @@ class Rater:
         self.advising = Advising(workspace)
         self.measuring = Measuring(workspace)
         self.reembedding = Reembedding(workspace, self.versions)
-        self.snapshots = Snapshots(workspace)
+        self.snapshots = TasteSnapshots(workspace)
 
     def close(self) -> None:
         """Ends the work in the background, then what it works with."""

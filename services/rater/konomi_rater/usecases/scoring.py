@@ -120,7 +120,7 @@ class Scoring:
         if not len(embeddings):
             return []
         stored = self._workspace.active_head(taste)
-        prediction = stored.head.predict(embeddings, view.made_at(own))
+        prediction = stored.head.predict(embeddings, view.provenances_at(own))
         reference = self._workspace.reference(taste, view, BASE_UNITS)
         typicality = reference.typicality(reference.index.distance(embeddings, own))
         novelty = self._workspace.archive(taste, view).distance(embeddings, own)
@@ -159,21 +159,21 @@ class Scoring:
     def _predicted(self, taste: TasteRow, view: MatrixView, artifact: str) -> Prediction:
         key, n = (taste.id, artifact, view.generation), len(view)
         with self._lock:
-            known = self._predictions.get(key)
-        done = len(known.utility) if known is not None else 0
-        if known is None or done < n:
-            known = self._predict_more(view, self._workspace.stored_head(artifact).head, known)
+            prediction = self._predictions.get(key)
+        done = len(prediction.utility) if prediction is not None else 0
+        if prediction is None or done < n:
+            prediction = self._predict_more(view, self._workspace.stored_head(artifact).head, prediction)
             with self._lock:
-                self._predictions[key] = known
-        return Prediction(known.utility[:n], known.std[:n], known.probabilities[:n])
+                self._predictions[key] = prediction
+        return Prediction(prediction.utility[:n], prediction.std[:n], prediction.probabilities[:n])
 
-    def _predict_more(self, view: MatrixView, head: Head, known: Prediction | None) -> Prediction:
-        done = len(known.utility) if known is not None else 0
+    def _predict_more(self, view: MatrixView, head: Head, earlier: Prediction | None) -> Prediction:
+        done = len(earlier.utility) if earlier is not None else 0
         if len(view) > LIBRARY:
-            settings, whole = self._workspace.settings, known if done > LIBRARY else None
-            return rescore(head, view.embeddings, view.made[: len(view)], settings.library_threads, whole)
-        more = head.predict(view.embeddings[done:], view.made[done : len(view)])
-        return more if known is None else _join(known, more)
+            settings, whole = self._workspace.settings, earlier if done > LIBRARY else None
+            return rescore(head, view.embeddings, view.provenances[: len(view)], settings.library_threads, whole)
+        more = head.predict(view.embeddings[done:], view.provenances[done : len(view)])
+        return more if earlier is None else _join(earlier, more)
 
     def diversity(self, taste: TasteRow, view: MatrixView, embeddings: np.ndarray, own: np.ndarray) -> Diversity:
         """Measures how diverse unit rows (N, D) are, and how many are typical of the taste."""

@@ -12,17 +12,17 @@ from konomi_rater.measures import coverage
 from konomi_rater.measures.cells import Cells, divide
 from konomi_rater.measures.overoptimisation import best_of_n
 from konomi_rater.preference.fitting import quick_fit
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.selection.conformal import benjamini_hochberg, least_share, p_values
-from konomi_rater.selection.propagation import Growth
+from konomi_rater.selection.propagation import GrowthOutcome
 from konomi_rater.selection.selection import (
     POLICIES,
     SSR,
     Candidates,
-    Choice,
-    Limits,
     Policy,
     RejectionReason,
+    SelectionLimits,
+    SelectionOutcome,
     admit,
     caps,
     draw_base,
@@ -80,11 +80,11 @@ def weigh(
             field="false_discovery_rate",
         )
     training, aside = panel.split(connection, taste)
-    known = {digest: entry for digest, entry in {**training, **aside}.items() if view.at(digest) is not None}
-    witnesses = _witnesses(known, set(aside))
-    rest = {digest: entry for digest, entry in known.items() if digest not in witnesses}
-    if len(known) < LEAST_LABELS or len({entry.grade for entry in rest.values()}) < 2:
-        few = Sentence("evidence_few", {"needed": LEAST_LABELS, "labels": len(known)})
+    graded = {digest: entry for digest, entry in {**training, **aside}.items() if view.at(digest) is not None}
+    witnesses = _witnesses(graded, set(aside))
+    rest = {digest: entry for digest, entry in graded.items() if digest not in witnesses}
+    if len(graded) < LEAST_LABELS or len({entry.grade for entry in rest.values()}) < 2:
+        few = Sentence("evidence_few", {"needed": LEAST_LABELS, "labels": len(graded)})
         return Evidence([], len(witnesses), few)
     rows, grades = _columns(view, rest)
     head = quick_fit(view.embeddings[rows], grades, view.embeddings)
@@ -109,12 +109,12 @@ def promise(evidence: Evidence, count: int, rate: float) -> Sentence:
     return Sentence("evidence_cut", {**numbers, "admitted": len(evidence.order)})
 
 
-def _witnesses(known: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, LabelEntry]:
+def _witnesses(graded: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, LabelEntry]:
     """Returns the random labels that speak: the panel's first, never more than half of all labels."""
     drawn = sorted(
-        (d for d, entry in known.items() if entry.reason == Reason.RANDOM), key=lambda d: (d not in aside, d)
+        (d for d, entry in graded.items() if entry.reason == SuggestionReason.RANDOM), key=lambda d: (d not in aside, d)
     )
-    return {digest: known[digest] for digest in drawn[: len(known) // 2]}
+    return {digest: graded[digest] for digest in drawn[: len(graded) // 2]}
 
 
 def _columns(view: MatrixView, grades: Mapping[str, LabelEntry]) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +145,7 @@ class SelectionRequest:
 
 
 @dataclass(frozen=True)
-class Member:
+class SelectedImage:
     """One image of the set; base members carry no score."""
 
     digest: str
@@ -160,15 +160,15 @@ class Member:
 class Selection:
     """The set and its accounting: considered = members chosen by taste + rejections."""
 
-    chosen: list[Member]
-    base: list[Member]
+    chosen: list[SelectedImage]
+    base: list[SelectedImage]
     considered: int
     rejections: list[tuple[str, RejectionReason, str]]
     version: int
     diversity: Diversity
     largest_cell_share: float
     explanation: Sentence | None = None
-    growth: Growth | None = None
+    growth: GrowthOutcome | None = None
 
     @property
     def kept_share(self) -> float:
@@ -244,10 +244,12 @@ class Selecting:
 
     def _admitted(self, task: _Task) -> list[ImageRow]:
         """Returns the images the filter admits, without those a person judged blind."""
-        wanted, view = task.request.candidates, task.view
-        rows = image_records.select(task.connection, task.taste.id, wanted, EVERY_ROW)
-        if wanted.min_utility is not None:
-            rows = rows[self._scoring.predict_known(task.taste, view).utility[view.indices(rows)] >= wanted.min_utility]
+        criteria, view = task.request.candidates, task.view
+        rows = image_records.select(task.connection, task.taste.id, criteria, EVERY_ROW)
+        if criteria.min_utility is not None:
+            rows = rows[
+                self._scoring.predict_known(task.taste, view).utility[view.indices(rows)] >= criteria.min_utility
+            ]
         images = image_records.read_rows(task.connection, task.taste.id, rows.tolist())
         return [image for image in images if image.facts.digest not in task.judged]
 
@@ -299,7 +301,9 @@ class Selecting:
         predicted = self._scoring.predict_known(task.taste, task.view)
         return np.asarray((predicted.utility - task.request.kappa * predicted.std)[positions])
 
-    def _by_evidence(self, task: _Task, positions: np.ndarray, candidates: Candidates) -> tuple[Choice, Sentence]:
+    def _by_evidence(
+        self, task: _Task, positions: np.ndarray, candidates: Candidates
+    ) -> tuple[SelectionOutcome, Sentence]:
         rate = task.request.false_discovery_rate
         free = np.flatnonzero((candidates.grades == 0) & np.isin(candidates.sources, list(task.policy.sources)))
         evidence = weigh(task.connection, task.taste.id, task.view, positions[free], rate)
@@ -338,7 +342,7 @@ class Selecting:
         distance = reference.index.distance(task.view.embeddings[positions], positions)
         return np.asarray(distance <= reference.cut(percentile))
 
-    def _base(self, task: _Task, cells: Cells, taken: set[int]) -> list[Member]:
+    def _base(self, task: _Task, cells: Cells, taken: set[int]) -> list[SelectedImage]:
         """Draws the base model's own images that are trained on beside the chosen ones."""
         view, request = task.view, task.request
         base = view.base(request.base_units)
@@ -351,8 +355,8 @@ class Selecting:
         return [_member(image, int(cell), None, {}) for image, cell in zip(images, numbers, strict=True)]
 
 
-def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, considered: int) -> Limits:
-    return Limits(
+def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, considered: int) -> SelectionLimits:
+    return SelectionLimits(
         request.count,
         request.duplicate_cosine,
         cell_caps=caps(cells.shares, request.count, request.quota),
@@ -363,21 +367,21 @@ def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, 
 
 def _copies(view: MatrixView, images: list[ImageRow], positions: np.ndarray, request: SelectionRequest) -> np.ndarray:
     """Returns which images of trained units are near-copies of what units were trained on: (N,) bool."""
-    known = [at for digest in request.training_sources if (at := view.at(digest)) is not None]
-    if not known or request.near_copy_cosine >= 1:
+    source_positions = [at for digest in request.training_sources if (at := view.at(digest)) is not None]
+    if not source_positions or request.near_copy_cosine >= 1:
         return np.zeros(len(images), dtype=bool)
-    sources, rows = np.array(known, np.int64), view.embeddings
+    sources, rows = np.array(source_positions, np.int64), view.embeddings
     alike = coverage.near_copies(rows[positions], positions, rows[sources], sources, request.near_copy_cosine)
     trained = [bool(image.facts.unit) and image.facts.unit not in request.base_units for image in images]
     return np.asarray(alike & np.array(trained, dtype=bool))
 
 
-def _member(image: ImageRow, cell: int, score: Score | None, vouched: dict[str, int]) -> Member:
+def _member(image: ImageRow, cell: int, score: Score | None, vouched: dict[str, int]) -> SelectedImage:
     certificate = 0 if image.grade else vouched.get(image.facts.digest, 0)
-    return Member(image.facts.digest, image.facts.prompt, cell, score, image.facts.source, certificate)
+    return SelectedImage(image.facts.digest, image.facts.prompt, cell, score, image.facts.source, certificate)
 
 
-def _rejections(images: list[ImageRow], choice: Choice) -> list[tuple[str, RejectionReason, str]]:
+def _rejections(images: list[ImageRow], choice: SelectionOutcome) -> list[tuple[str, RejectionReason, str]]:
     def name(row: int) -> str:
         return images[row].facts.digest
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from konomi.errors import AlreadyExists, DataLoss, FailedPrecondition, KonomiError, NotFound
 from konomi_chassis.storage import snapshots as rows_file
 from konomi_chassis.storage.artifacts import Artifact
-from konomi_chassis.storage.snapshots import Row, Table, Tables, invalid, want, want_digest
+from konomi_chassis.storage.snapshots import Row, Tables, TableSchema, invalid, want, want_digest
 from konomi_rater.embedding.names import space_of
 from konomi_rater.storage import image_records, labels, tastes, vector_file
 from konomi_rater.storage.schema import MIGRATIONS
@@ -24,7 +24,7 @@ LEFT_BEHIND = frozenset({"embedder_changes", "images_forgotten"})
 """Tables of a taste whose rows mean nothing elsewhere: work under way, and rows that are gone."""
 
 
-class Part(IntEnum):
+class SnapshotPart(IntEnum):
     """What an artifact of a snapshot holds; the contract's numbers."""
 
     ROWS = 1
@@ -43,13 +43,13 @@ class Restored:
     vectors: dict[str, dict[str, np.ndarray]]
 
 
-class Snapshots:
+class TasteSnapshots:
     """Writes tastes as artifacts, and makes tastes of such artifacts."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def export(self, taste: str, *, images: bool) -> Iterator[tuple[Artifact, Part]]:
+    def export(self, taste: str, *, images: bool) -> Iterator[tuple[Artifact, SnapshotPart]]:
         """Writes a taste as artifacts and yields them: its rows first.
 
         Raises:
@@ -69,12 +69,12 @@ class Snapshots:
             spaces = _vectors(connection, taste)
         vectors = store.put(vector_file.to_bytes(spaces), vector_file.MEDIA_TYPE)
         header = {"kind": KIND, "schema": len(MIGRATIONS), "taste": taste, "embeddings": vectors.digest}
-        yield store.put(rows_file.render(header, tables), rows_file.MEDIA_TYPE), Part.ROWS
-        yield vectors, Part.EMBEDDINGS
+        yield store.put(rows_file.render(header, tables), rows_file.MEDIA_TYPE), SnapshotPart.ROWS
+        yield vectors, SnapshotPart.EMBEDDINGS
         for digest, part in _named(tables).items():
             yield store.stat(digest), part
         for row in tables["images"] if images else []:
-            yield store.stat(row["digest"]), Part.IMAGE
+            yield store.stat(row["digest"]), SnapshotPart.IMAGE
 
     def read(self, rows_digest: str, taste: str) -> Restored:
         """Reads a snapshot from the store and checks it, without changing anything.
@@ -90,8 +90,8 @@ class Snapshots:
         """
         workspace = self._workspace
         with workspace.reading() as connection:
-            known = tuple(table.name for table in carried(connection))
-        header, tables = rows_file.parse(workspace.store.get(rows_digest), KIND, len(MIGRATIONS), known)
+            table_names = tuple(table.name for table in carried(connection))
+        header, tables = rows_file.parse(workspace.store.get(rows_digest), KIND, len(MIGRATIONS), table_names)
         before, digest = str(want(header, "taste", str)), want_digest(header, "embeddings")
         _check(tables, before)
         workspace.embedders.check(tables["tastes"][0]["embedder"])
@@ -145,7 +145,7 @@ class Snapshots:
             raise invalid(f"its active version {active} is missing")
 
 
-def carried(connection: Connection) -> list[Table]:
+def carried(connection: Connection) -> list[TableSchema]:
     """Returns the tables a snapshot holds, parents before children: that of tastes, and all whose rows have a taste."""
     return [
         table
@@ -154,7 +154,7 @@ def carried(connection: Connection) -> list[Table]:
     ]
 
 
-def where(table: Table) -> str:
+def where(table: TableSchema) -> str:
     """Returns the condition of a taste's rows, in the order they are carried."""
     key = "id" if table.name == "tastes" else "taste"
     return f"{key} = :taste ORDER BY {', '.join(table.key)}"
@@ -174,11 +174,11 @@ def _vectors(connection: Connection, taste: str) -> dict[str, dict[str, np.ndarr
     return spaces
 
 
-def _named(tables: Tables) -> dict[str, Part]:
+def _named(tables: Tables) -> dict[str, SnapshotPart]:
     """Returns the artifacts the rows name, images aside."""
-    named = {row["artifact"]: Part.HEAD for row in tables["rater_versions"]}
-    named |= {row["set_digest"]: Part.CERTIFICATE for row in tables["certificates"]}
-    return named | {row["artifact"]: Part.CERTIFICATE for row in tables["audits_ended"]}
+    named = {row["artifact"]: SnapshotPart.HEAD for row in tables["rater_versions"]}
+    named |= {row["set_digest"]: SnapshotPart.CERTIFICATE for row in tables["certificates"]}
+    return named | {row["artifact"]: SnapshotPart.CERTIFICATE for row in tables["audits_ended"]}
 
 
 def _check(tables: Tables, taste: str) -> None:

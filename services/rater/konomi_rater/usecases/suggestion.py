@@ -13,7 +13,7 @@ from konomi_rater.preference.features import Population
 from konomi_rater.preference.fitting import LEAST_LABELS, quick_fit
 from konomi_rater.preference.head import Head
 from konomi_rater.selection import acquisition
-from konomi_rater.selection.acquisition import Pool, Reason
+from konomi_rater.selection.acquisition import Pool, SuggestionReason
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
@@ -39,8 +39,8 @@ class Suggesting:
         self._heads: LRUCache[tuple[str, str, int], Head] = LRUCache(HEADS)
 
     def suggest(
-        self, taste_id: str, wanted: Filter, count: int, novel: int, seed: int, *, repeats: bool
-    ) -> list[tuple[ImageRow, Reason]]:
+        self, taste_id: str, criteria: Filter, count: int, novel: int, seed: int, *, repeats: bool
+    ) -> list[tuple[ImageRow, SuggestionReason]]:
         """Returns up to `count` images to grade next, in the order to show them, each with its reason.
 
         A hidden repeat carries no grade: whoever shows it must not know which it is. Where no filter says what is
@@ -51,12 +51,12 @@ class Suggesting:
             view = self._workspace.view(connection, taste)
             training, aside = panel.split(connection, taste_id)
             grades = {**training, **aside}
-            rows = self.candidates(connection, taste, wanted, grades)
+            rows = self.candidates(connection, taste, criteria, grades)
             past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
         rng = np.random.default_rng((seed % 2**63, len(grades)))
         again = [at for digest in self._repeats(past, grades, count, rng) if (at := view.at(digest)) is not None]
-        hidden = [(at, Reason.REPEAT_CHECK) for at in again]
-        if wanted == Filter():
+        hidden = [(at, SuggestionReason.REPEAT_CHECK) for at in again]
+        if criteria == Filter():
             lot = np.random.default_rng((seed % 2**63, len(grades), 1)).random()  # leaves the queue's own draws alone
             hidden += self._held_out(taste, view, rows, grades, count, float(lot))
             rows = rows[~np.isin(rows, view.rows[[at for at, _ in hidden]])]
@@ -71,48 +71,50 @@ class Suggesting:
             images = image_records.read_rows(connection, taste_id, [row for row, _ in chosen])
         reasons = [reason for _, reason in chosen]
         return [
-            (replace(image, grade=0) if reason is Reason.REPEAT_CHECK else image, reason)
+            (replace(image, grade=0) if reason is SuggestionReason.REPEAT_CHECK else image, reason)
             for image, reason in zip(images, reasons, strict=True)
         ]
 
     def _held_out(
         self, taste: TasteRow, view: MatrixView, rows: np.ndarray, grades: dict[str, LabelEntry], count: int, lot: float
-    ) -> list[tuple[int, Reason]]:
+    ) -> list[tuple[int, SuggestionReason]]:
         """Returns hidden grades that are due, of at most their share of a call; `lot`, 0..1, rounds that share."""
         settings = self._workspace.settings
 
         def farthest(positions: np.ndarray, most: int) -> list[int]:
             pool = self._pool(taste, view, positions, grades, far=True)
             picks = acquisition.suggest(pool, None, 0, most, most, np.random.default_rng(0))
-            return [int(positions[row]) for row, reason in picks if reason is Reason.NOVEL]
+            return [int(positions[row]) for row, reason in picks if reason is SuggestionReason.NOVEL]
 
         most = int(count * settings.audit_share + lot)
         return panel.due(view, grades, view.indices(rows), settings.audit_grades, most, farthest)
 
-    def explore(self, taste_id: str, wanted: Filter, count: int) -> tuple[TasteRow, MatrixView, list[ImageRow]]:
+    def explore(self, taste_id: str, criteria: Filter, count: int) -> tuple[TasteRow, MatrixView, list[ImageRow]]:
         """Returns the images least like anything graded that are still typical of the taste, most novel first."""
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
             grades = labels.grades_in_force(connection, taste_id)
-            rows = self.candidates(connection, taste, wanted, grades)
+            rows = self.candidates(connection, taste, criteria, grades)
             pool = self._pool(taste, view, view.indices(rows), grades, far=True)
             picks = acquisition.suggest(pool, None, len(grades), count, count, np.random.default_rng(0))
-            novel = [int(rows[row]) for row, reason in picks if reason is Reason.NOVEL]
+            novel = [int(rows[row]) for row, reason in picks if reason is SuggestionReason.NOVEL]
             return taste, view, image_records.read_rows(connection, taste_id, novel)
 
     def candidates(
-        self, connection: sqlalchemy.Connection, taste: TasteRow, wanted: Filter, grades: dict[str, LabelEntry]
+        self, connection: sqlalchemy.Connection, taste: TasteRow, criteria: Filter, grades: dict[str, LabelEntry]
     ) -> np.ndarray:
         """Returns the rows that may be shown: those the filter admits, ungraded ones where it names no grade."""
-        rows = image_records.select(connection, taste.id, wanted if wanted.grades else _ungraded(wanted), EVERY_ROW)
-        return rows if wanted.min_utility is None else self._above(connection, taste, rows, wanted.min_utility)
+        rows = image_records.select(
+            connection, taste.id, criteria if criteria.grades else _ungraded(criteria), EVERY_ROW
+        )
+        return rows if criteria.min_utility is None else self._above(connection, taste, rows, criteria.min_utility)
 
     def _above(self, connection: sqlalchemy.Connection, taste: TasteRow, rows: np.ndarray, least: float) -> np.ndarray:
         view = self._workspace.view(connection, taste)
         head = self._workspace.active_head(taste).head
         at = view.indices(rows)
-        return rows[head.predict(view.embeddings[at], view.made_at(at)).utility >= least]
+        return rows[head.predict(view.embeddings[at], view.provenances_at(at)).utility >= least]
 
     def _pool(
         self, taste: TasteRow, view: MatrixView, positions: np.ndarray, grades: dict[str, LabelEntry], *, far: bool
@@ -140,21 +142,21 @@ class Suggesting:
         graded = _positions(view, grades)
         if not len(graded):
             return self._workspace.archive(taste, view).distance(view.embeddings[positions], positions)
-        known = reference_of(graded, view.embeddings[graded]).index
-        return known.distance(view.embeddings[positions], np.full(len(positions), -1), GRADED_NEIGHBOURS)
+        index = reference_of(graded, view.embeddings[graded]).index
+        return index.distance(view.embeddings[positions], np.full(len(positions), -1), GRADED_NEIGHBOURS)
 
     def working_head(self, taste: TasteRow, view: MatrixView, grades: dict[str, LabelEntry]) -> Head | None:
         """Fits on the grades of this moment, so that a batch learns from the one before without a new version."""
-        known = {digest: entry for digest, entry in grades.items() if view.at(digest) is not None}
-        if len(known) < LEAST_LABELS or len({entry.grade for entry in known.values()}) < 2:
+        usable = {digest: entry for digest, entry in grades.items() if view.at(digest) is not None}
+        if len(usable) < LEAST_LABELS or len({entry.grade for entry in usable.values()}) < 2:
             return None
-        key = (taste.id, labels.digest_of(known), len(view))
+        key = (taste.id, labels.digest_of(usable), len(view))
         with self._lock:
             head = self._heads.get(key)
         if head is None:
-            digests = sorted(known)
+            digests = sorted(usable)
             positions = np.array([view.position[digest] for digest in digests])
-            values = np.array([known[digest].grade for digest in digests])
+            values = np.array([usable[digest].grade for digest in digests])
             head = quick_fit(view.embeddings[positions], values, view.embeddings, self._population(taste, view))
             with self._lock:
                 self._heads[key] = head
@@ -165,14 +167,14 @@ class Suggesting:
     ) -> list[str]:
         """Draws graded images to show again, unmarked: never one that was repeated before or graded just now."""
         last = past[-1].sequence if past else 0
-        repeated = {entry.digest for entry in past if entry.reason == Reason.REPEAT_CHECK}
+        repeated = {entry.digest for entry in past if entry.reason == SuggestionReason.REPEAT_CHECK}
         old = sorted(d for d, entry in grades.items() if d not in repeated and entry.sequence <= last - REPEAT_GAP)
         share = self._workspace.settings.repeat_share
         return [old[i] for i in acquisition.repeats(len(old), len(grades), count, share, rng)]
 
 
-def _ungraded(wanted: Filter) -> Filter:
-    return Filter((0,), wanted.units, wanted.sources, wanted.nights, wanted.digests, wanted.prompt_contains)
+def _ungraded(criteria: Filter) -> Filter:
+    return Filter((0,), criteria.units, criteria.sources, criteria.nights, criteria.digests, criteria.prompt_contains)
 
 
 def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:

@@ -12,7 +12,7 @@ from konomi.errors import InvalidArgument, KonomiError
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_rater.embedding.batching import Batcher, Lane
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, Source
+from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, ImageSource
 from konomi_rater.storage.embeddings import MatrixView
 
 
@@ -64,7 +64,7 @@ class Vectors:
             except InvalidArgument as error:
                 results[place] = error
                 continue
-            results[place] = self._known(embedder, view, digest)
+            results[place] = self._vector_at_hand(embedder, view, digest)
             if results[place] is None:
                 places.setdefault(digest, []).append(place)
         sources = [self._source(inputs[at[0]], digest, f"images[{at[0]}]") for digest, at in places.items()]
@@ -92,19 +92,19 @@ class Vectors:
         return pending.wait() if pending is not None else []
 
     def _submit(
-        self, embedder: str, sources: Sequence[Source], caller: Caller, *, keep: bool
+        self, embedder: str, sources: Sequence[ImageSource], caller: Caller, *, keep: bool
     ) -> EmbeddingRequest | None:
         if not sources:
             return None
         return self._batcher.submit(Lane(self._embedders.open(embedder), keep), sources, caller)
 
-    def _source(self, given: ImageInput, digest: str, field: str) -> Source:
+    def _source(self, given: ImageInput, digest: str, field: str) -> ImageSource:
         content = given.content
         if content is None:
-            return Source(lambda: self._store.get(digest), 0, field)
-        return Source(lambda: content, len(content), field)
+            return ImageSource(lambda: self._store.get(digest), 0, field)
+        return ImageSource(lambda: content, len(content), field)
 
-    def _known(self, embedder: str, view: MatrixView, digest: str) -> np.ndarray | None:
+    def _vector_at_hand(self, embedder: str, view: MatrixView, digest: str) -> np.ndarray | None:
         position = view.at(digest)
         if position is not None:
             return np.asarray(view.embeddings[position])

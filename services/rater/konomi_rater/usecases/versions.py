@@ -19,7 +19,7 @@ from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
 from konomi_rater.preference.promotion import Diff, PromotionDecision
-from konomi_rater.selection.acquisition import Reason
+from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
@@ -51,13 +51,13 @@ def generations(
     """
     people = _people(connection, taste.id)
     reference = workspace.reference(taste, view, BASE_UNITS)
-    made = []
+    history = []
     for unit, rows in _units(view):
         drawn = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
-        prediction = head.predict(view.embeddings[drawn], view.made_at(drawn))
+        prediction = head.predict(view.embeddings[drawn], view.provenances_at(drawn))
         distance = reference.index.distance(view.embeddings[drawn], drawn)
         grades = [people[view.digests[row]] for row in rows if view.digests[row] in people]
-        made.append(
+        history.append(
             Generation(
                 unit=unit,
                 proxy=float(prediction.utility.mean()),
@@ -67,7 +67,7 @@ def generations(
                 graded=len(grades),
             )
         )
-    return made
+    return history
 
 
 def remember_selection(
@@ -113,7 +113,7 @@ def _people(connection: sqlalchemy.Connection, taste: str) -> dict[str, int]:
             "SELECT digest, grade FROM labels_in_force "
             "WHERE taste = :taste AND reason IN (:drawn, :hidden) AND grade > 0"
         ),
-        {"taste": taste, "drawn": int(Reason.RANDOM), "hidden": int(Reason.AUDIT)},
+        {"taste": taste, "drawn": int(SuggestionReason.RANDOM), "hidden": int(SuggestionReason.AUDIT)},
     )
     return {row.digest: row.grade for row in drawn}
 
@@ -138,7 +138,7 @@ class Described:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _FitInputs:
     """What a fit reads of a taste: its images, the grades to fit on, the panel's, and repeated grades."""
 
     taste: TasteRow
@@ -167,11 +167,11 @@ class Versions:
         """
         yield Step("labels", 0, 0)
         with self._workspace.reading() as connection:
-            known = self._known(connection, taste_id, embedder)
-            _check_enough(known, len(_own_ungraded(known.view, known)))
-            training = self._training(connection, known)
+            inputs = self._read_inputs(connection, taste_id, embedder)
+            _check_enough(inputs, len(_own_ungraded(inputs.view, inputs)))
+            training = self._training(connection, inputs)
         for step in fitting.fit(training, seed % 2**63):
-            yield step if isinstance(step, Step) else self._stored(known, training, step)
+            yield step if isinstance(step, Step) else self._stored(inputs, training, step)
 
     def keep(self, connection: sqlalchemy.Connection, version: NewVersion, *, activate: bool) -> VersionRow:
         """Writes the row of a fitted version in the caller's transaction.
@@ -192,77 +192,77 @@ class Versions:
         diff = tastes.read_diff(connection, row.taste, row.number)
         return Described(row, active, [*row.alarms, *now], diff, spent)
 
-    def _known(self, connection: sqlalchemy.Connection, taste_id: str, embedder: str) -> _Known:
+    def _read_inputs(self, connection: sqlalchemy.Connection, taste_id: str, embedder: str) -> _FitInputs:
         taste = tastes.read(connection, taste_id)
         if embedder not in ("", taste.embedder):
             taste = replace(taste, embedder=embedder, active=0)
         view = self._workspace.view(connection, taste)
         training, aside = panel.split(connection, taste_id)
-        return _Known(taste, view, _seen(training, view), _seen(aside, view), labels.retests(connection, taste_id))
+        return _FitInputs(taste, view, _seen(training, view), _seen(aside, view), labels.retests(connection, taste_id))
 
-    def _training(self, connection: sqlalchemy.Connection, known: _Known) -> Training:
-        positions = _positions(known.view, known.grades)
-        images = image_records.read_rows(connection, known.taste.id, known.view.rows[positions].tolist())
-        entries, taste, view = list(known.grades.values()), known.taste, known.view
+    def _training(self, connection: sqlalchemy.Connection, inputs: _FitInputs) -> Training:
+        positions = _positions(inputs.view, inputs.grades)
+        images = image_records.read_rows(connection, inputs.taste.id, inputs.view.rows[positions].tolist())
+        entries, taste, view = list(inputs.grades.values()), inputs.taste, inputs.view
         folder = self._workspace.embedders.folder / features.FOLDER
         return Training(
-            embeddings=known.view.embeddings[positions],
+            embeddings=inputs.view.embeddings[positions],
             grades=np.array([entry.grade for entry in entries]),
             groups=[image_records.group_of(image.facts, entry) for image, entry in zip(images, entries, strict=True)],
-            drawn=np.array([entry.reason == Reason.RANDOM for entry in entries]),
+            drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries]),
             background=view.embeddings,
-            made=[view.made[at] for at in positions],
-            comparisons=_preferences(comparisons.standing(connection, taste.id), known.grades),
-            unlabelled=view.embeddings[_own_ungraded(view, known)],
+            provenances=[view.provenances[at] for at in positions],
+            comparisons=_preferences(comparisons.standing(connection, taste.id), inputs.grades),
+            unlabelled=view.embeddings[_own_ungraded(view, inputs)],
             population=features.read_population(folder, taste.embedder, view.embeddings.shape[1]),
         )
 
-    def _stored(self, known: _Known, training: Training, fitted: Fitted) -> NewVersion:
-        taste = known.taste
+    def _stored(self, inputs: _FitInputs, training: Training, fitted: Fitted) -> NewVersion:
+        taste = inputs.taste
         data = to_bytes(fitted.head, fitted.embeddings, fitted.grades, taste.embedder)
         artifact = self._workspace.store.put(data, MEDIA_TYPE)
-        diff = self._diff(known, fitted.head)
+        diff = self._diff(inputs, fitted.head)
         with self._workspace.reading() as connection:
-            made = generations(self._workspace, connection, taste, known.view, fitted.head)
+            history = generations(self._workspace, connection, taste, inputs.view, fitted.head)
         row = VersionRow(
             taste=taste.id,
             number=0,
             created=self._workspace.clock(),
-            label_count=len(known.grades),
+            label_count=len(inputs.grades),
             head=fitted.head.kind,
             embedder=taste.embedder,
-            metrics={**fitted.metrics, **reliability(known.retests)},
+            metrics={**fitted.metrics, **reliability(inputs.retests)},
             candidates=fitted.candidates,
-            alarms=[*fitted.alarms, *overoptimisation.over_optimised(made), *_refused(diff)],
+            alarms=[*fitted.alarms, *overoptimisation.over_optimised(history), *_refused(diff)],
             artifact=artifact.digest,
-            label_digest=labels.digest_of(known.grades),
+            label_digest=labels.digest_of(inputs.grades),
         )
         return NewVersion(row, diff)
 
-    def _diff(self, known: _Known, head: Head) -> Diff | None:
+    def _diff(self, inputs: _FitInputs, head: Head) -> Diff | None:
         """Compares a new head with the one that scores on the frozen panel; None where none scores."""
-        if not known.taste.active:
+        if not inputs.taste.active:
             return None
-        earlier = self._earlier(known)
+        earlier = self._earlier(inputs)
         if earlier is None:
             return None
         row, head_before = earlier
-        changed = sum(entry.created > row.created for entry in known.grades.values())
-        at = _positions(known.view, known.panel)
-        rows, made = known.view.embeddings[at], known.view.made_at(at)
-        grades = np.array([entry.grade for entry in known.panel.values()], dtype=np.int64)
-        before, after = (one.predict(rows, made).utility for one in (head_before, head))
+        changed = sum(entry.created > row.created for entry in inputs.grades.values())
+        at = _positions(inputs.view, inputs.panel)
+        rows, provenances = inputs.view.embeddings[at], inputs.view.provenances_at(at)
+        grades = np.array([entry.grade for entry in inputs.panel.values()], dtype=np.int64)
+        before, after = (scorer.predict(rows, provenances).utility for scorer in (head_before, head))
         decision, figures = promotion.compare(grades, before, after, np.random.default_rng(0))
         return Diff(row.number, decision, changed, **figures)
 
-    def _earlier(self, known: _Known) -> tuple[VersionRow, Head] | None:
+    def _earlier(self, inputs: _FitInputs) -> tuple[VersionRow, Head] | None:
         """Returns the version that scores and its head, where it can be compared with another."""
         with self._workspace.reading() as connection:
-            row = tastes.read_version(connection, known.taste.id, known.taste.active)
-        if row.embedder != known.taste.embedder:
+            row = tastes.read_version(connection, inputs.taste.id, inputs.taste.active)
+        if row.embedder != inputs.taste.embedder:
             return None
         try:
-            return row, self._workspace.head(known.taste.id, row.number).head
+            return row, self._workspace.head(inputs.taste.id, row.number).head
         except DataLoss:
             return None  # a head that cannot be read is no reason to keep the taste without a rater
 
@@ -286,12 +286,12 @@ def _preferences(standing: Sequence[tuple[str, str, bool]], grades: dict[str, La
     ]
 
 
-def _own_ungraded(view: MatrixView, known: _Known) -> np.ndarray:
+def _own_ungraded(view: MatrixView, inputs: _FitInputs) -> np.ndarray:
     """Returns positions of own ungraded images, where every grade is a favourite's; else none."""
-    if not only_favourites(np.array([entry.grade for entry in known.grades.values()])):
+    if not only_favourites(np.array([entry.grade for entry in inputs.grades.values()])):
         return np.zeros(0, np.int64)
     own = np.flatnonzero(view.sources == SELF)
-    graded = np.concatenate([_positions(view, known.grades), _positions(view, known.panel)])
+    graded = np.concatenate([_positions(view, inputs.grades), _positions(view, inputs.panel)])
     return choose_unlabelled(own, graded, np.random.default_rng(0))
 
 
@@ -302,8 +302,8 @@ def _refused(diff: Diff | None) -> list[Sentence]:
     return [Sentence("not_activated", {"n": diff.srcc.n, "against": diff.against, **correlations})]
 
 
-def _check_enough(known: _Known, free: int) -> None:
-    taste, grades = known.taste, known.grades
+def _check_enough(inputs: _FitInputs, free: int) -> None:
+    taste, grades = inputs.taste, inputs.grades
     given = np.array([entry.grade for entry in grades.values()], dtype=np.int64)
     kinds = len({entry.grade for entry in grades.values()})
     if len(grades) < LEAST_LABELS or (kinds < 2 and not only_favourites(given)):

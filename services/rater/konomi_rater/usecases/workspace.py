@@ -15,7 +15,7 @@ from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.decoding.worker_process import Decoded
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
-from konomi_rater.embedding.batching import Batcher, Limits
+from konomi_rater.embedding.batching import Batcher, QueueLimits
 from konomi_rater.embedding.registry import Embedder, Embedders
 from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.settings import RaterSettings
@@ -62,7 +62,7 @@ class Workspace:
         self._heads: LRUCache[str, StoredHead] = LRUCache(HEADS)
         self._artifacts: LRUCache[tuple[str, int], str] = LRUCache(ARTIFACTS)
         self._references: LRUCache[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = LRUCache(HEADS)
-        limits = Limits(
+        limits = QueueLimits(
             parts.settings.embed_batch,
             parts.decoder.children,
             parts.settings.queue_images,

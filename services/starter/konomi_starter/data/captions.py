@@ -28,15 +28,15 @@ CONTEXT_LENGTH = 24
 
 def phrases(record: Record) -> dict[str, str]:
     """Returns the phrase each attribute contributes; an absent case is said too ("no beard")."""
-    said = {
+    by_attribute = {
         "hair": f"{record['hair_length']} {record['hair_colour']} hair",
         "glasses": "no glasses" if record["glasses"] == "none" else record["glasses"],
         "beard": "no beard" if record["beard"] == "none" else "beard",
         "background": f"{record['background']} background",
     }
     if record["shirt"] != "none":
-        said["shirt"] = f"{record['shirt']} shirt"
-    return said
+        by_attribute["shirt"] = f"{record['shirt']} shirt"
+    return by_attribute
 
 
 def full_caption(record: Record) -> str:
@@ -56,17 +56,17 @@ def caption(record: Record, rng: random.Random, *, drop: float, open_share: floa
     """
     if rng.random() < open_share:
         drop = 0.75
-    said = phrases(record)
+    by_attribute = phrases(record)
     words = []
     if rng.random() >= drop:
         words.append(record["hair_length"])
     if rng.random() >= drop:
         words.append(record["hair_colour"])
-    kept = [" ".join([*words, "hair"])] if words else []
-    kept += [phrase for name, phrase in said.items() if name != "hair" and rng.random() >= drop]
-    rng.shuffle(kept)
+    parts = [" ".join([*words, "hair"])] if words else []
+    parts += [phrase for name, phrase in by_attribute.items() if name != "hair" and rng.random() >= drop]
+    rng.shuffle(parts)
     head = "portrait" if rng.random() < drop / 2 else f"{record['style']} portrait"
-    return ", ".join([head, *kept])
+    return ", ".join([head, *parts])
 
 
 def build_vocabulary(records: Iterable[Record], folder: Path, *, seed: int) -> None:

@@ -69,8 +69,8 @@ class SimulatedPerson:
 
 def converse(person: SimulatedPerson, lines: Iterable[str], out: TextIO) -> None:
     """Introduces the person, then answers one JSON object per line until {"op": "close"} or the end of input."""
-    told = {"name": person.person.name, "weights": dict(person.person.weights), "noise": person.person.noise}
-    print(json.dumps(told, ensure_ascii=False), file=out, flush=True)
+    introduction = {"name": person.person.name, "weights": dict(person.person.weights), "noise": person.person.noise}
+    print(json.dumps(introduction, ensure_ascii=False), file=out, flush=True)
     for line in lines:
         request = json.loads(line)
         if request.get("op") == "close":

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch.nn import functional
 
-from konomi_starter.training.optimisation import Average, cosine, load_checkpoint, save_checkpoint
+from konomi_starter.training.optimisation import Average, cosine, descend, load_checkpoint, save_checkpoint
 
 log = logging.getLogger(__name__)
 LATENT_CHANNELS = 16
@@ -93,6 +93,12 @@ def psnr(model: AutoencoderTiny, latents: torch.Tensor, target: torch.Tensor) ->
     return float((-10 * error.pow(2).mean((1, 2, 3)).log10()).mean())
 
 
+def _draw_noise(rng: np.random.Generator, batch: int) -> torch.Tensor:
+    """Draws noise (batch, 16, 8, 8) of a spread of its own for each latent, at most 0.12."""
+    noise = rng.standard_normal((batch, LATENT_CHANNELS, 8, 8), np.float32) * rng.random((batch, 1, 1, 1), np.float32)
+    return torch.tensor(noise * 0.12)
+
+
 def train_decoder(
     model: AutoencoderTiny,
     pixels: np.ndarray,
@@ -119,17 +125,9 @@ def train_decoder(
             group["lr"] = 1e-3 * cosine(step, steps, warmup=50)
         index = np.sort(rng.integers(0, len(pixels), batch))
         x = to_model(pixels[index]).to(device)
-        noise = torch.tensor(
-            rng.standard_normal((batch, LATENT_CHANNELS, 8, 8), np.float32)
-            * rng.random((batch, 1, 1, 1), np.float32)
-            * 0.12
-        )
-        y = decoder(latents[index].float().to(device) + noise.to(device))
+        y = decoder(latents[index].float().to(device) + _draw_noise(rng, batch).to(device))
         loss = functional.l1_loss(y, x) + 2 * functional.mse_loss(y, x)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, decoder.parameters())
         average.update(step)
         if (step + 1) % save_every == 0 or step + 1 == steps:
             save_checkpoint(checkpoint, step + 1, [decoder], optimizer, average)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from konomi_starter.data.captions import CONTEXT_LENGTH, Record, caption
 from konomi_starter.training.autoencoder import to_model
-from konomi_starter.training.optimisation import Average, cosine, load_checkpoint, save_checkpoint
+from konomi_starter.training.optimisation import Average, cosine, descend, load_checkpoint, save_checkpoint
 
 log = logging.getLogger(__name__)
 CLIP_MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
@@ -57,6 +57,45 @@ def _lookalikes(records: Sequence[Record], batch: int) -> list[np.ndarray]:
     return [np.array(group) for group in groups.values() if len(group) >= batch]
 
 
+def _optimizer(model: open_clip.CLIP) -> torch.optim.AdamW:
+    """Returns AdamW that decays matrices alone, not biases and gains."""
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        1e-3,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+
+
+def _draw_rows(rng: np.random.Generator, count: int, groups: Sequence[np.ndarray], batch: int) -> np.ndarray:
+    """Draws the rows (batch,) of a step: of all `count` renders, or of one group of lookalikes."""
+    if groups and rng.random() < HARD_SHARE:
+        return rng.choice(groups[rng.integers(len(groups))], batch, replace=False)
+    return rng.integers(0, count, batch)
+
+
+def _augment(x: torch.Tensor, rng: np.random.Generator, step: int) -> torch.Tensor:
+    """Shifts the brightness of images (N, 3, 64, 64), adds noise and blurs every third batch."""
+    batch = len(x)
+    x = x + torch.tensor(rng.standard_normal((batch, 1, 1, 1), np.float32)) * 0.06
+    x = x + torch.tensor(rng.standard_normal(x.shape, np.float32) * rng.random((batch, 1, 1, 1), np.float32)) * 0.15
+    if step % 3 == 0:  # the generator's images are softer than renders
+        x = functional.interpolate(
+            functional.interpolate(x, scale_factor=0.5, mode="area"), scale_factor=2, mode="bilinear"
+        )
+    return x
+
+
+def _contrastive_loss(logits: torch.Tensor, texts: Sequence[str], device: str) -> torch.Tensor:
+    """Returns the symmetric contrastive loss of logits (N, N); captions of the same phrases share the target."""
+    names = np.array([hash_text(t) for t in texts])
+    same = torch.tensor((names[:, None] == names[None]).astype(np.float32), device=device)
+    target = same / same.sum(1, keepdim=True)
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.t(), target)) / 2
+
+
 def train(
     model: open_clip.CLIP,
     tokenize: open_clip.tokenizer.SimpleTokenizer,
@@ -71,44 +110,18 @@ def train(
 ) -> None:
     """Trains the model in place on the symmetric contrastive loss; identical captions share the target."""
     model.to(device).train()
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
-        1e-3,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
+    optimizer, groups = _optimizer(model), _lookalikes(records, batch)
     average = Average([model], 0.0)
-    groups = _lookalikes(records, batch)
     for step in range(load_checkpoint(checkpoint, [model], optimizer, average), steps):
         rng, words = np.random.default_rng((seed, step)), random.Random(f"{seed}-{step}")
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * cosine(step, steps, warmup=50)
-        hard = bool(groups) and rng.random() < HARD_SHARE
-        index = (
-            rng.choice(groups[rng.integers(len(groups))], batch, replace=False)
-            if hard
-            else rng.integers(0, len(pixels), batch)
-        )
+        index = _draw_rows(rng, len(pixels), groups, batch)
         texts = [caption(records[i], words, drop=0.1, open_share=0.15) for i in index]
-        x = normalise(pixels[index])
-        x = x + torch.tensor(rng.standard_normal((batch, 1, 1, 1), np.float32)) * 0.06
-        x = x + torch.tensor(rng.standard_normal(x.shape, np.float32) * rng.random((batch, 1, 1, 1), np.float32)) * 0.15
-        if step % 3 == 0:  # the generator's images are softer than renders
-            x = functional.interpolate(
-                functional.interpolate(x, scale_factor=0.5, mode="area"), scale_factor=2, mode="bilinear"
-            )
+        x = _augment(normalise(pixels[index]), rng, step)
         image, text, scale = model(x.to(device), tokenize(texts).to(device))
-        logits = scale * image @ text.t()
-        names = np.array([hash_text(t) for t in texts])
-        same = torch.tensor((names[:, None] == names[None]).astype(np.float32), device=device)
-        target = same / same.sum(1, keepdim=True)
-        loss = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.t(), target)) / 2
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        loss = _contrastive_loss(scale * image @ text.t(), texts, device)
+        descend(loss, optimizer, model.parameters())
         average.update(step)
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6052)

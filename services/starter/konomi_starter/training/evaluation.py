@@ -67,7 +67,7 @@ def adherence(read: Sequence[Record], asked: Sequence[Record]) -> dict[str, floa
 
 def zero_shot(model: Any, tokenize: Any, embeddings: np.ndarray, records: Sequence[Record]) -> dict[str, float]:
     """Returns zero-shot accuracy per attribute from one phrase per value, averaged over the styles that can show it."""
-    said = {
+    templates = {
         "style": lambda s, v: f"{v} portrait",
         "hair_length": lambda s, v: f"{s} portrait, {v} hair",
         "hair_colour": lambda s, v: f"{s} portrait, {v} hair",
@@ -77,12 +77,12 @@ def zero_shot(model: Any, tokenize: Any, embeddings: np.ndarray, records: Sequen
     }
     styles = {"glasses": ("comic", "ink"), "beard": ("ink", "flat", "toon")}
     result = {}
-    for name, say in said.items():
+    for name, template in templates.items():
         where = styles.get(name, ATTRIBUTES["style"])
         rows = [i for i, record in enumerate(records) if record["style"] in where]
         with torch.no_grad():
             texts = [
-                model.encode_text(tokenize([say(s, v) for s in where]), normalize=True).mean(0)
+                model.encode_text(tokenize([template(s, v) for s in where]), normalize=True).mean(0)
                 for v in ATTRIBUTES[name]
             ]
         directions = torch.nn.functional.normalize(torch.stack(texts), dim=1).numpy()

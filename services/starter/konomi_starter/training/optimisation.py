@@ -17,6 +17,14 @@ def cosine(step: int, total: int, *, warmup: int, floor: float = 0.01) -> float:
     )
 
 
+def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, parameters: Iterable[torch.Tensor]) -> None:
+    """Takes one step of the optimiser down a loss; the norm of the gradient is clipped to 1."""
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+
+
 class Average:
     """Exponential moving average of parameters, warmed up so that early averages are usable."""
 

@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from konomi_starter.data.captions import CONTEXT_LENGTH, Record, caption, full_caption
 from konomi_starter.training.autoencoder import LATENT_CHANNELS
-from konomi_starter.training.optimisation import Average, cosine, load_checkpoint, save_checkpoint
+from konomi_starter.training.optimisation import Average, cosine, descend, load_checkpoint, save_checkpoint
 
 log = logging.getLogger(__name__)
 SCHEDULE = {
@@ -138,6 +138,23 @@ def flip_gaps(
     return {"loss": true} | {name: loss([{**r, name: flip(r)} for r in records]) - true for name, flip in FLIPS.items()}
 
 
+def _optimizer(unet: UNet2DConditionModel, text: CLIPTextModel, learning_rate: float) -> torch.optim.AdamW:
+    """Returns AdamW; the text encoder learns at a quarter of the rate."""
+    rates = [(unet, 1.0), (text, 0.25)]
+    return torch.optim.AdamW(
+        [{"params": m.parameters(), "factor": f} for m, f in rates],
+        learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=1e-3,
+        fused=True,
+    )
+
+
+def _draw_caption(record: Record, rng: random.Random) -> str:
+    """Draws the caption a portrait is learned with; one in ten is empty, for classifier-free guidance."""
+    return "" if rng.random() < 0.1 else caption(record, rng, drop=0.05, open_share=0.3)
+
+
 def train(
     text: CLIPTextModel,
     unet: UNet2DConditionModel,
@@ -154,44 +171,28 @@ def train(
     """Trains text encoder and UNet jointly in place (v-prediction) and leaves their averaged weights."""
     text.to(device), unet.to(device)
     scheduler, tokens = DDPMScheduler(**SCHEDULE), PhraseTokens(tokenizer)
-    rates = [(unet, 1.0), (text, 0.25)]
-    optimizer = torch.optim.AdamW(
-        [{"params": m.parameters(), "factor": f} for m, f in rates],
-        preset.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=1e-3,
-        fused=True,
-    )
+    optimizer = _optimizer(unet, text, preset.learning_rate)
     average = Average([unet, text], 0.998 if preset.batch <= 64 else 0.995)
     for step in range(load_checkpoint(checkpoint, [unet, text], optimizer, average), preset.steps):
         rng, words = np.random.default_rng((seed, step)), random.Random(f"{seed}-{step}")
         for group in optimizer.param_groups:
             group["lr"] = preset.learning_rate * group["factor"] * cosine(step, preset.steps, warmup=100)
         index = rng.integers(0, len(latents), preset.batch)
-        captions = [
-            "" if words.random() < 0.1 else caption(records[i], words, drop=0.05, open_share=0.3) for i in index
-        ]
+        captions = [_draw_caption(records[i], words) for i in index]
         x = latents[index].float().to(device)
         noise = torch.tensor(rng.standard_normal(x.shape, np.float32)).to(device)
         t = torch.tensor(rng.integers(0, 1000, preset.batch)).to(device)
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
             output = unet(scheduler.add_noise(x, noise, t), t, text(tokens(captions).to(device))[0]).sample
         loss = functional.mse_loss(output.float(), scheduler.get_velocity(x, noise, t))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(average.live, 1.0)
-        optimizer.step()
+        descend(loss, optimizer, average.live)
         average.update(step)
         if (step + 1) % 500 == 0 or step + 1 == preset.steps:
             save_checkpoint(checkpoint, step + 1, [unet, text], optimizer, average)
             average.swap()
             gaps = flip_gaps(unet, text, tokens, held_out[0].float().to(device), held_out[1], device)
-            log.info(
-                "unet step %d samples %d %s",
-                step + 1,
-                (step + 1) * preset.batch,
-                " ".join(f"{k} {v:+.4f}" for k, v in gaps.items()),
-            )
+            shown = " ".join(f"{k} {v:+.4f}" for k, v in gaps.items())
+            log.info("unet step %d samples %d %s", step + 1, (step + 1) * preset.batch, shown)
             average.swap()
     average.swap()
 

@@ -16,7 +16,7 @@ from konomi_trainer.settings import TrainerSettings
 from konomi_trainer.training.optimizers import check_optimizer
 
 
-class Bases:
+class BaseCatalogue:
     """Finds base models by id and loads them."""
 
     def __init__(self, home: Path, settings: TrainerSettings) -> None:
@@ -91,13 +91,15 @@ class Bases:
             )
         return self._catalogue.get(name)
 
-    def load(self, configuration: Configuration) -> pipeline.Base:
+    def load(self, configuration: Configuration) -> pipeline.BasePipeline:
         """Loads the base model of a configuration.
 
         Raises:
             FailedPrecondition: its files are not those the run was created with.
         """
         model = self._unchanged(configuration.base_model, configuration.base_digest)
-        placement = pipeline.Placement(self.device, configuration.precision, self._settings.gradient_checkpointing)
+        placement = pipeline.TrainingPlacement(
+            self.device, configuration.precision, self._settings.gradient_checkpointing
+        )
         configs = self._settings.single_file_configs
         return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution)

@@ -63,7 +63,7 @@ def checkpoint(layout: str, parts: Mapping[str, Weights], layers_per_block: int)
         parts: part of the pipeline → its weights under diffusers' and transformers' names.
         layers_per_block: of the UNet.
     """
-    found: Weights = {}
+    tensors: Weights = {}
     for part, head in HEADS[layout].items():
         if part == "unet":
             named = {unet_name(name, layers_per_block, parts[part]): w for name, w in parts[part].items()}
@@ -71,17 +71,17 @@ def checkpoint(layout: str, parts: Mapping[str, Weights], layers_per_block: int)
             named = _vae(parts[part])
         else:
             named = (_open_clip if (layout, part) in OPEN_CLIP_PARTS else _clip)(parts[part])
-        found |= {head + name: tensor for name, tensor in named.items()}
-    return found
+        tensors |= {head + name: tensor for name, tensor in named.items()}
+    return tensors
 
 
-def unet_name(name: str, layers_per_block: int, known: Mapping[str, object] | None = None) -> str:
+def unet_name(name: str, layers_per_block: int, names: Mapping[str, object] | None = None) -> str:
     """Returns the original name of a weight or module of the UNet.
 
     Args:
         name: diffusers' name.
         layers_per_block: of the UNet.
-        known: all its names, which say whether an up block has attention; only needed for upsamplers.
+        names: all its names, which say whether an up block has attention; only needed for upsamplers.
     """
     n = layers_per_block + 1
     for ours, theirs in STEMS.items():
@@ -98,7 +98,7 @@ def unet_name(name: str, layers_per_block: int, known: Mapping[str, object] | No
     if kind == "downsamplers":
         return f"input_blocks.{n * (block + 1)}.0.op.{rest.removeprefix('conv.')}"
     if kind == "upsamplers":
-        attends = any(other.startswith(f"up_blocks.{block}.attentions.") for other in known or ())
+        attends = any(other.startswith(f"up_blocks.{block}.attentions.") for other in names or ())
         return f"output_blocks.{n * block + n - 1}.{2 if attends else 1}.{rest}"
     blocks, number = ("input_blocks", n * block + index + 1) if side == "down" else ("output_blocks", n * block + index)
     return f"{blocks}.{number}.1.{rest}" if kind == "attentions" else f"{blocks}.{number}.0.{_resnet(rest)}"
@@ -111,7 +111,7 @@ def _resnet(rest: str) -> str:
 
 def _vae(weights: Weights) -> Weights:
     last = max(int(m[1]) for m in (re.match(r"decoder\.up_blocks\.(\d+)\.", name) for name in weights) if m)
-    found: Weights = {}
+    renamed: Weights = {}
     for name, tensor in weights.items():
         new = re.sub(r"encoder\.down_blocks\.(\d+)\.resnets\.(\d+)", r"encoder.down.\1.block.\2", name)
         new = re.sub(r"encoder\.down_blocks\.(\d+)\.downsamplers\.0", r"encoder.down.\1.downsample", new)
@@ -129,8 +129,8 @@ def _vae(weights: Weights) -> Weights:
                 new = new.replace(f"attn_1.{ours}.", f"attn_1.{theirs}.")
             if tensor.dim() == 2:
                 tensor = tensor[:, :, None, None]  # the original's attention is a 1x1 convolution
-        found[new] = tensor
-    return found
+        renamed[new] = tensor
+    return renamed
 
 
 def _clip(weights: Weights) -> Weights:
@@ -138,22 +138,22 @@ def _clip(weights: Weights) -> Weights:
 
 
 def _open_clip(weights: Weights) -> Weights:
-    found: Weights = {}
+    renamed: Weights = {}
     plain = _clip(weights)
     for name, tensor in plain.items():
         new = name.removeprefix("text_model.")
         if new.startswith("text_projection"):
-            found["text_projection"] = tensor.T.contiguous()
+            renamed["text_projection"] = tensor.T.contiguous()
         elif match := re.match(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", new):
             if match[2] == "q":
                 whole = [plain[name.replace(".q_proj.", f".{letter}_proj.")] for letter in "qkv"]
-                found[f"transformer.resblocks.{match[1]}.attn.in_proj_{match[3]}"] = torch.cat(whole)
+                renamed[f"transformer.resblocks.{match[1]}.attn.in_proj_{match[3]}"] = torch.cat(whole)
         elif match := re.match(r"encoder\.layers\.(\d+)\.(.*)\.(weight|bias)", new):
-            found[f"transformer.resblocks.{match[1]}.{OPEN_CLIP[match[2]]}.{match[3]}"] = tensor
+            renamed[f"transformer.resblocks.{match[1]}.{OPEN_CLIP[match[2]]}.{match[3]}"] = tensor
         elif new.startswith("final_layer_norm."):
-            found[new.replace("final_layer_norm", "ln_final")] = tensor
+            renamed[new.replace("final_layer_norm", "ln_final")] = tensor
         elif new == "embeddings.token_embedding.weight":
-            found["token_embedding.weight"] = tensor
+            renamed["token_embedding.weight"] = tensor
         elif new == "embeddings.position_embedding.weight":
-            found["positional_embedding"] = tensor
-    return found
+            renamed["positional_embedding"] = tensor
+    return renamed

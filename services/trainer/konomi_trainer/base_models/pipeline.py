@@ -33,7 +33,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 @dataclass(frozen=True)
-class Placement:
+class TrainingPlacement:
     """Where and how a base model runs: device, precision of the frozen weights, whether activations are made twice."""
 
     device: str
@@ -41,7 +41,7 @@ class Placement:
     gradient_checkpointing: bool
 
 
-class Base:
+class BasePipeline:
     """One loaded base model.
 
     Attributes:
@@ -53,7 +53,7 @@ class Base:
         unet: the network that is trained.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, digest: str, placement: Placement, resolution: int = 0) -> None:
+    def __init__(self, pipe: DiffusionPipeline, digest: str, placement: TrainingPlacement, resolution: int = 0) -> None:
         """Takes a pipeline in float32; only the UNet is made smaller, so the cache fits every precision."""
         self._pipe, self._placement = pipe, placement
         self.space = f"{digest}:{torch.device(placement.device).type}"
@@ -139,7 +139,7 @@ class Base:
         """
         self._sampling = True
         self._pipe.set_progress_bar_config(disable=True)
-        known = [self._prompt(prompt) for prompt in prompts]
+        encoded = [self._prompt(prompt) for prompt in prompts]
 
         @torch.no_grad()
         def draw() -> np.ndarray:
@@ -149,7 +149,7 @@ class Base:
                 for index, prompt in enumerate(prompts):
                     drawn.append(
                         self._pipe(
-                            **(self._prompt(prompt) if live else known[index]),
+                            **(self._prompt(prompt) if live else encoded[index]),
                             num_inference_steps=steps,
                             height=self.resolution,
                             width=self.resolution,
@@ -167,10 +167,10 @@ class Base:
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         device = torch.device(self._placement.device)
         if self.xl:
-            found = self._pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=True)
+            embeddings = self._pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=True)
         else:
-            found = self._pipe.encode_prompt(prompt, device, 1, True)
-        return dict(zip(names, found, strict=False))
+            embeddings = self._pipe.encode_prompt(prompt, device, 1, True)
+        return dict(zip(names, embeddings, strict=False))
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Returns the UNet's (B, C, h, w) answer to noisy latents at (B,) timesteps."""
@@ -184,7 +184,9 @@ class Base:
         return answer[0]
 
 
-def load(model: BaseModel, configs: Path, digest: str, placement: Placement, resolution: int = 0) -> Base:
+def load(
+    model: BaseModel, configs: Path, digest: str, placement: TrainingPlacement, resolution: int = 0
+) -> BasePipeline:
     """Loads a base model, folder or single file; only safetensors are read and no hub is asked.
 
     Args:
@@ -195,7 +197,7 @@ def load(model: BaseModel, configs: Path, digest: str, placement: Placement, res
         resolution: side of the squares whose area images have, pixels; 0 takes the model's own.
     """
     pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32)
-    return Base(pipe, digest, placement, resolution or model.resolution)
+    return BasePipeline(pipe, digest, placement, resolution or model.resolution)
 
 
 def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline:

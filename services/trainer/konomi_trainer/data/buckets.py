@@ -21,12 +21,12 @@ def sizes(side: int, step: int) -> tuple[Size, ...]:
         side: of the square the base model was made for.
         step: what both sides are multiples of.
     """
-    found = {(side, side)}
+    shapes = {(side, side)}
     for width in range(step, int(side * WIDEST) + 1, step):
         height = side * side // width // step * step
         if height and max(width / height, height / width) <= WIDEST:
-            found.add((height, width))
-    return tuple(sorted(found))
+            shapes.add((height, width))
+    return tuple(sorted(shapes))
 
 
 def nearest(height: int, width: int, choices: tuple[Size, ...]) -> Size:

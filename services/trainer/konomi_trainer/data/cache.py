@@ -32,11 +32,11 @@ class TensorCache:
     def get(self, name: str, make: Callable[[], Tensors]) -> Tensors:
         """Returns the tensors of a key; makes and keeps them where they are absent or damaged."""
         path = self.folder / name[:2] / f"{name}.safetensors"
-        found = _read(path)
-        if found is None:
-            found = make()
-            _write(path, found)
-        return found
+        tensors = _read(path)
+        if tensors is None:
+            tensors = make()
+            _write(path, tensors)
+        return tensors
 
 
 def _read(path: Path) -> Tensors | None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from konomi_trainer.data import buckets
 from konomi_trainer.data.cache import TensorCache, Tensors, key
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 
 SCHEMA = "konomi.cache/1"
 DRAWS, PRIOR = 0, 1
@@ -53,7 +53,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Bucket:
+class SizeBucket:
     """The images of one size, in the manifest's order.
 
     Attributes:
@@ -70,7 +70,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class TrainingSet:
+class TrainingData:
     """Everything the loop reads, in memory.
 
     Attributes:
@@ -81,8 +81,8 @@ class TrainingSet:
         pooled: (M, P) float32, or None.
     """
 
-    buckets: tuple[Bucket, ...]
-    prior: tuple[Bucket, ...]
+    buckets: tuple[SizeBucket, ...]
+    prior: tuple[SizeBucket, ...]
     captions: tuple[str, ...]
     hidden: torch.Tensor
     pooled: torch.Tensor | None
@@ -112,7 +112,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class DrawSettings:
     """What a step draws: images per group, share of dropped captions, length T of the noise schedule."""
 
     size: int
@@ -121,13 +121,13 @@ class Drawing:
 
 
 def build(
-    items: Sequence[Item],
+    items: Sequence[ManifestItem],
     pixels: Callable[[str], np.ndarray],
     encoder: Encoder,
     cache: TensorCache,
     tick: Callable[[], None],
     shape: Shape | None = None,
-) -> TrainingSet:
+) -> TrainingData:
     """Returns the training set of a manifest; images and captions seen before come from the cache.
 
     Each image is encoded alone, so a cached latent never depends on what else was in a set.
@@ -142,10 +142,9 @@ def build(
     """
     shape = shape or Shape(((encoder.resolution, encoder.resolution),))
 
-    def image(item: Item) -> Tensors:
+    def image(item: ManifestItem) -> Tensors:
         tick()
-        sizes = ",".join(f"{height}x{width}" for height, width in shape.sizes)
-        name = key(SCHEMA, "views", encoder.space, sizes, "flip" if shape.flip else "", item.digest)
+        name = _image_key(item.digest, encoder.space, shape)
         return cache.get(name, lambda: encode(pixels(item.digest), encoder, shape))
 
     def text(caption: str) -> Tensors:
@@ -157,16 +156,18 @@ def build(
     texts = [text(caption) for caption in captions]
     parts = [[item for item in items if item.is_prior == prior] for prior in (False, True)]
     selected, prior = (_buckets(part, [image(item) for item in part], rows) for part in parts)
-    return TrainingSet(
-        selected,
-        prior,
-        captions,
-        hidden=torch.stack([found["hidden"] for found in texts]),
-        pooled=torch.stack([found["pooled"] for found in texts]) if "pooled" in texts[0] else None,
-    )
+    hidden = torch.stack([encoded["hidden"] for encoded in texts])
+    pooled = torch.stack([encoded["pooled"] for encoded in texts]) if "pooled" in texts[0] else None
+    return TrainingData(selected, prior, captions, hidden, pooled)
 
 
-def draw(data: TrainingSet, seed: int, group: int, drawing: Drawing, prior: bool = False) -> Batch:
+def _image_key(digest: str, space: str, shape: Shape) -> str:
+    """Returns the name in the cache of an image's latents: it changes with the encoder, the sizes and the mirroring."""
+    sizes = ",".join(f"{height}x{width}" for height, width in shape.sizes)
+    return key(SCHEMA, "views", space, sizes, "flip" if shape.flip else "", digest)
+
+
+def draw(data: TrainingData, seed: int, group: int, drawing: DrawSettings, prior: bool = False) -> Batch:
     """Returns a group of images of one size, with noise, times and dropped captions.
 
     Args:
@@ -176,11 +177,11 @@ def draw(data: TrainingSet, seed: int, group: int, drawing: Drawing, prior: bool
         drawing: how many images, which captions are dropped, which times there are.
         prior: takes the images of the prior.
     """
-    found = data.prior if prior else data.buckets
+    candidates = data.prior if prior else data.buckets
     stream = (PRIOR,) if prior else ()
     rng = np.random.default_rng([seed & (2**64 - 1), DRAWS, group, *stream])
-    which, before = buckets.bucket_of(tuple(len(bucket.caption) for bucket in found), seed, group)
-    bucket, size = found[which], drawing.size
+    which, before = buckets.bucket_of(tuple(len(bucket.caption) for bucket in candidates), seed, group)
+    bucket, size = candidates[which], drawing.size
     rows = buckets.order(len(bucket.caption), seed, (*stream, which) if which or prior else (), before * size, size)
     index = torch.from_numpy(rows)
     shape = (size, *bucket.views.mean.shape[1:])
@@ -199,11 +200,11 @@ def encode(image: np.ndarray, encoder: Encoder, shape: Shape) -> Tensors:
     """Returns "mean", any "std" and "sizes" of an image; where it is mirrored also the same names with a dash."""
     size = buckets.nearest(image.shape[0], image.shape[1], shape.sizes)
     pixels, sizes = fit(image, size)
-    found = {**encoder.encode_image(pixels), "sizes": sizes}
+    tensors = {**encoder.encode_image(pixels), "sizes": sizes}
     if shape.flip:
         pixels, sizes = fit(np.ascontiguousarray(image[:, ::-1]), size)
-        found |= {f"{name}-": tensor for name, tensor in {**encoder.encode_image(pixels), "sizes": sizes}.items()}
-    return found
+        tensors |= {f"{name}-": tensor for name, tensor in {**encoder.encode_image(pixels), "sizes": sizes}.items()}
+    return tensors
 
 
 def fit(image: np.ndarray, size: int | buckets.Size) -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,14 +229,14 @@ def fit(image: np.ndarray, size: int | buckets.Size) -> tuple[torch.Tensor, torc
     return pixels[0, :, top : top + high, left : left + wide].contiguous(), sizes
 
 
-def _buckets(items: Sequence[Item], images: Sequence[Tensors], rows: dict[str, int]) -> tuple[Bucket, ...]:
+def _buckets(items: Sequence[ManifestItem], images: Sequence[Tensors], rows: dict[str, int]) -> tuple[SizeBucket, ...]:
     parts: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, found in enumerate(images):
-        parts[tuple(found["mean"].shape)].append(index)
+    for index, image in enumerate(images):
+        parts[tuple(image["mean"].shape)].append(index)
     weights = torch.tensor([item.weight for item in items], dtype=torch.float64)
     weights = (weights / weights.mean()).float() if items else weights.float()
     return tuple(
-        Bucket(
+        SizeBucket(
             _views([images[index] for index in part], ""),
             _views([images[index] for index in part], "-") if "mean-" in images[part[0]] else None,
             torch.tensor([rows[items[index].caption] for index in part]),
@@ -247,14 +248,14 @@ def _buckets(items: Sequence[Item], images: Sequence[Tensors], rows: dict[str, i
 
 def _views(images: Sequence[Tensors], end: str) -> Views:
     stacked = {
-        name: torch.stack([found[name + end] for found in images]) if name + end in images[0] else None
+        name: torch.stack([image[name + end] for image in images]) if name + end in images[0] else None
         for name in ("mean", "std", "sizes")
     }
     assert stacked["mean"] is not None and stacked["sizes"] is not None
     return Views(stacked["mean"], stacked["std"], stacked["sizes"])
 
 
-def _seen(bucket: Bucket, index: torch.Tensor, mirror: torch.Tensor | None) -> Views:
+def _seen(bucket: SizeBucket, index: torch.Tensor, mirror: torch.Tensor | None) -> Views:
     plain, other = bucket.views, bucket.mirrored
     if mirror is None or other is None:
         return Views(plain.mean[index], None if plain.std is None else plain.std[index], plain.sizes[index])

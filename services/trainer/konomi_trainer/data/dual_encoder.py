@@ -87,5 +87,5 @@ def _starter(folder: Path) -> OpenClipTowers:
 
 
 def _rows(parts: Sequence[torch.Tensor]) -> np.ndarray:
-    found: np.ndarray = torch.cat(list(parts)).float().cpu().numpy()
-    return np.ascontiguousarray(found)
+    embeddings: np.ndarray = torch.cat(list(parts)).float().cpu().numpy()
+    return np.ascontiguousarray(embeddings)

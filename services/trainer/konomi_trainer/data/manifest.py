@@ -16,7 +16,7 @@ MAX_BYTES, MAX_ITEMS, MAX_CAPTION_BYTES = 64 * 2**20, 100_000, 4096
 
 
 @dataclass(frozen=True)
-class Item:
+class ManifestItem:
     """One image of the set: digest, caption, weight above 0, and role; "prior" holds what the words meant before."""
 
     digest: str
@@ -30,7 +30,7 @@ class Item:
         return self.role.startswith("prior")
 
 
-def parse(data: bytes) -> tuple[Item, ...]:
+def parse(data: bytes) -> tuple[ManifestItem, ...]:
     """Returns the items of a manifest artifact in its own order, which is by digest.
 
     Raises:
@@ -63,14 +63,14 @@ def parse(data: bytes) -> tuple[Item, ...]:
     return items
 
 
-def render(items: tuple[Item, ...]) -> bytes:
+def render(items: tuple[ManifestItem, ...]) -> bytes:
     """Returns the canonical bytes of a manifest: sorted by digest, sorted keys, no spaces."""
     rows = [vars(item) for item in sorted(items, key=lambda item: item.digest)]
     text = json.dumps({"schema": SCHEMA, "items": rows}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8")
 
 
-def _item(field: str, row: Any) -> Item:
+def _item(field: str, row: Any) -> ManifestItem:
     _keys(field, row, {"digest", "caption", "weight", "role"})
     digest, caption, weight, role = row["digest"], row["caption"], row["weight"], row["role"]
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
@@ -88,7 +88,7 @@ def _item(field: str, row: Any) -> Item:
         raise _refuse(f"{field}.weight", "a number above 0, at most 1e6", repr(weight)[:80])
     if role not in ROLES:
         raise _refuse(f"{field}.role", " or ".join(ROLES), repr(role)[:80])
-    return Item(digest, caption, float(weight), role)
+    return ManifestItem(digest, caption, float(weight), role)
 
 
 def _keys(field: str, value: Any, expected: set[str]) -> None:

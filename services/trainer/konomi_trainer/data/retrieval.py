@@ -11,7 +11,7 @@ from typing import Protocol
 import faiss
 import numpy as np
 
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 
 LIMIT, MIN_TEXT = 200, 0.85
 NEAR_COPY, DUPLICATE = 0.95, 0.97
@@ -51,20 +51,22 @@ class Query:
 class Hit:
     """A candidate that was found, with its highest cosines."""
 
-    item: Item
+    item: ManifestItem
     text: float
     image: float | None = None
 
 
 @dataclass(frozen=True)
-class Found:
+class RetrievedImages:
     """The images, nearest caption first, and what to know about them."""
 
     hits: tuple[Hit, ...]
     warnings: tuple[str, ...]
 
 
-def retrieve(items: Sequence[Item], query: Query, towers: Towers, pixels: Callable[[str], np.ndarray]) -> Found:
+def retrieve(
+    items: Sequence[ManifestItem], query: Query, towers: Towers, pixels: Callable[[str], np.ndarray]
+) -> RetrievedImages:
     """Returns regularisation images among candidates.
 
     Args:
@@ -78,10 +80,10 @@ def retrieve(items: Sequence[Item], query: Query, towers: Towers, pixels: Callab
     hits = by_caption(candidates, query, towers)
     if query.min_image is not None and query.concepts:
         hits = by_image(hits, query, towers, pixels)
-    return Found(tuple(hits[: query.limit]), _warnings(hits, candidates, query))
+    return RetrievedImages(tuple(hits[: query.limit]), _warnings(hits, candidates, query))
 
 
-def by_caption(items: Sequence[Item], query: Query, towers: Towers) -> list[Hit]:
+def by_caption(items: Sequence[ManifestItem], query: Query, towers: Towers) -> list[Hit]:
     """Returns the candidates whose captions are near a prompt, nearest first, ties by digest."""
     captions = sorted({item.caption for item in items})
     if not captions:
@@ -123,7 +125,7 @@ def _index(vectors: np.ndarray) -> faiss.IndexIDMap2:
     return index
 
 
-def _warnings(hits: Sequence[Hit], candidates: Sequence[Item], query: Query) -> tuple[str, ...]:
+def _warnings(hits: Sequence[Hit], candidates: Sequence[ManifestItem], query: Query) -> tuple[str, ...]:
     if not hits:
         return (
             f"None of {len(candidates)} captioned candidates is near a prompt (cosine {query.min_text:g} or more): "

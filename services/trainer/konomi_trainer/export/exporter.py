@@ -19,13 +19,13 @@ from konomi_trainer.data.tensors import pack, unpack
 from konomi_trainer.export import custom_diffusion, kohya, model_card
 from konomi_trainer.methods.concept_file import ConceptModel
 from konomi_trainer.methods.registry import METHODS
-from konomi_trainer.storage.models import Model
+from konomi_trainer.storage.models import ModelRow
 
 CHECKPOINT_MEDIA_TYPE, ZIP_MEDIA_TYPE = "application/vnd.konomi.checkpoint+safetensors", "application/zip"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
-class Store(Protocol):
+class ExportStore(Protocol):
     """The artifact store."""
 
     def get(self, digest: str) -> bytes:
@@ -38,7 +38,7 @@ class Store(Protocol):
         """Returns digest, media type and size."""
 
 
-class Bases(Protocol):
+class MergeableBases(Protocol):
     """The base models, with what merging into them needs; see base_models/catalogue.py."""
 
     def describe(self, name: str) -> pipeline.BaseInfo:
@@ -63,7 +63,9 @@ class Extras:
 class Exporter:
     """Writes models for other tools; the same model gives the same bytes."""
 
-    def __init__(self, store: Store, bases: Bases, pixels: Callable[[bytes], np.ndarray], scratch: Path) -> None:
+    def __init__(
+        self, store: ExportStore, bases: MergeableBases, pixels: Callable[[bytes], np.ndarray], scratch: Path
+    ) -> None:
         """Joins the parts.
 
         Args:
@@ -73,7 +75,7 @@ class Exporter:
             scratch: a folder for files that are on their way into an archive.
         """
         self._store, self._bases, self._pixels, self._scratch = store, bases, pixels, scratch
-        self._forms: dict[str, Callable[[Model, Extras], Any]] = {
+        self._forms: dict[str, Callable[[ModelRow, Extras], Any]] = {
             "peft": self._stored,
             "diffusers": self._diffusers,
             "kohya": self._kohya,
@@ -82,7 +84,7 @@ class Exporter:
             "model_card": self._card,
         }
 
-    def export(self, model: Model, form: str, extras: Extras | None = None) -> Any:
+    def export(self, model: ModelRow, form: str, extras: Extras | None = None) -> Any:
         """Returns the artifact of a model as one of the formats of ExportFormat in trainer.proto.
 
         Raises:
@@ -90,16 +92,16 @@ class Exporter:
         """
         return self._forms[form](model, extras or Extras())
 
-    def _stored(self, model: Model, _extras: Extras) -> Any:
+    def _stored(self, model: ModelRow, _extras: Extras) -> Any:
         return self._store.stat(model.adapter_digest)
 
-    def _diffusers(self, model: Model, extras: Extras) -> Any:
+    def _diffusers(self, model: ModelRow, extras: Extras) -> Any:
         concept = self._concepts(model)
         if concept is None:
             return self._stored(model, extras)
         return self._store.put(custom_diffusion.archive(concept, {"konomi": model.id}), custom_diffusion.MEDIA_TYPE)
 
-    def _kohya(self, model: Model, extras: Extras) -> Any:
+    def _kohya(self, model: ModelRow, extras: Extras) -> Any:
         base, concept = self._bases.describe(model.base_model), self._concepts(model)
         if concept is not None:
             fields = self._header(model, base, custom_diffusion.largest_rank(concept), extras)
@@ -118,7 +120,7 @@ class Exporter:
         fields = self._header(model, base, rank, extras)
         return self._store.put(pack(named, {**fields, **kohya.hashes(pack(named))}), kohya.MEDIA_TYPE)
 
-    def _merged(self, model: Model, extras: Extras) -> Any:
+    def _merged(self, model: ModelRow, extras: Extras) -> Any:
         base = self._bases.describe(model.base_model)
         tensors = self._bases.merged_checkpoint(model.base_model, model.base_digest, self._plain(model))
         fields = {
@@ -127,7 +129,7 @@ class Exporter:
         fields["modelspec.architecture"] = kohya.MERGED_ARCHITECTURES[base.layout]
         return self._store.put(pack(tensors, {**fields, **kohya.hashes(pack(tensors))}), CHECKPOINT_MEDIA_TYPE)
 
-    def _folder(self, model: Model, _extras: Extras) -> Any:
+    def _folder(self, model: ModelRow, _extras: Extras) -> Any:
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as name:
             folder = Path(name) / "model"
@@ -135,13 +137,13 @@ class Exporter:
             (folder / "README.md").write_text(self._text(model), "utf-8")
             return self._store.put(_zip(folder), ZIP_MEDIA_TYPE)
 
-    def _card(self, model: Model, _extras: Extras) -> Any:
+    def _card(self, model: ModelRow, _extras: Extras) -> Any:
         return self._store.put(self._text(model).encode(), "text/markdown")
 
-    def _text(self, model: Model) -> str:
+    def _text(self, model: ModelRow) -> str:
         return model_card.card(model, self._bases.describe(model.base_model).layout, self._captions(model))
 
-    def _header(self, model: Model, base: pipeline.BaseInfo, rank: int, extras: Extras) -> dict[str, str]:
+    def _header(self, model: ModelRow, base: pipeline.BaseInfo, rank: int, extras: Extras) -> dict[str, str]:
         fields = kohya.header(model, base, rank, self._captions(model), extras.author)
         if extras.thumbnail_digest:
             fields["modelspec.thumbnail"] = kohya.thumbnail(self._pixels(self._store.get(extras.thumbnail_digest)))
@@ -151,15 +153,15 @@ class Exporter:
             fields["modelspec.thumbnail"] = kohya.thumbnail(sheet[:side, :side])
         return fields
 
-    def _captions(self, model: Model) -> list[str]:
+    def _captions(self, model: ModelRow) -> list[str]:
         return [item.caption for item in parse(self._store.get(model.manifest_digest))] if model.manifest_digest else []
 
-    def _concepts(self, model: Model) -> ConceptModel | None:
+    def _concepts(self, model: ModelRow) -> ConceptModel | None:
         """Returns a model that brings words of its own; None for one that changes weights alone."""
         read = METHODS[model.method].read_concepts
         return read(self._store.get(model.adapter_digest)) if read is not None else None
 
-    def _plain(self, model: Model) -> bytes:
+    def _plain(self, model: ModelRow) -> bytes:
         if METHODS[model.method].read_concepts is not None:
             raise FailedPrecondition(
                 "expected an adapter that changes weights alone; a Custom Diffusion model also brings words, which a "

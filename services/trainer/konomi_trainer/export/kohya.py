@@ -19,7 +19,7 @@ from konomi_trainer.base_models.checkpoint_layout import unet_name
 from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.methods.registry import METHODS
-from konomi_trainer.storage.models import Model
+from konomi_trainer.storage.models import ModelRow
 
 MEDIA_TYPE = "application/vnd.konomi.kohya+safetensors"
 BASES = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
@@ -60,7 +60,7 @@ def rename(weights: Tensors, layout: str, layers_per_block: int, rank: int = 0) 
     return renamed
 
 
-def header(model: Model, base: BaseInfo, rank: int, captions: Sequence[str], author: str = "") -> dict[str, str]:
+def header(model: ModelRow, base: BaseInfo, rank: int, captions: Sequence[str], author: str = "") -> dict[str, str]:
     """Returns the `ss_*` and `modelspec.*` header of a file; every value is text.
 
     Args:

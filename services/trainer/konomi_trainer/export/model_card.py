@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from konomi_trainer.storage.models import Model
+from konomi_trainer.storage.models import ModelRow
 
 SHOWN_CAPTIONS = 3
 PIPELINE = {"sd1": "stable-diffusion", "sd2": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
 
 
-def card(model: Model, layout: str, captions: Sequence[str]) -> str:
+def card(model: ModelRow, layout: str, captions: Sequence[str]) -> str:
     """Returns the text of a card.
 
     Args:
@@ -60,7 +60,7 @@ FIGURES: Mapping[str, str] = {
 """Recorded figure to what it says; another one is printed by its name."""
 
 
-def _opening(model: Model) -> str:
+def _opening(model: ModelRow) -> str:
     rate = model.metrics.get("win_rate")
     count = model.metrics.get("win_rate_pairs")
     low, high = model.metrics.get("win_rate_low"), model.metrics.get("win_rate_high")
@@ -78,7 +78,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _lineage(model: Model) -> list[str]:
+def _lineage(model: ModelRow) -> list[str]:
     rows: Mapping[str, str] = {
         "model": model.id,
         "base model": f"{model.base_model}, sha256 {model.base_digest}",

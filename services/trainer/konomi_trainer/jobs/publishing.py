@@ -143,7 +143,9 @@ def _copy(weights: Mapping[str, torch.nn.Parameter], tensors: Tensors) -> None:
             weight.copy_(tensors[name])
 
 
-def finish(connection: Connection, run: runs.Run, step: int, metrics: Mapping[str, float], now: float) -> models.Model:
+def finish(
+    connection: Connection, run: runs.Run, step: int, metrics: Mapping[str, float], now: float
+) -> models.ModelRow:
     """Makes a published checkpoint the model of its run, which ends; belongs into one transaction.
 
     A run that has ended with its last weights may still be given an earlier checkpoint, until its model is promoted.
@@ -159,13 +161,7 @@ def finish(connection: Connection, run: runs.Run, step: int, metrics: Mapping[st
         NotFound: the run published no adapter at this step.
         FailedPrecondition: the model was promoted already.
     """
-    published = next((p for p in runs.published(connection, run.id) if p.step == step and p.adapter_digest), None)
-    if published is None:
-        raise NotFound(
-            f"The run {run.id} has published no adapter at step {step}; see its checkpoints, and ask for adapters "
-            "in `reports` when it is created.",
-            reason="CHECKPOINT_NOT_FOUND",
-        )
+    published = _published_adapter(connection, run, step)
     figures = {"steps": float(step), "loss": published.loss, **metrics}
     if published.validation_loss is not None:
         figures["validation_loss"] = published.validation_loss
@@ -185,12 +181,23 @@ def finish(connection: Connection, run: runs.Run, step: int, metrics: Mapping[st
     return model
 
 
+def _published_adapter(connection: Connection, run: runs.Run, step: int) -> runs.Published:
+    for published in runs.published(connection, run.id):
+        if published.step == step and published.adapter_digest:
+            return published
+    raise NotFound(
+        f"The run {run.id} has published no adapter at step {step}; see its checkpoints, and ask for adapters "
+        "in `reports` when it is created.",
+        reason="CHECKPOINT_NOT_FOUND",
+    )
+
+
 def model_of(
     run: runs.Run, configuration: Configuration, adapter_digest: str, metrics: dict[str, float], now: float
-) -> models.Model:
+) -> models.ModelRow:
     """Returns the model of a run, which bears its id."""
     request = pb.CreateTrainingRunRequest.FromString(run.request)
-    return models.Model(
+    return models.ModelRow(
         id=run.id,
         training_run=run.id,
         taste=run.taste,

@@ -79,7 +79,7 @@ def main() -> int:
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.settings import StoreSettings
     from konomi_chassis.storage.artifacts import ArtifactStore
-    from konomi_trainer.base_models.catalogue import Bases
+    from konomi_trainer.base_models.catalogue import BaseCatalogue
     from konomi_trainer.jobs.trainer import Listener, Trainer
 
     home, number = Path(task["home"]), task["number"]
@@ -93,7 +93,7 @@ def main() -> int:
             yield ranks
 
     store = ArtifactStore(StoreSettings(home=home))
-    trainer = Trainer(store, Bases(home, settings).load, lambda data: decoder.decode(data).pixels, home, gather)
+    trainer = Trainer(store, BaseCatalogue(home, settings).load, lambda data: decoder.decode(data).pixels, home, gather)
     listener = Listener(lambda name: None, lambda progress: None, lambda: False)
     configuration = Configuration(**task["configuration"])
     try:

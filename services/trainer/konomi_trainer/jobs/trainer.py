@@ -14,7 +14,7 @@ from konomi_trainer.configuration import Configuration
 from konomi_trainer.data.cache import TensorCache, Tensors
 from konomi_trainer.data.manifest import parse
 from konomi_trainer.jobs.publishing import Publication, PublishedCheckpoints, Publisher, Reports
-from konomi_trainer.methods.base import Base, Files, PreparedMethod, Source
+from konomi_trainer.methods.base import Files, LoadedBase, PreparedMethod, TrainingSource
 from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.training.checkpoints import Checkpoints, OthersCheckpoints
 from konomi_trainer.training.loop import LoopSettings, Progress, Stopped, Surroundings, train
@@ -32,7 +32,7 @@ class Artifacts(Protocol):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedAdapter:
     """What a run made: the adapter's files, the media type of the first and the figures of the run."""
 
     files: Files
@@ -55,7 +55,7 @@ class Listener:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _TrainingJob:
     """One run; see Trainer.fit."""
 
     run: str
@@ -72,7 +72,7 @@ class Trainer:
     def __init__(
         self,
         store: Artifacts,
-        load_base: Callable[[Configuration], Base],
+        load_base: Callable[[Configuration], LoadedBase],
         pixels: Callable[[bytes], np.ndarray],
         folder: Path,
         gather: Gather = alone,
@@ -96,7 +96,7 @@ class Trainer:
         configuration: Configuration,
         listener: Listener,
         reports: Reports | None = None,
-    ) -> Fitted:
+    ) -> TrainedAdapter:
         """Trains one run from its newest checkpoint on, or from the start.
 
         Args:
@@ -111,17 +111,17 @@ class Trainer:
             KonomiError: the run cannot be finished.
         """
         with self._gather(run, manifest_digest, configuration) as ranks:
-            job = _Job(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
+            job = _TrainingJob(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
             return self._fit(job)
 
-    def _fit(self, job: "_Job") -> Fitted:
+    def _fit(self, job: "_TrainingJob") -> TrainedAdapter:
         configuration, listener, reports = job.configuration, job.listener, job.reports
         listener.phase("loading")
         items = parse(self._store.get(job.manifest_digest))
         base = self._load_base(configuration)
         listener.phase("encoding")
         sampler = base.sampler(list(reports.prompts), reports.steps) if reports.prompts else None
-        source = Source(items, self._image, self._cache, lambda: _check(listener))
+        source = TrainingSource(items, self._image, self._cache, lambda: _check(listener))
         with _first_before_others(job.ranks):
             prepared = METHODS[configuration.method].prepare(base, source, configuration)
         listener.phase("training")
@@ -146,7 +146,7 @@ class Trainer:
         )
         listener.phase("saving")
         files = prepared.save(trained, record)
-        return Fitted(files, prepared.media_type, {**_metrics(trained, progress), **prepared.figures})
+        return TrainedAdapter(files, prepared.media_type, {**_metrics(trained, progress), **prepared.figures})
 
     def forget(self, run: str) -> None:
         """Drops the checkpoints of a run that has ended."""

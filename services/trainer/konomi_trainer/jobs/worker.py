@@ -18,7 +18,7 @@ from konomi_chassis.storage.database import reading
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.jobs.publishing import SAMPLE_STEPS, Publication, Reports, model_of
-from konomi_trainer.jobs.trainer import Fitted, Listener, Trainer
+from konomi_trainer.jobs.trainer import Listener, TrainedAdapter, Trainer
 from konomi_trainer.methods.base import Files
 from konomi_trainer.storage import models, runs
 from konomi_trainer.training.loop import Progress, Stopped
@@ -28,7 +28,7 @@ PAUSE_AFTER_A_DATABASE_ERROR = 2.0
 COMPANION_MEDIA_TYPE = "application/vnd.konomi.lycoris+safetensors"
 
 
-class Store(Protocol):
+class ArtifactWriter(Protocol):
     """The artifact store."""
 
     def put(self, data: bytes, media_type: str) -> Any:
@@ -93,7 +93,7 @@ class Worker:
         self,
         engine: sqlalchemy.Engine,
         trainer: Trainer,
-        store: Store,
+        store: ArtifactWriter,
         board: ProgressBoard,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -199,7 +199,9 @@ class Worker:
             runs.publish(connection, run.id, row)
         self.board.post(run.id, self.board.read(run.id))
 
-    def _register(self, run: runs.Run, configuration: Configuration, fitted: Fitted, adapter_digest: str) -> None:
+    def _register(
+        self, run: runs.Run, configuration: Configuration, fitted: TrainedAdapter, adapter_digest: str
+    ) -> None:
         """Ends the run and adds its model in one transaction, unless somebody has finished it meanwhile."""
 
         def commit(connection: sqlalchemy.Connection) -> None:
@@ -253,8 +255,8 @@ class RunReporter:
 
 
 def _reports(run: runs.Run) -> Reports:
-    asked = pb.CreateTrainingRunRequest.FromString(run.request).reports
-    return Reports(asked.adapters, tuple(asked.sample_prompts), asked.sample_steps or SAMPLE_STEPS)
+    reports = pb.CreateTrainingRunRequest.FromString(run.request).reports
+    return Reports(reports.adapters, tuple(reports.sample_prompts), reports.sample_steps or SAMPLE_STEPS)
 
 
 def failure_of(error: Exception) -> KonomiError:

@@ -10,14 +10,14 @@ import torch
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_trainer.merging import closed_form, low_rank
 from konomi_trainer.methods import token_rows
-from konomi_trainer.methods.base import Base
+from konomi_trainer.methods.base import LoadedBase
 from konomi_trainer.methods.concept_file import ConceptModel
 
 BATCH, LOSSLESS = 64, 1 - 1e-7
 
 
 @dataclass(frozen=True)
-class Part:
+class MergePart:
     """One model to merge, with captions its concepts were taught with, each naming one of its tokens."""
 
     model: ConceptModel
@@ -25,7 +25,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Words:
+class WordFeatures:
     """Features of the text encoder, float64: (S, D) of the concepts' words with their part, (N, D) of ordinary ones."""
 
     targets: torch.Tensor
@@ -58,7 +58,7 @@ def check(models: Sequence[ConceptModel]) -> None:
 
 
 def merge_parts(
-    base: Base, parts: Sequence[Part], regular: Sequence[str], keep_mass: float, record: Mapping[str, str]
+    base: LoadedBase, parts: Sequence[MergePart], regular: Sequence[str], keep_mass: float, record: Mapping[str, str]
 ) -> tuple[ConceptModel, dict[str, float]]:
     """Returns one model that knows the concepts of all, and its figures.
 
@@ -79,15 +79,9 @@ def merge_parts(
     error = moved = 0.0
     for name in sorted(set(chain.from_iterable(dense))):
         start: Any = base.unet.get_submodule(name).weight
-        weight = start.detach().cpu().double()
-        own = [weight + part[name].double() if name in part else weight for part in dense]
-        values = torch.stack([own[part] @ row for row, part in zip(words.targets, words.part, strict=True)])
-        merged = closed_form.closed_form(weight, words.targets, values, words.regular)
-        delta = (merged - weight).float()
-        deltas[name] = _stored(delta) if keep_mass else delta
-        stored = weight + (deltas[name][0] @ deltas[name][1] if isinstance(deltas[name], tuple) else delta).double()
-        error = max(error, closed_form.constraint_error(stored, words.targets, values))
-        moved = max(moved, closed_form.drift(stored, weight, words.regular))
+        layer = _merge_layer(start.detach().cpu().double(), [part.get(name) for part in dense], words, keep_mass)
+        deltas[name] = layer.delta
+        error, moved = max(error, layer.constraint_error), max(moved, layer.drift)
     first = parts[0].model
     concepts = tuple(chain.from_iterable(part.model.concepts for part in parts))
     rows = {token: row for part in parts for token, row in part.model.rows.items()}
@@ -99,6 +93,32 @@ def merge_parts(
         "target_words": float(len(words.part)),
         "regular_words": float(len(words.regular)),
     }
+
+
+@dataclass(frozen=True)
+class _MergedLayer:
+    """What the merge adds to one layer, whole or as two factors, and how exact it is as stored."""
+
+    delta: Any
+    constraint_error: float
+    drift: float
+
+
+def _merge_layer(
+    weight: torch.Tensor, changes: Sequence[torch.Tensor | None], words: WordFeatures, keep_mass: float
+) -> _MergedLayer:
+    """Merges the changes of one layer (O, D), float64: of each part, None for one that leaves the layer as it is."""
+    own = [weight if change is None else weight + change.double() for change in changes]
+    values = torch.stack([own[part] @ row for row, part in zip(words.targets, words.part, strict=True)])
+    merged = closed_form.closed_form(weight, words.targets, values, words.regular)
+    whole = (merged - weight).float()
+    delta = _stored(whole) if keep_mass else whole
+    stored = weight + (delta[0] @ delta[1] if isinstance(delta, tuple) else delta).double()
+    return _MergedLayer(
+        delta,
+        closed_form.constraint_error(stored, words.targets, values),
+        closed_form.drift(stored, weight, words.regular),
+    )
 
 
 def _cut(model: ConceptModel, mass: float) -> dict[str, torch.Tensor]:
@@ -116,7 +136,7 @@ def _stored(delta: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Ten
 
 
 @torch.no_grad()
-def features(base: Base, parts: Sequence[Part], regular: Sequence[str]) -> Words:
+def features(base: LoadedBase, parts: Sequence[MergePart], regular: Sequence[str]) -> WordFeatures:
     """Returns the features of the concepts' words, from each V* to the end of its caption, and of ordinary words.
 
     The start token, the words before V* and padding are left out, as is what depends on rows before it.
@@ -130,20 +150,20 @@ def features(base: Base, parts: Sequence[Part], regular: Sequence[str]) -> Words
             for parameter, row in zip(bound[token], rows, strict=True):
                 parameter.copy_(row)
     tokenizer: Any = towers[0][0]
-    found: list[torch.Tensor] = []
+    part_features: list[torch.Tensor] = []
     owner: list[int] = []
     for number, part in enumerate(parts):
         ids_of = tokenizer.convert_tokens_to_ids([concept.token for concept in part.model.concepts])
         captions = sorted(set(part.captions))
         rows_ = _words(base, captions, lambda ids, own=ids_of: next(i for i, x in enumerate(ids) if x in own))
-        found.append(rows_)
+        part_features.append(rows_)
         owner += [number] * len(rows_)
-    targets = torch.cat(found)
+    targets = torch.cat(part_features)
     kept = closed_form.independent(targets)
-    return Words(targets[kept], [owner[index] for index in kept], ordinary)
+    return WordFeatures(targets[kept], [owner[index] for index in kept], ordinary)
 
 
-def _words(base: Base, captions: Sequence[str], first: Any) -> torch.Tensor:
+def _words(base: LoadedBase, captions: Sequence[str], first: Any) -> torch.Tensor:
     """Returns (N, D) float64 features of captions' tokens from `first(ids)` to the end token."""
     tokenizer: Any = base.text_towers()[0][0]
     rows: list[torch.Tensor] = []

@@ -13,12 +13,12 @@ import torch
 from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import TensorCache, Tensors
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods.concept_file import ConceptModel
 from konomi_trainer.training.loop import Loss
 
 
-class Base(dataset.Encoder, Protocol):
+class LoadedBase(dataset.Encoder, Protocol):
     """A loaded base model; see base_models/pipeline.py."""
 
     prediction: str
@@ -45,7 +45,7 @@ class Base(dataset.Encoder, Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingSource:
     """What a run learns from.
 
     Attributes:
@@ -55,7 +55,7 @@ class Source:
         tick: called before every image and caption; may raise to stop.
     """
 
-    items: Sequence[Item]
+    items: Sequence[ManifestItem]
     pixels: Callable[[str], np.ndarray]
     cache: TensorCache
     tick: Callable[[], None]
@@ -116,7 +116,7 @@ class Method:
 
     name: str
     number: int
-    prepare: Callable[[Base, Source, Configuration], PreparedMethod]
+    prepare: Callable[[LoadedBase, TrainingSource, Configuration], PreparedMethod]
     defaults: MethodDefaults = field(default_factory=MethodDefaults)
     kohya: KohyaModule = field(default_factory=KohyaModule)
     read_concepts: Callable[[bytes], ConceptModel] | None = None

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import Tensors, key
-from konomi_trainer.data.manifest import Item
-from konomi_trainer.methods.base import Base, Source
+from konomi_trainer.data.manifest import ManifestItem
+from konomi_trainer.methods.base import LoadedBase, TrainingSource
 
 SMALLEST, LARGEST, VIEWS = 0.4, 1.4, 16
 FAR_BELOW, FAR, NEAR = 0.6, ("far away", "very small"), ("zoomed in", "close up")
@@ -38,13 +38,13 @@ def framings(digest: str, count: int = VIEWS) -> list[Framing]:
         count: how many.
     """
     rng = np.random.default_rng(int(digest[:16], 16))
-    found = []
+    views = []
     for index in range(count):
         scale = SMALLEST + (LARGEST - SMALLEST) * (index + rng.random()) / count
         words = FAR if scale < FAR_BELOW else NEAR if scale > 1 else ("", "")
         place = rng.random(3)
-        found.append(Framing(float(scale), place[0], place[1], bool(place[2] < 0.5), words[index % 2]))
-    return found
+        views.append(Framing(float(scale), place[0], place[1], bool(place[2] < 0.5), words[index % 2]))
+    return views
 
 
 def see(pixels: torch.Tensor, framing: Framing, cells: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,7 +94,7 @@ class ConceptSet:
         mask: (I, V, 1, h, w) float32, 1 where a latent is real.
         prompt: (I, V) int64 row in `prompts`.
         prompts: captions with the words of their view.
-        sizes: (I, 6) float32, see dataset.TrainingSet.
+        sizes: (I, 6) float32, see dataset.Views.
         weights: (I,) float32, mean 1.
         prior: latents and caption embeddings of the prior's images, or None.
         empty: (1, T, D) float32 embedding of the dropped caption, and (1, P) or None.
@@ -123,7 +123,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ConceptBatch:
     """What one step sees; B rows, of which the first K are of concepts and the rest of the prior.
 
     Attributes:
@@ -147,7 +147,13 @@ class Rows:
     weights: torch.Tensor
 
 
-def build(items: Sequence[Item], priors: Sequence[Item], base: Base, source: Source, scales: bool) -> ConceptSet:
+def build(
+    items: Sequence[ManifestItem],
+    priors: Sequence[ManifestItem],
+    base: LoadedBase,
+    source: TrainingSource,
+    scales: bool,
+) -> ConceptSet:
     """Returns the set; views and captions seen before come from the cache.
 
     Args:
@@ -180,7 +186,7 @@ def build(items: Sequence[Item], priors: Sequence[Item], base: Base, source: Sou
     )
 
 
-def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, timesteps: int) -> Rows:
+def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, timesteps: int) -> ConceptBatch:
     """Returns the batch of a step: half concepts and half prior where there is one, else concepts alone.
 
     Args:
@@ -200,19 +206,18 @@ def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, time
     spread = torch.from_numpy(rng.standard_normal(noise.shape, np.float32))
     times = torch.from_numpy(rng.integers(0, timesteps, size))
     dropped = torch.from_numpy(rng.random(concepts) < dropout)
-    parts = [_sample(data.mean[chosen, view], None if data.std is None else data.std[chosen, view], spread[:concepts])]
+    latents = [_sample(data.mean, data.std, (chosen, view), spread[:concepts])]
     prior = torch.zeros(0, dtype=torch.int64)
     sizes, mask = [data.sizes[chosen]], [data.mask[chosen, view]]
     if data.prior is not None:
         rest = size - concepts
         prior = order(len(data.prior.mean), (seed, PRIOR_ORDER), step * rest, rest)
-        std = None if data.prior.std is None else data.prior.std[prior]
-        parts.append(_sample(data.prior.mean[prior], std, spread[concepts:]))
+        latents.append(_sample(data.prior.mean, data.prior.std, (prior,), spread[concepts:]))
         sizes.append(data.prior.sizes[prior])
         mask.append(torch.ones(rest, *mask[0].shape[1:]))
-    return Rows(
+    return ConceptBatch(
         concepts,
-        torch.cat(parts),
+        torch.cat(latents),
         noise,
         times,
         torch.cat(mask),
@@ -231,11 +236,14 @@ def order(count: int, seed: tuple[int, int], first: int, size: int) -> torch.Ten
     return torch.from_numpy(np.concatenate(rows)[first % count :][:size])
 
 
-def _sample(mean: torch.Tensor, std: torch.Tensor | None, noise: torch.Tensor) -> torch.Tensor:
-    return mean if std is None else mean + std * noise
+def _sample(
+    mean: torch.Tensor, std: torch.Tensor | None, rows: tuple[torch.Tensor, ...], noise: torch.Tensor
+) -> torch.Tensor:
+    """Returns the latents (n, C, h, w) at some rows, drawn with the noise where the autoencoder is variational."""
+    return mean[rows] if std is None else mean[rows] + std[rows] * noise
 
 
-def _latent(item: Item, framing: Framing, base: Base, source: Source) -> Tensors:
+def _latent(item: ManifestItem, framing: Framing, base: LoadedBase, source: TrainingSource) -> Tensors:
     source.tick()
     frame = f"{framing.scale:.6f},{framing.across:.6f},{framing.down:.6f},{framing.mirrored:d}"
 
@@ -248,14 +256,14 @@ def _latent(item: Item, framing: Framing, base: Base, source: Source) -> Tensors
     return source.cache.get(key(SCHEMA, base.space, str(base.resolution), item.digest, frame), make)
 
 
-def _text(caption: str, base: Base, source: Source) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _text(caption: str, base: LoadedBase, source: TrainingSource) -> tuple[torch.Tensor, torch.Tensor | None]:
     source.tick()
     name = key(SCHEMA, "caption", base.space, caption)
-    found = source.cache.get(name, lambda: base.encode_caption(caption))
-    return found["hidden"][None], found["pooled"][None] if "pooled" in found else None
+    encoded = source.cache.get(name, lambda: base.encode_caption(caption))
+    return encoded["hidden"][None], encoded["pooled"][None] if "pooled" in encoded else None
 
 
-def _prior(items: Sequence[Item], base: Base, source: Source) -> Prior:
+def _prior(items: Sequence[ManifestItem], base: LoadedBase, source: TrainingSource) -> Prior:
     latents = [_latent(item, Framing(), base, source) for item in items]
     texts = {caption: _text(caption, base, source) for caption in sorted({item.caption for item in items})}
     hidden, pooled = zip(*[texts[item.caption] for item in items], strict=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from konomi.errors import InvalidArgument
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 
 TOKEN, WORD, MAX_CONCEPTS = re.compile(r"<[a-z0-9][a-z0-9_-]{0,30}>"), re.compile(r"[^\x00-\x1f<>]{1,64}"), 16
 
@@ -68,7 +68,7 @@ def of_request(method: str, binds: bool, rows: Sequence[Mapping[str, str]]) -> t
     return ()
 
 
-def check_captions(concepts: Sequence[Concept], items: Iterable[Item]) -> None:
+def check_captions(concepts: Sequence[Concept], items: Iterable[ManifestItem]) -> None:
     """Refuses a set in which a concept's token stands in no caption of a selected image.
 
     Raises:

@@ -18,7 +18,7 @@ from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.methods import concept_file, concept_set, losses, token_rows
-from konomi_trainer.methods.base import Base, Files, Method, PreparedMethod, Source
+from konomi_trainer.methods.base import Files, LoadedBase, Method, PreparedMethod, TrainingSource
 from konomi_trainer.methods.concepts import Concept, check_captions, from_rows
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ REAL, REGULARISATION = "prior", ("prior", "prior_generated", "base")
 PARTS = (".attn2.to_k", ".attn2.to_v")
 
 
-def prepare(base: Base, source: Source, configuration: Configuration) -> PreparedMethod:
+def prepare(base: LoadedBase, source: TrainingSource, configuration: Configuration) -> PreparedMethod:
     """Encodes the set, adds the tokens and returns what is trained."""
     bound = from_rows(configuration.concepts)
     check_captions(bound, source.items)
@@ -109,11 +109,11 @@ def model_of(trained: Tensors, bound: tuple[Concept, ...], record: Mapping[str, 
 class ConceptLoss:
     """The loss of some rows of a step's batch, a function of the step and the weights alone."""
 
-    def __init__(self, base: Base, data: concept_set.ConceptSet, configuration: Configuration) -> None:
+    def __init__(self, base: LoadedBase, data: concept_set.ConceptSet, configuration: Configuration) -> None:
         """Takes base model, data and the numbers of the run."""
         self._base, self._data, self._configuration = base, data, configuration
         self._size = configuration.batch_size * configuration.gradient_accumulation
-        self._drawn: tuple[int, concept_set.Rows] | None = None
+        self._drawn: tuple[int, concept_set.ConceptBatch] | None = None
 
     def __call__(self, step: int, rows: range) -> torch.Tensor:
         """Returns the scalar loss of `rows`: over all rows, mean of the concepts + prior_weight · mean of the prior."""
@@ -137,21 +137,21 @@ class ConceptLoss:
         weights = self._shares(drawn)[part].to(device) * losses.min_snr(kind, alphas, self._configuration.min_snr_gamma)
         return losses.masked_mse(answer, target, mask, weights)
 
-    def _rows(self, step: int) -> concept_set.Rows:
+    def _rows(self, step: int) -> concept_set.ConceptBatch:
         if self._drawn is None or self._drawn[0] != step:
             numbers = self._configuration
             length, dropout = len(self._base.alphas), numbers.caption_dropout
             self._drawn = (step, concept_set.draw(self._data, numbers.seed, step, self._size, dropout, length))
         return self._drawn[1]
 
-    def _shares(self, drawn: concept_set.Rows) -> torch.Tensor:
+    def _shares(self, drawn: concept_set.ConceptBatch) -> torch.Tensor:
         """Returns (B,) what each row counts in the sum."""
         shares, rest = drawn.weights.clone(), len(drawn.prior)
         shares[: drawn.concepts] /= drawn.concepts
         shares[drawn.concepts :] *= self._configuration.prior_weight / max(1, rest)
         return shares
 
-    def _texts(self, drawn: concept_set.Rows, rows: range) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _texts(self, drawn: concept_set.ConceptBatch, rows: range) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Returns (N, T, D) and perhaps (N, P) embeddings of `rows`; those of concepts carry gradients."""
         device, data = self._base.alphas.device, self._data
         hidden, pooled = [], []

@@ -7,7 +7,7 @@ import torch
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import dataset
 from konomi_trainer.methods import losses
-from konomi_trainer.methods.base import Base
+from konomi_trainer.methods.base import LoadedBase
 
 HELD_OUT_TIMES, HELD_OUT_AT_ONCE = 4, 4
 
@@ -20,13 +20,13 @@ class DenoisingLoss:
     """
 
     def __init__(
-        self, base: Base, data: dataset.TrainingSet, configuration: Configuration, live_texts: bool = False
+        self, base: LoadedBase, data: dataset.TrainingData, configuration: Configuration, live_texts: bool = False
     ) -> None:
         """Takes base model, data and the numbers of the run; `live_texts` encodes captions anew at every step."""
         self._base, self._data, self._configuration, self._live = base, data, configuration, live_texts
         self._group = configuration.batch_size
         self._size = configuration.batch_size * configuration.gradient_accumulation
-        self._drawing = dataset.Drawing(self._group, configuration.caption_dropout, len(base.alphas))
+        self._drawing = dataset.DrawSettings(self._group, configuration.caption_dropout, len(base.alphas))
         self._prior = bool(data.prior) and configuration.prior_weight > 0
         self._drawn: dict[tuple[int, bool], dataset.Batch] = {}
 
@@ -67,7 +67,7 @@ class DenoisingLoss:
         return self._drawn[group, prior]
 
     @torch.no_grad()
-    def held_out(self, data: dataset.TrainingSet) -> float:
+    def held_out(self, data: dataset.TrainingData) -> float:
         """Returns the plain loss of images that are not trained on, at fixed times and with fixed noise."""
         total, count = 0.0, 0
         length = len(self._base.alphas)

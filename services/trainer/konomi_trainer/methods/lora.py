@@ -17,9 +17,9 @@ from konomi.errors import InvalidArgument
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import buckets, dataset
 from konomi_trainer.data.cache import Tensors, key
-from konomi_trainer.data.manifest import Item
+from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods import adapter_file
-from konomi_trainer.methods.base import Base, Files, KohyaModule, Method, PreparedMethod, Source
+from konomi_trainer.methods.base import Files, KohyaModule, LoadedBase, Method, PreparedMethod, TrainingSource
 from konomi_trainer.methods.denoising_loss import DenoisingLoss
 
 TEXT_PARTS, ADAPTER = ("text_encoder", "text_encoder_2"), "default"
@@ -43,7 +43,7 @@ class Kind:
     still: str
     equals_lora: bool
 
-    def prepare(self, base: Base, source: Source, configuration: Configuration) -> PreparedMethod:
+    def prepare(self, base: LoadedBase, source: TrainingSource, configuration: Configuration) -> PreparedMethod:
         """Encodes the set, frees the encoders and puts the adapter on the networks."""
         live = configuration.text_encoder_learning_rate > 0
         learnt, held = split(source.items, configuration.validation_share, configuration.seed)
@@ -151,7 +151,7 @@ def attach(networks: Mapping[str, torch.nn.Module], kind: Kind, rank: int, seed:
     return dict(sorted(weights.items()))
 
 
-def split(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+def split(items: Sequence[ManifestItem], share: float, seed: int) -> tuple[list[ManifestItem], list[ManifestItem]]:
     """Returns the items to learn and those held out, which images of the prior never are.
 
     Args:
@@ -177,7 +177,7 @@ def split(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], l
     return [item for item in items if item.digest not in held], [item for item in items if item.digest in held]
 
 
-def _sizes(base: Base, configuration: Configuration) -> tuple[buckets.Size, ...]:
+def _sizes(base: LoadedBase, configuration: Configuration) -> tuple[buckets.Size, ...]:
     side = base.resolution
     return buckets.sizes(side, base.step) if configuration.aspect_buckets else ((side, side),)
 

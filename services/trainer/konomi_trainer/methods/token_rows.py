@@ -18,7 +18,7 @@ BYTE_RARE = 170
 Tower = tuple[Any, torch.nn.Module]
 
 
-class Rows(torch.nn.Module):
+class TokenRows(torch.nn.Module):
     """A frozen token embedding, followed by trainable rows for new tokens.
 
     Attributes:
@@ -39,9 +39,9 @@ class Rows(torch.nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """(B, T) ids → (B, T, D)."""
-        known: torch.Tensor = self.frozen(ids.clamp(max=self.first - 1))
-        new = torch.stack(list(self.rows))[(ids - self.first).clamp(min=0)].to(known.dtype)
-        return torch.where((ids >= self.first)[..., None], new, known)
+        own: torch.Tensor = self.frozen(ids.clamp(max=self.first - 1))
+        new = torch.stack(list(self.rows))[(ids - self.first).clamp(min=0)].to(own.dtype)
+        return torch.where((ids >= self.first)[..., None], new, own)
 
 
 def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tuple[torch.nn.Parameter, ...]]:
@@ -64,12 +64,12 @@ def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tupl
         starts = [frozen.weight[start_id(tokenizer, concept, n)] for n, concept in enumerate(concepts)]
         first = len(tokenizer)
         for concept in concepts:
-            known = len(tokenizer)
+            size = len(tokenizer)
             tokenizer.add_tokens([concept.token])  # its own answer counts a known word as added
-            if len(tokenizer) != known + 1:
+            if len(tokenizer) != size + 1:
                 message = f"expected a token the base model does not know; it knows {concept.token}: choose another"
                 raise InvalidArgument(message, reason="CONCEPTS", field="concepts")
-        rows = Rows(frozen, first, starts).to(frozen.weight.device)
+        rows = TokenRows(frozen, first, starts).to(frozen.weight.device)
         encoder.set_input_embeddings(rows)  # type: ignore[operator]
         for concept, row in zip(concepts, rows.rows, strict=True):
             parameters[concept.token].append(row)

@@ -15,7 +15,7 @@ from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.models.concept_format import MEDIA_TYPE
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
-from konomi_trainer.base_models.catalogue import Bases
+from konomi_trainer.base_models.catalogue import BaseCatalogue
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import dual_encoder, manifest, retrieval
 from konomi_trainer.merging import concepts as merging
@@ -31,7 +31,7 @@ MERGE_SCHEMA, TARGETS_OF_A_MODEL = "konomi.merge/1", 8
 class Merged:
     """A merge that is done: run and model to register in one transaction."""
 
-    model: models.Model
+    model: models.ModelRow
     request: pb.CreateTrainingRunRequest
 
 
@@ -39,7 +39,12 @@ class ConceptRpcs:
     """Merges models and retrieves images."""
 
     def __init__(
-        self, store: ArtifactStore, bases: Bases, pixels: Callable[[bytes], np.ndarray], folder: Path, embedder: str
+        self,
+        store: ArtifactStore,
+        bases: BaseCatalogue,
+        pixels: Callable[[bytes], np.ndarray],
+        folder: Path,
+        embedder: str,
     ) -> None:
         """Joins the parts.
 
@@ -72,7 +77,7 @@ class ConceptRpcs:
         ]
         return pb.RetrieveImagesResponse(images=images, candidates=len(items), warnings=retrieved.warnings)
 
-    def merge(self, rows: Sequence[models.Model], request: pb.MergeModelsRequest) -> Merged:
+    def merge(self, rows: Sequence[models.ModelRow], request: pb.MergeModelsRequest) -> Merged:
         """Returns the closed-form merge of models; its adapter is in the store, nothing is registered yet.
 
         Raises:
@@ -105,7 +110,7 @@ class ConceptRpcs:
             "manifest_digest": digest,
             "config_digest": configuration.digest(),
         }
-        parts = [merging.Part(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
+        parts = [merging.MergePart(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
         merged, figures = merging.merge_parts(
             self._bases.load(configuration), parts, captions, request.keep_mass, record
         )
@@ -114,16 +119,17 @@ class ConceptRpcs:
 
     def _described(
         self,
-        rows: Sequence[models.Model],
+        rows: Sequence[models.ModelRow],
         request: pb.MergeModelsRequest,
         configuration: Configuration,
         manifest_digest: str,
         adapter: str,
         figures: Mapping[str, float],
     ) -> Merged:
+        """Returns the model of a merge, and the request that stands for a training run it never had."""
         taste, config = rows[0].taste, configuration.digest()
         name = runs.run_id(taste, manifest_digest, config)
-        model = models.Model(
+        model = models.ModelRow(
             id=name,
             training_run=name,
             taste=taste,
@@ -142,20 +148,25 @@ class ConceptRpcs:
             night="",
             create_time=time.time(),
         )
-        made = pb.CreateTrainingRunRequest(
-            taste=taste,
-            manifest_digest=manifest_digest,
-            method=messages.method_value(configuration.method),
-            base_model=configuration.base_model,
-            display_name=request.display_name,
-            parents=model.parents,
-            request_id=request.request_id,
-            concepts=[pb.Concept(**concept) for concept in configuration.concepts],
-        )
-        return Merged(model, made)
+        return Merged(model, _training_request(model, configuration, request.request_id))
 
 
-def find(engine: sqlalchemy.Engine, names: Sequence[str]) -> list[models.Model]:
+def _training_request(
+    model: models.ModelRow, configuration: Configuration, request_id: str
+) -> pb.CreateTrainingRunRequest:
+    return pb.CreateTrainingRunRequest(
+        taste=model.taste,
+        manifest_digest=model.manifest_digest,
+        method=messages.method_value(model.method),
+        base_model=model.base_model,
+        display_name=model.display_name,
+        parents=model.parents,
+        request_id=request_id,
+        concepts=[pb.Concept(**concept) for concept in configuration.concepts],
+    )
+
+
+def find(engine: sqlalchemy.Engine, names: Sequence[str]) -> list[models.ModelRow]:
     """Returns the models of a request, in its order.
 
     Raises:
@@ -209,7 +220,7 @@ def _texts(data: bytes, model: concept_file.ConceptModel) -> tuple[list[str], li
     return own[:TARGETS_OF_A_MODEL], ordinary
 
 
-def _concept_reader(row: models.Model) -> Callable[[bytes], concept_file.ConceptModel]:
+def _concept_reader(row: models.ModelRow) -> Callable[[bytes], concept_file.ConceptModel]:
     read = METHODS[row.method].read_concepts
     if read is None:
         raise FailedPrecondition(

@@ -16,7 +16,7 @@ from konomi_trainer.jobs.worker import Live
 from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.storage import models, runs
 
-DEFAULT_PAGE, NEWEST = 100, 2**62
+NEWEST = 2**62
 STATES = {
     runs.QUEUED: pb.TRAINING_STATE_QUEUED,
     runs.RUNNING: pb.TRAINING_STATE_RUNNING,
@@ -70,7 +70,7 @@ def training_run(run: runs.Run, live: Live | None = None, published: Iterable[ru
     return message
 
 
-def model(row: models.Model) -> pb.Model:
+def model(row: models.ModelRow) -> pb.Model:
     """Returns a model as a message."""
     return pb.Model(
         name=f"models/{row.id}",
@@ -92,11 +92,6 @@ def model(row: models.Model) -> pb.Model:
         training_run=f"trainingRuns/{row.training_run}",
         concepts=[pb.Concept(**concept) for concept in json.loads(row.configuration).get("concepts", ())],
     )
-
-
-def page_size(size: int) -> int:
-    """Returns the size of a page, 0 meaning the default."""
-    return size or DEFAULT_PAGE
 
 
 def token(sequence: int) -> str:

@@ -12,7 +12,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import Idempotency
 from konomi_trainer.storage import models
-from konomi_trainer.storage.snapshots import Snapshots
+from konomi_trainer.storage.snapshots import LineageSnapshots
 
 
 class SnapshotRpcs(TrainerServiceServicer):
@@ -26,9 +26,9 @@ class SnapshotRpcs(TrainerServiceServicer):
         self, request: pb.ExportLineageRequest, context: grpc.ServicerContext
     ) -> Iterator[artifact_pb2.SnapshotArtifact]:
         """Writes a taste's lineage as artifacts and names them."""
-        for found, part in Snapshots(self._engine, self._store).export(request.taste):
+        for stored, part in LineageSnapshots(self._engine, self._store).export(request.taste):
             artifact = artifact_pb2.Artifact(
-                digest=found.digest, media_type=found.media_type, size_bytes=found.size_bytes
+                digest=stored.digest, media_type=stored.media_type, size_bytes=stored.size_bytes
             )
             yield artifact_pb2.SnapshotArtifact(artifact=artifact, part=artifact_pb2.SnapshotPart.ValueType(int(part)))
 
@@ -36,12 +36,12 @@ class SnapshotRpcs(TrainerServiceServicer):
         self, request: pb.ImportLineageRequest, context: grpc.ServicerContext
     ) -> pb.ImportLineageResponse:
         """Restores a lineage in one transaction."""
-        snapshots = Snapshots(self._engine, self._store)
+        snapshots = LineageSnapshots(self._engine, self._store)
         taste, tables = snapshots.read(request.rows_digest, request.taste)
         with self._engine.begin() as connection:
-            known = self._idempotency.replay(connection, "ImportLineage", request)
-            if known is not None:
-                return pb.ImportLineageResponse.FromString(known)
+            earlier = self._idempotency.replay(connection, "ImportLineage", request)
+            if earlier is not None:
+                return pb.ImportLineageResponse.FromString(earlier)
             snapshots.restore(connection, taste, tables, replace=request.replace)
             current = [row.id for row in models.page(connection, taste, 2**62, -1) if row.current]
             reply = pb.ImportLineageResponse(

@@ -13,6 +13,7 @@ from konomi.errors import InvalidArgument, NotFound, Unavailable
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.auth.authentication import principal
+from konomi_chassis.rpc.pagination import page
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
 from konomi_chassis.storage.failpoints import failpoint
@@ -31,7 +32,7 @@ from konomi_trainer.storage import models, runs
 BETWEEN_MESSAGES_SECONDS, STILL_THERE_SECONDS = 0.1, 5.0
 
 
-class Bases(Protocol):
+class TrainableBases(Protocol):
     """The base models of the home."""
 
     def digest(self, name: str) -> str:
@@ -56,7 +57,7 @@ class TrainerServicer(SnapshotRpcs):
         self,
         engine: sqlalchemy.Engine,
         store: ArtifactStore,
-        bases: Bases,
+        bases: TrainableBases,
         worker: Worker,
         operations: ModelOperations,
         clock: Callable[[], float] = time.time,
@@ -128,13 +129,16 @@ class TrainerServicer(SnapshotRpcs):
         self, request: pb.ListTrainingRunsRequest, context: grpc.ServicerContext
     ) -> pb.ListTrainingRunsResponse:
         """Lists runs, newest first."""
-        size = messages.page_size(request.page_size)
         with reading(self._engine) as connection:
-            page = runs.page(connection, messages.before(request.page_token), size + 1)
+            listed = page(
+                request.page_size,
+                lambda count: runs.page(connection, messages.before(request.page_token), count),
+                lambda run: messages.token(run.sequence),
+            )
         board = self._worker.board
         return pb.ListTrainingRunsResponse(
-            training_runs=[messages.training_run(run, board.read(run.id)) for run in page[:size]],
-            next_page_token=messages.token(page[size - 1].sequence) if len(page) > size else "",
+            training_runs=[messages.training_run(run, board.read(run.id)) for run in listed.rows],
+            next_page_token=listed.next_token,
         )
 
     def CancelTrainingRun(self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
@@ -167,12 +171,14 @@ class TrainerServicer(SnapshotRpcs):
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
         """Lists models, newest first."""
-        size = messages.page_size(request.page_size)
         with reading(self._engine) as connection:
-            page = models.page(connection, request.taste, messages.before(request.page_token), size + 1)
+            listed = page(
+                request.page_size,
+                lambda count: models.page(connection, request.taste, messages.before(request.page_token), count),
+                lambda row: messages.token(row.sequence),
+            )
         return pb.ListModelsResponse(
-            models=[messages.model(row) for row in page[:size]],
-            next_page_token=messages.token(page[size - 1].sequence) if len(page) > size else "",
+            models=[messages.model(row) for row in listed.rows], next_page_token=listed.next_token
         )
 
     def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.Model:
@@ -294,7 +300,7 @@ def _run(connection: sqlalchemy.Connection, name: str) -> runs.Run:
     return run
 
 
-def _model(connection: sqlalchemy.Connection, name: str) -> models.Model:
+def _model(connection: sqlalchemy.Connection, name: str) -> models.ModelRow:
     model = models.get(connection, name.removeprefix("models/"))
     if model is None:
         raise NotFound(f"There is no {name}; list the models to see which there are.", reason="MODEL_NOT_FOUND")

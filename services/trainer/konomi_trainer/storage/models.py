@@ -10,7 +10,7 @@ from konomi.errors import FailedPrecondition
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelRow:
     """One model; the fields of Model in trainer.proto.
 
     Attributes:
@@ -47,7 +47,7 @@ _SELECT = (
 )
 
 
-def register(connection: Connection, model: Model) -> None:
+def register(connection: Connection, model: ModelRow) -> None:
     """Adds a model; its adapter must be in the store already, so that no row names what is not there."""
     fields = {name: value for name, value in vars(model).items() if name not in ("current", "sequence")}
     fields |= {"parents": json.dumps(model.parents), "metrics": json.dumps(model.metrics, sort_keys=True)}
@@ -56,13 +56,13 @@ def register(connection: Connection, model: Model) -> None:
     connection.execute(text(f"INSERT INTO models ({names}) VALUES ({values})"), fields)
 
 
-def get(connection: Connection, name: str) -> Model | None:
+def get(connection: Connection, name: str) -> ModelRow | None:
     """Returns a model by its id, or None."""
     row = connection.execute(text(f"{_SELECT} WHERE m.id = :id"), {"id": name}).one_or_none()
     return None if row is None else _model(row)
 
 
-def page(connection: Connection, taste: str, before: int, size: int) -> Sequence[Model]:
+def page(connection: Connection, taste: str, before: int, size: int) -> Sequence[ModelRow]:
     """Returns up to `size` models below a sequence number, newest first; of one taste, or of all with ""."""
     rows = connection.execute(
         text(
@@ -74,7 +74,7 @@ def page(connection: Connection, taste: str, before: int, size: int) -> Sequence
     return [_model(row) for row in rows]
 
 
-def promote(connection: Connection, model: Model, metrics: Mapping[str, float], now: float) -> Model:
+def promote(connection: Connection, model: ModelRow, metrics: Mapping[str, float], now: float) -> ModelRow:
     """Makes a model its taste's current one and adds figures to it; where it is that already, only the figures."""
     merged = {**model.metrics, **metrics}
     connection.execute(
@@ -91,7 +91,7 @@ def promote(connection: Connection, model: Model, metrics: Mapping[str, float], 
     return replace(model, metrics=merged, current=True)
 
 
-def roll_back_to(connection: Connection, taste: str, to: str, now: float) -> Model | None:
+def roll_back_to(connection: Connection, taste: str, to: str, now: float) -> ModelRow | None:
     """Takes promotions back until a model is current again, and returns it; None is the base model.
 
     Args:
@@ -104,17 +104,17 @@ def roll_back_to(connection: Connection, taste: str, to: str, now: float) -> Mod
         FailedPrecondition: the base model is current already, or the model asked for was not current before.
     """
     while True:
-        found = roll_back(connection, taste, now)
-        if not to or (to == "base" if found is None else to == f"models/{found.id}"):
-            return found
-        if found is None:
+        model = roll_back(connection, taste, now)
+        if not to or (to == "base" if model is None else to == f"models/{model.id}"):
+            return model
+        if model is None:
             raise FailedPrecondition(
                 f"expected a model that was current before, found {to}; promote it instead",
                 reason="NEVER_CURRENT",
             )
 
 
-def roll_back(connection: Connection, taste: str, now: float) -> Model | None:
+def roll_back(connection: Connection, taste: str, now: float) -> ModelRow | None:
     """Returns a taste to the model that was current before, None being the base model; the history keeps both steps.
 
     Raises:
@@ -144,13 +144,13 @@ def roll_back(connection: Connection, taste: str, now: float) -> Model | None:
     return get(connection, before.model)
 
 
-def was_promoted(connection: Connection, model: Model) -> bool:
+def was_promoted(connection: Connection, model: ModelRow) -> bool:
     """Says whether a model was ever its taste's current one."""
-    found = connection.execute(text("SELECT 1 FROM promotions WHERE model = :id LIMIT 1"), {"id": model.id})
-    return found.one_or_none() is not None
+    promotions = connection.execute(text("SELECT 1 FROM promotions WHERE model = :id LIMIT 1"), {"id": model.id})
+    return promotions.one_or_none() is not None
 
 
-def exchange(connection: Connection, model: Model, adapter_digest: str, metrics: Mapping[str, float]) -> None:
+def exchange(connection: Connection, model: ModelRow, adapter_digest: str, metrics: Mapping[str, float]) -> None:
     """Gives a model that was never promoted another checkpoint of its own run."""
     connection.execute(
         text("UPDATE models SET adapter_digest = :adapter, metrics = :metrics WHERE id = :id"),
@@ -159,10 +159,10 @@ def exchange(connection: Connection, model: Model, adapter_digest: str, metrics:
 
 
 def _current(connection: Connection, taste: str) -> Row | None:
-    found: Row | None = connection.execute(
+    row: Row | None = connection.execute(
         text("SELECT model, promotion FROM current_models WHERE taste = :taste"), {"taste": taste}
     ).one_or_none()
-    return found
+    return row
 
 
 def _log(connection: Connection, taste: str, action: str, model: str | None, before: int | None, now: float) -> int:
@@ -176,7 +176,7 @@ def _log(connection: Connection, taste: str, action: str, model: str | None, bef
     return int(sequence)
 
 
-def _model(row: Row) -> Model:
+def _model(row: Row) -> ModelRow:
     fields = {**row._mapping}
     fields |= {"parents": tuple(json.loads(fields["parents"])), "metrics": json.loads(fields["metrics"])}
-    return Model(**{**fields, "current": bool(fields["current"])})
+    return ModelRow(**{**fields, "current": bool(fields["current"])})

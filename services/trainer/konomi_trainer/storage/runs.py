@@ -55,6 +55,18 @@ def run_id(taste: str, manifest_digest: str, config_digest: str) -> str:
     return hashlib.sha256(f"{taste}\n{manifest_digest}\n{config_digest}".encode()).hexdigest()[:32]
 
 
+_QUEUE_NEW = (
+    "INSERT INTO training_runs (id, taste, manifest_digest, config_digest, request, configuration, state,"
+    " phase, step, total_steps, loss, cancel_requested, model, error_code, error_reason, error_message,"
+    " create_time) VALUES (:id, :taste, :manifest, :config, :request, :configuration, 'queued', 'queued',"
+    " 0, :total, 0.0, 0, '', 0, '', '', :now)"
+)
+_QUEUE_AGAIN = (
+    "UPDATE training_runs SET state = 'queued', phase = 'queued', cancel_requested = 0, error_code = 0,"
+    " error_reason = '', error_message = '' WHERE id = :id"
+)
+
+
 def create(
     connection: Connection,
     taste: str,
@@ -72,15 +84,10 @@ def create(
     from its last checkpoint.
     """
     name = run_id(taste, manifest_digest, config_digest)
-    found = get(connection, name)
-    if found is None:
+    existing = get(connection, name)
+    if existing is None:
         connection.execute(
-            text(
-                "INSERT INTO training_runs (id, taste, manifest_digest, config_digest, request, configuration, state,"
-                " phase, step, total_steps, loss, cancel_requested, model, error_code, error_reason, error_message,"
-                " create_time) VALUES (:id, :taste, :manifest, :config, :request, :configuration, 'queued', 'queued',"
-                " 0, :total, 0.0, 0, '', 0, '', '', :now)"
-            ),
+            text(_QUEUE_NEW),
             {
                 "id": name,
                 "taste": taste,
@@ -92,14 +99,8 @@ def create(
                 "now": now,
             },
         )
-    elif found.retryable:
-        connection.execute(
-            text(
-                "UPDATE training_runs SET state = 'queued', phase = 'queued', cancel_requested = 0, error_code = 0,"
-                " error_reason = '', error_message = '' WHERE id = :id"
-            ),
-            {"id": name},
-        )
+    elif existing.retryable:
+        connection.execute(text(_QUEUE_AGAIN), {"id": name})
     run = get(connection, name)
     assert run is not None
     return run

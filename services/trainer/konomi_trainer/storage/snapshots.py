@@ -30,7 +30,7 @@ CARRIED = {
 """Table to the rows carried, parents before children. A run without a model stays behind: it would go on elsewhere."""
 
 
-class Part(IntEnum):
+class LineagePart(IntEnum):
     """What an artifact of a lineage holds; the contract's numbers."""
 
     ROWS = 1
@@ -39,13 +39,13 @@ class Part(IntEnum):
     SHEET = 8
 
 
-class Snapshots:
+class LineageSnapshots:
     """Writes lineages as artifacts, and restores them from such artifacts."""
 
     def __init__(self, engine: sqlalchemy.Engine, store: ArtifactStore) -> None:
         self._engine, self._store = engine, store
 
-    def export(self, taste: str) -> Iterator[tuple[Artifact, Part]]:
+    def export(self, taste: str) -> Iterator[tuple[Artifact, LineagePart]]:
         """Writes a taste's lineage as artifacts and yields them: its rows first.
 
         Args:
@@ -57,7 +57,7 @@ class Snapshots:
         with reading(self._engine) as connection:
             tables = _rows(connection, taste)
         header = {"kind": KIND, "schema": len(MIGRATIONS), "taste": taste}
-        yield self._store.put(rows_file.render(header, tables), rows_file.MEDIA_TYPE), Part.ROWS
+        yield self._store.put(rows_file.render(header, tables), rows_file.MEDIA_TYPE), LineagePart.ROWS
         for digest, part in _named(tables).items():
             yield self._store.stat(digest), part
 
@@ -151,11 +151,11 @@ def _insert(connection: Connection, table: str, rows: list[Row], first: int) -> 
     rows_file.insert_rows(connection, table, rows)
 
 
-def _named(tables: Tables) -> dict[str, Part]:
-    found = {row["adapter_digest"]: Part.ADAPTER for row in tables["models"]}
-    found |= {row["manifest_digest"]: Part.MANIFEST for row in tables["models"]}
-    found |= {row["sheet_digest"]: Part.SHEET for row in tables["training_checkpoints"]}
-    return {digest: part for digest, part in found.items() if digest}
+def _named(tables: Tables) -> dict[str, LineagePart]:
+    parts = {row["adapter_digest"]: LineagePart.ADAPTER for row in tables["models"]}
+    parts |= {row["manifest_digest"]: LineagePart.MANIFEST for row in tables["models"]}
+    parts |= {row["sheet_digest"]: LineagePart.SHEET for row in tables["training_checkpoints"]}
+    return {digest: part for digest, part in parts.items() if digest}
 
 
 def _check(tables: Tables, taste: str) -> None:

@@ -53,9 +53,9 @@ class Checkpoints:
     def newest(self) -> Checkpoint | None:
         """Returns the newest complete checkpoint, or None where there is none."""
         for step in reversed(self.steps()):
-            found = self._read(step)
-            if found is not None:
-                return found
+            checkpoint = self._read(step)
+            if checkpoint is not None:
+                return checkpoint
         return None
 
     def steps(self) -> list[int]:

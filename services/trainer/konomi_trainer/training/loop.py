@@ -98,7 +98,7 @@ class Learner:
         groups: dict[float, list[torch.nn.Parameter]] = {}
         for name, weight in self.weights.items():
             groups.setdefault(settings.shares.get(name, 1.0), []).append(weight)
-        parts = [{"params": found, "share": share} for share, found in groups.items()]
+        parts = [{"params": members, "share": share} for share, members in groups.items()]
         self.optimizer = make_optimizer(settings.optimizer, parts, settings.learning_rate)
 
     def update(self, learning_rate: float, step: int) -> None:
@@ -112,13 +112,13 @@ class Learner:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Returns everything a resumed run needs, by name."""
-        found = {f"weight/{name}": w.detach() for name, w in self.weights.items()}
-        found |= {f"average/{name}": mean for name, mean in self.average.items()}
+        tensors = {f"weight/{name}": w.detach() for name, w in self.weights.items()}
+        tensors |= {f"average/{name}": mean for name, mean in self.average.items()}
         for name, weight in self.weights.items():
             for key, value in self.optimizer.state.get(weight, {}).items():
                 plain = not isinstance(value, torch.Tensor)
-                found[f"{'number' if plain else 'optimizer'}/{key}/{name}"] = torch.tensor(value) if plain else value
-        return found
+                tensors[f"{'number' if plain else 'optimizer'}/{key}/{name}"] = torch.tensor(value) if plain else value
+        return tensors
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -181,26 +181,29 @@ def train(
         Diverged: the loss was not finite three times in a row, twice.
         ResourceExhausted: a single row does not fit into memory.
     """
-    learner, progress, ranks = Learner(weights, settings), Progress(settings.micro), surroundings.ranks
-    start = checkpoints.newest()
-    if start is None:
-        checkpoints.save(0, learner.tensors(), asdict(progress))
-    else:
-        progress = _resume(learner, start)
+    learner, ranks = Learner(weights, settings), surroundings.ranks
+    progress = _start(learner, settings, checkpoints)
     while progress.step < settings.steps:
         if ranks.any(surroundings.stopping()):
             raise Stopped
         value = _gradients(learner, loss, settings, progress, ranks)
         _apply(learner, value, settings, progress)
-        if progress.bad == BAD_STEPS_TO_ROLL_BACK:
-            progress = _roll_back(learner, checkpoints, progress)
-        elif not progress.bad and (progress.step % settings.checkpoint_steps == 0 or progress.step == settings.steps):
-            checkpoints.save(progress.step, learner.tensors(), asdict(progress))
+        progress = _keep(learner, settings, checkpoints, progress)
         surroundings.report(progress)
     result = learner.result()
     if not all(bool(torch.isfinite(tensor).all()) for tensor in result.values()):
         raise Diverged("expected finite weights at the end of the run; some are not: lower the learning rate")
     return result, progress
+
+
+def _start(learner: Learner, settings: LoopSettings, checkpoints: Checkpoints) -> Progress:
+    """Goes on from the newest checkpoint, or saves the first one."""
+    newest = checkpoints.newest()
+    if newest is not None:
+        return _resume(learner, newest)
+    progress = Progress(settings.micro)
+    checkpoints.save(0, learner.tensors(), asdict(progress))
+    return progress
 
 
 def _gradients(learner: Learner, loss: Loss, settings: LoopSettings, progress: Progress, ranks: Ranks) -> float:
@@ -252,6 +255,15 @@ def _apply(learner: Learner, value: float, settings: LoopSettings, progress: Pro
         progress.losses.append(None)
         log.warning("step %d skipped: loss %s, gradient norm %s", progress.step, value, norm)
     progress.step += 1
+
+
+def _keep(learner: Learner, settings: LoopSettings, checkpoints: Checkpoints, progress: Progress) -> Progress:
+    """Saves a checkpoint where one is due; after too many bad steps returns to the last good one instead."""
+    if progress.bad == BAD_STEPS_TO_ROLL_BACK:
+        return _roll_back(learner, checkpoints, progress)
+    if not progress.bad and (progress.step % settings.checkpoint_steps == 0 or progress.step == settings.steps):
+        checkpoints.save(progress.step, learner.tensors(), asdict(progress))
+    return progress
 
 
 def _resume(learner: Learner, checkpoint: Checkpoint) -> Progress:

@@ -36,5 +36,5 @@ def make_optimizer(name: str, groups: Sequence[dict[str, Any]], learning_rate: f
     check_optimizer(name)
     import bitsandbytes
 
-    found: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, lr=learning_rate)
-    return found
+    optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, lr=learning_rate)
+    return optimizer

@@ -70,17 +70,17 @@ class Group:
 
     def any(self, flag: bool) -> bool:
         """Says whether any rank says so."""
-        said = torch.tensor([float(flag)], device=self._state.device)
-        self._sum(said)
-        return bool(said.item() > 0)
+        flags = torch.tensor([float(flag)], device=self._state.device)
+        self._sum(flags)
+        return bool(flags.item() > 0)
 
     def total(self, value: float, weights: Iterable[torch.nn.Parameter]) -> float:
         """Sums a value and the gradients of float32 weights in one message, in the order of the weights."""
-        found = list(weights)
-        for weight in found:
+        parameters = list(weights)
+        for weight in parameters:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        gradients = [weight.grad for weight in found if weight.grad is not None]
+        gradients = [weight.grad for weight in parameters if weight.grad is not None]
         flat = torch.cat([torch.tensor([value], device=self._state.device), *(g.flatten().float() for g in gradients)])
         self._sum(flat)
         parts = flat[1:].split([gradient.numel() for gradient in gradients])

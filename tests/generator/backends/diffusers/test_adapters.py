@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from konomi.errors import FailedPrecondition
 from konomi_generator.backends.diffusers.adapters import Adapters
-from konomi_generator.backends.diffusers.batches import Batch
+from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline
 from konomi_generator.backends.diffusers.text_conditioning import Texts
@@ -46,7 +46,7 @@ def pipe(models, settings):
 
 def image(pipe) -> np.ndarray:
     with torch.inference_mode():
-        return Denoiser(pipe).run(Batch([ImageRequest(0, "a cat", 5)], 4), SAMPLING, lambda: False)
+        return Denoiser(pipe).run(DenoisingBatch([ImageRequest(0, "a cat", 5)], 4), SAMPLING, lambda: False)
 
 
 def state(pipe) -> dict[str, torch.Tensor]:
@@ -162,7 +162,7 @@ def _nan(data: bytes) -> bytes:
 
 def test_guidance_from_the_base_amplifies_the_adapter_and_changes_nothing_without_one(pipe) -> None:
     adapters = Adapters(pipe)
-    denoiser, batch = Denoiser(pipe, adapters.base_unet), Batch([ImageRequest(0, "a cat", 5)], 4)
+    denoiser, batch = Denoiser(pipe, adapters.base_unet), DenoisingBatch([ImageRequest(0, "a cat", 5)], 4)
 
     def made(adapted: bool, scale: float, from_base: bool) -> torch.Tensor:
         adapters.apply([AdapterFile("a" * 64, lora(1), 0.5)] if adapted else [])

@@ -7,7 +7,7 @@ from safetensors.torch import load, save
 
 from konomi.errors import FailedPrecondition
 from konomi_generator.backends.diffusers.adapters import Adapters
-from konomi_generator.backends.diffusers.batches import Batch
+from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline
 from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
@@ -43,7 +43,7 @@ def concept(pipe, token: str = "<new1>", seed: int = 1, rank: int = 0) -> bytes:
 
 def image(pipe, prompt: str = PROMPT) -> np.ndarray:
     with torch.inference_mode():
-        return Denoiser(pipe).run(Batch([ImageRequest(0, prompt, 5)], 4), SAMPLING, lambda: False)
+        return Denoiser(pipe).run(DenoisingBatch([ImageRequest(0, prompt, 5)], 4), SAMPLING, lambda: False)
 
 
 def patched(pipe, data: bytes, scale: float):

@@ -6,7 +6,7 @@ import torch
 from diffusers import LCMScheduler
 
 from konomi_generator.backends.diffusers.adapters import Adapters
-from konomi_generator.backends.diffusers.batches import Batch
+from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer, cleanness
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.latents import clean
@@ -27,7 +27,7 @@ def open_pipe(id: str, models, settings):
 def make(denoiser: Denoiser, rows: list[ImageRequest], watch=None, **changes: object) -> np.ndarray:
     sampling = Sampling(**({"steps": 4, "guidance_scale": 4.0, "width": 64, "height": 64} | changes))
     with torch.inference_mode():
-        return denoiser.run(Batch(rows, 4), sampling, lambda: False, watch)
+        return denoiser.run(DenoisingBatch(rows, 4), sampling, lambda: False, watch)
 
 
 ROWS = [ImageRequest(n, f"a cat number {n}", 20 + n) for n in range(4)]

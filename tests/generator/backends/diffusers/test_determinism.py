@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from konomi_generator.backends.diffusers.batches import SIZES, Batch, plan
+from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch, plan
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline
 from konomi_generator.generator import Generator
@@ -76,8 +76,8 @@ def test_padding_rows_change_nothing(models, settings) -> None:
     requests = [ImageRequest(n, "x", n) for n in range(4)]
     with torch.inference_mode():
         denoiser, sampling = Denoiser(pipe), Sampling(2, 4.0, 64, 64)
-        whole = denoiser.run(Batch(requests, 4), sampling, lambda: False)
-        part = denoiser.run(Batch(requests[:3], 4), sampling, lambda: False)
+        whole = denoiser.run(DenoisingBatch(requests, 4), sampling, lambda: False)
+        part = denoiser.run(DenoisingBatch(requests[:3], 4), sampling, lambda: False)
     assert np.array_equal(whole[:3], part)
 
 

@@ -10,7 +10,7 @@ import torch
 from konomi.errors import Cancelled, ResourceExhausted
 from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, is_shortage
-from konomi_generator.sampling import ImageRequest, Made, Sampling
+from konomi_generator.sampling import GeneratedImage, ImageRequest, Sampling
 from konomi_generator.settings import GeneratorSettings
 
 ROWS = [ImageRequest(n, f"a cat number {n}", 20 + n) for n in range(9)]
@@ -29,8 +29,8 @@ class Bench:
         self.pipe = self.backend._denoiser.pipe
         self.backend._sizes = SIZES_OF.setdefault((id, str(changes)), self.backend._sizes)
 
-    def run(self, stopped: Callable[[], bool] = lambda: False, count: int = 4) -> dict[int, Made]:
-        found: dict[int, Made] = {}
+    def run(self, stopped: Callable[[], bool] = lambda: False, count: int = 4) -> dict[int, GeneratedImage]:
+        found: dict[int, GeneratedImage] = {}
         self.backend.run(
             self.model, ROWS[:count], self.sampling, stopped, lambda index, made: found.update({index: made})
         )
@@ -52,7 +52,7 @@ class Bench:
         return tried
 
 
-def same(one: dict[int, Made], other: dict[int, Made]) -> bool:
+def same(one: dict[int, GeneratedImage], other: dict[int, GeneratedImage]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[i].pixels, other[i].pixels) for i in one)
 
 
@@ -124,14 +124,14 @@ def test_other_failures_are_not_taken_for_a_shortage(models, settings) -> None:
 
 
 def test_tiles_and_number_formats_are_named_in_the_record(generator) -> None:
-    from konomi_generator.job import Plan
+    from konomi_generator.job import GenerationPlan
     from konomi_generator.png import konomi_record
     from konomi_generator.requests import Image, Request
     from konomi_generator.sampling import Prepared
 
     model, digest = generator.model("sd1")
     request = Request([Image("x", 1)], "sd1")
-    plan = Plan(
+    plan = GenerationPlan(
         request, model, digest, Sampling(2, 4.0, 64, 64), [ImageRequest(0, "x", 1)], Prepared("PNDMScheduler", "fp16")
     )
     assert "concessions" not in json.loads(konomi_record(plan.record(0, ())))

@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.models.catalogue import BaseModels
-from konomi_generator.backends.diffusers.batches import Batch
+from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline, make_scheduler
 from konomi_generator.sampling import ImageRequest, Sampling
@@ -43,7 +43,7 @@ def load(id: str, models: BaseModels, settings: GeneratorSettings):
     return load_pipeline(models.get(id), settings.single_file_configs, torch.device("cpu"), torch.float32)
 
 
-def make(pipe, batch: Batch, sampling: Sampling = SAMPLING) -> np.ndarray:
+def make(pipe, batch: DenoisingBatch, sampling: Sampling = SAMPLING) -> np.ndarray:
     with torch.inference_mode():
         return Denoiser(pipe).run(batch, sampling, lambda: False)
 
@@ -77,7 +77,7 @@ def test_an_original_file_gives_the_folder_s_images(
         state, other = getattr(folder, part).state_dict(), getattr(file, part).state_dict()
         assert {k: v for k, v in state.items() if not torch.equal(v, other[k])} == {}, part
     assert folder.scheduler.config.prediction_type == file.scheduler.config.prediction_type
-    batch = Batch(rows(2), 2)
+    batch = DenoisingBatch(rows(2), 2)
     assert np.array_equal(make(folder, batch), make(file, batch))
 
 
@@ -88,7 +88,7 @@ def test_text_to_image_is_diffusers_own_call_bit_by_bit(
 ) -> None:
     sampling = Sampling(3, 4.0, 64, 64, scheduler, "blurry")
     pipe, requests = load(id, models, settings), rows(4)
-    ours = make(pipe, Batch(requests, 4), sampling)
+    ours = make(pipe, DenoisingBatch(requests, 4), sampling)
     pipe.scheduler = make_scheduler(pipe, scheduler)
     pipe.set_progress_bar_config(disable=True)
     texts = [Denoiser(pipe).text(item.prompt) for item in requests]
@@ -117,7 +117,7 @@ def test_image_to_image_is_diffusers_own_call_bit_by_bit(
     requests = [ImageRequest(n, "a cat", 7 + n, 0.5, lambda: start) for n in range(2)]
     sampling = Sampling(6, 4.0, 64, 64)
     pipe = load(id, models, settings)
-    ours = make(pipe, Batch(requests, 2), sampling)
+    ours = make(pipe, DenoisingBatch(requests, 2), sampling)
     other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
     other.set_progress_bar_config(disable=True)
     text, negative = Denoiser(pipe).text("a cat").hidden, Denoiser(pipe).text("").hidden
@@ -139,7 +139,7 @@ def test_strength_zero_gives_the_picture_back_through_the_autoencoder(
 ) -> None:
     start = np.full((64, 64, 3), 200, np.uint8)
     pipe = load("starter", models, settings)
-    one, other = (make(pipe, Batch([ImageRequest(0, "x", seed, 0.0, lambda: start)], 1)) for seed in (1, 2))
+    one, other = (make(pipe, DenoisingBatch([ImageRequest(0, "x", seed, 0.0, lambda: start)], 1)) for seed in (1, 2))
     assert np.array_equal(one, other)
 
 

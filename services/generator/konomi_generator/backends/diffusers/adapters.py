@@ -12,7 +12,7 @@ from cachetools import LRUCache
 
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.safetensors_check import Header, check_bytes
-from konomi_generator.backends.diffusers.custom_diffusion import Concepts, Words, is_concepts, read
+from konomi_generator.backends.diffusers.custom_diffusion import Concepts, WordBinder, is_concepts, read
 from konomi_generator.sampling import AdapterFile
 
 Place = tuple[str, str]
@@ -48,7 +48,7 @@ class Adapters:
         self._pipe = pipe
         self._base: Weights = {}
         self._fused: LRUCache[tuple[tuple[str, float], ...], _Fused] = LRUCache(KEPT_BYTES, getsizeof=_size)
-        self._words = Words(pipe)
+        self._words = WordBinder(pipe)
         self._current: tuple[tuple[str, float], ...] = ()
         self._unet: Any = None
         self._copying = threading.Lock()
@@ -96,13 +96,13 @@ class Adapters:
         """Puts LoRAs, then the deltas and words of Custom Diffusion on; returns the weights touched, and the words."""
         headers = [check_adapter(adapter.digest, adapter.data) for adapter in adapters]
         pairs = list(zip(adapters, headers, strict=True))
-        concepts = [(read(adapter), adapter.scale) for adapter, header in pairs if is_concepts(header)]
+        changes = [(read(adapter), adapter.scale) for adapter, header in pairs if is_concepts(header)]
         loras = [(adapter, header) for adapter, header in pairs if not is_concepts(header)]
         touched = self._fuse_loras(loras) if loras else set()
-        words = [Concepts({}, found.rows) for found, _ in concepts]
+        words = [Concepts({}, change.rows) for change, _ in changes]
         try:
-            for found, scale in concepts:
-                touched |= self._add(found, scale)
+            for change, scale in changes:
+                touched |= self._add(change, scale)
             self._words.bind(words)
         except FailedPrecondition:
             self._write(self._base)
@@ -152,10 +152,10 @@ class Adapters:
             file = Path(folder) / "pytorch_lora_weights.safetensors"
             file.write_bytes(adapter.data)
             self._pipe.load_lora_weights(folder, weight_name=file.name, adapter_name=name, local_files_only=True)
-        expected, found = _lora_count(header), self._layers(name)
-        if found != expected:
+        expected, present = _lora_count(header), self._layers(name)
+        if present != expected:
             raise _mismatch(
-                f"The adapter {adapter.digest[:12]} changes {expected} layers, of which the base model has {found}"
+                f"The adapter {adapter.digest[:12]} changes {expected} layers, of which the base model has {present}"
             )
 
     def _layers(self, name: str) -> int:

@@ -15,11 +15,11 @@ import torch
 from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_generator.backends.diffusers.adapters import Adapters
-from konomi_generator.backends.diffusers.batches import SIZES, Batch, plan
+from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch, plan
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.memory_fallback import TILED, FallbackLevel, exhausted, free, is_shortage
 from konomi_generator.backends.diffusers.pipeline import load_pipeline, load_preview_decoder, make_scheduler
-from konomi_generator.sampling import AdapterFile, Deliver, ImageRequest, Made, Prepared, Preview, Sampling
+from konomi_generator.sampling import AdapterFile, Deliver, GeneratedImage, ImageRequest, Prepared, Preview, Sampling
 from konomi_generator.settings import GeneratorSettings
 
 SMALL_PARAMETERS = 50_000_000
@@ -36,7 +36,7 @@ class _Run:
     sizes: Sequence[int]
     stopped: Callable[[], bool]
     deliver: Deliver
-    left: list[Batch] = field(default_factory=list)
+    left: list[DenoisingBatch] = field(default_factory=list)
 
 
 class DiffusersBackend:
@@ -95,7 +95,7 @@ class DiffusersBackend:
         sizes = self._batch_sizes(sampling, small)
         ended = threading.Event()
         run = _Run(sampling, sizes, lambda: ended.is_set() or stopped(), deliver)
-        work: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+        work: queue.SimpleQueue[DenoisingBatch] = queue.SimpleQueue()
         for batch in plan(images, sizes, workers, lambda item: self._denoiser.kind(item, sampling)):
             work.put(batch)
 
@@ -109,7 +109,7 @@ class DiffusersBackend:
         ended.clear()
         _in_threads(lambda: self._economise(run), 1, threads, ended.set)
 
-    def _run_batch(self, batch: Batch, run: _Run) -> None:
+    def _run_batch(self, batch: DenoisingBatch, run: _Run) -> None:
         """Runs a batch; one that does not fit into memory in smaller ones, and the smallest are left for later."""
         batch = _without_broken(batch, run.deliver)
         if not batch.images or self._fits(batch, run, FallbackLevel.NOTHING):
@@ -119,7 +119,7 @@ class DiffusersBackend:
             run.left.append(batch)
             return
         for start in range(0, len(batch.images), smaller):
-            self._run_batch(Batch(batch.images[start : start + smaller], smaller), run)
+            self._run_batch(DenoisingBatch(batch.images[start : start + smaller], smaller), run)
 
     def _economise(self, run: _Run) -> None:
         """Runs what was left with less and less kept on the device."""
@@ -129,7 +129,7 @@ class DiffusersBackend:
             if not any(self._fits(batch, run, level) for level in ladder):
                 raise exhausted(run.sampling, tiles_allowed=tiles)
 
-    def _fits(self, batch: Batch, run: _Run, level: FallbackLevel) -> bool:
+    def _fits(self, batch: DenoisingBatch, run: _Run, level: FallbackLevel) -> bool:
         """Runs a batch and delivers its images; false, and nothing delivered, where memory ran out."""
         watch = _watch(batch, run) if level is FallbackLevel.NOTHING else None
         try:
@@ -139,7 +139,7 @@ class DiffusersBackend:
                 raise
         else:
             for item, image in zip(batch.images, arrays, strict=True):
-                run.deliver(item.index, _made(image, level))
+                run.deliver(item.index, _generated(image, level))
             return True
         free()
         return False
@@ -179,14 +179,14 @@ class DiffusersBackend:
         return tuple(size for size in sizes if not limit or size <= limit) or sizes[-1:]
 
     def _measure(self, sampling: Sampling) -> tuple[int, ...]:
-        found: list[tuple[int, ...]] = []
+        measurements: list[tuple[int, ...]] = []
         try:
-            _in_threads(lambda: found.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
+            _in_threads(lambda: measurements.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
             return SIZES[-1:]  # too little memory to measure: the smallest, which is among those that agree
-        return found[0]
+        return measurements[0]
 
 
 def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Callable[[], None]) -> None:
@@ -208,7 +208,7 @@ def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Ca
         future.result()
 
 
-def _without_broken(batch: Batch, deliver: Deliver) -> Batch:
+def _without_broken(batch: DenoisingBatch, deliver: Deliver) -> DenoisingBatch:
     """Leaves out, and reports, the images whose picture to start from cannot be read."""
     good = []
     for item in batch.images:
@@ -218,10 +218,10 @@ def _without_broken(batch: Batch, deliver: Deliver) -> Batch:
             good.append(item)
         except KonomiError as error:
             deliver(item.index, error)
-    return Batch(good, batch.rows)
+    return DenoisingBatch(good, batch.rows)
 
 
-def _watch(batch: Batch, run: _Run) -> Callable[[int, np.ndarray], None] | None:
+def _watch(batch: DenoisingBatch, run: _Run) -> Callable[[int, np.ndarray], None] | None:
     """Returns what hands out the previews of a batch; None where nobody asked for any."""
     if not run.sampling.preview_every:
         return None
@@ -233,10 +233,10 @@ def _watch(batch: Batch, run: _Run) -> Callable[[int, np.ndarray], None] | None:
     return watch
 
 
-def _made(image: np.ndarray, level: FallbackLevel) -> Made | KonomiError:
+def _generated(image: np.ndarray, level: FallbackLevel) -> GeneratedImage | KonomiError:
     if not np.isfinite(image).all():
         return _broken()
-    return Made(_pixels(image), (TILED,) if level is FallbackLevel.TILES else ())
+    return GeneratedImage(_pixels(image), (TILED,) if level is FallbackLevel.TILES else ())
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ SIZES = (32, 16, 8, 4)
 
 
 @dataclass(frozen=True)
-class Batch:
+class DenoisingBatch:
     """Images denoised together, all of one kind; filled up to `rows` with repeats of the last one."""
 
     images: Sequence[ImageRequest]
@@ -19,7 +19,7 @@ class Batch:
 
 def plan(
     images: Sequence[ImageRequest], sizes: Sequence[int], workers: int, kind_of: Callable[[ImageRequest], Hashable]
-) -> list[Batch]:
+) -> list[DenoisingBatch]:
     """Cuts images into batches.
 
     Args:
@@ -37,12 +37,12 @@ def plan(
     return [batch for group in groups.values() for batch in _cut(group, sizes, workers)]
 
 
-def _cut(group: list[ImageRequest], sizes: Sequence[int], workers: int) -> list[Batch]:
+def _cut(group: list[ImageRequest], sizes: Sequence[int], workers: int) -> list[DenoisingBatch]:
     batches, position = [], 0
     while position < len(group):
         left = len(group) - position
         share = -(-left // workers)
         rows = next((size for size in sizes if size <= share), sizes[-1])
-        batches.append(Batch(group[position : position + rows], rows))
+        batches.append(DenoisingBatch(group[position : position + rows], rows))
         position += rows
     return batches

@@ -62,7 +62,7 @@ def read(adapter: AdapterFile) -> Concepts:
     return Concepts(deltas, rows)
 
 
-class Words:
+class WordBinder:
     """Binds new words to rows in a pipeline's text encoders, and takes them off again to the last bit."""
 
     def __init__(self, pipe: Any) -> None:
@@ -71,7 +71,7 @@ class Words:
         self._embeddings: dict[str, Any] = {}
         self._ends: list[tuple[Any, int]] = []
 
-    def bind(self, given: Sequence[Concepts]) -> None:
+    def bind(self, files: Sequence[Concepts]) -> None:
         """Makes the words of these files known, and no others.
 
         Raises:
@@ -79,7 +79,7 @@ class Words:
         """
         self.release()
         rows: dict[str, dict[str, torch.Tensor]] = {}
-        for concepts in given:
+        for concepts in files:
             for encoder, words in concepts.rows.items():
                 twice = rows.get(encoder, {}).keys() & words.keys()
                 if twice:
@@ -106,17 +106,17 @@ class Words:
         encoder = getattr(self._pipe, name, None)
         if encoder is None:
             raise _clash(f"The adapter has rows for {name}, which this base model has not")
-        plain, known = getattr(self._pipe, TOKENIZERS[name]), encoder.get_input_embeddings()
+        plain, embedding = getattr(self._pipe, TOKENIZERS[name]), encoder.get_input_embeddings()
         tokenizer, order = copy.deepcopy(plain), sorted(words)
         for word in order:
-            if words[word].shape != known.weight.shape[1:]:
-                raise _clash(f"The row of {word} has shape {tuple(words[word].shape)}, not {known.weight.shape[1]}")
+            if words[word].shape != embedding.weight.shape[1:]:
+                raise _clash(f"The row of {word} has shape {tuple(words[word].shape)}, not {embedding.weight.shape[1]}")
             tokenizer.add_tokens([word])
         if len(tokenizer) != len(plain) + len(order):  # add_tokens itself counts words it knew before
             raise _clash(f"The base model knows one of the words {', '.join(order)} already")
-        self._tokenizers[name], self._embeddings[name] = plain, known
+        self._tokenizers[name], self._embeddings[name] = plain, embedding
         setattr(self._pipe, TOKENIZERS[name], tokenizer)
-        encoder.set_input_embeddings(_Extended(known, len(plain), torch.stack([words[word] for word in order])))
+        encoder.set_input_embeddings(_Extended(embedding, len(plain), torch.stack([words[word] for word in order])))
         for module in encoder.modules():  # one that takes the largest id for the end would take the new words
             if hasattr(module, "eos_token_id"):
                 self._ends.append((module, module.eos_token_id))
@@ -126,21 +126,21 @@ class Words:
 class _Extended(torch.nn.Module):
     """An embedding followed by more rows."""
 
-    def __init__(self, known: Any, first: int, rows: torch.Tensor) -> None:
+    def __init__(self, frozen: Any, first: int, rows: torch.Tensor) -> None:
         """Takes the embedding, the id of the first new row and the (n, D) rows."""
         super().__init__()
-        self.known, self.first = known, first
-        self.rows = torch.nn.Parameter(rows.to(known.weight.device, known.weight.dtype), requires_grad=False)
+        self.frozen, self.first = frozen, first
+        self.rows = torch.nn.Parameter(rows.to(frozen.weight.device, frozen.weight.dtype), requires_grad=False)
 
     @property
     def weight(self) -> torch.Tensor:
         """The model's own (V, D) rows, whose type and device other code asks for."""
-        weight: torch.Tensor = self.known.weight
+        weight: torch.Tensor = self.frozen.weight
         return weight
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """(B, T) ids → (B, T, D)."""
-        own = self.known(ids.clamp(max=self.first - 1))
+        own = self.frozen(ids.clamp(max=self.first - 1))
         new = self.rows[(ids - self.first).clamp(min=0)]
         return torch.where((ids >= self.first)[..., None], new, own)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from konomi.errors import Cancelled
-from konomi_generator.backends.diffusers.batches import SIZES, Batch
+from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer
 from konomi_generator.backends.diffusers.latents import Latents, clean, noise
 from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, Places, decoding_in_tiles
@@ -82,7 +82,7 @@ class Denoiser:
 
     def run(
         self,
-        batch: Batch,
+        batch: DenoisingBatch,
         sampling: Sampling,
         stopped: Callable[[], bool],
         watch: Watch | None = None,

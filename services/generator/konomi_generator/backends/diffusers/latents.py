@@ -37,12 +37,12 @@ class Latents:
         if rows[0].init is None:
             drawn = torch.cat([noise(shape, generator) for generator in generators])
             return drawn.to(self._device, self._dtype) * scheduler.init_noise_sigma
-        known: dict[int, torch.Tensor] = {}
+        encoded: dict[int, torch.Tensor] = {}
         images, noises = [], []
         for row, generator in zip(rows, generators, strict=True):
-            if row.index not in known:
-                known[row.index] = self._encode(row, sampling, generator)
-            images.append(known[row.index])
+            if row.index not in encoded:
+                encoded[row.index] = self._encode(row, sampling, generator)
+            images.append(encoded[row.index])
             noises.append(noise(shape, generator))
         latents, drawn = torch.cat(images), torch.cat(noises).to(self._device, self._dtype)
         return scheduler.add_noise(latents, drawn, timesteps[:1].repeat(len(rows))) if len(timesteps) else latents

@@ -18,7 +18,7 @@ from konomi_chassis.models.safetensors_check import check_bytes
 from konomi_generator import png
 from konomi_generator.backends.webui.client import SdapiClient, packed, unpacked
 from konomi_generator.png import SAMPLERS
-from konomi_generator.sampling import AdapterFile, Deliver, ImageRequest, Made, Prepared, Sampling
+from konomi_generator.sampling import AdapterFile, Deliver, GeneratedImage, ImageRequest, Prepared, Sampling
 
 DEFAULT_SCHEDULER = "EulerDiscreteScheduler"
 DEFAULT_SIDE = 512
@@ -77,9 +77,9 @@ class SdapiBackend:
         name = sampling.scheduler or DEFAULT_SCHEDULER
         offered = {str(entry.get("name")) for entry in self._client.get("samplers") if isinstance(entry, dict)}
         if SAMPLERS.get(name) not in offered:
-            known = sorted(ours for ours, theirs in SAMPLERS.items() if theirs in offered)
+            names = sorted(ours for ours, theirs in SAMPLERS.items() if theirs in offered)
             raise InvalidArgument(
-                f"One of {', '.join(known)} was expected, which {self._client.address} offers; {name[:64]!r} came.",
+                f"One of {', '.join(names)} was expected, which {self._client.address} offers; {name[:64]!r} came.",
                 reason="SCHEDULER",
                 field="scheduler",
             )
@@ -113,7 +113,7 @@ class SdapiBackend:
                     continue
                 path = "img2img"
                 body |= {"init_images": [packed(png.plain(pixels))], "denoising_strength": item.strength}
-            deliver(item.index, self._made(self._client.post(path, body, stopped), item, sampling))
+            deliver(item.index, self._generated(self._client.post(path, body, stopped), item, sampling))
 
     def _body(self, model: BaseModel, item: ImageRequest, sampling: Sampling) -> dict[str, Any]:
         if item.seed < 0:
@@ -141,7 +141,7 @@ class SdapiBackend:
             "override_settings_restore_afterwards": False,
         }
 
-    def _made(self, answer: Any, item: ImageRequest, sampling: Sampling) -> Made:
+    def _generated(self, answer: Any, item: ImageRequest, sampling: Sampling) -> GeneratedImage:
         """Returns the image of an answer, checked against what was asked."""
         images = answer.get("images") if isinstance(answer, dict) else None
         data = unpacked(images[0]) if isinstance(images, list) and images else b""
@@ -153,7 +153,7 @@ class SdapiBackend:
         decoded = self._decoder.decode(data, f"images[{item.index}]")
         if (decoded.width, decoded.height) != (sampling.width, sampling.height):
             raise self._client.odd(f"its image is {decoded.width}x{decoded.height}")
-        return Made(decoded.pixels)
+        return GeneratedImage(decoded.pixels)
 
     def _place(self, adapter: AdapterFile) -> str:
         """Puts an adapter into the program's folder and returns the name it has there."""
@@ -179,14 +179,14 @@ class SdapiBackend:
 
 
 def _refuse_what_only_konomi_does(sampling: Sampling) -> None:
-    asked = {
+    features = {
         "guide_from_base": sampling.guide_from_base,
         "base_share": sampling.base_share > 0,
         "condition_annealing": sampling.annealing is not None,
         "preview_every": sampling.preview_every > 0,
     }
-    for name, given in asked.items():
-        if given:
+    for name, used in features.items():
+        if used:
             raise Unimplemented(
                 f"{name} is not what the back end sdapi can do; leave it out, or set the generator's backend to "
                 "diffusers.",

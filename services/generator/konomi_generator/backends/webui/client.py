@@ -100,12 +100,12 @@ class SdapiClient:
         return Internal(f"The answer of {self.address} cannot be used: {why}.", reason="SDAPI_ANSWER")
 
     def _refusal(self, status: int, answer: dict[str, Any]) -> Exception:
-        said = " ".join(str(answer.get(key) or "") for key in ("error", "detail", "errors")).strip()[:300]
-        if "outofmemory" in said.lower().replace(" ", "").replace("_", ""):
+        message = " ".join(str(answer.get(key) or "") for key in ("error", "detail", "errors")).strip()[:300]
+        if "outofmemory" in message.lower().replace(" ", "").replace("_", ""):
             return ResourceExhausted(f"{self.address} has no memory left for this image.", reason="DEVICE_MEMORY")
-        if status == 404 and not said.startswith("Sampler"):
-            said = said or "it has no such call; start it with --api"
-        return FailedPrecondition(f"{self.address} refused with {status}: {said}", reason="SDAPI_REFUSED")
+        if status == 404 and not message.startswith("Sampler"):
+            message = message or "it has no such call; start it with --api"
+        return FailedPrecondition(f"{self.address} refused with {status}: {message}", reason="SDAPI_REFUSED")
 
 
 def unpacked(image: object) -> bytes:
