@@ -178,10 +178,10 @@ def _again(arguments: list[str]) -> list[str]:
 
 
 def _attributes(as_json: bool) -> None:
-    found = starter("attributes")
+    attributes = starter("attributes")
     if as_json:
-        return say(json.dumps(found, ensure_ascii=False))
-    for name, values in found.items():
+        return say(json.dumps(attributes, ensure_ascii=False))
+    for name, values in attributes.items():
         say(f"{name}: {', '.join(values)}")
     return None
 

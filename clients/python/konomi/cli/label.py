@@ -80,11 +80,11 @@ def open_page(home: Home, taste: str, as_json: bool) -> None:
     view = f"rate&taste={taste_name(taste).removeprefix('tastes/')}"
     if not home.is_up():
         ports = choose_ports(dict.fromkeys(ROLES))
-        hold_up(home, ports, None, as_json, lambda found: show_browser(f"{found}&view={view}", as_json))
+        hold_up(home, ports, None, as_json, lambda page: show_browser(f"{page}&view={view}", as_json))
         return
-    found = link(home, view)
-    emit({"page": found}) if as_json else say(found)
-    show_browser(found, as_json)
+    page = link(home, view)
+    emit({"page": page}) if as_json else say(page)
+    show_browser(page, as_json)
 
 
 def show_browser(address: str, quiet: bool) -> None:

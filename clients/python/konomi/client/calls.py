@@ -75,8 +75,8 @@ class _Call(Generic[Request, Reply]):
         try:
             message = self._request_class(**fields) if request is None else request
         except (TypeError, ValueError) as error:
-            known = ", ".join(field.name for field in self._request_class.DESCRIPTOR.fields)
-            raise InvalidArgument(f"{self._name} takes the fields {known}: {error}") from error
+            names = ", ".join(field.name for field in self._request_class.DESCRIPTOR.fields)
+            raise InvalidArgument(f"{self._name} takes the fields {names}: {error}") from error
         if "request_id" in message.DESCRIPTOR.fields_by_name and not message.request_id:  # type: ignore[attr-defined]
             message = type(message).FromString(message.SerializeToString())
             message.request_id = str(uuid.uuid4())  # type: ignore[attr-defined]

@@ -40,8 +40,8 @@ def choose(environment: Mapping[str, str]) -> str:
 def accepted(header: str) -> str:
     """Returns the first language of an Accept-Language header that there is; English where there is none."""
     asked = (re.split(r"[-;]", part.strip().lower())[0] for part in header.split(","))
-    known = languages()
-    return next((code for code in asked if code in known), SOURCE)
+    available = languages()
+    return next((code for code in asked if code in available), SOURCE)
 
 
 def text(english: str, **values: object) -> str:

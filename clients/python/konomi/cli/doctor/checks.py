@@ -66,8 +66,8 @@ def sqlite(home: Home) -> Finding:
         from pysqlite3 import dbapi2
     except ModuleNotFoundError:
         return Finding("SQLite", "fail", text("pysqlite3 is not installed"), pip_line("rater"))
-    found = tuple(int(part) for part in dbapi2.sqlite_version.split("."))
-    if found < SQLITE_FLOOR:
+    version = tuple(int(part) for part in dbapi2.sqlite_version.split("."))
+    if version < SQLITE_FLOOR:
         wanted = ".".join(str(part) for part in SQLITE_FLOOR)
         detail = text("{found} can corrupt a database; at least {wanted}", found=dbapi2.sqlite_version, wanted=wanted)
         return Finding("SQLite", "fail", detail, install_line("pysqlite3", upgrade=True))

@@ -101,19 +101,19 @@ def _write_xmp(results: Sequence[Scored]) -> None:
 
 
 def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:
-    known = sorted(
+    ranked = sorted(
         ((scored, scored.score) for scored in results if scored.score is not None),
         key=lambda pair: -pair[1].lower_bound,
     )
     return [
         (
             scored.path,
-            scored.grade + (" ?" if found.unknown else ""),
-            f"{found.utility:.2f}",
-            f"{found.std:.2f}",
-            f"{found.lower_bound:.2f}",
-            percent(found.grade_probabilities[-1]) if found.grade_probabilities else "",
-            f"{found.typicality:.2f}",
+            scored.grade + (" ?" if score.unknown else ""),
+            f"{score.utility:.2f}",
+            f"{score.std:.2f}",
+            f"{score.lower_bound:.2f}",
+            percent(score.grade_probabilities[-1]) if score.grade_probabilities else "",
+            f"{score.typicality:.2f}",
         )
-        for scored, found in known
+        for scored, score in ranked
     ]

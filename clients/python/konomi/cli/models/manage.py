@@ -30,7 +30,7 @@ ModelName = Annotated[
 ]
 
 
-class Format(Enum):
+class ModelFormat(Enum):
     """What other tools load."""
 
     peft = "peft"
@@ -88,7 +88,9 @@ def show(model: ModelName, taste: TasteId = "default", as_json: Json = False) ->
 def export(
     model: ModelName,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.")],
-    to: Annotated[Format, typer.Option("--format", help="For kohya read A1111, Forge and ComfyUI.")] = Format.kohya,
+    to: Annotated[
+        ModelFormat, typer.Option("--format", help="For kohya read A1111, Forge and ComfyUI.")
+    ] = ModelFormat.kohya,
     taste: TasteId = "default",
     as_json: Json = False,
     thumbnail: Annotated[

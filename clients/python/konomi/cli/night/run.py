@@ -183,10 +183,10 @@ def read_prompts(path: Path | None) -> list[str]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise errors.InvalidArgument(text("cannot read the prompts: {error}", error=error), field="prompts") from error
-    found = [line for line in lines if line]
-    if not found:
+    prompts = [line for line in lines if line]
+    if not prompts:
         raise errors.InvalidArgument(text("expected one prompt a line in {path}, found none", path=path.name))
-    return found
+    return prompts
 
 
 def show(summary: Summary) -> None:

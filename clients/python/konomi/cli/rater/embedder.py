@@ -33,14 +33,14 @@ def embedder(
 
 def _show(taste: str, as_json: bool) -> None:
     with attached() as client:
-        found = client.rater.advise_embedder(taste=taste_name(taste))
+        advice = client.rater.advise_embedder(taste=taste_name(taste))
     if as_json:
-        emit({"taste": taste_name(taste)} | plain(found))
+        emit({"taste": taste_name(taste)} | plain(advice))
         return
-    say(text("embedder: {name}", name=found.embedder))
-    table(("at hand", "text search"), [(offer.embedder, "✓" if offer.reads_text else "") for offer in found.offers])
-    if found.change:
-        note(sentence(found, taste))
+    say(text("embedder: {name}", name=advice.embedder))
+    table(("at hand", "text search"), [(offer.embedder, "✓" if offer.reads_text else "") for offer in advice.offers])
+    if advice.change:
+        note(sentence(advice, taste))
 
 
 def _change(name: str, taste: str, as_json: bool) -> None:
