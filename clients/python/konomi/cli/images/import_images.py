@@ -41,6 +41,15 @@ class ImportSummary:
         """Notes an image that was refused."""
         self.failed.append({"path": name, "reason": error.reason, "message": error.message})
 
+    def counts(self) -> dict[str, object]:
+        """Returns it as JSON has it."""
+        return {
+            "added": self.added,
+            "rated": self.rated,
+            "already_known": self.already_known,
+            "failed": self.failed,
+        }
+
 
 def import_(
     paths: Annotated[
@@ -66,6 +75,14 @@ def import_(
         given = rater.Image(source=_source(consent, scraped), licence=licence, consent=consent)
         summary = add_all(client, taste, paths, given, lambda done: update(completed=done))
         hint = advice(client, taste) if profile.embedder in ("", "starter") and summary.foreign else ""
+    _remark(summary, hint)
+    emit({"taste": taste_name(taste)} | summary.counts()) if as_json else _show(summary)
+    if summary.failed:
+        raise typer.Exit(FAILED)
+
+
+def _remark(summary: ImportSummary, hint: str) -> None:
+    """Notes which images were refused, and what would have read more of the others."""
     for failure in summary.failed:
         note(f"{failure['path']}: {failure['message']}")
     if hint:
@@ -73,22 +90,13 @@ def import_(
     if summary.unread and extras.missing("files"):
         line = "{count} images seem to hold a prompt that was not read; run: {line}"
         note(text(line, count=summary.unread, line=extras.pip_line("files")))
-    if as_json:
-        counts = {
-            "added": summary.added,
-            "rated": summary.rated,
-            "already_known": summary.already_known,
-            "failed": summary.failed,
-        }
-        emit({"taste": taste_name(taste)} | counts)
-    else:
-        line = "{added} added, {known} known already, {failed} refused"
-        say(text(line, added=summary.added, known=summary.already_known, failed=len(summary.failed)))
-        say(
-            plural("{count} rating was taken over", "{count} ratings were taken over", summary.rated)
-        ) if summary.rated else None
-    if summary.failed:
-        raise typer.Exit(FAILED)
+
+
+def _show(summary: ImportSummary) -> None:
+    line = "{added} added, {known} known already, {failed} refused"
+    say(text(line, added=summary.added, known=summary.already_known, failed=len(summary.failed)))
+    if summary.rated:
+        say(plural("{count} rating was taken over", "{count} ratings were taken over", summary.rated))
 
 
 def _source(consent: str, scraped: bool) -> rater.Source.ValueType:

@@ -52,27 +52,28 @@ def score(
     versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
     journal.close(finished=not stopped.is_set() and len(versions) <= 1)
     if stopped.is_set():
-        note(text("stopped after {count} images; the same command goes on from there").format(count=len(results)))
+        note(text("stopped after {count} images; the same command goes on from there", count=len(results)))
         raise typer.Exit(INTERRUPTED)
     if len(versions) > 1:
         note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
     if write is Target.xmp:
         _write_xmp(results)
-    failed = [scored for scored in results if scored.score is None]
     if as_json:
-        emit(
-            {
-                "taste": taste_name(taste),
-                "rater_version": versions[-1] if versions else "",
-                "scores": [scored.as_dict() for scored in results],
-            }
-        )
+        version = versions[-1] if versions else ""
+        scores = [scored.as_dict() for scored in results]
+        emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
     else:
-        table(("image", "grade", "utility", "±", "lower bound", "P(UR)", "typicality"), _rows(results))
-        for scored in failed:
-            note(f"{scored.path}: {scored.error['message'] if scored.error else ''}")
-    if failed:
+        _show(results)
+    if any(scored.score is None for scored in results):
         raise typer.Exit(FAILED)
+
+
+def _show(results: Sequence[Scored]) -> None:
+    """Prints the scores as a table, and beside it why a file has none."""
+    table(("image", "grade", "utility", "±", "lower bound", "P(UR)", "typicality"), _rows(results))
+    for scored in results:
+        if scored.score is None:
+            note(f"{scored.path}: {scored.error['message'] if scored.error else ''}")
 
 
 def _write_xmp(results: Sequence[Scored]) -> None:

@@ -58,23 +58,24 @@ def compare_bases(
         write_atomically(out, _sheet(judgements, taste, client.artifacts.get).encode())
     if as_json:
         return emit({"sheet": str(out), "images": count, "prompts": len(asked), "bases": judgements})
-    rows = [
-        (
-            judgement["base"],
-            _span(judgement["utility"]),
-            _span(judgement["lower_bound"]),
-            _span(judgement["p_ssr"], share=True),
-            _span(judgement["p_ur"], share=True),
-            f"{judgement['vendi']:.1f}",
-            percent(judgement["typical_share"]),
-            "" if judgement["wins"] is None else _span(judgement["wins"], share=True),
-        )
-        for judgement in judgements
-    ]
-    table(("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "wins against it"), rows)
+    columns = ("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "wins against it")
+    table(columns, [_row(judgement) for judgement in judgements])
     for line in advised(judgements):
         say(line)
     note(text("sheet: {file}", file=out))
+
+
+def _row(judgement: BaseJudgement) -> Sequence[str]:
+    return (
+        judgement["base"],
+        _span(judgement["utility"]),
+        _span(judgement["lower_bound"]),
+        _span(judgement["p_ssr"], share=True),
+        _span(judgement["p_ur"], share=True),
+        f"{judgement['vendi']:.1f}",
+        percent(judgement["typical_share"]),
+        "" if judgement["wins"] is None else _span(judgement["wins"], share=True),
+    )
 
 
 def advised(judgements: Sequence[BaseJudgement]) -> list[str]:
@@ -164,10 +165,8 @@ def command(find: Find) -> Callable[..., None]:
         if bases:
             sheet = SHEET if out == PAIRS else out
             return compare_bases(models or [], taste, prompt or [], count, seed, sheet, as_json)
-        lock = out.with_suffix(".key.json")
         if answers:
-            _verdict(lock, answers, as_json)
-            return
+            return _verdict(_key_file(out), answers, as_json)
         if models is None or len(models) != 2:
             raise InvalidArgument(text("expected two models to compare, got {count}", count=len(models or [])))
         extras.require("overnight")  # the sheet is a page
@@ -175,14 +174,24 @@ def command(find: Find) -> Callable[..., None]:
             sides = [None if name == BASE else find(client, taste, name) for name in models]
             drawn, images = draw(client, sides, prompt or [], pairs, seed)
         write_atomically(out, blind_pairs.page(drawn, images).encode())
-        write_atomically(lock, blind_pairs.key(models[0], models[1], drawn).encode())
-        if as_json:
-            emit({"sheet": str(out), "key": str(lock), "pairs": len(drawn)})
-        else:
-            say(text("{sheet}: {count} blind pairs; do not open {key} before you have judged", sheet=out,
-                     count=len(drawn), key=lock))  # fmt: skip
+        return _hand_out(out, models, drawn, as_json)
 
     return compare
+
+
+def _key_file(sheet: Path) -> Path:
+    """Returns where the key of a sheet is: who is on which side, in a file of its own."""
+    return sheet.with_suffix(".key.json")
+
+
+def _hand_out(sheet: Path, models: Sequence[str], pairs: Sequence[blind_pairs.Pair], as_json: bool) -> None:
+    """Writes the key of a sheet beside it, and says where both are."""
+    key = _key_file(sheet)
+    write_atomically(key, blind_pairs.key(models[0], models[1], pairs).encode())
+    if as_json:
+        return emit({"sheet": str(sheet), "key": str(key), "pairs": len(pairs)})
+    line = "{sheet}: {count} blind pairs; do not open {key} before you have judged"
+    return say(text(line, sheet=sheet, count=len(pairs), key=key))
 
 
 def draw(

@@ -54,20 +54,11 @@ def certify(
             audit = client.rater.record_audit(name=_name(certificate, taste))
         else:
             digests = _members(members) if members is not None else _selected(client, taste, policy, count)
-            audit = client.rater.certify_set(
-                taste=taste_name(taste),
-                digests=digests,
-                alpha=alpha,
-                delta=delta,
-                allowed_rejections=rejections,
-                threshold=_grade(threshold),
-                stages=_stages(stages, len(digests)),
-            )
+            terms = {"alpha": alpha, "delta": delta, "allowed_rejections": rejections, "threshold": _grade(threshold)}
+            sizes = _stages(stages, len(digests))
+            audit = client.rater.certify_set(taste=taste_name(taste), digests=digests, stages=sizes, **terms)
         audit = _grade_blind(client, audit)
-    if as_json:
-        emit(plain(audit))
-    else:
-        say(verdict(audit))
+    emit(plain(audit)) if as_json else say(verdict(audit))
 
 
 def verdict(certificate: rater.Certificate) -> str:
