@@ -20,7 +20,7 @@ from hatch_build import PACKAGE, page_context, page_words
 TRANSLATED_LATER = {"cli/commands.py", "cli/console.py", "night/alarms.py"}
 """Where `text` may get what other files wrote: help, and the columns of tables."""
 FRONT = "i18n/catalogue.py"
-HELP_OF = {"Option", "Argument", "Typer", "Entry", "command", "callback", "add_typer"}
+HELP_OF = {"Option", "Argument", "Typer", "CommandEntry", "command", "callback", "add_typer"}
 OF_TYPER = (
     "Usage:",
     "Options",
@@ -87,7 +87,7 @@ class Module:
             self._add(*self._literals(node, scopes))
         elif name in HELP_OF:
             words = [keyword.value for keyword in node.keywords if keyword.arg in ("help", "epilog")]
-            words += node.args[2:3] if name == "Entry" else []
+            words += node.args[2:3] if name == "CommandEntry" else []
             self._add(
                 *(part for word in words for literal in self._literals(word, scopes) for part in paragraphs(literal))
             )

@@ -132,7 +132,7 @@ def test_double_dash_ends_the_options():
 
 
 def test_a_missing_module_of_an_extra_names_the_pip_line(monkeypatch, capsys):
-    entry = commands.Entry("no_such_night", "app", "help")
+    entry = commands.CommandEntry("no_such_night", "app", "help")
     monkeypatch.setitem(commands.COMMANDS, "night", entry)
 
     def lacking(name):
@@ -145,7 +145,7 @@ def test_a_missing_module_of_an_extra_names_the_pip_line(monkeypatch, capsys):
 
 
 def test_a_module_that_no_extra_brings_is_a_bug(monkeypatch):
-    monkeypatch.setitem(commands.COMMANDS, "night", commands.Entry("no_such_night", "app", "help"))
+    monkeypatch.setitem(commands.COMMANDS, "night", commands.CommandEntry("no_such_night", "app", "help"))
     with pytest.raises(ModuleNotFoundError):
         commands.run(["night"])
 

@@ -12,7 +12,7 @@ import pytest
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi.files import canonical
 from konomi.taste.bundle_format import (
-    Entry,
+    BundleEntry,
     Manifest,
     read_bundle,
     read_manifest,
@@ -24,8 +24,8 @@ ROWS = b'{"kind":"konomi.taste","schema":1}\n'
 CONTENTS = {"rows": ROWS, "head": b"head " * 700, "image": b"\x89PNG" + bytes(2000), "night": b"{}"}
 
 
-def entry(data: bytes, part: str) -> Entry:
-    return Entry(hashlib.sha256(data).hexdigest(), "application/octet-stream", len(data), part)
+def entry(data: bytes, part: str) -> BundleEntry:
+    return BundleEntry(hashlib.sha256(data).hexdigest(), "application/octet-stream", len(data), part)
 
 
 def manifest_of(contents: dict[str, bytes]) -> Manifest:

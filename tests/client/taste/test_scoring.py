@@ -66,4 +66,4 @@ def test_a_journal_is_only_believed_for_the_same_bytes_and_version(tmp_path):
     assert again.find("a/2.png", "d2", "v2") == {"error": {"reason": "IMAGE_TYPE"}}
     assert ScoreJournal(tmp_path, "other", [tmp_path / "a"]).find("a/1.png", "d1", "v1") is None
     again.close(finished=True)
-    assert ScoreJournal(tmp_path, "default", [tmp_path / "a"]).known == {}
+    assert ScoreJournal(tmp_path, "default", [tmp_path / "a"]).entries == {}

@@ -25,7 +25,7 @@ from konomi.night.records.store import NightStore
 from konomi.night.verdict import PAIRS, SAMPLE
 from konomi.v1 import rater_pb2, trainer_pb2
 from konomi.web import auth
-from konomi.web.app import Page
+from konomi.web.app import PageApplication
 from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.server import _listen
 from konomi.web.settings import PageSettings
@@ -222,7 +222,7 @@ def test_systems_are_told_in_both_languages(desk):
 
 def test_alarms_of_a_version_are_told_in_both_languages(tmp_path):
     services = Services()
-    page = Page(Home(tmp_path), lambda: services, frozenset(), auth.SessionAuth(Home(tmp_path)))
+    page = PageApplication(Home(tmp_path), lambda: services, frozenset(), auth.SessionAuth(Home(tmp_path)))
     english, japanese = (page._alarms({"version": VERSION, "language": code})["alarms"] for code in ("en", "ja"))
     page.close()
     assert english == ["Only 2 UR labels: probabilities of UR rest on the order of the lower grades."]

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from konomi import errors
-from konomi.cli import completion
-from konomi.cli.console import complain, exit_code
+from konomi.cli import completion, usage
+from konomi.cli.console import FAILED, complain, exit_code
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi.home import choose
 from konomi.i18n import catalogue
@@ -20,7 +20,7 @@ from konomi.i18n.catalogue import text
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """Where a command is: its module, the function or typer app in it, and its line in `konomi --help`."""
 
     module: str
@@ -29,27 +29,37 @@ class Entry:
 
 
 COMMANDS = {
-    "up": Entry("konomi.cli.up", "up", "Start rater, generator, trainer and the page here; Ctrl-C stops cleanly."),
-    "doctor": Entry(
+    "up": CommandEntry(
+        "konomi.cli.up", "up", "Start rater, generator, trainer and the page here; Ctrl-C stops cleanly."
+    ),
+    "doctor": CommandEntry(
         "konomi.cli.doctor.command", "doctor", "Say what is missing or unsafe here, and the line that fixes each."
     ),
-    "demo": Entry("konomi.cli.demo", "demo", "Run the main job, start to end, with a simulated person."),
-    "import": Entry(
+    "demo": CommandEntry("konomi.cli.demo", "demo", "Run the main job, start to end, with a simulated person."),
+    "import": CommandEntry(
         "konomi.cli.images.import_images",
         "import_",
         "Make images of any origin known: folders, files, zips, tars, parquet.",
     ),
-    "label": Entry("konomi.cli.label", "label", "Open the page and grade, or move grades to and from files."),
-    "rater": Entry("konomi.cli.rater.fit", "app", "Fit a new rater version, or show how good it is."),
-    "score": Entry("konomi.cli.images.score", "score", "Grade a folder the way the owner would."),
-    "sources": Entry("konomi.cli.images.sources", "app", "Where images came from, on whose word, and taking it back."),
-    "explore": Entry("konomi.cli.images.explore", "explore", "Find images far from everything known, worth a look."),
-    "explain": Entry("konomi.cli.images.explain", "explain", "Say where an image comes from and what became of it."),
-    "night": Entry("konomi.cli.night.run", "app", "Plan, start, watch, stop and report the overnight loop."),
-    "concepts": Entry("konomi.cli.concepts", "app", "Teach a base model new words from a few images each."),
-    "export": Entry("konomi.cli.images.export", "export", "Write images as a dataset: kohya, WebDataset, parquet."),
-    "taste": Entry("konomi.cli.taste", "app", "A whole taste in one file, and back on any machine."),
-    "models": Entry(
+    "label": CommandEntry("konomi.cli.label", "label", "Open the page and grade, or move grades to and from files."),
+    "rater": CommandEntry("konomi.cli.rater.fit", "app", "Fit a new rater version, or show how good it is."),
+    "score": CommandEntry("konomi.cli.images.score", "score", "Grade a folder the way the owner would."),
+    "sources": CommandEntry(
+        "konomi.cli.images.sources", "app", "Where images came from, on whose word, and taking it back."
+    ),
+    "explore": CommandEntry(
+        "konomi.cli.images.explore", "explore", "Find images far from everything known, worth a look."
+    ),
+    "explain": CommandEntry(
+        "konomi.cli.images.explain", "explain", "Say where an image comes from and what became of it."
+    ),
+    "night": CommandEntry("konomi.cli.night.run", "app", "Plan, start, watch, stop and report the overnight loop."),
+    "concepts": CommandEntry("konomi.cli.concepts", "app", "Teach a base model new words from a few images each."),
+    "export": CommandEntry(
+        "konomi.cli.images.export", "export", "Write images as a dataset: kohya, WebDataset, parquet."
+    ),
+    "taste": CommandEntry("konomi.cli.taste", "app", "A whole taste in one file, and back on any machine."),
+    "models": CommandEntry(
         "konomi.cli.models.manage", "app", "List, show, compare, export, merge, fetch and roll back models."
     ),
 }
@@ -85,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
             return 0
         words = options.rest if typed is None else []  # a shell that asks for completions has put them elsewhere
         with catalogue.spoken_by_libraries():
-            result = command_for(options.rest)(words, prog_name="konomi", standalone_mode=True)
+            result = _run_command(command_for(options.rest), words)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 0
     except ModuleNotFoundError as error:
@@ -100,6 +110,17 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return complain(errors.disk_full_error())
     return result if isinstance(result, int) else 0
+
+
+def _run_command(command: Any, words: Sequence[str]) -> Any:
+    """Runs a command on its words; what typer would say in English of a wrong line is said in the language in use."""
+    try:
+        return command(words, prog_name="konomi", standalone_mode=False)
+    except typer.TyperException as error:
+        return usage.complain(error)
+    except typer.Abort:  # the input ended where an answer was due
+        typer.echo(text("Aborted!"), err=True)
+        return FAILED
 
 
 def take_globals(arguments: Sequence[str]) -> Globals:
@@ -143,11 +164,11 @@ def command_for(arguments: Sequence[str]) -> Any:
     app.callback()(_root)
     called = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, entry in COMMANDS.items():
-        found: Any = getattr(importlib.import_module(entry.module), entry.name) if name == called else _listed
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=name, help=entry.help)
+        target: Any = getattr(importlib.import_module(entry.module), entry.name) if name == called else _listed
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=name, help=entry.help)
         else:
-            app.command(name, help=None if name == called else entry.help)(found)
+            app.command(name, help=None if name == called else entry.help)(target)
     command: Any = typer.main.get_command(app)
     next(option for option in command.params if option.name == "lang").metavar = "|".join(catalogue.languages())
     translate(command)

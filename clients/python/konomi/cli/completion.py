@@ -42,11 +42,11 @@ def models(context: typer.Context, incomplete: str) -> list[str]:
 
     try:
         with connect_home() as client:
-            found = list(paging.models(client, context.params.get("taste") or "default", timeout=SECONDS))
+            candidates = list(paging.models(client, context.params.get("taste") or "default", timeout=SECONDS))
     except KonomiError:
         return []
-    named = _beginning(incomplete, (model.display_name for model in found))
-    return named or _beginning(incomplete, (model.name.removeprefix("models/") for model in found))
+    named = _beginning(incomplete, (model.display_name for model in candidates))
+    return named or _beginning(incomplete, (model.name.removeprefix("models/") for model in candidates))
 
 
 def nights(incomplete: str) -> list[str]:

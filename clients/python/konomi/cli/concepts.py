@@ -1,17 +1,20 @@
 """`konomi concepts ...`: new words for things a base model does not know, from a few images each."""
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from konomi.cli.console import Json, TasteId, attached, emit, note, progress, say
+from konomi.client import Client
 from konomi.client.messages import plain
 from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument
 from konomi.i18n.catalogue import text
-from konomi.night.gateway.concepts import SLOT, images_of, read_lesson, regularisation
+from konomi.night.gateway import manifests
+from konomi.night.gateway.concepts import SLOT, Lesson, images_of, read_lesson, regularisation
 from konomi.night.gateway.concepts import teach as run_lesson
 from konomi.v1 import trainer_pb2 as trainer
 
@@ -45,17 +48,7 @@ def teach(
         raise InvalidArgument(text("expected one {slot} in the prompt, got {prompt}", slot=SLOT, prompt=prompt))
     lessons = [read_lesson(line) for line in concepts]
     with attached() as client:
-        items = []
-        for lesson in lessons:
-            caption = prompt.replace(SLOT, f"{lesson.token} {lesson.class_word}")
-            items += images_of(client, lesson.folder, caption, "selected")
-        if real is None:
-            note(text("no --regularisation folder: the class word may drift towards the concept"))
-        else:
-            prior, warnings = regularisation(client, taste, real, lessons, prompt, items)
-            items += prior
-            for warning in warnings:
-                note(warning)
+        items = _items(client, taste, lessons, prompt, real)
         request = trainer.CreateTrainingRunRequest(
             taste=taste_name(taste), method=trainer.TRAINING_METHOD_CUSTOM_DIFFUSION, base_model=base, seed=seed,
             hyper_parameters=trainer.HyperParameters(steps=steps), display_name=name, request_id=str(uuid.uuid4()),
@@ -68,3 +61,20 @@ def teach(
     else:
         words = ", ".join(f"{lesson.token} {lesson.class_word}" for lesson in lessons)
         say(text("{name} knows: {words}", name=model.display_name, words=words))
+
+
+def _items(
+    client: Client, taste: str, lessons: Sequence[Lesson], prompt: str, real: Path | None
+) -> list[manifests.Item]:
+    """Returns what the run learns from: the images of the concepts, and real ones of their classes where given."""
+    items: list[manifests.Item] = []
+    for lesson in lessons:
+        caption = prompt.replace(SLOT, f"{lesson.token} {lesson.class_word}")
+        items += images_of(client, lesson.folder, caption, "selected")
+    if real is None:
+        note(text("no --regularisation folder: the class word may drift towards the concept"))
+        return items
+    prior, warnings = regularisation(client, taste, real, lessons, prompt, items)
+    for warning in warnings:
+        note(warning)
+    return items + prior

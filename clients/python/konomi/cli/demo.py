@@ -18,8 +18,8 @@ from konomi.host import extras
 from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
-from konomi.i18n.catalogue import text
-from konomi.night.alarms import percent, work
+from konomi.i18n.catalogue import percent, text
+from konomi.night.alarms import work
 from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
@@ -106,13 +106,7 @@ def _run(
             prompts = starter("prompts", "--count", str(settings.prompts), "--seed", str(seed))
             demo = Demo(session, person, prompts, seed, settings, night, view)
             demo.phases.append(("services", time.monotonic() - started))
-            with demo.phase("reference"):
-                demo.choose_taste(nights)
-                reference = demo.reference()
-            with demo.phase("pool"):
-                demo.pool()
-            with demo.phase("label"):
-                graded = demo.label(labels)
+            reference, graded = _before_the_night(demo, nights, labels)
             request = demo.request(nights, system, GuardSettings(home=home.root))
             state = demo.sleep(nights, request, stopped.is_set)
             demo.phases.append(("night", state.seconds))
@@ -134,6 +128,17 @@ def _run(
             )
             path = write_demo_report(nights, request.id, facts, session.client.artifacts.get, language)
     return result_of(facts, state.served.unit if state.served else 0, path, time.monotonic() - started)
+
+
+def _before_the_night(demo: Demo, nights: NightStore, labels: int) -> tuple[list[str], int]:
+    """Makes the reference images and a pool, has the person grade; returns the references and how many labels came."""
+    with demo.phase("reference"):
+        demo.choose_taste(nights)
+        reference = demo.reference()
+    with demo.phase("pool"):
+        demo.pool()
+    with demo.phase("label"):
+        return reference, demo.label(labels)
 
 
 def result_of(facts: DemoFacts, served: int, report: Path, seconds: float) -> DemoResult:
@@ -178,10 +183,10 @@ def _again(arguments: list[str]) -> list[str]:
 
 
 def _attributes(as_json: bool) -> None:
-    found = starter("attributes")
+    attributes = starter("attributes")
     if as_json:
-        return say(json.dumps(found, ensure_ascii=False))
-    for name, values in found.items():
+        return say(json.dumps(attributes, ensure_ascii=False))
+    for name, values in attributes.items():
         say(f"{name}: {', '.join(values)}")
     return None
 

@@ -80,11 +80,11 @@ def open_page(home: Home, taste: str, as_json: bool) -> None:
     view = f"rate&taste={taste_name(taste).removeprefix('tastes/')}"
     if not home.is_up():
         ports = choose_ports(dict.fromkeys(ROLES))
-        hold_up(home, ports, None, as_json, lambda found: show_browser(f"{found}&view={view}", as_json))
+        hold_up(home, ports, None, as_json, lambda page: show_browser(f"{page}&view={view}", as_json))
         return
-    found = link(home, view)
-    emit({"page": found}) if as_json else say(found)
-    show_browser(found, as_json)
+    page = link(home, view)
+    emit({"page": page}) if as_json else say(page)
+    show_browser(page, as_json)
 
 
 def show_browser(address: str, quiet: bool) -> None:
@@ -92,7 +92,7 @@ def show_browser(address: str, quiet: bool) -> None:
     if quiet or not sys.stdout.isatty() or "SSH_CONNECTION" in os.environ:
         return
     if not webbrowser.open(address):
-        note(text("no browser was found: open the link by hand, or say `konomi label --terminal`"))
+        note(text("no browser was found: open the link by hand, or run: konomi label --terminal"))
 
 
 def grade(client: Client, taste: str, *, slate: bool = False) -> dict[str, int]:

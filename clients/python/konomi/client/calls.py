@@ -75,8 +75,8 @@ class _Call(Generic[Request, Reply]):
         try:
             message = self._request_class(**fields) if request is None else request
         except (TypeError, ValueError) as error:
-            known = ", ".join(field.name for field in self._request_class.DESCRIPTOR.fields)
-            raise InvalidArgument(f"{self._name} takes the fields {known}: {error}") from error
+            names = ", ".join(field.name for field in self._request_class.DESCRIPTOR.fields)
+            raise InvalidArgument(f"{self._name} takes the fields {names}: {error}") from error
         if "request_id" in message.DESCRIPTOR.fields_by_name and not message.request_id:  # type: ignore[attr-defined]
             message = type(message).FromString(message.SerializeToString())
             message.request_id = str(uuid.uuid4())  # type: ignore[attr-defined]
@@ -263,8 +263,8 @@ def readable(error: grpc.RpcError, address: str) -> KonomiError:
     answered = isinstance(error, grpc.Call) and "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
     if isinstance(failure, Unavailable) and not answered:
         message = text(
-            "no konomi service answers at {address}: start it with `konomi up`, or check address, TLS and client "
-            "certificate ({why})",
+            "no konomi service answers at {address} ({why}); check address, TLS and client certificate, or start it: "
+            "konomi up",
             address=address,
             why=failure.message,
         )

@@ -11,14 +11,14 @@ MOST = 1000
 """Entries of a page at most, by the contract."""
 
 
-class Page(Protocol):
+class ListPage(Protocol):
     """One page of a list."""
 
     next_page_token: str
     """Where the next page begins; empty on the last."""
 
 
-P = TypeVar("P", bound=Page)
+P = TypeVar("P", bound=ListPage)
 
 
 def pages(call: Callable[..., P], **fields: Any) -> Iterator[P]:

@@ -134,18 +134,18 @@ def beside(name: str, read: Callable[[str, int], bytes | None], metadata: Metada
 
 def _record(data: bytes | None) -> Facts:
     try:
-        found: Any = json.loads(data) if data else {}
+        facts: Any = json.loads(data) if data else {}
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
-def _wrong(name: str, known: bool, link: bool) -> InvalidArgument | None:
+def _wrong(name: str, repeated: bool, link: bool) -> InvalidArgument | None:
     if unsafe(name):
         return InvalidArgument(text("has a name that leads out of the archive; it was not read"), reason="UNSAFE_NAME")
     if link:
         return InvalidArgument(text("is a link or a device, no file; it was not read"), reason="NOT_A_FILE")
-    if known:
+    if repeated:
         message = text("has a name that came before in this archive; only the first was read")
         return InvalidArgument(message, reason="TWICE")
     return None

@@ -48,15 +48,15 @@ def concept_of(name: str) -> str:
 
 def rows_of(data: bytes) -> dict[str, Facts]:
     """Returns the rows of a metadata.jsonl by their file_name; a line that is no such row is passed over."""
-    found: dict[str, Facts] = {}
+    rows: dict[str, Facts] = {}
     for line in data.decode("utf-8", "replace").splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("file_name"), str):
-            found[row["file_name"]] = row
-    return found
+            rows[row["file_name"]] = row
+    return rows
 
 
 class Metadata:

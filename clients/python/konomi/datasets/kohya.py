@@ -8,14 +8,14 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from konomi.datasets.records import Record
+from konomi.datasets.records import DatasetRecord
 
 METADATA = "metadata.jsonl"
 GENERAL = '[general]\ncaption_extension = ".txt"\nshuffle_caption = false\n\n[[datasets]]\nresolution = {resolution}\n'
 SUBSET = '\n[[datasets.subsets]]\nimage_dir = "{folder}"\nclass_tokens = "{concept}"\nnum_repeats = {repeats}\n'
 
 
-def write_kohya(folder: Path, records: Iterable[Record], concept: str, repeats: int, resolution: int) -> int:
+def write_kohya(folder: Path, records: Iterable[DatasetRecord], concept: str, repeats: int, resolution: int) -> int:
     """Writes images into a folder that is there and empty, one sub-folder per grade of the owner's; returns how many.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from konomi.datasets.records import Record
+from konomi.datasets.records import DatasetRecord
 from konomi.errors import InvalidArgument
 from konomi.host import extras
 from konomi.i18n.catalogue import text
@@ -43,7 +43,7 @@ COLUMNS: Sequence[tuple[str, str]] = (
 """Column to type; prompt, seed, step, cfg, width and height are named as DiffusionDB does."""
 
 
-def write_rows(path: Path, records: Sequence[Record], *, images: bool) -> None:
+def write_rows(path: Path, records: Sequence[DatasetRecord], *, images: bool) -> None:
     """Writes a table of images, with their bytes in the column "image" where asked for.
 
     Raises:
@@ -57,17 +57,17 @@ def write_rows(path: Path, records: Sequence[Record], *, images: bool) -> None:
     parquet.write_table(arrow.Table.from_pylist(rows, schema=arrow.schema(fields)), path, compression="zstd")
 
 
-def row_of(record: Record) -> dict[str, Any]:
+def row_of(record: DatasetRecord) -> dict[str, Any]:
     """Returns the columns of an image; the owner's grade and a predicted one never share a column."""
     facts: Mapping[str, object] = record.facts
-    said: Mapping[str, object] = record.facts["prediction"] or {}
+    prediction: Mapping[str, object] = record.facts["prediction"] or {}
     parameters = record.facts["parameters"]
     taken = ("digest", "prompt", "seed", "width", "height", "grade", "source", "licence", "consent", "unit", "night")
     figures = ("utility", "std", "lower_bound", "typicality", "novelty", "rater_version")
-    return {name: facts[name] for name in taken} | {name: said.get(name) for name in figures} | {
+    return {name: facts[name] for name in taken} | {name: prediction.get(name) for name in figures} | {
         "image_name": f"{record.digest}.{record.ending}",
         "caption": record.caption,
-        "predicted_grade": said.get("grade"),
+        "predicted_grade": prediction.get("grade"),
         "step": parameters.get("steps"),
         "cfg": parameters.get("guidance_scale"),
     }  # fmt: skip

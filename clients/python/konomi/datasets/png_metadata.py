@@ -50,8 +50,8 @@ def read_origin(data: bytes) -> Origin:
 def read_infotext(infotext: str) -> Origin:
     """Returns prompt and seed of an infotext as A1111 writes it."""
     end = LAST_LINE.search(infotext)
-    found = SEED.search(infotext)
-    return Origin(clean(infotext[: end.start()] if end else infotext), int(found.group(1)) if found else 0)
+    match = SEED.search(infotext)
+    return Origin(clean(infotext[: end.start()] if end else infotext), int(match.group(1)) if match else 0)
 
 
 def clean(prompt: str) -> str:
@@ -122,10 +122,10 @@ FAULTS = (
 
 def origin_of(data: bytes) -> Origin:
     """Returns what an image says about its making: konomi's own record and infotext as they stand, else sd-parsers."""
-    found = read_origin(data)
-    if found.prompt or found.starter or extras.missing("files"):
-        return found
-    return _parsed(data) or found
+    origin = read_origin(data)
+    if origin.prompt or origin.starter or extras.missing("files"):
+        return origin
+    return _parsed(data) or origin
 
 
 def says_more(data: bytes) -> bool:
@@ -140,18 +140,18 @@ def _parsed(data: bytes) -> Origin | None:
     eagerness = importlib.import_module("sd_parsers.extractors").Eagerness.FAST
     try:
         with pillow.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-            found = library.ParserManager(eagerness=eagerness).parse(image)
-        return None if found is None else _origin(found)
+            metadata = library.ParserManager(eagerness=eagerness).parse(image)
+        return None if metadata is None else _origin(metadata)
     except (*FAULTS, pillow.DecompressionBombError):
         return None
 
 
-def _origin(found: Any) -> Origin:
+def _origin(metadata: Any) -> Origin:
     parameters: dict[str, object] = {}
-    for sampler in found.samplers:
+    for sampler in metadata.samplers:
         parameters = {**{str(name).lower(): value for name, value in sampler.parameters.items()}, **parameters}
     seed = next((_number(parameters[name]) for name in ("seed", "noise_seed") if name in parameters), 0)
-    return Origin(clean(str(found.full_prompt)), int(seed) if 0 <= seed < 2**63 else 0)
+    return Origin(clean(str(metadata.full_prompt)), int(seed) if 0 <= seed < 2**63 else 0)
 
 
 def _number(value: Any) -> float:

@@ -49,7 +49,7 @@ def _below(folder: Path) -> Iterator[ImageFile]:
     for path in _files(folder):
         if path.suffix.lower() in CONTAINERS:
             images = CONTAINERS[path.suffix.lower()](path)
-            yield from (one for one in images if one.error is None or one.error.reason != "NO_IMAGES")
+            yield from (image for image in images if image.error is None or image.error.reason != "NO_IMAGES")
         else:
             yield from _file(path, path.relative_to(folder).as_posix(), read, metadata, required=False)
 

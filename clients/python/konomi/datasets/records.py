@@ -36,7 +36,7 @@ class Prediction(TypedDict):
     rater_version: str
 
 
-class ImageFacts(TypedDict):
+class RecordFacts(TypedDict):
     """What is known of an image, as JSON has it: `grade` is the owner's, `prediction` the rater's."""
 
     digest: str
@@ -56,13 +56,13 @@ class ImageFacts(TypedDict):
 
 
 @dataclass(frozen=True)
-class Record:
+class DatasetRecord:
     """One image on its way out; `facts` is what every format says of it, ready for JSON."""
 
     data: bytes
     ending: str
     caption: str
-    facts: ImageFacts
+    facts: RecordFacts
 
     @property
     def digest(self) -> str:
@@ -75,7 +75,9 @@ class Record:
         return str(self.facts["grade"] or "")
 
 
-def records(client: Client, taste: str, grades: Sequence[str], unit: str, quality_words: bool) -> Iterator[Record]:
+def records(
+    client: Client, taste: str, grades: Sequence[str], unit: str, quality_words: bool
+) -> Iterator[DatasetRecord]:
     """Yields the images of a taste, oldest first.
 
     Args:
@@ -95,7 +97,7 @@ def records(client: Client, taste: str, grades: Sequence[str], unit: str, qualit
             facts = facts_of(image)
             words = [QUALITY[facts["grade"]]] if quality_words and facts["grade"] else []
             caption = ", ".join([*words, *([image.prompt] if image.prompt else [])])
-            yield Record(data, ENDINGS.get(media_type_of(data[:12]), "bin"), caption, facts)
+            yield DatasetRecord(data, ENDINGS.get(media_type_of(data[:12]), "bin"), caption, facts)
 
 
 def count(client: Client, taste: str, grades: Sequence[str], unit: str) -> int:
@@ -106,7 +108,7 @@ def count(client: Client, taste: str, grades: Sequence[str], unit: str) -> int:
     return int(client.rater.list_images(taste=taste_name(taste), filter=image_filter, page_size=1).total_size)
 
 
-def facts_of(image: rater.Image) -> ImageFacts:
+def facts_of(image: rater.Image) -> RecordFacts:
     """Returns what is known of an image: `grade` is the owner's, `prediction` the rater's; None where missing."""
     return {
         "digest": image.digest,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from konomi.datasets.kohya import one_line
 from konomi.datasets.parquet import write_rows
-from konomi.datasets.records import Record
+from konomi.datasets.records import DatasetRecord
 
 
-def write_shards(folder: Path, records: Iterable[Record], size: int) -> int:
+def write_shards(folder: Path, records: Iterable[DatasetRecord], size: int) -> int:
     """Writes 00000.tar with its table 00000.parquet, and so on, into an empty folder; returns how many images.
 
     Args:
@@ -21,7 +21,7 @@ def write_shards(folder: Path, records: Iterable[Record], size: int) -> int:
         size: images of a shard at most.
     """
 
-    def write(stem: Path, shard: tuple[Record, ...]) -> None:
+    def write(stem: Path, shard: tuple[DatasetRecord, ...]) -> None:
         with tarfile.open(stem.with_suffix(".tar"), "w", format=tarfile.USTAR_FORMAT) as tar:
             for record in shard:
                 for name, data in members(record):
@@ -33,21 +33,23 @@ def write_shards(folder: Path, records: Iterable[Record], size: int) -> int:
     return _each(folder, records, size, write)
 
 
-def write_tables(folder: Path, records: Iterable[Record], size: int) -> int:
+def write_tables(folder: Path, records: Iterable[DatasetRecord], size: int) -> int:
     """Writes 00000.parquet and so on, images inside, into an empty folder; returns how many images."""
     return _each(
         folder, records, size, lambda stem, shard: write_rows(stem.with_suffix(".parquet"), shard, images=True)
     )
 
 
-def members(record: Record) -> Iterator[tuple[str, bytes]]:
+def members(record: DatasetRecord) -> Iterator[tuple[str, bytes]]:
     """Yields name and bytes of an image's members, in the order of the shard."""
     yield f"{record.digest}.{record.ending}", record.data
     yield f"{record.digest}.txt", one_line(record.caption).encode()
     yield f"{record.digest}.json", json.dumps(record.facts, ensure_ascii=False).encode()
 
 
-def _each(folder: Path, records: Iterable[Record], size: int, write: Callable[[Path, tuple[Record, ...]], None]) -> int:
+def _each(
+    folder: Path, records: Iterable[DatasetRecord], size: int, write: Callable[[Path, tuple[DatasetRecord, ...]], None]
+) -> int:
     count, rest = 0, iter(records)
     while shard := tuple(islice(rest, size)):
         write(folder / f"{count // size:05}", shard)

@@ -68,9 +68,11 @@ def read_rating(data: bytes) -> int | None:
         root = ElementTree.fromstring(packet.group())
     except ElementTree.ParseError:
         return None
-    said = [value for one in root.iter(DESCRIPTION) if (value := one.get(RATING)) is not None]
-    said += [one.text or "" for one in root.iter(RATING)]
-    return next((int(value) for value in (text.strip() for text in said) if value in {"1", "2", "3", "4", "5"}), None)
+    ratings = [value for element in root.iter(DESCRIPTION) if (value := element.get(RATING)) is not None]
+    ratings += [element.text or "" for element in root.iter(RATING)]
+    return next(
+        (int(value) for value in (text.strip() for text in ratings) if value in {"1", "2", "3", "4", "5"}), None
+    )
 
 
 def packet_of(prediction: Mapping[str, str]) -> bytes:

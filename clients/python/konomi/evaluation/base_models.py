@@ -55,13 +55,15 @@ def check(client: Client, gateway: NightServices, bases: Sequence[str]) -> None:
     """
     if len(set(bases)) < 2 or len(set(bases)) < len(bases):
         raise InvalidArgument(text("expected two base models or more, each once, got {names}", names=" ".join(bases)))
-    known = sorted(model.id for model in client.generator.list_base_models().base_models)
+    available = sorted(model.id for model in client.generator.list_base_models().base_models)
     for base in bases:
-        if base not in known:
-            message = text("there is no base model {name} here; at hand: {known}", name=base, known=", ".join(known))
+        if base not in available:
+            message = text(
+                "there is no base model {name} here; at hand: {known}", name=base, known=", ".join(available)
+            )
             raise NotFound(message, reason="BASE_NOT_FOUND")
     if not gateway.state().rater_version:
-        message = text("the taste has no rater yet: grade some images, then `konomi rater fit`")
+        message = text("the taste has no rater yet; grade some images, then run: konomi rater fit")
         raise FailedPrecondition(message, reason="NO_RATER")
 
 
@@ -80,15 +82,15 @@ def compare(
     """
     order = shuffled(prompts, f"{seed}/bases")
     drawn = [(order[i % len(order)], image_seed(seed, "bases", i)) for i in range(count)]
-    found = []
+    judgements = []
     for place, base in enumerate(bases):
         digests = _made(gateway.client, base, drawn, partial(_after, advance, place * count))
-        found.append(_judged(gateway, base, digests, [prompt for prompt, _ in drawn]))
-    found.sort(key=lambda one: -one[0]["lower_bound"]["value"])
-    best = found[0][1]
-    for judged, bounds in found[1:]:
+        judgements.append(_judged(gateway, base, digests, [prompt for prompt, _ in drawn]))
+    judgements.sort(key=lambda pair: -pair[0]["lower_bound"]["value"])
+    best = judgements[0][1]
+    for judged, bounds in judgements[1:]:
         judged["wins"] = metrics.paired_wins(bounds, best)
-    return [judged for judged, _ in found]
+    return [judged for judged, _ in judgements]
 
 
 def _after(advance: Advance, before: int, done: int) -> None:

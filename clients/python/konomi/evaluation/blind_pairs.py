@@ -92,7 +92,7 @@ def key(first: str, second: str, pairs: Sequence[Pair]) -> str:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-class Outcome(TypedDict):
+class SheetOutcome(TypedDict):
     """What a judged sheet says: two models, and how often the first was preferred, a tie counting half."""
 
     first: str
@@ -100,7 +100,7 @@ class Outcome(TypedDict):
     win_rate: Estimate
 
 
-def judge(key_text: str, answers: str) -> Outcome:
+def judge(key_text: str, answers: str) -> SheetOutcome:
     """Returns what the answers say of the two models.
 
     Args:

@@ -129,17 +129,17 @@ class Demo:
         """Takes the taste of this very demo where it ran before, else "default", else a new one of its own."""
         key = files.derived_id("taste", files.canonical(self.person.introduction).decode(), self.seed)
         path = nights.folder / "demos.json"
-        known = files.read_json(path)
+        tastes = files.read_json(path)
         rater = self.session.client.rater
-        if key not in known:
+        if key not in tastes:
             taken = {taste.name for taste in rater.list_tastes(page_size=1000).tastes}
-            known[key] = "default" if "tastes/default" not in taken else f"demo-{key[:8]}"
-            files.write_json(path, known)
-        self.taste = f"tastes/{known[key]}"
+            tastes[key] = "default" if "tastes/default" not in taken else f"demo-{key[:8]}"
+            files.write_json(path, tastes)
+        self.taste = f"tastes/{tastes[key]}"
         try:
             rater.get_taste(name=self.taste)
         except errors.NotFound:
-            rater.create_taste(taste_id=known[key], request_id=key)
+            rater.create_taste(taste_id=tastes[key], request_id=key)
 
     def reference(self) -> list[str]:
         """Makes the base model's images of the fixed prompts; they fix the person's tiers and are never trained on."""
@@ -177,13 +177,15 @@ class Demo:
         reply = self.session.client.rater.suggest_images(
             taste=self.taste, count=count, seed=image_seed(self.seed, "suggest", turn), no_repeats=True
         )
-        digests = [one.image.digest for one in reply.suggestions]
+        digests = [suggestion.image.digest for suggestion in reply.suggestions]
         if not digests:
             return 0
         grades = self.person.grade(digests, self.seed)
         labels = [
-            rater_pb2.Label(image_digest=one.image.digest, grade=rater_pb2.Grade.ValueType(grade), reason=one.reason)
-            for one, grade in zip(reply.suggestions, grades, strict=True)
+            rater_pb2.Label(
+                image_digest=suggestion.image.digest, grade=rater_pb2.Grade.ValueType(grade), reason=suggestion.reason
+            )
+            for suggestion, grade in zip(reply.suggestions, grades, strict=True)
         ]
         request_id = files.derived_id(self.taste, self.seed, *digests)
         self.session.client.rater.record_labels(taste=self.taste, labels=labels, request_id=request_id)

@@ -92,8 +92,8 @@ class SimulatedPerson:
 
     def truth(self, digests: Sequence[str]) -> Truth:
         """Returns the hidden truth."""
-        said = self._ask(op="truth", digests=list(digests))
-        return Truth(said["utilities"], said["grades"], said["realism"])
+        answer = self._ask(op="truth", digests=list(digests))
+        return Truth(answer["utilities"], answer["grades"], answer["realism"])
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         if self._introduction is None:
@@ -125,10 +125,10 @@ class SimulatedPerson:
     def _gone(self) -> errors.KonomiError:
         self._child.kill()
         code = self._child.wait()
-        said = _last(self._log.read_text(errors="replace"))
+        reason = _last(self._log.read_text(errors="replace"))
         if code == 4:
-            return errors.InvalidArgument(said, field="person")
-        message = text("The simulated person left: {why} (log: {log})", why=said, log=self._log)
+            return errors.InvalidArgument(reason, field="person")
+        message = text("The simulated person left: {why} (log: {log})", why=reason, log=self._log)
         return errors.Internal(message, reason="PERSON_LEFT")
 
     def __enter__(self) -> "SimulatedPerson":
@@ -149,6 +149,6 @@ class SimulatedPerson:
             self._child.wait()
 
 
-def _last(said: str) -> str:
-    lines = said.strip().splitlines()
+def _last(log: str) -> str:
+    lines = log.strip().splitlines()
     return lines[-1][:500] if lines else text("it said nothing")

@@ -94,13 +94,13 @@ def facts(hub: str, model: Download, file: Remote) -> Facts:
     raise Unavailable(message)
 
 
-def fetch(url: str, part: Path, known: Facts, tries: int, beat: Beat) -> None:
+def fetch(url: str, part: Path, facts: Facts, tries: int, beat: Beat) -> None:
     """Brings a file's bytes, going on where an earlier try ended, and checks them.
 
     Args:
         url: of the file.
         part: where the bytes gather; it stays when the connection breaks, and is gone when they are the wrong ones.
-        known: what they must be.
+        facts: what they must be.
         tries: how often to take a broken connection up again.
         beat: called as they come.
 
@@ -110,27 +110,27 @@ def fetch(url: str, part: Path, known: Facts, tries: int, beat: Beat) -> None:
         Unavailable: the connection broke too often.
     """
     room = shutil.disk_usage(part.parent).free + (part.stat().st_size if part.exists() else 0)
-    if room < known.size:
-        message = text("{needed} bytes are needed on this disk, {free} are free", needed=known.size, free=room)
+    if room < facts.size:
+        message = text("{needed} bytes are needed on this disk, {free} are free", needed=facts.size, free=room)
         raise ResourceExhausted(message, reason="DISK_FULL")
     for number in range(tries):
         time.sleep(min(2.0**number, 30.0) - 1 if number else 0)
         try:
-            _append(url, part, known, beat)
+            _append(url, part, facts, beat)
         except (OSError, http.client.HTTPException, Unavailable):
             continue
-        if part.stat().st_size >= known.size:
+        if part.stat().st_size >= facts.size:
             break
     have = part.stat().st_size if part.exists() else 0
-    if have < known.size:
+    if have < facts.size:
         raise Unavailable(
             text(
                 "the connection broke at byte {have} of {size}; the same command goes on there",
                 have=have,
-                size=known.size,
+                size=facts.size,
             )
         )
-    _check(part, known)
+    _check(part, facts)
 
 
 def check_safetensors(part: Path, name: str) -> None:
@@ -161,9 +161,9 @@ def address(hub: str, model: Download, file: Remote) -> str:
     return url
 
 
-def _append(url: str, part: Path, known: Facts, beat: Beat) -> None:
+def _append(url: str, part: Path, facts: Facts, beat: Beat) -> None:
     have = part.stat().st_size if part.exists() else 0
-    if have >= known.size:
+    if have >= facts.size:
         return
     response = _ask(url, "GET", {"Range": f"bytes={have}-"} if have else {}, follow=True)
     if response.status != 206:
@@ -173,23 +173,23 @@ def _append(url: str, part: Path, known: Facts, beat: Beat) -> None:
     with part.open("r+b" if part.exists() else "xb") as out:
         out.truncate(have)
         out.seek(have)
-        while have < known.size and (chunk := response.read(min(CHUNK, known.size - have))):
+        while have < facts.size and (chunk := response.read(min(CHUNK, facts.size - have))):
             have += out.write(chunk)
-            beat(completed=have, total=known.size)
+            beat(completed=have, total=facts.size)
         out.flush()
         os.fsync(out.fileno())
 
 
-def _check(part: Path, known: Facts) -> None:
+def _check(part: Path, facts: Facts) -> None:
     size = part.stat().st_size
     with part.open("rb") as file:
-        if known.sha256:
-            digest, expected = hashlib.file_digest(file, "sha256").hexdigest(), known.sha256
+        if facts.sha256:
+            digest, expected = hashlib.file_digest(file, "sha256").hexdigest(), facts.sha256
         else:
             whole = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
             while chunk := file.read(CHUNK):
                 whole.update(chunk)
-            digest, expected = whole.hexdigest(), known.git
+            digest, expected = whole.hexdigest(), facts.git
     if digest != expected:
         part.unlink()
         message = text(

@@ -62,11 +62,11 @@ class AttachedServices:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
         try:
-            found = self.home.running()
+            addresses = self.home.running()
         except Unavailable:
             return
-        if any(found.get(role) != address for role, address in self.client.addresses.items()):
-            self.client = Client.from_addresses(found, home=self.home.root)
+        if any(addresses.get(role) != address for role, address in self.client.addresses.items()):
+            self.client = Client.from_addresses(addresses, home=self.home.root)
 
     def replace(self, seconds: float) -> None:
         """Gives up: services another process started are not this one's to kill.
@@ -76,8 +76,8 @@ class AttachedServices:
         """
         self.client.close()
         message = text(
-            "A service of `konomi up` made no progress for {seconds:g} seconds; "
-            "stop and start `konomi up`, then `konomi night resume` goes on.",
+            "A service of konomi up made no progress for {seconds:g} seconds; stop and start it, then go on with: "
+            "konomi night resume",
             seconds=seconds,
         )
         raise DeadlineExceeded(message, reason="SERVICE_HANGS")

@@ -79,15 +79,15 @@ class Role:
 
     def failure(self) -> KonomiError:
         """Returns why the role ended, with the last line of its log."""
-        said = self._last_words()
+        last_words = self._last_words()
         if self.process.returncode == os.EX_CONFIG:
-            message = text("the {role} refused to start: {why}", role=self.name, why=said)
+            message = text("the {role} refused to start: {why}", role=self.name, why=last_words)
             return FailedPrecondition(message, reason="REFUSED_TO_START")
         line, how = "the {role} ended with exit code {how}: {why} (log: {log})", str(self.process.returncode)
         if self.process.returncode is not None and self.process.returncode < 0:
             line = "the {role} ended by signal {how}: {why} (log: {log})"
             how = signal.Signals(-self.process.returncode).name
-        return Internal(text(line, role=self.name, how=how, why=said, log=self.log), reason="ROLE_ENDED")
+        return Internal(text(line, role=self.name, how=how, why=last_words, log=self.log), reason="ROLE_ENDED")
 
     def stop(self, deadline: float) -> None:
         """Waits for the end after SIGTERM; past the monotonic deadline the whole process group is killed."""
@@ -225,9 +225,9 @@ def readable_line(line: str) -> str:
 def _ready_address(output: IO[bytes]) -> str | None:
     for line in output:
         try:
-            said = json.loads(line)
+            message = json.loads(line)
         except ValueError:
             continue
-        if isinstance(said, dict) and isinstance(said.get("address"), str):
-            return str(said["address"])
+        if isinstance(message, dict) and isinstance(message.get("address"), str):
+            return str(message["address"])
     return None

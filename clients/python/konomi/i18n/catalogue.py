@@ -40,8 +40,8 @@ def choose(environment: Mapping[str, str]) -> str:
 def accepted(header: str) -> str:
     """Returns the first language of an Accept-Language header that there is; English where there is none."""
     asked = (re.split(r"[-;]", part.strip().lower())[0] for part in header.split(","))
-    known = languages()
-    return next((code for code in asked if code in known), SOURCE)
+    available = languages()
+    return next((code for code in asked if code in available), SOURCE)
 
 
 def text(english: str, **values: object) -> str:
@@ -66,6 +66,11 @@ def plural(singular: str, many: str, count: int, **values: object) -> str:
 def listing(parts: Iterable[str]) -> str:
     """Returns the parts of a list in one line, with the comma of the language in use."""
     return text(", ").join(parts)
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Returns a share of 1 as every sentence prints it, in any language: "65 %"."""
+    return f"{100 * share:.{digits}f} %"
 
 
 def language() -> str:

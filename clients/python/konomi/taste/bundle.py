@@ -16,7 +16,7 @@ from konomi.errors import AlreadyExists, InvalidArgument, NotFound
 from konomi.files import canonical, read_json, write_atomically
 from konomi.home import Home
 from konomi.i18n.catalogue import text
-from konomi.taste.bundle_format import Entry, Manifest, read_bundle, sorted_entries, write_bundle
+from konomi.taste.bundle_format import BundleEntry, Manifest, read_bundle, sorted_entries, write_bundle
 from konomi.v1 import artifact_pb2
 
 NIGHTS, SETTINGS = "nights", "settings"
@@ -67,12 +67,12 @@ def gather(client: Client, home: Home, taste: str, path: Path, images: bool, rep
     kept = {NIGHTS: finished_nights(home, name), SETTINGS: settings(home)}
     data = {_digest(content): content for content in kept.values()}
     entries = [_entry(part) for part in (*parts, *lineage)]
-    entries += [Entry(_digest(content), JSON, len(content), part) for part, content in kept.items()]
+    entries += [BundleEntry(_digest(content), JSON, len(content), part) for part, content in kept.items()]
     ordered = sorted_entries(entries)
     manifest = Manifest(name, parts[0].artifact.digest, lineage[0].artifact.digest, ordered)
     done = {entry.digest: number for number, entry in enumerate(ordered, start=1)}
 
-    def read(entry: Entry) -> Iterator[bytes]:
+    def read(entry: BundleEntry) -> Iterator[bytes]:
         if entry.part in OWN:
             yield data[entry.digest]
         else:
@@ -103,7 +103,7 @@ def restore(client: Client, home: Home, path: Path, wish: Wish, report: Report) 
     own: dict[str, bytes] = {}
     done = 0
 
-    def take(entry: Entry, chunks: Iterator[bytes]) -> None:
+    def take(entry: BundleEntry, chunks: Iterator[bytes]) -> None:
         nonlocal done
         if entry.part in OWN:
             own[entry.part] = b"".join(chunks)
@@ -122,7 +122,7 @@ def restore(client: Client, home: Home, path: Path, wish: Wish, report: Report) 
     return manifest
 
 
-def put(client: Client, entry: Entry, chunks: Iterable[bytes]) -> None:
+def put(client: Client, entry: BundleEntry, chunks: Iterable[bytes]) -> None:
     """Stores an artifact without holding it in memory; the server refuses other bytes than the digest's."""
     header = artifact_pb2.PutArtifactHeader(media_type=entry.media_type, digest=entry.digest)
 
@@ -137,36 +137,36 @@ def put(client: Client, entry: Entry, chunks: Iterable[bytes]) -> None:
 
 def finished_nights(home: Home, taste: str) -> bytes:
     """Returns the records of a taste's nights that have ended, oldest first."""
-    found = []
+    nights = []
     requests = (home.root / "nights").glob("*/request.json")
     for path in sorted(requests, key=lambda path: (path.stat().st_mtime_ns, path)):
         request, night = read_json(path), read_json(path.with_name("night.json"))
         if request.get("taste") == taste and night.get("state") in ("finished", "halted"):
-            found.append({"id": path.parent.name, "request": request, "night": night})
-    return canonical({"kind": "konomi.nights", "schema": 1, "nights": found})
+            nights.append({"id": path.parent.name, "request": request, "night": night})
+    return canonical({"kind": "konomi.nights", "schema": 1, "nights": nights})
 
 
 def restore_nights(home: Home, content: bytes, taste: str) -> None:
     """Writes the records of nights this home has none of; InvalidArgument where one has no id of a night."""
     nights = dict(json.loads(content or b"{}")).get("nights", [])
-    if not all(isinstance(one, dict) and NIGHT_ID.fullmatch(str(one.get("id"))) for one in nights):
+    if not all(isinstance(record, dict) and NIGHT_ID.fullmatch(str(record.get("id"))) for record in nights):
         line = text("expected the records of nights in the bundle, found other content; it was not written")
         raise InvalidArgument(line)
-    for one in nights:
-        folder = home.root / "nights" / str(one["id"])
+    for record in nights:
+        folder = home.root / "nights" / str(record["id"])
         if not folder.exists():
-            write_atomically(folder / "night.json", canonical(one["night"]))
+            write_atomically(folder / "night.json", canonical(record["night"]))
             write_atomically(folder / "delivered", b"")
-            write_atomically(folder / "request.json", canonical({**one["request"], "taste": taste}))
+            write_atomically(folder / "request.json", canonical({**record["request"], "taste": taste}))
 
 
 def settings(home: Home) -> bytes:
     """Returns the settings that shape a taste."""
     try:
-        found = tomllib.loads(home.configuration.read_text("utf-8"))
+        tables = tomllib.loads(home.configuration.read_text("utf-8"))
     except FileNotFoundError:
-        found = {}
-    kept = {table: found[table] for table in TABLES if table in found}
+        tables = {}
+    kept = {table: tables[table] for table in TABLES if table in tables}
     return canonical({"kind": "konomi.settings", "schema": 1, "tables": kept})
 
 
@@ -201,6 +201,6 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _entry(found: artifact_pb2.SnapshotArtifact) -> Entry:
-    part = artifact_pb2.SnapshotPart.Name(found.part).removeprefix("SNAPSHOT_PART_").lower()
-    return Entry(found.artifact.digest, found.artifact.media_type, found.artifact.size_bytes, part)
+def _entry(snapshot: artifact_pb2.SnapshotArtifact) -> BundleEntry:
+    part = artifact_pb2.SnapshotPart.Name(snapshot.part).removeprefix("SNAPSHOT_PART_").lower()
+    return BundleEntry(snapshot.artifact.digest, snapshot.artifact.media_type, snapshot.artifact.size_bytes, part)

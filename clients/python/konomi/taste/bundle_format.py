@@ -29,7 +29,7 @@ MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,127}")
 
 
 @dataclass(frozen=True)
-class Entry:
+class BundleEntry:
     """One artifact of a bundle; `part` says what it holds, for example "head" or "image"."""
 
     digest: str
@@ -52,7 +52,7 @@ class Manifest:
     taste: str
     taste_rows: str
     lineage_rows: str
-    entries: tuple[Entry, ...]
+    entries: tuple[BundleEntry, ...]
 
     def count(self, part: str) -> int:
         """Returns how many artifacts of a kind there are."""
@@ -64,7 +64,7 @@ class Manifest:
         return canonical({**content, "sha256": hashlib.sha256(canonical(content)).hexdigest()}) + b"\n"
 
 
-def write_bundle(path: Path, manifest: Manifest, read: Callable[[Entry], Iterable[bytes]]) -> None:
+def write_bundle(path: Path, manifest: Manifest, read: Callable[[BundleEntry], Iterable[bytes]]) -> None:
     """Writes a bundle, complete or not at all; a file that is there is replaced only by the finished one.
 
     Args:
@@ -94,7 +94,7 @@ def read_manifest(path: Path) -> Manifest:
         return _manifest(file)
 
 
-def read_bundle(path: Path, visit: Callable[[Entry, Iterator[bytes]], None] | None = None) -> Manifest:
+def read_bundle(path: Path, visit: Callable[[BundleEntry, Iterator[bytes]], None] | None = None) -> Manifest:
     """Reads a bundle to its end, checking every byte of it, and returns its manifest.
 
     Args:
@@ -139,53 +139,53 @@ def _manifest(file: BinaryIO) -> Manifest:
     if head != _header(MANIFEST, member.size) or not 0 < member.size <= MANIFEST_BYTES:
         raise _no_bundle(text("its first member is no plain {name}", name=MANIFEST))
     data = file.read(member.size)
-    found = _parse(data)
+    manifest = _parse(data)
     _expect(file, _padding(member.size), text("the filling after {member}", member=MANIFEST))
-    return found
+    return manifest
 
 
 def _parse(data: bytes) -> Manifest:
     try:
-        said: dict[str, Any] = dict(json.loads(data))
+        document: dict[str, Any] = dict(json.loads(data))
     except (ValueError, TypeError, RecursionError) as error:
         raise _no_bundle(text("its manifest is no JSON")) from error
-    schema = said.get("schema")
+    schema = document.get("schema")
     if isinstance(schema, str) and schema != SCHEMA and schema.startswith("konomi.bundle/"):
         raise FailedPrecondition(
             text("expected {schema}, found {got}: use the konomi that knows it", schema=SCHEMA, got=schema[:40]),
             reason="BUNDLE_VERSION",
         )
     try:
-        entries = tuple(Entry(**entry) for entry in said["entries"])
-        found = Manifest(said["taste"], said["taste_rows"], said["lineage_rows"], entries)
-        whole = found.to_bytes() == data
+        entries = tuple(BundleEntry(**entry) for entry in document["entries"])
+        manifest = Manifest(document["taste"], document["taste_rows"], document["lineage_rows"], entries)
+        whole = manifest.to_bytes() == data
     except (KeyError, TypeError, ValueError) as error:
         raise _no_bundle(text("its manifest lacks a field, or has one that is not known")) from error
     if not whole:
         raise _damaged(text("a manifest with its own digest"))
-    _check(found)
-    return found
+    _check(manifest)
+    return manifest
 
 
-def _check(found: Manifest) -> None:
+def _check(manifest: Manifest) -> None:
     """Refuses a manifest whose digest is right and whose content cannot be."""
-    digests = [entry.digest for entry in found.entries]
+    digests = [entry.digest for entry in manifest.entries]
     well = all(
         isinstance(entry.digest, str) and DIGEST.fullmatch(entry.digest)
         and isinstance(entry.media_type, str) and MEDIA_TYPE.fullmatch(entry.media_type)
         and type(entry.size_bytes) is int and 0 <= entry.size_bytes < 2**50
-        for entry in found.entries
+        for entry in manifest.entries
     )  # fmt: skip
-    if not well or not isinstance(found.taste, str) or not TASTE.fullmatch(found.taste):
+    if not well or not isinstance(manifest.taste, str) or not TASTE.fullmatch(manifest.taste):
         raise _no_bundle(text("its manifest names a taste or an artifact in a way that is not allowed"))
     if len(set(digests)) != len(digests):
         raise _no_bundle(text("its manifest names an artifact twice"))
-    rows = {entry.digest for entry in found.entries if entry.part == "rows"}
-    if {found.taste_rows, found.lineage_rows} - {""} != rows or not found.taste_rows:
+    rows = {entry.digest for entry in manifest.entries if entry.part == "rows"}
+    if {manifest.taste_rows, manifest.lineage_rows} - {""} != rows or not manifest.taste_rows:
         raise _no_bundle(text("its manifest does not list exactly the rows it names"))
 
 
-def _checked(entry: Entry, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _checked(entry: BundleEntry, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the bytes of an entry; DataLoss at their end where they are not what the manifest names."""
     hasher, size = hashlib.sha256(), 0
     for chunk in chunks:
@@ -196,7 +196,7 @@ def _checked(entry: Entry, chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise _damaged(text("bytes of the digest {digest} in {member}", digest=entry.digest, member=_name(entry)))
 
 
-def _body(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
+def _body(file: BinaryIO, entry: BundleEntry) -> Iterator[bytes]:
     left = entry.size_bytes
     while left:
         chunk = file.read(min(left, CHUNK_BYTES))
@@ -213,7 +213,7 @@ def _write_member(file: BinaryIO, name: str, size: int, chunks: Iterable[bytes])
     file.write(_padding(size))
 
 
-def _name(entry: Entry) -> str:
+def _name(entry: BundleEntry) -> str:
     return f"artifacts/{entry.digest}"
 
 
@@ -241,7 +241,7 @@ def _expect(file: BinaryIO, wanted: bytes, what: str) -> None:
 
 def _no_bundle(why: str) -> InvalidArgument:
     return InvalidArgument(
-        text("expected a taste bundle, but {why}; write one with `konomi taste export`", why=why), reason="NOT_A_BUNDLE"
+        text("expected a taste bundle, but {why}; to write one: konomi taste export", why=why), reason="NOT_A_BUNDLE"
     )
 
 
@@ -252,7 +252,7 @@ def _damaged(what: str) -> DataLoss:
     )
 
 
-def sorted_entries(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+def sorted_entries(entries: Sequence[BundleEntry]) -> tuple[BundleEntry, ...]:
     """Returns entries each once, in the order of a bundle: rows first, then by kind and digest."""
     once = {entry.digest: entry for entry in reversed(entries)}
     return tuple(sorted(once.values(), key=lambda entry: (entry.part != "rows", entry.part, entry.digest)))

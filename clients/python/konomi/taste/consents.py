@@ -111,17 +111,19 @@ def ledger(client: Client, taste: str, weights: dict[str, float]) -> Ledger:
     return {
         "taste": taste,
         "sources": per_source,
-        "consents": [_consent(one) for page in pages(client.rater.list_consents, taste=taste) for one in page.consents],
+        "consents": [
+            _consent(consent) for page in pages(client.rater.list_consents, taste=taste) for consent in page.consents
+        ],
         "images": images,
         "revocations": gone,
-        "affected": affected(client, taste, [one["digest"] for one in gone]),
+        "affected": affected(client, taste, [revocation["digest"] for revocation in gone]),
     }
 
 
 def revocations(client: Client, taste: str) -> list[RevocationLine]:
     """Returns what left a taste for good, oldest first."""
     replies = pages(client.rater.list_revocations, taste=taste)
-    return [_revocation(one) for page in replies for one in page.revocations]
+    return [_revocation(revocation) for page in replies for revocation in page.revocations]
 
 
 def affected(client: Client, taste: str, revoked: Sequence[str]) -> list[AffectedModel]:
@@ -146,24 +148,24 @@ def affected(client: Client, taste: str, revoked: Sequence[str]) -> list[Affecte
     return trained
 
 
-def _consent(one: rater_pb2.Consent) -> ConsentLine:
+def _consent(consent: rater_pb2.Consent) -> ConsentLine:
     return {
-        "reference": one.reference,
-        "giver": one.giver,
-        "licence": one.licence,
-        "recorded": one.create_time.ToJsonString() if one.HasField("create_time") else "",
-        "revoked": one.revoke_time.ToJsonString() if one.HasField("revoke_time") else "",
-        "images": one.image_count,
-        "images_revoked": one.revoked_count,
+        "reference": consent.reference,
+        "giver": consent.giver,
+        "licence": consent.licence,
+        "recorded": consent.create_time.ToJsonString() if consent.HasField("create_time") else "",
+        "revoked": consent.revoke_time.ToJsonString() if consent.HasField("revoke_time") else "",
+        "images": consent.image_count,
+        "images_revoked": consent.revoked_count,
     }
 
 
-def _revocation(one: rater_pb2.Revocation) -> RevocationLine:
+def _revocation(revocation: rater_pb2.Revocation) -> RevocationLine:
     return {
-        "digest": one.digest,
-        "source": name_of(one.source),
-        "licence": one.licence,
-        "consent": one.consent,
-        "why": one.why,
-        "time": one.create_time.ToJsonString(),
+        "digest": revocation.digest,
+        "source": name_of(revocation.source),
+        "licence": revocation.licence,
+        "consent": revocation.consent,
+        "why": revocation.why,
+        "time": revocation.create_time.ToJsonString(),
     }

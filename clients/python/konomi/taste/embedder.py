@@ -3,7 +3,7 @@
 from konomi.client import Client
 from konomi.client.services import taste_name
 from konomi.host.extras import pip_line
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import percent, text
 from konomi.v1 import rater_pb2 as rater
 
 LITE = "timm:tf_efficientnet_lite0"
@@ -16,14 +16,14 @@ def advice(client: Client, taste: str) -> str:
     return sentence(offer, taste) if offer.change else ""
 
 
-def sentence(found: rater.EmbedderAdvice, taste: str) -> str:
+def sentence(advice: rater.EmbedderAdvice, taste: str) -> str:
     """Returns the advice in words: the fact, then the line that changes it with the best embedder at hand."""
     fact = text(
-        "the starter embedder knows only starter portraits, and {share:.0%} of this taste's own images are others",
-        share=found.foreign_share,
+        "the starter embedder knows only starter portraits, and {share} of this taste's own images are others",
+        share=percent(advice.foreign_share),
     )
-    if found.offers:
-        return f"{fact}: {text('run: {line}', line=change_line(found.offers[0].embedder, taste))}"
+    if advice.offers:
+        return f"{fact}: {text('run: {line}', line=change_line(advice.offers[0].embedder, taste))}"
     line = change_line(LITE, taste)
     return f"{fact}: {text('run: {pip}, then: {line}', pip=pip_line('offline'), line=line)}"
 

@@ -47,11 +47,11 @@ def read_grades(client: Client, taste: str, path: Path) -> int:
 
 def _entry(line: str, number: int) -> rater.Label:
     try:
-        found = json.loads(line)
+        row = json.loads(line)
     except ValueError:
-        found = None
-    digest = found.get("digest") if isinstance(found, dict) else None
-    grade = _grade(found.get("grade")) if isinstance(found, dict) else None
+        row = None
+    digest = row.get("digest") if isinstance(row, dict) else None
+    grade = _grade(row.get("grade")) if isinstance(row, dict) else None
     if grade is None or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         example = '{"digest": "<64 hexadecimal digits>", "grade": 1 to 5}'
         words = "line {number}: expected {example}, got {got!r}; nothing was recorded"

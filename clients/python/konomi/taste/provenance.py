@@ -21,18 +21,18 @@ DEPTH = 8
 
 
 @dataclass(frozen=True)
-class Ancestor:
+class ParentImage:
     """An image another was made from, with its own parents; the taste may have forgotten it."""
 
     digest: str
-    parents: Sequence["Ancestor"] = ()
-    known: bool = False
+    parents: Sequence["ParentImage"] = ()
+    in_taste: bool = False
     prompt: str = ""
     unit: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Returns it as JSON has it."""
-        about = {"known": True, "prompt": self.prompt, "unit": self.unit} if self.known else {"known": False}
+        about = {"known": True, "prompt": self.prompt, "unit": self.unit} if self.in_taste else {"known": False}
         return {"digest": self.digest, **about, "parents": [parent.plain() for parent in self.parents]}
 
 
@@ -65,7 +65,7 @@ class Explanation:
 
     taste: str
     image: rater_pb2.Image
-    parents: Sequence[Ancestor]
+    parents: Sequence[ParentImage]
     labels: Sequence[rater_pb2.Label]
     score: rater_pb2.Score | None
     training_sets: Sequence[TrainingSet]
@@ -78,7 +78,7 @@ class Explanation:
             "parents": [parent.plain() for parent in self.parents],
             "labels": [plain(label) for label in self.labels],
             "score": None if self.score is None else plain(self.score),
-            "training_sets": [asdict(one) for one in self.training_sets],
+            "training_sets": [asdict(training_set) for training_set in self.training_sets],
         }
 
 
@@ -139,13 +139,13 @@ def _by_digest(client: Client, taste: str, prefix: str) -> Iterator[rater_pb2.Im
                 return
 
 
-def _ancestor(client: Client, taste: str, digest: str, depth: int) -> Ancestor:
+def _ancestor(client: Client, taste: str, digest: str, depth: int) -> ParentImage:
     try:
         image = client.rater.get_image(taste=taste, digest=digest)
     except NotFound:
-        return Ancestor(digest)
+        return ParentImage(digest)
     parents = [_ancestor(client, taste, parent, depth - 1) for parent in image.parents] if depth else []
-    return Ancestor(digest, parents, known=True, prompt=image.prompt, unit=image.unit)
+    return ParentImage(digest, parents, in_taste=True, prompt=image.prompt, unit=image.unit)
 
 
 def _score(client: Client, taste: str, digest: str) -> rater_pb2.Score | None:

@@ -59,12 +59,12 @@ class ScoreJournal:
             with contextlib.suppress(OSError):
                 if old.stat().st_mtime < time.time() - KEEP_SECONDS:
                     old.unlink()
-        self.known = self._read()
+        self.entries = self._read()
         self._file = self._path.open("a", encoding="utf-8")
 
     def find(self, path: str, digest: str, version: str) -> Outcome | None:
         """Returns what was said of a file, if its bytes and the rater version are still the same."""
-        entry = self.known.get(path)
+        entry = self.entries.get(path)
         if entry is None or entry["digest"] != digest or entry["version"] not in ("", version):
             return None
         return entry["result"]
@@ -85,20 +85,20 @@ class ScoreJournal:
             self._path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Entry]:
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         if not self._path.exists():
-            return found
+            return entries
         text = self._path.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
         for line in whole.splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
-                found[entry["path"]] = Entry(digest=entry["digest"], version=entry["version"], result=entry["result"])
+                entries[entry["path"]] = Entry(digest=entry["digest"], version=entry["version"], result=entry["result"])
         if len(whole) < len(text):
             with self._path.open("r+b") as file:
                 file.truncate(len(whole))
                 os.fsync(file.fileno())
-        return found
+        return entries
 
 
 BATCH_IMAGES = 32
@@ -132,7 +132,7 @@ class Scored:
 class _Item:
     file: ImageFile
     digest: str
-    known: Scored | None
+    earlier: Scored | None
 
 
 class ScoreRun:
@@ -161,8 +161,8 @@ class ScoreRun:
         size = 0
         for file in files:
             digest = hashlib.sha256(file.data).hexdigest()
-            item = _Item(file, digest, self._known(file, digest))
-            weight = len(file.data) if item.known is None else 0
+            item = _Item(file, digest, self._earlier(file, digest))
+            weight = len(file.data) if item.earlier is None else 0
             if batch and (len(batch) == BATCH_IMAGES or size + weight > BATCH_BYTES):
                 yield batch
                 batch, size = [], 0
@@ -171,7 +171,7 @@ class ScoreRun:
         if batch:
             yield batch
 
-    def _known(self, file: ImageFile, digest: str) -> Scored | None:
+    def _earlier(self, file: ImageFile, digest: str) -> Scored | None:
         if file.error is not None:
             return Scored(file.name, error={"reason": file.error.reason, "message": file.error.message})
         entry = self._journal.find(file.name, digest, self._version)
@@ -182,7 +182,7 @@ class ScoreRun:
         return Scored(file.name, score=ParseDict(entry["score"], rater.Score()))
 
     def _ask(self, batch: Sequence[_Item]) -> Sequence[rater.ScoreResult]:
-        inputs = [self._input(item.file) for item in batch if item.known is None]
+        inputs = [self._input(item.file) for item in batch if item.earlier is None]
         for _ in range(MOST_WAITS if inputs else 0):
             try:
                 return self._client.rater.score_images(taste=self._taste, images=inputs).results
@@ -193,12 +193,12 @@ class ScoreRun:
 
     def _answered(self, batch: Sequence[_Item], asked: "Future[Sequence[rater.ScoreResult]]") -> Iterator[Scored]:
         results = iter(asked.result())
-        fresh = [item.known or _scored(item.file.name, next(results)) for item in batch]
+        fresh = [item.earlier or _scored(item.file.name, next(results)) for item in batch]
         for item, scored in zip(batch, fresh, strict=True):
-            if item.known is None and scored.score is not None:
+            if item.earlier is None and scored.score is not None:
                 outcome: Outcome = {"score": MessageToDict(scored.score, preserving_proto_field_name=True)}
                 self._journal.add(item.file.name, item.digest, scored.score.rater_version, outcome)
-            elif item.known is None and scored.error is not None:
+            elif item.earlier is None and scored.error is not None:
                 self._journal.add(item.file.name, item.digest, "", {"error": scored.error})
         self._journal.flush()
         yield from fresh

@@ -18,7 +18,7 @@ from konomi.taste.rater_summary import alarms
 from konomi.web.auth import COOKIE, SESSION_SECONDS, SessionAuth
 from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
-from konomi.web.images import Images
+from konomi.web.images import ImageEndpoints
 from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.responses import Asked, Endpoint, SpokenByReader, answer, failure, read, serve, text
 from konomi.web.security import Guard
@@ -28,7 +28,7 @@ REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; s
 """A report is one file with its style and pictures inside; it runs nothing and reaches nothing."""
 
 
-class Page:
+class PageApplication:
     """Everything the page serves, as one ASGI application in `app`.
 
     Args:
@@ -42,7 +42,7 @@ class Page:
         self._home, self._client, self._auth = home, client, auth
         self._secure = any(origin.startswith("https://") for origin in origins)
         self._workers = ThreadPoolExecutor(8, "page")
-        self._images = Images(client, home.root / "cache" / "page")
+        self._images = ImageEndpoints(client, home.root / "cache" / "page")
         self._queues = GradingQueues(client, home.root / "page")
         self._nights = NightEndpoints(home)
         self._relay = Relay(client, self._queues.observe)

@@ -28,7 +28,7 @@ TASTE_ID = re.compile(r"[a-z0-9-]{1,40}")
 REPEAT = rater.SUGGESTION_REASON_REPEAT_CHECK
 
 
-class Shown(TypedDict):
+class DueImage(TypedDict):
     """An image to grade, as the contract's JSON has it, and the name of why it is asked about."""
 
     image: Mapping[str, object]
@@ -38,13 +38,13 @@ class Shown(TypedDict):
 class Sitting(TypedDict):
     """What the page shows next, and how far the taste is."""
 
-    images: list[Shown]
+    images: list[DueImage]
     graded: int
     known: int
     fitted: bool
 
 
-class Kept(TypedDict, total=False):
+class QueueState(TypedDict, total=False):
     """A queue's file: what is due and why, what was skipped, and the newest label it knows of."""
 
     queue: list[tuple[str, int]]
@@ -167,13 +167,13 @@ class GradingQueue:
                 self._queue += [(item.image.digest, int(item.reason)) for item in new[:short]]
                 self._keep()
 
-    def _described(self, due: list[tuple[str, int]]) -> list[Shown]:
+    def _described(self, due: list[tuple[str, int]]) -> list[DueImage]:
         if not due:
             return []
         due_only = rater.ImageFilter(digests=[digest for digest, _ in due])
         images = self._client().rater.list_images(taste=self._taste, filter=due_only, page_size=len(due)).images
         by_digest = {image.digest: image for image in images}
-        shown: list[Shown] = []
+        shown: list[DueImage] = []
         for digest, reason in due:
             if digest not in by_digest:
                 continue
@@ -186,17 +186,17 @@ class GradingQueue:
         return shown
 
     def _keep(self) -> None:
-        body: Kept = {"queue": self._queue, "skipped": self._skipped, "sequence": self._sequence}
+        body: QueueState = {"queue": self._queue, "skipped": self._skipped, "sequence": self._sequence}
         write_quickly(self._path, json.dumps(body).encode())
 
 
-def _read(path: Path) -> Kept:
+def _read(path: Path) -> QueueState:
     """Returns what a queue left behind; a file that is missing or damaged only means a new queue."""
     try:
-        found = json.loads(path.read_text())
+        state = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return cast(Kept, found) if isinstance(found, dict) else {}
+    return cast(QueueState, state) if isinstance(state, dict) else {}
 
 
 class GradingQueues:

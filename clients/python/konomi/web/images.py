@@ -28,7 +28,7 @@ KEPT = 64
 """Originals kept in memory: those prefetched and about to be asked for again."""
 
 
-class Images:
+class ImageEndpoints:
     """Serves /image/DIGEST, /thumb/DIGEST and /small/DIGEST.
 
     Args:

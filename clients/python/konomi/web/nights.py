@@ -178,9 +178,9 @@ class NightEndpoints:
     def status(self, asked: Asked) -> Nights:
         """Endpoint: the nights of this home, and one of them in detail."""
         self._begun = [child for child in self._begun if child.poll() is None]
-        known = self._nights.all()
-        chosen = text(asked, "night") or (known[-1] if known else "")
-        listed = [self._line(night) for night in reversed(known)]
+        ids = self._nights.all()
+        chosen = text(asked, "night") or (ids[-1] if ids else "")
+        listed = [self._line(night) for night in reversed(ids)]
         if not chosen:
             return {"nights": [], "night": None}
         return {"nights": listed, "night": self._detail(chosen, text(asked, "language", "en"))}
@@ -372,13 +372,13 @@ class Verdicts:
 
     def pairs(self, asked: Asked) -> VerdictShown:
         """Endpoint: the pairs of a night, without a word about which side is which, and the tally once all are told."""
-        return self._told(self._verdict(asked))
+        return self._verdict_shown(self._verdict(asked))
 
     def answer(self, asked: Asked) -> VerdictShown:
         """Endpoint: notes one answer durably; the same answer twice is one answer."""
-        found = self._verdict(asked)
-        found.answer(number(asked, "pair", -1, -1, 10_000), text(asked, "choice"))
-        return self._told(found)
+        evaluation = self._verdict(asked)
+        evaluation.answer(number(asked, "pair", -1, -1, 10_000), text(asked, "choice"))
+        return self._verdict_shown(evaluation)
 
     def decide(self, asked: Asked) -> VerdictShown:
         """Endpoint: keeps the unit, or returns to what was served before the night in one transaction."""
@@ -387,25 +387,25 @@ class Verdicts:
             raise InvalidArgument(
                 catalogue.text("expected {keep} or {back}", keep=KEEP, back=ROLL_BACK), field="decision"
             )
-        found = self._verdict(asked)
-        verdict.decide(self._client(), found, decision, time.time())
-        return self._told(found)
+        evaluation = self._verdict(asked)
+        verdict.decide(self._client(), evaluation, decision, time.time())
+        return self._verdict_shown(evaluation)
 
     def _verdict(self, asked: Asked) -> BlindEvaluation:
         folder = self._nights.folder(text(asked, "night"))
         return BlindEvaluation(NightStore(folder.parent.parent), folder.name)
 
-    def _told(self, found: BlindEvaluation) -> VerdictShown:
-        answers = found.answers()
+    def _verdict_shown(self, evaluation: BlindEvaluation) -> VerdictShown:
+        answers = evaluation.answers()
         shown: list[PairShown] = [
             {"left": pair.left, "right": pair.right, "answer": answers.get(place)}
-            for place, pair in enumerate(found.pairs())
+            for place, pair in enumerate(evaluation.pairs())
         ]
-        if found.done and not found.kept.get("audit"):
+        if evaluation.done and not evaluation.kept.get("audit"):
             with suppress(KonomiError):  # the answers are safe in their file; the next look hands them over
-                verdict.hand_over(self._client(), found)
-        summary = found.summary()
-        sides = [("left" if pair.unit_left else "right") for pair in found.pairs()] if found.done else None
+                verdict.hand_over(self._client(), evaluation)
+        summary = evaluation.summary()
+        sides = [("left" if pair.unit_left else "right") for pair in evaluation.pairs()] if evaluation.done else None
         return {
             "answered": summary["answered"],
             "unit": summary["unit"],

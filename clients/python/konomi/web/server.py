@@ -13,7 +13,7 @@ from konomi.client import Client
 from konomi.errors import FailedPrecondition, Internal
 from konomi.home import Home
 from konomi.i18n.catalogue import text
-from konomi.web.app import Page
+from konomi.web.app import PageApplication
 from konomi.web.auth import SessionAuth
 from konomi.web.settings import USUAL_PORT, PageSettings
 
@@ -45,7 +45,7 @@ def serving(home: Home, client: Callable[[], Client], settings: PageSettings) ->
     port = listener.getsockname()[1]
     scheme = "https" if settings.page_certificate else "http"
     names = (f"{settings.page_host}:{port}", f"localhost:{port}", *settings.page_names)
-    page = Page(home, client, frozenset(f"{scheme}://{name}" for name in names), SessionAuth(home))
+    page = PageApplication(home, client, frozenset(f"{scheme}://{name}" for name in names), SessionAuth(home))
     server = uvicorn.Server(_configuration(page, settings))
     thread = threading.Thread(target=server.run, args=([listener],), name="page", daemon=True)
     thread.start()
@@ -59,7 +59,7 @@ def serving(home: Home, client: Callable[[], Client], settings: PageSettings) ->
         listener.close()
 
 
-def _configuration(page: Page, settings: PageSettings) -> uvicorn.Config:
+def _configuration(page: PageApplication, settings: PageSettings) -> uvicorn.Config:
     return uvicorn.Config(
         page.app,  # type: ignore[arg-type]
         lifespan="off",

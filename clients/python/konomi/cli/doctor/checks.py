@@ -66,8 +66,8 @@ def sqlite(home: Home) -> Finding:
         from pysqlite3 import dbapi2
     except ModuleNotFoundError:
         return Finding("SQLite", "fail", text("pysqlite3 is not installed"), pip_line("rater"))
-    found = tuple(int(part) for part in dbapi2.sqlite_version.split("."))
-    if found < SQLITE_FLOOR:
+    version = tuple(int(part) for part in dbapi2.sqlite_version.split("."))
+    if version < SQLITE_FLOOR:
         wanted = ".".join(str(part) for part in SQLITE_FLOOR)
         detail = text("{found} can corrupt a database; at least {wanted}", found=dbapi2.sqlite_version, wanted=wanted)
         return Finding("SQLite", "fail", detail, install_line("pysqlite3", upgrade=True))
@@ -127,7 +127,7 @@ def starter(home: Home) -> Finding:
     if home.has_starter():
         return Finding("starter models", "ok", text("installed"))
     fix = command(sys.executable, "-m", "konomi_starter", "install", "--home", home.root)
-    return Finding("starter models", "warn", text("not installed yet; `konomi up` does it"), fix)
+    return Finding("starter models", "warn", text("not installed yet; to install them: konomi up"), fix)
 
 
 def clock(home: Home, now: float | None = None) -> Finding:

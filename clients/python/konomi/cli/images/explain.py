@@ -9,7 +9,7 @@ from konomi.cli.console import Json, TasteId, attached, emit, say
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import taste_name
 from konomi.i18n.catalogue import text
-from konomi.taste.provenance import Ancestor, Explanation, TrainingSet
+from konomi.taste.provenance import Explanation, ParentImage, TrainingSet
 from konomi.taste.provenance import explain as everything
 from konomi.v1 import rater_pb2 as rater
 
@@ -24,16 +24,16 @@ def explain(
     Example: konomi explain 3fa85f64
     """
     with attached() as client:
-        found = everything(client, taste_name(taste), digest)
+        explanation = everything(client, taste_name(taste), digest)
     if as_json:
-        return emit(found.plain())
-    for line in lines(found):
+        return emit(explanation.plain())
+    for line in lines(explanation):
         say(line)
 
 
-def lines(found: Explanation) -> list[str]:
+def lines(explanation: Explanation) -> list[str]:
     """Returns an explanation as lines for people."""
-    image = found.image
+    image = explanation.image
     made = text("made by {unit}", unit=image.unit) if image.unit else text("imported")
     result = [image.digest, f"  {made}"]
     if image.prompt:
@@ -42,14 +42,16 @@ def lines(found: Explanation) -> list[str]:
         result.append("  " + text("seed: {seed}", seed=image.seed))
     if image.night:
         result.append("  " + text("in the night {night}", night=image.night))
-    result += _family(found.parents, 1)
-    result += [_label(label) for label in found.labels] or ["  " + text("never graded")]
-    result.append(_score(found.score))
-    result += [_training_set(one) for one in found.training_sets] or ["  " + text("in no training set")]
+    result += _family(explanation.parents, 1)
+    result += [_label(label) for label in explanation.labels] or ["  " + text("never graded")]
+    result.append(_score(explanation.score))
+    result += [_training_set(training_set) for training_set in explanation.training_sets] or [
+        "  " + text("in no training set")
+    ]
     return result
 
 
-def _family(parents: Sequence[Ancestor], depth: int) -> list[str]:
+def _family(parents: Sequence[ParentImage], depth: int) -> list[str]:
     result: list[str] = []
     for parent in parents:
         about = parent.prompt or parent.unit
@@ -74,7 +76,9 @@ def _score(score: rater.Score | None) -> str:
     return "  " + text(words, utility=utility, doubt=doubt, grade=likeliest, version=version)
 
 
-def _training_set(one: TrainingSet) -> str:
+def _training_set(training_set: TrainingSet) -> str:
     words = "trained {name} as {role}, one of {images} images, chosen by rater version {version}"
-    version = one.rater_version.rpartition("/")[2] or "-"
-    return "  " + text(words, name=one.display_name, role=one.role, images=one.images, version=version)
+    version = training_set.rater_version.rpartition("/")[2] or "-"
+    return "  " + text(
+        words, name=training_set.display_name, role=training_set.role, images=training_set.images, version=version
+    )

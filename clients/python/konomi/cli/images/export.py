@@ -14,13 +14,13 @@ from konomi.cli.console import Json, TasteId, attached, emit, progress, say
 from konomi.client.messages import GRADES
 from konomi.client.services import taste_name
 from konomi.datasets.kohya import write_kohya
-from konomi.datasets.records import Record, count, records
+from konomi.datasets.records import DatasetRecord, count, records
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.host import extras
 from konomi.i18n.catalogue import plural, text
 
 
-class Format(Enum):
+class DatasetFormat(Enum):
     """Datasets other tools read."""
 
     kohya = "kohya"
@@ -29,7 +29,7 @@ class Format(Enum):
 
 
 def export(
-    to: Annotated[Format, typer.Argument(metavar="kohya|webdataset|parquet", help="The layout.")],
+    to: Annotated[DatasetFormat, typer.Argument(metavar="kohya|webdataset|parquet", help="The layout.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or not there yet.")],
     taste: TasteId = "default",
     grade: Annotated[
@@ -52,18 +52,18 @@ def export(
 
     Example: konomi export kohya dataset --grade UR --grade SSR
     """
-    grades = [_grade(one) for one in grade or ()]
+    grades = [_grade(name) for name in grade or ()]
     if not re.fullmatch(r"[A-Za-z0-9 -]{1,40}", concept):
         raise InvalidArgument(text("expected a concept of letters, digits, spaces and hyphens, got {got}", got=concept))
-    if to is not Format.kohya:
+    if to is not DatasetFormat.kohya:
         extras.require("files")
     with (
         attached() as client,
         whole(folder) as place,
         progress(text("writing"), count(client, taste, grades, unit)) as update,
     ):
-        found = records(client, taste, grades, unit, quality_words)
-        written = _writer(to, concept, repeats, resolution, shard)(place, _watched(found, update))
+        dataset = records(client, taste, grades, unit, quality_words)
+        written = _writer(to, concept, repeats, resolution, shard)(place, _watched(dataset, update))
     if as_json:
         emit({"folder": str(folder), "format": to.value, "taste": taste_name(taste), "images": written})
     else:
@@ -71,14 +71,14 @@ def export(
 
 
 def _writer(
-    to: Format, concept: str, repeats: int, resolution: int, shard: int
-) -> Callable[[Path, Iterator[Record]], int]:
-    if to is Format.kohya:
-        return lambda place, found: write_kohya(place, found, concept, repeats, resolution)
+    to: DatasetFormat, concept: str, repeats: int, resolution: int, shard: int
+) -> Callable[[Path, Iterator[DatasetRecord]], int]:
+    if to is DatasetFormat.kohya:
+        return lambda place, dataset: write_kohya(place, dataset, concept, repeats, resolution)
     from konomi.datasets.webdataset import write_shards, write_tables
 
-    write = write_shards if to is Format.webdataset else write_tables
-    return lambda place, found: write(place, found, shard)
+    write = write_shards if to is DatasetFormat.webdataset else write_tables
+    return lambda place, dataset: write(place, dataset, shard)
 
 
 @contextmanager
@@ -105,13 +105,13 @@ def whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _grade(said: str) -> str:
-    if said.upper() not in GRADES:
-        raise InvalidArgument(text("expected a grade of N, R, SR, SSR and UR, got {got}", got=said), field="grade")
-    return said.upper()
+def _grade(name: str) -> str:
+    if name.upper() not in GRADES:
+        raise InvalidArgument(text("expected a grade of N, R, SR, SSR and UR, got {got}", got=name), field="grade")
+    return name.upper()
 
 
-def _watched(found: Iterator[Record], update: Callable[..., None]) -> Iterator[Record]:
-    for number, record in enumerate(found, start=1):
+def _watched(dataset: Iterator[DatasetRecord], update: Callable[..., None]) -> Iterator[DatasetRecord]:
+    for number, record in enumerate(dataset, start=1):
         yield record
         update(completed=number)

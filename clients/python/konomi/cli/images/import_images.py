@@ -24,7 +24,7 @@ BATCH = 32
 
 
 @dataclass
-class Summary:
+class ImportSummary:
     """What became of the images."""
 
     added: int = 0
@@ -40,6 +40,15 @@ class Summary:
     def fail(self, name: str, error: KonomiError) -> None:
         """Notes an image that was refused."""
         self.failed.append({"path": name, "reason": error.reason, "message": error.message})
+
+    def counts(self) -> dict[str, object]:
+        """Returns it as JSON has it."""
+        return {
+            "added": self.added,
+            "rated": self.rated,
+            "already_known": self.already_known,
+            "failed": self.failed,
+        }
 
 
 def import_(
@@ -62,10 +71,18 @@ def import_(
     Example: konomi import ~/pictures favourites.zip
     """
     with attached() as client, progress(text("importing"), count_files(paths)) as update:
-        known = client.rater.ensure_taste(taste)
+        profile = client.rater.ensure_taste(taste)
         given = rater.Image(source=_source(consent, scraped), licence=licence, consent=consent)
         summary = add_all(client, taste, paths, given, lambda done: update(completed=done))
-        hint = advice(client, taste) if known.embedder in ("", "starter") and summary.foreign else ""
+        hint = advice(client, taste) if profile.embedder in ("", "starter") and summary.foreign else ""
+    _remark(summary, hint)
+    emit({"taste": taste_name(taste)} | summary.counts()) if as_json else _show(summary)
+    if summary.failed:
+        raise typer.Exit(FAILED)
+
+
+def _remark(summary: ImportSummary, hint: str) -> None:
+    """Notes which images were refused, and what would have read more of the others."""
     for failure in summary.failed:
         note(f"{failure['path']}: {failure['message']}")
     if hint:
@@ -73,22 +90,13 @@ def import_(
     if summary.unread and extras.missing("files"):
         line = "{count} images seem to hold a prompt that was not read; run: {line}"
         note(text(line, count=summary.unread, line=extras.pip_line("files")))
-    if as_json:
-        counts = {
-            "added": summary.added,
-            "rated": summary.rated,
-            "already_known": summary.already_known,
-            "failed": summary.failed,
-        }
-        emit({"taste": taste_name(taste)} | counts)
-    else:
-        line = "{added} added, {known} known already, {failed} refused"
-        say(text(line, added=summary.added, known=summary.already_known, failed=len(summary.failed)))
-        say(
-            plural("{count} rating was taken over", "{count} ratings were taken over", summary.rated)
-        ) if summary.rated else None
-    if summary.failed:
-        raise typer.Exit(FAILED)
+
+
+def _show(summary: ImportSummary) -> None:
+    line = "{added} added, {known} known already, {failed} refused"
+    say(text(line, added=summary.added, known=summary.already_known, failed=len(summary.failed)))
+    if summary.rated:
+        say(plural("{count} rating was taken over", "{count} ratings were taken over", summary.rated))
 
 
 def _source(consent: str, scraped: bool) -> rater.Source.ValueType:
@@ -106,7 +114,7 @@ def _source(consent: str, scraped: bool) -> rater.Source.ValueType:
 
 def add_all(
     client: Client, taste: str, paths: Sequence[Path], given: rater.Image, report: Callable[[int], None]
-) -> Summary:
+) -> ImportSummary:
     """Stores the images and makes them known, some dozens at a time; a bad image is noted and passed over.
 
     Args:
@@ -116,13 +124,13 @@ def add_all(
         given: what holds for all of them: source, licence, consent.
         report: told how many are done.
     """
-    summary = Summary()
+    summary = ImportSummary()
     batch: list[ImageFile] = []
-    for number, found in enumerate(find_images(paths), start=1):
-        if found.error is not None:
-            summary.fail(found.name, found.error)
+    for number, file in enumerate(find_images(paths), start=1):
+        if file.error is not None:
+            summary.fail(file.name, file.error)
         else:
-            batch.append(found)
+            batch.append(file)
         if len(batch) == BATCH:
             _add(client, taste, batch, given, summary)
             report(number)
@@ -131,25 +139,25 @@ def add_all(
     return summary
 
 
-def _add(client: Client, taste: str, batch: Sequence[ImageFile], given: rater.Image, summary: Summary) -> None:
+def _add(client: Client, taste: str, batch: Sequence[ImageFile], given: rater.Image, summary: ImportSummary) -> None:
     requests: list[rater.AddImagesRequest] = []
     names: list[str] = []
     origins: list[Origin] = []
-    for found in batch:
+    for file in batch:
         try:
-            digest = client.artifacts.put(found.data, found.media_type).digest
+            digest = client.artifacts.put(file.data, file.media_type).digest
         except Unavailable:
             raise
         except KonomiError as error:
-            summary.fail(found.name, error)
+            summary.fail(file.name, error)
             continue
-        origin = origin_of(found.data)
-        summary.unread += not origin.prompt and not found.caption and says_more(found.data)
-        prompt, seed = found.caption or origin.prompt, origin.seed or seed_of(found.facts)
+        origin = origin_of(file.data)
+        summary.unread += not origin.prompt and not file.caption and says_more(file.data)
+        prompt, seed = file.caption or origin.prompt, origin.seed or seed_of(file.facts)
         image = rater.Image(digest=digest, prompt=prompt, seed=seed)
         image.MergeFrom(given)
         requests.append(rater.AddImagesRequest(taste=taste_name(taste), image=image))
-        names.append(found.name)
+        names.append(file.name)
         origins.append(origin)
     if not requests:
         return
@@ -163,7 +171,7 @@ def _add(client: Client, taste: str, batch: Sequence[ImageFile], given: rater.Im
         summary.foreign += not origin.starter
         if not result.already_known:
             new.append(name)
-    _grade(client, taste, {found.name: found for found in batch}, dict(zip(names, requests, strict=True)), new, summary)
+    _grade(client, taste, {file.name: file for file in batch}, dict(zip(names, requests, strict=True)), new, summary)
 
 
 def _grade(
@@ -172,7 +180,7 @@ def _grade(
     files: Mapping[str, ImageFile],
     requests: Mapping[str, rater.AddImagesRequest],
     new: Sequence[str],
-    summary: Summary,
+    summary: ImportSummary,
 ) -> None:
     """Records the ratings of images that are new; a known image keeps the grade the owner gave it here."""
     ratings = {name: grade_of(files[name].facts) or rating_of(Path(name), files[name].data) for name in new}

@@ -13,8 +13,7 @@ from konomi.datasets.reader import count_files, find_images
 from konomi.datasets.xmp import write_prediction
 from konomi.home import Home
 from konomi.host.signals import stop_signals
-from konomi.i18n.catalogue import plural, text
-from konomi.night.alarms import percent
+from konomi.i18n.catalogue import percent, plural, text
 from konomi.taste.scoring import Scored, ScoreJournal, ScoreRun
 
 INTERRUPTED = 130
@@ -52,27 +51,28 @@ def score(
     versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
     journal.close(finished=not stopped.is_set() and len(versions) <= 1)
     if stopped.is_set():
-        note(text("stopped after {count} images; the same command goes on from there").format(count=len(results)))
+        note(text("stopped after {count} images; the same command goes on from there", count=len(results)))
         raise typer.Exit(INTERRUPTED)
     if len(versions) > 1:
         note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
     if write is Target.xmp:
         _write_xmp(results)
-    failed = [scored for scored in results if scored.score is None]
     if as_json:
-        emit(
-            {
-                "taste": taste_name(taste),
-                "rater_version": versions[-1] if versions else "",
-                "scores": [scored.as_dict() for scored in results],
-            }
-        )
+        version = versions[-1] if versions else ""
+        scores = [scored.as_dict() for scored in results]
+        emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
     else:
-        table(("image", "grade", "utility", "±", "lower bound", "P(UR)", "typicality"), _rows(results))
-        for scored in failed:
-            note(f"{scored.path}: {scored.error['message'] if scored.error else ''}")
-    if failed:
+        _show(results)
+    if any(scored.score is None for scored in results):
         raise typer.Exit(FAILED)
+
+
+def _show(results: Sequence[Scored]) -> None:
+    """Prints the scores as a table, and beside it why a file has none."""
+    table(("image", "grade", "utility", "±", "lower bound", "P(UR)", "typicality"), _rows(results))
+    for scored in results:
+        if scored.score is None:
+            note(f"{scored.path}: {scored.error['message'] if scored.error else ''}")
 
 
 def _write_xmp(results: Sequence[Scored]) -> None:
@@ -101,19 +101,19 @@ def _write_xmp(results: Sequence[Scored]) -> None:
 
 
 def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:
-    known = sorted(
+    ranked = sorted(
         ((scored, scored.score) for scored in results if scored.score is not None),
         key=lambda pair: -pair[1].lower_bound,
     )
     return [
         (
             scored.path,
-            scored.grade + (" ?" if found.unknown else ""),
-            f"{found.utility:.2f}",
-            f"{found.std:.2f}",
-            f"{found.lower_bound:.2f}",
-            percent(found.grade_probabilities[-1]) if found.grade_probabilities else "",
-            f"{found.typicality:.2f}",
+            scored.grade + (" ?" if score.unknown else ""),
+            f"{score.utility:.2f}",
+            f"{score.std:.2f}",
+            f"{score.lower_bound:.2f}",
+            percent(score.grade_probabilities[-1]) if score.grade_probabilities else "",
+            f"{score.typicality:.2f}",
         )
-        for scored, found in known
+        for scored, score in ranked
     ]

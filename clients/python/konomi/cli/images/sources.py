@@ -28,23 +28,26 @@ def list_(taste: TasteId = "default", as_json: Json = False) -> None:
     Example: konomi sources list
     """
     with attached() as client:
-        found = consents.ledger(client, taste_name(taste), _weights())
+        ledger = consents.ledger(client, taste_name(taste), _weights())
     if as_json:
-        emit(found)
+        emit(ledger)
         return
-    rows = [(name, str(one["images"]), str(one["ur"]), f"{one['weight']:g}") for name, one in found["sources"].items()]
+    rows = [
+        (name, str(source["images"]), str(source["ur"]), f"{source['weight']:g}")
+        for name, source in ledger["sources"].items()
+    ]
     table(("source", "images", "UR", "weight"), rows)
-    if found["consents"]:
+    if ledger["consents"]:
         columns = ("consent", "giver", "licence", "images", "recorded", "revoked")
         table(
             columns,
             [
                 (c["reference"], c["giver"], c["licence"], str(c["images"]), c["recorded"][:10], c["revoked"][:10])
-                for c in found["consents"]
+                for c in ledger["consents"]
             ],
         )
-    say(_revoked(len(found["revocations"]))) if found["revocations"] else None
-    _flag(found["affected"])
+    say(_revoked(len(ledger["revocations"]))) if ledger["revocations"] else None
+    _flag(ledger["affected"])
 
 
 @app.command()
@@ -55,18 +58,18 @@ def consent(
     taste: TasteId = "default",
     as_json: Json = False,
 ) -> None:
-    """Record the consent another person gave to their images; then `konomi import --consent REFERENCE` brings them.
+    """Record the consent another person gave to their images; then konomi import --consent REFERENCE brings them.
 
     Example: konomi sources consent mail-2026-11-22 --giver "A. Painter" --licence CC-BY-4.0
     """
     given = rater.Consent(reference=reference, giver=giver, licence=licence)
     with attached() as client:
-        found = client.rater.record_consent(taste=taste_name(taste), consent=given, request_id=str(uuid.uuid4()))
+        entry = client.rater.record_consent(taste=taste_name(taste), consent=given, request_id=str(uuid.uuid4()))
     if as_json:
-        emit(plain(found))
+        emit(plain(entry))
     else:
         line = "recorded {reference} by {giver}: {count} images"
-        say(text(line, reference=reference, giver=giver, count=found.image_count))
+        say(text(line, reference=reference, giver=giver, count=entry.image_count))
 
 
 @app.command()
@@ -94,7 +97,7 @@ def revoke(
         reply = client.rater.revoke_images(
             taste=name, consent=reference, digests=digests, why=why, request_id=request_id
         )
-        gone = [one.digest for one in reply.revocations]
+        gone = [revocation.digest for revocation in reply.revocations]
         touched = consents.affected(client, name, gone)
     if as_json:
         emit({"taste": name, "revoked": gone, "affected": touched})
@@ -110,10 +113,10 @@ def _weights() -> dict[str, float]:
 
 def _flag(affected: list[consents.AffectedModel]) -> None:
     """Says which units were trained on revoked images, and what to do."""
-    for one in affected:
+    for model in affected:
         line = "{name} was trained on {count} revoked images"
-        mark = " *" if one["current"] else ""
-        say(text(line, name=one["display_name"], count=one["images"]) + mark)
+        mark = " *" if model["current"] else ""
+        say(text(line, name=model["display_name"], count=model["images"]) + mark)
     if affected:
         note(text("build without them: konomi night start golden; until then: konomi models rollback"))
 

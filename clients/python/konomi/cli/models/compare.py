@@ -16,8 +16,7 @@ from konomi.evaluation import blind_pairs
 from konomi.evaluation.base_models import BaseJudgement, check, compare
 from konomi.files import write_atomically
 from konomi.host import extras
-from konomi.i18n.catalogue import text
-from konomi.night.alarms import percent
+from konomi.i18n.catalogue import percent, text
 from konomi.night.gateway.services import NightServices
 from konomi.night.metrics import Estimate
 from konomi.v1 import generator_pb2 as generator
@@ -54,32 +53,33 @@ def compare_bases(
         check(client, gateway, bases)
         asked = list(prompts) or gateway.prompts(PROMPTS) or [""]
         with progress(text("making images"), len(bases) * count) as update:
-            found = compare(gateway, bases, asked, count, seed, lambda done: update(completed=done))
-        write_atomically(out, _sheet(found, taste, client.artifacts.get).encode())
+            judgements = compare(gateway, bases, asked, count, seed, lambda done: update(completed=done))
+        write_atomically(out, _sheet(judgements, taste, client.artifacts.get).encode())
     if as_json:
-        return emit({"sheet": str(out), "images": count, "prompts": len(asked), "bases": found})
-    rows = [
-        (
-            one["base"],
-            _span(one["utility"]),
-            _span(one["lower_bound"]),
-            _span(one["p_ssr"], share=True),
-            _span(one["p_ur"], share=True),
-            f"{one['vendi']:.1f}",
-            percent(one["typical_share"]),
-            "" if one["wins"] is None else _span(one["wins"], share=True),
-        )
-        for one in found
-    ]
-    table(("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "wins against it"), rows)
-    for line in advised(found):
+        return emit({"sheet": str(out), "images": count, "prompts": len(asked), "bases": judgements})
+    columns = ("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "wins against it")
+    table(columns, [_row(judgement) for judgement in judgements])
+    for line in advised(judgements):
         say(line)
     note(text("sheet: {file}", file=out))
 
 
-def advised(found: Sequence[BaseJudgement]) -> list[str]:
+def _row(judgement: BaseJudgement) -> Sequence[str]:
+    return (
+        judgement["base"],
+        _span(judgement["utility"]),
+        _span(judgement["lower_bound"]),
+        _span(judgement["p_ssr"], share=True),
+        _span(judgement["p_ur"], share=True),
+        f"{judgement['vendi']:.1f}",
+        percent(judgement["typical_share"]),
+        "" if judgement["wins"] is None else _span(judgement["wins"], share=True),
+    )
+
+
+def advised(judgements: Sequence[BaseJudgement]) -> list[str]:
     """Returns what follows from a comparison, and every warning."""
-    best, second = found[0], found[1]
+    best, second = judgements[0], judgements[1]
     names = {"best": best["base"], "second": second["base"]}
     if second["wins"] is not None and second["wins"]["high"] < 0.5 and not best["warning"]:
         lines = [text("{best} suits this taste best: surely better than {second}", **names)]
@@ -91,19 +91,19 @@ def advised(found: Sequence[BaseJudgement]) -> list[str]:
             base=base["base"],
             share=percent(max(1 - base["typical_share"], base["unknown_share"])),
         )
-        for base in found
+        for base in judgements
         if base["warning"]
     ]
 
 
-def _span(found: Estimate, *, share: bool = False) -> str:
-    value, low, high = found["value"], found["low"], found["high"]
+def _span(estimate: Estimate, *, share: bool = False) -> str:
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
     if share:
         return f"{percent(value)} ({100 * low:.0f}–{100 * high:.0f})"
     return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
-def _sheet(found: Sequence[BaseJudgement], taste: str, fetch: Callable[[str], bytes]) -> str:
+def _sheet(judgements: Sequence[BaseJudgement], taste: str, fetch: Callable[[str], bytes]) -> str:
     """Returns the contact sheet as one HTML file."""
     from konomi.night.report import page, sections
     from konomi.night.report.thumbnails import Thumbnails
@@ -112,7 +112,7 @@ def _sheet(found: Sequence[BaseJudgement], taste: str, fetch: Callable[[str], by
     lead = text("The same prompts and seeds by each, as the rater sees them; nothing was picked by looking.")
     tiles = [
         page.Tile(base["base"], f"{base['utility']['value']:.2f}", f"UR {_span(base['p_ur'], share=True)}")
-        for base in found
+        for base in judgements
     ]
     sheets = [
         page.ContactSheet(
@@ -120,13 +120,13 @@ def _sheet(found: Sequence[BaseJudgement], taste: str, fetch: Callable[[str], by
             [page.Picture(thumbnails.url(digest)) for digest in base["digests"][: sections.SHEET]],
             f"Vendi {base['vendi']:.1f}",
         )
-        for base in found
+        for base in judgements
     ]
     opening = page.Opening(f"konomi models compare --bases · {taste.removeprefix('tastes/')}", title, lead)
-    blocks: list[page.Block] = [opening, page.Tiles(tiles), page.Statements(advised(found))]
+    blocks: list[page.Block] = [opening, page.Tiles(tiles), page.Statements(advised(judgements))]
     blocks.append(page.Heading(text("Side by side")))
     blocks.append(page.Paragraph(text("Each row is one prompt and one seed, made by every base model.")))
-    blocks.append(sections.prompt_grid(sheets, found[0]["prompts"]))
+    blocks.append(sections.prompt_grid(sheets, judgements[0]["prompts"]))
     blocks += [page.Heading(text("Contact sheets")), page.ContactSheets(sheets)]
     return page.Page(title, blocks).html()
 
@@ -141,7 +141,7 @@ def command(find: Find) -> Callable[..., None]:
 
     def compare(
         models: Annotated[
-            list[str] | None, typer.Argument(metavar="A B", help="Two models, by name or id; `base` is the base model.")
+            list[str] | None, typer.Argument(metavar="A B", help="Two models, by name or id; base is the base model.")
         ] = None,
         out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the sheet.")] = PAIRS,
         pairs: Annotated[int, typer.Option(min=1, max=500, help="Pairs on the sheet.")] = 20,
@@ -164,10 +164,8 @@ def command(find: Find) -> Callable[..., None]:
         if bases:
             sheet = SHEET if out == PAIRS else out
             return compare_bases(models or [], taste, prompt or [], count, seed, sheet, as_json)
-        lock = out.with_suffix(".key.json")
         if answers:
-            _verdict(lock, answers, as_json)
-            return
+            return _verdict(_key_file(out), answers, as_json)
         if models is None or len(models) != 2:
             raise InvalidArgument(text("expected two models to compare, got {count}", count=len(models or [])))
         extras.require("overnight")  # the sheet is a page
@@ -175,14 +173,24 @@ def command(find: Find) -> Callable[..., None]:
             sides = [None if name == BASE else find(client, taste, name) for name in models]
             drawn, images = draw(client, sides, prompt or [], pairs, seed)
         write_atomically(out, blind_pairs.page(drawn, images).encode())
-        write_atomically(lock, blind_pairs.key(models[0], models[1], drawn).encode())
-        if as_json:
-            emit({"sheet": str(out), "key": str(lock), "pairs": len(drawn)})
-        else:
-            say(text("{sheet}: {count} blind pairs; do not open {key} before you have judged", sheet=out,
-                     count=len(drawn), key=lock))  # fmt: skip
+        return _hand_out(out, models, drawn, as_json)
 
     return compare
+
+
+def _key_file(sheet: Path) -> Path:
+    """Returns where the key of a sheet is: who is on which side, in a file of its own."""
+    return sheet.with_suffix(".key.json")
+
+
+def _hand_out(sheet: Path, models: Sequence[str], pairs: Sequence[blind_pairs.Pair], as_json: bool) -> None:
+    """Writes the key of a sheet beside it, and says where both are."""
+    key = _key_file(sheet)
+    write_atomically(key, blind_pairs.key(models[0], models[1], pairs).encode())
+    if as_json:
+        return emit({"sheet": str(sheet), "key": str(key), "pairs": len(pairs)})
+    line = "{sheet}: {count} blind pairs; do not open {key} before you have judged"
+    return say(text(line, sheet=sheet, count=len(pairs), key=key))
 
 
 def draw(
@@ -193,11 +201,11 @@ def draw(
     Raises:
         InvalidArgument: both sides are the base, or they have different base models.
     """
-    known = [model for model in sides if model is not None]
-    bases = {model.base_model for model in known}
+    models = [model for model in sides if model is not None]
+    bases = {model.base_model for model in models}
     if len(bases) != 1:
-        raise InvalidArgument(text("expected two models of one base model, or one and `base`"))
-    drawn = blind_pairs.plan(list(prompts) or learnt(client, known[0]), count, seed)
+        raise InvalidArgument(text("expected two models of one base model, or one model and the word base"))
+    drawn = blind_pairs.plan(list(prompts) or learnt(client, models[0]), count, seed)
     first, second = (_images(client, model, bases.copy().pop(), drawn) for model in sides)
     return drawn, list(zip(first, second, strict=True))
 
@@ -227,13 +235,13 @@ def _images(client: Client, model: trainer.Model | None, base: str, pairs: Seque
 def _verdict(lock: Path, answers: str, as_json: bool) -> None:
     if not lock.exists():
         raise InvalidArgument(text("expected the key file {path} beside the sheet; there is none", path=lock))
-    found = blind_pairs.judge(lock.read_text("utf-8"), answers)
+    outcome = blind_pairs.judge(lock.read_text("utf-8"), answers)
     if as_json:
-        emit(found)
+        emit(outcome)
         return
-    rate = found["win_rate"]
+    rate = outcome["win_rate"]
     say(text(
         "{first} is preferred to {second} in {rate} of {count} pairs (95 % interval {low} to {high})",
-        first=found["first"], second=found["second"], rate=percent(rate["value"]), count=f"{rate['n']:.0f}",
+        first=outcome["first"], second=outcome["second"], rate=percent(rate["value"]), count=f"{rate['n']:.0f}",
         low=percent(rate["low"]), high=percent(rate["high"]),
     ))  # fmt: skip

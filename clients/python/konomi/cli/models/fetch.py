@@ -107,16 +107,16 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
     return {"name": model.name, "revision": model.revision, "licence": model.licence, "files": files}
 
 
-def _announcement(path: str, known: Facts) -> str:
-    said = {"file": path, "size": known.size, "digest": known.sha256 or f"git:{known.git}"}
-    if known.pinned:
-        return text("{file}: {size} bytes, digest {digest} (konomi's own list)", **said)
-    return text("{file}: {size} bytes, digest {digest} (the hub's word; kept for next time)", **said)
+def _announcement(path: str, facts: Facts) -> str:
+    values = {"file": path, "size": facts.size, "digest": facts.sha256 or f"git:{facts.git}"}
+    if facts.pinned:
+        return text("{file}: {size} bytes, digest {digest} (konomi's own list)", **values)
+    return text("{file}: {size} bytes, digest {digest} (the hub's word; kept for next time)", **values)
 
 
-def _compare(before: KeptFile | None, known: Facts, path: str) -> None:
+def _compare(before: KeptFile | None, facts: Facts, path: str) -> None:
     """Raises DataLoss where the hub now says another digest than the first time."""
-    now = known.sha256 or f"git:{known.git}"
+    now = facts.sha256 or f"git:{facts.git}"
     if before is not None and before["digest"] != now:
         raise DataLoss(
             text(

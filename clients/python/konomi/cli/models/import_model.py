@@ -44,8 +44,8 @@ def import_(
     if as_json:
         emit(result)
     else:
-        said = text("{id}: {layout}, {size} bytes, sha256 {digest}", size=result["size_bytes"], **_shown(result))
-        say(said)
+        line = text("{id}: {layout}, {size} bytes, sha256 {digest}", size=result["size_bytes"], **_shown(result))
+        say(line)
 
 
 def put(source: Path, home: Home, name: str, *, convert: bool) -> ImportedModel:
@@ -59,14 +59,14 @@ def put(source: Path, home: Home, name: str, *, convert: bool) -> ImportedModel:
     command += ["--", str(source.expanduser().absolute())]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     try:
-        said = json.loads(done.stdout.splitlines()[-1])
+        answer = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
         last = (done.stderr.strip().splitlines() or [text("it said nothing")])[-1]
         line = text("the importer ended with exit code {code}: {why}", code=done.returncode, why=last)
         raise Internal(line, reason="IMPORT") from error
-    if "error" in said:
-        raise from_item(said["code"], said["reason"], said["error"])
-    model: ImportedModel = said
+    if "error" in answer:
+        raise from_item(answer["code"], answer["reason"], answer["error"])
+    model: ImportedModel = answer
     return model
 
 

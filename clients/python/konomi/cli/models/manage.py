@@ -30,7 +30,7 @@ ModelName = Annotated[
 ]
 
 
-class Format(Enum):
+class ModelFormat(Enum):
     """What other tools load."""
 
     peft = "peft"
@@ -88,7 +88,9 @@ def show(model: ModelName, taste: TasteId = "default", as_json: Json = False) ->
 def export(
     model: ModelName,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.")],
-    to: Annotated[Format, typer.Option("--format", help="For kohya read A1111, Forge and ComfyUI.")] = Format.kohya,
+    to: Annotated[
+        ModelFormat, typer.Option("--format", help="For kohya read A1111, Forge and ComfyUI.")
+    ] = ModelFormat.kohya,
     taste: TasteId = "default",
     as_json: Json = False,
     thumbnail: Annotated[
@@ -175,7 +177,9 @@ def find_model(client: Client, taste: str, name: str) -> trainer.Model:
     for model in paging.models(client, taste):
         if name in (model.name, model.name.removeprefix("models/"), model.display_name):
             return model
-    raise NotFound(text("there is no model {name} in this taste; see `konomi models list`", name=name))
+    raise NotFound(
+        text("there is no model {name} in this taste; to see those there are: konomi models list", name=name)
+    )
 
 
 def _kind(path: Path) -> str:

@@ -90,12 +90,16 @@ def forecast_lines(result: Forecast) -> list[str]:
     if result["gpu_hours"] is not None:
         lines.append(text("about {hours:.2f} hours on the accelerator", hours=result["gpu_hours"]))
     given = result["budgets"]
-    said = {"hours": "{value:g} hours", "images": "{value:,} images", "gpu_hours": "{value:g} hours on the accelerator"}
-    said |= {"disk_gib": "{value:g} GiB of disk"}
-    parts = [text(said[name], value=value) for name, value in given.items() if value]
+    sentences = {
+        "hours": "{value:g} hours",
+        "images": "{value:,} images",
+        "gpu_hours": "{value:g} hours on the accelerator",
+    }
+    sentences |= {"disk_gib": "{value:g} GiB of disk"}
+    parts = [text(sentences[name], value=value) for name, value in given.items() if value]
     lines.append(text("budgets: {parts}", parts=listing(parts)))
     lines += [
-        text("the night would end early: more than {budget}", budget=text(said[name], value=given[name]))
+        text("the night would end early: more than {budget}", budget=text(sentences[name], value=given[name]))
         for name in result["ends_by"]
     ]
     if result["kwh"] is not None:

@@ -17,9 +17,8 @@ from konomi.files import write_atomically
 from konomi.home import Home
 from konomi.host.session import open_session
 from konomi.i18n import catalogue
-from konomi.i18n.catalogue import plural, text
+from konomi.i18n.catalogue import percent, plural, text
 from konomi.night import verdict as judging
-from konomi.night.alarms import percent
 from konomi.night.draws import evaluation_draws
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
@@ -52,16 +51,18 @@ def verdict(
     chosen = night or nights.latest()
     if chosen is None:
         raise NotFound(text("no night has been started here"))
-    found = BlindEvaluation(nights, chosen)
+    evaluation = BlindEvaluation(nights, chosen)
     decision = KEEP if keep else ROLL_BACK if roll_back else ""
     with read_keys() as keys:
-        asks = keys.interactive and not (sheet or answers or decision or as_json or found.done)
-        if found.pairs() and (sheet or answers or decision or asks or (found.done and not found.kept.get("audit"))):
+        asks = keys.interactive and not (sheet or answers or decision or as_json or evaluation.done)
+        if evaluation.pairs() and (
+            sheet or answers or decision or asks or (evaluation.done and not evaluation.kept.get("audit"))
+        ):
             with open_session(home) as session:
-                _act(session.client, nights, found, _Wish(sheet, answers, decision, keys if asks else None))
+                _act(session.client, nights, evaluation, _Wish(sheet, answers, decision, keys if asks else None))
         elif decision or answers:
-            found.answer_all(answers or "-")  # says what there is to say: nothing to judge
-    summary = found.summary()
+            evaluation.answer_all(answers or "-")  # says what there is to say: nothing to judge
+    summary = evaluation.summary()
     if as_json:
         return emit({"night": chosen, **summary})
     for line in lines(summary):
@@ -75,49 +76,54 @@ class _Wish:
         self.sheet, self.answers, self.decision, self.keys = sheet, answers, decision, keys
 
 
-def _act(client: Client, nights: NightStore, found: BlindEvaluation, wish: _Wish) -> None:
+def _act(client: Client, nights: NightStore, evaluation: BlindEvaluation, wish: _Wish) -> None:
     if wish.sheet is not None:
-        write_atomically(wish.sheet, sheet_of(client, nights, found).encode())
+        write_atomically(wish.sheet, sheet_of(client, nights, evaluation).encode())
         note(
-            plural("{count} blind pair in {file}", "{count} blind pairs in {file}", len(found.pairs()), file=wish.sheet)
+            plural(
+                "{count} blind pair in {file}",
+                "{count} blind pairs in {file}",
+                len(evaluation.pairs()),
+                file=wish.sheet,
+            )
         )
     if wish.answers:
-        found.answer_all(wish.answers)
+        evaluation.answer_all(wish.answers)
     decision = wish.decision
     if wish.keys is not None:
-        _ask(client, nights, found, wish.keys)
-        decision = _choose(found, wish.keys)
-    judging.hand_over(client, found)
+        _ask(client, nights, evaluation, wish.keys)
+        decision = _choose(evaluation, wish.keys)
+    judging.hand_over(client, evaluation)
     if decision:
-        judging.decide(client, found, decision, time.time())
-    if found.done or decision:
+        judging.decide(client, evaluation, decision, time.time())
+    if evaluation.done or decision:
         from konomi.night.report.render import write_night_report
 
-        write_night_report(nights, found.night, client.artifacts.get, catalogue.language())
+        write_night_report(nights, evaluation.night, client.artifacts.get, catalogue.language())
 
 
-def sheet_of(client: Client, nights: NightStore, found: BlindEvaluation) -> str:
+def sheet_of(client: Client, nights: NightStore, evaluation: BlindEvaluation) -> str:
     """Returns the blind pairs as one HTML file."""
-    prompts = prompts_of(nights, found)
-    pairs = [blind_pairs.Pair(prompts[pair.place], 0, pair.unit_left) for pair in found.pairs()]
-    images = [(client.artifacts.get(pair.unit), client.artifacts.get(pair.against)) for pair in found.pairs()]
+    prompts = prompts_of(nights, evaluation)
+    pairs = [blind_pairs.Pair(prompts[pair.place], 0, pair.unit_left) for pair in evaluation.pairs()]
+    images = [(client.artifacts.get(pair.unit), client.artifacts.get(pair.against)) for pair in evaluation.pairs()]
     return blind_pairs.page(pairs, images, "konomi night verdict --answers")
 
 
-def prompts_of(nights: NightStore, found: BlindEvaluation) -> list[str]:
+def prompts_of(nights: NightStore, evaluation: BlindEvaluation) -> list[str]:
     """Returns the prompt of every evaluation image of a night."""
-    request = nights.request(found.night)
+    request = nights.request(evaluation.night)
     settings = NightSettings.recorded(request.settings)
     return [draw.prompt for draw in evaluation_draws(request.seed, request.evaluation_prompts, settings)]
 
 
-def _ask(client: Client, nights: NightStore, found: BlindEvaluation, keys: Keys) -> None:
+def _ask(client: Client, nights: NightStore, evaluation: BlindEvaluation, keys: Keys) -> None:
     """Shows pair after pair and notes a key for each, until q or the last pair."""
-    pairs, prompts, way = found.pairs(), prompts_of(nights, found), way_here()
+    pairs, prompts, way = evaluation.pairs(), prompts_of(nights, evaluation), way_here()
     note(text(HELP))
     with tempfile.TemporaryDirectory(prefix="konomi-verdict-") as folder:
-        while not found.done:
-            due = next(place for place in range(len(pairs)) if place not in found.answers())
+        while not evaluation.done:
+            due = next(place for place in range(len(pairs)) if place not in evaluation.answers())
             pair = pairs[due]
             note(text("pair {n} of {of}: {prompt}", n=due + 1, of=len(pairs), prompt=prompts[pair.place]))
             for side, digest in (("left", pair.left), ("right", pair.right)):
@@ -127,18 +133,18 @@ def _ask(client: Client, nights: NightStore, found: BlindEvaluation, keys: Keys)
             if key == "q":
                 return
             if key in KEYS:
-                found.answer(due, KEYS[key])
+                evaluation.answer(due, KEYS[key])
             elif key == "z" and due:
-                found.answer(due - 1, "")
+                evaluation.answer(due - 1, "")
             else:
                 note(text(HELP))
 
 
-def _choose(found: BlindEvaluation, keys: Keys) -> str:
+def _choose(evaluation: BlindEvaluation, keys: Keys) -> str:
     """Says what the pairs told and returns the decision a key takes; "" for later."""
-    if not found.done:
+    if not evaluation.done:
         return ""
-    for line in lines(found.summary())[:-1]:
+    for line in lines(evaluation.summary())[:-1]:
         note(line)
     note(text("k keep · b roll back · any other key: later"))
     return {"k": KEEP, "b": ROLL_BACK}.get(next(keys, "q"), "")
@@ -151,16 +157,16 @@ def lines(summary: VerdictSummary) -> list[str]:
     unit, against = (_name(summary[side]["unit"]) for side in ("unit", "against"))
     tally = summary["tally"]
     if tally is None:
-        said = [
+        sentences = [
             text("{answered} of {pairs} blind pairs answered", answered=summary["answered"], pairs=summary["pairs"]),
-            text("`konomi night verdict` in a terminal, the page, or --sheet FILE show them"),
+            text("shown on the page, with --sheet FILE, or in a terminal by: konomi night verdict"),
         ]
     else:
         rate = {key: percent(tally["win_rate"][key]) for key in ("value", "low", "high")}
         sentence = "you chose {unit} over {against} in {wins} of {pairs} pairs, {ties} equal: {value} ({low} to {high})"
         counts = {"wins": tally["wins"], "ties": tally["ties"], "pairs": summary["pairs"]}
-        said = [text(sentence, unit=unit, against=against, **counts, **rate), text(ADVICE[tally["advice"]])]
-    return [*said, text(DECISIONS[summary["decision"]], unit=unit, against=against)]
+        sentences = [text(sentence, unit=unit, against=against, **counts, **rate), text(ADVICE[tally["advice"]])]
+    return [*sentences, text(DECISIONS[summary["decision"]], unit=unit, against=against)]
 
 
 ADVICE = {

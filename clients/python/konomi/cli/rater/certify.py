@@ -3,7 +3,7 @@
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +14,7 @@ from konomi.client import Client
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import DIGEST, taste_name
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi.i18n.catalogue import text
-from konomi.night.alarms import percent
+from konomi.i18n.catalogue import percent, text
 from konomi.taste.rater_summary import explanation
 from konomi.v1 import rater_pb2 as rater
 
@@ -51,70 +50,66 @@ def certify(
     """
     with attached() as client:
         if certificate:
-            found = client.rater.record_audit(name=_name(certificate, taste))
+            audit = client.rater.record_audit(name=_name(certificate, taste))
         else:
             digests = _members(members) if members is not None else _selected(client, taste, policy, count)
-            found = client.rater.certify_set(
-                taste=taste_name(taste),
-                digests=digests,
-                alpha=alpha,
-                delta=delta,
-                allowed_rejections=rejections,
-                threshold=_grade(threshold),
-                stages=_stages(stages, len(digests)),
-            )
-        found = _grade_blind(client, found)
-    if as_json:
-        emit(plain(found))
-    else:
-        say(verdict(found))
+            terms = _terms(alpha, delta, rejections, threshold)
+            sizes = _stages(stages, len(digests))
+            audit = client.rater.certify_set(taste=taste_name(taste), digests=digests, stages=sizes, **terms)
+        audit = _grade_blind(client, audit)
+    emit(plain(audit)) if as_json else say(verdict(audit))
 
 
-def verdict(found: rater.Certificate) -> str:
+def _terms(alpha: float, delta: float, rejections: int, threshold: str) -> dict[str, Any]:
+    """Returns what a certificate vouches for, as fields of the request."""
+    return {"alpha": alpha, "delta": delta, "allowed_rejections": rejections, "threshold": _grade(threshold)}
+
+
+def verdict(certificate: rater.Certificate) -> str:
     """Returns what a certificate says, in one sentence."""
-    grade = GRADES[found.threshold - 1]
-    if found.certified:
+    grade = GRADES[certificate.threshold - 1]
+    if certificate.certified:
         return text(
             "certified: at most {alpha} of the {size} images are below {grade}, with {confidence} confidence",
-            alpha=percent(found.alpha),
-            size=found.certified_size,
+            alpha=percent(certificate.alpha),
+            size=certificate.certified_size,
             grade=grade,
-            confidence=percent(1 - found.delta),
+            confidence=percent(1 - certificate.delta),
         )
-    if found.ended:
+    if certificate.ended:
         return text(
             "not certified: {rejections} rejected, {allowed} allowed; up to {bound} may be below {grade}",
-            rejections=found.rejections,
-            allowed=found.allowed_rejections,
-            bound=percent(found.upper_bound),
+            rejections=certificate.rejections,
+            allowed=certificate.allowed_rejections,
+            bound=percent(certificate.upper_bound),
             grade=grade,
         )
     return text(
         "{left} of {shown} images are left to grade; go on with: konomi rater certify {number}",
-        left=len(found.pending),
-        shown=len(found.shown),
-        number=found.name.rpartition("/")[2],
+        left=len(certificate.pending),
+        shown=len(certificate.shown),
+        number=certificate.name.rpartition("/")[2],
     )
 
 
-def _grade_blind(client: Client, found: rater.Certificate) -> rater.Certificate:
+def _grade_blind(client: Client, audit: rater.Certificate) -> rater.Certificate:
     """Shows image after image and records a key for each, until q, the end of the input, or the end of the audit."""
     answered: list[str] = []
     again = ""
-    if found.ended:
-        return found
+    if audit.ended:
+        return audit
     note(text(HELP))
     with tempfile.TemporaryDirectory(prefix="konomi-certify-") as folder, read_keys() as keys:
         way = way_here()
-        while not found.ended:
-            digest = again or found.pending[0]
+        while not audit.ended:
+            digest = again or audit.pending[0]
             show(client.artifacts.get(digest), rater.Image(digest=digest), Path(folder), way)
             key = next(keys, "q")
             if key == "q":
                 break
             if re.fullmatch("[1-5]", key):
                 label = rater.Label(image_digest=digest, grade=GRADE_NUMBERS[int(key)])
-                found = client.rater.record_audit(name=found.name, labels=[label])
+                audit = client.rater.record_audit(name=audit.name, labels=[label])
                 answered.append(digest)
                 again = ""
             elif key == "z":
@@ -123,7 +118,7 @@ def _grade_blind(client: Client, found: rater.Certificate) -> rater.Certificate:
                 note(text(HELP))
             else:
                 raise InvalidArgument(text("expected one of 1-5, z and q on each line, got {key!r}", key=key))
-    return found
+    return audit
 
 
 def _selected(client: Client, taste: str, policy: str, count: int) -> list[str]:

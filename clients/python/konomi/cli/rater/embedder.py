@@ -33,14 +33,14 @@ def embedder(
 
 def _show(taste: str, as_json: bool) -> None:
     with attached() as client:
-        found = client.rater.advise_embedder(taste=taste_name(taste))
+        advice = client.rater.advise_embedder(taste=taste_name(taste))
     if as_json:
-        emit({"taste": taste_name(taste)} | plain(found))
+        emit({"taste": taste_name(taste)} | plain(advice))
         return
-    say(text("embedder: {name}", name=found.embedder))
-    table(("at hand", "text search"), [(offer.embedder, "✓" if offer.reads_text else "") for offer in found.offers])
-    if found.change:
-        note(sentence(found, taste))
+    say(text("embedder: {name}", name=advice.embedder))
+    table(("at hand", "text search"), [(offer.embedder, "✓" if offer.reads_text else "") for offer in advice.offers])
+    if advice.change:
+        note(sentence(advice, taste))
 
 
 def _change(name: str, taste: str, as_json: bool) -> None:
@@ -54,7 +54,7 @@ def _change(name: str, taste: str, as_json: bool) -> None:
     if done.HasField("rater_version"):
         say(text("{name} scores now", name=done.rater_version.name))
     else:
-        note(text("too few grades for a rater yet: `konomi label`, then `konomi rater fit`"))
+        note(text("too few grades for a rater yet; run: konomi label, then: konomi rater fit"))
 
 
 def change(client: Client, taste: str, embedder: str) -> rater.ChangeEmbedderResponse:

@@ -140,14 +140,14 @@ def way_of(terminal: int, environment: Mapping[str, str], seconds: float = SECON
     os.write(terminal, QUESTION)
     answer = b""
     deadline = time.monotonic() + seconds
-    while (found := ATTRIBUTES.search(answer)) is None:
+    while (attributes := ATTRIBUTES.search(answer)) is None:
         ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             return Way.KITTY if KITTY_ANSWERS in answer else Way.BLOCKS
         answer += os.read(terminal, 1024)
     if KITTY_ANSWERS in answer:
         return Way.KITTY
-    return Way.SIXEL if SIXEL in found[1].split(b";") else Way.BLOCKS
+    return Way.SIXEL if SIXEL in attributes[1].split(b";") else Way.BLOCKS
 
 
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
