@@ -9,17 +9,17 @@ from konomi.errors import InvalidArgument
 from konomi.night.engine import preparation
 from konomi.night.gateway.services import METHODS
 from konomi.night.guards import GuardSettings
-from konomi.night.settings import NightSettings
+from konomi.night.systems.registry import night_settings
 
 
 def test_lora_is_what_nobody_asked_for_and_custom_diffusion_needs_words():
-    assert NightSettings().method == "lora"
+    assert night_settings()().method == "lora"
     assert "lora" in METHODS and "dora" in METHODS
     assert not {"custom_diffusion", "unspecified"} & set(METHODS)
 
 
 def test_an_unknown_method_is_refused_with_those_there_are(tmp_path):
-    settings = NightSettings(home=tmp_path, method="magic")
+    settings = night_settings()(home=tmp_path, method="magic")
     with pytest.raises(InvalidArgument, match=r"Expected one of dora, .*lora.* got 'magic'") as caught:
         preparation.new_request("converge", "tastes/default", 1, settings, GuardSettings(home=tmp_path), [])
     assert (caught.value.reason, caught.value.field) == ("METHOD_UNKNOWN", "method")

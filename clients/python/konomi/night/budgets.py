@@ -11,7 +11,7 @@ from konomi.night.alarms import Alarm
 from konomi.night.records.state import NightState, StepRecord
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
-from konomi.night.systems.registry import SYSTEMS, stages
+from konomi.night.systems.registry import SYSTEMS, night_settings, stages
 
 GIB = 2**30
 ON_DEVICE = ("generate", "evaluate", "score", "train", "measure", "grow")
@@ -100,7 +100,7 @@ def measured(nights: NightStore) -> dict[str, float]:
         judging, promoting).
     """
     for night in reversed(nights.all()):
-        rates = _rates(nights.state(night), nights.request(night).settings)
+        rates = _rates(nights.state(night), night_settings().completed(nights.request(night).settings))
         if rates:
             return rates
     return {}

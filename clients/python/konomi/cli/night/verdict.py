@@ -22,7 +22,7 @@ from konomi.night import verdict as judging
 from konomi.night.alarms import percent
 from konomi.night.draws import evaluation_draws
 from konomi.night.records.store import NightStore
-from konomi.night.settings import NightSettings
+from konomi.night.systems.registry import night_settings
 from konomi.night.verdict import KEEP, OPEN, ROLL_BACK, BlindEvaluation, VerdictSummary
 from konomi.v1 import rater_pb2 as rater
 
@@ -107,7 +107,7 @@ def sheet_of(client: Client, nights: NightStore, found: BlindEvaluation) -> str:
 def prompts_of(nights: NightStore, found: BlindEvaluation) -> list[str]:
     """Returns the prompt of every evaluation image of a night."""
     request = nights.request(found.night)
-    settings = NightSettings.recorded(request.settings)
+    settings = night_settings().recorded(request.settings)
     return [draw.prompt for draw in evaluation_draws(request.seed, request.evaluation_prompts, settings)]
 
 

@@ -21,7 +21,7 @@ from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems.base import Stage
-from konomi.night.systems.registry import find, stages, written
+from konomi.night.systems.registry import find, night_settings, stages, written
 
 
 def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
     The home is left out, which may move; so is a setting younger than nights on disk where it has its default: the same
     words then go on with a night the version before began, and the same seed gives the same digests.
     """
-    younger = settings.younger if isinstance(settings, NightSettings) else frozenset()
-    unchanged = {name for name in younger if getattr(settings, name) == type(settings).model_fields[name].default}
+    younger = settings.younger_defaults() if isinstance(settings, NightSettings) else {}
+    unchanged = {name for name, default in younger.items() if getattr(settings, name) == default}
     return settings.model_dump(mode="json", exclude={"home", *unchanged})
 
 
@@ -165,7 +165,7 @@ def settings_of(home: Path, system: str, **options: Any) -> tuple[str, NightSett
         raise errors.InvalidArgument(text("the stages say how many units the night makes; leave --units out"))
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        return chain, NightSettings(home=home, **planned | ({"units": units} if units else {}) | given)
+        return chain, night_settings()(home=home, **planned | ({"units": units} if units else {}) | given)
     except ValidationError as error:
         first = error.errors()[0]
         words = text(

@@ -28,7 +28,6 @@ from konomi.night.records.state import (
     Selection,
     UnitRecord,
 )
-from konomi.night.settings import NightSettings
 from konomi.night.systems import registry
 
 GROUPS = 4
@@ -55,7 +54,8 @@ class NightSteps:
         self.gateway = gateway
         self.audits = audits
         self.request = request
-        self.settings = NightSettings(**request.settings)
+        settings = registry.night_settings()
+        self.settings = settings(**settings.completed(request.settings))
         self.guards = guards.GuardSettings(**request.guards)
         self.beat = beat
 
@@ -86,9 +86,9 @@ class NightSteps:
             audits=tuple(self.audits(state.rater_version)),
         )
 
-    def observe(self) -> Elites:
-        """Looks at the best image of every region known, for a system that draws from these."""
-        return self.gateway.elites(self.settings.longtail_cells, image_seed(self.request.seed, "cells", 0))
+    def observe(self, cells: int) -> Elites:
+        """Looks at the best image known of every one of so many regions, for a system that draws from these."""
+        return self.gateway.elites(cells, image_seed(self.request.seed, "cells", 0))
 
     def generate(self, context: UnitContext, served: Model | None, first: int, last: int) -> Images:
         """Makes images `first` to `last` - 1 of a unit's pool and makes them known to the taste.
@@ -123,7 +123,7 @@ class NightSteps:
             What the services say of the set, what the rater says of itself, and why the system ends here.
         """
         system = registry.find(context.system)
-        vouched = self.gateway.certified(self.settings.certificates) if system.grades else 0
+        vouched = self.gateway.certified(system.certificates(self.settings))
         turn = self.turn(context, pool=self.gateway.count(system.grades) + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         asked = system.selection(turn)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from konomi.client import Client
 from konomi.client.services import taste_name
@@ -15,10 +15,24 @@ from konomi.night.draws import ConceptToken
 from konomi.night.gateway import manifests
 from konomi.night.gateway.manifests import Item
 from konomi.night.gateway.services import NightServices
+from konomi.night.settings import NightSettings
 from konomi.v1 import trainer_pb2 as trainer
 
 SLOT = "{}"
 FORM = re.compile(r"<?([a-z0-9][a-z0-9_-]{0,30})>?=([^:=]+):(.+)")
+
+
+class RegularisationSettings(NightSettings):
+    """Real images that keep class words as they are, for every system that teaches words."""
+
+    younger: ClassVar[frozenset[str]] = frozenset()
+
+    regularisation: str = ""
+    """`propagate` and `concepts`: folder of real images with captions (.txt) that keep the class words as they are."""
+    regularisation_items: str = ""
+    """Digest of those images; filled in when the night begins."""
+    concept_prompt: str = "photo of a {}"
+    """`concepts`: what their images show; {} stands for the concept."""
 
 
 @dataclass(frozen=True)

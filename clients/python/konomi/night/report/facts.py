@@ -11,7 +11,7 @@ from konomi.night.guards import GuardSettings
 from konomi.night.metrics import Estimate
 from konomi.night.records.state import ENDED, StateName
 from konomi.night.records.store import NightStore
-from konomi.night.settings import NightSettings
+from konomi.night.systems.registry import night_settings
 from konomi.night.verdict import BlindEvaluation
 
 MEASURES = (
@@ -264,7 +264,7 @@ def read_night(nights: NightStore, night: str) -> NightFacts:
     """Returns what is on record of a night."""
     request, state = nights.request(night), nights.read(night)
     began = date.fromtimestamp((nights.folder / night / "request.json").stat().st_mtime)
-    settings = NightSettings.recorded(request.settings)
+    settings = night_settings().recorded(request.settings)
     return NightFacts(
         night=night,
         taste=request.taste.removeprefix("tastes/"),
@@ -438,7 +438,7 @@ def alarms_of(state: Recorded) -> list[str]:
 def cost_of(nights: NightStore, night: str) -> Cost:
     """Returns what a night took, as far as it is known."""
     state, recorded = nights.read(night), nights.request(night).settings
-    settings = NightSettings(**{name: recorded[name] for name in ("hour_price", "watts") if name in recorded})
+    settings = night_settings()(**{name: recorded[name] for name in ("hour_price", "watts") if name in recorded})
     hours = state.get("seconds", 0.0) / 3600
     return Cost(
         seconds=state.get("seconds", 0.0),
