@@ -12,7 +12,7 @@ from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import Draw, Turn, UnitContext
 from konomi.night.gateway.services import Beat, Elites, NightServices, TrainingRun
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, StateName, UnitRecord
+from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 
@@ -140,7 +140,7 @@ def note_fit(night: Night, unit: int, fit: Fit) -> Fit:
         Ended: the training failed.
     """
     if fit.failed:
-        raise Ended(Alarm("training_failed", {"unit": unit, "why": fit.failed}), StateName.HALTED)
+        raise Ended(Alarm("training_failed", {"unit": unit, "why": fit.failed}), halted=True)
     night.note(unit, model=fit.model, adapter=fit.adapter, loss=fit.loss, tokens=fit.tokens)
     return fit.changed(unit=unit)
 
