@@ -51,19 +51,19 @@ def test_price_and_power_are_counted_where_they_are_given(tmp_path):
     )
     rates = {"generate": 9.0, "evaluate": 6.0, "train": 3.0, "rest": 30.0}
     found = forecast(settings, rates, 1000.0)
-    assert found["images"] == 2 * 100 + 3 * 50
-    assert found["seconds"] == 200 * 9 + 150 * 6 + 20 * 3 + 2 * 30
-    assert found["gpu_hours"] == (200 * 9 + 150 * 6 + 20 * 3) / 3600, "what is left works without the accelerator"
-    assert found["cost"] == found["seconds"] / 3600 * 2.0
-    assert found["kwh"] == found["seconds"] / 3600 * 0.3
-    assert found["disk_bytes"] == 350_000
+    assert found.images == 2 * 100 + 3 * 50
+    assert found.seconds == 200 * 9 + 150 * 6 + 20 * 3 + 2 * 30
+    assert found.gpu_hours == (200 * 9 + 150 * 6 + 20 * 3) / 3600, "what is left works without the accelerator"
+    assert found.cost == found.seconds / 3600 * 2.0
+    assert found.kwh == found.seconds / 3600 * 0.3
+    assert found.disk_bytes == 350_000
 
 
 def test_nothing_is_invented_where_nothing_was_measured(tmp_path):
     found = forecast(
         night_settings()(home=tmp_path), measured(NightStore(tmp_path)), mean_bytes(tmp_path / "artifacts")
     )
-    assert [found[key] for key in ("seconds", "gpu_hours", "cost", "kwh", "disk_bytes")] == [None] * 5
+    assert [getattr(found, key) for key in ("seconds", "gpu_hours", "cost", "kwh", "disk_bytes")] == [None] * 5
 
 
 RECORDED = json.loads(Path(__file__).with_name("measured_nights.json").read_text())
@@ -81,7 +81,7 @@ def test_after_one_measured_unit_the_forecast_of_a_real_night_is_within_a_fifth(
     write_json(nights.folder / "n" / "request.json", request)
     nights.write("n", {"state": "stopped", "units": [], "steps": steps})
     found = forecast(night_settings()(home=tmp_path, **told["settings"]), measured(nights), None)
-    assert found["seconds"] == pytest.approx(told["seconds"], rel=0.2)
+    assert found.seconds == pytest.approx(told["seconds"], rel=0.2)
 
 
 def test_each_budget_ends_a_night_between_two_steps_with_its_own_sentence(tmp_path):
@@ -120,8 +120,8 @@ def test_a_plan_says_which_budget_would_end_the_night(tmp_path):
     )
     rates = {"generate": 9.0, "evaluate": 6.0, "train": 3.0, "rest": 30.0, "bytes": 2**24}
     found = forecast(settings, rates, 1000.0)
-    assert found["ends_by"] == ["gpu_hours"] and found["disk_bytes"] == 350 * 2**24
-    lines = forecast_lines({"system": "converge", **found})
+    assert found.ends_by == ("gpu_hours",) and found.disk_bytes == 350 * 2**24
+    lines = forecast_lines(found)
     assert "budgets: 12 hours, 50,000 images, 0.5 hours on the accelerator" in lines
     assert "the night would end early: more than 0.5 hours on the accelerator" in lines
 

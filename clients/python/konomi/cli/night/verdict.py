@@ -56,14 +56,14 @@ def verdict(
     decision = KEEP if keep else ROLL_BACK if roll_back else ""
     with read_keys() as keys:
         asks = keys.interactive and not (sheet or answers or decision or as_json or found.done)
-        if found.pairs() and (sheet or answers or decision or asks or (found.done and not found.kept.get("audit"))):
+        if found.pairs() and (sheet or answers or decision or asks or (found.done and not found.kept.audit)):
             with open_session(home) as session:
                 _act(session.client, nights, found, _Wish(sheet, answers, decision, keys if asks else None))
         elif decision or answers:
             found.answer_all(answers or "-")  # says what there is to say: nothing to judge
     summary = found.summary()
     if as_json:
-        return emit({"night": chosen, **summary})
+        return emit({"night": chosen, **summary.plain()})
     for line in lines(summary):
         say(line)
 
@@ -146,21 +146,21 @@ def _choose(found: BlindEvaluation, keys: Keys) -> str:
 
 def lines(summary: VerdictSummary) -> list[str]:
     """Returns a verdict as lines for people."""
-    if not summary["pairs"]:
+    if not summary.pairs:
         return [text("this night changed nothing that could be judged")]
-    unit, against = (_name(summary[side]["unit"]) for side in ("unit", "against"))
-    tally = summary["tally"]
+    unit, against = (_name(served.unit) for served in (summary.unit, summary.against))
+    tally = summary.tally
     if tally is None:
         said = [
-            text("{answered} of {pairs} blind pairs answered", answered=summary["answered"], pairs=summary["pairs"]),
+            text("{answered} of {pairs} blind pairs answered", answered=summary.answered, pairs=summary.pairs),
             text("`konomi night verdict` in a terminal, the page, or --sheet FILE show them"),
         ]
     else:
-        rate = {key: percent(tally["win_rate"][key]) for key in ("value", "low", "high")}
+        rate = {key: percent(tally.win_rate[key]) for key in ("value", "low", "high")}
         sentence = "you chose {unit} over {against} in {wins} of {pairs} pairs, {ties} equal: {value} ({low} to {high})"
-        counts = {"wins": tally["wins"], "ties": tally["ties"], "pairs": summary["pairs"]}
-        said = [text(sentence, unit=unit, against=against, **counts, **rate), text(ADVICE[tally["advice"]])]
-    return [*said, text(DECISIONS[summary["decision"]], unit=unit, against=against)]
+        counts = {"wins": tally.wins, "ties": tally.ties, "pairs": summary.pairs}
+        said = [text(sentence, unit=unit, against=against, **counts, **rate), text(ADVICE[tally.advice])]
+    return [*said, text(DECISIONS[summary.decision], unit=unit, against=against)]
 
 
 ADVICE = {

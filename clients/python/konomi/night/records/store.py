@@ -94,7 +94,11 @@ class NightStore:
 
     def read(self, night: str) -> dict[str, Any]:
         """Returns what has happened so far, as JSON."""
-        return read_json(self.folder / night / "night.json") or {"night": night, "state": "new", "units": []}
+        return read_json(self.folder / night / "night.json") or {
+            "night": night,
+            "state": StateName.NEW.value,
+            "units": [],
+        }
 
     def all(self) -> list[str]:
         """Returns the ids of all nights, oldest first."""
@@ -104,7 +108,7 @@ class NightStore:
     def ended(self, taste: str) -> list[str]:
         """Returns the ids of a taste's nights that are over, oldest first, whatever version recorded them."""
         mine = [night for night in self.all() if read_json(self._request(night)).get("taste") == taste]
-        return [night for night in mine if self.read(night)["state"] in ENDED]
+        return [night for night in mine if self.read(night).get("state") in ENDED]
 
     def latest(self) -> str | None:
         """Returns the newest night."""
