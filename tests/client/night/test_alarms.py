@@ -47,10 +47,10 @@ def test_a_figure_reads_like_its_bound_only_where_it_is_its_bound():
 @pytest.mark.parametrize("name", sorted(ALARMS))
 def test_every_alarm_is_translated_and_its_numbers_are_those_of_its_sentence(name):
     wording = ALARMS[name]
-    for english in filter(None, (wording.english, wording.one)):
+    for english in filter(None, (wording.english, wording.singular)):
         fields = {field for _, field, _, _ in string.Formatter().parse(english) if field}
         numbers = dict.fromkeys(fields | {wording.counted} - {""}, 3) | {"words": "tama", "why": "disk {full}"}
-        if english == wording.one:
+        if english == wording.singular:
             numbers[wording.counted] = 1
         else:
             assert {*wording.percent, *wording.decimals} <= fields

@@ -210,8 +210,8 @@ class NightLoop:
         """Judges a unit and serves it where it is promoted; with `reached`, it is promoted unless a guard halts."""
         candidate, parent, base = self.state.unit(unit), self.state.unit(self.served.unit), self.state.units[0]
         history = [record.compared for record in self.state.units if record.compared is not None]
-        known = (history, self.served.unit, candidate, parent, base)
-        verdict = self.step(f"unit-{unit}/judge", Judgement, self.steps.judge, *known, list(stage.system.spared))
+        compared = (history, self.served.unit, candidate, parent, base)
+        verdict = self.step(f"unit-{unit}/judge", Judgement, self.steps.judge, *compared, list(stage.system.spared))
         if reached is not None and verdict.decision == "keep":
             numbers = verdict.numbers.model_copy(update={"promoted": True})
             verdict = verdict.changed(decision="promote", alarm=Reason.of(reached), served=unit, numbers=numbers)

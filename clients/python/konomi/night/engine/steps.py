@@ -157,8 +157,8 @@ class NightSteps:
             rater_version=chosen.rater_version,
         )
 
-    def turn(self, context: UnitContext, **known: Any) -> Turn:
-        """Returns the turn of the loop as a system sees it."""
+    def turn(self, context: UnitContext, **fields: Any) -> Turn:
+        """Returns the turn of the loop as a system sees it, with more of its fields where they are at hand."""
         return Turn(
             seed=self.request.seed,
             unit=context.unit,
@@ -168,7 +168,7 @@ class NightSteps:
             budget_nats=self.guards.pressure_nats,
             spent_nats=context.spent,
             seen=context.seen,
-            **known,
+            **fields,
         )
 
     def evaluate(self, model: Model | None, first: int, last: int) -> Images:
@@ -194,22 +194,22 @@ class NightSteps:
         finite = all(math.isfinite(score.utility) and math.isfinite(score.std) for score in scores)
         client, taste = self.gateway.client, self.request.taste
         sources = unit_measures.sources_of(client, manifest)
-        known = scores if finite else []
+        numbers = scores if finite else []
         return Scores(
             n=len(scores),
             finite=finite,
             rater_version=scores[0].rater_version,
-            utility=intervals.mean([score.utility for score in known]),
-            spread=statistics.pstdev([score.utility for score in known]) if finite else 0.0,
-            lower_bound=intervals.mean([score.lower_bound for score in known]),
+            utility=intervals.mean([score.utility for score in numbers]),
+            spread=statistics.pstdev([score.utility for score in numbers]) if finite else 0.0,
+            lower_bound=intervals.mean([score.lower_bound for score in numbers]),
             doubt=statistics.fmean(score.std for score in scores) if finite else 0.0,
-            p_ssr=intervals.mean([score.p_ssr for score in known]),
-            p_ur=intervals.mean([score.p_ur for score in known]),
+            p_ssr=intervals.mean([score.p_ssr for score in numbers]),
+            p_ur=intervals.mean([score.p_ur for score in numbers]),
             unknown=sum(score.unknown for score in scores) / len(scores),
             typical_share=whole.typical_share,
             vendi=intervals.from_groups(whole.vendi, groups, len(looked)),
             vendi_quarter=statistics.fmean(groups),
-            novelty=intervals.mean([score.novelty for score in known]),
+            novelty=intervals.mean([score.novelty for score in numbers]),
             measures=unit_measures.measure(client, taste, digests, reference, sources) if finite else Measures(),
             bounds=tuple(round(score.lower_bound, 6) if finite else 0.0 for score in scores),
         )
@@ -240,7 +240,7 @@ class NightSteps:
             decision=decision.decision,
             alarm=Reason(name=decision.alarm.name, numbers=dict(decision.alarm.numbers)),
             served=decision.served,
-            warnings=tuple(Reason(name=one.name, numbers=dict(one.numbers)) for one in decision.warnings),
+            warnings=tuple(Reason(name=alarm.name, numbers=dict(alarm.numbers)) for alarm in decision.warnings),
             numbers=numbers.model_copy(update={"promoted": decision.decision == "promote"}),
             wins=intervals.paired_wins(candidate.bounds, parent.bounds),
         )

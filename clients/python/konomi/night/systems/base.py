@@ -42,8 +42,8 @@ class Steps(Protocol):
     def training(self, unit: int, parent: Model | None, chosen: Selection) -> TrainingRun:
         """Returns what a training run of a unit is asked for, less its method and numbers."""
 
-    def turn(self, context: UnitContext, **known: Any) -> Turn:
-        """Returns the turn of the loop as a system sees it."""
+    def turn(self, context: UnitContext, **fields: Any) -> Turn:
+        """Returns the turn of the loop as a system sees it, with more of its fields where they are at hand."""
 
 
 class Night(Protocol):

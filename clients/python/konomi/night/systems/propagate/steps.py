@@ -47,9 +47,9 @@ class GrowthSteps:
         if kept:
             grown = growing_set.read(self.gateway, kept)
         else:
-            grown = growing_set.first(originals, services.known(self.gateway, originals), self.word)
+            grown = growing_set.first(originals, services.facts_of(self.gateway, originals), self.word)
         digests = [member["digest"] for member in grown["members"]]
-        grown, removed = growing_set.confirmed(grown, services.known(self.gateway, digests))
+        grown, removed = growing_set.confirmed(grown, services.facts_of(self.gateway, digests))
         members = tuple(
             Member(digest=member["digest"], prompt=member["prompt"], depth=member["depth"])
             for member in grown["members"]
@@ -112,7 +112,7 @@ class GrowthSteps:
         room = max(1, min(len(members), settings.propagate_target - len(members)))
         limits = policy.selection(self.steps.turn(context))
         gate = services.gate(self.gateway, candidates, originals, members, room, limits)
-        grown = growing_set.extended(grown, gate, services.known(self.gateway, gate.taken))
+        grown = growing_set.extended(grown, gate, services.facts_of(self.gateway, gate.taken))
         size = len(grown["members"])
         descendants = [member for member in grown["members"] if member["digest"] not in originals]
         depths = [member["depth"] for member in descendants]
