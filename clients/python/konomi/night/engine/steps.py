@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from konomi import errors, files
+from konomi.i18n.catalogue import translatable
 from konomi.night import guards
 from konomi.night import metrics as intervals
 from konomi.night.draws import Turn, UnitContext, evaluation_draws, image_seed
@@ -67,9 +68,11 @@ class NightSteps:
         """
         state = self.gateway.state()
         if not state.rater_version:
-            message = (
-                f"{self.request.taste} has no rater yet ({state.labels} images graded): "
-                "grade some with `konomi label`, then `konomi rater fit`."
+            message = translatable(
+                "{taste} has no rater yet ({labels} images graded): "
+                "grade some with `konomi label`, then `konomi rater fit`.",
+                taste=self.request.taste,
+                labels=state.labels,
             )
             raise errors.FailedPrecondition(message, reason="NO_RATER")
         models, withdrawn = self.gateway.models(), self.gateway.withdrawn()

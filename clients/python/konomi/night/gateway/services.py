@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypedDict
 
 from konomi import errors, files
 from konomi.client import Client, paging
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import translatable
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests, measures, messages
 from konomi.night.gateway.messages import ImageScore
@@ -218,7 +218,8 @@ class NightServices:
             beat("generate", done, len(draws))
         if not all(digests):
             missing = digests.count("")
-            raise errors.Unavailable(f"The generator ended its stream {missing} images short; the step is tried again.")
+            message = "The generator ended its stream {missing} images short; the step is tried again."
+            raise errors.Unavailable(translatable(message, missing=missing))
         return digests
 
     def add(self, images: Sequence[rater_pb2.Image], unit: str) -> int:
@@ -298,7 +299,8 @@ class NightServices:
             if latest.total_steps:
                 beat("train", latest.step, latest.total_steps)
         if latest.state in (trainer_pb2.TRAINING_STATE_QUEUED, trainer_pb2.TRAINING_STATE_RUNNING):
-            raise errors.Unavailable("The trainer ended its stream before the run had ended; the step is tried again.")
+            message = "The trainer ended its stream before the run had ended; the step is tried again."
+            raise errors.Unavailable(translatable(message))
         if latest.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
             why = latest.error.reason or "CANCELLED"
             return Fit(run=latest.name, failed=latest.error.message or "the run was cancelled", why=why)
@@ -418,7 +420,7 @@ def taught(gateway: NightServices, name: str) -> trainer_pb2.Model:
     for model in paging.models(gateway.client, gateway.taste):
         if model.concepts and name in (model.display_name, model.name.removeprefix("models/")):
             return model
-    message = text(
+    message = translatable(
         "No model {name} of {taste} knows concepts; `konomi concepts teach` makes one.", name=name, taste=gateway.taste
     )
     raise errors.NotFound(message, reason="NO_CONCEPTS", field="concept_model")

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from konomi.i18n.catalogue import Translatable, speaking, text
 from konomi.night.alarms import Alarm, sentence
 from konomi.night.metrics import Estimate, UnitNumbers
 
@@ -60,17 +61,32 @@ ENDED = (StateName.FINISHED, StateName.HALTED)
 
 
 class Reason(Record):
-    """An alarm as it is recorded: its name and numbers, its English sentence, and the system of a stage it ended."""
+    """An alarm as it is recorded: its name and numbers, its English sentence, and the system of a stage it ended.
+
+    Attributes:
+        english: of the error that interrupted a night, the sentence before its numbers are filled in.
+    """
 
     name: str
     numbers: dict[str, int | float | str] = Field(default_factory=dict)
     sentence: str = ""
+    english: str = ""
     system: str = ""
 
     @classmethod
     def of(cls, alarm: Alarm, **more: str) -> Self:
         """Returns the record of an alarm."""
         return cls(name=alarm.name, numbers=dict(alarm.numbers), sentence=sentence(alarm), **more)
+
+    @classmethod
+    def of_error(cls, name: str, message: str) -> Self:
+        """Returns the record of an error that interrupted a night."""
+        if not isinstance(message, Translatable):
+            return cls(name=name, numbers={}, sentence=message)
+        numbers = {
+            key: value if isinstance(value, int | float) else str(value) for key, value in message.values.items()
+        }
+        return cls(name=name, numbers=numbers, sentence=str(message), english=message.english)
 
     @property
     def alarm(self) -> Alarm:
@@ -79,6 +95,9 @@ class Reason(Record):
 
     def told(self, language: str) -> str:
         """Returns its sentence in a language; the recorded English of a name this version does not know."""
+        if self.english:
+            with speaking(language):
+                return text(self.english, **self.numbers)
         return sentence({"name": self.name, "numbers": self.numbers, "sentence": self.sentence}, language)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from konomi import errors, files
+from konomi.i18n.catalogue import translatable
 from konomi.night.alarms import Alarm
 from konomi.night.draws import TOKEN, UnitContext, image_seed
 from konomi.night.gateway import manifests, messages, services
@@ -81,7 +82,7 @@ class ConceptSteps:
         seed = image_seed(self.steps.request.seed, f"select-{turn.unit}", 0)
         reply, considered = services.choose(self.gateway, asked, text, seed)
         if not considered:
-            message = "No image of the taste calls the concepts; the prompts of the night name them."
+            message = translatable("No image of the taste calls the concepts; the prompts of the night name them.")
             raise errors.FailedPrecondition(message, reason="NO_CONCEPT_IMAGES")
         by_role = {role: [image for image in reply.selected if image.role == role] for role in (SELECTED, BASE)}
         chosen = [image for image in by_role[SELECTED] if _knows(tokens, image.prompt)]
