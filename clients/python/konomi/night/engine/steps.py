@@ -126,7 +126,8 @@ class NightSteps:
             What the services say of the set, what the rater says of itself, and why the system ends here.
         """
         system = registry.find(context.system)
-        vouched = self.gateway.certified(system.certificates(self.settings))
+        certificates = system.certificates(self.settings)
+        vouched = self.gateway.certified(certificates) if certificates else 0
         turn = self.turn(context, pool=self.gateway.count(system.grades) + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         asked = system.selection(turn)

@@ -1,5 +1,6 @@
 """The systems a night can run: one module each, one line in the table; and the settings of all of them as one class."""
 
+import types
 from functools import cache
 
 from konomi import errors
@@ -52,8 +53,10 @@ def _joined(parts: tuple[type[NightSettings], ...]) -> type[NightSettings]:
             if other is not part:
                 raise TypeError(f"expected one class to have the setting {name}, got {other} and {part}; rename one")
     bases = tuple(part for part in parts if not any(other is not part and issubclass(other, part) for other in parts))
-    namespace = {"__module__": __name__, "__doc__": NightSettings.__doc__}
-    joined: type[NightSettings] = type(NightSettings)("NightSettings", bases or (NightSettings,), namespace)
+    about = {"__module__": __name__, "__doc__": NightSettings.__doc__}
+    joined: type[NightSettings] = types.new_class(
+        "NightSettings", bases or (NightSettings,), exec_body=lambda body: body.update(about)
+    )
     return joined
 
 
