@@ -25,7 +25,7 @@ FORM = re.compile(r"<?([a-z0-9][a-z0-9_-]{0,30})>?=([^:=]+):(.+)")
 class RegularisationSettings(NightSettings):
     """Real images that keep class words as they are, for every system that teaches words."""
 
-    younger: ClassVar[frozenset[str]] = frozenset()
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
 
     regularisation: str = ""
     """`propagate` and `concepts`: folder of real images with captions (.txt) that keep the class words as they are."""

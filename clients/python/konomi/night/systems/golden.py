@@ -28,7 +28,7 @@ GROWTH = 0.02
 class GoldenSettings(NightSettings):
     """What `golden` alone is told."""
 
-    younger: ClassVar[frozenset[str]] = frozenset()
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
 
     golden_minimum: int = Field(8, ge=1)
     """Fewest images graded UR that `golden` trains on."""

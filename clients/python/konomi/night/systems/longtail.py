@@ -39,7 +39,7 @@ WITHOUT_ISLAND = 100
 class LongTailSettings(NightSettings):
     """What `longtail` alone is told."""
 
-    younger: ClassVar[frozenset[str]] = frozenset()
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
 
     longtail_cells: int = Field(64, ge=4, le=4096)
     """`longtail`: regions the space is divided into; each holds the best image known of it."""

@@ -22,7 +22,7 @@ SHARE = 0.5
 class ConceptsSettings(RegularisationSettings):
     """What `concepts` alone is told, and its regularisation."""
 
-    younger: ClassVar[frozenset[str]] = frozenset()
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
 
     concepts: tuple[str, ...] = ()
     """`concepts`: what to teach, each as NAME=CLASS:FOLDER, from about four images."""

@@ -33,7 +33,7 @@ FALLS = 2
 class PropagateSettings(RegularisationSettings):
     """What `propagate` alone is told, and its regularisation."""
 
-    younger: ClassVar[frozenset[str]] = frozenset()
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
 
     seed_images: tuple[str, ...] = ()
     """`propagate`: the 1 to 5 images it grows from, files or digests; none takes the taste's images graded UR."""
