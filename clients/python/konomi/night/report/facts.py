@@ -21,6 +21,7 @@ from konomi.night.records.state import (
     UnitRecord,
 )
 from konomi.night.records.store import NightStore
+from konomi.night.report.status import reasons_of
 from konomi.night.systems.registry import night_settings
 from konomi.night.verdict import ROLL_BACK, BlindEvaluation
 
@@ -286,12 +287,8 @@ def _served(state: NightState) -> int:
 
 
 def _reasons(state: NightState) -> list[Reason]:
-    reasons = [unit.reason for unit in state.units if unit.reason is not None]
-    end = state.reason
     interruptions = (StateName.STOPPED, StateName.INTERRUPTED)
-    if end is not None and end.name not in (*interruptions, *(reason.name for reason in reasons)):
-        reasons.append(end)
-    return reasons
+    return [reason for reason in reasons_of(state) if reason.name not in interruptions]
 
 
 def _work(state: NightState) -> dict[str, float]:
