@@ -130,7 +130,7 @@ class UnitSelection:
     rejections: Sequence[RejectedImages]
     nats: float
     strangest: Sequence[StrangeImage]
-    islands: int | None
+    islands: float | None
     unseen_likes: float | None
     growth: Growth | None
     manifest: str
