@@ -1,9 +1,10 @@
 """Keeps the catalogue of words true to the code: `update` renews every .po file, `check` says where one lags behind.
 
-English is written in the code: as the first argument of `text` and `plural` of `konomi.i18n.catalogue`, as the help of
-a command and of its options, as the column names of a table, and, for the page, in `web/static/i18n/en.json`. A
-sentence that is chosen first and translated later (`text(MEANINGS[name])`) is followed to the literals it can be; one
-that is kept in an object (`text(alarm.english)`) has to be marked with `N_` where it is written.
+English is written in the code: as the first argument of `text`, `plural` and `translatable` of `konomi.i18n.catalogue`,
+as the help of a command and of its options, as the column names of a table, and, for the page, in
+`web/static/i18n/en.json`. A sentence that is chosen first and translated later (`text(MEANINGS[name])`) is followed to
+the literals it can be; one that is kept in an object (`text(alarm.english)`) has to be marked with `N_` where it is
+written.
 """
 
 import ast
@@ -17,9 +18,9 @@ from babel.messages.pofile import read_po, write_po
 
 from hatch_build import PACKAGE, page_context, page_words
 
-TRANSLATED_LATER = {"cli/commands.py", "cli/console.py", "night/alarms.py"}
-"""Where `text` may get what other files wrote: help, and the columns of tables."""
 FRONT = "i18n/catalogue.py"
+TRANSLATED_LATER = {FRONT, "cli/commands.py", "cli/console.py", "night/alarms.py"}
+"""Where `text` may get what other files wrote: help, and the columns of tables."""
 HELP_OF = {"Option", "Argument", "Typer", "CommandEntry", "command", "callback", "add_typer"}
 OF_TYPER = (
     "Usage:",
@@ -81,7 +82,7 @@ class Module:
 
     def _call(self, node: ast.Call, scopes: list[ast.AST]) -> None:
         name = called(node)
-        if name in ("text", "plural") and self._is_ours(node):
+        if name in ("text", "plural", "translatable") and self._is_ours(node):
             self._translation(node, name, scopes)
         elif name == MARK:
             self._add(*self._literals(node, scopes))

@@ -8,6 +8,7 @@ import pytest
 from konomi import errors
 from konomi.cli import commands
 from konomi.errors import Internal, ResourceExhausted
+from konomi.night.engine.workflow import fault
 
 
 @pytest.mark.parametrize(
@@ -22,9 +23,9 @@ from konomi.errors import Internal, ResourceExhausted
 )
 def test_what_means_that_there_is_no_room(error, full):
     assert errors.is_full(error) is full
-    told = errors.fault(error, "The night")
-    assert isinstance(told, ResourceExhausted if full else Internal)
-    assert ("Free some" in told.message) is full
+    failure = fault(error)
+    assert isinstance(failure, ResourceExhausted if full else Internal)
+    assert ("Free some" in failure.message) is full
 
 
 def test_a_command_on_a_full_disk_says_so_without_a_traceback(monkeypatch, capsys):

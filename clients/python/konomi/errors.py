@@ -189,12 +189,10 @@ def is_full(error: BaseException) -> bool:
     return any(message in str(error) for message in DISK_FULL_MESSAGES)
 
 
-def disk_full_error() -> ResourceExhausted:
-    """Returns the error of a full disk: what to do, and that nothing is lost."""
-    message = "The disk of the home is full: No space left on device. Free some; the same command then goes on."
+DISK_FULL = "The disk of the home is full: No space left on device. Free some; the same command then goes on."
+"""What to do, and that nothing is lost."""
+
+
+def disk_full_error(message: str = DISK_FULL) -> ResourceExhausted:
+    """Returns the error of a full disk, with its message in the reader's language where one is given."""
     return ResourceExhausted(message, reason="DISK_FULL")
-
-
-def fault(error: Exception, what: str) -> KonomiError:
-    """Returns a full disk as such, and any other error as a fault of `what`."""
-    return disk_full_error() if is_full(error) else Internal(f"{what} met a fault of its own: {error!r}")

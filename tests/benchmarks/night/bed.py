@@ -16,7 +16,7 @@ from konomi.night.engine import preparation
 from konomi.night.engine.loop import NightLoop
 from konomi.night.guards import GuardSettings
 from konomi.night.records.state import Record
-from konomi.night.settings import NightSettings
+from konomi.night.systems.registry import night_settings
 from konomi_rater.measures.diversity import vendi
 from tests.benchmarks.night.bed_steps import BedSteps
 from tests.benchmarks.night.persons import NightPerson
@@ -71,7 +71,7 @@ def night(world: World, person: NightPerson, policy: Policy, seed: int) -> dict[
     known = rater(world, person, seed, LABELS, spurious=policy.rater == "spurious")
     if policy.rater == "adversarial":
         known = adversary(world, known, seed)
-    settings = NightSettings(
+    settings = night_settings()(
         **{"units": UNITS, "images": IMAGES, "evaluation_images": EVALUATION, "prompt_quota": 0.0, **policy.night}
     )
     guards = GuardSettings(units_per_night=UNITS, **policy.guards)

@@ -15,8 +15,8 @@ from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View
 from konomi.night.gateway import services
 from konomi.night.guards import GuardSettings
-from konomi.night.settings import NightSettings
 from konomi.night.systems.propagate import growing_set
+from konomi.night.systems.registry import night_settings
 from tests.benchmarks.night import real as night_real
 from tests.benchmarks.night.nights import IMAGES
 from tests.benchmarks.night.persons import SSR, UR, NightPerson, persons, table_of
@@ -51,7 +51,7 @@ def trial(bed: night_real.Bed, person: NightPerson, asked: dict[str, Any]) -> di
     if not liked:
         return {"end": "no UR among the labels", "rounds": [], "members": 1}
     seed = liked[int(np.argmax(person.utility(bed.look(liked)[0])))]
-    settings = NightSettings(
+    settings = night_settings()(
         units=asked["units"],
         evaluation_images=EVALUATION,
         guidance_scale=night_real.GUIDANCE,
@@ -86,7 +86,7 @@ def told(bed: night_real.Bed, person: NightPerson, grown: dict[str, Any], state:
         "ur": float((grades == UR).mean()),
         "portraits": portraits,
         "cosine": float(np.mean(cosines)),
-        "copies": float(np.mean(np.array(cosines) > NightSettings().near_copy_cosine)),
+        "copies": float(np.mean(np.array(cosines) > night_settings()().near_copy_cosine)),
         "deepest": max(one["depth"] for one in new),
     }
 

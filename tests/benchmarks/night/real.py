@@ -30,6 +30,7 @@ from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Model, Selection
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
+from konomi.night.systems.registry import night_settings
 from konomi.v1 import rater_pb2
 from konomi_starter.data.captions import open_prompts
 from konomi_starter.training import attribute_reader, embedding, realism
@@ -67,7 +68,7 @@ class Bed:
 
     def make(self, gateway: NightServices, draws: list[Draw], model: Model | None) -> list[str]:
         """Makes images as the night does."""
-        return gateway.generate(draws, model, NightSettings(guidance_scale=GUIDANCE), _quiet)
+        return gateway.generate(draws, model, night_settings()(guidance_scale=GUIDANCE), _quiet)
 
     def look(self, digests: Sequence[str]) -> tuple[np.ndarray, float]:
         """Returns the attributes (N, C) of images and the share of them that looks like a portrait."""
@@ -199,7 +200,7 @@ def _label(bed: Bed, gateway: NightServices, person: NightPerson, asked: dict[st
 
 
 def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[str, Any]:
-    settings = NightSettings(
+    settings = night_settings()(
         units=asked["units"],
         images=asked["images"],
         evaluation_images=asked["evaluation"],

@@ -1,5 +1,6 @@
 """Figures beside their bounds, and a sentence for every alarm: a halted night never reads as if it had been fine."""
 
+import json
 import string
 
 import pytest
@@ -8,6 +9,7 @@ from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
 from konomi.night.alarms import ALARMS, WORK, Alarm, rounded_away_from_bound, sentence, work
 from konomi.night.guards import GuardSettings, UnitNumbers, before_training, judge
+from konomi.night.records.state import Reason
 
 BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version="v", promoted=True)
 
@@ -47,10 +49,10 @@ def test_a_figure_reads_like_its_bound_only_where_it_is_its_bound():
 @pytest.mark.parametrize("name", sorted(ALARMS))
 def test_every_alarm_is_translated_and_its_numbers_are_those_of_its_sentence(name):
     wording = ALARMS[name]
-    for english in filter(None, (wording.english, wording.one)):
+    for english in filter(None, (wording.english, wording.singular)):
         fields = {field for _, field, _, _ in string.Formatter().parse(english) if field}
         numbers = dict.fromkeys(fields | {wording.counted} - {""}, 3) | {"words": "tama", "why": "disk {full}"}
-        if english == wording.one:
+        if english == wording.singular:
             numbers[wording.counted] = 1
         else:
             assert {*wording.percent, *wording.decimals} <= fields
@@ -82,3 +84,17 @@ def test_steps_are_told_in_the_language_of_the_reader_and_leave_the_one_in_use_a
     with catalogue.speaking("ja"):
         assert not [doing for doing in WORK.values() if text(doing) == doing]
     assert catalogue.language() == "en"
+
+
+def test_an_error_on_record_is_told_in_the_language_of_the_reader():
+    english = "The step {step} met a fault of its own: {error}"
+    message = catalogue.translatable(english, step="plan", error="KeyError('{x}')")
+    assert message == "The step plan met a fault of its own: KeyError('{x}')"
+    reason = Reason.model_validate(json.loads(json.dumps(Reason.of_error("interrupted", message).plain())))
+    assert (reason.sentence, reason.told("en")) == (message, message)
+    assert reason.told("ja") != message and "KeyError('{x}')" in reason.told("ja")
+    with catalogue.speaking("ja"):
+        assert message.again() == reason.told("ja")
+    plain = Reason.of_error("interrupted", "the rater said no")
+    assert plain.plain() == {"name": "interrupted", "numbers": {}, "sentence": "the rater said no"}
+    assert plain.told("ja") == "the rater said no", "what a service said is told as it came"

@@ -12,7 +12,7 @@ from konomi.night.alarms import sentence
 from konomi.night.budgets import forecast, mean_bytes, measured
 from konomi.night.records.state import NightState, UnitRecord
 from konomi.night.records.store import NightStore
-from konomi.night.settings import NightSettings
+from konomi.night.systems.registry import night_settings
 
 
 def test_the_rates_are_those_of_the_newest_measured_night(tmp_path):
@@ -46,22 +46,24 @@ def test_the_rates_are_those_of_the_newest_measured_night(tmp_path):
 
 
 def test_price_and_power_are_counted_where_they_are_given(tmp_path):
-    settings = NightSettings(
+    settings = night_settings()(
         home=tmp_path, units=2, images=100, evaluation_images=50, steps=10, hour_price=2.0, watts=300
     )
     rates = {"generate": 9.0, "evaluate": 6.0, "train": 3.0, "rest": 30.0}
     found = forecast(settings, rates, 1000.0)
-    assert found["images"] == 2 * 100 + 3 * 50
-    assert found["seconds"] == 200 * 9 + 150 * 6 + 20 * 3 + 2 * 30
-    assert found["gpu_hours"] == (200 * 9 + 150 * 6 + 20 * 3) / 3600, "what is left works without the accelerator"
-    assert found["cost"] == found["seconds"] / 3600 * 2.0
-    assert found["kwh"] == found["seconds"] / 3600 * 0.3
-    assert found["disk_bytes"] == 350_000
+    assert found.images == 2 * 100 + 3 * 50
+    assert found.seconds == 200 * 9 + 150 * 6 + 20 * 3 + 2 * 30
+    assert found.gpu_hours == (200 * 9 + 150 * 6 + 20 * 3) / 3600, "what is left works without the accelerator"
+    assert found.cost == found.seconds / 3600 * 2.0
+    assert found.kwh == found.seconds / 3600 * 0.3
+    assert found.disk_bytes == 350_000
 
 
 def test_nothing_is_invented_where_nothing_was_measured(tmp_path):
-    found = forecast(NightSettings(home=tmp_path), measured(NightStore(tmp_path)), mean_bytes(tmp_path / "artifacts"))
-    assert [found[key] for key in ("seconds", "gpu_hours", "cost", "kwh", "disk_bytes")] == [None] * 5
+    found = forecast(
+        night_settings()(home=tmp_path), measured(NightStore(tmp_path)), mean_bytes(tmp_path / "artifacts")
+    )
+    assert [getattr(found, key) for key in ("seconds", "gpu_hours", "cost", "kwh", "disk_bytes")] == [None] * 5
 
 
 RECORDED = json.loads(Path(__file__).with_name("measured_nights.json").read_text())
@@ -78,12 +80,12 @@ def test_after_one_measured_unit_the_forecast_of_a_real_night_is_within_a_fifth(
     request = fields | {"evaluation_prompts": [], "settings": told["settings"], "guards": {}}
     write_json(nights.folder / "n" / "request.json", request)
     nights.write("n", {"state": "stopped", "units": [], "steps": steps})
-    found = forecast(NightSettings(home=tmp_path, **told["settings"]), measured(nights), None)
-    assert found["seconds"] == pytest.approx(told["seconds"], rel=0.2)
+    found = forecast(night_settings()(home=tmp_path, **told["settings"]), measured(nights), None)
+    assert found.seconds == pytest.approx(told["seconds"], rel=0.2)
 
 
 def test_each_budget_ends_a_night_between_two_steps_with_its_own_sentence(tmp_path):
-    settings = NightSettings(
+    settings = night_settings()(
         home=tmp_path, budget_hours=2, budget_images=100, budget_gpu_hours=1, budget_disk_gib=0.5, hour_price=0
     )
     state = NightState()
@@ -99,7 +101,7 @@ def test_each_budget_ends_a_night_between_two_steps_with_its_own_sentence(tmp_pa
             name, "budget_gpu_hours" if name == "gpu_seconds" else "budget_disk"
         )
         assert "budget" in sentence(alarm) and "予算" in sentence(alarm, "ja")
-    unlimited = NightSettings(home=tmp_path)
+    unlimited = night_settings()(home=tmp_path)
     assert budgets.exhausted(state.changed(gpu_seconds=9e9, disk_bytes=2**60), unlimited, 40) is None
 
 
@@ -113,11 +115,13 @@ def test_what_a_step_took_is_added_to_the_unit_it_is_of():
 
 
 def test_a_plan_says_which_budget_would_end_the_night(tmp_path):
-    settings = NightSettings(home=tmp_path, units=2, images=100, evaluation_images=50, steps=10, budget_gpu_hours=0.5)
+    settings = night_settings()(
+        home=tmp_path, units=2, images=100, evaluation_images=50, steps=10, budget_gpu_hours=0.5
+    )
     rates = {"generate": 9.0, "evaluate": 6.0, "train": 3.0, "rest": 30.0, "bytes": 2**24}
     found = forecast(settings, rates, 1000.0)
-    assert found["ends_by"] == ["gpu_hours"] and found["disk_bytes"] == 350 * 2**24
-    lines = forecast_lines({"system": "converge", **found})
+    assert found.ends_by == ("gpu_hours",) and found.disk_bytes == 350 * 2**24
+    lines = forecast_lines(found)
     assert "budgets: 12 hours, 50,000 images, 0.5 hours on the accelerator" in lines
     assert "the night would end early: more than 0.5 hours on the accelerator" in lines
 

@@ -56,8 +56,8 @@ def test_sides_are_told_only_at_the_end_and_answers_stand_from_then_on(tmp_path)
         found.answer(place, "tie" if place == 0 else "left" if pair.unit_left else "right")
     found.answer(0, "tie")
     tally = BlindEvaluation(NightStore(tmp_path), "n1").tally()
-    assert (tally["wins"], tally["losses"], tally["ties"], tally["advice"]) == (19, 0, 1, "keep")
-    assert tally["win_rate"]["value"] == pytest.approx(19.5 / 20)
+    assert (tally.wins, tally.losses, tally.ties, tally.advice) == (19, 0, 1, "keep")
+    assert tally.win_rate["value"] == pytest.approx(19.5 / 20)
     with pytest.raises(FailedPrecondition, match="answers stand"):
         found.answer(1, "")
 

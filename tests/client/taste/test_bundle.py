@@ -11,7 +11,8 @@ import pytest
 from konomi.client import Client
 from konomi.errors import AlreadyExists, DataLoss, InvalidArgument
 from konomi.home import Home
-from konomi.taste.bundle import Wish, gather, restore
+from konomi.night.records.store import NightStore
+from konomi.taste.bundle import Wish, gather, own_parts, restore
 from konomi.taste.bundle_format import read_bundle, read_manifest
 from konomi_chassis.server import start
 from konomi_chassis.settings import ServerSettings, StoreSettings
@@ -31,7 +32,8 @@ class Machine:
     rater: object
 
     def pack(self, path: Path, images: bool = True):
-        return gather(self.client, self.home, "default", path, images, QUIET)
+        own = own_parts(self.home, NightStore(self.home.root).ended("tastes/default"))
+        return gather(self.client, own, "default", path, images, QUIET)
 
 
 @pytest.fixture(scope="module")

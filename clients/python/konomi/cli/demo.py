@@ -26,6 +26,7 @@ from konomi.night.guards import GuardSettings
 from konomi.night.records.store import NightStore
 from konomi.night.report.truth import DemoFacts
 from konomi.night.settings import NightSettings
+from konomi.night.systems.registry import night_settings
 
 
 class UnitResult(TypedDict):
@@ -77,7 +78,7 @@ def demo(
     extras.require("overnight", "rater", "generator", "trainer")
     home = Home.locate() if chosen() else Home(Home.locate().root / time.strftime("demo-%Y%m%d-%H%M%S"))
     settings = DemoSettings(home=home.root)
-    night = NightSettings(
+    night = night_settings()(
         home=home.root,
         units=units,
         reserve_gib=settings.reserve_gib,

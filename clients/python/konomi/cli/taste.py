@@ -12,7 +12,8 @@ from konomi.client.services import taste_name
 from konomi.errors import NotFound
 from konomi.home import Home
 from konomi.i18n.catalogue import text
-from konomi.taste.bundle import Wish, gather, restore
+from konomi.night.records.store import NightStore
+from konomi.taste.bundle import Wish, gather, own_parts, restore
 from konomi.taste.bundle_format import Manifest, read_bundle, read_manifest
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -36,7 +37,7 @@ def export(
     Example: konomi taste export my-taste.konomi
     """
     with attached() as client, progress(text("writing"), None) as update:
-        manifest = gather(client, Home.locate(), taste, file, not without_images, _bar(update))
+        manifest = gather(client, _own(Home.locate(), taste), taste, file, not without_images, _bar(update))
     _tell(file, manifest, as_json, "{file}: {count} artifacts, {size} bytes")
 
 
@@ -85,8 +86,13 @@ def _keep(client: Client, home: Home, taste: str) -> Path | None:
         return None
     rows = next(iter(client.rater.export_taste(taste=name))).artifact.digest
     path = home.root / "bundles" / f"{name.removeprefix('tastes/')}-{rows[:12]}.konomi"
-    gather(client, home, name, path, True, lambda done, total: None)
+    gather(client, _own(home, taste), name, path, True, lambda done, total: None)
     return path
+
+
+def _own(home: Home, taste: str) -> dict[str, bytes]:
+    """Returns what a bundle of a taste holds of this home: its nights that are over, and the settings."""
+    return own_parts(home, NightStore(home.root).ended(taste_name(taste)))
 
 
 def _bar(update: Callable[..., None]) -> Callable[[int, int], None]:

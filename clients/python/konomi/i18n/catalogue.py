@@ -50,6 +50,29 @@ def text(english: str, **values: object) -> str:
     return words.format(**values) if values else words
 
 
+class Translatable(str):
+    """A sentence in the language it was asked for, which keeps what it is made of: another reader gets it in theirs.
+
+    Attributes:
+        english: the sentence in English, its `{names}` not filled in.
+        values: what fills them.
+    """
+
+    english: str
+    values: Mapping[str, object]
+
+    def again(self) -> "Translatable":
+        """Returns the sentence in the language in use now."""
+        return translatable(self.english, **self.values)
+
+
+def translatable(english: str, **values: object) -> Translatable:
+    """Returns what `text` does, for a sentence that is recorded or passed on to a reader of another language."""
+    sentence = Translatable(text(english, **values))
+    sentence.english, sentence.values = english, values
+    return sentence
+
+
 def plural(singular: str, many: str, count: int, **values: object) -> str:
     """Returns the sentence that fits a number, `{count}` and the other `{names}` filled in.
 

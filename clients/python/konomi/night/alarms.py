@@ -18,11 +18,11 @@ class Alarm:
 class Ended(Exception):
     """The night is over: why, and whether a guard halted it."""
 
-    def __init__(self, alarm: Alarm, state: str = "finished", night: bool = False) -> None:
-        """Takes why, "finished" or "halted", and whether a stage that follows ends with it."""
+    def __init__(self, alarm: Alarm, *, halted: bool = False, night: bool = False) -> None:
+        """Takes why, whether a guard halted it, and whether a stage that follows ends with it."""
         super().__init__(alarm.name)
         self.alarm = alarm
-        self.state = state
+        self.halted = halted
         self.night = night
 
 
@@ -34,15 +34,15 @@ class AlarmText:
         english: sentence with `{names}` of the alarm's numbers.
         percent: names of shares, printed as "65 %".
         decimals: names of numbers printed with digits after the point, and how many digits.
-        counted: name of the number of things; `one` replaces `english` where it is 1.
-        one: the sentence about one thing.
+        counted: name of the number of things; `singular` replaces `english` where it is 1.
+        singular: the sentence about one thing.
     """
 
     english: str
     percent: tuple[str, ...] = ()
     decimals: Mapping[str, int] = field(default_factory=dict)
     counted: str = ""
-    one: str = ""
+    singular: str = ""
 
 
 NATS = {"nats": 1, "limit": 1}
@@ -95,7 +95,7 @@ ALARMS: Mapping[str, AlarmText] = {
             "which is how a rater gets fooled."
         ),
         counted="runs",
-        one=N_(
+        singular=N_(
             "The night was halted: the rater's own score rose faster than what supports it, which is how a rater gets "
             "fooled."
         ),
@@ -122,7 +122,7 @@ ALARMS: Mapping[str, AlarmText] = {
         ),
         percent=("win_rate",),
         counted="runs",
-        one=N_(
+        singular=N_(
             "The night was not begun: in the last audit you chose the rater's unit in only {win_rate} of {pairs} blind "
             "pairs, though the rater scored it higher. Grade some images, fit the rater (konomi rater fit), then start "
             "it again."
@@ -163,7 +163,7 @@ ALARMS: Mapping[str, AlarmText] = {
             "it grows again."
         ),
         counted="count",
-        one=N_(
+        singular=N_(
             "One new image of the set waits for you: grade it; if you grade it below SSR, it leaves the set before "
             "the set grows again."
         ),
@@ -171,18 +171,18 @@ ALARMS: Mapping[str, AlarmText] = {
     "removed": AlarmText(
         N_("{count} images left the set, because you graded them below SSR."),
         counted="count",
-        one=N_("One image left the set, because you graded it below SSR."),
+        singular=N_("One image left the set, because you graded it below SSR."),
     ),
     # ends of a night
     "units": AlarmText(
         N_("The night made all {units} units it was asked for."),
         counted="units",
-        one=N_("The night made the one unit it was asked for."),
+        singular=N_("The night made the one unit it was asked for."),
     ),
     "patience": AlarmText(
         N_("The night ended early: {runs} units in a row did not beat {parent}."),
         counted="runs",
-        one=N_("The night ended early: its last unit did not beat {parent}."),
+        singular=N_("The night ended early: its last unit did not beat {parent}."),
     ),
     "budget_images": AlarmText(N_("The night ended: its budget of {budget} images is spent.")),
     "budget_hours": AlarmText(N_("The night ended: its budget of {budget} h is spent.")),
@@ -223,7 +223,7 @@ ALARMS: Mapping[str, AlarmText] = {
         ),
         decimals={"cosine": 2},
         counted="runs",
-        one=N_(
+        singular=N_(
             "The night ended: the candidates moved away from the originals (mean cosine {cosine}); the set has {size} "
             "images."
         ),
@@ -234,7 +234,7 @@ ALARMS: Mapping[str, AlarmText] = {
             "{size} images."
         ),
         counted="depth",
-        one=N_(
+        singular=N_(
             "The night ended: every image the set grew is one generation from the originals already; it has {size} "
             "images."
         ),
@@ -286,7 +286,7 @@ def sentence(alarm: Alarm | Mapping[str, Any], language: str = "en") -> str:
     wording = ALARMS[alarm.name]
     with speaking(language):
         single = wording.counted and alarm.numbers[wording.counted] == 1
-        words = text(wording.one if single else wording.english, **_printed(alarm.numbers, wording))
+        words = text(wording.singular if single else wording.english, **_printed(alarm.numbers, wording))
     return words if words.startswith("unit-") else words[0].upper() + words[1:]
 
 

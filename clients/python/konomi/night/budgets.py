@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from konomi.night.alarms import Alarm
-from konomi.night.records.state import NightState, StepRecord
+from konomi.night.records.state import NightState, Record, StepRecord
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
-from konomi.night.systems.registry import SYSTEMS, stages
+from konomi.night.systems.registry import SYSTEMS, night_settings, stages
 
 GIB = 2**30
 ON_DEVICE = ("generate", "evaluate", "score", "train", "measure", "grow")
@@ -100,7 +100,7 @@ def measured(nights: NightStore) -> dict[str, float]:
         judging, promoting).
     """
     for night in reversed(nights.all()):
-        rates = _rates(nights.state(night), nights.request(night).settings)
+        rates = _rates(nights.state(night), night_settings().completed(nights.request(night).settings))
         if rates:
             return rates
     return {}
@@ -145,8 +145,22 @@ def mean_bytes(store: Path) -> float | None:
     return sum(sizes) / len(sizes) if sizes else None
 
 
-class Forecast(TypedDict):
-    """What a night makes and takes, as JSON has it; None where nothing was measured."""
+class Forecast(Record):
+    """What a night makes and takes; None where nothing was measured.
+
+    Attributes:
+        units: units it makes.
+        images: images it makes, those of the evaluations included.
+        training_steps: optimiser steps of its fits.
+        seconds: working time.
+        gpu_hours: hours of it on the accelerator.
+        cost: price of the machine for so long; None also where an hour has no price.
+        kwh: energy; None also where nobody said what the machine draws.
+        disk_bytes: what its images take of the disk.
+        budgets: its budgets by name; 0 for none.
+        ends_by: budgets it would not keep.
+        measured: what it rests on, as `measured` returned it.
+    """
 
     units: int
     images: int
@@ -156,8 +170,8 @@ class Forecast(TypedDict):
     cost: float | None
     kwh: float | None
     disk_bytes: int | None
-    budgets: dict[str, float]
-    ends_by: list[str]
+    budgets: dict[str, int | float]
+    ends_by: tuple[str, ...]
     measured: dict[str, float] | None
 
 
@@ -171,39 +185,42 @@ def forecast(
         rates: what `measured` returned.
         image_bytes: mean size of a stored image, None where unknown.
         system: the system or chain of systems.
-
-    Returns:
-        "units", "images", "training_steps", "budgets", "ends_by" (budgets it would not keep), and, None where nothing
-        was measured, "seconds", "gpu_hours", "cost", "kwh" and "disk_bytes".
     """
     parts = [stage.system.cost(settings, stage.units) for stage in stages(system, settings.units)]
     pool, steps = sum(images for images, _ in parts), sum(steps for _, steps in parts)
     looks = (settings.units + 1) * settings.evaluation_images
-    seconds = None
-    if rates:
-        seconds = pool * rates["generate"] + looks * rates["evaluate"] + steps * rates["train"]
-        seconds += settings.units * rates["rest"]
+    device = pool * rates["generate"] + looks * rates["evaluate"] + steps * rates["train"] if rates else None
+    seconds = None if device is None else device + settings.units * rates["rest"]
     hours = None if seconds is None else seconds / 3600
-    device = None if seconds is None else (seconds - settings.units * rates["rest"]) / 3600
     image_bytes = rates.get("bytes", image_bytes)
     disk = None if image_bytes is None else round((pool + looks) * image_bytes)
-    budgets: dict[str, float] = {
+    takes = {
+        "hours": hours or 0.0,
+        "images": pool + looks,
+        "gpu_hours": (device or 0.0) / 3600,
+        "disk_gib": (disk or 0) / GIB,
+    }
+    budgets = limits(settings)
+    return Forecast(
+        units=settings.units,
+        images=pool + looks,
+        training_steps=steps,
+        seconds=seconds,
+        gpu_hours=None if device is None else device / 3600,
+        cost=None if hours is None or not settings.hour_price else hours * settings.hour_price,
+        kwh=None if hours is None or not settings.watts else hours * settings.watts / 1000,
+        disk_bytes=disk,
+        budgets=budgets,
+        ends_by=tuple(name for name, limit in budgets.items() if limit and takes[name] > limit),
+        measured=rates or None,
+    )
+
+
+def limits(settings: NightSettings) -> dict[str, int | float]:
+    """Returns the budgets of a night by name; 0 means none."""
+    return {
         "hours": settings.budget_hours,
         "images": settings.budget_images,
         "gpu_hours": settings.budget_gpu_hours,
         "disk_gib": settings.budget_disk_gib,
-    }
-    takes = {"hours": hours, "images": pool + looks, "gpu_hours": device, "disk_gib": (disk or 0) / GIB}
-    return {
-        "units": settings.units,
-        "images": pool + looks,
-        "training_steps": steps,
-        "seconds": seconds,
-        "gpu_hours": device,
-        "cost": None if hours is None or not settings.hour_price else hours * settings.hour_price,
-        "kwh": None if hours is None or not settings.watts else hours * settings.watts / 1000,
-        "disk_bytes": disk,
-        "budgets": budgets,
-        "ends_by": [name for name, limit in budgets.items() if limit and (takes[name] or 0) > limit],
-        "measured": rates or None,
     }

@@ -117,19 +117,24 @@ class ConceptToken:
         return f"{self.token} {self.class_word}"
 
 
-def plain(prompt: str, known: Collection[str] = ()) -> str:
-    """Returns a prompt without the tokens a model does not know; the class words stay."""
-    return TOKEN.sub(lambda found: found[0] if found[1] in known else "", prompt).strip()
+def plain(prompt: str, tokens: Collection[str] = ()) -> str:
+    """Returns a prompt without the tokens a model does not know; the class words stay.
+
+    Args:
+        prompt: the prompt.
+        tokens: those the model knows.
+    """
+    return TOKEN.sub(lambda match: match[0] if match[1] in tokens else "", prompt).strip()
 
 
 def named(prompt: str, word: ConceptToken) -> str:
     """Returns a prompt with a token before its class word; a prompt without the class word gets both in front."""
     if word.token in prompt:
         return prompt
-    found = re.search(rf"\b{re.escape(word.class_word)}\b", prompt, re.IGNORECASE)
-    if found is None:
+    match = re.search(rf"\b{re.escape(word.class_word)}\b", prompt, re.IGNORECASE)
+    if match is None:
         return f"{word}, {prompt}" if prompt else str(word)
-    return f"{prompt[: found.start()]}{word.token} {prompt[found.start() :]}"
+    return f"{prompt[: match.start()]}{word.token} {prompt[match.start() :]}"
 
 
 def class_of(caption: str) -> str:
@@ -149,13 +154,13 @@ def composed(prompts: Sequence[str], words: Sequence[ConceptToken]) -> list[str]
         words: learnt words, one or more.
     """
     turns = [[word] for word in words] + ([list(words)] if len(words) > 1 else [])
-    found = []
+    calls = []
     for number in range(len(turns) * len(prompts)):
         prompt = prompts[number // len(turns)]
         for word in turns[number % len(turns)]:
             prompt = _joined(prompt, word)
-        found.append(prompt)
-    return list(dict.fromkeys(found))
+        calls.append(prompt)
+    return list(dict.fromkeys(calls))
 
 
 def _joined(prompt: str, word: ConceptToken) -> str:

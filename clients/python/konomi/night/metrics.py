@@ -142,11 +142,11 @@ def average_precision(scores: Sequence[float], positives: Sequence[bool]) -> Est
     if good == 0:
         return estimate(0.0, 0.0, 1.0, len(scores))
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
-    found, total = 0, 0.0
+    hits, total = 0, 0.0
     for position, index in enumerate(order, start=1):
         if positives[index]:
-            found += 1
-            total += found / position
+            hits += 1
+            total += hits / position
     value = total / good
     bounded = min(max(value, 0.25 / good), 1 - 0.25 / good)
     eta, tau = math.log(bounded / (1 - bounded)), 1 / math.sqrt(good * bounded * (1 - bounded))

@@ -1,11 +1,19 @@
-"""The settings of a night: how much it makes, how it chooses, how it trains, what it may spend."""
+"""The settings all systems of a night share: how much it makes, how it chooses, how it trains, what it may spend.
 
-from typing import ClassVar
+What a system alone needs stands in its own module, in a subclass; `registry.night_settings` joins them to one flat
+class, so that a night is set, recorded and read back as a whole.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from konomi.settings import KonomiSettings
+
+Kind = TypeVar("Kind", bound="NightSettings")
 
 
 class NightSettings(KonomiSettings):
@@ -16,7 +24,7 @@ class NightSettings(KonomiSettings):
     )
     toml_table: ClassVar[str] = "night"
     younger: ClassVar[frozenset[str]] = frozenset({"method"})
-    """Settings that nights begun by earlier versions do not have."""
+    """Settings that nights begun by earlier versions do not have; a class that does not say adds only such."""
 
     units: int = Field(3, ge=1, le=10)
     """Units to make; more than the guard's units per night are refused at the plan."""
@@ -51,72 +59,6 @@ class NightSettings(KonomiSettings):
     """Cosine above which a unit's image is a near-copy of a training source and rejected; 1 means never."""
     typicality_percentile: float = Field(95.0, ge=50, le=100)
     """Percentile of known distances beyond which an image is untypical."""
-
-    golden_minimum: int = Field(8, ge=1)
-    """Fewest images graded UR that `golden` trains on."""
-    golden_quota: float = Field(4.0, ge=0)
-    """`golden`: no cell above this times its base share; looser than `quota`, since the owner graded every image."""
-    consented_weight: float = Field(0.5, ge=0, le=1)
-    """`golden`: weight in the loss of images other people gave, beside 1 for the owner's own."""
-    scraped_weight: float = Field(0.25, ge=0, le=1)
-    """`golden`: weight in the loss of images collected elsewhere."""
-    certificates: tuple[int, ...] = ()
-    """`golden`: certified sets whose members enter ungraded, by the number of their certificate."""
-    certified_weight: float = Field(0.5, ge=0, le=1)
-    """`golden`: weight in the loss of what a certificate alone vouches for; it promises SSR, not UR."""
-
-    longtail_cells: int = Field(64, ge=4, le=4096)
-    """`longtail`: regions the space is divided into; each holds the best image known of it."""
-    elite_share: float = Field(0.35, ge=0, le=1)
-    """`longtail`: share of a pool that starts from the best images of their regions (img2img)."""
-    rare_share: float = Field(0.35, ge=0, le=1)
-    """`longtail`: share of a pool the base model makes with annealed prompts (CADS)."""
-    longtail_quota: float = Field(1.0, ge=0)
-    """`longtail`: no cell of the training set above this times its base share."""
-
-    seed_images: tuple[str, ...] = ()
-    """`propagate`: the 1 to 5 images it grows from, files or digests; none takes the taste's images graded UR."""
-    seed_class: str = ""
-    """`propagate`: what they show, in one word; none takes the last word before the first comma of a caption."""
-    seed_token: str = ""
-    """`propagate`: the word V* they are bound to; filled in when the night begins, from the images' digests."""
-    propagate_set: str = ""
-    """`propagate`: digest of the set an earlier night left; filled in when the night begins."""
-    propagate_target: int = Field(32, ge=2, le=512)
-    """`propagate`: members at which the set is large enough."""
-    propagate_candidates: int = Field(16, ge=1, le=64)
-    """`propagate`: candidates for every member."""
-    propagate_init_share: float = Field(0.375, ge=0, le=1)
-    """`propagate`: share of the candidates that start from a member (img2img) at strength .3, .5 or .7."""
-    propagate_depth: int = Field(4, ge=1, le=16)
-    """`propagate`: generations an image may be away from the originals."""
-    propagate_acceptance: float = Field(0.1, ge=0, le=1)
-    """`propagate`: the set grows no further where less than this share of the candidates passes the gate."""
-    propagate_steps: int = Field(40, ge=1)
-    """`propagate`: optimiser steps of a turn; few, since a set learnt by heart draws nothing but its own duplicates."""
-    originals_share_small: float = Field(0.5, ge=0, le=1)
-    """`propagate`: least share of the originals in a fit on fewer than 16 members."""
-    originals_share: float = Field(0.25, ge=0, le=1)
-    """`propagate`: least share of the originals in a fit on 16 or more."""
-
-    concepts: tuple[str, ...] = ()
-    """`concepts`: what to teach, each as NAME=CLASS:FOLDER, from about four images."""
-    concept_model: str = ""
-    """`concepts`: a model taught before, by id or name, in place of teaching."""
-    concept_merge: bool = False
-    """`concepts`: teach each alone and merge in closed form, in place of one joint fit."""
-    concept_prompt: str = "photo of a {}"
-    """`concepts`: what their images show; {} stands for the concept."""
-    concept_steps: int = Field(250, ge=1)
-    """`concepts`: optimiser steps of a fit (Custom Diffusion's own; for a joint one twice as many may help)."""
-    concept_items: str = ""
-    """`concepts`: digest of the concepts' images and their words; filled in when the night begins."""
-    concept_words: tuple[str, ...] = ()
-    """`concepts`: the words, each as "TOKEN CLASS"; filled in when the night begins."""
-    regularisation: str = ""
-    """`propagate` and `concepts`: folder of real images with captions (.txt) that keep the class words as they are."""
-    regularisation_items: str = ""
-    """Digest of those images; filled in when the night begins."""
 
     base_model: str = "starter"
     """Base model every fit starts from."""
@@ -167,3 +109,40 @@ class NightSettings(KonomiSettings):
     """Pause before the second try; it doubles every time."""
     stall_seconds: float = Field(1800.0, ge=0)
     """Seconds without any progress after which the services are killed and the step is tried again; 0 means never."""
+
+    def of(self, kind: type[Kind]) -> Kind:
+        """Returns these settings as those of a system.
+
+        Raises:
+            TypeError: they do not hold them.
+        """
+        if not isinstance(self, kind):
+            raise TypeError(
+                f"expected settings that hold {kind.__name__}, got {type(self).__name__} without them; "
+                "name the class in the system's `settings`, and make settings with registry.night_settings()"
+            )
+        return self
+
+    @classmethod
+    def own_names(cls) -> frozenset[str]:
+        """Returns the names of the settings this class adds to those of its bases."""
+        return frozenset(inspect.get_annotations(cls)) & cls.model_fields.keys()
+
+    @classmethod
+    def parts(cls) -> tuple[type["NightSettings"], ...]:
+        """Returns the classes these settings are joined of, this one included."""
+        return tuple(part for part in cls.__mro__ if issubclass(part, NightSettings))
+
+    @classmethod
+    def younger_defaults(cls) -> dict[str, Any]:
+        """Returns the settings nights begun by earlier versions do not have, each with its default."""
+        names = {name for part in cls.parts() for name in vars(part).get("younger", part.own_names())}
+        return {name: cls.model_fields[name].get_default(call_default_factory=True) for name in sorted(names)}
+
+    @classmethod
+    def completed(cls, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the settings a night recorded, with the defaults of those it left out because they are younger.
+
+        Without these, what the environment or konomi.toml say by now would change a night under way.
+        """
+        return cls.younger_defaults() | dict(recorded)

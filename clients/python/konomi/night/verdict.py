@@ -10,14 +10,16 @@ import random
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Any
+
+from pydantic import Field
 
 from konomi.client import Client, paging
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.files import derived_id, read_json, write_json
 from konomi.i18n.catalogue import text
 from konomi.night.metrics import Estimate, share
-from konomi.night.records.state import Audit, NightState, Served
+from konomi.night.records.state import Audit, NightState, Record, Served
 from konomi.night.records.store import NightStore
 from konomi.v1 import rater_pb2 as rater
 
@@ -33,7 +35,7 @@ LETTERS = {"L": "left", "R": "right", "T": "tie", "-": ""}
 KEEP, ROLL_BACK, OPEN = "keep", "roll_back", "open"
 
 
-class Decision(TypedDict):
+class Decision(Record):
     """One decision on a night's unit, and what is current since: "base" or a model id."""
 
     decision: str
@@ -41,17 +43,17 @@ class Decision(TypedDict):
     time: float
 
 
-class Kept(TypedDict, total=False):
+class KeptVerdict(Record):
     """The file of a verdict: answers by number of the pair, name of the audit, the decision and all of them."""
 
-    answers: dict[str, str]
-    audit: str
-    decision: str
-    decisions: list[Decision]
+    answers: dict[str, str] = Field(default_factory=dict)
+    audit: str | None = None
+    decision: str = OPEN
+    decisions: tuple[Decision, ...] = ()
 
 
-class Tally(TypedDict):
-    """What the pairs told, as JSON has it."""
+class Tally(Record):
+    """What the pairs told."""
 
     wins: int
     losses: int
@@ -60,24 +62,17 @@ class Tally(TypedDict):
     advice: str
 
 
-class ServedUnit(TypedDict):
-    """A unit and its model, as JSON has them."""
-
-    unit: int
-    model: str
-
-
-class VerdictSummary(TypedDict):
-    """A verdict as `night status --json`, the report and the page have it."""
+class VerdictSummary(Record):
+    """A verdict as `night status --json`, the report and the page have it; no tally until every pair is answered."""
 
     pairs: int
     answered: int
-    unit: ServedUnit
-    against: ServedUnit
+    unit: Served
+    against: Served
     tally: Tally | None
     audit: str | None
     decision: str
-    decisions: list[Decision]
+    decisions: tuple[Decision, ...]
 
 
 @dataclass(frozen=True)
@@ -121,9 +116,9 @@ class BlindEvaluation:
         self.path: Path = nights.folder / night / "verdict.json"
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> KeptVerdict:
         """Returns what is on record."""
-        return cast(Kept, read_json(self.path))
+        return KeptVerdict.model_validate(read_json(self.path))
 
     @property
     def unit(self) -> Served:
@@ -156,7 +151,7 @@ class BlindEvaluation:
 
     def answers(self) -> dict[int, str]:
         """Returns what was answered so far, by number of the pair."""
-        return {int(pair): choice for pair, choice in self.kept.get("answers", {}).items()}
+        return {int(pair): choice for pair, choice in self.kept.answers.items()}
 
     def answer(self, pair: int, choice: str) -> None:
         """Notes an answer durably; an empty choice takes it back.
@@ -172,15 +167,15 @@ class BlindEvaluation:
             raise InvalidArgument(text("expected a pair from 1 to {count}", count=len(pairs)), field="pair")
         if choice not in (*CHOICES, ""):
             raise InvalidArgument(text("expected one of {choices}", choices=", ".join(CHOICES)), field="choice")
-        known = self.answers()
-        if known.get(pair) == choice:
+        answers = self.answers()
+        if answers.get(pair) == choice:
             return
-        if len(known) >= len(pairs):
+        if len(answers) >= len(pairs):
             raise FailedPrecondition(
                 text("every pair is answered and the sides are known: the answers stand"), reason="VERDICT_GIVEN"
             )
-        known.pop(pair, None)
-        self._keep({"answers": {str(at): said for at, said in sorted({**known, pair: choice}.items()) if said}})
+        answers[pair] = choice
+        self._keep(answers={str(place): given for place, given in sorted(answers.items()) if given})
 
     def answer_all(self, letters: str) -> None:
         """Notes the answers of a sheet: one letter a pair, L, R, T for equal, or - for none.
@@ -213,39 +208,39 @@ class BlindEvaluation:
         pairs, answers = self.pairs(), self.answers()
         points = [pair.won(answers[place]) for place, pair in enumerate(pairs)]
         rate = share(sum(points), len(points))
-        return {
-            "wins": points.count(1.0),
-            "losses": points.count(0.0),
-            "ties": points.count(0.5),
-            "win_rate": rate,
-            "advice": advice(rate),
-        }
+        return Tally(
+            wins=points.count(1.0),
+            losses=points.count(0.0),
+            ties=points.count(0.5),
+            win_rate=rate,
+            advice=advice(rate),
+        )
 
     def note_audit(self, name: str) -> None:
         """Notes that the rater has the answers, under a name of its own."""
-        self._keep({"audit": name})
+        self._keep(audit=name)
 
     def note_decision(self, decision: str, current: str, now: float) -> None:
         """Notes a decision and what is current since: "base" or a model id."""
-        entry: Decision = {"decision": decision, "current": current, "time": round(now, 1)}
-        self._keep({"decision": decision, "decisions": [*self.kept.get("decisions", []), entry]})
+        entry = Decision(decision=decision, current=current, time=round(now, 1))
+        self._keep(decision=decision, decisions=(*self.kept.decisions, entry))
 
     def summary(self) -> VerdictSummary:
         """Returns what `night status --json` and the report say of it."""
         kept = self.kept
-        return {
-            "pairs": len(self.pairs()),
-            "answered": len(self.answers()),
-            "unit": cast(ServedUnit, self.unit.plain()),
-            "against": cast(ServedUnit, self.against.plain()),
-            "tally": self.tally(),
-            "audit": kept.get("audit"),
-            "decision": kept.get("decision", OPEN),
-            "decisions": kept.get("decisions", []),
-        }
+        return VerdictSummary(
+            pairs=len(self.pairs()),
+            answered=len(self.answers()),
+            unit=self.unit,
+            against=self.against,
+            tally=self.tally(),
+            audit=kept.audit,
+            decision=kept.decision,
+            decisions=kept.decisions,
+        )
 
-    def _keep(self, changed: Kept) -> None:
-        write_json(self.path, self.kept | changed)
+    def _keep(self, **changed: Any) -> None:
+        write_json(self.path, self.kept.changed(**changed).plain())
 
 
 def shown_by_name(count: int) -> frozenset[int]:
@@ -278,7 +273,7 @@ def audits(nights: NightStore, taste: str, version: str) -> list[Audit]:
         unit = evaluation.unit.unit
         tally, rise = evaluation.tally(), _rise(state, unit, evaluation.against.unit)
         if tally is not None and rise is not None:
-            rate = tally["win_rate"]
+            rate = tally.win_rate
             finished.append(Audit(night=night, unit=unit, rise=rise, win_rate=rate["value"], pairs=rate["n"]))
     return finished
 
@@ -299,7 +294,7 @@ def hand_over(client: Client, verdict: BlindEvaluation) -> bool:
     """Records a fully answered verdict in the rater, once; says whether the rater has it."""
     if not verdict.done:
         return False
-    if verdict.kept.get("audit"):
+    if verdict.kept.audit:
         return True
     answers = verdict.answers()
     pairs = [
@@ -337,7 +332,7 @@ def decide(client: Client, verdict: BlindEvaluation, decision: str, now: float) 
     hand_over(client, verdict)
     unit, before = verdict.unit.model, verdict.against.model
     current, wanted = _current(client, verdict.taste), unit if decision == KEEP else before
-    if current == wanted and verdict.kept.get("decision") == decision:
+    if current == wanted and verdict.kept.decision == decision:
         return current
     if current not in (unit, wanted):
         raise FailedPrecondition(

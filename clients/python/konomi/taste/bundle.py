@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,12 @@ class Wish:
     settings: bool = False
 
 
-def gather(client: Client, home: Home, taste: str, path: Path, images: bool, report: Report) -> Manifest:
+def gather(client: Client, own: Mapping[str, bytes], taste: str, path: Path, images: bool, report: Report) -> Manifest:
     """Writes a taste as a bundle, complete or not at all.
 
     Args:
         client: the services.
-        home: whose finished nights and settings go along.
+        own: what `own_parts` returned of the taste.
         taste: its id or name.
         path: the file.
         images: with the images themselves.
@@ -64,10 +64,9 @@ def gather(client: Client, home: Home, taste: str, path: Path, images: bool, rep
     name = taste_name(taste)
     parts = list(client.rater.export_taste(taste=name, images=images))
     lineage = list(client.trainer.export_lineage(taste=name))
-    kept = {NIGHTS: finished_nights(home, name), SETTINGS: settings(home)}
-    data = {_digest(content): content for content in kept.values()}
+    data = {_digest(content): content for content in own.values()}
     entries = [_entry(part) for part in (*parts, *lineage)]
-    entries += [BundleEntry(_digest(content), JSON, len(content), part) for part, content in kept.items()]
+    entries += [BundleEntry(_digest(content), JSON, len(content), part) for part, content in own.items()]
     ordered = sorted_entries(entries)
     manifest = Manifest(name, parts[0].artifact.digest, lineage[0].artifact.digest, ordered)
     done = {entry.digest: number for number, entry in enumerate(ordered, start=1)}
@@ -135,15 +134,24 @@ def put(client: Client, entry: BundleEntry, chunks: Iterable[bytes]) -> None:
     client.artifacts.put_artifact(messages())
 
 
-def finished_nights(home: Home, taste: str) -> bytes:
-    """Returns the records of a taste's nights that have ended, oldest first."""
-    nights = []
-    requests = (home.root / "nights").glob("*/request.json")
-    for path in sorted(requests, key=lambda path: (path.stat().st_mtime_ns, path)):
-        request, night = read_json(path), read_json(path.with_name("night.json"))
-        if request.get("taste") == taste and night.get("state") in ("finished", "halted"):
-            nights.append({"id": path.parent.name, "request": request, "night": night})
-    return canonical({"kind": "konomi.nights", "schema": 1, "nights": nights})
+def own_parts(home: Home, nights: Iterable[str]) -> dict[str, bytes]:
+    """Returns the parts of a bundle that the client keeps itself: records of nights, and the settings.
+
+    Args:
+        home: where they lie.
+        nights: ids of the taste's nights that are over, oldest first.
+    """
+    return {NIGHTS: recorded_nights(home, nights), SETTINGS: settings(home)}
+
+
+def recorded_nights(home: Home, nights: Iterable[str]) -> bytes:
+    """Returns the records of nights, in their order."""
+    folders = [home.root / "nights" / night for night in nights]
+    records = [
+        {"id": path.name, "request": read_json(path / "request.json"), "night": read_json(path / "night.json")}
+        for path in folders
+    ]
+    return canonical({"kind": "konomi.nights", "schema": 1, "nights": records})
 
 
 def restore_nights(home: Home, content: bytes, taste: str) -> None:

@@ -16,14 +16,15 @@ from konomi.home import Home
 from konomi.host.supervisor import readable_line
 from konomi.i18n import catalogue
 from konomi.night import verdict
-from konomi.night.alarms import sentence, work
+from konomi.night.alarms import work
 from konomi.night.budgets import measured
-from konomi.night.engine.preparation import Plan, plan_of
-from konomi.night.records.state import ENDED, NightState, UnitRecord
+from konomi.night.engine.preparation import plan_of
+from konomi.night.metrics import Estimate
+from konomi.night.records.state import ENDED, NightState, Record, Scores, Served, UnitRecord
 from konomi.night.records.store import NightStore
-from konomi.night.report.status import Summary, summary_of
+from konomi.night.report.status import NightSummary, reasons_of, summary_of
 from konomi.night.systems.registry import SYSTEMS
-from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation, Decision, ServedUnit, Tally
+from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation, Decision, Tally
 from konomi.web.responses import Asked, measure, number, text
 
 SYSTEM = re.compile(r"[a-z]{1,16}(:[1-9][0-9]?)?(\+[a-z]{1,16}:[1-9][0-9]?){0,7}")
@@ -62,41 +63,41 @@ class NightLine(TypedDict):
     began: float
 
 
-class UnitFigures(TypedDict):
+class UnitFigures(Record):
     """What the page shows of a unit, as the night recorded it; None for what is not known yet."""
 
     unit: int
     model: str | None
-    wins: Mapping[str, float] | None
-    wins_base: Mapping[str, float] | None
-    scores: Mapping[str, object] | None
+    wins: Estimate | None
+    wins_base: Estimate | None
+    scores: Scores | None
     parent: int | None
     decision: str | None
-    sample: list[str]
+    sample: tuple[str, ...]
 
 
-class NightDetail(Summary):
+class NightDetail(NightSummary):
     """A night's summary, and what the page alone shows of it."""
 
     taste: str
     seed: int
     wanted_units: int
     doing: str
-    sentences: list[str]
-    figures: list[UnitFigures]
+    sentences: tuple[str, ...]
+    figures: tuple[UnitFigures, ...]
     share: float
     eta_seconds: float | None
     stopping: bool
 
 
 class Nights(TypedDict):
-    """The nights of a home, newest first, and one of them in detail."""
+    """The nights of a home, newest first, and one of them in detail, as `NightDetail` has it."""
 
     nights: list[NightLine]
-    night: NightDetail | None
+    night: Mapping[str, object] | None
 
 
-class PairShown(TypedDict):
+class PairShown(Record):
     """One blind pair: the image on each side, and the answer so far."""
 
     left: str
@@ -104,18 +105,18 @@ class PairShown(TypedDict):
     answer: str | None
 
 
-class VerdictShown(TypedDict):
+class VerdictShown(Record):
     """A night's verdict; the sides are told once every pair is answered."""
 
     answered: int
-    unit: ServedUnit
-    against: ServedUnit
+    unit: Served
+    against: Served
     tally: Tally | None
     audit: str | None
     decision: str
-    decisions: list[Decision]
-    pairs: list[PairShown]
-    sides: list[str] | None
+    decisions: tuple[Decision, ...]
+    pairs: tuple[PairShown, ...]
+    sides: tuple[str, ...] | None
 
 
 class SystemTile(TypedDict):
@@ -150,10 +151,10 @@ class NightEndpoints:
             ]
         return {"systems": tiles}
 
-    def plan(self, asked: Asked) -> Plan:
+    def plan(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: what a night would make and take."""
         options = {NIGHT_SETTINGS.get(name, name): value for name, value in _amounts(asked).items()}
-        return plan_of(self._home.root, _system(asked), **options)
+        return plan_of(self._home.root, _system(asked), **options).plain()
 
     def start(self, asked: Asked) -> NightName:
         """Endpoint: starts a night that outlives the page."""
@@ -183,7 +184,7 @@ class NightEndpoints:
         listed = [self._line(night) for night in reversed(ids)]
         if not chosen:
             return {"nights": [], "night": None}
-        return {"nights": listed, "night": self._detail(chosen, text(asked, "language", "en"))}
+        return {"nights": listed, "night": self._detail(chosen, text(asked, "language", "en")).plain()}
 
     def report(self, asked: Asked) -> ReportPath:
         """Endpoint: makes the report of a night where there is none since its verdict, and says where it is."""
@@ -223,31 +224,27 @@ class NightEndpoints:
         summary = summary_of(self._nights, self._known(night))
         request = self._nights.request(night)
         state = self._nights.state(night)
-        reasons = [unit.reason for unit in state.units if unit.reason is not None]
-        if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
-            reasons.append(state.reason)
-        sentences = [sentence(reason.plain(), language) for reason in reasons]
-        return {
-            **summary,
-            "taste": request.taste,
-            "seed": request.seed,
-            "wanted_units": request.settings["units"],
-            "doing": work(summary["step"], language) if summary["step"] else "",
-            "sentences": sentences,
-            "figures": [_figures(unit) for unit in state.units],
-            "share": self._share(night, _share(request.settings, state, summary)),
-            "eta_seconds": self._eta(request.settings, state, summary),
-            "stopping": bool(summary["running"]) and self._nights.stop_asked(night),
-        }
+        return NightDetail(
+            **dict(summary),
+            taste=request.taste,
+            seed=request.seed,
+            wanted_units=request.settings["units"],
+            doing=work(summary.step, language) if summary.step else "",
+            sentences=tuple(reason.told(language) for reason in reasons_of(state)),
+            figures=tuple(_figures(unit) for unit in state.units),
+            share=self._share(night, _share(request.settings, state, summary)),
+            eta_seconds=self._eta(request.settings, state, summary),
+            stopping=summary.running and self._nights.stop_asked(night),
+        )
 
     def _share(self, night: str, share: float) -> float:
         """Returns how much of a night is done; a step that starts small again never takes it back."""
         self._furthest[night] = max(share, self._furthest.get(night, 0.0))
         return self._furthest[night]
 
-    def _eta(self, settings: Mapping[str, Any], state: NightState, summary: Summary) -> float | None:
+    def _eta(self, settings: Mapping[str, Any], state: NightState, summary: NightSummary) -> float | None:
         """Returns the seconds left, by what images and steps took in this night or the one before; None if unknown."""
-        if not summary["running"]:
+        if not summary.running:
             return None
         rates = measured(self._nights)
         if not rates:
@@ -294,17 +291,16 @@ class NightEndpoints:
 
 
 def _figures(unit: UnitRecord) -> UnitFigures:
-    record = unit.plain()
-    return {
-        "unit": record["unit"],
-        "model": record.get("model"),
-        "wins": record.get("wins"),
-        "wins_base": record.get("wins_base"),
-        "scores": record.get("scores"),
-        "parent": record.get("parent"),
-        "decision": record.get("decision"),
-        "sample": record.get("evaluation", [])[:SAMPLE],
-    }
+    return UnitFigures(
+        unit=unit.unit,
+        model=unit.model if unit.has("model") else None,
+        wins=unit.wins if unit.has("wins") else None,
+        wins_base=unit.wins_base if unit.has("wins_base") else None,
+        scores=unit.scores,
+        parent=unit.parent,
+        decision=unit.decision if unit.has("decision") else None,
+        sample=unit.evaluation[:SAMPLE],
+    )
 
 
 def _spoken() -> list[str]:
@@ -334,20 +330,20 @@ def _options(asked: Asked) -> list[str]:
     return [word for pair in pairs for word in pair]
 
 
-def _left(settings: Mapping[str, Any], state: NightState, summary: Summary) -> tuple[int, int]:
+def _left(settings: Mapping[str, Any], state: NightState, summary: NightSummary) -> tuple[int, int]:
     """Returns the images and training steps a night has yet to make."""
     units, evaluation = settings["units"], settings["evaluation_images"]
     wanted = evaluation + units * (settings["images"] + evaluation)
-    under_way = summary.get("step") or ""
+    under_way = summary.step or ""
     trained = sum(step.name.endswith("/train") for step in state.steps)
-    now = int(summary.get("done") or 0)
+    now = summary.done or 0
     making = "/generate" in under_way or "/evaluate" in under_way
     images = wanted - state.images - (now if making else 0)
     steps = (units - trained) * settings["steps"] - (now if under_way.endswith("/train") else 0)
     return max(0, images), max(0, steps)
 
 
-def _share(settings: Mapping[str, Any], state: NightState, summary: Summary) -> float:
+def _share(settings: Mapping[str, Any], state: NightState, summary: NightSummary) -> float:
     """Returns how much of a night is done, 0 to 1; a training step counts as two images."""
     if state.state in ENDED:
         return 1.0
@@ -370,17 +366,17 @@ class Verdicts:
     def __init__(self, endpoints: NightEndpoints, client: Callable[[], Client]) -> None:
         self._nights, self._client = endpoints, client
 
-    def pairs(self, asked: Asked) -> VerdictShown:
+    def pairs(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: the pairs of a night, without a word about which side is which, and the tally once all are told."""
         return self._verdict_shown(self._verdict(asked))
 
-    def answer(self, asked: Asked) -> VerdictShown:
+    def answer(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: notes one answer durably; the same answer twice is one answer."""
         evaluation = self._verdict(asked)
         evaluation.answer(number(asked, "pair", -1, -1, 10_000), text(asked, "choice"))
         return self._verdict_shown(evaluation)
 
-    def decide(self, asked: Asked) -> VerdictShown:
+    def decide(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: keeps the unit, or returns to what was served before the night in one transaction."""
         decision = text(asked, "decision")
         if decision not in (KEEP, ROLL_BACK):
@@ -395,25 +391,24 @@ class Verdicts:
         folder = self._nights.folder(text(asked, "night"))
         return BlindEvaluation(NightStore(folder.parent.parent), folder.name)
 
-    def _verdict_shown(self, evaluation: BlindEvaluation) -> VerdictShown:
-        answers = evaluation.answers()
-        shown: list[PairShown] = [
-            {"left": pair.left, "right": pair.right, "answer": answers.get(place)}
-            for place, pair in enumerate(evaluation.pairs())
-        ]
-        if evaluation.done and not evaluation.kept.get("audit"):
+    def _verdict_shown(self, evaluation: BlindEvaluation) -> dict[str, Any]:
+        pairs, answers, done = evaluation.pairs(), evaluation.answers(), evaluation.done
+        if done and not evaluation.kept.audit:
             with suppress(KonomiError):  # the answers are safe in their file; the next look hands them over
                 verdict.hand_over(self._client(), evaluation)
         summary = evaluation.summary()
-        sides = [("left" if pair.unit_left else "right") for pair in evaluation.pairs()] if evaluation.done else None
-        return {
-            "answered": summary["answered"],
-            "unit": summary["unit"],
-            "against": summary["against"],
-            "tally": summary["tally"],
-            "audit": summary["audit"],
-            "decision": summary["decision"],
-            "decisions": summary["decisions"],
-            "pairs": shown,
-            "sides": sides,
-        }
+        shown = VerdictShown(
+            answered=summary.answered,
+            unit=summary.unit,
+            against=summary.against,
+            tally=summary.tally,
+            audit=summary.audit,
+            decision=summary.decision,
+            decisions=summary.decisions,
+            pairs=tuple(
+                PairShown(left=pair.left, right=pair.right, answer=answers.get(place))
+                for place, pair in enumerate(pairs)
+            ),
+            sides=tuple("left" if pair.unit_left else "right" for pair in pairs) if done else None,
+        )
+        return shown.plain()

@@ -157,9 +157,12 @@ def test_a_night_without_a_rater_says_how_to_get_one_and_goes_on_when_there_is_o
     (home / "no-rater").touch()
     code, _, err = bench.konomi(home, *bench.start(home, "--lang", "ja"))
     assert code == 4
-    assert "konomi rater fit" in err
+    assert "konomi rater fit" in err and "評価モデル" in err, "the command speaks the language it was asked in"
     kept = json.loads((home / "nights" / night_of(home) / "night.json").read_text())
     assert "has no rater yet" in kept["reason"]["sentence"], "records are English, whatever the command speaks"
+    for language, words in (("en", "has no rater yet"), ("ja", "評価モデル")):
+        code, status, err = bench.konomi(home, "--lang", language, "night", "status")
+        assert code == 0 and words in status, "told in the language of whoever reads it"
     (home / "no-rater").unlink()
     code, result, err = bench.konomi(home, *bench.start(home))
     assert code == 0, err

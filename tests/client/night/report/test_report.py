@@ -16,7 +16,7 @@ from konomi.i18n import catalogue
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore
 from konomi.night.report import sections
-from konomi.night.report.facts import Rejection, Selection, last_night, lineage_of
+from konomi.night.report.facts import RejectedImages, UnitSelection, last_night, lineage_of
 from konomi.night.report.page import ContactSheet, Page, duration, render
 from konomi.night.report.render import write_demo_report, write_night_report
 from konomi.night.report.truth import DemoFacts, TrueUnit
@@ -168,8 +168,8 @@ def demo(store: Store, name: str, prompt: str) -> DemoFacts:
 def test_every_reason_of_rejection_has_words(language):
     reasons = [name.removeprefix("REJECTION_REASON_").lower() for name in rater_pb2.RejectionReason.keys()[1:]]
     assert "unknown" in reasons and set(reasons) <= set(sections.FATES)
-    rejections = [Rejection(reason, 1, []) for reason in reasons]
-    chosen = Selection(9, 1, 0.25, [], rejections, 0.0, [], None, None, None, "")
+    rejections = [RejectedImages(reason, 1, []) for reason in reasons]
+    chosen = UnitSelection(9, 1, 0.25, [], rejections, 0.0, [], None, None, None, "")
     with catalogue.speaking(language):
         strips = sections.selected("unit-1", chosen, None)[-1].strips
     assert len({strip.reason for strip in strips}) == 1 + len(reasons)

@@ -10,8 +10,9 @@ from konomi.night.draws import Turn
 from konomi.night.engine import preparation
 from konomi.night.guards import GuardSettings
 from konomi.night.records.store import NightStore
-from konomi.night.settings import NightSettings
 from konomi.night.systems.concepts import policy
+from konomi.night.systems.concepts.policy import ConceptsSettings
+from konomi.night.systems.registry import night_settings
 
 QUICK = {"KONOMI_NIGHT_CONCEPT_STEPS": "3", "KONOMI_GUARD_DOUBT_RATIO": "5", "KONOMI_GUARD_EXCEEDANCE_RATIO": "20"}
 
@@ -50,15 +51,15 @@ def items_of(home, unit):
 
 @pytest.mark.parametrize(("real", "base"), [("", 6), ("a" * 64, 0)])
 def test_the_base_model_makes_regularisation_images_where_there_are_no_real_ones(real, base):
-    settings = NightSettings(images=20, regularisation_items=real)
+    settings = ConceptsSettings(images=20, regularisation_items=real)
     found = policy.draws(Turn(1, 2, 2, ["a <s> cat"], settings, 6.0, served_is_base=False))
     assert len(found) == 20
     assert sum(draw.origin == "base" for draw in found) == base
 
 
 def test_the_first_unit_teaches_and_makes_no_pool():
-    assert policy.planned(NightSettings(images=50, concept_steps=7), 3) == (100, 21)
-    assert policy.planned(NightSettings(images=50, concept_steps=7, concept_model="tama"), 3) == (100, 14)
+    assert policy.planned(ConceptsSettings(images=50, concept_steps=7), 3) == (100, 21)
+    assert policy.planned(ConceptsSettings(images=50, concept_steps=7, concept_model="tama"), 3) == (100, 14)
 
 
 @pytest.mark.parametrize(("own", "chosen"), [(4, 32), (8, 4), (4, 0)])
@@ -141,7 +142,7 @@ def test_a_night_goes_on_from_a_model_taught_before_and_chains(bench, folders):
     ],
 )
 def test_what_cannot_be_taught_is_refused(hands, more, error, words):
-    settings = NightSettings(home=hands.home, units=1, **more)
+    settings = night_settings()(home=hands.home, units=1, **more)
     asked = preparation.new_request(
         "concepts", "tastes/default", 1, settings, GuardSettings(home=hands.home), ["a portrait"]
     )
@@ -155,7 +156,7 @@ def test_a_regularisation_folder_without_captions_is_refused(hands):
     (hands.home / "hat").mkdir()
     (hands.home / "hat" / "0.png").write_bytes(stand_ins.png(9, 9, 9))
     folder = str(hands.home / "hat")
-    settings = NightSettings(home=hands.home, units=1, concepts=(f"hat=hat:{folder}",), regularisation=folder)
+    settings = night_settings()(home=hands.home, units=1, concepts=(f"hat=hat:{folder}",), regularisation=folder)
     asked = preparation.new_request(
         "concepts", "tastes/default", 1, settings, GuardSettings(home=hands.home), ["a portrait"]
     )

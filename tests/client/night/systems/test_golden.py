@@ -7,13 +7,13 @@ import pytest
 
 from konomi.night.draws import Turn
 from konomi.night.records.state import Selection
-from konomi.night.settings import NightSettings
 from konomi.night.systems import golden
+from konomi.night.systems.golden import GoldenSettings
 from konomi.v1 import rater_pb2
 
 
 def turn(pool=10, **settings):
-    return Turn(1, 1, 1, ["a"], NightSettings(**settings), 6.0, pool=pool)
+    return Turn(1, 1, 1, ["a"], GoldenSettings(**settings), 6.0, pool=pool)
 
 
 def manifest_of(home, unit):
@@ -48,7 +48,7 @@ def test_only_ur_of_every_source_is_asked_for_with_its_weight():
 
 def test_nothing_is_generated_for_the_pool():
     assert golden.draws(turn()) == []
-    assert golden.pool_size(NightSettings()) == 0
+    assert golden.pool_size(GoldenSettings()) == 0
 
 
 HUNDRED = Selection(n=100)

@@ -10,8 +10,8 @@ from konomi.night.alarms import sentence
 from konomi.night.draws import Turn
 from konomi.night.gateway import messages
 from konomi.night.records.state import Selection
-from konomi.night.settings import NightSettings
 from konomi.night.systems import converge, longtail
+from konomi.night.systems.longtail import LongTailSettings
 from konomi.v1 import rater_pb2
 
 PROMPTS = ["portrait, red hair, glasses", "portrait, blue shirt", "portrait"]
@@ -20,7 +20,7 @@ ELITES = [{"digest": f"{number:064d}", "prompt": "portrait, beard", "lower_bound
 
 def turn(elites=ELITES, unit=1, coverage=0.5, **known):
     seen = {"elites": elites, "coverage": coverage}
-    settings = NightSettings(images=100)
+    settings = LongTailSettings(images=100)
     return Turn(3, unit, unit, PROMPTS, settings, 6.0, seen=seen, pool=400, **known)
 
 

@@ -13,9 +13,10 @@ from konomi.night.gateway.services import ImageFacts
 from konomi.night.guards import GuardSettings
 from konomi.night.records.state import Selection
 from konomi.night.records.store import NightStore
-from konomi.night.settings import NightSettings
 from konomi.night.systems import propagate
 from konomi.night.systems.propagate import growing_set, policy
+from konomi.night.systems.propagate.policy import PropagateSettings
+from konomi.night.systems.registry import night_settings
 from konomi.v1 import rater_pb2
 
 SMALL = {
@@ -32,7 +33,7 @@ def member(number, depth=0):
 
 def turn(members, **settings):
     seen = {"members": members, "bare": "<s> portrait"}
-    return Turn(3, 1, 1, ["<s> portrait, hat", "ink <s> portrait"], NightSettings(**settings), 6.0, seen=seen)
+    return Turn(3, 1, 1, ["<s> portrait, hat", "ink <s> portrait"], PropagateSettings(**settings), 6.0, seen=seen)
 
 
 def test_candidates_come_from_nothing_and_from_every_member_at_every_strength():
@@ -73,7 +74,7 @@ def test_the_originals_keep_their_share_of_every_batch(originals, others, share)
 
 
 def test_the_share_falls_once_the_set_has_sixteen_members():
-    settings = NightSettings()
+    settings = PropagateSettings()
     assert [policy.least_share(settings, n) for n in (1, 15, 16, 40)] == [0.5, 0.5, 0.25, 0.25]
 
 
@@ -97,7 +98,7 @@ def rounds(*figures):
     ],
 )
 def test_a_set_ends_at_its_target_its_acceptance_its_drift_and_its_depth(size, exhausted, history, name):
-    end = policy.ending(NightSettings(), size, exhausted, history)
+    end = policy.ending(PropagateSettings(), size, exhausted, history)
     assert (end.name if end else None) == name
 
 
@@ -107,14 +108,14 @@ def test_a_set_ends_at_its_target_its_acceptance_its_drift_and_its_depth(size, e
 )
 def test_sixteen_candidates_alone_end_no_growth(passed, name):
     known = [{"considered": 16, "passed": one, "mean_cosine": 0.7, "standard_error": 0.1} for one in passed]
-    end = policy.ending(NightSettings(), 1, False, known)
+    end = policy.ending(PropagateSettings(), 1, False, known)
     assert (end.name if end else None) == name
 
 
 def test_a_plan_doubles_the_set_every_turn():
-    assert policy.planned(NightSettings(propagate_steps=10), 5) == (16 * (1 + 2 + 4 + 8 + 16), 50)
-    assert policy.planned(NightSettings(seed_images=("a", "b"), propagate_target=6), 3)[0] == 16 * (2 + 4 + 6)
-    assert propagate.SYSTEM.cost(NightSettings(), 1) == (16, 40)
+    assert policy.planned(PropagateSettings(propagate_steps=10), 5) == (16 * (1 + 2 + 4 + 8 + 16), 50)
+    assert policy.planned(PropagateSettings(seed_images=("a", "b"), propagate_target=6), 3)[0] == 16 * (2 + 4 + 6)
+    assert propagate.SYSTEM.cost(PropagateSettings(), 1) == (16, 40)
 
 
 def test_the_owner_is_asked_about_all_of_a_small_set_and_a_tenth_of_a_large_one():
@@ -224,7 +225,7 @@ def test_a_base_that_cannot_learn_words_gets_a_lora_and_plain_prompts(bench, sta
 
 def begun(hands, *seeds, prompts=("a portrait",)):
     """Returns the request of a night as it begins on stand-in services."""
-    settings = NightSettings(home=hands.home, seed_images=seeds)
+    settings = night_settings()(home=hands.home, seed_images=seeds)
     asked = preparation.new_request(
         "propagate", "tastes/default", 1, settings, GuardSettings(home=hands.home), list(prompts)
     )

@@ -1,14 +1,24 @@
-"""A system that is not part of konomi: one file, and one entry in the registry."""
+"""A system that is not part of konomi: one file, its settings inside, and one entry in the registry."""
+
+from pydantic import Field
 
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, image_seed
+from konomi.night.settings import NightSettings
 from konomi.night.systems import registry
 from konomi.night.systems.base import System
 
 
+class ToySettings(NightSettings):
+    """What the toy alone is told."""
+
+    toy_share: float = Field(0.5, gt=0, le=1)
+    """Share of what converge makes that it makes."""
+
+
 def pool_size(settings):
-    """Half of what converge makes."""
-    return settings.images // 2
+    """A share of what converge makes."""
+    return round(settings.images * settings.of(ToySettings).toy_share)
 
 
 def draws(turn):
@@ -31,7 +41,7 @@ def verdict(turn, chosen, earlier):
     return Alarm("units", {"units": len(earlier)}) if len(earlier) == 2 else None
 
 
-SYSTEM = System("toy", "Toy", "everything wears a hat", draws, pool_size, selection, verdict)
+SYSTEM = System("toy", "Toy", "everything wears a hat", draws, pool_size, selection, verdict, settings=ToySettings)
 
 
 def register():

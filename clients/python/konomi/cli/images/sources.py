@@ -11,7 +11,8 @@ from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.i18n.catalogue import plural, text
-from konomi.night.settings import NightSettings
+from konomi.night.systems.golden import GoldenSettings
+from konomi.night.systems.registry import night_settings
 from konomi.taste import consents
 from konomi.taste.provenance import whole_digest
 from konomi.v1 import rater_pb2 as rater
@@ -107,7 +108,7 @@ def revoke(
 
 
 def _weights() -> dict[str, float]:
-    settings = NightSettings(home=Home.locate().root)
+    settings = night_settings()(home=Home.locate().root).of(GoldenSettings)
     return {"consented": settings.consented_weight, "scraped": settings.scraped_weight}
 
 

@@ -64,7 +64,7 @@ def plan(
     spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
     result = plan_of(home.root, system, units=units, images=images, budget_disk_gib=disk, **spend, **narrow)
     if as_json:
-        return emit(result)
+        return emit(result.plain())
     for line in forecast_lines(result):
         say(line)
 
@@ -72,24 +72,24 @@ def plan(
 def forecast_lines(result: Forecast) -> list[str]:
     """Returns a forecast as lines for people."""
     amounts = [
-        plural("{count} unit", "{count} units", result["units"]),
-        plural("{count:,} image", "{count:,} images", result["images"]),
-        plural("{count:,} training step", "{count:,} training steps", result["training_steps"]),
+        plural("{count} unit", "{count} units", result.units),
+        plural("{count:,} image", "{count:,} images", result.images),
+        plural("{count:,} training step", "{count:,} training steps", result.training_steps),
     ]
     lines = [listing(amounts)]
-    if result["seconds"] is None:
+    if result.seconds is None:
         lines.append(text("how long: unknown until a first night has been measured here"))
     else:
         lines.append(
-            text("about {minutes} minutes, as measured in the last night", minutes=math.ceil(result["seconds"] / 60))
+            text("about {minutes} minutes, as measured in the last night", minutes=math.ceil(result.seconds / 60))
         )
-    if result["disk_bytes"] is not None:
-        lines.append(text("about {size:.0f} MB of disk", size=result["disk_bytes"] / 1e6))
-    if result["cost"] is not None:
-        lines.append(text("about {cost:.2f} at the price of an hour in [night] hour_price", cost=result["cost"]))
-    if result["gpu_hours"] is not None:
-        lines.append(text("about {hours:.2f} hours on the accelerator", hours=result["gpu_hours"]))
-    given = result["budgets"]
+    if result.disk_bytes is not None:
+        lines.append(text("about {size:.0f} MB of disk", size=result.disk_bytes / 1e6))
+    if result.cost is not None:
+        lines.append(text("about {cost:.2f} at the price of an hour in [night] hour_price", cost=result.cost))
+    if result.gpu_hours is not None:
+        lines.append(text("about {hours:.2f} hours on the accelerator", hours=result.gpu_hours))
+    given = result.budgets
     sentences = {
         "hours": "{value:g} hours",
         "images": "{value:,} images",
@@ -100,8 +100,8 @@ def forecast_lines(result: Forecast) -> list[str]:
     lines.append(text("budgets: {parts}", parts=listing(parts)))
     lines += [
         text("the night would end early: more than {budget}", budget=text(sentences[name], value=given[name]))
-        for name in result["ends_by"]
+        for name in result.ends_by
     ]
-    if result["kwh"] is not None:
-        lines.append(text("about {kwh:.2f} kWh at the watts in [night] watts", kwh=result["kwh"]))
+    if result.kwh is not None:
+        lines.append(text("about {kwh:.2f} kWh at the watts in [night] watts", kwh=result.kwh))
     return lines

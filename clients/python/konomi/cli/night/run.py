@@ -30,7 +30,7 @@ from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import percent, text
-from konomi.night.alarms import sentence, work
+from konomi.night.alarms import work
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
@@ -38,7 +38,7 @@ from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, NightState, Reason, StateName
 from konomi.night.records.store import NightStore
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
-from konomi.night.report.status import Summary, summary_of
+from konomi.night.report.status import NightSummary, summary_of
 
 HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
@@ -126,7 +126,7 @@ def status(night: NightId = "", as_json: Json = False) -> None:
         return say(text("no night has been started here"))
     nights.request(chosen)
     summary = summary_of(nights, chosen)
-    return emit(summary) if as_json else show(summary)
+    return emit(summary.plain()) if as_json else show(summary)
 
 
 @app.command()
@@ -189,28 +189,28 @@ def read_prompts(path: Path | None) -> list[str]:
     return prompts
 
 
-def show(summary: Summary) -> None:
+def show(summary: NightSummary) -> None:
     """Prints a summary for people."""
     language = catalogue.language()
-    say(f"{summary['night']}  {summary['system']}  {summary['state']}")
-    if summary["running"] and summary["step"]:
-        say(f"{work(summary['step'], language)}  {summary['done']}/{summary['total']}")
+    say(f"{summary.night}  {summary.system}  {summary.state}")
+    if summary.running and summary.step:
+        say(f"{work(summary.step, language)}  {summary.done}/{summary.total}")
     rows = [
         (
-            f"unit-{unit['unit']}" if unit["unit"] else text("the base model"),
-            unit["decision"] or "…",
-            "" if unit["win_rate"] is None else percent(unit["win_rate"]),
-            "" if unit["vendi"] is None else f"{unit['vendi']:.1f}",
-            f"{unit['seconds'] or 0:.0f} s",
+            f"unit-{unit.unit}" if unit.unit else text("the base model"),
+            unit.decision or "…",
+            "" if unit.win_rate is None else percent(unit.win_rate),
+            "" if unit.vendi is None else f"{unit.vendi:.1f}",
+            f"{unit.seconds or 0:.0f} s",
         )
-        for unit in summary["units"]
+        for unit in summary.units
     ]
     if rows:
         table(("unit", "decision", "wins", "Vendi", "time"), rows)
-    if summary["reason"]:
-        say(sentence(summary["reason"], language))
-    if summary["verdict"]["pairs"]:
-        for line in lines(summary["verdict"]):
+    if summary.reason is not None:
+        say(summary.reason.told(language))
+    if summary.verdict.pairs:
+        for line in lines(summary.verdict):
             say(line)
 
 
@@ -232,7 +232,7 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
             path = str(write_night_report(nights, request.id, session.client.artifacts.get, language))
     summary = summary_of(nights, request.id)
     if as_json:
-        emit({**summary, "report": path})
+        emit({**summary.plain(), "report": path})
     else:
         show(summary)
         say(text("report: {path}", path=path) if path else "")

@@ -21,7 +21,7 @@ from konomi.i18n.catalogue import percent, plural, text
 from konomi.night import verdict as judging
 from konomi.night.draws import evaluation_draws
 from konomi.night.records.store import NightStore
-from konomi.night.settings import NightSettings
+from konomi.night.systems.registry import night_settings
 from konomi.night.verdict import KEEP, OPEN, ROLL_BACK, BlindEvaluation, VerdictSummary
 from konomi.v1 import rater_pb2 as rater
 
@@ -56,7 +56,7 @@ def verdict(
     with read_keys() as keys:
         asks = keys.interactive and not (sheet or answers or decision or as_json or evaluation.done)
         if evaluation.pairs() and (
-            sheet or answers or decision or asks or (evaluation.done and not evaluation.kept.get("audit"))
+            sheet or answers or decision or asks or (evaluation.done and not evaluation.kept.audit)
         ):
             with open_session(home) as session:
                 _act(session.client, nights, evaluation, _Wish(sheet, answers, decision, keys if asks else None))
@@ -64,7 +64,7 @@ def verdict(
             evaluation.answer_all(answers or "-")  # says what there is to say: nothing to judge
     summary = evaluation.summary()
     if as_json:
-        return emit({"night": chosen, **summary})
+        return emit({"night": chosen, **summary.plain()})
     for line in lines(summary):
         say(line)
 
@@ -113,7 +113,7 @@ def sheet_of(client: Client, nights: NightStore, evaluation: BlindEvaluation) ->
 def prompts_of(nights: NightStore, evaluation: BlindEvaluation) -> list[str]:
     """Returns the prompt of every evaluation image of a night."""
     request = nights.request(evaluation.night)
-    settings = NightSettings.recorded(request.settings)
+    settings = night_settings().recorded(request.settings)
     return [draw.prompt for draw in evaluation_draws(request.seed, request.evaluation_prompts, settings)]
 
 
@@ -152,21 +152,21 @@ def _choose(evaluation: BlindEvaluation, keys: Keys) -> str:
 
 def lines(summary: VerdictSummary) -> list[str]:
     """Returns a verdict as lines for people."""
-    if not summary["pairs"]:
+    if not summary.pairs:
         return [text("this night changed nothing that could be judged")]
-    unit, against = (_name(summary[side]["unit"]) for side in ("unit", "against"))
-    tally = summary["tally"]
+    unit, against = (_name(served.unit) for served in (summary.unit, summary.against))
+    tally = summary.tally
     if tally is None:
         sentences = [
-            text("{answered} of {pairs} blind pairs answered", answered=summary["answered"], pairs=summary["pairs"]),
+            text("{answered} of {pairs} blind pairs answered", answered=summary.answered, pairs=summary.pairs),
             text("shown on the page, with --sheet FILE, or in a terminal by: konomi night verdict"),
         ]
     else:
-        rate = {key: percent(tally["win_rate"][key]) for key in ("value", "low", "high")}
+        rate = {key: percent(tally.win_rate[key]) for key in ("value", "low", "high")}
         sentence = "you chose {unit} over {against} in {wins} of {pairs} pairs, {ties} equal: {value} ({low} to {high})"
-        counts = {"wins": tally["wins"], "ties": tally["ties"], "pairs": summary["pairs"]}
-        sentences = [text(sentence, unit=unit, against=against, **counts, **rate), text(ADVICE[tally["advice"]])]
-    return [*sentences, text(DECISIONS[summary["decision"]], unit=unit, against=against)]
+        counts = {"wins": tally.wins, "ties": tally.ties, "pairs": summary.pairs}
+        sentences = [text(sentence, unit=unit, against=against, **counts, **rate), text(ADVICE[tally.advice])]
+    return [*sentences, text(DECISIONS[summary.decision], unit=unit, against=against)]
 
 
 ADVICE = {

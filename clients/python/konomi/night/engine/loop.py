@@ -80,7 +80,8 @@ class NightLoop:
         try:
             self._run()
         except Ended as end:
-            self.state = self.state.changed(state=StateName(end.state), reason=Reason.of(end.alarm))
+            name = StateName.HALTED if end.halted else StateName.FINISHED
+            self.state = self.state.changed(state=name, reason=Reason.of(end.alarm))
             self.publish(self.state)
         return self.state
 
@@ -101,7 +102,7 @@ class NightLoop:
                     stage.system.run_unit(self, plan.first + position - 1, position, stage)
                     self._lose_patience(stage)
             except Ended as end:
-                if end.state != StateName.FINISHED or end.night or stage is self.stages[-1]:
+                if end.halted or end.night or stage is self.stages[-1]:
                     raise
                 self.state = self.state.changed(ended=(*self.state.ended, Reason.of(end.alarm, system=stage.name)))
                 self.publish(self.state)
@@ -118,7 +119,7 @@ class NightLoop:
         if alarm is not None and any(stage.system.rater_chooses for stage in self.stages):
             self.served = plan.start or BASE
             self._serving()
-            raise Ended(alarm, StateName.HALTED)
+            raise Ended(alarm, halted=True)
 
     def _start(self, model: Model) -> None:
         """Evaluates a model that was there before the night, and serves it."""
@@ -183,7 +184,7 @@ class NightLoop:
         alarm, warnings = guards.before_training(spent, figures, unit, vendi_at(scores, chosen.n), self.steps.guards)
         self.note(unit, warnings=tuple(Reason.of(warning) for warning in warnings))
         if alarm is not None:
-            raise Ended(alarm, StateName.HALTED)
+            raise Ended(alarm, halted=True)
         self.state = self.state.changed(nats=spent)
 
     def evaluate(self, model: Model) -> None:
@@ -209,8 +210,8 @@ class NightLoop:
         """Judges a unit and serves it where it is promoted; with `reached`, it is promoted unless a guard halts."""
         candidate, parent, base = self.state.unit(unit), self.state.unit(self.served.unit), self.state.units[0]
         history = [record.compared for record in self.state.units if record.compared is not None]
-        known = (history, self.served.unit, candidate, parent, base)
-        verdict = self.step(f"unit-{unit}/judge", Judgement, self.steps.judge, *known, list(stage.system.spared))
+        compared = (history, self.served.unit, candidate, parent, base)
+        verdict = self.step(f"unit-{unit}/judge", Judgement, self.steps.judge, *compared, list(stage.system.spared))
         if reached is not None and verdict.decision == "keep":
             numbers = verdict.numbers.model_copy(update={"promoted": True})
             verdict = verdict.changed(decision="promote", alarm=Reason.of(reached), served=unit, numbers=numbers)
@@ -231,7 +232,7 @@ class NightLoop:
         self.served = self.state.unit(verdict.served).made
         self._serving()
         if verdict.decision == "halt":
-            raise Ended(verdict.alarm.alarm, StateName.HALTED)
+            raise Ended(verdict.alarm.alarm, halted=True)
 
     def _serving(self) -> None:
         self.state = self.state.changed(served=Served(unit=self.served.unit, model=self.served.model))

@@ -21,7 +21,7 @@ from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems.base import Stage
-from konomi.night.systems.registry import find, stages, written
+from konomi.night.systems.registry import find, night_settings, stages, written
 
 
 def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
     The home is left out, which may move; so is a setting younger than nights on disk where it has its default: the same
     words then go on with a night the version before began, and the same seed gives the same digests.
     """
-    younger = settings.younger if isinstance(settings, NightSettings) else frozenset()
-    unchanged = {name for name in younger if getattr(settings, name) == type(settings).model_fields[name].default}
+    younger = settings.younger_defaults() if isinstance(settings, NightSettings) else {}
+    unchanged = {name for name, default in younger.items() if getattr(settings, name) == default}
     return settings.model_dump(mode="json", exclude={"home", *unchanged})
 
 
@@ -50,22 +50,8 @@ def new_request(
         InvalidArgument: there is no such system or training method, or more units than one night may make.
     """
     stages(system, settings.units)
-    if settings.units > guards.units_per_night:
-        message = text(
-            "A night makes at most {most} units without a person looking, {asked} were asked for; "
-            "ask for fewer, or raise units_per_night in the [guards] table of konomi.toml.",
-            most=guards.units_per_night,
-            asked=settings.units,
-        )
-        raise errors.InvalidArgument(message, reason="TOO_MANY_UNITS", field="units")
-    if settings.method not in METHODS:
-        message = text(
-            "Expected one of {methods} as the method of a fit, got {got!r}; "
-            "correct method in the [night] table of konomi.toml.",
-            methods=listing(METHODS),
-            got=settings.method,
-        )
-        raise errors.InvalidArgument(message, reason="METHOD_UNKNOWN", field="method")
+    _check_units(settings.units, guards.units_per_night)
+    _check_method(settings.method)
     request = NightRequest(
         id=night,
         asked="",
@@ -79,6 +65,28 @@ def new_request(
     )
     asked = hashlib.sha256((request.digest() + night).encode()).hexdigest()
     return replace(request, asked=asked)
+
+
+def _check_units(units: int, most: int) -> None:
+    if units > most:
+        message = text(
+            "A night makes at most {most} units without a person looking, {asked} were asked for; "
+            "ask for fewer, or raise units_per_night in the [guards] table of konomi.toml.",
+            most=most,
+            asked=units,
+        )
+        raise errors.InvalidArgument(message, reason="TOO_MANY_UNITS", field="units")
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        message = text(
+            "Expected one of {methods} as the method of a fit, got {got!r}; "
+            "correct method in the [night] table of konomi.toml.",
+            methods=listing(METHODS),
+            got=method,
+        )
+        raise errors.InvalidArgument(message, reason="METHOD_UNKNOWN", field="method")
 
 
 PROMPTS = 512
@@ -116,8 +124,8 @@ class WrittenPlan(NamedTuple):
     settings: dict[str, Any]
 
 
-class Plan(budgets.Forecast):
-    """What a night would make and take, as JSON has it: its chain, and the forecast."""
+class NightPlan(budgets.Forecast):
+    """What a night would make and take: its chain of systems, and the forecast."""
 
     system: str
 
@@ -139,7 +147,7 @@ def read_plan(path: Path) -> WrittenPlan:
         raise _wrong(path, text("expected [[stage]] tables and at most a [night] table"))
     if "units" in settings:
         raise _wrong(path, text("units belong to the stages"))
-    return WrittenPlan(written([_stage(path, one) for one in listed]), settings)
+    return WrittenPlan(written([_stage(path, entry) for entry in listed]), settings)
 
 
 def chain_of(asked: str) -> WrittenPlan:
@@ -149,8 +157,7 @@ def chain_of(asked: str) -> WrittenPlan:
 
 def units_of(chain: str) -> int | None:
     """Returns how many units a chain makes, None where it is one system and does not say."""
-    found = stages(chain, 0)
-    return sum(stage.units for stage in found) or None
+    return sum(stage.units for stage in stages(chain, 0)) or None
 
 
 def settings_of(home: Path, system: str, **options: Any) -> tuple[str, NightSettings]:
@@ -165,7 +172,7 @@ def settings_of(home: Path, system: str, **options: Any) -> tuple[str, NightSett
         raise errors.InvalidArgument(text("the stages say how many units the night makes; leave --units out"))
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        return chain, NightSettings(home=home, **planned | ({"units": units} if units else {}) | given)
+        return chain, night_settings()(home=home, **planned | ({"units": units} if units else {}) | given)
     except ValidationError as error:
         first = error.errors()[0]
         words = text(
@@ -174,8 +181,8 @@ def settings_of(home: Path, system: str, **options: Any) -> tuple[str, NightSett
         raise errors.InvalidArgument(words, field="settings") from error
 
 
-def plan_of(home: Path, system: str, **options: Any) -> Plan:
-    """Returns what a night would make and take, as JSON: "system", and what `budgets.forecast` says.
+def plan_of(home: Path, system: str, **options: Any) -> NightPlan:
+    """Returns what a night would make and take.
 
     Args:
         home: the home folder.
@@ -188,14 +195,14 @@ def plan_of(home: Path, system: str, **options: Any) -> Plan:
     chain, settings = settings_of(home, system, **options)
     new_request(chain, "tastes/default", 0, settings, GuardSettings(home=home), [])
     rates, image_bytes = budgets.measured(NightStore(home)), budgets.mean_bytes(home / "artifacts")
-    return {"system": chain, **budgets.forecast(settings, rates, image_bytes, chain)}
+    return NightPlan(system=chain, **dict(budgets.forecast(settings, rates, image_bytes, chain)))
 
 
-def _stage(path: Path, one: Any) -> Stage:
-    units = one.get("units") if isinstance(one, dict) else None
-    if not isinstance(one, dict) or set(one) != {"system", "units"} or not isinstance(units, int) or units < 1:
+def _stage(path: Path, entry: Any) -> Stage:
+    units = entry.get("units") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or set(entry) != {"system", "units"} or not isinstance(units, int) or units < 1:
         raise _wrong(path, text("a [[stage]] has system and units, 1 or more"))
-    return Stage(find(str(one["system"]).strip()), units)
+    return Stage(find(str(entry["system"]).strip()), units)
 
 
 def _wrong(path: Path, why: object) -> errors.InvalidArgument:

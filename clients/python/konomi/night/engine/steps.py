@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from konomi import errors, files
+from konomi.i18n.catalogue import translatable
 from konomi.night import guards
 from konomi.night import metrics as intervals
 from konomi.night.draws import Turn, UnitContext, evaluation_draws, image_seed
@@ -28,7 +29,6 @@ from konomi.night.records.state import (
     Selection,
     UnitRecord,
 )
-from konomi.night.settings import NightSettings
 from konomi.night.systems import registry
 
 GROUPS = 4
@@ -55,7 +55,8 @@ class NightSteps:
         self.gateway = gateway
         self.audits = audits
         self.request = request
-        self.settings = NightSettings(**request.settings)
+        settings = registry.night_settings()
+        self.settings = settings(**settings.completed(request.settings))
         self.guards = guards.GuardSettings(**request.guards)
         self.beat = beat
 
@@ -67,9 +68,11 @@ class NightSteps:
         """
         state = self.gateway.state()
         if not state.rater_version:
-            message = (
-                f"{self.request.taste} has no rater yet ({state.labels} images graded): "
-                "grade some with `konomi label`, then `konomi rater fit`."
+            message = translatable(
+                "{taste} has no rater yet ({labels} images graded): "
+                "grade some with `konomi label`, then `konomi rater fit`.",
+                taste=self.request.taste,
+                labels=state.labels,
             )
             raise errors.FailedPrecondition(message, reason="NO_RATER")
         models, withdrawn = self.gateway.models(), self.gateway.withdrawn()
@@ -86,9 +89,9 @@ class NightSteps:
             audits=tuple(self.audits(state.rater_version)),
         )
 
-    def observe(self) -> Elites:
-        """Looks at the best image of every region known, for a system that draws from these."""
-        return self.gateway.elites(self.settings.longtail_cells, image_seed(self.request.seed, "cells", 0))
+    def observe(self, cells: int) -> Elites:
+        """Looks at the best image known of every one of so many regions, for a system that draws from these."""
+        return self.gateway.elites(cells, image_seed(self.request.seed, "cells", 0))
 
     def generate(self, context: UnitContext, served: Model | None, first: int, last: int) -> Images:
         """Makes images `first` to `last` - 1 of a unit's pool and makes them known to the taste.
@@ -123,7 +126,8 @@ class NightSteps:
             What the services say of the set, what the rater says of itself, and why the system ends here.
         """
         system = registry.find(context.system)
-        vouched = self.gateway.certified(self.settings.certificates) if system.grades else 0
+        certificates = system.certificates(self.settings)
+        vouched = self.gateway.certified(certificates) if certificates else 0
         turn = self.turn(context, pool=self.gateway.count(system.grades) + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         asked = system.selection(turn)
@@ -157,8 +161,8 @@ class NightSteps:
             rater_version=chosen.rater_version,
         )
 
-    def turn(self, context: UnitContext, **known: Any) -> Turn:
-        """Returns the turn of the loop as a system sees it."""
+    def turn(self, context: UnitContext, **fields: Any) -> Turn:
+        """Returns the turn of the loop as a system sees it, with more of its fields where they are at hand."""
         return Turn(
             seed=self.request.seed,
             unit=context.unit,
@@ -168,7 +172,7 @@ class NightSteps:
             budget_nats=self.guards.pressure_nats,
             spent_nats=context.spent,
             seen=context.seen,
-            **known,
+            **fields,
         )
 
     def evaluate(self, model: Model | None, first: int, last: int) -> Images:
@@ -194,22 +198,22 @@ class NightSteps:
         finite = all(math.isfinite(score.utility) and math.isfinite(score.std) for score in scores)
         client, taste = self.gateway.client, self.request.taste
         sources = unit_measures.sources_of(client, manifest)
-        known = scores if finite else []
+        numbers = scores if finite else []
         return Scores(
             n=len(scores),
             finite=finite,
             rater_version=scores[0].rater_version,
-            utility=intervals.mean([score.utility for score in known]),
-            spread=statistics.pstdev([score.utility for score in known]) if finite else 0.0,
-            lower_bound=intervals.mean([score.lower_bound for score in known]),
+            utility=intervals.mean([score.utility for score in numbers]),
+            spread=statistics.pstdev([score.utility for score in numbers]) if finite else 0.0,
+            lower_bound=intervals.mean([score.lower_bound for score in numbers]),
             doubt=statistics.fmean(score.std for score in scores) if finite else 0.0,
-            p_ssr=intervals.mean([score.p_ssr for score in known]),
-            p_ur=intervals.mean([score.p_ur for score in known]),
+            p_ssr=intervals.mean([score.p_ssr for score in numbers]),
+            p_ur=intervals.mean([score.p_ur for score in numbers]),
             unknown=sum(score.unknown for score in scores) / len(scores),
             typical_share=whole.typical_share,
             vendi=intervals.from_groups(whole.vendi, groups, len(looked)),
             vendi_quarter=statistics.fmean(groups),
-            novelty=intervals.mean([score.novelty for score in known]),
+            novelty=intervals.mean([score.novelty for score in numbers]),
             measures=unit_measures.measure(client, taste, digests, reference, sources) if finite else Measures(),
             bounds=tuple(round(score.lower_bound, 6) if finite else 0.0 for score in scores),
         )
@@ -240,7 +244,7 @@ class NightSteps:
             decision=decision.decision,
             alarm=Reason(name=decision.alarm.name, numbers=dict(decision.alarm.numbers)),
             served=decision.served,
-            warnings=tuple(Reason(name=one.name, numbers=dict(one.numbers)) for one in decision.warnings),
+            warnings=tuple(Reason(name=alarm.name, numbers=dict(alarm.numbers)) for alarm in decision.warnings),
             numbers=numbers.model_copy(update={"promoted": decision.decision == "promote"}),
             wins=intervals.paired_wins(candidate.bounds, parent.bounds),
         )

@@ -12,9 +12,9 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos import error as dbos_errors
 
 from konomi import errors
-from konomi.errors import disk_full_error, fault, is_full
+from konomi.errors import DISK_FULL, disk_full_error, is_full
 from konomi.host.session import Session
-from konomi.i18n.catalogue import SOURCE, speaking, text
+from konomi.i18n.catalogue import SOURCE, Translatable, speaking, text, translatable
 from konomi.night import budgets
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
@@ -22,7 +22,7 @@ from konomi.night.engine.loop import NightLoop, fresh
 from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import NightState, Reason, Record, Served, StateName
+from konomi.night.records.state import ENDED, NightState, Reason, Record, Served, StateName
 from konomi.night.records.store import NightStore
 
 
@@ -43,6 +43,25 @@ def halted(nights: NightStore, request: NightRequest, gateway: NightServices) ->
     state = state.changed(state=StateName.HALTED, reason=Reason.of(Alarm("other_version")))
     nights.write(request.id, state)
     return state
+
+
+def fault(error: Exception, step: str = "") -> errors.KonomiError:
+    """Returns a full disk as such, and any other error as a fault of a step, or of the night where none is named."""
+    if is_full(error):
+        return disk_full_error(translatable(DISK_FULL))
+    if step:
+        message = translatable("The step {step} met a fault of its own: {error}", step=step, error=repr(error))
+    else:
+        message = translatable("The night met a fault of its own: {error}", error=repr(error))
+    return errors.Internal(message)
+
+
+def retold(error: errors.KonomiError) -> errors.KonomiError:
+    """Returns an error of a step, whose message is English, with its message in the language in use."""
+    if isinstance(error.message, Translatable):
+        error.message = error.message.again()
+        error.args = (error.message,)
+    return error
 
 
 class Watchdog:
@@ -76,7 +95,7 @@ SCHEMA = "workflow-schema-1"
 A pending night of another schema is not gone on with: it ends on the unit it serves (`halted`).
 """
 
-ENDED = ("SUCCESS", "ERROR")
+DONE = ("SUCCESS", "ERROR")
 """States of a workflow dbos runs no more."""
 
 QUEUE = "gpu"
@@ -138,7 +157,7 @@ class NightWorkflow:
                     self.watchdog.beat()
         except Exception as error:
             if is_full(error):
-                raise disk_full_error() from error
+                raise disk_full_error(text(DISK_FULL)) from error
             raise
         finally:
             self.leaving.set()
@@ -156,7 +175,8 @@ class NightWorkflow:
             raise Interrupted
         try:
             if payload["request_digest"] != self.request.digest():
-                raise errors.DataLoss("The night's request.json was changed after its start; restore it or start anew.")
+                message = "The night's request.json was changed after its start; restore it or start anew."
+                raise errors.DataLoss(translatable(message))
             recipe = NightLoop(self.request, self.steps, self._do, lambda state: self.nights.write(state.night, state))
             self.outcome = recipe.run()
         except Interrupted as interruption:
@@ -167,7 +187,7 @@ class NightWorkflow:
         except errors.KonomiError as error:
             raise self._interrupt(Interrupted(error)) from error
         except Exception as error:
-            raise self._interrupt(Interrupted(fault(error, "The night"))) from error
+            raise self._interrupt(Interrupted(fault(error))) from error
         threading.Timer(0, self._finish).start()
         return {"state": str(self.outcome.state)}
 
@@ -219,15 +239,17 @@ class NightWorkflow:
             except errors.KonomiError as error:
                 raise Interrupted(error) from error
             except Exception as error:
-                raise Interrupted(fault(error, f"The step {name}")) from error
+                raise Interrupted(fault(error, name)) from error
         raise AssertionError("a step has at least one attempt")
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self.nights.home).free / 2**30
         if free < self.steps.settings.reserve_gib:
-            message = (
-                f"Only {free:.1f} GiB are free and {self.steps.settings.reserve_gib:g} GiB are kept in reserve: "
-                "free some space; the same command then goes on."
+            message = translatable(
+                "Only {free:.1f} GiB are free and {reserve:g} GiB are kept in reserve: "
+                "free some space; the same command then goes on.",
+                free=free,
+                reserve=self.steps.settings.reserve_gib,
             )
             raise Interrupted(errors.ResourceExhausted(message, reason="DISK_FULL"))
 
@@ -256,7 +278,7 @@ class NightWorkflow:
             with SetWorkflowID(self.request.id):
                 payload = {"night": self.request.id, "request_digest": self.request.digest()}
                 DBOS.enqueue_workflow(QUEUE, self._registered, payload)
-        elif status.status not in ENDED and status.app_version != SCHEMA:
+        elif status.status not in DONE and status.app_version != SCHEMA:
             DBOS.cancel_workflow(self.request.id)
             self._interrupt(OtherVersion())
         elif status.status in ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
@@ -273,14 +295,14 @@ class NightWorkflow:
 
     def _interrupted(self, interruption: Interrupted) -> NightState:
         state = self.nights.state(self.request.id)
-        if state.state not in (StateName.FINISHED, StateName.HALTED):
+        if state.state not in ENDED:
             error = interruption.error
             name = StateName.INTERRUPTED if error else StateName.STOPPED
-            reason = Reason(name=name.value, numbers={}, sentence=error.message if error else "stopped")
+            reason = Reason.of_error(name.value, error.message if error else "stopped")
             state = state.changed(state=name, reason=reason)
             self.nights.write(self.request.id, state)
             if error is not None:
-                raise error
+                raise retold(error)
         return state
 
 

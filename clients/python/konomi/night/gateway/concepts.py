@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from konomi.client import Client
 from konomi.client.services import taste_name
@@ -15,10 +15,24 @@ from konomi.night.draws import ConceptToken
 from konomi.night.gateway import manifests
 from konomi.night.gateway.manifests import Item
 from konomi.night.gateway.services import NightServices
+from konomi.night.settings import NightSettings
 from konomi.v1 import trainer_pb2 as trainer
 
 SLOT = "{}"
 FORM = re.compile(r"<?([a-z0-9][a-z0-9_-]{0,30})>?=([^:=]+):(.+)")
+
+
+class RegularisationSettings(NightSettings):
+    """Real images that keep class words as they are, for every system that teaches words."""
+
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
+
+    regularisation: str = ""
+    """`propagate` and `concepts`: folder of real images with captions (.txt) that keep the class words as they are."""
+    regularisation_items: str = ""
+    """Digest of those images; filled in when the night begins."""
+    concept_prompt: str = "photo of a {}"
+    """`concepts`: what their images show; {} stands for the concept."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +63,10 @@ def images_of(client: Client, folder: Path, caption: str, role: str) -> list[Ite
         InvalidArgument: an image cannot be read, or there is none.
     """
     items: dict[str, Item] = {}
-    for found in find_images([folder]):
-        if found.error is not None:
-            raise InvalidArgument(f"{found.name}: {found.error.message}", reason=found.error.reason, field="concept")
-        digest = client.artifacts.put(found.data, found.media_type).digest
+    for image in find_images([folder]):
+        if image.error is not None:
+            raise InvalidArgument(f"{image.name}: {image.error.message}", reason=image.error.reason, field="concept")
+        digest = client.artifacts.put(image.data, image.media_type).digest
         items[digest] = Item(digest, caption, 1.0, role)
     if not items:
         raise InvalidArgument(text("expected images in {folder}, found none", folder=folder), field="concept")
@@ -62,11 +76,11 @@ def images_of(client: Client, folder: Path, caption: str, role: str) -> list[Ite
 def captioned(client: Client, folder: Path) -> list[Item]:
     """Stores the images of a folder that have a caption, a text file of the same name, and returns them as items."""
     items: dict[str, Item] = {}
-    for found in find_images([folder]):
-        words = Path(found.name).with_suffix(".txt")
-        if found.error is None and words.is_file():
+    for image in find_images([folder]):
+        words = Path(image.name).with_suffix(".txt")
+        if image.error is None and words.is_file():
             caption = " ".join(words.read_text(encoding="utf-8", errors="replace").split())
-            digest = client.artifacts.put(found.data, found.media_type).digest
+            digest = client.artifacts.put(image.data, image.media_type).digest
             items[digest] = Item(digest, caption, 1.0, manifests.PRIOR)
     return list(items.values())
 
@@ -80,12 +94,12 @@ def regularisation(
         return [], [text("no image in {folder} has a caption (a .txt file of the same name)", folder=folder)]
     manifest = manifests.freeze(client, candidates)
     prompts = sorted({template.replace(SLOT, lesson.class_word) for lesson in lessons})
-    found = client.trainer.retrieve_images(
+    retrieved = client.trainer.retrieve_images(
         taste=taste_name(taste), candidates_digest=manifest, prompts=prompts,
         concept_digests=[item.digest for item in own],
     )  # fmt: skip
-    chosen = {image.digest for image in found.images}
-    return [item for item in candidates if item.digest in chosen], list(found.warnings)
+    chosen = {image.digest for image in retrieved.images}
+    return [item for item in candidates if item.digest in chosen], list(retrieved.warnings)
 
 
 def prior(

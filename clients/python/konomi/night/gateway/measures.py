@@ -32,12 +32,12 @@ def measure(
         sources: what the unit was trained on.
     """
     try:
-        found = client.rater.measure_images(
+        reply = client.rater.measure_images(
             taste=taste, digests=digests, reference=reference, training_sources=sources[:MOST_SOURCES]
         )
     except (errors.Unimplemented, errors.FailedPrecondition):
         return Measures()
-    return _measures(found)
+    return _measures(reply)
 
 
 def _measures(reply: rater_pb2.ImageMeasures) -> Measures:
@@ -82,12 +82,12 @@ def sources_of(client: Client, manifest: str) -> list[str]:
 
 def earlier_sources(client: Client, taste: str) -> list[str]:
     """Returns the digests every model of a taste was trained on, those of the newest models first, none twice."""
-    found: dict[str, None] = {}
+    sources: dict[str, None] = {}
     for manifest in dict.fromkeys(model.manifest_digest for model in models(client, taste)):
-        found.update(dict.fromkeys(sources_of(client, manifest)))
-        if len(found) >= MOST_EARLIER:
+        sources.update(dict.fromkeys(sources_of(client, manifest)))
+        if len(sources) >= MOST_EARLIER:
             break
-    return list(found)[:MOST_EARLIER]
+    return list(sources)[:MOST_EARLIER]
 
 
 SHOWN = 12
@@ -107,9 +107,9 @@ def strangest(
         reply: the choice; a fate is "selected", "base", the reason of a rejection, or "passed_over".
         count: at most this many.
     """
-    fates = {one.digest: _small(rater_pb2.RejectionReason.Name(one.reason)) for one in reply.rejections}
-    for one in reply.selected:
-        fates[one.digest] = "base" if one.role == rater_pb2.SELECTION_ROLE_BASE else "selected"
+    fates = {image.digest: _small(rater_pb2.RejectionReason.Name(image.reason)) for image in reply.rejections}
+    for image in reply.selected:
+        fates[image.digest] = "base" if image.role == rater_pb2.SELECTION_ROLE_BASE else "selected"
     own = rater_pb2.ImageFilter(nights=[night])
     try:
         page = client.rater.list_images(
@@ -117,17 +117,17 @@ def strangest(
         )
     except (errors.FailedPrecondition, errors.Unimplemented):
         return []
-    images = [
+    strange = [
         StrangeImage(
-            digest=image.digest,
-            novelty=round(image.score.novelty, 4),
-            fate=fates.get(image.digest, "passed_over"),
+            digest=listed.digest,
+            novelty=round(listed.score.novelty, 4),
+            fate=fates.get(listed.digest, "passed_over"),
         )
-        for image in page.images
+        for listed in page.images
     ]
-    chosen = [image for image in images if image.fate in ("selected", "base")][: count // 2]
-    turned_away = [image for image in images if image.fate not in ("selected", "base")][: count - len(chosen)]
-    return sorted(chosen + turned_away, key=lambda image: -image.novelty)
+    chosen = [each for each in strange if each.fate in ("selected", "base")][: count // 2]
+    turned_away = [each for each in strange if each.fate not in ("selected", "base")][: count - len(chosen)]
+    return sorted(chosen + turned_away, key=lambda each: -each.novelty)
 
 
 def _small(name: str) -> str:

@@ -88,6 +88,25 @@ def selection(reply: rater_pb2.SelectImagesResponse) -> Selection:
     )
 
 
+def gated(reply: rater_pb2.SelectImagesResponse) -> Selection:
+    """Returns what the gate of a growing set let in, and its figures; it measures no cells."""
+    grown, taken = reply.growth, tuple(image.digest for image in reply.selected)
+    figures = selection(reply)
+    shared = figures.model_fields_set - {"largest_cell_share"}
+    return Selection(
+        **{name: getattr(figures, name) for name in shared},
+        taken=taken,
+        cosines=tuple(round(cosine, 6) for cosine in grown.cosines),
+        n=len(taken),
+        passed=grown.passed,
+        low=grown.low,
+        high=grown.high,
+        mean_cosine=grown.mean_cosine,
+        standard_error=grown.standard_error,
+        selected=taken,
+    )
+
+
 def rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, Rejection]:
     """Returns the count and some example digests of every reason of rejection."""
     examples: dict[str, list[str]] = {}
@@ -99,17 +118,17 @@ def rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, Rejection]:
     }
 
 
-def source(one: rater_pb2.SelectedImage) -> str:
+def source(image: rater_pb2.SelectedImage) -> str:
     """Returns where a chosen image came from: "certified" where a certificate admitted it, else its source."""
-    if one.certificate:
+    if image.certificate:
         return "certified"
-    name = rater_pb2.Source.Name(one.source).removeprefix("SOURCE_").lower()
+    name = rater_pb2.Source.Name(image.source).removeprefix("SOURCE_").lower()
     return "self" if name == "unspecified" else name
 
 
 def sources(reply: rater_pb2.SelectImagesResponse) -> dict[str, int]:
     """Returns how many of the images chosen by taste came from where."""
-    chosen = [source(one) for one in reply.selected if one.role == rater_pb2.SELECTION_ROLE_SELECTED]
+    chosen = [source(image) for image in reply.selected if _chosen(image)]
     return {name: chosen.count(name) for name in sorted(set(chosen))}
 
 
@@ -140,11 +159,11 @@ class Discovery(TypedDict, total=False):
     labels_since_island: float
 
 
-def discovery(found: rater_pb2.ExploreNoveltyResponse) -> Discovery:
+def discovery(reply: rater_pb2.ExploreNoveltyResponse) -> Discovery:
     """Returns what slates have found, as figures; none before the first slate."""
-    if not found.HasField("discovery"):
+    if not reply.HasField("discovery"):
         return {}
-    tail = found.discovery
+    tail = reply.discovery
     return {
         "islands": float(len(tail.islands)),
         "unseen_likes": tail.unseen_likes,

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypedDict
 
 from konomi import errors, files
 from konomi.client import Client, paging
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import translatable
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests, measures, messages
 from konomi.night.gateway.messages import ImageScore
@@ -126,8 +126,8 @@ class NightServices:
             The elites by cell and the figures of the archive; once a slate was shown also what slates have found.
         """
         own = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF])
-        found = self.client.rater.explore_novelty(taste=self.taste, count=1, filter=own, cells=cells, seed=seed)
-        archive = found.archive
+        reply = self.client.rater.explore_novelty(taste=self.taste, count=1, filter=own, cells=cells, seed=seed)
+        archive = reply.archive
         elites: list[Elite] = [
             {"digest": e.image.digest, "prompt": e.image.prompt, "lower_bound": e.image.score.lower_bound}
             for e in archive.elites
@@ -137,7 +137,7 @@ class NightServices:
             "coverage": archive.coverage,
             "qd_score": archive.qd_score,
             "vendi": archive.diversity.vendi,
-            **messages.discovery(found),
+            **messages.discovery(reply),
         }
 
     def count(self, grades: Sequence[str] = ()) -> int:
@@ -166,7 +166,7 @@ class NightServices:
 
     def withdrawn(self) -> list[str]:
         """Returns the ids of models that were trained on images revoked since: none of them is a parent any more."""
-        gone = [one["digest"] for one in consents.revocations(self.client, self.taste)]
+        gone = [revocation["digest"] for revocation in consents.revocations(self.client, self.taste)]
         return [model["model"] for model in consents.affected(self.client, self.taste, gone)]
 
     def models(self) -> list[Model]:
@@ -175,13 +175,13 @@ class NightServices:
 
     def prompts(self, limit: int) -> list[str]:
         """Returns up to `limit` distinct prompts of the taste's own images, sorted."""
-        found: set[str] = set()
+        prompts: set[str] = set()
         filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF, rater_pb2.SOURCE_IMPORTED])
         for page in paging.pages(self.client.rater.list_images, taste=self.taste, filter=filter_):
-            found |= {plain(image.prompt) for image in page.images if plain(image.prompt)}
-            if len(found) >= limit:
+            prompts |= {plain(image.prompt) for image in page.images if plain(image.prompt)}
+            if len(prompts) >= limit:
                 break
-        return sorted(found)[:limit]
+        return sorted(prompts)[:limit]
 
     def generate(self, draws: Sequence[Draw], model: Model | None, settings: NightSettings, beat: Beat) -> list[str]:
         """Makes one image per draw and returns their digests in order.
@@ -218,7 +218,8 @@ class NightServices:
             beat("generate", done, len(draws))
         if not all(digests):
             missing = digests.count("")
-            raise errors.Unavailable(f"The generator ended its stream {missing} images short; the step is tried again.")
+            message = "The generator ended its stream {missing} images short; the step is tried again."
+            raise errors.Unavailable(translatable(message, missing=missing))
         return digests
 
     def add(self, images: Sequence[rater_pb2.Image], unit: str) -> int:
@@ -298,7 +299,8 @@ class NightServices:
             if latest.total_steps:
                 beat("train", latest.step, latest.total_steps)
         if latest.state in (trainer_pb2.TRAINING_STATE_QUEUED, trainer_pb2.TRAINING_STATE_RUNNING):
-            raise errors.Unavailable("The trainer ended its stream before the run had ended; the step is tried again.")
+            message = "The trainer ended its stream before the run had ended; the step is tried again."
+            raise errors.Unavailable(translatable(message))
         if latest.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
             why = latest.error.reason or "CANCELLED"
             return Fit(run=latest.name, failed=latest.error.message or "the run was cancelled", why=why)
@@ -328,7 +330,7 @@ UNFIT = ("MODEL_LAYOUT", "CONCEPTS")
 """Why a base model cannot be taught words; it is fitted with a LoRA instead."""
 
 
-def known(gateway: NightServices, digests: Sequence[str]) -> dict[str, ImageFacts]:
+def facts_of(gateway: NightServices, digests: Sequence[str]) -> dict[str, ImageFacts]:
     """Returns what the taste knows of images, by digest; those it does not know are left out."""
     facts: dict[str, ImageFacts] = {}
     for start in range(0, len(digests), PAGE):
@@ -373,21 +375,7 @@ def gate(
         count=room,
         **limits,
     )
-    grown, taken = reply.growth, tuple(image.digest for image in reply.selected)
-    figures = messages.selection(reply)
-    shared = figures.model_fields_set - {"largest_cell_share"}
-    return Selection(
-        **{name: getattr(figures, name) for name in shared},
-        taken=taken,
-        cosines=tuple(round(cosine, 6) for cosine in grown.cosines),
-        n=len(taken),
-        passed=grown.passed,
-        low=grown.low,
-        high=grown.high,
-        mean_cosine=grown.mean_cosine,
-        standard_error=grown.standard_error,
-        selected=taken,
-    )
+    return messages.gated(reply)
 
 
 def choose(
@@ -432,7 +420,7 @@ def taught(gateway: NightServices, name: str) -> trainer_pb2.Model:
     for model in paging.models(gateway.client, gateway.taste):
         if model.concepts and name in (model.display_name, model.name.removeprefix("models/")):
             return model
-    message = text(
+    message = translatable(
         "No model {name} of {taste} knows concepts; `konomi concepts teach` makes one.", name=name, taste=gateway.taste
     )
     raise errors.NotFound(message, reason="NO_CONCEPTS", field="concept_model")

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from konomi.i18n.catalogue import Translatable, speaking, text
 from konomi.night.alarms import Alarm, sentence
 from konomi.night.metrics import Estimate, UnitNumbers
 
@@ -34,6 +35,10 @@ class Record(BaseModel):
         names = other.model_fields_set - {but}
         return self.model_copy(update={name: getattr(other, name) for name in names})
 
+    def has(self, name: str) -> bool:
+        """Says whether a field, or one of another version, was set; a default is none that was."""
+        return name in self.model_fields_set
+
     def plain(self) -> dict[str, Any]:
         """Returns the record as JSON has it: what was set."""
         return self.model_dump(mode="json", exclude_unset=True)
@@ -56,11 +61,16 @@ ENDED = (StateName.FINISHED, StateName.HALTED)
 
 
 class Reason(Record):
-    """An alarm as it is recorded: its name and numbers, its English sentence, and the system of a stage it ended."""
+    """An alarm as it is recorded: its name and numbers, its English sentence, and the system of a stage it ended.
+
+    Attributes:
+        english: of the error that interrupted a night, the sentence before its numbers are filled in.
+    """
 
     name: str
     numbers: dict[str, int | float | str] = Field(default_factory=dict)
     sentence: str = ""
+    english: str = ""
     system: str = ""
 
     @classmethod
@@ -68,10 +78,27 @@ class Reason(Record):
         """Returns the record of an alarm."""
         return cls(name=alarm.name, numbers=dict(alarm.numbers), sentence=sentence(alarm), **more)
 
+    @classmethod
+    def of_error(cls, name: str, message: str) -> Self:
+        """Returns the record of an error that interrupted a night."""
+        if not isinstance(message, Translatable):
+            return cls(name=name, numbers={}, sentence=message)
+        numbers = {
+            key: value if isinstance(value, int | float) else str(value) for key, value in message.values.items()
+        }
+        return cls(name=name, numbers=numbers, sentence=str(message), english=message.english)
+
     @property
     def alarm(self) -> Alarm:
         """The alarm it records."""
         return Alarm(self.name, dict(self.numbers))
+
+    def told(self, language: str) -> str:
+        """Returns its sentence in a language; the recorded English of a name this version does not know."""
+        if self.english:
+            with speaking(language):
+                return text(self.english, **self.numbers)
+        return sentence({"name": self.name, "numbers": self.numbers, "sentence": self.sentence}, language)
 
 
 class RaterAlarm(Record):
@@ -195,6 +222,8 @@ class Selection(Record):
         sources: how many came from where.
         end: why the system ends before this fit.
         coverage: share of the regions covered when the unit began, of a system that observes them.
+        islands: liked regions found by then; earlier versions recorded the regions themselves.
+        unseen_likes: chance that the next liked image is of a region not liked before, 0..1.
         set: digest of a growing set after the unit; `size` its members; `taken` what came in; `confirm` what the
             owner is asked about; `passed`, `low`, `high`, `mean_cosine` and `standard_error` are the gate's.
     """
@@ -216,6 +245,8 @@ class Selection(Record):
     rater: RaterReport | None = None
     end: Reason | None = None
     coverage: float | None = None
+    islands: int | float | list[Any] | dict[str, Any] | None = None
+    unseen_likes: float | None = None
     set: str = ""
     size: int = 0
     taken: tuple[str, ...] = ()
@@ -416,6 +447,6 @@ class NightState(Record):
 
     def with_unit(self, record: UnitRecord) -> Self:
         """Returns the state with a unit's record in place of the one before, or after the others."""
-        if all(known.unit != record.unit for known in self.units):
+        if all(unit.unit != record.unit for unit in self.units):
             return self.changed(units=(*self.units, record))
-        return self.changed(units=tuple(record if known.unit == record.unit else known for known in self.units))
+        return self.changed(units=tuple(record if unit.unit == record.unit else unit for unit in self.units))

@@ -40,7 +40,7 @@ class NightStore:
         Raises:
             NotFound: there is no such night.
         """
-        path = self.folder / night / "request.json"
+        path = self._request(night)
         if not path.exists():
             raise errors.NotFound(
                 text("There is no night {night} in this home; `konomi night status` lists them.", night=night)
@@ -76,10 +76,10 @@ class NightStore:
         wanted = make()
         past = sum(1 for night in self.all() if self.request(night).asked == asked)
         request = replace(wanted, id=wanted.id or derived_id(asked, past))
-        if (self.folder / request.id / "request.json").exists():
+        if self._request(request.id).exists():
             message = text("The night {night} has ended already; give another --request-id, or none.", night=request.id)
             raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
-        write_json(self.folder / request.id / "request.json", asdict(request))
+        write_json(self._request(request.id), asdict(request))
         state = NightState(night=request.id, state=StateName.NEW, system=request.system, steps=(), units=())
         self.write(request.id, state)
         return request
@@ -94,12 +94,21 @@ class NightStore:
 
     def read(self, night: str) -> dict[str, Any]:
         """Returns what has happened so far, as JSON."""
-        return read_json(self.folder / night / "night.json") or {"night": night, "state": "new", "units": []}
+        return read_json(self.folder / night / "night.json") or {
+            "night": night,
+            "state": StateName.NEW.value,
+            "units": [],
+        }
 
     def all(self) -> list[str]:
         """Returns the ids of all nights, oldest first."""
         requests = self.folder.glob("*/request.json")
         return [path.parent.name for path in sorted(requests, key=lambda path: (path.stat().st_mtime_ns, path))]
+
+    def ended(self, taste: str) -> list[str]:
+        """Returns the ids of a taste's nights that are over, oldest first, whatever version recorded them."""
+        mine = [night for night in self.all() if read_json(self._request(night)).get("taste") == taste]
+        return [night for night in mine if self.read(night).get("state") in ENDED]
 
     def latest(self) -> str | None:
         """Returns the newest night."""
@@ -173,3 +182,6 @@ class NightStore:
             yield
         finally:
             lock.release()
+
+    def _request(self, night: str) -> Path:
+        return self.folder / night / "request.json"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
 from konomi.night.metrics import Estimate
-from konomi.night.report.facts import Ancestor
+from konomi.night.report.facts import LineageUnit
 
 INK, FAINT = "#010203", "#040506"
 SERIES = ("#0a0b0c", "#0d0e0f", "#101112")
@@ -87,16 +87,7 @@ def curve(
             offset = (index - (len(series) - 1) / 2) * 0.06
             _draw(axes, [position + offset for position in range(len(ticks))], each, colour)
         if floor is not None:
-            axes.axhline(floor[0], color=INK, linewidth=1, linestyle=(0, (2, 3)))
-            axes.annotate(
-                floor[1],
-                (1, floor[0]),
-                (0, -11),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                fontsize=9.5,
-                textcoords="offset points",
-            )
+            _draw_floor(axes, *floor)
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.35, len(ticks) - 0.65)
         if from_zero:
@@ -135,6 +126,19 @@ def dots(rows: Sequence[tuple[str, Estimate, float]], *, alt: str = "") -> Marku
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         return _svg(canvas, alt)
+
+
+def _draw_floor(axes: Axes, value: float, name: str) -> None:
+    axes.axhline(value, color=INK, linewidth=1, linestyle=(0, (2, 3)))
+    axes.annotate(
+        name,
+        (1, value),
+        (0, -11),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        fontsize=9.5,
+        textcoords="offset points",
+    )
 
 
 def _draw(axes: Axes, positions: Sequence[float], series: Series, colour: str) -> None:
@@ -176,7 +180,7 @@ def _svg(canvas: Canvas, alt: str) -> Markup:
 WIDE, HIGH, GAP_X, GAP_Y = 132, 46, 26, 30
 
 
-def lineage_svg(units: Sequence[Ancestor], name: Callable[[int], str], words: Mapping[str, str], alt: str) -> Markup:
+def lineage_svg(units: Sequence[LineageUnit], name: Callable[[int], str], words: Mapping[str, str], alt: str) -> Markup:
     """Returns the SVG of a lineage.
 
     Args:
@@ -202,7 +206,7 @@ def lineage_svg(units: Sequence[Ancestor], name: Callable[[int], str], words: Ma
     )
 
 
-def _laid_out(units: Sequence[Ancestor]) -> dict[int, tuple[int, int]]:
+def _laid_out(units: Sequence[LineageUnit]) -> dict[int, tuple[int, int]]:
     """Returns (column, row) of each unit: a child below its parent, the promoted one straight below it."""
     by_number = {unit.unit: unit for unit in units}
     place: dict[int, tuple[int, int]] = {}
@@ -230,7 +234,7 @@ def _edge(parent: tuple[int, int], child: tuple[int, int]) -> str:
     return f'<path d="M{x1} {y1}C{x1} {middle} {x2} {middle} {x2} {y2}" fill="none" stroke="var(--soft)"/>'
 
 
-def _box(unit: Ancestor, at: tuple[int, int], name: str, words: Mapping[str, str]) -> str:
+def _box(unit: LineageUnit, at: tuple[int, int], name: str, words: Mapping[str, str]) -> str:
     x, y = at[0] * (WIDE + GAP_X), at[1] * (HIGH + GAP_Y)
     kind = "served" if unit.served else unit.decision
     middle = x + WIDE / 2

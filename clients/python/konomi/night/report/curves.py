@@ -42,11 +42,11 @@ def curves(night: NightFacts, demo: DemoFacts | None) -> list[Block]:
 def _gains(ticks: Sequence[str], night: NightFacts, demo: DemoFacts) -> Chart:
     """Returns the chart of true utility beside what the rater expected, in spreads of the base model."""
     scored = {unit.number: unit.scores for unit in night.units}
-    scores = [found for unit in demo.units if (found := scored.get(unit.number))]
+    scores = [figures for unit in demo.units if (figures := scored.get(unit.number))]
     caption = text("True utility, and what the rater expected")
     series = [
         Series(text("truth"), _over_first([unit.utility for unit in demo.units], demo.spread)),
-        Series(text("the rater's expectation"), _over_first([one.utility for one in scores], scores[0].spread)),
+        Series(text("the rater's expectation"), _over_first([figures.utility for figures in scores], scores[0].spread)),
     ]
     remark = text(
         "Both as gains in spreads of the base model's images. Where the rater's curve rises and the truth does not, "

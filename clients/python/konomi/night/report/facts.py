@@ -1,4 +1,4 @@
-"""What a report says, read from the records of the nights: the one place that knows their keys."""
+"""What a report says, read from the records of the nights, of older versions too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,10 +9,21 @@ from konomi.night.budgets import GIB
 from konomi.night.draws import evaluation_draws
 from konomi.night.guards import GuardSettings
 from konomi.night.metrics import Estimate
-from konomi.night.records.state import ENDED, StateName
+from konomi.night.records.state import (
+    ENDED,
+    NightState,
+    RaterReport,
+    Reason,
+    Scores,
+    Selection,
+    StateName,
+    StrangeImage,
+    UnitRecord,
+)
 from konomi.night.records.store import NightStore
-from konomi.night.settings import NightSettings
-from konomi.night.verdict import BlindEvaluation
+from konomi.night.report.status import reasons_of
+from konomi.night.systems.registry import night_settings
+from konomi.night.verdict import ROLL_BACK, BlindEvaluation
 
 MEASURES = (
     "kid",
@@ -34,12 +45,9 @@ KEPT = (
 )
 """What the JSON of a report keeps of each unit."""
 
-Recorded = Mapping[str, Any]
-"""A part of a night's record, as JSON."""
-
 
 @dataclass(frozen=True)
-class Scores:
+class EvaluationFigures:
     """How a unit's evaluation images were scored by the rater.
 
     Attributes:
@@ -70,21 +78,12 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Rejection:
+class RejectedImages:
     """One reason why images were not selected: how many, and digests of some."""
 
     reason: str
     count: int
     examples: Sequence[str]
-
-
-@dataclass(frozen=True)
-class StrangeImage:
-    """An image far from everything known: its distance, and what became of it."""
-
-    digest: str
-    novelty: float
-    fate: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Selection:
+class UnitSelection:
     """What a unit learned from.
 
     Attributes:
@@ -128,10 +127,10 @@ class Selection:
     count: int
     base_share: float
     selected: Sequence[str]
-    rejections: Sequence[Rejection]
+    rejections: Sequence[RejectedImages]
     nats: float
     strangest: Sequence[StrangeImage]
-    islands: int | None
+    islands: float | None
     unseen_likes: float | None
     growth: Growth | None
     manifest: str
@@ -147,7 +146,7 @@ class Unit:
         model: id of the model, "" where there is none.
         adapter: digest of the adapter, "" where there is none.
         decision: "start", "promote", "keep", "halt" or "unfinished".
-        alarms: why, and every warning, as recorded.
+        reasons: why, and every warning.
         wins: share of pairs won against the parent.
         wins_base: share of pairs won against the base model.
         gap: the rater's gain beyond what supports it.
@@ -163,19 +162,19 @@ class Unit:
     model: str
     adapter: str
     decision: str
-    alarms: Sequence[Recorded]
+    reasons: Sequence[Reason]
     wins: Estimate | None
     wins_base: Estimate | None
     gap: float
     images: int
     seconds: float
     evaluation: Sequence[str]
-    scores: Scores | None
-    selection: Selection | None
+    scores: EvaluationFigures | None
+    selection: UnitSelection | None
 
 
 @dataclass(frozen=True)
-class Summary:
+class NightOutcome:
     """What a night left behind: the served unit with its figures, what it spent, the owner's verdict."""
 
     system: str
@@ -194,16 +193,16 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class NightComparison:
     """The night before of the same taste beside this one."""
 
     night: str
-    before: Summary
-    now: Summary
+    before: NightOutcome
+    now: NightOutcome
 
 
 @dataclass(frozen=True)
-class Ancestor:
+class LineageUnit:
     """One unit of a taste's lineage: the night that made it, and whether it is served. Unit 0 is the base model."""
 
     unit: int
@@ -240,8 +239,8 @@ class NightFacts:
         served: number of the unit it serves.
         seconds: working time.
         units: the units, in order.
-        reasons: alarms that tell what became of each unit, and how the night ended.
-        rater_logs: what the rater said of itself at each choice, as recorded.
+        reasons: what became of each unit, and how the night ended.
+        rater_reports: what the rater said of itself at each choice.
         work: seconds by kind of step.
     """
 
@@ -255,16 +254,16 @@ class NightFacts:
     served: int
     seconds: float
     units: Sequence[Unit]
-    reasons: Sequence[Recorded]
-    rater_logs: Sequence[Recorded]
+    reasons: Sequence[Reason]
+    rater_reports: Sequence[RaterReport]
     work: Mapping[str, float]
 
 
 def read_night(nights: NightStore, night: str) -> NightFacts:
     """Returns what is on record of a night."""
-    request, state = nights.request(night), nights.read(night)
+    request, state = nights.request(night), nights.state(night)
     began = date.fromtimestamp((nights.folder / night / "request.json").stat().st_mtime)
-    settings = NightSettings.recorded(request.settings)
+    settings = night_settings().recorded(request.settings)
     return NightFacts(
         night=night,
         taste=request.taste.removeprefix("tastes/"),
@@ -273,92 +272,94 @@ def read_night(nights: NightStore, night: str) -> NightFacts:
         began=began,
         prompts=[draw.prompt for draw in evaluation_draws(request.seed, request.evaluation_prompts, settings)],
         diversity_floor=GuardSettings.recorded(request.guards).diversity_floor,
-        served=int((state.get("served") or {}).get("unit", 0)),
-        seconds=state.get("seconds", 0.0),
-        units=[_unit(unit) for unit in state["units"]],
+        served=_served(state),
+        seconds=state.seconds,
+        units=[_unit(unit) for unit in state.units],
         reasons=_reasons(state),
-        rater_logs=rater_logs_of(state),
+        rater_reports=rater_reports_of(state),
         work=_work(state),
     )
 
 
-def _reasons(state: Recorded) -> list[Recorded]:
-    reasons = [unit["reason"] for unit in state["units"] if unit.get("reason")]
-    end = state.get("reason")
-    if end and end["name"] not in (StateName.STOPPED, StateName.INTERRUPTED, *(reason["name"] for reason in reasons)):
-        reasons.append(end)
-    return reasons
+def _served(state: NightState) -> int:
+    """Returns the unit a night serves; 0, the base model, where it never served one."""
+    return state.served.unit if state.served is not None else 0
 
 
-def _work(state: Recorded) -> dict[str, float]:
+def _reasons(state: NightState) -> list[Reason]:
+    interruptions = (StateName.STOPPED, StateName.INTERRUPTED)
+    return [reason for reason in reasons_of(state) if reason.name not in interruptions]
+
+
+def _work(state: NightState) -> dict[str, float]:
     spent: dict[str, float] = {}
-    for step in state["steps"]:
-        kind = step["name"].rpartition("/")[2].split("-")[0]
-        spent[kind] = spent.get(kind, 0.0) + step["seconds"]
+    for step in state.steps:
+        kind = step.name.rpartition("/")[2].split("-")[0]
+        spent[kind] = spent.get(kind, 0.0) + step.seconds
     return spent
 
 
-def _unit(unit: Recorded) -> Unit:
-    reason = [unit["reason"]] if unit.get("reason") else []
-    scores, selection = unit.get("scores"), unit.get("selection")
+def _unit(unit: UnitRecord) -> Unit:
     return Unit(
-        number=unit["unit"],
-        parent=unit.get("parent"),
-        model=unit.get("model") or "",
-        adapter=unit.get("adapter") or "",
-        decision=unit.get("decision") or "unfinished",
-        alarms=[*reason, *unit.get("warnings", [])],
-        wins=unit.get("wins") or None,
-        wins_base=unit.get("wins_base") or None,
-        gap=(unit.get("numbers") or {}).get("gap", 0.0),
-        images=unit["images"],
-        seconds=unit["seconds"],
-        evaluation=unit.get("evaluation", []),
-        scores=_scores(scores) if scores else None,
-        selection=_selection(selection) if selection else None,
+        number=unit.unit,
+        parent=unit.parent,
+        model=unit.model,
+        adapter=unit.adapter,
+        decision=unit.decision or "unfinished",
+        reasons=[*filter(None, (unit.reason,)), *unit.warnings],
+        wins=unit.wins or None,
+        wins_base=unit.wins_base or None,
+        gap=unit.numbers.gap if unit.numbers is not None else 0.0,
+        images=unit.images,
+        seconds=unit.seconds,
+        evaluation=unit.evaluation,
+        scores=_figures(unit.scores) if unit.scores is not None else None,
+        selection=_training_set(unit.selection) if unit.selection is not None else None,
     )
 
 
-def _scores(scores: Recorded) -> Scores:
-    measures = scores.get("measures") or {}
-    return Scores(
-        p_ssr=scores["p_ssr"],
-        p_ur=scores["p_ur"],
-        vendi=scores["vendi"],
-        utility=scores["utility"],
-        spread=scores["spread"],
-        doubt=scores["doubt"],
-        untypical=1 - scores["typical_share"],
-        novelty=scores.get("novelty"),
-        measures={name: measures[name] for name in MEASURES if measures.get(name) is not None},
-        compared=min(measures["n"], measures["reference_n"]) if measures else 0,
-        enough=bool(measures.get("enough", True)),
+def _figures(scores: Scores) -> EvaluationFigures:
+    measures = scores.measures
+    measured = {name: getattr(measures, name) for name in MEASURES if measures.has(name)}
+    return EvaluationFigures(
+        p_ssr=scores.p_ssr,
+        p_ur=scores.p_ur,
+        vendi=scores.vendi,
+        utility=scores.utility,
+        spread=scores.spread,
+        doubt=scores.doubt,
+        untypical=1 - scores.typical_share,
+        novelty=scores.novelty,
+        measures={name: figure for name, figure in measured.items() if figure is not None},
+        compared=min(measures.n, measures.reference_n),
+        enough=measures.enough,
     )
 
 
-def _selection(selection: Recorded) -> Selection:
-    rejections = [
-        Rejection(reason, entry["count"], entry["examples"]) for reason, entry in selection["rejected"].items()
-    ]
-    islands = selection.get("islands")
+def _training_set(selection: Selection) -> UnitSelection:
+    rejections = [RejectedImages(reason, met.count, met.examples) for reason, met in selection.rejected.items()]
     growth = None
-    if "size" in selection:
-        numbers = {name: selection[name] for name in ("passed", "size", "deepest")}
-        growth = Growth(**numbers, copies=selection["near_copy_share"], cosine=selection["seed_similarity"])
-    return Selection(
-        considered=selection["considered"],
-        count=selection["n"],
-        base_share=selection["base_share"],
-        selected=selection["selected"],
+    if selection.has("size"):
+        growth = Growth(
+            passed=selection.passed,
+            size=selection.size,
+            deepest=selection.deepest,
+            copies=selection.near_copy_share,
+            cosine=selection.seed_similarity,
+        )
+    islands = selection.islands
+    return UnitSelection(
+        considered=selection.considered,
+        count=selection.n,
+        base_share=selection.base_share,
+        selected=selection.selected,
         rejections=sorted(rejections, key=lambda rejection: -rejection.count),
-        nats=selection["nats"],
-        strangest=[
-            StrangeImage(image["digest"], image["novelty"], image["fate"]) for image in selection.get("strangest", [])
-        ],
-        islands=len(islands) if isinstance(islands, list | tuple | dict) else islands,
-        unseen_likes=selection.get("unseen_likes"),
+        nats=selection.nats,
+        strangest=selection.strangest,
+        islands=len(islands) if isinstance(islands, list | dict) else islands,
+        unseen_likes=selection.unseen_likes,
         growth=growth,
-        manifest=selection.get("manifest", ""),
+        manifest=selection.manifest,
     )
 
 
@@ -369,100 +370,97 @@ def json_of(nights: NightStore, night: str) -> dict[str, Any]:
         "night", "taste", "system", "state", "reason", "served", "units", "verdict", "yesterday" (None in the first
         night), "alarms", "cost" and "lineage".
     """
-    state, request = nights.read(night), nights.request(night)
-    before = last_night(nights, night)
+    state, request = nights.state(night), nights.request(night)
+    recorded, before = state.plain(), last_night(nights, night)
     return {
         "night": night,
         "taste": request.taste,
         "system": request.system,
         "seed": request.seed,
-        "state": state["state"],
-        "reason": state.get("reason"),
-        "served": state.get("served"),
-        "units": [{name: unit[name] for name in KEPT if name in unit} for unit in state["units"]],
-        "verdict": BlindEvaluation(nights, night).summary(),
+        "state": state.state.value,
+        "reason": recorded.get("reason"),
+        "served": recorded.get("served"),
+        "units": [{name: unit[name] for name in KEPT if name in unit} for unit in recorded.get("units", [])],
+        "verdict": BlindEvaluation(nights, night).summary().plain(),
         "yesterday": asdict(before) if before else None,
         "alarms": alarms_of(state),
         "cost": asdict(cost_of(nights, night)),
-        "lineage": [asdict(ancestor) for ancestor in lineage_of(nights, night)],
+        "lineage": [asdict(unit) for unit in lineage_of(nights, night)],
     }
 
 
-def last_night(nights: NightStore, night: str) -> Comparison | None:
+def last_night(nights: NightStore, night: str) -> NightComparison | None:
     """Returns what the night of the same taste before this one left, beside what this one leaves; None in the first."""
     taste, before = nights.request(night).taste, None
     for other in nights.all():
         if other == night:
             break
-        if (
-            nights.request(other).taste == taste
-            and nights.read(other)["state"] in ENDED
-            and nights.read(other)["units"]
-        ):
-            before = other
-    return Comparison(before, _summary(nights, before), _summary(nights, night)) if before else None
+        if nights.request(other).taste == taste:
+            state = nights.state(other)
+            before = other if state.state in ENDED and state.units else before
+    return NightComparison(before, _outcome(nights, before), _outcome(nights, night)) if before else None
 
 
-def _summary(nights: NightStore, night: str) -> Summary:
-    state = nights.read(night)
-    served = (state.get("served") or {}).get("unit", 0)
-    unit: Recorded = next((unit for unit in state["units"] if unit["unit"] == served), {})
-    scores, verdict = unit.get("scores") or {}, BlindEvaluation(nights, night).summary()
-    return Summary(
-        system=state.get("system", ""),
+def _outcome(nights: NightStore, night: str) -> NightOutcome:
+    state, verdict = nights.state(night), BlindEvaluation(nights, night).summary()
+    served = _served(state)
+    scores = next((unit.scores for unit in state.units if unit.unit == served), None) or Scores()
+    return NightOutcome(
+        system=state.system,
         served=served,
-        rater_version=str(state.get("rater_version", "")).rpartition("/")[2],
-        p_ssr=scores.get("p_ssr"),
-        p_ur=scores.get("p_ur"),
-        vendi=scores.get("vendi"),
-        novelty=scores.get("novelty"),
-        units=sum("parent" in unit for unit in state["units"]),
-        images=state.get("images", 0),
-        nats=state.get("nats", 0.0),
-        seconds=state.get("seconds", 0.0),
-        win_rate=verdict["tally"]["win_rate"] if verdict["tally"] else None,
-        decision=verdict["decision"],
+        rater_version=state.rater_version.rpartition("/")[2],
+        p_ssr=scores.p_ssr or None,
+        p_ur=scores.p_ur or None,
+        vendi=scores.vendi or None,
+        novelty=scores.novelty,
+        units=sum(unit.has("parent") for unit in state.units),
+        images=state.images,
+        nats=state.nats,
+        seconds=state.seconds,
+        win_rate=verdict.tally.win_rate if verdict.tally is not None else None,
+        decision=verdict.decision,
     )
 
 
-def rater_logs_of(state: Recorded) -> list[Recorded]:
+def rater_reports_of(state: NightState) -> list[RaterReport]:
     """Returns what the rater said of itself at the beginning of a night and at each of its choices."""
-    return [state.get("rater") or {}, *((unit.get("selection") or {}).get("rater") or {} for unit in state["units"])]
+    chosen = [unit.selection.rater for unit in state.units if unit.selection is not None]
+    return [report for report in (state.rater, *chosen) if report is not None]
 
 
-def alarms_of(state: Recorded) -> list[str]:
+def alarms_of(state: NightState) -> list[str]:
     """Returns what the rater warned of during a night, in English, each sentence once."""
-    return list(dict.fromkeys(alarm for log in rater_logs_of(state) for alarm in log.get("alarms", [])))
+    return list(dict.fromkeys(alarm for report in rater_reports_of(state) for alarm in report.alarms))
 
 
 def cost_of(nights: NightStore, night: str) -> Cost:
     """Returns what a night took, as far as it is known."""
-    state, recorded = nights.read(night), nights.request(night).settings
-    settings = NightSettings(**{name: recorded[name] for name in ("hour_price", "watts") if name in recorded})
-    hours = state.get("seconds", 0.0) / 3600
+    state, recorded = nights.state(night), nights.request(night).settings
+    settings = night_settings()(**{name: recorded[name] for name in ("hour_price", "watts") if name in recorded})
+    hours = state.seconds / 3600
     return Cost(
-        seconds=state.get("seconds", 0.0),
-        gpu_hours=state["gpu_seconds"] / 3600 if "gpu_seconds" in state else None,
-        images=state.get("images", 0),
-        disk_gib=state["disk_bytes"] / GIB if "disk_bytes" in state else None,
+        seconds=state.seconds,
+        gpu_hours=state.gpu_seconds / 3600 if state.has("gpu_seconds") else None,
+        images=state.images,
+        disk_gib=state.disk_bytes / GIB if state.has("disk_bytes") else None,
         kwh=hours * settings.watts / 1000 if settings.watts else None,
         price=hours * settings.hour_price if settings.hour_price else None,
     )
 
 
-def lineage_of(nights: NightStore, night: str) -> list[Ancestor]:
+def lineage_of(nights: NightStore, night: str) -> list[LineageUnit]:
     """Returns every unit of the taste up to a night.
 
     A unit that met several nights is told by the one that made it.
     """
     request, served = nights.request(night), _served_now(nights, night)
-    units = {0: Ancestor(0, None, "start", "", served == 0)}
+    units = {0: LineageUnit(0, None, "start", "", served == 0)}
     for other in nights.all():
         if nights.request(other).taste == request.taste:
-            for unit in nights.read(other)["units"]:
-                if "parent" in unit:
-                    number, decision = unit["unit"], unit.get("decision") or "unfinished"
-                    units[number] = Ancestor(number, unit["parent"], decision, other, number == served)
+            for unit in nights.state(other).units:
+                if unit.has("parent"):
+                    decision = unit.decision or "unfinished"
+                    units[unit.unit] = LineageUnit(unit.unit, unit.parent, decision, other, unit.unit == served)
         if other == night:
             break
     return list(units.values())
@@ -471,5 +469,5 @@ def lineage_of(nights: NightStore, night: str) -> list[Ancestor]:
 def _served_now(nights: NightStore, night: str) -> int:
     """Returns the unit in use after a night and its verdict."""
     evaluation = BlindEvaluation(nights, night)
-    rolled_back = evaluation.summary()["decision"] == "roll_back"
+    rolled_back = evaluation.kept.decision == ROLL_BACK
     return (evaluation.against if rolled_back else evaluation.unit).unit

@@ -15,8 +15,9 @@ from konomi.errors import InvalidArgument
 from konomi.files import read_json, write_json
 from konomi.host import extras
 from konomi.i18n.catalogue import language, text
-from konomi.night.alarms import sentence, unit_name
+from konomi.night.alarms import unit_name
 from konomi.night.records.state import NightState
+from konomi.night.report.status import reasons_of
 from konomi.settings import KonomiSettings
 
 Send = Callable[[str, str], bool]
@@ -146,10 +147,7 @@ def words_of(state: NightState, report: str) -> tuple[str, str]:
         report: path of its report.
     """
     name = unit_name(state.served.unit if state.served else 0)
-    reasons = [unit.reason for unit in state.units if unit.reason is not None]
-    if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
-        reasons.append(state.reason)
-    lines = [sentence(reason.plain(), language()) for reason in reasons]
+    lines = [reason.told(language()) for reason in reasons_of(state)]
     lines += [
         text("report: {path}", path=report),
         text("to judge it blind, then keep it or roll it back: konomi night verdict"),

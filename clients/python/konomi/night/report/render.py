@@ -5,7 +5,7 @@ from pathlib import Path
 
 from konomi.files import write_atomically, write_json
 from konomi.i18n.catalogue import speaking, text
-from konomi.night.alarms import percent, sentence, unit_name
+from konomi.night.alarms import percent, unit_name
 from konomi.night.records.store import NightStore
 from konomi.night.report import curves, sections
 from konomi.night.report.facts import NightFacts, cost_of, json_of, last_night, lineage_of, read_night
@@ -34,7 +34,7 @@ def write_night_report(nights: NightStore, night: str, fetch: Fetch, language: s
         lead = text("konomi worked alone: it generated, graded as you would, trained on the best, and repeated.")
         kicker = f"{facts.taste} · {facts.system} · {facts.began.isoformat()}"
         blocks: list[Block] = [Opening(kicker, title, lead), Tiles(_night_tiles(facts))]
-        blocks.append(Statements([sentence(reason, language) for reason in facts.reasons]))
+        blocks.append(Statements([reason.told(language) for reason in facts.reasons]))
         blocks += sections.verdict(BlindEvaluation(nights, night), thumbnails)
         blocks += sections.last_night(last_night(nights, night))
         blocks += _middle(facts, _night_sheets(facts, thumbnails), thumbnails)
@@ -65,7 +65,7 @@ def write_demo_report(nights: NightStore, night: str, truth: DemoFacts, fetch: F
             labels=truth.labels,
         )
         blocks: list[Block] = [Opening(f"konomi demo · {facts.system}", title, lead), Tiles(_demo_tiles(facts, truth))]
-        blocks.append(Statements([sentence(reason, language) for reason in facts.reasons]))
+        blocks.append(Statements([reason.told(language) for reason in facts.reasons]))
         blocks += _middle(facts, _true_sheets(truth, thumbnails), thumbnails, truth)
         blocks += sections.closing(facts, _demo_notes(), truth.command)
         return _write(nights.home, night, Page(title, blocks))

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from konomi.i18n.catalogue import N_, language, text
-from konomi.night.alarms import percent, sentence, unit_name, work
+from konomi.night.alarms import percent, unit_name, work
 from konomi.night.metrics import Estimate
+from konomi.night.records.state import StrangeImage
 from konomi.night.report import page
 from konomi.night.report.charts import lineage_svg
 from konomi.night.report.facts import (
-    Ancestor,
-    Comparison,
     Cost,
     Growth,
+    LineageUnit,
+    NightComparison,
     NightFacts,
-    Selection,
-    StrangeImage,
-    Summary,
+    NightOutcome,
+    UnitSelection,
 )
 from konomi.night.report.page import Block, Cell, Heading, Paragraph, Picture, Table, Tile, duration
 from konomi.night.report.thumbnails import Thumbnails
@@ -76,18 +76,18 @@ def verdict(evaluation: BlindEvaluation, thumbnails: Thumbnails) -> list[Block]:
     pairs, summary = evaluation.pairs(), evaluation.summary()
     if not pairs:
         return []
-    names = {side: unit_name(summary[side]["unit"]) for side in ("unit", "against")}
+    names = {"unit": unit_name(summary.unit.unit), "against": unit_name(summary.against.unit)}
     blocks: list[Block] = [Heading(text("Your verdict"))]
-    if summary["tally"] is None:
-        blocks += _pairs_to_judge(pairs, summary["answered"], names, thumbnails)
+    if summary.tally is None:
+        blocks += _pairs_to_judge(pairs, summary.answered, names, thumbnails)
     else:
-        blocks += _pairs_judged(summary["tally"], len(pairs), names)
+        blocks += _pairs_judged(summary.tally, len(pairs), names)
     decisions = {
         "open": text("Not decided yet: konomi night verdict --keep, or --roll-back."),
         "keep": text("Kept: {unit} is in use.", unit=names["unit"]),
         "roll_back": text("Rolled back: {against} is in use.", against=names["against"]),
     }
-    return [*blocks, Paragraph(decisions[summary["decision"]])]
+    return [*blocks, Paragraph(decisions[summary.decision])]
 
 
 def _pairs_to_judge(
@@ -123,8 +123,8 @@ def _pairs_to_judge(
 def _pairs_judged(tally: Tally, count: int, names: Mapping[str, str]) -> list[Block]:
     preferred = text(
         "{unit} was preferred to {against} in {wins} of {count} pairs, {ties} equal. Blind win rate:",
-        wins=tally["wins"],
-        ties=tally["ties"],
+        wins=tally.wins,
+        ties=tally.ties,
         count=count,
         **names,
     )
@@ -134,16 +134,16 @@ def _pairs_judged(tally: Tally, count: int, names: Mapping[str, str]) -> list[Bl
         "open": text("The pairs cannot tell which is better: keep what you like to look at."),
     }
     return [
-        Paragraph(preferred, page.share(tally["win_rate"])),
-        Paragraph(advice[str(tally["advice"])], strong=True),
+        Paragraph(preferred, page.share(tally.win_rate)),
+        Paragraph(advice[tally.advice], strong=True),
     ]
 
 
-def last_night(comparison: Comparison | None) -> list[Block]:
+def last_night(comparison: NightComparison | None) -> list[Block]:
     """Returns what changed since the night before; nothing in the first night."""
     if comparison is None:
         return []
-    rows: list[tuple[str, Callable[[Summary], Cell]]] = [
+    rows: list[tuple[str, Callable[[NightOutcome], Cell]]] = [
         (text("in use"), lambda night: Cell(unit_name(night.served))),
         (text("system"), lambda night: Cell(night.system)),
         (text("version of the rater"), lambda night: Cell(night.rater_version)),
@@ -207,8 +207,8 @@ def contact_sheets(sheets: Sequence[page.ContactSheet]) -> list[Block]:
 
 
 def _legend(sheets: Sequence[page.ContactSheet]) -> list[Block]:
-    known = any(picture.grade for picture in sheets[0].pictures)
-    return [page.Legend(text("The frame is the true grade:"))] if known else []
+    graded = any(picture.grade for picture in sheets[0].pictures)
+    return [page.Legend(text("The frame is the true grade:"))] if graded else []
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -237,7 +237,7 @@ def units(night: NightFacts) -> list[Block]:
                 Cell(duration(unit.seconds)),
             ]
         )
-    reasons = [sentence(alarm, language()) for unit in night.units for alarm in unit.alarms]
+    reasons = [reason.told(language()) for unit in night.units for reason in unit.reasons]
     blocks: list[Block] = [Heading(text("The units")), Table(columns, rows, numeric=range(2, 9))]
     return [*blocks, page.Bullets(reasons)] if reasons else blocks
 
@@ -293,7 +293,7 @@ def _islands(night: NightFacts) -> list[Block]:
 
 def rater_alarms(night: NightFacts) -> list[Block]:
     """Returns what the rater warned of, each sentence once."""
-    sentences = dict.fromkeys(sentence for log in night.rater_logs for sentence in logged_alarms(log))
+    sentences = dict.fromkeys(sentence for report in night.rater_reports for sentence in logged_alarms(report.plain()))
     return [Heading(text("What the rater warns of")), page.Statements(list(sentences))] if sentences else []
 
 
@@ -332,7 +332,7 @@ def selections(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:
     return blocks
 
 
-def selected(unit: str, selection: Selection, thumbnails: Thumbnails) -> list[Block]:
+def selected(unit: str, selection: UnitSelection, thumbnails: Thumbnails) -> list[Block]:
     """Returns what one unit learned from, and what was rejected and why."""
     strips = [_strip("selected", selection.count, selection.selected[:EXAMPLES], thumbnails)]
     strips += [_strip(each.reason, each.count, each.examples, thumbnails) for each in selection.rejections]
@@ -340,7 +340,7 @@ def selected(unit: str, selection: Selection, thumbnails: Thumbnails) -> list[Bl
     return [Heading(unit, minor=True), Paragraph(line, small=True), page.Strips(strips)]
 
 
-def _considered(selection: Selection) -> str:
+def _considered(selection: UnitSelection) -> str:
     return text(
         "{considered} images considered, {selected} selected by taste; {share} of the training set are base images.",
         considered=selection.considered,
@@ -349,7 +349,7 @@ def _considered(selection: Selection) -> str:
     )
 
 
-def _growth(selection: Selection, growth: Growth) -> str:
+def _growth(selection: UnitSelection, growth: Growth) -> str:
     return text(
         "{considered} candidates, {passed} passed the gate, {selected} were taken in: the set has {size} images. "
         "{copies} of the candidates were copies of an original; what the set grew lies at a mean cosine of {cosine} to "
@@ -399,13 +399,13 @@ def cost(spent: Cost) -> list[Block]:
     return [Heading(text("What it cost")), page.Tiles(tiles, small=True)]
 
 
-def lineage(ancestors: Sequence[Ancestor]) -> list[Block]:
+def lineage(units: Sequence[LineageUnit]) -> list[Block]:
     """Returns the graph of every unit of the taste; nothing before the first one."""
-    if len(ancestors) < 2:
+    if len(units) < 2:
         return []
     heading = text("Where every unit came from")
     words = {name: text(DECISIONS[name]) for name in DECISIONS} | {"served": text("in use")}
-    return [Heading(heading), page.Drawing(lineage_svg(ancestors, unit_name, words, heading))]
+    return [Heading(heading), page.Drawing(lineage_svg(units, unit_name, words, heading))]
 
 
 def closing(night: NightFacts, notes: Sequence[str], command: str) -> list[Block]:

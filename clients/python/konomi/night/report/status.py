@@ -1,15 +1,13 @@
 """A night in figures: the JSON of `konomi night status` and of the page."""
 
 import time
-from collections.abc import Mapping
-from typing import TypedDict
 
-from konomi.night.records.state import StateName
+from konomi.night.records.state import NightState, Reason, Record, Served, StateName, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.verdict import BlindEvaluation, VerdictSummary
 
 
-class UnitLine(TypedDict):
+class UnitLine(Record):
     """One unit of a summary; None for what is not known yet."""
 
     unit: int
@@ -21,56 +19,83 @@ class UnitLine(TypedDict):
     seconds: float | None
 
 
-class Summary(TypedDict):
-    """What `night status --json` prints; `reason` and `served` as the night recorded them."""
+class NightSummary(Record):
+    """What `night status --json` prints; `reason` and `served` as the night recorded them.
+
+    Attributes:
+        night: its id.
+        system: its system, or chain of systems.
+        state: how far it is; "interrupted" where it says that it runs and no process runs it.
+        running: a process runs it.
+        step: the step under way, `done` of `total`, said `heartbeat_age` seconds ago; None where none is.
+        done: see `step`.
+        total: see `step`.
+        heartbeat_age: see `step`.
+        steps: finished steps.
+        units: the units met so far.
+        served: what is served now.
+        images: images made.
+        seconds: working time.
+        reason: why it ended, where it has.
+        verdict: what the owner says of it.
+    """
 
     night: str
     system: str | None
-    state: str
+    state: StateName
     running: bool
     step: str | None
     done: int | None
     total: int | None
     heartbeat_age: float | None
     steps: int
-    units: list[UnitLine]
-    served: Mapping[str, object] | None
+    units: tuple[UnitLine, ...]
+    served: Served | None
     images: int
     seconds: float
-    reason: Mapping[str, object] | None
+    reason: Reason | None
     verdict: VerdictSummary
 
 
-def summary_of(nights: NightStore, night: str) -> Summary:
+def summary_of(nights: NightStore, night: str) -> NightSummary:
     """Returns what `status --json` prints."""
-    state, progress = nights.read(night), nights.progress(night)
+    state, progress = nights.state(night), nights.progress(night)
     running = nights.runner() is not None and nights.unfinished() == night
-    units: list[UnitLine] = [
-        {
-            "unit": unit["unit"],
-            "model": unit.get("model"),
-            "decision": unit.get("decision"),
-            "promoted": unit.get("promoted"),
-            "win_rate": unit.get("wins", {}).get("value"),
-            "vendi": unit.get("scores", {}).get("vendi", {}).get("value"),
-            "seconds": unit.get("seconds"),
-        }
-        for unit in state["units"]
-    ]
-    return {
-        "night": night,
-        "system": state.get("system"),
-        "state": state["state"] if running or state["state"] != StateName.RUNNING else StateName.INTERRUPTED.value,
-        "running": running,
-        "step": progress.get("step") if running else None,
-        "done": progress.get("done") if running else None,
-        "total": progress.get("total") if running else None,
-        "heartbeat_age": round(time.time() - progress["time"], 1) if running and progress else None,
-        "steps": len(state["steps"]),
-        "units": units,
-        "served": state.get("served"),
-        "images": state.get("images", 0),
-        "seconds": round(state.get("seconds", 0.0), 1),
-        "reason": state.get("reason"),
-        "verdict": BlindEvaluation(nights, night).summary(),
-    }
+    return NightSummary(
+        night=night,
+        system=state.system if state.has("system") else None,
+        state=StateName.INTERRUPTED if state.state == StateName.RUNNING and not running else state.state,
+        running=running,
+        step=progress.get("step") if running else None,
+        done=progress.get("done") if running else None,
+        total=progress.get("total") if running else None,
+        heartbeat_age=round(time.time() - progress["time"], 1) if running and progress else None,
+        steps=len(state.steps),
+        units=tuple(_line(unit) for unit in state.units),
+        served=state.served,
+        images=state.images,
+        seconds=round(state.seconds, 1),
+        reason=state.reason,
+        verdict=BlindEvaluation(nights, night).summary(),
+    )
+
+
+def reasons_of(state: NightState) -> list[Reason]:
+    """Returns what tells a night's story: why each unit was decided as it was, and how the night ended, none twice."""
+    reasons = [unit.reason for unit in state.units if unit.reason is not None]
+    if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
+        reasons.append(state.reason)
+    return reasons
+
+
+def _line(unit: UnitRecord) -> UnitLine:
+    scores = unit.scores
+    return UnitLine(
+        unit=unit.unit,
+        model=unit.model if unit.has("model") else None,
+        decision=unit.decision if unit.has("decision") else None,
+        promoted=unit.promoted if unit.has("promoted") else None,
+        win_rate=unit.wins.get("value"),
+        vendi=scores.vendi.get("value") if scores is not None else None,
+        seconds=unit.seconds if unit.has("seconds") else None,
+    )

@@ -12,7 +12,7 @@ from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import Draw, Turn, UnitContext
 from konomi.night.gateway.services import Beat, Elites, NightServices, TrainingRun
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, StateName, UnitRecord
+from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 
@@ -30,8 +30,8 @@ class Steps(Protocol):
     settings: NightSettings
     beat: Beat
 
-    def observe(self) -> Elites:
-        """Looks at the best image of every region known."""
+    def observe(self, cells: int) -> Elites:
+        """Looks at the best image known of every one of so many regions."""
 
     def select(self, context: UnitContext, earlier: Sequence[Selection]) -> Selection:
         """Selects a training set from the pool and freezes its manifest."""
@@ -42,8 +42,8 @@ class Steps(Protocol):
     def training(self, unit: int, parent: Model | None, chosen: Selection) -> TrainingRun:
         """Returns what a training run of a unit is asked for, less its method and numbers."""
 
-    def turn(self, context: UnitContext, **known: Any) -> Turn:
-        """Returns the turn of the loop as a system sees it."""
+    def turn(self, context: UnitContext, **fields: Any) -> Turn:
+        """Returns the turn of the loop as a system sees it, with more of its fields where they are at hand."""
 
 
 class Night(Protocol):
@@ -100,6 +100,11 @@ def never(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alarm 
     return None
 
 
+def no_certificates(settings: NightSettings) -> tuple[int, ...]:
+    """Returns no certified set: only what is graded or scored can be selected."""
+    return ()
+
+
 def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> None:
     """Runs one unit in the usual order: draw a pool, choose from it, fit, evaluate, judge."""
     system, steps = stage.system, night.steps
@@ -107,7 +112,10 @@ def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> N
     earlier = [record.selection for record in before if record.selection is not None]
     night.open(unit, stage)
     parent = served_unit(night)
-    seen = night.step(f"unit-{unit}/observe", Observation, steps.observe).plain() if system.observes else {}
+    seen: dict[str, Any] = {}
+    if system.observed_cells is not None:
+        cells = system.observed_cells(steps.settings)
+        seen = night.step(f"unit-{unit}/observe", Observation, steps.observe, cells).plain()
     context = UnitContext(unit, position, system.name, night.state.nats, seen)
     night.make(context, parent, system.pool_size(steps.settings))
     chosen = night.step(f"unit-{unit}/select", Selection, steps.select, context, earlier)
@@ -132,7 +140,7 @@ def note_fit(night: Night, unit: int, fit: Fit) -> Fit:
         Ended: the training failed.
     """
     if fit.failed:
-        raise Ended(Alarm("training_failed", {"unit": unit, "why": fit.failed}), StateName.HALTED)
+        raise Ended(Alarm("training_failed", {"unit": unit, "why": fit.failed}), halted=True)
     night.note(unit, model=fit.model, adapter=fit.adapter, loss=fit.loss, tokens=fit.tokens)
     return fit.changed(unit=unit)
 
@@ -163,10 +171,12 @@ class System:
         pool_size: how many images that is.
         selection: what is asked of SelectImages, and "sources" and "source_weights" for the services.
         verdict: why the system ends before a fit.
+        settings: its own settings, added to those all systems share.
         hyper_parameters: numbers of the fit, which always starts from the base model.
         fit_steps: the setting that holds the optimiser steps of a fit.
         grades: grades an image must have to be chosen from; none means every image.
-        observes: the best image of every region is observed before it draws.
+        certificates: certified sets whose members can be selected too, by the number of their certificate.
+        observed_cells: regions whose best images are observed before it draws; None observes nothing.
         rater_chooses: the rater's opinion decides what is trained on, so a choice spends selection pressure.
         run_unit: runs one unit: (night, number of the unit, place in the night from 1, stage).
         prepare: gives a request what the system needs before its night begins: (services, request, nights of the
@@ -184,10 +194,12 @@ class System:
     pool_size: Callable[[NightSettings], int]
     selection: Callable[[Turn], dict[str, object]]
     verdict: StopRule = never
+    settings: type[NightSettings] = NightSettings
     hyper_parameters: Callable[[NightSettings], dict[str, float]] = hyper_parameters
     fit_steps: str = "steps"
     grades: tuple[str, ...] = ()
-    observes: bool = False
+    certificates: Callable[[NightSettings], tuple[int, ...]] = no_certificates
+    observed_cells: Callable[[NightSettings], int] | None = None
     rater_chooses: bool = True
     run_unit: Callable[[Night, int, int, "Stage"], None] = draw_choose_fit
     prepare: Callable[[NightServices, NightRequest, NightStore], NightRequest] | None = None

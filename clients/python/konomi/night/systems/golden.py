@@ -7,6 +7,9 @@ What was revoked has left the taste: the same seed and the same remaining images
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
 
 from konomi.i18n.catalogue import N_
 from konomi.night.alarms import Alarm
@@ -22,6 +25,25 @@ GROWTH = 0.02
 """A golden set that grew by less than this share since the last fit teaches nothing new."""
 
 
+class GoldenSettings(NightSettings):
+    """What `golden` alone is told."""
+
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
+
+    golden_minimum: int = Field(8, ge=1)
+    """Fewest images graded UR that `golden` trains on."""
+    golden_quota: float = Field(4.0, ge=0)
+    """`golden`: no cell above this times its base share; looser than `quota`, since the owner graded every image."""
+    consented_weight: float = Field(0.5, ge=0, le=1)
+    """`golden`: weight in the loss of images other people gave, beside 1 for the owner's own."""
+    scraped_weight: float = Field(0.25, ge=0, le=1)
+    """`golden`: weight in the loss of images collected elsewhere."""
+    certificates: tuple[int, ...] = ()
+    """`golden`: certified sets whose members enter ungraded, by the number of their certificate."""
+    certified_weight: float = Field(0.5, ge=0, le=1)
+    """`golden`: weight in the loss of what a certificate alone vouches for; it promises SSR, not UR."""
+
+
 def pool_size(settings: NightSettings) -> int:
     """Returns how many images a unit adds to the pool: none."""
     return 0
@@ -34,7 +56,7 @@ def draws(turn: Turn) -> list[Draw]:
 
 def selection(turn: Turn) -> dict[str, object]:
     """Returns what is asked of SelectImages: every UR, capped by cell, weighed by where it came from."""
-    settings = turn.settings
+    settings = turn.settings.of(GoldenSettings)
     return {
         "policy": "golden",
         "count": max(1, min(settings.select_maximum, turn.pool)),
@@ -61,11 +83,17 @@ def verdict(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alar
         chosen: the set.
         earlier: the sets of this system's units before, oldest first, of earlier nights too.
     """
-    if chosen.n < turn.settings.golden_minimum:
-        return Alarm("too_few_ur", {"n": chosen.n, "minimum": turn.settings.golden_minimum})
+    minimum = turn.settings.of(GoldenSettings).golden_minimum
+    if chosen.n < minimum:
+        return Alarm("too_few_ur", {"n": chosen.n, "minimum": minimum})
     if earlier and chosen.n < (1 + GROWTH) * earlier[-1].n:
         return Alarm("golden_flat", {"n": chosen.n, "before": earlier[-1].n})
     return None
+
+
+def certificates(settings: NightSettings) -> tuple[int, ...]:
+    """Returns the certified sets whose members enter ungraded."""
+    return settings.of(GoldenSettings).certificates
 
 
 SYSTEM = System(
@@ -76,6 +104,8 @@ SYSTEM = System(
     pool_size,
     selection,
     verdict,
+    settings=GoldenSettings,
     grades=("UR",),
+    certificates=certificates,
     rater_chooses=False,
 )

@@ -8,6 +8,9 @@ drifts to noise (Cuccu & Gomez 2011). The unit learns from the best of every reg
 import hashlib
 import random
 from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
 
 from konomi.i18n.catalogue import N_
 from konomi.night.alarms import Alarm
@@ -33,6 +36,21 @@ WITHOUT_ISLAND = 100
 """Labels without a new island after which the search ends."""
 
 
+class LongTailSettings(NightSettings):
+    """What `longtail` alone is told."""
+
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
+
+    longtail_cells: int = Field(64, ge=4, le=4096)
+    """`longtail`: regions the space is divided into; each holds the best image known of it."""
+    elite_share: float = Field(0.35, ge=0, le=1)
+    """`longtail`: share of a pool that starts from the best images of their regions (img2img)."""
+    rare_share: float = Field(0.35, ge=0, le=1)
+    """`longtail`: share of a pool the base model makes with annealed prompts (CADS)."""
+    longtail_quota: float = Field(1.0, ge=0)
+    """`longtail`: no cell of the training set above this times its base share."""
+
+
 def pool_size(settings: NightSettings) -> int:
     """Returns how many images a unit adds to the pool."""
     return settings.images
@@ -40,23 +58,23 @@ def pool_size(settings: NightSettings) -> int:
 
 def draws(turn: Turn) -> list[Draw]:
     """Returns what a unit adds to the pool: rare pictures, children of elites, and recombined prompts."""
-    elites = turn.seen.get("elites", [])
-    count = pool_size(turn.settings)
-    children = round(count * turn.settings.elite_share) if elites else 0
-    rare = round(count * turn.settings.rare_share)
-    found = []
+    settings, elites = turn.settings.of(LongTailSettings), turn.seen.get("elites", [])
+    count = pool_size(settings)
+    children = round(count * settings.elite_share) if elites else 0
+    rare = round(count * settings.rare_share)
+    pool = []
     for index in range(count):
         rng = _rng(turn, index)
         prompt, seed = recombined(turn.prompts, rng), image_seed(turn.seed, f"unit-{turn.unit}", index)
         if index < children:
             parent = elites[index % len(elites)]
             mixed = recombined([parent["prompt"], prompt], rng) if parent["prompt"] else prompt
-            found.append(Draw(mixed, seed, "base", parent["digest"], rng.choice(STRENGTHS)))
+            pool.append(Draw(mixed, seed, "base", parent["digest"], rng.choice(STRENGTHS)))
         elif index < children + rare:
-            found.append(Draw(prompt, seed, "base", rare=True))
+            pool.append(Draw(prompt, seed, "base", rare=True))
         else:
-            found.append(Draw(prompt, seed, "base" if turn.served_is_base else "served"))
-    return found
+            pool.append(Draw(prompt, seed, "base" if turn.served_is_base else "served"))
+    return pool
 
 
 def recombined(prompts: Sequence[str], rng: random.Random) -> str:
@@ -75,8 +93,8 @@ def recombined(prompts: Sequence[str], rng: random.Random) -> str:
 
 def selection(turn: Turn) -> dict[str, object]:
     """Returns what is asked of SelectImages: the pressure of converge, spread over the regions."""
-    asked = converge.selection(turn)
-    return asked | {"quota": turn.settings.longtail_quota, "prompt_quota": 0.0, "spread": "farthest_point"}
+    quota = turn.settings.of(LongTailSettings).longtail_quota
+    return converge.selection(turn) | {"quota": quota, "prompt_quota": 0.0, "spread": "farthest_point"}
 
 
 def verdict(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alarm | None:
@@ -99,6 +117,11 @@ def verdict(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alar
     return Alarm("longtail_flat", {"coverage": now, "before": before}) if now < before + GROWTH else None
 
 
+def observed_cells(settings: NightSettings) -> int:
+    """Returns the regions whose best images are observed before a turn draws."""
+    return settings.of(LongTailSettings).longtail_cells
+
+
 def _rng(turn: Turn, index: int) -> random.Random:
     return random.Random(hashlib.sha256(f"{turn.seed}/longtail-{turn.unit}/{index}".encode()).digest())
 
@@ -111,5 +134,6 @@ SYSTEM = System(
     pool_size,
     selection,
     verdict,
-    observes=True,
+    settings=LongTailSettings,
+    observed_cells=observed_cells,
 )

@@ -1,7 +1,11 @@
-"""The systems a night can run: one module each, one line in the table."""
+"""The systems a night can run: one module each, one line in the table; and the settings of all of them as one class."""
+
+import types
+from functools import cache
 
 from konomi import errors
 from konomi.i18n.catalogue import listing, text
+from konomi.night.settings import NightSettings
 from konomi.night.systems import concepts, converge, golden, longtail, propagate
 from konomi.night.systems.base import Stage, System
 
@@ -26,9 +30,34 @@ def find(name: str) -> System:
     """
     if name in SYSTEMS:
         return SYSTEMS[name]
-    known = listing(sorted(SYSTEMS))
-    message = text("There is no system {name!r}; this version runs: {known}.", name=name, known=known)
+    names = listing(sorted(SYSTEMS))
+    message = text("There is no system {name!r}; this version runs: {known}.", name=name, known=names)
     raise errors.InvalidArgument(message, reason="SYSTEM_UNKNOWN", field="system")
+
+
+def night_settings() -> type[NightSettings]:
+    """Returns the settings of a night: what all systems share and what each alone is told, as one flat class.
+
+    Raises:
+        TypeError: two systems name a setting alike, or one changes a shared one.
+    """
+    return _joined(tuple(dict.fromkeys(system.settings for system in SYSTEMS.values())))
+
+
+@cache
+def _joined(parts: tuple[type[NightSettings], ...]) -> type[NightSettings]:
+    owners: dict[str, type[NightSettings]] = {}
+    for part in dict.fromkeys(base for kind in parts for base in kind.parts()):
+        for name in part.own_names():
+            other = owners.setdefault(name, part)
+            if other is not part:
+                raise TypeError(f"expected one class to have the setting {name}, got {other} and {part}; rename one")
+    bases = tuple(part for part in parts if not any(other is not part and issubclass(other, part) for other in parts))
+    about = {"__module__": __name__, "__doc__": NightSettings.__doc__}
+    joined: type[NightSettings] = types.new_class(
+        "NightSettings", bases or (NightSettings,), exec_body=lambda body: body.update(about)
+    )
+    return joined
 
 
 def stages(chain: str, units: int) -> list[Stage]:

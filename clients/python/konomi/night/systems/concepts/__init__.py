@@ -16,6 +16,7 @@ SYSTEM = System(
     policy.draws,
     converge.pool_size,
     policy.selection,
+    settings=policy.ConceptsSettings,
     fit_steps="concept_steps",
     run_unit=steps.teach,
     prepare=preparation.prepare,

@@ -20,7 +20,7 @@ def prepare(gateway: NightServices, request: NightRequest, nights: NightStore) -
         InvalidArgument: there is nothing to teach, or concepts that cannot be used.
     """
     settings = request.settings | _concepts(gateway, request.settings)
-    words = [ConceptToken(*one.split(" ", 1)) for one in settings["concept_words"]]
+    words = [ConceptToken(*word.split(" ", 1)) for word in settings["concept_words"]]
     prompts = composed(request.prompts or [""], words)
     return replace(request, prompts=prompts, settings=settings)
 
@@ -33,7 +33,7 @@ def _concepts(gateway: NightServices, settings: dict[str, Any]) -> dict[str, Any
         raise errors.InvalidArgument(message, field="concept_prompt")
     if settings["concept_model"]:
         model = services.taught(gateway, settings["concept_model"])
-        words = [ConceptToken(one.token, one.class_word) for one in model.concepts]
+        words = [ConceptToken(concept.token, concept.class_word) for concept in model.concepts]
         items = [
             item
             for item in manifests.items_of(gateway.client, model.manifest_digest)

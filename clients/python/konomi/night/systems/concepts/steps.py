@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from konomi import errors, files
+from konomi.i18n.catalogue import translatable
 from konomi.night.alarms import Alarm
 from konomi.night.draws import TOKEN, UnitContext, image_seed
 from konomi.night.gateway import manifests, messages, services
@@ -18,9 +19,9 @@ class ConceptSteps:
     """What a unit of `concepts` does, one method a step."""
 
     def __init__(self, steps: Steps) -> None:
-        self.steps, self.gateway, self.settings = steps, steps.gateway, steps.settings
-        found = [words.partition(" ") for words in self.settings.concept_words]
-        self.words = [(token, class_word) for token, _, class_word in found]
+        self.steps, self.gateway, self.settings = steps, steps.gateway, steps.settings.of(policy.ConceptsSettings)
+        parts = [words.partition(" ") for words in self.settings.concept_words]
+        self.words = [(token, class_word) for token, _, class_word in parts]
 
     def freeze(self) -> Selection:
         """Freezes the manifest of the concepts' own images and of the regularisation images."""
@@ -81,7 +82,7 @@ class ConceptSteps:
         seed = image_seed(self.steps.request.seed, f"select-{turn.unit}", 0)
         reply, considered = services.choose(self.gateway, asked, text, seed)
         if not considered:
-            message = "No image of the taste calls the concepts; the prompts of the night name them."
+            message = translatable("No image of the taste calls the concepts; the prompts of the night name them.")
             raise errors.FailedPrecondition(message, reason="NO_CONCEPT_IMAGES")
         by_role = {role: [image for image in reply.selected if image.role == role] for role in (SELECTED, BASE)}
         chosen = [image for image in by_role[SELECTED] if _knows(tokens, image.prompt)]
@@ -109,13 +110,13 @@ class ConceptSteps:
 
 def _knows(tokens: list[str], prompt: str) -> bool:
     """Says whether a prompt calls a concept, and nothing a model of these concepts does not know."""
-    called = {found[0] for found in TOKEN.findall(prompt)}
+    called = {token for token, _ in TOKEN.findall(prompt)}
     return bool(called) and called <= set(tokens)
 
 
 def teach(night: Night, unit: int, position: int, stage: Stage) -> None:
     """Runs one unit of concepts: the first of a stage teaches the words, every later one converges within them."""
-    settings, steps = night.steps.settings, ConceptSteps(night.steps)
+    settings, steps = night.steps.settings.of(policy.ConceptsSettings), ConceptSteps(night.steps)
     first = not any(record.judged and record.stage == stage.number for record in night.state.units)
     night.open(unit, stage)
     parent = served_unit(night)

@@ -15,6 +15,7 @@ SYSTEM = System(
     policy.draws,
     policy.pool_size,
     policy.selection,
+    settings=policy.PropagateSettings,
     fit_steps="propagate_steps",
     rater_chooses=False,
     run_unit=steps.grow,

@@ -8,11 +8,14 @@ a discounts old errors by (1 - a)^2m (Khelifa et al. 2602.16601).
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import ClassVar, TypedDict
+
+from pydantic import Field
 
 from konomi.night import metrics
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, Turn, image_seed, shuffled
+from konomi.night.gateway.concepts import RegularisationSettings
 from konomi.night.settings import NightSettings
 
 STRENGTHS = (0.3, 0.5, 0.7)
@@ -27,18 +30,51 @@ FALLS = 2
 """Turns running in which the candidates moved away from the originals that end the growth."""
 
 
+class PropagateSettings(RegularisationSettings):
+    """What `propagate` alone is told, and its regularisation."""
+
+    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
+
+    seed_images: tuple[str, ...] = ()
+    """`propagate`: the 1 to 5 images it grows from, files or digests; none takes the taste's images graded UR."""
+    seed_class: str = ""
+    """`propagate`: what they show, in one word; none takes the last word before the first comma of a caption."""
+    seed_token: str = ""
+    """`propagate`: the word V* they are bound to; filled in when the night begins, from the images' digests."""
+    propagate_set: str = ""
+    """`propagate`: digest of the set an earlier night left; filled in when the night begins."""
+    propagate_target: int = Field(32, ge=2, le=512)
+    """`propagate`: members at which the set is large enough."""
+    propagate_candidates: int = Field(16, ge=1, le=64)
+    """`propagate`: candidates for every member."""
+    propagate_init_share: float = Field(0.375, ge=0, le=1)
+    """`propagate`: share of the candidates that start from a member (img2img) at strength .3, .5 or .7."""
+    propagate_depth: int = Field(4, ge=1, le=16)
+    """`propagate`: generations an image may be away from the originals."""
+    propagate_acceptance: float = Field(0.1, ge=0, le=1)
+    """`propagate`: the set grows no further where less than this share of the candidates passes the gate."""
+    propagate_steps: int = Field(40, ge=1)
+    """`propagate`: optimiser steps of a turn; few, since a set learnt by heart draws nothing but its own duplicates."""
+    originals_share_small: float = Field(0.5, ge=0, le=1)
+    """`propagate`: least share of the originals in a fit on fewer than 16 members."""
+    originals_share: float = Field(0.25, ge=0, le=1)
+    """`propagate`: least share of the originals in a fit on 16 or more."""
+
+
 def pool_size(settings: NightSettings) -> int:
     """Returns how many candidates the first turn of a growth is offered."""
+    settings = settings.of(PropagateSettings)
     return candidates(settings, max(1, len(settings.seed_images)))
 
 
-def candidates(settings: NightSettings, members: int) -> int:
+def candidates(settings: PropagateSettings, members: int) -> int:
     """Returns how many candidates a set of so many members is offered."""
     return min(MOST_CANDIDATES, settings.propagate_candidates * members)
 
 
 def planned(settings: NightSettings, units: int) -> tuple[int, int]:
     """Returns how many candidates and training steps so many turns need where every one doubles the set."""
+    settings = settings.of(PropagateSettings)
     size, images = max(1, len(settings.seed_images)), 0
     for _ in range(units):
         images += candidates(settings, size)
@@ -53,22 +89,22 @@ def draws(turn: Turn) -> list[Draw]:
     nothing descends from the whole set, so its depth is one more than the set's; where that is past the cap, every
     candidate starts from an image that is not.
     """
-    settings, members = turn.settings, turn.seen["members"]
-    count, deepest = candidates(settings, len(members)), max(one["depth"] for one in members)
-    parents = [one for one in members if one["depth"] < settings.propagate_depth]
+    settings, members = turn.settings.of(PropagateSettings), turn.seen["members"]
+    count, deepest = candidates(settings, len(members)), max(member["depth"] for member in members)
+    parents = [member for member in members if member["depth"] < settings.propagate_depth]
     free = deepest < settings.propagate_depth
     children = round(count * settings.propagate_init_share) if free else count if parents else 0
     order = shuffled(turn.prompts, f"{turn.seed}/propagate-{turn.unit}")
-    found = []
+    offered = []
     for index in range(children if not free else count):
         seed, other = image_seed(turn.seed, f"unit-{turn.unit}", index), order[index // 2 % len(order)]
         if index < children:
             parent, strength = parents[index % len(parents)], STRENGTHS[index // len(parents) % len(STRENGTHS)]
             prompt = parent["prompt"] if index % 2 else other
-            found.append(Draw(prompt, seed, "served", parent["digest"], strength, depth=parent["depth"] + 1))
+            offered.append(Draw(prompt, seed, "served", parent["digest"], strength, depth=parent["depth"] + 1))
         else:
-            found.append(Draw(other if index % 2 else turn.seen["bare"], seed, "served", depth=deepest + 1))
-    return found
+            offered.append(Draw(other if index % 2 else turn.seen["bare"], seed, "served", depth=deepest + 1))
+    return offered
 
 
 def weights(originals: int, others: int, share: float) -> tuple[float, float]:
@@ -85,7 +121,7 @@ def weights(originals: int, others: int, share: float) -> tuple[float, float]:
     return share * whole / originals, (1 - share) * whole / others
 
 
-def least_share(settings: NightSettings, members: int) -> float:
+def least_share(settings: PropagateSettings, members: int) -> float:
     """Returns the least share of the originals in a fit on so many members."""
     return settings.originals_share_small if members < SMALL else settings.originals_share
 
@@ -101,7 +137,7 @@ class Round(TypedDict):
     size: int
 
 
-def ending(settings: NightSettings, size: int, exhausted: bool, rounds: Sequence[Round]) -> Alarm | None:
+def ending(settings: PropagateSettings, size: int, exhausted: bool, rounds: Sequence[Round]) -> Alarm | None:
     """Returns why a set grows no further.
 
     Args:

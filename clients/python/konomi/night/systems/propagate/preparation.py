@@ -49,11 +49,11 @@ def prepare(gateway: NightServices, request: NightRequest, nights: NightStore) -
 
 def _seeds(gateway: NightServices, images: Sequence[str], class_word: str) -> Seeds:
     """Returns the settings of the images a set grows from; files become images of the taste."""
-    found: list[str] = []
-    for one in images:
-        found += [one] if DIGEST.fullmatch(one) else _imported(gateway, Path(one).expanduser())
-    if not found:
-        found, total = services.graded_ur(gateway, MOST_SEEDS)
+    seeds: list[str] = []
+    for image in images:
+        seeds += [image] if DIGEST.fullmatch(image) else _imported(gateway, Path(image).expanduser())
+    if not seeds:
+        seeds, total = services.graded_ur(gateway, MOST_SEEDS)
         if not 1 <= total <= MOST_SEEDS:
             message = text(
                 "propagate grows from 1 to {most} images, and {count} of the taste's are graded UR; name them with "
@@ -62,17 +62,17 @@ def _seeds(gateway: NightServices, images: Sequence[str], class_word: str) -> Se
                 count=total,
             )
             raise errors.FailedPrecondition(message, reason="NO_SEEDS", field="seed_images")
-    found = list(dict.fromkeys(found))
-    if len(found) > MOST_SEEDS:
-        message = text("propagate grows from 1 to {most} images, {count} were named", most=MOST_SEEDS, count=len(found))
+    seeds = list(dict.fromkeys(seeds))
+    if len(seeds) > MOST_SEEDS:
+        message = text("propagate grows from 1 to {most} images, {count} were named", most=MOST_SEEDS, count=len(seeds))
         raise errors.InvalidArgument(message, reason="TOO_MANY_SEEDS", field="seed_images")
-    facts = services.known(gateway, found)
-    for digest in found:
+    facts = services.facts_of(gateway, seeds)
+    for digest in seeds:
         if digest not in facts:
             message = text("the taste knows no image {digest}; import it, or name its file", digest=digest[:12])
             raise errors.NotFound(message, reason="SEED_UNKNOWN", field="seed_images")
-    class_word = class_word or class_of(facts[found[0]].prompt)
-    return {"seed_images": found, "seed_class": class_word, "seed_token": growing_set.token_of(found)}
+    class_word = class_word or class_of(facts[seeds[0]].prompt)
+    return {"seed_images": seeds, "seed_class": class_word, "seed_token": growing_set.token_of(seeds)}
 
 
 def _imported(gateway: NightServices, path: Path) -> list[str]:
@@ -84,8 +84,9 @@ def _imported(gateway: NightServices, path: Path) -> list[str]:
                 f"{image.name}: {image.error.message}", reason=image.error.reason, field="seed_images"
             )
         digest = gateway.client.artifacts.put(image.data, image.media_type).digest
-        known = rater_pb2.Image(digest=digest, source=rater_pb2.SOURCE_IMPORTED, prompt=read_origin(image.data).prompt)
-        request = rater_pb2.AddImagesRequest(taste=gateway.taste, image=known)
+        prompt = read_origin(image.data).prompt
+        imported = rater_pb2.Image(digest=digest, source=rater_pb2.SOURCE_IMPORTED, prompt=prompt)
+        request = rater_pb2.AddImagesRequest(taste=gateway.taste, image=imported)
         for reply in gateway.client.rater.add_images.exchange([request]):
             if reply.HasField("error"):
                 raise errors.from_item(reply.error.code, reply.error.reason, reply.error.message)

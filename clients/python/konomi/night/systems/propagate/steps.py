@@ -34,7 +34,7 @@ class GrowthSteps:
     """What a turn of `propagate` does, one method a step."""
 
     def __init__(self, steps: Steps) -> None:
-        self.steps, self.gateway, self.settings = steps, steps.gateway, steps.settings
+        self.steps, self.gateway, self.settings = steps, steps.gateway, steps.settings.of(policy.PropagateSettings)
         self.word = ConceptToken(self.settings.seed_token, self.settings.seed_class)
 
     def begin(self, kept: str) -> GrowthView:
@@ -47,11 +47,12 @@ class GrowthSteps:
         if kept:
             grown = growing_set.read(self.gateway, kept)
         else:
-            grown = growing_set.first(originals, services.known(self.gateway, originals), self.word)
+            grown = growing_set.first(originals, services.facts_of(self.gateway, originals), self.word)
         digests = [member["digest"] for member in grown["members"]]
-        grown, removed = growing_set.confirmed(grown, services.known(self.gateway, digests))
+        grown, removed = growing_set.confirmed(grown, services.facts_of(self.gateway, digests))
         members = tuple(
-            Member(digest=one["digest"], prompt=one["prompt"], depth=one["depth"]) for one in grown["members"]
+            Member(digest=member["digest"], prompt=member["prompt"], depth=member["depth"])
+            for member in grown["members"]
         )
         digest = growing_set.keep(self.gateway, grown)
         return GrowthView(set=digest, members=members, removed=tuple(removed), bare=str(self.word))
@@ -107,16 +108,17 @@ class GrowthSteps:
             the members to the originals; and why the set grows no further.
         """
         settings, grown = self.settings, growing_set.read(self.gateway, seen.set)
-        originals, members = grown["originals"], [one["digest"] for one in grown["members"]]
+        originals, members = grown["originals"], [member["digest"] for member in grown["members"]]
         room = max(1, min(len(members), settings.propagate_target - len(members)))
         limits = policy.selection(self.steps.turn(context))
         gate = services.gate(self.gateway, candidates, originals, members, room, limits)
-        grown = growing_set.extended(grown, gate, services.known(self.gateway, gate.taken))
+        grown = growing_set.extended(grown, gate, services.facts_of(self.gateway, gate.taken))
         size = len(grown["members"])
-        depths = [one["depth"] for one in grown["members"] if one["digest"] not in originals]
+        descendants = [member for member in grown["members"] if member["digest"] not in originals]
+        depths = [member["depth"] for member in descendants]
         exhausted = bool(depths) and min(depths) >= settings.propagate_depth
         end = policy.ending(settings, size, exhausted, grown["rounds"])
-        cosines = [one["cosine"] for one in grown["members"] if one["digest"] not in originals]
+        cosines = [member["cosine"] for member in descendants]
         near_copies = gate.rejected["near_copy"].count if "near_copy" in gate.rejected else 0
         return gate.changed(
             set=growing_set.keep(self.gateway, grown),
@@ -131,7 +133,7 @@ class GrowthSteps:
 
 def grow(night: Night, unit: int, position: int, stage: Stage) -> None:
     """Runs one turn of self-propagation: fit on the set, candidates by the fitted unit, what the gate lets in."""
-    settings, steps = night.steps.settings, GrowthSteps(night.steps)
+    settings, steps = night.steps.settings.of(policy.PropagateSettings), GrowthSteps(night.steps)
     night.open(unit, stage)
     parent = served_unit(night)
     sets = [record.selection.set for record in night.state.units if record.selection and record.selection.set]
