@@ -13,6 +13,7 @@ import pytest
 from konomi.errors import Cancelled, DeadlineExceeded, FailedPrecondition, Internal
 from konomi.home import Home
 from konomi.host import extras, supervisor
+from konomi.host.session import OwnServices
 from tests.client.stand_in import wait_until
 
 
@@ -151,6 +152,17 @@ def test_asking_writes_nothing_so_that_a_reader_may_ask(home):
     (home.root / "run").chmod(0o555)
     assert not home.is_up()
     (home.root / "run").chmod(0o755)
+
+
+def test_a_role_started_again_is_starting_until_it_serves(home):
+    with supervisor.running(home) as services:
+        session = OwnServices(home, services)
+        assert not session.starting
+        session.replace(1.0)
+        session.tend()
+        assert session.starting
+        wait_until(lambda: not session.starting)
+        services.check()
 
 
 def test_a_second_process_cannot_hold_the_same_home(home):

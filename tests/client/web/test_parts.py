@@ -240,6 +240,21 @@ def test_a_plan_is_made_in_this_process_and_says_what_cannot_be(desk, monkeypatc
         desk.plan({"system": "converge", "units": 7})
 
 
+@pytest.mark.parametrize(
+    ("toml", "says"),
+    [
+        ("[night\n", "konomi.toml of the home cannot be read: "),
+        ("[night]\nunits = 0\n", "the night setting units cannot be used: "),
+        ("[guards]\nunits_per_night = 'many'\n", "the guard setting units_per_night cannot be used: "),
+    ],
+)
+def test_a_plan_names_what_is_wrong_in_the_settings_of_the_home(desk, toml, says):
+    (desk._home.root / "konomi.toml").write_text(toml)
+    with pytest.raises(InvalidArgument) as caught:
+        desk.plan({"system": "converge"})
+    assert caught.value.message.startswith(says) and caught.value.field == "settings"
+
+
 @pytest.mark.parametrize("name", ["../n1", "n2", "", "n1/../n1", "x" * 80])
 def test_only_a_night_there_is_has_a_folder(desk, name):
     with pytest.raises(NotFound):

@@ -227,6 +227,26 @@ def test_closing_answers_those_who_wait(made):
         run([1])
 
 
+def test_an_image_being_decoded_as_it_closes_is_answered_too():
+    began, go = threading.Event(), threading.Event()
+
+    def slowly(data, field, least):
+        began.set()
+        go.wait(10)
+        return decode(data, field, least)
+
+    batcher = Batcher(slowly, QueueLimits(batch=8, decoders=1, images=100, bytes=1000))
+    request = batcher.submit(Lane(Model(), keep=False), [source(1)], Caller())
+    assert began.wait(10)
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    until(lambda: batcher._closed)
+    go.set()
+    closing.join(10)
+    with pytest.raises(Unavailable):
+        request.wait()
+
+
 def test_kept_and_passing_images_do_not_share_a_pass(made):
     class Noting(Model):
         def __init__(self):

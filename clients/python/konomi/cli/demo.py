@@ -22,7 +22,6 @@ from konomi.i18n.catalogue import percent, text
 from konomi.night.alarms import work
 from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
-from konomi.night.guards import GuardSettings
 from konomi.night.records.store import NightStore
 from konomi.night.report.truth import DemoFacts
 from konomi.night.settings import NightSettings
@@ -85,7 +84,7 @@ def demo(
         guidance_scale=settings.guidance_scale,
         **({"images": images} if images else {}),  # type: ignore[arg-type]
     )
-    preparation.new_request(system, "tastes/default", seed, night, GuardSettings(home=home.root), [])
+    preparation.new_request(system, "tastes/default", seed, night, preparation.guards_of(home.root), [])
     if person is not None:
         starter("check-person", "--person", str(person))
     note(text("the demo works in {home}", home=home.root))
@@ -108,7 +107,7 @@ def _run(
             demo = Demo(session, person, prompts, seed, settings, night, view)
             demo.phases.append(("services", time.monotonic() - started))
             reference, graded = _before_the_night(demo, nights, labels)
-            request = demo.request(nights, system, GuardSettings(home=home.root))
+            request = demo.request(nights, system, preparation.guards_of(home.root))
             state = demo.sleep(nights, request, stopped.is_set)
             demo.phases.append(("night", state.seconds))
             with demo.phase("truth"):

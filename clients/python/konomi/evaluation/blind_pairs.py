@@ -68,7 +68,7 @@ def page(
     Raises:
         FailedPrecondition: the extra that makes pages is not installed.
     """
-    extras.require("overnight")  # the template engine
+    extras.require_page()
     from konomi.night.report.page import render
 
     rows = []

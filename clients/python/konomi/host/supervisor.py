@@ -49,9 +49,15 @@ class Role:
                 env={**os.environ, **(environment or {}), "KONOMI_PARENT_PID": str(os.getpid())},
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops everything in order
             )
+        self._began = time.monotonic()
         self._address: str | None = None
         self._spoke = threading.Event()
         threading.Thread(target=self._listen, name=f"{name}-ready-line", daemon=True).start()
+
+    @property
+    def starting(self) -> bool:
+        """Whether it has not said yet that it serves, and may still take its time."""
+        return self._address is None and time.monotonic() < self._began + START_SECONDS
 
     def address(self, deadline: float, give_up: Callable[[], bool]) -> str:
         """Waits for the ready line and returns the address in it.

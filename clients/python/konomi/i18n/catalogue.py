@@ -22,12 +22,12 @@ _language: ContextVar[str] = ContextVar("konomi_language", default=SOURCE)
 
 def languages() -> tuple[str, ...]:
     """Returns the codes of the languages there are, English first."""
-    return (SOURCE, *sorted(path.parts[-3] for path in FOLDER.glob(f"*/LC_MESSAGES/{DOMAIN}.mo")))
+    return _languages(FOLDER)
 
 
 def use(language: str) -> None:
-    """Chooses the language of this process."""
-    _language.set(language)
+    """Chooses the language of this process; one there is not is English."""
+    _language.set(language if language in languages() else SOURCE)
 
 
 def choose(environment: Mapping[str, str]) -> str:
@@ -132,6 +132,11 @@ def spoken_by_libraries() -> Iterator[None]:
             del os.environ["LANGUAGE"]
         else:
             os.environ["LANGUAGE"] = before
+
+
+@functools.cache
+def _languages(folder: Path) -> tuple[str, ...]:
+    return (SOURCE, *sorted(path.parts[-3] for path in folder.glob(f"*/LC_MESSAGES/{DOMAIN}.mo")))
 
 
 @functools.cache

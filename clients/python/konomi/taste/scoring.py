@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -150,7 +151,7 @@ class ScoreRun:
             for batch in self._batches(files):
                 if self._stopped.is_set():
                     break
-                ahead.append((batch, pool.submit(self._ask, batch)))
+                ahead.append((batch, pool.submit(copy_context().run, self._ask, batch)))
                 if len(ahead) >= AHEAD:
                     yield from self._answered(*ahead.popleft())
             while ahead:

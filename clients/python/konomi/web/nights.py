@@ -214,7 +214,7 @@ class NightEndpoints:
         return {
             "night": night,
             "system": state.system,
-            "state": state.state.value,
+            "state": state.state,
             "units": sum(unit.parent is not None for unit in state.units),
             "images": state.images,
             "began": path.stat().st_mtime,

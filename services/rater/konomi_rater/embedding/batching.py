@@ -200,6 +200,9 @@ class Batcher:
                 self._finish([job], [error])
                 continue
             with self._changed:
+                if self._closed:  # nobody takes it any more, and its caller waits
+                    job.request.fill(job.place, _stopping())
+                    return
                 progress = self._lanes[job.lane]
                 progress.since = progress.since if progress.ready else time.monotonic()
                 progress.coming -= 1

@@ -36,6 +36,12 @@ def test_what_this_version_does_not_know_is_kept_and_what_is_missing_has_its_def
         state.changed(weater=1)
 
 
+def test_a_state_of_another_version_is_kept_and_is_not_over():
+    state = NightState.model_validate({"state": "paused", "units": []})
+    assert state.plain()["state"] == "paused" and not state.is_final
+    assert NightState.model_validate({"state": "halted"}).state is StateName.HALTED
+
+
 @pytest.fixture(scope="module")
 def begun() -> dict:
     return json.loads(BEGUN.read_text())

@@ -47,7 +47,7 @@ def compare_bases(
         out: where the sheet is written.
         as_json: print one JSON object instead of the table.
     """
-    extras.require("overnight")  # the sheet is a page
+    extras.require_page()
     with attached() as client:
         gateway = NightServices(_Attached(client), taste_name(taste))
         check(client, gateway, bases)
@@ -168,7 +168,7 @@ def command(find: Find) -> Callable[..., None]:
             return _verdict(_key_file(out), answers, as_json)
         if models is None or len(models) != 2:
             raise InvalidArgument(text("expected two models to compare, got {count}", count=len(models or [])))
-        extras.require("overnight")  # the sheet is a page
+        extras.require_page()
         with attached() as client:
             sides = [None if name == BASE else find(client, taste, name) for name in models]
             drawn, images = draw(client, sides, prompt or [], pairs, seed)

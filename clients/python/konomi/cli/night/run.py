@@ -33,7 +33,6 @@ from konomi.i18n.catalogue import percent, text
 from konomi.night.alarms import work
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
-from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, NightState, Reason, StateName
 from konomi.night.records.store import NightStore
@@ -93,7 +92,7 @@ def start(
         seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
     )  # fmt: skip
     asked = preparation.new_request(
-        system, f"tastes/{taste}", seed, settings, GuardSettings(home=home.root), read_prompts(prompts), request_id
+        system, f"tastes/{taste}", seed, settings, preparation.guards_of(home.root), read_prompts(prompts), request_id
     )
     _run(home, asked, as_json)
 

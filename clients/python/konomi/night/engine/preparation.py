@@ -5,6 +5,8 @@ All of it is frozen in the night's request, so that a resumed night never looks 
 
 import hashlib
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ from pydantic import ValidationError
 
 from konomi import errors
 from konomi.host.session import Session
-from konomi.i18n.catalogue import listing, text
+from konomi.i18n.catalogue import N_, listing, text
 from konomi.night import budgets
 from konomi.night.gateway.services import METHODS, NightServices
 from konomi.night.guards import GuardSettings
@@ -171,13 +173,31 @@ def settings_of(home: Path, system: str, **options: Any) -> tuple[str, NightSett
     if units is not None and options.get("units") not in (None, units):
         raise errors.InvalidArgument(text("the stages say how many units the night makes; leave --units out"))
     given = {name: value for name, value in options.items() if value is not None}
-    try:
+    with _settings_of_the_owner(N_("the night setting {name} cannot be used: {why}")):
         return chain, night_settings()(home=home, **planned | ({"units": units} if units else {}) | given)
+
+
+def guards_of(home: Path) -> GuardSettings:
+    """Returns the limits of the guards in a home.
+
+    Raises:
+        InvalidArgument: one cannot be used.
+    """
+    with _settings_of_the_owner(N_("the guard setting {name} cannot be used: {why}")):
+        return GuardSettings(home=home)
+
+
+@contextmanager
+def _settings_of_the_owner(sentence: str) -> Iterator[None]:
+    """Says in a sentence, with `{name}` and `{why}`, which setting of konomi.toml or the environment is wrong."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
-        words = text(
-            "the night setting {name} cannot be used: {why}", name=".".join(map(str, first["loc"])), why=first["msg"]
-        )
+        words = text(sentence, name=".".join(map(str, first["loc"])), why=first["msg"])
+        raise errors.InvalidArgument(words, field="settings") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        words = text("konomi.toml of the home cannot be read: {why}", why=error)
         raise errors.InvalidArgument(words, field="settings") from error
 
 
@@ -193,7 +213,7 @@ def plan_of(home: Path, system: str, **options: Any) -> NightPlan:
         InvalidArgument: it is no night that could be begun.
     """
     chain, settings = settings_of(home, system, **options)
-    new_request(chain, "tastes/default", 0, settings, GuardSettings(home=home), [])
+    new_request(chain, "tastes/default", 0, settings, guards_of(home), [])
     rates, image_bytes = budgets.measured(NightStore(home)), budgets.mean_bytes(home / "artifacts")
     return NightPlan(system=chain, **dict(budgets.forecast(settings, rates, image_bytes, chain)))
 

@@ -152,6 +152,8 @@ class NightWorkflow:
             self._begin()
             while not self.done.wait(LOOK_SECONDS):
                 session.tend()
+                if session.starting:  # what a start takes is no hang, however slow the machine
+                    self.watchdog.beat()
                 if self.watchdog.overdue():
                     session.replace(self.steps.settings.stall_seconds)
                     self.watchdog.beat()

@@ -5,7 +5,7 @@ fields this version does not know are kept, so what another version recorded is 
 """
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,6 +55,9 @@ class StateName(StrEnum):
     HALTED = "halted"
     ABANDONED = "abandoned"
 
+
+AnyState = Annotated[StateName | str, Field(union_mode="left_to_right")]
+"""A state; one of another version is kept as it was written, and counts as not over."""
 
 ENDED = (StateName.FINISHED, StateName.HALTED)
 """States after which a night is over; every other state but an abandoned night's can be resumed."""
@@ -412,7 +415,7 @@ class NightState(Record):
     system: str = ""
     taste: str = ""
     seed: int = 0
-    state: StateName = StateName.NEW
+    state: AnyState = StateName.NEW
     reason: Reason | None = None
     served: Served | None = None
     units: tuple[UnitRecord, ...] = ()

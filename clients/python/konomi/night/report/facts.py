@@ -377,7 +377,7 @@ def json_of(nights: NightStore, night: str) -> dict[str, Any]:
         "taste": request.taste,
         "system": request.system,
         "seed": request.seed,
-        "state": state.state.value,
+        "state": state.state,
         "reason": recorded.get("reason"),
         "served": recorded.get("served"),
         "units": [{name: unit[name] for name in KEPT if name in unit} for unit in recorded.get("units", [])],

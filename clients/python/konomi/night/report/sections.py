@@ -237,7 +237,7 @@ def units(night: NightFacts) -> list[Block]:
                 Cell(duration(unit.seconds)),
             ]
         )
-    reasons = [reason.told(language()) for unit in night.units for reason in unit.reasons]
+    reasons = [" ".join(reason.told(language()) for reason in unit.reasons) for unit in night.units if unit.reasons]
     blocks: list[Block] = [Heading(text("The units")), Table(columns, rows, numeric=range(2, 9))]
     return [*blocks, page.Bullets(reasons)] if reasons else blocks
 

@@ -2,7 +2,7 @@
 
 import time
 
-from konomi.night.records.state import NightState, Reason, Record, Served, StateName, UnitRecord
+from konomi.night.records.state import AnyState, NightState, Reason, Record, Served, StateName, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.verdict import BlindEvaluation, VerdictSummary
 
@@ -42,7 +42,7 @@ class NightSummary(Record):
 
     night: str
     system: str | None
-    state: StateName
+    state: AnyState
     running: bool
     step: str | None
     done: int | None
