@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from konomi import errors
-from konomi.cli import completion, usage
+from konomi.cli import completion
 from konomi.cli.console import FAILED, complain, exit_code
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi.home import choose
@@ -117,6 +117,8 @@ def _run_command(command: Any, words: Sequence[str]) -> Any:
     try:
         return command(words, prog_name="konomi", standalone_mode=False)
     except typer.TyperException as error:
+        from konomi.cli import usage
+
         return usage.complain(error)
     except typer.Abort:  # the input ended where an answer was due
         typer.echo(text("Aborted!"), err=True)
