@@ -75,7 +75,7 @@ class Home:
         if self.is_up() and self.up_file.is_file():
             addresses = json.loads(self.up_file.read_text())
             return {role: address for role, address in addresses.items() if isinstance(address, str)}
-        raise Unavailable(text("nothing runs on {home}: start `konomi up` first", home=self.root), reason="NOT_UP")
+        raise Unavailable(text("nothing runs on {home}; start it first: konomi up", home=self.root), reason="NOT_UP")
 
     def is_up(self) -> bool:
         """Says whether a living process holds this home up."""

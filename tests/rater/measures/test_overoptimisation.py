@@ -49,7 +49,7 @@ def test_twice_the_doubt_and_twice_the_strangers_are_alarms():
     wild = Generation("unit-1", 2.6, 1.3, 0.3, 2.6, 20)
     doubt, strangers = over_optimised([BASE, wild])
     assert "2.2 times as much as those of base" in str(doubt)
-    assert "30% of the images of unit-1" in str(strangers)
+    assert "30 % of the images of unit-1" in str(strangers)
 
 
 @pytest.mark.parametrize(("share", "nats"), [(0.10, 1.40), (0.05, 2.05), (0.02, 2.93), (0.01, 3.62)])

@@ -177,7 +177,7 @@ def test_evidence_selects_what_random_labels_show_to_be_good(rater, fitted, monk
     found = rater.call("SelectImages", request)
     chosen = [member.digest for member in found.selected]
     assert 0 < len(chosen) < 40 and set(chosen) <= set(fitted.digests[80:])
-    assert "At most 60% of these" in found.explanation and "40 random labels" in found.explanation
+    assert "At most 60 % of these" in found.explanation and "40 random labels" in found.explanation
     true = grades_of(fitted, fitted.digests)
     assert sum(true[d] >= 4 for d in chosen) / len(chosen) > sum(g >= 4 for g in true.values()) / 120
     strict = rater.call(

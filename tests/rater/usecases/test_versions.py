@@ -123,4 +123,4 @@ def test_generations_are_told_apart_by_their_units(tmp_path):
     assert found[0].proxy < found[1].proxy < found[2].proxy
     assert found[2].strangers == 1.0 and found[0].strangers < 0.2
     (alarm,) = over_optimised(found)
-    assert alarm.name == "strangers" and "100% of the images of unit-2" in str(alarm)
+    assert alarm.name == "strangers" and "100 % of the images of unit-2" in str(alarm)

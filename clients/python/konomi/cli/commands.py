@@ -12,7 +12,7 @@ import typer
 
 from konomi import errors
 from konomi.cli import completion
-from konomi.cli.console import complain, exit_code
+from konomi.cli.console import FAILED, complain, exit_code
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi.home import choose
 from konomi.i18n import catalogue
@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
             return 0
         words = options.rest if typed is None else []  # a shell that asks for completions has put them elsewhere
         with catalogue.spoken_by_libraries():
-            result = command_for(options.rest)(words, prog_name="konomi", standalone_mode=True)
+            result = _run_command(command_for(options.rest), words)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 0
     except ModuleNotFoundError as error:
@@ -110,6 +110,19 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return complain(errors.disk_full_error())
     return result if isinstance(result, int) else 0
+
+
+def _run_command(command: Any, words: Sequence[str]) -> Any:
+    """Runs a command on its words; what typer would say in English of a wrong line is said in the language in use."""
+    try:
+        return command(words, prog_name="konomi", standalone_mode=False)
+    except typer.TyperException as error:
+        from konomi.cli import usage
+
+        return usage.complain(error)
+    except typer.Abort:  # the input ended where an answer was due
+        typer.echo(text("Aborted!"), err=True)
+        return FAILED
 
 
 def take_globals(arguments: Sequence[str]) -> Globals:

@@ -18,8 +18,8 @@ from konomi.host import extras
 from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
-from konomi.i18n.catalogue import text
-from konomi.night.alarms import percent, work
+from konomi.i18n.catalogue import percent, text
+from konomi.night.alarms import work
 from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings

@@ -92,7 +92,7 @@ def show_browser(address: str, quiet: bool) -> None:
     if quiet or not sys.stdout.isatty() or "SSH_CONNECTION" in os.environ:
         return
     if not webbrowser.open(address):
-        note(text("no browser was found: open the link by hand, or say `konomi label --terminal`"))
+        note(text("no browser was found: open the link by hand, or run: konomi label --terminal"))
 
 
 def grade(client: Client, taste: str, *, slate: bool = False) -> dict[str, int]:

@@ -263,8 +263,8 @@ def readable(error: grpc.RpcError, address: str) -> KonomiError:
     answered = isinstance(error, grpc.Call) and "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
     if isinstance(failure, Unavailable) and not answered:
         message = text(
-            "no konomi service answers at {address}: start it with `konomi up`, or check address, TLS and client "
-            "certificate ({why})",
+            "no konomi service answers at {address} ({why}); check address, TLS and client certificate, or start it: "
+            "konomi up",
             address=address,
             why=failure.message,
         )

@@ -63,7 +63,7 @@ def check(client: Client, gateway: NightServices, bases: Sequence[str]) -> None:
             )
             raise NotFound(message, reason="BASE_NOT_FOUND")
     if not gateway.state().rater_version:
-        message = text("the taste has no rater yet: grade some images, then `konomi rater fit`")
+        message = text("the taste has no rater yet; grade some images, then run: konomi rater fit")
         raise FailedPrecondition(message, reason="NO_RATER")
 
 

@@ -76,8 +76,8 @@ class AttachedServices:
         """
         self.client.close()
         message = text(
-            "A service of `konomi up` made no progress for {seconds:g} seconds; "
-            "stop and start `konomi up`, then `konomi night resume` goes on.",
+            "A service of konomi up made no progress for {seconds:g} seconds; stop and start it, then go on with: "
+            "konomi night resume",
             seconds=seconds,
         )
         raise DeadlineExceeded(message, reason="SERVICE_HANGS")

@@ -68,6 +68,11 @@ def listing(parts: Iterable[str]) -> str:
     return text(", ").join(parts)
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """Returns a share of 1 as every sentence prints it, in any language: "65 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def language() -> str:
     """Returns the language in use."""
     return _language.get()

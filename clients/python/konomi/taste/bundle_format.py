@@ -241,7 +241,7 @@ def _expect(file: BinaryIO, wanted: bytes, what: str) -> None:
 
 def _no_bundle(why: str) -> InvalidArgument:
     return InvalidArgument(
-        text("expected a taste bundle, but {why}; write one with `konomi taste export`", why=why), reason="NOT_A_BUNDLE"
+        text("expected a taste bundle, but {why}; to write one: konomi taste export", why=why), reason="NOT_A_BUNDLE"
     )
 
 

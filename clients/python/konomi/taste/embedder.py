@@ -3,7 +3,7 @@
 from konomi.client import Client
 from konomi.client.services import taste_name
 from konomi.host.extras import pip_line
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import percent, text
 from konomi.v1 import rater_pb2 as rater
 
 LITE = "timm:tf_efficientnet_lite0"
@@ -19,8 +19,8 @@ def advice(client: Client, taste: str) -> str:
 def sentence(advice: rater.EmbedderAdvice, taste: str) -> str:
     """Returns the advice in words: the fact, then the line that changes it with the best embedder at hand."""
     fact = text(
-        "the starter embedder knows only starter portraits, and {share:.0%} of this taste's own images are others",
-        share=advice.foreign_share,
+        "the starter embedder knows only starter portraits, and {share} of this taste's own images are others",
+        share=percent(advice.foreign_share),
     )
     if advice.offers:
         return f"{fact}: {text('run: {line}', line=change_line(advice.offers[0].embedder, taste))}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any, TypedDict
 
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import percent, text
 from konomi.v1 import rater_pb2 as rater
 
 SENTENCES: Mapping[str, str] = {
@@ -14,8 +14,8 @@ SENTENCES: Mapping[str, str] = {
     "grade some of them.",
     "strangers": "Over-optimisation: {share} of the images of {last} are unlike anything known, {base} of {first}; "
     "look at them before going on.",
-    "pressure": "Over-optimisation: {nats} nats of selection since a person last audited, more than {limit}; audit a "
-    "set with `konomi rater certify`.",
+    "pressure": "Over-optimisation: {nats} nats of selection since a person last audited, more than {limit}; to "
+    "audit a set: konomi rater certify",
     "not_activated": "Not activated: on {n} panel images no version was fitted on it ranks surely worse than version "
     "{against} (srcc {srcc} against {earlier}); that one goes on scoring.",
     "only_favourites": "Only favourites are graded: the rater knows what is unlike the rest, not how often you would "
@@ -24,8 +24,8 @@ SENTENCES: Mapping[str, str] = {
     "few_random": "Grade {missing} more in the view Grade: then the percentages can be checked.",
     "unmeasured": "Too few independent labels to measure the rater: grade more images.",
     "chance": "On unseen labels the rater is not surely better than chance (srcc {low} to {high}): grade more images.",
-    "evidence_few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; until "
-    "then `konomi rater certify` can vouch for a set.",
+    "evidence_few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; to "
+    "vouch for a set until then: konomi rater certify",
     "evidence_none": "{n} random labels show none of the images to be good at a false-discovery rate of {rate}: at "
     "least {least} of the candidates would have to qualify together; grade more random images, or allow a higher rate.",
     "evidence_all": "At most {rate} of these {count} images are below SSR, on average over draws of {n} random labels.",
@@ -37,11 +37,12 @@ SENTENCES: Mapping[str, str] = {
 FORMATS: Mapping[str, str] = {
     **dict.fromkeys(("proxy", "srcc", "earlier", "low", "high"), ".2f"),
     **dict.fromkeys(("ratio", "nats", "limit"), ".1f"),
-    **dict.fromkeys(("share", "base", "rate"), ".0%"),
     "human": "+.2f",
-    "least": ".1%",
 }
-"""How a number is written; all others are counts."""
+"""How a number is written; all others are counts, or shares."""
+
+SHARES: Mapping[str, int] = {"share": 0, "base": 0, "rate": 0, "least": 1}
+"""A number written as a percentage, and its decimals."""
 
 VERDICTS = {
     rater.VERSION_VERDICT_TOO_FEW: "the panel is too small to tell",
@@ -100,11 +101,15 @@ def _sentence(name: str, numbers: Mapping[str, float], words: Mapping[str, str],
     """Returns a sentence of the rater; the English it sent where the name, or what fills it, is not known here."""
     if name not in SENTENCES:
         return english
-    values = {key: format(number, FORMATS.get(key, ".0f")) for key, number in numbers.items()} | dict(words)
+    values = {key: _written(key, number) for key, number in numbers.items()} | dict(words)
     try:
         return text(SENTENCES[name], **values)
     except KeyError:
         return english
+
+
+def _written(key: str, number: float) -> str:
+    return percent(number, SHARES[key]) if key in SHARES else format(number, FORMATS.get(key, ".0f"))
 
 
 def compared(version: rater.RaterVersion) -> list[str]:

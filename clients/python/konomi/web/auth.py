@@ -66,7 +66,7 @@ def link(home: Home, view: str = "", now: Callable[[], float] = time.time) -> st
     address = home.running().get("page", "")
     path = key_file(home)
     if not address or not path.is_file():
-        message = text("what runs on this home serves no page: {line}, then `konomi up`", line=pip_line("web"))
+        message = text("what runs on this home serves no page; run: {line}, then: konomi up", line=pip_line("web"))
         raise FailedPrecondition(message)
     ticket = Signer(bytes.fromhex(path.read_text()), "ticket", now).issue()
     return f"{address}/#ticket={ticket}" + (f"&view={view}" if view else "")
@@ -106,7 +106,7 @@ class SessionAuth:
                 message = text("too many wrong tickets in the last minute; wait a minute")
                 raise ResourceExhausted(message, retry_after=60.0)
             self._failures.append(now)
-            raise PermissionDenied(text("this link was used already, or is too old; `konomi label` gives a new one"))
+            raise PermissionDenied(text("this link was used already, or is too old; for a new one: konomi label"))
         self._used.add(nonce)
         return self._sessions.issue()
 

@@ -97,7 +97,7 @@ class Guard:
         if bearer and path.startswith("/konomi.v1."):
             return  # the role behind it knows whose token it is and what it may do
         if not any(self._auth.is_signed_in(cookie) for cookie in headers.cookies()):
-            raise Refusal(401, "unauthenticated", text("Open the page by the link that `konomi label` prints."))
+            raise Refusal(401, "unauthenticated", text("Open the page by the link that konomi label prints."))
 
     def _check_act(self, headers: "_Headers", path: str, bearer: str) -> None:
         """A call must come from the page itself, or from a program with a token of its own that is no web page."""

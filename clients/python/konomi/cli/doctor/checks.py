@@ -127,7 +127,7 @@ def starter(home: Home) -> Finding:
     if home.has_starter():
         return Finding("starter models", "ok", text("installed"))
     fix = command(sys.executable, "-m", "konomi_starter", "install", "--home", home.root)
-    return Finding("starter models", "warn", text("not installed yet; `konomi up` does it"), fix)
+    return Finding("starter models", "warn", text("not installed yet; to install them: konomi up"), fix)
 
 
 def clock(home: Home, now: float | None = None) -> Finding:

@@ -12,8 +12,7 @@ from konomi.client.messages import GRADES, plain
 from konomi.client.services import taste_name
 from konomi.datasets.reader import media_type_of
 from konomi.files import write_atomically
-from konomi.i18n.catalogue import text
-from konomi.night.alarms import percent
+from konomi.i18n.catalogue import percent, text
 from konomi.v1 import rater_pb2 as rater
 
 
@@ -67,7 +66,7 @@ def _print_far(response: rater.ExploreNoveltyResponse) -> None:
 
 def _print_elites(response: rater.ExploreNoveltyResponse) -> None:
     if not response.HasField("archive"):
-        note(text("no rater yet, so no region has a best image: `konomi rater fit`"))
+        note(text("no rater yet, so no region has a best image; run: konomi rater fit"))
         return
     archive = response.archive
     rows = [

@@ -13,8 +13,7 @@ from konomi.datasets.reader import count_files, find_images
 from konomi.datasets.xmp import write_prediction
 from konomi.home import Home
 from konomi.host.signals import stop_signals
-from konomi.i18n.catalogue import plural, text
-from konomi.night.alarms import percent
+from konomi.i18n.catalogue import percent, plural, text
 from konomi.taste.scoring import Scored, ScoreJournal, ScoreRun
 
 INTERRUPTED = 130

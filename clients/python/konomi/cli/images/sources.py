@@ -58,7 +58,7 @@ def consent(
     taste: TasteId = "default",
     as_json: Json = False,
 ) -> None:
-    """Record the consent another person gave to their images; then `konomi import --consent REFERENCE` brings them.
+    """Record the consent another person gave to their images; then konomi import --consent REFERENCE brings them.
 
     Example: konomi sources consent mail-2026-11-22 --giver "A. Painter" --licence CC-BY-4.0
     """

@@ -16,8 +16,7 @@ from konomi.evaluation import blind_pairs
 from konomi.evaluation.base_models import BaseJudgement, check, compare
 from konomi.files import write_atomically
 from konomi.host import extras
-from konomi.i18n.catalogue import text
-from konomi.night.alarms import percent
+from konomi.i18n.catalogue import percent, text
 from konomi.night.gateway.services import NightServices
 from konomi.night.metrics import Estimate
 from konomi.v1 import generator_pb2 as generator
@@ -142,7 +141,7 @@ def command(find: Find) -> Callable[..., None]:
 
     def compare(
         models: Annotated[
-            list[str] | None, typer.Argument(metavar="A B", help="Two models, by name or id; `base` is the base model.")
+            list[str] | None, typer.Argument(metavar="A B", help="Two models, by name or id; base is the base model.")
         ] = None,
         out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the sheet.")] = PAIRS,
         pairs: Annotated[int, typer.Option(min=1, max=500, help="Pairs on the sheet.")] = 20,
@@ -205,7 +204,7 @@ def draw(
     models = [model for model in sides if model is not None]
     bases = {model.base_model for model in models}
     if len(bases) != 1:
-        raise InvalidArgument(text("expected two models of one base model, or one and `base`"))
+        raise InvalidArgument(text("expected two models of one base model, or one model and the word base"))
     drawn = blind_pairs.plan(list(prompts) or learnt(client, models[0]), count, seed)
     first, second = (_images(client, model, bases.copy().pop(), drawn) for model in sides)
     return drawn, list(zip(first, second, strict=True))

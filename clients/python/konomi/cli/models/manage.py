@@ -177,7 +177,9 @@ def find_model(client: Client, taste: str, name: str) -> trainer.Model:
     for model in paging.models(client, taste):
         if name in (model.name, model.name.removeprefix("models/"), model.display_name):
             return model
-    raise NotFound(text("there is no model {name} in this taste; see `konomi models list`", name=name))
+    raise NotFound(
+        text("there is no model {name} in this taste; to see those there are: konomi models list", name=name)
+    )
 
 
 def _kind(path: Path) -> str:

@@ -29,8 +29,8 @@ from konomi.home import Home
 from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
-from konomi.i18n.catalogue import text
-from konomi.night.alarms import percent, sentence, work
+from konomi.i18n.catalogue import percent, text
+from konomi.night.alarms import sentence, work
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.guards import GuardSettings
@@ -81,7 +81,7 @@ def start(
 ) -> None:
     """Start a night, or go on with the one this same command began.
 
-    Uses the services of `konomi up` where it runs, otherwise starts its own. Ctrl-C or `konomi night stop` ends it
+    Uses the services of konomi up where it runs, otherwise starts its own. Ctrl-C or konomi night stop ends it
     after the step under way. Exit code 5: a guard halted it.
 
     Example: konomi night start converge --units 3
@@ -108,7 +108,7 @@ def resume(as_json: Json = False) -> None:
     nights = NightStore(home.root)
     night = nights.unfinished()
     if night is None:
-        raise errors.NotFound(text("there is no unfinished night; `konomi night start converge` begins one"))
+        raise errors.NotFound(text("there is no unfinished night; to begin one: konomi night start converge"))
     _run(home, nights.request(night), as_json)
 
 
@@ -221,7 +221,7 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     with nights.lock(), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
         reading.join()
         request = nights.begin(asked.asked, lambda: preparation.complete_request(asked, session, nights))
-        note(text("night {night}; `konomi night status` shows it, Ctrl-C stops it safely", night=request.id))
+        note(text("night {night}; Ctrl-C stops it safely; to look at it: konomi night status", night=request.id))
         with showing(language) as progress:
             view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))
             state = runner.run(nights, request, session, stopped.is_set, view)

@@ -26,7 +26,7 @@ def schedule(
     at: Annotated[str, typer.Argument(metavar="HH:MM", help="Hour of the day, by this machine's clock.")],
     once: Annotated[bool, typer.Option("--once", help="End after one night.")] = False,
 ) -> None:
-    """Wait for an hour of the day and start a night then, every day; what follows the hour is given to `night start`.
+    """Wait for an hour of the day and start a night then, every day; what follows the hour is given to night start.
 
     An unfinished night is gone on with first. Ctrl-C ends the wait, or the night after the step under way.
 

@@ -17,9 +17,8 @@ from konomi.files import write_atomically
 from konomi.home import Home
 from konomi.host.session import open_session
 from konomi.i18n import catalogue
-from konomi.i18n.catalogue import plural, text
+from konomi.i18n.catalogue import percent, plural, text
 from konomi.night import verdict as judging
-from konomi.night.alarms import percent
 from konomi.night.draws import evaluation_draws
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
@@ -160,7 +159,7 @@ def lines(summary: VerdictSummary) -> list[str]:
     if tally is None:
         sentences = [
             text("{answered} of {pairs} blind pairs answered", answered=summary["answered"], pairs=summary["pairs"]),
-            text("`konomi night verdict` in a terminal, the page, or --sheet FILE show them"),
+            text("shown on the page, with --sheet FILE, or in a terminal by: konomi night verdict"),
         ]
     else:
         rate = {key: percent(tally["win_rate"][key]) for key in ("value", "low", "high")}

@@ -3,7 +3,7 @@
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +14,7 @@ from konomi.client import Client
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import DIGEST, taste_name
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi.i18n.catalogue import text
-from konomi.night.alarms import percent
+from konomi.i18n.catalogue import percent, text
 from konomi.taste.rater_summary import explanation
 from konomi.v1 import rater_pb2 as rater
 
@@ -54,11 +53,16 @@ def certify(
             audit = client.rater.record_audit(name=_name(certificate, taste))
         else:
             digests = _members(members) if members is not None else _selected(client, taste, policy, count)
-            terms = {"alpha": alpha, "delta": delta, "allowed_rejections": rejections, "threshold": _grade(threshold)}
+            terms = _terms(alpha, delta, rejections, threshold)
             sizes = _stages(stages, len(digests))
             audit = client.rater.certify_set(taste=taste_name(taste), digests=digests, stages=sizes, **terms)
         audit = _grade_blind(client, audit)
     emit(plain(audit)) if as_json else say(verdict(audit))
+
+
+def _terms(alpha: float, delta: float, rejections: int, threshold: str) -> dict[str, Any]:
+    """Returns what a certificate vouches for, as fields of the request."""
+    return {"alpha": alpha, "delta": delta, "allowed_rejections": rejections, "threshold": _grade(threshold)}
 
 
 def verdict(certificate: rater.Certificate) -> str:

@@ -54,7 +54,7 @@ def _change(name: str, taste: str, as_json: bool) -> None:
     if done.HasField("rater_version"):
         say(text("{name} scores now", name=done.rater_version.name))
     else:
-        note(text("too few grades for a rater yet: `konomi label`, then `konomi rater fit`"))
+        note(text("too few grades for a rater yet; run: konomi label, then: konomi rater fit"))
 
 
 def change(client: Client, taste: str, embedder: str) -> rater.ChangeEmbedderResponse:
