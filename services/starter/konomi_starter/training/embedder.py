@@ -69,7 +69,7 @@ def _optimizer(model: open_clip.CLIP) -> torch.optim.AdamW:
     )
 
 
-def _draw_rows(rng: np.random.Generator, count: int, groups: Sequence[np.ndarray], batch: int) -> np.ndarray:
+def _draw_rows(rng: np.random.Generator, count: int, groups: list[np.ndarray], batch: int) -> np.ndarray:
     """Draws the rows (batch,) of a step: of all `count` renders, or of one group of lookalikes."""
     if groups and rng.random() < HARD_SHARE:
         return rng.choice(groups[rng.integers(len(groups))], batch, replace=False)
