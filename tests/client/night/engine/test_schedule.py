@@ -10,7 +10,7 @@ import pytest
 
 from konomi.cli.night.schedule import _run, following, parsed, wait_until
 from konomi.errors import InvalidArgument
-from tests.client.night import evening
+from tests.client.night.engine import evening
 
 
 def test_the_next_such_hour_is_today_or_tomorrow():
