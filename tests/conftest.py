@@ -21,6 +21,38 @@ LONGEST = "tests/client/evaluation/test_demo_starter.py"
 """One test of minutes: it begins first, since the files with the fewest tests else come last and the workers wait."""
 
 
+STARTERS = frozenset(
+    [
+        "base_model",
+        "bases",
+        "bench",
+        "chromium",
+        "command_line",
+        "extension",
+        "fresh",
+        "generator",
+        "layout",
+        "live",
+        "models",
+        "nights_module",
+        "rater",
+        "site",
+        "stand_ins_path",
+        "unbroken",
+        "wheel",
+    ]
+)
+"""Fixtures that start a service or a browser, build the wheel or make a model of a real layout: they take seconds."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that uses such a fixture as slow, before the marks are chosen from."""
+    for item in items:
+        if STARTERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Hands files to workers as `--dist loadfile` does, and the folders above whole."""

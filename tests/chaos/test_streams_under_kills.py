@@ -51,6 +51,7 @@ class Server:
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.chaos, pytest.mark.timeout(1200)])])
+@pytest.mark.slow
 def test_no_image_is_lost_and_no_stream_hangs(tmp_path, kills, tell):
     server, chance, refused = Server(tmp_path), random.Random(kills), 0
     client = Client.from_addresses(

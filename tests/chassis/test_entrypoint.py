@@ -95,6 +95,7 @@ def get(caller, name="mine", timeout=30):
     return caller.call(GET, rater_pb2.GetTasteRequest(name=f"tastes/{name}"), timeout=timeout)
 
 
+@pytest.mark.slow
 def test_one_json_line_when_healthy_and_exit_0_on_sigterm(role):
     running = role()
     assert json.loads(running.line) == {"role": "rater", "address": running.address}
@@ -106,6 +107,7 @@ def test_one_json_line_when_healthy_and_exit_0_on_sigterm(role):
     assert [line["rpc"] for line in lines if line["event"] == "rpc"] == [GET]
 
 
+@pytest.mark.slow
 def test_sigterm_lets_a_call_finish_and_refuses_new_ones(role):
     running = role()
     caller = running.caller()
@@ -121,6 +123,7 @@ def test_sigterm_lets_a_call_finish_and_refuses_new_ones(role):
     assert running.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_the_drain_ends_even_when_a_handler_is_stuck(role):
     running = role(KONOMI_DRAIN_SECONDS=0.3)
     caller = running.caller()
@@ -132,6 +135,7 @@ def test_the_drain_ends_even_when_a_handler_is_stuck(role):
         assert stuck.exception(10) is not None
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_ends_it_now(role):
     running = role()
     caller = running.caller()
@@ -146,6 +150,7 @@ def test_a_second_sigterm_ends_it_now(role):
         assert stuck.exception(10) is not None
 
 
+@pytest.mark.slow
 def test_a_refused_configuration_ends_the_process_with_78(role):
     running = role("--host", "0.0.0.0")
     code, log = running.end()
@@ -205,6 +210,7 @@ def test_unknown_keys_of_the_settings_file_are_refused(refused, home):
     assert code == 78 and "prot" in said
 
 
+@pytest.mark.slow
 def test_a_child_dies_with_its_parent(home):
     parent_code = (
         "import os, subprocess, sys, time\n"
@@ -265,6 +271,7 @@ def secure(address, root, client=None):
     return grpc.secure_channel(f"localhost:{port}", credentials)
 
 
+@pytest.mark.slow
 def test_off_loopback_with_tls_it_starts_and_still_asks_for_the_token(role, tls):
     settings, root = tls
     running = role("--host", "0.0.0.0", **settings)
@@ -297,6 +304,7 @@ def test_a_client_certificate_is_required_and_names_the_service(role, tls, autho
             get(Caller("", issue_token(home, "x", "owner"), secure(running.address, root, other)), timeout=5)
 
 
+@pytest.mark.slow
 def test_a_flood_of_connections_does_not_stop_the_owner(role):
     running = role()
     stop = threading.Event()

@@ -105,6 +105,7 @@ def distribution(module: str) -> str:
 
 
 @pytest.mark.parametrize("extra", sorted(set(BEHIND.values())))
+@pytest.mark.slow
 def test_what_is_imported_is_declared_where_it_is_imported(extra: str):
     missing = {
         f"{source.module} imports {module}"
@@ -117,6 +118,7 @@ def test_what_is_imported_is_declared_where_it_is_imported(extra: str):
 
 
 @pytest.mark.parametrize("extra", sorted({*PROJECT["optional-dependencies"], BASE} - {"dev", "all"}))
+@pytest.mark.slow
 def test_what_is_declared_is_imported(extra: str):
     rooms = [source for source in product() if extra in reached(extra_of(source.module))]
     imported = {distribution(module) for source in rooms for module in foreign(source)}
@@ -124,6 +126,7 @@ def test_what_is_declared_is_imported(extra: str):
     assert not idle, "nothing imports these: drop them, or say in NOT_IMPORTED what they are for"
 
 
+@pytest.mark.slow
 def test_every_exception_is_still_one():
     everything = set().union(*(declared(extra) for extra in PROJECT["optional-dependencies"]))
     assert set(NOT_IMPORTED) <= everything
@@ -138,6 +141,7 @@ def test_what_shows_that_an_extra_is_there_is_declared_in_it():
         assert {distribution(module) for module in modules} <= brought(extra), extra
 
 
+@pytest.mark.slow
 def test_types_are_checked_against_every_library_that_has_them():
     """Mypy takes a library as Any only where konomi imports it."""
     overrides = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]["overrides"]

@@ -37,6 +37,7 @@ def test_the_commented_settings_exist_too(tmp_path: Path):
     assert {"tls_certificate", "tls_key", "tls_client_ca"} <= names
 
 
+@pytest.mark.slow
 def test_the_unit_runs_a_command_that_exists():
     unit = configparser.ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str

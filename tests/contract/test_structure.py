@@ -51,6 +51,7 @@ def architecture() -> str:
     return (ROOT / "ARCHITECTURE.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_there_is_something_to_look_at():
     assert {source.package for source in product()} == set(PACKAGES)
 
@@ -189,6 +190,7 @@ def test_every_package_is_typed():
 
 
 @pytest.mark.parametrize("library", ONE_FILE_PER_PACKAGE)
+@pytest.mark.slow
 def test_a_heavy_library_has_one_file_per_package(library: str):
     for package in PACKAGES.keys() - {"konomi_starter"}:  # its recipe, run by hand, trains what they load
         users = [source.shown for source in product() if source.package == package and source.imports_from(library)]
@@ -209,6 +211,7 @@ def test_only_tests_import_the_starter():
     assert not [source.shown for source in others if source.imports_from("konomi_starter")]
 
 
+@pytest.mark.slow
 def test_no_pickle_and_no_code_from_data():
     found = {(s.shown, name) for s in product() for name in BANNED_MODULES if s.imports_from(name)}
     assert found == {(CONVERSION, "picklescan")}

@@ -104,6 +104,7 @@ def test_missing_models_say_what_to_do(models: BaseModels, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", POISON_FILES)
+@pytest.mark.slow
 def test_a_folder_with_code_or_pickles_is_refused(poisoned: Path, name: str) -> None:
     (poisoned / "models" / "bad" / name).write_bytes(b"x")
     error = refusal(poisoned)
@@ -111,6 +112,7 @@ def test_a_folder_with_code_or_pickles_is_refused(poisoned: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(("name", "keys"), POISON_JSON)
+@pytest.mark.slow
 def test_a_configuration_that_asks_for_code_is_refused(poisoned: Path, name: str, keys: dict) -> None:
     path = poisoned / "models" / "bad" / name
     config = json.loads(path.read_text()) if path.exists() else {}
@@ -118,6 +120,7 @@ def test_a_configuration_that_asks_for_code_is_refused(poisoned: Path, name: str
     assert refusal(poisoned).reason in ("UNSAFE_FORMAT", "MODEL_LAYOUT")
 
 
+@pytest.mark.slow
 def test_a_pickle_by_the_name_of_safetensors_and_an_index_that_leaves_the_folder_are_refused(poisoned: Path) -> None:
     file = poisoned / "models" / "bad" / "unet" / "diffusion_pytorch_model.safetensors"
     good = file.read_bytes()

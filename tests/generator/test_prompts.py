@@ -26,6 +26,7 @@ def test_a_place_does_not_depend_on_words_of_other_names() -> None:
 
 
 @given(st.text(max_size=300).filter(lambda t: len(t.encode("utf-8", "ignore")) < 1000), st.integers())
+@pytest.mark.slow
 def test_without_wildcards_text_stays_as_it_is_or_is_refused(text: str, seed: int) -> None:
     try:
         assert fill(text, {}, seed) == text

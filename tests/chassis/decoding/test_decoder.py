@@ -141,6 +141,7 @@ def test_a_huge_promise_is_refused_by_its_header(decoder):
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.slow
 def test_a_bomb_of_the_largest_size_allowed_is_read_within_the_limits():
     patient = Decoder(DecodeSettings(decode_children=1, decode_wall_seconds=250))  # memory and CPU as ever
     width, height = 10_000, 5_000
@@ -163,6 +164,7 @@ def test_text_bombs_are_refused_or_harmless(decoder):
     assert decoder.decode(encode(PICTURE)).width == 64
 
 
+@pytest.mark.slow
 def test_a_child_that_runs_out_of_memory_costs_only_itself():
     small = Decoder(DecodeSettings(decode_children=1, decode_memory_bytes=128 * MIB))
     try:

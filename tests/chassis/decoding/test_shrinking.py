@@ -91,6 +91,7 @@ def test_strips_join_without_a_seam(decoder):
     assert steps.min() >= 0 and steps.max() <= 1
 
 
+@pytest.mark.slow
 def test_the_largest_image_allowed_is_shrunk_within_the_childs_limits():
     patient = Decoder(DecodeSettings(decode_children=1, decode_wall_seconds=250))  # memory and CPU as ever
     data = encode(Image.new("RGBA", (10_000, 5_000), (1, 2, 3, 255)), "PNG", compress_level=1)

@@ -206,6 +206,7 @@ def killed(tmp_path_factory):
 
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_it_complete_or_absent(killed, failpoint, nth):
     root, endings = killed
     place = f"{failpoint}@{nth}"
@@ -216,6 +217,7 @@ def test_a_kill_at_any_step_leaves_it_complete_or_absent(killed, failpoint, nth)
     assert again.digest in assert_complete_or_absent(home)
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_lose_nothing_acknowledged(home):
     ran = subprocess.run(
         [sys.executable, "-c", PUT_UNTIL_KILLED, str(home), "6"],
@@ -230,6 +232,7 @@ def test_kills_at_any_moment_lose_nothing_acknowledged(home):
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace lists the system calls")
+@pytest.mark.slow
 def test_bytes_are_synced_before_their_rename_and_the_folder_after_it(home, tmp_path):
     trace = tmp_path / "trace"
     calls = "trace=fsync,rename,renameat,renameat2"
@@ -278,6 +281,7 @@ def test_after_a_disk_error_the_store_only_reads(store, monkeypatch):
     assert store.get(kept.digest) == b"kept"
 
 
+@pytest.mark.slow
 def test_a_really_full_disk(home):
     """Fills a tmpfs of its own; needs the right to mount."""
     home.mkdir()

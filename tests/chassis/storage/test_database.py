@@ -130,6 +130,7 @@ def test_a_killed_process_holds_nothing(path):
     open_database(path, [FIRST], wait_seconds=0).dispose()
 
 
+@pytest.mark.slow
 def test_kills_lose_nothing_acknowledged(path):
     ran = subprocess.run(
         [sys.executable, "-c", WRITE_UNTIL_KILLED, str(path), "8"],
@@ -195,6 +196,7 @@ def test_a_failing_migration_leaves_the_file_as_it_was(path):
 
 
 @pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.slow
 def test_a_kill_inside_a_migration_leaves_it_whole_or_undone(path, nth):
     open_database(path, [FIRST]).dispose()
     code = (
@@ -262,6 +264,7 @@ def test_connections_do_not_cross_a_fork(engine):
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the disk fail")
+@pytest.mark.slow
 def test_after_a_failed_fsync_nothing_more_is_written(path):
     code = WRITER.replace(
         "for number in range(1, 100_000):\n    with",

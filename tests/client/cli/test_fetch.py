@@ -58,6 +58,7 @@ def test_a_file_comes_whole_and_is_not_asked_for_again(sha256: str, tmp_path: Pa
     assert all(f"/resolve/{REVISION}/" in path for _, path, _ in hub.asked if "resolve" in path)
 
 
+@pytest.mark.slow
 def test_a_broken_connection_is_taken_up_where_it_broke(tmp_path: Path) -> None:
     with Hub({"model.safetensors": DATA}, break_after=[150_000, 100_000]).running() as hub:
         bring(hub, tmp_path, model(), tries=3)
@@ -75,6 +76,7 @@ def test_the_next_command_goes_on_after_one_that_gave_up(tmp_path: Path) -> None
     assert (tmp_path / "models" / "toy.safetensors").read_bytes() == DATA
 
 
+@pytest.mark.slow
 def test_a_hub_without_ranges_starts_again(tmp_path: Path) -> None:
     with Hub({"model.safetensors": DATA}, break_after=[150_000], ranges=False).running() as hub:
         bring(hub, tmp_path, model(), tries=2)
@@ -91,6 +93,7 @@ def test_bytes_that_are_not_those_of_the_digest_are_thrown_away(tmp_path: Path) 
         assert not [path for _, path, _ in hub.asked if "blobs" in path], "a wrong offer is not even fetched"
 
 
+@pytest.mark.slow
 def test_another_revision_a_missing_file_and_a_changed_word_are_refused(tmp_path: Path) -> None:
     with Hub({"model.safetensors": DATA}, commit="f" * 40).running() as hub:
         failed(DataLoss, hub, tmp_path, model())

@@ -33,6 +33,7 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_help_lists_every_command_and_imports_none(capsys):
     table = {"konomi.cli.commands", "konomi.cli.console", "konomi.cli.completion"}
     loaded = f"[name for name in sys.modules if name.startswith('konomi.cli.') and name not in {table}]"

@@ -32,6 +32,7 @@ def test_the_languages_are_those_that_were_built():
     assert catalogue.languages() == ("en", "ja")
 
 
+@pytest.mark.slow
 def test_every_language_is_complete_and_holds_nothing_unused():
     done = subprocess.run(
         [sys.executable, ".ci/words.py", "check"],

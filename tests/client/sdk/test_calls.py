@@ -120,6 +120,7 @@ def test_unavailable_is_retried_on_idempotent_methods(client, stand_in):
     assert len(stand_in.rater.calls) == 4
 
 
+@pytest.mark.slow
 def test_retries_end(client, stand_in):
     stand_in.rater.failures = 100
     with pytest.raises(Unavailable):
@@ -160,6 +161,7 @@ def test_a_sequence_of_requests_is_sent_again_whole(client, stand_in, png):
     assert client.artifacts.put(b"bytes", "text/plain").digest
 
 
+@pytest.mark.slow
 def test_a_stream_that_stays_away_is_unavailable(client, stand_in, png):
     requests = additions(client, png, 1)
     stand_in.rater.failures = 100
@@ -168,6 +170,7 @@ def test_a_stream_that_stays_away_is_unavailable(client, stand_in, png):
     assert stand_in.rater.failures == 100 - channel.ATTEMPTS
 
 
+@pytest.mark.slow
 def test_a_stream_that_ends_short_is_no_answer(client, stand_in, png):
     requests = additions(client, png, 3)
     stand_in.rater.short = 2
@@ -201,6 +204,7 @@ def test_leaving_a_stream_cancels_it(client):
             continue
 
 
+@pytest.mark.slow
 def test_nothing_listening_says_what_to_do():
     with connect("127.0.0.1:1") as client, pytest.raises(Unavailable) as caught:
         client.rater.list_tastes(timeout=5.0)

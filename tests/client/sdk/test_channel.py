@@ -114,6 +114,7 @@ def encrypted(tmp_path, authority):
     server.server.stop(None).wait()
 
 
+@pytest.mark.slow
 def test_mutual_tls(encrypted, authority, tmp_path):
     ca, certificate, key = tmp_path / "ca.pem", tmp_path / "client.pem", tmp_path / "client.key"
     authority.cert_pem.write_to_path(ca)

@@ -50,6 +50,7 @@ def test_batches_fit_a_message(monkeypatch):
         services.image_input(bytes(101))
 
 
+@pytest.mark.slow
 def test_artifacts_there_and_back(client):
     data = bytes(range(256)) * 20_000  # several chunks
     artifact = client.artifacts.put(data, "application/octet-stream")

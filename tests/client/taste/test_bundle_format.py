@@ -59,6 +59,7 @@ def test_the_same_content_makes_the_same_bytes_and_any_tar_reads_them(bundle, tm
             assert hashlib.sha256(tar.extractfile(name).read()).hexdigest() == name.removeprefix("artifacts/")
 
 
+@pytest.mark.slow
 def test_a_change_of_any_single_byte_is_refused(bundle):
     whole = bundle.read_bytes()
     rng = random.Random(0)

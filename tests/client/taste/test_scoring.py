@@ -54,6 +54,7 @@ def test_what_was_scored_before_it_ended_is_not_scored_again(live, many, signal_
     assert not journals(live.home), "a finished command leaves nothing behind"
 
 
+@pytest.mark.slow
 def test_a_journal_is_only_believed_for_the_same_bytes_and_version(tmp_path):
     first = ScoreJournal(tmp_path, "default", [tmp_path / "a"])
     first.add("a/1.png", "d1", "v1", {"score": {"utility": 3.0}})

@@ -286,6 +286,7 @@ def test_a_plan_is_the_commands_own(desk):
             desk.plan(wrong)
 
 
+@pytest.mark.slow
 def test_a_start_that_is_refused_says_why(desk):
     with pytest.raises(FailedPrecondition, match="units"):
         desk.start({"system": "converge", "units": 10})

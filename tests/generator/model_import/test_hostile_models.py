@@ -209,6 +209,7 @@ def test_as_a_base_model_file_none_is_read(hostile: tuple[dict[str, bytes], Path
     file.unlink()
 
 
+@pytest.mark.slow
 def test_as_an_adapter_none_is_read(hostile: tuple[dict[str, bytes], Path], served) -> None:
     _, store, stub, options = served
     image = pb.ImageRequest(prompt="x", seed=1)
@@ -228,6 +229,7 @@ def test_as_an_adapter_none_is_read(hostile: tuple[dict[str, bytes], Path], serv
     assert made.artifact.digest
 
 
+@pytest.mark.slow
 def test_in_a_folder_none_is_read_whatever_part_it_stands_for(
     hostile: tuple[dict[str, bytes], Path], served, home: Path
 ) -> None:

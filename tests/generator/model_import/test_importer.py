@@ -80,6 +80,7 @@ def refused(kind: type[KonomiError], source: Path, home: Path, *, convert: bool 
     return caught.value
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_safetensors_once_and_only_the_copy_is_left(
     checkpoint: Path, home: Path, tmp_path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_checkpoint_becomes_safetensors_once_and_only_the_copy_is_left(
         importer.put(checkpoint, own, "", convert=True)
 
 
+@pytest.mark.slow
 def test_folders_and_files_are_checked_and_copied(home: Path, tmp_path: Path) -> None:
     own = tmp_path / "home"
     for source, id in ((home / "models" / "sd2", "two"), (home / "models" / "sdxl-file.safetensors", "big")):
@@ -104,6 +106,7 @@ def test_folders_and_files_are_checked_and_copied(home: Path, tmp_path: Path) ->
     assert sorted(BaseModels(own).ids()) == ["big", "two"] and not list(own.glob(".import-*"))
 
 
+@pytest.mark.slow
 def test_what_is_no_model_is_refused_and_leaves_nothing(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     own, odd = tmp_path / "home", tmp_path / "odd"
     own.mkdir()
@@ -152,6 +155,7 @@ def evil(folder: Path, canary: Path) -> list[Path]:
     return [*files, nested]
 
 
+@pytest.mark.slow
 def test_no_pickle_leaves_a_canary(tmp_path: Path) -> None:
     own, canary = tmp_path / "home", tmp_path / "canary"
     own.mkdir()
@@ -169,6 +173,7 @@ def test_no_pickle_leaves_a_canary(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without privileges to give up there is less to show")
+@pytest.mark.slow
 def test_behind_the_door_nothing_works(tmp_path: Path) -> None:
     import socket
 
@@ -185,12 +190,14 @@ def test_behind_the_door_nothing_works(tmp_path: Path) -> None:
     assert victim.read_text() == "x" and not canary.exists() and not Path(f"{canary}.d").exists()
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_or_writes_too_much_is_ended(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         importer._convert(checkpoint, tmp_path / "out.safetensors", seconds=0.0)
     assert caught.value.reason == "UNSAFE_FORMAT"
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_did(checkpoint: Path, tmp_path: Path, capsys) -> None:
     own = str(tmp_path / "home")
     assert commands.run(["models", "import", str(checkpoint), "--home", own]) == 4

@@ -203,6 +203,7 @@ def test_what_breaks_is_raised_where_it_is_waited_for_and_the_next_call_works(ma
     assert run([4]) == [4]
 
 
+@pytest.mark.slow
 def test_closing_answers_those_who_wait(made):
     model = Model()
     model.go.clear()

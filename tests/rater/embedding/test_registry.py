@@ -165,6 +165,7 @@ def photographs() -> dict[str, np.ndarray]:
     return {name: np.asarray(Image.open(folder / f"{name}.jpg").convert("RGB")) for name in ("flower", "china")}
 
 
+@pytest.mark.slow
 def test_the_packaged_model_names_two_photographs(lite):
     """ImageNet's classes: 985 daisy, 698 palace, 442 bell cote, 663 monastery."""
     pictures = photographs()
@@ -178,6 +179,7 @@ def test_the_packaged_model_names_two_photographs(lite):
     assert china[0] == 698 and {442, 663} <= set(china)
 
 
+@pytest.mark.slow
 def test_the_packaged_embedder_joins_early_layers_and_has_a_space_of_its_own(lite):
     opened = Embedders(lite, CPU).open(LITE)
     pictures = list(photographs().values())
@@ -197,6 +199,7 @@ def test_after_the_conversion_only_safetensors_is_read(lite, monkeypatch):
     assert packaged.weights(lite).suffix == ".safetensors"
 
 
+@pytest.mark.slow
 def test_a_damaged_conversion_is_made_again(lite, tmp_path):
     models = tmp_path / "models"
     path = packaged.weights(models)
@@ -225,6 +228,7 @@ def test_without_the_package_the_pip_line_is_named(tmp_path, monkeypatch):
     assert Embedders(tmp_path, CPU).at_hand() == []
 
 
+@pytest.mark.slow
 def test_the_converter_runs_no_code_and_can_touch_nothing(tmp_path):
     canary = tmp_path / "canary"
 

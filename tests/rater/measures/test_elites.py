@@ -20,6 +20,7 @@ def unit(count: int, dimensions: int = 16, seed: int = 0) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_each_cell_keeps_the_candidate_of_the_highest_objective():
     rows = unit(500)
     measures = learn_behaviour(rows)(rows)

@@ -44,6 +44,7 @@ def test_a_distance_is_nothing_between_draws_of_one_cloud_and_grows_with_the_shi
     assert abs(same) < near < far
 
 
+@pytest.mark.slow
 def test_the_interval_covers_what_a_far_larger_draw_says():
     truth = mmd(cloud(4000, 11), cloud(4000, 12, 0.7), cubic)
     inside = 0

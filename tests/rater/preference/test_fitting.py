@@ -34,6 +34,7 @@ def fitted(rows, grades, count: int, **more):
     return list(fit(Training(rows[:count], grades[:count], groups, np.ones(count, bool), rows, **more), 0))[-1]
 
 
+@pytest.mark.slow
 def test_what_others_like_helps_while_labels_are_few_and_never_replaces_them():
     few, many = [], []
     for seed in range(4):
@@ -118,6 +119,7 @@ def test_a_process_through_every_point_is_the_exact_one():
         assert one == pytest.approx(other, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_thousands_of_labels_are_fitted_through_inducing_points():
     rows, _, wanted, grades = world(3, images=MOST_EXACT + 700)
     found = fitted(rows, grades, MOST_EXACT + 200)

@@ -36,6 +36,7 @@ def last(steps):
     return found
 
 
+@pytest.mark.slow
 def test_learns_a_linear_taste_from_64_labels():
     found = []
     for seed in range(6):
@@ -45,6 +46,7 @@ def test_learns_a_linear_taste_from_64_labels():
     assert np.mean(found) > 0.8
 
 
+@pytest.mark.slow
 def test_shuffled_labels_teach_nothing():
     found = []
     for seed in range(6):

@@ -1,6 +1,7 @@
 """The verdict before activation: worse only where the panel is sure of it."""
 
 import numpy as np
+import pytest
 
 from konomi_rater.preference.promotion import LEAST_PANEL, PromotionDecision, compare
 
@@ -39,6 +40,7 @@ def test_too_few_or_indistinct_grades_tell_nothing():
     )
 
 
+@pytest.mark.slow
 def test_equally_good_versions_are_hardly_ever_called_worse():
     called = 0
     for seed in range(24):

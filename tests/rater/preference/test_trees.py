@@ -1,6 +1,7 @@
 """Trees learn from how images were made what pixels do not show, and leave strangers alone."""
 
 import numpy as np
+import pytest
 
 from konomi_rater.preference.fitting import Training, fit
 from konomi_rater.preference.metrics import spearman
@@ -46,6 +47,7 @@ def test_parameters_are_learnt_and_win_the_cross_validation():
     assert spearman(wanted[200:], with_.utility) > spearman(wanted[200:], without.utility) + 0.1
 
 
+@pytest.mark.slow
 def test_a_stored_stack_predicts_the_same_bits():
     rows, provenances, _, grades = world(1)
     found = fitted(rows, provenances, grades, 200)

@@ -86,6 +86,7 @@ def test_the_sequence_ends_at_the_first_set_that_fails():
     assert (strict.certified, strict.begun, strict.ended) == (0, 1, True)
 
 
+@pytest.mark.slow
 def test_every_sample_is_uniform_in_its_set():
     hits = np.zeros((2, 40))
     for seed in range(800):
@@ -98,6 +99,7 @@ def test_every_sample_is_uniform_in_its_set():
 
 
 @pytest.mark.parametrize("sizes", [[300], [60, 150, 300]])
+@pytest.mark.slow
 def test_a_wrong_certificate_is_no_more_frequent_than_promised(sizes):
     rng, wrong, right = np.random.default_rng(3), 0, 0
     for _ in range(500):

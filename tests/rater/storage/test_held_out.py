@@ -136,6 +136,7 @@ def test_a_unit_that_has_its_grades_costs_nothing_more():
     assert panel.due(view, {}, np.arange(20), 4, 0, farthest) == []
 
 
+@pytest.mark.slow
 def test_none_are_asked_for_where_the_owner_wants_none(monkeypatch, request):
     monkeypatch.setenv("KONOMI_AUDIT_GRADES", "0")
     rater, fitted = request.getfixturevalue("rater"), request.getfixturevalue("fitted")

@@ -83,6 +83,7 @@ def test_a_published_layout_trains_exports_and_loads(
         bench.stop()
 
 
+@pytest.mark.slow
 def test_names_of_the_true_layouts_are_kohya_s() -> None:
     counts = {"sd1": 128 + 48, "sdxl": 560 + 48 + 128}
     for layout, count in counts.items():

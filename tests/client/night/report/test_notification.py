@@ -84,6 +84,7 @@ def test_an_address_that_cannot_work_is_refused_before_the_night_and_not_repeate
     assert not list(home.glob("nights/*/night.json"))
 
 
+@pytest.mark.slow
 def test_several_receivers_are_told_apart(tmp_path, receiver):
     other = Receiver()
     settings = NotifySettings(home=tmp_path, urls=(receiver.url, other.url))

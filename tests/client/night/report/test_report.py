@@ -209,6 +209,7 @@ class Elements(HTMLParser):
         self.texts.append(data)
 
 
+@pytest.mark.slow
 def test_hostile_words_are_text_wherever_they_stand(tmp_path):
     nights, store = NightStore(tmp_path), Store()
     recorded(nights, store, "n1", 1, prompt=HOSTILE)

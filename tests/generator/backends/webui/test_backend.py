@@ -108,6 +108,7 @@ def test_image_to_image_sends_the_picture_in_the_wanted_size(over: Generator, we
     assert found[0].parents == (parent,)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_put_where_the_program_finds_it(over: Generator, webui: WebUI, store, tmp_path) -> None:
     kohya = save({"lora_unet_x.lora_down.weight": torch.ones(2, 2), "lora_unet_x.lora_up.weight": torch.ones(2, 2)})
     digest = store.put(kohya, "a/b").digest
@@ -158,6 +159,7 @@ def test_what_the_program_cannot_do_is_refused_not_left_out(over: Generator, web
         ((200, [1]), Internal, "SDAPI_ANSWER"),
     ],
 )
+@pytest.mark.slow
 def test_whatever_the_program_answers_the_caller_gets_a_clear_error(
     answer: tuple, kind: type[KonomiError], reason: str, over: Generator, webui: WebUI
 ) -> None:
