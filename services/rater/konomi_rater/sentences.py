@@ -14,7 +14,7 @@ SENTENCES: Mapping[str, str] = {
     "strangers": "Over-optimisation: {share:.0%} of the images of {last} are unlike anything known, {base:.0%} of "
     "{first}; look at them before going on.",
     "pressure": "Over-optimisation: {nats:.1f} nats of selection since a person last audited, more than {limit:.1f}; "
-    "to audit a set: konomi rater certify",
+    "konomi rater certify audits a set.",
     "not_activated": "Not activated: on {n} panel images no version was fitted on it ranks surely worse than version "
     "{against} (srcc {srcc:.2f} against {earlier:.2f}); that one goes on scoring.",
     "only_favourites": "Only favourites are graded: the rater knows what is unlike the rest, not how often you would "
@@ -25,8 +25,8 @@ SENTENCES: Mapping[str, str] = {
     "unmeasured": "Too few independent labels to measure the rater: grade more images.",
     "chance": "On unseen labels the rater is not surely better than chance (srcc {low:.2f} to {high:.2f}): grade more "
     "images.",
-    "evidence_few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; to "
-    "vouch for a set until then: konomi rater certify",
+    "evidence_few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; until "
+    "then konomi rater certify can vouch for a set.",
     "evidence_none": "{n} random labels show none of the images to be good at a false-discovery rate of {rate:.0%}: at "
     "least {least:.1%} of the candidates would have to qualify together; grade more random images, or allow a higher "
     "rate.",

@@ -14,8 +14,8 @@ SENTENCES: Mapping[str, str] = {
     "grade some of them.",
     "strangers": "Over-optimisation: {share} of the images of {last} are unlike anything known, {base} of {first}; "
     "look at them before going on.",
-    "pressure": "Over-optimisation: {nats} nats of selection since a person last audited, more than {limit}; to "
-    "audit a set: konomi rater certify",
+    "pressure": "Over-optimisation: {nats} nats of selection since a person last audited, more than {limit}; "
+    "konomi rater certify audits a set.",
     "not_activated": "Not activated: on {n} panel images no version was fitted on it ranks surely worse than version "
     "{against} (srcc {srcc} against {earlier}); that one goes on scoring.",
     "only_favourites": "Only favourites are graded: the rater knows what is unlike the rest, not how often you would "
@@ -25,8 +25,8 @@ SENTENCES: Mapping[str, str] = {
     "graded, the percentages can be checked.",
     "unmeasured": "Too few independent labels to measure the rater: grade more images.",
     "chance": "On unseen labels the rater is not surely better than chance (srcc {low} to {high}): grade more images.",
-    "evidence_few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; to "
-    "vouch for a set until then: konomi rater certify",
+    "evidence_few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; until "
+    "then konomi rater certify can vouch for a set.",
     "evidence_none": "{n} random labels show none of the images to be good at a false-discovery rate of {rate}: at "
     "least {least} of the candidates would have to qualify together; grade more random images, or allow a higher rate.",
     "evidence_all": "At most {rate} of these {count} images are below SSR, on average over draws of {n} random labels.",
