@@ -13,11 +13,8 @@ from konomi.i18n import catalogue
 from konomi.web.responses import SpokenByReader, in_worker
 from tests.contract.source_tree import product
 
-MADE_BY = {kind.__name__ for kind in (errors.KonomiError, *errors.KonomiError.__subclasses__())} | {
-    "from_item",
-    "fault",
-}
-TRANSLATES = {"text", "plural"}
+MADE_BY = {kind.__name__ for kind in (errors.KonomiError, *errors.KonomiError.__subclasses__())} | {"from_item"}
+TRANSLATES = {"text", "plural", "translatable"}
 ELSEWHERE = {
     "client/calls.py _message": "a mistake of who programs with the client",
     "evaluation/simulated_person.py starter": "the last line of a child",
@@ -25,13 +22,6 @@ ELSEWHERE = {
     "web/nights.py _run": "the last line of a command, which speaks the reader's language",
     "web/nights.py _begin": "the last line of a command, which speaks the reader's language",
     "night/gateway/concepts.py prior": "the rater's words",
-    "night/gateway/services.py generate": "recorded in night.json, which is English",
-    "night/gateway/services.py train": "recorded in night.json, which is English",
-    "night/engine/steps.py plan": "recorded in night.json, which is English",
-    "night/engine/workflow.py workflow": "recorded in night.json, which is English",
-    "night/engine/workflow.py _attempt": "recorded in night.json, which is English",
-    "night/engine/workflow.py _check_disk": "recorded in night.json, which is English",
-    "night/systems/concepts/steps.py choose": "recorded in night.json, which is English",
     "cli/models/import_model.py put": "the importer's words",
 }
 """File and function of the errors whose words come from elsewhere, and from where."""
