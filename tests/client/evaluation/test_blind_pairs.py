@@ -41,7 +41,8 @@ def test_the_page_tells_nothing_of_sides_and_runs_nothing_of_a_prompt() -> None:
 
 
 def test_without_the_template_engine_the_sheet_names_the_line_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(extras.EXTRAS, "overnight", ("a_template_engine_nobody_has",))
+    monkeypatch.setattr(extras, "PAGE", ("a_template_engine_nobody_has",))
+    monkeypatch.setitem(extras.EXTRAS, "overnight", extras.PAGE)
     with pytest.raises(FailedPrecondition, match=r"not installed: a_template_engine_nobody_has; run: .*overnight"):
         blind_pairs.page(blind_pairs.plan(PROMPTS, 2, 1), images(2))
 
