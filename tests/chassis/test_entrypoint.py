@@ -27,7 +27,7 @@ import sys, time
 from konomi.v1 import rater_pb2, rater_pb2_grpc
 from konomi_chassis.auth.authentication import principal
 from konomi_chassis.entrypoint import run
-from konomi_chassis.server import Service
+from konomi_chassis.server import ServedService
 from konomi_rater.servicer.rules import RULES
 
 class Rater(rater_pb2_grpc.RaterServiceServicer):
@@ -41,7 +41,7 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         return rater_pb2.Taste(name=request.name, display_name=principal().name)
 
 def build(settings, store):
-    return [Service("konomi.v1.RaterService", rater_pb2_grpc.add_RaterServiceServicer_to_server, Rater(), RULES)]
+    return [ServedService("konomi.v1.RaterService", rater_pb2_grpc.add_RaterServiceServicer_to_server, Rater(), RULES)]
 
 sys.exit(run("rater", build, sys.argv[1:]))
 """

@@ -16,6 +16,6 @@ def test_the_vectors_asked_for_last_are_kept(tmp_path, room, kept):
     vectors = Vectors(None, Embedders(tmp_path, Placement("cpu", 1, 1)), None, room)
     for digest in ("a", "b"):
         vectors._remember(("starter", digest), np.array([1.0, 0.0], np.float32))
-    vectors._known("starter", EMPTY, "a")
+    vectors._vector_at_hand("starter", EMPTY, "a")
     vectors._remember(("starter", "c"), np.array([0.0, 1.0], np.float32))
-    assert [digest for digest in "abc" if vectors._known("starter", EMPTY, digest) is not None] == kept
+    assert [digest for digest in "abc" if vectors._vector_at_hand("starter", EMPTY, digest) is not None] == kept
