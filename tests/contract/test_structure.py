@@ -10,6 +10,9 @@ import pytest
 from tests.contract.source_tree import PACKAGES, ROOT, Source, committed_files, product
 
 MIN_LINES, MAX_LINES = 40, 500
+MAX_FUNCTION = 40
+"""Lines of a function at most, its head and docstring among them."""
+
 MAX_NAMES = 16
 MOST_LOOSE = 40
 """`dict[str, Any]` in the client, each at a border."""
@@ -274,6 +277,28 @@ def test_loose_json_stays_at_the_borders_of_the_client():
     """A `dict[str, Any]` is JSON read or written, the arguments of a library, or settings as a night recorded them."""
     loose = {s.shown: s.path.read_text("utf-8").count("dict[str, Any]") for s in product() if s.package == "konomi"}
     assert sum(loose.values()) <= MOST_LOOSE, {name: count for name, count in loose.items() if count}
+
+
+def test_no_function_is_longer_than_a_page():
+    long = [
+        f"{source.shown} {node.name}"
+        for source in product()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= MAX_FUNCTION
+    ]
+    assert not long
+
+
+def test_a_lock_is_never_a_mark_in_a_file():
+    """Filelock falls back to one where there is no flock; it would outlive a writer that was killed."""
+    calls = [
+        node
+        for source in product()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("FileLock")
+    ]
+    assert len(calls) >= 4
+    assert all("fallback_to_soft=False" in ast.unparse(call) for call in calls)
 
 
 def test_no_bare_except():
