@@ -1,13 +1,15 @@
 """`import konomi` is light, and importing any module of the product touches nothing."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
-from tests.contract.source_tree import PACKAGES, product
+from tests.contract.source_tree import PACKAGES, ROOT, product
 
 HEAVY = [
     "torch",
@@ -81,3 +83,18 @@ def test_importing_any_module_does_nothing(tmp_path):
     assert result["seen"] == []
     assert result["children"] == 1
     assert not (tmp_path / "home").exists()
+
+
+def test_what_a_benchmark_imports_of_ours_is_there():
+    """Imports inside functions too: a benchmark that was moved says so here, and not after minutes."""
+    ours, absent = {path.stem for path in (ROOT / "tests" / "benchmarks").rglob("*.py")}, []
+    for path in sorted((ROOT / "tests" / "benchmarks").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in names:
+                mine = name.partition(".")[0] in {*PACKAGES, "tests"}
+                if (mine and find_spec(name) is None) or name in ours:
+                    absent.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not absent

@@ -30,11 +30,11 @@ def rows(arguments: argparse.Namespace) -> Iterator[Row]:
         if {"P1", "P2"} & set(arguments.ids):
             yield from _serving(arguments, Path(scratch))
         if "P3" in arguments.ids:
-            from preparation_cost import preparation
+            from tests.benchmarks.serving.preparation_cost import preparation
 
             yield from preparation(arguments)
         if {"P4", "P5"} & set(arguments.ids):
-            from rescoring import rescoring
+            from tests.benchmarks.serving.rescoring import rescoring
 
             yield from rescoring(arguments, Path(scratch))
 
