@@ -2,12 +2,17 @@
 
 import json
 import signal
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from konomi.taste.scoring import ScoreJournal
+from konomi.datasets.media import ImageFile
+from konomi.errors import NotFound
+from konomi.i18n.catalogue import speaking, text
+from konomi.taste.scoring import ScoreJournal, ScoreRun
 
 
 @pytest.fixture
@@ -68,3 +73,15 @@ def test_a_journal_is_only_believed_for_the_same_bytes_and_version(tmp_path):
     assert ScoreJournal(tmp_path, "other", [tmp_path / "a"]).find("a/1.png", "d1", "v1") is None
     again.close(finished=True)
     assert ScoreJournal(tmp_path, "default", [tmp_path / "a"]).entries == {}
+
+
+def test_the_thread_that_asks_speaks_the_readers_language(tmp_path, png):
+    def score_images(**_):
+        raise NotFound(text("there is no unfinished night"))
+
+    rater = SimpleNamespace(get_rater_version=lambda **_: SimpleNamespace(name="v"), score_images=score_images)
+    with speaking("ja"):
+        journal = ScoreJournal(tmp_path, "default", [tmp_path])
+        run = ScoreRun(SimpleNamespace(rater=rater), "default", journal, threading.Event())
+        with pytest.raises(NotFound, match="終わっていない夜はありません"):
+            list(run.score(iter([ImageFile("a.png", png(1, "a"))])))

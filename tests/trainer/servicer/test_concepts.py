@@ -88,6 +88,10 @@ def test_merges_that_cannot_be_say_why(bench: Bench) -> None:
     assert refused(InvalidArgument, bench, names=[first.name]).field == "names"
     assert refused(InvalidArgument, bench, first, second, keep_mass=1.5).field == "keep_mass"
     assert refused(InvalidArgument, bench, first, second, request_id="x").field == "request_id"
+    for path in (bench.home / "artifacts").rglob(f"{first.adapter_digest}*"):
+        path.unlink()
+    error = refused(FailedPrecondition, bench, first, lora)
+    assert error.reason == "METHOD_NOT_MERGED", "no file is read before every method is known to be merged"
 
 
 def candidates(bench: Bench, captions: list[str]) -> tuple[str, list[str]]:
