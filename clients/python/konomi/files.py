@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,23 @@ def canonical(value: Any) -> bytes:
 def derived_id(*parts: object) -> str:
     """Returns the UUID that names a step's request: the same parts, the same id."""
     return str(uuid.uuid5(NAMESPACE, "/".join(str(part) for part in parts)))
+
+
+_left_to_others: ContextVar[int | None] = ContextVar("konomi_left_to_others", default=None)
+
+
+def keep_private() -> None:
+    """Makes whatever this process and its children write their owner's alone; only what is handed over is not."""
+    _left_to_others.set(os.umask(0o077))
+
+
+def hand_over(path: Path) -> None:
+    """Gives a file or folder that was written for its user, outside any home, the permissions their umask leaves."""
+    umask = _left_to_others.get()
+    if umask is None:
+        return
+    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        each.chmod((0o777 if each.is_dir() else 0o666) & ~umask)
 
 
 @contextmanager
@@ -56,6 +74,12 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Writes a file complete or not at all: a temporary one beside it, fsync, rename."""
     with replacing(path, mode=mode) as file:
         file.write(data)
+
+
+def write_for_user(path: Path, data: bytes) -> None:
+    """Writes a file that its user asked for, outside any home: complete or not at all, with their own permissions."""
+    write_atomically(path, data)
+    hand_over(path)
 
 
 def write_quickly(path: Path, data: bytes) -> None:

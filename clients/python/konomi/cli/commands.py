@@ -14,6 +14,7 @@ from konomi import errors
 from konomi.cli import completion
 from konomi.cli.console import FAILED, complain, exit_code
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
+from konomi.files import keep_private
 from konomi.home import choose
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import text
@@ -77,6 +78,11 @@ class Globals:
 
 def main() -> None:
     """Runs the command line of this process."""
+    keep_private()
+    if any(name.lower().endswith("_proxy") for name in os.environ):
+        from konomi.settings import bypass_proxies_on_loopback  # pydantic is slow to load, and few have a proxy
+
+        bypass_proxies_on_loopback(os.environ)
     raise SystemExit(run(sys.argv[1:]))
 
 

@@ -9,7 +9,7 @@ from konomi.client import Client, paging
 from konomi.client.messages import GRADES
 from konomi.client.services import DIGEST, taste_name
 from konomi.errors import InvalidArgument
-from konomi.files import write_atomically
+from konomi.files import write_for_user
 from konomi.i18n.catalogue import text
 from konomi.v1 import rater_pb2 as rater
 
@@ -19,7 +19,7 @@ BATCH = 500
 def write_grades(client: Client, taste: str, path: Path) -> int:
     """Writes the grades in force, complete or not at all, and returns how many."""
     lines = [json.dumps({"digest": label.image_digest, "grade": int(label.grade)}) for label in labels(client, taste)]
-    write_atomically(path, "".join(line + "\n" for line in lines).encode())
+    write_for_user(path, "".join(line + "\n" for line in lines).encode())
     return len(lines)
 
 

@@ -105,7 +105,8 @@ def _server(home: Home) -> dict[str, Any]:
 
 
 def _open_to_others(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.is_file() and _mode(path) & OTHERS)
+    """Returns the files with something in them that others may read or change; a lock is an empty one."""
+    return sorted(path for path in paths if path.is_file() and path.stat().st_size and _mode(path) & OTHERS)
 
 
 def _mode(path: Path) -> int:

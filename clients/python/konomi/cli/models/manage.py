@@ -17,7 +17,7 @@ from konomi.client.messages import plain
 from konomi.client.services import taste_name
 from konomi.datasets.reader import media_type_of
 from konomi.errors import InvalidArgument, NotFound
-from konomi.files import write_atomically
+from konomi.files import write_for_user
 from konomi.i18n.catalogue import text
 from konomi.v1 import trainer_pb2 as trainer
 
@@ -109,7 +109,7 @@ def export(
         artifact = client.trainer.export_model(
             name=source.name, format=export_format, thumbnail_digest=picture, author=author
         )
-        write_atomically(out, client.artifacts.get(artifact.digest))
+        write_for_user(out, client.artifacts.get(artifact.digest))
     if as_json:
         emit({"file": str(out), "digest": artifact.digest, "size_bytes": artifact.size_bytes})
     else:
