@@ -4,7 +4,7 @@ import errno
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,15 @@ import fsspec
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from konomi_chassis.settings import StoreSettings
-from konomi_chassis.storage.blobs import Blobs, Bucket, Folder
+from konomi_chassis.storage.blobs import GONE, Blobs, Bucket, Discarded, Folder
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,127}")
 LEFTOVER_SECONDS = 24 * 3600
+GRACE_SECONDS = 24 * 3600.0
+"""How long an artifact that was put, or used, is safe from every policy: whoever did so has named it by then."""
+COLLECTED, REVOKED = "collected", "revoked"
+"""Why an artifact was discarded."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class ArtifactStore:
                     reason="DIGEST_MISMATCH",
                     field="header.digest",
                 )
-            if not self._intact(digest, size):
+            if not (self._blobs.refresh(_key(digest)) and self._intact(digest, size)):
                 self._write_type(digest, media_type)
                 upload.commit(_key(digest))
         except OSError as error:
@@ -109,7 +113,7 @@ class ArtifactStore:
                 hasher.update(chunk)
                 held = chunk
         except FileNotFoundError:
-            raise _unknown(digest) from None
+            raise self._missing(digest) from None
         if hasher.hexdigest() != digest:
             raise DataLoss(
                 f"The stored bytes of artifact {digest} are damaged: they hash to {hasher.hexdigest()}. "
@@ -124,7 +128,7 @@ class ArtifactStore:
         check_digest(digest)
         size = self._blobs.size(_key(digest))
         if size is None:
-            raise _unknown(digest)
+            raise self._missing(digest)
         try:
             text = b"".join(self._blobs.read(_key(digest) + ".type")).decode("ascii", "replace")
         except FileNotFoundError:
@@ -142,6 +146,66 @@ class ArtifactStore:
             name = key.split("/")[-1]
             if DIGEST.fullmatch(name):
                 yield name
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the artifacts lie in a folder of this machine; only from there is anything ever discarded."""
+        return isinstance(self._blobs, Folder)
+
+    def size(self, digest: str) -> int | None:
+        """Returns the size in bytes, None where the artifact is not there."""
+        check_digest(digest)
+        return self._blobs.size(_key(digest))
+
+    def use(self, digests: Iterable[str]) -> None:
+        """Marks artifacts as in use: no policy discards them for a day."""
+        for digest in digests:
+            check_digest(digest)
+            self._blobs.refresh(_key(digest))
+
+    def last_used(self, digest: str) -> float | None:
+        """Returns when an artifact was last put or used, Unix time; None where it is absent or nobody can tell."""
+        check_digest(digest)
+        return self._blobs.modified(_key(digest))
+
+    def discard(self, digests: Sequence[str], before: float | None, why: str = COLLECTED) -> Discarded:
+        """Removes artifacts for good; each is whole or absent at any moment, and reading one says why it is gone.
+
+        Args:
+            digests: the artifacts; write down that they go before this is called.
+            before: only those last put or used before this Unix time go; None takes them whatever their time.
+            why: COLLECTED or REVOKED.
+
+        Returns:
+            Bytes freed by digest, 0 for one that was gone already, and the digests that are in use and stay.
+
+        Raises:
+            FailedPrecondition: the store is no folder of this machine (reason STORE_ELSEWHERE).
+        """
+        for digest in digests:
+            check_digest(digest)
+        keys = {_key(digest): digest for digest in digests}
+        discarded = self._blobs.discard(sorted(keys), before, why)
+        if discarded is None:
+            raise elsewhere()
+        freed = {keys[key]: size for key, size in discarded.freed.items()}
+        return Discarded(freed, frozenset(keys[key] for key in discarded.kept))
+
+    def _missing(self, digest: str) -> NotFound:
+        """Returns the error of an artifact that is not there, with why where it was discarded."""
+        try:
+            why = b"".join(self._blobs.read(_key(digest) + GONE)).decode("ascii", "replace")
+        except FileNotFoundError:
+            why = ""
+        if why == REVOKED:
+            return NotFound(f"The pixels of {digest} were removed: its consent was revoked.", reason="ARTIFACT_REVOKED")
+        if why:
+            return NotFound(
+                f"The pixels of {digest} were collected by the storage policy; its record stays. "
+                "Put the same bytes again to bring them back.",
+                reason="ARTIFACT_COLLECTED",
+            )
+        return NotFound(f"There is no artifact {digest}; put it first.", reason="ARTIFACT_NOT_FOUND")
 
     def _check_writable(self, media_type: str) -> None:
         if not MEDIA_TYPE.fullmatch(media_type):
@@ -190,6 +254,15 @@ class ArtifactStore:
         return error
 
 
+def elsewhere() -> FailedPrecondition:
+    """Returns the error of a store from which nothing is discarded."""
+    return FailedPrecondition(
+        "The artifacts do not lie in a folder of this machine; nothing was removed. "
+        "Let the place where they lie say what may go.",
+        reason="STORE_ELSEWHERE",
+    )
+
+
 def check_digest(digest: str) -> None:
     """Raises InvalidArgument unless the text is a sha256 digest."""
     if not DIGEST.fullmatch(digest):
@@ -212,10 +285,6 @@ def _open(settings: StoreSettings) -> Blobs:
 
 def _key(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
-
-
-def _unknown(digest: str) -> NotFound:
-    return NotFound(f"There is no artifact {digest}; put it first.", reason="ARTIFACT_NOT_FOUND")
 
 
 def _disk_full() -> ResourceExhausted:

@@ -1,16 +1,32 @@
-"""The two places artifacts can live: a local folder with fsync and rename, and any other fsspec file system."""
+"""The two places artifacts can live: a local folder with fsync and rename, and any other fsspec file system.
 
+Whoever discards from a folder holds its lock alone; whoever names a file there, or says that one is there already,
+shares it for that moment and leaves the file's time of now. So nothing that was just acknowledged is ever discarded.
+"""
+
+import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from konomi_chassis.storage.failpoints import failpoint
 
 CHUNK = 1024 * 1024
+GONE = ".gone"
+"""Ends the name of the note that stands where a discarded key was; it holds why."""
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """What became of keys that were to go: the bytes of each that went, 0 where it was gone, and those in use."""
+
+    freed: Mapping[str, int]
+    kept: frozenset[str]
 
 
 class Upload(Protocol):
@@ -44,6 +60,15 @@ class Blobs(Protocol):
     def free_bytes(self) -> int | None:
         """Returns the space left, or None where nobody can tell."""
 
+    def refresh(self, key: str) -> bool:
+        """Marks a key as in use from now on; False where there is none."""
+
+    def modified(self, key: str) -> float | None:
+        """Returns when a key was last in use, Unix time; None where there is none or nobody can tell."""
+
+    def discard(self, keys: Sequence[str], before: float | None, why: str) -> Discarded | None:
+        """Removes keys last in use before a Unix time, whatever their time without one; None where nobody may."""
+
 
 class FolderUpload:
     """Temp file in `incoming/`, then fsync, rename, fsync of the folder it moved into."""
@@ -71,7 +96,9 @@ class FolderUpload:
             target.parent.mkdir(exist_ok=True)
             _fsync_folder(self._root)
         failpoint("artifact.before_rename")
-        os.replace(self._path, target)
+        with _locked(self._root, fcntl.LOCK_SH):
+            os.replace(self._path, target)
+            target.with_name(target.name + GONE).unlink(missing_ok=True)
         self._path = None
         failpoint("artifact.before_folder_fsync")
         _fsync_folder(target.parent)
@@ -118,6 +145,55 @@ class Folder:
         """Returns the space left for this user."""
         usage = os.statvfs(self._root)
         return usage.f_bavail * usage.f_frsize
+
+    def refresh(self, key: str) -> bool:
+        """Marks a key as in use from now on, durably; False where there is none."""
+        try:
+            with _locked(self._root, fcntl.LOCK_SH), (self._root / key).open("rb") as file:
+                os.utime(file.fileno())
+        except FileNotFoundError:
+            return False
+        return True
+
+    def modified(self, key: str) -> float | None:
+        """Returns when a key was last in use, or None."""
+        try:
+            return (self._root / key).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def discard(self, keys: Sequence[str], before: float | None, why: str) -> Discarded:
+        """Removes keys, the bytes before what lies beside them; a kill at any point leaves a key whole or absent."""
+        freed: dict[str, int] = {}
+        with _locked(self._root, fcntl.LOCK_EX):
+            for key in keys:
+                size = self._discard(self._root / key, before, why)
+                if size is not None:
+                    freed[key] = size
+            failpoint("artifact.before_discard_fsync")
+            for folder in {(self._root / key).parent for key in freed}:
+                with suppress(FileNotFoundError):
+                    _fsync_folder(folder)
+        return Discarded(freed, frozenset(keys) - freed.keys())
+
+    def _discard(self, path: Path, before: float | None, why: str) -> int | None:
+        """Removes one key and its companion, leaving a note; returns its bytes, None where it is in use."""
+        size, companion = 0, path.with_name(path.name + ".type")
+        try:
+            status = path.stat()
+            if before is not None and status.st_mtime >= before:
+                return None
+            path.with_name(path.name + GONE).write_text(why, "ascii")
+            failpoint("artifact.before_discard")
+            path.unlink()
+            size = status.st_size
+        except FileNotFoundError:
+            pass
+        failpoint("artifact.after_discard")
+        with suppress(FileNotFoundError):
+            if before is None or companion.stat().st_mtime < before:  # a new one is of an upload under way
+                companion.unlink()
+        return size
 
     def sweep(self, before: float) -> int:
         """Removes leftovers of uploads killed before the given time (seconds since the epoch); returns how many."""
@@ -184,6 +260,29 @@ class Bucket:
     def free_bytes(self) -> int | None:
         """Nobody can tell."""
         return None
+
+    def refresh(self, key: str) -> bool:
+        """Says whether the key is there: nothing of konomi's removes it."""
+        return self.size(key) is not None
+
+    def modified(self, key: str) -> float | None:
+        """Nobody asks: nothing is discarded here."""
+        return None
+
+    def discard(self, keys: Sequence[str], before: float | None, why: str) -> Discarded | None:
+        """Leaves everything alone: what may go from there is for its keeper to say."""
+        return None
+
+
+@contextmanager
+def _locked(root: Path, operation: int) -> Iterator[None]:
+    """Holds the folder's lock, shared or alone, for a moment; the system frees it when the process dies."""
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _fsync_folder(path: Path) -> None:
