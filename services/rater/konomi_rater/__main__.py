@@ -52,6 +52,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
         )
     )
     rater = Rater(workspace)
+    rater.collecting.finish_revocations()
     rater.reembedding.resume()
     servicer = RaterServicer(rater)
     return [

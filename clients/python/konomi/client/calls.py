@@ -33,6 +33,8 @@ DEADLINES = {
     "PutArtifact": 300.0,
     "GetArtifact": 300.0,
     "SelectImages": 600.0,
+    "CollectImages": 600.0,
+    "CollectCheckpoints": 600.0,
     "ExportModel": 600.0,
     "MergeModels": 1800.0,
     "RetrieveImages": 1800.0,

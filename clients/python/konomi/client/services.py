@@ -91,6 +91,7 @@ class RaterClient(Service):
     list_consents: Unary[rater.ListConsentsRequest, rater.ListConsentsResponse]
     revoke_images: Unary[rater.RevokeImagesRequest, rater.RevokeImagesResponse]
     list_revocations: Unary[rater.ListRevocationsRequest, rater.ListRevocationsResponse]
+    collect_images: Unary[rater.CollectImagesRequest, rater.CollectImagesResponse]
     record_blind_audit: Unary[rater.RecordBlindAuditRequest, rater.BlindAudit]
     export_taste: ServerStream[rater.ExportTasteRequest, artifact_pb2.SnapshotArtifact]
     import_taste: Unary[rater.ImportTasteRequest, rater.Taste]
@@ -155,6 +156,7 @@ class TrainerClient(Service):
     export_model: Unary[trainer.ExportModelRequest, artifact_pb2.Artifact]
     promote_model: Unary[trainer.PromoteModelRequest, trainer.Model]
     rollback_model: Unary[trainer.RollbackModelRequest, trainer.RollbackModelResponse]
+    collect_checkpoints: Unary[trainer.CollectCheckpointsRequest, trainer.CollectCheckpointsResponse]
     export_lineage: ServerStream[trainer.ExportLineageRequest, artifact_pb2.SnapshotArtifact]
     import_lineage: Unary[trainer.ImportLineageRequest, trainer.ImportLineageResponse]
 

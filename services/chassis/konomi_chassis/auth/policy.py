@@ -55,6 +55,7 @@ POLICY: Mapping[str, frozenset[str]] = {
     _RATER + "RevokeImages": OWNER,
     _RATER + "ListRevocations": LOOP,
     _RATER + "RecordBlindAudit": PERSON,
+    _RATER + "CollectImages": OWNER,
     _RATER + "ExportTaste": OWNER,
     _RATER + "ImportTaste": OWNER,
     _GENERATOR + "ListBaseModels": LOOP,
@@ -73,6 +74,7 @@ POLICY: Mapping[str, frozenset[str]] = {
     _TRAINER + "ExportModel": LOOP,
     _TRAINER + "PromoteModel": LOOP,
     _TRAINER + "RollbackModel": LOOP,
+    _TRAINER + "CollectCheckpoints": OWNER,
     _TRAINER + "ExportLineage": OWNER,
     _TRAINER + "ImportLineage": OWNER,
 }

@@ -56,6 +56,10 @@ class ServicerPart:
         reply.ParseFromString(first)
         return reply
 
+    def _keep_answer(self, rpc: str, request: Message, reply: Reply) -> Reply:
+        """Keeps the answer to long work, or returns the one that was kept meanwhile."""
+        return self._answer_once(rpc, request, type(reply)(), lambda connection: reply)
+
 
 def caller(context: grpc.ServicerContext, *, patient: bool = False) -> Caller:
     """Returns who waits in this rpc; once it is over, what it asked for is dropped.

@@ -48,7 +48,7 @@ class ConsentServicer(ServicerPart):
     def RevokeImages(
         self, request: rater_pb2.RevokeImagesRequest, context: grpc.ServicerContext
     ) -> rater_pb2.RevokeImagesResponse:
-        """Takes images out of a taste for good."""
+        """Takes images out of a taste for good; their pixels are gone when the answer comes."""
         if bool(request.consent) == bool(request.digests):
             raise InvalidArgument(
                 "expected either a consent or digests to revoke, found both or neither; name one of them",
@@ -66,7 +66,9 @@ class ConsentServicer(ServicerPart):
                 gone = consents.revoke_images(connection, taste, request.digests, request.why, now)
             return rater_pb2.RevokeImagesResponse(revocations=[_revocation(row) for row in gone])
 
-        return self._answer_once("RevokeImages", request, rater_pb2.RevokeImagesResponse(), work)
+        reply = self._answer_once("RevokeImages", request, rater_pb2.RevokeImagesResponse(), work)
+        self._rater.collecting.finish_revocations()
+        return reply
 
     def ListRevocations(
         self, request: rater_pb2.ListRevocationsRequest, context: grpc.ServicerContext

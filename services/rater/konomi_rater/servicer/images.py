@@ -1,4 +1,4 @@
-"""The rpcs that add, list and search the images of a taste."""
+"""The rpcs that add, list, search and collect the images of a taste."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,7 @@ from konomi_rater.servicer.base import ServicerPart, caller
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.servicer.streams import gather, stream_taste
 from konomi_rater.storage.image_records import ImageFacts
+from konomi_rater.usecases.collection import RetentionPolicy
 from konomi_rater.usecases.images import Listing
 
 
@@ -57,6 +58,29 @@ class ImageServicer(ServicerPart):
                 rater_pb2.SearchHit(image=messages.image(row, taste), similarity=similarity) for row, similarity in hits
             ]
         )
+
+    def CollectImages(
+        self, request: rater_pb2.CollectImagesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.CollectImagesResponse:
+        """Collects rejected candidates, or says what would go; only the former is kept under the request id."""
+        first = self._first_answer("CollectImages", request, rater_pb2.CollectImagesResponse())
+        if first is not None:
+            return first
+        collecting = self._rater.collecting
+        keep = frozenset(request.keep_digests) | collecting.keep_named(request.keep_artifacts)
+        policy = RetentionPolicy(request.rejected_seconds, request.keep_units, keep, frozenset(request.keep_nights))
+        done = collecting.run(taste_id(request.taste), policy, request.page_token, dry=request.dry_run)
+        reply = rater_pb2.CollectImagesResponse(
+            kinds=[
+                rater_pb2.ImageKind(kind=name, count=kind.count, bytes=kind.size)
+                for name, kind in sorted(done.kinds.items())
+            ],
+            count=len(done.digests),
+            bytes=done.size,
+            digests=done.digests if request.dry_run else (),
+            next_page_token=done.next_token,
+        )
+        return reply if request.dry_run else self._keep_answer("CollectImages", request, reply)
 
 
 def _facts(image: rater_pb2.Image) -> ImageFacts:

@@ -61,6 +61,7 @@ def image(row: ImageRow, taste: str, scored: Score | None = None) -> rater_pb2.I
         height=row.height,
         create_time=timestamp(row.created),
         grade=rater_pb2.Grade.ValueType(row.grade),
+        pixels_collected=row.without_pixels,
     )
     if scored is not None:
         message.score.CopyFrom(score(scored, taste))

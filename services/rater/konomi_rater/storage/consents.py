@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_rater.selection.selection import CONSENTED
+from konomi_rater.storage import collected
 from konomi_rater.storage.image_records import ImageFacts
 
 
@@ -169,6 +170,7 @@ def revoke_images(
     )
     connection.execute(text(f"DELETE FROM images WHERE taste = :taste AND {among}"), bound)
     revocations = _revocations(connection, f"{among} ORDER BY sequence", bound)
+    collected.leave(connection, [row.digest for row in revocations], now)
     unknown = set(digests) - {row.digest for row in revocations}
     if unknown:
         raise NotFound(

@@ -32,7 +32,10 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """An image known to a taste; `row` orders images by when they became known, `grade` is 0 where ungraded."""
+    """An image known to a taste; `row` orders images by when they became known, `grade` is 0 where ungraded.
+
+    `without_pixels`: the storage policy took its pixels.
+    """
 
     row: int
     facts: ImageFacts
@@ -40,6 +43,7 @@ class ImageRow:
     height: int
     created: float
     grade: int
+    without_pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,15 @@ class Filter:
 
 
 _IMAGE = (
-    "SELECT i.*, COALESCE(l.grade, 0) AS grade FROM images AS i "
+    "SELECT i.*, COALESCE(l.grade, 0) AS grade, EXISTS (SELECT 1 FROM images_without_pixels AS w "
+    "WHERE w.taste = i.taste AND w.digest = i.digest) AS without_pixels FROM images AS i "
     "LEFT JOIN labels_in_force AS l ON l.taste = i.taste AND l.digest = i.digest WHERE i.taste = :taste AND "
 )
 _ROWS = "SELECT i.row FROM images AS i WHERE i.taste = :taste AND "
+_GRADED_ROWS = (
+    "SELECT i.row FROM images AS i LEFT JOIN labels_in_force AS l ON l.taste = i.taste AND l.digest = i.digest "
+    "WHERE i.taste = :taste AND "
+)
 
 
 def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, int], now: float) -> bool:
@@ -158,7 +167,8 @@ def select(connection: Connection, taste: str, criteria: Filter, below: int) -> 
     if criteria.prompt_contains:
         parts.append("INSTR(LOWER(i.prompt), LOWER(:part)) > 0")
         bound["part"] = criteria.prompt_contains
-    source = _IMAGE.replace("i.*", "i.row") if criteria.grades else _ROWS  # grades cost more than all else together
+    parts.append("i.digest NOT IN (SELECT digest FROM images_without_pixels WHERE taste = :taste AND unembedded = 1)")
+    source = _GRADED_ROWS if criteria.grades else _ROWS  # grades cost more than all else together
     rows = connection.execute(text(source + " AND ".join(parts) + " ORDER BY i.row"), bound)
     return np.array([row.row for row in rows], dtype=np.int64)
 
@@ -202,4 +212,5 @@ def facts_of(row: Mapping[Any, Any]) -> ImageFacts:
 
 
 def _image(row: RowMapping) -> ImageRow:
-    return ImageRow(row["row"], facts_of(row), row["width"], row["height"], row["created"], row["grade"])  # type: ignore[arg-type]
+    known = {name: row[name] for name in ("row", "width", "height", "created", "grade")}
+    return ImageRow(facts=facts_of(row), without_pixels=bool(row["without_pixels"]), **known)  # type: ignore[arg-type]

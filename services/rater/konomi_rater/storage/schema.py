@@ -356,4 +356,31 @@ MIGRATIONS = (
             "CREATE INDEX selections_by_time ON selections (taste, created)",
         ),
     ),
+    Migration(
+        10,
+        (
+            # What the storage policy took: the log of it for ever, and which images are without pixels now.
+            """
+            CREATE TABLE collected_images (
+                taste TEXT NOT NULL REFERENCES tastes (id), sequence INTEGER NOT NULL, digest TEXT NOT NULL,
+                returned INTEGER NOT NULL CHECK (returned IN (0, 1)), bytes INTEGER NOT NULL, policy TEXT NOT NULL,
+                created REAL NOT NULL, PRIMARY KEY (taste, sequence)
+            ) WITHOUT ROWID
+            """,
+            *(_APPEND_ONLY.format(table="collected_images", verb=v) for v in ("UPDATE", "DELETE")),
+            # `unembedded`: without a vector of the taste's embedder too, which was changed after the pixels went.
+            """
+            CREATE TABLE images_without_pixels (
+                taste TEXT NOT NULL REFERENCES tastes (id), digest TEXT NOT NULL,
+                unembedded INTEGER NOT NULL DEFAULT 0 CHECK (unembedded IN (0, 1)), PRIMARY KEY (taste, digest)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TRIGGER images_need_no_pixels AFTER DELETE ON images
+            BEGIN DELETE FROM images_without_pixels WHERE taste = OLD.taste AND digest = OLD.digest; END
+            """,
+            # Pixels of revoked images that are still to be removed: written with the revocation, deleted when done.
+            "CREATE TABLE pixels_leaving (digest TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID",
+        ),
+    ),
 )

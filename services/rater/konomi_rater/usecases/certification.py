@@ -10,7 +10,7 @@ import sqlalchemy
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi_rater.selection import certificate
 from konomi_rater.selection.certificate import AuditOutcome, Sample
-from konomi_rater.storage import audits, image_records, tastes
+from konomi_rater.storage import audits, collected, image_records, tastes
 from konomi_rater.storage.audits import Answer, AuditRow, Terms
 from konomi_rater.usecases.workspace import Workspace
 
@@ -210,6 +210,14 @@ def _check_known(connection: sqlalchemy.Connection, taste_id: str, digests: Sequ
                 f"expected members tastes/{taste_id} knows, found {digest[:80]!r}; add the image with AddImages first",
                 reason="IMAGE_NOT_FOUND",
             )
+    gone = collected.without_pixels(connection, taste_id)
+    missing = [digest for digest in digests if digest in gone]
+    if missing:
+        raise FailedPrecondition(
+            f"expected members with pixels, but those of {len(missing)} were collected by the storage policy, the "
+            f"first {missing[0]}; nobody can look at them: leave them out, or put them again",
+            reason="PIXELS_COLLECTED",
+        )
 
 
 def _ordered(digests: Sequence[str], stages: tuple[int, ...]) -> list[str]:

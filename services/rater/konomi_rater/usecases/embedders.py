@@ -23,7 +23,7 @@ from konomi_rater.embedding import names
 from konomi_rater.embedding.names import STARTER
 from konomi_rater.embedding.requests import Caller, Embedded
 from konomi_rater.preference.fitting import Step
-from konomi_rater.storage import image_records, tastes
+from konomi_rater.storage import collected, image_records, tastes
 from konomi_rater.storage.embeddings import SELF
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.versions import NewVersion, Versions
@@ -201,6 +201,7 @@ class Reembedding:
             if before.next_embedder != change.embedder or _missing(connection, change, 1):
                 return False
             tastes.set_embedder(connection, change.taste, change.embedder)
+            collected.mark_unembedded(connection, change.taste, names.space_of(change.embedder))
             if version is not None:
                 self._versions.keep(connection, version, activate=True)
             connection.execute(text("DELETE FROM embedder_changes WHERE taste = :taste"), {"taste": change.taste})
@@ -241,7 +242,8 @@ def _read(connection: sqlalchemy.Connection) -> list[_EmbedderChange]:
 
 _MISSING = (
     "FROM images AS i WHERE i.taste = :taste AND NOT EXISTS "
-    "(SELECT 1 FROM embeddings AS e WHERE e.digest = i.digest AND e.embedder = :space)"
+    "(SELECT 1 FROM embeddings AS e WHERE e.digest = i.digest AND e.embedder = :space) "
+    "AND NOT EXISTS (SELECT 1 FROM images_without_pixels AS w WHERE w.taste = i.taste AND w.digest = i.digest)"
 )
 
 

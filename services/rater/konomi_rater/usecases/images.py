@@ -16,7 +16,7 @@ from konomi.errors import InvalidArgument, KonomiError
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_rater.embedding.requests import Caller, Embedded
 from konomi_rater.selection.selection import CONSENTED, IMPORTED, SELF
-from konomi_rater.storage import consents, image_records, tastes
+from konomi_rater.storage import collected, consents, image_records, tastes
 from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.image_records import Filter, ImageFacts, ImageRow
 from konomi_rater.storage.tastes import TasteRow
@@ -98,14 +98,33 @@ class Adding:
             kept = {digest: vector for digest, vector in fresh.items() if digest not in revoked}
             image_records.remember_embeddings(connection, taste.embedder, kept)
             failpoint("images.before_rows")
+            self._welcome_back(connection, taste.id, images)
             for place, facts in enumerate(images):
                 size = sizes.get(facts.digest)
-                if place in refused or size is None or facts.digest in revoked:
-                    results.append(Added(facts.digest, error=refused.get(place) or revoked[facts.digest]))
+                error = refused.get(place) or revoked.get(facts.digest) or self._missing(connection, taste.id, facts)
+                if error is not None or size is None:
+                    results.append(Added(facts.digest, error=error))
                 else:
                     new = image_records.add(connection, taste.id, facts, size, self._workspace.clock())
                     results.append(Added(facts.digest, already_known=not new))
         return results
+
+    def _welcome_back(self, connection: sqlalchemy.Connection, taste: str, images: Sequence[ImageFacts]) -> None:
+        """Ends the collected state of images whose pixels were put again."""
+        gone = collected.without_pixels(connection, taste)
+        back = [facts.digest for facts in images if facts.digest in gone and self._workspace.store.exists(facts.digest)]
+        collected.note_returned(connection, taste, back, "added again", self._workspace.clock())
+
+    def _missing(self, connection: sqlalchemy.Connection, taste: str, facts: ImageFacts) -> KonomiError | None:
+        """Returns why a new image cannot be added where its pixels went while it was embedded; None where it can."""
+        store = self._workspace.store
+        if not store.is_local or image_records.knows(connection, taste, facts.digest):
+            return None
+        try:
+            store.stat(facts.digest)
+        except KonomiError as error:
+            return error
+        return None
 
 
 def check_facts(facts: ImageFacts) -> None:
@@ -231,10 +250,13 @@ class Browsing:
         return list(zip(images, similarities[0][inside].tolist(), strict=True))
 
     def scores(self, taste: TasteRow, view: MatrixView, images: Sequence[ImageRow]) -> list[Score | None]:
-        """Returns the score of each image, None throughout where no rater is fitted."""
-        if not taste.active or not images:
+        """Returns the score of each image, None where no rater is fitted, or none knows an image without pixels."""
+        positions = [view.at(image.facts.digest) for image in images]
+        known = np.array([at for at in positions if at is not None], dtype=np.int64)
+        if not taste.active or not len(known):
             return [None] * len(images)
-        return list(self._scoring.score_known(taste, view, view.indices(np.array([image.row for image in images]))))
+        scores = iter(self._scoring.score_known(taste, view, known))
+        return [None if at is None else next(scores) for at in positions]
 
     def _ordered(
         self,

@@ -19,7 +19,7 @@ from konomi_rater.selection.propagation import (
     least_bound,
 )
 from konomi_rater.selection.selection import SSR, UR, RejectionReason
-from konomi_rater.storage import image_records, tastes
+from konomi_rater.storage import collected, image_records, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.tastes import TasteRow
@@ -89,6 +89,7 @@ class Growing:
     ) -> Selection:
         """Returns the images a growth took in with their scores, and what became of the others."""
         picked = at[growth.taken]
+        self._workspace.store.use(images[row].facts.digest for row in growth.taken)
         scores = self._scoring.score_known(taste, view, picked)
         return Selection(
             chosen=[
@@ -107,9 +108,9 @@ class Growing:
     def _candidates(
         self, connection: sqlalchemy.Connection, taste: TasteRow, view: MatrixView, request: GrowthRequest
     ) -> list[ImageRow]:
-        """Returns the images asked for, less those that are in the set already."""
+        """Returns the images asked for, less those that are in the set already or without pixels."""
         rows = image_records.select(connection, taste.id, request.candidates, EVERY_ROW)
-        inside = {*request.originals, *request.members}
+        inside = {*request.originals, *request.members, *collected.without_pixels(connection, taste.id)}
         images = image_records.read_rows(connection, taste.id, rows.tolist())
         return [
             image for image in images if image.facts.digest not in inside and view.at(image.facts.digest) is not None

@@ -1,6 +1,7 @@
 """The rater's use cases joined: one object per concern over one workspace."""
 
 from konomi_rater.usecases.certification import Certifying
+from konomi_rater.usecases.collection import Collecting
 from konomi_rater.usecases.embedders import Advising, Reembedding
 from konomi_rater.usecases.exploration import Exploring, Slating
 from konomi_rater.usecases.images import Adding, Browsing
@@ -33,6 +34,7 @@ class Rater:
         self.measuring = Measuring(workspace)
         self.reembedding = Reembedding(workspace, self.versions)
         self.snapshots = TasteSnapshots(workspace)
+        self.collecting = Collecting(workspace)
 
     def close(self) -> None:
         """Ends the work in the background, then what it works with."""

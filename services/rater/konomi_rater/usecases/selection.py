@@ -29,7 +29,7 @@ from konomi_rater.selection.selection import (
     select,
 )
 from konomi_rater.sentences import Sentence
-from konomi_rater.storage import audits, image_records, panel, tastes
+from konomi_rater.storage import audits, collected, image_records, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.labels import LabelEntry
@@ -199,7 +199,7 @@ class _Task:
         request: what is asked for.
         policy: how the request ranks.
         scored: whether a rater scores the images.
-        judged: digests a person judged blind, which no training set ever holds.
+        judged: digests no training set ever holds: a person judged them blind, or their pixels were collected.
     """
 
     connection: sqlalchemy.Connection
@@ -238,12 +238,14 @@ class Selecting:
             scored = bool(taste.active) or not policy.graded_only
             if scored:
                 self._workspace.active_head(taste)
-            judged = audits.held_out(connection, taste.id)
+            judged = audits.held_out(connection, taste.id) | collected.without_pixels(connection, taste.id)
             task = _Task(connection, taste, view, request, policy, scored, judged)
-            return self._choose(task, self._admitted(task))
+            selection = self._choose(task, self._admitted(task))
+        self._workspace.store.use(image.digest for image in (*selection.chosen, *selection.base))
+        return selection
 
     def _admitted(self, task: _Task) -> list[ImageRow]:
-        """Returns the images the filter admits, without those a person judged blind."""
+        """Returns the images the filter admits, without those no training set holds."""
         criteria, view = task.request.candidates, task.view
         rows = image_records.select(task.connection, task.taste.id, criteria, EVERY_ROW)
         if criteria.min_utility is not None:

@@ -14,7 +14,7 @@ from konomi_chassis.storage import snapshots as rows_file
 from konomi_chassis.storage.artifacts import Artifact
 from konomi_chassis.storage.snapshots import Row, Tables, TableSchema, invalid, want, want_digest
 from konomi_rater.embedding.names import space_of
-from konomi_rater.storage import image_records, labels, tastes, vector_file
+from konomi_rater.storage import collected, image_records, labels, tastes, vector_file
 from konomi_rater.storage.schema import MIGRATIONS
 from konomi_rater.usecases.images import check_facts
 from konomi_rater.usecases.workspace import Workspace
@@ -50,7 +50,7 @@ class TasteSnapshots:
         self._workspace = workspace
 
     def export(self, taste: str, *, images: bool) -> Iterator[tuple[Artifact, SnapshotPart]]:
-        """Writes a taste as artifacts and yields them: its rows first.
+        """Writes a taste as artifacts and yields them: its rows first. Images without pixels are rows alone.
 
         Raises:
             NotFound: no such taste, or an artifact its rows name is missing.
@@ -73,8 +73,11 @@ class TasteSnapshots:
         yield vectors, SnapshotPart.EMBEDDINGS
         for digest, part in _named(tables).items():
             yield store.stat(digest), part
-        for row in tables["images"] if images else []:
-            yield store.stat(row["digest"]), SnapshotPart.IMAGE
+        gone = {row["digest"] for row in tables["images_without_pixels"]}
+        going = [row["digest"] for row in tables["images"] if row["digest"] not in gone] if images else []
+        store.use(going)  # nothing takes them while the snapshot is read
+        for digest in going:
+            yield store.stat(digest), SnapshotPart.IMAGE
 
     def read(self, rows_digest: str, taste: str) -> Restored:
         """Reads a snapshot from the store and checks it, without changing anything.
@@ -97,7 +100,8 @@ class TasteSnapshots:
         workspace.embedders.check(tables["tastes"][0]["embedder"])
         vectors = vector_file.from_bytes(workspace.store.get(digest))
         space = vectors.get(space_of(tables["tastes"][0]["embedder"]), {})
-        if not all(row["digest"] in space for row in tables["images"]):
+        blind = {row["digest"] for row in tables["images_without_pixels"] if row.get("unembedded")}
+        if not all(row["digest"] in space or row["digest"] in blind for row in tables["images"]):
             raise invalid("an image has no vector of the taste's embedder")
         self._check_artifacts(tables)
         return Restored(taste or before, _renamed(tables, before, taste or before), vectors)
@@ -124,6 +128,9 @@ class TasteSnapshots:
                 rows_file.insert_rows(connection, table, rows)
             for space, vectors in snapshot.vectors.items():
                 image_records.remember_embeddings(connection, space, vectors)
+            gone = collected.without_pixels(connection, snapshot.taste)
+            back = sorted(digest for digest in gone if self._workspace.store.exists(digest))
+            collected.note_returned(connection, snapshot.taste, back, "restored", self._workspace.clock())
             labels.verify(connection, snapshot.taste)
             for number in [row["number"] for row in snapshot.tables["rater_versions"]]:
                 tastes.read_version(connection, snapshot.taste, number)
@@ -196,7 +203,8 @@ def _check(tables: Tables, taste: str) -> None:
         want(row, "number", int)
     for row in tables["images"]:
         _check_image(row)
-    for row in [*tables["labels"], *tables["panel"], *tables["audit_answers"]]:
+    without = [*tables["collected_images"], *tables["images_without_pixels"]]
+    for row in [*tables["labels"], *tables["panel"], *tables["audit_answers"], *without]:
         want_digest(row, "digest")
     try:
         labels.check_chain(tables["labels"], taste)

@@ -14,7 +14,7 @@ from konomi_rater.preference.fitting import LEAST_LABELS, quick_fit
 from konomi_rater.preference.head import Head
 from konomi_rater.selection import acquisition
 from konomi_rater.selection.acquisition import Pool, SuggestionReason
-from konomi_rater.storage import image_records, labels, panel, tastes
+from konomi_rater.storage import collected, image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.labels import LabelEntry
@@ -53,8 +53,10 @@ class Suggesting:
             grades = {**training, **aside}
             rows = self.candidates(connection, taste, criteria, grades)
             past = labels.read(connection, taste_id, 0, -1, in_force=False) if repeats else []
+            gone = collected.without_pixels(connection, taste_id)
         rng = np.random.default_rng((seed % 2**63, len(grades)))
-        again = [at for digest in self._repeats(past, grades, count, rng) if (at := view.at(digest)) is not None]
+        repeated = [digest for digest in self._repeats(past, grades, count, rng) if digest not in gone]
+        again = [at for digest in repeated if (at := view.at(digest)) is not None]
         hidden = [(at, SuggestionReason.REPEAT_CHECK) for at in again]
         if criteria == Filter():
             lot = np.random.default_rng((seed % 2**63, len(grades), 1)).random()  # leaves the queue's own draws alone
@@ -70,6 +72,7 @@ class Suggesting:
         with self._workspace.reading() as connection:
             images = image_records.read_rows(connection, taste_id, [row for row, _ in chosen])
         reasons = [reason for _, reason in chosen]
+        self._workspace.store.use(image.facts.digest for image in images)
         return [
             (replace(image, grade=0) if reason is SuggestionReason.REPEAT_CHECK else image, reason)
             for image, reason in zip(images, reasons, strict=True)
@@ -104,10 +107,12 @@ class Suggesting:
     def candidates(
         self, connection: sqlalchemy.Connection, taste: TasteRow, criteria: Filter, grades: dict[str, LabelEntry]
     ) -> np.ndarray:
-        """Returns the rows that may be shown: those the filter admits, ungraded ones where it names no grade."""
+        """Returns the rows that may be shown: those with pixels the filter admits, ungraded where it names no grade."""
         rows = image_records.select(
             connection, taste.id, criteria if criteria.grades else _ungraded(criteria), EVERY_ROW
         )
+        gone = collected.rows_without_pixels(connection, taste.id)
+        rows = rows[~np.isin(rows, gone)] if len(gone) else rows
         return rows if criteria.min_utility is None else self._above(connection, taste, rows, criteria.min_utility)
 
     def _above(self, connection: sqlalchemy.Connection, taste: TasteRow, rows: np.ndarray, least: float) -> np.ndarray:

@@ -1,0 +1,206 @@
+"""Images whose pixels the storage policy took: why each image stays or may go, the log of what went, what is without.
+
+An image may go only where it is known to be a rejected candidate: made here by a unit of a night, and nobody ever
+graded, compared, audited or laid it out. Its row, its prompt and its embedding stay for ever.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, text
+
+from konomi_rater.selection.selection import SELF
+from konomi_rater.storage.embeddings import BASE_UNITS
+
+REJECTED = ""
+"""Nothing in the database says that an image must stay."""
+
+_REASONS = f"""
+SELECT i.row, i.digest, i.unit, i.night, i.created, CASE
+    WHEN i.digest IN (SELECT digest FROM panel WHERE taste = :taste) THEN 'panel'
+    WHEN EXISTS (SELECT 1 FROM labels AS l WHERE l.taste = i.taste AND l.digest = i.digest) THEN 'graded'
+    WHEN i.digest IN (
+        SELECT winner FROM comparisons WHERE taste = :taste UNION SELECT loser FROM comparisons WHERE taste = :taste
+    ) THEN 'compared'
+    WHEN i.digest IN (
+        SELECT unit FROM blind_pairs WHERE taste = :taste UNION SELECT against FROM blind_pairs WHERE taste = :taste
+        UNION SELECT digest FROM audit_answers WHERE taste = :taste
+    ) THEN 'audited'
+    WHEN i.digest IN (SELECT digest FROM slate_images WHERE taste = :taste) THEN 'laid_out'
+    WHEN i.source <> {SELF} THEN 'imported'
+    WHEN i.unit IN (SELECT value FROM json_each(:base)) THEN 'base'
+    WHEN i.unit = '' OR i.night = '' THEN 'single'
+    WHEN EXISTS (SELECT 1 FROM embedder_changes WHERE taste = :taste) THEN 'embedder_changing'
+    ELSE '' END AS reason
+FROM images AS i WHERE i.taste = :taste
+"""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an image stands in a taste; `reason` says why it must stay, REJECTED where nothing does."""
+
+    taste: str
+    row: int
+    digest: str
+    unit: str
+    night: str
+    created: float
+    reason: str
+
+
+def standings(connection: Connection, taste: str, digests: Sequence[str] | None = None) -> list[Standing]:
+    """Returns how the images of a taste stand, all or those among `digests`, oldest first."""
+    bound: dict[str, object] = {"taste": taste, "base": json.dumps(BASE_UNITS)}
+    among = ""
+    if digests is not None:
+        among, bound["digests"] = "AND i.digest IN (SELECT value FROM json_each(:digests)) ", json.dumps(list(digests))
+    rows = connection.execute(text(_REASONS + among + "ORDER BY i.row"), bound)
+    return [Standing(taste=taste, **row._mapping) for row in rows]
+
+
+def newest_units(connection: Connection, taste: str, count: int) -> set[str]:
+    """Returns the units of a taste whose first image is newest, the base model apart."""
+    rows = connection.execute(
+        text(
+            "SELECT unit FROM images WHERE taste = :taste AND source = :own AND unit <> '' "
+            "AND unit NOT IN (SELECT value FROM json_each(:base)) GROUP BY unit ORDER BY MIN(row) DESC LIMIT :count"
+        ),
+        {"taste": taste, "own": SELF, "base": json.dumps(BASE_UNITS), "count": count},
+    )
+    return {row.unit for row in rows}
+
+
+def parents(connection: Connection, taste: str, after: int = 0) -> set[str]:
+    """Returns the digests that images of a taste past a row name as what they were made from."""
+    rows = connection.execute(
+        text(
+            "SELECT DISTINCT p.value AS digest FROM images AS i, json_each(i.parents) AS p "
+            "WHERE i.taste = :taste AND i.row > :after AND i.parents <> '[]'"
+        ),
+        {"taste": taste, "after": after},
+    )
+    return {row.digest for row in rows}
+
+
+def last_row(connection: Connection, taste: str) -> int:
+    """Returns the newest row of a taste; 0 where it knows no image."""
+    newest = connection.execute(text("SELECT MAX(row) FROM images WHERE taste = :taste"), {"taste": taste})
+    return int(newest.scalar() or 0)
+
+
+def certified_sets(connection: Connection, taste: str) -> frozenset[str]:
+    """Returns the artifacts that list the members of the sets a taste audited or audits."""
+    rows = connection.execute(text("SELECT set_digest FROM certificates WHERE taste = :taste"), {"taste": taste})
+    return frozenset(row.set_digest for row in rows)
+
+
+def without_pixels(connection: Connection, taste: str) -> frozenset[str]:
+    """Returns the digests of a taste's images without pixels: never shown, drawn or chosen for training any more."""
+    rows = connection.execute(text("SELECT digest FROM images_without_pixels WHERE taste = :taste"), {"taste": taste})
+    return frozenset(row.digest for row in rows)
+
+
+def rows_without_pixels(connection: Connection, taste: str) -> np.ndarray:
+    """Returns the row numbers (N,) int64 of a taste's images without pixels."""
+    rows = connection.execute(
+        text(
+            "SELECT i.row FROM images_without_pixels AS w JOIN images AS i "
+            "ON i.taste = w.taste AND i.digest = w.digest WHERE w.taste = :taste"
+        ),
+        {"taste": taste},
+    )
+    return np.array([row.row for row in rows], dtype=np.int64)
+
+
+def note_collected(
+    connection: Connection, images: Iterable[Standing], sizes: dict[str, int], policy: str, now: float
+) -> None:
+    """Writes down that the pixels of images go, before they do.
+
+    Args:
+        connection: the write transaction.
+        images: how they stand in every taste that knows them.
+        sizes: their bytes by digest.
+        policy: what took them, in words.
+        now: Unix time.
+    """
+    for image in images:
+        bound = {"taste": image.taste, "digest": image.digest}
+        connection.execute(text("INSERT OR IGNORE INTO images_without_pixels VALUES (:taste, :digest, 0)"), bound)
+        _log(connection, image.taste, image.digest, 0, sizes.get(image.digest, 0), policy, now)
+
+
+def note_returned(connection: Connection, taste: str, digests: Iterable[str], why: str, now: float) -> None:
+    """Writes down that images have their pixels again, or never lost them; one without a vector counts as new."""
+    for digest in digests:
+        bound = {"taste": taste, "digest": digest}
+        gone = connection.execute(
+            text("DELETE FROM images_without_pixels WHERE taste = :taste AND digest = :digest RETURNING unembedded"),
+            bound,
+        ).first()
+        if gone is None:
+            continue
+        if gone.unembedded:  # what is in memory goes by rising rows
+            connection.execute(
+                text(
+                    "UPDATE images SET row = (SELECT MAX(row) + 1 FROM images) "
+                    "WHERE taste = :taste AND digest = :digest"
+                ),
+                bound,
+            )
+        _log(connection, taste, digest, 1, 0, why, now)
+
+
+def _log(connection: Connection, taste: str, digest: str, returned: int, size: int, policy: str, now: float) -> None:
+    connection.execute(
+        text(
+            "INSERT INTO collected_images SELECT :taste, COALESCE(MAX(sequence), 0) + 1, :digest, :returned, :bytes, "
+            ":policy, :now FROM collected_images WHERE taste = :taste"
+        ),
+        {"taste": taste, "digest": digest, "returned": returned, "bytes": size, "policy": policy, "now": now},
+    )
+
+
+def mark_unembedded(connection: Connection, taste: str, space: str) -> None:
+    """Notes which images without pixels have no vector in the space their taste changes to."""
+    connection.execute(
+        text(
+            "UPDATE images_without_pixels SET unembedded = NOT EXISTS (SELECT 1 FROM embeddings AS e "
+            "WHERE e.digest = images_without_pixels.digest AND e.embedder = :space) WHERE taste = :taste"
+        ),
+        {"taste": taste, "space": space},
+    )
+
+
+def leave(connection: Connection, digests: Iterable[str], now: float) -> None:
+    """Writes down that the pixels of revoked images are to be removed, with the revocation itself."""
+    for digest in digests:
+        connection.execute(
+            text("INSERT OR IGNORE INTO pixels_leaving VALUES (:digest, :now)"), {"digest": digest, "now": now}
+        )
+
+
+def leaving(connection: Connection) -> list[str]:
+    """Returns the images whose pixels are still to be removed."""
+    return [row.digest for row in connection.execute(text("SELECT digest FROM pixels_leaving ORDER BY digest"))]
+
+
+def left(connection: Connection, digests: Iterable[str]) -> None:
+    """Notes that the pixels of images were removed, or stay for another taste."""
+    for digest in digests:
+        connection.execute(text("DELETE FROM pixels_leaving WHERE digest = :digest"), {"digest": digest})
+
+
+def known_elsewhere(connection: Connection, digests: Sequence[str]) -> set[str]:
+    """Returns which images any taste knows now."""
+    rows = connection.execute(
+        text(
+            "SELECT DISTINCT i.digest FROM tastes AS t CROSS JOIN images AS i "
+            "WHERE i.taste = t.id AND i.digest IN (SELECT value FROM json_each(:digests))"
+        ),
+        {"digests": json.dumps(list(digests))},
+    )
+    return {row.digest for row in rows}

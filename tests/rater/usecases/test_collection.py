@@ -1,0 +1,487 @@
+"""Which pixels go and which stay, rule by rule, over a real database and a real store; kills at every step."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import text
+
+from konomi.errors import FailedPrecondition, NotFound
+from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import open_database, reading
+from konomi_rater.selection.certificate import AuditLimits
+from konomi_rater.selection.selection import CONSENTED, IMPORTED, SELF
+from konomi_rater.storage import audits, collected, consents, image_records, labels, tastes
+from konomi_rater.storage.audits import AuditRow, BlindAudit, BlindChoice, BlindPair, Terms
+from konomi_rater.storage.image_records import ImageFacts
+from konomi_rater.storage.labels import LabelEntry, NewLabel
+from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.usecases.collection import Collecting, RetentionPolicy
+
+DAY = 86400.0
+NOW = 1_800_000_000.0
+MONTH = RetentionPolicy(30 * DAY)
+
+
+class Bench:
+    """A database and a store in a home, and what the use case needs of a workspace, at a time of the test's own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.now = home, NOW
+        self.engine = open_database(home / "rater.sqlite", MIGRATIONS)
+        self.store = ArtifactStore(StoreSettings(home=home, min_free_bytes=0))
+        self.settings = SimpleNamespace(home=home)
+        self.collecting = Collecting(self)
+        self.numbers = 0
+
+    def clock(self) -> float:
+        """Returns the time of the test."""
+        return self.now
+
+    def reading(self):
+        """Gives a snapshot."""
+        return reading(self.engine)
+
+    def writing(self):
+        """Gives the write transaction."""
+        return self.engine.begin()
+
+    def taste(self, name: str = "t") -> str:
+        """Makes a taste."""
+        with self.writing() as connection:
+            tastes.create(connection, name, "", "starter", "starter", NOW)
+        return name
+
+    def image(self, taste: str = "t", *, days: float = 40, data: bytes = b"", **facts) -> str:
+        """Makes a stored image; without more it is a rejected candidate of a night, 40 days old."""
+        self.numbers += 1
+        digest = self.store.put(data or b"image %d" % self.numbers, "image/png").digest
+        self.age(digest, days)
+        facts = {"source": SELF, "unit": "u1", "night": "n1", **facts}
+        with self.writing() as connection:
+            image_records.add(connection, taste, ImageFacts(digest, **facts), (8, 8), NOW - days * DAY)
+        return digest
+
+    def age(self, digest: str, days: float = 40) -> None:
+        """Makes the stored bytes as old as an image of so many days."""
+        path = self.home / "artifacts" / digest[:2] / digest
+        for each in (path, path.with_name(f"{digest}.type")):
+            os.utime(each, (NOW - days * DAY,) * 2)
+
+    def label(self, digest: str, grade: int, taste: str = "t") -> LabelEntry:
+        """Grades an image."""
+        with self.writing() as connection:
+            return labels.record(connection, taste, [NewLabel(digest, grade)], NOW)[0]
+
+    def run(self, policy: RetentionPolicy = MONTH, taste: str = "", *, dry: bool = False):
+        """Looks, and collects."""
+        return self.collecting.run(taste, policy, "", dry=dry)
+
+    def gone(self, taste: str = "t") -> set[str]:
+        """Returns what is without pixels by the table."""
+        with self.reading() as connection:
+            return set(collected.without_pixels(connection, taste))
+
+    def reason(self, digest: str, policy: RetentionPolicy = MONTH) -> str:
+        """Returns the one kind among the images of one digest: why it stays, after a run that must leave it."""
+        before = self.run(policy, dry=True)
+        assert digest not in before.digests
+        assert digest not in self.run(policy).digests and self.store.exists(digest)
+        others = {kind for kind, entry in before.kinds.items() if entry.count and kind != "rejected"}
+        (kind,) = others
+        return kind
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    made = Bench(tmp_path)
+    made.taste()
+    yield made
+    made.engine.dispose()
+
+
+def test_a_rejected_candidate_goes_its_record_stays_and_a_dry_run_says_so_before(shelf):
+    digests = sorted(shelf.image() for _ in range(3))
+    dry = shelf.run(dry=True)
+    assert dry.digests == digests and all(map(shelf.store.exists, digests)) and not shelf.gone()
+    done = shelf.run()
+    assert (done.digests, done.size) == (dry.digests, dry.size) and not any(map(shelf.store.exists, digests))
+    assert shelf.gone() == set(digests)
+    with shelf.reading() as connection:
+        rows = connection.execute(text("SELECT * FROM collected_images ORDER BY digest")).all()
+        assert image_records.read(connection, "t", digests[0]).without_pixels
+    assert [row.digest for row in rows] == digests and {row.returned for row in rows} == {0}
+    assert {row.policy for row in rows} == {"rejected candidates older than 30 days, but those of the newest 0 units"}
+    assert sum(row.bytes for row in rows) == done.size > 0
+    again = shelf.run()
+    assert again.digests == [] and {name: kind.count for name, kind in again.kinds.items()} == {"collected": 3}
+
+
+def test_the_record_of_what_went_is_never_changed(shelf):
+    shelf.image()
+    shelf.run()
+    for statement in ("UPDATE collected_images SET bytes = 0", "DELETE FROM collected_images"):
+        with pytest.raises(Exception, match="append-only"), shelf.writing() as connection:
+            connection.execute(text(statement))
+
+
+def test_what_was_ever_graded_stays_even_where_the_grade_was_undone(shelf):
+    shelf.label(shelf.image(), 1)
+    undone = shelf.image()
+    entry = shelf.label(undone, 3)
+    with shelf.writing() as connection:
+        labels.undo(connection, "t", entry.sequence, NOW)
+    assert shelf.reason(undone) == "graded"
+
+
+def test_a_member_of_the_panel_stays(shelf):
+    digest = shelf.image()
+    with shelf.writing() as connection:
+        connection.execute(text("INSERT INTO panel VALUES ('t', :d, 0)"), {"d": digest})
+    assert shelf.reason(digest) == "panel"
+
+
+def test_both_of_a_comparison_stay(shelf):
+    winner, loser = shelf.image(), shelf.image()
+    with shelf.writing() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO comparisons (taste, sequence, winner, loser, tie, labeller, created) "
+                "VALUES ('t', 1, :w, :l, 0, 'owner', 0)"
+            ),
+            {"w": winner, "l": loser},
+        )
+    assert shelf.reason(winner) == shelf.reason(loser) == "compared"
+
+
+def test_both_of_a_blind_pair_stay(shelf):
+    unit, against = shelf.image(), shelf.image()
+    audit = BlindAudit("t", "n1", "u1", "base", (BlindPair(unit, against, BlindChoice.TIE),))
+    with shelf.writing() as connection:
+        audits.record_unit(connection, audit, NOW)
+    assert shelf.reason(unit) == shelf.reason(against) == "audited"
+
+
+def certified(shelf, members):
+    document = json.dumps({"schema": "konomi.set/1", "digests": members}).encode()
+    listing = shelf.store.put(document, "application/json").digest
+    row = AuditRow("t", 0, listing, Terms(AuditLimits(0.1, 0.1, 1), 4, (len(members),)), 0, 0, NOW, "")
+    with shelf.writing() as connection:
+        return audits.add(connection, row)
+
+
+def test_every_member_of_an_audited_set_stays_shown_or_not(shelf):
+    digest = shelf.image()
+    certified(shelf, [digest])
+    assert shelf.reason(digest) == "certified"
+
+
+def test_an_answer_of_an_audit_keeps_its_image(shelf):
+    digest = shelf.image()
+    audit = certified(shelf, [])
+    with shelf.writing() as connection:
+        audits.record(connection, audit, [audits.Answer(digest, 4, "owner", NOW)])
+    assert shelf.reason(digest) == "audited"
+
+
+def test_an_image_of_a_slate_stays(shelf):
+    digest = shelf.image()
+    with shelf.writing() as connection:
+        connection.execute(text("INSERT INTO slate_images VALUES ('t', 's', :d, 0, 0)"), {"d": digest})
+    assert shelf.reason(digest) == "laid_out"
+
+
+@pytest.mark.parametrize("source", [IMPORTED, CONSENTED, 3])
+def test_what_was_not_made_here_stays(shelf, source):
+    assert shelf.reason(shelf.image(source=source, consent="c" if source == CONSENTED else "")) == "imported"
+
+
+def test_what_the_base_model_made_stays_for_the_share_every_fit_takes_of_it(shelf):
+    assert shelf.reason(shelf.image(unit="base")) == "base"
+
+
+@pytest.mark.parametrize("missing", ["night", "unit"])
+def test_what_was_made_outside_a_night_stays(shelf, missing):
+    assert shelf.reason(shelf.image(**{missing: ""})) == "single"
+
+
+def test_what_another_image_was_made_from_stays(shelf):
+    digest = shelf.image()
+    shelf.image(parents=(digest,), days=1)
+    kinds = shelf.run().kinds
+    assert (kinds["parent"].count, kinds["recent"].count) == (1, 1) and shelf.store.exists(digest)
+
+
+def test_nothing_of_a_taste_goes_while_its_embedder_is_changed(shelf):
+    digest = shelf.image()
+    with shelf.writing() as connection:
+        connection.execute(text("INSERT INTO embedder_changes VALUES ('t', 'timm:x/y', 0, 0)"))
+    assert shelf.reason(digest) == "embedder_changing"
+
+
+def test_what_the_caller_names_stays(shelf):
+    digest = shelf.image()
+    assert shelf.reason(digest, RetentionPolicy(30 * DAY, keep=frozenset({digest}))) == "selected"
+
+
+def test_what_a_manifest_names_stays_and_one_that_cannot_be_read_lets_nothing_go(shelf):
+    digest = shelf.image()
+    manifest = shelf.store.put(json.dumps({"items": [{"digest": digest}]}).encode(), "application/json").digest
+    assert shelf.collecting.keep_named([manifest]) == {digest}
+    with pytest.raises(FailedPrecondition, match="it names images that must stay") as caught:
+        shelf.collecting.keep_named([manifest, "f" * 64])
+    assert caught.value.reason == "KEPT_UNREADABLE"
+
+
+def test_images_of_a_night_under_way_stay(shelf):
+    digest = shelf.image(night="n2")
+    assert shelf.reason(digest, RetentionPolicy(30 * DAY, nights=frozenset({"n2"}))) == "night_under_way"
+
+
+def test_the_newest_units_stay_and_the_older_go(shelf):
+    old, middle, new = shelf.image(unit="u1"), shelf.image(unit="u2"), shelf.image(unit="u3")
+    assert shelf.run(RetentionPolicy(30 * DAY, keep_units=2)).digests == [old]
+    assert shelf.store.exists(middle) and shelf.store.exists(new)
+    assert shelf.run(RetentionPolicy(30 * DAY, keep_units=1)).digests == [middle]
+
+
+def test_what_is_younger_than_the_policy_says_stays_and_zero_is_never(shelf):
+    young = shelf.image(days=29)
+    assert shelf.reason(young) == "recent"
+    shelf.image(days=4000)
+    assert shelf.run(RetentionPolicy(0.0)).kinds["recent"].count == 2
+    shelf.now += 2 * DAY
+    assert len(shelf.run().digests) == 2
+
+
+def test_what_was_put_or_chosen_within_a_day_stays(shelf):
+    digest = shelf.image()
+    shelf.store.use([digest])
+    shelf.age(digest, 0.9)
+    assert shelf.reason(digest) == "in_use"
+    shelf.age(digest, 1.1)
+    assert shelf.run().digests == [digest]
+
+
+def test_what_another_taste_needs_stays_and_what_none_needs_goes_from_all(shelf):
+    shelf.taste("other")
+    both = shelf.image(data=b"both")
+    shelf.image("other", data=b"both")
+    needed = shelf.image(data=b"needed")
+    shelf.image("other", data=b"needed")
+    shelf.label(needed, 4, "other")
+    kinds = shelf.run(taste="t", dry=True).kinds
+    assert (kinds["other_taste"].count, kinds["rejected"].count) == (1, 1)
+    assert shelf.run(taste="t").digests == [both]
+    assert shelf.gone("t") == shelf.gone("other") == {both}
+
+
+def test_an_unknown_taste_is_refused(shelf):
+    with pytest.raises(NotFound, match="no tastes/nobody"):
+        shelf.run(taste="nobody")
+
+
+def test_a_store_of_another_place_is_left_alone_and_that_is_said(shelf, tmp_path):
+    digest = shelf.image()
+    url = f"memory://{uuid.uuid4()}"
+    shelf.store = ArtifactStore(StoreSettings(home=tmp_path, url=url, min_free_bytes=0))
+    assert shelf.store.put(b"image 1", "image/png").digest == digest
+    assert {name: kind.count for name, kind in shelf.run(dry=True).kinds.items()} == {"elsewhere": 1}
+    with pytest.raises(FailedPrecondition, match="nothing was removed"):
+        shelf.run()
+    assert shelf.store.exists(digest) and not shelf.gone()
+
+
+def test_many_go_page_by_page(shelf, monkeypatch):
+    monkeypatch.setattr("konomi_rater.usecases.collection.MOST", 3)
+    monkeypatch.setattr("konomi_rater.usecases.collection.BATCH", 2)
+    digests = sorted(shelf.image() for _ in range(7))
+    for dry in (True, False):
+        names, token, calls = [], "", 0
+        while token or not calls:
+            done = shelf.collecting.run("", MONTH, token, dry=dry)
+            names, token, calls = names + done.digests, done.next_token, calls + 1
+        assert (names, calls) == (digests, 3)
+
+
+def test_a_grade_that_comes_between_record_and_removal_keeps_the_pixels(shelf, monkeypatch):
+    digest, other = shelf.image(), shelf.image()
+    monkeypatch.setattr(
+        "konomi_rater.usecases.collection.failpoint",
+        lambda name: shelf.label(digest, 5) if name == "collection.after_record" else None,
+    )
+    assert shelf.run().digests == [other]
+    assert shelf.store.exists(digest) and shelf.gone() == {other}
+    with shelf.reading() as connection:
+        log = connection.execute(
+            text("SELECT returned, policy FROM collected_images WHERE digest = :d ORDER BY sequence"), {"d": digest}
+        ).all()
+    assert [tuple(row) for row in log][1] == (1, "in use again")
+
+
+def test_bytes_put_between_record_and_removal_stay(shelf, monkeypatch):
+    digest = shelf.image()
+    monkeypatch.setattr(
+        "konomi_rater.usecases.collection.failpoint",
+        lambda name: shelf.store.put(b"image 1", "image/png") if name == "collection.after_record" else None,
+    )
+    assert shelf.run().digests == [] and shelf.store.exists(digest) and not shelf.gone()
+
+
+def test_bytes_that_came_back_without_a_word_go_again(shelf):
+    digest = shelf.image()
+    shelf.run()
+    shelf.store.put(b"image 1", "image/png")
+    shelf.age(digest)
+    assert shelf.run().digests == [digest] and not shelf.store.exists(digest)
+
+
+def test_an_older_home_gains_the_tables_and_loses_nothing(tmp_path):
+    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS[:9])
+    with engine.begin() as connection:
+        tastes.create(connection, "t", "", "starter", "starter", NOW)
+        connection.execute(
+            text(
+                "INSERT INTO images (taste, digest, source, prompt, seed, unit, night, parents, licence, consent, "
+                "parameters, width, height, created) VALUES ('t', 'd', 1, '', 0, 'u', 'n', '[]', '', '', '{}', 1, 1, 0)"
+            )
+        )
+    engine.dispose()
+    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+    with reading(engine) as connection:
+        assert not image_records.read(connection, "t", "d").without_pixels
+        assert not collected.without_pixels(connection, "t")
+    engine.dispose()
+
+
+RUN_AND_DIE = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.rater.usecases.test_collection import MONTH, Bench
+from konomi_rater.storage import consents
+home, what = Path(sys.argv[1]), sys.argv[3]
+shelf = Bench(home)
+if what == "collect":
+    shelf.run()
+else:
+    with shelf.writing() as connection:
+        consents.revoke_consent(connection, "t", "mail-1", "", 0.0)
+    shelf.collecting.finish_revocations()
+"""
+
+
+def dies(home: Path, what: str, place: str) -> None:
+    """Does it in a process that is killed at a place."""
+    root = Path(__file__).parents[3]
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN_AND_DIE, str(home), str(root), what],
+        env={**os.environ, "KONOMI_FAILPOINT": place},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+
+
+@contextmanager
+def opened(home: Path):
+    shelf = Bench(home)
+    try:
+        yield shelf
+    finally:
+        shelf.engine.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place",
+    [
+        "collection.after_record",
+        "artifact.before_discard@2",
+        "artifact.after_discard@2",
+        "artifact.before_discard_fsync",
+        "collection.before_commit",
+        "collection.after_pixels",
+    ],
+)
+def test_a_kill_at_any_step_is_ended_by_the_next_run(tmp_path, place):
+    with opened(tmp_path) as shelf:
+        shelf.taste()
+        digests = sorted(shelf.image() for _ in range(3))
+        kept = shelf.image()
+        shelf.label(kept, 4)
+    dies(tmp_path, "collect", place)
+    with opened(tmp_path) as shelf:
+        missing = {digest for digest in digests if not shelf.store.exists(digest)}
+        assert missing <= shelf.gone(), "no pixels are missing that no row says were collected"
+        shelf.run()
+        assert shelf.gone() == set(digests) and not any(map(shelf.store.exists, digests))
+        assert shelf.store.get(kept) == b"image 4"
+
+
+def consented(shelf, count=2):
+    with shelf.writing() as connection:
+        consents.record(connection, "t", consents.ConsentRow("mail-1", "A", "", 0, 0, 0, 0), NOW)
+    return [shelf.image(source=CONSENTED, consent="mail-1", days=0) for _ in range(count)]
+
+
+def derived(shelf, digest):
+    path = shelf.home / "cache" / "page" / "small" / digest[:2] / f"{digest}.webp"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"small")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place",
+    [
+        "revocation.before_pixels",
+        "artifact.after_discard",
+        "revocation.after_pixels",
+        "revocation.after_caches",
+    ],
+)
+def test_a_revocation_cut_short_by_a_kill_is_ended_at_the_next_start(tmp_path, place):
+    with opened(tmp_path) as shelf:
+        shelf.taste()
+        digests = consented(shelf)
+        small = [derived(shelf, digest) for digest in digests]
+    dies(tmp_path, "revoke", place)
+    with opened(tmp_path) as shelf:
+        assert shelf.collecting.finish_revocations() == 2
+        assert not any(map(shelf.store.exists, digests)) and not any(path.exists() for path in small)
+        assert shelf.collecting.finish_revocations() == 0
+
+
+def test_the_pixels_of_a_revoked_image_stay_for_another_taste_until_that_lets_go_too(shelf):
+    shelf.taste("other")
+    (digest,) = consented(shelf, 1)
+    shelf.image("other", data=b"image 1", source=IMPORTED, days=0)
+    small = derived(shelf, digest)
+    for taste, there in (("t", True), ("other", False)):
+        with shelf.writing() as connection:
+            consents.revoke_images(connection, taste, [digest], "", NOW)
+        shelf.collecting.finish_revocations()
+        assert (shelf.store.exists(digest), small.exists()) == (there, there)
+
+
+def test_revocation_takes_an_image_whose_pixels_were_collected_before(shelf):
+    digest = shelf.image()
+    shelf.run()
+    with shelf.writing() as connection:
+        consents.revoke_images(connection, "t", [digest], "", NOW)
+    shelf.collecting.finish_revocations()
+    assert not shelf.gone()
+    with pytest.raises(NotFound):
+        shelf.store.get(digest)
