@@ -54,7 +54,7 @@ def test_images_and_captions_are_encoded_once_for_ever(tmp_path: Path) -> None:
     assert (bucket.weights[4] / bucket.weights[0]).item() == pytest.approx(5)
     second = make(tmp_path, encoder)
     assert (encoder.images, encoder.captions) == (5, 2) and torch.equal(bucket.views.mean, second.buckets[0].views.mean)
-    for path in tmp_path.glob("*/*.safetensors"):
+    for path in tmp_path.rglob("*.safetensors"):
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)

@@ -145,7 +145,7 @@ def build(
     def image(item: ManifestItem) -> Tensors:
         tick()
         name = _image_key(item.digest, encoder.space, shape)
-        return cache.get(name, lambda: encode(pixels(item.digest), encoder, shape))
+        return cache.get(name, lambda: encode(pixels(item.digest), encoder, shape), item.digest)
 
     def text(caption: str) -> Tensors:
         tick()

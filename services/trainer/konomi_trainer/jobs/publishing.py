@@ -159,7 +159,7 @@ def finish(
 
     Raises:
         NotFound: the run published no adapter at this step.
-        FailedPrecondition: the model was promoted already.
+        FailedPrecondition: the model was promoted already, or the adapter was collected.
     """
     published = _published_adapter(connection, run, step)
     figures = {"steps": float(step), "loss": published.loss, **metrics}
@@ -183,6 +183,12 @@ def finish(
 
 def _published_adapter(connection: Connection, run: runs.Run, step: int) -> runs.Published:
     for published in runs.published(connection, run.id):
+        if published.step == step and published.adapter_collected:
+            raise FailedPrecondition(
+                f"The adapter of step {step} of run {run.id} was collected by the storage policy; start a new run, or "
+                "choose another step.",
+                reason="CHECKPOINT_COLLECTED",
+            )
         if published.step == step and published.adapter_digest:
             return published
     raise NotFound(

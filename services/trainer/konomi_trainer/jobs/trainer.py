@@ -148,6 +148,15 @@ class Trainer:
         files = prepared.save(trained, record)
         return TrainedAdapter(files, prepared.media_type, {**_metrics(trained, progress), **prepared.figures})
 
+    def clear_unnamed(self) -> None:
+        """Removes cached tensors of earlier versions that do not say which image they were made from."""
+        self._cache.clear_unnamed()
+
+    def unfinished(self) -> list[str]:
+        """Returns the runs that have checkpoints, by id."""
+        folders = sorted(self._checkpoints.glob("*")) if self._checkpoints.exists() else []
+        return [path.name for path in folders if path.is_dir() and not path.is_symlink()]
+
     def forget(self, run: str) -> None:
         """Drops the checkpoints of a run that has ended."""
         Checkpoints(self._checkpoints / run).clear()

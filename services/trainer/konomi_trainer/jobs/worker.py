@@ -104,7 +104,13 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="trainer", daemon=True)
 
     def start(self) -> None:
-        """Begins to train; what was interrupted goes on."""
+        """Begins to train; what was interrupted goes on, and what a kill left of ended runs goes."""
+        self._trainer.clear_unnamed()
+        for name in self._trainer.unfinished():
+            with reading(self._engine) as connection:
+                run = runs.get(connection, name)
+            if run is not None and run.state in runs.ENDED and not run.retryable:
+                self._trainer.forget(name)
         self._thread.start()
 
     def wake(self) -> None:

@@ -253,7 +253,7 @@ def _latent(item: ManifestItem, framing: Framing, base: LoadedBase, source: Trai
         seen, mask = see(pixels, framing, plain["mean"].shape[-1])
         return {**base.encode_image(seen), "mask": mask, "sizes": sizes}
 
-    return source.cache.get(key(SCHEMA, base.space, str(base.resolution), item.digest, frame), make)
+    return source.cache.get(key(SCHEMA, base.space, str(base.resolution), item.digest, frame), make, item.digest)
 
 
 def _text(caption: str, base: LoadedBase, source: TrainingSource) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -104,6 +104,7 @@ RULES: RequestRules = {
     },
     "PromoteModelRequest": {"name": MODEL, "request_id": UUID},
     "RollbackModelRequest": {"taste": TASTE, "request_id": UUID, "to": MODEL_OR_BASE_OR_NONE},
+    "CollectCheckpointsRequest": {"checkpoint_seconds": between(0, 1e10), "request_id": UUID_OR_NONE},
     "ExportLineageRequest": {"taste": TASTE},
     "ImportLineageRequest": {"rows_digest": DIGEST, "taste": TASTE_OR_NONE, "request_id": UUID_OR_NONE},
 }

@@ -26,6 +26,7 @@ from konomi_trainer.jobs.worker import Worker
 from konomi_trainer.methods import concepts, registry
 from konomi_trainer.servicer import concepts as concept_rpcs
 from konomi_trainer.servicer import messages
+from konomi_trainer.servicer.collection import CollectionRpcs
 from konomi_trainer.servicer.snapshots import SnapshotRpcs
 from konomi_trainer.storage import models, runs
 
@@ -50,7 +51,7 @@ class ModelOperations:
     concepts: concept_rpcs.ConceptRpcs
 
 
-class TrainerServicer(SnapshotRpcs):
+class TrainerServicer(SnapshotRpcs, CollectionRpcs):
     """Serves training runs and the catalogue of models."""
 
     def __init__(

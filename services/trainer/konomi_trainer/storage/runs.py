@@ -166,6 +166,7 @@ class Published:
     validation_loss: float | None
     adapter_digest: str
     sheet_digest: str
+    adapter_collected: bool = False
 
 
 def publish(connection: Connection, name: str, checkpoint: Published) -> None:
@@ -175,7 +176,7 @@ def publish(connection: Connection, name: str, checkpoint: Published) -> None:
             "INSERT OR REPLACE INTO training_checkpoints (run, step, loss, validation_loss, adapter_digest,"
             " sheet_digest) VALUES (:run, :step, :loss, :validation_loss, :adapter_digest, :sheet_digest)"
         ),
-        {"run": name, **vars(checkpoint)},
+        {"run": name, **{key: value for key, value in vars(checkpoint).items() if key != "adapter_collected"}},
     )
 
 
@@ -183,12 +184,14 @@ def published(connection: Connection, name: str) -> tuple[Published, ...]:
     """Returns what a run published, by rising step."""
     rows = connection.execute(
         text(
-            "SELECT step, loss, validation_loss, adapter_digest, sheet_digest FROM training_checkpoints"
-            " WHERE run = :run ORDER BY step"
+            "SELECT c.step, c.loss, c.validation_loss, c.adapter_digest, c.sheet_digest,"
+            " g.run IS NOT NULL AS adapter_collected FROM training_checkpoints AS c"
+            " LEFT JOIN collected_checkpoints AS g ON g.run = c.run AND g.step = c.step"
+            " WHERE c.run = :run ORDER BY c.step"
         ),
         {"run": name},
     )
-    return tuple(Published(**row._mapping) for row in rows)
+    return tuple(Published(**{**row._mapping, "adapter_collected": bool(row.adapter_collected)}) for row in rows)
 
 
 def succeed(connection: Connection, name: str, model: str, step: int, loss: float) -> None:

@@ -86,4 +86,21 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        3,
+        (
+            # Adapters of checkpoints that the storage policy took; nothing of it is ever changed.
+            """
+            CREATE TABLE collected_checkpoints (
+                run TEXT NOT NULL REFERENCES training_runs (id),
+                step INTEGER NOT NULL,
+                adapter_digest TEXT NOT NULL,
+                bytes INTEGER NOT NULL,
+                policy TEXT NOT NULL,
+                created REAL NOT NULL,
+                PRIMARY KEY (run, step)
+            ) STRICT
+            """,
+        ),
+    ),
 )

@@ -204,6 +204,7 @@ def _renamed(tables: Tables, taste: str) -> Tables:
 
 def _forget(connection: Connection, taste: str) -> None:
     """Deletes the models of a taste with all that hangs on them."""
+    rows_file.delete_rows(connection, "collected_checkpoints", f"run IN {_OF_TASTE}", {"taste": taste})
     for table in ("current_models", "promotions", "training_checkpoints"):
         rows_file.delete_rows(connection, table, CARRIED[table].partition(" ORDER")[0], {"taste": taste})
     gone = [row.training_run for row in connection.execute(text(f"{_OF_TASTE[1:-1]}"), {"taste": taste})]
