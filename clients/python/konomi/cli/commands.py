@@ -60,6 +60,9 @@ COMMANDS = {
         "konomi.cli.images.export", "export", "Write images as a dataset: kohya, WebDataset, parquet."
     ),
     "taste": CommandEntry("konomi.cli.taste", "app", "A whole taste in one file, and back on any machine."),
+    "storage": CommandEntry(
+        "konomi.cli.storage.command", "app", "What lies on the disk, what may go by your policy, and letting it go."
+    ),
     "models": CommandEntry(
         "konomi.cli.models.manage", "app", "List, show, compare, export, merge, fetch and roll back models."
     ),
