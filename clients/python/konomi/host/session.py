@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from konomi.client import Client, connect_home
 from konomi.errors import DeadlineExceeded, Unavailable
 from konomi.home import Home
+from konomi.host.logs import turn_over
 from konomi.host.supervisor import Role, Services, running
 from konomi.i18n.catalogue import text
 
@@ -33,6 +34,7 @@ class OwnServices:
             KonomiError: a role refused its configuration, or died too often.
         """
         for index, role in enumerate(self.services.roles):
+            turn_over(role.log)
             if role.process.poll() is None:
                 continue
             failure = role.failure()

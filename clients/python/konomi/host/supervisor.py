@@ -15,6 +15,7 @@ from typing import IO
 from konomi.errors import Cancelled, DeadlineExceeded, FailedPrecondition, Internal, KonomiError
 from konomi.home import Home
 from konomi.host import extras
+from konomi.host.logs import turn_over
 from konomi.i18n.catalogue import text
 
 ROLES = ("rater", "generator", "trainer")
@@ -38,6 +39,7 @@ class Role:
         self.name = name
         self.log = home.log(name)
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        turn_over(self.log)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         command = [sys.executable, "-m", f"konomi_{name}", "--home", str(home.root), "--port", str(port)]
         with self.log.open("ab") as log:
@@ -118,7 +120,8 @@ class Role:
 
     def _last_words(self) -> str:
         with self.log.open("rb") as file:
-            file.seek(max(self._log_start, self.log.stat().st_size - 4096))
+            size = self.log.stat().st_size
+            file.seek(max(self._log_start if self._log_start <= size else 0, size - 4096))
             lines = file.read().decode(errors="replace").strip().splitlines()
         return readable_line(lines[-1])[:500] if lines else text("it said nothing")
 
@@ -132,8 +135,9 @@ class Services:
         """Role to "HOST:PORT"."""
 
     def check(self) -> None:
-        """Raises why a role ended, if one did."""
+        """Raises why a role ended, if one did; a log that has grown too large is turned over."""
         for role in self.roles:
+            turn_over(role.log)
             if role.process.poll() is not None:
                 raise role.failure()
 

@@ -14,6 +14,7 @@ from konomi.client import Client
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.home import Home
 from konomi.host.supervisor import readable_line
+from konomi.host.logs import turn_over
 from konomi.i18n import catalogue
 from konomi.night import verdict
 from konomi.night.alarms import work
@@ -263,6 +264,7 @@ class NightEndpoints:
     def _begin(self, *arguments: str) -> NightName:
         log = self._home.log("night")
         log.parent.mkdir(parents=True, exist_ok=True)
+        turn_over(log)
         with log.open("ab") as file:
             begins = file.tell()
             child = subprocess.Popen(
