@@ -329,10 +329,13 @@ def test_a_grade_that_comes_between_record_and_removal_keeps_the_pixels(shelf, m
 
 def test_bytes_put_between_record_and_removal_stay(shelf, monkeypatch):
     digest = shelf.image()
-    monkeypatch.setattr(
-        "konomi_rater.usecases.collection.failpoint",
-        lambda name: shelf.store.put(b"image 1", "image/png") if name == "collection.after_record" else None,
-    )
+
+    def put_again(name):
+        if name == "collection.after_record":
+            shelf.store.put(b"image 1", "image/png")
+            shelf.age(digest, 0)
+
+    monkeypatch.setattr("konomi_rater.usecases.collection.failpoint", put_again)
     assert shelf.run().digests == [] and shelf.store.exists(digest) and not shelf.gone()
 
 
