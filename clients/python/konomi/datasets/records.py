@@ -78,7 +78,7 @@ class DatasetRecord:
 def records(
     client: Client, taste: str, grades: Sequence[str], unit: str, quality_words: bool
 ) -> Iterator[DatasetRecord]:
-    """Yields the images of a taste, oldest first.
+    """Yields the images of a taste that have pixels, oldest first.
 
     Args:
         client: the services.
@@ -93,6 +93,8 @@ def records(
     listing = {"taste": taste_name(taste), "filter": image_filter, "page_size": PAGE, "with_scores": True}
     for page in pages(client.rater.list_images, **listing):
         for image in page.images:
+            if image.pixels_collected:
+                continue
             data = client.artifacts.get(image.digest)
             facts = facts_of(image)
             words = [QUALITY[facts["grade"]]] if quality_words and facts["grade"] else []
@@ -101,7 +103,7 @@ def records(
 
 
 def count(client: Client, taste: str, grades: Sequence[str], unit: str) -> int:
-    """Returns how many images `records` yields."""
+    """Returns how many images `records` looks at: it yields them without those whose pixels were collected."""
     image_filter = rater.ImageFilter(grades=[rater.Grade.Value(f"GRADE_{grade}") for grade in grades])
     if unit:
         image_filter.units.append(unit)

@@ -19,11 +19,15 @@ ON_DEVICE = ("generate", "evaluate", "score", "train", "measure", "grow")
 
 
 class Envelope(TypedDict):
-    """What a finished step left: the seconds it took, its result as JSON, and bytes the home's artifacts take since."""
+    """What a finished step left: the seconds it took, its result as JSON, and bytes the home's artifacts take since.
+
+    `collected`: rejected candidates that were let go before it, where the disk was nearly full.
+    """
 
     seconds: float
     value: dict[str, Any]
     stored: NotRequired[int]
+    collected: NotRequired[int]
 
 
 def exhausted(state: NightState, settings: NightSettings, images: int) -> Alarm | None:
@@ -65,6 +69,8 @@ def note(state: NightState, step: str, envelope: Envelope, images: int) -> Night
     if "stored" in envelope:
         before = envelope["stored"] if state.stored_before is None else state.stored_before
         state = state.changed(stored_before=before, disk_bytes=envelope["stored"] - before)
+    if envelope.get("collected"):
+        state = state.changed(collected=state.collected + envelope["collected"])
     number = step.partition("/")[0].removeprefix("unit-")
     for record in state.units:
         if str(record.unit) == number:

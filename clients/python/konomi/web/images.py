@@ -1,5 +1,6 @@
 """Image bytes by digest: originals under a fixed media type, thumbnails re-encoded and kept in the home's cache."""
 
+import html
 import re
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from starlette.responses import Response
 
 from konomi.client import Client
 from konomi.datasets.media import media_type_of
-from konomi.errors import InvalidArgument, KonomiError
+from konomi.errors import InvalidArgument, KonomiError, NotFound
 from konomi.files import write_quickly
 from konomi.i18n.catalogue import text
 from konomi.web.responses import failure, in_worker
@@ -24,6 +25,8 @@ SIDES = {"thumb": 320, "small": 160}
 
 LASTING = {"cache-control": "private, max-age=31536000, immutable"}
 SANDBOX = {"content-security-policy": "default-src 'none'; sandbox", "content-disposition": "inline"}
+GONE = ("ARTIFACT_COLLECTED", "ARTIFACT_REVOKED")
+"""Why pixels may be gone for good; then a plain picture stands for them."""
 KEPT = 64
 """Originals kept in memory: those prefetched and about to be asked for again."""
 
@@ -67,6 +70,8 @@ class ImageEndpoints:
                 message = text("expected a sha256 digest of 64 lower-case hexadecimal digits")
                 raise InvalidArgument(message, field="digest")
             data, kind = await in_worker(self._workers, find, digest)
+        except NotFound as error:
+            return _placeholder() if error.reason in GONE else failure(error)
         except KonomiError as error:
             return failure(error)
         return Response(data, media_type=kind, headers=LASTING | SANDBOX)
@@ -92,3 +97,14 @@ class ImageEndpoints:
             small = self._shrinker.shrink(self._client().artifacts.get(digest), SIDES[size])
         write_quickly(path, small)
         return small, "image/webp"
+
+
+def _placeholder() -> Response:
+    """Answers for an image whose pixels are gone: a plain picture, under the status that says so."""
+    words = html.escape(text("pixels collected"))
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 320"><rect width="320" height="320" fill="#777"/>'
+        f'<text x="160" y="166" fill="#fff" font-size="22" font-family="sans-serif" text-anchor="middle">{words}</text>'
+        "</svg>"
+    )
+    return Response(svg, 404, media_type="image/svg+xml", headers={"cache-control": "no-store"} | SANDBOX)

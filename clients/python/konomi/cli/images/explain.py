@@ -40,6 +40,8 @@ def lines(explanation: Explanation) -> list[str]:
         result.append("  " + text("prompt: {prompt}", prompt=image.prompt))
     if image.unit:
         result.append("  " + text("seed: {seed}", seed=image.seed))
+    if image.pixels_collected:
+        result.append("  " + text("its pixels were collected by the storage policy"))
     if image.night:
         result.append("  " + text("in the night {night}", night=image.night))
     result += _family(explanation.parents, 1)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from konomi.cli.console import Json, TasteId, attached, emit, progress, say
+from konomi.cli.console import Json, TasteId, attached, emit, note, progress, say
 from konomi.client.messages import GRADES
 from konomi.client.services import taste_name
 from konomi.datasets.kohya import write_kohya
@@ -58,13 +58,15 @@ def export(
         raise InvalidArgument(text("expected a concept of letters, digits, spaces and hyphens, got {got}", got=concept))
     if to is not DatasetFormat.kohya:
         extras.require("files")
-    with (
-        attached() as client,
-        whole(folder) as place,
-        progress(text("writing"), count(client, taste, grades, unit)) as update,
-    ):
+    with attached() as client, whole(folder) as place:
+        all_images = count(client, taste, grades, unit)
         dataset = records(client, taste, grades, unit, quality_words)
-        written = _writer(to, concept, repeats, resolution, shard)(place, _watched(dataset, update))
+        with progress(text("writing"), all_images) as update:
+            written = _writer(to, concept, repeats, resolution, shard)(place, _watched(dataset, update))
+    if all_images > written:
+        left = all_images - written
+        one, many = "{count} image has no pixels any more", "{count} images have no pixels any more"
+        note(plural(one, many, left))
     if as_json:
         emit({"folder": str(folder), "format": to.value, "taste": taste_name(taste), "images": written})
     else:

@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from konomi import errors
 from konomi.errors import DISK_FULL, disk_full_error, is_full
 from konomi.host.session import Session
 from konomi.i18n.catalogue import SOURCE, Translatable, speaking, text, translatable
-from konomi.night import budgets
+from konomi.night import budgets, retention
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
 from konomi.night.engine.loop import NightLoop, fresh
@@ -222,8 +223,9 @@ class NightWorkflow:
     def _attempt(self, name: str, body: Callable[..., object], arguments: tuple[Any, ...]) -> Envelope:
         settings = self.steps.settings
         pause = settings.backoff_seconds
+        collected = 0
         for turn in range(1, settings.attempts + 1):
-            self._check_disk()
+            collected += self._check_disk()
             started = time.monotonic()
             self.steps.beat(name, 0, 0)
             try:
@@ -231,7 +233,9 @@ class NightWorkflow:
                 plain = value.plain() if isinstance(value, Record) else value
                 recorded: dict[str, Any] = json.loads(json.dumps(plain, allow_nan=False))
                 took = round(time.monotonic() - started, 3)
-                return {"seconds": took, "value": recorded, "stored": budgets.stored(self.nights.home / "artifacts")}
+                stored = budgets.stored(self.nights.home / "artifacts")
+                envelope: Envelope = {"seconds": took, "value": recorded, "stored": stored}
+                return {**envelope, "collected": collected} if collected else envelope
             except AGAIN as error:
                 if turn == settings.attempts or self.stopped():
                     raise Interrupted(error) from error
@@ -244,8 +248,20 @@ class NightWorkflow:
                 raise Interrupted(fault(error, name)) from error
         raise AssertionError("a step has at least one attempt")
 
-    def _check_disk(self) -> None:
-        free = shutil.disk_usage(self.nights.home).free / 2**30
+    def _check_disk(self) -> int:
+        """Lets rejected candidates go where the disk is nearly full, by the owner's policy; returns how many.
+
+        Raises:
+            Interrupted: it is nearly full all the same.
+        """
+        if self._free_gib() >= self.steps.settings.reserve_gib:
+            return 0
+        collected = 0
+        with suppress(errors.KonomiError):  # then the disk stays as full as it is, which is said
+            client, policy = self.steps.gateway.client, retention.StorageSettings(home=self.nights.home)
+            keep = retention.kept(client, self.nights)
+            collected = retention.collect_images(client, keep, policy, dry=False).count
+        free = self._free_gib()
         if free < self.steps.settings.reserve_gib:
             message = translatable(
                 "Only {free:.1f} GiB are free and {reserve:g} GiB are kept in reserve: "
@@ -254,6 +270,10 @@ class NightWorkflow:
                 reserve=self.steps.settings.reserve_gib,
             )
             raise Interrupted(errors.ResourceExhausted(message, reason="DISK_FULL"))
+        return collected
+
+    def _free_gib(self) -> float:
+        return shutil.disk_usage(self.nights.home).free / 2**30
 
     def _launch(self) -> None:
         path = self.nights.home / "databases" / "night.sqlite"

@@ -406,6 +406,7 @@ class NightState(Record):
         ended: stages that ended before their last unit, and why.
         seconds: working time of its steps; `gpu_seconds` of those on the accelerator.
         disk_bytes: bytes it added to the home's artifacts, which took `stored_before` when it began.
+        collected: rejected candidates of earlier nights whose pixels it let go because the disk was nearly full.
         nats: selection pressure spent since a person last audited.
         withdrawn: ids of models trained on images revoked since.
         audits: what people said of earlier nights of this rater version.
@@ -426,6 +427,7 @@ class NightState(Record):
     gpu_seconds: float = 0.0
     disk_bytes: int = 0
     stored_before: int | None = None
+    collected: int = 0
     nats: float = 0.0
     rater_version: str = ""
     rater: RaterReport | None = None

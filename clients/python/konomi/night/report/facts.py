@@ -220,6 +220,7 @@ class Cost:
     gpu_hours: float | None
     images: int
     disk_gib: float | None
+    collected: int
     kwh: float | None
     price: float | None
 
@@ -443,6 +444,7 @@ def cost_of(nights: NightStore, night: str) -> Cost:
         gpu_hours=state.gpu_seconds / 3600 if state.has("gpu_seconds") else None,
         images=state.images,
         disk_gib=state.disk_bytes / GIB if state.has("disk_bytes") else None,
+        collected=state.collected,
         kwh=hours * settings.watts / 1000 if settings.watts else None,
         price=hours * settings.hour_price if settings.hour_price else None,
     )

@@ -392,6 +392,8 @@ def cost(spent: Cost) -> list[Block]:
     tiles.append(Tile(text("images"), f"{spent.images:,}"))
     if spent.disk_gib is not None:
         tiles.append(Tile(text("disk"), f"{spent.disk_gib * 1024:,.0f} MB"))
+    if spent.collected:
+        tiles.append(Tile(text("rejected candidates collected"), f"{spent.collected:,}"))
     if spent.kwh is not None:
         tiles.append(Tile(text("energy"), f"{spent.kwh:.2f} kWh"))
     if spent.price is not None:

@@ -6,10 +6,18 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from konomi.errors import NotFound
+
 SIDE = 128
 """Longest side in pixels; smaller images keep their size."""
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+
+GONE = base64.b64encode(
+    b'<svg xmlns="http://www.w3.org/2000/svg" width="128" height="128"><rect width="128" height="128" fill="#ccc"/>'
+    b'<path d="M44 44L84 84M84 44L44 84" stroke="#777" stroke-width="4"/></svg>'
+).decode()
+"""Stands for an image whose pixels are gone."""
 
 
 class Thumbnails:
@@ -24,9 +32,13 @@ class Thumbnails:
         self._made: dict[str, str] = {}
 
     def url(self, digest: str) -> str:
-        """Returns the image as a WebP data URL."""
+        """Returns the image as a WebP data URL; a plain picture where its pixels are gone."""
         if digest not in self._made:
-            with Image.open(io.BytesIO(self._fetch(digest)), formats=FORMATS) as image:
+            try:
+                data = self._fetch(digest)
+            except NotFound:
+                return f"data:image/svg+xml;base64,{GONE}"
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 small = image.convert("RGB")
             small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             out = io.BytesIO()
