@@ -13,8 +13,8 @@ from konomi import errors
 from konomi.client import Client
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.home import Home
-from konomi.host.supervisor import readable_line
 from konomi.host.logs import turn_over
+from konomi.host.supervisor import readable_line
 from konomi.i18n import catalogue
 from konomi.night import verdict
 from konomi.night.alarms import work
