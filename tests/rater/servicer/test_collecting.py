@@ -86,8 +86,8 @@ def test_none_is_ever_suggested_laid_out_drawn_or_chosen(rater, fitted, night):
         for fields in ({"count": 200}, {"count": 60, "novel": 30}, {"count": 40, "slate": True}):
             reply = rater.call("SuggestImages", pb.SuggestImagesRequest(taste=fitted.taste, seed=seed, **fields))
             seen |= {suggestion.image.digest for suggestion in reply.suggestions}
-    explored = rater.call("ExploreNovelty", pb.ExploreNoveltyRequest(taste=fitted.taste, count=100))
-    seen |= {finding.image.digest for finding in explored.findings}
+    explored = rater.call("ExploreNovelty", pb.ExploreNoveltyRequest(taste=fitted.taste, count=100, cells=64))
+    seen |= {image.digest for image in explored.images} | {elite.image.digest for elite in explored.archive.elites}
     for policy in ("converge", "conformal"):
         request = pb.SelectImagesRequest(
             taste=fitted.taste, policy=policy, count=100, quota=0, duplicate_cosine=1, false_discovery_rate=0.9

@@ -10,7 +10,7 @@ from konomi_rater.preference.head import Head
 from konomi_rater.selection import slates
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.selection.slates import SlatePool, Tail
-from konomi_rater.storage import image_records, labels, panel, tastes
+from konomi_rater.storage import collected, image_records, labels, panel, tastes
 from konomi_rater.storage import slates as slate_record
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
@@ -100,6 +100,7 @@ class Exploring:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
             rows = image_records.select(connection, taste_id, criteria, int(view.rows[-1]) if len(view) else 0)
+            rows = rows[~np.isin(rows, collected.rows_without_pixels(connection, taste_id))]
             positions = view.indices(rows)
             prediction = self._scoring.predict_known(taste, view)
             lower = (prediction.utility - KAPPA * prediction.std)[positions]

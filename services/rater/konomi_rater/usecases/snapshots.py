@@ -20,7 +20,7 @@ from konomi_rater.usecases.images import check_facts
 from konomi_rater.usecases.workspace import Workspace
 
 KIND = "konomi.taste"
-LEFT_BEHIND = frozenset({"embedder_changes", "images_forgotten", "labels_in_force", "taste_counts"})
+LEFT_BEHIND = frozenset({"embedder_changes", "images_forgotten", "labels_in_force", "pixels_leaving", "taste_counts"})
 """Tables of a taste that stay: work under way, rows that are gone, and what is derived from others as they come."""
 
 
