@@ -64,13 +64,15 @@ def export(
         with progress(text("writing"), all_images) as update:
             written = _writer(to, concept, repeats, resolution, shard)(place, _watched(dataset, update))
     if all_images > written:
-        left = all_images - written
-        one, many = "{count} image has no pixels any more", "{count} images have no pixels any more"
-        note(plural(one, many, left))
+        note(_left_out(all_images - written))
     if as_json:
         emit({"folder": str(folder), "format": to.value, "taste": taste_name(taste), "images": written})
     else:
         say(plural("{count} image written to {folder}", "{count} images written to {folder}", written, folder=folder))
+
+
+def _left_out(images: int) -> str:
+    return plural("{count} image has no pixels any more", "{count} images have no pixels any more", images)
 
 
 def _writer(

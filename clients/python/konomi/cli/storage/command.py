@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from konomi.cli.console import Json, emit, note, say, table
 from konomi.cli.storage import leftovers, survey
-from konomi.cli.storage.leftovers import DiskSpace
+from konomi.cli.storage.leftovers import DemoHome, DiskSpace
 from konomi.cli.storage.survey import Survey
 from konomi.errors import FailedPrecondition
 from konomi.home import Home
@@ -77,32 +78,49 @@ def collect(
     caches = leftovers.old_caches(home.root, settings.cache_days, now, remove=not dry_run)
     going = leftovers.old_demos(leftovers.demo_homes(home.root), settings, now)
     demos = going if dry_run else [demo for demo in going if leftovers.remove_demo(demo)]
+    report = Collected(dry_run, images, checkpoints, caches, demos)
     if as_json:
-        emit(
-            {
-                "dry_run": dry_run,
-                "images": _taken(images),
-                "checkpoints": _taken(checkpoints),
-                "caches": _space(caches),
-                "demo_homes": {
-                    "count": len(demos),
-                    "bytes": sum(demo.space.size for demo in demos),
-                    "folders": [str(demo.path) for demo in demos],
-                },
-            }
-        )
+        emit(report.plain())
         return
-    lines = (
-        (text("rejected candidates"), DiskSpace(images.count, images.size)),
-        (text("superseded checkpoints"), DiskSpace(checkpoints.count, checkpoints.size)),
-        (text("cached files"), caches),
-        (text("demo homes"), DiskSpace(len(demos), sum(demo.space.size for demo in demos))),
-    )
-    sentence = "would go: {what}: {count}, {size}" if dry_run else "gone: {what}: {count}, {size}"
-    for what, space in lines:
-        say(text(sentence, what=what, count=space.count, size=size(space.size)))
-    for demo in demos:
-        say(f"  {demo.path}")
+    for line in report.lines():
+        say(line)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one collection took, or would take."""
+
+    dry: bool
+    images: Taken
+    checkpoints: Taken
+    caches: DiskSpace
+    demos: list[DemoHome]
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it as JSON has it."""
+        demos = _space(self._demo_space())
+        return {
+            "dry_run": self.dry,
+            "images": _taken(self.images),
+            "checkpoints": _taken(self.checkpoints),
+            "caches": _space(self.caches),
+            "demo_homes": {**demos, "folders": [str(demo.path) for demo in self.demos]},
+        }
+
+    def lines(self) -> list[str]:
+        """Returns it in words."""
+        parts = (
+            (text("rejected candidates"), DiskSpace(self.images.count, self.images.size)),
+            (text("superseded checkpoints"), DiskSpace(self.checkpoints.count, self.checkpoints.size)),
+            (text("cached files"), self.caches),
+            (text("demo homes"), self._demo_space()),
+        )
+        sentence = "would go: {what}: {count}, {size}" if self.dry else "gone: {what}: {count}, {size}"
+        words = [text(sentence, what=what, count=space.count, size=size(space.size)) for what, space in parts]
+        return words + [f"  {demo.path}" for demo in self.demos]
+
+    def _demo_space(self) -> DiskSpace:
+        return DiskSpace(len(self.demos), sum(demo.space.size for demo in self.demos))
 
 
 def size(count: int) -> str:
