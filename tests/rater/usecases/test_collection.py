@@ -339,6 +339,24 @@ def test_bytes_put_between_record_and_removal_stay(shelf, monkeypatch):
     assert shelf.run().digests == [] and shelf.store.exists(digest) and not shelf.gone()
 
 
+def test_an_image_that_stays_after_a_run_was_cut_short_is_not_called_collected_any_more(shelf, monkeypatch):
+    digest = shelf.image()
+
+    def cut(name):
+        if name == "collection.after_record":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("konomi_rater.usecases.collection.failpoint", cut)
+        with pytest.raises(KeyboardInterrupt):
+            shelf.run()
+    assert shelf.gone() == {digest} and shelf.store.exists(digest)
+    shelf.label(digest, 5)
+    shelf.run(dry=True)
+    assert shelf.gone() == {digest}, "a dry run changes nothing"
+    assert shelf.run().digests == [] and shelf.store.exists(digest) and not shelf.gone()
+
+
 def test_bytes_that_came_back_without_a_word_go_again(shelf):
     digest = shelf.image()
     shelf.run()

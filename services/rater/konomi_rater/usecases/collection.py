@@ -127,6 +127,7 @@ class Collecting:
         if dry:
             result.digests, result.size = page, sum(self._workspace.store.size(digest) or 0 for digest in page)
             return result
+        self._put_right(reasons, set(going))
         for start in range(0, len(page), BATCH):
             self._collect(look, page[start : start + BATCH], result)
         return result
@@ -154,6 +155,22 @@ class Collecting:
             if reason == REJECTED:
                 going.append(digest)
         return result, sorted(going)
+
+    def _put_right(self, reasons: Mapping[str, Mapping[str, str]], going: set[str]) -> None:
+        """Ends the collected state of images that have pixels and stay: a kill, or somebody, kept them there."""
+        workspace = self._workspace
+        with workspace.reading() as connection:
+            names = [row.id for row in tastes.read_all(connection, "", -1)]
+            gone = {name: collected.without_pixels(connection, name) for name in names}
+        back = {
+            name: sorted(d for d in digests if d in reasons and d not in going and workspace.store.exists(d))
+            for name, digests in gone.items()
+        }
+        if any(back.values()):
+            with workspace.writing() as connection:
+                for name, digests in back.items():
+                    still = [digest for digest in digests if workspace.store.exists(digest)]
+                    collected.note_returned(connection, name, still, "in use again", workspace.clock())
 
     def _collect(self, look: "_Look", digests: Sequence[str], result: Collection) -> None:
         """Writes a batch down, then removes its pixels; what came to be needed meanwhile stays, and that is noted."""
@@ -229,6 +246,8 @@ class _Look:
         images = {name: collected.standings(connection, name, digests) for name in names}
         for name in names:
             self._note_parents(connection, name)
+            if name not in self._units:  # it was restored meanwhile
+                self._units[name] = collected.newest_units(connection, name, self.policy.keep_units)
         reasons = self._reasons(connection, images)
         self.standing = defaultdict(list)
         for standing in (standing for rows in images.values() for standing in rows):

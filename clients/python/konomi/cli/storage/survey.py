@@ -1,6 +1,7 @@
 """What lies on the disk of a home by kind, what of it may go by the policy, and why the rest stays."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,9 @@ WHY = {
 """Why something stays, for people."""
 
 
+DIGEST_LETTERS = 64
+
+
 @dataclass(frozen=True)
 class SurveyLine:
     """One kind of thing on the disk.
@@ -91,9 +95,7 @@ def look(client: Client, home: Path, keep: Kept, settings: StorageSettings, now:
     known = DiskSpace()
     for line in lines:
         known += line.space
-    lines.append(
-        _whole(N_("other artifacts"), _rest(space_of(home / "artifacts"), known), N_("rater versions, sheets, sets"))
-    )
+    lines.append(_whole(N_("other artifacts"), _rest(_artifacts(home), known), N_("rater versions, sheets, sets")))
     lines += _of_the_home(home, settings, now)
     going = leftovers.old_demos(demos, settings, now)
     lines.append(SurveyLine(N_("demo homes"), _spaces(demos), _spaces(going), _why_demos(demos, going)))
@@ -137,9 +139,19 @@ def _whole(kind: str, space: DiskSpace, why: str) -> SurveyLine:
     return SurveyLine(kind, space, DiskSpace(), {why: space.count} if space.count else {})
 
 
+def _artifacts(home: Path) -> DiskSpace:
+    """Returns the artifacts of a home and their bytes; beside each lies a small file with its type."""
+    count = size = 0
+    for entry in leftovers.regular_files(home / "artifacts"):
+        with suppress(FileNotFoundError):
+            size += entry.stat(follow_symlinks=False).st_size
+            count += len(entry.name) == DIGEST_LETTERS
+    return DiskSpace(count, size)
+
+
 def _rest(all_artifacts: DiskSpace, known: DiskSpace) -> DiskSpace:
-    """Returns what lies in the store beside images and adapters; each artifact has a small file with its type."""
-    return DiskSpace(max(0, all_artifacts.count - 2 * known.count), max(0, all_artifacts.size - known.size))
+    """Returns what lies in the store beside images and adapters."""
+    return DiskSpace(max(0, all_artifacts.count - known.count), max(0, all_artifacts.size - known.size))
 
 
 def _spaces(some: list[DemoHome]) -> DiskSpace:
