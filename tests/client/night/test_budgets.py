@@ -131,3 +131,11 @@ def test_what_is_stored_is_counted_whatever_the_folders(tmp_path):
     (tmp_path / "one").write_bytes(b"x" * 10)
     (tmp_path / "a" / "b" / "two").write_bytes(b"x" * 32)
     assert budgets.stored(tmp_path) == 42 and budgets.stored(tmp_path / "nowhere") == 0
+
+
+def test_what_was_collected_before_a_step_is_added_up_over_the_night():
+    state = NightState(night="n", steps=(), units=())
+    for number, collected in enumerate((0, 7, 5)):
+        envelope = {"seconds": 1.0, "value": {}, "stored": 100, **({"collected": collected} if collected else {})}
+        state = budgets.note(state, f"unit-1/generate-{number:03d}", envelope, 0)
+    assert state.collected == 12 and NightState.model_validate(state.plain()).collected == 12
