@@ -1,4 +1,4 @@
-"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations, no silent damage.
+"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations, damage told.
 
 Every page carries a checksum (`page_checksums`), and the log is read before SQLite drops what it cannot use of it
 (`write_ahead_log`).
@@ -6,6 +6,7 @@ Every page carries a checksum (`page_checksums`), and the log is read before SQL
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: 
         keeper = _Keeper(path, lock, checked=make_ready(path))
         try:
             engine = _engine(path, keeper)
-            _quick_check(engine, path)
+            _quick_check(engine, keeper)
             keeper.empty_log()
             migrate(engine, migrations)
         except BaseException:
@@ -129,7 +130,7 @@ class _Keeper:
     def __init__(self, path: Path, lock: FileLock, *, checked: bool) -> None:
         self.path, self.checked, self.broken = path, checked, threading.Event()
         self.damage: KonomiError | None = None
-        self._lock, self._closing = lock, threading.Lock()
+        self._lock, self._closing, self._owner = lock, threading.Lock(), os.getpid()
         try:
             self._connection = dbapi2.connect(path, check_same_thread=False, isolation_level=None)
             self.configure(self._connection)
@@ -161,7 +162,7 @@ class _Keeper:
         if self.damage is None and code in (CORRUPT, NOTADB):
             self.damage = damaged(self.path, str(error))
         if code == IOERR and self.damage is None:
-            page = self._first_damaged_page()
+            page = self.first_damaged_page()
             if page is None:
                 # After a failed fsync the kernel may call lost pages clean: what follows could be lost too.
                 self.broken.set()
@@ -180,9 +181,9 @@ class _Keeper:
             )
 
     def close(self) -> None:
-        """Gives the database up; once is enough."""
+        """Gives the database up; once is enough, and what was forked off never does."""
         with self._closing:
-            if self._file < 0:
+            if self._file < 0 or os.getpid() != self._owner:
                 return
             file, self._file = self._file, -1
         self.note.forget()
@@ -191,7 +192,8 @@ class _Keeper:
         os.close(file)
         self._lock.release()
 
-    def _first_damaged_page(self) -> int | None:
+    def first_damaged_page(self) -> int | None:
+        """Returns the number of the first page in the file whose checksum is wrong, None where none is known."""
         try:
             size = self._connection.execute("PRAGMA page_size").fetchone()[0]
             return next(damaged_pages(self._file, size), None) if self.checked else None
@@ -210,6 +212,7 @@ def _engine(path: Path, keeper: _Keeper) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(
         url, module=dbapi2, pool_size=8, max_overflow=64, connect_args={"factory": Connection}
     )
+    weakref.finalize(engine, keeper.close)  # also where the process ends without having disposed of it
     owner = os.getpid()
 
     @event.listens_for(engine, "connect")
@@ -254,11 +257,12 @@ def _lock(path: Path, wait_seconds: float) -> FileLock:
     return lock
 
 
-def _quick_check(engine: sqlalchemy.Engine, path: Path) -> None:
+def _quick_check(engine: sqlalchemy.Engine, keeper: _Keeper) -> None:
     with reading(engine) as connection:
         report = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if report != "ok":
-        raise damaged(path, report)
+        page = keeper.first_damaged_page()
+        raise damaged(keeper.path, " ".join(report.split()) if page is None else f"page {page} fails its checksum")
 
 
 def _refuse_network(folder: Path) -> None:
