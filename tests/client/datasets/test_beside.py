@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import tempfile
 import unicodedata
 import zipfile
@@ -252,6 +253,7 @@ def test_a_file_that_vanishes_or_a_folder_that_cannot_be_read_is_its_own_error(p
         os.seteuid(user)
     assert {name: image.error.reason for name, image in rest.items() if image.error} == {
         "secret.png": "FILE_UNREADABLE",
+        "z.txt": "FILE_UNREADABLE",  # whatever it is called, it may be an image
         "locked": "FOLDER_UNREADABLE",
     }
     assert rest["locked"].error.message == "cannot be read: Permission denied"
@@ -289,4 +291,7 @@ def test_folders_deeper_than_a_stack_are_read(tmp_path, png):
         os.close(place)
         place = deeper
     os.close(place)
-    assert list(find_images([tmp_path])) == []
+    try:
+        assert {image.error.reason for image in find_images([tmp_path])} <= {"FOLDER_UNREADABLE"}  # a path ends at 4096
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # deeper than Python's own removal goes

@@ -9,6 +9,10 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
+
+from konomi.files import open_regular
+from konomi.i18n.catalogue import text
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -22,7 +26,7 @@ MARKS = (
 KANA = re.compile(r"[\u3041-\u3096\u30a1-\u30fa]")
 HALFWIDTH = re.compile(r"[\uff61-\uff9f]")
 NEVER_WRITTEN = re.compile(r"[\x80-\x84\x86-\x9f\ue000-\uf8ff\ufffd]")
-"""C1 controls (but NEL, which ends lines on mainframes) and private use: what a wrong encoding shows where the right one has letters."""
+"""C1 controls but NEL, and private use: what a wrong encoding shows where the right one has letters."""
 
 FOREIGN = re.compile(r"[^\x00-\x7f]+")
 WESTERN = re.compile(r"[À-ÖØ-öø-ÿŒœŠšŽžŸ]")
@@ -60,6 +64,20 @@ def encoding_of(data: bytes, *, whole: bool = True) -> str | None:
     return next((name for name, fits in LEGACY if (plain := _read(data, name, whole=whole)) and fits(plain)), None)
 
 
+def text_in(path: Path) -> str:
+    """Returns the text of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+        ValueError: it is in no encoding that is known.
+    """
+    with open_regular(path) as file:
+        plain = decoded(file.read())
+    if plain is None:
+        raise ValueError(text("it is in no encoding that is known"))
+    return plain
+
+
 def one_spelling(name: str) -> str:
     """Returns what two spellings of a file's name have in common: NFC, no case, "/" between folders, no "./"."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", one_folder_sign(name)).casefold())
@@ -70,9 +88,9 @@ def one_folder_sign(name: str) -> str:
     return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
-def lines_of(text: str) -> list[str]:
+def lines_of(words: str) -> list[str]:
     """Returns the lines of a text, which end at line feeds and carriage returns and at nothing else."""
-    return LINE.split(text)
+    return LINE.split(words)
 
 
 def readable_name(name: str) -> str:
@@ -102,22 +120,22 @@ def _read(data: bytes, encoding: str, *, whole: bool) -> str | None:
         return None
 
 
-def _japanese(text: str) -> bool:
+def _japanese(words: str) -> bool:
     """Says whether text that came out of a Japanese encoding is Japanese: kana, or characters no Western text hides."""
-    half, kana = len(HALFWIDTH.findall(text)), len(KANA.findall(text))
-    if NEVER_WRITTEN.search(text) or half > kana:
+    half, kana = len(HALFWIDTH.findall(words)), len(KANA.findall(words))
+    if NEVER_WRITTEN.search(words) or half > kana:
         return False
-    western = _read(text.encode("cp932", "ignore"), "cp1252", whole=True)
+    western = _read(words.encode("cp932", "ignore"), "cp1252", whole=True)
     return kana > 0 or western is None or not _western(western)
 
 
-def _kana(text: str) -> bool:
-    return bool(KANA.search(text)) and not NEVER_WRITTEN.search(text)
+def _kana(words: str) -> bool:
+    return bool(KANA.search(words)) and not NEVER_WRITTEN.search(words)
 
 
-def _western(text: str) -> bool:
+def _western(words: str) -> bool:
     """Says whether text that came out of cp1252 is Western: single accented letters beside plain ones."""
-    rest = QUOTES.sub(" ", text)
+    rest = QUOTES.sub(" ", words)
     if NEVER_WRITTEN.search(rest):
         return False
     for run in FOREIGN.finditer(rest):

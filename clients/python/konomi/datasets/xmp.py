@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 from konomi.datasets.exif import exif_rating
 from konomi.datasets.png_metadata import texts
 from konomi.datasets.spelling import decoded
-from konomi.files import write_atomically
+from konomi.files import open_regular, write_atomically
 
 NAMESPACE = "https://konomi.invalid/ns/1.0/"
 """Names this vocabulary; nothing is ever fetched from it."""
@@ -164,7 +164,8 @@ def write_prediction(image: Path, prediction: Mapping[str, str]) -> bool:
     """
     path = sidecars(image)[0]
     try:
-        there = path.read_bytes()[:MAX_BYTES]
+        with open_regular(path) as file:
+            there = file.read(MAX_BYTES)
     except FileNotFoundError:
         there = b""
     if there and not OWN.search(there):
