@@ -1,8 +1,10 @@
 """Files written complete or not at all, locks looked at, JSON that is the same bytes for the same values."""
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Iterator
@@ -27,6 +29,9 @@ def derived_id(*parts: object) -> str:
     """Returns the UUID that names a step's request: the same parts, the same id."""
     return str(uuid.uuid5(NAMESPACE, "/".join(str(part) for part in parts)))
 
+
+LONGEST_NAME = 255
+"""Bytes of a file's name at most, on every file system konomi meets."""
 
 _left_to_others: ContextVar[int | None] = ContextVar("konomi_left_to_others", default=None)
 
@@ -58,7 +63,7 @@ def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator
         OSError: the folder cannot be written, or the disk is full; the file that was there stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
             yield file
@@ -68,6 +73,13 @@ def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(name: str) -> str:
+    """Returns a name beside another that no other thread takes, and that is legal wherever the other is."""
+    mark = f".{os.getpid()}-{threading.get_ident()}"
+    room = LONGEST_NAME - len(mark) - 1
+    return f".{os.fsdecode(os.fsencode(name)[:room])}{mark}"
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
@@ -96,6 +108,19 @@ def write_json(path: Path, value: Any) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading, and nothing that is none: opening a pipe would wait for whoever writes into it.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(descriptor, "rb")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -63,5 +63,4 @@ class KonomiSettings(BaseSettings):
 def _table(path: Path, name: str) -> dict[str, Any]:
     if not name or not path.exists():
         return {}
-    with path.open("rb") as file:
-        return dict(tomllib.load(file).get(name, {}))
+    return dict(tomllib.loads(path.read_text("utf-8-sig")).get(name, {}))

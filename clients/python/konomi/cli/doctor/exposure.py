@@ -98,7 +98,7 @@ def is_loopback(host: str) -> bool:
 def _server(home: Home) -> dict[str, Any]:
     """Returns the [server] table; a file that cannot be read is another check's business."""
     try:
-        table = tomllib.loads(home.configuration.read_text()).get("server", {})
+        table = tomllib.loads(home.configuration.read_text("utf-8-sig")).get("server", {})
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
         return {}
     return table if isinstance(table, dict) else {}
