@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from konomi_trainer.base_models.checkpoint_layout import unet_name
+from konomi_chassis.models.original_names import unet_name
 from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.methods.registry import METHODS
