@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
-from konomi_chassis.models.diffusers_folder import check_folder, model_files, read_json, weight_files
+from konomi_chassis.models.diffusers_folder import check_folder, model_files, needed_files, read_json, weight_files
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_folder
 from konomi_chassis.models.safetensors_check import unsupported
 from konomi_chassis.models.single_file import describe
@@ -179,7 +179,7 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
         path=folder,
         layout=layout,
         format="diffusers",
-        size_bytes=sum(path.stat().st_size for path in model_files(folder)),
+        size_bytes=sum(path.stat().st_size for path in needed_files(folder)),
         resolution=_side(unet.get("sample_size")) * scale,
         parameters=parameters,
         schedule=schedule_of_folder(id, scheduler),
