@@ -19,6 +19,7 @@ from pysqlite3 import dbapi2
 from sqlalchemy import event
 
 from konomi.errors import FailedPrecondition, Internal, KonomiError
+from konomi_chassis.durable_files import make_folder
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import TABLE
 from konomi_chassis.storage.page_checksums import damaged, damaged_pages, make_ready
@@ -63,7 +64,7 @@ def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: 
         DataLoss: the file or its log is damaged.
     """
     check_version(dbapi2.sqlite_version_info)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _refuse_network(path.parent)
     lock = _lock(path, wait_seconds)
     try:

@@ -164,9 +164,11 @@ class Versions:
 
         Raises:
             FailedPrecondition: fewer than five labels, or all of one grade.
+            DataLoss: a label was changed behind the log's back.
         """
         yield Step("labels", 0, 0)
         with self._workspace.reading() as connection:
+            self._workspace.label_chains.verify(connection, taste_id)
             inputs = self._read_inputs(connection, taste_id, embedder)
             _check_enough(inputs, len(_own_ungraded(inputs.view, inputs)))
             training = self._training(connection, inputs)

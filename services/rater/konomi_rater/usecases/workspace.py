@@ -22,6 +22,7 @@ from konomi_rater.settings import RaterSettings
 from konomi_rater.storage import tastes
 from konomi_rater.storage.embeddings import SELF, EmbeddingMatrix, MatrixView
 from konomi_rater.storage.head_file import StoredHead, from_bytes
+from konomi_rater.storage.label_chain import LabelChains
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.novelty_index import Archive, ArchiveView
 from konomi_rater.usecases.vectors import Vectors
@@ -55,6 +56,7 @@ class Workspace:
             parts.clock,
         )
         self._engine, self._decoder = parts.engine, parts.decoder
+        self.label_chains = LabelChains()
         self._lock = threading.Lock()
         self._memories: dict[tuple[str, str], EmbeddingMatrix] = {}
         self._archives: dict[tuple[str, str], Archive] = {}
