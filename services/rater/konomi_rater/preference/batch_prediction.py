@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from konomi_rater.preference.features import Features
 from konomi_rater.preference.gaussian_process import Process
 from konomi_rater.preference.head import Head, Prediction
+from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.preference.parameters import Provenance
 
 BLOCK = 4096
@@ -43,6 +44,7 @@ def rescore(
     provenances: Sequence[Provenance | None],
     threads: int,
     earlier: Prediction | None = None,
+    check: Check = never,
 ) -> Prediction:
     """Predicts every row of a library.
 
@@ -55,6 +57,7 @@ def rescore(
         provenances: how each of the N images was made.
         threads: blocks worked on at once.
         earlier: what this function said of the first rows; whole blocks of it are taken as they are.
+        check: asked before every block whether anybody waits.
 
     Returns:
         What `head.predict` says, within TOLERANCE.
@@ -63,6 +66,7 @@ def rescore(
     done = 0 if earlier is None else len(earlier.utility) // BLOCK * BLOCK
 
     def block(start: int) -> Prediction:
+        check()
         rows = embeddings[start : start + BLOCK]
         count = len(rows)
         if count < BLOCK:
