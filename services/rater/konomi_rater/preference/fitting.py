@@ -110,7 +110,7 @@ class _HeldOut:
     variance: np.ndarray
 
 
-def fit(training: Training, seed: int, check: Check = never) -> Iterator[Step | Fitted]:
+def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -> Iterator[Step | Fitted]:
     """Yields progress, then the fitted version.
 
     Up to WHOLE labels everything is made of all of them. Beyond, the head still learns from all, through inducing
@@ -120,6 +120,7 @@ def fit(training: Training, seed: int, check: Check = never) -> Iterator[Step | 
         training: labels and background.
         seed: of folds, trees, bootstrap and samples.
         check: asked between two steps, each a fraction of a second, whether anybody waits; what it raises ends the fit.
+        threads: that add up many labels; the result is the same.
     """
     rng = np.random.default_rng(seed)
     if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
@@ -131,7 +132,7 @@ def fit(training: Training, seed: int, check: Check = never) -> Iterator[Step | 
     moved = shifts(training.comparisons, training.grades, scale_of(training.grades))
     if len(training.grades) > WHOLE:
         yield Step("cross-validation", 0, 2)
-        large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check)
+        large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check, threads)
         yield Step("quality", 1, 2)
         judged = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, large.measured)
         yield replace(judged, alarms=alarms(training, judged.metrics))
@@ -230,13 +231,19 @@ class _Large:
 
 
 def _fit_large(
-    training: Training, features: Features, folds: Sequence[np.ndarray], moved: np.ndarray, seed: int, check: Check
+    training: Training,
+    features: Features,
+    folds: Sequence[np.ndarray],
+    moved: np.ndarray,
+    seed: int,
+    check: Check,
+    threads: int,
 ) -> _Large:
     scale, inputs = scale_of(training.grades), features(training.embeddings)
     targets = scale.targets[training.grades - 1] + moved
     kernel = ensemble.tuned(RECIPES[LARGE], features, inputs, targets, check)
     parts, fold_of = large_fit.parts_of(folds)
-    blocks = large_fit.add_up(kernel, inputs, targets, parts, large_fit.choose_points(inputs, seed), check)
+    blocks = large_fit.add_up(kernel, inputs, targets, parts, large_fit.choose_points(inputs, seed), check, threads)
     rows, measured = large_fit.measured_rows(training.drawn, seed)
     mean, doubt = np.zeros(len(rows)), np.ones(len(rows))
     for number, fold in enumerate(folds):

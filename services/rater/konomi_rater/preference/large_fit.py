@@ -7,6 +7,7 @@ matrices of `sparse_gaussian_process`, summed as in the jackknife of Quenouille 
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,7 @@ def add_up(
     blocks: Sequence[np.ndarray],
     points: np.ndarray,
     check: Check,
+    threads: int = 1,
 ) -> Blocks:
     """Adds labels up, once.
 
@@ -72,18 +74,23 @@ def add_up(
         blocks: rows of each of B blocks.
         points: (m, P) features of the inducing points.
         check: asked between two chunks whether anybody waits.
+        threads: blocks added up at once; the result is the same.
     """
     outer = cholesky(kernel(points, points) + JITTER * np.eye(len(points)), lower=True, check_finite=False)
     grams, moments = np.zeros((len(blocks), len(points), len(points))), np.zeros((len(blocks), len(points)))
-    for number, block in enumerate(blocks):
-        for start in range(0, len(block), CHUNK):
+
+    def add(number: int) -> None:
+        for start in range(0, len(blocks[number]), CHUNK):
             check()
-            rows = block[start : start + CHUNK]
+            rows = blocks[number][start : start + CHUNK]
             part = inputs[rows]
             projected = solve_triangular(outer, kernel(points, part), lower=True, check_finite=False)
             projected /= np.sqrt(kernel.noise)
             grams[number] += projected @ projected.T
             moments[number] += projected @ ((targets[rows] - kernel.mean(part)) / np.sqrt(kernel.noise))
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        list(pool.map(add, range(len(blocks))))
     return Blocks(kernel, points, outer, grams, moments)
 
 

@@ -202,7 +202,7 @@ class EmbeddingMatrix:
 
 
 def view_of(digests: Sequence[str], embeddings: np.ndarray, units: Sequence[str], sources: np.ndarray) -> MatrixView:
-    """Returns a view of images that stand in no database, numbered from 1: N digests, (N, D) unit rows, their origins."""
+    """Returns a view of images of no database, numbered from 1: N digests, (N, D) unit rows, their origins."""
     names: Names[str] = Names()
     numbers = np.array([names.number(unit) for unit in units], np.int32)
     nothing = np.zeros(len(digests), np.int32)

@@ -175,7 +175,7 @@ class Versions:
             inputs = self._read_inputs(connection, taste_id, embedder)
             _check_enough(inputs, len(_own_ungraded(inputs.view, inputs)))
             training = self._training(connection, inputs)
-        for step in fitting.fit(training, seed % 2**63, check):
+        for step in fitting.fit(training, seed % 2**63, check, self._workspace.settings.library_threads):
             yield step if isinstance(step, Step) else self._stored(inputs, training, step)
 
     def keep(self, connection: sqlalchemy.Connection, version: NewVersion, *, activate: bool) -> VersionRow:
