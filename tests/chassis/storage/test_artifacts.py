@@ -392,3 +392,13 @@ def test_other_os_errors_pass_as_they_are(store, home):
     with pytest.raises(OSError) as caught:
         store.put(DATA, "image/png")
     assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("name", ["a%20b", "what?", "x#y", "u::v", "zip::y", "two\nlines", "100%", "猫"])
+def test_a_home_of_any_name_holds_its_own_artifacts(tmp_path, name):
+    (tmp_path / name).mkdir()
+    store = ArtifactStore(StoreSettings(home=tmp_path / name, min_free_bytes=0))
+    store.put(DATA, "image/png")
+    assert store.get(DIGEST) == DATA
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "artifacts" / DIGEST[:2] / DIGEST).is_file()
