@@ -138,7 +138,7 @@ ALARMS: Mapping[str, AlarmText] = {
     ),
     "damaged": AlarmText(
         N_(
-            "What the night {night} did cannot be read, for its night.json is damaged; `konomi night resume` makes it "
+            "What the night {night} did cannot be read, for its night.json is damaged; konomi night resume makes it "
             "good by what its steps left."
         )
     ),

@@ -21,11 +21,9 @@ from konomi.i18n.catalogue import N_, text
 DAMAGED = ".damaged-"
 """What the name of something that was set aside ends with, before its number."""
 KINDS = {
-    "missing": N_("there is no such file"),
     "kind": N_("it is no file"),
     "unreadable": N_("it cannot be read"),
     "json": N_("it is no JSON object"),
-    "seal": N_("it is not what was written"),
 }
 MOST_BYTES = 256 << 20
 

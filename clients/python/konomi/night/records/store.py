@@ -74,8 +74,8 @@ class NightStore:
 
     def _lost(self, night: str, why: str) -> errors.FailedPrecondition:
         message = text(
-            "The night {night} cannot be read: {why}. The other nights go on; the next `konomi night start` or "
-            "`resume` sets its folder aside, and what it asked for can be started anew.",
+            "The night {night} cannot be read: {why}. The other nights go on; the next konomi night start or "
+            "resume sets its folder aside, and what it asked for can be started anew.",
             night=night,
             why=why,
         )
