@@ -8,7 +8,7 @@ import pytest
 from konomi.errors import ResourceExhausted
 from konomi_chassis.auth.authentication import ANONYMOUS, Principal
 from konomi_chassis.rpc.admission import Admission
-from konomi_chassis.rpc.lanes import NAMED, OPEN_AT_ONCE, WATCHES_AT_ONCE, Lane, lane_of
+from konomi_chassis.rpc.lanes import NAMED, OPEN_AT_ONCE, WATCHES_AT_ONCE, CallLane, lane_of
 from konomi_chassis.settings import ServerSettings
 
 A, B, OWNER = Principal("a", "tool", "x"), Principal("b", "tool", "x"), Principal("owner", "owner")
@@ -34,15 +34,15 @@ def refused(admission, lane, caller):
 
 def test_each_caller_has_a_share_of_the_work_and_all_have_a_bound(admission):
     with contextlib.ExitStack() as stack:
-        take(stack, admission, *[(Lane.WORK, A)] * 3)
-        assert refused(admission, Lane.WORK, A)
-        take(stack, admission, (Lane.WORK, B), (Lane.WORK, OWNER))
-        assert refused(admission, Lane.WORK, B) and refused(admission, Lane.WORK, OWNER)
-        assert not refused(admission, Lane.LABELS, A) and not refused(admission, Lane.READS, A)
-    assert not refused(admission, Lane.WORK, A)
+        take(stack, admission, *[(CallLane.WORK, A)] * 3)
+        assert refused(admission, CallLane.WORK, A)
+        take(stack, admission, (CallLane.WORK, B), (CallLane.WORK, OWNER))
+        assert refused(admission, CallLane.WORK, B) and refused(admission, CallLane.WORK, OWNER)
+        assert not refused(admission, CallLane.LABELS, A) and not refused(admission, CallLane.READS, A)
+    assert not refused(admission, CallLane.WORK, A)
 
 
-@pytest.mark.parametrize("lane", [Lane.LABELS, Lane.READS])
+@pytest.mark.parametrize("lane", [CallLane.LABELS, CallLane.READS])
 def test_whatever_others_do_the_owner_finds_a_place_for_labels_and_reads(admission, lane):
     with contextlib.ExitStack() as stack:
         take(stack, admission, *[(lane, A)] * 3, (lane, B))
@@ -53,23 +53,23 @@ def test_whatever_others_do_the_owner_finds_a_place_for_labels_and_reads(admissi
 
 def test_the_owner_is_bound_by_no_share_of_labels(admission):
     with contextlib.ExitStack() as stack:
-        take(stack, admission, *[(Lane.LABELS, OWNER)] * 5)
-        assert refused(admission, Lane.LABELS, OWNER)
+        take(stack, admission, *[(CallLane.LABELS, OWNER)] * 5)
+        assert refused(admission, CallLane.LABELS, OWNER)
 
 
-@pytest.mark.parametrize(("lane", "most"), [(Lane.OPEN, OPEN_AT_ONCE), (Lane.WATCH, WATCHES_AT_ONCE)])
+@pytest.mark.parametrize(("lane", "most"), [(CallLane.OPEN, OPEN_AT_ONCE), (CallLane.WATCH, WATCHES_AT_ONCE)])
 def test_callers_without_a_token_have_places_of_their_own(admission, lane, most):
     with contextlib.ExitStack() as stack:
         take(stack, admission, *[(lane, ANONYMOUS)] * most)
         assert refused(admission, lane, ANONYMOUS)
         assert not any(refused(admission, named, A) for named in NAMED)
-        assert not refused(admission, Lane.HEALTH, ANONYMOUS)
+        assert not refused(admission, CallLane.HEALTH, ANONYMOUS)
         assert admission.wait_until_idle(0)
 
 
 def test_a_place_is_given_back_after_an_error(admission):
     for _ in range(20):
-        with pytest.raises(ZeroDivisionError), admission.admit(Lane.WORK, A):
+        with pytest.raises(ZeroDivisionError), admission.admit(CallLane.WORK, A):
             raise ZeroDivisionError
 
 
@@ -77,7 +77,7 @@ def test_waiting_for_the_last_call(admission):
     inside, leave = threading.Event(), threading.Event()
 
     def call():
-        with admission.admit(Lane.READS, A):
+        with admission.admit(CallLane.READS, A):
             inside.set()
             leave.wait(10)
 
@@ -93,14 +93,14 @@ def test_waiting_for_the_last_call(admission):
 @pytest.mark.parametrize(
     ("rpc", "lane"),
     [
-        ("/grpc.health.v1.Health/Check", Lane.HEALTH),
-        ("/grpc.health.v1.Health/Watch", Lane.WATCH),
-        ("/konomi.v1.RaterService/RecordLabels", Lane.LABELS),
-        ("/konomi.v1.RaterService/UndoComparison", Lane.LABELS),
-        ("/konomi.v1.RaterService/ListImages", Lane.READS),
-        ("/konomi.v1.ArtifactService/GetArtifact", Lane.READS),
-        ("/konomi.v1.RaterService/ScoreImages", Lane.WORK),
-        ("/konomi.v1.TrainerService/WatchTrainingRun", Lane.WORK),
+        ("/grpc.health.v1.Health/Check", CallLane.HEALTH),
+        ("/grpc.health.v1.Health/Watch", CallLane.WATCH),
+        ("/konomi.v1.RaterService/RecordLabels", CallLane.LABELS),
+        ("/konomi.v1.RaterService/UndoComparison", CallLane.LABELS),
+        ("/konomi.v1.RaterService/ListImages", CallLane.READS),
+        ("/konomi.v1.ArtifactService/GetArtifact", CallLane.READS),
+        ("/konomi.v1.RaterService/ScoreImages", CallLane.WORK),
+        ("/konomi.v1.TrainerService/WatchTrainingRun", CallLane.WORK),
     ],
 )
 def test_the_lane_of_an_rpc(rpc, lane):

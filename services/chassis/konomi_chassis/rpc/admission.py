@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from konomi.errors import ResourceExhausted
 from konomi_chassis.auth.authentication import Principal
-from konomi_chassis.rpc.lanes import NAMED, OPEN_AT_ONCE, WATCHES_AT_ONCE, Lane
+from konomi_chassis.rpc.lanes import NAMED, OPEN_AT_ONCE, WATCHES_AT_ONCE, CallLane
 from konomi_chassis.settings import ServerSettings
 
 RETRY_SECONDS = 1.0
@@ -20,13 +20,13 @@ class Admission:
         self._total = settings.max_in_flight
         self._each = settings.max_in_flight_per_principal
         self._reserve = min(settings.label_reserve, settings.max_in_flight - 1)
-        self._of_lane: Counter[Lane] = Counter()
-        self._of_caller: Counter[tuple[Lane, str]] = Counter()
-        self._of_others: Counter[Lane] = Counter()
+        self._of_lane: Counter[CallLane] = Counter()
+        self._of_caller: Counter[tuple[CallLane, str]] = Counter()
+        self._of_others: Counter[CallLane] = Counter()
         self._changed = threading.Condition()
 
     @contextmanager
-    def admit(self, lane: Lane, caller: Principal) -> Iterator[None]:
+    def admit(self, lane: CallLane, caller: Principal) -> Iterator[None]:
         """Takes a place for the time of the block.
 
         Raises:
@@ -55,16 +55,16 @@ class Admission:
         with self._changed:
             return self._changed.wait_for(lambda: not any(self._of_lane[lane] for lane in NAMED), timeout=seconds)
 
-    def _check(self, lane: Lane, caller: Principal, key: tuple[Lane, str]) -> None:
-        if lane is Lane.OPEN and self._of_lane[lane] >= OPEN_AT_ONCE:
+    def _check(self, lane: CallLane, caller: Principal, key: tuple[CallLane, str]) -> None:
+        if lane is CallLane.OPEN and self._of_lane[lane] >= OPEN_AT_ONCE:
             raise _busy("Too many calls without a token are in flight")
-        if lane is Lane.WATCH and self._of_lane[lane] >= WATCHES_AT_ONCE:
+        if lane is CallLane.WATCH and self._of_lane[lane] >= WATCHES_AT_ONCE:
             raise _busy("Health has as many watches as it takes")
         if lane not in NAMED:
             return
         if self._of_lane[lane] >= self._total:
             raise _busy("The server has as many calls as it takes")
-        if lane is not Lane.WORK:
+        if lane is not CallLane.WORK:
             if caller.scope == "owner":
                 return  # the owner's labels and pictures, the page's: nobody else may starve them
             if self._of_others[lane] >= self._total - self._reserve:

@@ -23,7 +23,7 @@ from konomi_chassis.rpc.calls import Send, ServedCall
 from konomi_chassis.rpc.deadlines import DeadlineWatch
 from konomi_chassis.rpc.error_translation import to_error, unimplemented
 from konomi_chassis.rpc.field_rules import RequestRules
-from konomi_chassis.rpc.lanes import HEALTH_RPCS, PROBE_SECONDS, PROBES, Lane, lane_of, thread_pools
+from konomi_chassis.rpc.lanes import HEALTH_RPCS, PROBE_SECONDS, PROBES, CallLane, lane_of, thread_pools
 from konomi_chassis.rpc.telemetry import RpcTelemetry
 from konomi_chassis.rpc.validation import check
 from konomi_chassis.settings import ServerSettings
@@ -94,7 +94,7 @@ class Interceptor(grpc.ServerInterceptor):
         serve = None if handler is None else self._serve(rpc, handler)
         return grpc.stream_stream_rpc_method_handler(self._behaviour(rpc, lane, serve))
 
-    def _lane(self, rpc: str, metadata: Mapping[str, str]) -> Lane:
+    def _lane(self, rpc: str, metadata: Mapping[str, str]) -> CallLane:
         if rpc.startswith(HEALTH_RPCS):
             return lane_of(rpc)
         if self._settings.tls_client_ca is not None:
@@ -102,14 +102,14 @@ class Interceptor(grpc.ServerInterceptor):
         try:
             holder = self._authenticator.holder(metadata)
         except KonomiError:
-            return Lane.REFUSED  # a damaged token file lets nobody in; `_run` says so
+            return CallLane.REFUSED  # a damaged token file lets nobody in; `_run` says so
         if holder is not None and holder.scope in POLICY.get(rpc, ()):
             return lane_of(rpc)
         open_reflection = self._settings.is_loopback and rpc.startswith(REFLECTION)
-        return Lane.OPEN if open_reflection else Lane.REFUSED
+        return CallLane.OPEN if open_reflection else CallLane.REFUSED
 
-    def _behaviour(self, rpc: str, lane: Lane, serve: Serve | None) -> Behaviour:
-        seconds = min(self._settings.message_seconds, PROBE_SECONDS if lane is Lane.HEALTH else math.inf)
+    def _behaviour(self, rpc: str, lane: CallLane, serve: Serve | None) -> Behaviour:
+        seconds = min(self._settings.message_seconds, PROBE_SECONDS if lane is CallLane.HEALTH else math.inf)
 
         def behave(requests: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
             self._run(rpc, lane, ServedCall(requests, context, send, self.deadlines, seconds), serve)
@@ -143,7 +143,7 @@ class Interceptor(grpc.ServerInterceptor):
 
         return streaming if handler.response_streaming else single
 
-    def _run(self, rpc: str, lane: Lane, call: ServedCall, serve: Serve | None) -> None:
+    def _run(self, rpc: str, lane: CallLane, call: ServedCall, serve: Serve | None) -> None:
         """Serves one call to its end, whatever that is; nothing is raised, because grpc would end it once more."""
         started, context = time.monotonic(), call.context
         metadata = _texts(context.invocation_metadata())
@@ -168,19 +168,19 @@ class Interceptor(grpc.ServerInterceptor):
         self._telemetry.finish(span, rpc, code, time.monotonic() - started, fields)
         call.end(failure)
 
-    def _let_in(self, rpc: str, lane: Lane, caller: Principal, served: bool) -> None:
+    def _let_in(self, rpc: str, lane: CallLane, caller: Principal, served: bool) -> None:
         if served or caller.scope is None:
             authorize(rpc, caller, open_reflection=self._settings.is_loopback)
         self.gate.check(rpc)
         if not served:
             raise unimplemented(rpc)
-        if lane is Lane.REFUSED:
+        if lane is CallLane.REFUSED:
             raise Unavailable("Your token has just changed; try again.", reason="TOKEN_CHANGED", retry_after=1.0)
 
     @contextmanager
-    def _probing(self, lane: Lane, call: ServedCall) -> Iterator[None]:
+    def _probing(self, lane: CallLane, call: ServedCall) -> Iterator[None]:
         """Makes room for a probe of health: the oldest one that keeps the server waiting gives way."""
-        if lane is not Lane.HEALTH:
+        if lane is not CallLane.HEALTH:
             yield
             return
         with self._lock:

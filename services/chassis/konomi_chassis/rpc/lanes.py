@@ -38,7 +38,7 @@ SPARE_THREADS = 8
 """Threads of a lane beyond its calls at once: they refuse, quickly, what comes when it is full."""
 
 
-class Lane(Enum):
+class CallLane(Enum):
     """Which threads serve a call."""
 
     LABELS = "labels"
@@ -50,37 +50,37 @@ class Lane(Enum):
     REFUSED = "refused"
 
 
-NAMED = (Lane.LABELS, Lane.READS, Lane.WORK)
+NAMED = (CallLane.LABELS, CallLane.READS, CallLane.WORK)
 """Lanes of callers with a name: a draining server waits for their calls."""
 
 
-def lane_of(rpc: str) -> Lane:
+def lane_of(rpc: str) -> CallLane:
     """Returns the lane of an rpc for a caller that may call it."""
     if rpc == HEALTH_WATCH:
-        return Lane.WATCH
+        return CallLane.WATCH
     if rpc.startswith(HEALTH_RPCS):
-        return Lane.HEALTH
+        return CallLane.HEALTH
     if rpc in LABELLING:
-        return Lane.LABELS
-    return Lane.READS if rpc in READING else Lane.WORK
+        return CallLane.LABELS
+    return CallLane.READS if rpc in READING else CallLane.WORK
 
 
-def thread_pools(max_in_flight: int) -> Mapping[Lane, ThreadPoolExecutor]:
+def thread_pools(max_in_flight: int) -> Mapping[CallLane, ThreadPoolExecutor]:
     """Makes the threads of every lane; a thread starts when it is first needed.
 
     Args:
         max_in_flight: calls of callers with a name that a lane serves at once.
     """
     at_once = dict.fromkeys(NAMED, max_in_flight) | {
-        Lane.HEALTH: 4 * PROBES,
-        Lane.WATCH: WATCHES_AT_ONCE,
-        Lane.OPEN: OPEN_AT_ONCE,
-        Lane.REFUSED: REFUSING_THREADS - SPARE_THREADS,
+        CallLane.HEALTH: 4 * PROBES,
+        CallLane.WATCH: WATCHES_AT_ONCE,
+        CallLane.OPEN: OPEN_AT_ONCE,
+        CallLane.REFUSED: REFUSING_THREADS - SPARE_THREADS,
     }
     pools = {
         lane: ThreadPoolExecutor(count + SPARE_THREADS, thread_name_prefix=f"rpc-{lane.value}")
         for lane, count in at_once.items()
     }
     # A probe is answered before those that came earlier and stall; the executor has no other way to say so.
-    pools[Lane.HEALTH]._work_queue = LifoQueue()  # type: ignore[assignment]
+    pools[CallLane.HEALTH]._work_queue = LifoQueue()  # type: ignore[assignment]
     return pools
