@@ -16,7 +16,7 @@ BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
-.PHONY: help setup demo up test check lint words format bench chaos lock
+.PHONY: help setup demo up test check lint audit words format bench chaos lock
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ demo: setup ## the main job, start to end, with a simulated person: make demo AR
 up: setup ## start rater, generator, trainer and the page on this machine; Ctrl-C stops
 	$(BIN)/konomi up $(ARGS)
 
-test: lint ## exactly what CI runs: the static checks, then every test that is no chaos test
+test: lint audit ## exactly what CI runs: the static checks, the audit of the pins, then every test that is no chaos test
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not chaos" $(ARGS)
 
 check: lint ## the fast half of `make test`: the static checks and the fast tests
@@ -55,6 +55,9 @@ lint: setup ## the static checks alone: ruff, mypy, import-linter, the catalogue
 	PYTHONPATH=. $(BIN)/python .ci/words.py check
 	$(BIN)/buf lint
 	.ci/breaking
+
+audit: setup ## look the pins of constraints.txt up in the package index's advisories; says where it knows nothing
+	$(BIN)/python .ci/audit.py
 
 words: setup ## bring locale/*/LC_MESSAGES/konomi.po up to the English of the code, and name what is left to translate
 	PYTHONPATH=. $(BIN)/python .ci/words.py update

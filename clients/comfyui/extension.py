@@ -12,7 +12,6 @@ def _rater() -> list:
     return [
         io.String.Input("address", default=ADDRESS, tooltip="What `konomi up` prints as its page."),
         io.String.Input("taste", default="default", tooltip="Id of the taste."),
-        io.String.Input("token", default="", tooltip="Empty: the token of this machine's konomi."),
     ]
 
 

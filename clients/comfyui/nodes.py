@@ -11,7 +11,6 @@ ADDRESS = "http://127.0.0.1:50050"
 RATER = {
     "address": ("STRING", {"default": ADDRESS, "tooltip": "What `konomi up` prints as its page."}),
     "taste": ("STRING", {"default": "default", "tooltip": "Id of the taste."}),
-    "token": ("STRING", {"default": "", "tooltip": "Empty: the token of this machine's konomi."}),
 }
 
 
@@ -42,9 +41,9 @@ class KonomiScore:
         """Names the inputs."""
         return {"required": {"images": ("IMAGE",)}, "optional": RATER}
 
-    def run(self, images, address=ADDRESS, taste="default", token=""):
+    def run(self, images, address=ADDRESS, taste="default"):
         """Returns the batch as it came, utilities, grades, and every score as JSON."""
-        scores = score(encoded(images), address, taste, token)
+        scores = score(encoded(images), address, taste)
         utilities = [one.get("utility", 0.0) for one in scores]
         return images, utilities, [one.get("grade", "") for one in scores], json.dumps(scores)
 
@@ -63,9 +62,9 @@ class KonomiSort(KonomiScore):
         keep = ("INT", {"default": 0, "min": 0, "max": 4096, "tooltip": "How many to keep; 0 keeps all."})
         return {"required": {"images": ("IMAGE",), "keep": keep}, "optional": RATER}
 
-    def run(self, images, keep=0, address=ADDRESS, taste="default", token=""):
+    def run(self, images, keep=0, address=ADDRESS, taste="default"):
         """Returns the best of the batch, their utilities and grades."""
-        scores = score(encoded(images), address, taste, token)
+        scores = score(encoded(images), address, taste)
         order = sorted(range(len(scores)), key=lambda place: -bound(scores[place]))[: keep or None]
         utilities = [scores[place].get("utility", 0.0) for place in order]
         return images[order], utilities, [scores[place].get("grade", "") for place in order]
@@ -84,9 +83,9 @@ class KonomiBucket(KonomiScore):
         """Names the inputs."""
         return {"required": {"images": ("IMAGE",), "grade": (list(GRADES), {"default": "SSR"})}, "optional": RATER}
 
-    def run(self, images, grade="SSR", address=ADDRESS, taste="default", token=""):
+    def run(self, images, grade="SSR", address=ADDRESS, taste="default"):
         """Returns both parts of the batch, in their order, and how many each has."""
-        scores = score(encoded(images), address, taste, token)
+        scores = score(encoded(images), address, taste)
         least = GRADES.index(grade)
         good = [at for at, one in enumerate(scores) if one.get("grade") and GRADES.index(one["grade"]) >= least]
         rest = [at for at in range(len(scores)) if at not in good]

@@ -3,10 +3,22 @@
 import json
 import os
 import threading
+from contextvars import copy_context
 
 import pytest
 
-from konomi.files import canonical, derived_id, read_json, replacing, write_atomically, write_json, write_quickly
+from konomi.files import (
+    canonical,
+    derived_id,
+    hand_over,
+    keep_private,
+    read_json,
+    replacing,
+    write_atomically,
+    write_for_user,
+    write_json,
+    write_quickly,
+)
 
 
 def modes(path) -> str:
@@ -74,3 +86,22 @@ def test_canonical_json_is_decided_by_the_value_alone():
 def test_an_id_is_derived_from_its_parts():
     assert derived_id("night", 1, "train") == "b155baa8-b69e-57c8-b49e-47dfe560e7f0", "ids of nights under way stay"
     assert derived_id("night", 1) == derived_id("night", 1) != derived_id("night", 2)
+
+
+def test_what_is_handed_over_has_its_users_own_permissions(tmp_path):
+    def write():
+        keep_private()
+        write_atomically(tmp_path / "kept", b"")
+        write_for_user(tmp_path / "sheet.html", b"")
+        (tmp_path / "export" / "images").mkdir(parents=True)
+        (tmp_path / "export" / "images" / "0.png").touch()
+        hand_over(tmp_path / "export")
+
+    before = os.umask(0o027)
+    try:
+        copy_context().run(write)
+    finally:
+        os.umask(before)
+    assert (modes(tmp_path / "kept"), modes(tmp_path / "sheet.html")) == ("0o600", "0o640")
+    exported = [tmp_path / "export", tmp_path / "export" / "images", tmp_path / "export" / "images" / "0.png"]
+    assert [modes(path) for path in exported] == ["0o750", "0o750", "0o640"]

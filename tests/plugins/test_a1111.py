@@ -2,11 +2,15 @@
 
 import importlib.util
 import sys
+import threading
 import types
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from tests.client.counting_proxy import CountingProxy
 
 SCRIPT = Path(__file__).parents[2] / "clients" / "a1111" / "scripts" / "konomi_score.py"
 INFOTEXT = "a cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler, Seed: 1, Size: 64x64"
@@ -55,3 +59,40 @@ def test_without_a_rater_the_image_is_saved_as_ever_and_the_log_says_so_once(ext
         extension.registered(params)
         assert params.pnginfo["parameters"] == INFOTEXT
     assert capsys.readouterr().out.count("start `konomi up`") == 1
+
+
+def test_pictures_and_token_go_through_no_proxy(extension, monkeypatch):
+    with CountingProxy(monkeypatch) as proxy:
+        params = about_to_be_saved()
+        extension.registered(params)
+    assert "konomi utility: " in params.pnginfo["parameters"]
+    assert proxy.asked == []
+
+
+def test_a_redirect_takes_no_token_along(extension, token):
+    """Urllib would send the header with the token to wherever an answer points."""
+    asked = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
+            self.end_headers()
+
+        def do_GET(self):
+            asked.append(self.headers["Authorization"])
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        konomi_http = sys.modules["konomi_http"]
+        with pytest.raises(konomi_http.KonomiRefused, match="Found"):
+            konomi_http.score([b"picture"], f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == []

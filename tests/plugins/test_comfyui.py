@@ -108,7 +108,7 @@ def test_the_v3_interface_offers_the_same_nodes(site, token, comfy, batch):
         classic = comfy.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()
         assert asked == [*classic["required"], *classic["optional"]]
         assert len(node.define_schema().outputs) == len(comfy.NODE_CLASS_MAPPINGS[name].RETURN_TYPES)
-    _, utilities, _, _ = schemas["KonomiScore"].execute(images=batch, address=site.address, taste="default", token="")
+    _, utilities, _, _ = schemas["KonomiScore"].execute(images=batch, address=site.address, taste="default")
     assert len(utilities) == 6
 
 
@@ -122,8 +122,9 @@ def test_the_v3_interface_offers_the_same_nodes(site, token, comfy, batch):
 )
 def test_what_goes_wrong_says_what_to_do(site, comfy, batch, address, token, words, monkeypatch):
     monkeypatch.setenv("KONOMI_HOME", str(site.home.root))
+    monkeypatch.setenv("KONOMI_TOKEN", token)
     with pytest.raises(sys.modules["konomi_nodes.konomi_http"].KonomiRefused, match=words):
-        comfy.NODE_CLASS_MAPPINGS["KonomiScore"]().run(batch, address or site.address, "default", token)
+        comfy.NODE_CLASS_MAPPINGS["KonomiScore"]().run(batch, address or site.address, "default")
 
 
 def test_plug_ins_need_nothing_but_the_standard_library_and_their_host():
@@ -135,6 +136,13 @@ def test_plug_ins_need_nothing_but_the_standard_library_and_their_host():
                 names = [node.module]
             for name in names:
                 assert name.split(".")[0] in sys.stdlib_module_names | hosts, f"{file.name} imports {name}"
+
+
+def test_no_secret_is_a_nodes_input(comfy):
+    """ComfyUI writes every input of a node into the workflow, and the workflow into every image it saves."""
+    for node in comfy.NODE_CLASS_MAPPINGS.values():
+        inputs = {name for kind in node.INPUT_TYPES().values() for name in kind}
+        assert inputs <= {"images", "address", "taste", "keep", "grade"}
 
 
 def test_both_plug_ins_carry_the_same_client():

@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 from pathlib import Path
@@ -85,13 +86,27 @@ def _ask(batch: list, address: str, taste: str, token: str) -> list:
         headers={"Content-Type": "application/json", "Authorization": "Bearer " + (token or default_token())},
     )
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as reply:
+        with _opener(address).open(request, timeout=SECONDS) as reply:
             results = json.load(reply).get("results", [])
     except urllib.error.HTTPError as error:
         raise KonomiRefused(f"konomi refused: {_reason(error)}") from error
     except (OSError, ValueError) as error:
         raise KonomiRefused(f"no konomi answers at {address} ({error}); start `konomi up`") from error
     return [_plain(result) for result in results]
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows nowhere: urllib would carry the token along."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _opener(address: str) -> urllib.request.OpenerDirector:
+    """Returns what asks an address; on this machine never through a proxy, which would get pictures and token."""
+    host = urllib.parse.urlsplit(address).hostname or ""
+    local = host in ("localhost", "::1") or host.startswith("127.")
+    return urllib.request.build_opener(_NoRedirect, *([urllib.request.ProxyHandler({})] if local else []))
 
 
 def _plain(result: dict) -> dict:

@@ -1,12 +1,15 @@
 """Files written complete or not at all, locks looked at, JSON that is the same bytes for the same values."""
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +30,26 @@ def derived_id(*parts: object) -> str:
     return str(uuid.uuid5(NAMESPACE, "/".join(str(part) for part in parts)))
 
 
+LONGEST_NAME = 255
+"""Bytes of a file's name at most, on every file system konomi meets."""
+
+_left_to_others: ContextVar[int | None] = ContextVar("konomi_left_to_others", default=None)
+
+
+def keep_private() -> None:
+    """Makes whatever this process and its children write their owner's alone; only what is handed over is not."""
+    _left_to_others.set(os.umask(0o077))
+
+
+def hand_over(path: Path) -> None:
+    """Gives a file or folder that was written for its user, outside any home, the permissions their umask leaves."""
+    umask = _left_to_others.get()
+    if umask is None:
+        return
+    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        each.chmod((0o777 if each.is_dir() else 0o666) & ~umask)
+
+
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator[BinaryIO]:
     """Yields a file that takes the place of another when the block ends without an error, and is gone otherwise.
@@ -40,7 +63,7 @@ def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator
         OSError: the folder cannot be written, or the disk is full; the file that was there stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
             yield file
@@ -52,10 +75,23 @@ def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator
         temporary.unlink(missing_ok=True)
 
 
+def _temporary_name(name: str) -> str:
+    """Returns a name beside another that no other thread takes, and that is legal wherever the other is."""
+    mark = f".{os.getpid()}-{threading.get_ident()}"
+    room = LONGEST_NAME - len(mark) - 1
+    return f".{os.fsdecode(os.fsencode(name)[:room])}{mark}"
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Writes a file complete or not at all: a temporary one beside it, fsync, rename."""
     with replacing(path, mode=mode) as file:
         file.write(data)
+
+
+def write_for_user(path: Path, data: bytes) -> None:
+    """Writes a file that its user asked for, outside any home: complete or not at all, with their own permissions."""
+    write_atomically(path, data)
+    hand_over(path)
 
 
 def write_quickly(path: Path, data: bytes) -> None:
@@ -72,6 +108,19 @@ def write_json(path: Path, value: Any) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading, and nothing that is none: opening a pipe would wait for whoever writes into it.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(descriptor, "rb")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The base of every settings class: arguments, then environment, then konomi.toml, then defaults; unknown keys fail."""
 
 import tomllib
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -8,6 +9,22 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from konomi.home import default_home as default_home
+
+LOOPBACK = ("localhost", "127.0.0.0/8", "127.0.0.1", "::1")
+"""What never leaves this machine, as `no_proxy` lists it; not every reader of the list knows networks."""
+
+
+def bypass_proxies_on_loopback(environment: MutableMapping[str, str]) -> None:
+    """Makes every library of this process and of its children speak to this machine itself, whatever proxy is set.
+
+    A proxy would get the pictures and the token: gRPC, requests and urllib all ask one for 127.0.0.1 too.
+
+    Args:
+        environment: is changed, in both spellings, as libraries read one or the other.
+    """
+    listed = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    environment["no_proxy"] = environment["NO_PROXY"] = ",".join([*names, *(n for n in LOOPBACK if n not in names)])
 
 
 class KonomiSettings(BaseSettings):
@@ -46,5 +63,4 @@ class KonomiSettings(BaseSettings):
 def _table(path: Path, name: str) -> dict[str, Any]:
     if not name or not path.exists():
         return {}
-    with path.open("rb") as file:
-        return dict(tomllib.load(file).get(name, {}))
+    return dict(tomllib.loads(path.read_text("utf-8-sig")).get(name, {}))

@@ -1,6 +1,7 @@
 """`python -m konomi_chassis issue|revoke|rotate`: the tokens of a home."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ def main(argv: Sequence[str], now: float) -> int:
     Returns:
         0, or 2 with a sentence on stderr.
     """
+    os.umask(0o077)
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "issue":

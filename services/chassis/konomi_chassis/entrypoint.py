@@ -1,6 +1,7 @@
 """The command line every role shares: `--home HOME --host HOST --port PORT`, then serve until told to stop."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from konomi.errors import KonomiError
+from konomi.settings import bypass_proxies_on_loopback
 from konomi_chassis.server import REFUSED_CONFIGURATION, ServedService, serve
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
@@ -27,6 +29,8 @@ def run(role: str, build: Build, argv: Sequence[str]) -> int:
     Returns:
         The exit code; 78 with a sentence on stderr for a configuration that cannot be served.
     """
+    os.umask(0o077)  # whatever lies in a home is its owner's alone
+    bypass_proxies_on_loopback(os.environ)
     try:
         arguments = _arguments(role, argv)
         settings = ServerSettings(**arguments)

@@ -33,7 +33,17 @@ def install(home: Path) -> dict[str, str]:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = target.with_name(".starter.part")
         shutil.rmtree(staging, ignore_errors=True)
-        shutil.copytree(BUNDLED, staging)
+        _copy(BUNDLED, staging)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
     return {"models": "starter", "digest": digest}
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a folder with the permissions of this process, not with those of an installation others share."""
+    target.mkdir()
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy(path, target / path.name)
+        else:
+            shutil.copyfile(path, target / path.name)

@@ -24,7 +24,9 @@ def test_import_score_label_explore(live, tmp_path, png):
     (pictures / "link.png").symlink_to(pictures / "0.png")
 
     said = live.json("import", str(pictures))
-    assert said == {"taste": "tastes/default", "added": 7, "already_known": 0, "rated": 0, "failed": []}
+    assert said == {
+        "taste": "tastes/default", "added": 7, "already_known": 0, "rated": 0, "failed": [], "unread": [],
+        "passed_over": {"links": 1}}  # fmt: skip
     again = live.run("import", str(pictures))
     assert again.returncode == 0
     assert "0 added, 7 known already, 0 refused" in again.stdout
@@ -99,9 +101,11 @@ def test_a_path_that_is_not_there(live, tmp_path):
     assert live.run("score", str(tmp_path / "none")).returncode == 1
 
 
-def test_an_empty_folder_is_no_error(live, tmp_path):
+def test_an_empty_folder_is_no_error_to_score_and_no_success_to_import(live, tmp_path):
     assert live.json("score", str(tmp_path)) == {"taste": "tastes/default", "rater_version": "", "scores": []}
-    assert live.json("import", str(tmp_path))["added"] == 0
+    done = live.run("import", str(tmp_path), "--json")
+    assert (done.returncode, done.stderr) == (1, "no image was found; nothing was imported\n")
+    assert json.loads(done.stdout)["added"] == 0
 
 
 @pytest.fixture

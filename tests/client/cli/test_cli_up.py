@@ -33,6 +33,34 @@ def test_one_line_then_a_clean_stop(command_line, number):
     assert not (command_line.home / "run" / "up.json").exists()
 
 
+def open_to_others(home):
+    return [str(path) for path in (home, *home.rglob("*")) if path.stat().st_mode & 0o077]
+
+
+@pytest.fixture
+def generous():
+    """The umask of a distribution that gives every user a group."""
+    before = os.umask(0o002)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.parametrize("first", [["models", "fetch", "none"], ["night", "plan"], ["doctor"], ["up", "--port", "x"]])
+def test_a_home_is_its_owners_alone_whichever_command_makes_it(generous, command_line, tmp_path, first):
+    command_line.run("--home", str(tmp_path / "fresh"), *first)
+    assert not (tmp_path / "fresh").exists() or open_to_others(tmp_path / "fresh") == []
+
+
+def test_what_is_made_in_a_home_is_its_owners_alone(generous, command_line):
+    for path in (command_line.home, *command_line.home.rglob("*")):
+        path.chmod(path.stat().st_mode & 0o700)
+    process, _ = command_line.up()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert (command_line.home / "run" / "up.lock").exists()
+    assert open_to_others(command_line.home) == []
+
+
 def test_a_second_up_is_refused(live):
     done = live.run("up")
     assert done.returncode == 4

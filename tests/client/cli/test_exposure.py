@@ -25,7 +25,9 @@ def test_every_secret_is_looked_at_and_the_line_closes_it(home, name):
     for each in ("tokens/owner.token", name):
         path = home.root / each
         path.parent.mkdir(exist_ok=True)
-        path.touch(mode=0o600)
+        path.write_text("secret")
+        path.chmod(0o600)
+    (home.root / "tokens" / "tokens.lock").touch(mode=0o644)  # nothing is in a lock
     assert exposure.secrets(home).state == "ok"
     path.chmod(0o640)
     found = exposure.secrets(home)
@@ -65,7 +67,8 @@ def test_the_page_and_whom_it_answers(home, tmp_path):
     wide = f'[page]\npage_host = "192.168.1.5"\npage_certificate = "{certificate}"\npage_key = "{key}"\n'
     assert said(wide)[:2] == ("fail", f"there is no file {certificate}")
     certificate.touch()
-    key.touch(mode=0o644)
+    key.write_text("secret")
+    key.chmod(0o644)
     assert said(wide)[0] == "fail"
     assert "page.key" in said(wide)[2]
     fixed(exposure.page(home))

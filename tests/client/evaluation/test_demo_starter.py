@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests import offline
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 UNIT_KEYS = {"unit", "images", "mean_utility", "ssr_rate", "ur_rate", "vendi", "seconds", "promoted"}
@@ -20,8 +22,8 @@ SMALL = {
 }
 
 
-def konomi(*arguments: str, home, timeout: float = 800) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from konomi.cli import main; main()", *arguments, "--home", str(home)]
+def konomi(*arguments: str, home, before=(), timeout: float = 800) -> subprocess.CompletedProcess[str]:
+    command = [*before, sys.executable, "-c", "from konomi.cli import main; main()", *arguments, "--home", str(home)]
     environment = os.environ | SMALL
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
 
@@ -32,8 +34,11 @@ def test_a_small_demo_learns_the_taste_and_makes_a_better_model(tmp_path):
     person.write_text(json.dumps({"name": "blue", "weights": weights, "noise": 0.1}))
     home = tmp_path / "home"
     asked = ["demo", "--person", str(person), "--units", "1", "--labels", "48", "--images", "96", "--json"]
-    done = konomi(*asked, home=home)
+    elsewhere = tmp_path / "elsewhere.json"
+    alone = not offline.unavailable()
+    done = konomi(*asked, home=home, before=offline.prefix(elsewhere) if alone else ())
     assert done.returncode == 0, done.stderr[-2000:]
+    assert not alone or json.loads(elsewhere.read_text()) == {"4": 0, "6": 0}, "a night asks no other machine"
     said = json.loads(done.stdout.strip().splitlines()[-1])
     assert set(said) == {"person", "labels", "seconds", "rater", "units", "served_unit", "report"}
     assert (said["person"], said["labels"]) == ("blue", 48)
@@ -46,6 +51,8 @@ def test_a_small_demo_learns_the_taste_and_makes_a_better_model(tmp_path):
     report = (home / "report" / "index.html").read_text()
     assert "blue" in report
     assert "http://" not in report.replace("http://www.w3.org", ""), "the report needs no network"
+
+    assert [str(path) for path in (home, *home.rglob("*")) if path.stat().st_mode & 0o077] == [], "its owner's alone"
 
     again = konomi(*asked, home=home)
     assert again.returncode == 0, again.stderr[-2000:]
@@ -98,3 +105,19 @@ def test_a_person_who_likes_what_does_not_exist_is_refused_before_anything_start
     assert done.returncode == 2
     assert "hair_colour=mauve" in done.stderr
     assert not (tmp_path / "home" / "artifacts").exists()
+
+
+@pytest.mark.skipif(offline.unavailable() != "", reason=f"no network namespace here: {offline.unavailable()}")
+@pytest.mark.parametrize(
+    ("tried", "counted"),
+    [
+        ("s.create_connection(s.create_server(('127.0.0.1', 0)).getsockname())", {"4": 0, "6": 0}),
+        ("s.create_connection(('192.0.2.1', 80))", {"4": 1, "6": 0}),
+        ("s.create_connection(('2001:db8::1', 80))", {"4": 0, "6": 1}),
+        ("s.socket(s.AF_INET, s.SOCK_DGRAM).sendto(b'', ('192.0.2.1', 53))", {"4": 1, "6": 0}),
+    ],
+)
+def test_whatever_is_sent_elsewhere_is_counted(tmp_path, tried, counted):
+    out = tmp_path / "counts.json"
+    subprocess.run([*offline.prefix(out), sys.executable, "-c", f"import socket as s; {tried}"], stderr=subprocess.PIPE)
+    assert json.loads(out.read_text()) == counted

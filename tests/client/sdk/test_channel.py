@@ -1,12 +1,19 @@
-"""Opening channels: addresses, where the token comes from and where it may go, TLS."""
+"""Opening channels: addresses, where the token comes from and where it may go, proxies, TLS."""
+
+import os
+import urllib.request
 
 import grpc
 import pytest
+import requests
 import trustme
 
 from konomi.client import connect
 from konomi.client.channel import Tls, find_token, is_loopback, open_link
 from konomi.errors import InvalidArgument, NotFound, Unauthenticated, Unavailable
+from konomi.settings import bypass_proxies_on_loopback
+from konomi.v1 import rater_pb2, rater_pb2_grpc
+from tests.client.counting_proxy import CountingProxy
 from tests.client.stand_in import StandIn
 
 
@@ -135,3 +142,33 @@ def test_certificates_that_are_not_there(tmp_path):
         open_link("https://h:1", tls=Tls(ca=tmp_path / "none.pem"))
     with pytest.raises(InvalidArgument, match="together with its key"):
         open_link("https://h:1", tls=Tls(certificate=tmp_path / "c.pem"))
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    with CountingProxy(monkeypatch) as counting:
+        yield counting
+
+
+def test_what_is_on_this_machine_is_never_asked_through_a_proxy(proxy, guarded):
+    with connect(guarded.address, token="right") as client:
+        client.rater.list_tastes()
+    assert proxy.asked == []
+
+
+def test_another_machine_is_still_asked_through_the_proxy(proxy):
+    with connect("https://rater.example:443") as client, pytest.raises(Unavailable):
+        client.rater.list_tastes(timeout=2.0)
+    assert proxy.asked[0] == b"CONNECT rater.example:443 HTTP/1.1"
+
+
+def test_every_library_of_a_process_leaves_loopback_alone(proxy, guarded, monkeypatch):
+    monkeypatch.setenv("no_proxy", "intranet.example")
+    assert urllib.request.proxy_bypass_environment("127.0.0.1:1") is not True
+    bypass_proxies_on_loopback(os.environ)
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet.example,localhost,127.0.0.0/8,127.0.0.1,::1"
+    assert urllib.request.proxy_bypass_environment("127.0.0.1:1")
+    assert requests.utils.should_bypass_proxies("http://127.0.0.1:1/", no_proxy=None)
+    stub = rater_pb2_grpc.RaterServiceStub(grpc.insecure_channel(guarded.address))  # as another library would
+    stub.ListTastes(rater_pb2.ListTastesRequest(), metadata=(("authorization", "Bearer right"),))
+    assert proxy.asked == []

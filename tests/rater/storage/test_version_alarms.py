@@ -31,7 +31,7 @@ def test_a_version_fitted_before_alarms_had_names_keeps_its_sentences(tmp_path):
     path = tmp_path / "rater.sqlite"
     engine = open_database(path, MIGRATIONS[:BEFORE_NAMES])
     with engine.begin() as connection:
-        tastes.create(connection, "t", "", "starter", "starter", 0.0)
+        connection.exec_driver_sql("INSERT INTO tastes VALUES ('t', 'u', '', 'starter', 'starter', 0, 1)")
         connection.execute(
             sqlalchemy.text(
                 "INSERT INTO rater_versions VALUES ('t', 1, 1.0, 5, 'linear', 'starter', '{}', '{}', "

@@ -78,9 +78,9 @@ def open_link(address: str, *, token: str | None = None, home: Path | None = Non
             ),
             reason="TOKEN_WITHOUT_TLS",
         )
-    channel = grpc.secure_channel(target, _credentials(tls or Tls()), _options()) if encrypted else None
+    channel = grpc.secure_channel(target, _credentials(tls or Tls()), _options(target)) if encrypted else None
     metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
-    return Link(channel or grpc.insecure_channel(target, _options()), target, metadata)
+    return Link(channel or grpc.insecure_channel(target, _options(target)), target, metadata)
 
 
 def find_token(token: str | None, home: Path | None) -> str | None:
@@ -139,8 +139,10 @@ def services() -> Sequence[ServiceDescriptor]:
     return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 
-def _options() -> list[tuple[str, str | int]]:
+def _options(target: str) -> list[tuple[str, str | int]]:
     return [
+        # Pictures and tokens of this machine stay on it: gRPC would ask an `http_proxy` for 127.0.0.1 too.
+        ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),
         ("grpc.service_config", service_config()),
         ("grpc.enable_retries", 1),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

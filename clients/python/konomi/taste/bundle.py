@@ -171,7 +171,7 @@ def restore_nights(home: Home, content: bytes, taste: str) -> None:
 def settings(home: Home) -> bytes:
     """Returns the settings that shape a taste."""
     try:
-        tables = tomllib.loads(home.configuration.read_text("utf-8"))
+        tables = tomllib.loads(home.configuration.read_text("utf-8-sig"))
     except FileNotFoundError:
         tables = {}
     kept = {table: tables[table] for table in TABLES if table in tables}

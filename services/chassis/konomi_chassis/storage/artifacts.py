@@ -201,10 +201,11 @@ def check_digest(digest: str) -> None:
 
 
 def _open(settings: StoreSettings) -> Blobs:
-    url = settings.url or f"file://{settings.home.absolute() / 'artifacts'}"
-    system, root = fsspec.core.url_to_fs(url)
-    if "file" not in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
-        return Bucket(system, root)
+    root = str(settings.home.absolute() / "artifacts")  # a path is no URL: "::" or "%20" stand in it as letters
+    if settings.url:
+        system, root = fsspec.core.url_to_fs(settings.url)
+        if "file" not in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
+            return Bucket(system, root)
     folder = Folder(Path(root))
     folder.sweep(time.time() - LEFTOVER_SECONDS)
     return folder

@@ -1,7 +1,12 @@
-"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations."""
+"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations, damage told.
+
+Every page carries a checksum (`page_checksums`), and the log is read before SQLite drops what it cannot use of it
+(`write_ahead_log`).
+"""
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +18,11 @@ from filelock import FileLock, Timeout
 from pysqlite3 import dbapi2
 from sqlalchemy import event
 
-from konomi.errors import DataLoss, FailedPrecondition, Internal
+from konomi.errors import FailedPrecondition, Internal, KonomiError
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import TABLE
+from konomi_chassis.storage.page_checksums import damaged, damaged_pages, make_ready
+from konomi_chassis.storage.write_ahead_log import CommittedNote, check_log
 
 VERSION_FLOOR = (3, 51, 3)
 """Below it two connections in WAL mode can corrupt the file (sqlite.org/wal.html#walresetbug)."""
@@ -29,6 +36,7 @@ PRAGMAS = (
     "PRAGMA cell_size_check=ON",
     "PRAGMA mmap_size=0",
 )
+IOERR, CORRUPT, NOTADB = 10, 11, 26
 
 
 @dataclass(frozen=True)
@@ -52,16 +60,23 @@ def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: 
 
     Raises:
         FailedPrecondition: an unsafe SQLite, a network file system, another process, a schema from a newer konomi.
-        DataLoss: the file is damaged.
+        DataLoss: the file or its log is damaged.
     """
     check_version(dbapi2.sqlite_version_info)
     path.parent.mkdir(parents=True, exist_ok=True)
     _refuse_network(path.parent)
     lock = _lock(path, wait_seconds)
     try:
-        engine = _engine(path, lock)
-        _quick_check(engine, path)
-        migrate(engine, migrations)
+        check_log(path)
+        keeper = _Keeper(path, lock, checked=make_ready(path))
+        try:
+            engine = _engine(path, keeper)
+            _quick_check(engine, keeper)
+            keeper.empty_log()
+            migrate(engine, migrations)
+        except BaseException:
+            keeper.close()
+            raise
     except BaseException:
         lock.release()
         raise
@@ -106,15 +121,103 @@ def check_version(version: tuple[int, ...]) -> None:
         )
 
 
-def _engine(path: Path, lock: FileLock) -> sqlalchemy.Engine:
-    engine = sqlalchemy.create_engine(f"sqlite:///{path}", module=dbapi2, pool_size=8, max_overflow=64)
-    owner, broken = os.getpid(), threading.Event()
+class _Keeper:
+    """Keeps a database open for as long as its engine lives, and what is known of its health.
+
+    SQLite empties and deletes the log when the last connection closes; while this one is open none is the last.
+    """
+
+    def __init__(self, path: Path, lock: FileLock, *, checked: bool) -> None:
+        self.path, self.checked, self.broken = path, checked, threading.Event()
+        self.damage: KonomiError | None = None
+        self._lock, self._closing, self._owner = lock, threading.Lock(), os.getpid()
+        try:
+            self._connection = dbapi2.connect(path, check_same_thread=False, isolation_level=None)
+            self.configure(self._connection)
+            self._connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        except dbapi2.Error as error:
+            raise damaged(path, str(error)) from error
+        self.note = CommittedNote(path)
+        self._file = os.open(path, os.O_RDONLY)  # closed after SQLite's: that would give up SQLite's locks
+
+    def configure(self, connection: Any) -> None:
+        """Gives a connection the settings every one has."""
+        connection.isolation_level = None  # transactions are begun by the engine, not guessed by the driver
+        for pragma in PRAGMAS:
+            connection.execute(pragma).fetchall()
+        if self.checked and connection.execute("PRAGMA checksum_verification").fetchall() != [("1",)]:
+            raise damaged(self.path, "its pages go unchecked")
+
+    def empty_log(self) -> None:
+        """Brings what the log holds into the database: nothing left over from a kill stays in it."""
+        self.note.forget()
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def judge(self, error: BaseException) -> KonomiError | None:
+        """Returns the damage behind an error of SQLite, or None; after either nothing more is written.
+
+        SQLite calls a page with a wrong checksum a disk I/O error, as it does a failed fsync.
+        """
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if self.damage is None and code in (CORRUPT, NOTADB):
+            self.damage = damaged(self.path, str(error))
+        if code == IOERR and self.damage is None:
+            page = self.first_damaged_page()
+            if page is None:
+                # After a failed fsync the kernel may call lost pages clean: what follows could be lost too.
+                self.broken.set()
+            else:
+                self.damage = damaged(self.path, f"page {page} fails its checksum")
+        return self.damage if code in (IOERR, CORRUPT, NOTADB) else None
+
+    def refuse_writes(self) -> None:
+        """Raises DataLoss for a damaged database, FailedPrecondition for one whose disk failed a write."""
+        if self.damage is not None:
+            raise self.damage
+        if self.broken.is_set():
+            raise FailedPrecondition(
+                f"{self.path.name} takes no writes since the disk failed one. Check the disk, then restart.",
+                reason="STORE_READ_ONLY",
+            )
+
+    def close(self) -> None:
+        """Gives the database up; once is enough, and what was forked off never does."""
+        with self._closing:
+            if self._file < 0 or os.getpid() != self._owner:
+                return
+            file, self._file = self._file, -1
+        self.note.forget()
+        self._connection.close()
+        self.note.close()
+        os.close(file)
+        self._lock.release()
+
+    def first_damaged_page(self) -> int | None:
+        """Returns the number of the first page in the file whose checksum is wrong, None where none is known."""
+        try:
+            size = self._connection.execute("PRAGMA page_size").fetchone()[0]
+            return next(damaged_pages(self._file, size), None) if self.checked else None
+        except (dbapi2.Error, OSError):
+            return None
+
+
+def _engine(path: Path, keeper: _Keeper) -> sqlalchemy.Engine:
+    class Connection(dbapi2.Connection):  # type: ignore[misc, unused-ignore]
+        def commit(self) -> None:
+            """Commits, and notes it before anybody hears of it."""
+            super().commit()
+            keeper.note.record()
+
+    url = sqlalchemy.URL.create("sqlite", database=str(path))
+    engine = sqlalchemy.create_engine(
+        url, module=dbapi2, pool_size=8, max_overflow=64, connect_args={"factory": Connection}
+    )
+    weakref.finalize(engine, keeper.close)  # also where the process ends without having disposed of it
+    owner = os.getpid()
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-        for pragma in PRAGMAS:
-            connection.execute(pragma).fetchall()
+        keeper.configure(connection)
 
     @event.listens_for(engine, "checkout")
     def _same_process(_connection: Any, _record: Any, _proxy: Any) -> None:
@@ -124,23 +227,20 @@ def _engine(path: Path, lock: FileLock) -> sqlalchemy.Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: sqlalchemy.Connection) -> None:
         read_only = connection.get_execution_options().get("konomi_reading")
-        if broken.is_set() and not read_only:
-            raise FailedPrecondition(
-                f"{path.name} takes no writes since the disk failed one. Check the disk, then restart.",
-                reason="STORE_READ_ONLY",
-            )
+        if not read_only:
+            keeper.refuse_writes()
         connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     @event.listens_for(engine, "handle_error")
-    def _latch(failure: sqlalchemy.engine.ExceptionContext) -> None:
-        # After a failed fsync the kernel may call lost pages clean: what follows could be lost too.
-        if "disk I/O error" in str(failure.original_exception):
-            broken.set()
+    def _judge(failure: sqlalchemy.engine.ExceptionContext) -> None:
+        damage = keeper.judge(failure.original_exception)
+        if damage is not None:
+            raise damage
 
     @event.listens_for(engine, "engine_disposed")
     def _release(_engine: sqlalchemy.Engine) -> None:
-        lock.release()
+        keeper.close()
 
     return engine
 
@@ -157,16 +257,12 @@ def _lock(path: Path, wait_seconds: float) -> FileLock:
     return lock
 
 
-def _quick_check(engine: sqlalchemy.Engine, path: Path) -> None:
-    try:
-        with reading(engine) as connection:
-            report = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-    except sqlalchemy.exc.DatabaseError as error:
-        report = str(error.orig)
+def _quick_check(engine: sqlalchemy.Engine, keeper: _Keeper) -> None:
+    with reading(engine) as connection:
+        report = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if report != "ok":
-        raise DataLoss(
-            f"The database {path.name} is damaged ({report}). Restore it from a backup.", reason="DATABASE_DAMAGED"
-        )
+        page = keeper.first_damaged_page()
+        raise damaged(keeper.path, " ".join(report.split()) if page is None else f"page {page} fails its checksum")
 
 
 def _refuse_network(folder: Path) -> None:

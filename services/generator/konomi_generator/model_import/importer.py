@@ -19,7 +19,7 @@ from pathlib import Path
 
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.models.catalogue import ID, BaseModels
-from konomi_chassis.models.diffusers_folder import READ, check_folder
+from konomi_chassis.models.diffusers_folder import check_folder, needed_files
 from konomi_chassis.models.safetensors_check import check_file, unsafe
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -74,11 +74,10 @@ def _bring(source: Path, staged: Path, *, convert: bool) -> None:
     """Copies or converts the source into the staging folder; checked before and, in the copy, by the caller."""
     if source.is_dir():
         check_folder(source)
-        for path in sorted(source.rglob("*")):
-            if path.is_file() and path.suffix.lower() in READ:
-                target = staged / path.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+        for path in needed_files(source):
+            target = staged / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
         check_folder(staged)
     elif source.suffix.lower() in PICKLES:
         if not convert:

@@ -1,7 +1,7 @@
 """The record of where images came from and on whose word: consents given, consents and images revoked, all durable.
 
 A revoked image leaves its taste: the row goes, and with it vector, score and place in every index; its labels stay in
-the append-only log and count no more (the view `labels_in_force`). What is fitted or chosen afterwards is what it would
+the append-only log and count no more (`labels_in_force`). What is fitted or chosen afterwards is what it would
 have been had the image never been there.
 """
 
@@ -54,14 +54,14 @@ class RevocationRow:
 
 _REFERENCES = """
 SELECT reference FROM consents WHERE taste = :taste
-UNION SELECT consent FROM images WHERE taste = :taste AND source = :consented
+UNION SELECT consent FROM images WHERE taste = :taste AND source = :consented AND consent > ''
 UNION SELECT reference FROM revoked_consents WHERE taste = :taste
 """
 
 _CONSENT = f"""
 SELECT r.reference, COALESCE(c.giver, '') AS giver, COALESCE(c.licence, '') AS licence,
 COALESCE(c.created, 0.0) AS created, COALESCE(v.created, 0.0) AS revoked,
-(SELECT COUNT(*) FROM images AS i WHERE i.taste = :taste AND i.consent = r.reference) AS images,
+(SELECT COUNT(*) FROM images AS i WHERE i.taste = :taste AND i.consent = r.reference AND i.consent > '') AS images,
 (SELECT COUNT(*) FROM revoked_images AS g WHERE g.taste = :taste AND g.consent = r.reference) AS gone
 FROM ({_REFERENCES}) AS r
 LEFT JOIN consents AS c ON c.taste = :taste AND c.reference = r.reference AND c.sequence = (
@@ -142,7 +142,8 @@ def revoke_consent(connection: Connection, taste: str, reference: str, why: str,
     bound = {"taste": taste, "reference": reference, "why": why, "now": now}
     connection.execute(text("INSERT OR IGNORE INTO revoked_consents VALUES (:taste, :reference, :why, :now)"), bound)
     rows = connection.execute(
-        text("SELECT digest FROM images WHERE taste = :taste AND consent = :reference ORDER BY row"), bound
+        text("SELECT digest FROM images WHERE taste = :taste AND consent = :reference AND consent > '' ORDER BY row"),
+        bound,
     )
     return revoke_images(connection, taste, [row.digest for row in rows], why, now)
 

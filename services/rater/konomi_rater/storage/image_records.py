@@ -98,7 +98,11 @@ def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, 
 def known_size(connection: Connection, digest: str) -> tuple[int, int] | None:
     """Returns (width, height) of an image any taste knows."""
     row = connection.execute(
-        text("SELECT width, height FROM images WHERE digest = :digest LIMIT 1"), {"digest": digest}
+        text(
+            "SELECT i.width, i.height FROM tastes AS t CROSS JOIN images AS i "
+            "WHERE i.taste = t.id AND i.digest = :digest LIMIT 1"
+        ),
+        {"digest": digest},
     ).first()
     return (row.width, row.height) if row else None
 

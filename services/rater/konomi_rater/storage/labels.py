@@ -133,10 +133,16 @@ def read_one(connection: Connection, taste: str, sequence: int) -> LabelEntry:
 
 def read(connection: Connection, taste: str, after: int, limit: int, in_force: bool) -> list[LabelEntry]:
     """Returns up to `limit` entries past sequence `after`; with `in_force` only the grades that count."""
-    where = "l.sequence > :bound"
-    if in_force:
-        where += " AND l.grade > 0 AND l.sequence IN (SELECT sequence FROM labels_in_force WHERE taste = :taste)"
-    return _read(connection, taste, where, {"bound": after}, limit)
+    if not in_force:
+        return _read(connection, taste, "l.sequence > :bound", {"bound": after}, limit)
+    rows = connection.execute(
+        text(
+            "SELECT sequence, digest, grade, labeller, reason, created FROM labels_in_force "
+            "WHERE taste = :taste AND sequence > :after AND grade > 0 ORDER BY sequence LIMIT :limit"
+        ),
+        {"taste": taste, "after": after, "limit": limit},
+    )
+    return [LabelEntry(*row, undoes=None, undone=False) for row in rows]
 
 
 def grades_in_force(connection: Connection, taste: str) -> dict[str, LabelEntry]:
@@ -149,17 +155,36 @@ def retests(connection: Connection, taste: str) -> list[tuple[int, int]]:
 
     A repeat is evidence of noise and nothing else: the grade before it stays in force, and no fit sees the repeat.
     """
-    entries = [
-        e for e in read(connection, taste, 0, -1, in_force=False) if e.undoes is None and not e.undone and e.grade
-    ]
+    rows = connection.execute(
+        text(
+            "SELECT digest, grade, reason FROM labels_standing WHERE taste = :taste AND grade > 0 "
+            f"AND digest IN (SELECT digest FROM labels WHERE taste = :taste AND reason = {REPEAT_CHECK}) "
+            "ORDER BY sequence"
+        ),
+        {"taste": taste},
+    )
     last: dict[str, int] = {}
     pairs = []
-    for entry in entries:
-        if entry.reason == REPEAT_CHECK and entry.digest in last:
-            pairs.append((last[entry.digest], entry.grade))
-        elif entry.reason != REPEAT_CHECK:
-            last[entry.digest] = entry.grade
+    for row in rows:
+        if row.reason == REPEAT_CHECK and row.digest in last:
+            pairs.append((last[row.digest], row.grade))
+        elif row.reason != REPEAT_CHECK:
+            last[row.digest] = row.grade
     return pairs
+
+
+def repeated(connection: Connection, taste: str) -> set[str]:
+    """Returns the digests of images that were ever shown again as a hidden repeat, undone or not."""
+    rows = connection.execute(
+        text(f"SELECT DISTINCT digest FROM labels WHERE taste = :taste AND reason = {REPEAT_CHECK}"), {"taste": taste}
+    )
+    return {row.digest for row in rows}
+
+
+def last_sequence(connection: Connection, taste: str) -> int:
+    """Returns the last entry of a taste's log; 0 where it is empty."""
+    newest = text("SELECT COALESCE(MAX(sequence), 0) FROM labels WHERE taste = :taste")
+    return int(connection.execute(newest, {"taste": taste}).scalar_one())
 
 
 def digest_of(grades: dict[str, LabelEntry]) -> str:

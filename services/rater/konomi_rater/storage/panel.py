@@ -93,10 +93,11 @@ def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry],
     ]
     if not drawn:
         return joined
-    graded = text("SELECT COUNT(*) FROM labels_in_force WHERE taste = :taste AND grade > 0")
+    graded = text("SELECT graded FROM taste_counts WHERE taste = :taste")
     if connection.execute(graded, {"taste": taste}).scalar_one() < rule.start:
         return joined
-    return joined + _join(connection, taste, drawn, rule.size - len(members(connection, taste)), now)
+    size = connection.execute(text("SELECT COUNT(*) FROM panel WHERE taste = :taste"), {"taste": taste}).scalar_one()
+    return joined + _join(connection, taste, drawn, rule.size - size, now)
 
 
 def members(connection: Connection, taste: str) -> set[str]:

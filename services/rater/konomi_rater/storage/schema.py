@@ -273,4 +273,87 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        9,
+        (
+            # What labels and images add up to, kept in the transaction that writes them (see `in_force`): no read
+            # groups a log or counts a library. Triggers, so that whoever writes a row keeps them.
+            """
+            CREATE TABLE label_force (
+                taste TEXT NOT NULL, digest TEXT NOT NULL, sequence INTEGER NOT NULL, grade INTEGER NOT NULL,
+                labeller TEXT NOT NULL, reason INTEGER NOT NULL, created REAL NOT NULL, PRIMARY KEY (taste, digest)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE taste_counts (taste TEXT PRIMARY KEY, images INTEGER NOT NULL, graded INTEGER NOT NULL)
+            WITHOUT ROWID
+            """,
+            """
+            INSERT INTO label_force SELECT taste, digest, sequence, grade, labeller, reason, created
+            FROM labels_in_force
+            """,
+            """
+            INSERT INTO taste_counts SELECT t.id, (SELECT COUNT(*) FROM images AS i WHERE i.taste = t.id),
+            (SELECT COUNT(*) FROM label_force AS f WHERE f.taste = t.id AND f.grade > 0) FROM tastes AS t
+            """,
+            "DROP VIEW labels_in_force",
+            "ALTER TABLE label_force RENAME TO labels_in_force",
+            "CREATE INDEX labels_in_force_by_sequence ON labels_in_force (taste, sequence)",
+            # The last grade of an image that stands; of a hidden repeat (reason 4), only where no other grade does.
+            """
+            CREATE TRIGGER labels_take_force AFTER INSERT ON labels
+            WHEN NOT EXISTS (SELECT 1 FROM revoked_images WHERE taste = NEW.taste AND digest = NEW.digest)
+            BEGIN
+                DELETE FROM labels_in_force WHERE taste = NEW.taste AND digest = NEW.digest;
+                INSERT INTO labels_in_force SELECT taste, digest, sequence, grade, labeller, reason, created
+                FROM labels_standing WHERE taste = NEW.taste AND digest = NEW.digest
+                ORDER BY reason = 4 AND grade > 0, sequence DESC LIMIT 1;
+            END
+            """,
+            """
+            CREATE TRIGGER revoked_images_lose_force AFTER INSERT ON revoked_images
+            BEGIN DELETE FROM labels_in_force WHERE taste = NEW.taste AND digest = NEW.digest; END
+            """,
+            """
+            CREATE TRIGGER tastes_are_counted AFTER INSERT ON tastes
+            BEGIN INSERT INTO taste_counts VALUES (NEW.id, 0, 0); END
+            """,
+            """
+            CREATE TRIGGER tastes_lose_force AFTER DELETE ON tastes
+            BEGIN
+                DELETE FROM labels_in_force WHERE taste = OLD.id;
+                DELETE FROM taste_counts WHERE taste = OLD.id;
+            END
+            """,
+            *(
+                f"""
+                CREATE TRIGGER {table}_{verb}_is_counted AFTER {verb} ON {table}
+                {condition.format(row=row)}
+                BEGIN UPDATE taste_counts SET {column} = {column} {sign} 1 WHERE taste = {row}.taste; END
+                """
+                for table, column, condition in (
+                    ("images", "images", ""),
+                    ("labels_in_force", "graded", "WHEN {row}.grade > 0"),
+                )
+                for verb, row, sign in (("INSERT", "NEW", "+"), ("DELETE", "OLD", "-"))
+            ),
+            # Through the tastes, which are few: no index by digest alone is needed.
+            "DROP TRIGGER images_are_forgotten",
+            """
+            CREATE TRIGGER images_are_forgotten AFTER DELETE ON images
+            BEGIN
+                INSERT INTO images_forgotten (taste, row) VALUES (OLD.taste, OLD.row);
+                DELETE FROM embeddings WHERE digest = OLD.digest AND NOT EXISTS (
+                    SELECT 1 FROM tastes AS t CROSS JOIN images AS i
+                    WHERE i.taste = t.id AND i.digest = OLD.digest
+                );
+            END
+            """,
+            "CREATE INDEX labels_repeated ON labels (taste, digest) WHERE reason = 4",
+            "CREATE INDEX images_by_consent ON images (taste, consent, source) WHERE consent > ''",
+            "CREATE INDEX revoked_images_by_consent ON revoked_images (taste, consent)",
+            "CREATE INDEX images_forgotten_by_taste ON images_forgotten (taste, sequence)",
+            "CREATE INDEX selections_by_time ON selections (taste, created)",
+        ),
+    ),
 )

@@ -105,11 +105,3 @@ def labels_after(connection: Connection, taste: str, sequence: int) -> int:
         text("SELECT COUNT(*) FROM labels_in_force WHERE taste = :taste AND grade > 0 AND sequence > :sequence"),
         {"taste": taste, "sequence": sequence},
     ).scalar_one()
-
-
-def last_label(connection: Connection, taste: str) -> int:
-    """Returns the last entry of a taste's log; 0 where it is empty."""
-    bound = {"taste": taste}
-    return connection.execute(
-        text("SELECT COALESCE(MAX(sequence), 0) FROM labels WHERE taste = :taste"), bound
-    ).scalar_one()

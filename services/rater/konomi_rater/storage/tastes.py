@@ -48,10 +48,9 @@ class VersionRow:
 
 
 _TASTE = (
-    "SELECT t.*, (SELECT COUNT(*) FROM images AS i WHERE i.taste = t.id) AS image_count, "
-    "(SELECT COUNT(*) FROM labels_in_force AS l WHERE l.taste = t.id AND l.grade > 0) AS label_count, "
+    "SELECT t.*, n.images AS image_count, n.graded AS label_count, "
     "COALESCE((SELECT c.embedder FROM embedder_changes AS c WHERE c.taste = t.id), '') AS next_embedder "
-    "FROM tastes AS t "
+    "FROM tastes AS t JOIN taste_counts AS n ON n.taste = t.id "
 )
 
 

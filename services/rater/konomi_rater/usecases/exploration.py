@@ -160,7 +160,7 @@ class Slating:
             view = self._workspace.view(connection, taste)
             training, aside = panel.split(connection, taste_id)
             stored_map = slate_record.read_map(connection, taste_id, taste.embedder)
-            last = slate_record.last_label(connection, taste_id)
+            last = labels.last_sequence(connection, taste_id)
             seen = slate_record.visits(connection, taste_id, taste.embedder)
             rows = self._suggesting.candidates(connection, taste, criteria, {**training, **aside})
         head = self._suggesting.working_head(taste, view, training)

@@ -20,8 +20,8 @@ from konomi_rater.usecases.images import check_facts
 from konomi_rater.usecases.workspace import Workspace
 
 KIND = "konomi.taste"
-LEFT_BEHIND = frozenset({"embedder_changes", "images_forgotten"})
-"""Tables of a taste whose rows mean nothing elsewhere: work under way, and rows that are gone."""
+LEFT_BEHIND = frozenset({"embedder_changes", "images_forgotten", "labels_in_force", "taste_counts"})
+"""Tables of a taste that stay: work under way, rows that are gone, and what is derived from others as they come."""
 
 
 class SnapshotPart(IntEnum):

@@ -114,7 +114,7 @@ def filesystem(home: Home, mounts: str | None = None) -> Finding:
 def configuration(home: Home) -> Finding:
     """konomi.toml must be TOML, if there is one."""
     try:
-        tomllib.loads(home.configuration.read_text() if home.configuration.exists() else "")
+        tomllib.loads(home.configuration.read_text("utf-8-sig") if home.configuration.exists() else "")
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         return Finding("konomi.toml", "fail", str(error), text("correct {path}", path=home.configuration))
     return Finding(

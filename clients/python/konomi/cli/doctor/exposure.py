@@ -98,14 +98,15 @@ def is_loopback(host: str) -> bool:
 def _server(home: Home) -> dict[str, Any]:
     """Returns the [server] table; a file that cannot be read is another check's business."""
     try:
-        table = tomllib.loads(home.configuration.read_text()).get("server", {})
+        table = tomllib.loads(home.configuration.read_text("utf-8-sig")).get("server", {})
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
         return {}
     return table if isinstance(table, dict) else {}
 
 
 def _open_to_others(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.is_file() and _mode(path) & OTHERS)
+    """Returns the files with something in them that others may read or change; a lock is an empty one."""
+    return sorted(path for path in paths if path.is_file() and path.stat().st_size and _mode(path) & OTHERS)
 
 
 def _mode(path: Path) -> int:

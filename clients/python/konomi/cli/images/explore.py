@@ -11,7 +11,7 @@ from konomi.client import Client
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import taste_name
 from konomi.datasets.reader import media_type_of
-from konomi.files import write_atomically
+from konomi.files import write_for_user
 from konomi.i18n.catalogue import percent, text
 from konomi.v1 import rater_pb2 as rater
 
@@ -97,5 +97,5 @@ def _guess(image: rater.Image) -> str:
 def _save(client: Client, image: rater.Image, folder: Path) -> str:
     data = client.artifacts.get(image.digest)
     path = folder / (image.digest[:16] + SUFFIXES.get(media_type_of(data[:12]), ".bin"))
-    write_atomically(path, data)
+    write_for_user(path, data)
     return str(path)

@@ -16,6 +16,7 @@ from konomi.client.services import taste_name
 from konomi.datasets.kohya import write_kohya
 from konomi.datasets.records import DatasetRecord, count, records
 from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi.files import hand_over
 from konomi.host import extras
 from konomi.i18n.catalogue import plural, text
 
@@ -98,6 +99,7 @@ def whole(folder: Path) -> Iterator[Path]:
     place.mkdir(parents=True)
     try:
         yield place
+        hand_over(place)
         if folder.exists():
             folder.rmdir()
         place.replace(folder)

@@ -14,7 +14,7 @@ from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument, from_item
 from konomi.evaluation import blind_pairs
 from konomi.evaluation.base_models import BaseJudgement, check, compare
-from konomi.files import write_atomically
+from konomi.files import write_atomically, write_for_user
 from konomi.host import extras
 from konomi.i18n.catalogue import percent, text
 from konomi.night.gateway.services import NightServices
@@ -54,7 +54,7 @@ def compare_bases(
         asked = list(prompts) or gateway.prompts(PROMPTS) or [""]
         with progress(text("making images"), len(bases) * count) as update:
             judgements = compare(gateway, bases, asked, count, seed, lambda done: update(completed=done))
-        write_atomically(out, _sheet(judgements, taste, client.artifacts.get).encode())
+        write_for_user(out, _sheet(judgements, taste, client.artifacts.get).encode())
     if as_json:
         return emit({"sheet": str(out), "images": count, "prompts": len(asked), "bases": judgements})
     columns = ("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "wins against it")
@@ -172,7 +172,7 @@ def command(find: Find) -> Callable[..., None]:
         with attached() as client:
             sides = [None if name == BASE else find(client, taste, name) for name in models]
             drawn, images = draw(client, sides, prompt or [], pairs, seed)
-        write_atomically(out, blind_pairs.page(drawn, images).encode())
+        write_for_user(out, blind_pairs.page(drawn, images).encode())
         return _hand_out(out, models, drawn, as_json)
 
     return compare

@@ -25,6 +25,7 @@ from konomi.cli.night.plan import (
 )
 from konomi.cli.night.schedule import schedule
 from konomi.cli.night.verdict import lines, verdict
+from konomi.datasets.spelling import lines_of, text_in
 from konomi.home import Home
 from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
@@ -179,8 +180,8 @@ def read_prompts(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in lines_of(text_in(path))]
+    except (OSError, ValueError) as error:
         raise errors.InvalidArgument(text("cannot read the prompts: {error}", error=error), field="prompts") from error
     prompts = [line for line in lines if line]
     if not prompts:

@@ -13,7 +13,7 @@ from konomi.cli.terminal.pictures import show, way_here
 from konomi.client import Client
 from konomi.errors import InvalidArgument, NotFound
 from konomi.evaluation import blind_pairs
-from konomi.files import write_atomically
+from konomi.files import write_for_user
 from konomi.home import Home
 from konomi.host.session import open_session
 from konomi.i18n import catalogue
@@ -78,7 +78,7 @@ class _Wish:
 
 def _act(client: Client, nights: NightStore, evaluation: BlindEvaluation, wish: _Wish) -> None:
     if wish.sheet is not None:
-        write_atomically(wish.sheet, sheet_of(client, nights, evaluation).encode())
+        write_for_user(wish.sheet, sheet_of(client, nights, evaluation).encode())
         note(
             plural(
                 "{count} blind pair in {file}",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from konomi.host.terminal import encodable, visible
 from konomi.night.alarms import work
 from konomi.night.records.store import Heartbeat
 
@@ -57,7 +58,7 @@ def _bars(language: str) -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -66,7 +67,7 @@ def _bars(language: str) -> Iterator[Callable[[str, int, int], None]]:
         task = bars.add_task("", total=None)
 
         def show(step: str, done: int, total: int) -> None:
-            bars.update(task, description=work(step, language), completed=done, total=total or None)
+            bars.update(task, description=visible(work(step, language)), completed=done, total=total or None)
 
         yield show
 
@@ -79,6 +80,6 @@ def _lines(language: str) -> Callable[[str, int, int], None]:
         line = work(step, language)
         if line != last:
             last = line
-            print(line, file=sys.stderr, flush=True)
+            print(encodable(visible(line), sys.stderr), file=sys.stderr, flush=True)
 
     return show

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos import error as dbos_errors
@@ -312,7 +313,7 @@ def configuration(path: Path) -> DBOSConfig:
     """Returns the settings of dbos: its own SQLite file in rollback-journal mode, JSON only, a pinned schema."""
     return {
         "name": "konomi-night",
-        "system_database_url": f"sqlite:///{path}",
+        "system_database_url": f"sqlite:///{quote(str(path))}",
         "serializer": DBOSPortableJSONSerializer(),
         "application_version": SCHEMA,
         "executor_id": "local",
