@@ -13,6 +13,8 @@ PERSON = frozenset({"owner", "labeller"})
 READ = frozenset({"owner", "labeller", "service"})
 SCORE = frozenset({"owner", "labeller", "tool", "service"})
 
+REFLECTION = "/grpc.reflection."
+
 _RATER, _TRAINER = "/konomi.v1.RaterService/", "/konomi.v1.TrainerService/"
 _GENERATOR, _ARTIFACT = "/konomi.v1.GeneratorService/", "/konomi.v1.ArtifactService/"
 
@@ -78,8 +80,44 @@ POLICY: Mapping[str, frozenset[str]] = {
 }
 """The one table: full rpc name to the scopes that may call it; what is not here is denied to everybody."""
 
-LABELLING = frozenset(_RATER + name for name in ("RecordLabels", "UndoLabel", "RecordComparison", "UndoComparison"))
-"""Rpcs that may use the in-flight places kept for a person's labels."""
+LABELLING = frozenset(
+    _RATER + name
+    for name in (
+        "RecordLabels",
+        "UndoLabel",
+        "RecordComparison",
+        "UndoComparison",
+        "RecordAudit",
+        "RecordBlindAudit",
+        "RecordConsent",
+    )
+)
+"""Rpcs that record what a person says: no other call may keep them waiting."""
+
+READING = frozenset(
+    service + name
+    for service, names in (
+        (_ARTIFACT, ("GetArtifact",)),
+        (
+            _RATER,
+            (
+                "GetTaste",
+                "ListTastes",
+                "ListImages",
+                "GetImage",
+                "ListLabels",
+                "GetRaterVersion",
+                "ListRaterVersions",
+                "ListConsents",
+                "ListRevocations",
+            ),
+        ),
+        (_GENERATOR, ("ListBaseModels",)),
+        (_TRAINER, ("GetTrainingRun", "ListTrainingRuns", "ListModels", "GetModel")),
+    )
+    for name in names
+)
+"""Rpcs that only look something up, and that a page asks for while a person waits."""
 
 WATCHES = frozenset({_TRAINER + "WatchTrainingRun", _RATER + "ChangeEmbedder"})
 """Streams that only watch and may last for hours: a draining server ends them instead of waiting."""
@@ -101,7 +139,7 @@ def authorize(rpc: str, caller: Principal, open_reflection: bool) -> None:
         PermissionDenied: the caller's scope may not.
     """
     allowed = POLICY.get(rpc, frozenset())
-    if ANYONE in allowed or (open_reflection and rpc.startswith("/grpc.reflection.")):
+    if ANYONE in allowed or (open_reflection and rpc.startswith(REFLECTION)):
         return
     if caller.scope is None:
         raise Unauthenticated(
