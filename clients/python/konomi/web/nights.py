@@ -193,11 +193,11 @@ class NightEndpoints:
         """Endpoint: makes the report of a night where there is none since its verdict, and says where it is."""
         night = self._known(text(asked, "night"))
         file = self.report_file(night)
-        told: dict[str, Any] = {}
+        verdict = None
         with suppress(OSError, ValueError):
-            told = read_json(file.with_suffix(".json"))
+            verdict = read_json(file.with_suffix(".json")).get("verdict")
         now = BlindEvaluation(self._nights, night).summary().plain()
-        if not file.is_file() or canonical(told.get("verdict")) != canonical(now):
+        if not file.is_file() or canonical(verdict) != canonical(now):
             self._run("night", "report", "--night", night, "--json", "--lang", text(asked, "language", "en")[:2])
         return {"path": f"/report/{night}"}
 

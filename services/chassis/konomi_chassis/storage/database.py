@@ -202,16 +202,21 @@ class _Keeper:
             return None
 
 
-def _engine(path: Path, keeper: _Keeper) -> sqlalchemy.Engine:
+def _noting(keeper: _Keeper) -> type:
+    """Returns the connections of a database: they note every commit before anybody hears of it."""
+
     class Connection(dbapi2.Connection):  # type: ignore[misc, unused-ignore]
         def commit(self) -> None:
-            """Commits, and notes it before anybody hears of it."""
             super().commit()
             keeper.note.record()
 
+    return Connection
+
+
+def _engine(path: Path, keeper: _Keeper) -> sqlalchemy.Engine:
     url = sqlalchemy.URL.create("sqlite", database=str(path))
     engine = sqlalchemy.create_engine(
-        url, module=dbapi2, pool_size=8, max_overflow=64, connect_args={"factory": Connection}
+        url, module=dbapi2, pool_size=8, max_overflow=64, connect_args={"factory": _noting(keeper)}
     )
     weakref.finalize(engine, keeper.close)  # also where the process ends without having disposed of it
     owner = os.getpid()

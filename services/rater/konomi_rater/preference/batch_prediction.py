@@ -74,10 +74,7 @@ def rescore(
 
     def block(start: int) -> Prediction:
         check()
-        rows = embeddings[start : start + BLOCK]
-        count = len(rows)
-        if count < BLOCK:
-            rows = np.concatenate([rows, np.zeros((BLOCK - count, rows.shape[1]), rows.dtype)])
+        rows, count = _filled(embeddings[start : start + BLOCK])
         mean, variance = fast.latent(rows, [*provenances[start : start + count], *[None] * (BLOCK - count)])
         prediction = fast.judge(mean.astype(np.float64), variance.astype(np.float64))
         return Prediction(*(getattr(prediction, f.name)[:count] for f in fields(Prediction)))
@@ -86,6 +83,12 @@ def rescore(
     if earlier is not None:
         parts.insert(0, Prediction(*(getattr(earlier, f.name)[:done] for f in fields(Prediction))))
     return Prediction(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Prediction)))
+
+
+def _filled(rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """Returns (BLOCK, D) rows, zeros at the end, and how many came."""
+    missing = BLOCK - len(rows)
+    return (np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)]) if missing else rows), len(rows)
 
 
 @dataclass(frozen=True)

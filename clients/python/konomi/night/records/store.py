@@ -109,7 +109,10 @@ class NightStore:
                 return begun
         wanted = make()
         past = sum(1 for night in self.all() if self.request(night).asked == asked)
-        request = replace(wanted, id=wanted.id or derived_id(asked, past))
+        return self._add(replace(wanted, id=wanted.id or derived_id(asked, past)))
+
+    def _add(self, request: NightRequest) -> NightRequest:
+        """Makes the folder and the records of a new night."""
         if os.path.lexists(self._request(request.id)):
             message = text("The night {night} has ended already; give another --request-id, or none.", night=request.id)
             raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
