@@ -13,7 +13,7 @@ import fsspec
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from konomi_chassis.settings import StoreSettings
-from konomi_chassis.storage.blobs import Blobs, Bucket, Folder
+from konomi_chassis.storage.blobs import Blobs, Bucket, Folder, Upload
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,127}")
@@ -80,17 +80,21 @@ class ArtifactStore:
                     reason="DIGEST_MISMATCH",
                     field="header.digest",
                 )
-            self._write_type(digest, media_type)
-            if self._intact(digest, size):
-                self._blobs.settle(_key(digest))
-            else:
-                upload.commit(_key(digest))
+            self._keep(upload, digest, size, media_type)
         except OSError as error:
             raise self._failed(error) from error
         finally:
             if upload is not None:
                 upload.abort()
         return self.stat(digest)
+
+    def _keep(self, upload: Upload, digest: str, size: int, media_type: str) -> None:
+        """Gives the bytes their name; those that are there already are made durable, whoever left them."""
+        self._write_type(digest, media_type)
+        if self._intact(digest, size):
+            self._blobs.settle(_key(digest))
+        else:
+            upload.commit(_key(digest))
 
     def get(self, digest: str) -> bytes:
         """Returns the bytes, verified.
