@@ -109,7 +109,7 @@ class ArtifactStore:
                 hasher.update(chunk)
                 held = chunk
         except FileNotFoundError:
-            raise _unknown(digest) from None
+            raise artifact_not_found(digest) from None
         if hasher.hexdigest() != digest:
             raise DataLoss(
                 f"The stored bytes of artifact {digest} are damaged: they hash to {hasher.hexdigest()}. "
@@ -124,7 +124,7 @@ class ArtifactStore:
         check_digest(digest)
         size = self._blobs.size(_key(digest))
         if size is None:
-            raise _unknown(digest)
+            raise artifact_not_found(digest)
         try:
             text = b"".join(self._blobs.read(_key(digest) + ".type")).decode("ascii", "replace")
         except FileNotFoundError:
@@ -215,7 +215,8 @@ def _key(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
 
 
-def _unknown(digest: str) -> NotFound:
+def artifact_not_found(digest: str) -> NotFound:
+    """Returns the answer to whoever asks for what is not there, or for what it may not see: it is the same."""
     return NotFound(f"There is no artifact {digest}; put it first.", reason="ARTIFACT_NOT_FOUND")
 
 
