@@ -25,7 +25,7 @@ from konomi_chassis.rpc.interceptors import Interceptor, ServiceRules
 from konomi_chassis.rpc.telemetry import RpcTelemetry, configure
 from konomi_chassis.rpc.validation import ARTIFACT_RULES
 from konomi_chassis.settings import ServerSettings
-from konomi_chassis.storage.artifact_servicer import ArtifactServicer
+from konomi_chassis.storage.artifact_servicer import ArtifactServicer, BelongsTo
 from konomi_chassis.storage.artifacts import ArtifactStore
 
 REFUSED_CONFIGURATION = 78
@@ -45,6 +45,7 @@ class ServedService:
         drain: run as soon as the server begins to stop, so that long watches end themselves.
         close: run after the last call has ended.
         taste_of: finds the taste of a resource whose name does not say it, for callers bound to a taste.
+        owns_artifact: says whether an artifact belongs to a taste; without it a caller bound to one reads none here.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ServedService:
     drain: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
     taste_of: TasteOf | None = None
+    owns_artifact: BelongsTo | None = None
 
 
 class RunningServer:
@@ -138,7 +140,9 @@ def start(
 def bind(role: str, services: Sequence[ServedService], settings: ServerSettings, store: ArtifactStore) -> RunningServer:
     """Starts a server that says NOT_SERVING until its `prepare` has run."""
     add_artifacts = artifact_pb2_grpc.add_ArtifactServiceServicer_to_server
-    artifact = ServedService("konomi.v1.ArtifactService", add_artifacts, ArtifactServicer(store), ARTIFACT_RULES)
+    belongs = [service.owns_artifact for service in services if service.owns_artifact is not None]
+    artifacts = ArtifactServicer(store, belongs)
+    artifact = ServedService("konomi.v1.ArtifactService", add_artifacts, artifacts, ARTIFACT_RULES)
     served = (*services, artifact)
     _refuse_open_address(settings)
     _check_tables(served)

@@ -63,6 +63,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             servicer,
             RULES,
             close=rater.close,
+            owns_artifact=rater.owns_artifact,
         )
     ]
 

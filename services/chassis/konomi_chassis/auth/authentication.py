@@ -27,6 +27,7 @@ __all__ = [
     "Authenticator",
     "Principal",
     "Scope",
+    "acting_for",
     "ensure_owner_token",
     "issue_token",
     "principal",
@@ -68,6 +69,12 @@ def require_taste(taste: str) -> None:
     """Raises PermissionDenied unless the caller may act on this taste; for resources whose name does not say it."""
     if not principal().may_touch(taste):
         raise PermissionDenied("Your token is not for this taste.", reason="TASTE_DENIED")
+
+
+def acting_for() -> str | None:
+    """Returns whose entries the caller may take back or replace: its own by name, None for the owner, who may all."""
+    caller = principal()
+    return None if caller.scope == "owner" else caller.name
 
 
 class Authenticator:

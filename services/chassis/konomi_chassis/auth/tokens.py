@@ -20,6 +20,8 @@ Scope = Literal["owner", "labeller", "tool", "service"]
 SCOPES: tuple[Scope, ...] = ("owner", "labeller", "tool", "service")
 SCHEMA = "konomi.tokens/1"
 TASTE_ID = re.compile(r"[a-z0-9-]{1,40}")
+OWNERS_NAME = "owner"
+"""Under which the owner's labels stand; no other token may have it."""
 PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 
 
@@ -54,6 +56,10 @@ def issue_token(
     if not PRINCIPAL.fullmatch(principal):
         raise InvalidArgument(
             f"A principal has 1 to 64 letters, digits, dots, dashes; {principal!r} came.", field="principal"
+        )
+    if scope != "owner" and principal.casefold() == OWNERS_NAME:
+        raise InvalidArgument(
+            f"{principal!r} is the owner's name; choose another for a {scope} token.", field="principal"
         )
     if scope in ("labeller", "tool") and taste is None:
         raise InvalidArgument(f"A {scope} token is for one taste; name it.", field="taste")

@@ -116,7 +116,7 @@ class ArtifactStore:
                 hasher.update(chunk)
                 held = chunk
         except FileNotFoundError:
-            raise _unknown(digest) from None
+            raise artifact_not_found(digest) from None
         except OSError as error:
             raise _unreadable(digest, error) from error
         if hasher.hexdigest() != digest:
@@ -138,7 +138,7 @@ class ArtifactStore:
         check_digest(digest)
         size = self._blobs.size(_key(digest))
         if size is None:
-            raise _unknown(digest)
+            raise artifact_not_found(digest)
         media_type, _ = self._read_type(digest)
         if media_type is None:
             raise DataLoss(
@@ -258,7 +258,8 @@ def _key(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
 
 
-def _unknown(digest: str) -> NotFound:
+def artifact_not_found(digest: str) -> NotFound:
+    """Returns the answer to whoever asks for what is not there, or for what it may not see: it is the same."""
     return NotFound(f"There is no artifact {digest}; put it first.", reason="ARTIFACT_NOT_FOUND")
 
 

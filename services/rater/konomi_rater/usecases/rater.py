@@ -1,5 +1,6 @@
 """The rater's use cases joined: one object per concern over one workspace."""
 
+from konomi_rater.storage import tastes
 from konomi_rater.usecases.certification import Certifying
 from konomi_rater.usecases.embedders import Advising, Reembedding
 from konomi_rater.usecases.exploration import Exploring, Slating
@@ -33,6 +34,11 @@ class Rater:
         self.measuring = Measuring(workspace)
         self.reembedding = Reembedding(workspace, self.versions)
         self.snapshots = TasteSnapshots(workspace)
+
+    def owns_artifact(self, digest: str, taste_id: str) -> bool:
+        """Says whether an artifact belongs to a taste: whoever may see the taste may read it."""
+        with self.workspace.reading() as connection:
+            return tastes.owns_artifact(connection, taste_id, digest)
 
     def close(self) -> None:
         """Ends the work in the background, then what it works with."""
