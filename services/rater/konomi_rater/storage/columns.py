@@ -4,7 +4,7 @@ A million images cost arrays, not objects: what a list of strings and a dictiona
 """
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar, overload
 
 import numpy as np
@@ -68,10 +68,6 @@ class Names(Generic[Name]):
             number = self._numbers[name] = len(self.names)
             self.names.append(name)
         return number
-
-    def known(self, names: Iterable[Name]) -> list[int]:
-        """Returns the numbers of those names that have one."""
-        return [self._numbers[name] for name in names if name in self._numbers]
 
 
 class Shared(Sequence[Item], Generic[Item]):

@@ -20,8 +20,8 @@ BASE_UNITS = ("base",)
 CHUNK = 20_000
 """Rows read at a time: bounds the memory of the first view, not the result."""
 SELF = 1
-Alike = tuple[str, str, str]
-"""Prompt, unit and parameters as they are stored."""
+Alike = tuple[int, int, str]
+"""Number of the prompt, number of the unit, and the parameters as they are stored."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class MatrixView:
         sources: (N,) int64.
         units: N units, by number.
         nights: N nights, by number.
+        prompts: N prompts, by number.
         provenances: how each of the N images was made.
         generation: how often images were forgotten; indices of one generation mean nothing in another.
     """
@@ -45,6 +46,7 @@ class MatrixView:
     sources: np.ndarray
     units: Shared[str]
     nights: Shared[str]
+    prompts: Shared[str]
     provenances: Shared[Provenance]
     generation: int = 0
 
@@ -91,6 +93,7 @@ class _Columns:
     sources: Column = field(default_factory=lambda: Column(np.int64))
     units: Column = field(default_factory=lambda: Column(np.int32))
     nights: Column = field(default_factory=lambda: Column(np.int32))
+    prompts: Column = field(default_factory=lambda: Column(np.int32))
     provenances: Column = field(default_factory=lambda: Column(np.int32))
     embeddings: Column = field(default_factory=lambda: Column(np.float32, 0))
     digests: DigestIndex = field(default_factory=DigestIndex)
@@ -114,6 +117,7 @@ class EmbeddingMatrix:
         self._columns = _Columns()
         self._units: Names[str] = Names()
         self._nights: Names[str] = Names()
+        self._prompts: Names[str] = Names()
         self._alike: Names[Alike] = Names()
         self._provenances: list[Provenance] = []
 
@@ -133,6 +137,7 @@ class EmbeddingMatrix:
             sources=columns.sources.head(n),
             units=Shared(columns.units.head(n), self._units.names),
             nights=Shared(columns.nights.head(n), self._nights.names),
+            prompts=Shared(columns.prompts.head(n), self._prompts.names),
             provenances=Shared(columns.provenances.head(n), self._provenances),
             generation=self._generation,
         )
@@ -189,15 +194,18 @@ class EmbeddingMatrix:
         columns.sources.extend([row.source for row in new])
         columns.units.extend([self._units.number(row.unit) for row in new])
         columns.nights.extend([self._nights.number(row.night) for row in new])
+        columns.prompts.extend([self._prompts.number(row.prompt) for row in new])
         columns.provenances.extend([self._provenance(row.prompt, row.unit, row.parameters) for row in new])
         columns.embeddings.extend(vectors)
         columns.digests.extend([row.digest for row in new])
 
     def _provenance(self, prompt: str, unit: str, parameters: str) -> int:
         """Returns one number for all images made alike: a prompt is read once, not once an image."""
-        number = self._alike.number((prompt, unit, parameters))
+        of_prompt, of_unit = self._prompts.number(prompt), self._units.number(unit)
+        number = self._alike.number((of_prompt, of_unit, parameters))
         if number == len(self._provenances):
-            self._provenances.append(Provenance(prompt, unit, json.loads(parameters)))
+            shared = self._prompts.names[of_prompt], self._units.names[of_unit]
+            self._provenances.append(Provenance(*shared, json.loads(parameters)))
         return number
 
 
@@ -213,5 +221,6 @@ def view_of(digests: Sequence[str], embeddings: np.ndarray, units: Sequence[str]
         sources=sources,
         units=Shared(numbers, names.names),
         nights=Shared(nothing, [""]),
+        prompts=Shared(nothing, [""]),
         provenances=Shared(numbers, [Provenance("", unit, {}) for unit in names.names]),
     )

@@ -159,14 +159,18 @@ def admit(view: MatrixView, criteria: Filter, grades: np.ndarray) -> np.ndarray:
     if criteria.digests:
         kept &= _at(len(view), view.digests.places(criteria.digests))
     if criteria.prompt_contains:
-        part, alike = criteria.prompt_contains.translate(_LOWER), view.provenances.items
-        telling = [n for n, made in enumerate(alike) if part in made.prompt.translate(_LOWER)]
-        kept &= _at(len(alike), np.array(telling, np.int64))[view.provenances.numbers]
+        part, prompts = _lower(criteria.prompt_contains), view.prompts.items
+        telling = [number for number, prompt in enumerate(prompts) if part in _lower(prompt)]
+        kept &= _at(len(prompts), np.array(telling, np.int64))[view.prompts.numbers]
     return np.flatnonzero(kept)
 
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-"""Latin letters alone: what SQLite calls lower case, which is what this filter meant from the start."""
+
+
+def _lower(text: str) -> str:
+    """Makes Latin letters alone lower case, as SQLite does, which is what this filter meant from the start."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 def _at(count: int, places: np.ndarray) -> np.ndarray:

@@ -131,7 +131,8 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float, b
         )
     before = connection.execute(
         text(
-            "SELECT grade FROM labels_standing WHERE taste = :taste AND digest = :digest AND sequence <> :sequence "
+            "SELECT grade FROM labels_standing WHERE taste = :taste AND sequence <> :sequence AND sequence IN "
+            "(SELECT sequence FROM labels WHERE taste = :taste AND digest = :digest) "  # or the whole log is read
             f"ORDER BY reason = {REPEAT_CHECK} AND grade > 0, sequence DESC LIMIT 1"
         ),
         {"taste": taste, "digest": entry.digest, "sequence": sequence},
