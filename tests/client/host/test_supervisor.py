@@ -101,9 +101,7 @@ def test_waiting_ends_by_deadline_and_by_giving_up(home):
 
 def test_ports_that_cannot_be_had_are_told_with_their_flag(monkeypatch):
     supervisor.check_ports({"rater": 0, "generator": 0, "page": 0})
-    with pytest.raises(
-        FailedPrecondition, match="port 5 was asked for twice: choose another --port-page"
-    ):
+    with pytest.raises(FailedPrecondition, match="port 5 was asked for twice: choose another --port-page"):
         supervisor.check_ports({"rater": 5, "page": 5})
     monkeypatch.setattr(supervisor, "obstacle", lambda port: errno.EACCES)
     with pytest.raises(FailedPrecondition, match=r"port 80 of the page cannot be had \(Permission denied\)") as refused:
