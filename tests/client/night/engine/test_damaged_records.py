@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.night import nights
 from tests.client.night.engine import jumping_clock
 from tests.client.night.engine.test_workflow import night_of, wait_for_step
 from tests.client.night.records.test_sealed import put
@@ -17,12 +18,20 @@ DATABASE = Path("databases") / "night.sqlite"
 
 
 @pytest.fixture(scope="module")
-def unbroken(bench, nights_module):
+def bench(tmp_path_factory):
+    """One bench for all, so that one unbroken and one stopped night serve them."""
+    bench = nights.Bench(tmp_path_factory.mktemp("damaged"))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="module")
+def unbroken(bench):
     """What an unbroken night leaves behind, and its finished calls."""
     home = bench.home("whole")
     code, summary, err = bench.konomi(home, *bench.start(home))
     assert code == 0, err
-    return nights_module.left_behind(home, summary["night"]), Counter(nights_module.calls(home))
+    return nights.left_behind(home, summary["night"]), Counter(nights.calls(home))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +69,7 @@ def flipped(path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["cut", "empty", "garbage", "zeros", "folder", "pipe", "missing", "flipped", "pages"])
-def test_a_damaged_database_costs_nothing(bench, nights_module, unbroken, stopped, what):
+def test_a_damaged_database_costs_nothing(bench, unbroken, stopped, what):
     path = stopped / DATABASE
     if what == "missing":
         path.unlink()
@@ -71,12 +80,12 @@ def test_a_damaged_database_costs_nothing(bench, nights_module, unbroken, stoppe
         path.write_bytes(whole[:4096] + bytes(8192) + whole[4096 + 8192 :])
     else:
         put(path, what)
-    done = Counter(nights_module.calls(stopped))
+    done = Counter(nights.calls(stopped))
     code, summary, err = bench.konomi(stopped, *bench.start(stopped))
     assert (code, summary["state"]) == (0, "finished"), err
     expected, calls = unbroken
-    assert nights_module.left_behind(stopped, summary["night"]) == expected
-    assert done < Counter(nights_module.calls(stopped)) == calls, "no finished step ran again"
+    assert nights.left_behind(stopped, summary["night"]) == expected
+    assert done < Counter(nights.calls(stopped)) == calls, "no finished step ran again"
     aside = path.with_name("night.sqlite.damaged-1")
     if what not in ("missing", "flipped"):
         assert "night.sqlite.damaged-1" in err and (aside.exists() or aside.is_fifo())
@@ -85,7 +94,7 @@ def test_a_damaged_database_costs_nothing(bench, nights_module, unbroken, stoppe
 
 @pytest.mark.parametrize("name", ["night.json", "request.json"])
 @pytest.mark.parametrize("what", ["cut", "empty", "folder"])
-def test_a_damaged_record_of_the_night_costs_nothing(bench, nights_module, unbroken, stopped, name, what):
+def test_a_damaged_record_of_the_night_costs_nothing(bench, unbroken, stopped, name, what):
     night = night_of(stopped)
     put(stopped / "nights" / night / name, what)
     code, status, err = bench.konomi(stopped, "night", "status", "--json")
@@ -93,14 +102,12 @@ def test_a_damaged_record_of_the_night_costs_nothing(bench, nights_module, unbro
     code, summary, err = bench.konomi(stopped, "night", "resume", "--json")
     assert (code, summary["state"]) == (0, "finished"), err
     assert f"A record of the night {night} was damaged and has been made good" in err
-    assert nights_module.left_behind(stopped, night) == unbroken[0]
-    assert Counter(nights_module.calls(stopped)) == unbroken[1]
+    assert nights.left_behind(stopped, night) == unbroken[0]
+    assert Counter(nights.calls(stopped)) == unbroken[1]
 
 
 @pytest.mark.parametrize("journal", [True, False])
-def test_a_record_without_a_copy_is_made_again_from_what_the_steps_left(
-    bench, nights_module, unbroken, stopped, journal
-):
+def test_a_record_without_a_copy_is_made_again_from_what_the_steps_left(bench, unbroken, stopped, journal):
     folder = stopped / "nights" / night_of(stopped)
     (folder / "night.seal").unlink()
     put(folder / "night.json", "cut")
@@ -111,8 +118,8 @@ def test_a_record_without_a_copy_is_made_again_from_what_the_steps_left(
     assert "makes it good by what its steps left" in status["reason"]["sentence"]
     code, summary, err = bench.konomi(stopped, "night", "resume", "--json")
     assert (code, summary["state"]) == (0, "finished"), err
-    assert nights_module.left_behind(stopped, summary["night"]) == unbroken[0]
-    assert Counter(nights_module.calls(stopped)) == unbroken[1]
+    assert nights.left_behind(stopped, summary["night"]) == unbroken[0]
+    assert Counter(nights.calls(stopped)) == unbroken[1]
 
 
 def test_a_lost_request_is_set_aside_and_a_new_night_begins(bench, stopped):
@@ -127,25 +134,24 @@ def test_a_lost_request_is_set_aside_and_a_new_night_begins(bench, stopped):
     assert (stopped / "nights" / f"{night}.damaged-1" / "request.json").exists()
 
 
-def test_an_ended_night_whose_database_was_lost_is_told_and_not_run_again(bench, nights_module):
+def test_an_ended_night_whose_database_was_lost_is_told_and_not_run_again(bench):
     home = bench.home("lost-after")
     _, first, _ = bench.konomi(home, *bench.start(home))
     (home / "nights" / first["night"] / "delivered").unlink()
     (home / DATABASE).unlink()
-    done = nights_module.calls(home)
+    done = nights.calls(home)
     code, again, err = bench.konomi(home, *bench.start(home))
     assert (code, again["night"], again["state"]) == (0, first["night"], "finished"), err
-    assert nights_module.calls(home) == done
+    assert nights.calls(home) == done
 
 
-def test_a_clock_set_two_days_back_and_forth_at_every_step_changes_nothing(bench, nights_module, unbroken):
+def test_a_clock_set_two_days_back_and_forth_at_every_step_changes_nothing(bench, unbroken):
     home = bench.home("jumps")
-    child = bench.spawn(home, *bench.start(home, "--hours", "2"), before=jumping_clock.jump)
+    child = bench.spawn(home, *bench.start(home), before=jumping_clock.jump)
     out, err = child.communicate(timeout=600)
     assert child.returncode == 0, err
     summary = json.loads(out.strip().splitlines()[-1])
     assert (summary["state"], summary["reason"]["name"]) == ("finished", "units"), "no budget of hours was met"
     assert 0 < summary["seconds"] < 600
-    left = nights_module.left_behind(home, summary["night"])
-    assert [unit["decision"] for unit in left["units"]] == [unit["decision"] for unit in unbroken[0]["units"]]
-    assert left["steps"] == unbroken[0]["steps"] and Counter(nights_module.calls(home)) == unbroken[1]
+    assert nights.left_behind(home, summary["night"]) == unbroken[0]
+    assert Counter(nights.calls(home)) == unbroken[1]
