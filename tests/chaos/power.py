@@ -63,7 +63,7 @@ class Disk:
             try:
                 writer(place, lambda word: (os.write(pipe, f"{word}\n".encode()), None)[1])
                 code = 0
-            except BaseException:
+            except BaseException:  # noqa: BLE001  a forked child has no one else to tell
                 traceback.print_exc()
             finally:
                 os._exit(code)
