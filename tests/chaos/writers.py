@@ -60,7 +60,7 @@ def write(home: Path, say: Say, seed: int, mutant: str = "none") -> None:
         else:
             adapter = store.put(rng.randbytes(3000), "application/octet-stream").digest
             with trainer.begin() as connection:
-                _register(connection, f"model-{number}", adapter)
+                register(connection, f"model-{number}", adapter)
             say(f"model model-{number} {adapter}")
     stop()
 
@@ -107,7 +107,8 @@ def _whole(store: ArtifactStore, digest: str) -> bool:
     return hashlib.sha256(store.get(digest)).hexdigest() == digest
 
 
-def _register(connection: sqlalchemy.Connection, name: str, adapter: str) -> None:
+def register(connection: sqlalchemy.Connection, name: str, adapter: str) -> None:
+    """Adds a model with the run that made it."""
     run = runs.create(connection, "tastes/t", name, "c", request=b"", configuration="{}", total_steps=1, now=1.0)
     models.register(
         connection,

@@ -105,7 +105,7 @@ def test_each_damaged_thing_is_named_with_the_way_back(home):
     findings = {(name, state): (detail, fix) for name, state, detail, fix in seen(home)}
     detail, fix = findings["database", "fail"]
     assert detail == "trainer.sqlite: The database trainer.sqlite is damaged (page 6 fails its checksum)."
-    assert "put a backup in the place of trainer.sqlite" in fix and "konomi import" in fix
+    assert "put a backup in the place of trainer.sqlite" in fix and "konomi taste import" in fix
     artifacts = [detail for name, state, detail, _ in seen(home) if (name, state) == ("artifact", "fail")]
     assert any(damaged.name in line and "put it again" in line for line in artifacts)
     assert any(mistyped.name in line and "media type" in line for line in artifacts)
