@@ -89,6 +89,7 @@ def strike_all(count, memory, tell):
     return wrong
 
 
+@pytest.mark.slow
 def test_few_flips(memory, tell):
     assert strike_all(FEW, memory, tell) == {}
 
@@ -99,6 +100,7 @@ def test_many_flips(memory, tell):
     assert strike_all(FLIPS, memory, tell) == {}
 
 
+@pytest.mark.slow
 def test_the_harness_sees_an_unguarded_file(memory):
     """Without page checksums flips do give other answers: the very fault this guards against."""
     from konomi_chassis.storage import page_checksums

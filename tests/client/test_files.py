@@ -74,3 +74,17 @@ def test_canonical_json_is_decided_by_the_value_alone():
 def test_an_id_is_derived_from_its_parts():
     assert derived_id("night", 1, "train") == "b155baa8-b69e-57c8-b49e-47dfe560e7f0", "ids of nights under way stay"
     assert derived_id("night", 1) == derived_id("night", 1) != derived_id("night", 2)
+
+
+def test_the_name_of_a_file_and_of_new_folders_is_synced(tmp_path, monkeypatch):
+    """Without it a power cut right after may take a file that was written."""
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (synced.append(os.readlink(f"/proc/self/fd/{descriptor}")), fsync(descriptor))
+    )
+    write_atomically(tmp_path / "a" / "b" / "file", b"one")
+    assert [str(tmp_path), str(tmp_path / "a")] == sorted(synced)[:2]
+    assert synced[-1] == str(tmp_path / "a" / "b")
+    synced.clear()
+    write_quickly(tmp_path / "c" / "file", b"one")
+    assert synced == []
