@@ -145,7 +145,7 @@ def _ask_head(folder: Path) -> Any:
 
 def _index() -> NeighbourIndex:
     index = NeighbourIndex(DIMENSIONS, exact_rows=200)
-    index.add(np.arange(400), vectors(6, 400))
+    index.add(np.arange(1200), vectors(6, 1200))
     return index
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy
 
 from konomi_chassis.settings import StoreSettings
-from konomi_chassis.storage import blobs, database
+from konomi_chassis.storage import blobs, keeper
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.storage import comparisons, image_records, labels, tastes
@@ -154,7 +154,7 @@ def _no_folder_sync() -> None:
 
 def _synchronous(value: str) -> Callable[[], None]:
     def weakened() -> None:
-        database.PRAGMAS = tuple(p.replace("synchronous=FULL", f"synchronous={value}") for p in database.PRAGMAS)
+        keeper.PRAGMAS = tuple(p.replace("synchronous=FULL", f"synchronous={value}") for p in keeper.PRAGMAS)
 
     return weakened
 
