@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MEBIBYTES = 24
+MEBIBYTES = 16
 
 
 def usable() -> bool:
@@ -28,7 +28,7 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         """Makes the empty image; `folder` should lie in memory, since every sync writes to it."""
         self._folder, self._empty = folder, folder / "empty.img"
-        self._image, self._copy = folder / "disk.img", folder / "copy.img"
+        self._image, self._copy, self._cuts = folder / "disk.img", folder / "copy.img", 0
         with self._empty.open("wb") as file:
             file.truncate(MEBIBYTES << 20)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", self._empty], check=True)
@@ -42,6 +42,11 @@ class Disk:
         Returns:
             What the last one acknowledged; `after` shows what is left.
         """
+        # A loop device may outlive its umount for a moment and show the old content of a file of the same name.
+        for used in (self._image, self._copy):
+            used.unlink(missing_ok=True)
+        self._cuts += 1
+        self._image, self._copy = (self._folder / f"{name}-{self._cuts}.img" for name in ("disk", "copy"))
         shutil.copyfile(self._empty, self._image)
         with self._mounted(self._image) as place:
             for writer in writers[:-1]:
@@ -63,7 +68,7 @@ class Disk:
             try:
                 writer(place, lambda word: (os.write(pipe, f"{word}\n".encode()), None)[1])
                 code = 0
-            except BaseException:  # noqa: BLE001 - a child that forgets to exit would run the tests of its parent
+            except BaseException:  # noqa: BLE001  a forked child has no one else to tell
                 traceback.print_exc()
             finally:
                 os._exit(code)

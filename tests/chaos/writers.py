@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy
 
 from konomi_chassis.settings import StoreSettings
-from konomi_chassis.storage import blobs, database
+from konomi_chassis.storage import blobs, keeper
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.storage import comparisons, image_records, labels, tastes
@@ -60,7 +60,7 @@ def write(home: Path, say: Say, seed: int, mutant: str = "none") -> None:
         else:
             adapter = store.put(rng.randbytes(3000), "application/octet-stream").digest
             with trainer.begin() as connection:
-                _register(connection, f"model-{number}", adapter)
+                register(connection, f"model-{number}", adapter)
             say(f"model model-{number} {adapter}")
     stop()
 
@@ -107,7 +107,8 @@ def _whole(store: ArtifactStore, digest: str) -> bool:
     return hashlib.sha256(store.get(digest)).hexdigest() == digest
 
 
-def _register(connection: sqlalchemy.Connection, name: str, adapter: str) -> None:
+def register(connection: sqlalchemy.Connection, name: str, adapter: str) -> None:
+    """Adds a model with the run that made it."""
     run = runs.create(connection, "tastes/t", name, "c", request=b"", configuration="{}", total_steps=1, now=1.0)
     models.register(
         connection,
@@ -153,7 +154,7 @@ def _no_folder_sync() -> None:
 
 def _synchronous(value: str) -> Callable[[], None]:
     def weakened() -> None:
-        database.PRAGMAS = tuple(p.replace("synchronous=FULL", f"synchronous={value}") for p in database.PRAGMAS)
+        keeper.PRAGMAS = tuple(p.replace("synchronous=FULL", f"synchronous={value}") for p in keeper.PRAGMAS)
 
     return weakened
 

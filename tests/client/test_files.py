@@ -105,3 +105,17 @@ def test_what_is_handed_over_has_its_users_own_permissions(tmp_path):
     assert (modes(tmp_path / "kept"), modes(tmp_path / "sheet.html")) == ("0o600", "0o640")
     exported = [tmp_path / "export", tmp_path / "export" / "images", tmp_path / "export" / "images" / "0.png"]
     assert [modes(path) for path in exported] == ["0o750", "0o750", "0o640"]
+
+
+def test_the_name_of_a_file_and_of_new_folders_is_synced(tmp_path, monkeypatch):
+    """Without it a power cut right after may take a file that was written."""
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (synced.append(os.readlink(f"/proc/self/fd/{descriptor}")), fsync(descriptor))
+    )
+    write_atomically(tmp_path / "a" / "b" / "file", b"one")
+    assert [str(tmp_path), str(tmp_path / "a")] == sorted(synced)[:2]
+    assert synced[-1] == str(tmp_path / "a" / "b")
+    synced.clear()
+    write_quickly(tmp_path / "c" / "file", b"one")
+    assert synced == []

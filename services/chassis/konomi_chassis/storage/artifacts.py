@@ -61,19 +61,10 @@ class ArtifactStore:
             InvalidArgument: wrong media type, digest or size.
         """
         self._check_writable(media_type)
-        upload, hasher, size = None, hashlib.sha256(), 0
+        upload = None
         try:
             upload = self._blobs.upload()
-            for chunk in chunks:
-                size += len(chunk)
-                if size > self._settings.max_artifact_bytes:
-                    limit = self._settings.max_artifact_bytes
-                    raise InvalidArgument(
-                        f"An artifact has at most {limit} bytes; this one has more.", reason="ARTIFACT_TOO_LARGE"
-                    )
-                hasher.update(chunk)
-                upload.write(chunk)
-            digest = hasher.hexdigest()
+            digest, size = self._receive(upload, chunks)
             if expected is not None and digest != expected:
                 raise InvalidArgument(
                     f"The bytes should have digest {expected} but have {digest}; send them again.",
@@ -173,6 +164,19 @@ class ArtifactStore:
         free = self._blobs.free_bytes()
         if free is not None and free < self._settings.min_free_bytes:
             raise _disk_full()
+
+    def _receive(self, upload: Upload, chunks: Iterable[bytes]) -> tuple[str, int]:
+        """Writes the chunks and returns their digest and size."""
+        hasher, size, limit = hashlib.sha256(), 0, self._settings.max_artifact_bytes
+        for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise InvalidArgument(
+                    f"An artifact has at most {limit} bytes; this one has more.", reason="ARTIFACT_TOO_LARGE"
+                )
+            hasher.update(chunk)
+            upload.write(chunk)
+        return hasher.hexdigest(), size
 
     def _intact(self, digest: str, size: int) -> bool:
         if self._blobs.size(_key(digest)) != size:

@@ -28,7 +28,7 @@ FULL = 13
 """SQLITE_FULL."""
 RESTORE = (
     "Stop konomi, put a backup in the place of {name} and delete {name}-wal, {name}-shm and {name}-committed; "
-    "without a backup move {name} away, start again and bring back what you exported with konomi import."
+    "without a backup move {name} away, start again and bring back what you exported: konomi taste import."
 )
 _loading = threading.Lock()
 _loaded: bool | None = None

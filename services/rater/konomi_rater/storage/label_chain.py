@@ -51,7 +51,7 @@ class LabelChains:
                 raise DataLoss(
                     f"label {sequence} of tastes/{taste} differs from its hash chain: it, or one before it, was "
                     "changed or left out outside konomi; restore the database from a backup, or set the file aside "
-                    "and bring back your last export with konomi import",
+                    "and bring back your last export: konomi taste import",
                     reason="LABELS_CHANGED",
                 )
         with self._lock:
