@@ -3,7 +3,8 @@
 Question: what does a label, a page, an image, a suggestion and a fit cost at 100,000 labels and 1,000,000 images?
 Method: a home of each size (`growth_home`, 64 dimensions, kept in build/bench/growth), a rater in a process of its own
 with two threads, calls over gRPC. The first call after the start is the cold cost; after it the least of several calls
-counts, because other work on the machine only ever adds to it. Memory is the rater's peak so far (VmHWM).
+counts: other work on the machine only ever adds to it. Beside it stands the processor time of a call (`cpu`), which
+other work changes less (to a hundredth of a second over all calls). Memory is the rater's peak so far (VmHWM).
 
 `make bench-growth`, or `make bench-growth ARGS="--sizes 1000:10000,10000:100000 --only fit,suggest"`. An hour, most of
 it the building of the largest home, which is built once.
@@ -13,6 +14,7 @@ import argparse
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +40,35 @@ def main() -> None:
         home = arguments.folder / size.name
         home.mkdir(parents=True, exist_ok=True)
         growth_home.build(home, size)
-        for name, seconds, turns in _measure(home, size, set(filter(None, arguments.only.split(",")))):
-            base.setdefault(name, seconds)
-            unit = "MiB" if name.startswith("memory") else "ms"
-            merge(arguments.result, [_row(name, size, seconds, base[name], unit, turns)])
+        for name, figure in _measure(home, size, set(filter(None, arguments.only.split(",")))):
+            base.setdefault(name, figure.value)
+            merge(arguments.result, [_row(name, size, figure, base[name])])
 
 
-def _measure(home: Path, size: Size, only: set[str]) -> Iterator[tuple[str, float, int]]:
+@dataclass(frozen=True)
+class Cost:
+    """What calls cost: the least milliseconds of one, processor milliseconds of one on average, and how many."""
+
+    value: float
+    cpu: float
+    turns: int
+    unit: str = "ms"
+
+
+def _measure(home: Path, size: Size, only: set[str]) -> Iterator[tuple[str, Cost]]:
     began = time.monotonic()
     server = Server(home, THREADS, KONOMI_LIBRARY_THREADS=str(THREADS), KONOMI_DEFAULT_DEADLINE_SECONDS="3600")
-    yield "start", 1000 * (time.monotonic() - began), 1
+    yield "start", Cost(1000 * (time.monotonic() - began), 1000 * server.cpu_seconds(), 1)
     try:
         with server.client() as client:
             if "fit" in only or not only:
-                yield "fit", 1000 * _seconds(lambda: _fit(client)), 1
+                yield "fit", _cost(server, lambda: _fit(client), 1)
             for name, call in _Calls(client, size).all().items():
                 if only and name.split(",")[0] not in only:
                     continue
-                yield f"{name}, first", 1000 * _seconds(call), 1
-                yield name, *_least(call)
-        yield "memory, peak", _peak(server) / 2**20, 1
+                yield f"{name}, first", _cost(server, call, 1)
+                yield name, _cost(server, call, TURNS)
+        yield "memory, peak", Cost(_peak(server) / 2**20, 0.0, 1, "MiB")
     finally:
         server.stop()
 
@@ -158,18 +169,15 @@ def _fit(client: Any) -> None:
     list(client.rater.fit_rater(taste=TASTE, request_id=str(uuid.uuid4()), timeout=3600.0))
 
 
-def _least(call: Call) -> tuple[float, int]:
-    """Returns the least milliseconds of up to TURNS calls, of fewer where they are long."""
+def _cost(server: Server, call: Call, most: int) -> Cost:
+    """Returns what up to `most` calls cost, fewer where they are long."""
     times: list[float] = []
-    while len(times) < TURNS and sum(times) < SECONDS:
-        times.append(_seconds(call))
-    return 1000 * min(times), len(times)
-
-
-def _seconds(call: Call) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+    cpu = server.cpu_seconds()
+    while len(times) < most and sum(times) < SECONDS:
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return Cost(1000 * min(times), 1000 * (server.cpu_seconds() - cpu) / len(times), len(times))
 
 
 def _peak(server: Server) -> int:
@@ -177,9 +185,10 @@ def _peak(server: Server) -> int:
     return 1024 * int(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
-def _row(name: str, size: Size, value: float, base: float, unit: str, turns: int) -> Row:
+def _row(name: str, size: Size, cost: Cost, base: float) -> Row:
     what = f"{size.labels:,} labels, {size.images:,} images"
-    return {"id": name, "what": what, "value": value, "baseline": base, "unit": unit, "n": turns}
+    figures = {"value": cost.value, "baseline": base, "unit": cost.unit, "n": cost.turns, "cpu": cost.cpu}
+    return {"id": name, "what": what, **figures}
 
 
 def _arguments() -> argparse.Namespace:

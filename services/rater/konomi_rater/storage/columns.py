@@ -12,7 +12,7 @@ import numpy as np
 LEAST_ROOM = 1024
 LEAST_RECENT = 4096
 """Digests that are looked up in a dictionary before they are sorted in with the others."""
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST, _DIGITS = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]*")
 
 Name = TypeVar("Name", bound=Hashable)
 Item = TypeVar("Item")
@@ -170,8 +170,12 @@ class DigestIndex:
         recent, (keys, order) = self._recent, self._sorted  # in this order: what left the one is in the other
         places = np.array([recent.get(digest, -1) for digest in digests], np.int64)
         if len(keys):
-            open_ = [at for at in np.flatnonzero(places < 0).tolist() if _DIGEST.fullmatch(digests[at])]
-            places[open_] = self._sorted_places(keys, order, _bytes([digests[at] for at in open_]))
+            open_ = np.flatnonzero(places < 0).tolist()
+            queries = [digests[at] for at in open_]
+            if not _all_digests(queries):
+                open_ = [at for at in open_ if _DIGEST.fullmatch(digests[at])]
+                queries = [digests[at] for at in open_]
+            places[open_] = self._sorted_places(keys, order, _bytes(queries))
         return places
 
     def _sorted_places(self, keys: np.ndarray, order: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -195,6 +199,11 @@ class DigestIndex:
         order = np.argsort(keys, kind="stable")
         self._sorted = (keys[order], order)
         self._recent = {}
+
+
+def _all_digests(texts: Sequence[str]) -> bool:
+    """Says whether all are digests, quickly where they are."""
+    return set(map(len, texts)) <= {64} and _DIGITS.fullmatch("".join(texts)) is not None
 
 
 def _bytes(digests: Sequence[str]) -> np.ndarray:

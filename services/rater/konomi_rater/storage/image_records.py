@@ -106,13 +106,13 @@ def known_size(connection: Connection, digest: str) -> tuple[int, int] | None:
     return (row.width, row.height) if row else None
 
 
-def knows(connection: Connection, taste: str, digest: str) -> bool:
-    """Returns whether the taste knows an image."""
-    bound = {"taste": taste, "digest": digest}
-    return (
-        connection.execute(text("SELECT 1 FROM images WHERE taste = :taste AND digest = :digest"), bound).first()
-        is not None
+def known(connection: Connection, taste: str, digests: Sequence[str]) -> set[str]:
+    """Returns which of some digests are of images the taste knows."""
+    rows = connection.execute(
+        text("SELECT digest FROM images WHERE taste = :taste AND digest IN (SELECT value FROM json_each(:digests))"),
+        {"taste": taste, "digests": json.dumps(list(digests))},
     )
+    return {row.digest for row in rows}
 
 
 def read(connection: Connection, taste: str, digest: str) -> ImageRow:

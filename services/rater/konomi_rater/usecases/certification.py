@@ -218,8 +218,9 @@ def _checked(digests: Sequence[str], terms: Terms) -> tuple[int, ...]:
 
 
 def _check_known(connection: sqlalchemy.Connection, taste_id: str, digests: Sequence[str]) -> None:
+    known = image_records.known(connection, taste_id, digests)
     for digest in digests:
-        if not image_records.knows(connection, taste_id, digest):
+        if digest not in known:
             raise NotFound(
                 f"expected members tastes/{taste_id} knows, found {digest[:80]!r}; add the image with AddImages first",
                 reason="IMAGE_NOT_FOUND",

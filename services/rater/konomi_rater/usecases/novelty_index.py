@@ -137,13 +137,16 @@ class GradedIndex:
     def _follow(self, view: MatrixView, rows: np.ndarray) -> None:
         if self._index is None:
             self._index = NeighbourIndex(view.embeddings.shape[1], EXACT_GRADED)
-        gone, new = np.setdiff1d(self._held, rows), np.setdiff1d(rows, self._held)
+        rows = np.sort(rows)
+        if np.array_equal(rows, self._held):
+            return
+        gone = np.setdiff1d(self._held, rows, assume_unique=True)
+        new = np.setdiff1d(rows, self._held, assume_unique=True)
         if len(gone):
             self._index.remove(gone)
         if len(new):
             self._index.add(new, view.embeddings[view.indices(new)])
-        if len(gone) or len(new):
-            self._held = np.sort(rows)
+        self._held = rows
 
 
 CHUNK = 2048

@@ -173,7 +173,7 @@ class Scoring:
         if len(view) > LIBRARY:
             settings, whole = self._workspace.settings, earlier if done > LIBRARY else None
             return rescore(head, view.embeddings, view.provenances, settings.library_threads, whole, check)
-        more = head.predict(view.embeddings[done:], view.provenances[done:])
+        more = head.predict(view.embeddings[done:], list(view.provenances[done:]))
         return more if earlier is None else _join(earlier, more)
 
     def diversity(self, taste: TasteRow, view: MatrixView, embeddings: np.ndarray, own: np.ndarray) -> Diversity:
