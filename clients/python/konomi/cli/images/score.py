@@ -44,17 +44,9 @@ def score(
     """
     home = Home.locate()
     journal = ScoreJournal(home.root / "run" / "scores", taste, paths)
-    results: list[Scored] = []
     tally = Tally()
-    files = find_images(paths, tally)
-    with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
-        run = ScoreRun(client, taste, journal, stopped)
-        for scored in run.score(files):
-            results.append(scored)
-            update(completed=len(results))
-    versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
-    journal.close(finished=not stopped.is_set() and len(versions) <= 1)
-    if stopped.is_set():
+    results, versions, stopped = _scored(paths, taste, journal, tally)
+    if stopped:
         note(text("stopped after {count} images; the same command goes on from there", count=len(results)))
         raise typer.Exit(INTERRUPTED)
     remark_on(tally)
@@ -69,6 +61,21 @@ def score(
         _show(results)
     if unwritten or any(scored.score is None for scored in results):
         raise typer.Exit(FAILED)
+
+
+def _scored(
+    paths: Sequence[Path], taste: str, journal: ScoreJournal, tally: Tally
+) -> tuple[list[Scored], list[str], bool]:
+    """Returns the scores of some paths, the rater versions that gave them, and whether it was stopped early."""
+    files = find_images(paths, tally)
+    results: list[Scored] = []
+    with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
+        for scored in ScoreRun(client, taste, journal, stopped).score(files):
+            results.append(scored)
+            update(completed=len(results))
+    versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
+    journal.close(finished=not stopped.is_set() and len(versions) <= 1)
+    return results, versions, stopped.is_set()
 
 
 def _show(results: Sequence[Scored]) -> None:
