@@ -6,7 +6,16 @@ import threading
 
 import pytest
 
-from konomi.files import canonical, derived_id, read_json, replacing, write_atomically, write_json, write_quickly
+from konomi.files import (
+    canonical,
+    derived_id,
+    open_regular,
+    read_json,
+    replacing,
+    write_atomically,
+    write_json,
+    write_quickly,
+)
 
 
 def modes(path) -> str:
@@ -74,3 +83,20 @@ def test_canonical_json_is_decided_by_the_value_alone():
 def test_an_id_is_derived_from_its_parts():
     assert derived_id("night", 1, "train") == "b155baa8-b69e-57c8-b49e-47dfe560e7f0", "ids of nights under way stay"
     assert derived_id("night", 1) == derived_id("night", 1) != derived_id("night", 2)
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "猫" * 85, "x" * 230])
+def test_a_name_as_long_as_names_may_be_is_written_and_replaced(tmp_path, name):
+    for data in (b"one", b"two"):
+        write_atomically(tmp_path / name, data)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"two"}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match="not a regular file"):
+            open_regular(path)
+    (tmp_path / "file").write_bytes(b"data")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"data"
