@@ -52,9 +52,8 @@ ROWS = "".join(
 )
 
 
-def png(*chunks: tuple[bytes, bytes], colour: int = 6) -> bytes:
+def png(*chunks: tuple[bytes, bytes], colour: int = 6, size: int = 16) -> bytes:
     """A small PNG of 8 bits a sample with some chunks before its pixels; checksums are right."""
-    size = 16
     rows = b"".join(bytes([row % 5]) + bytes(range(size * (4 if colour == 6 else 3))) for row in range(size))
     header = struct.pack(">IIBBBBB", size, size, 8, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
@@ -185,7 +184,7 @@ def _xmp(data: bytes) -> None:
 def _image(data: bytes) -> None:
     from konomi.datasets.png_metadata import MAX_PROMPT_BYTES, origin_of
 
-    for image in (data, png((b"tEXt", data)), png((b"iTXt", b"prompt\0\0\0\0\0" + data)), jpeg(data)):
+    for image in (data, png((b"tEXt", data), size=2), png((b"iTXt", b"prompt\0\0\0\0\0" + data), size=2), jpeg(data)):
         origin = origin_of(image)
         assert len(origin.prompt.encode()) <= MAX_PROMPT_BYTES and origin.prompt.isprintable()
         assert origin.seed is None or 0 <= origin.seed < 2**63
@@ -209,15 +208,15 @@ def _words(data: bytes) -> None:
 
 
 def _rows(data: bytes) -> None:
-    from konomi.datasets.beside import Surroundings
+    from konomi.datasets.beside import SideFiles
     from konomi.datasets.tally import Tally
 
     for name in ("metadata.jsonl", "a.json", "a.txt", "a.xmp"):
         files = {name: data}
-        surroundings = Surroundings(_of(files), lambda _, names=tuple(files): names, Tally(), str)
+        beside = SideFiles(_of(files), lambda _, names=tuple(files): names, Tally(), str)
         for image in ("a.png", "deep/b.png", "c.png"):
-            surroundings.of(image)
-        surroundings.close()
+            beside.of(image)
+        beside.close()
 
 
 def _of(files: dict[str, bytes]) -> Callable[[str, int], bytes | None]:

@@ -1,4 +1,4 @@
-"""Every parser of foreign bytes on a few hundred cut, turned and filled examples, and on those that made one fall."""
+"""Every parser of foreign bytes on some hundred cut, turned and filled examples, and on what once made one fall."""
 
 import random
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from konomi.datasets.beside import Companions
+from konomi.datasets.beside import SideFiles
 from konomi.datasets.media import (
     HEAD_BYTES,
     MAX_IMAGE_BYTES,
@@ -119,7 +119,7 @@ def _zip_entries(
         entry = members.get(name)
         return None if entry is None else _unpacked(archive, entry, limit)
 
-    surroundings = Companions(read, members.beside, tally, lambda name: f"{path}!{name}")
+    beside = SideFiles(read, members.beside, tally, lambda name: f"{path}!{name}")
     for name, entry in entries:
         shown = f"{path}!{name}"
         wrong = _wrong(name, entry.orig_filename in seen, stat.S_ISLNK(entry.external_attr >> 16))
@@ -137,8 +137,8 @@ def _zip_entries(
             message = text("cannot be unpacked: {why}", why=_why(error))
             yield ImageFile(shown, error=InvalidArgument(message, reason="ZIP_UNREADABLE"))
             continue
-        yield from _image(shown, data, one_folder_sign(name), surroundings, tally)
-    surroundings.close()
+        yield from _image(shown, data, one_folder_sign(name), beside, tally)
+    beside.close()
 
 
 def _too_tight(entry: zipfile.ZipInfo) -> bool:
@@ -184,7 +184,7 @@ def _tar_members(
         member = files.get(name)
         return None if member is None else _contents(archive, member, limit)
 
-    surroundings = Companions(read, files.beside, tally, lambda name: f"{path}!{name}")
+    beside = SideFiles(read, files.beside, tally, lambda name: f"{path}!{name}")
     seen = set[str]()
     for member in members:
         if member.isdir():
@@ -202,8 +202,8 @@ def _tar_members(
             message = text("cannot be read: {why}", why=error)
             yield ImageFile(shown, error=InvalidArgument(message, reason="TAR_UNREADABLE"))
             continue
-        yield from _image(shown, data, one_folder_sign(member.name), surroundings, tally)
-    surroundings.close()
+        yield from _image(shown, data, one_folder_sign(member.name), beside, tally)
+    beside.close()
 
 
 def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> bytes:
@@ -219,10 +219,10 @@ def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> 
         raise ValueError(_why(error)) from error
 
 
-def _image(shown: str, data: bytes, name: str, surroundings: Companions, tally: Tally) -> Iterator[ImageFile]:
+def _image(shown: str, data: bytes, name: str, beside: SideFiles, tally: Tally) -> Iterator[ImageFile]:
     """Yields the image of a member, or its error; other members are passed over."""
     if data:
-        yield image_file(shown, data, surroundings.of(name))
+        yield image_file(shown, data, beside.of(name))
     elif (refused := pass_over(shown, tally.passed_over)) is not None:
         yield refused
 

@@ -38,7 +38,7 @@ class Beside:
     rating: Rating = NO_RATING
 
 
-class Companions:
+class SideFiles:
     """What stands beside the images of one folder or archive."""
 
     def __init__(

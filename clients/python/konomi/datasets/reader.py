@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from konomi.datasets.archives import ARCHIVES
-from konomi.datasets.beside import Beside, Companions, told
+from konomi.datasets.beside import Beside, SideFiles, told
 from konomi.datasets.captions import grade_of, words_of
 from konomi.datasets.media import (
     HEAD_BYTES,
@@ -103,26 +103,26 @@ def _visible(folder: Path, refused: list[ImageFile]) -> list[os.DirEntry[str]]:
 
 
 def _below(folder: Path, tally: Tally) -> Iterator[ImageFile]:
-    surroundings = _beside(folder, tally)
+    beside = _beside(folder, tally)
     refused: list[ImageFile] = []
     for path in _files(folder, tally, refused):
         if path.suffix.lower() in CONTAINERS:
             images = CONTAINERS[path.suffix.lower()](path, tally)
             yield from (image for image in images if image.error is None or image.error.reason != "NO_IMAGES")
         else:
-            yield from _file(path, path.relative_to(folder).as_posix(), surroundings, tally, required=False)
-    surroundings.close()
+            yield from _file(path, path.relative_to(folder).as_posix(), beside, tally, required=False)
+    beside.close()
     yield from refused
 
 
 def _named(path: Path, tally: Tally) -> Iterator[ImageFile]:
     if path.suffix.lower() in CONTAINERS:
         yield from CONTAINERS[path.suffix.lower()](path, tally)
-    else:  # rows of other images are no fault of this one: its surroundings are not closed
+    else:  # rows of other images are no fault of this one: what stands beside it is not closed
         yield from _file(path, path.name, _beside(path.parent, tally), tally, required=True)
 
 
-def _beside(folder: Path, tally: Tally) -> Companions:
+def _beside(folder: Path, tally: Tally) -> SideFiles:
     """Returns what stands beside the images of a folder; links and what is no file are not there."""
 
     def read(name: str, limit: int) -> bytes | None:
@@ -145,10 +145,10 @@ def _beside(folder: Path, tally: Tally) -> Companions:
         except OSError:
             return []
 
-    return Companions(read, names, tally, lambda name: str(folder / name))
+    return SideFiles(read, names, tally, lambda name: str(folder / name))
 
 
-def _file(path: Path, name: str, surroundings: Companions, tally: Tally, *, required: bool) -> Iterator[ImageFile]:
+def _file(path: Path, name: str, beside: SideFiles, tally: Tally, *, required: bool) -> Iterator[ImageFile]:
     try:
         with open_regular(path) as file:
             data = _picture(file)
@@ -157,7 +157,7 @@ def _file(path: Path, name: str, surroundings: Companions, tally: Tally, *, requ
         yield ImageFile(str(path), error=InvalidArgument(message, reason="FILE_UNREADABLE"))
         return
     if data:
-        yield image_file(str(path), data, surroundings.of(name))
+        yield image_file(str(path), data, beside.of(name))
     elif required:
         yield ImageFile(str(path), error=not_an_image())
     elif (refused := pass_over(str(path), tally.passed_over)) is not None:

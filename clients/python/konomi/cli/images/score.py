@@ -44,16 +44,9 @@ def score(
     """
     home = Home.locate()
     journal = ScoreJournal(home.root / "run" / "scores", taste, paths)
-    results: list[Scored] = []
-    files = find_images(paths, tally := Tally())
-    with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
-        run = ScoreRun(client, taste, journal, stopped)
-        for scored in run.score(files):
-            results.append(scored)
-            update(completed=len(results))
-    versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
-    journal.close(finished=not stopped.is_set() and len(versions) <= 1)
-    if stopped.is_set():
+    tally = Tally()
+    results, versions, stopped = _scored(paths, taste, journal, tally)
+    if stopped:
         note(text("stopped after {count} images; the same command goes on from there", count=len(results)))
         raise typer.Exit(INTERRUPTED)
     remark_on(tally)
@@ -61,12 +54,28 @@ def score(
         note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
     unwritten = _write_xmp(results) if write is Target.xmp else 0
     if as_json:
+        version = versions[-1] if versions else ""
         scores = [scored.as_dict() for scored in results]
-        emit({"taste": taste_name(taste), "rater_version": versions[-1] if versions else "", "scores": scores})
+        emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
     else:
         _show(results)
     if unwritten or any(scored.score is None for scored in results):
         raise typer.Exit(FAILED)
+
+
+def _scored(
+    paths: Sequence[Path], taste: str, journal: ScoreJournal, tally: Tally
+) -> tuple[list[Scored], list[str], bool]:
+    """Returns the scores of some paths, the rater versions that gave them, and whether it was stopped early."""
+    files = find_images(paths, tally)
+    results: list[Scored] = []
+    with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
+        for scored in ScoreRun(client, taste, journal, stopped).score(files):
+            results.append(scored)
+            update(completed=len(results))
+    versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
+    journal.close(finished=not stopped.is_set() and len(versions) <= 1)
+    return results, versions, stopped.is_set()
 
 
 def _show(results: Sequence[Scored]) -> None:
