@@ -193,7 +193,7 @@ class NightEndpoints:
         """Endpoint: makes the report of a night where there is none since its verdict, and says where it is."""
         night = self._known(text(asked, "night"))
         file = self.report_file(night)
-        told: dict[str, Any] = {}
+        told: Mapping[str, object] = {}
         with suppress(OSError, ValueError):
             told = read_json(file.with_suffix(".json"))
         now = BlindEvaluation(self._nights, night).summary().plain()
