@@ -82,7 +82,7 @@ def test_a_setting_this_version_does_not_know_ends_the_night(bench):
     (path,) = home.glob("nights/*/request.json")
     request = json.loads(path.read_text())
     request["settings"]["an_older_knob"] = request["guards"]["an_older_guard"] = 1
-    path.write_text(json.dumps(request))
+    sealed.write(path, request)
     ends_on(bench, home, 1, promoted(home))
 
 
