@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from konomi.night.records import sealed
 from tests.chaos.armed import arm, ran
 from tests.client.night import nights
 

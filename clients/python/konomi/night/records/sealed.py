@@ -28,6 +28,8 @@ KINDS = {
     "json": N_("it is no JSON object"),
 }
 MOST_BYTES = 256 << 20
+KEPT = "night.json"
+"""The record that is read from its seal even where the file is gone: a night that ended must not begin again."""
 
 
 class Damaged(errors.FailedPrecondition):
@@ -108,7 +110,8 @@ def _sound(path: Path) -> tuple[Json | None, str]:
         return plain, why
     copy: Json = seal["record"]
     if plain is None:
-        return (None, why) if why == "missing" and path.name == "request.json" else (copy, "")
+        taken_away = why == "missing" and path.name != KEPT  # somebody wanted it gone
+        return (None, why) if taken_away else (copy, "")
     if digest(plain) in (seal["sha256"], seal.get("before")) or _is_further(plain, copy):
         return plain, ""
     return copy, ""
