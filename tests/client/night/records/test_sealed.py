@@ -131,3 +131,12 @@ def test_steps_a_version_without_seals_added_count(path: Path) -> None:
 
 def test_what_was_never_written_is_empty(tmp_path: Path) -> None:
     assert sealed.read(tmp_path / "night.json") == {} and sealed.mend(tmp_path / "night.json") is None
+
+
+def test_a_record_somebody_took_away_is_gone_but_what_a_night_did_stays(path: Path) -> None:
+    path.unlink()
+    assert sealed.read(path) == RECORD
+    verdict = path.with_name("verdict.json")
+    sealed.write(verdict, {"answers": {}})
+    verdict.unlink()
+    assert sealed.read(verdict) == {}

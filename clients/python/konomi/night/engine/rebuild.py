@@ -16,6 +16,7 @@ from konomi.night.engine.loop import NightLoop, fresh
 from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.journal import Occurrences, StepJournal
+from konomi.night.records.sealed import Json
 from konomi.night.records.state import NightState, StateName
 from konomi.night.records.store import NightStore
 
@@ -80,7 +81,7 @@ def database_of(home: Path) -> Path:
     return home / "databases" / "night.sqlite"
 
 
-def outputs(path: Path, night: str) -> dict[str, dict[str, Any]]:
+def outputs(path: Path, night: str) -> dict[str, Json]:
     """Returns what the steps of a night left by the workflow's database; nothing where it cannot be read."""
     if not path.is_file():
         return {}

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from konomi.files import canonical, write_atomically
-from konomi.night.records.sealed import set_aside
+from konomi.night.records.sealed import Json, set_aside
 
 NAME = "steps.jsonl"
-Envelope = dict[str, Any]
-"""What a step left, as JSON."""
 
 
 class Occurrences:
@@ -39,14 +37,14 @@ class StepJournal:
     def __init__(self, folder: Path, schema: str) -> None:
         """Takes the night's folder and the schema of its steps; lines of another schema are kept apart."""
         self._path, self._schema = folder / NAME, schema
-        self._entries: dict[str, Envelope] | None = None
+        self._entries: dict[str, Json] | None = None
         self.foreign = False
 
-    def get(self, step: str) -> Envelope | None:
+    def get(self, step: str) -> Json | None:
         """Returns what a step left, None where it is not in the journal."""
         return self._read().get(step)
 
-    def entries(self) -> Mapping[str, Envelope]:
+    def entries(self) -> Mapping[str, Json]:
         """Returns what each step left, by name, in the order the steps finished."""
         return self._read()
 
@@ -65,7 +63,7 @@ class StepJournal:
             os.fsync(file.fileno())
         entries[step] = json.loads(canonical(envelope))
 
-    def _read(self) -> dict[str, Envelope]:
+    def _read(self) -> dict[str, Json]:
         """Returns the entries up to the first damaged line; what follows it is cut off, for it may rest on it."""
         if self._entries is None:
             if os.path.lexists(self._path) and not self._path.is_file():
@@ -91,7 +89,7 @@ def _line(schema: str, step: str, envelope: Mapping[str, Any]) -> bytes:
     return canonical({**entry, "sha256": hashlib.sha256(canonical(entry)).hexdigest()}) + b"\n"
 
 
-def _entry(line: bytes) -> Envelope | None:
+def _entry(line: bytes) -> Json | None:
     """Returns the entry of a line, None where it is damaged or was never finished."""
     with suppress(ValueError, RecursionError, AttributeError, KeyError, TypeError):
         entry = json.loads(line.decode("utf-8"))

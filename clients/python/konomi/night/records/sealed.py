@@ -18,8 +18,8 @@ from konomi import errors
 from konomi.files import canonical, write_json
 from konomi.i18n.catalogue import N_, text
 
-Record = dict[str, Any]
-"""A JSON object as a file holds it."""
+Json = dict[str, Any]
+"""A record as JSON has it."""
 DAMAGED = ".damaged-"
 """What the name of something that was set aside ends with, before its number."""
 KINDS = {
@@ -28,6 +28,8 @@ KINDS = {
     "json": N_("it is no JSON object"),
 }
 MOST_BYTES = 256 << 20
+KEPT = "night.json"
+"""The record that is read from its seal even where the file is gone: a night that ended must not begin again."""
 
 
 class Damaged(errors.FailedPrecondition):
@@ -48,7 +50,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
     """Writes a record and its seal, each complete or not at all."""
     record = json.loads(canonical(record))
     before, _ = _load(path)
-    seal: Record = {"record": record, "sha256": digest(record)}
+    seal: Json = {"record": record, "sha256": digest(record)}
     if before is not None:
         seal["before"] = digest(before)
     _make_room(path)
@@ -57,7 +59,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
     write_json(path, record)
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> Json:
     """Returns a record, from its seal where the file itself is damaged; an empty one where there is none.
 
     Raises:
@@ -79,7 +81,8 @@ def mend(path: Path) -> Path | None:
     """
     record = read(path)
     plain, _ = _load(path)
-    if not record or (plain == record and _seal(path) is not None):
+    unharmed = _seal(path) is not None or not os.path.lexists(seal_of(path))  # nobody vouches for one without a seal
+    if not record or (plain == record and unharmed):
         return None
     aside = set_aside(path) if plain != record and os.path.lexists(path) else None
     write(path, record)
@@ -100,14 +103,15 @@ def seal_of(path: Path) -> Path:
     return path.with_suffix(".seal")
 
 
-def _sound(path: Path) -> tuple[Record | None, str]:
+def _sound(path: Path) -> tuple[Json | None, str]:
     """Returns the record that counts, or None and the kind of damage."""
     (plain, why), seal = _load(path), _seal(path)
     if seal is None:
         return plain, why
-    copy: Record = seal["record"]
+    copy: Json = seal["record"]
     if plain is None:
-        return (None, why) if why == "missing" and path.name == "request.json" else (copy, "")
+        taken_away = why == "missing" and path.name != KEPT  # somebody wanted it gone
+        return (None, why) if taken_away else (copy, "")
     if digest(plain) in (seal["sha256"], seal.get("before")) or _is_further(plain, copy):
         return plain, ""
     return copy, ""
@@ -119,7 +123,7 @@ def _is_further(plain: Mapping[str, Any], copy: Mapping[str, Any]) -> bool:
     return isinstance(steps, list) and isinstance(known, list) and len(steps) > len(known)
 
 
-def _seal(path: Path) -> Record | None:
+def _seal(path: Path) -> Json | None:
     """Returns the seal of a record; None where there is none, or one that is damaged itself."""
     seal, _ = _load(seal_of(path))
     if seal is None or not isinstance(seal.get("record"), dict) or seal.get("sha256") != digest(seal["record"]):
@@ -127,7 +131,7 @@ def _seal(path: Path) -> Record | None:
     return seal
 
 
-def _load(path: Path) -> tuple[Record | None, str]:
+def _load(path: Path) -> tuple[Json | None, str]:
     """Returns the JSON object of a file, or None and why there is none; never waits for a pipe."""
     try:
         status = path.stat()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 import filelock
 from pydantic import ValidationError
@@ -116,6 +116,11 @@ class NightStore:
         if os.path.lexists(self._request(request.id)):
             message = text("The night {night} has ended already; give another --request-id, or none.", night=request.id)
             raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
+        self._open(request)
+        return request
+
+    def _open(self, request: NightRequest) -> None:
+        """Writes what a night was asked for, after the record that numbers it."""
         number = 1 + max((self.state(night).sequence for night in self.all()), default=0)
         state = NightState(
             night=request.id, sequence=number, began=round(self._clock(), 1),
@@ -124,7 +129,6 @@ class NightStore:
         (self.folder / request.id).mkdir(parents=True, exist_ok=True)
         self.write(request.id, state)
         sealed.write(self._request(request.id), asdict(request))  # from now on there is such a night
-        return request
 
     def write(self, night: str, state: NightState | Mapping[str, object]) -> None:
         """Writes what has happened so far; number and hour of its beginning stay those on record."""
@@ -141,7 +145,7 @@ class NightStore:
             reason = Reason.of(Alarm("damaged", {"night": night}))
             return NightState(night=night, state=StateName.DAMAGED, reason=reason, steps=(), units=())
 
-    def read(self, night: str) -> dict[str, Any]:
+    def read(self, night: str) -> sealed.Json:
         """Returns what has happened so far, as JSON. Raises FailedPrecondition where the record is damaged."""
         return sealed.read(self._night(night)) or {
             "night": night,
