@@ -101,8 +101,8 @@ class Interceptor(grpc.ServerInterceptor):
             return lane_of(rpc)  # whoever got this far has shown a certificate
         try:
             holder = self._authenticator.holder(metadata)
-        except KonomiError:
-            return CallLane.REFUSED  # a damaged token file lets nobody in; `_run` says so
+        except (KonomiError, OSError):
+            return CallLane.REFUSED  # a token file that cannot be read lets nobody in; `_run` says so
         if holder is not None and holder.scope in POLICY.get(rpc, ()):
             return lane_of(rpc)
         open_reflection = self._settings.is_loopback and rpc.startswith(REFLECTION)
