@@ -57,12 +57,13 @@ def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator
     Args:
         path: what is replaced, or made where there is none; its folder is made too.
         mode: permissions of the new file, less the umask.
-        synced: the bytes are on the disk before the file has its name; without it a power cut may take them.
+        synced: the bytes are on the disk before the file has its name, and the name is too when the block has ended;
+            without it a power cut may take them.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; the file that was there stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent) if synced else path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
@@ -71,6 +72,8 @@ def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if synced:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -101,13 +104,25 @@ def write_quickly(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON for its owner alone, complete or not at all, and its name as durable as its bytes."""
+    """Writes JSON for its owner alone, complete or not at all."""
     write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode(), mode=0o600)
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder where there is none, and the names of those that were made durable."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in made:
+        sync_folder(place.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable; syncing a file does that for its bytes alone."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -51,6 +51,8 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             clock=time.time,
         )
     )
+    with workspace.reading() as connection:
+        workspace.label_chains.verify_all(connection)
     rater = Rater(workspace)
     rater.reembedding.resume()
     servicer = RaterServicer(rater)

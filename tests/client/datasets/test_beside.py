@@ -210,7 +210,7 @@ def test_a_name_whose_sidecars_name_is_too_long_is_read_like_any_other(tmp_path,
     write(tmp_path, {"a.png": png(1), long: png(2)})
     images, unread, _ = found(tmp_path)
     assert [image.error for image in images.values()] == [None, None] and unread == []
-    with pytest.raises(InvalidArgument, match="cannot read .*: File name too long"):
+    with pytest.raises(InvalidArgument, match="File name too long"):
         next(find_images([tmp_path / ("a" * 300 + ".png")]))
 
 

@@ -1,4 +1,4 @@
-"""`konomi import` on a real rater: a kill loses no rating, a copy's counts, the owner's acts are never overruled."""
+"""`konomi import` on a real rater: a kill loses no rating, a copy's counts, the owner's own acts stand."""
 
 import json
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from konomi.datasets.beside import Surroundings
+from konomi.datasets.beside import Companions
 from konomi.datasets.media import (
     HEAD_BYTES,
     MAX_IMAGE_BYTES,
@@ -119,7 +119,7 @@ def _zip_entries(
         entry = members.get(name)
         return None if entry is None else _unpacked(archive, entry, limit)
 
-    surroundings = Surroundings(read, members.beside, tally, lambda name: f"{path}!{name}")
+    surroundings = Companions(read, members.beside, tally, lambda name: f"{path}!{name}")
     for name, entry in entries:
         shown = f"{path}!{name}"
         wrong = _wrong(name, entry.orig_filename in seen, stat.S_ISLNK(entry.external_attr >> 16))
@@ -184,7 +184,7 @@ def _tar_members(
         member = files.get(name)
         return None if member is None else _contents(archive, member, limit)
 
-    surroundings = Surroundings(read, files.beside, tally, lambda name: f"{path}!{name}")
+    surroundings = Companions(read, files.beside, tally, lambda name: f"{path}!{name}")
     seen = set[str]()
     for member in members:
         if member.isdir():
@@ -219,7 +219,7 @@ def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> 
         raise ValueError(_why(error)) from error
 
 
-def _image(shown: str, data: bytes, name: str, surroundings: Surroundings, tally: Tally) -> Iterator[ImageFile]:
+def _image(shown: str, data: bytes, name: str, surroundings: Companions, tally: Tally) -> Iterator[ImageFile]:
     """Yields the image of a member, or its error; other members are passed over."""
     if data:
         yield image_file(shown, data, surroundings.of(name))

@@ -38,7 +38,7 @@ class Beside:
     rating: Rating = NO_RATING
 
 
-class Surroundings:
+class Companions:
     """What stands beside the images of one folder or archive."""
 
     def __init__(

@@ -124,7 +124,7 @@ class Metadata:
         self._tally.at(self._shown(str(PurePosixPath(folder) / METADATA)))("row", reason, message)
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def _object(line: str) -> Facts | None:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

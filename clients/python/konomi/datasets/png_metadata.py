@@ -196,7 +196,7 @@ def _of_graph(graph: Mapping[str, Any]) -> Origin:
         return Origin(unread=STRANGE)
 
 
-def _with_values(inputs: Mapping[str, Any], graph: Mapping[str, Any]) -> dict[str, Any]:
+def _with_values(inputs: Mapping[str, Any], graph: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns a node's inputs, a seed that comes from a node of its own put in its place."""
     result = dict(inputs)
     for name in ("seed", "noise_seed"):

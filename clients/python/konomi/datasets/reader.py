@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from konomi.datasets.archives import ARCHIVES
-from konomi.datasets.beside import Beside, Surroundings, told
+from konomi.datasets.beside import Beside, Companions, told
 from konomi.datasets.captions import grade_of, words_of
 from konomi.datasets.media import (
     HEAD_BYTES,
@@ -122,7 +122,7 @@ def _named(path: Path, tally: Tally) -> Iterator[ImageFile]:
         yield from _file(path, path.name, _beside(path.parent, tally), tally, required=True)
 
 
-def _beside(folder: Path, tally: Tally) -> Surroundings:
+def _beside(folder: Path, tally: Tally) -> Companions:
     """Returns what stands beside the images of a folder; links and what is no file are not there."""
 
     def read(name: str, limit: int) -> bytes | None:
@@ -145,10 +145,10 @@ def _beside(folder: Path, tally: Tally) -> Surroundings:
         except OSError:
             return []
 
-    return Surroundings(read, names, tally, lambda name: str(folder / name))
+    return Companions(read, names, tally, lambda name: str(folder / name))
 
 
-def _file(path: Path, name: str, surroundings: Surroundings, tally: Tally, *, required: bool) -> Iterator[ImageFile]:
+def _file(path: Path, name: str, surroundings: Companions, tally: Tally, *, required: bool) -> Iterator[ImageFile]:
     try:
         with open_regular(path) as file:
             data = _picture(file)

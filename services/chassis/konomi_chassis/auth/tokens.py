@@ -14,6 +14,7 @@ from typing import Literal
 from filelock import FileLock
 
 from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi_chassis.durable_files import make_folder, sync_folder
 
 Scope = Literal["owner", "labeller", "tool", "service"]
 SCOPES: tuple[Scope, ...] = ("owner", "labeller", "tool", "service")
@@ -104,12 +105,15 @@ def read_tokens(home: Path) -> tuple[TokenRecord, ...]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']}")
+        if content.get("sha256", _digest(content["tokens"])) != _digest(content["tokens"]):
+            raise ValueError("another checksum")
         return tuple(TokenRecord(**record) for record in content["tokens"])
     except FileNotFoundError:
         return ()
     except (ValueError, KeyError, TypeError) as error:
         raise FailedPrecondition(
-            "The token file tokens/tokens.json of the home is damaged. Restore it, or remove it to start anew.",
+            "The token file tokens/tokens.json of the home is damaged. Restore it, or remove it to start anew; then "
+            "issue the tokens of other people and tools again.",
             reason="TOKENS_DAMAGED",
         ) from error
 
@@ -117,6 +121,11 @@ def read_tokens(home: Path) -> tuple[TokenRecord, ...]:
 def hash_token(token: str) -> str:
     """Returns the sha256 of a token, in hexadecimal digits."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _digest(tokens: list[dict[str, object]]) -> str:
+    """Returns the sha256 of the records; files of an earlier konomi carry none."""
+    return hashlib.sha256(json.dumps(tokens, sort_keys=True).encode()).hexdigest()
 
 
 def _write_owner(home: Path, records: list[TokenRecord]) -> None:
@@ -134,7 +143,8 @@ def _locked(home: Path) -> Iterator[list[TokenRecord]]:
         records = list(before)
         yield records
         if tuple(records) != before:
-            content = {"schema": SCHEMA, "tokens": [asdict(record) for record in records]}
+            tokens = [asdict(record) for record in records]
+            content = {"schema": SCHEMA, "sha256": _digest(tokens), "tokens": tokens}
             _write_private(folder / "tokens.json", json.dumps(content, indent=1) + "\n")
 
 
@@ -146,8 +156,5 @@ def _write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    make_folder(path.parent)  # the first token may have made it
+    sync_folder(path.parent)

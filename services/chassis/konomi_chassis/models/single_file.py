@@ -24,7 +24,7 @@ SCALED = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input", ".inpu
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class SingleFileCheckpoint:
     """What a checkpoint is.
 
     Attributes:
@@ -40,7 +40,7 @@ class Checkpoint:
     parameters: Mapping[str, int]
 
 
-def describe(id: str, path: Path) -> Checkpoint:
+def describe(id: str, path: Path) -> SingleFileCheckpoint:
     """Returns what a single-file checkpoint is, reading its header and at most a few small tensors.
 
     Raises:
@@ -60,7 +60,7 @@ def describe(id: str, path: Path) -> Checkpoint:
         part: sum(t.parameters for name, t in header.tensors.items() if name.startswith(prefixes))
         for part, prefixes in PARTS.items()
     }
-    return Checkpoint(
+    return SingleFileCheckpoint(
         layout,
         schedule,
         1024 if layout == "sdxl" else 768 if wide else 512,

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import re
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import fsspec
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from konomi_chassis.settings import StoreSettings
-from konomi_chassis.storage.blobs import Blobs, Bucket, Folder
+from konomi_chassis.storage.blobs import Blobs, Bucket, Folder, Upload
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,127}")
@@ -79,15 +80,21 @@ class ArtifactStore:
                     reason="DIGEST_MISMATCH",
                     field="header.digest",
                 )
-            if not self._intact(digest, size):
-                self._write_type(digest, media_type)
-                upload.commit(_key(digest))
+            self._keep(upload, digest, size, media_type)
         except OSError as error:
             raise self._failed(error) from error
         finally:
             if upload is not None:
                 upload.abort()
         return self.stat(digest)
+
+    def _keep(self, upload: Upload, digest: str, size: int, media_type: str) -> None:
+        """Gives the bytes their name; those that are there already are made durable, whoever left them."""
+        self._write_type(digest, media_type)
+        if self._intact(digest, size):
+            self._blobs.settle(_key(digest))
+        else:
+            upload.commit(_key(digest))
 
     def get(self, digest: str) -> bytes:
         """Returns the bytes, verified.
@@ -110,6 +117,8 @@ class ArtifactStore:
                 held = chunk
         except FileNotFoundError:
             raise artifact_not_found(digest) from None
+        except OSError as error:
+            raise _unreadable(digest, error) from error
         if hasher.hexdigest() != digest:
             raise DataLoss(
                 f"The stored bytes of artifact {digest} are damaged: they hash to {hasher.hexdigest()}. "
@@ -120,16 +129,22 @@ class ArtifactStore:
             yield held
 
     def stat(self, digest: str) -> Artifact:
-        """Returns media type and size without reading the bytes. Raises NotFound."""
+        """Returns media type and size without reading the bytes.
+
+        Raises:
+            NotFound: no such artifact.
+            DataLoss: what says its media type is damaged.
+        """
         check_digest(digest)
         size = self._blobs.size(_key(digest))
         if size is None:
             raise artifact_not_found(digest)
-        try:
-            text = b"".join(self._blobs.read(_key(digest) + ".type")).decode("ascii", "replace")
-        except FileNotFoundError:
-            text = ""
-        return Artifact(digest, text if MEDIA_TYPE.fullmatch(text) else "application/octet-stream", size)
+        media_type, _ = self._read_type(digest)
+        if media_type is None:
+            raise DataLoss(
+                f"The media type of artifact {digest} is damaged. Put the artifact again.", reason="ARTIFACT_DAMAGED"
+            )
+        return Artifact(digest, media_type or "application/octet-stream", size)
 
     def exists(self, digest: str) -> bool:
         """Says whether the artifact is there."""
@@ -168,18 +183,40 @@ class ArtifactStore:
             return False
 
     def _write_type(self, digest: str, media_type: str) -> None:
-        if self._blobs.size(_key(digest)) is not None and self._blobs.size(_key(digest) + ".type"):
+        """Writes the media type where none is kept, or a damaged one; the first one stays."""
+        kept, guarded = self._read_type(digest)
+        if kept and guarded:
+            self._blobs.settle(_key(digest) + ".type")
             return
         upload = self._blobs.upload()
         try:
-            upload.write(media_type.encode("ascii"))
+            upload.write(_render_type(digest, kept or media_type))
             upload.commit(_key(digest) + ".type")
         finally:
             upload.abort()
 
+    def _read_type(self, digest: str) -> tuple[str | None, bool]:
+        """Returns the media type kept, "" for none, None for a damaged one, and whether a checksum vouches for it."""
+        try:
+            content = b"".join(self._blobs.read(_key(digest) + ".type"))
+        except FileNotFoundError:
+            return "", False
+        except OSError as error:
+            raise _unreadable(digest, error) from error
+        text = content.decode("ascii", "replace")
+        if MEDIA_TYPE.fullmatch(text):  # written before there were checksums
+            return text, False
+        media_type = text.partition(" ")[0]
+        return (media_type, True) if content == _render_type(digest, media_type) else (None, False)
+
     def _failed(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _disk_full()
+        if error.errno == errno.EROFS:
+            return FailedPrecondition(
+                "The disk of the artifacts is read-only; nothing was stored. Mount it for writing, then try again.",
+                reason="STORE_READ_ONLY",
+            )
         if error.errno == errno.EIO:
             self._broken = error.strerror or "input/output error"
             return FailedPrecondition(
@@ -211,6 +248,12 @@ def _open(settings: StoreSettings) -> Blobs:
     return folder
 
 
+def _render_type(digest: str, media_type: str) -> bytes:
+    """Returns the content of `<digest>.type`: the media type and a checksum of it and of what it is the type of."""
+    checksum = zlib.crc32(f"{digest} {media_type}".encode("ascii", "replace"))
+    return f"{media_type} crc32={checksum:08x}\n".encode("ascii", "replace")
+
+
 def _key(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
 
@@ -218,6 +261,14 @@ def _key(digest: str) -> str:
 def artifact_not_found(digest: str) -> NotFound:
     """Returns the answer to whoever asks for what is not there, or for what it may not see: it is the same."""
     return NotFound(f"There is no artifact {digest}; put it first.", reason="ARTIFACT_NOT_FOUND")
+
+
+def _unreadable(digest: str, error: OSError) -> DataLoss:
+    return DataLoss(
+        f"The stored bytes of artifact {digest} cannot be read ({error.strerror}). Restore it from a backup, or put it "
+        "again.",
+        reason="ARTIFACT_DAMAGED",
+    )
 
 
 def _disk_full() -> ResourceExhausted:

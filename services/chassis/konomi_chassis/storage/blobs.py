@@ -2,15 +2,21 @@
 
 import os
 import secrets
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from cachetools import LRUCache
+
+from konomi_chassis.durable_files import make_folder, not_a_file, open_regular, sync_file, sync_folder
 from konomi_chassis.storage.failpoints import failpoint
 
 CHUNK = 1024 * 1024
+SETTLED = 65_536
+"""Keys and folders this process has made durable that are remembered at most; the others are synced again."""
 
 
 class Upload(Protocol):
@@ -32,11 +38,14 @@ class Blobs(Protocol):
     def upload(self) -> Upload:
         """Begins an upload."""
 
+    def settle(self, key: str) -> None:
+        """Makes what is there already durable: whoever put it may have been killed before it was."""
+
     def read(self, key: str) -> Iterator[bytes]:
-        """Yields the bytes in chunks of at most 1 MiB. Raises FileNotFoundError."""
+        """Yields the bytes in chunks of at most 1 MiB. Raises FileNotFoundError, DataLoss where no file stands."""
 
     def size(self, key: str) -> int | None:
-        """Returns the size in bytes, or None when there is no such key."""
+        """Returns the size in bytes, or None when there is no such key. Raises DataLoss where no file stands."""
 
     def list_keys(self) -> Iterator[str]:
         """Yields every key, in order."""
@@ -46,10 +55,10 @@ class Blobs(Protocol):
 
 
 class FolderUpload:
-    """Temp file in `incoming/`, then fsync, rename, fsync of the folder it moved into."""
+    """Temp file in `incoming/`, then fsync, rename, fsync of the folder it moved into and of the one that holds it."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, settled: MutableMapping[str, bool]) -> None:
+        self._root, self._settled = root, settled
         self._path: Path | None = root / "incoming" / f"{secrets.token_hex(16)}.part"
         self._file: IO[bytes] = self._path.open("xb")
 
@@ -67,14 +76,15 @@ class FolderUpload:
         os.fsync(self._file.fileno())
         self._file.close()
         target = self._root / key
-        if not target.parent.exists():
-            target.parent.mkdir(exist_ok=True)
-            _fsync_folder(self._root)
+        if target.parent.name not in self._settled:
+            make_folder(target.parent, self._root)
+            self._settled[target.parent.name] = True
         failpoint("artifact.before_rename")
         os.replace(self._path, target)
         self._path = None
         failpoint("artifact.before_folder_fsync")
-        _fsync_folder(target.parent)
+        sync_folder(target.parent)
+        self._settled[key] = True
 
     def abort(self) -> None:
         """Removes the temp file."""
@@ -90,28 +100,42 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        (root / "incoming").mkdir(parents=True, exist_ok=True)
+        self._settled: MutableMapping[str, bool] = LRUCache(SETTLED)
+        make_folder(root / "incoming")
 
     def upload(self) -> FolderUpload:
         """Begins an upload."""
-        return FolderUpload(self._root)
+        return FolderUpload(self._root, self._settled)
+
+    def settle(self, key: str) -> None:
+        """Syncs the file, the folder that names it, and the one that names the folder; once in a process."""
+        if key in self._settled:
+            return
+        path = self._root / key
+        sync_file(path)
+        sync_folder(path.parent)
+        make_folder(path.parent, self._root)
+        self._settled[key] = True
 
     def read(self, key: str) -> Iterator[bytes]:
         """Yields the bytes in chunks."""
-        with (self._root / key).open("rb") as file:
+        with os.fdopen(open_regular(self._root / key), "rb") as file:
             while chunk := file.read(CHUNK):
                 yield chunk
 
     def size(self, key: str) -> int | None:
         """Returns the size in bytes, or None."""
         try:
-            return (self._root / key).stat().st_size
+            status = (self._root / key).lstat()
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(status.st_mode):
+            raise not_a_file(self._root / key)
+        return status.st_size
 
     def list_keys(self) -> Iterator[str]:
         """Yields every key, in order."""
-        for folder in sorted(path for path in self._root.iterdir() if len(path.name) == 2):
+        for folder in sorted(path for path in self._root.iterdir() if len(path.name) == 2 and path.is_dir()):
             yield from sorted(f"{folder.name}/{entry.name}" for entry in os.scandir(folder))
 
     def free_bytes(self) -> int | None:
@@ -163,6 +187,9 @@ class Bucket:
         """Begins an upload."""
         return BucketUpload(self._system, self._root)
 
+    def settle(self, key: str) -> None:
+        """An object that is there is durable."""
+
     def read(self, key: str) -> Iterator[bytes]:
         """Yields the bytes in chunks."""
         with self._system.open(f"{self._root}/{key}", "rb") as file:
@@ -184,11 +211,3 @@ class Bucket:
     def free_bytes(self) -> int | None:
         """Nobody can tell."""
         return None
-
-
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

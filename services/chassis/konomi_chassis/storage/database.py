@@ -19,6 +19,7 @@ from pysqlite3 import dbapi2
 from sqlalchemy import event
 
 from konomi.errors import FailedPrecondition, Internal, KonomiError
+from konomi_chassis.durable_files import make_folder
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import TABLE
 from konomi_chassis.storage.page_checksums import damaged, damaged_pages, make_ready
@@ -63,7 +64,7 @@ def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: 
         DataLoss: the file or its log is damaged.
     """
     check_version(dbapi2.sqlite_version_info)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _refuse_network(path.parent)
     lock = _lock(path, wait_seconds)
     try:
@@ -201,16 +202,21 @@ class _Keeper:
             return None
 
 
-def _engine(path: Path, keeper: _Keeper) -> sqlalchemy.Engine:
+def _noting(keeper: _Keeper) -> type:
+    """Returns the connections of a database: they note every commit before anybody hears of it."""
+
     class Connection(dbapi2.Connection):  # type: ignore[misc, unused-ignore]
         def commit(self) -> None:
-            """Commits, and notes it before anybody hears of it."""
             super().commit()
             keeper.note.record()
 
+    return Connection
+
+
+def _engine(path: Path, keeper: _Keeper) -> sqlalchemy.Engine:
     url = sqlalchemy.URL.create("sqlite", database=str(path))
     engine = sqlalchemy.create_engine(
-        url, module=dbapi2, pool_size=8, max_overflow=64, connect_args={"factory": Connection}
+        url, module=dbapi2, pool_size=8, max_overflow=64, connect_args={"factory": _noting(keeper)}
     )
     weakref.finalize(engine, keeper.close)  # also where the process ends without having disposed of it
     owner = os.getpid()

@@ -16,7 +16,7 @@ import apsw
 from pysqlite3 import dbapi2
 
 from konomi.errors import DataLoss, FailedPrecondition
-from konomi_chassis.storage.durable_files import sync_folder
+from konomi_chassis.durable_files import sync_folder
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.sqlite_checksum import checksum
 

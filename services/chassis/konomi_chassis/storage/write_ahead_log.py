@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from konomi.errors import DataLoss
-from konomi_chassis.storage.durable_files import sync_folder
+from konomi_chassis.durable_files import sync_folder
 from konomi_chassis.storage.page_checksums import RESTORE
 from konomi_chassis.storage.sqlite_checksum import Sums, checksum
 

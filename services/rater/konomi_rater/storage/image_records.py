@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, text
 from konomi.errors import NotFound
 from konomi_rater.embedding.names import space_of
 from konomi_rater.selection.selection import SELF
-from konomi_rater.storage.labels import LabelEntry
+from konomi_rater.storage.embeddings import MatrixView
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Filter:
 
     @property
     def by_facts(self) -> bool:
-        """Whether grade, origin or prompt decide, which only the database knows."""
+        """Whether grade, origin or prompt decide."""
         facts = (self.grades, self.units, self.sources, self.nights, self.digests, self.prompt_contains)
         return any(facts)
 
@@ -66,7 +66,6 @@ _IMAGE = (
     "SELECT i.*, COALESCE(l.grade, 0) AS grade FROM images AS i "
     "LEFT JOIN labels_in_force AS l ON l.taste = i.taste AND l.digest = i.digest WHERE i.taste = :taste AND "
 )
-_ROWS = "SELECT i.row FROM images AS i WHERE i.taste = :taste AND "
 
 
 def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, int], now: float) -> bool:
@@ -141,26 +140,43 @@ def read_rows(connection: Connection, taste: str, rows: Sequence[int]) -> list[I
     return [by_row[int(row)] for row in rows]
 
 
-def select(connection: Connection, taste: str, criteria: Filter, below: int) -> np.ndarray:
-    """Returns the rows up to `below` that a filter admits, oldest first; the filter's utility is not looked at."""
-    parts, bound = ["i.row <= :below"], {"taste": taste, "below": below}
-    for name, column in (
-        ("grades", "COALESCE(l.grade, 0)"),
-        ("units", "i.unit"),
-        ("sources", "i.source"),
-        ("nights", "i.night"),
-        ("digests", "i.digest"),
-    ):
-        values = getattr(criteria, name)
-        if values:
-            parts.append(f"{column} IN (SELECT value FROM json_each(:{name}))")
-            bound[name] = json.dumps(values)
+def admit(view: MatrixView, criteria: Filter, grades: np.ndarray) -> np.ndarray:
+    """Returns the positions of the images a filter admits, oldest first; utility and novelty are not looked at.
+
+    Args:
+        view: the images of a taste.
+        criteria: the filter.
+        grades: (N,) grade of each image, 0 where ungraded.
+    """
+    kept = np.ones(len(view), bool)
+    if criteria.grades:
+        kept &= np.isin(grades, criteria.grades)
+    if criteria.sources:
+        kept &= np.isin(view.sources, criteria.sources)
+    for column, names in ((view.units, criteria.units), (view.nights, criteria.nights)):
+        if names:
+            kept &= np.isin(column.numbers, [n for n, name in enumerate(column.items) if name in set(names)])
+    if criteria.digests:
+        kept &= _at(len(view), view.digests.places(criteria.digests))
     if criteria.prompt_contains:
-        parts.append("INSTR(LOWER(i.prompt), LOWER(:part)) > 0")
-        bound["part"] = criteria.prompt_contains
-    source = _IMAGE.replace("i.*", "i.row") if criteria.grades else _ROWS  # grades cost more than all else together
-    rows = connection.execute(text(source + " AND ".join(parts) + " ORDER BY i.row"), bound)
-    return np.array([row.row for row in rows], dtype=np.int64)
+        part, prompts = _lower(criteria.prompt_contains), view.prompts.items
+        telling = [number for number, prompt in enumerate(prompts) if part in _lower(prompt)]
+        kept &= _at(len(prompts), np.array(telling, np.int64))[view.prompts.numbers]
+    return np.flatnonzero(kept)
+
+
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def _lower(text: str) -> str:
+    """Makes Latin letters alone lower case, as SQLite does, which is what this filter meant from the start."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)
+
+
+def _at(count: int, places: np.ndarray) -> np.ndarray:
+    kept = np.zeros(count, bool)
+    kept[places[places >= 0]] = True
+    return kept
 
 
 def remember_embeddings(connection: Connection, embedder: str, vectors: Mapping[str, np.ndarray]) -> None:
@@ -185,13 +201,26 @@ def read_embeddings(connection: Connection, embedder: str, digests: Sequence[str
     return {row.digest: np.frombuffer(row.vector, "<f4") for row in rows}
 
 
-def group_of(image: ImageFacts, entry: LabelEntry) -> str:
+def read_groups(connection: Connection, taste: str, rows: Sequence[int]) -> list[str]:
+    """Returns the keys near-duplicates share, by row number in the order asked for: `group_of` of many images."""
+    result = connection.execute(
+        text(
+            "SELECT row, digest, prompt, seed, source FROM images WHERE taste = :taste "
+            "AND row IN (SELECT value FROM json_each(:rows))"
+        ),
+        {"taste": taste, "rows": json.dumps([int(row) for row in rows])},
+    )
+    groups = {row: group_of(digest, prompt, seed, source) for row, digest, prompt, seed, source in result}
+    return [groups[int(row)] for row in rows]
+
+
+def group_of(digest: str, prompt: str, seed: int, source: int) -> str:
     """Returns the key near-duplicates share: prompt and seed, or the digest where neither says how it was made.
 
     A caption that many imported images share, without a seed, makes them no duplicates of each other.
     """
-    generated = image.prompt and (image.seed or image.source == SELF)
-    return f"{image.prompt}\n{image.seed}" if generated else entry.digest
+    generated = prompt and (seed or source == SELF)
+    return f"{prompt}\n{seed}" if generated else digest
 
 
 def facts_of(row: Mapping[Any, Any]) -> ImageFacts:

@@ -19,7 +19,7 @@ CHAINED = ("taste", "sequence", "digest", "grade", "labeller", "reason", "create
 """Columns a row's hash covers, beside the hash before it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelEntry:
     """One row of the log.
 
@@ -131,7 +131,8 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float, b
         )
     before = connection.execute(
         text(
-            "SELECT grade FROM labels_standing WHERE taste = :taste AND digest = :digest AND sequence <> :sequence "
+            "SELECT grade FROM labels_standing WHERE taste = :taste AND sequence <> :sequence AND sequence IN "
+            "(SELECT sequence FROM labels WHERE taste = :taste AND digest = :digest) "  # or the whole log is read
             f"ORDER BY reason = {REPEAT_CHECK} AND grade > 0, sequence DESC LIMIT 1"
         ),
         {"taste": taste, "digest": entry.digest, "sequence": sequence},
@@ -165,12 +166,24 @@ def read(connection: Connection, taste: str, after: int, limit: int, in_force: b
         ),
         {"taste": taste, "after": after, "limit": limit},
     )
-    return [LabelEntry(*row, undoes=None, undone=False) for row in rows]
+    return [LabelEntry(*row) for row in rows]
 
 
 def grades_in_force(connection: Connection, taste: str) -> dict[str, LabelEntry]:
     """Returns the grade that counts of every graded image, by digest."""
     return {entry.digest: entry for entry in read(connection, taste, 0, -1, in_force=True)}
+
+
+def in_force_of(connection: Connection, taste: str, digests: Sequence[str]) -> list[LabelEntry]:
+    """Returns the grades in force of some images, in the order they were given."""
+    rows = connection.execute(
+        text(
+            "SELECT sequence, digest, grade, labeller, reason, created FROM labels_in_force "
+            "WHERE taste = :taste AND grade > 0 AND digest IN (SELECT value FROM json_each(:digests)) ORDER BY sequence"
+        ),
+        {"taste": taste, "digests": json.dumps(list(digests))},
+    )
+    return [LabelEntry(*row) for row in rows]
 
 
 def retests(connection: Connection, taste: str) -> list[tuple[int, int]]:

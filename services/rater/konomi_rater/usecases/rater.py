@@ -23,7 +23,7 @@ class Rater:
         self.scoring = Scoring(workspace)
         self.adding = Adding(workspace)
         self.browsing = Browsing(workspace, self.scoring)
-        self.suggesting = Suggesting(workspace)
+        self.suggesting = Suggesting(workspace, self.scoring)
         self.slating = Slating(workspace, self.suggesting)
         self.selecting = Selecting(workspace, self.scoring)
         self.growing = Growing(workspace, self.scoring)

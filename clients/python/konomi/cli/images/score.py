@@ -45,8 +45,7 @@ def score(
     home = Home.locate()
     journal = ScoreJournal(home.root / "run" / "scores", taste, paths)
     results: list[Scored] = []
-    tally = Tally()
-    files = find_images(paths, tally)
+    files = find_images(paths, tally := Tally())
     with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
         run = ScoreRun(client, taste, journal, stopped)
         for scored in run.score(files):
@@ -62,9 +61,8 @@ def score(
         note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
     unwritten = _write_xmp(results) if write is Target.xmp else 0
     if as_json:
-        version = versions[-1] if versions else ""
         scores = [scored.as_dict() for scored in results]
-        emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
+        emit({"taste": taste_name(taste), "rater_version": versions[-1] if versions else "", "scores": scores})
     else:
         _show(results)
     if unwritten or any(scored.score is None for scored in results):

@@ -106,6 +106,7 @@ def resume(as_json: Json = False) -> None:
     """
     home = Home.locate()
     nights = NightStore(home.root)
+    _warn(nights)
     night = nights.unfinished()
     if night is None:
         raise errors.NotFound(text("there is no unfinished night; to begin one: konomi night start converge"))
@@ -119,6 +120,7 @@ def status(night: NightId = "", as_json: Json = False) -> None:
     Example: konomi night status --json
     """
     nights = NightStore(Home.locate().root)
+    _warn(nights)
     chosen = night or nights.latest()
     if chosen is None:
         if as_json:
@@ -139,6 +141,7 @@ def stop(
     Example: konomi night stop
     """
     nights = NightStore(Home.locate().root)
+    _warn(nights)
     night = nights.unfinished()
     if night is None:
         raise errors.NotFound(text("there is no unfinished night"))
@@ -162,6 +165,7 @@ def report(night: NightId = "", as_json: Json = False) -> None:
 
     home = Home.locate()
     nights = NightStore(home.root)
+    _warn(nights)
     chosen = night or nights.latest()
     if chosen is None:
         raise errors.NotFound(text("no night has been started here"))
@@ -220,6 +224,10 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     reading = runner.read_ahead()
     with nights.lock(), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
         reading.join()
+        from konomi.night.engine.rebuild import mend
+
+        for sentence in mend(nights):
+            note(sentence)
         request = nights.begin(asked.asked, lambda: preparation.complete_request(asked, session, nights))
         note(text("night {night}; Ctrl-C stops it safely; to look at it: konomi night status", night=request.id))
         with showing(language) as progress:
@@ -241,6 +249,12 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
         nights.deliver(request.id)
     if state.state == StateName.HALTED:
         raise typer.Exit(HALTED)
+
+
+def _warn(nights: NightStore) -> None:
+    """Says which nights cannot be read; the others are shown all the same."""
+    for sentence in nights.damaged().values():
+        note(sentence)
 
 
 def _announce(home: Home, night: str, state: NightState, report: str) -> None:

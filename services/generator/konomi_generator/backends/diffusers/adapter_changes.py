@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from konomi_chassis.models.safetensors_check import Header
-from konomi_generator.backends.diffusers.adapter_keys import Keys, Module, refused
+from konomi_generator.backends.diffusers.adapter_keys import AdapterKeys, Module, refused
 
 Tensors = Mapping[str, torch.Tensor]
 """What a tensor is, see adapter_keys.ROLES, → the tensor."""
@@ -67,7 +67,9 @@ class Strength:
         return self.metadata.get(f"{component}.use_dora") is True
 
 
-def changes(digest: str, keys: Keys, data: Mapping[str, torch.Tensor], strength: Strength) -> dict[Place, Change]:
+def changes(
+    digest: str, keys: AdapterKeys, data: Mapping[str, torch.Tensor], strength: Strength
+) -> dict[Place, Change]:
     """Returns what a file adds to every weight it names.
 
     Args:

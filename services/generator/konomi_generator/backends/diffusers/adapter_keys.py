@@ -65,7 +65,7 @@ SHOWN = 3
 
 
 @dataclass
-class Keys:
+class AdapterKeys:
     """The tensors of an adapter file by the module they change.
 
     Attributes:
@@ -96,7 +96,7 @@ class ModuleNames:
         """Returns the module a file means, None where the pipeline has none of this name."""
         return self._modules.get(name)
 
-    def read(self, digest: str, header: Header) -> Keys:
+    def read(self, digest: str, header: Header) -> AdapterKeys:
         """Returns the tensors of a file by the module they change.
 
         Raises:
@@ -104,7 +104,7 @@ class ModuleNames:
                 such module (ADAPTER_MISMATCH).
         """
         check_kinds(digest, header)
-        keys, foreign, absent = Keys(), [], set()
+        keys, foreign, absent = AdapterKeys(), [], set()
         for name in sorted(header.tensors):
             called, role = _parsed(name)
             module = self.find(called)
