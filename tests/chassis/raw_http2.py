@@ -87,7 +87,7 @@ def open_many(
     return connections
 
 
-def ended(connections: list[RawConnection], expected: int, seconds: float = 20.0) -> int:
+def ended(connections: list[RawConnection], expected: int, seconds: float = 60.0) -> int:
     """Returns how many calls of these connections the server has ended; waits until it is as many as expected."""
     deadline = time.monotonic() + seconds
     while sum(connection.ended for connection in connections) < expected and time.monotonic() < deadline:

@@ -41,6 +41,12 @@ class ServerSettings(KonomiSettings):
     label_reserve: int = Field(default=8, ge=0)
     """Places for labels and for reads that only the owner's calls may use: no other caller keeps the page waiting."""
 
+    max_bytes_in_flight: int = Field(default=256 * MIB, ge=1)
+    """Bytes of the messages that work is done on at once; once there are as many a call is refused."""
+
+    max_pixels_in_flight: int = Field(default=512_000_000, ge=1)
+    """Pixels of the images in those messages, as callers say, or as their bytes let guess."""
+
     message_seconds: float = Field(default=30.0, gt=0)
     """Time a caller is given to send the first message of a call, and to take the answer of a call that has one."""
 

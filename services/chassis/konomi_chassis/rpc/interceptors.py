@@ -18,7 +18,7 @@ import grpc
 from konomi.errors import InvalidArgument, KonomiError, ResourceExhausted, Unavailable
 from konomi_chassis.auth.authentication import ANONYMOUS, CURRENT, Authenticator, Principal
 from konomi_chassis.auth.policy import POLICY, REFLECTION, WATCHES, TasteOf, authorize, confine
-from konomi_chassis.rpc.admission import Admission
+from konomi_chassis.rpc.admission import Admission, Place, load_of
 from konomi_chassis.rpc.calls import Send, ServedCall
 from konomi_chassis.rpc.deadlines import DeadlineWatch
 from konomi_chassis.rpc.error_translation import to_error, unimplemented
@@ -32,7 +32,7 @@ NO_DEADLINE_SECONDS = 1e9
 """grpc tells of a call without a deadline that it has some centuries left."""
 
 Behaviour = Callable[[Iterator[bytes], grpc.ServicerContext, Send], None]
-Serve = Callable[[ServedCall, Principal], None]
+Serve = Callable[[ServedCall, Principal, Place], None]
 
 
 class Gate:
@@ -101,8 +101,8 @@ class Interceptor(grpc.ServerInterceptor):
             return lane_of(rpc)  # whoever got this far has shown a certificate
         try:
             holder = self._authenticator.holder(metadata)
-        except KonomiError:
-            return CallLane.REFUSED  # a damaged token file lets nobody in; `_run` says so
+        except (KonomiError, OSError):
+            return CallLane.REFUSED  # a token file that cannot be read lets nobody in; `_run` says so
         if holder is not None and holder.scope in POLICY.get(rpc, ()):
             return lane_of(rpc)
         open_reflection = self._settings.is_loopback and rpc.startswith(REFLECTION)
@@ -127,14 +127,18 @@ class Interceptor(grpc.ServerInterceptor):
             else (handler.stream_unary or handler.unary_unary)
         )
 
-        def argument(call: ServedCall, caller: Principal) -> Any:
-            return (read(raw, caller) for raw in call.messages()) if many else read(call.message(), caller)
+        def argument(call: ServedCall, caller: Principal, place: Place) -> Any:
+            if many:
+                return (read(raw, caller) for raw in call.messages())
+            raw = call.message()
+            place.weigh(len(raw))
+            return read(raw, caller)
 
-        def single(call: ServedCall, caller: Principal) -> None:
-            call.answer_once(write(behaviour(argument(call, caller), call.context)))
+        def single(call: ServedCall, caller: Principal, place: Place) -> None:
+            call.answer_once(write(behaviour(argument(call, caller, place), call.context)))
 
-        def streaming(call: ServedCall, caller: Principal) -> None:
-            responses = iter(behaviour(argument(call, caller), call.context))
+        def streaming(call: ServedCall, caller: Principal, place: Place) -> None:
+            responses = iter(behaviour(argument(call, caller, place), call.context))
             with closing(responses) if hasattr(responses, "close") else nullcontext():
                 for response in responses:
                     call.answer(write(response))
@@ -153,9 +157,10 @@ class Interceptor(grpc.ServerInterceptor):
             caller = self._authenticator.authenticate(metadata, context.peer(), _certificate_name(context))
             self._let_in(rpc, lane, caller, serve is not None)
             CURRENT.set(caller)
-            with self._probing(lane, call), self.admission.admit(lane, caller), self._deadline(context):
+            admitted = self.admission.admit(lane, caller, load_of(metadata))
+            with self._probing(lane, call), self._deadline(context), admitted as place:
                 assert serve is not None, "_let_in refuses what nobody serves"
-                serve(call, caller)
+                serve(call, caller, place)
             failure = None
         except BaseException as error:  # noqa: BLE001
             failure, error_id = to_error(error, rpc, context)

@@ -24,7 +24,7 @@ HEALTH_WATCH = HEALTH_RPCS + "Watch"
 PROBES = 16
 """Probes of health whose message may be missing at once."""
 
-PROBE_SECONDS = 2.0
+PROBE_SECONDS = 10.0
 """Given to a probe to send its message, and to take its answer."""
 
 WATCHES_AT_ONCE = 64
