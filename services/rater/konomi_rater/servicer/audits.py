@@ -95,7 +95,7 @@ class AuditServicer(ServicerPart):
         if acting_for() is None:
             return self._rater.workspace.store.exists(digest)
         with self._rater.workspace.reading() as connection:
-            return image_records.knows(connection, taste, digest)
+            return digest in image_records.known(connection, taste, [digest])
 
 
 def _blind(audit: BlindAudit) -> rater_pb2.BlindAudit:
