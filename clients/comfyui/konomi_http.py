@@ -50,7 +50,7 @@ def score(images: list, address: str, taste: str = "default", token: str = "") -
 
     Args:
         images: bytes of each image.
-        address: what `konomi up` prints as its page, for example "http://127.0.0.1:50050".
+        address: what `konomi up` prints as its page, as it stands there, or "http://127.0.0.1:50050".
         taste: id of the taste.
         token: a token of scope `score` or more; empty takes the one of this machine.
 
@@ -78,10 +78,11 @@ def _ask(batch: list, address: str, taste: str, token: str) -> list:
         "taste": f"tastes/{taste}",
         "images": [{"content": base64.b64encode(data).decode()} for data in batch],
     }
-    if not address.startswith(("http://", "https://")):
+    if not address.strip().startswith(("http://", "https://")):
         raise KonomiRefused(f'expected an address like "http://127.0.0.1:50050", got {address!r}')
+    place = urllib.parse.urlsplit(address.strip())  # pasted as it was printed, it has a ticket behind it
     request = urllib.request.Request(
-        address.rstrip("/") + "/konomi.v1.RaterService/ScoreImages",
+        f"{place.scheme}://{place.netloc}/konomi.v1.RaterService/ScoreImages",
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json", "Authorization": "Bearer " + (token or default_token())},
     )

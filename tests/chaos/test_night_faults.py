@@ -130,12 +130,18 @@ def test_a_corrupt_artifact_interrupts_with_its_digest_and_its_return_lets_the_n
 
 
 @pytest.mark.chaos
-def test_a_changed_request_is_noticed_before_anything_runs(bench, unbroken):
-    home = bench.home("changed")
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_changed_request_is_noticed_before_anything_runs(bench, unbroken, sealed):
+    home = bench.home(f"changed-{sealed}")
     assert killed_at(bench, home, "before:unit-1/select")
     (request,) = home.glob("nights/*/request.json")
     whole = request.read_text()
     request.write_text(whole.replace('"seed": 7', '"seed": 8'))
+    if sealed:  # the copy is the request
+        finish(bench, home, unbroken[0])
+        assert request.read_text() == whole
+        return
+    request.with_name("request.seal").unlink()
     before = nights.calls(home)
     code, _, err = bench.konomi(home, "night", "resume", "--json")
     assert code in (1, 4), err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from konomi.night.records import sealed
 from tests.chaos.armed import arm, ran
 from tests.client.night import nights
 
@@ -82,7 +83,7 @@ def test_a_setting_this_version_does_not_know_ends_the_night(bench):
     (path,) = home.glob("nights/*/request.json")
     request = json.loads(path.read_text())
     request["settings"]["an_older_knob"] = request["guards"]["an_older_guard"] = 1
-    path.write_text(json.dumps(request))
+    sealed.write(path, request)
     ends_on(bench, home, 1, promoted(home))
 
 

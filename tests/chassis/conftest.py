@@ -91,8 +91,9 @@ def serve(home: Path, store: ArtifactStore) -> Iterator[Callable[..., RunningSer
     """Starts servers on free ports; stops them after the test."""
     with contextlib.ExitStack() as stack:
 
-        def begin(servicer: Any, *names: str, **settings: Any) -> RunningServer:
-            services = [service_of(name, servicer) for name in names or ("konomi.v1.RaterService",)]
+        def begin(servicer: Any, *names: str, owns_artifact: Any = None, **settings: Any) -> RunningServer:
+            hooks = {"owns_artifact": owns_artifact}
+            services = [service_of(name, servicer, **hooks) for name in names or ("konomi.v1.RaterService",)]
             running = start("test", services, ServerSettings(home=home, **settings), store)
             stack.callback(running.stop)
             return running

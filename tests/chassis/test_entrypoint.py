@@ -325,3 +325,18 @@ def test_a_flood_of_connections_does_not_stop_the_owner(role):
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[server\nport = 1", "konomi.toml cannot be read: "),
+        (b'[server]\nhost = "\xff"', "konomi.toml cannot be read: "),
+        (b"server = 3", "a table [server] was expected, another value came; correct it"),
+    ],
+)
+def test_a_damaged_configuration_is_a_sentence(tmp_path, capsys, content, said):
+    (tmp_path / "konomi.toml").write_bytes(content)
+    assert run("rater", lambda settings, store: [], ["--home", str(tmp_path)]) == 78
+    line = capsys.readouterr().err
+    assert line.startswith("rater cannot start: ") and said in line

@@ -59,6 +59,13 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
             self.release.wait(20)
         return rater_pb2.Taste(name=request.name, display_name=principal().name)
 
+    def ScoreImages(self, request, context):
+        if request.taste != "tastes/wait":
+            return super().ScoreImages(request, context)
+        self.entered.release()
+        self.release.wait(20)
+        return rater_pb2.ScoreImagesResponse()
+
     def RecordLabels(self, request, context):
         return rater_pb2.RecordLabelsResponse()
 
@@ -285,19 +292,20 @@ def test_beyond_its_share_a_caller_is_refused_fast_and_others_are_not(serve, own
     assert get(greedy, "wait")
 
 
-def test_when_all_is_taken_a_label_still_finds_a_place(serve, owner, rater):
-    running = serve(rater, max_in_flight=3, max_in_flight_per_principal=8, label_reserve=1)
+def test_when_all_work_is_taken_labels_and_reads_still_find_a_place(serve, owner, rater):
+    running = serve(rater, max_in_flight=2, max_in_flight_per_principal=8, label_reserve=1)
     caller = owner(running)
     label = rater_pb2.RecordLabelsRequest(
         taste="tastes/mine", request_id=UUID, labels=[rater_pb2.Label(image_digest="0" * 64, grade=5)]
     )
+    work = rater_pb2.ScoreImagesRequest(taste="tastes/wait", images=[rater_pb2.ImageInput(digest="0" * 64)])
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(get, caller, "wait") for _ in range(2)]
+        waiting = [pool.submit(caller.call, SCORE, work) for _ in range(2)]
         for _ in range(2):
             assert rater.entered.acquire(timeout=5)
-        with pytest.raises(ResourceExhausted):
-            get(caller, "mine")
+        assert caller.outcome(SCORE, work) == ("RESOURCE_EXHAUSTED", "BUSY")
         caller.call(RATER + "RecordLabels", label)
+        assert get(caller, "mine")
         rater.release.set()
         assert all(future.result() for future in waiting)
 

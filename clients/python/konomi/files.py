@@ -1,8 +1,10 @@
 """Files written complete or not at all, locks looked at, JSON that is the same bytes for the same values."""
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Iterator
@@ -28,6 +30,9 @@ def derived_id(*parts: object) -> str:
     return str(uuid.uuid5(NAMESPACE, "/".join(str(part) for part in parts)))
 
 
+LONGEST_NAME = 255
+"""Bytes of a file's name at most, on every file system konomi meets."""
+
 _left_to_others: ContextVar[int | None] = ContextVar("konomi_left_to_others", default=None)
 
 
@@ -52,13 +57,14 @@ def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator
     Args:
         path: what is replaced, or made where there is none; its folder is made too.
         mode: permissions of the new file, less the umask.
-        synced: the bytes are on the disk before the file has its name; without it a power cut may take them.
+        synced: the bytes are on the disk before the file has its name, and the name is too when the block has ended;
+            without it a power cut may take them.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; the file that was there stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    make_folder(path.parent) if synced else path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
             yield file
@@ -66,8 +72,17 @@ def replacing(path: Path, *, mode: int = 0o666, synced: bool = True) -> Iterator
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if synced:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(name: str) -> str:
+    """Returns a name beside another that no other thread takes, and that is legal wherever the other is."""
+    mark = f".{os.getpid()}-{threading.get_ident()}"
+    room = LONGEST_NAME - len(mark) - 1
+    return f".{os.fsdecode(os.fsencode(name)[:room])}{mark}"
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
@@ -89,13 +104,38 @@ def write_quickly(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON for its owner alone, complete or not at all, and its name as durable as its bytes."""
+    """Writes JSON for its owner alone, complete or not at all."""
     write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode(), mode=0o600)
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder where there is none, and the names of those that were made durable."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in made:
+        sync_folder(place.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable; syncing a file does that for its bytes alone."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading, and nothing that is none: opening a pipe would wait for whoever writes into it.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(descriptor, "rb")
 
 
 def read_json(path: Path) -> dict[str, Any]:

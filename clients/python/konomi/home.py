@@ -20,8 +20,26 @@ STARTER_PARTS = ("diffusion/model_index.json", "embedder/model.safetensors", "re
 
 
 def default_home() -> Path:
-    """Returns KONOMI_HOME, or ~/.local/share/konomi where it is not set."""
-    return Path(os.environ.get("KONOMI_HOME") or Path.home() / ".local" / "share" / "konomi")
+    """Returns KONOMI_HOME, or ~/.local/share/konomi where it is not set.
+
+    Raises:
+        FailedPrecondition: this user has no home directory, as in many a container, and none was named.
+    """
+    named = os.environ.get("KONOMI_HOME")
+    return Path(named) if named else _own_folder("~") / ".local" / "share" / "konomi"
+
+
+def _own_folder(path: str | Path) -> Path:
+    """Returns a path with "~" put in full.
+
+    Raises:
+        FailedPrecondition: nobody knows whose home directory that is.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        line = text("this user has no home directory (HOME is not set): name a folder with --home or KONOMI_HOME")
+        raise FailedPrecondition(line, reason="NO_HOME", field="home") from error
 
 
 @dataclass(frozen=True)
@@ -33,7 +51,7 @@ class Home:
     @classmethod
     def locate(cls, home: str | Path | None = None) -> "Home":
         """Returns the given home, KONOMI_HOME, or the default one."""
-        return cls(Path(home if home is not None else default_home()).expanduser().absolute())
+        return cls(_own_folder(home if home is not None else default_home()).absolute())
 
     @property
     def token_file(self) -> Path:

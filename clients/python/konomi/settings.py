@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from konomi.errors import FailedPrecondition
 from konomi.home import default_home as default_home
+from konomi.i18n.catalogue import text
 
 LOOPBACK = ("localhost", "127.0.0.0/8", "127.0.0.1", "::1")
 """What never leaves this machine, as `no_proxy` lists it; not every reader of the list knows networks."""
@@ -61,7 +63,21 @@ class KonomiSettings(BaseSettings):
 
 
 def _table(path: Path, name: str) -> dict[str, Any]:
+    """Returns a table of konomi.toml. Raises FailedPrecondition where the file is no TOML or the table is none."""
     if not name or not path.exists():
         return {}
-    with path.open("rb") as file:
-        return dict(tomllib.load(file).get(name, {}))
+    try:
+        table = tomllib.loads(path.read_text("utf-8-sig")).get(name, {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise FailedPrecondition(
+            text(
+                "{path} cannot be read: {why}; correct it, or remove it: then the defaults apply", path=path, why=error
+            ),
+            reason="CONFIGURATION_UNREADABLE",
+        ) from error
+    if not isinstance(table, dict):
+        raise FailedPrecondition(
+            text("{path}: a table [{name}] was expected, another value came; correct it", path=path, name=name),
+            reason="CONFIGURATION_UNREADABLE",
+        )
+    return dict(table)

@@ -1,5 +1,6 @@
 """What every service stands on.
 
 One server assembly with identity, limits, errors, storage, decoding and base models. Start at `entrypoint` (a role's
-command line) and `server`; `rpc`, `auth`, `storage`, `decoding` and `models` are its rooms.
+command line) and `server`; `rpc`, `auth`, `storage`, `decoding` and `models` are its rooms; `durable_files`
+is what a power cut cannot take back.
 """

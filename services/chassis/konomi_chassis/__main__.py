@@ -1,15 +1,20 @@
-"""`python -m konomi_chassis issue|revoke|rotate`: the tokens of a home."""
+"""`python -m konomi_chassis issue|revoke|rotate|examine`: the tokens of a home, and whether what it holds is whole."""
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from konomi.errors import KonomiError
 from konomi.settings import default_home
 from konomi_chassis.auth.tokens import SCOPES, issue_token, revoke_tokens, rotate_owner_token
+from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.examination import examine_artifacts, examine_databases
 
 DAY_SECONDS = 24 * 3600
 
@@ -30,6 +35,8 @@ def main(argv: Sequence[str], now: float) -> int:
         if arguments.command == "issue":
             expires = now + arguments.days * DAY_SECONDS if arguments.days else None
             print(issue_token(arguments.home, arguments.principal, arguments.scope, arguments.taste, expires))
+        elif arguments.command == "examine":
+            _examine(arguments.home)
         elif arguments.command == "revoke":
             print(f"{revoke_tokens(arguments.home, arguments.principal)} token(s) removed", file=sys.stderr)
         else:
@@ -40,8 +47,19 @@ def main(argv: Sequence[str], now: float) -> int:
     return 0
 
 
+def _examine(home: Path) -> None:
+    """Prints a line of JSON for each database and each damaged artifact, and one for all artifacts."""
+    for examined in examine_databases(home / "databases"):
+        print(json.dumps(asdict(examined)), flush=True)
+    settings = StoreSettings(home=home)
+    if settings.url or (home / "artifacts").is_dir():
+        for examined in examine_artifacts(ArtifactStore(settings)):
+            print(json.dumps(asdict(examined)), flush=True)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="konomi_chassis", description="Issues, revokes and rotates tokens.")
+    what = "Issues, revokes and rotates tokens; reads everything of a home and says what is damaged."
+    parser = argparse.ArgumentParser(prog="konomi_chassis", description=what)
     commands = parser.add_subparsers(dest="command", required=True)
     issue = commands.add_parser("issue", help="make a token and print it")
     issue.add_argument("--principal", required=True, help="who will hold it")
@@ -51,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     revoke = commands.add_parser("revoke", help="remove every token of a principal")
     revoke.add_argument("--principal", required=True)
     rotate = commands.add_parser("rotate", help="replace the owner's local token")
-    for command in (issue, revoke, rotate):
+    examine = commands.add_parser("examine", help="read every database and artifact once, one line of JSON each")
+    for command in (issue, revoke, rotate, examine):
         command.add_argument("--home", type=Path, default=default_home(), help="home folder; default KONOMI_HOME")
     return parser
 

@@ -19,18 +19,17 @@ from konomi.errors import FailedPrecondition, Internal
 from konomi.v1 import artifact_pb2_grpc
 from konomi_chassis.auth.authentication import Authenticator, ensure_owner_token
 from konomi_chassis.auth.policy import POLICY, TasteOf
-from konomi_chassis.process import die_with_parent
+from konomi_chassis.process import die_with_parent, switch_threads_often
 from konomi_chassis.rpc.field_rules import RequestRules
 from konomi_chassis.rpc.interceptors import Interceptor, ServiceRules
 from konomi_chassis.rpc.telemetry import RpcTelemetry, configure
 from konomi_chassis.rpc.validation import ARTIFACT_RULES
 from konomi_chassis.settings import ServerSettings
-from konomi_chassis.storage.artifact_servicer import ArtifactServicer
+from konomi_chassis.storage.artifact_servicer import ArtifactServicer, BelongsTo
 from konomi_chassis.storage.artifacts import ArtifactStore
 
 REFUSED_CONFIGURATION = 78
 STUCK_SECONDS = 5.0
-SPARE_THREADS = 24
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class ServedService:
         drain: run as soon as the server begins to stop, so that long watches end themselves.
         close: run after the last call has ended.
         taste_of: finds the taste of a resource whose name does not say it, for callers bound to a taste.
+        owns_artifact: says whether an artifact belongs to a taste; without it a caller bound to one reads none here.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ServedService:
     drain: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
     taste_of: TasteOf | None = None
+    owns_artifact: BelongsTo | None = None
 
 
 class RunningServer:
@@ -105,7 +106,7 @@ class RunningServer:
         self._interceptor.admission.wait_until_idle(grace or 0.0)
         self._server.stop(0.1).wait()
         ended = self._interceptor.admission.wait_until_idle(STUCK_SECONDS)
-        self._interceptor.deadlines.close()
+        self._interceptor.close()
         if ended:
             for service in self._services:
                 if service.close is not None:
@@ -139,7 +140,9 @@ def start(
 def bind(role: str, services: Sequence[ServedService], settings: ServerSettings, store: ArtifactStore) -> RunningServer:
     """Starts a server that says NOT_SERVING until its `prepare` has run."""
     add_artifacts = artifact_pb2_grpc.add_ArtifactServiceServicer_to_server
-    artifact = ServedService("konomi.v1.ArtifactService", add_artifacts, ArtifactServicer(store), ARTIFACT_RULES)
+    belongs = [service.owns_artifact for service in services if service.owns_artifact is not None]
+    artifacts = ArtifactServicer(store, belongs)
+    artifact = ServedService("konomi.v1.ArtifactService", add_artifacts, artifacts, ARTIFACT_RULES)
     served = (*services, artifact)
     _refuse_open_address(settings)
     _check_tables(served)
@@ -148,10 +151,9 @@ def bind(role: str, services: Sequence[ServedService], settings: ServerSettings,
     requests = {service.name: ServiceRules(service.rules, service.taste_of) for service in served}
     interceptor = Interceptor(settings, authenticator, RpcTelemetry(role), requests)
     server = grpc.server(
-        ThreadPoolExecutor(settings.max_in_flight + SPARE_THREADS, thread_name_prefix="rpc"),
+        ThreadPoolExecutor(1, thread_name_prefix="rpc"),  # idle: every lane brings threads of its own
         interceptors=[interceptor],
         options=_options(settings),
-        maximum_concurrent_rpcs=max(256, settings.max_in_flight * 8),
     )
     health_servicer = health.HealthServicer(experimental_non_blocking=False)
     for service in served:
@@ -177,6 +179,7 @@ def serve(role: str, services: Sequence[ServedService], settings: ServerSettings
     _on_signal(stop)
     try:
         die_with_parent(os.environ)
+        switch_threads_often()
         running = start(role, services, settings, store)
     except FailedPrecondition as error:
         print(error.message, file=sys.stderr, flush=True)
@@ -231,6 +234,12 @@ def _options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.so_reuseport", 0),
         # Bounds hostile connections; well above admission, which refuses with a reason and a delay.
         ("grpc.max_concurrent_streams", max(256, settings.max_in_flight * 8)),
+        # Calls grpc keeps until they are taken in, of which it drops some beyond the first number and all beyond the
+        # second, without a detail: far more than come at once unless somebody floods, so that a label is not dropped.
+        ("grpc.server.max_pending_requests", 8192),
+        ("grpc.server.max_pending_requests_hard_limit", 16384),
+        # A connection that never gets as far as HTTP/2 is closed.
+        ("grpc.server_handshake_timeout_ms", 20_000),
         ("grpc.max_metadata_size", 16 * 1024),
         # Notice peers that vanished; allow clients a ping every 30 s, idle or not.
         ("grpc.keepalive_time_ms", 120_000),

@@ -33,13 +33,22 @@ class ServerSettings(KonomiSettings):
     """PEM file of the authority that signs client certificates; when set, every client must show one (mTLS)."""
 
     max_in_flight: int = Field(default=64, ge=2)
-    """Calls served at once; one more is refused at once with RESOURCE_EXHAUSTED and a delay."""
+    """Calls of a kind (labels, reads, work) served at once; one more is refused at once, with a delay."""
 
     max_in_flight_per_principal: int = Field(default=32, ge=1)
-    """Calls one caller may have in flight, so that no tool starves another."""
+    """Calls of a kind one caller may have in flight, so that no tool starves another."""
 
     label_reserve: int = Field(default=8, ge=0)
-    """In-flight places only the recording of labels may use: a person is never kept waiting by a tool."""
+    """Places for labels and for reads that only the owner's calls may use: no other caller keeps the page waiting."""
+
+    max_bytes_in_flight: int = Field(default=256 * MIB, ge=1)
+    """Bytes of the messages that work is done on at once; once there are as many a call is refused."""
+
+    max_pixels_in_flight: int = Field(default=512_000_000, ge=1)
+    """Pixels of the images in those messages, as callers say, or as their bytes let guess."""
+
+    message_seconds: float = Field(default=30.0, gt=0)
+    """Time a caller is given to send the first message of a call, and to take the answer of a call that has one."""
 
     max_message_bytes: int = Field(default=16 * MIB, ge=1024)
     """Largest message in either direction; larger things travel in chunks through ArtifactService."""

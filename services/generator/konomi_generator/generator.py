@@ -11,6 +11,7 @@ import numpy as np
 from konomi.errors import Cancelled, InvalidArgument, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import STARTER, BaseModel
+from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.job import LOOK_SECONDS, GenerationPlan, Job
 from konomi_generator.prompts import check_wildcards, fill
@@ -118,6 +119,7 @@ class Generator:
             base_share=request.base_share if adapted else 0.0,
             annealing=request.annealing,
             preview_every=request.preview_every,
+            guidance_rescale=_rescale(request, model),
         )
 
     def _image_request(self, index: int, image: Image, request: Request) -> ImageRequest:
@@ -144,6 +146,12 @@ class Generator:
             raise NotFound(
                 f"There is no adapter {digest}; put its artifact first.", reason="ADAPTER_NOT_FOUND"
             ) from error
+
+
+def _rescale(request: Request, model: BaseModel) -> float:
+    if request.guidance_rescale is not None:
+        return request.guidance_rescale
+    return GUIDANCE_RESCALE if model.schedule.zero_terminal_snr else 0.0
 
 
 def _check_annealing(annealing: Annealing) -> None:

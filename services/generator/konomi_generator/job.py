@@ -67,6 +67,8 @@ class GenerationPlan:
             precision=self.prepared.precision,
             backend=self.prepared.backend,
             fallbacks=fallbacks,
+            zero_terminal_snr=self.prepared.zero_terminal_snr,
+            guidance_rescale=sampling.guidance_rescale,
         )
 
 

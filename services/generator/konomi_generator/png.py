@@ -31,6 +31,8 @@ SAMPLERS = {
     "UniPCMultistepScheduler": "UniPC",
 }
 """A1111's names of diffusers' schedulers."""
+ZERO_TERMINAL_SNR = "Zero Terminal SNR"
+"""A1111's name of a noise schedule that ends without any signal."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class GenerationRecord:
     precision: str = "fp32"
     backend: str = "diffusers"
     fallbacks: Sequence[str] = ()
+    zero_terminal_snr: bool = False
+    guidance_rescale: float = 0.0
 
 
 def konomi_record(record: GenerationRecord) -> str:
@@ -93,6 +97,10 @@ def konomi_record(record: GenerationRecord) -> str:
         fields["backend"] = record.backend
     if record.fallbacks:
         fields["concessions"] = list(record.fallbacks)
+    if record.zero_terminal_snr:
+        fields["noise_schedule"] = ZERO_TERMINAL_SNR
+    if record.guidance_rescale:
+        fields["guidance_rescale"] = record.guidance_rescale
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -109,6 +117,10 @@ def infotext(record: GenerationRecord) -> str:
     }
     if record.strength is not None:
         pairs["Denoising strength"] = f"{record.strength:g}"
+    if record.zero_terminal_snr:
+        pairs["Noise Schedule"] = ZERO_TERMINAL_SNR
+    if record.guidance_rescale:
+        pairs["CFG Rescale"] = f"{record.guidance_rescale:g}"
     hashes = {"model": record.base_digest[:10]}
     if record.adapters:
         pairs["Lora hashes"] = ", ".join(f"{digest[:12]}: {digest[:12]}" for digest, _ in record.adapters)

@@ -22,7 +22,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Request:
-    """A request for images; 0 steps, side or batch size and None guidance mean the model's own default."""
+    """A request for images; 0 steps, side or batch size and None guidance or rescale mean the model's own default."""
 
     images: Sequence[Image]
     base_model: str = STARTER
@@ -41,6 +41,7 @@ class Request:
     base_share: float = 0.0
     annealing: Annealing | None = None
     preview_every: int = 0
+    guidance_rescale: float | None = None
 
 
 @dataclass(frozen=True)

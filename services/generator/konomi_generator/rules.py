@@ -42,5 +42,6 @@ RULES: RequestRules = {
         "condition_annealing.noise_scale": between(0, 2),
         "condition_annealing.rescaled_share": between(0, 1),
         "preview_every": between(0, 200),
+        "guidance_rescale": between(0, 1),
     },
 }

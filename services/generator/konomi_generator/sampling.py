@@ -42,6 +42,7 @@ class Sampling:
         base_share: share of the steps, from the first, that run without the adapters.
         annealing: noise on the condition early on; None for none.
         preview_every: steps between two previews of an image; 0 for none.
+        guidance_rescale: how far the guided answer gets the spread of the prompt's own, 0..1; 0 is not at all.
     """
 
     steps: int
@@ -55,6 +56,7 @@ class Sampling:
     base_share: float = 0.0
     annealing: Annealing | None = None
     preview_every: int = 0
+    guidance_rescale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,13 @@ class Prepared:
         scheduler: its diffusers name.
         precision: number format of the weights; empty where another program knows.
         backend: "diffusers", or the other program's kind.
+        zero_terminal_snr: whether the noise schedule in use ends without any signal.
     """
 
     scheduler: str
     precision: str = "fp32"
     backend: str = "diffusers"
+    zero_terminal_snr: bool = False
 
 
 Result = GeneratedImage | Preview | KonomiError

@@ -62,6 +62,7 @@ def _request(request: pb.GenerateImagesRequest) -> Request:
         base_share=request.base_share,
         annealing=_annealing(request.condition_annealing) if request.HasField("condition_annealing") else None,
         preview_every=request.preview_every,
+        guidance_rescale=request.guidance_rescale if request.HasField("guidance_rescale") else None,
     )
 
 
@@ -102,4 +103,5 @@ def _model(model: BaseModel, digest: str) -> pb.BaseModel:
         prediction_type=model.prediction_type,
         parameters=model.parameters,
         digest=digest,
+        zero_terminal_snr=model.schedule.zero_terminal_snr,
     )

@@ -51,6 +51,8 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             clock=time.time,
         )
     )
+    with workspace.reading() as connection:
+        workspace.label_chains.verify_all(connection)
     rater = Rater(workspace)
     rater.collecting.finish_revocations()
     rater.reembedding.resume()
@@ -62,6 +64,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             servicer,
             RULES,
             close=rater.close,
+            owns_artifact=rater.owns_artifact,
         )
     ]
 

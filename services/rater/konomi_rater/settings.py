@@ -39,7 +39,7 @@ class RaterSettings(KonomiSettings):
     cells: int = Field(default=12, ge=1, le=1024)
     """Cells the base model's images are divided into for the quota."""
 
-    exact_rows: int = Field(default=1_000_000, ge=100)
+    exact_rows: int = Field(default=200_000, ge=100)
     """Images of a taste up to which every neighbour search is exact; beyond, it finds 97 % of the nearest ten."""
 
     reference_images: int = Field(default=4096, ge=16)

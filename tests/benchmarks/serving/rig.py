@@ -93,6 +93,11 @@ class Server:
 
         return connect(self.address, home=self.home)
 
+    @property
+    def pid(self) -> int:
+        """The process the server is."""
+        return self._process.pid
+
     def cpu_seconds(self) -> float:
         """Returns the CPU time of the server and of its decoding children, dead or alive."""
         return sum(_cpu(pid) for pid in (self._process.pid, *_children(self._process.pid)))

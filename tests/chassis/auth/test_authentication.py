@@ -26,6 +26,7 @@ from konomi_chassis.auth.authentication import (
     issue_token,
     peer_host,
     principal,
+    read_tokens,
     require_taste,
     revoke_tokens,
     rotate_owner_token,
@@ -157,6 +158,31 @@ def test_a_damaged_token_file_says_so(authenticator, home):
     with pytest.raises(FailedPrecondition) as caught:
         authenticator.authenticate(bearer("x"), LOCAL)
     assert caught.value.reason == "TOKENS_DAMAGED"
+
+
+def test_no_flipped_bit_lets_a_token_do_more(home):
+    issue_token(home, "comfyui", "tool", "portraits", 2e9)
+    path = home / "tokens" / "tokens.json"
+    whole, before = path.read_bytes(), read_tokens(home)
+    for place in range(len(whole) * 8):
+        broken = bytearray(whole)
+        broken[place // 8] ^= 1 << place % 8
+        path.write_bytes(broken)
+        try:
+            assert read_tokens(home) == before
+        except FailedPrecondition as error:
+            assert error.reason == "TOKENS_DAMAGED" and "issue the tokens of other people and tools again" in str(error)
+
+
+def test_a_token_file_of_an_earlier_konomi_is_read_and_gets_a_checksum(home):
+    issue_token(home, "comfyui", "tool", "portraits")
+    path = home / "tokens" / "tokens.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert [record.principal for record in read_tokens(home)] == ["comfyui"]
+    issue_token(home, "other", "tool", "portraits")
+    assert "sha256" in json.loads(path.read_text())
 
 
 @pytest.mark.parametrize(

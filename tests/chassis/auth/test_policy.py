@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from konomi.errors import Internal, NotFound
+from konomi.errors import Internal, InvalidArgument, KonomiError, NotFound
 from konomi.v1 import artifact_pb2, generator_pb2, rater_pb2, trainer_pb2
 from konomi_chassis import server
 from konomi_chassis.auth import policy
@@ -15,6 +15,7 @@ from konomi_chassis.auth.authentication import Principal, issue_token, revoke_to
 from konomi_chassis.auth.policy import ANYONE, POLICY, authorize, confine
 from tests.chassis.conftest import ADDERS, Caller, Recorder
 
+GET_ARTIFACT = "/konomi.v1.ArtifactService/GetArtifact"
 FILES = (artifact_pb2, generator_pb2, rater_pb2, trainer_pb2, health_pb2, reflection_pb2)
 METHODS = {
     f"/{service.full_name}/{method.name}": method
@@ -214,3 +215,119 @@ def test_recorder_counts_as_a_handler(everything, owner):
     with pytest.raises(NotFound):
         owner(running).call("/konomi.v1.RaterService/ListTastes", rater_pb2.ListTastesRequest())
     assert recorder.reached == ["ListTastes"]
+
+
+def labelled(rpc, names, taste="mine"):
+    """A request of an rpc with one entry a name in every place that says who labelled; None where it has no such."""
+    kind = METHODS[rpc].input_type
+    paths = policy._labeller_paths(kind)
+    if not paths:
+        return None
+    message = request_for(rpc, taste) or message_factory.GetMessageClass(kind)()
+    for name in names:
+        for path in paths:
+            inner = message
+            for step in path[:-1]:
+                field = inner.DESCRIPTOR.fields_by_name[step]
+                inner = getattr(inner, step).add() if field.is_repeated else getattr(inner, step)
+            inner.labeller = name
+    return message
+
+
+LABELLED = [rpc for rpc in KONOMI if labelled(rpc, [""]) is not None]
+
+
+def labellers_in(message):
+    """Every value of a `labeller` field in a message."""
+    for field, value in message.ListFields():
+        if field.name == "labeller":
+            yield value
+        elif field.message_type is not None and field.is_repeated:
+            yield from (name for item in value for name in labellers_in(item))
+        elif field.message_type is not None:
+            yield from labellers_in(value)
+
+
+def test_every_rpc_that_records_who_is_known():
+    assert {rpc.rpartition("/")[2] for rpc in LABELLED} == {
+        "RecordLabels",
+        "RecordComparison",
+        "RecordAudit",
+        "RecordBlindAudit",
+    }
+
+
+@pytest.mark.parametrize("scope", ["labeller", "tool", "service"])
+@pytest.mark.parametrize("name", ["owner", "Owner", "another", "tastes/mine/raterVersions/1"])
+def test_nobody_but_the_owner_speaks_for_another(everything, holder, scope, name):
+    running, recorder = everything
+    caller = holder(running, scope, "mine", name="ann")
+    for rpc in LABELLED:
+        outcome = caller.outcome(rpc, labelled(rpc, [name]))
+        allowed = scope in POLICY[rpc]
+        assert outcome == ("PERMISSION_DENIED", "LABELLER_DENIED" if allowed else "SCOPE_DENIED"), rpc
+        assert caller.outcome(rpc, labelled(rpc, ["", "ann", name]))[0] == "PERMISSION_DENIED"
+    assert recorder.reached == []
+
+
+def test_what_a_labeller_says_stands_under_its_own_name():
+    for request in (labelled(rpc, names) for rpc in LABELLED for names in ([""], ["ann"])):
+        confine(request, Principal("ann", "labeller", "mine"), lambda _: "mine")
+        assert set(labellers_in(request)) == {"ann"}
+
+
+def test_the_owner_may_name_another():
+    for request in (labelled(rpc, ["another"]) for rpc in LABELLED):
+        confine(request, Principal("studio", "owner"))
+        assert set(labellers_in(request)) == {"another"}
+
+
+def test_a_token_of_old_that_has_the_owners_name_labels_nothing():
+    for request in (labelled(rpc, [""]) for rpc in LABELLED):
+        with pytest.raises(policy.PermissionDenied) as caught:
+            confine(request, Principal("owner", "labeller", "mine"))
+        assert caught.value.reason == "LABELLER_DENIED"
+
+
+@pytest.mark.parametrize("scope", ["labeller", "tool", "service"])
+@pytest.mark.parametrize("name", ["owner", "Owner", "OWNER"])
+def test_no_other_token_is_issued_in_the_owners_name(home, scope, name):
+    with pytest.raises(InvalidArgument, match="owner's name"):
+        issue_token(home, name, scope, "mine")
+    assert not (home / "tokens" / "tokens.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("scope", "taste", "reads"),
+    [
+        ("owner", None, {"mine", "other", "nobody's"}),
+        ("service", "mine", {"mine", "other", "nobody's"}),
+        ("service", None, {"mine", "other", "nobody's"}),
+        ("labeller", "mine", {"mine"}),
+        ("tool", "mine", set()),
+    ],
+)
+def test_artifacts_by_digest_are_those_of_ones_taste(serve, holder, store, scope, taste, reads):
+    digests = {owner: store.put(owner.encode(), "image/png").digest for owner in ("mine", "other", "nobody's")}
+    owns = lambda digest, taste: digests.get(taste) == digest  # noqa: E731
+    caller = holder(serve(Recorder(), owns_artifact=owns), scope, taste)
+    absent = refusal(caller, "0" * 64)
+    for owner, digest in digests.items():
+        if owner in reads:
+            assert caller.call(GET_ARTIFACT, artifact_pb2.GetArtifactRequest(digest=digest))
+        else:
+            assert refusal(caller, digest) == absent, "the same answer whether or not it is there"
+
+
+def test_where_no_service_says_whose_artifacts_are_a_labeller_reads_none(serve, holder, store):
+    digest = store.put(b"mine", "image/png").digest
+    caller = holder(serve(Recorder()), "labeller", "mine")
+    assert refusal(caller, digest) == refusal(caller, "0" * 64)
+    assert refusal(caller, digest)[:2] == ("NOT_FOUND", "ARTIFACT_NOT_FOUND")
+
+
+def refusal(caller, digest):
+    """Status, reason and sentence of an artifact that is not given out, the digest left out of it."""
+    with pytest.raises(KonomiError) as caught:
+        caller.call(GET_ARTIFACT, artifact_pb2.GetArtifactRequest(digest=digest))
+    return caught.value.code.name, caught.value.reason, caught.value.message.replace(digest, "")

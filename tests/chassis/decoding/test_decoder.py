@@ -195,6 +195,7 @@ def test_an_image_that_takes_too_long_is_given_up():
 def test_the_child_is_stripped_of_what_it_does_not_need(decoder):
     decoder.decode(encode(PICTURE))
     pid = decoder._idle[-1]._process.pid
+    assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0), "labels come before pictures"
     with open(f"/proc/{pid}/limits", encoding="ascii") as file:
         limits = {line[:26].strip(): line[26:].split()[:2] for line in file}
     assert limits["Max address space"] == [str(512 * MIB)] * 2

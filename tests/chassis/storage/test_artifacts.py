@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -186,11 +187,87 @@ def test_putting_the_right_bytes_again_heals(store, home):
     assert store.get(DIGEST) == DATA
 
 
-def test_a_lost_media_type_costs_only_itself(store, home):
+def type_of(home, digest):
+    return path_of(home, digest).with_name(digest + ".type")
+
+
+def test_a_lost_media_type_costs_only_itself_and_is_mended_by_putting_again(store, home):
     store.put(DATA, "image/png")
-    path_of(home, DIGEST).with_name(DIGEST + ".type").unlink()
+    type_of(home, DIGEST).unlink()
     assert store.stat(DIGEST).media_type == "application/octet-stream"
     assert store.get(DIGEST) == DATA
+    assert store.put(DATA, "image/png").media_type == "image/png"
+
+
+def test_no_flipped_bit_makes_another_media_type(store, home):
+    store.put(DATA, "image/png")
+    whole = type_of(home, DIGEST).read_bytes()
+    for place in range(len(whole) * 8):
+        broken = bytearray(whole)
+        broken[place // 8] ^= 1 << place % 8
+        type_of(home, DIGEST).write_bytes(broken)
+        with pytest.raises(DataLoss, match=f"media type of artifact {DIGEST} is damaged. Put the artifact again"):
+            store.stat(DIGEST)
+    assert store.put(DATA, "image/webp").media_type == "image/webp"
+
+
+def test_a_media_type_without_a_checksum_is_read_and_gets_one(store, home):
+    store.put(DATA, "image/png")
+    type_of(home, DIGEST).write_bytes(b"image/png")
+    assert store.stat(DIGEST).media_type == "image/png"
+    assert store.put(DATA, "image/webp").media_type == "image/png"
+    assert b"crc32=" in type_of(home, DIGEST).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder", "device"])
+@pytest.mark.parametrize("of", ["bytes", "type"])
+def test_what_is_no_file_is_data_loss_and_nobody_waits_for_it(store, home, kind, of):
+    store.put(DATA, "image/png")
+    path = path_of(home, DIGEST) if of == "bytes" else type_of(home, DIGEST)
+    aside = home / "aside"
+    path.rename(aside)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        if os.geteuid() != 0:
+            pytest.skip("no right to make a device")
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+    else:
+        path.symlink_to(aside if kind == "link" else home / "nowhere")
+    asks = [store.stat, lambda digest: store.put(DATA, "image/png")]
+    if of == "bytes":
+        asks += [store.get, store.exists]
+    for ask in asks:
+        with pytest.raises(DataLoss, match="stands something else: a link, a pipe, a device or a folder") as caught:
+            ask(DIGEST)
+        assert caught.value.reason == "NOT_A_FILE" and path.name in caught.value.message
+    assert list(store.digests()) == ([DIGEST])
+
+
+def test_a_read_only_disk_is_told_and_taken_back(store, home, monkeypatch):
+    def refuse(*_arguments):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("konomi_chassis.storage.blobs.os.replace", refuse)
+        with pytest.raises(FailedPrecondition, match="is read-only; nothing was stored") as caught:
+            store.put(DATA, "image/png")
+    assert caught.value.reason == "STORE_READ_ONLY"
+    assert store.put(DATA, "image/png").digest == DIGEST
+
+
+def test_bytes_the_disk_cannot_read_are_data_loss(store, home, monkeypatch):
+    store.put(DATA, "image/png")
+
+    def fail(*_arguments, **_more):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("konomi_chassis.storage.blobs.open_regular", fail)
+    with pytest.raises(DataLoss, match="cannot be read") as caught:
+        store.get(DIGEST)
+    assert caught.value.reason == "ARTIFACT_DAMAGED" and DIGEST in caught.value.message
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +392,13 @@ def test_other_os_errors_pass_as_they_are(store, home):
     with pytest.raises(OSError) as caught:
         store.put(DATA, "image/png")
     assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("name", ["a%20b", "what?", "x#y", "u::v", "zip::y", "two\nlines", "100%", "猫"])
+def test_a_home_of_any_name_holds_its_own_artifacts(tmp_path, name):
+    (tmp_path / name).mkdir()
+    store = ArtifactStore(StoreSettings(home=tmp_path / name, min_free_bytes=0))
+    store.put(DATA, "image/png")
+    assert store.get(DIGEST) == DATA
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "artifacts" / DIGEST[:2] / DIGEST).is_file()

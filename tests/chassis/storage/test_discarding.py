@@ -1,5 +1,6 @@
 """Artifacts that go for good: beside writers, under kills, and never from a place that is another's."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -11,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
+from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
 from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage import blobs
 from konomi_chassis.storage.artifacts import REVOKED, ArtifactStore
 from konomi_chassis.storage.caches import forget_derived, regular_files
 from tests.chassis.storage.test_artifacts import path_of
@@ -207,3 +209,49 @@ def test_what_was_derived_from_an_image_goes_by_its_name_through_no_link(tmp_pat
     assert not any(path.exists() for path in inside) and all(path.exists() for path in kept)
     assert {entry.name for entry in regular_files(cache)} == {kept[0].name, kept[2].name}
     assert forget_derived(tmp_path / "nothing", [DIGEST]) == 0
+
+
+def test_what_was_removed_and_put_anew_by_another_process_is_made_durable_again(store, home, monkeypatch):
+    """That process may have been killed before its bytes and their name were synced."""
+    store.put(DATA, "image/png")
+    ArtifactStore(StoreSettings(home=home, min_free_bytes=0)).discard([DIGEST], None)
+    ArtifactStore(StoreSettings(home=home, min_free_bytes=0)).put(DATA, "image/png")
+    synced = []
+    monkeypatch.setattr(blobs, "sync_file", lambda path: synced.append(path.name))
+    store.put(DATA, "image/png")
+    assert synced == [f"{DIGEST}.type", DIGEST]
+    store.put(DATA, "image/png")
+    assert len(synced) == 2  # nothing was removed since
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_is_data_loss_for_whoever_uses_or_puts_it(store, home, kind):
+    store.put(DATA, "image/png")
+    path = path_of(home, DIGEST)
+    path.unlink()
+    {"link": lambda: path.symlink_to("/dev/zero"), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    for ask in (lambda: store.use([DIGEST]), lambda: store.put(DATA, "image/png")):
+        with pytest.raises(DataLoss) as caught:
+            ask()
+        assert caught.value.reason == "NOT_A_FILE"
+
+
+def test_on_a_read_only_disk_nothing_need_be_marked(store, monkeypatch):
+    def read_only(root, operation):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    store.put(DATA, "image/png")
+    monkeypatch.setattr(blobs, "_locked", read_only)
+    store.use([DIGEST])
+    assert store.get(DIGEST) == DATA
+
+
+def test_a_note_nobody_can_read_leaves_it_at_not_there(store, home):
+    store.put(DATA, "image/png")
+    store.discard([DIGEST], None)
+    note = path_of(home, DIGEST).with_name(f"{DIGEST}.gone")
+    note.unlink()
+    note.symlink_to("/etc/hostname")
+    with pytest.raises(NotFound) as caught:
+        store.get(DIGEST)
+    assert caught.value.reason == "ARTIFACT_NOT_FOUND"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zipfile
 
 import pytest
@@ -24,7 +25,9 @@ def test_import_score_label_explore(live, tmp_path, png):
     (pictures / "link.png").symlink_to(pictures / "0.png")
 
     said = live.json("import", str(pictures))
-    assert said == {"taste": "tastes/default", "added": 7, "already_known": 0, "rated": 0, "failed": []}
+    assert said == {
+        "taste": "tastes/default", "added": 7, "already_known": 0, "rated": 0, "failed": [], "unread": [],
+        "passed_over": {"links": 1}}  # fmt: skip
     again = live.run("import", str(pictures))
     assert again.returncode == 0
     assert "0 added, 7 known already, 0 refused" in again.stdout
@@ -92,6 +95,64 @@ def test_zips_and_bad_files(live, tmp_path, png):
     ]  # fmt: skip
 
 
+def test_one_sidecar_that_cannot_be_written_ends_nothing_else(live, tmp_path, png):
+    long = "猫" * 83 + "z.png"  # a legal name of 254 bytes, and no room for ".xmp"
+    for at, name in enumerate((long, "a.png", "b" * 240 + ".png")):
+        (tmp_path / name).write_bytes(png(at, "x"))
+    done = live.run("score", str(tmp_path), "--write", "xmp", "--json")
+    assert done.returncode == 1
+    assert f"{tmp_path / long}: its sidecar cannot be written: File name too long" in done.stderr
+    assert len(json.loads(done.stdout.splitlines()[-1])["scores"]) == 3
+    assert {path.name for path in tmp_path.glob("*.xmp")} == {"a.png.xmp", "b" * 240 + ".png.xmp"}
+
+
+def test_what_is_no_file_is_refused_at_once_and_what_cannot_be_used_in_a_sentence(live, tmp_path, png):
+    os.mkfifo(tmp_path / "pipe")
+    for command in (["import"], ["score"], ["label", "--import"], ["taste", "import"], ["taste", "verify"]):
+        done = live.run(*command, str(tmp_path / "pipe"))
+        assert done.returncode in (1, 2) and "Traceback" not in done.stderr, (command, done.stderr)
+        assert "is a pipe" in done.stderr or "not a regular file" in done.stderr, (command, done.stderr)
+    (tmp_path / "file").write_text("")
+    done = live.run("label", "--export", str(tmp_path / "file" / "grades.jsonl"))
+    assert (done.returncode, done.stderr) == (4, f"konomi: error: cannot read or write {tmp_path}/file: File exists\n")
+
+
+def test_an_import_names_what_it_did_not_understand_and_counts_what_it_passed_over(live, tmp_path, png):
+    (tmp_path / "a.png").write_bytes(png(61))
+    (tmp_path / "a.txt").write_bytes("一只猫在草地上".encode("gbk"))
+    (tmp_path / "metadata.jsonl").write_text("{broken\n" * 25)
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    done = live.run("import", str(tmp_path))
+    assert done.returncode == 0
+    assert "not understood: rows of metadata 25, captions 1" in done.stdout
+    assert f"{tmp_path}/metadata.jsonl: expected a row with a file_name in line 20" in done.stderr
+    assert "and 6 more that was not understood; --json names them" in done.stderr
+    assert "passed over: 1 .heic, 1 links (konomi reads PNG, JPEG and WebP, and follows no links)" in done.stderr
+    result = json.loads(live.run("import", str(tmp_path), "--json").stdout)
+    assert len(result["unread"]) == 26 and result["passed_over"] == {".heic": 1, "links": 1}
+    assert result["unread"][-1] == {
+        "path": f"{tmp_path}/a.txt",
+        "what": "caption",
+        "reason": "CAPTION_UNDECODABLE",
+        "message": "it is in no encoding that is known",
+    }
+
+
+@pytest.mark.parametrize("kind", ["heic", "link"])
+def test_an_import_of_nothing_konomi_reads_is_no_success(live, tmp_path, png, kind):
+    folder = tmp_path / "only"
+    folder.mkdir()
+    if kind == "heic":
+        (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    else:
+        (tmp_path / "a.png").write_bytes(png(1))
+        (folder / "a.png").symlink_to(tmp_path / "a.png")
+    done = live.run("import", str(folder))
+    assert done.returncode == 1
+    assert "no image was found; nothing was imported" in done.stderr and "passed over: 1 " in done.stderr
+
+
 def test_a_path_that_is_not_there(live, tmp_path):
     done = live.run("import", str(tmp_path / "none"))
     assert done.returncode == 1
@@ -99,9 +160,11 @@ def test_a_path_that_is_not_there(live, tmp_path):
     assert live.run("score", str(tmp_path / "none")).returncode == 1
 
 
-def test_an_empty_folder_is_no_error(live, tmp_path):
+def test_an_empty_folder_is_no_error_to_score_and_no_success_to_import(live, tmp_path):
     assert live.json("score", str(tmp_path)) == {"taste": "tastes/default", "rater_version": "", "scores": []}
-    assert live.json("import", str(tmp_path))["added"] == 0
+    done = live.run("import", str(tmp_path), "--json")
+    assert (done.returncode, done.stderr) == (1, "no image was found; nothing was imported\n")
+    assert json.loads(done.stdout)["added"] == 0
 
 
 @pytest.fixture
@@ -170,6 +233,15 @@ def test_grades_from_a_file(fresh, tmp_path):
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert fresh.json("label", "--import", str(file)) == {"imported": 3}
     assert grades(fresh, tmp_path) == {first: 5, second: 3, third: 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_grades_of_a_file_from_windows(fresh, tmp_path, encoding):
+    file = tmp_path / "in.jsonl"
+    rows = [{"digest": digest, "grade": 5, "note": "a\u2028b"} for digest in fresh.digests]
+    file.write_bytes("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode(encoding))
+    assert fresh.json("label", "--import", str(file)) == {"imported": 4}
+    assert set(grades(fresh, tmp_path).values()) == {5}
 
 
 @pytest.mark.parametrize(

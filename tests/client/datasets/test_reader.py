@@ -8,7 +8,8 @@ import zlib
 
 import pytest
 
-from konomi.datasets.png_metadata import clean, read_origin
+from konomi.datasets.png_metadata import origin_of
+from konomi.datasets.prompts import clean
 from konomi.datasets.reader import count_files, find_images, media_type_of
 from konomi.errors import NotFound
 
@@ -99,17 +100,17 @@ def test_a_corrupt_entry_spoils_only_itself(tmp_path, png):
 
 def test_infotext(png):
     text = "masterpiece, a cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, Seed: 1234, Size: 512x512"
-    origin = read_origin(png(1, text))
+    origin = origin_of(png(1, text))
     assert (origin.prompt, origin.seed, origin.starter) == ("masterpiece, a cat", 1234, False)
-    assert read_origin(png(1, "only a prompt")).prompt == "only a prompt"
-    assert read_origin(png(1)) == read_origin(b"\xff\xd8\xff") == read_origin(b"")
+    assert origin_of(png(1, "only a prompt")).prompt == "only a prompt"
+    assert origin_of(png(1)) == origin_of(b"\xff\xd8\xff") == origin_of(b"")
 
 
 def test_own_record_beats_infotext(png):
     record = {"prompt": "ink portrait", "seed": 5, "base_model": "starter", "unit": "base"}
     packed = b"konomi\0\1\0\0\0" + zlib.compress(json.dumps(record).encode())
     data = SIGNATURE + chunk(b"tEXt", b"parameters\0other, Seed: 9") + chunk(b"iTXt", packed)
-    origin = read_origin(data)
+    origin = origin_of(data)
     assert (origin.prompt, origin.seed, origin.starter) == ("ink portrait", 5, True)
 
 
@@ -126,8 +127,8 @@ def test_own_record_beats_infotext(png):
     ],
 )
 def test_malformed_texts_say_nothing_dangerous(data):
-    origin = read_origin(data)
-    assert origin.seed == 0
+    origin = origin_of(data)
+    assert origin.seed is None
     assert len(origin.prompt.encode()) <= 4096
     assert origin.prompt.isprintable()
 

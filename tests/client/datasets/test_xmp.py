@@ -8,7 +8,16 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image, PngImagePlugin
 
-from konomi.datasets.xmp import NAMESPACE, packet_of, rating_of, read_rating, sidecars, write_prediction
+from konomi.datasets.xmp import (
+    NAMESPACE,
+    Rating,
+    packet_of,
+    rating_beside,
+    rating_in_sidecar,
+    rating_inside,
+    sidecars,
+    write_prediction,
+)
 
 DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
@@ -23,33 +32,45 @@ PREDICTION = {"grade": "SSR", "utility": "3.9000", "rater_version": "tastes/defa
 
 @pytest.mark.parametrize("form", [DARKTABLE, ELEMENT])
 @pytest.mark.parametrize(
-    ("rating", "grade"), [("1", 1), ("5", 5), ("0", None), ("-1", None), ("3.5", None), ("6", None)]
+    ("rating", "said"),
+    [
+        ("1", Rating(1)),
+        ("5", Rating(5)),
+        (" 4.0 ", Rating(4)),
+        ("0", Rating(0)),
+        ("-1", Rating(0)),
+        ("", Rating()),
+        ("3.5", Rating(odd="3.5")),
+        ("6", Rating(odd="6")),
+        ("many", Rating(odd="many")),
+    ],
 )
-def test_a_rating_of_one_to_five_is_a_grade_and_nothing_else_is(form, rating, grade):
-    assert read_rating(form.format(rating=rating).encode()) == grade
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_rating_of_one_to_five_is_a_grade_and_nothing_else_is(form, rating, said, encoding):
+    assert rating_in_sidecar(form.format(rating=rating).encode(encoding)) == said
 
 
 @pytest.mark.parametrize("where", [0, 1])
 def test_both_sidecar_names_are_read(tmp_path, where):
     image = tmp_path / "img.png"
-    sidecars(image)[where].write_text(DARKTABLE.format(rating=4))
     assert sidecars(image) == (tmp_path / "img.png.xmp", tmp_path / "img.xmp")
-    assert rating_of(image, b"") == 4
+    there = {sidecars(image)[where].name: DARKTABLE.format(rating=4).encode()}
+    assert rating_beside(image.name, lambda name, limit: there.get(name)) == Rating(4)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_a_rating_inside_an_image_as_pillow_writes_it_is_read(tmp_path, kind):
+def test_a_rating_inside_an_image_as_pillow_writes_it_is_read(kind):
     out = io.BytesIO()
     Image.new("RGB", (8, 8)).save(out, kind, xmp=DARKTABLE.format(rating=2).encode())
-    assert rating_of(tmp_path / "x.jpg", out.getvalue()) == 2
+    assert rating_inside(out.getvalue()) == Rating(2)
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_rating_inside_a_png_is_read_packed_or_not(tmp_path, packed):
+def test_a_rating_inside_a_png_is_read_packed_or_not(packed):
     words, out = PngImagePlugin.PngInfo(), io.BytesIO()
     words.add_itxt("XML:com.adobe.xmp", DARKTABLE.format(rating=2), zip=packed)
     Image.new("RGB", (8, 8)).save(out, "PNG", pnginfo=words)
-    assert rating_of(tmp_path / "x.png", out.getvalue()) == 2
+    assert rating_inside(out.getvalue()) == Rating(2)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +83,8 @@ def test_a_rating_inside_a_png_is_read_packed_or_not(tmp_path, packed):
     ],
 )
 def test_hostile_xmp_says_nothing(hostile):
-    assert read_rating(hostile) is None
+    assert rating_in_sidecar(hostile).grade is None and rating_inside(hostile).grade is None
+    assert rating_in_sidecar(hostile).broken == bool(hostile), "an unreadable sidecar is told, not taken for silence"
 
 
 def test_a_prediction_is_written_beside_the_image_and_is_no_rating(tmp_path):
@@ -72,7 +94,7 @@ def test_a_prediction_is_written_beside_the_image_and_is_no_rating(tmp_path):
     data = (tmp_path / "img.png.xmp").read_bytes()
     assert data == packet_of(PREDICTION)
     assert b"Rating=" not in data
-    assert read_rating(data) is None
+    assert rating_in_sidecar(data) == Rating()
     (description,) = ElementTree.fromstring(data).iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
     said = {name.removeprefix(f"{{{NAMESPACE}}}"): value for name, value in description.attrib.items()}
     assert PREDICTION.items() <= said.items()

@@ -1,8 +1,14 @@
 """`konomi demo` on stand-in services: what it prints, where it works, and that it goes on after a kill."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+
+from konomi.errors import FailedPrecondition
+from konomi.evaluation.demo import TOO_FEW_LABELS, Demo, DemoSettings
+from konomi.night.engine.progress import View
+from konomi.v1 import rater_pb2
 
 KEYS = {"person", "labels", "seconds", "rater", "units", "served_unit", "report"}
 UNIT_KEYS = {"unit", "images", "mean_utility", "ssr_rate", "ur_rate", "vendi", "seconds", "promoted"}
@@ -41,6 +47,66 @@ def test_the_demo_in_japanese_and_again_repeats_no_night(bench):
     assert [unit["mean_utility"] for unit in second["units"]] == [unit["mean_utility"] for unit in first["units"]]
     assert len(list(home.glob("nights/*/request.json"))) == 1
     assert 'lang="ja"' in (home / "report" / "index.html").read_text()
+
+
+def test_a_demo_of_the_fewest_labels_works_though_its_first_rounds_are_too_few_to_fit(bench):
+    home = bench.home("few")
+    line = ("demo", "--home", str(home), "--units", "1", "--labels", "8", "--json")
+    code, result, err = bench.konomi(home, *line, **SMALL | {"KONOMI_DEMO_ROUNDS": "4"})
+    assert code == 0, err
+    assert result["labels"] == 8
+
+
+class OneSided:
+    """A rater that is fitted once it has two grades, and a person who gives the other grade only the ninth time."""
+
+    def __init__(self, images: int) -> None:
+        self.free = [f"{n:064x}" for n in range(images)]
+        self.grades: list[int] = []
+        self.fits: list[int] = []
+        self.client = SimpleNamespace(rater=self)
+
+    def tend(self) -> None:
+        pass
+
+    def state(self) -> SimpleNamespace:
+        return SimpleNamespace(labels=len(self.grades), rater_version="")
+
+    def suggest_images(self, count: int, **_) -> rater_pb2.SuggestImagesResponse:
+        digests, self.free = self.free[:count], self.free[count:]
+        images = [rater_pb2.Suggestion(image=rater_pb2.Image(digest=digest)) for digest in digests]
+        return rater_pb2.SuggestImagesResponse(suggestions=images)
+
+    def grade(self, digests: list[str], seed: int) -> list[int]:
+        return [5 if len(self.grades) + n == 8 else 1 for n in range(len(digests))]
+
+    def record_labels(self, labels: list[rater_pb2.Label], **_) -> None:
+        self.grades += [label.grade for label in labels]
+
+    def fit_rater(self, **_) -> list[object]:
+        self.fits.append(len(self.grades))
+        if len(set(self.grades)) < 2:
+            raise FailedPrecondition("one grade", reason=TOO_FEW_LABELS)
+        return []
+
+
+class OneSidedDemo(Demo):
+    gateway = property(lambda self: self.session)
+
+
+def one_sided(images: int) -> OneSidedDemo:
+    session = OneSided(images)
+    view = View(lambda *_: None, lambda beat: None)
+    return OneSidedDemo(session, session, [], 0, DemoSettings(), None, view)
+
+
+def test_a_person_whose_first_grades_are_all_one_grades_on_until_the_rater_can_be_fitted():
+    demo = one_sided(images=20)
+    assert demo.label(8) == 10
+    assert demo.session.fits == [2, 4, 6, 8, 10]
+    with pytest.raises(FailedPrecondition, match="no ungraded images left after 8 labels") as refused:
+        one_sided(images=8).label(8)
+    assert refused.value.reason == "POOL_EMPTY"
 
 
 def test_attributes_are_listed_for_scripts(bench):

@@ -1,5 +1,6 @@
 """Roles as child processes: started together, refused clearly, stopped together, never left behind."""
 
+import errno
 import os
 import signal
 import socket
@@ -96,6 +97,27 @@ def test_waiting_ends_by_deadline_and_by_giving_up(home):
             role.address(time.monotonic() + 20, lambda: True)
     finally:
         supervisor.stop([role])
+
+
+def test_ports_that_cannot_be_had_are_told_with_their_flag(monkeypatch):
+    supervisor.check_ports({"rater": 0, "generator": 0, "page": 0})
+    with pytest.raises(FailedPrecondition, match="port 5 was asked for twice: choose another --port-page"):
+        supervisor.check_ports({"rater": 5, "page": 5})
+    monkeypatch.setattr(supervisor, "obstacle", lambda port: errno.EACCES)
+    with pytest.raises(FailedPrecondition, match=r"port 80 of the page cannot be had \(Permission denied\)") as refused:
+        supervisor.check_ports({"page": 80})
+    assert refused.value.reason == "PORT_REFUSED"
+
+
+def test_a_taken_page_port_is_told_before_any_service_starts(command_line):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = command_line.run("up", "--port-page", str(port))
+        (command_line.home / "konomi.toml").write_text(f"[page]\npage_port = {port}\n")
+        again = command_line.run("up")
+    said = f"konomi: error: port {port} of the page is taken: choose another --port-page, or 0 for any\n"
+    assert (done.returncode, done.stderr) == (again.returncode, again.stderr) == (4, said)
+    assert not (command_line.home / "logs").exists()
 
 
 def test_a_taken_port_is_refused_before_anything_starts(home):

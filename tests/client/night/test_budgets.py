@@ -66,7 +66,7 @@ def test_nothing_is_invented_where_nothing_was_measured(tmp_path):
     assert [getattr(found, key) for key in ("seconds", "gpu_hours", "cost", "kwh", "disk_bytes")] == [None] * 5
 
 
-RECORDED = json.loads(Path(__file__).with_name("measured_nights.json").read_text())
+RECORDED = json.loads((Path(__file__).parent / "engine" / "measured_nights.json").read_text())
 """What every step of four real nights took, with the bundled models on two cores (2026-11-22)."""
 
 

@@ -12,7 +12,7 @@ import pytest
 from konomi.datasets.media import ImageFile
 from konomi.errors import NotFound
 from konomi.i18n.catalogue import speaking, text
-from konomi.taste.scoring import ScoreJournal, ScoreRun
+from konomi.taste.scoring import ScoreJournal, ScoreRun, checksum
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def test_what_was_scored_before_it_ended_is_not_scored_again(live, many, signal_
     for entry in marked:
         if "score" in entry["result"]:
             entry["result"]["score"]["novelty"] = 1.25  # only a score taken over from the journal can say so
+        entry["crc32"] = checksum({name: value for name, value in entry.items() if name != "crc32"})
     journal.write_text("".join(json.dumps(entry) + "\n" for entry in marked) + '{"path": "cut off')
     done = live.run("score", str(many), "--json")
     assert done.returncode == 1
@@ -73,6 +74,26 @@ def test_a_journal_is_only_believed_for_the_same_bytes_and_version(tmp_path):
     assert ScoreJournal(tmp_path, "other", [tmp_path / "a"]).find("a/1.png", "d1", "v1") is None
     again.close(finished=True)
     assert ScoreJournal(tmp_path, "default", [tmp_path / "a"]).entries == {}
+
+
+def test_a_damaged_line_of_a_journal_is_asked_for_again(tmp_path):
+    paths = [tmp_path / "a"]
+    journal = ScoreJournal(tmp_path / "scores", "default", paths)
+    for number in range(3):
+        journal.add(f"a/{number}.png", f"d{number}", "v1", {"score": {"utility": number + 0.25}})
+    journal.close(finished=False)
+    (file,) = (tmp_path / "scores").iterdir()
+    whole = file.read_bytes()
+    for place in range(len(whole) * 8):
+        broken = bytearray(whole)
+        broken[place // 8] ^= 1 << place % 8
+        file.write_bytes(broken)
+        again = ScoreJournal(tmp_path / "scores", "default", paths)
+        for number in range(3):
+            entry = again.find(f"a/{number}.png", f"d{number}", "v1")
+            assert entry in (None, {"score": {"utility": number + 0.25}})
+        assert sum(again.find(f"a/{number}.png", f"d{number}", "v1") is not None for number in range(3)) >= 1
+        again.close(finished=False)
 
 
 def test_the_thread_that_asks_speaks_the_readers_language(tmp_path, png):

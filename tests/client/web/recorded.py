@@ -75,9 +75,9 @@ def story(digest: str) -> dict[str, Any]:
     return {"labels": [label], "parents": [{"digest": digest, "prompt": "a picture"}], "training_sets": [trained]}
 
 
-def play(page: Any, digests: list[str]) -> None:
-    """Lets a browser hear these answers in place of a trainer's and a night's."""
-    answers = {
+def answers(digests: list[str]) -> dict[str, dict[str, Any]]:
+    """Returns every recorded answer by the address that gives it."""
+    return {
         "**/konomi.v1.TrainerService/ListModels": models(),
         "**/konomi.page/NightStatus": status(digests),
         "**/konomi.page/NightPairs": pairs(digests),
@@ -86,9 +86,14 @@ def play(page: Any, digests: list[str]) -> None:
         "**/konomi.page/NightPlan": plan(),
         "**/konomi.page/Explain": story(digests[0]),
     }
-    for address, body in answers.items():
-        page.route(address, _answer(json.dumps(body)))
 
 
-def _answer(text: str) -> Any:
+def play(page: Any, digests: list[str]) -> None:
+    """Lets a browser hear these answers in place of a trainer's and a night's."""
+    for address, body in answers(digests).items():
+        page.route(address, spoken(json.dumps(body)))
+
+
+def spoken(text: str) -> Any:
+    """Returns what answers a route with a JSON text."""
     return lambda route: route.fulfill(body=text, content_type="application/json")

@@ -17,6 +17,7 @@ from konomi.cli import commands
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_generator.model_import import importer
+from tests.generator.test_base_models import BESIDE
 
 DOOR = """
 import os, socket, sys, ctypes
@@ -114,12 +115,34 @@ def test_what_is_no_model_is_refused_and_leaves_nothing(checkpoint: Path, home: 
     assert "--convert" in refused(FailedPrecondition, checkpoint, own).message
     refused(NotFound, tmp_path / "nowhere.safetensors", own)
     shutil.copytree(home / "models" / "sd1", odd)
-    (odd / "pipeline.py").write_text("import os")
+    (odd / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04K\x01.")
     assert refused(FailedPrecondition, odd, own).reason == "UNSAFE_FORMAT"
+    error = refused(FailedPrecondition, tmp_path, own)
+    assert error.reason == "MODEL_LAYOUT" and "no model_index.json" in error.message
     torch.save({"a": torch.ones(3)}, tmp_path / "lora.pt")
     assert refused(FailedPrecondition, tmp_path / "lora.pt", own, convert=True).reason == "MODEL_LAYOUT"
     with pytest.raises(InvalidArgument):
         importer.put(checkpoint, own, "../x", convert=True)
+
+
+@pytest.mark.slow
+def test_an_import_copies_what_is_needed_and_nothing_else(home: Path, tmp_path: Path) -> None:
+    own, source = tmp_path / "home", tmp_path / "as-downloaded"
+    shutil.copytree(home / "models" / "sdxl", source)
+    wanted = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    for name in BESIDE:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(b"x")
+    half = source / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    shutil.copyfile(source / "unet" / "diffusion_pytorch_model.safetensors", half)
+    importer.put(source, own, "", convert=False)
+    copied = {
+        p.relative_to(own / "models" / "as-downloaded").as_posix() for p in (own / "models").rglob("*") if p.is_file()
+    }
+    assert copied == wanted
+    (source / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    importer.put(source, own, "half", convert=False)
+    assert (own / "models" / "half" / "unet" / half.name).is_file()
 
 
 def evil(folder: Path, canary: Path) -> list[Path]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from konomi_rater.preference.batch_prediction import BLOCK, TOLERANCE, linear, rescore
-from konomi_rater.preference.head import Prediction, feature_maps, fit_head
+from konomi_rater.preference.head import Prediction, draw, feature_maps, fit_head, with_members
 
-KINDS = ("ridge", "gp")
+KINDS = ("ridge", "gp", "nystroem")
 
 
 def library(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -19,9 +19,12 @@ def library(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module", params=KINDS)
 def head(request):
-    rows, utility = library(400)
-    grades = 1 + np.searchsorted(np.quantile(utility, [0.3, 0.6, 0.82, 0.94]), utility[:120])
-    return fit_head(request.param, feature_maps(rows)[0.5], rows[:120], grades)
+    count = 2400 if request.param == "nystroem" else 400
+    rows, utility = library(count)
+    count = count * 9 // 10 if request.param == "nystroem" else 120
+    grades = 1 + np.searchsorted(np.quantile(utility, [0.3, 0.6, 0.82, 0.94]), utility[:count])
+    fitted = fit_head(request.param, feature_maps(rows)[0.5], rows[:count], grades)
+    return with_members(fitted, fitted.features(rows[:count]), draw(count, np.random.default_rng(1)))
 
 
 def same(one: Prediction, other: Prediction) -> bool:

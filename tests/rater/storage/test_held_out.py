@@ -7,7 +7,7 @@ from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.storage.database import open_database
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.storage import image_records, labels, panel, tastes
-from konomi_rater.storage.embeddings import MatrixView
+from konomi_rater.storage.embeddings import view_of
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import LabelEntry, NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
@@ -117,15 +117,7 @@ def test_people_s_word_of_a_unit_is_its_random_half(tmp_path):
 
 def test_a_unit_that_has_its_grades_costs_nothing_more():
     made = [f"{number:064x}" for number in range(20)]
-    view = MatrixView(
-        np.arange(20),
-        np.eye(20, dtype=np.float32),
-        made,
-        ["unit-1"] * 20,
-        np.ones(20, int),
-        dict(zip(made, range(20), strict=True)),
-        [],
-    )
+    view = view_of(made, np.eye(20, dtype=np.float32), ["unit-1"] * 20, np.ones(20, int))
 
     def farthest(rows, most):
         raise AssertionError("nobody needs to know what is far")

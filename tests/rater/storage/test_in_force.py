@@ -9,9 +9,10 @@ from sqlalchemy import Connection, text
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument
 from konomi_chassis.storage import snapshots as rows_file
 from konomi_chassis.storage.database import open_database, reading
-from konomi_rater.storage import consents, image_records, labels, tastes
+from konomi_rater.storage import consents, image_records, labels, panel, tastes
+from konomi_rater.storage.embeddings import view_of
 from konomi_rater.storage.image_records import ImageFacts
-from konomi_rater.storage.in_force import rebuild_in_force, verify_in_force
+from konomi_rater.storage.in_force import GradesInMemory, grade_column, rebuild_in_force, seen, verify_in_force
 from konomi_rater.storage.labels import REPEAT_CHECK, LabelEntry, NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
 
@@ -147,3 +148,65 @@ def test_a_taste_that_goes_takes_its_derived_rows_along(engine):
         rows_file.delete_rows(connection, "tastes", "id = :taste", bound)
         for table in ("labels_in_force", "taste_counts"):
             assert not connection.execute(text(f"SELECT 1 FROM {table} WHERE taste = 't'")).first()
+
+
+def plain(connection: Connection) -> tuple[dict[str, LabelEntry], set[str]]:
+    grades = labels.grades_in_force(connection, "t")
+    return grades, panel.members(connection, "t")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_grades_in_memory_are_those_of_the_database_after_any_history(engine, seed):
+    rng, known, memory, column = np.random.default_rng(seed), list(DIGESTS), GradesInMemory("t"), None
+    followed = 0
+    view = view_of(DIGESTS, np.eye(len(DIGESTS), dtype=np.float32), ["base"] * len(DIGESTS), np.ones(len(DIGESTS), int))
+    for _ in range(STEPS // 2):
+        with engine.begin() as connection:
+            for _ in range(int(rng.integers(0, 4))):
+                step(connection, rng, known, set())
+            if rng.random() < 0.1:
+                joins = {"taste": "t", "digest": DIGESTS[int(rng.integers(12))], "now": 0.0}
+                connection.execute(text("INSERT OR IGNORE INTO panel VALUES (:taste, :digest, :now)"), joins)
+        with reading(engine) as connection:
+            grades = memory.at(connection)
+            every, members = plain(connection)
+        assert list(grades.every.items()) == list(every.items()) and grades.panel == members
+        assert grades.training == {d: e for d, e in every.items() if d not in members}
+        assert grades.aside == {d: e for d, e in every.items() if d in members}
+        column = grade_column(view, grades, column)
+        assert column.grades.tolist() == [every[d].grade if d in every else 0 for d in DIGESTS]
+        assert seen(grades.every, view) == grades.every
+        followed += grades.before is not None
+    assert followed > STEPS // 5, "most states were followed, not read whole"
+
+
+def test_grades_in_memory_serve_an_older_snapshot_and_another_log(engine):
+    memory = GradesInMemory("t")
+    with engine.begin() as connection:
+        labels.record(connection, "t", [NewLabel(DIGESTS[0], 5), NewLabel(DIGESTS[1], 2)], 0.0)
+    with reading(engine) as older:
+        assert older.execute(text("SELECT COUNT(*) FROM labels")).scalar_one() == 2
+        with engine.begin() as connection:
+            labels.record(connection, "t", [NewLabel(DIGESTS[0], 1)], 0.0)
+        with reading(engine) as connection:
+            assert memory.at(connection).every[DIGESTS[0]].grade == 1
+        assert memory.at(older).every[DIGESTS[0]].grade == 5, "this snapshot is from before"
+    with engine.begin() as connection:
+        rows_file.delete_rows(connection, "labels", "taste = 't'", {})
+        connection.exec_driver_sql("DELETE FROM labels_in_force")
+        labels.record(connection, "t", [NewLabel(DIGESTS[at], 3) for at in (4, 5, 6, 7)], 0.0)
+    with reading(engine) as connection:
+        assert {digest: entry.grade for digest, entry in memory.at(connection).every.items()} == dict.fromkeys(
+            DIGESTS[4:8], 3
+        ), "a longer log that is not the same one"
+
+
+def test_a_grade_of_an_image_that_comes_later_is_not_lost(engine):
+    with engine.begin() as connection:
+        labels.record(connection, "t", [NewLabel(DIGESTS[11], 4)], 0.0)
+    with reading(engine) as connection:
+        grades = GradesInMemory("t").at(connection)
+    few, all_ = (view_of(DIGESTS[:n], np.eye(n, 12, dtype=np.float32), ["base"] * n, np.ones(n, int)) for n in (6, 12))
+    column = grade_column(few, grades)
+    assert not column.grades.any() and not column.whole
+    assert grade_column(all_, grades, column).grades.tolist() == [0] * 11 + [4]

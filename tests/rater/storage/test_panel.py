@@ -9,6 +9,7 @@ from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage.image_records import ImageFacts
+from konomi_rater.storage.in_force import GradesInMemory
 from konomi_rater.storage.labels import NewLabel
 from konomi_rater.storage.panel import PanelRule
 from konomi_rater.storage.schema import MIGRATIONS
@@ -42,7 +43,8 @@ def test_about_half_of_the_random_labels_join_once_there_are_enough(engine):
     joined = record(engine, DIGESTS[150:350], RANDOM, rule)
     assert 75 < joined < 125
     with reading(engine) as connection:
-        training, aside = panel.split(connection, "t")
+        grades = GradesInMemory("t").at(connection)
+        training, aside = grades.training, grades.aside
     assert len(aside) == joined and len(training) == 350 - joined
     assert not set(training) & set(aside)
     assert set(aside) <= set(DIGESTS[150:350])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from konomi_rater.measures.novelty import NEIGHBOURS
-from konomi_rater.preference.parameters import Provenance
+from konomi_rater.storage import embeddings as held
 from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases import novelty_index
@@ -20,11 +20,7 @@ def view_of(count: int) -> MatrixView:
     rows = np.random.default_rng(5).standard_normal((count, 16)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     digests = [f"{number:064x}" for number in range(count)]
-    position = {digest: place for place, digest in enumerate(digests)}
-    provenances = [Provenance("", "base", {})] * count
-    return MatrixView(
-        np.arange(1, count + 1), rows, digests, ["base"] * count, np.ones(count, np.int64), position, provenances
-    )
+    return held.view_of(digests, rows, ["base"] * count, np.ones(count, np.int64))
 
 
 class Counted:

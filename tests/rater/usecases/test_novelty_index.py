@@ -10,7 +10,8 @@ from konomi_rater.storage import image_records, tastes
 from konomi_rater.storage.embeddings import EmbeddingMatrix
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.schema import MIGRATIONS
-from konomi_rater.usecases.novelty_index import Archive
+from konomi_rater.usecases import novelty_index
+from konomi_rater.usecases.novelty_index import Archive, GradedIndex
 
 
 def clustered(count: int, seed: int = 0, dimensions: int = 32) -> np.ndarray:
@@ -158,3 +159,17 @@ def test_the_archive_reads_its_file_and_catches_up(taste, tmp_path):
         view = taste.view()
         found = nearest(Archive(exact_rows=100, file=path), view, 1)[:, 0]
         assert np.mean(found == np.arange(len(view))) > 0.99
+
+
+@pytest.mark.parametrize("exact", [10_000, 60])
+def test_the_index_of_graded_images_follows_what_is_graded_and_cleared(taste, monkeypatch, exact):
+    monkeypatch.setattr(novelty_index, "EXACT_GRADED", exact)
+    view, rng, index = taste.view(), np.random.default_rng(1), GradedIndex()
+    graded = rng.permutation(300)[:120]
+    for _ in range(6):
+        cosines = np.sort(view.embeddings @ view.embeddings[graded].T, axis=1)[:, -5:]
+        distances = index.distance(view, graded, view.embeddings, 5)
+        assert distances == pytest.approx(1 - cosines.mean(axis=1), abs=1e-5 if exact > 300 else 0.2)
+        cleared = rng.permutation(graded)[:15]
+        graded = np.concatenate([np.setdiff1d(graded, cleared), rng.permutation(300)[:20]])
+        graded = rng.permutation(np.unique(graded))

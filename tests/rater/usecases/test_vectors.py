@@ -5,10 +5,10 @@ import pytest
 
 from konomi_rater.embedding.registry import Embedders
 from konomi_rater.embedding.tower import Placement
-from konomi_rater.storage.embeddings import MatrixView
+from konomi_rater.storage.embeddings import view_of
 from konomi_rater.usecases.vectors import Vectors
 
-EMPTY = MatrixView(np.zeros(0, np.int64), np.zeros((0, 2), np.float32), [], [], np.zeros(0, np.int64), {}, [])
+EMPTY = view_of([], np.zeros((0, 2), np.float32), [], np.zeros(0, np.int64))
 
 
 @pytest.mark.parametrize(("room", "kept"), [(0, []), (1, ["c"]), (2, ["a", "c"]), (3, ["a", "b", "c"])])

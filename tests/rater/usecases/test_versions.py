@@ -12,9 +12,8 @@ from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.measures.novelty import reference_of
 from konomi_rater.measures.overoptimisation import over_optimised
 from konomi_rater.preference.fitting import quick_fit
-from konomi_rater.preference.parameters import Provenance
 from konomi_rater.storage import image_records, labels, tastes
-from konomi_rater.storage.embeddings import MatrixView
+from konomi_rater.storage.embeddings import view_of
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
@@ -101,15 +100,7 @@ def test_generations_are_told_apart_by_their_units(tmp_path):
             (digests[100:], 5, 1),
         ):
             labels.record(connection, "t", [NewLabel(digest, grade, reason=reason) for digest in part], 1.0)
-    view = MatrixView(
-        np.arange(1, 121),
-        rows.astype(np.float32),
-        digests,
-        units,
-        np.ones(120, int),
-        {d: i for i, d in enumerate(digests)},
-        [Provenance()] * 120,
-    )
+    view = view_of(digests, rows.astype(np.float32), units, np.ones(120, int))
     grades = 1 + np.searchsorted(np.quantile(rows[:60, 0], [0.3, 0.6, 0.82, 0.94]), rows[:60, 0])
     head = quick_fit(view.embeddings[:60], grades, view.embeddings)
     with reading(engine) as connection:

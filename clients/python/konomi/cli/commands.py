@@ -12,7 +12,7 @@ import typer
 
 from konomi import errors
 from konomi.cli import completion
-from konomi.cli.console import FAILED, complain, exit_code
+from konomi.cli.console import FAILED, complain, exit_code, note, say
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi.files import keep_private
 from konomi.home import choose
@@ -100,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
         if options.home:
             choose(options.home)
         if options.version:
-            typer.echo(f"konomi {version('konomi')}")
+            say(f"konomi {version('konomi')}")
             return 0
         words = options.rest if typed is None else []  # a shell that asks for completions has put them elsewhere
         with catalogue.spoken_by_libraries():
@@ -115,9 +115,9 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
         return 0
     except OSError as error:
-        if not errors.is_full(error):
-            raise
-        return complain(errors.disk_full_error())
+        return complain(errors.disk_full_error() if errors.is_full(error) else _unusable(error))
+    except UnicodeEncodeError:
+        return complain(InvalidArgument(text("expected text in UTF-8 on the command line, got bytes that are none")))
     return result if isinstance(result, int) else 0
 
 
@@ -130,7 +130,7 @@ def _run_command(command: Any, words: Sequence[str]) -> Any:
 
         return usage.complain(error)
     except typer.Abort:  # the input ended where an answer was due
-        typer.echo(text("Aborted!"), err=True)
+        note(text("Aborted!"))
         return FAILED
 
 
@@ -233,6 +233,18 @@ def _translated(words: str) -> str:
         for part in parts
     ]
     return "\n\n".join(done)
+
+
+def _unusable(error: OSError) -> KonomiError:
+    """Returns what a file or folder is that cannot be used: its name and the system's reason; others are bugs.
+
+    Raises:
+        OSError: it names no file, so it is nothing the caller can put right.
+    """
+    if error.filename is None or error.strerror is None:
+        raise error
+    line = text("cannot read or write {path}: {why}", path=os.fsdecode(error.filename), why=error.strerror)
+    return FailedPrecondition(line, reason="FILE_UNUSABLE")
 
 
 def _missing(error: ModuleNotFoundError) -> int:

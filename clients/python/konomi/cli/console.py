@@ -1,6 +1,8 @@
-"""What the commands share towards the terminal: results on stdout, progress and errors on stderr, exit codes."""
+"""What the commands share towards the terminal: results on stdout, progress and errors on stderr, exit codes.
 
-import json
+Nothing else prints: what leaves here is made harmless here.
+"""
+
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from konomi.errors import (
     Unavailable,
     Unimplemented,
 )
+from konomi.host.terminal import encodable, json_line, visible
 from konomi.i18n.catalogue import text
 
 FAILED, USAGE, UNREACHABLE, REFUSED = 1, 2, 3, 4
@@ -52,7 +55,7 @@ def exit_code(error: KonomiError) -> int:
 
 def complain(error: KonomiError) -> int:
     """Prints an error and returns its exit code."""
-    typer.echo(f"konomi: {text('error')}: {error.message}", err=True)
+    note(f"konomi: {text('error')}: {error.message}")
     return exit_code(error)
 
 
@@ -63,17 +66,27 @@ def attached() -> Client:
 
 def say(line: str) -> None:
     """Prints a line of the result."""
-    typer.echo(line)
+    typer.echo(encodable(visible(line), sys.stdout))
 
 
 def note(line: str) -> None:
     """Prints a remark beside the result."""
-    typer.echo(line, err=True)
+    typer.echo(encodable(visible(line), sys.stderr), err=True)
+
+
+def lay_out(page: str) -> None:
+    """Prints several lines beside the result: help, or how a command is used."""
+    typer.echo(encodable(visible(page, lines=True), sys.stderr), err=True)
+
+
+def picture(drawn: str) -> None:
+    """Draws beside the result: the one thing that is orders to a terminal, made here and of pixels alone."""
+    typer.echo(drawn, err=True)
 
 
 def emit(result: Mapping[str, object]) -> None:
     """Prints the result for scripts: one line of JSON."""
-    typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    typer.echo(json_line(result, sys.stdout))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -87,7 +100,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         grid.add_column(text(column), overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(encodable(visible(cell), sys.stdout)) for cell in row))
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(grid)
 
@@ -98,11 +111,13 @@ def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(visible(label), total=total)
 
         def update(**changes: Any) -> None:
+            if "description" in changes:
+                changes["description"] = visible(changes["description"])
             bar.update(task, **changes)
 
         yield update

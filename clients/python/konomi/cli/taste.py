@@ -1,6 +1,7 @@
 """`konomi taste export | import | verify`: a whole taste in one file, and back on any machine."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from konomi.cli.console import Json, TasteId, attached, emit, note, progress, say
 from konomi.client import Client
 from konomi.client.services import taste_name
-from konomi.errors import NotFound
+from konomi.errors import FailedPrecondition, NotFound
 from konomi.home import Home
 from konomi.i18n.catalogue import text
 from konomi.night.records.store import NightStore
@@ -92,7 +93,13 @@ def _keep(client: Client, home: Home, taste: str) -> Path | None:
 
 def _own(home: Home, taste: str) -> dict[str, bytes]:
     """Returns what a bundle of a taste holds of this home: its nights that are over, and the settings."""
-    return own_parts(home, NightStore(home.root).ended(taste_name(taste)))
+    nights = NightStore(home.root)
+    with suppress(FailedPrecondition), nights.lock():  # where a night runs, its own process sees to the records
+        from konomi.night.engine.rebuild import mend
+
+        for sentence in mend(nights):
+            note(sentence)
+    return own_parts(home, nights.ended(taste_name(taste)))
 
 
 def _bar(update: Callable[..., None]) -> Callable[[int, int], None]:

@@ -13,7 +13,7 @@ from konomi.errors import Cancelled, KonomiError
 from konomi.home import Home
 from konomi.host import extras
 from konomi.host.signals import stop_signals
-from konomi.host.supervisor import Services, is_free, running
+from konomi.host.supervisor import Services, check_ports, is_free, running
 from konomi.i18n.catalogue import text
 
 USUAL_PORTS = {"rater": 50051, "generator": 50052, "trainer": 50053}
@@ -44,6 +44,8 @@ def hold_up(
     home: Home, ports: Mapping[str, int], port_page: int | None, as_json: bool, ready: Callable[[str], None]
 ) -> None:
     """Runs everything on a home until a signal; `ready` is given the page's link once all is up."""
+    if not home.is_up():
+        check_ports({**ports, **_page_port(home, port_page)})  # before anything starts, which takes some seconds
     with stop_signals() as stopped:
         note(text("starting on {home}, which takes some seconds…", home=home.root))
         try:
@@ -95,6 +97,17 @@ def page(home: Home, services: Services, port: int | None) -> Iterator[str]:
     ):
         home.announce(services.addresses | {"token_file": str(home.token_file), "page": address})
         yield link(home)
+
+
+def _page_port(home: Home, port: int | None) -> dict[str, int]:
+    """Returns the port asked for the page, on the command line or in konomi.toml; none where any will do."""
+    if extras.missing("web"):
+        return {}
+    from konomi.web.settings import PageSettings
+
+    settings = PageSettings(home=home.root)
+    asked = settings.page_port if port is None else port
+    return {"page": asked} if asked and settings.page_host in ("127.0.0.1", "localhost") else {}
 
 
 def choose_ports(asked: Mapping[str, int | None]) -> dict[str, int]:

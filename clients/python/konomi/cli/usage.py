@@ -4,6 +4,7 @@ import re
 
 import typer
 
+from konomi.cli.console import lay_out
 from konomi.i18n.catalogue import text
 
 REFUSALS = (
@@ -44,13 +45,13 @@ def complain(error: typer.TyperException) -> int:
     context: typer.Context | None = getattr(error, "ctx", None)
     message = error.format_message()
     if context is not None and message == context.get_help():
-        typer.echo(message, err=True)
+        lay_out(message)
         return error.exit_code
     if context is not None:
         option = context.help_option_names[0]
         way = text("Try '{command} {option}' for help.", command=context.command_path, option=option)
-        typer.echo(f"{context.get_usage()}\n{way}\n", err=True)
-    typer.echo(text("Error: {message}", message=translated(message)), err=True)
+        lay_out(f"{context.get_usage()}\n{way}\n")
+    lay_out(text("Error: {message}", message=translated(message)))
     return error.exit_code
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from konomi.client.channel import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, Link, is_idempotent
+from konomi.client.load import load_metadata
 from konomi.errors import InvalidArgument, KonomiError, Unavailable, from_rpc_error
 from konomi.i18n.catalogue import text
 
@@ -62,9 +63,10 @@ class _Call(Generic[Request, Reply]):
         self._idempotent = is_idempotent(method)
         self._link = link
 
-    def _options(self, timeout: float | None) -> dict[str, Any]:
+    def _options(self, timeout: float | None, message: Message | None = None) -> dict[str, Any]:
         seconds = DEADLINES.get(self._name, DEFAULT_SECONDS) if timeout is None else timeout
-        return {"timeout": seconds, "metadata": self._link.metadata}
+        load = () if message is None else load_metadata(message)
+        return {"timeout": seconds, "metadata": (*self._link.metadata, *load)}
 
     def _message(self, request: Request | None, fields: dict[str, Any]) -> Message:
         """Returns the request to send: the given message or one made of the keywords, its request_id filled in.
@@ -111,7 +113,7 @@ class Unary(_Call[Request, Reply]):
         """
         message = self._message(request, fields)
         try:
-            reply: Reply = self._rpc(message, **self._options(timeout))
+            reply: Reply = self._rpc(message, **self._options(timeout, message))
         except grpc.RpcError as error:
             raise readable(error, self._link.address) from error
         return reply
@@ -125,7 +127,7 @@ class ServerStream(_Call[Request, Reply]):
     ) -> "Replies[Reply]":
         """Calls the rpc; errors are raised while its replies are read."""
         message = self._message(request, fields)
-        return Replies(self._rpc(message, **self._options(timeout)), self._link.address)
+        return Replies(self._rpc(message, **self._options(timeout, message)), self._link.address)
 
 
 class ClientStream(_Call[Request, Reply]):

@@ -1,111 +1,164 @@
-"""What a PNG says about its making: A1111 infotext and konomi's own record, read with the standard library alone.
+"""What an image says about its making: prompt and seed from a PNG's texts, from EXIF, or hidden in the pixels.
 
-The thin client has no Pillow; only text chunks are looked at, their size is capped, and a malformed file says nothing.
+Read with the standard library alone, since the thin client has no Pillow; only ComfyUI's graphs need sd-parsers, of the
+extra `files`. Sizes are capped, a malformed file says nothing, and what is there and not understood is told.
 """
 
 import importlib
-import io
-import json
-import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from konomi.datasets.exif import exif_texts
+from konomi.datasets.prompts import (
+    MAX_PROMPT_BYTES,
+    Said,
+    clean,
+    said_by,
+    said_by_infotext,
+    said_by_konomi,
+    said_by_record,
+    with_seed,
+)
+from konomi.datasets.spelling import decoded
+from konomi.datasets.stealth import stealth_text
 from konomi.host import extras
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_TEXT_BYTES = 256 * 1024
-MAX_PROMPT_BYTES = 4096
+MAX_TEXT_BYTES = 4 * 1024 * 1024
+MAX_TEXTS_BYTES = 32 * 1024 * 1024
+"""Bytes of all texts of an image together: ten thousand packed ones would fill the memory."""
 MAX_CHUNKS = 10_000
-SEED = re.compile(r"(?:^|, )Seed: (\d{1,18})(?:,|$)", re.MULTILINE)
-LAST_LINE = re.compile(r"(?:^|\n)(?:Negative prompt:|Steps: \d)")
+
+KEYS = ("parameters", "prompt", "Comment", "invokeai_metadata", "sd-metadata", "Dream", "dream", "workflow")
+"""Keywords tools keep records under, asked before any other."""
+PLAIN = frozenset({"parameters", "prompt", "Dream", "dream"})
+"""Keywords under which text that is no record is a prompt."""
+
+UNDERSTOOD, NEEDS_EXTRA, STRANGE, UNDECODABLE = "", "PROMPT_NEEDS_EXTRA", "PROMPT_UNKNOWN", "PROMPT_UNDECODABLE"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Prompt and seed an image was made from, as far as it says; `starter` when the starter model made it."""
+    """Prompt and seed an image was made from, as far as it says.
+
+    Attributes:
+        prompt: the prompt; empty where it says none.
+        seed: the seed; None where it says none.
+        starter: the starter model made it.
+        unread: reason why a prompt that is there was not read; empty where none was passed over.
+        odd_seed: a seed that is there and cannot be one, as it stands there.
+        cut: the prompt is longer than the rater takes, and was cut.
+    """
 
     prompt: str = ""
-    seed: int = 0
+    seed: int | None = None
     starter: bool = False
+    unread: str = UNDERSTOOD
+    odd_seed: str = ""
+    cut: bool = False
 
 
-def read_origin(data: bytes) -> Origin:
-    """Returns what a PNG says about its making; nothing of it is trusted beyond being text."""
+def origin_of(data: bytes) -> Origin:
+    """Returns what an image says about its making; nothing of it is trusted beyond being text."""
     chunks = dict(texts(data))
-    own = _record(chunks.get("konomi", ""))
-    infotext = chunks.get("parameters", "")
-    if own is not None:
-        seed = own.get("seed")
-        return Origin(
-            clean(str(own.get("prompt", ""))),
-            seed if isinstance(seed, int) and 0 <= seed < 2**63 else 0,
-            own.get("base_model") == "starter",
-        )
-    return read_infotext(infotext)
+    if "konomi" in chunks:
+        said = said_by_konomi(chunks["konomi"] or "")
+        if said.prompt is not None or said.starter:
+            return _origin(said)
+    heard = list(_said(data, chunks))
+    speaker = next((said for said in heard if said.prompt is not None), None)
+    if speaker is not None:
+        return _origin(speaker)
+    graph = next((said.graph for said in heard if said.graph is not None), None)
+    if graph is not None:
+        return _of_graph(graph)
+    if any(said.strange for said in heard):
+        return Origin(unread=STRANGE)
+    return Origin(unread=UNDECODABLE if None in chunks.values() else UNDERSTOOD)
 
 
 def read_infotext(infotext: str) -> Origin:
     """Returns prompt and seed of an infotext as A1111 writes it."""
-    end = LAST_LINE.search(infotext)
-    match = SEED.search(infotext)
-    return Origin(clean(infotext[: end.start()] if end else infotext), int(match.group(1)) if match else 0)
+    return _origin(said_by_infotext(infotext))
 
 
-def clean(prompt: str) -> str:
-    """Returns a prompt the rater takes: no control characters, at most 4 KiB of UTF-8."""
-    printable = "".join(character if character.isprintable() else " " for character in prompt)
-    return printable.strip().encode("utf-8", "ignore")[:MAX_PROMPT_BYTES].decode("utf-8", "ignore")
+def texts(data: bytes) -> Iterator[tuple[str, str | None]]:
+    """Yields keyword and text of every text chunk (PNG specification, 11.3.3); nothing for what is no PNG.
 
-
-def _record(content: str) -> dict[str, object] | None:
-    try:
-        record = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def texts(data: bytes) -> Iterator[tuple[str, str]]:
-    """Yields keyword and text of every text chunk (PNG specification, 11.3.3); nothing for what is no PNG."""
+    A text is None where it is larger than `MAX_TEXT_BYTES`, torn, or in no encoding that is known.
+    """
     if not data.startswith(SIGNATURE):
         return
-    position = len(SIGNATURE)
+    position, room = len(SIGNATURE), MAX_TEXTS_BYTES
     for _ in range(MAX_CHUNKS):
         if position + 12 > len(data):
             return
         length, kind = struct.unpack(">I4s", data[position : position + 8])
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and length <= MAX_TEXT_BYTES:
-            body = data[position + 8 : position + 8 + length]
+        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+            body = data[position + 8 : position + 8 + min(length, MAX_TEXT_BYTES)]
             keyword, separator, rest = body.partition(b"\0")
             if separator:
-                yield keyword.decode("latin-1"), _text(kind, rest)
+                text = _text(kind, rest) if length <= MAX_TEXT_BYTES and room > 0 else None
+                room -= len(text or "")
+                yield keyword.decode("latin-1"), text
         position += 12 + length
 
 
-def _text(kind: bytes, rest: bytes) -> str:
+def _said(data: bytes, chunks: Mapping[str, str | None]) -> Iterator[Said]:
+    """Yields what each text of an image says, those that are likeliest to speak of its making first."""
+    if chunks.get("Software") and chunks.get("Comment"):
+        yield said_by_record({key: value for key, value in chunks.items() if value is not None})
+    for key in [*KEYS, *(key for key in chunks if key not in KEYS)]:
+        text = chunks.get(key)
+        if text and key != "konomi":
+            said = said_by(text, plain=key in PLAIN)
+            yield said if key in KEYS or not said.strange else Said()
+    for text in exif_texts(data).values():
+        yield said_by(text) if text is not None else Said(strange=True)
+    hidden = None if chunks.get("parameters") else stealth_text(data)
+    if hidden is not None:
+        yield said_by(hidden, plain=True) if hidden else Said(strange=True)
+
+
+def _origin(said: Said) -> Origin:
+    prompt = said.prompt or ""
+    cut = len(prompt.strip().encode("utf-8", "ignore")) > MAX_PROMPT_BYTES
+    return Origin(clean(prompt), said.seed, said.starter, odd_seed=said.odd_seed, cut=cut)
+
+
+def _text(kind: bytes, rest: bytes) -> str | None:
     if kind == b"tEXt":
-        return rest.decode("latin-1")
+        return _old(rest)
     if kind == b"zTXt":
-        return _inflate(rest[1:]).decode("latin-1")
+        packed = _inflate(rest[1:])
+        return None if packed is None else _old(packed)
     compressed, _, rest = rest[:1], rest[1:2], rest[2:]
     _language, _, rest = rest.partition(b"\0")
     _translated, _, content = rest.partition(b"\0")
-    return (_inflate(content) if compressed == b"\1" else content).decode("utf-8", "replace")
+    plain = _inflate(content) if compressed == b"\1" else content
+    return None if plain is None else decoded(plain)
 
 
-def _inflate(packed: bytes) -> bytes:
+def _old(plain: bytes) -> str:
+    """Returns the text of a chunk that should be Latin-1; many tools write UTF-8 there, and Latin-1 never looks so."""
     try:
-        return zlib.decompressobj().decompress(packed, MAX_TEXT_BYTES)
+        return plain.decode("utf-8")
+    except UnicodeDecodeError:
+        return plain.decode("latin-1")
+
+
+def _inflate(packed: bytes) -> bytes | None:
+    inflator = zlib.decompressobj()
+    try:
+        plain = inflator.decompress(packed, MAX_TEXT_BYTES)
     except zlib.error:
-        return b""
+        return None
+    return plain if inflator.eof else None
 
 
-KEYWORDS = frozenset(
-    {"prompt", "workflow", "Comment", "invokeai_metadata", "sd-metadata", "dream", "Dream", "parameters"}
-)
 FAULTS = (
     OSError,
     ValueError,
@@ -117,45 +170,47 @@ FAULTS = (
     ArithmeticError,
     RecursionError,
 )
-"""What Pillow and sd-parsers raise on files that are not what they seem."""
+"""What sd-parsers raises on graphs that are not what they seem, beside its own error."""
 
 
-def origin_of(data: bytes) -> Origin:
-    """Returns what an image says about its making: konomi's own record and infotext as they stand, else sd-parsers."""
-    origin = read_origin(data)
-    if origin.prompt or origin.starter or extras.missing("files"):
-        return origin
-    return _parsed(data) or origin
+def _of_graph(graph: Mapping[str, Any]) -> Origin:
+    """Returns prompt and seed of a graph as ComfyUI computed it, whether or not its drawing stands beside it.
 
-
-def says_more(data: bytes) -> bool:
-    """Says whether an image seems to hold a prompt that only sd-parsers reads."""
-    if data[:3] == b"\xff\xd8\xff" or data[:4] == b"RIFF":
-        return b"Exif" in data[:65536] or b"EXIF" in data
-    return bool(KEYWORDS & {keyword for keyword, _ in texts(data)})
-
-
-def _parsed(data: bytes) -> Origin | None:
-    library, pillow = importlib.import_module("sd_parsers"), importlib.import_module("PIL.Image")
-    eagerness = importlib.import_module("sd_parsers.extractors").Eagerness.FAST
+    sd-parsers follows the lines of the drawing; they are taken from the graph, which holds them all.
+    """
+    if extras.missing("files"):
+        return Origin(unread=NEEDS_EXTRA)
+    parsers = importlib.import_module("sd_parsers.parsers")
+    unreadable = importlib.import_module("sd_parsers.exceptions").ParserError
     try:
-        with pillow.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-            metadata = library.ParserManager(eagerness=eagerness).parse(image)
-        return None if metadata is None else _origin(metadata)
-    except (*FAULTS, pillow.DecompressionBombError):
-        return None
+        nodes = {node: {**content, "inputs": _with_values(content["inputs"], graph)} for node, content in graph.items()}
+        links = [
+            [0, link[0], link[1], node, 0, name.upper()]
+            for node, content in nodes.items()
+            for name, link in content["inputs"].items()
+            if isinstance(link, list) and len(link) == 2
+        ]
+        metadata = parsers.ComfyUIParser().parse({"prompt": nodes, "workflow": {"links": links}})
+        return _of_samplers(metadata)
+    except (*FAULTS, unreadable):
+        return Origin(unread=STRANGE)
 
 
-def _origin(metadata: Any) -> Origin:
+def _with_values(inputs: Mapping[str, Any], graph: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a node's inputs, a seed that comes from a node of its own put in its place."""
+    result = dict(inputs)
+    for name in ("seed", "noise_seed"):
+        link = inputs.get(name)
+        if isinstance(link, list) and link:
+            source = graph[link[0]]["inputs"]
+            result[name] = next((source[key] for key in ("seed", "noise_seed", "value") if key in source), None)
+    return result
+
+
+def _of_samplers(metadata: Any) -> Origin:
     parameters: dict[str, object] = {}
     for sampler in metadata.samplers:
         parameters = {**{str(name).lower(): value for name, value in sampler.parameters.items()}, **parameters}
-    seed = next((_number(parameters[name]) for name in ("seed", "noise_seed") if name in parameters), 0)
-    return Origin(clean(str(metadata.full_prompt)), int(seed) if 0 <= seed < 2**63 else 0)
-
-
-def _number(value: Any) -> float:
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return 0
+    seed = next((parameters[name] for name in ("seed", "noise_seed") if name in parameters), None)
+    prompt = str(metadata.full_prompt)
+    return _origin(with_seed(prompt, seed)) if metadata.samplers and prompt else Origin(unread=STRANGE)

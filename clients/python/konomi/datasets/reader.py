@@ -1,117 +1,190 @@
 """Images in folders, archives, tables and files: found in a fixed order, told by their first bytes, never unpacked."""
 
+import errno
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
-from konomi.datasets.archives import beside, tar_images, zip_images
-from konomi.datasets.captions import Metadata, words_of
-from konomi.datasets.media import MAX_IMAGE_BYTES, ImageFile, image_file, media_type_of, not_an_image
+from konomi.datasets.archives import ARCHIVES
+from konomi.datasets.beside import Beside, SideFiles, told
+from konomi.datasets.captions import grade_of, words_of
+from konomi.datasets.media import (
+    HEAD_BYTES,
+    MAX_IMAGE_BYTES,
+    ImageFile,
+    image_file,
+    media_type_of,
+    not_an_image,
+    pass_over,
+)
+from konomi.datasets.tally import Tally
 from konomi.errors import InvalidArgument, KonomiError, NotFound
+from konomi.files import open_regular
 from konomi.i18n.catalogue import text
 
 __all__ = ["ImageFile", "count_files", "find_images", "media_type_of"]
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
+"""What a system says of a name that no file can have, and of what is no file."""
+
+LINKS = "links"
+"""What links are counted under."""
 
 
-def find_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
+def find_images(paths: Iterable[Path], tally: Tally | None = None) -> Iterator[ImageFile]:
     """Yields the images of folders (recursively, hidden files and links left out), archives, tables and single files.
 
     A single file that is named and no image yields an error; in folders and archives other files are passed over.
 
+    Args:
+        paths: where to look.
+        tally: takes what was there and not understood, and what was passed over.
+
     Raises:
         NotFound: a path does not exist; nothing was read yet.
+        InvalidArgument: a path is a pipe, a socket or a device, or cannot be looked at; nothing was read yet.
     """
-    paths = list(paths)
-    for path in paths:
-        if not path.exists():
-            line = text("expected a folder, a zip or an image, but there is nothing at {path}", path=path)
-            raise NotFound(line, field="path")
-    for path in paths:
-        yield from _below(path) if path.is_dir() else _named(path)
+    looked_at = [(path, _is_folder(path)) for path in paths]
+    return _images(looked_at, tally if tally is not None else Tally())
+
+
+def _images(paths: list[tuple[Path, bool]], tally: Tally) -> Iterator[ImageFile]:
+    for path, is_folder in paths:
+        yield from _below(path, tally) if is_folder else _named(path, tally)
 
 
 def count_files(paths: Iterable[Path]) -> int:
     """Returns how many files there are to look at, for a progress bar; an archive counts once."""
-    return sum(1 if not path.is_dir() else sum(1 for _ in _files(path)) for path in paths)
+    return sum(1 if not path.is_dir() else sum(1 for _ in _files(path, Tally(), [])) for path in paths)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and not path.is_symlink() and path.is_file():
-            yield path
+def _is_folder(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        line = text("expected a folder, a zip or an image, but there is nothing at {path}", path=path)
+        raise NotFound(line, field="path") from error
+    except OSError as error:
+        line = text("cannot read {path}: {why}", path=path, why=error.strerror)
+        raise InvalidArgument(line, reason="FILE_UNREADABLE", field="path") from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        line = text("expected a folder, a zip or an image, but {path} is a pipe, a socket or a device", path=path)
+        raise InvalidArgument(line, reason="NOT_A_FILE", field="path")
+    return stat.S_ISDIR(mode)
 
 
-def _below(folder: Path) -> Iterator[ImageFile]:
-    read = _reader(folder)
-    metadata = Metadata(read)
-    for path in _files(folder):
+def _files(folder: Path, tally: Tally, refused: list[ImageFile]) -> Iterator[Path]:
+    """Yields the files below a folder in the order of their names; folders that cannot be read go to `refused`."""
+    levels = [(folder, iter(_visible(folder, refused)))]
+    while levels:
+        parent, entries = levels[-1]
+        entry = next(entries, None)
+        if entry is None:
+            levels.pop()
+        elif entry.is_symlink():
+            tally.passed_over[LINKS] += 1
+        elif entry.is_dir(follow_symlinks=False):
+            levels.append((parent / entry.name, iter(_visible(parent / entry.name, refused))))
+        elif entry.is_file(follow_symlinks=False):
+            yield parent / entry.name
+
+
+def _visible(folder: Path, refused: list[ImageFile]) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+    except OSError as error:
+        message = text("cannot be read: {why}", why=error.strerror)
+        refused.append(ImageFile(str(folder), error=InvalidArgument(message, reason="FOLDER_UNREADABLE")))
+        return []
+    return visible
+
+
+def _below(folder: Path, tally: Tally) -> Iterator[ImageFile]:
+    beside = _beside(folder, tally)
+    refused: list[ImageFile] = []
+    for path in _files(folder, tally, refused):
         if path.suffix.lower() in CONTAINERS:
-            images = CONTAINERS[path.suffix.lower()](path)
+            images = CONTAINERS[path.suffix.lower()](path, tally)
             yield from (image for image in images if image.error is None or image.error.reason != "NO_IMAGES")
         else:
-            yield from _file(path, path.relative_to(folder).as_posix(), read, metadata, required=False)
+            yield from _file(path, path.relative_to(folder).as_posix(), beside, tally, required=False)
+    beside.close()
+    yield from refused
 
 
-def _named(path: Path) -> Iterator[ImageFile]:
+def _named(path: Path, tally: Tally) -> Iterator[ImageFile]:
     if path.suffix.lower() in CONTAINERS:
-        yield from CONTAINERS[path.suffix.lower()](path)
-    else:
-        read = _reader(path.parent)
-        yield from _file(path, path.name, read, Metadata(read), required=True)
+        yield from CONTAINERS[path.suffix.lower()](path, tally)
+    else:  # rows of other images are no fault of this one: what stands beside it is not closed
+        yield from _file(path, path.name, _beside(path.parent, tally), tally, required=True)
 
 
-def _reader(folder: Path) -> Callable[[str, int], bytes | None]:
-    """Returns what reads a file of a folder by its name; links and what is no file are not there."""
+def _beside(folder: Path, tally: Tally) -> SideFiles:
+    """Returns what stands beside the images of a folder; links and what is no file are not there."""
 
     def read(name: str, limit: int) -> bytes | None:
         path = folder / name
-        if path.is_symlink() or not path.is_file():
-            return None
         try:
-            with path.open("rb") as file:
+            if path.is_symlink():
+                return None
+            with open_regular(path) as file:
                 return file.read(limit)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            if error.errno in NO_SUCH_NAME:
+                return None
+            raise
 
-    return read
+    def names(inside: str) -> list[str]:
+        try:
+            return [f"{inside}/{name}" if inside else name for name in os.listdir(folder / inside)]
+        except OSError:
+            return []
+
+    return SideFiles(read, names, tally, lambda name: str(folder / name))
 
 
-def _file(
-    path: Path, name: str, read: Callable[[str, int], bytes | None], metadata: Metadata, *, required: bool
-) -> Iterator[ImageFile]:
+def _file(path: Path, name: str, beside: SideFiles, tally: Tally, *, required: bool) -> Iterator[ImageFile]:
     try:
-        with path.open("rb") as file:
-            head = file.read(12)
-            data = head + file.read(MAX_IMAGE_BYTES + 1) if media_type_of(head) else b""
+        with open_regular(path) as file:
+            data = _picture(file)
     except OSError as error:
         message = text("cannot be read: {why}", why=error.strerror)
         yield ImageFile(str(path), error=InvalidArgument(message, reason="FILE_UNREADABLE"))
         return
     if data:
-        yield image_file(str(path), data, *beside(name, read, metadata))
-    elif required or path.suffix.lower() in PICTURES:
+        yield image_file(str(path), data, beside.of(name))
+    elif required:
         yield ImageFile(str(path), error=not_an_image())
+    elif (refused := pass_over(str(path), tally.passed_over)) is not None:
+        yield refused
 
 
-def _table(path: Path) -> Iterator[ImageFile]:
+def _picture(file: BinaryIO) -> bytes:
+    """Returns the bytes of an image, one more than is allowed at most; none of what is no image."""
+    head = file.read(HEAD_BYTES)
+    return head + file.read(MAX_IMAGE_BYTES + 1) if media_type_of(head) else b""
+
+
+def _table(path: Path, tally: Tally) -> Iterator[ImageFile]:
     from konomi.datasets.parquet import read_rows
 
     try:
         for number, row in enumerate(read_rows(path)):
             name, data = f"{path}#{number}", row.pop("image")
             if isinstance(data, bytes):
-                yield image_file(name, data, words_of(row), row)
+                rating = grade_of(row)
+                told(rating, tally.at(name))
+                yield image_file(name, data, Beside(words_of(row), row, rating))
             else:
                 yield ImageFile(name, error=not_an_image())
     except KonomiError as error:
         yield ImageFile(str(path), error=error)
 
 
-CONTAINERS: Mapping[str, Callable[[Path], Iterator[ImageFile]]] = {
-    ".zip": zip_images,
-    ".tar": tar_images,
-    ".parquet": _table,
-}
+CONTAINERS: Mapping[str, Callable[[Path, Tally], Iterator[ImageFile]]] = {**ARCHIVES, ".parquet": _table}
 """Ending of a file that holds images to what reads it."""

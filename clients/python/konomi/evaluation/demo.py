@@ -56,6 +56,9 @@ class DemoSettings(KonomiSettings):
 GOOD, BEST = 4, 5
 """Grades SSR and UR."""
 
+TOO_FEW_LABELS = "TOO_FEW_LABELS"
+"""Reason of a rater that cannot be fitted yet."""
+
 
 @dataclass(frozen=True)
 class RaterQuality:
@@ -155,22 +158,25 @@ class Demo:
         self.gateway.add(images, "base")
 
     def label(self, wanted: int) -> int:
-        """Lets the person grade what the rater suggests, round by round; returns how many labels there are."""
-        have = int(self.gateway.state().labels)
-        size = max(1, math.ceil(wanted / self.settings.rounds))
-        while have < wanted:
+        """Lets the person grade what the rater suggests, round by round; returns how many labels there are.
+
+        The first rounds of a small batch are too few for a fit, and a whole small batch may be of one grade: the person
+        grades on until the rater can be fitted.
+        """
+        state = self.gateway.state()
+        have, size = int(state.labels), max(1, math.ceil(wanted / self.settings.rounds))
+        fitted = bool(state.rater_version) or (have >= wanted and self._fit(have))
+        while have < wanted or not fitted:
             self.session.tend()
-            graded = self._round(min(size, wanted - have), have)
+            graded = self._round(min(size, wanted - have) if have < wanted else size, have)
             if graded == 0:
                 message = text(
                     "The pool has no ungraded images left after {have} labels; ask for fewer labels.", have=have
                 )
                 raise errors.FailedPrecondition(message, reason="POOL_EMPTY")
             have += graded
-            self.view.beat("label", have, wanted)
-            self._fit(have)
-        if not self.gateway.state().rater_version:
-            self._fit(have)
+            self.view.beat("label", have, max(have, wanted))
+            fitted = self._fit(have)
         return have
 
     def _round(self, count: int, turn: int) -> int:
@@ -191,10 +197,17 @@ class Demo:
         self.session.client.rater.record_labels(taste=self.taste, labels=labels, request_id=request_id)
         return len(labels)
 
-    def _fit(self, have: int) -> None:
+    def _fit(self, have: int) -> bool:
+        """Fits the rater; says whether there were labels enough."""
         request_id = files.derived_id(self.taste, self.seed, "fit", have)
-        for _ in self.session.client.rater.fit_rater(taste=self.taste, seed=self.seed, request_id=request_id):
-            continue
+        try:
+            for _ in self.session.client.rater.fit_rater(taste=self.taste, seed=self.seed, request_id=request_id):
+                continue
+        except errors.FailedPrecondition as error:
+            if error.reason != TOO_FEW_LABELS:
+                raise
+            return False
+        return True
 
     def request(self, nights: NightStore, system: str, guards: Any) -> NightRequest:
         """Returns the demo's night: the one it began before, or a new one."""

@@ -1,5 +1,6 @@
 """Child processes: the three roles on this machine, started together, watched, and stopped together."""
 
+import errno
 import json
 import os
 import signal
@@ -166,8 +167,7 @@ def running(
     """
     extras.require(*ROLES)
     with home.held():
-        for role, port in (ports or {}).items():
-            check_port(role, port)
+        check_ports(ports or {})
         install_starter(home)
         roles = [Role(role, home, port=(ports or {}).get(role, 0), environment=environment) for role in ROLES]
         try:
@@ -205,22 +205,40 @@ def install_starter(home: Home, seconds: float = 300.0) -> None:
         raise Internal(why, reason="STARTER_NOT_INSTALLED")
 
 
-def check_port(role: str, port: int) -> None:
-    """Raises FailedPrecondition where a port asked for is taken; a shared port would mix two servers up silently."""
-    if port and not is_free(port):
-        line = "port {port} of the {role} is taken: choose another --port-{role}, or 0 for any"
-        raise FailedPrecondition(text(line, port=port, role=role))
+def check_ports(ports: Mapping[str, int]) -> None:
+    """Raises FailedPrecondition where a port asked for cannot be had; a shared one would mix two servers up silently.
+
+    Args:
+        ports: role, or "page", to its port; 0 lets the system choose.
+    """
+    owners: dict[int, str] = {}
+    for role, port in ports.items():
+        if port and owners.setdefault(port, role) != role:
+            line = "port {port} was asked for twice: choose another --port-{role} than the {other} has, or 0 for any"
+            raise FailedPrecondition(text(line, port=port, role=role, other=owners[port]), reason="PORT_TAKEN")
+        why = obstacle(port) if port else None
+        if why == errno.EADDRINUSE:
+            line = "port {port} of the {role} is taken: choose another --port-{role}, or 0 for any"
+            raise FailedPrecondition(text(line, port=port, role=role), reason="PORT_TAKEN")
+        if why is not None:
+            line = "port {port} of the {role} cannot be had ({why}): choose another --port-{role}, or 0 for any"
+            raise FailedPrecondition(text(line, port=port, role=role, why=os.strerror(why)), reason="PORT_REFUSED")
 
 
 def is_free(port: int) -> bool:
-    """Says whether nothing listens on a port of the loopback address."""
+    """Says whether nothing listens on a port of the loopback address, and this user may."""
+    return obstacle(port) is None
+
+
+def obstacle(port: int) -> int | None:
+    """Returns the system's error number for a port of the loopback address, None where it can be had."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error.errno
+    return None
 
 
 def readable_line(line: str) -> str:

@@ -136,6 +136,12 @@ ALARMS: Mapping[str, AlarmText] = {
         ),
         percent=("share", "floor"),
     ),
+    "damaged": AlarmText(
+        N_(
+            "What the night {night} did cannot be read, for its night.json is damaged; konomi night resume makes it "
+            "good by what its steps left."
+        )
+    ),
     "other_version": AlarmText(
         N_(
             "The night was halted: another version of konomi began it, whose steps are not this one's; what it "

@@ -8,17 +8,19 @@ blind audit: no rater is fitted on them, no image of theirs is trained on, and t
 import hashlib
 import random
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from konomi.client import Client, paging
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi.files import derived_id, read_json, write_json
+from konomi.files import derived_id
 from konomi.i18n.catalogue import text
 from konomi.night.metrics import Estimate, share
+from konomi.night.records import sealed
 from konomi.night.records.state import Audit, NightState, Record, Served
 from konomi.night.records.store import NightStore
 from konomi.v1 import rater_pb2 as rater
@@ -32,7 +34,7 @@ ROWS = 8
 
 CHOICES = ("left", "right", "tie")
 LETTERS = {"L": "left", "R": "right", "T": "tie", "-": ""}
-KEEP, ROLL_BACK, OPEN = "keep", "roll_back", "open"
+KEEP, ROLL_BACK, OPEN, DAMAGED = "keep", "roll_back", "open", "damaged"
 
 
 class Decision(Record):
@@ -118,7 +120,22 @@ class BlindEvaluation:
     @property
     def kept(self) -> KeptVerdict:
         """Returns what is on record."""
-        return KeptVerdict.model_validate(read_json(self.path))
+        try:
+            return KeptVerdict.model_validate(sealed.read(self.path))
+        except (sealed.Damaged, ValidationError) as error:
+            message = text(
+                "The answers about the night {night} cannot be read: its verdict.json is damaged. Move that file away "
+                "to answer anew; what the rater recorded stays.",
+                night=self.night,
+            )
+            raise FailedPrecondition(message, reason="VERDICT_DAMAGED") from error
+
+    @property
+    def readable(self) -> bool:
+        """Says whether its file can be read; an owner who never answered has none, which is no damage."""
+        with suppress(FailedPrecondition):
+            return self.kept is not None
+        return False
 
     @property
     def unit(self) -> Served:
@@ -226,7 +243,12 @@ class BlindEvaluation:
         self._keep(decision=decision, decisions=(*self.kept.decisions, entry))
 
     def summary(self) -> VerdictSummary:
-        """Returns what `night status --json` and the report say of it."""
+        """Returns what `night status --json` and the report say of it; decision "damaged" where it cannot be read."""
+        if not self.readable:
+            return VerdictSummary(
+                pairs=len(self.pairs()), answered=0, unit=self.unit, against=self.against,
+                tally=None, audit=None, decision=DAMAGED, decisions=(),
+            )  # fmt: skip
         kept = self.kept
         return VerdictSummary(
             pairs=len(self.pairs()),
@@ -240,7 +262,7 @@ class BlindEvaluation:
         )
 
     def _keep(self, **changed: Any) -> None:
-        write_json(self.path, self.kept.changed(**changed).plain())
+        sealed.write(self.path, self.kept.changed(**changed).plain())
 
 
 def shown_by_name(count: int) -> frozenset[int]:
@@ -270,6 +292,8 @@ def audits(nights: NightStore, taste: str, version: str) -> list[Audit]:
         if nights.request(night).taste != taste or state.rater_version != version:
             continue
         evaluation = BlindEvaluation(nights, night)
+        if not evaluation.readable:
+            continue
         unit = evaluation.unit.unit
         tally, rise = evaluation.tally(), _rise(state, unit, evaluation.against.unit)
         if tally is not None and rise is not None:

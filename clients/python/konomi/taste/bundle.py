@@ -163,7 +163,8 @@ def restore_nights(home: Home, content: bytes, taste: str) -> None:
     for record in nights:
         folder = home.root / "nights" / str(record["id"])
         if not folder.exists():
-            write_atomically(folder / "night.json", canonical(record["night"]))
+            numbered = {name: value for name, value in dict(record["night"]).items() if name != "sequence"}
+            write_atomically(folder / "night.json", canonical(numbered))  # its number was its own home's
             write_atomically(folder / "delivered", b"")
             write_atomically(folder / "request.json", canonical({**record["request"], "taste": taste}))
 
@@ -171,7 +172,7 @@ def restore_nights(home: Home, content: bytes, taste: str) -> None:
 def settings(home: Home) -> bytes:
     """Returns the settings that shape a taste."""
     try:
-        tables = tomllib.loads(home.configuration.read_text("utf-8"))
+        tables = tomllib.loads(home.configuration.read_text("utf-8-sig"))
     except FileNotFoundError:
         tables = {}
     kept = {table: tables[table] for table in TABLES if table in tables}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
-from konomi.files import canonical, replacing
+from konomi.files import canonical, open_regular, replacing
 from konomi.i18n.catalogue import text
 
 SCHEMA = "konomi.bundle/1"
@@ -124,7 +124,7 @@ def read_bundle(path: Path, visit: Callable[[BundleEntry, Iterator[bytes]], None
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open_regular(path)
     except OSError as error:
         line = text("expected a taste bundle at {path}: {why}", path=path, why=error.strerror)
         raise NotFound(line, reason="BUNDLE_MISSING") from error

@@ -8,6 +8,7 @@ from typing import Any
 from konomi.client import Client, paging
 from konomi.client.messages import GRADES
 from konomi.client.services import DIGEST, taste_name
+from konomi.datasets.spelling import text_in
 from konomi.errors import InvalidArgument
 from konomi.files import write_for_user
 from konomi.i18n.catalogue import text
@@ -35,8 +36,8 @@ def read_grades(client: Client, taste: str, path: Path) -> int:
         InvalidArgument: the file cannot be read, or a line is not what `write_grades` writes.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = text_in(path).split("\n")
+    except (OSError, ValueError) as error:
         line = text("expected a readable file of JSON lines at {path}: {why}", path=path, why=error)
         raise InvalidArgument(line) from error
     entries = [_entry(line, number) for number, line in enumerate(lines, start=1) if line.strip()]

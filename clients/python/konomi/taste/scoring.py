@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -73,7 +74,7 @@ class ScoreJournal:
     def add(self, path: str, digest: str, version: str, result: Outcome) -> None:
         """Notes what was said of a file; `version` is empty where the file itself is at fault."""
         entry = {"path": path, "digest": digest, "version": version, "result": result}
-        self._file.write(json.dumps(entry) + "\n")
+        self._file.write(json.dumps({**entry, "crc32": checksum(entry)}) + "\n")
 
     def flush(self) -> None:
         """Hands what was noted to the system; it outlives this process from then on."""
@@ -92,14 +93,21 @@ class ScoreJournal:
         text = self._path.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
         for line in whole.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 entry = json.loads(line)
+                if entry.pop("crc32", None) != checksum(entry):
+                    continue  # a damaged line is asked for again
                 entries[entry["path"]] = Entry(digest=entry["digest"], version=entry["version"], result=entry["result"])
         if len(whole) < len(text):
             with self._path.open("r+b") as file:
                 file.truncate(len(whole))
                 os.fsync(file.fileno())
         return entries
+
+
+def checksum(entry: Mapping[str, Any]) -> int:
+    """Returns what guards a line of a journal against a flipped bit."""
+    return zlib.crc32(json.dumps(entry, sort_keys=True).encode())
 
 
 BATCH_IMAGES = 32

@@ -15,7 +15,7 @@ from konomi.i18n import catalogue
 from konomi.i18n.catalogue import speaking
 from konomi.taste.provenance import explain
 from konomi.taste.rater_summary import alarms
-from konomi.web.auth import COOKIE, SESSION_SECONDS, SessionAuth
+from konomi.web.auth import COOKIE, SESSION_SECONDS, BearerCheck, SessionAuth
 from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import ImageEndpoints
@@ -46,12 +46,14 @@ class PageApplication:
         self._queues = GradingQueues(client, home.root / "page")
         self._nights = NightEndpoints(home)
         self._relay = Relay(client, self._queues.observe)
-        self.app = SpokenByReader(Guard(Starlette(routes=self._routes()), origins, auth))
+        self._bearers = BearerCheck(self._relay.ask_as)
+        self.app = SpokenByReader(Guard(Starlette(routes=self._routes()), origins, auth, self._bearers))
 
     def close(self) -> None:
         """Lets go of workers and children."""
         self._images.close()
         self._relay.close()
+        self._bearers.close()
         self._queues.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
 

@@ -1,15 +1,19 @@
-"""Who may use the page: a one-time ticket is changed into a cookie that JavaScript cannot read."""
+"""Who may use the page: a ticket is changed once into a cookie JavaScript cannot read; programs bring a token."""
 
+import asyncio
 import hashlib
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
+from cachetools import TTLCache
 from itsdangerous import BadSignature, TimestampSigner
 
-from konomi.errors import FailedPrecondition, PermissionDenied, ResourceExhausted
+from konomi.errors import FailedPrecondition, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated
 from konomi.files import write_atomically
 from konomi.home import Home
 from konomi.host.extras import pip_line
@@ -19,6 +23,10 @@ COOKIE = "konomi"
 SESSION_SECONDS = 90 * 24 * 3600
 TICKET_SECONDS = 24 * 3600
 FAILURES_PER_MINUTE = 10
+KNOWN_SECONDS, UNKNOWN_SECONDS = 60.0, 10.0
+"""How long the page remembers of a program's token that the rater knows it, or does not."""
+TOKENS_KEPT = 256
+ASKED_AT_ONCE = 16
 CLOCK_STEP_SECONDS = 60
 """A signature from the future is still good if the clock may have been set back by that much."""
 
@@ -113,6 +121,61 @@ class SessionAuth:
     def is_signed_in(self, cookie: str) -> bool:
         """Says whether a cookie is one of this home that is still good."""
         return self._sessions.verify(cookie, SESSION_SECONDS) is not None
+
+
+class BearerCheck:
+    """Says whether a token that a program brings is known to the rater, so that only then its request is read.
+
+    What the token may do is the business of the role that answers; this only keeps strangers' bytes out. An answer is
+    kept for a while: a token revoked meanwhile is still refused by the role.
+
+    Args:
+        ask: calls the rater with an Authorization header; raises KonomiError.
+        now: the clock.
+    """
+
+    def __init__(self, ask: Callable[[str], object], now: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._known: TTLCache[bytes, bool] = TTLCache(TOKENS_KEPT, KNOWN_SECONDS, timer=now)
+        self._unknown: TTLCache[bytes, bool] = TTLCache(TOKENS_KEPT, UNKNOWN_SECONDS, timer=now)
+        self._workers = ThreadPoolExecutor(2, "page-tokens")
+        self._asking = 0
+
+    async def knows(self, authorization: str) -> bool:
+        """Says whether the token of an Authorization header is known.
+
+        Raises:
+            ResourceExhausted: too many unknown tokens came within a minute, or too many are being looked up.
+            Unavailable: there is nobody to ask.
+        """
+        digest = hashlib.sha256(authorization.encode()).digest()
+        if digest in self._known:
+            return True
+        if digest in self._unknown:
+            return False
+        if self._asking >= ASKED_AT_ONCE:
+            raise ResourceExhausted(text("too many requests at once; try again in a moment"), retry_after=1.0)
+        self._asking += 1
+        try:
+            loop = asyncio.get_running_loop()
+            known = await loop.run_in_executor(self._workers, copy_context().run, self._look_up, authorization)
+        finally:
+            self._asking -= 1
+        (self._known if known else self._unknown)[digest] = True
+        return known
+
+    def close(self) -> None:
+        """Lets go of the workers."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _look_up(self, authorization: str) -> bool:
+        try:
+            self._ask(authorization)
+        except Unauthenticated:
+            return False
+        except (PermissionDenied, NotFound):
+            return True  # whoever may not see a taste, or asks for one that is not there, was let in
+        return True
 
 
 def _write_secret(path: Path, secret: bytes) -> None:

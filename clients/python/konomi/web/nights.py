@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from konomi import errors
 from konomi.client import Client
 from konomi.errors import InvalidArgument, KonomiError
+from konomi.files import canonical, read_json
 from konomi.home import Home
 from konomi.host.logs import turn_over
 from konomi.host.supervisor import readable_line
@@ -21,7 +22,7 @@ from konomi.night.alarms import work
 from konomi.night.budgets import measured
 from konomi.night.engine.preparation import plan_of
 from konomi.night.metrics import Estimate
-from konomi.night.records.state import ENDED, NightState, Record, Scores, Served, UnitRecord
+from konomi.night.records.state import ENDED, NightState, Record, Scores, Served, StateName, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.report.status import NightSummary, reasons_of, summary_of
 from konomi.night.systems.registry import SYSTEMS
@@ -54,7 +55,7 @@ class ReportPath(TypedDict):
 
 
 class NightLine(TypedDict):
-    """One night in the list of them."""
+    """One night in the list of them; `why` only where it cannot be read."""
 
     night: str
     system: str
@@ -62,6 +63,7 @@ class NightLine(TypedDict):
     units: int
     images: int
     began: float
+    why: NotRequired[str]
 
 
 class UnitFigures(Record):
@@ -183,16 +185,20 @@ class NightEndpoints:
         ids = self._nights.all()
         chosen = text(asked, "night") or (ids[-1] if ids else "")
         listed = [self._line(night) for night in reversed(ids)]
+        listed += [_lost(night, why) for night, why in self._nights.damaged().items()]
         if not chosen:
-            return {"nights": [], "night": None}
+            return {"nights": listed, "night": None}
         return {"nights": listed, "night": self._detail(chosen, text(asked, "language", "en")).plain()}
 
     def report(self, asked: Asked) -> ReportPath:
         """Endpoint: makes the report of a night where there is none since its verdict, and says where it is."""
         night = self._known(text(asked, "night"))
-        file, verdict = self.report_file(night), self._nights.folder / night / "verdict.json"
-        stale = file.is_file() and verdict.is_file() and verdict.stat().st_mtime_ns > file.stat().st_mtime_ns
-        if stale or not file.is_file():
+        file = self.report_file(night)
+        verdict = None
+        with suppress(OSError, ValueError):
+            verdict = read_json(file.with_suffix(".json")).get("verdict")
+        now = BlindEvaluation(self._nights, night).summary().plain()
+        if not file.is_file() or canonical(verdict) != canonical(now):
             self._run("night", "report", "--night", night, "--json", "--lang", text(asked, "language", "en")[:2])
         return {"path": f"/report/{night}"}
 
@@ -205,20 +211,21 @@ class NightEndpoints:
         return self._nights.folder / self._known(night)
 
     def _known(self, night: str) -> str:
+        if NIGHT.fullmatch(night) and night in self._nights.damaged():
+            self._nights.request(night)  # which says why it cannot be read
         if not NIGHT.fullmatch(night) or night not in self._nights.all():
             raise errors.NotFound(catalogue.text("there is no such night in this home"))
         return night
 
     def _line(self, night: str) -> NightLine:
         state = self._nights.state(night)
-        path = self._nights.folder / night / "request.json"
         return {
             "night": night,
             "system": state.system,
             "state": state.state,
             "units": sum(unit.parent is not None for unit in state.units),
             "images": state.images,
-            "began": path.stat().st_mtime,
+            "began": self._nights.began(night),
         }
 
     def _detail(self, night: str, language: str) -> NightDetail:
@@ -290,6 +297,13 @@ class NightEndpoints:
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "konomi", *arguments, "--home", str(self._home.root)]
+
+
+def _lost(night: str, why: str) -> NightLine:
+    """Returns the line of a night whose request cannot be read."""
+    return {
+        "night": night, "system": "", "state": StateName.DAMAGED, "units": 0, "images": 0, "began": 0.0, "why": why,
+    }  # fmt: skip
 
 
 def _figures(unit: UnitRecord) -> UnitFigures:

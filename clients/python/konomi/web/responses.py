@@ -16,6 +16,7 @@ from konomi.errors import InvalidArgument, KonomiError
 from konomi.i18n import catalogue
 
 BODY_BYTES = 256 * 1024
+"""Of a request to the page's own endpoints."""
 
 STATUS = {
     "invalid_argument": 400,

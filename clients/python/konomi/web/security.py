@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
+from konomi.errors import KonomiError
 from konomi.i18n.catalogue import text
-from konomi.web.auth import COOKIE, SessionAuth
+from konomi.web.auth import COOKIE, BearerCheck, SessionAuth
+from konomi.web.responses import BODY_BYTES, STATUS, error_body
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,6 +34,10 @@ RPC = "/konomi."
 OPEN = ("/static/", "/icon-")
 OPEN_EXACT = frozenset({"/", "/sw.js", "/manifest.webmanifest"})
 CONTENT_TYPES = ("application/json", "application/connect+json")
+RPC_BYTES = 24 * 1024 * 1024
+"""Of a request that is relayed: 16 MiB of images as base64."""
+BODIES_BYTES = 96 * 1024 * 1024
+"""Of all bodies that are held at once."""
 
 
 class Refusal(Exception):
@@ -49,10 +55,12 @@ class Guard:
         app: what answers when all is well.
         origins: exact origins of the page, "http://127.0.0.1:50050"; their hosts are the only ones answered to.
         auth: knows the cookies.
+        bearers: knows the tokens programs bring.
     """
 
-    def __init__(self, app: App, origins: frozenset[str], auth: SessionAuth) -> None:
-        self._app, self._origins, self._auth = app, origins, auth
+    def __init__(self, app: App, origins: frozenset[str], auth: SessionAuth, bearers: BearerCheck) -> None:
+        self._app, self._origins, self._auth, self._bearers = app, origins, auth, bearers
+        self._held = 0
         self._hosts = frozenset(origin.partition("://")[2] for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,15 +77,35 @@ class Guard:
                 message["headers"] = _sealed(list(message.get("headers", ())))
             await send(message)
 
+        headers = _Headers(scope["headers"])
         try:
-            self._check(scope)
+            bearer = self._check(scope, headers)
+            if bearer:
+                await self._check_bearer(bearer)
+            size = _body_bytes(scope["path"], headers)
+            if self._held + size > BODIES_BYTES:
+                raise Refusal(429, "resource_exhausted", text("too many requests at once; try again in a moment"))
         except Refusal as refusal:
             await _refuse(sealed, refusal)
             return
-        await self._app(scope, receive, sealed)
+        self._held += size
+        try:
+            await self._app(scope, receive, sealed)
+        finally:
+            self._held -= size
 
-    def _check(self, scope: Scope) -> None:
-        headers = _Headers(scope["headers"])
+    async def _check_bearer(self, bearer: str) -> None:
+        """A program's token is looked up before a byte of its request is read."""
+        try:
+            known = await self._bearers.knows(bearer)
+        except KonomiError as error:
+            code = error.code.name.lower()
+            raise Refusal(STATUS.get(code, 500), code, error.message) from error
+        if not known:
+            raise Refusal(401, "unauthenticated", text("This token is not known here."))
+
+    def _check(self, scope: Scope, headers: "_Headers") -> str:
+        """Returns the token that is still to be looked up, or nothing where a cookie said who asks."""
         if headers.only("host") not in self._hosts:
             raise Refusal(421, "permission_denied", text("This server does not answer to that host name."))
         raw = scope.get("raw_path") or scope["path"].encode()
@@ -93,11 +121,12 @@ class Guard:
         else:
             self._check_look(headers, path)
         if path in OPEN_EXACT or path.startswith(OPEN) or path == "/session":
-            return
+            return ""
         if bearer and path.startswith("/konomi.v1."):
-            return  # the role behind it knows whose token it is and what it may do
+            return bearer
         if not any(self._auth.is_signed_in(cookie) for cookie in headers.cookies()):
             raise Refusal(401, "unauthenticated", text("Open the page by the link that konomi label prints."))
+        return ""
 
     def _check_act(self, headers: "_Headers", path: str, bearer: str) -> None:
         """A call must come from the page itself, or from a program with a token of its own that is no web page."""
@@ -153,6 +182,23 @@ class _Headers:
         return values
 
 
+def _body_bytes(path: str, headers: _Headers) -> int:
+    """Returns how many bytes the body of a request may have: as many as it declares, or the most where it does not.
+
+    Raises:
+        Refusal: it declares more than may come.
+    """
+    if not (path.startswith(RPC) or path == "/session"):
+        return 0
+    most = RPC_BYTES if path.startswith("/konomi.v1.") else BODY_BYTES
+    if not headers.has("content-length"):
+        return most
+    declared = headers.only("content-length")
+    if not declared.isdecimal() or len(declared) > 12 or int(declared) > most:
+        raise Refusal(413, "resource_exhausted", text("expected at most {most} bytes, got more", most=most))
+    return int(declared)
+
+
 def _sealed(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Adds what every answer carries; a policy or a cache rule that is there already stays."""
     names = {name.lower() for name, _ in headers}
@@ -164,8 +210,6 @@ def _sealed(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 async def _refuse(send: Send, refusal: Refusal) -> None:
-    from konomi.web.responses import error_body
-
     body = error_body(refusal.code, str(refusal))
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

@@ -15,6 +15,7 @@ from konomi.home import Home
 from konomi.i18n.catalogue import text
 from konomi.web.app import PageApplication
 from konomi.web.auth import SessionAuth
+from konomi.web.connections import TimedConnection
 from konomi.web.settings import USUAL_PORT, PageSettings
 
 START_SECONDS = 20.0
@@ -69,6 +70,7 @@ def _configuration(page: PageApplication, settings: PageSettings) -> uvicorn.Con
         server_header=False,
         proxy_headers=False,
         ws="none",
+        http=TimedConnection,
         limit_concurrency=512,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,

@@ -1,10 +1,12 @@
 """What each scope may call: the one table over all rpcs, default deny, and the check that a call stays in its taste."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from konomi.errors import PermissionDenied, Unauthenticated
 from konomi_chassis.auth.authentication import Principal
+from konomi_chassis.auth.tokens import OWNERS_NAME
 
 ANYONE = "anyone"
 OWNER = frozenset({"owner"})
@@ -12,6 +14,9 @@ LOOP = frozenset({"owner", "service"})
 PERSON = frozenset({"owner", "labeller"})
 READ = frozenset({"owner", "labeller", "service"})
 SCORE = frozenset({"owner", "labeller", "tool", "service"})
+
+REFLECTION = "/grpc.reflection."
+LABELLER = "labeller"
 
 _RATER, _TRAINER = "/konomi.v1.RaterService/", "/konomi.v1.TrainerService/"
 _GENERATOR, _ARTIFACT = "/konomi.v1.GeneratorService/", "/konomi.v1.ArtifactService/"
@@ -80,8 +85,44 @@ POLICY: Mapping[str, frozenset[str]] = {
 }
 """The one table: full rpc name to the scopes that may call it; what is not here is denied to everybody."""
 
-LABELLING = frozenset(_RATER + name for name in ("RecordLabels", "UndoLabel", "RecordComparison", "UndoComparison"))
-"""Rpcs that may use the in-flight places kept for a person's labels."""
+LABELLING = frozenset(
+    _RATER + name
+    for name in (
+        "RecordLabels",
+        "UndoLabel",
+        "RecordComparison",
+        "UndoComparison",
+        "RecordAudit",
+        "RecordBlindAudit",
+        "RecordConsent",
+    )
+)
+"""Rpcs that record what a person says: no other call may keep them waiting."""
+
+READING = frozenset(
+    service + name
+    for service, names in (
+        (_ARTIFACT, ("GetArtifact",)),
+        (
+            _RATER,
+            (
+                "GetTaste",
+                "ListTastes",
+                "ListImages",
+                "GetImage",
+                "ListLabels",
+                "GetRaterVersion",
+                "ListRaterVersions",
+                "ListConsents",
+                "ListRevocations",
+            ),
+        ),
+        (_GENERATOR, ("ListBaseModels",)),
+        (_TRAINER, ("GetTrainingRun", "ListTrainingRuns", "ListModels", "GetModel")),
+    )
+    for name in names
+)
+"""Rpcs that only look something up, and that a page asks for while a person waits."""
 
 WATCHES = frozenset({_TRAINER + "WatchTrainingRun", _RATER + "ChangeEmbedder"})
 """Streams that only watch and may last for hours: a draining server ends them instead of waiting."""
@@ -103,7 +144,7 @@ def authorize(rpc: str, caller: Principal, open_reflection: bool) -> None:
         PermissionDenied: the caller's scope may not.
     """
     allowed = POLICY.get(rpc, frozenset())
-    if ANYONE in allowed or (open_reflection and rpc.startswith("/grpc.reflection.")):
+    if ANYONE in allowed or (open_reflection and rpc.startswith(REFLECTION)):
         return
     if caller.scope is None:
         raise Unauthenticated(
@@ -116,18 +157,23 @@ def authorize(rpc: str, caller: Principal, open_reflection: bool) -> None:
 
 
 def confine(request: Any, caller: Principal, taste_of: TasteOf | None = None) -> None:
-    """Keeps a caller that is bound to a taste within it; an empty taste becomes the caller's own.
+    """Keeps a caller that is bound to a taste within it, and lets it speak for nobody else.
+
+    An empty taste becomes the caller's own, and every `labeller` in the request the caller: only the owner may record
+    what another person said.
 
     Args:
-        request: any konomi.v1 request message; its `taste`, `name` and `names` fields are looked at.
+        request: any konomi.v1 request message; its `taste`, `name`, `names` and all `labeller` fields are looked at.
         caller: who calls.
         taste_of: finds the taste of a resource such as "models/{model}"; without it such names are denied.
 
     Raises:
-        PermissionDenied: another taste; the same answer whether or not the target exists.
+        PermissionDenied: another taste; the same answer whether or not the target exists. Or another labeller.
     """
     if caller.scope in (None, "owner"):
         return
+    for path in _labeller_paths(request.DESCRIPTOR):
+        _attribute(request, path, caller)
     fields = request.DESCRIPTOR.fields_by_name
     if "taste" in fields and fields["taste"].message_type is None:
         if not request.taste and caller.taste is not None:
@@ -136,6 +182,39 @@ def confine(request: Any, caller: Principal, taste_of: TasteOf | None = None) ->
     for name in _names(request, fields):
         kind, _, rest = name.partition("/")
         _check(rest.partition("/")[0] if kind == "tastes" else (taste_of(name) if taste_of else None), caller)
+
+
+@cache
+def _labeller_paths(kind: Any) -> tuple[tuple[str, ...], ...]:
+    """Returns where a message says who labelled: the names of the fields down to every `labeller` in it."""
+    paths: list[tuple[str, ...]] = [(LABELLER,)] if LABELLER in kind.fields_by_name else []
+    for field in kind.fields:
+        inner = field.message_type
+        if inner is not None and inner.file.package == kind.file.package and inner is not kind:
+            paths.extend((field.name, *path) for path in _labeller_paths(inner))
+    return tuple(paths)
+
+
+def _attribute(message: Any, path: tuple[str, ...], caller: Principal) -> None:
+    name, rest = path[0], path[1:]
+    if rest:
+        value = getattr(message, name)
+        repeated = message.DESCRIPTOR.fields_by_name[name].is_repeated
+        for item in value if repeated else [value] if message.HasField(name) else []:
+            _attribute(item, rest, caller)
+        return
+    if message.labeller not in ("", caller.name):
+        raise PermissionDenied(
+            f"A {caller.scope} token records what {caller.name} says; leave labeller empty. "
+            "Only the owner may name another.",
+            reason="LABELLER_DENIED",
+        )
+    if caller.name.casefold() == OWNERS_NAME:
+        raise PermissionDenied(
+            f'Only the owner labels as "{OWNERS_NAME}"; issue this token for another principal.',
+            reason="LABELLER_DENIED",
+        )
+    message.labeller = caller.name
 
 
 def _names(request: Any, fields: Mapping[str, Any]) -> Iterable[str]:

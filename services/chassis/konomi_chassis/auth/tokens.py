@@ -14,11 +14,14 @@ from typing import Literal
 from filelock import FileLock
 
 from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi_chassis.durable_files import make_folder, sync_folder
 
 Scope = Literal["owner", "labeller", "tool", "service"]
 SCOPES: tuple[Scope, ...] = ("owner", "labeller", "tool", "service")
 SCHEMA = "konomi.tokens/1"
 TASTE_ID = re.compile(r"[a-z0-9-]{1,40}")
+OWNERS_NAME = "owner"
+"""Under which the owner's labels stand; no other token may have it."""
 PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 
 
@@ -53,6 +56,10 @@ def issue_token(
     if not PRINCIPAL.fullmatch(principal):
         raise InvalidArgument(
             f"A principal has 1 to 64 letters, digits, dots, dashes; {principal!r} came.", field="principal"
+        )
+    if scope != "owner" and principal.casefold() == OWNERS_NAME:
+        raise InvalidArgument(
+            f"{principal!r} is the owner's name; choose another for a {scope} token.", field="principal"
         )
     if scope in ("labeller", "tool") and taste is None:
         raise InvalidArgument(f"A {scope} token is for one taste; name it.", field="taste")
@@ -98,12 +105,15 @@ def read_tokens(home: Path) -> tuple[TokenRecord, ...]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']}")
+        if content.get("sha256", _digest(content["tokens"])) != _digest(content["tokens"]):
+            raise ValueError("another checksum")
         return tuple(TokenRecord(**record) for record in content["tokens"])
     except FileNotFoundError:
         return ()
     except (ValueError, KeyError, TypeError) as error:
         raise FailedPrecondition(
-            "The token file tokens/tokens.json of the home is damaged. Restore it, or remove it to start anew.",
+            "The token file tokens/tokens.json of the home is damaged. Restore it, or remove it to start anew; then "
+            "issue the tokens of other people and tools again.",
             reason="TOKENS_DAMAGED",
         ) from error
 
@@ -111,6 +121,11 @@ def read_tokens(home: Path) -> tuple[TokenRecord, ...]:
 def hash_token(token: str) -> str:
     """Returns the sha256 of a token, in hexadecimal digits."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _digest(tokens: list[dict[str, object]]) -> str:
+    """Returns the sha256 of the records; files of an earlier konomi carry none."""
+    return hashlib.sha256(json.dumps(tokens, sort_keys=True).encode()).hexdigest()
 
 
 def _write_owner(home: Path, records: list[TokenRecord]) -> None:
@@ -128,7 +143,8 @@ def _locked(home: Path) -> Iterator[list[TokenRecord]]:
         records = list(before)
         yield records
         if tuple(records) != before:
-            content = {"schema": SCHEMA, "tokens": [asdict(record) for record in records]}
+            tokens = [asdict(record) for record in records]
+            content = {"schema": SCHEMA, "sha256": _digest(tokens), "tokens": tokens}
             _write_private(folder / "tokens.json", json.dumps(content, indent=1) + "\n")
 
 
@@ -140,8 +156,5 @@ def _write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    make_folder(path.parent)  # the first token may have made it
+    sync_folder(path.parent)

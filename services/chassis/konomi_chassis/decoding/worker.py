@@ -31,6 +31,7 @@ DRAFT = 2
 """The same for JPEG, whose decoder shrinks by 2, 4 or 8 for less than nothing, and better than an average would."""
 PR_SET_NO_NEW_PRIVS = 38
 NOBODY = 65534
+NICE = 5
 SIDEWAYS = (5, 6, 7, 8)
 Size = tuple[int, int]
 Least = tuple[int, int, bool]
@@ -42,6 +43,7 @@ def drop_privileges(memory_bytes: int) -> None:
 
     It ends with its parent without being told: its stdin closes.
     """
+    os.nice(NICE)  # a person's label and a probe of health come before a picture
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

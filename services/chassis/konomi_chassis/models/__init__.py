@@ -1,5 +1,7 @@
 """Base models on disk.
 
-The `catalogue` of what is there, checked as a `diffusers_folder` and by `safetensors_check` before `loading` hands it
-to diffusers; `clip_vocabulary` is the text encoder's. `concept_format` names what a Custom Diffusion file holds.
+The `catalogue` of what is there, checked as a `diffusers_folder` or `single_file` and by `safetensors_check` before
+`loading` hands it to diffusers. `noise_schedule` is what a model says of its noise, `original_names` how checkpoints
+call its weights, `original_tensors` the weights themselves. `clip_vocabulary` is the text encoder's, `concept_format`
+names what a Custom Diffusion file holds.
 """

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from konomi_chassis.models.safetensors_check import Header, check_file, unsafe
+from konomi_chassis.models.safetensors_check import Header, check_file, unsafe, unsupported
 
 COMPONENTS: Mapping[str, frozenset[tuple[str, str]]] = {
     "unet": frozenset({("diffusers", "UNet2DConditionModel")}),
@@ -35,36 +35,96 @@ CODE_KEYS = frozenset(
     }
 )
 """Configuration keys that make a library fetch or run something; none is ever needed."""
-READ = frozenset({".safetensors", ".json", ".txt"})
-IGNORED = frozenset({"", ".md", ".png", ".jpg", ".jpeg", ".webp", ".gitattributes", ".yaml", ".yml", ".gitignore"})
+WEIGHTS: Mapping[str, str] = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+}
+"""What the names of a component's weight files begin with."""
+CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(WEIGHTS, ("config.json",)),
+    **dict.fromkeys(
+        ("tokenizer", "tokenizer_2"),
+        (
+            "vocab.json",
+            "merges.txt",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+        ),
+    ),
+    "scheduler": ("scheduler_config.json",),
+}
+"""The other files a loader looks for in a component's folder."""
+INDEX = "model_index.json"
+ADAPTER = "adapter_config.json"
+"""Where it lies beside a text encoder, transformers would put the adapter it names on the weights."""
+DIGESTED = frozenset({".safetensors", ".json", ".txt"})
+OTHER_WEIGHTS = frozenset({".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".pkl"})
 MAX_JSON_BYTES = 32_000_000
 VOCABULARIES = frozenset({"vocab.json", "tokenizer.json"})
 
 
 def check_folder(folder: Path) -> dict[str, Header]:
-    """Returns the safetensors headers of a diffusers folder by relative path, after checking every file in it.
+    """Returns the safetensors headers of a diffusers folder by relative path, after checking every file a loader reads.
+
+    What else lies in the folder, for example what hub clients and desktops leave there, is neither read nor judged.
 
     Raises:
-        FailedPrecondition: a file could run code, or is not what it seems (reason UNSAFE_FORMAT).
+        FailedPrecondition: a file that is read could run code, is not what it seems, or is only there in a format that
+            is not read (reason UNSAFE_FORMAT); it is no diffusers folder (MODEL_LAYOUT).
     """
+    index = _checked_index(folder)
     headers = {}
-    for path in model_files(folder, every=True):
-        name = path.relative_to(folder).as_posix()
-        suffix = path.suffix.lower() if path.suffix else (path.name.lower() if path.name.startswith(".") else "")
-        if suffix == ".safetensors":
-            headers[name] = check_file(path, f"The file {name}")
-        elif suffix == ".json":
-            _check_json(path, name)
-        elif suffix not in READ and suffix not in IGNORED:
-            unsafe(f"The model {folder.name}", f"the file {name} may hold code; remove it")
-    _check_index(folder)
+    for component in _components(index):
+        for path in _visible(folder / component):
+            if path.suffix == ".json":
+                _check_json(path, f"{component}/{path.name}")
+        _check_weights(folder, component)
+        for path in weight_files(folder / component):
+            if path.suffix == ".safetensors":
+                headers[f"{component}/{path.name}"] = check_file(path, f"The file {component}/{path.name}")
     return headers
 
 
-def model_files(folder: Path, *, every: bool = False) -> Iterator[Path]:
-    """Yields the regular files of a model folder in order; without `every`, only those a loader reads."""
+def needed_files(folder: Path) -> list[Path]:
+    """Returns the files that are needed to run a diffusers folder, weights of half precision only where no others are.
+
+    Raises:
+        FailedPrecondition: it is no diffusers folder, or one whose index asks for code; see check_folder.
+    """
+    files = [folder / INDEX]
+    for component in _components(_checked_index(folder)):
+        names = {path.name: path for path in _visible(folder / component)}
+        files += [names[name] for name in CONFIGURATIONS[component] if name in names]
+        files += weight_files(folder / component)
+    return files
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Returns the files of a component's folder that hold its weights, with the index that names them."""
+    stem = WEIGHTS.get(folder.name)
+    if stem is None:
+        return []
+    files = [path for path in _visible(folder) if path.name.startswith((f"{stem}.", f"{stem}-"))]
+    indices = [path for path in files if ".safetensors.index." in path.name and path.suffix == ".json"]
+    maps = [read_json(path, f"The file {path.name}").get("weight_map") or {} for path in indices]
+    shards = {shard for weight_map in maps for shard in weight_map.values() if Path(shard).name == shard}
+    files = [path for path in files if path.suffix == ".safetensors"]
+    files += [folder / shard for shard in sorted(shards - {path.name for path in files}) if (folder / shard).is_file()]
+    plain = [path for path in files if ".fp16" not in path.name and "non_ema" not in path.name]
+    half = [path for path in files if ".fp16" in path.name]
+    return [path for path in indices if bool(plain) != (".fp16" in path.name)] + (plain or half)
+
+
+def model_files(folder: Path) -> Iterator[Path]:
+    """Yields the files of a model folder that its digest covers, in order: the index, and what its parts consist of."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and (every or path.suffix.lower() in READ):
+        inner = path.relative_to(folder).parts
+        listed = inner == (INDEX,) or (len(inner) == 2 and inner[0] in {*COMPONENTS, *UNUSED, "scheduler"})
+        if listed and not path.name.startswith(".") and path.suffix.lower() in DIGESTED and path.is_file():
             yield path
 
 
@@ -92,7 +152,7 @@ def _check_json(path: Path, name: str) -> None:
     code_key = None if path.name in VOCABULARIES else _code_key(value)
     if code_key:
         unsafe(f"The file {name}", f'its key "{code_key}" asks for code to be run or fetched')
-    if path.name.endswith(".index.json"):
+    if ".index." in path.name:
         for shard in (value.get("weight_map") or {}).values():
             if not isinstance(shard, str) or shard in ("", ".", "..") or Path(shard).name != shard:
                 unsafe(f"The file {name}", f"it names a weight file {str(shard)[:80]!r} outside its folder")
@@ -113,8 +173,15 @@ def _code_key(value: Any) -> str | None:
     return None
 
 
-def _check_index(folder: Path) -> None:
-    index = read_json(folder / "model_index.json", f"The file model_index.json of {folder.name}")
+def _checked_index(folder: Path) -> dict[str, Any]:
+    """Returns a folder's model_index.json, which names nothing konomi does not load."""
+    if not (folder / INDEX).is_file():
+        inner = [*folder.glob("*.safetensors"), *(path.parent for path in folder.glob(f"snapshots/*/{INDEX}"))]
+        instead = f"; give {sorted(inner)[0].relative_to(folder).as_posix()[:120]} in it" if inner else ""
+        unsupported(folder.name, f"it is no diffusers folder, for it has no {INDEX}{instead}")
+    index = read_json(folder / INDEX, f"The file {INDEX} of {folder.name}")
+    if _code_key(index):
+        unsafe(f"The file {INDEX}", f'its key "{_code_key(index)}" asks for code to be run or fetched')
     for name, value in index.items():
         if name.startswith("_") or not isinstance(value, list):
             continue
@@ -126,3 +193,28 @@ def _check_index(folder: Path) -> None:
         if not fine and (allowed is None or pair not in allowed):
             component = ".".join(str(part) for part in pair)[:120]
             unsafe(f"The model {folder.name}", f'its component "{name}" is "{component}", which konomi does not load')
+    return index
+
+
+def _components(index: Mapping[str, Any]) -> list[str]:
+    """Returns the parts that are loaded: those every pipeline has, and those of the second encoder an index names."""
+    absent = (None, [None, None])
+    return [name for name in CONFIGURATIONS if not name.endswith("_2") or index.get(name) not in absent]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Returns the regular files directly in a folder, by name, without hidden ones."""
+    return sorted(p for p in folder.glob("*") if not p.name.startswith(".") and p.is_file())
+
+
+def _check_weights(folder: Path, component: str) -> None:
+    """Refuses a part whose weights are only there in a format that can run code, or that an adapter would change."""
+    if component not in WEIGHTS:
+        return
+    if (folder / component / ADAPTER).exists():
+        unsafe(f"The model {folder.name}", f"its file {component}/{ADAPTER} names other weights; remove it")
+    if not any(path.suffix == ".safetensors" for path in weight_files(folder / component)):
+        others = [path.name for path in _visible(folder / component) if path.suffix.lower() in OTHER_WEIGHTS]
+        if others:
+            unsafe(f"The model {folder.name}", f"its {component} has no safetensors weights, only {others[0][:80]}")
+        unsupported(folder.name, f"its {component} has no safetensors weights")

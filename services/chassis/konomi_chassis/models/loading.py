@@ -3,6 +3,7 @@
 Of the chassis this file alone imports torch, diffusers and transformers; a service without them does not import it.
 """
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +16,22 @@ import transformers
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
+    EulerDiscreteScheduler,
     LCMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from safetensors import safe_open
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from konomi.errors import FailedPrecondition
+from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.clip_vocabulary import END, clip_vocabulary
-from konomi_chassis.models.diffusers_folder import read_json
+from konomi_chassis.models.diffusers_folder import read_json, weight_files
+from konomi_chassis.models.original_names import HEADS, OPEN_CLIP_PARTS
+from konomi_chassis.models.original_tensors import OriginalTensors
 
 PADS = {("sd1", 1): END, ("sd2", 1): "!", ("sdxl", 1): END, ("sdxl", 2): "!"}
 """Padding token of each tokenizer of each layout, as their authors trained them."""
@@ -50,12 +55,15 @@ def load_pipeline(model: BaseModel, configs: Path, device: torch.device, dtype: 
     try:
         with quiet():
             pipe = load(model, configs, dtype)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise FailedPrecondition(
-            f'The base model "{model.id}" cannot be loaded: its weights do not fit its configuration '
-            f"({type(error).__name__}). Download it again.",
-            reason="MODEL_BROKEN",
-        ) from error
+            return _placed(pipe, model, device, dtype)
+    except (KonomiError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _broken(model.id, f"its weights do not fit its configuration ({type(error).__name__})") from error
+
+
+def _placed(pipe: Any, model: BaseModel, device: torch.device, dtype: torch.dtype) -> Any:
+    """Returns the pipeline on its device, frozen."""
     for part in (pipe.unet, pipe.vae):
         part.to(memory_format=torch.channels_last)
     for part in pipe.components.values():
@@ -87,15 +95,43 @@ def _from_folder(model: BaseModel, _configs: Path, dtype: torch.dtype) -> Any:
 
 def _from_file(model: BaseModel, configs: Path, dtype: torch.dtype) -> Any:
     config = configs / model.layout
-    scheduler = _scheduler(config / "scheduler", prediction_type=model.prediction_type)
-    parts: dict[str, Any] = {"scheduler": scheduler, "tokenizer": _tokenizer(model.layout, 1)}
-    options = {"config": str(config), "torch_dtype": dtype, "local_files_only": True}
-    if model.layout == "sdxl":
-        parts["tokenizer_2"] = _tokenizer(model.layout, 2)
-        return StableDiffusionXLPipeline.from_single_file(str(model.path), **parts, **options, add_watermarker=False)
-    return StableDiffusionPipeline.from_single_file(
-        str(model.path), **parts, **options, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    )
+    heads = HEADS[model.layout]
+    with safe_open(model.path, "pt") as file:
+        tensors = OriginalTensors(model.id, file, dtype)
+        parts: dict[str, Any] = {
+            "unet": tensors.unet(_empty_network(UNet2DConditionModel, config / "unet"), heads["unet"]),
+            "vae": tensors.vae(_empty_network(AutoencoderKL, config / "vae"), heads["vae"]),
+        }
+        for part, kind in (("text_encoder", CLIPTextModel), ("text_encoder_2", CLIPTextModelWithProjection)):
+            if part in heads:
+                empty = _empty_encoder(kind, config / part)
+                parts[part] = tensors.text_encoder(empty, heads[part], (model.layout, part) in OPEN_CLIP_PARTS)
+    parts |= {
+        "tokenizer": _tokenizer(model.layout, 1),
+        "scheduler": _scheduler(config / "scheduler", **model.schedule.configuration()),
+    }
+    if model.layout != "sdxl":
+        return _plain(parts)
+    parts["tokenizer_2"] = _tokenizer(model.layout, 2)
+    index = read_json(config / "model_index.json", "The bundled model_index.json")
+    zeros = bool(index.get("force_zeros_for_empty_prompt", True))
+    return StableDiffusionXLPipeline(**parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False)
+
+
+def _empty_network(kind: Any, folder: Path) -> Any:
+    """Returns a network as its configuration describes it, without memory for its weights."""
+    with torch.device("meta"):
+        return kind.from_config(kind.load_config(str(folder), local_files_only=True))
+
+
+def _empty_encoder(kind: Any, folder: Path) -> Any:
+    config = CLIPTextConfig.from_pretrained(str(folder), local_files_only=True)
+    with torch.device("meta"):
+        encoder = kind(config)
+    for module in encoder.modules():
+        if "position_ids" in module._buffers:  # the one buffer, which no file need hold
+            module.position_ids = torch.arange(config.max_position_embeddings).expand((1, -1))
+    return encoder
 
 
 def _plain(parts: dict[str, Any]) -> Any:
@@ -103,13 +139,13 @@ def _plain(parts: dict[str, Any]) -> Any:
 
 
 def _weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    plain = [path for path in folder.glob("*.safetensors") if ".fp16." not in path.name and "non_ema" not in path.name]
+    half = all(".fp16" in path.name for path in weight_files(folder))
     part, loading = kind.from_pretrained(
         str(folder),
         torch_dtype=dtype,
         use_safetensors=True,
         local_files_only=True,
-        variant=None if plain else "fp16",
+        variant="fp16" if half else None,
         output_loading_info=True,
     )
     missing = [key for key in loading["missing_keys"] if not key.endswith("position_ids")]
@@ -120,19 +156,34 @@ def _weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 def _scheduler(folder: Path, **changes: Any) -> Any:
     config = read_json(folder / "scheduler_config.json", "The file scheduler_config.json")
+    config |= changes
     name = str(config.get("_class_name"))
     if name not in SCHEDULERS:
         raise FailedPrecondition(
             f"The model's scheduler is {name[:64]!r}; konomi runs {', '.join(sorted(SCHEDULERS))}.",
             reason="MODEL_LAYOUT",
         )
-    return getattr(diffusers, name).from_config(config | changes)
+    kind = getattr(diffusers, name)
+    if config.get("rescale_betas_zero_snr") and not knows_zero_snr(kind):
+        kind = EulerDiscreteScheduler
+    return kind.from_config(config)
+
+
+def knows_zero_snr(kind: Any) -> bool:
+    """Says whether a class of schedulers can begin where nothing but noise is left."""
+    return "rescale_betas_zero_snr" in inspect.signature(kind.__init__).parameters
 
 
 def _tokenizer(layout: str, number: int) -> CLIPTokenizer:
     vocabulary, merges = clip_vocabulary()
     return CLIPTokenizer(
         vocab=dict(vocabulary), merges=list(merges), model_max_length=77, pad_token=PADS[(layout, number)]
+    )
+
+
+def _broken(id: str, why: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f'The base model "{id}" cannot be loaded: {why}. Download it again.', reason="MODEL_BROKEN"
     )
 
 

@@ -102,6 +102,14 @@ def unsafe(what: str, why: str) -> NoReturn:
     )
 
 
+def unsupported(id: str, why: str) -> NoReturn:
+    """Raises the one error for base models konomi does not run."""
+    raise FailedPrecondition(
+        f'The base model "{id}" cannot be run: {why}. konomi runs Stable Diffusion 1.x, 2.x and XL.',
+        reason="MODEL_LAYOUT",
+    )
+
+
 def _header_length(first: bytes, size: int, what: str) -> int:
     for prefix, kind in PREFIXES.items():
         if first.startswith(prefix) and not _plausible(first, size):

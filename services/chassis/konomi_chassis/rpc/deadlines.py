@@ -1,4 +1,4 @@
-"""A server-side deadline for calls whose client set none: one thread that ends what has run too long."""
+"""Time limits of calls that nobody else ends: one thread that ends what has run too long."""
 
 import heapq
 import itertools
@@ -13,8 +13,8 @@ class DeadlineWatch:
     """Calls a function once its time has come, unless it was cancelled before."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[[], object]]] = []
-        self._live: set[int] = set()
+        self._heap: list[tuple[float, int]] = []
+        self._actions: dict[int, Callable[[], object]] = {}  # what was cancelled keeps nothing of its call alive
         self._ids = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
@@ -23,12 +23,18 @@ class DeadlineWatch:
 
     def after(self, seconds: float, action: Callable[[], object]) -> Callable[[], None]:
         """Schedules an action; returns the function that cancels it."""
-        number = next(self._ids)
+        number, due = next(self._ids), time.monotonic() + seconds
         with self._changed:
-            self._live.add(number)
-            heapq.heappush(self._heap, (time.monotonic() + seconds, number, action))
-            self._changed.notify()
-        return lambda: self._live.discard(number)
+            self._actions[number] = action
+            soonest = not self._heap or due < self._heap[0][0]
+            heapq.heappush(self._heap, (due, number))
+            if soonest:
+                self._changed.notify()
+
+        def cancel() -> None:
+            self._actions.pop(number, None)
+
+        return cancel
 
     def close(self) -> None:
         """Ends the thread; what is still scheduled never happens."""
@@ -40,7 +46,7 @@ class DeadlineWatch:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while self._heap and self._heap[0][1] not in self._live:
+                while self._heap and self._heap[0][1] not in self._actions:
                     heapq.heappop(self._heap)
                 if self._closed:
                     return
@@ -48,8 +54,9 @@ class DeadlineWatch:
                 if wait is None or wait > 0:
                     self._changed.wait(wait)
                     continue
-                _, number, action = heapq.heappop(self._heap)
-                self._live.discard(number)
+                action = self._actions.pop(heapq.heappop(self._heap)[1], None)
+            if action is None:
+                continue
             try:
                 action()
             except Exception as error:  # noqa: BLE001  one call's end must not leave the others without theirs

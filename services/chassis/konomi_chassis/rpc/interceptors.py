@@ -1,29 +1,38 @@
-"""The one interceptor around every rpc, unary and streams: admits callers, checks messages, translates errors."""
+"""The one interceptor around every rpc, unary and streams: admits callers, checks messages, translates errors.
 
+Nothing of a call is read before its caller was let in: who calls is known from the metadata, so a caller that is
+refused, or that sends no message, keeps no thread that another caller needs.
+"""
+
+import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from grpc_status import rpc_status
 
 from konomi.errors import InvalidArgument, KonomiError, ResourceExhausted, Unavailable
 from konomi_chassis.auth.authentication import ANONYMOUS, CURRENT, Authenticator, Principal
-from konomi_chassis.auth.policy import WATCHES, TasteOf, authorize, confine
-from konomi_chassis.rpc.admission import Admission
+from konomi_chassis.auth.policy import POLICY, REFLECTION, WATCHES, TasteOf, authorize, confine
+from konomi_chassis.rpc.admission import Admission, Place, load_of
+from konomi_chassis.rpc.calls import Send, ServedCall
 from konomi_chassis.rpc.deadlines import DeadlineWatch
-from konomi_chassis.rpc.error_translation import status_of, to_error, unimplemented
+from konomi_chassis.rpc.error_translation import to_error, unimplemented
 from konomi_chassis.rpc.field_rules import RequestRules
+from konomi_chassis.rpc.lanes import HEALTH_RPCS, PROBE_SECONDS, PROBES, CallLane, lane_of, thread_pools
 from konomi_chassis.rpc.telemetry import RpcTelemetry
 from konomi_chassis.rpc.validation import check
 from konomi_chassis.settings import ServerSettings
 
-HEALTH = "/grpc.health.v1.Health/"
 NO_DEADLINE_SECONDS = 1e9
 """grpc tells of a call without a deadline that it has some centuries left."""
+
+Behaviour = Callable[[Iterator[bytes], grpc.ServicerContext, Send], None]
+Serve = Callable[[ServedCall, Principal, Place], None]
 
 
 class Gate:
@@ -35,7 +44,7 @@ class Gate:
 
     def check(self, rpc: str) -> None:
         """Raises Unavailable while closed, except for health."""
-        if self.why is not None and not rpc.startswith(HEALTH):
+        if self.why is not None and not rpc.startswith(HEALTH_RPCS):
             raise Unavailable(f"The server is {self.why}; try again.", reason=self.why.upper(), retry_after=1.0)
 
 
@@ -48,7 +57,7 @@ class ServiceRules:
 
 
 class Interceptor(grpc.ServerInterceptor):
-    """Wraps every handler; bytes are parsed only after the caller was let in."""
+    """Wraps every handler; a message is read, and parsed, only after the caller was let in."""
 
     def __init__(
         self,
@@ -59,92 +68,137 @@ class Interceptor(grpc.ServerInterceptor):
     ) -> None:
         self._settings, self._authenticator, self._telemetry = settings, authenticator, telemetry
         self._services = services
+        self._pools = thread_pools(settings.max_in_flight)
+        self._probes: OrderedDict[ServedCall, None] = OrderedDict()
+        self._lock = threading.Lock()
         self.gate, self.admission, self.deadlines = Gate(), Admission(settings), DeadlineWatch()
+
+    def close(self) -> None:
+        """Lets go of the threads; those in a call end with it."""
+        self.deadlines.close()
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def intercept_service(
         self,
         continuation: "Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """Returns the wrapped handler; for an rpc nobody serves, one that says so."""
+        """Returns the wrapped handler; for an rpc nobody serves, one that says so.
+
+        It runs on the one thread that takes every call in, so it only chooses whose threads serve this one.
+        """
         rpc = str(handler_call_details.method)
         handler = continuation(handler_call_details)
-        if handler is None:
-            return grpc.stream_stream_rpc_method_handler(self._nobody(rpc))
-        behaviour = (
+        lane = self._lane(rpc, _texts(handler_call_details.invocation_metadata))
+        serve = None if handler is None else self._serve(rpc, handler)
+        return grpc.stream_stream_rpc_method_handler(self._behaviour(rpc, lane, serve))
+
+    def _lane(self, rpc: str, metadata: Mapping[str, str]) -> CallLane:
+        if rpc.startswith(HEALTH_RPCS):
+            return lane_of(rpc)
+        if self._settings.tls_client_ca is not None:
+            return lane_of(rpc)  # whoever got this far has shown a certificate
+        try:
+            holder = self._authenticator.holder(metadata)
+        except (KonomiError, OSError):
+            return CallLane.REFUSED  # a token file that cannot be read lets nobody in; `_run` says so
+        if holder is not None and holder.scope in POLICY.get(rpc, ()):
+            return lane_of(rpc)
+        open_reflection = self._settings.is_loopback and rpc.startswith(REFLECTION)
+        return CallLane.OPEN if open_reflection else CallLane.REFUSED
+
+    def _behaviour(self, rpc: str, lane: CallLane, serve: Serve | None) -> Behaviour:
+        seconds = min(self._settings.message_seconds, PROBE_SECONDS if lane is CallLane.HEALTH else math.inf)
+
+        def behave(requests: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
+            self._run(rpc, lane, ServedCall(requests, context, send, self.deadlines, seconds), serve)
+
+        behave.experimental_non_blocking = True  # type: ignore[attr-defined]  # see calls.py
+        behave.experimental_thread_pool = self._pools[lane]  # type: ignore[attr-defined]
+        return behave
+
+    def _serve(self, rpc: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> Serve:
+        many = bool(handler.request_streaming)
+        read, write = self._reader(rpc, handler), self._writer(handler)
+        behaviour: Any = (
             (handler.stream_stream or handler.unary_stream)
             if handler.response_streaming
             else (handler.stream_unary or handler.unary_unary)
         )
-        read, write = self._reader(rpc, handler), self._writer(handler)
-        wrap = self._streaming if handler.response_streaming else self._single
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[(bool(handler.request_streaming), bool(handler.response_streaming))]
-        return make(wrap(rpc, behaviour, read, write))
 
-    def _single(self, rpc: str, behaviour: Any, read: Any, write: Callable[[Any], bytes]) -> Any:
-        def call(raw: Any, context: grpc.ServicerContext) -> bytes:
-            with self._serving(rpc, context) as caller:
-                return write(behaviour(read(raw, caller), context))
-            raise AssertionError("unreachable: _serving never swallows an exception")
+        def argument(call: ServedCall, caller: Principal, place: Place) -> Any:
+            if many:
+                return (read(raw, caller) for raw in call.messages())
+            raw = call.message()
+            place.weigh(len(raw))
+            return read(raw, caller)
 
-        return call
+        def single(call: ServedCall, caller: Principal, place: Place) -> None:
+            call.answer_once(write(behaviour(argument(call, caller, place), call.context)))
 
-    def _streaming(self, rpc: str, behaviour: Any, read: Any, write: Any) -> Any:
-        def call(raw: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
-            with self._serving(rpc, context) as caller:
-                responses = iter(behaviour(read(raw, caller), context))
-                with closing(responses) if hasattr(responses, "close") else _nothing():
-                    for response in responses:
-                        yield write(response)
-                        if rpc in WATCHES and self.gate.draining.is_set():
-                            self.gate.check(rpc)
+        def streaming(call: ServedCall, caller: Principal, place: Place) -> None:
+            responses = iter(behaviour(argument(call, caller, place), call.context))
+            with closing(responses) if hasattr(responses, "close") else nullcontext():
+                for response in responses:
+                    call.answer(write(response))
+                    if rpc in WATCHES and self.gate.draining.is_set():
+                        self.gate.check(rpc)
 
-        return call
+        return streaming if handler.response_streaming else single
 
-    def _nobody(self, rpc: str) -> Any:
-        def call(_raw: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
-            with self._serving(rpc, context, served=False):
-                raise unimplemented(rpc)
-            yield b""
-
-        return call
-
-    @contextmanager
-    def _serving(self, rpc: str, context: grpc.ServicerContext, served: bool = True) -> Iterator[Principal]:
-        started = time.monotonic()
-        span = self._telemetry.start(rpc, _metadata(context))
+    def _run(self, rpc: str, lane: CallLane, call: ServedCall, serve: Serve | None) -> None:
+        """Serves one call to its end, whatever that is; nothing is raised, because grpc would end it once more."""
+        started, context = time.monotonic(), call.context
+        metadata = _texts(context.invocation_metadata())
+        span = self._telemetry.start(rpc, metadata)
         code, fields, caller = "OK", {"peer": context.peer()}, ANONYMOUS
         try:
-            caller = self._authenticator.authenticate(_metadata(context), context.peer(), _certificate_name(context))
-            if served or caller.scope is None:
-                authorize(rpc, caller, open_reflection=self._settings.is_loopback)
-            self.gate.check(rpc)
+            caller = self._authenticator.authenticate(metadata, context.peer(), _certificate_name(context))
+            self._let_in(rpc, lane, caller, serve is not None)
             CURRENT.set(caller)
-            # Health counts as anonymous whoever asks: a watcher must hold up neither calls nor the drain.
-            place = ANONYMOUS if rpc.startswith(HEALTH) else caller
-            with self.admission.admit(rpc, place), self._deadline(context):
-                yield caller
-        except BaseException as error:
+            admitted = self.admission.admit(lane, caller, load_of(metadata))
+            with self._probing(lane, call), self._deadline(context), admitted as place:
+                assert serve is not None, "_let_in refuses what nobody serves"
+                serve(call, caller, place)
+            failure = None
+        except BaseException as error:  # noqa: BLE001
             failure, error_id = to_error(error, rpc, context)
             code, fields["reason"] = failure.code.name, failure.reason
             if error_id is not None:
                 fields["error_id"] = error_id
                 self._telemetry.bug(rpc, error_id, error)
-            if isinstance(error, GeneratorExit):
-                raise
-            self._abort(context, failure)
-        finally:
-            CURRENT.set(None)
-            fields |= {"principal": caller.name, "scope": caller.scope or "none"}
-            self._telemetry.finish(span, rpc, code, time.monotonic() - started, fields)
+        CURRENT.set(None)
+        fields |= {"principal": caller.name, "scope": caller.scope or "none"}
+        self._telemetry.finish(span, rpc, code, time.monotonic() - started, fields)
+        call.end(failure)
 
-    def _abort(self, context: grpc.ServicerContext, failure: KonomiError) -> None:
-        context.abort_with_status(rpc_status.to_status(status_of(failure)))
+    def _let_in(self, rpc: str, lane: CallLane, caller: Principal, served: bool) -> None:
+        if served or caller.scope is None:
+            authorize(rpc, caller, open_reflection=self._settings.is_loopback)
+        self.gate.check(rpc)
+        if not served:
+            raise unimplemented(rpc)
+        if lane is CallLane.REFUSED:
+            raise Unavailable("Your token has just changed; try again.", reason="TOKEN_CHANGED", retry_after=1.0)
+
+    @contextmanager
+    def _probing(self, lane: CallLane, call: ServedCall) -> Iterator[None]:
+        """Makes room for a probe of health: the oldest one that keeps the server waiting gives way."""
+        if lane is not CallLane.HEALTH:
+            yield
+            return
+        with self._lock:
+            self._probes[call] = None
+            waiting = [probe for probe in self._probes if probe.unread]
+        if len(waiting) > PROBES:
+            message = "Too many probes of health wait for their message; send it with the call."
+            waiting[0].fail(ResourceExhausted(message, reason="BUSY", retry_after=1.0))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._probes.pop(call, None)
 
     @contextmanager
     def _deadline(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -158,7 +212,7 @@ class Interceptor(grpc.ServerInterceptor):
         finally:
             cancel()
 
-    def _reader(self, rpc: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> Any:
+    def _reader(self, rpc: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[bytes, Principal], Any]:
         rules, deserialize = self._services.get(rpc.split("/")[1]), handler.request_deserializer
         assert deserialize is not None, "generated handlers carry their deserializer"
 
@@ -173,11 +227,7 @@ class Interceptor(grpc.ServerInterceptor):
                 check(request, rules.fields)
             return request
 
-        def parse_each(raw: Iterator[bytes], caller: Principal) -> Iterator[Any]:
-            for message in raw:
-                yield parse(message, caller)
-
-        return parse_each if handler.request_streaming else parse
+        return parse
 
     def _writer(self, handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any], bytes]:
         serialize = handler.response_serializer
@@ -200,13 +250,8 @@ class Interceptor(grpc.ServerInterceptor):
             )
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-def _metadata(context: grpc.ServicerContext) -> dict[str, str]:
-    return {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+def _texts(metadata: Any) -> dict[str, str]:
+    return {key: value for key, value in metadata if isinstance(value, str)}
 
 
 def _certificate_name(context: grpc.ServicerContext) -> str | None:

@@ -3,7 +3,10 @@
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -12,6 +15,10 @@ from structlog.typing import Processor
 
 REDACTED = ("authorization", "token", "password", "secret", "cookie")
 MAX_TEXT = 2000
+
+REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
+REFUSALS_WRITTEN = 50
+"""Log lines of refusals in a second; the next line says how many came beyond."""
 
 
 def configure(role: str) -> Callable[[], None]:
@@ -27,7 +34,7 @@ def configure(role: str) -> Callable[[], None]:
     structlog.configure(
         processors=[add_role, *PROCESSORS],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     return _export(role) if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") else lambda: None
@@ -53,14 +60,38 @@ PROCESSORS: tuple[Processor, ...] = (
 )
 
 
+class RefusalCount:
+    """Which refusals get a log line: a burst each second, so that writing is no work a flood can buy."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._second, self._written, self._unwritten = -1, 0, 0
+
+    def unwritten(self, now: float) -> int | None:
+        """Counts one refusal; None where it gets no line, else how many before it got none.
+
+        Args:
+            now: seconds of any clock that never goes back.
+        """
+        with self._lock:
+            if int(now) != self._second:
+                self._second, self._written = int(now), 0
+            if self._written >= REFUSALS_WRITTEN:
+                self._unwritten += 1
+                return None
+            self._written += 1
+            unwritten, self._unwritten = self._unwritten, 0
+            return unwritten
+
+
 class RpcTelemetry:
     """Spans, counters and the log line of rpcs."""
 
     def __init__(self, role: str) -> None:
-        self._role = role
+        self._role, self._refusals = role, RefusalCount()
         # Its own processors, whatever the process configured: a default traceback would show local variables.
         self._log = structlog.wrap_logger(
-            structlog.PrintLogger(sys.stderr),
+            structlog.WriteLogger(sys.stderr),
             processors=list(PROCESSORS),
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         )
@@ -78,18 +109,25 @@ class RpcTelemetry:
         )
 
     def finish(self, span: trace.Span, rpc: str, code: str, seconds: float, fields: Mapping[str, Any]) -> None:
-        """Closes the span, measures the time, writes the log line."""
+        """Closes the span, measures the time, writes the log line; of a flood of refusals only some get one."""
         span.set_attribute("rpc.grpc.status", code)
         if code != "OK":
             span.set_status(trace.StatusCode.ERROR, fields.get("reason"))
         span.end()
         self._duration.record(seconds, {"rpc": rpc, "code": code})
+        if code in REFUSALS:
+            unwritten = self._refusals.unwritten(time.monotonic())
+            if unwritten is None:
+                return
+            fields = {**fields, "unwritten": unwritten} if unwritten else fields
         level = self._log.info if code in ("OK", "CANCELLED") else self._log.warning
-        level("rpc", role=self._role, rpc=rpc, code=code, seconds=round(seconds, 4), **fields)
+        with suppress(OSError, ValueError):  # a call is answered also where stderr is closed or its disk is full
+            level("rpc", role=self._role, rpc=rpc, code=code, seconds=round(seconds, 4), **fields)
 
     def bug(self, rpc: str, error_id: str, error: BaseException) -> None:
         """Writes an unexpected exception with its traceback under the id its caller got."""
-        self._log.error("bug", role=self._role, rpc=rpc, error_id=error_id, exc_info=error)
+        with suppress(OSError, ValueError):
+            self._log.error("bug", role=self._role, rpc=rpc, error_id=error_id, exc_info=error)
 
 
 def _export(role: str) -> Callable[[], None]:

@@ -1,21 +1,32 @@
 """ArtifactService over the artifact store: chunks in, chunks out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 
 from konomi.errors import InvalidArgument
 from konomi.v1 import artifact_pb2, artifact_pb2_grpc
-from konomi_chassis.storage.artifacts import Artifact, ArtifactStore
+from konomi_chassis.auth.authentication import principal
+from konomi_chassis.storage.artifacts import Artifact, ArtifactStore, artifact_not_found
 
 MAX_CHUNK = 1024 * 1024
 
+BelongsTo = Callable[[str, str], bool]
+"""Says whether an artifact, by its digest, belongs to a taste, by its id."""
+
 
 class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Stores and returns artifacts."""
+    """Stores and returns artifacts.
 
-    def __init__(self, store: ArtifactStore) -> None:
-        self._store = store
+    A digest is a name, not a right: the owner and services read every artifact, other callers those of their taste.
+
+    Args:
+        store: where they lie.
+        belongs: ways to find out whether one belongs to a taste; any of them suffices.
+    """
+
+    def __init__(self, store: ArtifactStore, belongs: Sequence[BelongsTo] = ()) -> None:
+        self._store, self._belongs = store, tuple(belongs)
 
     def PutArtifact(
         self, request_iterator: Iterator[artifact_pb2.PutArtifactRequest], context: grpc.ServicerContext
@@ -31,11 +42,23 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     def GetArtifact(
         self, request: artifact_pb2.GetArtifactRequest, context: grpc.ServicerContext
     ) -> Iterator[artifact_pb2.GetArtifactResponse]:
-        """Streams the bytes, what they are in the first message."""
+        """Streams the bytes, what they are in the first message.
+
+        Raises:
+            NotFound: there is no such artifact, or it is of no taste the caller may see.
+        """
+        self._check_readable(request.digest)
         artifact = self._store.stat(request.digest)
         yield artifact_pb2.GetArtifactResponse(artifact=to_proto(artifact))
         for chunk in self._store.chunks(request.digest):
             yield artifact_pb2.GetArtifactResponse(chunk=chunk)
+
+    def _check_readable(self, digest: str) -> None:
+        caller = principal()
+        if caller.scope in ("owner", "service"):
+            return
+        if caller.taste is None or not any(belongs(digest, caller.taste) for belongs in self._belongs):
+            raise artifact_not_found(digest)
 
 
 def to_proto(artifact: Artifact) -> artifact_pb2.Artifact:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import re
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import fsspec
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from konomi_chassis.settings import StoreSettings
-from konomi_chassis.storage.blobs import GONE, Blobs, Bucket, Discarded, Folder
+from konomi_chassis.storage.blobs import GONE, Blobs, Bucket, Discarded, Folder, Upload
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,127}")
@@ -64,34 +65,32 @@ class ArtifactStore:
             InvalidArgument: wrong media type, digest or size.
         """
         self._check_writable(media_type)
-        upload, hasher, size = None, hashlib.sha256(), 0
+        upload = None
         try:
             upload = self._blobs.upload()
-            for chunk in chunks:
-                size += len(chunk)
-                if size > self._settings.max_artifact_bytes:
-                    limit = self._settings.max_artifact_bytes
-                    raise InvalidArgument(
-                        f"An artifact has at most {limit} bytes; this one has more.", reason="ARTIFACT_TOO_LARGE"
-                    )
-                hasher.update(chunk)
-                upload.write(chunk)
-            digest = hasher.hexdigest()
+            digest, size = self._receive(upload, chunks)
             if expected is not None and digest != expected:
                 raise InvalidArgument(
                     f"The bytes should have digest {expected} but have {digest}; send them again.",
                     reason="DIGEST_MISMATCH",
                     field="header.digest",
                 )
-            if not (self._blobs.refresh(_key(digest)) and self._intact(digest, size)):
-                self._write_type(digest, media_type)
-                upload.commit(_key(digest))
+            self._keep(upload, digest, size, media_type)
         except OSError as error:
             raise self._failed(error) from error
         finally:
             if upload is not None:
                 upload.abort()
         return self.stat(digest)
+
+    def _keep(self, upload: Upload, digest: str, size: int, media_type: str) -> None:
+        """Gives the bytes their name; those that are there already are in use from now on, and durable."""
+        present = self._blobs.refresh(_key(digest))  # first: from here on no policy takes them
+        self._write_type(digest, media_type, present=present)
+        if present and self._intact(digest, size):
+            self._blobs.settle(_key(digest))
+        else:
+            upload.commit(_key(digest))
 
     def get(self, digest: str) -> bytes:
         """Returns the bytes, verified.
@@ -114,6 +113,8 @@ class ArtifactStore:
                 held = chunk
         except FileNotFoundError:
             raise self._missing(digest) from None
+        except OSError as error:
+            raise _unreadable(digest, error) from error
         if hasher.hexdigest() != digest:
             raise DataLoss(
                 f"The stored bytes of artifact {digest} are damaged: they hash to {hasher.hexdigest()}. "
@@ -124,16 +125,22 @@ class ArtifactStore:
             yield held
 
     def stat(self, digest: str) -> Artifact:
-        """Returns media type and size without reading the bytes. Raises NotFound."""
+        """Returns media type and size without reading the bytes.
+
+        Raises:
+            NotFound: no such artifact.
+            DataLoss: what says its media type is damaged.
+        """
         check_digest(digest)
         size = self._blobs.size(_key(digest))
         if size is None:
             raise self._missing(digest)
-        try:
-            text = b"".join(self._blobs.read(_key(digest) + ".type")).decode("ascii", "replace")
-        except FileNotFoundError:
-            text = ""
-        return Artifact(digest, text if MEDIA_TYPE.fullmatch(text) else "application/octet-stream", size)
+        media_type, _ = self._read_type(digest)
+        if media_type is None:
+            raise DataLoss(
+                f"The media type of artifact {digest} is damaged. Put the artifact again.", reason="ARTIFACT_DAMAGED"
+            )
+        return Artifact(digest, media_type or "application/octet-stream", size)
 
     def exists(self, digest: str) -> bool:
         """Says whether the artifact is there."""
@@ -158,10 +165,14 @@ class ArtifactStore:
         return self._blobs.size(_key(digest))
 
     def use(self, digests: Iterable[str]) -> None:
-        """Marks artifacts as in use: no policy discards them for a day."""
+        """Marks artifacts as in use: no policy discards them for a day. A read-only disk keeps them all anyway."""
         for digest in digests:
             check_digest(digest)
-            self._blobs.refresh(_key(digest))
+            try:
+                self._blobs.refresh(_key(digest))
+            except OSError as error:
+                if error.errno != errno.EROFS:
+                    raise self._failed(error) from error
 
     def last_used(self, digest: str) -> float | None:
         """Returns when an artifact was last put or used, Unix time; None where it is absent or nobody can tell."""
@@ -195,7 +206,7 @@ class ArtifactStore:
         """Returns the error of an artifact that is not there, with why where it was discarded."""
         try:
             why = b"".join(self._blobs.read(_key(digest) + GONE)).decode("ascii", "replace")
-        except FileNotFoundError:
+        except (OSError, DataLoss):
             why = ""
         if why == REVOKED:
             return NotFound(f"The pixels of {digest} were removed: its consent was revoked.", reason="ARTIFACT_REVOKED")
@@ -205,7 +216,7 @@ class ArtifactStore:
                 "Put the same bytes again to bring them back.",
                 reason="ARTIFACT_COLLECTED",
             )
-        return NotFound(f"There is no artifact {digest}; put it first.", reason="ARTIFACT_NOT_FOUND")
+        return artifact_not_found(digest)
 
     def _check_writable(self, media_type: str) -> None:
         if not MEDIA_TYPE.fullmatch(media_type):
@@ -223,27 +234,65 @@ class ArtifactStore:
         if free is not None and free < self._settings.min_free_bytes:
             raise _disk_full()
 
+    def _receive(self, upload: Upload, chunks: Iterable[bytes]) -> tuple[str, int]:
+        """Writes the chunks and returns their digest and size."""
+        hasher, size, limit = hashlib.sha256(), 0, self._settings.max_artifact_bytes
+        for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise InvalidArgument(
+                    f"An artifact has at most {limit} bytes; this one has more.", reason="ARTIFACT_TOO_LARGE"
+                )
+            hasher.update(chunk)
+            upload.write(chunk)
+        return hasher.hexdigest(), size
+
     def _intact(self, digest: str, size: int) -> bool:
         if self._blobs.size(_key(digest)) != size:
             return False
         try:
             return all(True for _ in self.chunks(digest))
-        except DataLoss:
+        except (DataLoss, NotFound):
             return False
 
-    def _write_type(self, digest: str, media_type: str) -> None:
-        if self._blobs.size(_key(digest)) is not None and self._blobs.size(_key(digest) + ".type"):
+    def _write_type(self, digest: str, media_type: str, *, present: bool) -> None:
+        """Writes the media type where none is kept, or a damaged one; the first one stays.
+
+        That of bytes that are gone is written anew: whoever removed them may be about to remove it.
+        """
+        kept, guarded = self._read_type(digest)
+        if kept and guarded and present:
+            self._blobs.settle(_key(digest) + ".type")
             return
         upload = self._blobs.upload()
         try:
-            upload.write(media_type.encode("ascii"))
+            upload.write(_render_type(digest, kept or media_type))
             upload.commit(_key(digest) + ".type")
         finally:
             upload.abort()
 
+    def _read_type(self, digest: str) -> tuple[str | None, bool]:
+        """Returns the media type kept, "" for none, None for a damaged one, and whether a checksum vouches for it."""
+        try:
+            content = b"".join(self._blobs.read(_key(digest) + ".type"))
+        except FileNotFoundError:
+            return "", False
+        except OSError as error:
+            raise _unreadable(digest, error) from error
+        text = content.decode("ascii", "replace")
+        if MEDIA_TYPE.fullmatch(text):  # written before there were checksums
+            return text, False
+        media_type = text.partition(" ")[0]
+        return (media_type, True) if content == _render_type(digest, media_type) else (None, False)
+
     def _failed(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _disk_full()
+        if error.errno == errno.EROFS:
+            return FailedPrecondition(
+                "The disk of the artifacts is read-only; nothing was stored. Mount it for writing, then try again.",
+                reason="STORE_READ_ONLY",
+            )
         if error.errno == errno.EIO:
             self._broken = error.strerror or "input/output error"
             return FailedPrecondition(
@@ -274,17 +323,37 @@ def check_digest(digest: str) -> None:
 
 
 def _open(settings: StoreSettings) -> Blobs:
-    url = settings.url or f"file://{settings.home.absolute() / 'artifacts'}"
-    system, root = fsspec.core.url_to_fs(url)
-    if "file" not in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
-        return Bucket(system, root)
+    root = str(settings.home.absolute() / "artifacts")  # a path is no URL: "::" or "%20" stand in it as letters
+    if settings.url:
+        system, root = fsspec.core.url_to_fs(settings.url)
+        if "file" not in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
+            return Bucket(system, root)
     folder = Folder(Path(root))
     folder.sweep(time.time() - LEFTOVER_SECONDS)
     return folder
 
 
+def _render_type(digest: str, media_type: str) -> bytes:
+    """Returns the content of `<digest>.type`: the media type and a checksum of it and of what it is the type of."""
+    checksum = zlib.crc32(f"{digest} {media_type}".encode("ascii", "replace"))
+    return f"{media_type} crc32={checksum:08x}\n".encode("ascii", "replace")
+
+
 def _key(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
+
+
+def artifact_not_found(digest: str) -> NotFound:
+    """Returns the answer to whoever asks for what is not there, or for what it may not see: it is the same."""
+    return NotFound(f"There is no artifact {digest}; put it first.", reason="ARTIFACT_NOT_FOUND")
+
+
+def _unreadable(digest: str, error: OSError) -> DataLoss:
+    return DataLoss(
+        f"The stored bytes of artifact {digest} cannot be read ({error.strerror}). Restore it from a backup, or put it "
+        "again.",
+        reason="ARTIFACT_DAMAGED",
+    )
 
 
 def _disk_full() -> ResourceExhausted:

@@ -7,18 +7,24 @@ shares it for that moment and leaves the file's time of now. So nothing that was
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from cachetools import LRUCache
+
+from konomi_chassis.durable_files import make_folder, not_a_file, open_regular, sync_file, sync_folder
 from konomi_chassis.storage.failpoints import failpoint
 
 CHUNK = 1024 * 1024
 GONE = ".gone"
 """Ends the name of the note that stands where a discarded key was; it holds why."""
+SETTLED = 65_536
+"""Keys and folders this process has made durable that are remembered at most; the others are synced again."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,14 @@ class Blobs(Protocol):
     def upload(self) -> Upload:
         """Begins an upload."""
 
+    def settle(self, key: str) -> None:
+        """Makes what is there already durable: whoever put it may have been killed before it was."""
+
     def read(self, key: str) -> Iterator[bytes]:
-        """Yields the bytes in chunks of at most 1 MiB. Raises FileNotFoundError."""
+        """Yields the bytes in chunks of at most 1 MiB. Raises FileNotFoundError, DataLoss where no file stands."""
 
     def size(self, key: str) -> int | None:
-        """Returns the size in bytes, or None when there is no such key."""
+        """Returns the size in bytes, or None when there is no such key. Raises DataLoss where no file stands."""
 
     def list_keys(self) -> Iterator[str]:
         """Yields every key, in order."""
@@ -71,10 +80,10 @@ class Blobs(Protocol):
 
 
 class FolderUpload:
-    """Temp file in `incoming/`, then fsync, rename, fsync of the folder it moved into."""
+    """Temp file in `incoming/`, then fsync, rename, fsync of the folder it moved into and of the one that holds it."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, settled: MutableMapping[str, bool]) -> None:
+        self._root, self._settled = root, settled
         self._path: Path | None = root / "incoming" / f"{secrets.token_hex(16)}.part"
         self._file: IO[bytes] = self._path.open("xb")
 
@@ -92,16 +101,17 @@ class FolderUpload:
         os.fsync(self._file.fileno())
         self._file.close()
         target = self._root / key
-        if not target.parent.exists():
-            target.parent.mkdir(exist_ok=True)
-            _fsync_folder(self._root)
+        if target.parent.name not in self._settled:
+            make_folder(target.parent, self._root)
+            self._settled[target.parent.name] = True
         failpoint("artifact.before_rename")
         with _locked(self._root, fcntl.LOCK_SH):
             os.replace(self._path, target)
             target.with_name(target.name + GONE).unlink(missing_ok=True)
         self._path = None
         failpoint("artifact.before_folder_fsync")
-        _fsync_folder(target.parent)
+        sync_folder(target.parent)
+        self._settled[key] = True
 
     def abort(self) -> None:
         """Removes the temp file."""
@@ -117,28 +127,47 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        (root / "incoming").mkdir(parents=True, exist_ok=True)
+        self._settled: MutableMapping[str, bool] = LRUCache(SETTLED)
+        self._settled_at = 0
+        make_folder(root / "incoming")
 
     def upload(self) -> FolderUpload:
         """Begins an upload."""
-        return FolderUpload(self._root)
+        return FolderUpload(self._root, self._settled)
+
+    def settle(self, key: str) -> None:
+        """Syncs the file, the folder that names it, and the one that names the folder; once between two removals."""
+        with _locked(self._root, fcntl.LOCK_SH) as lock:
+            removals = _removals(lock)
+            if removals != self._settled_at:  # another process may have put anew, less durably, what was removed
+                self._settled, self._settled_at = LRUCache(SETTLED), removals
+            if key in self._settled:
+                return
+            path = self._root / key
+            sync_file(path)
+            sync_folder(path.parent)
+            make_folder(path.parent, self._root)
+            self._settled[key] = True
 
     def read(self, key: str) -> Iterator[bytes]:
         """Yields the bytes in chunks."""
-        with (self._root / key).open("rb") as file:
+        with os.fdopen(open_regular(self._root / key), "rb") as file:
             while chunk := file.read(CHUNK):
                 yield chunk
 
     def size(self, key: str) -> int | None:
         """Returns the size in bytes, or None."""
         try:
-            return (self._root / key).stat().st_size
+            status = (self._root / key).lstat()
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(status.st_mode):
+            raise not_a_file(self._root / key)
+        return status.st_size
 
     def list_keys(self) -> Iterator[str]:
         """Yields every key, in order."""
-        for folder in sorted(path for path in self._root.iterdir() if len(path.name) == 2):
+        for folder in sorted(path for path in self._root.iterdir() if len(path.name) == 2 and path.is_dir()):
             yield from sorted(f"{folder.name}/{entry.name}" for entry in os.scandir(folder))
 
     def free_bytes(self) -> int | None:
@@ -147,9 +176,9 @@ class Folder:
         return usage.f_bavail * usage.f_frsize
 
     def refresh(self, key: str) -> bool:
-        """Marks a key as in use from now on, durably; False where there is none."""
+        """Marks a key as in use from now on; False where there is none."""
         try:
-            with _locked(self._root, fcntl.LOCK_SH), (self._root / key).open("rb") as file:
+            with _locked(self._root, fcntl.LOCK_SH), os.fdopen(open_regular(self._root / key), "rb") as file:
                 os.utime(file.fileno())
         except FileNotFoundError:
             return False
@@ -158,14 +187,15 @@ class Folder:
     def modified(self, key: str) -> float | None:
         """Returns when a key was last in use, or None."""
         try:
-            return (self._root / key).stat().st_mtime
+            return (self._root / key).lstat().st_mtime
         except FileNotFoundError:
             return None
 
     def discard(self, keys: Sequence[str], before: float | None, why: str) -> Discarded:
         """Removes keys, the bytes before what lies beside them; a kill at any point leaves a key whole or absent."""
         freed: dict[str, int] = {}
-        with _locked(self._root, fcntl.LOCK_EX):
+        with _locked(self._root, fcntl.LOCK_EX) as lock:
+            _count_removal(lock)
             for key in keys:
                 size = self._discard(self._root / key, before, why)
                 if size is not None:
@@ -173,14 +203,14 @@ class Folder:
             failpoint("artifact.before_discard_fsync")
             for folder in {(self._root / key).parent for key in freed}:
                 with suppress(FileNotFoundError):
-                    _fsync_folder(folder)
+                    sync_folder(folder)
         return Discarded(freed, frozenset(keys) - freed.keys())
 
     def _discard(self, path: Path, before: float | None, why: str) -> int | None:
         """Removes one key and its companion, leaving a note; returns its bytes, None where it is in use."""
         size, companion = 0, path.with_name(path.name + ".type")
         try:
-            status = path.stat()
+            status = path.lstat()
             if before is not None and status.st_mtime >= before:
                 return None
             path.with_name(path.name + GONE).write_text(why, "ascii")
@@ -239,6 +269,9 @@ class Bucket:
         """Begins an upload."""
         return BucketUpload(self._system, self._root)
 
+    def settle(self, key: str) -> None:
+        """An object that is there is durable."""
+
     def read(self, key: str) -> Iterator[bytes]:
         """Yields the bytes in chunks."""
         with self._system.open(f"{self._root}/{key}", "rb") as file:
@@ -275,19 +308,20 @@ class Bucket:
 
 
 @contextmanager
-def _locked(root: Path, operation: int) -> Iterator[None]:
+def _locked(root: Path, operation: int) -> Iterator[int]:
     """Holds the folder's lock, shared or alone, for a moment; the system frees it when the process dies."""
-    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, operation)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _removals(lock: int) -> int:
+    """Returns how often something was discarded from the folder, as its lock counts it."""
+    return int.from_bytes(os.pread(lock, 8, 0), "little")
+
+
+def _count_removal(lock: int) -> None:
+    os.pwrite(lock, (_removals(lock) + 1).to_bytes(8, "little"), 0)

@@ -1,11 +1,11 @@
-"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations, no silent damage.
+"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations, damage told.
 
 Every page carries a checksum (`page_checksums`), and the log is read before SQLite drops what it cannot use of it
 (`write_ahead_log`).
 """
 
 import os
-import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,25 +17,17 @@ from filelock import FileLock, Timeout
 from pysqlite3 import dbapi2
 from sqlalchemy import event
 
-from konomi.errors import FailedPrecondition, Internal, KonomiError
+from konomi.errors import FailedPrecondition, Internal
+from konomi_chassis.durable_files import make_folder
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import TABLE
-from konomi_chassis.storage.page_checksums import damaged, damaged_pages, make_ready
-from konomi_chassis.storage.write_ahead_log import CommittedNote, check_log
+from konomi_chassis.storage.keeper import Keeper
+from konomi_chassis.storage.page_checksums import damaged, make_ready
+from konomi_chassis.storage.write_ahead_log import check_log
 
 VERSION_FLOOR = (3, 51, 3)
 """Below it two connections in WAL mode can corrupt the file (sqlite.org/wal.html#walresetbug)."""
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs"})
-PRAGMAS = (
-    "PRAGMA busy_timeout=5000",
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA foreign_keys=ON",
-    "PRAGMA trusted_schema=OFF",
-    "PRAGMA cell_size_check=ON",
-    "PRAGMA mmap_size=0",
-)
-IOERR, CORRUPT, NOTADB = 10, 11, 26
 
 
 @dataclass(frozen=True)
@@ -62,15 +54,15 @@ def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: 
         DataLoss: the file or its log is damaged.
     """
     check_version(dbapi2.sqlite_version_info)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _refuse_network(path.parent)
     lock = _lock(path, wait_seconds)
     try:
         check_log(path)
-        keeper = _Keeper(path, lock, checked=make_ready(path))
+        keeper = Keeper(path, lock, checked=make_ready(path))
         try:
-            engine = _engine(path, keeper)
-            _quick_check(engine, path)
+            engine = _engine(keeper)
+            _quick_check(engine, keeper)
             keeper.empty_log()
             migrate(engine, migrations)
         except BaseException:
@@ -120,96 +112,26 @@ def check_version(version: tuple[int, ...]) -> None:
         )
 
 
-class _Keeper:
-    """Keeps a database open for as long as its engine lives, and what is known of its health.
-
-    SQLite empties and deletes the log when the last connection closes; while this one is open none is the last.
-    """
-
-    def __init__(self, path: Path, lock: FileLock, *, checked: bool) -> None:
-        self.path, self.checked, self.broken = path, checked, threading.Event()
-        self.damage: KonomiError | None = None
-        self._lock, self._closing = lock, threading.Lock()
-        try:
-            self._connection = dbapi2.connect(path, check_same_thread=False, isolation_level=None)
-            self.configure(self._connection)
-            self._connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
-        except dbapi2.Error as error:
-            raise damaged(path, str(error)) from error
-        self.note = CommittedNote(path)
-        self._file = os.open(path, os.O_RDONLY)  # closed after SQLite's: that would give up SQLite's locks
-
-    def configure(self, connection: Any) -> None:
-        """Gives a connection the settings every one has."""
-        connection.isolation_level = None  # transactions are begun by the engine, not guessed by the driver
-        for pragma in PRAGMAS:
-            connection.execute(pragma).fetchall()
-        if self.checked and connection.execute("PRAGMA checksum_verification").fetchall() != [("1",)]:
-            raise damaged(self.path, "its pages go unchecked")
-
-    def empty_log(self) -> None:
-        """Brings what the log holds into the database: nothing left over from a kill stays in it."""
-        self.note.forget()
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def judge(self, error: BaseException) -> KonomiError | None:
-        """Returns the damage behind an error of SQLite, or None; after either nothing more is written.
-
-        SQLite calls a page with a wrong checksum a disk I/O error, as it does a failed fsync.
-        """
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if self.damage is None and code in (CORRUPT, NOTADB):
-            self.damage = damaged(self.path, str(error))
-        if code == IOERR and self.damage is None:
-            page = self._first_damaged_page()
-            if page is None:
-                # After a failed fsync the kernel may call lost pages clean: what follows could be lost too.
-                self.broken.set()
-            else:
-                self.damage = damaged(self.path, f"page {page} fails its checksum")
-        return self.damage if code in (IOERR, CORRUPT, NOTADB) else None
-
-    def refuse_writes(self) -> None:
-        """Raises DataLoss for a damaged database, FailedPrecondition for one whose disk failed a write."""
-        if self.damage is not None:
-            raise self.damage
-        if self.broken.is_set():
-            raise FailedPrecondition(
-                f"{self.path.name} takes no writes since the disk failed one. Check the disk, then restart.",
-                reason="STORE_READ_ONLY",
-            )
-
-    def close(self) -> None:
-        """Gives the database up; once is enough."""
-        with self._closing:
-            if self._file < 0:
-                return
-            file, self._file = self._file, -1
-        self.note.forget()
-        self._connection.close()
-        self.note.close()
-        os.close(file)
-        self._lock.release()
-
-    def _first_damaged_page(self) -> int | None:
-        try:
-            size = self._connection.execute("PRAGMA page_size").fetchone()[0]
-            return next(damaged_pages(self._file, size), None) if self.checked else None
-        except (dbapi2.Error, OSError):
-            return None
-
-
-def _engine(path: Path, keeper: _Keeper) -> sqlalchemy.Engine:
+def _engine(keeper: Keeper) -> sqlalchemy.Engine:
     class Connection(dbapi2.Connection):  # type: ignore[misc, unused-ignore]
         def commit(self) -> None:
             """Commits, and notes it before anybody hears of it."""
             super().commit()
             keeper.note.record()
 
-    url = sqlalchemy.URL.create("sqlite", database=str(path))
     engine = sqlalchemy.create_engine(
-        url, module=dbapi2, pool_size=8, max_overflow=64, connect_args={"factory": Connection}
+        sqlalchemy.URL.create("sqlite", database=str(keeper.path)),
+        module=dbapi2,
+        pool_size=8,
+        max_overflow=64,
+        connect_args={"factory": Connection},
     )
+    weakref.finalize(engine, keeper.close)  # also where the process ends without having disposed of it
+    _listen(engine, keeper)
+    return engine
+
+
+def _listen(engine: sqlalchemy.Engine, keeper: Keeper) -> None:
     owner = os.getpid()
 
     @event.listens_for(engine, "connect")
@@ -239,8 +161,6 @@ def _engine(path: Path, keeper: _Keeper) -> sqlalchemy.Engine:
     def _release(_engine: sqlalchemy.Engine) -> None:
         keeper.close()
 
-    return engine
-
 
 def _lock(path: Path, wait_seconds: float) -> FileLock:
     # Given up by whichever thread disposes of the engine; a mark in a file is no lock, since a dead writer leaves it.
@@ -254,11 +174,12 @@ def _lock(path: Path, wait_seconds: float) -> FileLock:
     return lock
 
 
-def _quick_check(engine: sqlalchemy.Engine, path: Path) -> None:
+def _quick_check(engine: sqlalchemy.Engine, keeper: Keeper) -> None:
     with reading(engine) as connection:
         report = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if report != "ok":
-        raise damaged(path, report)
+        page = keeper.first_damaged_page()
+        raise damaged(keeper.path, " ".join(report.split()) if page is None else f"page {page} fails its checksum")
 
 
 def _refuse_network(folder: Path) -> None:

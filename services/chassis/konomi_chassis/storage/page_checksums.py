@@ -16,7 +16,7 @@ import apsw
 from pysqlite3 import dbapi2
 
 from konomi.errors import DataLoss, FailedPrecondition
-from konomi_chassis.storage.durable_files import sync_folder
+from konomi_chassis.durable_files import sync_folder
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.sqlite_checksum import checksum
 
@@ -28,7 +28,7 @@ FULL = 13
 """SQLITE_FULL."""
 RESTORE = (
     "Stop konomi, put a backup in the place of {name} and delete {name}-wal, {name}-shm and {name}-committed; "
-    "without a backup move {name} away, start again and bring back what you exported with konomi import."
+    "without a backup move {name} away, start again and bring back what you exported: konomi taste import."
 )
 _loading = threading.Lock()
 _loaded: bool | None = None

@@ -9,16 +9,17 @@ import operator
 import struct
 
 MASK = 0xFFFFFFFF
+
 Sums = tuple[int, int]
 
 
 def checksum(data: bytes | memoryview, start: Sums = (0, 0), *, big_endian: bool = False) -> Sums:
-    """Returns (s0, s1) over the data.
+    """Returns (s0, s1) over the data, each below 2³².
 
     Args:
         data: a multiple of 8 bytes.
         start: the sums so far.
-        big_endian: byte order of the words.
+        big_endian: byte order of the words, as the log's magic number says; pages are always little-endian.
     """
     first, second, (a, b, c, d) = _weights(len(data) // 4)
     words = struct.unpack(f"{'>' if big_endian else '<'}{len(data) // 4}I", data)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from konomi.errors import DataLoss
-from konomi_chassis.storage.durable_files import sync_folder
+from konomi_chassis.durable_files import sync_folder
 from konomi_chassis.storage.page_checksums import RESTORE
 from konomi_chassis.storage.sqlite_checksum import Sums, checksum
 
@@ -178,8 +178,10 @@ def _read_note(path: Path) -> Reach | None:
         match = NOTE.fullmatch(path.read_bytes()[:64].decode("ascii", "replace"))
     except FileNotFoundError:
         return None
-    reach = Reach(match[1], int(match[2])) if match else None
-    return reach if reach is not None and _render(reach) == match[0].encode() else None
+    if match is None:
+        return None
+    reach = Reach(match[1], int(match[2]))
+    return reach if _render(reach) == match[0].encode() else None
 
 
 def _lost(log: Path, how: str) -> DataLoss:

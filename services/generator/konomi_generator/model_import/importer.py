@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi_chassis.durable_files import make_folder, sync_file, sync_folder
 from konomi_chassis.models.catalogue import ID, BaseModels
-from konomi_chassis.models.diffusers_folder import READ, check_folder
+from konomi_chassis.models.diffusers_folder import check_folder, needed_files
 from konomi_chassis.models.safetensors_check import check_file, unsafe
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -58,7 +59,7 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         _settle(staged)
         final = home / "models" / staged.name
         staged.rename(final)
-        _sync(final.parent)
+        sync_folder(final.parent)
     digest = BaseModels(home).digest(BaseModels(home).get(id))
     return {
         "id": id,
@@ -74,11 +75,10 @@ def _bring(source: Path, staged: Path, *, convert: bool) -> None:
     """Copies or converts the source into the staging folder; checked before and, in the copy, by the caller."""
     if source.is_dir():
         check_folder(source)
-        for path in sorted(source.rglob("*")):
-            if path.is_file() and path.suffix.lower() in READ:
-                target = staged / path.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+        for path in needed_files(source):
+            target = staged / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
         check_folder(staged)
     elif source.suffix.lower() in PICKLES:
         if not convert:
@@ -127,26 +127,19 @@ def _reason(stderr: str, code: int) -> str:
 @contextmanager
 def _staging(home: Path) -> Iterator[Path]:
     """Yields a folder on the home's own disk that is gone afterwards."""
-    (home / "models").mkdir(parents=True, exist_ok=True)
+    make_folder(home / "models")
     with tempfile.TemporaryDirectory(prefix=".import-", dir=home) as folder:
         (Path(folder) / "models").mkdir()
         yield Path(folder)
 
 
 def _settle(path: Path) -> None:
-    """Makes every file durable before it gets its name."""
-    for file in [path, *path.rglob("*")]:
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Makes every file of a model, and every name in its folders, durable before it gets its own name."""
+    for place in [path, *path.rglob("*")]:
+        if place.is_dir():
+            sync_folder(place)
+        elif place.is_file():
+            sync_file(place)
 
 
 def main(argv: Sequence[str]) -> int:

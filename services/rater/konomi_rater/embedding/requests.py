@@ -12,9 +12,15 @@ from konomi.errors import Cancelled, KonomiError, Unavailable
 class Caller:
     """Who waits for images: one per rpc. `end` is called when the rpc is over: deadline, cancelled, or answered."""
 
-    def __init__(self, name: str = "", *, patient: bool = False) -> None:
-        """Takes the person's name, and whether to wait where the queue is full (a stream) or be refused (a call)."""
-        self.name, self.patient, self.ended = name, patient, False
+    def __init__(self, name: str = "", *, patient: bool = False, confined: bool = False) -> None:
+        """Takes who it is and how far its rights go.
+
+        Args:
+            name: the person's.
+            patient: wait where the queue is full, as a stream does, instead of being refused.
+            confined: a digest means an image its taste knows, and no other.
+        """
+        self.name, self.patient, self.confined, self.ended = name, patient, confined, False
         self._wake = threading.Event()
 
     def end(self) -> None:

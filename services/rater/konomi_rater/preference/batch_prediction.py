@@ -11,19 +11,27 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from threadpoolctl import threadpool_limits
 
 from konomi_rater.preference.features import Features
-from konomi_rater.preference.gaussian_process import Process
+from konomi_rater.preference.gaussian_process import CONSTANT, Kernel, Process
 from konomi_rater.preference.head import Head, Prediction
+from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.preference.parameters import Provenance
+from konomi_rater.preference.sparse_gaussian_process import SparseProcess
 
 BLOCK = 4096
 """Rows a thread works on at a time: small enough for its intermediate results to stay near the processor."""
+CACHED = 512
+"""Rows whose covariance with the inducing points stays in a core's own cache."""
 LIBRARY = 20_000
 """Rows from which on a library is scored this way; below, double precision costs nothing worth saving."""
 TOLERANCE = 2e-3
 """How far a utility may be from the one in double precision: where a calibration curve is steep."""
+
+LEAST_SHARE = 1e-5
+"""Eigenvalues of the covariance of inducing points, as a share of the largest, below which single precision fails."""
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -43,6 +51,7 @@ def rescore(
     provenances: Sequence[Provenance | None],
     threads: int,
     earlier: Prediction | None = None,
+    check: Check = never,
 ) -> Prediction:
     """Predicts every row of a library.
 
@@ -55,6 +64,7 @@ def rescore(
         provenances: how each of the N images was made.
         threads: blocks worked on at once.
         earlier: what this function said of the first rows; whole blocks of it are taken as they are.
+        check: asked before every block whether anybody waits.
 
     Returns:
         What `head.predict` says, within TOLERANCE.
@@ -63,10 +73,8 @@ def rescore(
     done = 0 if earlier is None else len(earlier.utility) // BLOCK * BLOCK
 
     def block(start: int) -> Prediction:
-        rows = embeddings[start : start + BLOCK]
-        count = len(rows)
-        if count < BLOCK:
-            rows = np.concatenate([rows, np.zeros((BLOCK - count, rows.shape[1]), rows.dtype)])
+        check()
+        rows, count = _filled(embeddings[start : start + BLOCK])
         mean, variance = fast.latent(rows, [*provenances[start : start + count], *[None] * (BLOCK - count)])
         prediction = fast.judge(mean.astype(np.float64), variance.astype(np.float64))
         return Prediction(*(getattr(prediction, f.name)[:count] for f in fields(Prediction)))
@@ -77,12 +85,91 @@ def rescore(
     return Prediction(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Prediction)))
 
 
+def _filled(rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """Returns (BLOCK, D) rows, zeros at the end, and how many came."""
+    missing = BLOCK - len(rows)
+    return (np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)]) if missing else rows), len(rows)
+
+
+@dataclass(frozen=True)
+class SingleProcess:
+    """A process on inducing points in float32: two products and an exponential instead of two triangular solves.
+
+    The covariance of the points is cut to its directions above LEAST_SHARE, in which single precision suffices; what a
+    dropped direction knew makes the doubt greater, never smaller. The linear parts of the kernel go straight to what
+    they are multiplied by, and |x - y|^2 is one product of features with their squares beside them.
+
+    Attributes:
+        kernel: its numbers.
+        points: (P + 2, m) float32, the inducing points' side of the exponent.
+        product: (m, 1 + B + r) float32: weights of the mean, of every member, and the root of what labels settled.
+        straight: (P + S, 1 + B + r) float32, the linear parts of the kernel times the product.
+        level: (1 + B + r,) float32, the constant part.
+        members: B.
+    """
+
+    kernel: Kernel
+    points: np.ndarray
+    product: np.ndarray
+    straight: np.ndarray
+    level: np.ndarray
+    members: int
+
+    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns posterior mean and variance, without label noise, of features (N, P): two of (N,)."""
+        mean, variance = self.kernel.mean(features), self.kernel.diagonal(features)
+        for start in range(0, len(features), CACHED):
+            rows = slice(start, start + CACHED)
+            parts = self._parts(features[rows])
+            settled = parts[:, 1 + self.members :]
+            mean[rows] += parts[:, 0]
+            variance[rows] -= np.einsum("ij,ij->i", settled, settled)
+            if self.members:
+                disagreement = parts[:, 1 : 1 + self.members].var(axis=1, ddof=1)
+                variance[rows] = np.maximum(variance[rows], disagreement)
+        return mean, variance.clip(1e-9)
+
+    def _parts(self, features: np.ndarray) -> np.ndarray:
+        """Returns the covariance with the points times the product: (N, 1 + B + r)."""
+        parts = features @ self.straight + self.level
+        if self.kernel.rbf:
+            exponent = _beside_squares(features[:, : len(self.points) - 2], self.kernel.length)[0] @ self.points
+            parts += np.exp(exponent, out=exponent) @ (self.product * np.float32(self.kernel.rbf))
+        return np.asarray(parts)
+
+
+def _beside_squares(own: np.ndarray, length: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both sides (N, P + 2) of a product that is -|x - y|^2 / (2 length^2) for features (N, P)."""
+    scaled = own / length
+    halves = -0.5 * np.einsum("ij,ij->i", scaled, scaled)[:, None]
+    ones = np.ones_like(halves)
+    return np.hstack([scaled, halves, ones]), np.hstack([scaled, ones, halves])
+
+
 def single(head: Head) -> Head:
-    """Returns a head that computes in float32; one on inducing points stays as it is, its factors do not bear it."""
-    if not isinstance(head.process, Process):
-        return head
-    features = SingleFeatures(**_arrays(head.features))
-    return replace(head, features=features, process=Process(**_arrays(head.process)))
+    """Returns a head that computes in float32."""
+    process = head.process
+    fast = Process(**_arrays(process)) if isinstance(process, Process) else _joined(process)
+    return replace(head, features=SingleFeatures(**_arrays(head.features)), process=fast)  # type: ignore[arg-type]
+
+
+def _joined(process: SparseProcess) -> SingleProcess:
+    values, vectors = np.linalg.eigh(process.outer @ process.outer.T)
+    kept = values > LEAST_SHARE * values[-1]
+    root = vectors[:, kept] / np.sqrt(values[kept])  # cross @ root has the prior's covariance I
+    turn = root.T @ process.outer  # from there to the factor's own coordinates
+    solved = solve_triangular(process.inner, turn.T, lower=True, check_finite=False)
+    settled, directions = np.linalg.eigh(turn @ turn.T - solved.T @ solved)
+    halves = root @ (directions * np.sqrt(settled.clip(0.0)))
+    columns = np.column_stack([process.weights, process.members]) if process.members.size else process.weights[:, None]
+    product = np.column_stack([root @ (turn @ (process.outer.T @ columns)), halves])
+    kernel, count = process.kernel, process.inputs.shape[1] - process.kernel.scores
+    own, scores = process.inputs[:, :count], process.inputs[:, count:]
+    straight = np.vstack([kernel.linear * own.T @ product, kernel.population * scores.T @ product])
+    level = CONSTANT * product.sum(axis=0)
+    points = _beside_squares(own, kernel.length)[1].T
+    solid = [np.ascontiguousarray(part, np.float32) for part in (points, product, straight, level)]
+    return SingleProcess(kernel, solid[0], solid[1], solid[2], solid[3], columns.shape[1] - 1)
 
 
 def linear(embeddings: np.ndarray, weights: np.ndarray, bias: float, threads: int) -> np.ndarray:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from konomi_rater.preference import head as ensemble
+from konomi_rater.preference import large_fit
 from konomi_rater.preference.calibration import LEAST_RANDOM, Calibration, calibrate
 from konomi_rater.preference.comparisons import Preference, shifts
-from konomi_rater.preference.features import Population
+from konomi_rater.preference.features import Features, Population
 from konomi_rater.preference.gaussian_process import Process, held_out
-from konomi_rater.preference.head import RECIPES, Head, feature_maps, fit_head
+from konomi_rater.preference.head import MOST_EXACT, RECIPES, Head, Sites, feature_maps, fit_head
+from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
-from konomi_rater.preference.ordinal import scale_of
+from konomi_rater.preference.ordinal import Check, never, scale_of
 from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
@@ -20,6 +22,8 @@ from konomi_rater.preference.trees import stack
 from konomi_rater.sentences import Sentence
 
 FOLDS = 10
+LARGE = "nystroem"
+"""The kind of head on more than WHOLE labels."""
 TREE_FOLDS = 5
 LEAST_LABELS = 5
 LEAST_UR = 3
@@ -53,6 +57,18 @@ class Training:
     comparisons: Sequence[Preference] = ()
     unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     population: Population | None = None
+
+    def take(self, rows: np.ndarray) -> "Training":
+        """Returns the same with the labels at rows (R,) alone and no comparisons."""
+        return replace(
+            self,
+            embeddings=self.embeddings[rows],
+            grades=self.grades[rows],
+            groups=[self.groups[row] for row in rows],
+            drawn=self.drawn[rows],
+            provenances=[self.provenances[row] for row in rows] if self.provenances else (),
+            comparisons=(),
+        )
 
 
 @dataclass(frozen=True)
@@ -94,29 +110,41 @@ class _HeldOut:
     variance: np.ndarray
 
 
-def fit(training: Training, seed: int) -> Iterator[Step | Fitted]:
+def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -> Iterator[Step | Fitted]:
     """Yields progress, then the fitted version.
+
+    Up to WHOLE labels everything is made of all of them. Beyond, the head still learns from all, through inducing
+    points of a sample; quality, calibration and trees rest on another sample (`large_fit`), both drawn by the seed.
 
     Args:
         training: labels and background.
-        seed: of folds, trees and bootstrap.
+        seed: of folds, trees, bootstrap and samples.
+        check: asked between two steps, each a fraction of a second, whether anybody waits; what it raises ends the fit.
+        threads: that add up many labels; the result is the same.
     """
     rng = np.random.default_rng(seed)
     if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
         yield Step("favourites", 0, 1)
-        yield _fit_favourites(training, rng)
+        yield _fit_favourites(training, seed, rng)
         return
     maps = feature_maps(training.background, training.population)
-    kinds = [kind for kind, recipe in RECIPES.items() if recipe.needs <= len(training.grades) <= recipe.most]
     folds = make_folds(training.groups, rng)
     moved = shifts(training.comparisons, training.grades, scale_of(training.grades))
+    if len(training.grades) > WHOLE:
+        yield Step("cross-validation", 0, 2)
+        large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check, threads)
+        yield Step("quality", 1, 2)
+        judged = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, large.measured)
+        yield replace(judged, alarms=alarms(training, judged.metrics))
+        return
+    kinds = [kind for kind, recipe in RECIPES.items() if recipe.needs <= len(training.grades) <= recipe.most]
     held_out: dict[str, _HeldOut] = {}
     for done, kind in enumerate(kinds):
         yield Step("cross-validation", done, len(kinds) + 1)
-        head = fit_head(kind, maps[RECIPES[kind].power], training.embeddings, training.grades, moved)
-        held_out[kind] = _cross_validate(head, training.embeddings, folds)
+        head = fit_head(kind, maps[RECIPES[kind].power], training.embeddings, training.grades, moved, check)
+        held_out[kind] = _cross_validate(head, training.embeddings, folds, check)
     yield Step("quality", len(kinds), len(kinds) + 1)
-    yield _finish(training, held_out, seed, rng)
+    yield _finish(training, held_out, seed, rng, check)
 
 
 def quick_fit(
@@ -124,14 +152,26 @@ def quick_fit(
 ) -> Head:
     """Fits one head without measuring it, for choosing what to label next.
 
+    Of more than WHOLE labels it learns from half as many of the last, and as many spread evenly over those before.
+
     Args:
-        embeddings: (n, D) of the graded images.
+        embeddings: (n, D) of the graded images; of more than WHOLE in the order they were graded.
         grades: (n,) integers 1..5.
         background: (N, D) of all images of the taste.
         population: what people in general like, where something is known.
     """
+    rows = _recent_and_spread(len(grades))
+    embeddings, grades = embeddings[rows], grades[rows]
     kind = next(kind for kind, recipe in RECIPES.items() if recipe.needs <= len(grades) <= recipe.most)
     return fit_head(kind, feature_maps(background, population)[RECIPES[kind].power], embeddings, grades)
+
+
+def _recent_and_spread(count: int) -> np.ndarray:
+    """Returns which of `count` labels, oldest first, a quick fit learns from."""
+    if count <= WHOLE:
+        return np.arange(count)
+    recent = count - WHOLE // 2
+    return np.concatenate([np.linspace(0, recent - 1, WHOLE - WHOLE // 2).astype(int), np.arange(recent, count)])
 
 
 def make_folds(groups: Sequence[str], rng: np.random.Generator, most: int = FOLDS) -> list[np.ndarray]:
@@ -163,7 +203,7 @@ def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[Sentence
     return raised
 
 
-def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarray]) -> _HeldOut:
+def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarray], check: Check) -> _HeldOut:
     targets, noise = head.sites.targets, head.sites.noise
     if len(folds) < 2:
         return _HeldOut(head, np.zeros(len(targets)), np.ones(len(targets)))
@@ -171,24 +211,92 @@ def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarr
         mean, variance = held_out(head.process, targets, folds)
     else:
         inputs = head.features(embeddings)
-        mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds)
+        mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds, check)
     return _HeldOut(head, mean, (variance - noise).clip(1e-9) + head.process.kernel.noise)
 
 
-def _finish(training: Training, held_out: Mapping[str, _HeldOut], seed: int, rng: np.random.Generator) -> Fitted:
-    """Chooses among the kinds, lets trees add what they can, calibrates and measures."""
+@dataclass(frozen=True)
+class _Large:
+    """A head on all of many labels, with a sample of them to judge it by.
+
+    Attributes:
+        sample: the labels it is judged by.
+        measured: (R,) bool, which of these measure it; the others only calibrate.
+        held_out: the head, and its predictions of these labels without their folds.
+    """
+
+    sample: Training
+    measured: np.ndarray
+    held_out: _HeldOut
+
+
+def _fit_large(
+    training: Training,
+    features: Features,
+    folds: Sequence[np.ndarray],
+    moved: np.ndarray,
+    seed: int,
+    check: Check,
+    threads: int,
+) -> _Large:
+    scale, inputs = scale_of(training.grades), features(training.embeddings)
+    targets = scale.targets[training.grades - 1] + moved
+    kernel = ensemble.tuned(RECIPES[LARGE], features, inputs, targets, check)
+    parts, fold_of = large_fit.parts_of(folds)
+    blocks = large_fit.add_up(kernel, inputs, targets, parts, large_fit.choose_points(inputs, seed), check, threads)
+    rows, measured = large_fit.measured_rows(training.drawn, seed)
+    mean, doubt = np.zeros(len(rows)), np.ones(len(rows))
+    for number, fold in enumerate(folds):
+        check()
+        of_fold = np.isin(rows, fold)
+        mean[of_fold], doubt[of_fold] = blocks.process(fold_of != number).predict(inputs[rows[of_fold]])
+    times = ensemble.draw(len(parts), np.random.default_rng(seed))
+    block_of = np.zeros(len(inputs), np.int64)
+    for number, part in enumerate(parts):
+        block_of[part] = number
+    members = np.stack([blocks.process(count).weights for count in times.T], axis=1)
+    process = replace(blocks.process(np.ones(len(parts))), members=members)
+    sites = Sites(targets[rows], np.full(len(rows), kernel.noise))
+    head = Head(LARGE, features, process, scale, sites, drawn=times[block_of[rows]], whole=False)
+    return _Large(training.take(rows), measured, _HeldOut(head, mean, doubt.clip(1e-9) + kernel.noise))
+
+
+def _finish(
+    training: Training,
+    held_out: Mapping[str, _HeldOut],
+    seed: int,
+    rng: np.random.Generator,
+    check: Check,
+    measured: np.ndarray | None = None,
+) -> Fitted:
+    """Chooses among the kinds, lets trees add what they can, calibrates and measures.
+
+    Args:
+        training: the labels held out.
+        held_out: the heads with their predictions of these, by kind.
+        seed: of the trees.
+        rng: of folds and bootstrap.
+        check: asked between two steps whether anybody waits.
+        measured: (n,) bool, the labels that measure; None for all, and members are drawn among them.
+    """
     candidates = {kind: spearman(training.grades, prediction.mean) for kind, prediction in held_out.items()}
     best = held_out[_best(list(held_out), candidates)]
-    stacked = _stacked(training, best, seed, rng)
+    stacked = _stacked(training, best, seed, rng, check)
     if stacked is not None:
         candidates["stack"] = spearman(training.grades, stacked.mean)
         best = stacked if candidates["stack"] > candidates[best.head.kind] + MARGIN else best
-    drawn = ensemble.draw(len(training.grades), rng)
-    head = ensemble.with_members(best.head, best.head.features(training.embeddings), drawn)
+    head = best.head
+    if measured is None:
+        drawn = ensemble.draw(len(training.grades), rng)
+        head = ensemble.with_members(head, head.features(training.embeddings), drawn, check)
     metrics: dict[str, Estimate] = {}
     if best.mean.std() > 0:
         head = replace(head, calibration=_calibrated(best, training, np.ones(len(training.grades), bool)))
-        metrics = estimates(training.grades, _held_out_predictions(best, training, rng), rng)
+        some = np.ones(len(training.grades), bool) if measured is None else measured
+        check()
+        metrics = estimates(
+            training.grades[some], _held_out_predictions(best, training, rng).take(some), rng, check=check
+        )
     finite = {kind: value for kind, value in candidates.items() if np.isfinite(value)}
     return Fitted(head, metrics, finite, alarms(training, metrics), training.embeddings, training.grades)
 
@@ -204,11 +312,11 @@ def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:
     return best
 
 
-def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator) -> _HeldOut | None:
+def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator, check: Check) -> _HeldOut | None:
     if len(training.provenances) != len(training.grades) or best.mean.std() == 0:
         return None
     folds = make_folds(training.groups, rng, TREE_FOLDS)
-    stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.provenances, folds, seed)
+    stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.provenances, folds, seed, check)
     if stacking is None:
         return None
     return replace(
@@ -234,7 +342,8 @@ def _held_out_predictions(best: _HeldOut, training: Training, rng: np.random.Gen
     return Predictions(value, shares)
 
 
-def _fit_favourites(training: Training, rng: np.random.Generator) -> Fitted:
+def _fit_favourites(training: Training, seed: int, rng: np.random.Generator) -> Fitted:
+    training = training.take(large_fit.sample(len(training.grades), MOST_EXACT - len(training.unlabelled), seed))
     embeddings = np.concatenate([training.embeddings, training.unlabelled])
     groups = [*training.groups, *(f"ungraded {row}" for row in range(len(training.unlabelled)))]
     features = feature_maps(training.background, training.population)

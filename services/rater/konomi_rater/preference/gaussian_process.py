@@ -12,6 +12,8 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
+from konomi_rater.preference.ordinal import Check, never
+
 CONSTANT = 0.25
 """Prior variance of the overall level, in squared latent units."""
 LEAST_NOISE = 0.05
@@ -144,7 +146,9 @@ def held_out(process: Process, targets: np.ndarray, folds: Sequence[np.ndarray])
     return mean, variance
 
 
-def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: int = 40) -> Kernel:
+def optimise(
+    start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: int = 40, check: Check = never
+) -> Kernel:
     """Returns the kernel of the greatest penalised marginal likelihood near `start`.
 
     Args:
@@ -152,6 +156,7 @@ def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: i
         inputs: (n, P) features.
         targets: (n,) latent targets.
         steps: at most this many L-BFGS iterations.
+        check: asked before every evaluation whether anybody waits.
     """
     names = ["linear", *(["rbf", "length"] if start.rbf else []), *(["population"] if start.scores else []), "noise"]
     origin = np.log([getattr(start, name) for name in names])
@@ -161,6 +166,7 @@ def optimise(start: Kernel, inputs: np.ndarray, targets: np.ndarray, *, steps: i
     rest = targets - start.mean(inputs)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
+        check()
         kernel = replace(start, **dict(zip(names, np.exp(point), strict=True)))
         value, gradient = _evidence(kernel, products, squares, agreement, rest)
         offset = point - origin

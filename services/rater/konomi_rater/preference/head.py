@@ -12,7 +12,16 @@ import numpy as np
 from konomi_rater.preference.calibration import Calibration
 from konomi_rater.preference.features import Features, Population, learn_maps
 from konomi_rater.preference.gaussian_process import LEAST_NOISE, Kernel, Process, condition, optimise
-from konomi_rater.preference.ordinal import Scale, grade_probabilities, quantisation, scale_of, sites, utility
+from konomi_rater.preference.ordinal import (
+    Check,
+    Scale,
+    grade_probabilities,
+    never,
+    quantisation,
+    scale_of,
+    sites,
+    utility,
+)
 from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.sparse_gaussian_process import SparseProcess, condition_sparse
 from konomi_rater.preference.trees import Trees
@@ -99,6 +108,7 @@ class Head:
         calibration: what makes its probabilities honest.
         trees: what an image's provenance adds, if it adds anything.
         drawn: (n, B) how often each label is in each bootstrap member; (0, 0) without members.
+        whole: whether the sites are all it was conditioned on; a head on more labels (`large_fit`) names some of them.
     """
 
     kind: str
@@ -109,6 +119,7 @@ class Head:
     calibration: Calibration = field(default_factory=Calibration)
     trees: Trees | None = None
     drawn: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    whole: bool = True
 
     def latent(
         self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None
@@ -144,7 +155,12 @@ class Head:
 
 
 def fit_head(
-    kind: str, features: Features, embeddings: np.ndarray, grades: np.ndarray, moved: np.ndarray | None = None
+    kind: str,
+    features: Features,
+    embeddings: np.ndarray,
+    grades: np.ndarray,
+    moved: np.ndarray | None = None,
+    check: Check = never,
 ) -> Head:
     """Fits one kind of head.
 
@@ -154,18 +170,25 @@ def fit_head(
         embeddings: (n, D) of the labelled images.
         grades: (n,) integers 1..5.
         moved: (n,) what comparisons add to the latent targets.
+        check: asked between two steps whether anybody waits.
     """
     recipe, scale, inputs = RECIPES[kind], scale_of(grades), features(embeddings)
     shift = np.zeros(len(grades)) if moved is None else moved
     scores = scale.targets[grades - 1] + shift
-    some = np.linspace(0, len(grades) - 1, min(TUNED, len(grades))).astype(int)
-    kernel = optimise(replace(recipe.start, scores=features.scores), inputs[some], scores[some], steps=25)
+    kernel = tuned(recipe, features, inputs, scores, check)
     noise = np.full(len(grades), kernel.noise)
     if recipe.ordinal:
         kernel = replace(kernel, noise=max(kernel.noise - quantisation(scale, grades), LEAST_NOISE))
-        scores, noise = sites(kernel(inputs, inputs), kernel.mean(inputs), grades, scale, kernel.noise)
+        scores, noise = sites(kernel(inputs, inputs), kernel.mean(inputs), grades, scale, kernel.noise, check)
         scores = scores + shift
+    check()
     return assemble(kind, features, inputs, scale, kernel, Sites(scores, noise))
+
+
+def tuned(recipe: Recipe, features: Features, inputs: np.ndarray, scores: np.ndarray, check: Check = never) -> Kernel:
+    """Returns the kernel of a recipe with its numbers set on features (n, P) and scores (n,), of TUNED at most."""
+    some = np.linspace(0, len(scores) - 1, min(TUNED, len(scores))).astype(int)
+    return optimise(replace(recipe.start, scores=features.scores), inputs[some], scores[some], steps=25, check=check)
 
 
 def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, sites: Sites) -> Head:
@@ -196,18 +219,20 @@ def draw(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([np.bincount(pick, minlength=count) for pick in picks], axis=1).clip(0, 255).astype(np.uint8)
 
 
-def with_members(head: Head, inputs: np.ndarray, drawn: np.ndarray) -> Head:
+def with_members(head: Head, inputs: np.ndarray, drawn: np.ndarray, check: Check = never) -> Head:
     """Returns the head with its bootstrap members.
 
     Args:
         head: conditioned on all labels.
         inputs: (n, P) features of the labelled images.
         drawn: (n, B) how often each label is in each member; (0, 0) for none.
+        check: asked before every member whether anybody waits.
     """
     if not drawn.size:
         return head
     weights = []
     for times in drawn.T.astype(np.float64):
+        check()
         noise = head.sites.noise * np.where(times > 0, 1.0 / times.clip(1.0), LEFT_OUT)
         sites = Sites(head.sites.targets, noise)
         weights.append(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from konomi_rater.preference.ordinal import Check, never
+
 SSR, UR = 4, 5
 Z95 = 1.959964
 """The normal quantile of a 95 % interval."""
@@ -111,7 +113,7 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def estimates(
-    grades: np.ndarray, predictions: Predictions, rng: np.random.Generator, draws: int = 200
+    grades: np.ndarray, predictions: Predictions, rng: np.random.Generator, draws: int = 200, check: Check = never
 ) -> dict[str, Estimate]:
     """Measures predictions with percentile-bootstrap intervals; measures that are undefined are left out.
 
@@ -120,11 +122,13 @@ def estimates(
         predictions: the predictions of the same images.
         rng: source of the bootstrap draws.
         draws: bootstrap samples.
+        check: asked before every measure whether anybody waits.
     """
     picks = rng.integers(0, len(grades), (draws, len(grades)))
     resampled = [(grades[pick], predictions.take(pick)) for pick in picks]
     figures = {}
     for name, measure in MEASURES.items():
+        check()
         value = measure(grades, predictions)
         spread = np.array([measure(*sample) for sample in resampled])
         spread = spread[np.isfinite(spread)]

@@ -1,5 +1,6 @@
 """Five ordered grades on one latent scale: normal scores, cut-points, their likelihood, the way back to grades."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,14 @@ WEIGHTS = WEIGHTS / WEIGHTS.sum()
 NEWTON_STEPS, TOLERANCE = 30, 1e-7
 LEAST_CURVATURE = 1e-2
 """Keeps a grade that says nothing at the mode (far inside its interval) a finite target."""
+
+
+Check = Callable[[], None]
+"""What a long computation calls between two steps; it raises where nobody waits for the result any more."""
+
+
+def never() -> None:
+    """The check of whoever waits to the end."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,12 @@ def quantisation(scale: Scale, grades: np.ndarray) -> float:
 
 
 def sites(
-    covariance: np.ndarray, prior: np.ndarray, grades: np.ndarray, scale: Scale, noise: float
+    covariance: np.ndarray,
+    prior: np.ndarray,
+    grades: np.ndarray,
+    scale: Scale,
+    noise: float,
+    check: Check = never,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Replaces each grade's probit likelihood by a Gaussian that agrees with it at the posterior mode.
 
@@ -92,6 +106,7 @@ def sites(
         grades: (n,) integers 1..5.
         scale: the cuts.
         noise: latent variance of the labels.
+        check: asked before every step whether anybody waits.
 
     Returns:
         Targets and variances: two of (n,).
@@ -101,6 +116,7 @@ def sites(
     mode = prior.copy()
     targets, variances = mode, np.full(len(grades), noise)
     for _ in range(NEWTON_STEPS):
+        check()
         slope, curvature = _derivatives(mode, low, high, width)
         targets, variances = mode + slope / curvature, 1.0 / curvature
         factor = cho_factor(covariance + np.diag(variances), lower=True, check_finite=False)

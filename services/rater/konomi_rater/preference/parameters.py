@@ -41,15 +41,16 @@ class Columns:
 
     def table(self, provenances: Sequence[Provenance | None]) -> np.ndarray:
         """Returns (N, C) float64; nan for what is not known of an image, 1 or 0 for words and models."""
-        rows: dict[int, np.ndarray] = {}
+        rows: dict[tuple[str, str, int], np.ndarray] = {}
         word_rows: dict[str, np.ndarray] = {}
         table = np.full((len(provenances), len(self)), np.nan)
         for place, provenance in enumerate(provenances):
             if provenance is None:
                 continue
-            if id(provenance) not in rows:
-                rows[id(provenance)] = self._row(provenance, word_rows)
-            table[place] = rows[id(provenance)]
+            alike = (provenance.prompt, provenance.unit, id(provenance.parameters))
+            if alike not in rows:
+                rows[alike] = self._row(provenance, word_rows)
+            table[place] = rows[alike]
         return table
 
     def _row(self, provenance: Provenance, word_rows: dict[str, np.ndarray]) -> np.ndarray:

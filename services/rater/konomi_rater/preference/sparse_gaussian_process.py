@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from konomi_rater.preference.gaussian_process import Kernel
+from konomi_rater.preference.ordinal import Check, never
 
 POINTS = 400
 JITTER = 1e-8
@@ -93,11 +94,17 @@ def inducing(inputs: np.ndarray, count: int) -> np.ndarray:
 
 
 def held_out_sparse(
-    kernel: Kernel, inputs: np.ndarray, targets: np.ndarray, noise: np.ndarray, folds: Sequence[np.ndarray]
+    kernel: Kernel,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    noise: np.ndarray,
+    folds: Sequence[np.ndarray],
+    check: Check = never,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what the process predicts of every fold without it, noise included: mean and variance, two of (n,)."""
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
     for fold in folds:
+        check()
         rest = np.setdiff1d(np.arange(len(targets)), fold)
         process = condition_sparse(kernel, inputs[rest], targets[rest], noise[rest])
         mean[fold], doubt = process.predict(inputs[fold])

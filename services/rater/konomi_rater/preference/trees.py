@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.preference.parameters import Columns, Provenance, learn_columns
 
 LEAST_LABELS = 50
@@ -64,7 +65,12 @@ class Stacked:
 
 
 def stack(
-    latent: np.ndarray, targets: np.ndarray, provenances: Sequence[Provenance], folds: Sequence[np.ndarray], seed: int
+    latent: np.ndarray,
+    targets: np.ndarray,
+    provenances: Sequence[Provenance],
+    folds: Sequence[np.ndarray],
+    seed: int,
+    check: Check = never,
 ) -> Stacked | None:
     """Fits trees on what a head leaves over; None where nothing differs in how the images were made.
 
@@ -74,6 +80,7 @@ def stack(
         provenances: how each image was made.
         folds: rows of each fold, the head's own.
         seed: of the trees.
+        check: asked before every training whether anybody waits.
     """
     columns = learn_columns(provenances)
     if not len(columns) or len(targets) < LEAST_LABELS:
@@ -81,6 +88,7 @@ def stack(
     rows, rest = np.column_stack([columns.table(provenances), latent]), targets - latent
     held_out = np.zeros(len(targets))
     for fold in folds:
+        check()
         others = np.setdiff1d(np.arange(len(targets)), fold)
         held_out[fold] = _train(rows[others], rest[others], seed).predict(rows[fold], num_threads=1)
     weight = float(np.clip(held_out @ rest / max(held_out @ held_out, 1e-12), 0.0, 1.0))

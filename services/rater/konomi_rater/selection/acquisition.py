@@ -23,7 +23,7 @@ MOST_COVERED = 200
 NEIGHBOURS = 20
 
 
-def typical(embeddings: np.ndarray, covered: np.ndarray, count: int, seed: int) -> np.ndarray:
+def typical(embeddings: "np.ndarray | RowsAt", covered: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Returns the rows of `count` typical images, of the largest region without a graded one first.
 
     Pool and graded images are clustered together into as many regions as there will be graded images; of each region
@@ -40,14 +40,15 @@ def typical(embeddings: np.ndarray, covered: np.ndarray, count: int, seed: int) 
     covered = covered[-MOST_COVERED:]
     stride = max(1, min(len(embeddings) // MOST_ROWS, len(embeddings) // count))
     rows = np.arange(0, len(embeddings), stride)
-    points = np.concatenate([embeddings[rows], covered.reshape(len(covered), embeddings.shape[1])])
+    thinned = embeddings[rows]
+    points = np.concatenate([thinned, covered.reshape(len(covered), thinned.shape[1])])
     regions = min(count + len(covered), len(points))
     members = KMeans(regions, n_init=1, random_state=seed % 2**32).fit_predict(points)
     graded = np.bincount(members[len(rows) :], minlength=regions)
     members = members[: len(rows)]
     sizes = np.bincount(members, minlength=regions)
     order = [region for region in np.lexsort((-sizes, graded)) if sizes[region]]
-    chosen = [rows[_densest(embeddings[rows], np.flatnonzero(members == region))] for region in order[:count]]
+    chosen = [rows[_densest(thinned, np.flatnonzero(members == region))] for region in order[:count]]
     return np.array(chosen, dtype=np.int64)
 
 
@@ -88,6 +89,25 @@ class SuggestionReason(IntEnum):
 
 
 @dataclass(frozen=True)
+class RowsAt:
+    """Rows of a matrix (M, D) at positions (N,), taken when they are asked for: a pool is as large as a library."""
+
+    matrix: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.matrix[self.positions[rows]])
+
+
+def _among(embeddings: np.ndarray | RowsAt, rows: np.ndarray) -> np.ndarray | RowsAt:
+    """Returns the rows at (K,) of these, taken later where these are."""
+    return RowsAt(embeddings.matrix, embeddings.positions[rows]) if isinstance(embeddings, RowsAt) else embeddings[rows]
+
+
+@dataclass(frozen=True)
 class Pool:
     """Images that may be suggested.
 
@@ -99,7 +119,7 @@ class Pool:
         population: (N,) what people in general like, larger is better; None where nothing is known of it.
     """
 
-    embeddings: np.ndarray
+    embeddings: np.ndarray | RowsAt
     novelty: np.ndarray
     plausible: np.ndarray
     graded: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
@@ -153,13 +173,15 @@ def repeats(old: int, labelled: int, count: int, share: float, rng: np.random.Ge
 
 def _novel(pool: Pool, count: int, free: np.ndarray) -> list[Pick]:
     """Takes the farthest plausible images one by one, each also far from those just taken."""
-    distance = np.where(pool.plausible, pool.novelty, -np.inf)
+    rows = np.flatnonzero(pool.plausible & free) if count else np.zeros(0, np.int64)
+    embeddings, distance = pool.embeddings[rows], pool.novelty[rows]
     picks: list[Pick] = []
-    while len(picks) < count and free.any() and np.isfinite(distance[free]).any():
-        row = int(np.argmax(np.where(free, distance, -np.inf)))
-        free[row] = False
-        picks.append((row, SuggestionReason.NOVEL))
-        distance = np.minimum(distance, 1.0 - pool.embeddings @ pool.embeddings[row])
+    while len(picks) < min(count, len(rows)):
+        at = int(np.argmax(distance))
+        free[rows[at]] = False
+        picks.append((int(rows[at]), SuggestionReason.NOVEL))
+        distance = np.minimum(distance, 1.0 - embeddings @ embeddings[at])
+        distance[at] = -np.inf
     return picks
 
 
@@ -173,7 +195,7 @@ def _start(pool: Pool, count: int, free: np.ndarray, rng: np.random.Generator) -
         picks += [(int(row), SuggestionReason.EXPLOIT) for row in order[: min(liked, int(free.sum()))]]
         free[[row for row, _ in picks]] = False
     rows = np.flatnonzero(free)
-    chosen = rows[typical(pool.embeddings[rows], pool.graded, count - drawn - liked, seed)]
+    chosen = rows[typical(_among(pool.embeddings, rows), pool.graded, count - drawn - liked, seed)]
     free[chosen] = False
     random = rng.permutation(np.flatnonzero(free))[:drawn]
     free[random] = False

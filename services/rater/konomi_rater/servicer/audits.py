@@ -7,12 +7,13 @@ import sqlalchemy
 
 from konomi.errors import InvalidArgument, NotFound
 from konomi.v1 import rater_pb2
+from konomi_chassis.auth.authentication import acting_for
 from konomi_rater.selection.certificate import AuditLimits, CertificateStage, Sample
 from konomi_rater.selection.selection import SSR
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
-from konomi_rater.storage import audits, labels, tastes
+from konomi_rater.storage import audits, image_records, labels, tastes
 from konomi_rater.storage.audits import BlindAudit, Terms
 from konomi_rater.usecases.certification import Audit
 
@@ -45,7 +46,7 @@ class AuditServicer(ServicerPart):
             )
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Certificate:
-            return _certificate(self._rater.certifying.answer(connection, taste, number, given))
+            return _certificate(self._rater.certifying.answer(connection, taste, number, given, acting_for()))
 
         return self._answer_once("RecordAudit", request, rater_pb2.Certificate(), work)
 
@@ -84,11 +85,17 @@ class AuditServicer(ServicerPart):
                     field=f"audit.pairs[{place}]",
                 )
             for digest in (pair.unit, pair.against):
-                if not self._rater.workspace.store.exists(digest):
+                if not self._may_see(audit.taste, digest):
                     raise NotFound(
                         f"expected stored images, found {digest}, which is not in the store; send PutArtifact first",
                         reason="IMAGE_NOT_FOUND",
                     )
+
+    def _may_see(self, taste: str, digest: str) -> bool:
+        if acting_for() is None:
+            return self._rater.workspace.store.exists(digest)
+        with self._rater.workspace.reading() as connection:
+            return digest in image_records.known(connection, taste, [digest])
 
 
 def _blind(audit: BlindAudit) -> rater_pb2.BlindAudit:

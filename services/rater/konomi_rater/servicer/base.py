@@ -68,7 +68,8 @@ def caller(context: grpc.ServicerContext, *, patient: bool = False) -> Caller:
         context: of the rpc.
         patient: wait where the queue of images is full, as a stream does, instead of being refused.
     """
-    waiting = Caller(principal().name, patient=patient)
+    who = principal()
+    waiting = Caller(who.name, patient=patient, confined=who.scope not in ("owner", "service"))
     if not context.add_callback(waiting.end):
         waiting.end()
     return waiting

@@ -5,6 +5,7 @@ import sqlalchemy
 
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2
+from konomi_chassis.auth.authentication import acting_for
 from konomi_chassis.rpc.pagination import page
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
@@ -27,7 +28,7 @@ class LabelServicer(ServicerPart):
             tastes.read(connection, taste)
             new = [_new_label(label) for label in request.labels]
             now = self._rater.workspace.clock()
-            entries = labels.record(connection, taste, new, now)
+            entries = labels.record(connection, taste, new, now, acting_for())
             panel.set_aside(connection, taste, entries, self._panel_rule(), now)
             return rater_pb2.RecordLabelsResponse(labels=[_label(entry, taste) for entry in entries])
 
@@ -40,7 +41,8 @@ class LabelServicer(ServicerPart):
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Label:
             tastes.read(connection, taste)
-            return _label(labels.undo(connection, taste, sequence, self._rater.workspace.clock()), taste)
+            entry = labels.undo(connection, taste, sequence, self._rater.workspace.clock(), acting_for())
+            return _label(entry, taste)
 
         return self._answer_once("UndoLabel", request, rater_pb2.Label(), work)
 
@@ -93,7 +95,7 @@ class LabelServicer(ServicerPart):
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Comparison:
             tastes.read(connection, taste)
-            entry = comparisons.undo(connection, taste, sequence, self._rater.workspace.clock())
+            entry = comparisons.undo(connection, taste, sequence, self._rater.workspace.clock(), acting_for())
             return _comparison(entry, taste)
 
         return self._answer_once("UndoComparison", request, rater_pb2.Comparison(), work)

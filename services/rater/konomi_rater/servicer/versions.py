@@ -9,7 +9,7 @@ from konomi.v1 import rater_pb2
 from konomi_chassis.rpc.pagination import page
 from konomi_rater.preference.fitting import Step
 from konomi_rater.servicer import messages
-from konomi_rater.servicer.base import ServicerPart
+from konomi_rater.servicer.base import ServicerPart, caller
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage import tastes
 from konomi_rater.storage.tastes import VersionRow
@@ -30,11 +30,12 @@ class VersionServicer(ServicerPart):
         if first is not None:
             yield first
             return
-        for step in self._rater.versions.fit(taste_id(request.taste), request.seed):
+        waiting = caller(context)
+        for step in self._rater.versions.fit(taste_id(request.taste), request.seed, check=waiting.check):
             if isinstance(step, Step):
                 yield rater_pb2.FitRaterResponse(progress=messages.progress(step))
                 continue
-            self._rater.scoring.prepare(step.row.taste, step.row.artifact)
+            self._rater.scoring.prepare(step.row.taste, step.row.artifact, waiting.check)
 
             def work(connection: sqlalchemy.Connection, new: NewVersion = step) -> rater_pb2.FitRaterResponse:
                 row = self._rater.versions.keep(connection, new, activate=not request.keep_active)

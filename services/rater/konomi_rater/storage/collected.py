@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from sqlalchemy import Connection, text
 
 from konomi_rater.selection.selection import SELF
@@ -97,22 +96,15 @@ def certified_sets(connection: Connection, taste: str) -> frozenset[str]:
     return frozenset(row.set_digest for row in rows)
 
 
-def without_pixels(connection: Connection, taste: str) -> frozenset[str]:
-    """Returns the digests of a taste's images without pixels: never shown, drawn or chosen for training any more."""
-    rows = connection.execute(text("SELECT digest FROM images_without_pixels WHERE taste = :taste"), {"taste": taste})
-    return frozenset(row.digest for row in rows)
+def without_pixels(connection: Connection, taste: str, digests: Sequence[str] | None = None) -> frozenset[str]:
+    """Returns the digests of a taste's images without pixels, all or those among `digests`.
 
-
-def rows_without_pixels(connection: Connection, taste: str) -> np.ndarray:
-    """Returns the row numbers (N,) int64 of a taste's images without pixels."""
-    rows = connection.execute(
-        text(
-            "SELECT i.row FROM images_without_pixels AS w JOIN images AS i "
-            "ON i.taste = w.taste AND i.digest = w.digest WHERE w.taste = :taste"
-        ),
-        {"taste": taste},
-    )
-    return np.array([row.row for row in rows], dtype=np.int64)
+    They are never shown, drawn or chosen for training any more; for that `MatrixView.without_pixels` has them at hand.
+    """
+    among = "" if digests is None else " AND digest IN (SELECT value FROM json_each(:digests))"
+    bound = {"taste": taste} | ({} if digests is None else {"digests": json.dumps(list(digests))})
+    query = text(f"SELECT digest FROM images_without_pixels WHERE taste = :taste{among}")
+    return frozenset(row.digest for row in connection.execute(query, bound))
 
 
 def note_collected(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
+from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from konomi_rater.storage.labels import OWNER
 
 
@@ -53,17 +53,29 @@ def record(connection: Connection, taste: str, comparison: ComparisonEntry, now:
     return ComparisonEntry(**{**row, "tie": comparison.tie})
 
 
-def undo(connection: Connection, taste: str, sequence: int | None, now: float) -> ComparisonEntry:
+def undo(
+    connection: Connection, taste: str, sequence: int | None, now: float, by: str | None = None
+) -> ComparisonEntry:
     """Appends an entry that undoes `sequence`, or the last one standing.
 
+    Args:
+        connection: the transaction.
+        taste: id of the taste.
+        sequence: of the entry; None for the last one of those that may be undone.
+        now: Unix time.
+        by: whose entries may be undone; None for anybody's.
+
     Raises:
+        PermissionDenied: the entry is somebody else's.
         NotFound: no such entry.
         FailedPrecondition: nothing stands, or it was undone already.
         InvalidArgument: the entry is itself an undo.
     """
     if sequence is None:
-        last = text("SELECT MAX(sequence) FROM comparisons_standing WHERE taste = :taste")
-        sequence = connection.execute(last, {"taste": taste}).scalar()
+        last = text(
+            "SELECT MAX(sequence) FROM comparisons_standing WHERE taste = :taste AND (:by IS NULL OR labeller = :by)"
+        )
+        sequence = connection.execute(last, {"taste": taste, "by": by}).scalar()
         if sequence is None:
             raise FailedPrecondition(
                 "expected a comparison to undo, found none in force; compare two images first",
@@ -76,6 +88,11 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float) -
     if row is None:
         raise NotFound(
             f"expected a comparison of tastes/{taste}, found no comparison {sequence}", reason="COMPARISON_NOT_FOUND"
+        )
+    if by is not None and row.labeller != by:
+        raise PermissionDenied(
+            f"comparison {sequence} is what {row.labeller} said; {by} may undo only what {by} said, the owner anything",
+            reason="COMPARISON_OF_ANOTHER",
         )
     if row.undoes is not None:
         raise InvalidArgument(

@@ -143,7 +143,7 @@ def revoke_consent(connection: Connection, taste: str, reference: str, why: str,
     bound = {"taste": taste, "reference": reference, "why": why, "now": now}
     connection.execute(text("INSERT OR IGNORE INTO revoked_consents VALUES (:taste, :reference, :why, :now)"), bound)
     rows = connection.execute(
-        text("SELECT digest FROM images WHERE taste = :taste AND consent = :reference AND consent > '' ORDER BY row"),
+        text("SELECT digest FROM images WHERE taste = :taste AND consent = :reference AND consent > '' ORDER BY +row"),
         bound,
     )
     return revoke_images(connection, taste, [row.digest for row in rows], why, now)

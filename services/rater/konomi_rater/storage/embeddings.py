@@ -1,20 +1,48 @@
-"""The embeddings of a taste in memory: one growing matrix, brought up to date from the database, never written back."""
+"""The images of a taste in memory: columns and one growing matrix, brought up to date from the database, never written.
+
+A million images of 64 numbers take 256 MB of vectors and about 80 MB of columns.
+"""
 
 import json
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
 
 import numpy as np
 from sqlalchemy import Connection, text
 
 from konomi_rater.embedding.names import space_of
 from konomi_rater.preference.parameters import Provenance
+from konomi_rater.storage.columns import Column, DigestIndex, Digests, Names, Shared
 
 BASE_UNITS = ("base",)
-
-
+CHUNK = 20_000
+"""Rows read at a time: bounds the memory of the first view, not the result."""
 SELF = 1
+Parameters = Mapping[str, float]
+
+
+class Provenances(Sequence[Provenance]):
+    """How N images were made, put together when it is asked for: prompts, units and parameters, each by number."""
+
+    def __init__(self, prompts: Shared[str], units: Shared[str], parameters: Shared[Parameters]) -> None:
+        self._prompts, self._units, self._parameters = prompts, units, parameters
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    @overload
+    def __getitem__(self, at: int) -> Provenance: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Provenances": ...
+    def __getitem__(self, at: int | slice) -> "Provenance | Provenances":
+        if isinstance(at, slice):
+            return Provenances(self._prompts[at], self._units[at], self._parameters[at])
+        return Provenance(self._prompts[at], self._units[at], self._parameters[at])
+
+    def __iter__(self) -> Iterator[Provenance]:
+        return map(Provenance, self._prompts, self._units, self._parameters)
 
 
 @dataclass(frozen=True)
@@ -24,21 +52,25 @@ class MatrixView:
     Attributes:
         rows: (N,) int64 row numbers, increasing.
         embeddings: (N, D) float32 unit rows.
-        digests: N digests.
-        units: N units.
+        digests: N digests; `at` and `places` find them.
         sources: (N,) int64.
-        position: digest to index; may know later images too.
+        units: N units, by number.
+        nights: N nights, by number.
+        prompts: N prompts, by number.
         provenances: how each of the N images was made.
+        without_pixels: (N,) bool, whose pixels the storage policy took: never shown, drawn or chosen any more.
         generation: how often images were forgotten; indices of one generation mean nothing in another.
     """
 
     rows: np.ndarray
     embeddings: np.ndarray
-    digests: list[str]
-    units: list[str]
+    digests: Digests
     sources: np.ndarray
-    position: dict[str, int]
-    provenances: list[Provenance]
+    units: Shared[str]
+    nights: Shared[str]
+    prompts: Shared[str]
+    provenances: Provenances
+    without_pixels: np.ndarray
     generation: int = 0
 
     def __len__(self) -> int:
@@ -46,12 +78,11 @@ class MatrixView:
 
     def at(self, digest: str) -> int | None:
         """Returns the index of a digest, or None."""
-        index = self.position.get(digest)
-        return index if index is not None and index < len(self) else None
+        return self.digests.at(digest)
 
     def provenances_at(self, positions: Sequence[int] | np.ndarray) -> list[Provenance | None]:
         """Returns how the images at positions (N,) were made; None at -1, a stranger's."""
-        return [self.provenances[at] if at >= 0 else None for at in positions]
+        return [self.provenances[int(at)] if at >= 0 else None for at in positions]
 
     def indices(self, rows: np.ndarray) -> np.ndarray:
         """Turns row numbers that are in the view into indices."""
@@ -59,63 +90,134 @@ class MatrixView:
 
     def own_units(self, least: int) -> dict[str, np.ndarray]:
         """Returns the indices (N,) of the taste's own images by unit, units of `least` or more, oldest first."""
-        rows: dict[str, list[int]] = {}
-        for row, unit in enumerate(self.units[: len(self)]):
-            if unit and self.sources[row] == SELF:
-                rows.setdefault(unit, []).append(row)
-        return {unit: np.array(indices) for unit, indices in rows.items() if len(indices) >= least}
+        own = np.flatnonzero((self.sources == SELF) & self._named())
+        numbers = self.units.numbers[own]
+        order = np.argsort(numbers, kind="stable")
+        parts = np.split(own[order], np.flatnonzero(np.diff(numbers[order])) + 1) if len(own) else []
+        parts.sort(key=lambda part: int(part[0]))  # by the first image of each unit
+        return {self.units[int(part[0])]: part for part in parts if len(part) >= least}
 
     def base(self, units: tuple[str, ...]) -> np.ndarray:
         """Returns the indices of the base model's own images."""
         names = set(units)
-        return np.array([i for i, unit in enumerate(self.units[: len(self)]) if unit in names], dtype=np.int64)
+        numbers = [number for number, name in enumerate(self.units.items) if name in names]
+        return np.flatnonzero(np.isin(self.units.numbers, numbers))
+
+    def _named(self) -> np.ndarray:
+        empty = [number for number, name in enumerate(self.units.items) if not name]
+        return np.asarray(~np.isin(self.units.numbers, empty))
+
+
+@dataclass
+class _Columns:
+    """What is held of every image: a column a fact, all of one length."""
+
+    rows: Column = field(default_factory=lambda: Column(np.int64))
+    sources: Column = field(default_factory=lambda: Column(np.int64))
+    units: Column = field(default_factory=lambda: Column(np.int32))
+    nights: Column = field(default_factory=lambda: Column(np.int32))
+    prompts: Column = field(default_factory=lambda: Column(np.int32))
+    parameters: Column = field(default_factory=lambda: Column(np.int32))
+    embeddings: Column = field(default_factory=lambda: Column(np.float32, 0))
+    without_pixels: Column = field(default_factory=lambda: Column(np.bool_))
+    digests: DigestIndex = field(default_factory=DigestIndex)
+
+    def all(self) -> list[Column | DigestIndex]:
+        """Returns the columns."""
+        return list(vars(self).values())
+
+    def kept(self, rows: np.ndarray) -> "_Columns":
+        """Returns columns of the images at indices (K,) alone; these stay as they are, for the views taken of them."""
+        return _Columns(**{name: column.kept(rows) for name, column in vars(self).items()})
 
 
 class EmbeddingMatrix:
-    """Follows the database; arrays double and forgetting makes new ones, so a view taken earlier stays valid."""
+    """Follows the database; arrays grow and forgetting makes new ones, so a view taken earlier stays valid."""
 
     def __init__(self, taste: str, embedder: str) -> None:
         self._taste, self._space = taste, space_of(embedder)
         self._lock = threading.Lock()
-        self._count, self._forgotten, self._generation = 0, 0, 0
-        self._rows = np.zeros(0, np.int64)
-        self._sources = np.zeros(0, np.int64)
-        self._embeddings = np.zeros((0, 0), np.float32)
-        self._digests: list[str] = []
-        self._units: list[str] = []
-        self._position: dict[str, int] = {}
-        self._provenances: list[Provenance] = []
-        self._alike: dict[tuple[str, str, str], Provenance] = {}
+        self._forgotten, self._generation, self._collected = 0, 0, 0
+        self._columns = _Columns()
+        self._units: Names[str] = Names()
+        self._nights: Names[str] = Names()
+        self._prompts: Names[str] = Names()
+        self._texts: Names[str] = Names()
+        self._parameters: list[Parameters] = []
 
     def view(self, connection: Connection) -> MatrixView:
         """Reads what is new, forgets what went, and returns the images as they are now."""
         with self._lock:
-            self._forget(connection)
-            last = int(self._rows[self._count - 1]) if self._count else 0
-            new_rows = connection.execute(
-                text(
-                    "SELECT i.row, i.digest, i.unit, i.source, i.prompt, i.parameters, e.vector "
-                    "FROM images AS i JOIN embeddings AS e "
-                    "ON e.digest = i.digest AND e.embedder = :embedder "
-                    "WHERE i.taste = :taste AND i.row > :last ORDER BY i.row"
-                ),
-                {"taste": self._taste, "embedder": self._space, "last": last},
-            ).all()
-            if new_rows:
-                self._grow(list(new_rows))
-            n = self._count
-            return MatrixView(
-                self._rows[:n],
-                self._embeddings[:n],
-                self._digests,
-                self._units,
-                self._sources[:n],
-                self._position,
-                self._provenances,
-                self._generation,
-            )
+            forgot = self._forget(connection)
+            self._read_new(connection)
+            self._follow_pixels(connection, whole=forgot)
+            return self._view(self._visible(connection))
 
-    def _forget(self, connection: Connection) -> None:
+    def _view(self, n: int) -> MatrixView:
+        columns = self._columns
+        units = Shared(columns.units.head(n), self._units.names)
+        prompts = Shared(columns.prompts.head(n), self._prompts.names)
+        return MatrixView(
+            rows=columns.rows.head(n),
+            embeddings=columns.embeddings.head(n),
+            digests=Digests(columns.digests, n),
+            sources=columns.sources.head(n),
+            units=units,
+            nights=Shared(columns.nights.head(n), self._nights.names),
+            prompts=prompts,
+            provenances=Provenances(prompts, units, Shared(columns.parameters.head(n), self._parameters)),
+            without_pixels=columns.without_pixels.head(n),
+            generation=self._generation,
+        )
+
+    def _visible(self, connection: Connection) -> int:
+        """Returns how many images this connection's snapshot knows: another one may have brought later ones."""
+        newest = text("SELECT COALESCE(MAX(row), 0) FROM images WHERE taste = :taste")
+        last = connection.execute(newest, {"taste": self._taste}).scalar_one()
+        rows = self._columns.rows.head(len(self._columns.rows))
+        return int(np.searchsorted(rows, last, side="right"))
+
+    def _read_new(self, connection: Connection) -> None:
+        columns = self._columns
+        last = int(columns.rows.head(len(columns.rows))[-1]) if len(columns.rows) else 0
+        new = connection.execute(
+            text(
+                "SELECT i.row, i.digest, i.unit, i.night, i.source, i.prompt, i.parameters, e.vector, EXISTS (SELECT 1 "
+                "FROM images_without_pixels AS w WHERE w.taste = i.taste AND w.digest = i.digest) AS without_pixels "
+                "FROM images AS i JOIN embeddings AS e ON e.digest = i.digest AND e.embedder = :embedder "
+                "WHERE i.taste = :taste AND i.row > :last ORDER BY i.row"
+            ),
+            {"taste": self._taste, "embedder": self._space, "last": last},
+        )
+        for part in new.partitions(CHUNK):
+            self._grow(connection, list(part))
+
+    def _follow_pixels(self, connection: Connection, *, whole: bool) -> None:
+        """Follows the log of what was collected and came back; reads the state whole where the log is another one."""
+        bound: dict[str, object] = {"taste": self._taste, "seen": self._collected}
+        newest = text("SELECT COALESCE(MAX(sequence), 0) FROM collected_images WHERE taste = :taste")
+        last = int(connection.execute(newest, bound).scalar_one())
+        if last == self._collected and not whole:
+            return
+        column, count = self._columns.without_pixels, len(self._columns.rows)
+        if whole or last < self._collected:
+            column, source = column.changed(np.arange(count), np.zeros(count, bool)), "images_without_pixels"
+        else:
+            source = "(SELECT DISTINCT taste, digest FROM collected_images WHERE taste = :taste AND sequence > :seen)"
+        states = connection.execute(
+            text(
+                "SELECT c.digest, EXISTS (SELECT 1 FROM images_without_pixels AS w "
+                f"WHERE w.taste = c.taste AND w.digest = c.digest) AS gone FROM {source} AS c WHERE c.taste = :taste"
+            ),
+            bound,
+        ).all()
+        places = self._columns.digests.places([state.digest for state in states])
+        gone = np.array([state.gone for state in states], bool)
+        self._columns.without_pixels = column.changed(places[places >= 0], gone[places >= 0])
+        self._collected = last
+
+    def _forget(self, connection: Connection) -> bool:
+        """Drops the images that were forgotten; says whether any were."""
         forgotten = connection.execute(
             text(
                 "SELECT sequence, row FROM images_forgotten WHERE taste = :taste AND sequence > :seen ORDER BY sequence"
@@ -123,43 +225,56 @@ class EmbeddingMatrix:
             {"taste": self._taste, "seen": self._forgotten},
         ).all()
         if not forgotten:
-            return
+            return False
         self._forgotten = int(forgotten[-1].sequence)
-        remaining = np.flatnonzero(~np.isin(self._rows[: self._count], [row.row for row in forgotten]))
-        if len(remaining) == self._count:
-            return
-        self._rows, self._sources = self._rows[remaining], self._sources[remaining]
-        self._embeddings = self._embeddings[remaining]
-        self._digests, self._units = [self._digests[i] for i in remaining], [self._units[i] for i in remaining]
-        self._provenances = [self._provenances[i] for i in remaining]
-        self._position = {digest: i for i, digest in enumerate(self._digests)}
-        self._count = len(remaining)
-        self._generation += 1
+        held = self._columns.rows.head(len(self._columns.rows))
+        remaining = np.flatnonzero(~np.isin(held, [row.row for row in forgotten]))
+        if len(remaining) < len(held):
+            self._columns = self._columns.kept(remaining)
+            self._generation += 1
+        return True
 
-    def _grow(self, new_rows: list) -> None:  # type: ignore[type-arg]
-        vectors = np.stack([np.frombuffer(row.vector, "<f4") for row in new_rows])
-        need, room = self._count + len(new_rows), len(self._rows)
-        if need > room:
-            room = max(need, 2 * room, 1024)
-            rows, sources = np.zeros(room, np.int64), np.zeros(room, np.int64)
-            embeddings = np.zeros((room, vectors.shape[1]), np.float32)
-            rows[: self._count], sources[: self._count] = self._rows[: self._count], self._sources[: self._count]
-            if self._count:
-                embeddings[: self._count] = self._embeddings[: self._count]
-            self._rows, self._sources, self._embeddings = rows, sources, embeddings
-        part = slice(self._count, need)
-        self._rows[part] = [row.row for row in new_rows]
-        self._sources[part] = [row.source for row in new_rows]
-        self._embeddings[part] = vectors
-        self._digests.extend(row.digest for row in new_rows)
-        self._units.extend(row.unit for row in new_rows)
-        self._provenances.extend(self._shared_provenance(row.prompt, row.unit, row.parameters) for row in new_rows)
-        self._position.update((row.digest, self._count + i) for i, row in enumerate(new_rows))
-        self._count = need
+    def _grow(self, connection: Connection, new: list[Any]) -> None:
+        columns = self._columns
+        vectors = np.frombuffer(b"".join(row.vector for row in new), "<f4").reshape(len(new), -1)
+        if not len(columns.rows):
+            columns.embeddings = Column(np.float32, vectors.shape[1])
+            if len(new) == CHUNK:
+                count = text("SELECT images FROM taste_counts WHERE taste = :taste")
+                images = int(connection.execute(count, {"taste": self._taste}).scalar_one())
+                for column in columns.all():
+                    column.reserve(images + CHUNK)
+        columns.rows.extend([row.row for row in new])
+        columns.sources.extend([row.source for row in new])
+        columns.units.extend([self._units.number(row.unit) for row in new])
+        columns.nights.extend([self._nights.number(row.night) for row in new])
+        columns.prompts.extend([self._prompts.number(row.prompt) for row in new])
+        columns.parameters.extend([self._number(row.parameters) for row in new])
+        columns.embeddings.extend(vectors)
+        columns.without_pixels.extend([row.without_pixels for row in new])
+        columns.digests.extend([row.digest for row in new])
 
-    def _shared_provenance(self, prompt: str, unit: str, parameters: str) -> Provenance:
-        """Returns one object for all images made alike: a prompt is read once, not once an image."""
-        key = (prompt, unit, parameters)
-        if key not in self._alike:
-            self._alike[key] = Provenance(prompt, unit, json.loads(parameters))
-        return self._alike[key]
+    def _number(self, stored: str) -> int:
+        """Returns one number for all images of the same parameters, which are read once, not once an image."""
+        number = self._texts.number(stored)
+        if number == len(self._parameters):
+            self._parameters.append(json.loads(stored))
+        return number
+
+
+def view_of(digests: Sequence[str], embeddings: np.ndarray, units: Sequence[str], sources: np.ndarray) -> MatrixView:
+    """Returns a view of images of no database, numbered from 1: N digests, (N, D) unit rows, their origins."""
+    names: Names[str] = Names()
+    numbers = np.array([names.number(unit) for unit in units], np.int32)
+    nothing = np.zeros(len(digests), np.int32)
+    return MatrixView(
+        rows=np.arange(1, len(digests) + 1),
+        embeddings=embeddings,
+        digests=Digests(DigestIndex(digests), len(digests)),
+        sources=sources,
+        units=Shared(numbers, names.names),
+        nights=Shared(nothing, [""]),
+        prompts=Shared(nothing, [""]),
+        provenances=Provenances(Shared(nothing, [""]), Shared(numbers, names.names), Shared(nothing, [{}])),
+        without_pixels=np.zeros(len(digests), bool),
+    )

@@ -17,10 +17,13 @@ from konomi_rater.preference.gaussian_process import Kernel
 from konomi_rater.preference.head import Head, Sites, assemble, with_members
 from konomi_rater.preference.ordinal import Scale
 from konomi_rater.preference.parameters import Columns
+from konomi_rater.preference.sparse_gaussian_process import SparseProcess
 from konomi_rater.preference.trees import Trees
 
 SCHEMA = "konomi.head/2"
 MEDIA_TYPE = "application/vnd.konomi.head+safetensors"
+PROCESS = ("inputs", "outer", "inner", "weights", "members")
+"""What is kept of a process on more labels than the file names; one on those it names is conditioned anew."""
 SUPPORT_NEIGHBOURS = 5
 """Neighbours among the graded images whose distance decides what is unknown."""
 
@@ -68,6 +71,8 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
         "ur.said": calibration.ur.predicted,
         "ur.held": calibration.ur.observed,
     }
+    if not head.whole:
+        tensors |= {f"process.{name}": getattr(head.process, name) for name in PROCESS}
     solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     return save(solid, metadata={"konomi": json.dumps(_header(head, embedder), sort_keys=True)})
 
@@ -117,11 +122,16 @@ def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> H
     features = Features(tensors["features.mean"], tensors["features.basis"], facts["population_scores"])
     scale = Scale(tensors["scale.cuts"], tensors["scale.targets"])
     sites = Sites(tensors["sites.targets"], tensors["sites.noise"])
-    inputs = features(tensors["support"])
-    head = assemble(facts["kind"], features, inputs, scale, Kernel(**facts["kernel"]), sites)
+    kernel, drawn = Kernel(**facts["kernel"]), tensors["members"]
+    if "process.weights" in tensors:
+        process = SparseProcess(kernel, **{name: tensors[f"process.{name}"] for name in PROCESS})
+        head = Head(facts["kind"], features, process, scale, sites, drawn=drawn, whole=False)
+    else:
+        inputs = features(tensors["support"])
+        head = with_members(assemble(facts["kind"], features, inputs, scale, kernel, sites), inputs, drawn)
     calibration, stored = facts["calibration"], facts["trees"]
     return replace(
-        with_members(head, inputs, tensors["members"]),
+        head,
         calibration=Calibration(
             calibration["temperature"],
             calibration["shift"],

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, text
 from konomi.errors import NotFound
 from konomi_rater.embedding.names import space_of
 from konomi_rater.selection.selection import SELF
-from konomi_rater.storage.labels import LabelEntry
+from konomi_rater.storage.embeddings import MatrixView
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Filter:
 
     @property
     def by_facts(self) -> bool:
-        """Whether grade, origin or prompt decide, which only the database knows."""
+        """Whether grade, origin or prompt decide."""
         facts = (self.grades, self.units, self.sources, self.nights, self.digests, self.prompt_contains)
         return any(facts)
 
@@ -70,11 +70,6 @@ _IMAGE = (
     "SELECT i.*, COALESCE(l.grade, 0) AS grade, EXISTS (SELECT 1 FROM images_without_pixels AS w "
     "WHERE w.taste = i.taste AND w.digest = i.digest) AS without_pixels FROM images AS i "
     "LEFT JOIN labels_in_force AS l ON l.taste = i.taste AND l.digest = i.digest WHERE i.taste = :taste AND "
-)
-_ROWS = "SELECT i.row FROM images AS i WHERE i.taste = :taste AND "
-_GRADED_ROWS = (
-    "SELECT i.row FROM images AS i LEFT JOIN labels_in_force AS l ON l.taste = i.taste AND l.digest = i.digest "
-    "WHERE i.taste = :taste AND "
 )
 
 
@@ -116,13 +111,13 @@ def known_size(connection: Connection, digest: str) -> tuple[int, int] | None:
     return (row.width, row.height) if row else None
 
 
-def knows(connection: Connection, taste: str, digest: str) -> bool:
-    """Returns whether the taste knows an image."""
-    bound = {"taste": taste, "digest": digest}
-    return (
-        connection.execute(text("SELECT 1 FROM images WHERE taste = :taste AND digest = :digest"), bound).first()
-        is not None
+def known(connection: Connection, taste: str, digests: Sequence[str]) -> set[str]:
+    """Returns which of some digests are of images the taste knows."""
+    rows = connection.execute(
+        text("SELECT digest FROM images WHERE taste = :taste AND digest IN (SELECT value FROM json_each(:digests))"),
+        {"taste": taste, "digests": json.dumps(list(digests))},
     )
+    return {row.digest for row in rows}
 
 
 def read(connection: Connection, taste: str, digest: str) -> ImageRow:
@@ -150,27 +145,44 @@ def read_rows(connection: Connection, taste: str, rows: Sequence[int]) -> list[I
     return [by_row[int(row)] for row in rows]
 
 
-def select(connection: Connection, taste: str, criteria: Filter, below: int) -> np.ndarray:
-    """Returns the rows up to `below` that a filter admits, oldest first; the filter's utility is not looked at."""
-    parts, bound = ["i.row <= :below"], {"taste": taste, "below": below}
-    for name, column in (
-        ("grades", "COALESCE(l.grade, 0)"),
-        ("units", "i.unit"),
-        ("sources", "i.source"),
-        ("nights", "i.night"),
-        ("digests", "i.digest"),
-    ):
-        values = getattr(criteria, name)
-        if values:
-            parts.append(f"{column} IN (SELECT value FROM json_each(:{name}))")
-            bound[name] = json.dumps(values)
+def admit(view: MatrixView, criteria: Filter, grades: np.ndarray, *, with_pixels: bool = False) -> np.ndarray:
+    """Returns the positions of the images a filter admits, oldest first; utility and novelty are not looked at.
+
+    Args:
+        view: the images of a taste.
+        criteria: the filter.
+        grades: (N,) grade of each image, 0 where ungraded.
+        with_pixels: leaves out images whose pixels the storage policy took.
+    """
+    kept = ~view.without_pixels if with_pixels else np.ones(len(view), bool)
+    if criteria.grades:
+        kept &= np.isin(grades, criteria.grades)
+    if criteria.sources:
+        kept &= np.isin(view.sources, criteria.sources)
+    for column, names in ((view.units, criteria.units), (view.nights, criteria.nights)):
+        if names:
+            kept &= np.isin(column.numbers, [n for n, name in enumerate(column.items) if name in set(names)])
+    if criteria.digests:
+        kept &= _at(len(view), view.digests.places(criteria.digests))
     if criteria.prompt_contains:
-        parts.append("INSTR(LOWER(i.prompt), LOWER(:part)) > 0")
-        bound["part"] = criteria.prompt_contains
-    parts.append("i.digest NOT IN (SELECT digest FROM images_without_pixels WHERE taste = :taste AND unembedded = 1)")
-    source = _GRADED_ROWS if criteria.grades else _ROWS  # grades cost more than all else together
-    rows = connection.execute(text(source + " AND ".join(parts) + " ORDER BY i.row"), bound)
-    return np.array([row.row for row in rows], dtype=np.int64)
+        part, prompts = _lower(criteria.prompt_contains), view.prompts.items
+        telling = [number for number, prompt in enumerate(prompts) if part in _lower(prompt)]
+        kept &= _at(len(prompts), np.array(telling, np.int64))[view.prompts.numbers]
+    return np.flatnonzero(kept)
+
+
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def _lower(text: str) -> str:
+    """Makes Latin letters alone lower case, as SQLite does, which is what this filter meant from the start."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)
+
+
+def _at(count: int, places: np.ndarray) -> np.ndarray:
+    kept = np.zeros(count, bool)
+    kept[places[places >= 0]] = True
+    return kept
 
 
 def remember_embeddings(connection: Connection, embedder: str, vectors: Mapping[str, np.ndarray]) -> None:
@@ -195,13 +207,26 @@ def read_embeddings(connection: Connection, embedder: str, digests: Sequence[str
     return {row.digest: np.frombuffer(row.vector, "<f4") for row in rows}
 
 
-def group_of(image: ImageFacts, entry: LabelEntry) -> str:
+def read_groups(connection: Connection, taste: str, rows: Sequence[int]) -> list[str]:
+    """Returns the keys near-duplicates share, by row number in the order asked for: `group_of` of many images."""
+    result = connection.execute(
+        text(
+            "SELECT row, digest, prompt, seed, source FROM images WHERE taste = :taste "
+            "AND row IN (SELECT value FROM json_each(:rows))"
+        ),
+        {"taste": taste, "rows": json.dumps([int(row) for row in rows])},
+    )
+    groups = {row: group_of(digest, prompt, seed, source) for row, digest, prompt, seed, source in result}
+    return [groups[int(row)] for row in rows]
+
+
+def group_of(digest: str, prompt: str, seed: int, source: int) -> str:
     """Returns the key near-duplicates share: prompt and seed, or the digest where neither says how it was made.
 
     A caption that many imported images share, without a seed, makes them no duplicates of each other.
     """
-    generated = image.prompt and (image.seed or image.source == SELF)
-    return f"{image.prompt}\n{image.seed}" if generated else entry.digest
+    generated = prompt and (seed or source == SELF)
+    return f"{prompt}\n{seed}" if generated else digest
 
 
 def facts_of(row: Mapping[Any, Any]) -> ImageFacts:

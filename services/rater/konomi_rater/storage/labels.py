@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
+from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 
 OWNER = "owner"
 REPEAT_CHECK = 4
@@ -19,7 +19,7 @@ CHAINED = ("taste", "sequence", "digest", "grade", "labeller", "reason", "create
 """Columns a row's hash covers, beside the hash before it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelEntry:
     """One row of the log.
 
@@ -54,10 +54,20 @@ class NewLabel:
     reason: int = 0
 
 
-def record(connection: Connection, taste: str, labels: Sequence[NewLabel], now: float) -> list[LabelEntry]:
+def record(
+    connection: Connection, taste: str, labels: Sequence[NewLabel], now: float, by: str | None = None
+) -> list[LabelEntry]:
     """Appends grades in order, inside the caller's transaction.
 
+    Args:
+        connection: the transaction.
+        taste: id of the taste.
+        labels: the grades.
+        now: Unix time.
+        by: whose grades may be cleared; None for anybody's.
+
     Raises:
+        PermissionDenied: a grade of somebody else would be cleared; nothing is written.
         InvalidArgument: a rater version as labeller: a score fed back as a label would confirm itself.
         NotFound: an image the taste does not know; nothing is written.
     """
@@ -78,26 +88,39 @@ def record(connection: Connection, taste: str, labels: Sequence[NewLabel], now: 
                 "add the image with AddImages first; none of the labels was recorded",
                 reason="IMAGE_NOT_FOUND",
             )
+        if not label.grade and by is not None:
+            _check_own(_grader_in_force(connection, taste, label.digest), by, f"labels[{index}]")
     return [_append(connection, taste, label, now, None) for label in labels]
 
 
-def undo(connection: Connection, taste: str, sequence: int | None, now: float) -> LabelEntry:
+def undo(connection: Connection, taste: str, sequence: int | None, now: float, by: str | None = None) -> LabelEntry:
     """Appends an entry that undoes `sequence`, or the last one standing.
 
+    Args:
+        connection: the transaction.
+        taste: id of the taste.
+        sequence: of the entry; None for the last one of those that may be undone.
+        now: Unix time.
+        by: whose entries may be undone; None for anybody's.
+
     Raises:
+        PermissionDenied: the entry is somebody else's.
         NotFound: no such entry.
         FailedPrecondition: nothing stands, or it was undone already.
         InvalidArgument: the entry is itself an undo.
     """
     if sequence is None:
         sequence = connection.execute(
-            text("SELECT MAX(sequence) FROM labels_standing WHERE taste = :taste"), {"taste": taste}
+            text("SELECT MAX(sequence) FROM labels_standing WHERE taste = :taste AND (:by IS NULL OR labeller = :by)"),
+            {"taste": taste, "by": by},
         ).scalar()
         if sequence is None:
             raise FailedPrecondition(
                 "expected a label to undo, found none in force; grade an image first", reason="NOTHING_TO_UNDO"
             )
     entry = read_one(connection, taste, sequence)
+    if by is not None:
+        _check_own(entry.labeller, by, f"label {sequence}")
     if entry.undoes is not None:
         raise InvalidArgument(
             f"label {sequence} is itself an undo; record the grade again instead", reason="UNDO_OF_UNDO", field="name"
@@ -108,7 +131,8 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float) -
         )
     before = connection.execute(
         text(
-            "SELECT grade FROM labels_standing WHERE taste = :taste AND digest = :digest AND sequence <> :sequence "
+            "SELECT grade FROM labels_standing WHERE taste = :taste AND sequence <> :sequence AND sequence IN "
+            "(SELECT sequence FROM labels WHERE taste = :taste AND digest = :digest) "  # or the whole log is read
             f"ORDER BY reason = {REPEAT_CHECK} AND grade > 0, sequence DESC LIMIT 1"
         ),
         {"taste": taste, "digest": entry.digest, "sequence": sequence},
@@ -142,12 +166,24 @@ def read(connection: Connection, taste: str, after: int, limit: int, in_force: b
         ),
         {"taste": taste, "after": after, "limit": limit},
     )
-    return [LabelEntry(*row, undoes=None, undone=False) for row in rows]
+    return [LabelEntry(*row) for row in rows]
 
 
 def grades_in_force(connection: Connection, taste: str) -> dict[str, LabelEntry]:
     """Returns the grade that counts of every graded image, by digest."""
     return {entry.digest: entry for entry in read(connection, taste, 0, -1, in_force=True)}
+
+
+def in_force_of(connection: Connection, taste: str, digests: Sequence[str]) -> list[LabelEntry]:
+    """Returns the grades in force of some images, in the order they were given."""
+    rows = connection.execute(
+        text(
+            "SELECT sequence, digest, grade, labeller, reason, created FROM labels_in_force "
+            "WHERE taste = :taste AND grade > 0 AND digest IN (SELECT value FROM json_each(:digests)) ORDER BY sequence"
+        ),
+        {"taste": taste, "digests": json.dumps(list(digests))},
+    )
+    return [LabelEntry(*row) for row in rows]
 
 
 def retests(connection: Connection, taste: str) -> list[tuple[int, int]]:
@@ -225,6 +261,19 @@ def check_chain(rows: Iterable[Mapping[Any, Any]], taste: str) -> int:
 def link_of(chain: str, row: Mapping[Any, Any]) -> str:
     """Returns the chained hash of a row of the table after the one before it."""
     return _link(chain, *(row[name] for name in CHAINED))
+
+
+def _grader_in_force(connection: Connection, taste: str, digest: str) -> str | None:
+    query = text("SELECT labeller FROM labels_in_force WHERE taste = :taste AND digest = :digest AND grade > 0")
+    return connection.execute(query, {"taste": taste, "digest": digest}).scalar()
+
+
+def _check_own(labeller: str | None, by: str, what: str) -> None:
+    if labeller not in (None, by):
+        raise PermissionDenied(
+            f"{what} would take back what {labeller} said; {by} may take back only what {by} said, the owner anything",
+            reason="LABEL_OF_ANOTHER",
+        )
 
 
 def _append(connection: Connection, taste: str, label: NewLabel, now: float, undoes: int | None) -> LabelEntry:

@@ -13,7 +13,6 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from konomi_rater.selection.acquisition import SuggestionReason
-from konomi_rater.storage import labels
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.labels import LabelEntry
 
@@ -47,7 +46,8 @@ def due(
         farthest: of rows (N,), up to so many that are least like anything graded and still plausible.
     """
     unit, rows = newest(view)
-    reasons = [entry.reason for row in rows if (entry := grades.get(view.digests[row])) is not None]
+    digests = [view.digests[int(row)] for row in rows] if quota else []
+    reasons = [entry.reason for digest in digests if (entry := grades.get(digest)) is not None]
     missing = {
         SuggestionReason.AUDIT: quota - quota // 2 - reasons.count(SuggestionReason.AUDIT),
         SuggestionReason.AUDIT_NOVEL: quota // 2 - reasons.count(SuggestionReason.AUDIT_NOVEL),
@@ -55,7 +55,7 @@ def due(
     left = rows[np.isin(rows, free)]
     novel = min(max(0, missing[SuggestionReason.AUDIT_NOVEL]), count // 2)
     drawn = min(max(0, missing[SuggestionReason.AUDIT]), count - novel)
-    lots = sorted(left, key=lambda row: _unit_lot(unit, view.digests[row]))[:drawn]
+    lots = sorted(left, key=lambda row: _unit_lot(unit, view.digests[int(row)]))[:drawn]
     others = left[~np.isin(left, lots)]
     room = min(max(0, missing[SuggestionReason.AUDIT_NOVEL]), count - len(lots))
     far = farthest(others, room) if room and len(others) else ()
@@ -104,17 +104,6 @@ def members(connection: Connection, taste: str) -> set[str]:
     """Returns the digests of the panel."""
     rows = connection.execute(text("SELECT digest FROM panel WHERE taste = :taste"), {"taste": taste})
     return {row.digest for row in rows}
-
-
-def split(connection: Connection, taste: str) -> tuple[dict[str, LabelEntry], dict[str, LabelEntry]]:
-    """Returns the grades in force a rater may be fitted on, and those of the panel, both by digest.
-
-    This is the one gate: whatever is fitted takes its labels here.
-    """
-    aside = members(connection, taste)
-    grades = labels.grades_in_force(connection, taste)
-    training = {digest: entry for digest, entry in grades.items() if digest not in aside}
-    return training, {digest: entry for digest, entry in grades.items() if digest in aside}
 
 
 def _join(connection: Connection, taste: str, entries: Sequence[LabelEntry], room: int, now: float) -> int:

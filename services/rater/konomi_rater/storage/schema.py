@@ -300,14 +300,16 @@ MIGRATIONS = (
             "ALTER TABLE label_force RENAME TO labels_in_force",
             "CREATE INDEX labels_in_force_by_sequence ON labels_in_force (taste, sequence)",
             # The last grade of an image that stands; of a hidden repeat (reason 4), only where no other grade does.
+            # Looked up by sequence: by digest alone SQLite would rather read the whole log.
             """
             CREATE TRIGGER labels_take_force AFTER INSERT ON labels
             WHEN NOT EXISTS (SELECT 1 FROM revoked_images WHERE taste = NEW.taste AND digest = NEW.digest)
             BEGIN
                 DELETE FROM labels_in_force WHERE taste = NEW.taste AND digest = NEW.digest;
                 INSERT INTO labels_in_force SELECT taste, digest, sequence, grade, labeller, reason, created
-                FROM labels_standing WHERE taste = NEW.taste AND digest = NEW.digest
-                ORDER BY reason = 4 AND grade > 0, sequence DESC LIMIT 1;
+                FROM labels_standing WHERE taste = NEW.taste AND sequence IN (
+                    SELECT sequence FROM labels WHERE taste = NEW.taste AND digest = NEW.digest
+                ) ORDER BY reason = 4 AND grade > 0, sequence DESC LIMIT 1;
             END
             """,
             """

@@ -54,6 +54,20 @@ _TASTE = (
 )
 
 
+_OWNED = (
+    "SELECT 1 FROM images WHERE taste = :taste AND digest = :digest",
+    "SELECT 1 FROM rater_versions WHERE taste = :taste AND artifact = :digest",
+    "SELECT 1 FROM certificates WHERE taste = :taste AND set_digest = :digest",
+    "SELECT 1 FROM audits_ended WHERE taste = :taste AND artifact = :digest",
+)
+
+
+def owns_artifact(connection: Connection, taste: str, digest: str) -> bool:
+    """Says whether an artifact is one of a taste: an image it knows, one of its raters, its certificates' sets."""
+    bound = {"taste": taste, "digest": digest}
+    return any(connection.execute(text(query), bound).first() is not None for query in _OWNED)
+
+
 def create(
     connection: Connection, taste: str, display_name: str, embedder: str, base_model: str, now: float
 ) -> TasteRow:

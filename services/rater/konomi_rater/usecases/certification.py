@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import sqlalchemy
 
-from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
+from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from konomi_rater.selection import certificate
 from konomi_rater.selection.certificate import AuditOutcome, Sample
 from konomi_rater.storage import audits, collected, image_records, tastes
@@ -84,7 +84,12 @@ class Certifying:
         return self._read(connection, row)
 
     def answer(
-        self, connection: sqlalchemy.Connection, taste_id: str, number: int, given: Sequence[tuple[str, int, str]]
+        self,
+        connection: sqlalchemy.Connection,
+        taste_id: str,
+        number: int,
+        given: Sequence[tuple[str, int, str]],
+        by: str | None = None,
     ) -> Audit:
         """Records answers durably and returns what they certify; the last one makes the certificate an artifact.
 
@@ -93,8 +98,10 @@ class Certifying:
             taste_id: the taste.
             number: of the certificate.
             given: (digest, grade 1..5, labeller) of shown images; none only reads.
+            by: whose answers may be replaced; None for anybody's.
 
         Raises:
+            PermissionDenied: an answer of somebody else would be replaced; nothing is written.
             NotFound: no such certificate.
             InvalidArgument: an image that is not shown.
             FailedPrecondition: the audit has ended with another answer.
@@ -107,6 +114,13 @@ class Certifying:
                     f"expected grades of images this audit shows, found {digest[:80]!r}; grade those in `pending`",
                     reason="NOT_SHOWN",
                     field="labels",
+                )
+            earlier = before.answers.get(digest)
+            if by is not None and earlier is not None and earlier.labeller != by:
+                raise PermissionDenied(
+                    f"image {digest} was answered by {earlier.labeller}; {by} may change only what {by} answered, "
+                    "the owner anything",
+                    reason="ANSWER_OF_ANOTHER",
                 )
             if before.outcome.ended and before.answers[digest].grade != grade:
                 raise FailedPrecondition(
@@ -204,13 +218,14 @@ def _checked(digests: Sequence[str], terms: Terms) -> tuple[int, ...]:
 
 
 def _check_known(connection: sqlalchemy.Connection, taste_id: str, digests: Sequence[str]) -> None:
+    known = image_records.known(connection, taste_id, digests)
     for digest in digests:
-        if not image_records.knows(connection, taste_id, digest):
+        if digest not in known:
             raise NotFound(
                 f"expected members tastes/{taste_id} knows, found {digest[:80]!r}; add the image with AddImages first",
                 reason="IMAGE_NOT_FOUND",
             )
-    gone = collected.without_pixels(connection, taste_id)
+    gone = collected.without_pixels(connection, taste_id, digests)
     missing = [digest for digest in digests if digest in gone]
     if missing:
         raise FailedPrecondition(

@@ -185,7 +185,7 @@ class Reembedding:
 
     def _fit(self, change: _EmbedderChange) -> NewVersion | None:
         try:
-            for step in self._versions.fit(change.taste, change.seed, change.embedder):
+            for step in self._versions.fit(change.taste, change.seed, change.embedder, self._caller.check):
                 if isinstance(step, NewVersion):
                     return step
                 self._say(change, step)

@@ -1,24 +1,26 @@
 """What lies outside the known: novel images, the best image of every region, and the slates of the long tail."""
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
+from cachetools import LRUCache
 
-from konomi_rater.measures.elites import find_elites, learn_behaviour, regions_of
+from konomi_rater.measures.elites import Behaviour, find_elites, learn_behaviour, regions_of
 from konomi_rater.measures.novelty import NEIGHBOURS
 from konomi_rater.preference.head import Head
 from konomi_rater.selection import slates
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.selection.slates import SlatePool, Tail
-from konomi_rater.storage import collected, image_records, labels, panel, tastes
+from konomi_rater.storage import image_records, labels, tastes
 from konomi_rater.storage import slates as slate_record
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
-from konomi_rater.storage.labels import LabelEntry
+from konomi_rater.storage.in_force import Grades
 from konomi_rater.storage.slates import Bet, SlateMap
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.scoring import KAPPA, TYPICAL_PERCENTILE, Diversity, Score, Scoring
-from konomi_rater.usecases.suggestion import Suggesting
+from konomi_rater.usecases.suggestion import Suggesting, far_sample
 from konomi_rater.usecases.workspace import Workspace
 
 LEAST_BASE = 20
@@ -67,12 +69,10 @@ class Exploring:
             criteria: which images may be found.
             count: how many of the far.
             cells: cells of the elite archive; 0 for none.
-            seed: of the cells.
+            seed: of the cells, and of the candidates looked at where there are too many.
         """
-        taste, view, images = self._suggesting.explore(taste_id, criteria, count)
+        taste, view, images, grades = self._suggesting.explore(taste_id, criteria, count, seed)
         positions = view.indices(np.array([image.row for image in images], np.int64))
-        with self._workspace.reading() as connection:
-            grades = labels.grades_in_force(connection, taste_id)
         novelty = self._suggesting.novelty(taste, view, positions, grades)
         ranks = self._local_ranks(taste, view, positions)
         scores = self._scoring.score_known(taste, view, positions) if taste.active and images else [None] * len(images)
@@ -99,9 +99,8 @@ class Exploring:
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
-            rows = image_records.select(connection, taste_id, criteria, int(view.rows[-1]) if len(view) else 0)
-            rows = rows[~np.isin(rows, collected.rows_without_pixels(connection, taste_id))]
-            positions = view.indices(rows)
+            grades = self._workspace.grade_column(taste, view, self._workspace.grades(connection, taste_id))
+            positions = image_records.admit(view, criteria, grades, with_pixels=True)
             prediction = self._scoring.predict_known(taste, view)
             lower = (prediction.utility - KAPPA * prediction.std)[positions]
             if criteria.min_utility is not None:
@@ -118,6 +117,8 @@ class Exploring:
 
 
 REGIONS = 64
+KEPT = 16
+"""Tastes whose main directions are kept at most."""
 SLATE = 40
 """Images of a slate where nobody says how many."""
 
@@ -139,16 +140,33 @@ class Discovery:
     labels_since_island: int
 
 
+@dataclass(frozen=True)
+class _Space:
+    """How a taste's space is divided, and how often each region was shown."""
+
+    behaviour: Behaviour
+    divided: SlateMap
+    seen: dict[int, int]
+
+    def regions(self, embeddings: np.ndarray) -> np.ndarray:
+        """Returns the region of unit rows (N, D): (N,)."""
+        return regions_of(self.behaviour(embeddings), self.divided.regions, self.divided.seed)
+
+
 class Slating:
     """The use case behind slates of SuggestImages and the discovery of ExploreNovelty."""
 
     def __init__(self, workspace: Workspace, suggesting: Suggesting) -> None:
         self._workspace, self._suggesting = workspace, suggesting
+        self._lock = threading.Lock()
+        self._behaviours: LRUCache[tuple[str, str, int, int, int], Behaviour] = LRUCache(KEPT)
 
     def draw(
         self, taste_id: str, criteria: Filter, count: int, seed: int
     ) -> list[tuple[ImageRow, SuggestionReason, int]]:
         """Returns a slate, each image with its reason and region; empty while too little is graded to predict.
+
+        Of more than MOST_FAR candidates a sample drawn by the seed is looked at, and of the others the regions' means.
 
         Args:
             taste_id: the taste.
@@ -159,22 +177,20 @@ class Slating:
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
-            training, aside = panel.split(connection, taste_id)
+            grades = self._workspace.grades(connection, taste_id)
             stored_map = slate_record.read_map(connection, taste_id, taste.embedder)
             last = labels.last_sequence(connection, taste_id)
             seen = slate_record.visits(connection, taste_id, taste.embedder)
-            rows = self._suggesting.candidates(connection, taste, criteria, {**training, **aside})
-        head = self._suggesting.working_head(taste, view, training)
-        if head is None or not len(rows):
+        positions = self._suggesting.candidates(taste, view, criteria, grades)
+        head = self._suggesting.working_head(taste, view, grades)
+        if head is None or not len(positions):
             return []
         divided = stored_map or SlateMap(REGIONS, seed % 2**31, len(view.base(BASE_UNITS)), last)
-        regions = self._regions(view, divided)
-        positions = view.indices(rows)
-        pool = self._pool(taste, view, positions, head, {**training, **aside}, regions, seen)
+        positions = positions[far_sample(len(positions), seed)]
+        behaviour = self._behaviour(taste, view, divided.base_count)
+        pool = self._pool(taste, view, positions, head, grades, _Space(behaviour, divided, seen))
         picks = slates.choose(pool, count or SLATE)
-        means, median = slates.predictions(
-            head.predict(view.embeddings, view.provenances_at(np.arange(len(view)))).utility, regions
-        )
+        means, median = self._expected(view, positions, head, _Space(behaviour, divided, seen))
         shown = {view.digests[positions[row]]: int(pool.regions[row]) for row, _ in picks}
         bets = [Bet(region, means[region], median) for region in sorted(set(shown.values()))]
         with self._workspace.writing() as connection:
@@ -182,7 +198,8 @@ class Slating:
             slate_record.keep_map(connection, taste_id, taste.embedder, divided, now)
             slate_record.keep_slate(connection, taste_id, taste.embedder, bets, shown, now)
         with self._workspace.reading() as connection:
-            images = image_records.read_rows(connection, taste_id, [int(rows[row]) for row, _ in picks])
+            picked = view.rows[positions[[row for row, _ in picks]]]
+            images = image_records.read_rows(connection, taste_id, picked.tolist())
         return [(image, reason, int(pool.regions[row])) for image, (row, reason) in zip(images, picks, strict=True)]
 
     def discovery(self, taste_id: str) -> Discovery | None:
@@ -199,11 +216,25 @@ class Slating:
             count = slate_record.labels_after(connection, taste_id, since)
         return Discovery(tail, bets, divided.regions, count)
 
-    def _regions(self, view: MatrixView, divided: SlateMap) -> np.ndarray:
-        """Returns the region of every image of the view, (N,)."""
-        base = view.base(BASE_UNITS)[: divided.base_count]
-        behaviour = learn_behaviour(_directions(view, base))
-        return regions_of(behaviour(view.embeddings), divided.regions, divided.seed)
+    def _behaviour(self, taste: TasteRow, view: MatrixView, base_count: int) -> Behaviour:
+        """Returns the main directions, kept: the same base images say the same for ever."""
+        base = view.base(BASE_UNITS)[:base_count]
+        key = (taste.uid, taste.embedder, view.generation, base_count, 0 if len(base) >= LEAST_BASE else len(view))
+        with self._lock:
+            behaviour = self._behaviours.get(key)
+        if behaviour is None:
+            behaviour = learn_behaviour(_directions(view, base))
+            with self._lock:
+                self._behaviours[key] = behaviour
+        return behaviour
+
+    def _expected(
+        self, view: MatrixView, positions: np.ndarray, head: Head, space: "_Space"
+    ) -> tuple[dict[int, float], float]:
+        """Returns the mean utility of each region and the median over them, over MOST_FAR images and the candidates."""
+        among = np.union1d(far_sample(len(view), space.divided.seed), positions)
+        utility = head.predict(view.embeddings[among], view.provenances_at(among)).utility
+        return slates.predictions(utility, space.regions(view.embeddings[among]))
 
     def _pool(
         self,
@@ -211,14 +242,14 @@ class Slating:
         view: MatrixView,
         positions: np.ndarray,
         head: Head,
-        grades: dict[str, LabelEntry],
-        regions: np.ndarray,
-        seen: dict[int, int],
+        grades: Grades,
+        space: "_Space",
     ) -> SlatePool:
         rows = view.embeddings[positions]
+        regions, seen = space.regions(rows), space.seen
         prediction = head.predict(rows, view.provenances_at(positions))
         reference = self._workspace.reference(taste, view, BASE_UNITS)
-        visits = np.zeros(int(regions.max(initial=0)) + 1, np.int64)
+        visits = np.zeros(space.divided.regions, np.int64)
         for region, count in seen.items():
             if region < len(visits):
                 visits[region] = count
@@ -228,6 +259,6 @@ class Slating:
             std=prediction.std,
             novelty=self._suggesting.novelty(taste, view, positions, grades),
             plausible=reference.index.distance(rows, positions) <= reference.cut(TYPICAL_PERCENTILE),
-            regions=regions[positions],
+            regions=regions,
             visits=visits,
         )

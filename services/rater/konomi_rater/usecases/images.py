@@ -5,12 +5,15 @@ import binascii
 import hashlib
 import json
 import re
+import threading
 import unicodedata
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import sqlalchemy
+from cachetools import LRUCache
 
 from konomi.errors import InvalidArgument, KonomiError
 from konomi_chassis.storage.failpoints import failpoint
@@ -22,7 +25,6 @@ from konomi_rater.storage.image_records import Filter, ImageFacts, ImageRow
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.novelty_index import Novelties
 from konomi_rater.usecases.scoring import Score, Scoring
-from konomi_rater.usecases.suggestion import EVERY_ROW
 from konomi_rater.usecases.vectors import ImageInput
 from konomi_rater.usecases.workspace import Workspace
 
@@ -99,9 +101,12 @@ class Adding:
             image_records.remember_embeddings(connection, taste.embedder, kept)
             failpoint("images.before_rows")
             self._welcome_back(connection, taste.id, images)
+            existing = image_records.known(connection, taste.id, [facts.digest for facts in images])
             for place, facts in enumerate(images):
                 size = sizes.get(facts.digest)
-                error = refused.get(place) or revoked.get(facts.digest) or self._missing(connection, taste.id, facts)
+                error = refused.get(place) or revoked.get(facts.digest)
+                if error is None and facts.digest not in existing:
+                    error = self._missing(facts.digest)
                 if error is not None or size is None:
                     results.append(Added(facts.digest, error=error))
                 else:
@@ -111,17 +116,17 @@ class Adding:
 
     def _welcome_back(self, connection: sqlalchemy.Connection, taste: str, images: Sequence[ImageFacts]) -> None:
         """Ends the collected state of images whose pixels were put again."""
-        gone = collected.without_pixels(connection, taste)
-        back = [facts.digest for facts in images if facts.digest in gone and self._workspace.store.exists(facts.digest)]
+        gone = collected.without_pixels(connection, taste, [facts.digest for facts in images])
+        back = sorted(digest for digest in gone if self._workspace.store.exists(digest))
         collected.note_returned(connection, taste, back, "added again", self._workspace.clock())
 
-    def _missing(self, connection: sqlalchemy.Connection, taste: str, facts: ImageFacts) -> KonomiError | None:
+    def _missing(self, digest: str) -> KonomiError | None:
         """Returns why a new image cannot be added where its pixels went while it was embedded; None where it can."""
         store = self._workspace.store
-        if not store.is_local or image_records.knows(connection, taste, facts.digest):
+        if not store.is_local:
             return None
         try:
-            store.stat(facts.digest)
+            store.stat(digest)
         except KonomiError as error:
             return error
         return None
@@ -168,6 +173,12 @@ def _wrong(field: str, reason: str, expected: str) -> InvalidArgument:
 
 
 ORDERS = ("create_time", "utility", "novelty", "digest")
+FEW = 4096
+"""No more images than these are sorted anew for each page."""
+ORDERS_KEPT = 8
+"""Orders of whole libraries that are kept at most: 8 MB each at a million images."""
+Value = int | float | str
+"""What images are ordered by: a row or a number, or a digest."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +207,8 @@ class Browsing:
 
     def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
         self._workspace, self._scoring, self._novelties = workspace, scoring, Novelties(workspace.archive)
+        self._lock = threading.Lock()
+        self._orders: LRUCache[tuple[str, str, str, str, int, int], np.ndarray] = LRUCache(ORDERS_KEPT)
 
     def get(self, taste_id: str, digest: str) -> tuple[ImageRow, Score | None]:
         """Returns one image, with its score where a rater is fitted."""
@@ -214,16 +227,16 @@ class Browsing:
             mark = hashlib.sha256(
                 json.dumps([taste_id, asdict(listing.criteria), field, descending]).encode()
             ).hexdigest()[:16]
-            offset, below = _read_token(listing.token, mark) if listing.token else (0, _last(view))
-            rows = self._ordered(connection, taste, view, listing.criteria, field, below)
-            rows = rows[::-1] if descending else rows
-            offset += listing.skip
-            page = rows[offset : offset + listing.size]
-            images = image_records.read_rows(connection, taste_id, page.tolist())
+            below, last = _read_token(listing.token, mark) if listing.token else (_last(view), None)
+            order = self._ordered(connection, taste, view, listing.criteria, field, below)
+            start = order.start(last, descending) if last else (len(order.positions) if descending else 0)
+            end = start - listing.skip if descending else start + listing.skip
+            shown = order.page(max(0, end), listing.size, descending)
+            images = image_records.read_rows(connection, taste_id, view.rows[shown].tolist())
+            more = len(shown) and shown[-1] != order.positions[0 if descending else -1]
+            token = _token(order.key(int(shown[-1])), below, mark) if more else ""
         scores = self.scores(taste, view, images) if listing.with_scores else [None] * len(images)
-        more = offset + len(page) < len(rows)
-        token = _token(offset + len(page), below, mark) if more else ""
-        return ImagePage(list(zip(images, scores, strict=True)), token, len(rows))
+        return ImagePage(list(zip(images, scores, strict=True)), token, len(order.positions))
 
     def search(
         self, taste_id: str, query: ImageInput | str, count: int, caller: Caller
@@ -266,30 +279,103 @@ class Browsing:
         criteria: Filter,
         field: str,
         below: int,
-    ) -> np.ndarray:
+    ) -> "_Order":
+        count = int(np.searchsorted(view.rows, below, side="right"))
+        positions = np.arange(count)
         if criteria.by_facts:
-            rows = image_records.select(connection, taste.id, criteria, min(below, EVERY_ROW))
-        else:
-            rows = view.rows[: np.searchsorted(view.rows, below, side="right")]  # all of them: no need to ask
-        positions = view.indices(rows)
-        if criteria.min_utility is not None or field == "utility":
-            utility = self._scoring.predict_known(taste, view).utility[positions]
-            if criteria.min_utility is not None:
-                kept = utility >= criteria.min_utility
-                rows, positions, utility = rows[kept], positions[kept], utility[kept]
-            if field == "utility":
-                order = np.argsort(utility, kind="stable")
-                rows, positions = rows[order], positions[order]
-        if criteria.min_novelty is not None or field == "novelty":
-            novelty = self._novelties.of(taste, view, positions)
-            if criteria.min_novelty is not None:
-                kept = novelty >= criteria.min_novelty
-                rows, positions, novelty = rows[kept], positions[kept], novelty[kept]
-            if field == "novelty":
-                return rows[np.argsort(novelty, kind="stable")]
-        if field == "digest":
-            return rows[np.argsort(np.array([view.digests[at] for at in positions]), kind="stable")]
-        return rows
+            positions = image_records.admit(view, criteria, self._grades(connection, taste, view, criteria))
+            positions = positions[: np.searchsorted(positions, count)]
+        if criteria.min_utility is not None:
+            utility = self._scoring.predict_known(taste, view).utility
+            positions = positions[utility[positions] >= criteria.min_utility]
+        if criteria.min_novelty is not None:
+            positions = positions[self._novelties.of(taste, view, positions) >= criteria.min_novelty]
+        values = self._values(taste, view, field, positions)
+        if field == "create_time" or not len(positions):
+            return _Order(view, values, positions)
+        if len(positions) <= FEW:
+            keys = np.array([values(int(at)) for at in positions])
+            return _Order(view, values, positions[np.argsort(keys, kind="stable")])
+        whole = self._whole_order(taste, view, field)
+        if len(positions) < len(whole):
+            kept = np.zeros(len(view), bool)
+            kept[positions] = True
+            whole = whole[kept[whole]]
+        return _Order(view, values, whole)
+
+    def _grades(
+        self, connection: sqlalchemy.Connection, taste: TasteRow, view: MatrixView, criteria: Filter
+    ) -> np.ndarray:
+        """Returns the grade of every image where the filter names one; else nothing is looked up."""
+        if not criteria.grades:
+            return np.zeros(0, np.int8)
+        return self._workspace.grade_column(taste, view, self._workspace.grades(connection, taste.id))
+
+    def _values(self, taste: TasteRow, view: MatrixView, field: str, positions: np.ndarray) -> Callable[[int], Value]:
+        """Returns what gives the value of an image at a position of those listed."""
+        if field == "utility":
+            utility = self._scoring.predict_known(taste, view).utility
+            return lambda at: float(utility[at])
+        if field == "novelty":
+            of_these = self._novelties.of(taste, view, positions)
+            if len(positions) == len(view):
+                return lambda at: float(of_these[at])
+            places = np.zeros(len(view), np.int64)
+            places[positions] = np.arange(len(positions))
+            return lambda at: float(of_these[places[at]])
+        return (lambda at: view.digests[at]) if field == "digest" else (lambda at: int(view.rows[at]))
+
+    def _whole_order(self, taste: TasteRow, view: MatrixView, field: str) -> np.ndarray:
+        """Returns the positions of all images in ascending order of a field, kept for the views asked for last."""
+        version = self._workspace.artifact(taste.id, taste.active) if field == "utility" else ""
+        key = (taste.uid, taste.embedder, field, version, view.generation, len(view))
+        with self._lock:
+            order = self._orders.get(key)
+        if order is None:
+            if field == "digest":
+                order = view.digests.order()
+            else:
+                every = np.arange(len(view))
+                by_utility = field == "utility"
+                novelty = np.zeros(0) if by_utility else self._novelties.of(taste, view, every)
+                values = self._scoring.predict_known(taste, view).utility if by_utility else novelty
+                order = np.argsort(values, kind="stable")
+            with self._lock:
+                self._orders[key] = order
+        return order
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Images in the order of a listing.
+
+    Attributes:
+        view: the images.
+        value: what they are ordered by, of an image at a position; among equal ones the older comes first.
+        positions: (M,) of the images listed, ascending.
+    """
+
+    view: MatrixView
+    value: Callable[[int], Value]
+    positions: np.ndarray
+
+    def key(self, at: int) -> tuple[Value, int]:
+        """Returns what places an image in the order: its value, then its row."""
+        return (self.value(at), int(self.view.rows[at]))
+
+    def start(self, last: tuple[Value, int], descending: bool) -> int:
+        """Returns where the page after the image of key `last` begins: past it, or before it where descending."""
+        find = bisect_left if descending else bisect_right
+        try:
+            return find(self.positions, last, key=lambda at: self.key(int(at)))
+        except TypeError as error:
+            raise _token_invalid() from error
+
+    def page(self, start: int, size: int, descending: bool) -> np.ndarray:
+        """Returns the positions of a page: from `start` on, or backwards below it."""
+        if descending:
+            return self.positions[max(0, start - size) : start][::-1]
+        return self.positions[start : start + size]
 
 
 def _order(text: str) -> tuple[str, bool]:
@@ -307,19 +393,24 @@ def _last(view: MatrixView) -> int:
     return int(view.rows[-1]) if len(view) else 0
 
 
-def _token(offset: int, below: int, mark: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([offset, below, mark]).encode()).decode()
+def _token(key: tuple[Value, int], below: int, mark: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([*key, below, mark]).encode()).decode()
 
 
-def _read_token(token: str, mark: str) -> tuple[int, int]:
+def _read_token(token: str, mark: str) -> tuple[int, tuple[Value, int]]:
+    """Returns the newest row a listing shows, and the key of the last image it showed."""
     try:
-        offset, below, marked = json.loads(base64.urlsafe_b64decode(token.encode()))
-        if marked != mark or not (0 <= offset < 2**62 and 0 <= below < 2**62):
+        value, row, below, marked = json.loads(base64.urlsafe_b64decode(token.encode()))
+        if marked != mark or not isinstance(value, int | float | str) or not (0 <= row < 2**62 and 0 <= below < 2**62):
             raise ValueError
     except (ValueError, TypeError, binascii.Error) as error:
-        raise InvalidArgument(
-            "expected the page token of the last answer to this very listing, found another; start again without one",
-            reason="PAGE_TOKEN_INVALID",
-            field="page_token",
-        ) from error
-    return offset, below
+        raise _token_invalid() from error
+    return below, (value, row)
+
+
+def _token_invalid() -> InvalidArgument:
+    return InvalidArgument(
+        "expected the page token of the last answer to this very listing, found another; start again without one",
+        reason="PAGE_TOKEN_INVALID",
+        field="page_token",
+    )

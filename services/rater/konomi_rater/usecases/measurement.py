@@ -12,7 +12,7 @@ from konomi_rater.measures.cells import Cells, divide
 from konomi_rater.measures.coverage import Spread
 from konomi_rater.measures.two_sample import Prdc
 from konomi_rater.selection.selection import SSR
-from konomi_rater.storage import labels, tastes
+from konomi_rater.storage import tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.vectors import ImageInput
@@ -67,7 +67,7 @@ class Measuring:
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
-            grades = labels.grades_in_force(connection, taste_id)
+            grades = self._workspace.grades(connection, taste_id).every
         rows = self._vectors(taste, view, request.digests, caller)
         if request.reference:
             reference = self._vectors(taste, view, request.reference, caller)
@@ -108,7 +108,8 @@ class Measuring:
 
 
 def _base_rows(view: MatrixView, without: set[str], seed: int) -> np.ndarray:
-    base = [at for at in view.base(BASE_UNITS) if view.digests[at] not in without]
+    left_out = view.digests.places(list(without))
+    base = np.setdiff1d(view.base(BASE_UNITS), left_out)
     if len(base) < 2:
         raise FailedPrecondition(
             "expected images of the base model to compare with, found fewer than two; name a reference",
@@ -120,8 +121,8 @@ def _base_rows(view: MatrixView, without: set[str], seed: int) -> np.ndarray:
 
 def _known_rows(view: MatrixView, digests: Sequence[str]) -> np.ndarray:
     """Returns the unit rows of the images the view knows, (K, D)."""
-    at = [place for digest in digests if (place := view.at(digest)) is not None]
-    return view.embeddings[np.array(at, np.int64)]
+    places = view.digests.places(digests)
+    return np.asarray(view.embeddings[places[places >= 0]])
 
 
 def _share_above(rows: np.ndarray, sources: np.ndarray, cut: float) -> float:

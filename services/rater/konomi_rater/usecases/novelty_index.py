@@ -108,6 +108,47 @@ class ArchiveView:
         return self.archive.search(self.view, queries, k)
 
 
+EXACT_GRADED = 20_000
+"""Graded images up to which the distance to them is exact; beyond, as an inverted file finds it."""
+
+
+class GradedIndex:
+    """The graded images of one taste as a neighbour index: what is graded comes, what is cleared goes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._index: NeighbourIndex | None = None
+        self._held = np.zeros(0, np.int64)
+
+    def distance(self, view: MatrixView, graded: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+        """Returns the mean cosine distance of unit rows (Q, D) to the k nearest graded images: (Q,) in 0..2.
+
+        Args:
+            view: the images of the taste.
+            graded: (L,) positions of the graded images in the view.
+            queries: (Q, D) unit rows; an image is its own neighbour where it is graded.
+            k: neighbours; fewer when there are fewer.
+        """
+        with self._lock:
+            self._follow(view, view.rows[graded])
+            assert self._index is not None, "a taste without grades has no such index"
+            return self._index.distance(queries, np.full(len(queries), -1), k)
+
+    def _follow(self, view: MatrixView, rows: np.ndarray) -> None:
+        if self._index is None:
+            self._index = NeighbourIndex(view.embeddings.shape[1], EXACT_GRADED)
+        rows = np.sort(rows)
+        if np.array_equal(rows, self._held):
+            return
+        gone = np.setdiff1d(self._held, rows, assume_unique=True)
+        new = np.setdiff1d(rows, self._held, assume_unique=True)
+        if len(gone):
+            self._index.remove(gone)
+        if len(new):
+            self._index.add(new, view.embeddings[view.indices(new)])
+        self._held = rows
+
+
 CHUNK = 2048
 """Images measured at a time: whoever scores an image waits for one chunk at most, not for a library."""
 FEW = 4096

@@ -19,13 +19,12 @@ from konomi_rater.selection.propagation import (
     least_bound,
 )
 from konomi_rater.selection.selection import SSR, UR, RejectionReason
-from konomi_rater.storage import collected, image_records, tastes
+from konomi_rater.storage import image_records, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.scoring import Scoring
 from konomi_rater.usecases.selection import SelectedImage, Selection
-from konomi_rater.usecases.suggestion import EVERY_ROW
 from konomi_rater.usecases.workspace import Workspace
 
 MOST_ORIGINALS = 16
@@ -66,17 +65,18 @@ class Growing:
             taste = tastes.read(connection, taste_id)
             view = workspace.view(connection, taste)
             workspace.active_head(taste)
-            images = self._candidates(connection, taste, view, request)
-            liked = image_records.select(connection, taste.id, Filter(grades=(SSR, UR)), EVERY_ROW)
+            grades = workspace.grade_column(taste, view, workspace.grades(connection, taste_id))
+            images = self._candidates(connection, taste, view, request, grades)
+            liked = image_records.admit(view, Filter(grades=(SSR, UR)), grades)
         originals = _positions(view, request.originals, "originals")
         members = np.union1d(originals, _positions(view, request.members, "members"))
-        at = np.array([view.at(image.facts.digest) for image in images], dtype=np.int64)
+        at = view.indices(np.array([image.row for image in images], dtype=np.int64))
         prediction = self._scoring.predict_known(taste, view)
         bounds = prediction.utility - request.kappa * prediction.std
         gate = GrowthGate(
             originals=view.embeddings[originals],
             members=view.embeddings[members],
-            least=least_bound(bounds[members], bounds[view.indices(liked[np.isin(liked, view.rows)])]),
+            least=least_bound(bounds[members], bounds[liked]),
             allowed=self._band(taste, view, originals, request),
             duplicate_cosine=request.duplicate_cosine,
             room=request.count,
@@ -106,15 +106,17 @@ class Growing:
         )
 
     def _candidates(
-        self, connection: sqlalchemy.Connection, taste: TasteRow, view: MatrixView, request: GrowthRequest
+        self,
+        connection: sqlalchemy.Connection,
+        taste: TasteRow,
+        view: MatrixView,
+        request: GrowthRequest,
+        grades: np.ndarray,
     ) -> list[ImageRow]:
         """Returns the images asked for, less those that are in the set already or without pixels."""
-        rows = image_records.select(connection, taste.id, request.candidates, EVERY_ROW)
-        inside = {*request.originals, *request.members, *collected.without_pixels(connection, taste.id)}
-        images = image_records.read_rows(connection, taste.id, rows.tolist())
-        return [
-            image for image in images if image.facts.digest not in inside and view.at(image.facts.digest) is not None
-        ]
+        inside = view.digests.places([*request.originals, *request.members])
+        positions = np.setdiff1d(image_records.admit(view, request.candidates, grades, with_pixels=True), inside)
+        return image_records.read_rows(connection, taste.id, view.rows[positions].tolist())
 
     def _band(self, taste: TasteRow, view: MatrixView, originals: np.ndarray, request: GrowthRequest) -> Band:
         """Returns the band among the originals; a single one is compared with its augmentations."""

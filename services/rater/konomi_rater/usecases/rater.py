@@ -1,5 +1,6 @@
 """The rater's use cases joined: one object per concern over one workspace."""
 
+from konomi_rater.storage import tastes
 from konomi_rater.usecases.certification import Certifying
 from konomi_rater.usecases.collection import Collecting
 from konomi_rater.usecases.embedders import Advising, Reembedding
@@ -23,7 +24,7 @@ class Rater:
         self.scoring = Scoring(workspace)
         self.adding = Adding(workspace)
         self.browsing = Browsing(workspace, self.scoring)
-        self.suggesting = Suggesting(workspace)
+        self.suggesting = Suggesting(workspace, self.scoring)
         self.slating = Slating(workspace, self.suggesting)
         self.selecting = Selecting(workspace, self.scoring)
         self.growing = Growing(workspace, self.scoring)
@@ -35,6 +36,11 @@ class Rater:
         self.reembedding = Reembedding(workspace, self.versions)
         self.snapshots = TasteSnapshots(workspace)
         self.collecting = Collecting(workspace)
+
+    def owns_artifact(self, digest: str, taste_id: str) -> bool:
+        """Says whether an artifact belongs to a taste: whoever may see the taste may read it."""
+        with self.workspace.reading() as connection:
+            return tastes.owns_artifact(connection, taste_id, digest)
 
     def close(self) -> None:
         """Ends the work in the background, then what it works with."""

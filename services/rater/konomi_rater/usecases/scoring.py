@@ -12,6 +12,7 @@ from konomi_rater.embedding.requests import Caller
 from konomi_rater.measures.diversity import vendi
 from konomi_rater.preference.batch_prediction import LIBRARY, rescore
 from konomi_rater.preference.head import Head, Prediction
+from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.storage import tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.tastes import TasteRow
@@ -148,31 +149,31 @@ class Scoring:
         self._workspace.active_head(taste)
         return self._predicted(taste, view, self._workspace.artifact(taste.id, taste.active))
 
-    def prepare(self, taste_id: str, artifact: str) -> None:
+    def prepare(self, taste_id: str, artifact: str, check: Check = never) -> None:
         """Scores every image of a taste with a version that is about to score, so that the change costs no caller."""
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, taste_id)
             view = self._workspace.view(connection, taste)
         if len(view):
-            self._predicted(taste, view, artifact)
+            self._predicted(taste, view, artifact, check)
 
-    def _predicted(self, taste: TasteRow, view: MatrixView, artifact: str) -> Prediction:
+    def _predicted(self, taste: TasteRow, view: MatrixView, artifact: str, check: Check = never) -> Prediction:
         key, n = (taste.id, artifact, view.generation), len(view)
         with self._lock:
             prediction = self._predictions.get(key)
         done = len(prediction.utility) if prediction is not None else 0
         if prediction is None or done < n:
-            prediction = self._predict_more(view, self._workspace.stored_head(artifact).head, prediction)
+            prediction = self._predict_more(view, self._workspace.stored_head(artifact).head, prediction, check)
             with self._lock:
                 self._predictions[key] = prediction
         return Prediction(prediction.utility[:n], prediction.std[:n], prediction.probabilities[:n])
 
-    def _predict_more(self, view: MatrixView, head: Head, earlier: Prediction | None) -> Prediction:
+    def _predict_more(self, view: MatrixView, head: Head, earlier: Prediction | None, check: Check) -> Prediction:
         done = len(earlier.utility) if earlier is not None else 0
         if len(view) > LIBRARY:
             settings, whole = self._workspace.settings, earlier if done > LIBRARY else None
-            return rescore(head, view.embeddings, view.provenances[: len(view)], settings.library_threads, whole)
-        more = head.predict(view.embeddings[done:], view.provenances[done : len(view)])
+            return rescore(head, view.embeddings, view.provenances, settings.library_threads, whole, check)
+        more = head.predict(view.embeddings[done:], list(view.provenances[done:]))
         return more if earlier is None else _join(earlier, more)
 
     def diversity(self, taste: TasteRow, view: MatrixView, embeddings: np.ndarray, own: np.ndarray) -> Diversity:

@@ -29,14 +29,14 @@ from konomi_rater.selection.selection import (
     select,
 )
 from konomi_rater.sentences import Sentence
-from konomi_rater.storage import audits, collected, image_records, panel, tastes
+from konomi_rater.storage import audits, image_records, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
+from konomi_rater.storage.in_force import Grades, seen
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.certification import Certifying
 from konomi_rater.usecases.scoring import Diversity, Score, Scoring
-from konomi_rater.usecases.suggestion import EVERY_ROW
 from konomi_rater.usecases.workspace import Workspace
 
 LEAST_LABELS = 500
@@ -58,15 +58,12 @@ class Evidence:
     explanation: Sentence | None
 
 
-def weigh(
-    connection: sqlalchemy.Connection, taste: str, view: MatrixView, positions: np.ndarray, rate: float
-) -> Evidence:
+def weigh(grades: Grades, view: MatrixView, positions: np.ndarray, rate: float) -> Evidence:
     """Weighs ungraded candidates.
 
     Args:
-        connection: a snapshot.
-        taste: id of the taste.
-        view: its images.
+        grades: the grades in force.
+        view: the images of the taste.
         positions: (M,) the candidates' places in the view.
         rate: false-discovery rate, above 0 and below 1.
 
@@ -79,19 +76,18 @@ def weigh(
             reason="RATE_INVALID",
             field="false_discovery_rate",
         )
-    training, aside = panel.split(connection, taste)
-    graded = {digest: entry for digest, entry in {**training, **aside}.items() if view.at(digest) is not None}
-    witnesses = _witnesses(graded, set(aside))
+    graded = seen({**grades.training, **grades.aside}, view)
+    witnesses = _witnesses(graded, set(grades.aside))
     rest = {digest: entry for digest, entry in graded.items() if digest not in witnesses}
     if len(graded) < LEAST_LABELS or len({entry.grade for entry in rest.values()}) < 2:
         few = Sentence("evidence_few", {"needed": LEAST_LABELS, "labels": len(graded)})
         return Evidence([], len(witnesses), few)
-    rows, grades = _columns(view, rest)
-    head = quick_fit(view.embeddings[rows], grades, view.embeddings)
-    rows, grades = _columns(view, witnesses)
+    rows, given = _columns(view, rest)
+    head = quick_fit(view.embeddings[rows], given, view.embeddings)
+    rows, given = _columns(view, witnesses)
     of_witnesses = head.predict(view.embeddings[rows]).probabilities[:, 3:].sum(1)
     of_candidates = head.predict(view.embeddings[positions]).probabilities[:, 3:].sum(1)
-    p = p_values(of_witnesses, grades >= SSR, of_candidates)
+    p = p_values(of_witnesses, given >= SSR, of_candidates)
     admitted = np.flatnonzero(benjamini_hochberg(p, rate))
     order = [int(row) for row in admitted[np.lexsort((-of_candidates[admitted], p[admitted]))]]
     least = least_share(len(witnesses), rate)
@@ -118,7 +114,7 @@ def _witnesses(graded: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, L
 
 
 def _columns(view: MatrixView, grades: Mapping[str, LabelEntry]) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.array([view.position[digest] for digest in grades], dtype=np.int64)
+    rows = view.digests.places(list(grades))
     return rows, np.array([entry.grade for entry in grades.values()], dtype=np.int64)
 
 
@@ -199,7 +195,7 @@ class _Task:
         request: what is asked for.
         policy: how the request ranks.
         scored: whether a rater scores the images.
-        judged: digests no training set ever holds: a person judged them blind, or their pixels were collected.
+        judged: digests a person judged blind, which no training set ever holds.
     """
 
     connection: sqlalchemy.Connection
@@ -238,22 +234,23 @@ class Selecting:
             scored = bool(taste.active) or not policy.graded_only
             if scored:
                 self._workspace.active_head(taste)
-            judged = audits.held_out(connection, taste.id) | collected.without_pixels(connection, taste.id)
+            judged = audits.held_out(connection, taste.id)
             task = _Task(connection, taste, view, request, policy, scored, judged)
             selection = self._choose(task, self._admitted(task))
         self._workspace.store.use(image.digest for image in (*selection.chosen, *selection.base))
         return selection
 
     def _admitted(self, task: _Task) -> list[ImageRow]:
-        """Returns the images the filter admits, without those no training set holds."""
+        """Returns the images the filter admits, without those a person judged blind or without pixels."""
         criteria, view = task.request.candidates, task.view
-        rows = image_records.select(task.connection, task.taste.id, criteria, EVERY_ROW)
+        grades = self._workspace.grades(task.connection, task.taste.id)
+        column = self._workspace.grade_column(task.taste, view, grades)
+        positions = image_records.admit(view, criteria, column, with_pixels=True)
         if criteria.min_utility is not None:
-            rows = rows[
-                self._scoring.predict_known(task.taste, view).utility[view.indices(rows)] >= criteria.min_utility
-            ]
-        images = image_records.read_rows(task.connection, task.taste.id, rows.tolist())
-        return [image for image in images if image.facts.digest not in task.judged]
+            utility = self._scoring.predict_known(task.taste, view).utility
+            positions = positions[utility[positions] >= criteria.min_utility]
+        positions = np.setdiff1d(positions, view.digests.places(list(task.judged)))
+        return image_records.read_rows(task.connection, task.taste.id, view.rows[positions].tolist())
 
     def _choose(self, task: _Task, images: list[ImageRow]) -> Selection:
         taste, view, request = task.taste, task.view, task.request
@@ -308,7 +305,8 @@ class Selecting:
     ) -> tuple[SelectionOutcome, Sentence]:
         rate = task.request.false_discovery_rate
         free = np.flatnonzero((candidates.grades == 0) & np.isin(candidates.sources, list(task.policy.sources)))
-        evidence = weigh(task.connection, task.taste.id, task.view, positions[free], rate)
+        grades = self._workspace.grades(task.connection, task.taste.id)
+        evidence = weigh(grades, task.view, positions[free], rate)
         choice = admit(task.policy, candidates, [int(free[row]) for row in evidence.order], task.request.count)
         return choice, promise(evidence, len(choice.selected), rate)
 
@@ -349,9 +347,10 @@ class Selecting:
         view, request = task.view, task.request
         base = view.base(request.base_units)
         typical = base[self._typical(task, base)]
-        free = [at for at in typical if int(at) not in taken and view.digests[at] not in task.judged]
+        without = [*taken, *view.digests.places(list(task.judged)).tolist()]
+        free = np.setdiff1d(typical, without)
         rng = np.random.default_rng(request.seed % 2**63)
-        drawn = draw_base(np.array(free, dtype=np.int64), len(taken), request.base_share, rng)
+        drawn = draw_base(free, len(taken), request.base_share, rng)
         images = image_records.read_rows(task.connection, task.taste.id, view.rows[drawn].tolist())
         numbers = cells.of(view.embeddings[drawn]) if len(drawn) else drawn
         return [_member(image, int(cell), None, {}) for image, cell in zip(images, numbers, strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from konomi.errors import InvalidArgument, KonomiError
-from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.artifacts import ArtifactStore, artifact_not_found
 from konomi_rater.embedding.batching import Batcher, Lane
 from konomi_rater.embedding.registry import Embedders
 from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, ImageSource
@@ -63,6 +63,9 @@ class Vectors:
                 digest = digest_of(given)
             except InvalidArgument as error:
                 results[place] = error
+                continue
+            if caller.confined and given.content is None and view.at(digest) is None:
+                results[place] = artifact_not_found(digest)  # as if it were not stored, whether or not it is
                 continue
             results[place] = self._vector_at_hand(embedder, view, digest)
             if results[place] is None:

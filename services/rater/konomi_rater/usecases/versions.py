@@ -17,13 +17,15 @@ from konomi_rater.preference.comparisons import Preference
 from konomi_rater.preference.fitting import LEAST_LABELS, Fitted, Step, Training
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
+from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
 from konomi_rater.preference.promotion import Diff, PromotionDecision
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
-from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
+from konomi_rater.storage import audits, comparisons, image_records, labels, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
 from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
+from konomi_rater.storage.in_force import seen
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.panel import LEAST_IMAGES
 from konomi_rater.storage.tastes import TasteRow, VersionRow
@@ -49,21 +51,23 @@ def generations(
         view: its images.
         head: the rater that looks.
     """
-    people = _people(connection, taste.id)
+    people, given = _people(connection, taste.id), np.zeros(len(view), np.int64)
+    places = view.digests.places(list(people))
+    given[places[places >= 0]] = np.array(list(people.values()), np.int64)[places >= 0]
     reference = workspace.reference(taste, view, BASE_UNITS)
     history = []
     for unit, rows in _units(view):
         drawn = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
         prediction = head.predict(view.embeddings[drawn], view.provenances_at(drawn))
         distance = reference.index.distance(view.embeddings[drawn], drawn)
-        grades = [people[view.digests[row]] for row in rows if view.digests[row] in people]
+        grades = given[rows][given[rows] > 0]
         history.append(
             Generation(
                 unit=unit,
                 proxy=float(prediction.utility.mean()),
                 doubt=float(prediction.std.mean()),
                 strangers=float((distance > reference.cut(TYPICAL_PERCENTILE)).mean()),
-                human=float(np.mean(grades)) if grades else 0.0,
+                human=float(np.mean(grades)) if len(grades) else 0.0,
                 graded=len(grades),
             )
         )
@@ -154,23 +158,26 @@ class Versions:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def fit(self, taste_id: str, seed: int, embedder: str = "") -> Iterator[Step | NewVersion]:
+    def fit(self, taste_id: str, seed: int, embedder: str = "", check: Check = never) -> Iterator[Step | NewVersion]:
         """Yields progress, then the version to store with `keep`.
 
         Args:
             taste_id: the taste.
             seed: of folds and bootstrap.
             embedder: the one the taste is about to change to; its own where empty.
+            check: asked between two steps whether anybody waits; what it raises ends the fit.
 
         Raises:
             FailedPrecondition: fewer than five labels, or all of one grade.
+            DataLoss: a label was changed behind the log's back.
         """
         yield Step("labels", 0, 0)
         with self._workspace.reading() as connection:
+            self._workspace.label_chains.verify(connection, taste_id)
             inputs = self._read_inputs(connection, taste_id, embedder)
             _check_enough(inputs, len(_own_ungraded(inputs.view, inputs)))
             training = self._training(connection, inputs)
-        for step in fitting.fit(training, seed % 2**63):
+        for step in fitting.fit(training, seed % 2**63, check, self._workspace.settings.library_threads):
             yield step if isinstance(step, Step) else self._stored(inputs, training, step)
 
     def keep(self, connection: sqlalchemy.Connection, version: NewVersion, *, activate: bool) -> VersionRow:
@@ -197,18 +204,19 @@ class Versions:
         if embedder not in ("", taste.embedder):
             taste = replace(taste, embedder=embedder, active=0)
         view = self._workspace.view(connection, taste)
-        training, aside = panel.split(connection, taste_id)
-        return _FitInputs(taste, view, _seen(training, view), _seen(aside, view), labels.retests(connection, taste_id))
+        grades = self._workspace.grades(connection, taste_id)
+        training, aside = (dict(sorted(seen(part, view).items())) for part in (grades.training, grades.aside))
+        return _FitInputs(taste, view, training, aside, labels.retests(connection, taste_id))
 
     def _training(self, connection: sqlalchemy.Connection, inputs: _FitInputs) -> Training:
         positions = _positions(inputs.view, inputs.grades)
-        images = image_records.read_rows(connection, inputs.taste.id, inputs.view.rows[positions].tolist())
+        rows = inputs.view.rows[positions].tolist()
         entries, taste, view = list(inputs.grades.values()), inputs.taste, inputs.view
         folder = self._workspace.embedders.folder / features.FOLDER
         return Training(
             embeddings=inputs.view.embeddings[positions],
             grades=np.array([entry.grade for entry in entries]),
-            groups=[image_records.group_of(image.facts, entry) for image, entry in zip(images, entries, strict=True)],
+            groups=image_records.read_groups(connection, inputs.taste.id, rows),
             drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries]),
             background=view.embeddings,
             provenances=[view.provenances[at] for at in positions],
@@ -267,13 +275,8 @@ class Versions:
             return None  # a head that cannot be read is no reason to keep the taste without a rater
 
 
-def _seen(grades: dict[str, LabelEntry], view: MatrixView) -> dict[str, LabelEntry]:
-    """Returns the grades of images in the view, by digest in order."""
-    return {digest: entry for digest, entry in sorted(grades.items()) if view.at(digest) is not None}
-
-
 def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:
-    return np.array([view.position[digest] for digest in grades], dtype=np.int64)
+    return view.digests.places(list(grades))
 
 
 def _preferences(standing: Sequence[tuple[str, str, bool]], grades: dict[str, LabelEntry]) -> list[Preference]:

@@ -22,6 +22,8 @@ from konomi_rater.settings import RaterSettings
 from konomi_rater.storage import tastes
 from konomi_rater.storage.embeddings import SELF, EmbeddingMatrix, MatrixView
 from konomi_rater.storage.head_file import StoredHead, from_bytes
+from konomi_rater.storage.in_force import GradeColumn, Grades, GradesInMemory, Moment, grade_column
+from konomi_rater.storage.label_chain import LabelChains
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.novelty_index import Archive, ArchiveView
 from konomi_rater.usecases.vectors import Vectors
@@ -55,9 +57,13 @@ class Workspace:
             parts.clock,
         )
         self._engine, self._decoder = parts.engine, parts.decoder
+        self.label_chains = LabelChains()
         self._lock = threading.Lock()
         self._memories: dict[tuple[str, str], EmbeddingMatrix] = {}
         self._archives: dict[tuple[str, str], Archive] = {}
+        self._grades: dict[str, GradesInMemory] = {}
+        self._columns: LRUCache[tuple[str, str], GradeColumn] = LRUCache(HEADS)
+        self._places: LRUCache[tuple[str, str, Moment, int, int], np.ndarray] = LRUCache(HEADS)
         # Caches change even when they are read, so every access holds the lock.
         self._heads: LRUCache[str, StoredHead] = LRUCache(HEADS)
         self._artifacts: LRUCache[tuple[str, int], str] = LRUCache(ARTIFACTS)
@@ -94,6 +100,34 @@ class Workspace:
         with self._lock:
             memory = self._memories.setdefault((taste.id, taste.embedder), EmbeddingMatrix(taste.id, taste.embedder))
         return memory.view(connection)
+
+    def grades(self, connection: sqlalchemy.Connection, taste: str) -> Grades:
+        """Returns the grades in force of a taste as they are now."""
+        with self._lock:
+            memory = self._grades.setdefault(taste, GradesInMemory(taste))
+        return memory.at(connection)
+
+    def grade_column(self, taste: TasteRow, view: MatrixView, grades: Grades) -> np.ndarray:
+        """Returns the grade of every image of a view, 0 where ungraded: (N,) int8."""
+        key = (taste.uid, taste.embedder)
+        with self._lock:
+            earlier = self._columns.get(key)
+        column = grade_column(view, grades, earlier)
+        with self._lock:
+            self._columns[key] = column
+        return column.grades
+
+    def graded(self, taste: TasteRow, view: MatrixView, grades: Grades) -> np.ndarray:
+        """Returns the positions of graded images that are in the view, in the order they were graded: (L,) int64."""
+        key = (taste.uid, taste.embedder, grades.moment, view.generation, len(view))
+        with self._lock:
+            places = self._places.get(key)
+        if places is None:
+            places = view.digests.places(list(grades.every))
+            places = places[places >= 0]
+            with self._lock:
+                self._places[key] = places
+        return places
 
     def decode(self, digest: str) -> Decoded:
         """Returns a stored image decoded whole, in a limited child."""
@@ -152,8 +186,9 @@ class Workspace:
         return self.stored_head(self.artifact(taste, number))
 
     def forget_versions(self, taste: str) -> None:
-        """Gives up what is remembered of a taste's versions, because other ones have taken their numbers."""
+        """Gives up what is remembered of a taste's versions and grades, because others have taken their numbers."""
         with self._lock:
+            self._grades.pop(taste, None)
             for key in [key for key in self._artifacts if key[0] == taste]:
                 del self._artifacts[key]
 

@@ -7,6 +7,7 @@ import torch
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import read_json
+from konomi_chassis.models.noise_schedule import V_MARK, ZERO_SNR_MARK
 from konomi_trainer.base_models import checkpoint_layout, pipeline
 from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.configuration import Configuration
@@ -43,7 +44,8 @@ class BaseCatalogue:
         model = self._catalogue.get(name)
         folder = model.path if model.format == "diffusers" else self._settings.single_file_configs / model.layout
         layers = read_json(folder / "unet" / "config.json", f"The unet of {name}").get("layers_per_block", 2)
-        return BaseInfo(model.layout, model.prediction_type, model.resolution, int(layers))
+        zero = model.schedule.zero_terminal_snr
+        return BaseInfo(model.layout, model.prediction_type, model.resolution, int(layers), zero)
 
     def merged_checkpoint(self, name: str, digest: str, adapter: bytes) -> Tensors:
         """Returns the tensors of a single-file checkpoint with an adapter merged in, float16.
@@ -65,7 +67,7 @@ class BaseCatalogue:
         if model.format == "single_file":
             kept = unpack(model.path.read_bytes())[0]
             tensors = {n: t for n, t in kept.items() if not n.startswith("model_ema.")} | tensors
-        return tensors
+        return tensors | _marks(base)
 
     def merged_folder(self, name: str, digest: str, adapter: bytes, folder: Path) -> None:
         """Writes the diffusers folder of a base model with an adapter merged in, float16.
@@ -103,3 +105,9 @@ class BaseCatalogue:
         )
         configs = self._settings.single_file_configs
         return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution)
+
+
+def _marks(base: BaseInfo) -> Tensors:
+    """Returns the empty tensors that tell other programs of a checkpoint's noise by being there."""
+    marks = {V_MARK: base.prediction == "v_prediction", ZERO_SNR_MARK: base.zero_terminal_snr}
+    return {name: torch.zeros(0) for name, holds in marks.items() if holds}

@@ -14,18 +14,29 @@ from transformers import PreTrainedTokenizerBase
 
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.loading import load_pipeline
+from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
+from konomi_trainer.data.tensors import loadable_name, pack, unpack
 
 
 @dataclass(frozen=True)
 class BaseInfo:
-    """What a header says of the base model: layout, prediction type, resolution in pixels, layers per UNet block."""
+    """What a header says of the base model.
+
+    Attributes:
+        layout: "sd1", "sd2" or "sdxl".
+        prediction: "epsilon" or "v_prediction".
+        resolution: side of its images, pixels.
+        layers_per_block: of its UNet.
+        zero_terminal_snr: whether its noise schedule ends without any signal.
+    """
 
     layout: str
     prediction: str
     resolution: int
     layers_per_block: int
+    zero_terminal_snr: bool = False
 
 
 SAMPLE_GUIDANCE = 5.0
@@ -49,7 +60,7 @@ class BasePipeline:
         resolution: side of the squares whose area images have, pixels.
         step: what both sides of an image are multiples of, pixels.
         prediction: "epsilon" or "v_prediction".
-        alphas: (T,) float32 cumulative products of its noise schedule.
+        alphas: (T,) float32 cumulative products of its noise schedule; the last is 0 at zero terminal SNR.
         unet: the network that is trained.
     """
 
@@ -59,6 +70,7 @@ class BasePipeline:
         self.space = f"{digest}:{torch.device(placement.device).type}"
         schedule = DDPMScheduler.from_config(pipe.scheduler.config)
         self.prediction = str(schedule.config.prediction_type)
+        self._rescale = GUIDANCE_RESCALE if schedule.config.rescale_betas_zero_snr else 0.0
         self.alphas = schedule.alphas_cumprod.float().to(placement.device)
         pipe.unet.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)
         pipe.to(placement.device)
@@ -154,6 +166,7 @@ class BasePipeline:
                             height=self.resolution,
                             width=self.resolution,
                             guidance_scale=SAMPLE_GUIDANCE,
+                            guidance_rescale=self._rescale,
                             generator=torch.Generator().manual_seed(index),
                             output_type="np",
                         ).images[0]
@@ -210,7 +223,9 @@ def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline
     """
     pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "adapter.safetensors").write_bytes(adapter)
+        tensors, header = unpack(adapter)
+        named = {loadable_name(name): tensor for name, tensor in tensors.items()}
+        (Path(folder) / "adapter.safetensors").write_bytes(pack(named, header))
         pipe.load_lora_weights(folder, weight_name="adapter.safetensors", local_files_only=True)
     parts = [name for name in ("unet", "text_encoder", "text_encoder_2") if getattr(pipe, name, None) is not None]
     pipe.fuse_lora(components=[part for part in parts if part in pipe._lora_loadable_modules])

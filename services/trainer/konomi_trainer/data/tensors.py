@@ -43,3 +43,12 @@ def unpack(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         ) from error
     size = int.from_bytes(data[:8], "little")
     return tensors, dict(json.loads(data[8 : 8 + size]).get("__metadata__", {}))
+
+
+def loadable_name(name: str) -> str:
+    """Returns the name under which every loader finds an adapter's weight.
+
+    peft writes the lengths of a DoRA's rows as `….lora_magnitude_vector`; transformers, which loads the adapters of
+    text encoders, knows them as `….lora_magnitude_vector.weight` alone and starts the others anew.
+    """
+    return f"{name}.weight" if name.endswith(".lora_magnitude_vector") else name

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from konomi_trainer.base_models.checkpoint_layout import unet_name
+from konomi_chassis.models.original_names import unet_name
 from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.methods.registry import METHODS
@@ -40,6 +40,8 @@ THUMBNAIL = 256
 def rename(weights: Tensors, layout: str, layers_per_block: int, rank: int = 0) -> Tensors:
     """Returns peft's weights under kohya's names, float16, each module with its `.alpha`, which is its rank.
 
+    The lengths of a DoRA's rows stay float32.
+
     Args:
         weights: part, dot and peft's name → weight.
         layout: "sd1", "sd2" or "sdxl".
@@ -52,7 +54,8 @@ def rename(weights: Tensors, layout: str, layers_per_block: int, rank: int = 0) 
         module, end = _cut(path)
         kohya = f"{_head(part, layout)}_{_path(part, module, layout, layers_per_block).replace('.', '_')}"
         scale = end == ".dora_scale"
-        renamed[kohya + end] = (tensor.reshape(-1, 1) if scale else tensor).half()
+        # a row's length multiplies the base's own weights, which half precision would round
+        renamed[kohya + end] = tensor.reshape(-1, 1).float() if scale else tensor.half()
         if end == ".lora_down.weight":
             renamed[f"{kohya}.alpha"] = torch.tensor(float(tensor.shape[0]))
         elif rank and not scale:
@@ -97,6 +100,8 @@ def header(model: ModelRow, base: BaseInfo, rank: int, captions: Sequence[str], 
         "modelspec.resolution": f"{side}x{side}",
         "modelspec.prediction_type": "v" if v else "epsilon",
     }
+    if base.zero_terminal_snr:
+        fields["ss_zero_terminal_snr"] = "True"
     return fields | ({"modelspec.author": author} if author else {})
 
 

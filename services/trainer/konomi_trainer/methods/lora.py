@@ -18,6 +18,7 @@ from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import buckets, dataset
 from konomi_trainer.data.cache import Tensors, key
 from konomi_trainer.data.manifest import ManifestItem
+from konomi_trainer.data.tensors import loadable_name
 from konomi_trainer.methods import adapter_file
 from konomi_trainer.methods.base import Files, KohyaModule, LoadedBase, Method, PreparedMethod, TrainingSource
 from konomi_trainer.methods.denoising_loss import DenoisingLoss
@@ -88,7 +89,7 @@ class Kind:
         own: Tensors = {}
         for part, network in networks.items():
             state = get_peft_model_state_dict(network, state_dict=_of(weights, part), adapter_name=ADAPTER)
-            own |= {f"{part}.{name}": tensor.float() for name, tensor in state.items()}
+            own |= {loadable_name(f"{part}.{name}"): tensor.float() for name, tensor in state.items()}
         if self.equals_lora:
             return adapter_file.lora_file(own, networks, rank, record, self.name == "dora")
         return adapter_file.other_file(own, _deltas(networks, weights), networks, rank, record)

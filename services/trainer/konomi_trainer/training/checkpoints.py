@@ -39,7 +39,10 @@ class Checkpoints:
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None:
         """Commits a checkpoint durably, then drops all but the newest two."""
+        new = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
+        for place in new:
+            _sync_folder(place.parent)
         data = pack(tensors)
         self._write(self._path(step, "safetensors"), data)
         self.fault("checkpoint.after_tensors")
@@ -113,7 +116,11 @@ def write_durably(path: Path, data: bytes, fault: Callable[[], None] = lambda: N
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

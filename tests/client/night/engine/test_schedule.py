@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time as clock
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 
 import pytest
 
@@ -33,6 +33,23 @@ def test_a_clock_that_is_set_forward_ends_the_wait():
     begin = datetime(2026, 1, 1, 0, 0, 0, 10_000)
     assert wait_until(begin, lambda: next(shown), stopped, lambda: looks.append(1))
     assert looks == [1]
+
+
+@pytest.mark.parametrize("days", [1, 2, 30])
+def test_a_clock_that_is_set_back_makes_no_wait_of_days(days):
+    begin, day = datetime(2026, 1, 3, 22, 0), timedelta(days=1)
+    back = begin - days * day
+    shown = [begin - timedelta(hours=1), back - timedelta(hours=1), back - timedelta(minutes=1), back]
+    looks = iter(shown)
+    quick = threading.Event()
+    quick.wait = lambda seconds: assert_short(seconds)
+    assert wait_until(begin, lambda: next(looks), quick, lambda: None)
+    assert next(looks, None) is None, "it begins at ten in the evening of the day the clock shows"
+
+
+def assert_short(seconds: float) -> bool:
+    assert 0 < seconds <= 30
+    return False
 
 
 def test_the_wish_to_stop_ends_the_wait():

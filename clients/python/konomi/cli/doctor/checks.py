@@ -17,6 +17,8 @@ from konomi.errors import KonomiError, Unavailable
 from konomi.home import Home
 from konomi.host.extras import EXTRAS, PURPOSES, install_line, missing, pip_line
 from konomi.i18n.catalogue import text
+from konomi.night.records.state import StateName
+from konomi.night.records.store import NightStore
 from konomi.taste.embedder import advice
 
 SQLITE_FLOOR = (3, 51, 3)
@@ -43,6 +45,7 @@ def examine(home: Home) -> list[Finding]:
         page,
         listening,
         clock,
+        nights,
         gpu,
         services,
         embedder,
@@ -114,7 +117,7 @@ def filesystem(home: Home, mounts: str | None = None) -> Finding:
 def configuration(home: Home) -> Finding:
     """konomi.toml must be TOML, if there is one."""
     try:
-        tomllib.loads(home.configuration.read_text() if home.configuration.exists() else "")
+        tomllib.loads(home.configuration.read_text("utf-8-sig") if home.configuration.exists() else "")
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         return Finding("konomi.toml", "fail", str(error), text("correct {path}", path=home.configuration))
     return Finding(
@@ -128,6 +131,16 @@ def starter(home: Home) -> Finding:
         return Finding("starter models", "ok", text("installed"))
     fix = command(sys.executable, "-m", "konomi_starter", "install", "--home", home.root)
     return Finding("starter models", "warn", text("not installed yet; to install them: konomi up"), fix)
+
+
+def nights(home: Home) -> Finding:
+    """The records of nights must be readable; a damaged one is made good, or set aside, by the next night."""
+    records = NightStore(home.root)
+    lost = [*records.damaged(), *(n for n in records.all() if records.state(n).state == StateName.DAMAGED)]
+    if lost:
+        detail = text("damaged: {nights}; the other nights go on", nights=", ".join(sorted(lost)))
+        return Finding("nights", "warn", detail, "konomi night resume")
+    return Finding("nights", "ok", text("{count} on record", count=len(records.all())))
 
 
 def clock(home: Home, now: float | None = None) -> Finding:

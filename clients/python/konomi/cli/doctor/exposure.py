@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from konomi.cli.doctor.finding import Finding, command
+from konomi.errors import FailedPrecondition
 from konomi.home import Home
 from konomi.i18n.catalogue import text
 from konomi.web.settings import PageSettings
@@ -50,7 +51,7 @@ def page(home: Home) -> Finding:
         wrong = error.errors()[0]
         detail = f"[page] {'.'.join(str(part) for part in wrong['loc'])}: {wrong['msg']}"
         return Finding("page", "fail", detail, text("correct {path}", path=home.configuration))
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
+    except FailedPrecondition:
         return Finding("page", "ok", text("asked when konomi.toml can be read"))
     host, pair = settings.page_host, (settings.page_certificate, settings.page_key)
     if is_loopback(host):
@@ -98,7 +99,7 @@ def is_loopback(host: str) -> bool:
 def _server(home: Home) -> dict[str, Any]:
     """Returns the [server] table; a file that cannot be read is another check's business."""
     try:
-        table = tomllib.loads(home.configuration.read_text()).get("server", {})
+        table = tomllib.loads(home.configuration.read_text("utf-8-sig")).get("server", {})
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
         return {}
     return table if isinstance(table, dict) else {}

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from konomi.cli.console import FAILED, Json, TasteId, attached, emit, note, progress, table
+from konomi.cli.images.import_images import remark_on
 from konomi.client.services import taste_name
 from konomi.datasets.reader import count_files, find_images
+from konomi.datasets.tally import Tally
 from konomi.datasets.xmp import write_prediction
 from konomi.home import Home
 from konomi.host.signals import stop_signals
@@ -42,29 +44,38 @@ def score(
     """
     home = Home.locate()
     journal = ScoreJournal(home.root / "run" / "scores", taste, paths)
-    results: list[Scored] = []
-    with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
-        run = ScoreRun(client, taste, journal, stopped)
-        for scored in run.score(find_images(paths)):
-            results.append(scored)
-            update(completed=len(results))
-    versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
-    journal.close(finished=not stopped.is_set() and len(versions) <= 1)
-    if stopped.is_set():
+    tally = Tally()
+    results, versions, stopped = _scored(paths, taste, journal, tally)
+    if stopped:
         note(text("stopped after {count} images; the same command goes on from there", count=len(results)))
         raise typer.Exit(INTERRUPTED)
+    remark_on(tally)
     if len(versions) > 1:
         note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
-    if write is Target.xmp:
-        _write_xmp(results)
+    unwritten = _write_xmp(results) if write is Target.xmp else 0
     if as_json:
         version = versions[-1] if versions else ""
         scores = [scored.as_dict() for scored in results]
         emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
     else:
         _show(results)
-    if any(scored.score is None for scored in results):
+    if unwritten or any(scored.score is None for scored in results):
         raise typer.Exit(FAILED)
+
+
+def _scored(
+    paths: Sequence[Path], taste: str, journal: ScoreJournal, tally: Tally
+) -> tuple[list[Scored], list[str], bool]:
+    """Returns the scores of some paths, the rater versions that gave them, and whether it was stopped early."""
+    files = find_images(paths, tally)
+    results: list[Scored] = []
+    with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
+        for scored in ScoreRun(client, taste, journal, stopped).score(files):
+            results.append(scored)
+            update(completed=len(results))
+    versions = sorted({scored.score.rater_version for scored in results if scored.score is not None})
+    journal.close(finished=not stopped.is_set() and len(versions) <= 1)
+    return results, versions, stopped.is_set()
 
 
 def _show(results: Sequence[Scored]) -> None:
@@ -75,9 +86,9 @@ def _show(results: Sequence[Scored]) -> None:
             note(f"{scored.path}: {scored.error['message'] if scored.error else ''}")
 
 
-def _write_xmp(results: Sequence[Scored]) -> None:
-    """Writes a sidecar beside every scored image that is a file of its own, and says which were left alone."""
-    kept = 0
+def _write_xmp(results: Sequence[Scored]) -> int:
+    """Writes a sidecar beside every scored image that is a file of its own; returns how many could not be written."""
+    kept = unwritten = 0
     for scored in results:
         if scored.score is None or not (path := Path(scored.path)).is_file():
             continue
@@ -89,7 +100,11 @@ def _write_xmp(results: Sequence[Scored]) -> None:
             "typicality": f"{scored.score.typicality:.4f}",
             "rater_version": scored.score.rater_version,
         }
-        kept += not write_prediction(path, prediction)
+        try:
+            kept += not write_prediction(path, prediction)
+        except OSError as error:
+            note(text("{path}: its sidecar cannot be written: {why}", path=path, why=error.strerror))
+            unwritten += 1
     if kept:
         note(
             plural(
@@ -98,6 +113,7 @@ def _write_xmp(results: Sequence[Scored]) -> None:
                 kept,
             )
         )
+    return unwritten
 
 
 def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:

@@ -8,7 +8,7 @@ import typer
 
 from konomi.cli.console import Json, emit, note, progress, say, table
 from konomi.errors import DataLoss, InvalidArgument
-from konomi.files import write_json
+from konomi.files import make_folder, sync_folder, write_json
 from konomi.home import Home
 from konomi.host.hub import Facts, FetchSettings, address, check_safetensors, facts, fetch
 from konomi.host.hub_models import DOWNLOADS, Download
@@ -93,7 +93,7 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
             fetch(url, part, offered, settings.fetch_tries, update)
         if target.suffix == ".safetensors":
             check_safetensors(part, file.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         kept |= {
             key: {
                 "digest": offered.sha256 or f"git:{offered.git}",
@@ -103,6 +103,7 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
         }
         write_json(_record(home), kept)
         part.replace(target)
+        sync_folder(target.parent)
         files.append({"file": str(target), **kept[key], "fetched": True})
     return {"name": model.name, "revision": model.revision, "licence": model.licence, "files": files}
 

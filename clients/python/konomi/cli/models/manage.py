@@ -16,8 +16,9 @@ from konomi.client import Client, paging
 from konomi.client.messages import plain
 from konomi.client.services import taste_name
 from konomi.datasets.reader import media_type_of
+from konomi.datasets.spelling import lines_of, text_in
 from konomi.errors import InvalidArgument, NotFound
-from konomi.files import write_for_user
+from konomi.files import open_regular, write_for_user
 from konomi.i18n.catalogue import text
 from konomi.v1 import trainer_pb2 as trainer
 
@@ -167,8 +168,8 @@ def _lines(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        return [line.strip() for line in lines_of(text_in(path)) if line.strip()]
+    except (OSError, ValueError) as error:
         raise InvalidArgument(text("cannot read {file}: {why}", file=path, why=error), field="captions") from error
 
 
@@ -183,7 +184,7 @@ def find_model(client: Client, taste: str, name: str) -> trainer.Model:
 
 
 def _kind(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         kind = media_type_of(file.read(12))
     if not kind:
         raise InvalidArgument(text("expected a PNG, JPEG or WebP image, got {path}", path=path))

@@ -25,6 +25,7 @@ from konomi.cli.night.plan import (
 )
 from konomi.cli.night.schedule import schedule
 from konomi.cli.night.verdict import lines, verdict
+from konomi.datasets.spelling import lines_of, text_in
 from konomi.home import Home
 from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
@@ -105,6 +106,7 @@ def resume(as_json: Json = False) -> None:
     """
     home = Home.locate()
     nights = NightStore(home.root)
+    _warn(nights)
     night = nights.unfinished()
     if night is None:
         raise errors.NotFound(text("there is no unfinished night; to begin one: konomi night start converge"))
@@ -118,6 +120,7 @@ def status(night: NightId = "", as_json: Json = False) -> None:
     Example: konomi night status --json
     """
     nights = NightStore(Home.locate().root)
+    _warn(nights)
     chosen = night or nights.latest()
     if chosen is None:
         if as_json:
@@ -138,6 +141,7 @@ def stop(
     Example: konomi night stop
     """
     nights = NightStore(Home.locate().root)
+    _warn(nights)
     night = nights.unfinished()
     if night is None:
         raise errors.NotFound(text("there is no unfinished night"))
@@ -161,6 +165,7 @@ def report(night: NightId = "", as_json: Json = False) -> None:
 
     home = Home.locate()
     nights = NightStore(home.root)
+    _warn(nights)
     chosen = night or nights.latest()
     if chosen is None:
         raise errors.NotFound(text("no night has been started here"))
@@ -179,8 +184,8 @@ def read_prompts(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in lines_of(text_in(path))]
+    except (OSError, ValueError) as error:
         raise errors.InvalidArgument(text("cannot read the prompts: {error}", error=error), field="prompts") from error
     prompts = [line for line in lines if line]
     if not prompts:
@@ -219,6 +224,10 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
     reading = runner.read_ahead()
     with nights.lock(), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
         reading.join()
+        from konomi.night.engine.rebuild import mend
+
+        for sentence in mend(nights):
+            note(sentence)
         request = nights.begin(asked.asked, lambda: preparation.complete_request(asked, session, nights))
         note(text("night {night}; Ctrl-C stops it safely; to look at it: konomi night status", night=request.id))
         with showing(language) as progress:
@@ -240,6 +249,12 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
         nights.deliver(request.id)
     if state.state == StateName.HALTED:
         raise typer.Exit(HALTED)
+
+
+def _warn(nights: NightStore) -> None:
+    """Says which nights cannot be read; the others are shown all the same."""
+    for sentence in nights.damaged().values():
+        note(sentence)
 
 
 def _announce(home: Home, night: str, state: NightState, report: str) -> None:

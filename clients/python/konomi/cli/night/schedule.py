@@ -71,15 +71,18 @@ def wait_until(
 ) -> bool:
     """Waits for a moment of the wall clock; returns false where the wait was ended before.
 
+    A clock that is set back in the meantime does not make the wait longer than to the next such hour of its day.
+
     Args:
         begin: when to return.
         clock: tells the time of day.
         stopped: ends the wait.
         meanwhile: called at every look at the clock.
     """
-    while (left := (begin - clock()).total_seconds()) > 0:
+    while (left := (begin - (now := clock())).total_seconds()) > 0:
+        begin = min(begin, following(now, begin.time()))
         meanwhile()
-        if stopped.wait(min(left, LOOK_SECONDS)):
+        if stopped.wait(min(left, (begin - now).total_seconds(), LOOK_SECONDS)):
             return False
     return not stopped.is_set()
 

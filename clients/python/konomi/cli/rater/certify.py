@@ -13,6 +13,7 @@ from konomi.cli.terminal.pictures import show, way_here
 from konomi.client import Client
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import DIGEST, taste_name
+from konomi.datasets.spelling import text_in
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.i18n.catalogue import percent, text
 from konomi.taste.rater_summary import explanation
@@ -133,8 +134,8 @@ def _selected(client: Client, taste: str, policy: str, count: int) -> list[str]:
 
 def _members(file: Path) -> list[str]:
     try:
-        lines = file.read_text("utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = text_in(file).split()
+    except (OSError, ValueError) as error:
         raise InvalidArgument(text("expected a readable file of digests, got {file}", file=file)) from error
     wrong = next((line for line in lines if not DIGEST.fullmatch(line)), None)
     if wrong is not None or not lines:

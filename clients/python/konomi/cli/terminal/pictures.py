@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from konomi.cli.console import note
+from konomi.cli.console import note, picture
 from konomi.datasets.reader import media_type_of
 from konomi.i18n.catalogue import text
 from konomi.v1 import rater_pb2 as rater
@@ -165,6 +165,6 @@ def show(data: bytes, image: rater.Image, folder: Path, way: Way | None) -> None
     path = folder / (image.digest[:16] + SUFFIXES.get(media_type_of(data[:12]), ".bin"))
     path.write_bytes(data)
     if way is not None:
-        note(draw(data, way))
+        picture(draw(data, way))
     caption = f" · {image.prompt}" if image.prompt else ""
     note(text("image {digest} in {path}{caption}", digest=image.digest[:12], path=path, caption=caption))

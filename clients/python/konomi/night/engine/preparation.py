@@ -141,7 +141,7 @@ def read_plan(path: Path) -> WrittenPlan:
         InvalidArgument: the file cannot be read, is no TOML, or holds something else.
     """
     try:
-        plan = tomllib.loads(path.read_text(encoding="utf-8"))
+        plan = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise _wrong(path, error) from error
     listed, settings = plan.pop("stage", []), plan.pop("night", {})

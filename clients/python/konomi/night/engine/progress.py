@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from konomi.host.terminal import encodable, visible
 from konomi.night.alarms import work
 from konomi.night.records.store import Heartbeat
 
@@ -15,10 +16,17 @@ HEARTBEAT_SECONDS = 1.0
 class View:
     """Takes the beats of a night's steps; `beat` may be called from any thread."""
 
-    def __init__(self, show: Callable[[str, int, int], None], heartbeat: Callable[[Heartbeat], None]) -> None:
-        """Takes what shows a line with how far it is, and what keeps the heartbeat."""
+    def __init__(
+        self,
+        show: Callable[[str, int, int], None],
+        heartbeat: Callable[[Heartbeat], None],
+        clock: Callable[[], float] = time.time,
+        up: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Takes what shows a line with how far it is, what keeps the heartbeat, the clock, and what nobody sets."""
         self._show = show
         self._heartbeat = heartbeat
+        self._clock, self._up = clock, up
         self._step = ""
         self._next = 0.0
 
@@ -27,10 +35,11 @@ class View:
         if total == 0:
             self._step = name
         self._show(self._step, done, total)
-        now = time.monotonic()
+        now = self._up()
         if now >= self._next or total == 0:
             self._next = now + HEARTBEAT_SECONDS
-            self._heartbeat({"step": self._step, "done": done, "total": total, "time": round(time.time(), 1)})
+            told, up = round(self._clock(), 1), round(now, 1)
+            self._heartbeat({"step": self._step, "done": done, "total": total, "time": told, "up": up})
 
 
 @contextmanager
@@ -57,7 +66,7 @@ def _bars(language: str) -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -66,7 +75,7 @@ def _bars(language: str) -> Iterator[Callable[[str, int, int], None]]:
         task = bars.add_task("", total=None)
 
         def show(step: str, done: int, total: int) -> None:
-            bars.update(task, description=work(step, language), completed=done, total=total or None)
+            bars.update(task, description=visible(work(step, language)), completed=done, total=total or None)
 
         yield show
 
@@ -79,6 +88,6 @@ def _lines(language: str) -> Callable[[str, int, int], None]:
         line = work(step, language)
         if line != last:
             last = line
-            print(line, file=sys.stderr, flush=True)
+            print(encodable(visible(line), sys.stderr), file=sys.stderr, flush=True)
 
     return show

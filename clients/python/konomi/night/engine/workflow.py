@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import quote
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos import error as dbos_errors
@@ -15,14 +17,17 @@ from dbos import error as dbos_errors
 from konomi import errors
 from konomi.errors import DISK_FULL, disk_full_error, is_full
 from konomi.host.session import Session
-from konomi.i18n.catalogue import SOURCE, Translatable, speaking, text, translatable
+from konomi.i18n.catalogue import N_, SOURCE, Translatable, speaking, text, translatable
 from konomi.night import budgets, retention
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
 from konomi.night.engine.loop import NightLoop, fresh
+from konomi.night.engine.rebuild import SCHEMA, database_of, sound
 from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.services import NightServices
+from konomi.night.records.journal import Occurrences, StepJournal
 from konomi.night.records.request import NightRequest
+from konomi.night.records.sealed import set_aside
 from konomi.night.records.state import ENDED, NightState, Reason, Record, Served, StateName
 from konomi.night.records.store import NightStore
 
@@ -90,12 +95,6 @@ class Watchdog:
             return bool(self._limit) and self._clock() - self._last > self._limit
 
 
-SCHEMA = "workflow-schema-1"
-"""Raised only when the order of steps, their payload or the request's fields change.
-
-A pending night of another schema is not gone on with: it ends on the unit it serves (`halted`).
-"""
-
 DONE = ("SUCCESS", "ERROR")
 """States of a workflow dbos runs no more."""
 
@@ -104,6 +103,13 @@ QUEUE = "gpu"
 
 AGAIN = (errors.Unavailable, errors.DeadlineExceeded, errors.ResourceExhausted, errors.Aborted, errors.Internal)
 """Errors that may be gone at the next try."""
+
+DATABASE_DAMAGED = N_(
+    "The night's database was damaged while the night ran. The same command goes on: it sets the database aside and "
+    "takes what the night's own records hold."
+)
+DAMAGE = ("malformed", "not a database", "disk I/O error", "no such table")
+"""What SQLite says of a damaged file."""
 
 LOOK_SECONDS = 0.1
 """How often the main thread looks after its services while the night works."""
@@ -136,6 +142,8 @@ class NightWorkflow:
         self.done = threading.Event()
         self.leaving = threading.Event()
         self.outcome: NightState | Interrupted | None = None
+        self._steps, self._key = Occurrences(), ""
+        self.journal = StepJournal(nights.folder / self.request.id, SCHEMA)
         self.watchdog = Watchdog(steps.settings.stall_seconds)
         self._show, steps.beat = steps.beat, self._beat
 
@@ -148,6 +156,9 @@ class NightWorkflow:
         Raises:
             KonomiError: the night was interrupted; the same call goes on later.
         """
+        recorded = self.nights.state(self.request.id)
+        if recorded.state in ENDED:  # it came to its end, whatever the workflow's database knows of it
+            return recorded
         try:
             self._launch()
             self._begin()
@@ -161,6 +172,8 @@ class NightWorkflow:
         except Exception as error:
             if is_full(error):
                 raise disk_full_error(text(DISK_FULL)) from error
+            if _is_damage(error):
+                raise errors.DataLoss(text(DATABASE_DAMAGED), reason="NIGHT_DAMAGED") from error
             raise
         finally:
             self.leaving.set()
@@ -217,10 +230,15 @@ class NightWorkflow:
         """Runs a step once for ever: its recorded result is returned when the night comes by again."""
         if self.stopped():
             raise Interrupted
+        self._key = self._steps.key(name)
         envelope: Envelope = DBOS.run_step({"name": name}, self._attempt, name, body, arguments)
-        return envelope
+        self.journal.append(self._key, envelope)
+        return cast(Envelope, self.journal.get(self._key))  # where a database's page was spoilt, the journal is right
 
     def _attempt(self, name: str, body: Callable[..., object], arguments: tuple[Any, ...]) -> Envelope:
+        known = self.journal.get(self._key)
+        if known is not None:  # the database was lost, the journal was not
+            return cast(Envelope, known)
         settings = self.steps.settings
         pause = settings.backoff_seconds
         collected = 0
@@ -276,8 +294,9 @@ class NightWorkflow:
         return shutil.disk_usage(self.nights.home).free / 2**30
 
     def _launch(self) -> None:
-        path = self.nights.home / "databases" / "night.sqlite"
+        path = database_of(self.nights.home)
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_damage(path)
         DBOS(config=configuration(path))
         self._registered = DBOS.workflow(name="night", max_recovery_attempts=None)(self._entry())
         DBOS.launch()
@@ -296,7 +315,9 @@ class NightWorkflow:
             if other.workflow_id != self.request.id:
                 DBOS.cancel_workflow(other.workflow_id)
         status = DBOS.get_workflow_status(self.request.id)
-        if status is None:
+        if status is None and self.journal.foreign:
+            self._interrupt(OtherVersion())
+        elif status is None:
             with SetWorkflowID(self.request.id):
                 payload = {"night": self.request.id, "request_digest": self.request.digest()}
                 DBOS.enqueue_workflow(QUEUE, self._registered, payload)
@@ -328,11 +349,37 @@ class NightWorkflow:
         return state
 
 
+def clear_damage(path: Path) -> Path | None:
+    """Sets a damaged database of the workflow aside, so that a new one is made; returns where it lies now."""
+    if sound(path):
+        return None
+    aside = set_aside(path)
+    for more in ("-journal", "-wal", "-shm"):
+        rest = path.with_name(path.name + more)
+        if rest.exists():
+            rest.rename(aside.with_name(aside.name + more))
+    told = text(
+        "The night's database was damaged and lies in {file} now; the night goes on from its own records.",
+        file=aside.name,
+    )
+    print(told, file=sys.stderr, flush=True)
+    return aside
+
+
+def _is_damage(error: BaseException | None) -> bool:
+    """Says whether an error, or one it rests on, means that the workflow's database is damaged."""
+    while error is not None:
+        if type(error).__name__ == "DatabaseError" and any(word in str(error) for word in DAMAGE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def configuration(path: Path) -> DBOSConfig:
     """Returns the settings of dbos: its own SQLite file in rollback-journal mode, JSON only, a pinned schema."""
     return {
         "name": "konomi-night",
-        "system_database_url": f"sqlite:///{path}",
+        "system_database_url": f"sqlite:///{quote(str(path))}",
         "serializer": DBOSPortableJSONSerializer(),
         "application_version": SCHEMA,
         "executor_id": "local",

@@ -77,11 +77,9 @@ def captioned(client: Client, folder: Path) -> list[Item]:
     """Stores the images of a folder that have a caption, a text file of the same name, and returns them as items."""
     items: dict[str, Item] = {}
     for image in find_images([folder]):
-        words = Path(image.name).with_suffix(".txt")
-        if image.error is None and words.is_file():
-            caption = " ".join(words.read_text(encoding="utf-8", errors="replace").split())
+        if image.error is None and image.caption is not None:
             digest = client.artifacts.put(image.data, image.media_type).digest
-            items[digest] = Item(digest, caption, 1.0, manifests.PRIOR)
+            items[digest] = Item(digest, image.caption, 1.0, manifests.PRIOR)
     return list(items.values())
 
 

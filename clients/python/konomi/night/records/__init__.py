@@ -1,4 +1,4 @@
-"""What a night was asked (`request`) and what it did (`store`).
+"""What a night was asked (`request`) and what it did (`state`, `store`).
 
-Files of the home, under one lock.
+Files of the home, under one lock: records that notice damage (`sealed`), and what each step left (`journal`).
 """

@@ -54,6 +54,7 @@ class StateName(StrEnum):
     FINISHED = "finished"
     HALTED = "halted"
     ABANDONED = "abandoned"
+    DAMAGED = "damaged"
 
 
 AnyState = Annotated[StateName | str, Field(union_mode="left_to_right")]
@@ -410,9 +411,13 @@ class NightState(Record):
         nats: selection pressure spent since a person last audited.
         withdrawn: ids of models trained on images revoked since.
         audits: what people said of earlier nights of this rater version.
+        sequence: number of the night in its home, which no clock changes; 0 where nobody numbered it.
+        began: seconds since 1970 by the clock of that hour, for people; 0 where nobody noted it.
     """
 
     night: str = ""
+    sequence: int = 0
+    began: float = 0.0
     system: str = ""
     taste: str = ""
     seed: int = 0

@@ -263,7 +263,7 @@ class NightFacts:
 def read_night(nights: NightStore, night: str) -> NightFacts:
     """Returns what is on record of a night."""
     request, state = nights.request(night), nights.state(night)
-    began = date.fromtimestamp((nights.folder / night / "request.json").stat().st_mtime)
+    began = date.fromtimestamp(nights.began(night))
     settings = night_settings().recorded(request.settings)
     return NightFacts(
         night=night,

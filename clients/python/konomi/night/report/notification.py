@@ -3,19 +3,20 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from konomi.errors import InvalidArgument
-from konomi.files import read_json, write_json
+from konomi.files import write_json
 from konomi.host import extras
 from konomi.i18n.catalogue import language, text
 from konomi.night.alarms import unit_name
+from konomi.night.records import sealed
 from konomi.night.records.state import NightState
 from konomi.night.report.status import reasons_of
 from konomi.settings import KonomiSettings
@@ -35,6 +36,7 @@ class Message:
         body: plain text.
         created: seconds since 1970.
         tries: deliveries that failed so far.
+        number: its place among the messages of the home, which no clock changes.
     """
 
     id: str
@@ -43,6 +45,10 @@ class Message:
     body: str
     created: float
     tries: int = 0
+    number: int = 0
+
+
+_KEPT = TypeAdapter(Message)
 
 
 class Outbox:
@@ -55,13 +61,19 @@ class Outbox:
         """Keeps a message until it is delivered; returns false where this one was kept or delivered before."""
         if self._path(message).exists() or self._sent(message).exists():
             return False
-        write_json(self._path(message), asdict(message))
+        number = 1 + max((waiting.number for waiting in self.waiting()), default=0)
+        write_json(self._path(message), asdict(replace(message, number=number)))
         return True
 
     def waiting(self) -> list[Message]:
-        """Returns what is to be delivered, oldest first."""
-        messages = [Message(**read_json(path)) for path in self.folder.glob("*.json")]
-        return sorted(messages, key=lambda message: (message.created, message.id, message.receiver))
+        """Returns what is to be delivered, oldest first; a damaged message is set aside, its report is there anyway."""
+        messages = []
+        for path in self.folder.glob("*.json"):
+            try:
+                messages.append(_KEPT.validate_python(sealed.read(path)))
+            except (sealed.Damaged, ValidationError):
+                sealed.set_aside(path)
+        return sorted(messages, key=lambda message: (message.number, message.created, message.id, message.receiver))
 
     def deliver(self, receivers: Mapping[str, Send]) -> int:
         """Offers every waiting message to its receiver once and returns how many were taken.

@@ -1,9 +1,10 @@
 """A night in figures: the JSON of `konomi night status` and of the page."""
 
 import time
+from collections.abc import Callable
 
 from konomi.night.records.state import AnyState, NightState, Reason, Record, Served, StateName, UnitRecord
-from konomi.night.records.store import NightStore
+from konomi.night.records.store import Heartbeat, NightStore
 from konomi.night.verdict import BlindEvaluation, VerdictSummary
 
 
@@ -57,8 +58,20 @@ class NightSummary(Record):
     verdict: VerdictSummary
 
 
-def summary_of(nights: NightStore, night: str) -> NightSummary:
-    """Returns what `status --json` prints."""
+def summary_of(
+    nights: NightStore,
+    night: str,
+    clock: Callable[[], float] = time.time,
+    up: Callable[[], float] = time.monotonic,
+) -> NightSummary:
+    """Returns what `status --json` prints.
+
+    Args:
+        nights: the nights of a home.
+        night: id of the night.
+        clock: seconds since 1970.
+        up: seconds this machine runs, which nobody sets.
+    """
     state, progress = nights.state(night), nights.progress(night)
     running = nights.runner() is not None and nights.unfinished() == night
     return NightSummary(
@@ -69,7 +82,7 @@ def summary_of(nights: NightStore, night: str) -> NightSummary:
         step=progress.get("step") if running else None,
         done=progress.get("done") if running else None,
         total=progress.get("total") if running else None,
-        heartbeat_age=round(time.time() - progress["time"], 1) if running and progress else None,
+        heartbeat_age=_age(progress, clock(), up()) if running and progress else None,
         steps=len(state.steps),
         units=tuple(_line(unit) for unit in state.units),
         served=state.served,
@@ -78,6 +91,12 @@ def summary_of(nights: NightStore, night: str) -> NightSummary:
         reason=state.reason,
         verdict=BlindEvaluation(nights, night).summary(),
     )
+
+
+def _age(progress: Heartbeat, now: float, up: float) -> float:
+    """Returns how long ago a heartbeat was; a clock that was set since then says nothing of it."""
+    age = up - progress["up"] if "up" in progress else now - progress.get("time", now)
+    return round(max(0.0, age), 1)
 
 
 def reasons_of(state: NightState) -> list[Reason]:

@@ -14,11 +14,17 @@ import torch
 
 from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.diffusers_folder import model_files
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch, plan
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.memory_fallback import TILED, FallbackLevel, exhausted, free, is_shortage
-from konomi_generator.backends.diffusers.pipeline import load_pipeline, load_preview_decoder, make_scheduler
+from konomi_generator.backends.diffusers.pipeline import (
+    has_zero_terminal_snr,
+    load_pipeline,
+    load_preview_decoder,
+    make_scheduler,
+)
 from konomi_generator.sampling import AdapterFile, Deliver, GeneratedImage, ImageRequest, Prepared, Preview, Sampling
 from konomi_generator.settings import GeneratorSettings
 
@@ -68,7 +74,8 @@ class DiffusersBackend:
         if sampling.preview_every:
             denoiser.preview_vae = load_preview_decoder(denoiser.pipe, model, self._settings.home / "models")
         precision = self._precision() + ("+compiled" if self._settings.compile_unet else "")
-        return Prepared(type(make_scheduler(denoiser.pipe, sampling.scheduler)).__name__, precision)
+        scheduler = make_scheduler(denoiser.pipe, sampling.scheduler)
+        return Prepared(type(scheduler).__name__, precision, zero_terminal_snr=has_zero_terminal_snr(scheduler))
 
     @property
     def _denoiser(self) -> Denoiser:
@@ -145,7 +152,8 @@ class DiffusersBackend:
         return False
 
     def _load(self, model: BaseModel) -> None:
-        newest = max((path.stat().st_mtime_ns for path in [model.path, *model.path.rglob("*")]), default=0)
+        files = model_files(model.path) if model.path.is_dir() else [model.path]
+        newest = max((path.stat().st_mtime_ns for path in files), default=0)
         key = (model.id, model.path, newest)
         if key == self._key:
             return

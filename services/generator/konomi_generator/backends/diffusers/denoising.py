@@ -3,7 +3,8 @@
 Classifier-free guidance: eps = eps_uncond + w (eps_cond - eps_uncond), Ho and Salimans 2022, eq. 6. With
 `guide_from_base` eps_uncond comes from the base model, so that w amplifies what the adapters learned too, as guidance
 by a weaker version of the model itself does (Karras et al. 2024, 2406.02507). With `base_share` the first steps, which
-lay out a picture, run without the adapters altogether.
+lay out a picture, run without the adapters altogether. With `guidance_rescale` the guided answer gets the spread of the
+answer to the prompt back, by that share (Lin et al. 2023, 2305.08891, eq. 15 and 16).
 """
 
 import inspect
@@ -185,7 +186,8 @@ class Denoiser:
             first, second = slice(0, half), slice(half, None)
             without = weaker(scaled[first], t, return_dict=False, **rows_of(conditions, first))[0]
             with_text = unet(scaled[second], t, return_dict=False, **rows_of(conditions, second))[0]
-        return without + sampling.guidance_scale * (with_text - without)
+        guided_answer = without + sampling.guidance_scale * (with_text - without)
+        return _rescaled(guided_answer, with_text, sampling.guidance_rescale)
 
     def _in_chunks(self, latents: torch.Tensor, conditions: Conditions, size: int) -> torch.Tensor:
         t = torch.tensor(500, device=self._device)
@@ -194,6 +196,14 @@ class Denoiser:
             rows = slice(start, start + size)
             parts.append(self.pipe.unet(latents[rows], t, return_dict=False, **rows_of(conditions, rows))[0])
         return torch.cat(parts)
+
+
+def _rescaled(guided: torch.Tensor, with_text: torch.Tensor, share: float) -> torch.Tensor:
+    """Returns the guided answer (n, C, h, w) with the spread of the prompt's answer, row by row, by a share."""
+    if not share:
+        return guided
+    rows = [row * (text.std() / row.std()) for row, text in zip(guided, with_text, strict=True)]
+    return share * torch.stack(rows) + (1 - share) * guided
 
 
 def _remaining(scheduler: Any, steps: int, run: int) -> torch.Tensor:

@@ -78,6 +78,8 @@ def clean(latents: torch.Tensor, answer: torch.Tensor, timestep: Any, scheduler:
     """
     alpha = scheduler.alphas_cumprod[int(timestep)].to(latents.device, latents.dtype)
     signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
+    if scheduler.config.prediction_type == "sample":
+        return answer
     if scheduler.config.prediction_type == "v_prediction":
         return signal * latents - spread * answer
     return (latents - spread * answer) / signal

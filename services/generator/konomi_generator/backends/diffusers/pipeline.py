@@ -8,21 +8,23 @@ from safetensors.torch import load_file
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.models.catalogue import BaseModel
-from konomi_chassis.models.loading import load_pipeline
+from konomi_chassis.models.loading import knows_zero_snr, load_pipeline
 from konomi_chassis.models.safetensors_check import check_file
 from konomi_generator.png import SAMPLERS
 
-__all__ = ["load_pipeline", "load_preview_decoder", "make_scheduler"]
+__all__ = ["has_zero_terminal_snr", "load_pipeline", "load_preview_decoder", "make_scheduler"]
 
 TINY = {"sd1": "sd", "sd2": "sd", "sdxl": "sdxl"}
 """Which tiny autoencoder knows a layout's latents."""
+DIVIDE_BY_SIGNAL = frozenset({"DDIMScheduler", "DDPMScheduler", "LCMScheduler", "TCDScheduler"})
+"""Schedulers that divide by the share of signal, which is zero at the last step of some schedules."""
 
 
 def make_scheduler(pipe: Any, name: str) -> Any:
     """Returns a fresh scheduler: the model's own kind, or the named one with the model's noise schedule.
 
     Raises:
-        InvalidArgument: no such scheduler.
+        InvalidArgument: no such scheduler, or one that cannot begin where this model's schedule does.
     """
     kind = type(pipe.scheduler)
     if name:
@@ -33,9 +35,31 @@ def make_scheduler(pipe: Any, name: str) -> Any:
                 field="scheduler",
             )
         kind = getattr(diffusers, name)
+    _check_end(pipe.scheduler.config, kind)
     # PLMS alone, as Stable Diffusion was published; its Runge-Kutta start needs a dozen steps of its own
     changes = {"skip_prk_steps": True} if kind is diffusers.PNDMScheduler else {}
     return kind.from_config(pipe.scheduler.config, **changes)
+
+
+def has_zero_terminal_snr(scheduler: Any) -> bool:
+    """Says whether a scheduler's noise schedule ends without any signal."""
+    return bool(scheduler.config.get("rescale_betas_zero_snr"))
+
+
+def _check_end(config: Any, kind: Any) -> None:
+    """Refuses a scheduler that would draw with another noise schedule than the model was trained with."""
+    if not config.get("rescale_betas_zero_snr"):
+        return
+    able = [name for name in SAMPLERS if knows_zero_snr(getattr(diffusers, name))]
+    if config.get("prediction_type") == "epsilon":  # which says nothing of a picture that is all noise
+        able = [name for name in able if name not in DIVIDE_BY_SIGNAL]
+    if kind.__name__ not in able:
+        raise InvalidArgument(
+            f"The base model was trained with zero terminal SNR; one of {', '.join(sorted(able))} was expected; "
+            f"{kind.__name__} came.",
+            reason="SCHEDULER",
+            field="scheduler",
+        )
 
 
 def load_preview_decoder(pipe: Any, model: BaseModel, models: Path) -> Any:
@@ -60,9 +84,14 @@ def load_preview_decoder(pipe: Any, model: BaseModel, models: Path) -> Any:
         )
     check_file(file, f"The tiny autoencoder {file.name}")
     vae = diffusers.AutoencoderTiny()
-    missing = vae.load_state_dict(load_file(file), strict=False).missing_keys
+    try:
+        missing = vae.load_state_dict(load_file(file), strict=False).missing_keys
+    except RuntimeError as error:  # weights of other shapes
+        raise _broken_decoder(file, "holds weights of another autoencoder") from error
     if missing:
-        raise FailedPrecondition(
-            f"The tiny autoencoder {file.name} lacks {len(missing)} weights; fetch it again.", reason="MODEL_BROKEN"
-        )
+        raise _broken_decoder(file, f"lacks {len(missing)} weights")
     return vae.to(pipe.unet.device, pipe.unet.dtype).eval().requires_grad_(False)
+
+
+def _broken_decoder(file: Path, why: str) -> FailedPrecondition:
+    return FailedPrecondition(f"The tiny autoencoder {file.name} {why}; fetch it again.", reason="MODEL_BROKEN")

@@ -14,6 +14,7 @@ from typing import Any
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, Unimplemented
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import check_bytes
 from konomi_generator import png
 from konomi_generator.backends.webui.client import SdapiClient, packed, unpacked
@@ -184,6 +185,7 @@ def _refuse_what_only_konomi_does(sampling: Sampling) -> None:
         "base_share": sampling.base_share > 0,
         "condition_annealing": sampling.annealing is not None,
         "preview_every": sampling.preview_every > 0,
+        "guidance_rescale": sampling.guidance_rescale > 0,
     }
     for name, used in features.items():
         if used:
@@ -208,8 +210,8 @@ def _model(entry: Mapping[str, Any]) -> BaseModel:
         format="sdapi",
         size_bytes=0,
         resolution=DEFAULT_SIDE,
-        prediction_type="",
         parameters={},
+        schedule=NoiseSchedule(prediction_type=""),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from konomi import errors
-from konomi.datasets.png_metadata import read_origin
+from konomi.datasets.png_metadata import origin_of
 from konomi.datasets.reader import find_images
 from konomi.i18n.catalogue import text
 from konomi.night.draws import ConceptToken, class_of, named
@@ -84,7 +84,7 @@ def _imported(gateway: NightServices, path: Path) -> list[str]:
                 f"{image.name}: {image.error.message}", reason=image.error.reason, field="seed_images"
             )
         digest = gateway.client.artifacts.put(image.data, image.media_type).digest
-        prompt = read_origin(image.data).prompt
+        prompt = origin_of(image.data).prompt if image.caption is None else image.caption
         imported = rater_pb2.Image(digest=digest, source=rater_pb2.SOURCE_IMPORTED, prompt=prompt)
         request = rater_pb2.AddImagesRequest(taste=gateway.taste, image=imported)
         for reply in gateway.client.rater.add_images.exchange([request]):

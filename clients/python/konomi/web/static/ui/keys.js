@@ -8,11 +8,14 @@ export function listen(handler) {
 
 const NAMES = { " ": "space", ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down", Enter: "enter", Escape: "escape" };
 
-// Digits are taken from the key's place where a layout or an input method gives another character.
+// Digits are taken from the key's place where a layout or an input method gives another character, letters where it gives
+// none of the Latin ones: "я", "ζ" or "つ" on the key of Z is z, and Z is where the layout has it.
 export function nameOf(event) {
   const digit = /^(?:Digit|Numpad)([0-5])$/.exec(event.code)?.[1];
   if (digit && !event.shiftKey) return digit;
   if (/^[0-5]$/.test(event.key)) return event.key;
+  const letter = /^Key([A-Z])$/.exec(event.code)?.[1];
+  if (letter && !/^[!-~]$/.test(event.key)) return letter.toLowerCase();
   return NAMES[event.key] ?? (event.key.length === 1 ? event.key.toLowerCase() : event.key);
 }
 

@@ -18,16 +18,24 @@ def sync_file(path: Path) -> None:
     _sync(path, os.O_RDONLY | os.O_NOFOLLOW)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder where there is none, and its name durable.
+def make_folder(folder: Path, below: Path | None = None) -> None:
+    """Makes a folder where there is none, and its name durable, with those of the folders it lies in.
 
-    A folder that is there already may have been made just before a kill, so its name is synced too: until it is,
-    everything put into it is one power cut from being gone.
+    One that is there already may have been made just before a kill: until its name is synced, everything put into it
+    is one power cut from being gone.
+
+    Args:
+        folder: the folder.
+        below: a folder above it that is durable already; without it all are synced as far as they may be read.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for place in reversed(missing or [folder]):
-        sync_folder(place.parent)
+    for place in folder.absolute().parents:
+        try:
+            sync_folder(place)
+        except PermissionError:
+            return  # not ours, so not made by us
+        if place == below:
+            return
 
 
 def open_regular(path: Path) -> int:
@@ -41,15 +49,16 @@ def open_regular(path: Path) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise _no_file(path) from error
+            raise not_a_file(path) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _no_file(path)
+        raise not_a_file(path)
     return descriptor
 
 
-def _no_file(path: Path) -> DataLoss:
+def not_a_file(path: Path) -> DataLoss:
+    """Returns the error of a file in whose place something else stands."""
     return DataLoss(
         f"Where the file {path.name} should be stands something else: a link, a pipe, a device or a folder. "
         "Remove it, then restore the file from a backup.",

@@ -1,0 +1,198 @@
+"""What a text inside an image says of its making: recognised by what it is, whatever key it stands under.
+
+A1111, Forge, Fooocus, SwarmUI, InvokeAI, NovelAI, Easy Diffusion, Draw Things, ComfyUI and konomi share a handful of
+keys and fill them differently; JSON under `parameters` is a record, never the prompt itself.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_PROMPT_BYTES = 4096
+SEED = re.compile(r"(?:^|, )Seed: (\d{1,20})(?:,|$)", re.MULTILINE)
+LAST_LINE = re.compile(r"(?:^|\n)(?:Negative prompt:|Steps: \d)")
+INFOTEXT = re.compile(r"(?:^|\n)Steps: \d+,")
+DREAM = re.compile(r'^\s*"(?P<prompt>.*?)"(?P<options>(?:\s+-{1,2}\w.*)?)$', re.DOTALL)
+DREAM_SEED = re.compile(r"(?:^|\s)(?:-S\s*|--seed[ =])(\d{1,20})\b")
+
+TORN = re.compile(r'\s*(?:\{\s*(?:"|$)|\[\s*["{]|\[{4})')
+"""How JSON begins and a prompt does not: "{{this}}" and "[[this]]" are weights."""
+
+MAX_DREAM = 64 * 1024
+"""Characters of a command line of InvokeAI's at most."""
+
+MOST_SEED = 2**63 - 1
+"""The largest seed the contract holds."""
+
+PROMPTS = ("prompt", "positive_prompt", "positivePrompt", "Prompt", "c")
+"""Names of the prompt in flat records: Fooocus, NovelAI, Easy Diffusion; InvokeAI; Draw Things (`c`)."""
+
+SEEDS = ("seed", "Seed", "noise_seed")
+COMPANIONS = frozenset(["seed", "steps", "sampler", "uc", "scale", "size", "model"])
+"""Names of Draw Things' record, one of which stands beside its `c`."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one text says of an image's making.
+
+    Attributes:
+        prompt: the prompt, as it stands there; None where the text is no record, empty where it says there was none.
+        seed: the seed; None where it says none.
+        starter: the starter model made the image.
+        odd_seed: a seed that no seed can be, as it stands there; empty where there is none.
+        graph: ComfyUI's graph of what was computed, where the text is one.
+        strange: the text is a record of a kind that is not known here.
+    """
+
+    prompt: str | None = None
+    seed: int | None = None
+    starter: bool = False
+    odd_seed: str = ""
+    graph: Mapping[str, Any] | None = None
+    strange: bool = False
+
+
+def said_by(value: str, *, plain: bool = False) -> Said:
+    """Returns what a text says of an image's making.
+
+    Args:
+        value: the text.
+        plain: the text stands where a tool writes prompts, so one that is no record is a prompt itself.
+    """
+    record = _record(value)
+    if record is not None:
+        return said_by_record(record)
+    if INFOTEXT.search(value):
+        return said_by_infotext(value)
+    dream = DREAM.match(value[:MAX_DREAM]) if value.lstrip().startswith('"') else None
+    if dream is not None and dream["options"]:
+        seed = DREAM_SEED.search(dream["options"])
+        return with_seed(dream["prompt"], int(seed[1]) if seed else None)
+    if TORN.match(value):
+        return Said(strange=True)  # a record that was cut off
+    return said_by_infotext(value) if plain and value.strip() else Said()
+
+
+def said_by_infotext(infotext: str) -> Said:
+    """Returns prompt and seed of an infotext as A1111 writes it."""
+    end, match = LAST_LINE.search(infotext), SEED.search(infotext)
+    return with_seed(infotext[: end.start()] if end else infotext, int(match[1]) if match else None)
+
+
+def said_by_konomi(value: str) -> Said:
+    """Returns what konomi's own record says; nothing where it is none."""
+    record = _record(value)
+    if record is None:
+        return Said(strange=bool(value.strip()))
+    said = with_seed(_words(record.get("prompt")), record.get("seed"))
+    return Said(said.prompt, said.seed, record.get("base_model") == "starter", said.odd_seed)
+
+
+def clean(prompt: str) -> str:
+    """Returns a prompt the rater takes: no control characters, at most 4 KiB of UTF-8."""
+    printable = "".join(character if character.isprintable() else " " for character in prompt)
+    return printable.strip().encode("utf-8", "ignore")[:MAX_PROMPT_BYTES].decode("utf-8", "ignore")
+
+
+def seed_in(value: object) -> int | None:
+    """Returns the seed a value of any type stands for, 0 to 2^63 - 1; None where it stands for none.
+
+    Raises:
+        ValueError: it is there and no seed: a fraction, words, a truth value or a number too large.
+    """
+    number = whole_number(value)
+    if number is not None and number > MOST_SEED:
+        raise ValueError("too large")
+    return number if number is None or number >= 0 else None  # -1 asks for a seed at random
+
+
+def whole_number(value: object) -> int | None:
+    """Returns the whole number a value of any type stands for: 5, 5.0, "5"; None for null and empty text.
+
+    Raises:
+        ValueError: it is something else: a fraction, words, a truth value, a list.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not text:
+            return None
+        value = int(text) if re.fullmatch(r"[+-]?\d{1,40}", text) else float(text)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise ValueError("no whole number")
+    return int(value)
+
+
+def _record(value: str) -> Mapping[str, Any] | None:
+    try:
+        record = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(record, list) and record and isinstance(record[0], dict):
+        record = {"": record}
+    return record if isinstance(record, dict) else None
+
+
+def said_by_record(record: Mapping[str, Any]) -> Said:
+    """Returns what a record says of an image's making, whichever program wrote it."""
+    return next((said for reader in READERS if (said := reader(record)) is not None), Said(strange=bool(record)))
+
+
+def _comfyui(record: Mapping[str, Any]) -> Said | None:
+    nodes = record.get("prompt") if isinstance(record.get("prompt"), dict) else record
+    if isinstance(nodes, dict) and any(isinstance(node, dict) and "class_type" in node for node in nodes.values()):
+        return Said(graph=nodes)
+    return None
+
+
+def _swarmui(record: Mapping[str, Any]) -> Said | None:
+    inner = record.get("sui_image_params")
+    return _flat(inner) if isinstance(inner, dict) else None
+
+
+def _novelai(record: Mapping[str, Any]) -> Said | None:
+    """Reads NovelAI's texts together: the prompt stands in `Comment`, in older images in `Description` alone."""
+    comment = _record(record["Comment"]) if isinstance(record.get("Comment"), str) and "Software" in record else None
+    if comment is None:
+        return None
+    prompt = _words(comment.get("prompt"))
+    return with_seed(_words(record.get("Description")) if prompt is None else prompt, comment.get("seed"))
+
+
+def _invokeai(record: Mapping[str, Any]) -> Said | None:
+    """Reads InvokeAI's older `sd-metadata`: prompts with weights in a list of their own."""
+    image = record.get("image")
+    if not isinstance(image, dict) or "prompt" not in image:
+        return None
+    prompt = image["prompt"]
+    if isinstance(prompt, list):
+        prompt = ", ".join(words for part in prompt if isinstance(part, dict) and (words := _words(part.get("prompt"))))
+    return with_seed(_words(prompt), image.get("seed"))
+
+
+def _flat(record: Mapping[str, Any]) -> Said | None:
+    name = next((name for name in PROMPTS if isinstance(record.get(name), str)), None)
+    if name is None or (name == "c" and not COMPANIONS & set(record)):
+        return None
+    prompt = str(record[name])
+    return with_seed(prompt, next((record[name] for name in SEEDS if name in record), None))
+
+
+READERS: tuple[Callable[[Mapping[str, Any]], Said | None], ...] = (_swarmui, _comfyui, _novelai, _invokeai, _flat)
+"""Kinds of records, asked in turn."""
+
+
+def with_seed(prompt: str | None, seed: object) -> Said:
+    """Returns a prompt with the seed a value of any type stands for."""
+    try:
+        return Said(prompt, seed_in(seed))
+    except (ValueError, OverflowError):
+        return Said(prompt, odd_seed=str(seed)[:40])
+
+
+def _words(value: object) -> str | None:
+    return value if isinstance(value, str) else None

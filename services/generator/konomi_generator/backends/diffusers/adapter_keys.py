@@ -1,0 +1,181 @@
+"""The names of an adapter file's tensors: which module of the base model each belongs to, and as what.
+
+Read are kohya's names (`lora_unet_…`, `lora_te_…`, `lora_te1_…`, `lora_te2_…`, XL's UNet by diffusers' or by its
+original block numbers), LyCORIS' (`lycoris_…`), ComfyUI's (`diffusion_model.…`) and diffusers' of every age. Every
+tensor of a file is accounted for: what has no place is named in the refusal, never left out.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from konomi.errors import FailedPrecondition
+from konomi_chassis.models.original_names import unet_name
+from konomi_chassis.models.safetensors_check import Header
+
+Module = tuple[str, str]
+"""(component, module name)."""
+COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "down": (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", ".lora_linear_layer.down.weight"),
+    "up": (".lora_B.weight", ".lora_up.weight", ".lora.up.weight", ".lora_linear_layer.up.weight"),
+    "mid": (".lora_mid.weight",),
+    "up_bias": (".lora_B.bias",),
+    "alpha": (".alpha", ".lora.alpha"),
+    "magnitude": (".lora_magnitude_vector.weight", ".lora_magnitude_vector"),
+    "dora_scale": (".dora_scale",),
+    "diff": (".diff", ".w_norm"),
+    "diff_b": (".diff_b", ".b_norm"),
+    **{name: (f".{name}",) for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
+    **{name: (f".{name}",) for name in ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b")},
+    "lokr_t2": (".lokr_t2",),
+}
+"""What a tensor is by the end of its name."""
+ENDS = sorted(((end, role) for role, ends in ROLES.items() for end in ends), key=lambda pair: -len(pair[0]))
+OLD_UNET = re.compile(r"\.processor\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
+OLD_TEXT = re.compile(r"\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
+LOOKS_LIKE = (
+    ("oft_", "OFT or BOFT"),
+    ("boft_", "BOFT"),
+    (".a1.", "GLoRA"),
+    (".b1.", "GLoRA"),
+    ("on_input", "IA3"),
+    ("bias_indices", "LyCORIS with sparse biases"),
+    ("bundle_emb", "a LoRA bundled with embeddings, which have to be files of their own"),
+    ("base_model.model.", "peft's own file, whose strength stands in an adapter_config.json: save it by diffusers"),
+    ("lora_embedding", "a LoRA of a text encoder's words"),
+    ("lllite", "ControlNet-LLLite"),
+    ("control", "a ControlNet"),
+    ("ip_adapter", "an IP-Adapter"),
+    ("motion_modules", "a motion module"),
+    ("double_blocks", "an adapter of FLUX"),
+    ("single_blocks", "an adapter of FLUX"),
+    ("lora_transformer", "an adapter of a diffusion transformer"),
+    ("joint_blocks", "an adapter of Stable Diffusion 3"),
+    ("lora_te3", "an adapter of Stable Diffusion 3"),
+    ("emb_params", "a textual inversion"),
+    ("clip_g", "a textual inversion"),
+    ("string_to_param", "a textual inversion"),
+    ("model.diffusion_model", "a whole checkpoint"),
+    ("first_stage_model", "a whole checkpoint"),
+)
+"""What files hold of which konomi applies nothing, by a part of their tensors' names."""
+SHOWN = 3
+
+
+@dataclass
+class AdapterKeys:
+    """The tensors of an adapter file by the module they change.
+
+    Attributes:
+        modules: module → what a tensor is → its name in the file.
+    """
+
+    modules: dict[Module, dict[str, str]] = field(default_factory=dict)
+
+
+class ModuleNames:
+    """What adapter files call the modules of a pipeline."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._modules: dict[str, Module] = {}
+        second = getattr(pipe, "text_encoder_2", None) is not None
+        for component in COMPONENTS:
+            network = getattr(pipe, component, None)
+            if network is None:
+                continue
+            names = [name for name, module in network.named_modules() if getattr(module, "weight", None) is not None]
+            for name in names:
+                calls = (
+                    _unet_calls(name, network, names) if component == "unet" else _text_calls(name, component, second)
+                )
+                self._modules |= dict.fromkeys(calls, (component, name))
+
+    def find(self, name: str) -> Module | None:
+        """Returns the module a file means, None where the pipeline has none of this name."""
+        return self._modules.get(name)
+
+    def read(self, digest: str, header: Header) -> AdapterKeys:
+        """Returns the tensors of a file by the module they change.
+
+        Raises:
+            FailedPrecondition: a tensor has no place: its kind is not known (ADAPTER_KIND), or the base model has no
+                such module (ADAPTER_MISMATCH).
+        """
+        check_kinds(digest, header)
+        keys, foreign, absent = AdapterKeys(), [], set()
+        for name in sorted(header.tensors):
+            called, role = _parsed(name)
+            module = self.find(called)
+            if module is None:
+                absent.add(called)
+            elif role in keys.modules.setdefault(module, {}):
+                foreign.append(name)
+            else:
+                keys.modules[module][role] = name
+        if foreign:
+            raise refused(digest, foreign, "the same layer twice, under two names")
+        if absent:
+            count = len(absent) + len(keys.modules)
+            raise mismatch(
+                f"The adapter {digest[:12]} changes {count} layers, of which the base model has {len(keys.modules)}; "
+                f"it has not, for example, {_shown(absent)}"
+            )
+        return keys
+
+
+def check_kinds(digest: str, header: Header) -> None:
+    """Raises FailedPrecondition (ADAPTER_KIND) where a tensor of an adapter is of a kind that konomi does not apply."""
+    foreign = [name for name in sorted(header.tensors) if _parsed(name)[1] == "" or name.startswith("base_model.")]
+    if foreign or not header.tensors:
+        joined = " ".join(sorted(header.tensors))
+        kind = next((kind for part, kind in LOOKS_LIKE if part in joined), "no adapter that konomi knows")
+        raise refused(digest, foreign, kind)
+
+
+def refused(digest: str, names: Iterable[str], kind: str) -> FailedPrecondition:
+    """Returns the error for a file with tensors that cannot be applied; `kind` is what it looks like."""
+    names = list(names)
+    return FailedPrecondition(
+        f"The adapter {digest[:12]} has {len(names)} tensors that konomi cannot apply ({_shown(names) or 'none'}): it "
+        f"looks like {kind}. Give a LoRA, DoRA, LoHa or LoKr of this base model, or a Custom Diffusion model.",
+        reason="ADAPTER_KIND",
+    )
+
+
+def mismatch(what: str) -> FailedPrecondition:
+    """Returns the error for an adapter of another base model."""
+    return FailedPrecondition(
+        f"{what}. Give an adapter that was trained on this base model, or name the base model it was trained on.",
+        reason="ADAPTER_MISMATCH",
+    )
+
+
+def _parsed(name: str) -> tuple[str, str]:
+    """Returns what a file calls the module of a tensor, and what the tensor is to it; "" where that is not known."""
+    plain = name.replace(".default.weight", ".weight").removesuffix(".default")
+    for pattern, output in ((OLD_UNET, "to_out.0"), (OLD_TEXT, "out_proj")):
+        if match := pattern.search(plain):
+            letter = f"to_{match[1]}" if pattern is OLD_UNET else f"{match[1]}_proj"
+            return f"{plain[: match.start()]}.{output if match[1] == 'out' else letter}", match[2]
+    end, role = next(((end, role) for end, role in ENDS if plain.endswith(end)), ("", ""))
+    return plain.removesuffix(end), role
+
+
+def _unet_calls(name: str, network: Any, names: Iterable[str]) -> list[str]:
+    layers = int(network.config.layers_per_block) if isinstance(network.config.layers_per_block, int) else 2
+    original = unet_name(name, layers, dict.fromkeys(names))
+    kohya = [f"{head}_{call.replace('.', '_')}" for head in ("lora_unet", "lycoris") for call in (name, original)]
+    return [*kohya, f"unet.{name}", name, f"diffusion_model.{original}", f"model.diffusion_model.{original}"]
+
+
+def _text_calls(name: str, component: str, second: bool) -> list[str]:
+    plain = name.removeprefix("text_model.")
+    head = {"text_encoder": "lora_te1" if second else "lora_te", "text_encoder_2": "lora_te2"}[component]
+    calls = (plain, f"text_model.{plain}")
+    return [*(f"{head}_{call.replace('.', '_')}" for call in calls), *(f"{component}.{call}" for call in calls)]
+
+
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(name[:90] for name in sorted(names)[:SHOWN])
