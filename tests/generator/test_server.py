@@ -146,6 +146,9 @@ def test_refusals_have_the_right_status_and_the_server_stays_up(calls: Calls, st
     calls.refused(one(width=8), InvalidArgument, "SIZE")
     calls.refused(one(images=[]), InvalidArgument, "FIELD_INVALID")
     calls.refused(one(adapters=[pb.Adapter(digest="0" * 64)]), NotFound, "ADAPTER_NOT_FOUND")
+    superseded = store.put(lora(5), "application/vnd.konomi.adapter+safetensors").digest
+    store.discard([superseded], None)
+    calls.refused(one(adapters=[pb.Adapter(digest=superseded)]), NotFound, "ARTIFACT_COLLECTED")
     calls.refused(one(wildcards={"a": pb.Words()}), InvalidArgument, "WILDCARD")
     pickled = store.put(b"\x80\x04K\x01.", "application/octet-stream").digest
     calls.refused(one(adapters=[pb.Adapter(digest=pickled)]), FailedPrecondition, "UNSAFE_FORMAT")

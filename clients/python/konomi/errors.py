@@ -27,6 +27,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 DOMAIN = "konomi"
+GONE = ("ARTIFACT_COLLECTED", "ARTIFACT_REVOKED")
+"""Reasons of NotFound for bytes that were let go on purpose, by the storage policy or with a consent: no damage."""
 
 
 class KonomiError(Exception):

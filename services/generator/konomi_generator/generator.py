@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from konomi.errors import Cancelled, InvalidArgument, NotFound
+from konomi.errors import GONE, Cancelled, InvalidArgument, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
@@ -143,6 +143,8 @@ class Generator:
                 )
             return self._store.get(digest)
         except NotFound as error:
+            if error.reason in GONE:
+                raise
             raise NotFound(
                 f"There is no adapter {digest}; put its artifact first.", reason="ADAPTER_NOT_FOUND"
             ) from error

@@ -14,7 +14,7 @@ from konomi.home import Home
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database
-from konomi_rater.storage import image_records, labels, tastes
+from konomi_rater.storage import collected, image_records, labels, tastes
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import NewLabel
 from konomi_rater.storage.schema import MIGRATIONS as RATER
@@ -55,7 +55,7 @@ def contents(root):
 
 
 def artifact(home, number):
-    names = sorted(path for path in (home.root / "artifacts").rglob("*") if path.is_file() and not path.suffix)
+    names = sorted(path for path in (home.root / "artifacts").rglob("*") if len(path.name) == 64)
     return names[number]
 
 
@@ -116,6 +116,41 @@ def test_each_damaged_thing_is_named_with_the_way_back(home):
     )
     assert "tastes/t/raterVersions/1" in findings["rater version", "fail"][0]
     assert "fit the rater again" in findings["rater version", "fail"][0]
+
+
+@pytest.mark.slow
+def test_pixels_that_were_collected_are_no_damage_and_one_lost_besides_is(home):
+    """Two images went by the policy; of one of them the database of a backup does not know, but the store does."""
+    digests = [artifact(home, number).name for number in range(3)]
+    store = ArtifactStore(StoreSettings(home=home.root, min_free_bytes=0))
+    engine = open_rater(home.root)
+    with engine.begin() as connection:
+        collected.note_collected(connection, collected.standings(connection, "t", digests[:1]), {}, "a policy", 1.0)
+    engine.dispose()
+    store.discard(digests[:2], None)
+    artifact_path = home.root / "artifacts" / digests[0][:2] / f"{digests[0]}.gone"
+    artifact_path.unlink()  # as in a home the taste was carried to
+    assert [(name, state) for name, state, *_ in seen(home) if name in ("artifacts", "images")] == [
+        ("artifacts", "ok"),
+        ("images", "ok"),
+    ]
+    (home.root / "artifacts" / digests[2][:2] / digests[2]).unlink()
+    (problem,) = [detail for name, state, detail, _ in seen(home) if (name, state) == ("images", "fail")]
+    assert f"1 of 3 images of tastes/t have no bytes in the store, the first is {digests[2]}" in problem
+
+
+@pytest.mark.slow
+def test_a_home_of_before_images_could_be_collected_is_read_as_it_is(home):
+    path = home.root / "databases" / "rater.sqlite"
+    path.unlink()
+    engine = open_database(path, RATER[:9])
+    with engine.begin() as connection:
+        tastes.create(connection, "t", "", "starter", "starter", 0.0)
+        image_records.add(connection, "t", ImageFacts(artifact(home, 0).name, 1), (8, 8), 0.0)
+    engine.dispose()
+    assert [detail for name, state, detail, _ in seen(home) if (name, state) == ("images", "ok")] == [
+        "tastes/t: 1 read, all whole"
+    ]
 
 
 @pytest.mark.slow

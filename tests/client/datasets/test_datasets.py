@@ -25,7 +25,7 @@ from konomi.datasets.reader import find_images
 from konomi.datasets.records import count, records
 from konomi.datasets.webdataset import write_shards, write_tables
 from konomi.datasets.xmp import Rating
-from konomi.errors import FailedPrecondition
+from konomi.errors import FailedPrecondition, NotFound
 from konomi.host import extras
 from konomi.v1 import rater_pb2 as pb
 from tests.rater.conftest import fitted, home, library, models, png, rater  # noqa: F401
@@ -75,6 +75,19 @@ def test_datasets_leave_a_taste_and_come_back_to_another_with_the_same_values(ra
     assert [row["grade"] for row in table] == [r.facts["grade"] for r in out[:50]]
     assert [row["utility"] for row in table] == [r.facts["prediction"]["utility"] for r in out[:50]]
     assert table[0]["image"] == out[0].data and table[0]["image_name"] == f"{out[0].digest}.png"
+
+
+def test_an_image_collected_while_its_taste_leaves_stays_behind(rater, library, tmp_path):  # noqa: F811
+    with Client.from_addresses({"rater": rater.address}, home=rater.home) as client:
+        leaving = records(client, library.taste, [], "", False)
+        first = next(leaving)
+        lost = next(digest for digest in library.digests if digest != first.digest)
+        rater.store.discard([lost], None)
+        left = {first.digest, *(record.digest for record in leaving)}
+        assert lost not in left and len(left) == count(client, library.taste, [], "") - 1
+        (rater.home / "artifacts" / lost[:2] / f"{lost}.gone").unlink()
+        with pytest.raises(NotFound, match="There is no artifact"):  # that one is damage
+            list(records(client, library.taste, [], "", False))
 
 
 def _kohya_reads(folder: Path, out) -> None:

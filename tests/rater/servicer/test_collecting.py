@@ -99,6 +99,16 @@ def test_none_is_ever_suggested_laid_out_drawn_or_chosen(rater, fitted, night):
     assert caught.value.reason == "PIXELS_COLLECTED"
 
 
+def test_a_blind_audit_of_one_is_refused_and_says_why(rater, fitted, night):
+    collect(rater)
+    pair = pb.BlindPair(unit_digest=next(iter(night)), against_digest=fitted.digests[0], choice=pb.BLIND_CHOICE_UNIT)
+    audit = pb.BlindAudit(unit="u1", against="base", pairs=[pair])
+    request = pb.RecordBlindAuditRequest(taste=fitted.taste, audit=audit, request_id=str(uuid.uuid4()))
+    with pytest.raises(NotFound, match="collected by the storage policy") as caught:
+        rater.call("RecordBlindAudit", request)
+    assert caught.value.reason == "ARTIFACT_COLLECTED"
+
+
 def test_their_embeddings_go_on_counting(rater, fitted, night):
     request = pb.MeasureImagesRequest(taste=fitted.taste, digests=list(night), reference=fitted.digests[:60])
     before = rater.call("MeasureImages", request)

@@ -1,5 +1,6 @@
 """Superseded checkpoints over a socket: which adapters go, what stays, and what is said of what is gone."""
 
+import json
 import os
 import time
 import uuid
@@ -100,3 +101,12 @@ def test_cached_tensors_of_an_image_bear_its_digest_and_unnamed_ones_of_before_g
     old.write_bytes(b"latents of whatever image")
     TensorCache(bench.home / "cache").clear_unnamed()
     assert not old.parent.exists() and (bench.home / "cache" / "images").is_dir()
+
+
+def test_a_manifest_that_names_a_collected_image_is_refused_and_says_so(bench):
+    request = bench.request(bench.manifest())
+    digest = json.loads(bench.store.get(request.manifest_digest))["items"][0]["digest"]
+    bench.store.discard([digest], None)
+    with pytest.raises(NotFound, match=r"names an image that is gone\. The bytes of .* were collected") as caught:
+        bench.client.trainer.create_training_run(request)
+    assert caught.value.reason == "ARTIFACT_COLLECTED"

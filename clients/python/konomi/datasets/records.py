@@ -9,6 +9,7 @@ from konomi.client.messages import GRADES
 from konomi.client.paging import pages
 from konomi.client.services import taste_name
 from konomi.datasets.media import media_type_of
+from konomi.errors import GONE, NotFound
 from konomi.v1 import rater_pb2 as rater
 
 PAGE = 200
@@ -95,7 +96,12 @@ def records(
         for image in page.images:
             if image.pixels_collected:
                 continue
-            data = client.artifacts.get(image.digest)
+            try:
+                data = client.artifacts.get(image.digest)
+            except NotFound as error:
+                if error.reason in GONE:  # since the page was listed
+                    continue
+                raise
             facts = facts_of(image)
             words = [QUALITY[facts["grade"]]] if quality_words and facts["grade"] else []
             caption = ", ".join([*words, *([image.prompt] if image.prompt else [])])

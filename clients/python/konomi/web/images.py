@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from konomi.client import Client
 from konomi.datasets.media import media_type_of
-from konomi.errors import InvalidArgument, KonomiError, NotFound
+from konomi.errors import GONE, InvalidArgument, KonomiError, NotFound
 from konomi.files import write_quickly
 from konomi.i18n.catalogue import text
 from konomi.web.responses import failure, in_worker
@@ -25,8 +25,6 @@ SIDES = {"thumb": 320, "small": 160}
 
 LASTING = {"cache-control": "private, max-age=31536000, immutable"}
 SANDBOX = {"content-security-policy": "default-src 'none'; sandbox", "content-disposition": "inline"}
-GONE = ("ARTIFACT_COLLECTED", "ARTIFACT_REVOKED")
-"""Why pixels may be gone for good; then a plain picture stands for them."""
 KEPT = 64
 """Originals kept in memory: those prefetched and about to be asked for again."""
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import fsspec
 
-from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from konomi.errors import GONE, DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from konomi_chassis.settings import StoreSettings
-from konomi_chassis.storage.blobs import GONE, Blobs, Bucket, Discarded, Folder, Upload
+from konomi_chassis.storage.blobs import NOTE, Blobs, Bucket, Discarded, Folder, Upload
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,127}")
@@ -112,7 +112,7 @@ class ArtifactStore:
                 hasher.update(chunk)
                 held = chunk
         except FileNotFoundError:
-            raise self._missing(digest) from None
+            raise self.missing(digest) from None
         except OSError as error:
             raise _unreadable(digest, error) from error
         if hasher.hexdigest() != digest:
@@ -134,7 +134,7 @@ class ArtifactStore:
         check_digest(digest)
         size = self._blobs.size(_key(digest))
         if size is None:
-            raise self._missing(digest)
+            raise self.missing(digest)
         media_type, _ = self._read_type(digest)
         if media_type is None:
             raise DataLoss(
@@ -202,19 +202,19 @@ class ArtifactStore:
         freed = {keys[key]: size for key, size in discarded.freed.items()}
         return Discarded(freed, frozenset(keys[key] for key in discarded.kept))
 
-    def _missing(self, digest: str) -> NotFound:
-        """Returns the error of an artifact that is not there, with why where it was discarded."""
+    def missing(self, digest: str) -> NotFound:
+        """Returns the error of an artifact that is not there; its reason is in GONE where it was discarded."""
         try:
-            why = b"".join(self._blobs.read(_key(digest) + GONE)).decode("ascii", "replace")
+            why = b"".join(self._blobs.read(_key(digest) + NOTE)).decode("ascii", "replace")
         except (OSError, DataLoss):
             why = ""
         if why == REVOKED:
-            return NotFound(f"The pixels of {digest} were removed: its consent was revoked.", reason="ARTIFACT_REVOKED")
+            return NotFound(f"The bytes of {digest} were removed: its consent was revoked.", reason=GONE[1])
         if why:
             return NotFound(
-                f"The pixels of {digest} were collected by the storage policy; its record stays. "
+                f"The bytes of {digest} were collected by the storage policy; its record stays. "
                 "Put the same bytes again to bring them back.",
-                reason="ARTIFACT_COLLECTED",
+                reason=GONE[0],
             )
         return artifact_not_found(digest)
 

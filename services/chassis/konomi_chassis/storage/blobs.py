@@ -21,7 +21,7 @@ from konomi_chassis.durable_files import make_folder, not_a_file, open_regular, 
 from konomi_chassis.storage.failpoints import failpoint
 
 CHUNK = 1024 * 1024
-GONE = ".gone"
+NOTE = ".gone"
 """Ends the name of the note that stands where a discarded key was; it holds why."""
 SETTLED = 65_536
 """Keys and folders this process has made durable that are remembered at most; the others are synced again."""
@@ -107,7 +107,7 @@ class FolderUpload:
         failpoint("artifact.before_rename")
         with _locked(self._root, fcntl.LOCK_SH):
             os.replace(self._path, target)
-            target.with_name(target.name + GONE).unlink(missing_ok=True)
+            target.with_name(target.name + NOTE).unlink(missing_ok=True)
         self._path = None
         failpoint("artifact.before_folder_fsync")
         sync_folder(target.parent)
@@ -213,7 +213,7 @@ class Folder:
             status = path.lstat()
             if before is not None and status.st_mtime >= before:
                 return None
-            path.with_name(path.name + GONE).write_text(why, "ascii")
+            path.with_name(path.name + NOTE).write_text(why, "ascii")
             failpoint("artifact.before_discard")
             path.unlink()
             size = status.st_size

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 from pysqlite3 import dbapi2
 
-from konomi.errors import DataLoss
+from konomi.errors import DataLoss, NotFound
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.page_checksums import RESERVED, damaged, damaged_pages, load, read_header
 from konomi_chassis.storage.write_ahead_log import check_log
@@ -56,13 +56,15 @@ def examine_artifacts(store: ArtifactStore) -> Iterator[Examined]:
     """Reads every artifact: yields one line for each that is damaged, then one for all."""
     count = 0
     for digest in store.digests():
-        count += 1
         try:
             store.stat(digest)
             for _ in store.chunks(digest):
                 pass
         except DataLoss as error:
             yield Examined("artifact", digest, error.message)
+        except NotFound:  # a running konomi let it go meanwhile
+            continue
+        count += 1
     yield Examined("artifacts", "artifacts", count=count)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import grpc
 import sqlalchemy
 
-from konomi.errors import InvalidArgument, NotFound
+from konomi.errors import GONE, InvalidArgument, NotFound
 from konomi.v1 import rater_pb2
 from konomi_chassis.auth.authentication import acting_for
 from konomi_rater.selection.certificate import AuditLimits, CertificateStage, Sample
@@ -86,6 +86,9 @@ class AuditServicer(ServicerPart):
                 )
             for digest in (pair.unit, pair.against):
                 if not self._may_see(audit.taste, digest):
+                    gone = self._rater.workspace.store.missing(digest)
+                    if gone.reason in GONE and acting_for() is None:
+                        raise gone
                     raise NotFound(
                         f"expected stored images, found {digest}, which is not in the store; send PutArtifact first",
                         reason="IMAGE_NOT_FOUND",

@@ -14,18 +14,21 @@ import sqlalchemy
 from pysqlite3 import dbapi2
 from sqlalchemy import Connection, text
 
-from konomi.errors import DataLoss, KonomiError, NotFound
+from konomi.errors import GONE, DataLoss, KonomiError, NotFound
 from konomi.settings import default_home
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.examination import Examined, holding, open_to_read
 from konomi_chassis.storage.page_checksums import load
+from konomi_rater.storage import collected
 from konomi_rater.storage.head_file import from_bytes
 from konomi_rater.storage.label_chain import LabelChains
 
 
 def examine(home: Path) -> Iterator[Examined]:
     """Yields what is seen of each taste's labels, the images they are of, and the heads of its versions.
+
+    An image whose pixels were collected, or its consent revoked, is whole without them.
 
     Raises:
         DataLoss: the database cannot be read.
@@ -72,7 +75,8 @@ def _labels(connection: Connection, taste: str) -> Examined:
 def _images(connection: Connection, taste: str, store: ArtifactStore) -> Examined:
     query = text("SELECT digest FROM images WHERE taste = :taste ORDER BY row")
     digests = connection.execute(query, {"taste": taste}).scalars().all()
-    missing = [digest for digest in digests if not _is_there(store, digest)]
+    gone = _without_pixels(connection, taste)
+    missing = [digest for digest in digests if digest not in gone and not _is_whole(store, digest)]
     problem = (
         f"{len(missing)} of {len(digests)} images of tastes/{taste} have no bytes in the store, the first is "
         f"{missing[0]}; put the folder artifacts of a backup beside what is there, or add the images again"
@@ -94,9 +98,16 @@ def _heads(connection: Connection, taste: str, store: ArtifactStore) -> Iterator
             yield Examined("head", name, count=1)
 
 
-def _is_there(store: ArtifactStore, digest: str) -> bool:
+def _without_pixels(connection: Connection, taste: str) -> frozenset[str]:
+    """Returns what the record says was collected; a database of before that has no such table, and nothing to say."""
+    table = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'images_without_pixels'")).first()
+    return collected.without_pixels(connection, taste) if table else frozenset()
+
+
+def _is_whole(store: ArtifactStore, digest: str) -> bool:
+    """Says whether the bytes are there, or the store says why they went: a database of a backup may not know yet."""
     try:
-        return store.exists(digest)
+        return store.exists(digest) or store.missing(digest).reason in GONE
     except DataLoss:
         return False
 

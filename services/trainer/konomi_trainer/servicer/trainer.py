@@ -9,7 +9,7 @@ from typing import Protocol
 import grpc
 import sqlalchemy
 
-from konomi.errors import InvalidArgument, NotFound, Unavailable
+from konomi.errors import GONE, InvalidArgument, NotFound, Unavailable
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.auth.authentication import principal
@@ -269,6 +269,9 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
         concepts.check_captions(bound, items)
         for item in items:
             if not self._store.exists(item.digest):
+                gone = self._store.missing(item.digest)
+                if gone.reason in GONE:
+                    raise NotFound(f"The manifest names an image that is gone. {gone.message}", reason=gone.reason)
                 raise NotFound(
                     f"The manifest names image {item.digest}, which is not in the store; put it first.",
                     reason="ARTIFACT_NOT_FOUND",
