@@ -115,7 +115,9 @@ class Site:
         while self.home.is_up() and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def fill(self, count: int, prompts: list[str] | None = None, unit: str = "base", first: int = 0) -> list[str]:
+    def fill(
+        self, count: int, prompts: list[str] | None = None, unit: str = "base", first: int = 0, night: str = ""
+    ) -> list[str]:
         """Makes pictures known to the taste and returns their digests."""
         with connect_home(self.home.root) as client:
             client.rater.ensure_taste("default")
@@ -125,6 +127,7 @@ class Site:
                     digest=digest,
                     source=rater.SOURCE_SELF,
                     unit=unit,
+                    night=night,
                     seed=place,
                     prompt=(prompts or ["a picture"])[place % len(prompts or [""])],
                 )

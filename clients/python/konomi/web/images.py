@@ -1,6 +1,5 @@
 """Image bytes by digest: originals under a fixed media type, thumbnails re-encoded and kept in the home's cache."""
 
-import html
 import re
 import threading
 from collections.abc import Callable
@@ -25,6 +24,12 @@ SIDES = {"thumb": 320, "small": 160}
 
 LASTING = {"cache-control": "private, max-age=31536000, immutable"}
 SANDBOX = {"content-security-policy": "default-src 'none'; sandbox", "content-disposition": "inline"}
+EMPTY_TILE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="320" height="320" viewBox="0 0 320 320">'
+    '<rect width="320" height="320" fill="#888" fill-opacity=".16"/>'
+    '<path d="M140 140L180 180M180 140L140 180" stroke="#888" stroke-width="4"/></svg>'
+)
+"""Stands for pixels that are gone, on a light page and on a dark one."""
 KEPT = 64
 """Originals kept in memory: those prefetched and about to be asked for again."""
 
@@ -98,11 +103,5 @@ class ImageEndpoints:
 
 
 def _placeholder() -> Response:
-    """Answers for an image whose pixels are gone: a plain picture, under the status that says so."""
-    words = html.escape(text("pixels collected"))
-    svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 320"><rect width="320" height="320" fill="#777"/>'
-        f'<text x="160" y="166" fill="#fff" font-size="22" font-family="sans-serif" text-anchor="middle">{words}</text>'
-        "</svg>"
-    )
-    return Response(svg, 404, media_type="image/svg+xml", headers={"cache-control": "no-store"} | SANDBOX)
+    """Answers for an image whose pixels are gone: a plain tile without words, under the status that says so."""
+    return Response(EMPTY_TILE, 404, media_type="image/svg+xml", headers={"cache-control": "no-store"} | SANDBOX)

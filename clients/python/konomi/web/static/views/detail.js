@@ -29,7 +29,8 @@ async function fill(body, digest, current) {
   const image = await call("RaterService/GetImage", { taste: taste(), digest });
   const near = h("div", {});
   replace(body, h("div", { class: "two" },
-    h("div", {}, h("img", { class: "main-picture", src: full(digest), alt: named(image) }), near),
+    h("div", {}, h("img", { class: "main-picture", src: full(digest), alt: named(image) }),
+      image.pixelsCollected && h("p", { class: "small" }, t("pixels_collected_note")), near),
     h("div", {}, verdict(image), facts(image, await unitName(image.unit)))));
   const story = h("div", { class: "story" });
   body.querySelector(".two").lastElementChild.append(story);

@@ -180,7 +180,7 @@ class Library {
     grade.textContent = LETTERS[number];
     guess.hidden = !image?.score;
     guess.textContent = image?.score ? decimal(image.score.utility ?? 0, 1) : "";
-    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}` : String(index + 1));
+    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}` : String(index + 1));
   }
 
   parts(cell) {
