@@ -72,15 +72,7 @@ def undo(
         InvalidArgument: the entry is itself an undo.
     """
     if sequence is None:
-        last = text(
-            "SELECT MAX(sequence) FROM comparisons_standing WHERE taste = :taste AND (:by IS NULL OR labeller = :by)"
-        )
-        sequence = connection.execute(last, {"taste": taste, "by": by}).scalar()
-        if sequence is None:
-            raise FailedPrecondition(
-                "expected a comparison to undo, found none in force; compare two images first",
-                reason="NOTHING_TO_UNDO",
-            )
+        sequence = _last_standing(connection, taste, by)
     bound = {"taste": taste, "sequence": sequence}
     row = connection.execute(
         text("SELECT * FROM comparisons WHERE taste = :taste AND sequence = :sequence"), bound
@@ -106,6 +98,23 @@ def undo(
     return record(
         connection, taste, ComparisonEntry(row.winner, row.loser, bool(row.tie), row.labeller, undoes=sequence), now
     )
+
+
+def _last_standing(connection: Connection, taste: str, by: str | None) -> int:
+    """Returns the last entry in force, of one labeller or of anybody.
+
+    Raises:
+        FailedPrecondition: none is in force.
+    """
+    last = text(
+        "SELECT MAX(sequence) FROM comparisons_standing WHERE taste = :taste AND (:by IS NULL OR labeller = :by)"
+    )
+    sequence: int | None = connection.execute(last, {"taste": taste, "by": by}).scalar()
+    if sequence is None:
+        raise FailedPrecondition(
+            "expected a comparison to undo, found none in force; compare two images first", reason="NOTHING_TO_UNDO"
+        )
+    return sequence
 
 
 def standing(connection: Connection, taste: str) -> list[tuple[str, str, bool]]:
