@@ -30,7 +30,9 @@ WAIVED: Mapping[tuple[str, str], str] = {
     ("services/chassis/konomi_chassis/storage/snapshots.py", "B608"): NAMES_ARE_OURS,
     ("services/rater/konomi_rater/storage/consents.py", "B608"): NAMES_ARE_OURS,
     ("services/rater/konomi_rater/storage/image_records.py", "B608"): NAMES_ARE_OURS,
+    ("services/rater/konomi_rater/storage/in_force.py", "B608"): NAMES_ARE_OURS,
     ("services/rater/konomi_rater/storage/labels.py", "B608"): NAMES_ARE_OURS,
+    ("services/rater/konomi_rater/storage/schema.py", "B608"): NAMES_ARE_OURS,
     ("services/rater/konomi_rater/storage/tastes.py", "B608"): NAMES_ARE_OURS,
     ("services/trainer/konomi_trainer/storage/models.py", "B608"): NAMES_ARE_OURS,
 }

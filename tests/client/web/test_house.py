@@ -48,6 +48,7 @@ OF_THE_SERVER = {
     "finished",
     "halted",
     "abandoned",
+    "damaged",
     "promote",
     "halt",
     "start",

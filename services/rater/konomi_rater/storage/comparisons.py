@@ -1,8 +1,9 @@
 """The append-only log of comparisons: which of two images was preferred; an undo is another entry."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from konomi_rater.storage.labels import OWNER
@@ -72,23 +73,9 @@ def undo(
         InvalidArgument: the entry is itself an undo.
     """
     if sequence is None:
-        last = text(
-            "SELECT MAX(sequence) FROM comparisons_standing WHERE taste = :taste AND (:by IS NULL OR labeller = :by)"
-        )
-        sequence = connection.execute(last, {"taste": taste, "by": by}).scalar()
-        if sequence is None:
-            raise FailedPrecondition(
-                "expected a comparison to undo, found none in force; compare two images first",
-                reason="NOTHING_TO_UNDO",
-            )
+        sequence = _last_standing(connection, taste, by)
     bound = {"taste": taste, "sequence": sequence}
-    row = connection.execute(
-        text("SELECT * FROM comparisons WHERE taste = :taste AND sequence = :sequence"), bound
-    ).first()
-    if row is None:
-        raise NotFound(
-            f"expected a comparison of tastes/{taste}, found no comparison {sequence}", reason="COMPARISON_NOT_FOUND"
-        )
+    row = _read_one(connection, taste, sequence)
     if by is not None and row.labeller != by:
         raise PermissionDenied(
             f"comparison {sequence} is what {row.labeller} said; {by} may undo only what {by} said, the owner anything",
@@ -106,6 +93,40 @@ def undo(
     return record(
         connection, taste, ComparisonEntry(row.winner, row.loser, bool(row.tie), row.labeller, undoes=sequence), now
     )
+
+
+def _read_one(connection: Connection, taste: str, sequence: int) -> Row[Any]:
+    """Returns one entry as its row.
+
+    Raises:
+        NotFound: no such entry.
+    """
+    row = connection.execute(
+        text("SELECT * FROM comparisons WHERE taste = :taste AND sequence = :sequence"),
+        {"taste": taste, "sequence": sequence},
+    ).first()
+    if row is None:
+        raise NotFound(
+            f"expected a comparison of tastes/{taste}, found no comparison {sequence}", reason="COMPARISON_NOT_FOUND"
+        )
+    return row
+
+
+def _last_standing(connection: Connection, taste: str, by: str | None) -> int:
+    """Returns the last entry in force, of one labeller or of anybody.
+
+    Raises:
+        FailedPrecondition: none is in force.
+    """
+    last = text(
+        "SELECT MAX(sequence) FROM comparisons_standing WHERE taste = :taste AND (:by IS NULL OR labeller = :by)"
+    )
+    sequence: int | None = connection.execute(last, {"taste": taste, "by": by}).scalar()
+    if sequence is None:
+        raise FailedPrecondition(
+            "expected a comparison to undo, found none in force; compare two images first", reason="NOTHING_TO_UNDO"
+        )
+    return sequence
 
 
 def standing(connection: Connection, taste: str) -> list[tuple[str, str, bool]]:

@@ -129,15 +129,8 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float, b
         raise FailedPrecondition(
             f"label {sequence} was undone already; nothing is left to undo", reason="ALREADY_UNDONE"
         )
-    before = connection.execute(
-        text(
-            "SELECT grade FROM labels_standing WHERE taste = :taste AND sequence <> :sequence AND sequence IN "
-            "(SELECT sequence FROM labels WHERE taste = :taste AND digest = :digest) "  # or the whole log is read
-            f"ORDER BY reason = {REPEAT_CHECK} AND grade > 0, sequence DESC LIMIT 1"
-        ),
-        {"taste": taste, "digest": entry.digest, "sequence": sequence},
-    ).scalar()
-    return _append(connection, taste, NewLabel(entry.digest, before or 0, entry.labeller), now, sequence)
+    grade = _grade_without(connection, taste, entry.digest, sequence)
+    return _append(connection, taste, NewLabel(entry.digest, grade, entry.labeller), now, sequence)
 
 
 def read_one(connection: Connection, taste: str, sequence: int) -> LabelEntry:
@@ -266,6 +259,16 @@ def link_of(chain: str, row: Mapping[Any, Any]) -> str:
 def _grader_in_force(connection: Connection, taste: str, digest: str) -> str | None:
     query = text("SELECT labeller FROM labels_in_force WHERE taste = :taste AND digest = :digest AND grade > 0")
     return connection.execute(query, {"taste": taste, "digest": digest}).scalar()
+
+
+def _grade_without(connection: Connection, taste: str, digest: str, sequence: int) -> int:
+    """Returns the grade an image has once an entry is undone; 0 for none."""
+    query = text(
+        "SELECT grade FROM labels_standing WHERE taste = :taste AND sequence <> :sequence AND sequence IN "
+        "(SELECT sequence FROM labels WHERE taste = :taste AND digest = :digest) "  # or the whole log is read
+        f"ORDER BY reason = {REPEAT_CHECK} AND grade > 0, sequence DESC LIMIT 1"
+    )
+    return connection.execute(query, {"taste": taste, "digest": digest, "sequence": sequence}).scalar() or 0
 
 
 def _check_own(labeller: str | None, by: str, what: str) -> None:

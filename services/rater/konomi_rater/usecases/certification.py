@@ -107,27 +107,7 @@ class Certifying:
             FailedPrecondition: the audit has ended with another answer.
         """
         before = self._read(connection, audits.read(connection, taste_id, number))
-        shown = set(before.shown)
-        for digest, grade, _ in given:
-            if digest not in shown:
-                raise InvalidArgument(
-                    f"expected grades of images this audit shows, found {digest[:80]!r}; grade those in `pending`",
-                    reason="NOT_SHOWN",
-                    field="labels",
-                )
-            earlier = before.answers.get(digest)
-            if by is not None and earlier is not None and earlier.labeller != by:
-                raise PermissionDenied(
-                    f"image {digest} was answered by {earlier.labeller}; {by} may change only what {by} answered, "
-                    "the owner anything",
-                    reason="ANSWER_OF_ANOTHER",
-                )
-            if before.outcome.ended and before.answers[digest].grade != grade:
-                raise FailedPrecondition(
-                    f"certificate {number} of tastes/{taste_id} has ended, its answers cannot change any more; "
-                    "audit another set with CertifySet",
-                    reason="AUDIT_ENDED",
-                )
+        _check_answers(before, given, by, f"certificate {number} of tastes/{taste_id}")
         if before.outcome.ended or not given:
             return before
         now = self._workspace.clock()
@@ -243,3 +223,26 @@ def _ordered(digests: Sequence[str], stages: tuple[int, ...]) -> list[str]:
 
 def _canonical(facts: object) -> bytes:
     return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _check_answers(before: Audit, given: Sequence[tuple[str, int, str]], by: str | None, what: str) -> None:
+    shown = set(before.shown)
+    for digest, grade, _ in given:
+        if digest not in shown:
+            raise InvalidArgument(
+                f"expected grades of images this audit shows, found {digest[:80]!r}; grade those in `pending`",
+                reason="NOT_SHOWN",
+                field="labels",
+            )
+        earlier = before.answers.get(digest)
+        if by is not None and earlier is not None and earlier.labeller != by:
+            raise PermissionDenied(
+                f"image {digest} was answered by {earlier.labeller}; {by} may change only what {by} answered, "
+                "the owner anything",
+                reason="ANSWER_OF_ANOTHER",
+            )
+        if before.outcome.ended and before.answers[digest].grade != grade:
+            raise FailedPrecondition(
+                f"{what} has ended, its answers cannot change any more; audit another set with CertifySet",
+                reason="AUDIT_ENDED",
+            )

@@ -88,6 +88,11 @@ def _lines(language: str) -> Callable[[str, int, int], None]:
         line = work(step, language)
         if line != last:
             last = line
-            print(encodable(visible(line), sys.stderr), file=sys.stderr, flush=True)
+            notice(line)
 
     return show
+
+
+def notice(line: str) -> None:
+    """Writes one line for whoever watches the night, on standard error."""
+    print(encodable(visible(line), sys.stderr), file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from konomi.night import budgets, retention
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
 from konomi.night.engine.loop import NightLoop, fresh
+from konomi.night.engine.progress import notice
 from konomi.night.engine.rebuild import SCHEMA, database_of, sound
 from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.services import NightServices
@@ -358,11 +358,11 @@ def clear_damage(path: Path) -> Path | None:
         rest = path.with_name(path.name + more)
         if rest.exists():
             rest.rename(aside.with_name(aside.name + more))
-    told = text(
+    line = text(
         "The night's database was damaged and lies in {file} now; the night goes on from its own records.",
         file=aside.name,
     )
-    print(told, file=sys.stderr, flush=True)
+    notice(line)
     return aside
 
 

@@ -10,7 +10,7 @@ from konomi.errors import FailedPrecondition
 from konomi.home import Home
 from konomi.web.server import serving
 from konomi.web.settings import PageSettings
-from tests.client.web import attacks
+from tests.client.web.hostile import attacks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
