@@ -16,7 +16,7 @@ from konomi_rater.storage.embeddings import BASE_UNITS
 REJECTED = ""
 """Nothing in the database says that an image must stay."""
 
-_REASONS = f"""
+_REASONS = """
 SELECT i.row, i.digest, i.unit, i.night, i.created, CASE
     WHEN i.digest IN (SELECT digest FROM panel WHERE taste = :taste) THEN 'panel'
     WHEN EXISTS (SELECT 1 FROM labels AS l WHERE l.taste = i.taste AND l.digest = i.digest) THEN 'graded'
@@ -28,13 +28,15 @@ SELECT i.row, i.digest, i.unit, i.night, i.created, CASE
         UNION SELECT digest FROM audit_answers WHERE taste = :taste
     ) THEN 'audited'
     WHEN i.digest IN (SELECT digest FROM slate_images WHERE taste = :taste) THEN 'laid_out'
-    WHEN i.source <> {SELF} THEN 'imported'
+    WHEN i.source <> :own THEN 'imported'
     WHEN i.unit IN (SELECT value FROM json_each(:base)) THEN 'base'
     WHEN i.unit = '' OR i.night = '' THEN 'single'
     WHEN EXISTS (SELECT 1 FROM embedder_changes WHERE taste = :taste) THEN 'embedder_changing'
     ELSE '' END AS reason
 FROM images AS i WHERE i.taste = :taste
 """
+
+_AMONG = "AND digest IN (SELECT value FROM json_each(:digests))"
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ class Standing:
 
 def standings(connection: Connection, taste: str, digests: Sequence[str] | None = None) -> list[Standing]:
     """Returns how the images of a taste stand, all or those among `digests`, oldest first."""
-    bound: dict[str, object] = {"taste": taste, "base": json.dumps(BASE_UNITS)}
+    bound: dict[str, object] = {"taste": taste, "own": SELF, "base": json.dumps(BASE_UNITS)}
     among = ""
     if digests is not None:
-        among, bound["digests"] = "AND i.digest IN (SELECT value FROM json_each(:digests)) ", json.dumps(list(digests))
-    rows = connection.execute(text(_REASONS + among + "ORDER BY i.row"), bound)
+        among, bound["digests"] = _AMONG, json.dumps(list(digests))
+    rows = connection.execute(text(f"{_REASONS} {among} ORDER BY i.row"), bound)
     return [Standing(taste=taste, **row._mapping) for row in rows]
 
 
@@ -101,10 +103,10 @@ def without_pixels(connection: Connection, taste: str, digests: Sequence[str] | 
 
     They are never shown, drawn or chosen for training any more; for that `MatrixView.without_pixels` has them at hand.
     """
-    among = "" if digests is None else " AND digest IN (SELECT value FROM json_each(:digests))"
-    bound = {"taste": taste} | ({} if digests is None else {"digests": json.dumps(list(digests))})
-    query = text(f"SELECT digest FROM images_without_pixels WHERE taste = :taste{among}")
-    return frozenset(row.digest for row in connection.execute(query, bound))
+    bound, query = {"taste": taste}, "SELECT digest FROM images_without_pixels WHERE taste = :taste"
+    if digests is not None:
+        query, bound["digests"] = f"{query} {_AMONG}", json.dumps(list(digests))
+    return frozenset(row.digest for row in connection.execute(text(query), bound))
 
 
 def note_collected(

@@ -131,6 +131,15 @@ class _Columns:
         return _Columns(**{name: column.kept(rows) for name, column in vars(self).items()})
 
 
+_WITHOUT_PIXELS = "SELECT digest, 1 AS gone FROM images_without_pixels WHERE taste = :taste"
+
+_PIXELS_SINCE = """
+SELECT DISTINCT c.digest, EXISTS (
+    SELECT 1 FROM images_without_pixels AS w WHERE w.taste = c.taste AND w.digest = c.digest
+) AS gone FROM collected_images AS c WHERE c.taste = :taste AND c.sequence > :seen
+"""
+
+
 class EmbeddingMatrix:
     """Follows the database; arrays grow and forgetting makes new ones, so a view taken earlier stays valid."""
 
@@ -200,17 +209,10 @@ class EmbeddingMatrix:
         if last == self._collected and not whole:
             return
         column, count = self._columns.without_pixels, len(self._columns.rows)
-        if whole or last < self._collected:
-            column, source = column.changed(np.arange(count), np.zeros(count, bool)), "images_without_pixels"
-        else:
-            source = "(SELECT DISTINCT taste, digest FROM collected_images WHERE taste = :taste AND sequence > :seen)"
-        states = connection.execute(
-            text(
-                "SELECT c.digest, EXISTS (SELECT 1 FROM images_without_pixels AS w "
-                f"WHERE w.taste = c.taste AND w.digest = c.digest) AS gone FROM {source} AS c WHERE c.taste = :taste"
-            ),
-            bound,
-        ).all()
+        whole = whole or last < self._collected
+        if whole:
+            column = column.changed(np.arange(count), np.zeros(count, bool))
+        states = connection.execute(text(_WITHOUT_PIXELS if whole else _PIXELS_SINCE), bound).all()
         places = self._columns.digests.places([state.digest for state in states])
         gone = np.array([state.gone for state in states], bool)
         self._columns.without_pixels = column.changed(places[places >= 0], gone[places >= 0])

@@ -11,7 +11,7 @@ from konomi.home import Home
 from konomi.host.extras import install_line, missing, pip_line
 from konomi.i18n.catalogue import N_, text
 
-READERS = (("konomi_chassis", "examine"), ("konomi_rater.storage.examination",))
+READERS = (("konomi_chassis", "examine"), ("konomi_rater.examination",))
 """Modules of the services that read a home, with their command; each prints a line of JSON for what it has read."""
 KINDS = {
     "database": N_("database"),

@@ -1,4 +1,4 @@
-"""`python -m konomi_rater.storage.examination --home HOME`: reads all labels and rater versions of a home once.
+"""`python -m konomi_rater.examination --home HOME`: reads all labels and rater versions of a home once.
 
 Prints one line of JSON for each taste's labels and each version's head; changes nothing, also where konomi is running.
 """
@@ -54,7 +54,7 @@ def examine(home: Path) -> Iterator[Examined]:
 
 def main(argv: Sequence[str]) -> int:
     """Prints what is seen; returns 0 also where something is damaged, 2 where nothing could be looked at."""
-    parser = argparse.ArgumentParser(prog="konomi_rater.storage.examination")
+    parser = argparse.ArgumentParser(prog="konomi_rater.examination")
     parser.add_argument("--home", type=Path, default=default_home())
     try:
         for examined in examine(parser.parse_args(argv).home):
