@@ -365,6 +365,27 @@ def test_bytes_that_came_back_without_a_word_go_again(shelf):
     assert shelf.run().digests == [digest] and not shelf.store.exists(digest)
 
 
+def test_what_went_after_a_backup_is_known_again_after_the_next_run(shelf):
+    digest, lost = shelf.image(), shelf.image()
+    shelf.store.discard([digest], None)  # the database, restored since, does not know it
+    path = shelf.home / "artifacts" / lost[:2] / lost
+    path.unlink()  # damage, of which nobody made a note
+    shelf.run(dry=True)
+    assert shelf.gone() == set(), "a dry run changes nothing"
+    shelf.run()
+    assert shelf.gone() == {digest}
+
+
+def test_something_else_in_the_place_of_pixels_stops_nobody_and_stays(shelf):
+    digest, other = shelf.image(), shelf.image()
+    path = shelf.home / "artifacts" / digest[:2] / digest
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    done = shelf.run()
+    assert done.digests == [other] and done.kinds["absent"].count == 1
+    assert path.is_symlink() and shelf.gone() == {other}
+
+
 def test_an_older_home_gains_the_tables_and_loses_nothing(tmp_path):
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS[:9])
     with engine.begin() as connection:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from konomi.errors import FailedPrecondition, NotFound
-from konomi_chassis.storage.artifacts import GRACE_SECONDS, REVOKED, elsewhere
+from konomi.errors import DataLoss, FailedPrecondition, NotFound
+from konomi_chassis.storage.artifacts import GRACE_SECONDS, REVOKED, ArtifactStore, elsewhere
 from konomi_chassis.storage.caches import forget_derived
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_rater.storage import collected, tastes
@@ -120,7 +120,7 @@ class Collecting:
             if taste_id:
                 tastes.read(connection, taste_id)
             reasons = look.at(connection)
-        result, going = self._sorted(taste_id, reasons)
+        result, going, absent = self._sorted(taste_id, reasons)
         page = [digest for digest in going if digest > after][: MOST + 1]
         result.next_token = page[MOST - 1] if len(page) > MOST else ""
         page = page[:MOST]
@@ -128,23 +128,29 @@ class Collecting:
             result.digests, result.size = page, sum(self._workspace.store.size(digest) or 0 for digest in page)
             return result
         self._put_right(reasons, set(going))
+        self._note_gone(absent)
         for start in range(0, len(page), BATCH):
             self._collect(look, page[start : start + BATCH], result)
         return result
 
-    def _sorted(self, taste_id: str, reasons: Mapping[str, Mapping[str, str]]) -> tuple[Collection, list[str]]:
-        """Returns the images by kind, and those that may go by digest, from the reasons of every taste that knows one.
+    def _sorted(
+        self, taste_id: str, reasons: Mapping[str, Mapping[str, str]]
+    ) -> tuple[Collection, list[str], list[str]]:
+        """Returns the images by kind, those that may go and those that are absent, by digest.
 
-        Of what may go, what was put or used within a day stays as "in_use".
+        Args:
+            taste_id: the taste; empty for all of them.
+            reasons: why each image stays, by every taste that knows it. Of what may go, what was put or used within a
+                day stays as "in_use".
         """
-        store, result, going = self._workspace.store, Collection(), []
+        store, result, going, absent = self._workspace.store, Collection(), [], []
         cutoff = self._workspace.clock() - GRACE_SECONDS
         with self._workspace.reading() as connection:
             gone = {row.id: collected.without_pixels(connection, row.id) for row in tastes.read_all(connection, "", -1)}
         for digest, by_taste in reasons.items():
             if taste_id and taste_id not in by_taste:
                 continue
-            size, reason = store.size(digest), _strongest(by_taste, taste_id)
+            size, reason = _size(store, digest), _strongest(by_taste, taste_id)
             if size is None:
                 reason = GONE if any(digest in gone.get(taste, ()) for taste in by_taste) else ABSENT
             elif not reason:
@@ -154,7 +160,19 @@ class Collecting:
             kind.count, kind.size = kind.count + 1, kind.size + (size or 0)
             if reason == REJECTED:
                 going.append(digest)
-        return result, sorted(going)
+            elif reason == ABSENT:
+                absent.append(digest)
+        return result, sorted(going), absent
+
+    def _note_gone(self, absent: Sequence[str]) -> None:
+        """Notes as collected what the store says was: a database that was restored does not know what went since."""
+        workspace = self._workspace
+        gone = [digest for digest in absent if workspace.store.missing(digest).reason == "ARTIFACT_COLLECTED"]
+        if gone:
+            with workspace.writing() as connection:
+                for row in tastes.read_all(connection, "", -1):
+                    images = collected.standings(connection, row.id, gone)
+                    collected.note_collected(connection, images, {}, "went after a backup", workspace.clock())
 
     def _put_right(self, reasons: Mapping[str, Mapping[str, str]], going: set[str]) -> None:
         """Ends the collected state of images that have pixels and stay: a kill, or somebody, kept them there."""
@@ -291,6 +309,14 @@ class _Look:
                 self._members[digest] = frozenset(json.loads(self._workspace.store.get(digest))["digests"])
             members |= self._members[digest]
         return members
+
+
+def _size(store: ArtifactStore, digest: str) -> int | None:
+    """Returns the bytes of an artifact, None where it is absent or no file stands in its place: that is not ours."""
+    try:
+        return store.size(digest)
+    except DataLoss:
+        return None
 
 
 def _strongest(by_taste: Mapping[str, str], taste: str) -> str:
