@@ -9,6 +9,10 @@ import numpy as np
 from konomi.errors import KonomiError
 from konomi_chassis.models.catalogue import BaseModel
 
+TILED, FULL_PRECISION = "tiled_decoding", "fp32_decoding"
+CHANGES_IMAGE = frozenset({TILED, FULL_PRECISION})
+"""Concessions an image's own record names; with the others it has the same bits."""
+
 
 @dataclass(frozen=True)
 class Annealing:
@@ -93,7 +97,7 @@ class GeneratedImage:
 
     Attributes:
         pixels: (H, W, 3) uint8.
-        fallbacks: what was changed to fit it into memory; empty when nothing was.
+        fallbacks: what was given up to make it; empty when nothing was.
     """
 
     pixels: np.ndarray

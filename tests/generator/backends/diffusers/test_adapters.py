@@ -90,12 +90,21 @@ def test_a_remembered_set_comes_back_bit_by_bit_without_loading(pipe, monkeypatc
     assert np.array_equal(image(pipe), once)
 
 
-def test_sets_that_do_not_fit_into_memory_are_forgotten_but_never_the_newest(pipe, monkeypatch) -> None:
-    monkeypatch.setattr("konomi_generator.backends.diffusers.adapters.KEPT_BYTES", 1)
-    adapters, first, second = Adapters(pipe), AdapterFile("a" * 64, lora(1), 1.0), AdapterFile("b" * 64, lora(2), 1.0)
+@pytest.mark.parametrize("sets", [0, 1])
+def test_the_weights_of_recent_sets_keep_to_their_bytes(sets: int, pipe, monkeypatch) -> None:
+    first, second = AdapterFile("a" * 64, lora(1), 1.0), AdapterFile("b" * 64, lora(2), 1.0)
+    probe = Adapters(pipe)
+    probe.apply([first])
+    size = sum(weight.numel() * weight.element_size() for weight in probe._base.values())
+    probe.apply([])
+    monkeypatch.setattr("konomi_generator.backends.diffusers.adapters.KEPT_BYTES", size * (1 + sets))
+    adapters = Adapters(pipe)
     assert adapters.apply([first]) and adapters.apply([second]) and adapters.apply([])
+    held = [*adapters._base.values(), *(weight for kept in adapters._kept.values() for weight in kept.weights.values())]
+    assert sum(weight.numel() * weight.element_size() for weight in held) == size * (1 + sets)
     monkeypatch.setattr("konomi_generator.backends.diffusers.adapters.load", unread)
-    assert adapters.apply([second]) and adapters.apply([])
+    if sets:
+        assert adapters.apply([second]) and adapters.apply([])
     with pytest.raises(LookupError, match="read again"):
         adapters.apply([first])
 

@@ -15,9 +15,8 @@ LARGE_PIXELS = 256 * 256
 class Latents:
     """The autoencoder of one pipeline."""
 
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
-        self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
+    def __init__(self, pipe: Any, device: torch.device | None = None) -> None:
+        self._pipe, self._device, self._dtype = pipe, device or pipe.unet.device, pipe.unet.dtype
 
     def shape(self, sampling: Sampling, rows: int) -> tuple[int, int, int, int]:
         """Returns the shape of so many images' latents."""

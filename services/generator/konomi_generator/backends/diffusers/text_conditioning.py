@@ -24,9 +24,8 @@ class Text:
 class Texts:
     """The text encoders of one pipeline; safe to use from several threads at once."""
 
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
-        self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
+    def __init__(self, pipe: Any, device: torch.device | None = None) -> None:
+        self._pipe, self._device, self._dtype = pipe, device or pipe.unet.device, pipe.unet.dtype
         self._sdxl = hasattr(pipe, "text_encoder_2")
         self._encoded: LRUCache[str, Text] = LRUCache(KEPT_BYTES, getsizeof=_size)
         self._lock = threading.Lock()
