@@ -139,8 +139,10 @@ Deliver = Callable[[int, Result], None]
 class Backend(Protocol):
     """What makes pixels; see the rooms backends.diffusers and backends.webui."""
 
-    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
-        """Gets a model with adapters ready; raises where it cannot do what the settings say."""
+    def prepare(
+        self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling, images: int = 1
+    ) -> Prepared:
+        """Gets a model with adapters ready for so many images; raises where it cannot do what the settings say."""
 
     def run(
         self,
@@ -151,3 +153,6 @@ class Backend(Protocol):
         deliver: Deliver,
     ) -> None:
         """Makes images; delivers each, from any thread."""
+
+    def release(self) -> int:
+        """Gives back the memory of what `prepare` got ready; returns the bytes, 0 where there was nothing."""

@@ -7,7 +7,7 @@ wait in the computer's memory: the base's own, and those of recent sets for as l
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,8 +72,9 @@ def check_adapter(digest: str, data: bytes) -> Header:
 class Adapters:
     """Puts sets of adapters on one pipeline and takes them off; remembers recent sets."""
 
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Any, prepare: Callable[[Any], None] = lambda unet: None) -> None:
+        """Takes a pipeline, and what makes ready a second UNet when there is one."""
+        self._pipe, self._prepare = pipe, prepare
         self._base: Weights = {}
         self._plain: dict[Place, torch.nn.Module] = {}
         self._kept: LRUCache[tuple[tuple[str, float], ...], _AdapterSet] = LRUCache(KEPT_BYTES, _AdapterSet.size)
@@ -109,6 +110,7 @@ class Adapters:
                 if component == "unet":
                     own = unet.get_parameter(name)
                     replace_parameter(base, name, self._base[component, name].to(own.device, copy=True))
+        self._prepare(base)
         return base
 
     def apply(self, adapters: Sequence[AdapterFile]) -> bool:

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -19,6 +20,7 @@ from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.diffusers_folder import model_files
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch, plan
+from konomi_generator.backends.diffusers.compilation import Compilation, forget, release
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.memory_fallback import (
     HOST,
@@ -34,7 +36,16 @@ from konomi_generator.backends.diffusers.pipeline import (
     load_preview_decoder,
     make_scheduler,
 )
-from konomi_generator.sampling import AdapterFile, Deliver, GeneratedImage, ImageRequest, Prepared, Preview, Sampling
+from konomi_generator.sampling import (
+    FULL_PRECISION,
+    AdapterFile,
+    Deliver,
+    GeneratedImage,
+    ImageRequest,
+    Prepared,
+    Preview,
+    Sampling,
+)
 from konomi_generator.settings import GeneratorSettings
 
 SMALL_PARAMETERS = 50_000_000
@@ -75,16 +86,19 @@ class DiffusersBackend:
     equal bits; large ones run image by image on all threads. Either way no image depends on its neighbours.
     """
 
-    def __init__(self, settings: GeneratorSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: GeneratorSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings, self._clock = settings, clock
         self._device = _device(settings.device)
         self._key: Key | None = None
         self._loaded: tuple[Denoiser, Adapters] | None = None
         self._sizes: dict[tuple[Key | None, int, int], tuple[int, ...]] = {}
-        self._fits: dict[tuple[int, int, bool], Fit] = {}
+        self._fits: dict[tuple[int, ...], Fit] = {}
         self._least = FallbackLevel.NOTHING
+        self._compilation = Compilation(asked=False, device=self._device)
 
-    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
+    def prepare(
+        self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling, images: int = 1
+    ) -> Prepared:
         """Loads the model unless it is there, and makes the adapters those asked for.
 
         Raises:
@@ -102,9 +116,16 @@ class DiffusersBackend:
             denoiser.preview_vae = self._with_room(
                 lambda: load(denoiser.pipe, model, home, self._device), "while loading the decoder of previews"
             )
-        precision = self._precision() + ("+compiled" if self._settings.compile_unet else "")
+        batches = -(-images // self._most_rows(sampling))
+        self._compilation.apply(self._unets(), _shape(sampling), batches * sampling.steps)
+        precision = self._precision() + ("+compiled" if self._compilation.active else "")
         scheduler = make_scheduler(denoiser.pipe, sampling.scheduler)
         return Prepared(type(scheduler).__name__, precision, zero_terminal_snr=has_zero_terminal_snr(scheduler))
+
+    def _unets(self) -> list[Any]:
+        assert self._loaded is not None
+        denoiser, adapters = self._loaded
+        return [unet for unet in (denoiser.pipe.unet, adapters.made_base_unet()) if unet is not None]
 
     @property
     def _denoiser(self) -> Denoiser:
@@ -130,11 +151,11 @@ class DiffusersBackend:
         threads = 1 if small else self._settings.thread_count()
         sizes = self._batch_sizes(sampling, small)
         ended = threading.Event()
-        shape = (sampling.height, sampling.width, sampling.guide_from_base)
-        fit = self._fits.setdefault(shape, Fit(level=self._least))
+        fit = self._fits.setdefault(_shape(sampling), Fit(level=self._least))
         run = _Run(sampling, sizes, fit, lambda: ended.is_set() or stopped(), deliver)
         work: queue.SimpleQueue[DenoisingBatch] = queue.SimpleQueue()
-        for batch in plan(images, sizes, workers, lambda item: self._denoiser.kind(item, sampling)):
+        full = self._compilation.active and not small
+        for batch in plan(images, sizes, workers, lambda item: self._denoiser.kind(item, sampling), fill=full):
             work.put(batch)
 
         def worker() -> None:
@@ -182,15 +203,23 @@ class DiffusersBackend:
     def _is_made(self, batch: DenoisingBatch, run: _Run, level: FallbackLevel) -> bool:
         """Runs a batch and delivers its images; false, and nothing delivered, where memory ran out."""
         watch = _watch(batch, run) if level is FallbackLevel.NOTHING else None
+        redone: set[int] = set()
+        began = self._clock()
         try:
-            arrays = self._denoiser.run(batch, run.sampling, run.stopped, watch, level)
+            arrays = self._denoiser.run(batch, run.sampling, run.stopped, watch, level, redone)
         except (RuntimeError, MemoryError) as error:
+            failure = self._compilation.failure(error)
+            if failure is not None:
+                raise failure from error
             if not is_shortage(error):
                 raise
             run.asked[0] = bytes_asked(error)
         else:
-            for item, image in zip(batch.images, arrays, strict=True):
-                run.deliver(item.index, _generated(image, level))
+            if level is FallbackLevel.NOTHING:
+                self._compilation.note(_shape(run.sampling), run.sampling.steps, self._clock() - began)
+            for row, (item, image) in enumerate(zip(batch.images, arrays, strict=True)):
+                names = NAMES[level] + ((FULL_PRECISION,) if row in redone else ())
+                run.deliver(item.index, _generated(image, names))
             return True
         give_back()
         return False
@@ -227,13 +256,11 @@ class DiffusersBackend:
             if not is_shortage(error):
                 raise
             raise shortage(error, f"while loading {model.id}", LOADING_ADVICE, reason="DEVICE_MEMORY") from error
-        if self._settings.attention_slicing:
-            pipe.unet.set_attention_slice("auto")
-        if self._settings.compile_unet:
-            pipe.unet.compile()
-        adapters = Adapters(pipe)
+        compilation = Compilation(self._settings.compile_unet, self._device)
+        adapters = Adapters(pipe, compilation.prepare)
         places = Places(pipe, self._device, {"unet": adapters.made_base_unet})
         self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet, places), adapters)
+        self._compilation = compilation
         self._settle(places)
 
     def _settle(self, places: Places) -> None:
@@ -252,6 +279,10 @@ class DiffusersBackend:
         if self._loaded is None:
             return 0
         freed = self._denoiser.places.size()
+        if self._compilation.active:
+            for unet in self._unets():
+                release(unet)
+            forget()
         self._key, self._loaded, self._least = None, None, FallbackLevel.NOTHING
         self._fits.clear()
         give_back()
@@ -265,8 +296,7 @@ class DiffusersBackend:
         """Returns the batch sizes to choose from, largest first; all give the same bits on the CPU."""
         limit = sampling.batch_size or self._settings.image_batch
         if self._device.type != "cpu":
-            most = limit or max(1, min(64, ACCELERATOR_PIXELS // (sampling.width * sampling.height)))
-            return tuple(range(most, 0, -1))
+            return tuple(range(self._most_rows(sampling), 0, -1))
         if not small:
             return (1,)
         shape = (self._key, sampling.height, sampling.width)
@@ -274,6 +304,12 @@ class DiffusersBackend:
             self._sizes[shape] = self._measure(sampling)
         sizes = self._sizes[shape]
         return tuple(size for size in sizes if not limit or size <= limit) or sizes[-1:]
+
+    def _most_rows(self, sampling: Sampling) -> int:
+        """Returns how many images an accelerator denoises together; on the CPU image by image is counted."""
+        limit = sampling.batch_size or self._settings.image_batch
+        fitting = ACCELERATOR_PIXELS // (sampling.width * sampling.height) if self._device.type != "cpu" else 1
+        return limit or max(1, min(64, fitting))
 
     def _measure(self, sampling: Sampling) -> tuple[int, ...]:
         measurements: list[tuple[int, ...]] = []
@@ -330,10 +366,15 @@ def _watch(batch: DenoisingBatch, run: _Run) -> Callable[[int, np.ndarray], None
     return watch
 
 
-def _generated(image: np.ndarray, level: FallbackLevel) -> GeneratedImage | KonomiError:
+def _generated(image: np.ndarray, fallbacks: tuple[str, ...]) -> GeneratedImage | KonomiError:
     if not np.isfinite(image).all():
         return _broken()
-    return GeneratedImage(_pixels(image), NAMES[level])
+    return GeneratedImage(_pixels(image), fallbacks)
+
+
+def _shape(sampling: Sampling) -> tuple[int, ...]:
+    """Returns what memory and time of a batch depend on besides its rows."""
+    return sampling.height, sampling.width, sampling.guide_from_base
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

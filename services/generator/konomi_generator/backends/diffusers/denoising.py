@@ -89,6 +89,7 @@ class Denoiser:
         stopped: Callable[[], bool],
         watch: Watch | None = None,
         level: FallbackLevel = FallbackLevel.NOTHING,
+        redone: set[int] | None = None,
     ) -> np.ndarray:
         """Makes a batch of images.
 
@@ -98,6 +99,7 @@ class Denoiser:
             stopped: asked before every step.
             watch: takes previews as often as the settings say.
             level: how much to give up for memory.
+            redone: takes the rows that were decoded again in float32, because what came out were no numbers.
 
         Returns:
             (n, H, W, 3) float32 in 0..1, NaN where the model broke down, for the n images of the batch.
@@ -114,7 +116,11 @@ class Denoiser:
             with self.places.only("unet", level=level):
                 latents = self._denoise(start, sampling, stopped, watch)
             with self.places.only("vae", level=level):
-                return self.latents.decode(latents)[: len(batch.images)]
+                images = self.latents.decode(latents)
+                again = self.latents.mend(images, latents)
+        if redone is not None:
+            redone.update(row for row in again if row < len(batch.images))
+        return images[: len(batch.images)]
 
     def _begin(self, rows: Sequence[ImageRequest], sampling: Sampling) -> _Start:
         """Encodes texts and pictures, draws the noise."""
