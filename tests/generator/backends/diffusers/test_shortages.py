@@ -154,18 +154,22 @@ def test_blocks_are_small_cover_the_network_and_change_no_bit(models, settings, 
     plain = memory_fallback.move
     with torch.inference_mode():
         whole = unet(*given).sample
-        monkeypatch.setattr(memory_fallback, "move", lambda m, d, *rest: (moved.append(d.type), plain(m, d, *rest)))
+        monkeypatch.setattr(memory_fallback, "move", lambda m, d, *rest: moved.append(d.type) or plain(m, d, *rest))
         with in_blocks(unet, torch.device("cpu")):
             assert torch.equal(unet(*given).sample, whole)
     assert len(moved) >= 2 + 2 * len(blocks) - 2, "every block came and went"
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in blocks)
 
 
-def test_weights_moved_while_images_are_made_can_be_written_afterwards() -> None:
+def test_weights_moved_while_images_are_made_can_be_written_afterwards(monkeypatch) -> None:
+    monkeypatch.setattr(memory_fallback, "_is_on", lambda _tensor, _device: False)
     layer = torch.nn.Linear(2, 2)
+    before, storage = layer.weight.detach().clone(), layer.weight.data_ptr()
     with torch.inference_mode():
-        move(layer, torch.device("meta"))
-    assert not layer.weight.is_inference() and layer.weight.device.type == "meta"
+        move(layer, torch.device("cpu"))
+    assert layer.weight.data_ptr() != storage and torch.equal(layer.weight, before)
+    with torch.no_grad():
+        layer.weight.copy_(before + 1)
 
 
 def test_the_levels_are_tried_in_the_order_that_changes_least() -> None:

@@ -311,8 +311,8 @@ class NightServices:
         return Fit(**dict(model), run=latest.name, loss=loss, failed="")
 
     def release_generator(self) -> None:
-        """Lets the generator hand its memory to what comes next; older ones, which cannot, keep it."""
-        with suppress(errors.Unimplemented):
+        """Lets the generator hand its memory to what comes next; one that cannot, or is away, is left alone."""
+        with suppress(errors.Unimplemented, errors.Unavailable, errors.DeadlineExceeded):
             self.client.generator.release_memory()
 
     def promote(self, model: str, metrics: dict[str, float], request_id: str) -> None:

@@ -166,7 +166,13 @@ def in_host_memory(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def in_blocks(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """Keeps a network in the computer's memory while it lasts; each block comes to the device for its own turn."""
+    """Keeps a network in the computer's memory while it lasts; each block comes to the device for its own turn.
+
+    Compiled parts run as they are written meanwhile: a compiler cannot look into what moves weights.
+    """
+    compiled = {module: module._compiled_call_impl for module in network.modules() if module._compiled_call_impl}
+    for module in compiled:
+        module._compiled_call_impl = None
     move(network, HOST)
     blocks = list(_blocks(network))
     inside = {id(tensor) for block in blocks for tensor in _tensors(block)}
@@ -180,6 +186,8 @@ def in_blocks(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+        for module, call in compiled.items():
+            module._compiled_call_impl = call
 
 
 def _blocks(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
