@@ -105,18 +105,52 @@ def test_a_lora_in_bfloat16_leaves_every_weight_as_it_is_and_comes_off_exactly(o
     assert adapters.apply([file]) and np.array_equal(image(pipe, adapters), once)
 
 
+def arrived(pipe, adapters: Adapters) -> dict:
+    """What each weight is changed by with a set of adapters on: its place → (O, …) float32."""
+    fused = {place: adapters._parameter(place) - adapters._base[place] for place in adapters._touched}
+    for place in adapters._plain:
+        layer = adapters._layer(place)
+        fused[place] = (layer.up.float().flatten(1) @ layer.down.float().flatten(1)).reshape(layer.weight.shape)
+    return fused
+
+
 def test_two_adapters_in_bfloat16_are_what_they_are_in_float32_and_the_same_every_time(opened) -> None:
-    first, second = lora(1), lora(2, rank=2)
-    files = [AdapterFile("a" * 64, first, 0.8), AdapterFile("b" * 64, second, 0.5)]
-    pictures = []
+    files = [AdapterFile("a" * 64, lora(1), 0.8), AdapterFile("b" * 64, lora(2, rank=2), 0.5)]
+    pictures, changes = [], []
     for dtype in (torch.float32, BFLOAT, BFLOAT):
         pipe = opened(dtype)
         adapters = Adapters(pipe)
-        bare = image(pipe, adapters)
         adapters.apply(files)
-        pictures.append(image(pipe, adapters) - bare)
+        pictures.append(image(pipe, adapters))
+        changes.append(arrived(pipe, adapters))
     assert np.array_equal(pictures[1], pictures[2])
-    assert np.linalg.norm(pictures[1] - pictures[0]) < 0.2 * np.linalg.norm(pictures[0])
+    assert changes[0].keys() == changes[1].keys() and len(changes[0]) > 20
+    assert all(error(changes[1][place], wanted) < 0.02 for place, wanted in changes[0].items())
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_in_float16_a_lora_runs_beside_where_the_base_runs_too_and_else_in_the_weights(both: bool, opened) -> None:
+    pipe = opened(torch.float16)
+    adapters = Adapters(pipe)
+    bare, file = image(pipe, adapters), [AdapterFile("a" * 64, lora(1), 1.0)]
+    assert adapters.apply(file, both=both) and not adapters.apply(file, both=both)
+    assert bool(adapters._plain) is both and bool(adapters._touched) is not both
+    own = {id(weight) for weight in pipe.unet.parameters()}
+    assert ({id(weight) for weight in adapters.base_unet().parameters()} == own) is both
+    assert all(error(change, wanted) < 0.05 for change, wanted in zip(*_changes(opened, file, both), strict=True))
+    assert adapters.apply(file, both=not both) and bool(adapters._plain) is not both
+    assert adapters.apply([]) and np.array_equal(image(pipe, adapters), bare)
+
+
+def _changes(opened, file: list[AdapterFile], both: bool) -> list[list[torch.Tensor]]:
+    """What arrives of an adapter in float16 and in float32, weight by weight."""
+    changes = []
+    for dtype in (torch.float16, torch.float32):
+        pipe = opened(dtype)
+        adapters = Adapters(pipe)
+        adapters.apply(file, both=both)
+        changes.append([change.float() for _, change in sorted(arrived(pipe, adapters).items())])
+    return changes
 
 
 def test_a_change_without_factors_is_rounded_by_chance_from_the_digest(opened) -> None:
@@ -135,12 +169,12 @@ def test_a_change_without_factors_is_rounded_by_chance_from_the_digest(opened) -
 
 
 def test_convolutions_take_a_lora_beside_them_too(opened) -> None:
-    unet, torch_seed = tiny_models.starter().unet, torch.manual_seed(0)
+    unet = tiny_models.starter().unet
+    torch.manual_seed(0)
     config = LoraConfig(r=4, lora_alpha=4, target_modules=["conv1", "to_q"], init_lora_weights=False)
     inject_adapter_in_model(config, unet, "default")
     data = save({f"unet.{k}": v.contiguous() for k, v in get_peft_model_state_dict(unet).items()})
-    assert torch_seed is not None
-    pictures = []
+    changes = []
     for dtype in (torch.float32, BFLOAT):
         pipe = opened(dtype)
         adapters = Adapters(pipe)
@@ -148,8 +182,24 @@ def test_convolutions_take_a_lora_beside_them_too(opened) -> None:
         adapters.apply([AdapterFile("a" * 64, data, 1.0)])
         kinds = {type(layer).__name__ for layer in adapters._plain.values()}
         assert kinds == ({"Linear", "Conv2d"} if dtype == BFLOAT else set())
-        pictures.append(image(pipe, adapters) - bare)
-    assert np.linalg.norm(pictures[1] - pictures[0]) < 0.2 * np.linalg.norm(pictures[0])
+        changes.append(arrived(pipe, adapters))
+        assert np.abs(image(pipe, adapters) - bare).max() > 1e-2
+    assert all(error(changes[1][place], wanted) < 0.02 for place, wanted in changes[0].items())
+
+
+def test_a_layer_with_a_lora_beside_it_answers_as_one_with_the_change_in_its_weight() -> None:
+    torch.manual_seed(2)
+    for layer, given in (
+        (torch.nn.Linear(8, 6), torch.randn(3, 5, 8)),
+        (torch.nn.Conv2d(8, 6, 3, stride=2, padding=1), torch.randn(2, 8, 9, 9)),
+    ):
+        down, up = torch.randn(4, *layer.weight.shape[1:]), torch.randn(6, 4, *[1] * (layer.weight.dim() - 2))
+        beside = with_low_rank(layer, down, up)
+        plain = layer(given)
+        layer.weight.data += (up.flatten(1) @ down.flatten(1)).reshape(layer.weight.shape)
+        whole = layer(given)
+        layer.weight.data -= (up.flatten(1) @ down.flatten(1)).reshape(layer.weight.shape)
+        assert torch.allclose(beside(given), whole, atol=1e-4) and not torch.allclose(plain, whole, atol=1e-2)
 
 
 def test_what_does_not_fit_is_refused_in_bfloat16_too(opened) -> None:

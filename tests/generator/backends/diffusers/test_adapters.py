@@ -187,6 +187,7 @@ def test_guidance_from_the_base_amplifies_the_adapter_and_changes_nothing_withou
     assert torch.equal(made(False, 4.0, True), made(False, 4.0, False))
     base, plain, guided = made(False, 4.0, False), made(True, 4.0, False), made(True, 4.0, True)
     assert (guided - base).abs().mean() > 1.5 * (plain - base).abs().mean() > 0
+    beside = {name: weight.clone() for name, weight in adapters.base_unet().named_parameters()}
     assert torch.equal(made(False, 4.0, False), base), "the base came back to the last bit"
-    fresh = dict(pipe.unet.named_parameters())
-    assert all(torch.equal(weight, fresh[name]) for name, weight in adapters._unet.named_parameters())
+    assert all(torch.equal(beside[name], weight) for name, weight in pipe.unet.named_parameters())
+    assert adapters.made_base_unet() is None, "it is there while an adapter is on"

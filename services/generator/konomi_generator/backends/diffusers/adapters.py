@@ -2,8 +2,9 @@
 
 What several adapters add to a weight is summed in float32, each reckoned from the base weight, and rounded once. In
 bfloat16, where rounding would take most of a small LoRA away, a LoRA's factors run beside the layer instead and the
-weight stays as it is; what has no factors is rounded by chance (see stochastic_rounding). Weights that are not in use
-wait in the computer's memory: the base's own, and those of recent sets for as long as they fit into KEPT_BYTES.
+weight stays as it is; so they do in float16 where the base runs too, which then shares every weight. What has no
+factors is rounded by chance in bfloat16 (see stochastic_rounding). Weights that are not in use wait in the computer's
+memory: the base's own, and those of recent sets for as long as they fit into KEPT_BYTES.
 """
 
 import threading
@@ -33,7 +34,10 @@ from konomi_generator.sampling import AdapterFile
 Weights = dict[Place, torch.Tensor]
 Sums = dict[Place, list[tuple[float, Change]]]
 """What all adapters of a set add to a weight, each with its strength."""
-KEPT_BYTES = 2 << 30
+_Key = tuple[bool, tuple[tuple[str, float], ...]]
+"""Whether factors run beside their layers though the format does not ask for it; digests and strengths."""
+_NONE: _Key = (False, ())
+KEPT_BYTES = 4 << 30
 """Memory of the computer for the weights of recent sets and the base's own under them."""
 
 
@@ -77,10 +81,10 @@ class Adapters:
         self._pipe, self._prepare = pipe, prepare
         self._base: Weights = {}
         self._plain: dict[Place, torch.nn.Module] = {}
-        self._kept: LRUCache[tuple[tuple[str, float], ...], _AdapterSet] = LRUCache(KEPT_BYTES, _AdapterSet.size)
+        self._kept: LRUCache[_Key, _AdapterSet] = LRUCache(KEPT_BYTES, _AdapterSet.size)
         self._words = WordBinder(pipe)
         self._names = ModuleNames(pipe)
-        self._current: tuple[tuple[str, float], ...] = ()
+        self._current = _NONE
         self._unet: Any = None
         self._touched: list[Place] = []
         self._sharing = threading.Lock()
@@ -90,7 +94,7 @@ class Adapters:
 
         Else one that shares with it every weight that no adapter touches, and is made at its first use.
         """
-        if not self._current:
+        if self._current == _NONE:
             return self._pipe.unet
         with self._sharing:
             if self._unet is None:
@@ -113,8 +117,12 @@ class Adapters:
         self._prepare(base)
         return base
 
-    def apply(self, adapters: Sequence[AdapterFile]) -> bool:
+    def apply(self, adapters: Sequence[AdapterFile], *, both: bool = False) -> bool:
         """Makes the pipeline's weights those of the base plus these adapters.
+
+        Args:
+            adapters: the set.
+            both: whether the UNet without adapters runs as well.
 
         Returns:
             True when the weights changed.
@@ -125,17 +133,18 @@ class Adapters:
             RuntimeError, MemoryError: memory ran out; the base stays as it was.
         """
         adapters = [adapter for adapter in adapters if adapter.scale]
-        key = tuple((adapter.digest, adapter.scale) for adapter in adapters)
+        beside = both and bool(adapters) and self._pipe.unet.dtype == torch.float16
+        key: _Key = (beside, tuple((adapter.digest, adapter.scale) for adapter in adapters))
         if key == self._current:
             return False
         self._restore()
-        if not key:
+        if key == _NONE:
             return True
         try:
             if key in self._kept:
                 self._put_on(self._kept[key])
             else:
-                self._keep(key, self._fuse(adapters))
+                self._keep(key, self._fuse(adapters, beside=beside))
         except BaseException:
             self._restore()
             raise
@@ -144,7 +153,7 @@ class Adapters:
 
     def _restore(self) -> None:
         """Makes the pipeline the base again."""
-        self._unet, self._current = None, ()
+        self._unet, self._current = None, _NONE
         self._write({place: self._base[place] for place in self._touched})
         self._touched = []
         for place, layer in self._plain.items():
@@ -159,7 +168,7 @@ class Adapters:
             self._set_beside(place, factors)
         self._words.bind(adapters.concepts)
 
-    def _keep(self, key: tuple[tuple[str, float], ...], adapters: _AdapterSet) -> None:
+    def _keep(self, key: _Key, adapters: _AdapterSet) -> None:
         """Remembers a set, in the computer's memory, where it fits beside the base's own weights and newer sets."""
         room = KEPT_BYTES - _bytes(self._base.values())
         size = sum(_bytes([self._parameter(place)]) for place in self._touched) + adapters.size()
@@ -169,7 +178,7 @@ class Adapters:
             weights = {place: in_host_memory(self._parameter(place)) for place in self._touched}
             self._kept[key] = _AdapterSet(weights, adapters.beside, adapters.concepts)
 
-    def _fuse(self, adapters: Sequence[AdapterFile]) -> _AdapterSet:
+    def _fuse(self, adapters: Sequence[AdapterFile], *, beside: bool) -> _AdapterSet:
         """Adds what a set of adapters changes, and binds its words; returns what is not in the weights."""
         sums: Sums = {}
         words: list[Concepts] = []
@@ -184,23 +193,25 @@ class Adapters:
                 additions = changes(adapter.digest, keys, load(adapter.data), Strength.of(adapter.digest, header))
             for place, change in additions.items():
                 sums.setdefault(place, []).append((adapter.scale, change))
-        beside = {}
+        layers = {}
         names = [f"{adapter.digest}@{adapter.scale}" for adapter in adapters]
         for place, parts in sums.items():
-            factors = self._factors(place, parts)
+            factors = self._factors(place, parts, beside=beside)
             if factors is None:
                 self._add(place, parts, seed_of(*names, *place))
             else:
-                beside[place] = factors
+                layers[place] = factors
                 self._set_beside(place, factors)
         self._words.bind(words)
-        return _AdapterSet({}, beside, words)
+        return _AdapterSet({}, layers, words)
 
-    def _factors(self, place: Place, parts: Sequence[tuple[float, Change]]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def _factors(
+        self, place: Place, parts: Sequence[tuple[float, Change]], *, beside: bool
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Returns what runs beside a layer in place of a change of its weight; None where the weight is changed."""
         low = [(scale, change) for scale, change in parts if isinstance(change, LowRankChange)]
         weight = self._pipe_parameter(place)
-        if weight is None or weight.dtype != torch.bfloat16 or len(low) < len(parts):
+        if weight is None or len(low) < len(parts) or not (beside or weight.dtype == torch.bfloat16):
             return None
         if not takes_low_rank(self._layer(place)) or not all(change.fits(weight) for _, change in low):
             return None

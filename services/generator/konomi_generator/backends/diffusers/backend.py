@@ -109,7 +109,9 @@ class DiffusersBackend:
         self._load(model)
         assert self._loaded is not None
         denoiser, fused = self._loaded
-        if self._with_room(lambda: fused.apply(adapters), f"while putting {len(adapters)} adapters on {model.id}"):
+        both = sampling.guide_from_base or sampling.base_share > 0
+        doing = f"while putting {len(adapters)} adapters on {model.id}"
+        if self._with_room(lambda: fused.apply(adapters, both=both), doing):
             denoiser.texts.forget()
         if sampling.preview_every:
             home, load = self._settings.home / "models", load_preview_decoder
