@@ -26,7 +26,7 @@ from konomi_generator.backends.diffusers.memory_fallback import (
     HOST,
     NAMES,
     FallbackLevel,
-    Fit,
+    MemoryFit,
     Places,
     exhausted,
 )
@@ -72,7 +72,7 @@ class _Run:
 
     sampling: Sampling
     sizes: Sequence[int]
-    fit: Fit
+    fit: MemoryFit
     stopped: Callable[[], bool]
     deliver: Deliver
     left: list[DenoisingBatch] = field(default_factory=list)
@@ -92,7 +92,7 @@ class DiffusersBackend:
         self._key: Key | None = None
         self._loaded: tuple[Denoiser, Adapters] | None = None
         self._sizes: dict[tuple[Key | None, int, int], tuple[int, ...]] = {}
-        self._fits: dict[tuple[int, ...], Fit] = {}
+        self._fits: dict[tuple[int, ...], MemoryFit] = {}
         self._least = FallbackLevel.NOTHING
         self._compilation = Compilation(asked=False, device=self._device)
 
@@ -153,7 +153,7 @@ class DiffusersBackend:
         threads = 1 if small else self._settings.thread_count()
         sizes = self._batch_sizes(sampling, small)
         ended = threading.Event()
-        fit = self._fits.setdefault(_shape(sampling), Fit(level=self._least))
+        fit = self._fits.setdefault(_shape(sampling), MemoryFit(level=self._least))
         run = _Run(sampling, sizes, fit, lambda: ended.is_set() or stopped(), deliver)
         work: queue.SimpleQueue[DenoisingBatch] = queue.SimpleQueue()
         full = self._compilation.active and not small

@@ -47,7 +47,7 @@ NAMES: Mapping[FallbackLevel, tuple[str, ...]] = {
 
 
 @dataclass
-class Fit:
+class MemoryFit:
     """What fitted last for images of one shape: rows of a batch, 0 while nothing has failed, and the level."""
 
     rows: int = 0
