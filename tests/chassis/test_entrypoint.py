@@ -38,6 +38,8 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         if request.name == "tastes/stuck":
             print("entered", flush=True)
             time.sleep(60)
+        if request.name == "tastes/broken":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return rater_pb2.Taste(name=request.name, display_name=principal().name)
 
 def build(settings, store):
@@ -149,6 +151,16 @@ def test_a_second_sigterm_ends_it_now(role):
             time.sleep(0.5)
         assert running.end()[0] == 0 and time.monotonic() - began < 5
         assert stuck.exception(10) is not None
+
+
+@pytest.mark.slow
+def test_a_gpu_that_fails_for_good_ends_the_process_with_70(role):
+    running = role(KONOMI_DRAIN_SECONDS=0.3)
+    with pytest.raises(Unavailable) as caught:
+        get(running.caller(), "broken")
+    assert caught.value.reason == "DEVICE_FAILED"
+    code, log = running.end()
+    assert code == 70 and "illegal memory access" in log
 
 
 @pytest.mark.slow

@@ -256,6 +256,14 @@ def test_previews_stream_before_their_image(calls: Calls) -> None:
     )
 
 
+def test_memory_is_released_over_the_wire_and_the_next_request_has_the_same_bits(calls: Calls) -> None:
+    digest = calls.send(one())[0].artifact.digest
+    first = calls.stub.ReleaseMemory(pb.ReleaseMemoryRequest(), **calls.options)
+    again = calls.stub.ReleaseMemory(pb.ReleaseMemoryRequest(), **calls.options)
+    assert first.released_bytes > 100_000 and not first.busy and (again.released_bytes, again.busy) == (0, False)
+    assert calls.send(one())[0].artifact.digest == digest
+
+
 def test_a_shortage_is_resource_exhausted_over_the_wire(calls: Calls, generator: Generator, monkeypatch) -> None:
     calls.send(one())
 

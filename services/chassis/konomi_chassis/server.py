@@ -29,6 +29,8 @@ from konomi_chassis.storage.artifact_servicer import ArtifactServicer, BelongsTo
 from konomi_chassis.storage.artifacts import ArtifactStore
 
 REFUSED_CONFIGURATION = 78
+DEVICE_FAILURE = 70
+"""Exit code of a server whose GPU failed for good: a new process has it back."""
 STUCK_SECONDS = 5.0
 
 
@@ -73,6 +75,9 @@ class RunningServer:
         self._server, self._interceptor, self._health = server, interceptor, health_servicer
         self._services = services
         self.address = address
+        self.device_failed = False
+        self.ended = threading.Event()
+        interceptor.on_device_failure = self._fail
 
     @property
     def draining(self) -> threading.Event:
@@ -87,6 +92,12 @@ class RunningServer:
         self._interceptor.gate.why = None
         for name in ("", *(service.name for service in self._services)):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def _fail(self) -> None:
+        """Says NOT_SERVING and lets nobody in any more; whoever waits for `ended` is to end the process."""
+        self.device_failed, self._interceptor.gate.why = True, "ending"
+        self._health.enter_graceful_shutdown()
+        self.ended.set()
 
     def stop(self, grace: float | None = None) -> bool:
         """Says NOT_SERVING, refuses new calls with UNAVAILABLE, lets those in flight finish, then closes.
@@ -172,7 +183,7 @@ def serve(role: str, services: Sequence[ServedService], settings: ServerSettings
     """Serves until SIGTERM or SIGINT, then drains; prints one JSON line with the address once healthy.
 
     Returns:
-        The exit code: 0 after a graceful stop, 78 for a refused configuration.
+        The exit code: 0 after a graceful stop, 78 for a refused configuration, 70 after the device failed for good.
     """
     flush = configure(role)
     stop = threading.Event()
@@ -181,16 +192,20 @@ def serve(role: str, services: Sequence[ServedService], settings: ServerSettings
         die_with_parent(os.environ)
         switch_threads_often()
         running = start(role, services, settings, store)
+        running.ended = stop
+        if running.device_failed:
+            stop.set()
     except FailedPrecondition as error:
         print(error.message, file=sys.stderr, flush=True)
         return REFUSED_CONFIGURATION
     print(json.dumps({"role": role, "address": running.address}), flush=True)
     stop.wait()
+    code = DEVICE_FAILURE if running.device_failed else 0
     ended = running.stop(settings.drain_seconds)
     flush()
-    if not ended:
-        os._exit(0)  # a handler that ignores its cancelled call would keep the interpreter alive for ever
-    return 0
+    if not ended or running.device_failed:  # a handler that ignores its cancelled call would keep the process alive
+        os._exit(code)
+    return code
 
 
 def _on_signal(stop: threading.Event) -> None:

@@ -1,5 +1,6 @@
 """`python -m konomi_generator --home HOME --port PORT`: joins the generator's parts and serves."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -38,7 +39,10 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[ServedS
     own = GeneratorSettings(home=settings.home)
     decoder = Decoder(DecodeSettings(home=settings.home))
     models, backend = _backend(own, decoder)
-    generator = Generator(models, store, backend, decoder, writers=own.writers, max_side=own.max_side)
+    idle_seconds = own.idle_seconds or math.inf
+    generator = Generator(
+        models, store, backend, decoder, writers=own.writers, max_side=own.max_side, idle_seconds=idle_seconds
+    )
 
     def close() -> None:
         generator.close()
@@ -50,6 +54,7 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[ServedS
             add_GeneratorServiceServicer_to_server,
             GeneratorServicer(generator),
             RULES,
+            prepare=generator.watch_idleness,
             close=close,
         )
     ]

@@ -1,5 +1,6 @@
 """The use case: prompts, seeds and a model in, stored images out, each as soon as it is finished."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from konomi_generator.requests import Finished, Image, Request
 from konomi_generator.sampling import AdapterFile, Annealing, Backend, ImageRequest, Sampling
 
 LARGEST_ADAPTER = 2 << 30
+LOOK_IDLE_SECONDS = 5.0
 
 
 class Catalogue(Protocol):
@@ -46,12 +48,27 @@ class Generator:
         *,
         writers: int,
         max_side: int,
+        idle_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Takes the generator's parts.
+
+        Args:
+            models: the base models at hand.
+            store: where artifacts come from and images go.
+            backend: what makes pixels.
+            decoder: of pictures to start from.
+            writers: threads that encode and store.
+            max_side: largest width and height.
+            idle_seconds: after so long without a request the model's memory is given back.
+            clock: seconds that only grow.
+        """
         self._models, self._store, self._backend, self._decoder = models, store, backend, decoder
         self._pool = ThreadPoolExecutor(writers, thread_name_prefix="write")
         self._turn = threading.Lock()
-        self._max_side, self._clock = max_side, clock
+        self._max_side, self._idle_seconds, self._clock = max_side, idle_seconds, clock
+        self._used = clock()
+        self._closing = threading.Event()
 
     def models(self) -> list[tuple[BaseModel, str]]:
         """Returns the usable base models and their digests, by id."""
@@ -84,15 +101,44 @@ class Generator:
             if stopped():
                 raise Cancelled("The caller went away.", reason="CANCELLED")
         try:
-            prepared = self._backend.prepare(model, adapters, sampling)
+            prepared = self._backend.prepare(model, adapters, sampling, len(images))
             plan = GenerationPlan(request, model, self._models.digest(model), sampling, images, prepared)
             job = Job(plan, self._backend, self._store, self._pool, lambda: self._clock() - began)
             yield from job.run(stopped)
         finally:
+            self._used = self._clock()
             self._turn.release()
+
+    def release(self) -> int | None:
+        """Drops the loaded model and gives its memory back.
+
+        Returns:
+            The bytes of its weights, 0 where none were loaded; None where a request is under way, which keeps them.
+        """
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            return self._backend.release()
+        finally:
+            self._turn.release()
+
+    def release_if_idle(self) -> None:
+        """Gives the model's memory back where nobody has asked for images for long enough."""
+        if self._clock() - self._used >= self._idle_seconds:
+            self.release()
+
+    def watch_idleness(self) -> None:
+        """Starts the thread that gives memory back when idle; it ends with `close`."""
+        if math.isfinite(self._idle_seconds):
+            threading.Thread(target=self._watch, name="idle", daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(min(LOOK_IDLE_SECONDS, self._idle_seconds)):
+            self.release_if_idle()
 
     def close(self) -> None:
         """Waits for the images being written."""
+        self._closing.set()
         self._pool.shutdown(wait=True)
 
     def _sampling(self, request: Request, model: BaseModel) -> Sampling:

@@ -13,7 +13,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
 from konomi_generator.png import GenerationRecord
 from konomi_generator.requests import Finished, Request
-from konomi_generator.sampling import Backend, ImageRequest, Prepared, Preview, Result, Sampling
+from konomi_generator.sampling import CHANGES_IMAGE, Backend, ImageRequest, Prepared, Preview, Result, Sampling
 
 MAX_WAITING = 64
 LOOK_SECONDS = 0.1
@@ -66,7 +66,7 @@ class GenerationPlan:
             annealing=sampling.annealing,
             precision=self.prepared.precision,
             backend=self.prepared.backend,
-            fallbacks=fallbacks,
+            fallbacks=tuple(name for name in fallbacks if name in CHANGES_IMAGE),
             zero_terminal_snr=self.prepared.zero_terminal_snr,
             guidance_rescale=sampling.guidance_rescale,
         )

@@ -44,4 +44,5 @@ RULES: RequestRules = {
         "preview_every": between(0, 200),
         "guidance_rescale": between(0, 1),
     },
+    "ReleaseMemoryRequest": {},
 }

@@ -9,6 +9,10 @@ import numpy as np
 from konomi.errors import KonomiError
 from konomi_chassis.models.catalogue import BaseModel
 
+TILED, FULL_PRECISION = "tiled_decoding", "fp32_decoding"
+CHANGES_IMAGE = frozenset({TILED, FULL_PRECISION})
+"""Concessions an image's own record names; with the others it has the same bits."""
+
 
 @dataclass(frozen=True)
 class Annealing:
@@ -93,7 +97,7 @@ class GeneratedImage:
 
     Attributes:
         pixels: (H, W, 3) uint8.
-        fallbacks: what was changed to fit it into memory; empty when nothing was.
+        fallbacks: what was given up to make it; empty when nothing was.
     """
 
     pixels: np.ndarray
@@ -135,8 +139,10 @@ Deliver = Callable[[int, Result], None]
 class Backend(Protocol):
     """What makes pixels; see the rooms backends.diffusers and backends.webui."""
 
-    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
-        """Gets a model with adapters ready; raises where it cannot do what the settings say."""
+    def prepare(
+        self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling, images: int = 1
+    ) -> Prepared:
+        """Gets a model with adapters ready for so many images; raises where it cannot do what the settings say."""
 
     def run(
         self,
@@ -147,3 +153,6 @@ class Backend(Protocol):
         deliver: Deliver,
     ) -> None:
         """Makes images; delivers each, from any thread."""
+
+    def release(self) -> int:
+        """Gives back the memory of what `prepare` got ready; returns the bytes, 0 where there was nothing."""

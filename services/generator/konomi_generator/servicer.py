@@ -39,6 +39,13 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         for finished in self._generator.generate(_request(request), lambda: not context.is_active()):
             yield _image(finished)
 
+    def ReleaseMemory(
+        self, request: pb.ReleaseMemoryRequest, context: grpc.ServicerContext
+    ) -> pb.ReleaseMemoryResponse:
+        """Drops the loaded model unless a request is under way."""
+        freed = self._generator.release()
+        return pb.ReleaseMemoryResponse(released_bytes=freed or 0, busy=freed is None)
+
 
 def _request(request: pb.GenerateImagesRequest) -> Request:
     return Request(

@@ -33,11 +33,12 @@ class GeneratorSettings(KonomiSettings):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Number format of the models; "auto" is fp32 on the CPU and fp16 elsewhere. Images name any but fp32."""
 
-    compile_unet: bool = False
-    """Compile the UNet at its first step of each shape; faster on a GPU, and changes the last bits of an image."""
+    compile_unet: bool | Literal["auto"] = False
+    """Compile the UNet's repeated blocks at the first step of each shape; faster on a GPU, and changes the last bits of
+    an image. "auto" does so on a GPU once the work at hand wins back what compiling costs, both measured."""
 
     attention_slicing: bool = False
-    """Compute attention in slices: less memory, more time."""
+    """Changes nothing any more: torch computes attention in blocks by itself, which takes less memory than slices."""
 
     tiled_decoding: bool = False
     """Where one image does not fit into memory, decode it in tiles. Images made so say it: seams can show."""
@@ -53,6 +54,9 @@ class GeneratorSettings(KonomiSettings):
 
     single_file_configs: Path = Path(konomi_chassis.__file__).with_name("configs")
     """Folder with the configurations of single-file checkpoints: sd1, sd2, sdxl."""
+
+    idle_seconds: float = Field(default=600.0, ge=0, le=604_800)
+    """Seconds without a request after which the model is dropped and its memory given back; 0 keeps it for ever."""
 
     writers: int = Field(default=4, ge=1, le=64)
     """Threads that encode, hash and store images beside the denoising."""

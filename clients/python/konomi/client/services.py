@@ -136,6 +136,7 @@ class GeneratorClient(Service):
     list_base_models: Unary[generator_pb2.ListBaseModelsRequest, generator_pb2.ListBaseModelsResponse]
     inspect_model: Unary[generator_pb2.InspectModelRequest, generator_pb2.BaseModel]
     generate_images: ServerStream[generator_pb2.GenerateImagesRequest, generator_pb2.GeneratedImage]
+    release_memory: Unary[generator_pb2.ReleaseMemoryRequest, generator_pb2.ReleaseMemoryResponse]
 
 
 class TrainerClient(Service):

@@ -66,6 +66,7 @@ POLICY: Mapping[str, frozenset[str]] = {
     _GENERATOR + "ListBaseModels": LOOP,
     _GENERATOR + "InspectModel": LOOP,
     _GENERATOR + "GenerateImages": LOOP,
+    _GENERATOR + "ReleaseMemory": LOOP,
     _TRAINER + "CreateTrainingRun": LOOP,
     _TRAINER + "WatchTrainingRun": LOOP,
     _TRAINER + "GetTrainingRun": LOOP,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi_chassis.memory_shortage import is_shortage
 from konomi_chassis.models.diffusers_folder import check_folder, model_files, needed_files, read_json, weight_files
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_folder
 from konomi_chassis.models.safetensors_check import unsupported
@@ -90,14 +91,18 @@ class BaseModels:
         path = self._path(id)
         try:
             return _folder_model(id, path) if path.is_dir() else _file_model(id, path)
-        except (KonomiError, MemoryError):
+        except KonomiError:
             raise
         except OSError as error:
+            if is_shortage(error):
+                raise
             raise FailedPrecondition(
                 f'The base model "{id}" cannot be read: {error.strerror}. Look at the rights of its files.',
                 reason="MODEL_BROKEN",
             ) from error
-        except Exception as error:  # noqa: BLE001  whatever a hostile configuration makes the code below stumble over
+        except Exception as error:  # whatever a hostile configuration makes the code below stumble over
+            if is_shortage(error):
+                raise
             unsupported(id, f"a value in its configuration is of the wrong kind ({type(error).__name__})")
 
     def digest(self, model: BaseModel) -> str:

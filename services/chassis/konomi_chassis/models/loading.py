@@ -27,6 +27,7 @@ from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from konomi.errors import FailedPrecondition, KonomiError
+from konomi_chassis.memory_shortage import is_broken_device, is_shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.clip_vocabulary import END, clip_vocabulary
 from konomi_chassis.models.diffusers_folder import read_json, weight_files
@@ -50,15 +51,18 @@ def load_pipeline(model: BaseModel, configs: Path, device: torch.device, dtype: 
 
     Raises:
         FailedPrecondition: its weights do not fit its configuration (reason MODEL_BROKEN).
+        RuntimeError, MemoryError: memory ran out, or the device is broken (see memory_shortage); nothing is left of it.
     """
     load = _from_folder if model.format == "diffusers" else _from_file
     try:
         with quiet():
             pipe = load(model, configs, dtype)
             return _placed(pipe, model, device, dtype)
-    except (KonomiError, MemoryError, torch.OutOfMemoryError):
+    except KonomiError:
         raise
     except Exception as error:
+        if is_shortage(error) or is_broken_device(error):
+            raise
         raise _broken(model.id, f"its weights do not fit its configuration ({type(error).__name__})") from error
 
 

@@ -16,7 +16,10 @@ from konomi.errors import (
     Unimplemented,
     to_status,
 )
+from konomi_chassis.memory_shortage import is_broken_device, is_shortage, shortage
 from konomi_chassis.rpc.validation import InvalidFields
+
+DEVICE_FAILED = "DEVICE_FAILED"
 
 
 def to_error(error: BaseException, rpc: str, context: grpc.ServicerContext) -> tuple[KonomiError, str | None]:
@@ -40,6 +43,8 @@ def to_error(error: BaseException, rpc: str, context: grpc.ServicerContext) -> t
     if translation is not None:
         return translation, None
     error_id = secrets.token_hex(8)
+    if is_broken_device(error):
+        return _device_failed(error_id), error_id
     return Internal(f"Something went wrong inside konomi. The server's log tells more under {error_id}."), error_id
 
 
@@ -75,8 +80,8 @@ def _translate(error: BaseException) -> KonomiError | None:
             reason="DISK_FULL",
             retry_after=60.0,
         )
-    if isinstance(error, MemoryError):
-        return ResourceExhausted("There is not enough memory for this call.", reason="OUT_OF_MEMORY", retry_after=10.0)
+    if is_shortage(error):
+        return shortage(error, "in this call", "close programs that hold memory, or ask for less at once")
     if "database is locked" in text:
         return Unavailable("The database is busy; try again.", reason="DATABASE_BUSY", retry_after=1.0)
     if number == errno.EIO or "disk I/O error" in text or "readonly database" in text:
@@ -84,3 +89,12 @@ def _translate(error: BaseException) -> KonomiError | None:
             "The disk failed; nothing was stored. Check the disk, then restart the server.", reason="STORE_READ_ONLY"
         )
     return None
+
+
+def _device_failed(error_id: str) -> Unavailable:
+    return Unavailable(
+        "The GPU failed in a way that only a new process gets over, so this server ends; start it again, or wait where "
+        f"something does that for you. The server's log tells more under {error_id}.",
+        reason=DEVICE_FAILED,
+        retry_after=10.0,
+    )

@@ -21,7 +21,7 @@ from konomi_chassis.auth.policy import POLICY, REFLECTION, WATCHES, TasteOf, aut
 from konomi_chassis.rpc.admission import Admission, Place, load_of
 from konomi_chassis.rpc.calls import Send, ServedCall
 from konomi_chassis.rpc.deadlines import DeadlineWatch
-from konomi_chassis.rpc.error_translation import to_error, unimplemented
+from konomi_chassis.rpc.error_translation import DEVICE_FAILED, to_error, unimplemented
 from konomi_chassis.rpc.field_rules import RequestRules
 from konomi_chassis.rpc.lanes import HEALTH_RPCS, PROBE_SECONDS, PROBES, CallLane, lane_of, thread_pools
 from konomi_chassis.rpc.telemetry import RpcTelemetry
@@ -72,6 +72,8 @@ class Interceptor(grpc.ServerInterceptor):
         self._probes: OrderedDict[ServedCall, None] = OrderedDict()
         self._lock = threading.Lock()
         self.gate, self.admission, self.deadlines = Gate(), Admission(settings), DeadlineWatch()
+        self.on_device_failure: Callable[[], None] = lambda: None
+        """Called when a handler met a device that fails from now on at every call."""
 
     def close(self) -> None:
         """Lets go of the threads; those in a call end with it."""
@@ -168,6 +170,8 @@ class Interceptor(grpc.ServerInterceptor):
             if error_id is not None:
                 fields["error_id"] = error_id
                 self._telemetry.bug(rpc, error_id, error)
+            if failure.reason == DEVICE_FAILED:
+                self.on_device_failure()
         CURRENT.set(None)
         fields |= {"principal": caller.name, "scope": caller.scope or "none"}
         self._telemetry.finish(span, rpc, code, time.monotonic() - started, fields)

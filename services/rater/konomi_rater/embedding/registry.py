@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.decoding.worker_process import Decoded
+from konomi_chassis.memory_shortage import is_broken_device, is_shortage, shortage
 from konomi_chassis.models.safetensors_check import check_file
 from konomi_rater.embedding import names, open_clip, packaged, timm
 from konomi_rater.embedding.names import LITE, STARTER, EmbedderName
@@ -18,6 +19,7 @@ from konomi_rater.embedding.tower import Placement, ResizeRule
 
 MISFITS = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError)
 """What the libraries raise where files do not fit each other."""
+ADVICE = "close programs that hold memory, or set the rater's embedder_device to cpu, then try again"
 
 
 class Embedder(Protocol):
@@ -70,13 +72,18 @@ class Embedders:
         Raises:
             InvalidArgument: a name of no known form.
             FailedPrecondition: files are missing, unreadable, unsafe or not safetensors.
+            ResourceExhausted: memory ran out (OUT_OF_MEMORY).
         """
         with self._lock:
             if name not in self._open:
                 self.check(name)
                 try:
                     self._open[name] = self._load(name)
-                except MISFITS as error:
+                except (*MISFITS, MemoryError) as error:
+                    if is_shortage(error):
+                        raise shortage(error, f"while loading the embedder {name!r}", ADVICE) from error
+                    if is_broken_device(error):
+                        raise
                     raise FailedPrecondition(
                         f"expected the embedder {name!r} to load, but its files do not fit "
                         f"({type(error).__name__}); install it again",

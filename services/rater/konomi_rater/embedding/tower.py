@@ -13,6 +13,7 @@ from torchvision.transforms.functional import resize, to_pil_image
 
 from konomi.errors import InvalidArgument
 from konomi_chassis.decoding.worker_process import LONGEST, Decoded
+from konomi_chassis.memory_shortage import give_back, is_shortage, shortage
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Preparation:
         return image[0].permute(1, 2, 0).numpy()
 
 
+ADVICE = "close programs that hold memory, or set the rater's embed_batch lower, then try again"
 KEPT = 16
 """Images in a pass whose result is kept: one size for ever, because another size rounds otherwise."""
 
@@ -141,6 +143,9 @@ class TorchEmbedder:
             images: the pixels.
             keep: pad every pass to KEPT images. Matrix products of another shape round otherwise; with one
                 shape a row is the same bits whatever its neighbours, so a resumed night finds what it left.
+
+        Raises:
+            ResourceExhausted: one image, or a pass to be kept, does not fit into memory (OUT_OF_MEMORY).
         """
         size, parts = KEPT if keep else self._placement.batch, []
         for start in range(0, len(images), size):
@@ -148,8 +153,20 @@ class TorchEmbedder:
             real = len(pixels)
             if keep and real < size:
                 pixels = torch.cat([pixels, pixels.new_zeros((size - real, *pixels.shape[1:]))])
-            parts.append(self._run(self._image, pixels.to(self._placement.device))[:real])
+            parts.append(self._pass(pixels, keep=keep)[:real])
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
+
+    def _pass(self, pixels: torch.Tensor, *, keep: bool) -> np.ndarray:
+        """Maps (N, 3, H, W) to (N, D); where memory runs out in halves, unless the size of a pass is to be kept."""
+        try:
+            return self._run(self._image, pixels.to(self._placement.device))
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            if keep or len(pixels) == 1:
+                raise shortage(error, f"while embedding {len(pixels)} images", ADVICE) from error
+        give_back()
+        return np.concatenate([self._pass(half, keep=keep) for half in pixels.chunk(2)])
 
     def fitted(self, decoded: Decoded) -> np.ndarray:
         """Brings a decoded image to the size `embed` takes."""

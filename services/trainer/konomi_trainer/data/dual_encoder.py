@@ -12,6 +12,7 @@ import torch
 from torchvision.transforms.functional import to_pil_image
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.memory_shortage import is_shortage
 
 BATCH = 64
 
@@ -61,6 +62,8 @@ def load(models: Path, name: str) -> OpenClipTowers:
             raise ValueError("expected starter or open_clip:NAME/FILE.safetensors")
         return _open(model, models / file)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
+        if is_shortage(error):
+            raise
         raise FailedPrecondition(
             f"expected the embedder {name!r} to compare captions with; it cannot be loaded ({str(error)[:120]}): "
             'install it, for the starter with "python -m konomi_starter install", or set [trainer] embedder',

@@ -14,6 +14,7 @@ import sqlalchemy
 
 from konomi.errors import Internal, KonomiError, ResourceExhausted
 from konomi.v1 import trainer_pb2 as pb
+from konomi_chassis.memory_shortage import is_shortage, shortage
 from konomi_chassis.storage.database import reading
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_trainer.configuration import Configuration
@@ -272,8 +273,8 @@ def failure_of(error: Exception) -> KonomiError:
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceExhausted("The disk is full; free some space, then start the run again.", reason="DISK_FULL")
-    if isinstance(error, MemoryError):
-        return ResourceExhausted("Memory ran out; free some, then start the run again.", reason="OUT_OF_MEMORY")
+    if is_shortage(error):
+        return shortage(error, "in the training run", "close programs that hold memory, then start the run again")
     name = secrets.token_hex(8)
     log.error("run failed [%s]", name, exc_info=error)
     return Internal(f"Something went wrong inside the trainer. Its log tells more under {name}.")

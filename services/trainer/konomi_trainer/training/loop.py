@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from konomi.errors import FailedPrecondition, ResourceExhausted
+from konomi_chassis.memory_shortage import is_shortage
 from konomi_trainer.training.checkpoints import Checkpoint, Checkpoints
 from konomi_trainer.training.optimizers import make_optimizer
 from konomi_trainer.training.ranks import Alone, Ranks
@@ -232,7 +233,9 @@ def _accumulate(loss: Loss, settings: LoopSettings, progress: Progress, rows: ra
             part = loss(progress.step, range(first, min(first + progress.micro, rows.stop)))
             (part * settings.loss_scale).backward()
             total += part.item()
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
         return None
     return total
 

@@ -16,6 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import patch_environment
 
 from konomi.errors import Unavailable
+from konomi_chassis.memory_shortage import is_shortage
 from konomi_trainer.configuration import Configuration
 
 HOST = "127.0.0.1"
@@ -93,6 +94,8 @@ class Group:
         try:
             torch.distributed.all_reduce(tensor)
         except RuntimeError as error:
+            if is_shortage(error):
+                raise
             raise Unavailable(
                 "Expected every process of the training run to go on; one of them has ended, its last words are in the"
                 " trainer's log. Start the run again: it goes on from its newest checkpoint.",

@@ -90,12 +90,21 @@ def test_a_remembered_set_comes_back_bit_by_bit_without_loading(pipe, monkeypatc
     assert np.array_equal(image(pipe), once)
 
 
-def test_sets_that_do_not_fit_into_memory_are_forgotten_but_never_the_newest(pipe, monkeypatch) -> None:
-    monkeypatch.setattr("konomi_generator.backends.diffusers.adapters.KEPT_BYTES", 1)
-    adapters, first, second = Adapters(pipe), AdapterFile("a" * 64, lora(1), 1.0), AdapterFile("b" * 64, lora(2), 1.0)
+@pytest.mark.parametrize("sets", [0, 1])
+def test_the_weights_of_recent_sets_keep_to_their_bytes(sets: int, pipe, monkeypatch) -> None:
+    first, second = AdapterFile("a" * 64, lora(1), 1.0), AdapterFile("b" * 64, lora(2), 1.0)
+    probe = Adapters(pipe)
+    probe.apply([first])
+    size = sum(weight.numel() * weight.element_size() for weight in probe._base.values())
+    probe.apply([])
+    monkeypatch.setattr("konomi_generator.backends.diffusers.adapters.KEPT_BYTES", size * (1 + sets))
+    adapters = Adapters(pipe)
     assert adapters.apply([first]) and adapters.apply([second]) and adapters.apply([])
+    held = [*adapters._base.values(), *(weight for kept in adapters._kept.values() for weight in kept.weights.values())]
+    assert sum(weight.numel() * weight.element_size() for weight in held) == size * (1 + sets)
     monkeypatch.setattr("konomi_generator.backends.diffusers.adapters.load", unread)
-    assert adapters.apply([second]) and adapters.apply([])
+    if sets:
+        assert adapters.apply([second]) and adapters.apply([])
     with pytest.raises(LookupError, match="read again"):
         adapters.apply([first])
 
@@ -178,6 +187,7 @@ def test_guidance_from_the_base_amplifies_the_adapter_and_changes_nothing_withou
     assert torch.equal(made(False, 4.0, True), made(False, 4.0, False))
     base, plain, guided = made(False, 4.0, False), made(True, 4.0, False), made(True, 4.0, True)
     assert (guided - base).abs().mean() > 1.5 * (plain - base).abs().mean() > 0
+    beside = {name: weight.clone() for name, weight in adapters.base_unet().named_parameters()}
     assert torch.equal(made(False, 4.0, False), base), "the base came back to the last bit"
-    fresh = dict(pipe.unet.named_parameters())
-    assert all(torch.equal(weight, fresh[name]) for name, weight in adapters._unet.named_parameters())
+    assert all(torch.equal(beside[name], weight) for name, weight in pipe.unet.named_parameters())
+    assert adapters.made_base_unet() is None, "it is there while an adapter is on"

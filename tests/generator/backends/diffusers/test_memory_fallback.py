@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from konomi.errors import Cancelled, ResourceExhausted
+from konomi_chassis.memory_shortage import is_shortage
 from konomi_generator.backends.diffusers.backend import DiffusersBackend
-from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, is_shortage
+from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel
 from konomi_generator.sampling import GeneratedImage, ImageRequest, Sampling
 from konomi_generator.settings import GeneratorSettings
 
@@ -71,7 +72,7 @@ def test_a_batch_that_does_not_fit_runs_in_smaller_ones_with_the_same_bits(model
 def test_where_even_one_does_not_fit_parts_wait_elsewhere_and_the_bits_stay(id: str, models, settings) -> None:
     bench = Bench(models, settings, id)
     whole = bench.run()
-    places, on = bench.backend._denoiser._places, []
+    places, on = bench.backend._denoiser.places, []
     plain = places.only
 
     def watched(*names: str, level: FallbackLevel):
@@ -88,7 +89,7 @@ def test_tiles_only_where_the_owner_allows_them_and_the_image_says_so(models, se
     whole = allowed.run()
     assert not any(made.fallbacks for made in whole.values())
     allowed.limit("vae", lambda _rows: allowed.pipe.vae.use_tiling)
-    assert {made.fallbacks for made in allowed.run().values()} == {("tiled_decoding",)}
+    assert {made.fallbacks for made in allowed.run().values()} == {("block_offload", "tiled_decoding")}
     assert not allowed.pipe.vae.use_tiling
     forbidden = Bench(models, settings, "sd1")
     forbidden.backend._sizes = {}  # so that memory runs out while sizes are measured, too
@@ -142,7 +143,7 @@ def test_tiles_and_number_formats_are_named_in_the_record(generator) -> None:
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"attention_slicing": True}])
 def test_other_numbers_and_sliced_attention_make_images_that_repeat(changes: dict, models, settings) -> None:
     plain, bench = Bench(models, settings).run(), Bench(models, settings, **changes)
-    bench.backend._sizes[64, 64] = (4,)
+    bench.backend._sizes[bench.backend._key, 64, 64] = (4,)
     found = bench.run()
     assert same(found, bench.run()) and len(found) == 4
     assert np.mean([np.abs(found[i].pixels.astype(int) - plain[i].pixels).mean() for i in found]) < 20

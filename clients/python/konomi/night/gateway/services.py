@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol, TypedDict
 
@@ -287,6 +288,7 @@ class NightServices:
             method: name of a training method of the contract, in small letters.
         """
         fields = {name: getattr(run, name) for name in TrainingRun.__dataclass_fields__}
+        self.release_generator()
         begun = self.client.trainer.create_training_run(
             taste=self.taste,
             method=trainer_pb2.TrainingMethod.Value(f"TRAINING_METHOD_{method.upper()}"),
@@ -307,6 +309,11 @@ class NightServices:
         model = messages.model(self.client.trainer.get_model(name=latest.model))
         loss = latest.loss if math.isfinite(latest.loss) else -1.0
         return Fit(**dict(model), run=latest.name, loss=loss, failed="")
+
+    def release_generator(self) -> None:
+        """Lets the generator hand its memory to what comes next; one that cannot, or is away, is left alone."""
+        with suppress(errors.Unimplemented, errors.Unavailable, errors.DeadlineExceeded):
+            self.client.generator.release_memory()
 
     def promote(self, model: str, metrics: dict[str, float], request_id: str) -> None:
         """Makes a model the taste's current one."""

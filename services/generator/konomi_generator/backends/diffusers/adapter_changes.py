@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from konomi_chassis.memory_shortage import is_shortage
 from konomi_chassis.models.safetensors_check import Header
 from konomi_generator.backends.diffusers.adapter_keys import AdapterKeys, Module, refused
 
@@ -24,6 +25,29 @@ Place = tuple[str, str]
 """(component, parameter name)."""
 Change = Callable[[torch.Tensor], torch.Tensor]
 """Takes a weight of the base model, float32, and returns what is added to it, of the same shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankChange:
+    """What a LoRA adds to a weight: factor · up down, (O, r) and (r, I), or (O, r, 1, 1) and (r, I, h, w)."""
+
+    change: Change
+    up: torch.Tensor
+    down: torch.Tensor
+    factor: float
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        """Returns what is added to a weight of the base model."""
+        return self.change(weight)
+
+    def fits(self, weight: torch.Tensor) -> bool:
+        """Says whether both factors are finite and have the shapes this weight asks for."""
+        up, down, rest = self.up, self.down, [1] * (weight.dim() - 2)
+        shapes = ([weight.shape[0], down.shape[0], *rest], [down.shape[0], *weight.shape[1:]])
+        whole = (list(up.shape), list(down.shape)) == shapes
+        return whole and bool(torch.isfinite(up).all() and torch.isfinite(down).all())
+
+
 LOHA = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
 LENGTHS = {"magnitude", "dora_scale"}
 
@@ -88,6 +112,8 @@ def changes(
         try:
             result |= _of_module(tensors, strength, module, left)
         except (IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:
+            if is_shortage(error):
+                raise
             raise refused(digest, roles.values(), f"a damaged file ({str(error)[:80]})") from error
         if left:
             raise refused(digest, (roles[role] for role in left), f"half a change of {module[1]}")
@@ -113,8 +139,9 @@ def _delta(tensors: Tensors, strength: Strength, module: Module, left: set[str])
     """Returns what is added to a weight, and takes what it used of the tensors from `left`."""
     if {"down", "up"} <= left:
         left -= {"down", "up", "mid", "alpha"}
-        rank = tensors["down"].shape[0]
-        return _scaled(lambda: _lora(tensors), _lora_size(tensors), strength.factor(module, rank, tensors.get("alpha")))
+        factor = strength.factor(module, tensors["down"].shape[0], tensors.get("alpha"))
+        change = _scaled(lambda: _lora(tensors), _lora_size(tensors), factor)
+        return change if "mid" in tensors else LowRankChange(change, tensors["up"], tensors["down"], factor)
     if left >= LOHA:
         left -= LOHA | {"hada_t1", "hada_t2", "alpha"}
         rank = tensors["hada_w1_b"].shape[0]

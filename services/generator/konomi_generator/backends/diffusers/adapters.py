@@ -1,28 +1,63 @@
-"""Adapters fused into a pipeline's weights: no cost per step, and the base weights come back to the last bit.
+"""Adapters on a pipeline: fused into its weights or beside them, and the base weights come back to the last bit.
 
-What several adapters add to a weight is summed in float32, each reckoned from the base weight, and rounded once.
+What several adapters add to a weight is summed in float32, each reckoned from the base weight, and rounded once. In
+bfloat16, where rounding would take most of a small LoRA away, a LoRA's factors run beside the layer instead and the
+weight stays as it is; so they do in float16 where the base runs too, which then shares every weight. What has no
+factors is rounded by chance in bfloat16 (see stochastic_rounding). Weights that are not in use wait in the computer's
+memory: the base's own, and those of recent sets for as long as they fit into KEPT_BYTES.
 """
 
-import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from cachetools import LRUCache
 from safetensors.torch import load
 
+from konomi_chassis.memory_shortage import is_shortage
 from konomi_chassis.models.safetensors_check import Header, check_bytes
-from konomi_generator.backends.diffusers.adapter_changes import Change, Place, Strength, changes
+from konomi_generator.backends.diffusers.adapter_changes import Change, LowRankChange, Place, Strength, changes
 from konomi_generator.backends.diffusers.adapter_keys import ModuleNames, check_kinds, mismatch
 from konomi_generator.backends.diffusers.custom_diffusion import Concepts, WordBinder, is_concepts, read
-from konomi_generator.backends.diffusers.memory_fallback import is_shortage
+from konomi_generator.backends.diffusers.memory_fallback import in_host_memory
+from konomi_generator.backends.diffusers.shared_network import (
+    replace_parameter,
+    sharing,
+    takes_low_rank,
+    with_low_rank,
+)
+from konomi_generator.backends.diffusers.stochastic_rounding import rounded, seed_of
 from konomi_generator.sampling import AdapterFile
 
 Weights = dict[Place, torch.Tensor]
-_Fused = tuple[Weights, list[Concepts]]
-"""Weights a set of adapters touches, as they are with it, and the words it binds."""
-KEPT_BYTES = 512 << 20
+Sums = dict[Place, list[tuple[float, Change]]]
+"""What all adapters of a set add to a weight, each with its strength."""
+_Key = tuple[bool, tuple[tuple[str, float], ...]]
+"""Whether factors run beside their layers though the format does not ask for it; digests and strengths."""
+_NONE: _Key = (False, ())
+KEPT_BYTES = 4 << 30
+"""Memory of the computer for the weights of recent sets and the base's own under them."""
+
+
+@dataclass(frozen=True, eq=False)
+class _AdapterSet:
+    """A set of adapters ready to be put on.
+
+    Attributes:
+        weights: those it touches, as they are with it.
+        beside: layer → the factors (down, up) that run beside it.
+        concepts: the words it binds.
+    """
+
+    weights: Weights = field(default_factory=dict)
+    beside: dict[Place, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    concepts: list[Concepts] = field(default_factory=list)
+
+    def size(self) -> int:
+        """Returns the bytes of its tensors."""
+        return _bytes([*self.weights.values(), *(tensor for pair in self.beside.values() for tensor in pair)])
 
 
 def check_adapter(digest: str, data: bytes) -> Header:
@@ -39,34 +74,55 @@ def check_adapter(digest: str, data: bytes) -> Header:
 
 
 class Adapters:
-    """Puts sets of adapters on one pipeline and takes them off; remembers the weights of recent sets."""
+    """Puts sets of adapters on one pipeline and takes them off; remembers recent sets."""
 
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Any, prepare: Callable[[Any], None] = lambda unet: None) -> None:
+        """Takes a pipeline, and what makes ready a second UNet when there is one."""
+        self._pipe, self._prepare = pipe, prepare
         self._base: Weights = {}
-        self._fused: LRUCache[tuple[tuple[str, float], ...], _Fused] = LRUCache(KEPT_BYTES, getsizeof=_size)
+        self._plain: dict[Place, torch.nn.Module] = {}
+        self._kept: LRUCache[_Key, _AdapterSet] = LRUCache(KEPT_BYTES, _AdapterSet.size)
         self._words = WordBinder(pipe)
         self._names = ModuleNames(pipe)
-        self._current: tuple[tuple[str, float], ...] = ()
+        self._current = _NONE
         self._unet: Any = None
-        self._copying = threading.Lock()
+        self._touched: list[Place] = []
+        self._sharing = threading.Lock()
 
     def base_unet(self) -> Any:
-        """Returns the UNet without adapters: the pipeline's own when none is on it, else a copy made once."""
-        if not self._current:
+        """Returns the UNet without adapters: the pipeline's own when none is on it.
+
+        Else one that shares with it every weight that no adapter touches, and is made at its first use.
+        """
+        if self._current == _NONE:
             return self._pipe.unet
-        with self._copying:
+        with self._sharing:
             if self._unet is None:
-                unet = copy.deepcopy(self._pipe.unet)
-                with torch.no_grad():
-                    for (component, name), weight in self._base.items():
-                        if component == "unet":
-                            unet.get_parameter(name).copy_(weight)
-                self._unet = unet
+                self._unet = self._shared_base()
         return self._unet
 
-    def apply(self, adapters: Sequence[AdapterFile]) -> bool:
+    def made_base_unet(self) -> Any:
+        """Returns the UNet without adapters where there is one besides the pipeline's; None while there is none."""
+        return self._unet
+
+    def _shared_base(self) -> Any:
+        unet = self._pipe.unet
+        beside = {self._layer(place): layer for place, layer in self._plain.items() if place[0] == "unet"}
+        base = sharing(unet, beside)
+        with torch.inference_mode(False):
+            for component, name in self._touched:
+                if component == "unet":
+                    own = unet.get_parameter(name)
+                    replace_parameter(base, name, self._base[component, name].to(own.device, copy=True))
+        self._prepare(base)
+        return base
+
+    def apply(self, adapters: Sequence[AdapterFile], *, both: bool = False) -> bool:
         """Makes the pipeline's weights those of the base plus these adapters.
+
+        Args:
+            adapters: the set.
+            both: whether the UNet without adapters runs as well.
 
         Returns:
             True when the weights changed.
@@ -74,26 +130,57 @@ class Adapters:
         Raises:
             FailedPrecondition: an adapter does not fit this base model (ADAPTER_MISMATCH), or holds what konomi does
                 not apply (ADAPTER_KIND); the base stays as it was.
+            RuntimeError, MemoryError: memory ran out; the base stays as it was.
         """
         adapters = [adapter for adapter in adapters if adapter.scale]
-        key = tuple((adapter.digest, adapter.scale) for adapter in adapters)
+        beside = both and bool(adapters) and self._pipe.unet.dtype == torch.float16
+        key: _Key = (beside, tuple((adapter.digest, adapter.scale) for adapter in adapters))
         if key == self._current:
             return False
-        self._write(self._base)
-        self._words.release()
-        self._current = ()
-        if key in self._fused:
-            weights, concepts = self._fused[key]
-            self._write(weights)
-            self._words.bind(concepts)
-        elif adapters:
-            self._fused[key] = self._fuse(adapters)
+        self._restore()
+        if key == _NONE:
+            return True
+        try:
+            if key in self._kept:
+                self._put_on(self._kept[key])
+            else:
+                self._keep(key, self._fuse(adapters, beside=beside))
+        except BaseException:
+            self._restore()
+            raise
         self._current = key
         return True
 
-    def _fuse(self, adapters: Sequence[AdapterFile]) -> _Fused:
-        """Adds what a set of adapters changes, and binds its words; returns the weights touched, and the words."""
-        sums: dict[Place, list[tuple[float, Change]]] = {}
+    def _restore(self) -> None:
+        """Makes the pipeline the base again."""
+        self._unet, self._current = None, _NONE
+        self._write({place: self._base[place] for place in self._touched})
+        self._touched = []
+        for place, layer in self._plain.items():
+            self._set_layer(place, layer)
+        self._plain = {}
+        self._words.release()
+
+    def _put_on(self, adapters: _AdapterSet) -> None:
+        self._touched = list(adapters.weights)
+        self._write(adapters.weights)
+        for place, factors in adapters.beside.items():
+            self._set_beside(place, factors)
+        self._words.bind(adapters.concepts)
+
+    def _keep(self, key: _Key, adapters: _AdapterSet) -> None:
+        """Remembers a set, in the computer's memory, where it fits beside the base's own weights and newer sets."""
+        room = KEPT_BYTES - _bytes(self._base.values())
+        size = sum(_bytes([self._parameter(place)]) for place in self._touched) + adapters.size()
+        while self._kept and self._kept.currsize + size > room:
+            self._kept.popitem()
+        if size <= room:
+            weights = {place: in_host_memory(self._parameter(place)) for place in self._touched}
+            self._kept[key] = _AdapterSet(weights, adapters.beside, adapters.concepts)
+
+    def _fuse(self, adapters: Sequence[AdapterFile], *, beside: bool) -> _AdapterSet:
+        """Adds what a set of adapters changes, and binds its words; returns what is not in the weights."""
+        sums: Sums = {}
         words: list[Concepts] = []
         for adapter in adapters:
             header = check_adapter(adapter.digest, adapter.data)
@@ -106,23 +193,38 @@ class Adapters:
                 additions = changes(adapter.digest, keys, load(adapter.data), Strength.of(adapter.digest, header))
             for place, change in additions.items():
                 sums.setdefault(place, []).append((adapter.scale, change))
-        try:
-            for place, parts in sums.items():
-                self._add(place, parts)
-            self._words.bind(words)
-        except BaseException:
-            self._write(self._base)
-            raise
-        return {place: self._parameter(place).detach().clone() for place in sums}, words
+        layers = {}
+        names = [f"{adapter.digest}@{adapter.scale}" for adapter in adapters]
+        for place, parts in sums.items():
+            factors = self._factors(place, parts, beside=beside)
+            if factors is None:
+                self._add(place, parts, seed_of(*names, *place))
+            else:
+                layers[place] = factors
+                self._set_beside(place, factors)
+        self._words.bind(words)
+        return _AdapterSet({}, layers, words)
+
+    def _factors(
+        self, place: Place, parts: Sequence[tuple[float, Change]], *, beside: bool
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Returns what runs beside a layer in place of a change of its weight; None where the weight is changed."""
+        low = [(scale, change) for scale, change in parts if isinstance(change, LowRankChange)]
+        weight = self._pipe_parameter(place)
+        if weight is None or len(low) < len(parts) or not (beside or weight.dtype == torch.bfloat16):
+            return None
+        if not takes_low_rank(self._layer(place)) or not all(change.fits(weight) for _, change in low):
+            return None
+        down = torch.cat([change.down.float() for _, change in low])
+        up = torch.cat([scale * change.factor * change.up.float() for scale, change in low], dim=1)
+        return down.to(weight.dtype), up.to(weight.dtype)
 
     @torch.no_grad()
-    def _add(self, place: Place, parts: Sequence[tuple[float, Change]]) -> None:
+    def _add(self, place: Place, parts: Sequence[tuple[float, Change]], seed: int) -> None:
         """Adds the changes of all adapters to one weight."""
-        try:
-            weight = self._parameter(place)
-        except AttributeError as error:
-            raise mismatch(f"The adapter changes {place[1]}, which the base model has not") from error
-        self._base.setdefault(place, weight.detach().clone())
+        weight = self._pipe_parameter(place)
+        if weight is None:
+            raise mismatch(f"The adapter changes {place[1]}, which the base model has not")
         plain = weight.float()
         total = plain.clone()
         try:
@@ -132,12 +234,36 @@ class Adapters:
             if is_shortage(error):
                 raise
             raise mismatch(f"The adapter does not fit {place[1]}: {str(error)[:160]}") from error
-        if not torch.isfinite(total).all():
+        if place not in self._base:
+            self._base[place] = in_host_memory(weight)
+        self._touched.append(place)
+        if torch.isfinite(total).all():
+            weight.copy_(rounded(total, weight.dtype, seed))
+        if not torch.isfinite(total).all() or not torch.isfinite(weight).all():
             raise mismatch(f"The adapter makes {place[1]} something that is no number")
-        weight.copy_(total)
 
-    def _parameter(self, place: tuple[str, str]) -> torch.nn.Parameter:
+    def _pipe_parameter(self, place: Place) -> torch.nn.Parameter | None:
+        try:
+            return self._parameter(place)
+        except AttributeError:
+            return None
+
+    def _parameter(self, place: Place) -> torch.nn.Parameter:
         return getattr(self._pipe, place[0]).get_parameter(place[1])
+
+    def _layer(self, place: Place) -> torch.nn.Module:
+        """Returns the layer whose weight a place names, as it is on the pipeline now."""
+        layer: torch.nn.Module = getattr(self._pipe, place[0]).get_submodule(place[1].rpartition(".")[0])
+        return layer
+
+    def _set_layer(self, place: Place, layer: torch.nn.Module) -> None:
+        parent, _, name = place[1].rpartition(".")[0].rpartition(".")
+        getattr(self._pipe, place[0]).get_submodule(parent)._modules[name] = layer
+
+    def _set_beside(self, place: Place, factors: tuple[torch.Tensor, torch.Tensor]) -> None:
+        plain = self._layer(place)
+        self._plain[place] = plain
+        self._set_layer(place, with_low_rank(plain, *factors))
 
     @torch.no_grad()
     def _write(self, weights: Weights) -> None:
@@ -145,9 +271,8 @@ class Adapters:
             self._parameter(place).copy_(weight)
 
 
-def _size(fused: _Fused) -> int:
-    """Returns what a set counts for: its weights' bytes, or the whole memory where one set exceeds it."""
-    return min(KEPT_BYTES, sum(weight.numel() * weight.element_size() for weight in fused[0].values()))
+def _bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _whole(delta: torch.Tensor) -> Change:

@@ -2,47 +2,81 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from konomi.errors import FailedPrecondition, KonomiError
+from konomi_chassis.memory_shortage import bytes_asked, give_back, is_shortage, shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.diffusers_folder import model_files
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch, plan
+from konomi_generator.backends.diffusers.compilation import Compilation, forget, release
 from konomi_generator.backends.diffusers.denoising import Denoiser
-from konomi_generator.backends.diffusers.memory_fallback import TILED, FallbackLevel, exhausted, free, is_shortage
+from konomi_generator.backends.diffusers.memory_fallback import (
+    HOST,
+    NAMES,
+    FallbackLevel,
+    MemoryFit,
+    Places,
+    exhausted,
+)
 from konomi_generator.backends.diffusers.pipeline import (
     has_zero_terminal_snr,
     load_pipeline,
     load_preview_decoder,
     make_scheduler,
 )
-from konomi_generator.sampling import AdapterFile, Deliver, GeneratedImage, ImageRequest, Prepared, Preview, Sampling
+from konomi_generator.sampling import (
+    FULL_PRECISION,
+    AdapterFile,
+    Deliver,
+    GeneratedImage,
+    ImageRequest,
+    Prepared,
+    Preview,
+    Sampling,
+)
 from konomi_generator.settings import GeneratorSettings
 
 SMALL_PARAMETERS = 50_000_000
 SMALL_SIDE = 256
 ACCELERATOR_PIXELS = 8 * 512 * 512
+Key = tuple[str, Path, int]
+"""Id and path of a model, and when its files last changed."""
+LOADING_ADVICE = "close programs that hold memory, or choose a smaller base model"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What every batch of a request is run with; `left` are those that did not fit beside others."""
+    """What every batch of a request is run with.
+
+    Attributes:
+        sampling: settings of the images.
+        sizes: batch sizes to choose from, largest first.
+        fit: what fitted so far.
+        stopped, deliver: the caller's.
+        left: batches that did not fit beside others.
+        asked: bytes last asked for in vain, one number.
+    """
 
     sampling: Sampling
     sizes: Sequence[int]
+    fit: MemoryFit
     stopped: Callable[[], bool]
     deliver: Deliver
     left: list[DenoisingBatch] = field(default_factory=list)
+    asked: list[int] = field(default_factory=lambda: [0])
 
 
 class DiffusersBackend:
@@ -52,30 +86,48 @@ class DiffusersBackend:
     equal bits; large ones run image by image on all threads. Either way no image depends on its neighbours.
     """
 
-    def __init__(self, settings: GeneratorSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: GeneratorSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings, self._clock = settings, clock
         self._device = _device(settings.device)
-        self._key: tuple[str, Path, int] | None = None
+        self._key: Key | None = None
         self._loaded: tuple[Denoiser, Adapters] | None = None
-        self._sizes: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._sizes: dict[tuple[Key | None, int, int], tuple[int, ...]] = {}
+        self._fits: dict[tuple[int, ...], MemoryFit] = {}
+        self._least = FallbackLevel.NOTHING
+        self._compilation = Compilation(asked=False, device=self._device)
 
-    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
+    def prepare(
+        self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling, images: int = 1
+    ) -> Prepared:
         """Loads the model unless it is there, and makes the adapters those asked for.
 
         Raises:
             FailedPrecondition: the model or an adapter is broken, or does not fit; previews without a decoder.
             InvalidArgument: no such scheduler.
+            ResourceExhausted: the model or an adapter does not fit into memory (DEVICE_MEMORY).
         """
         self._load(model)
         assert self._loaded is not None
         denoiser, fused = self._loaded
-        if fused.apply(adapters):
+        both = sampling.guide_from_base or sampling.base_share > 0
+        doing = f"while putting {len(adapters)} adapters on {model.id}"
+        if self._with_room(lambda: fused.apply(adapters, both=both), doing):
             denoiser.texts.forget()
         if sampling.preview_every:
-            denoiser.preview_vae = load_preview_decoder(denoiser.pipe, model, self._settings.home / "models")
-        precision = self._precision() + ("+compiled" if self._settings.compile_unet else "")
+            home, load = self._settings.home / "models", load_preview_decoder
+            denoiser.preview_vae = self._with_room(
+                lambda: load(denoiser.pipe, model, home, self._device), "while loading the decoder of previews"
+            )
+        batches = -(-images // self._most_rows(sampling))
+        self._compilation.apply(self._unets(), _shape(sampling), batches * sampling.steps)
+        precision = self._precision() + ("+compiled" if self._compilation.active else "")
         scheduler = make_scheduler(denoiser.pipe, sampling.scheduler)
         return Prepared(type(scheduler).__name__, precision, zero_terminal_snr=has_zero_terminal_snr(scheduler))
+
+    def _unets(self) -> list[Any]:
+        assert self._loaded is not None
+        denoiser, adapters = self._loaded
+        return [unet for unet in (denoiser.pipe.unet, adapters.made_base_unet()) if unet is not None]
 
     @property
     def _denoiser(self) -> Denoiser:
@@ -101,9 +153,11 @@ class DiffusersBackend:
         threads = 1 if small else self._settings.thread_count()
         sizes = self._batch_sizes(sampling, small)
         ended = threading.Event()
-        run = _Run(sampling, sizes, lambda: ended.is_set() or stopped(), deliver)
+        fit = self._fits.setdefault(_shape(sampling), MemoryFit(level=self._least))
+        run = _Run(sampling, sizes, fit, lambda: ended.is_set() or stopped(), deliver)
         work: queue.SimpleQueue[DenoisingBatch] = queue.SimpleQueue()
-        for batch in plan(images, sizes, workers, lambda item: self._denoiser.kind(item, sampling)):
+        full = self._compilation.active and not small
+        for batch in plan(images, sizes, workers, lambda item: self._denoiser.kind(item, sampling), fill=full):
             work.put(batch)
 
         def worker() -> None:
@@ -119,10 +173,18 @@ class DiffusersBackend:
     def _run_batch(self, batch: DenoisingBatch, run: _Run) -> None:
         """Runs a batch; one that does not fit into memory in smaller ones, and the smallest are left for later."""
         batch = _without_broken(batch, run.deliver)
-        if not batch.images or self._fits(batch, run, FallbackLevel.NOTHING):
+        if not batch.images:
             return
-        smaller = next((size for size in run.sizes if size <= batch.rows // 2), 0)
+        if run.fit.level > FallbackLevel.NOTHING:
+            run.left.append(batch)
+            return
+        if batch.rows <= (run.fit.rows or batch.rows):
+            if self._is_made(batch, run, FallbackLevel.NOTHING):
+                return
+            run.fit.rows = batch.rows // 2
+        smaller = next((size for size in run.sizes if size <= run.fit.rows), 0)
         if not smaller:
+            run.fit.rows, run.fit.level = run.sizes[-1], FallbackLevel.WAITING
             run.left.append(batch)
             return
         for start in range(0, len(batch.images), smaller):
@@ -131,25 +193,57 @@ class DiffusersBackend:
     def _economise(self, run: _Run) -> None:
         """Runs what was left with less and less kept on the device."""
         tiles = self._settings.tiled_decoding
-        ladder = (FallbackLevel.WAITING, FallbackLevel.TILES) if tiles else (FallbackLevel.WAITING,)
+        ladder = [level for level in FallbackLevel if level and (tiles or level < FallbackLevel.TILES)]
         for batch in run.left:
-            if not any(self._fits(batch, run, level) for level in ladder):
-                raise exhausted(run.sampling, tiles_allowed=tiles)
+            begin = max(run.fit.level, FallbackLevel.WAITING)
+            fitting = next((level for level in ladder if level >= begin and self._is_made(batch, run, level)), None)
+            if fitting is None:
+                run.fit.rows, run.fit.level = 0, self._least
+                raise exhausted(run.sampling, run.asked[0], tiles_allowed=tiles)
+            run.fit.level = fitting
 
-    def _fits(self, batch: DenoisingBatch, run: _Run, level: FallbackLevel) -> bool:
+    def _is_made(self, batch: DenoisingBatch, run: _Run, level: FallbackLevel) -> bool:
         """Runs a batch and delivers its images; false, and nothing delivered, where memory ran out."""
         watch = _watch(batch, run) if level is FallbackLevel.NOTHING else None
+        redone: set[int] = set()
+        began = self._clock()
         try:
-            arrays = self._denoiser.run(batch, run.sampling, run.stopped, watch, level)
+            arrays = self._denoiser.run(batch, run.sampling, run.stopped, watch, level, redone)
+        except (RuntimeError, MemoryError) as error:
+            failure = self._compilation.failure(error)
+            if failure is not None:
+                raise failure from error
+            if not is_shortage(error):
+                raise
+            run.asked[0] = bytes_asked(error)
+        else:
+            if level is FallbackLevel.NOTHING:
+                self._compilation.note(_shape(run.sampling), run.sampling.steps, self._clock() - began)
+            for row, (item, image) in enumerate(zip(batch.images, arrays, strict=True)):
+                names = NAMES[level] + ((FULL_PRECISION,) if row in redone else ())
+                run.deliver(item.index, _generated(image, names))
+            return True
+        give_back()
+        return False
+
+    def _with_room(self, work: Callable[[], Any], doing: str) -> Any:
+        """Returns what some work with the model returns, done once more with all parts moved away if memory runs out.
+
+        Raises:
+            ResourceExhausted: it does not fit even then.
+        """
+        try:
+            return work()
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
-        else:
-            for item, image in zip(batch.images, arrays, strict=True):
-                run.deliver(item.index, _generated(image, level))
-            return True
-        free()
-        return False
+        self._denoiser.places.clear()
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            raise shortage(error, doing, LOADING_ADVICE, reason="DEVICE_MEMORY") from error
 
     def _load(self, model: BaseModel) -> None:
         files = model_files(model.path) if model.path.is_dir() else [model.path]
@@ -157,16 +251,44 @@ class DiffusersBackend:
         key = (model.id, model.path, newest)
         if key == self._key:
             return
-        self._key, self._loaded = None, None
-        dtype = DTYPES[self._precision()]
-        pipe = load_pipeline(model, self._settings.single_file_configs, self._device, dtype)
-        if self._settings.attention_slicing:
-            pipe.unet.set_attention_slice("auto")
-        if self._settings.compile_unet:
-            pipe.unet.compile()
-        adapters = Adapters(pipe)
-        self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet), adapters)
-        self._sizes.clear()
+        self.release()
+        try:
+            pipe = load_pipeline(model, self._settings.single_file_configs, HOST, DTYPES[self._precision()])
+        except (RuntimeError, MemoryError, OSError) as error:
+            if not is_shortage(error):
+                raise
+            raise shortage(error, f"while loading {model.id}", LOADING_ADVICE, reason="DEVICE_MEMORY") from error
+        compilation = Compilation(self._settings.compile_unet, self._device)
+        adapters = Adapters(pipe, compilation.prepare)
+        places = Places(pipe, self._device, {"unet": adapters.made_base_unet})
+        self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet, places), adapters)
+        self._compilation = compilation
+        self._settle(places)
+
+    def _settle(self, places: Places) -> None:
+        """Brings the model to the device; one that does not fit waits in the computer's memory, part by part."""
+        try:
+            places.settle()
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            self._least = FallbackLevel.WAITING
+        if self._least:
+            places.clear()
+
+    def release(self) -> int:
+        """Drops the model and gives its memory back; returns the bytes its weights had, 0 where none was loaded."""
+        if self._loaded is None:
+            return 0
+        freed = self._denoiser.places.size()
+        if self._compilation.active:
+            for unet in self._unets():
+                release(unet)
+            forget()
+        self._key, self._loaded, self._least = None, None, FallbackLevel.NOTHING
+        self._fits.clear()
+        give_back()
+        return freed
 
     def _precision(self) -> str:
         precision = self._settings.precision
@@ -176,15 +298,20 @@ class DiffusersBackend:
         """Returns the batch sizes to choose from, largest first; all give the same bits on the CPU."""
         limit = sampling.batch_size or self._settings.image_batch
         if self._device.type != "cpu":
-            most = limit or max(1, min(64, ACCELERATOR_PIXELS // (sampling.width * sampling.height)))
-            return tuple(range(most, 0, -1))
+            return tuple(range(self._most_rows(sampling), 0, -1))
         if not small:
             return (1,)
-        shape = (sampling.height, sampling.width)
+        shape = (self._key, sampling.height, sampling.width)
         if shape not in self._sizes:
             self._sizes[shape] = self._measure(sampling)
         sizes = self._sizes[shape]
         return tuple(size for size in sizes if not limit or size <= limit) or sizes[-1:]
+
+    def _most_rows(self, sampling: Sampling) -> int:
+        """Returns how many images an accelerator denoises together; on the CPU image by image is counted."""
+        limit = sampling.batch_size or self._settings.image_batch
+        fitting = ACCELERATOR_PIXELS // (sampling.width * sampling.height) if self._device.type != "cpu" else 1
+        return limit or max(1, min(64, fitting))
 
     def _measure(self, sampling: Sampling) -> tuple[int, ...]:
         measurements: list[tuple[int, ...]] = []
@@ -241,10 +368,15 @@ def _watch(batch: DenoisingBatch, run: _Run) -> Callable[[int, np.ndarray], None
     return watch
 
 
-def _generated(image: np.ndarray, level: FallbackLevel) -> GeneratedImage | KonomiError:
+def _generated(image: np.ndarray, fallbacks: tuple[str, ...]) -> GeneratedImage | KonomiError:
     if not np.isfinite(image).all():
         return _broken()
-    return GeneratedImage(_pixels(image), (TILED,) if level is FallbackLevel.TILES else ())
+    return GeneratedImage(_pixels(image), fallbacks)
+
+
+def _shape(sampling: Sampling) -> tuple[int, ...]:
+    """Returns what memory and time of a batch depend on besides its rows."""
+    return sampling.height, sampling.width, sampling.guide_from_base
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:

@@ -40,11 +40,10 @@ class Annealer:
         noise = torch.randn(row.shape, generator=generator).to(row.device, row.dtype)
         mixed = share**0.5 * row + self._annealing.noise_scale * (1 - share) ** 0.5 * noise
         spread = mixed.std()
-        if not spread > 0:  # all noise of scale 0: nothing to rescale
-            return mixed
         rescaled = (mixed - mixed.mean()) / spread * row.std() + row.mean()
         psi = self._annealing.rescaled_share
-        return psi * rescaled + (1 - psi) * mixed
+        # All noise of scale 0 has nothing to rescale. Chosen on the device, which an `if` would have to wait for.
+        return torch.where(spread > 0, psi * rescaled + (1 - psi) * mixed, mixed)
 
 
 def _stream(seed: int) -> int:

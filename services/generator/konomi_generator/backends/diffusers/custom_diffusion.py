@@ -88,7 +88,7 @@ class WordBinder:
         try:
             for name, words in rows.items():
                 self._bind(name, words)
-        except FailedPrecondition:
+        except BaseException:
             self.release()
             raise
 

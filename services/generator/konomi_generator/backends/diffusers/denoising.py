@@ -54,20 +54,21 @@ class _Start:
 class Denoiser:
     """Makes batches of images with one pipeline; safe to use from several threads at once."""
 
-    def __init__(self, pipe: Any, base_unet: Callable[[], Any] | None = None, preview_vae: Any = None) -> None:
-        """Takes the pipeline, what returns its UNet as it is without adapters, and a small decoder for previews.
+    def __init__(self, pipe: Any, base_unet: Callable[[], Any] | None = None, places: Places | None = None) -> None:
+        """Takes the pipeline, what returns its UNet as it is without adapters, and what moves its parts.
 
         Args:
             pipe: a StableDiffusion(XL)Pipeline.
             base_unet: where none is given no adapter is ever on the pipeline.
-            preview_vae: the pipeline's own autoencoder where none is given.
+            places: where none is given all runs where the pipeline's UNet is.
         """
         self.pipe = pipe
-        self.texts, self.latents = Texts(pipe), Latents(pipe)
+        self.places = places or Places(pipe, pipe.unet.device)
+        self.device, self._dtype = self.places.device, pipe.unet.dtype
+        self.texts, self.latents = Texts(pipe, self.device), Latents(pipe, self.device)
         self._base_unet = base_unet or (lambda: pipe.unet)
-        self.preview_vae = preview_vae
-        self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
-        self._places = Places(pipe, self._device)
+        self.preview_vae: Any = None
+        self.places.more["preview"] = lambda: self.preview_vae
 
     def text(self, text: str) -> Text:
         """Returns an encoded text."""
@@ -88,6 +89,7 @@ class Denoiser:
         stopped: Callable[[], bool],
         watch: Watch | None = None,
         level: FallbackLevel = FallbackLevel.NOTHING,
+        redone: set[int] | None = None,
     ) -> np.ndarray:
         """Makes a batch of images.
 
@@ -97,6 +99,7 @@ class Denoiser:
             stopped: asked before every step.
             watch: takes previews as often as the settings say.
             level: how much to give up for memory.
+            redone: takes the rows that were decoded again in float32, because what came out were no numbers.
 
         Returns:
             (n, H, W, 3) float32 in 0..1, NaN where the model broke down, for the n images of the batch.
@@ -106,18 +109,24 @@ class Denoiser:
         """
         rows = [*batch.images, *[batch.images[-1]] * (batch.rows - len(batch.images))]
         with decoding_in_tiles(self.pipe, level):
-            with self._places.only("text_encoder", "text_encoder_2", "vae", level=level):
+            with self.places.only("text_encoder", "text_encoder_2", "vae", level=level):
                 start = self._begin(rows, sampling)
-            with self._places.only("unet", level=level):
+            if sampling.guide_from_base or sampling.base_share:
+                self._base_unet()  # made now, so that it moves with the other
+            with self.places.only("unet", level=level):
                 latents = self._denoise(start, sampling, stopped, watch)
-            with self._places.only("vae", level=level):
-                return self.latents.decode(latents)[: len(batch.images)]
+            with self.places.only("vae", level=level):
+                images = self.latents.decode(latents)
+                again = self.latents.mend(images, latents)
+        if redone is not None:
+            redone.update(row for row in again if row < len(batch.images))
+        return images[: len(batch.images)]
 
     def _begin(self, rows: Sequence[ImageRequest], sampling: Sampling) -> _Start:
         """Encodes texts and pictures, draws the noise."""
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
         scheduler = make_scheduler(self.pipe, sampling.scheduler)
-        scheduler.set_timesteps(sampling.steps, device=self._device)
+        scheduler.set_timesteps(sampling.steps, device=self.device)
         timesteps = _remaining(scheduler, sampling.steps, self.denoising_steps(rows[0], sampling))
         guided = sampling.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
         conditions = self.texts.conditions([row.prompt for row in rows], sampling, guided)
@@ -153,7 +162,7 @@ class Denoiser:
         """
         rows = 2 * max(sizes)
         start = noise(self.latents.shape(sampling, rows), torch.Generator().manual_seed(0))
-        latents = start.to(self._device, self._dtype)
+        latents = start.to(self.device, self._dtype)
         text = self.text("")
         conditions = {"encoder_hidden_states": _spread(text.hidden, rows)} | self.texts.added(
             None if text.pooled is None else _spread(text.pooled, rows), sampling
@@ -190,7 +199,7 @@ class Denoiser:
         return _rescaled(guided_answer, with_text, sampling.guidance_rescale)
 
     def _in_chunks(self, latents: torch.Tensor, conditions: Conditions, size: int) -> torch.Tensor:
-        t = torch.tensor(500, device=self._device)
+        t = torch.tensor(500, device=self.device)
         parts = []
         for start in range(0, len(latents), size):
             rows = slice(start, start + size)

@@ -1,5 +1,6 @@
 """Pixels to latents and back through a pipeline's autoencoder, and the noise an image starts from."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,8 @@ LARGE_PIXELS = 256 * 256
 class Latents:
     """The autoencoder of one pipeline."""
 
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
-        self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
+    def __init__(self, pipe: Any, device: torch.device | None = None) -> None:
+        self._pipe, self._device, self._dtype = pipe, device or pipe.unet.device, pipe.unet.dtype
 
     def shape(self, sampling: Sampling, rows: int) -> tuple[int, int, int, int]:
         """Returns the shape of so many images' latents."""
@@ -53,8 +53,31 @@ class Latents:
         latents = (latents / vae.config.scaling_factor).to(vae.dtype)
         large = latents.shape[-1] * latents.shape[-2] * self._pipe.vae_scale_factor**2 > LARGE_PIXELS
         parts = latents.split(1 if large else len(latents))
-        images = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+        with torch.autocast(self._device.type, enabled=False):
+            images = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+        images = images.masked_fill(~images.isfinite(), torch.nan)  # what is clamped would pass for white or black
         return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+
+    def mend(self, images: np.ndarray, latents: torch.Tensor) -> list[int]:
+        """Decodes again in float32, in place, the images that hold no numbers though their latents do.
+
+        Half precision ends at 65,504, which activations of some autoencoders exceed.
+
+        Args:
+            images: (n, H, W, 3), as `decode` returned them.
+            latents: (n, C, h, w), what they were decoded from.
+
+        Returns:
+            The rows decoded again.
+        """
+        broken = ~np.isfinite(images).all(axis=(1, 2, 3))
+        rows = [row for row in np.flatnonzero(broken) if bool(latents[row].isfinite().all())]
+        if not rows or self._pipe.vae.dtype == torch.float32:
+            return []
+        exact = copy.deepcopy(self._pipe.vae).float()
+        for row in rows:
+            images[row] = self.decode(latents[row : row + 1], exact)[0]
+        return [int(row) for row in rows]
 
     def _encode(self, row: ImageRequest, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
         assert row.init is not None

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 from safetensors.torch import load_file
 
 from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi_chassis.memory_shortage import is_shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.loading import knows_zero_snr, load_pipeline
 from konomi_chassis.models.safetensors_check import check_file
@@ -62,13 +64,14 @@ def _check_end(config: Any, kind: Any) -> None:
         )
 
 
-def load_preview_decoder(pipe: Any, model: BaseModel, models: Path) -> Any:
+def load_preview_decoder(pipe: Any, model: BaseModel, models: Path, device: torch.device) -> Any:
     """Returns the autoencoder that makes previews: the model's own where it is tiny, else HOME/models/tiny_vae/….
 
     Args:
         pipe: the loaded pipeline.
         model: what it was loaded from.
         models: folder of the home's models.
+        device: where it shall run.
 
     Raises:
         FailedPrecondition: there is none; `konomi models fetch` brings one.
@@ -87,10 +90,12 @@ def load_preview_decoder(pipe: Any, model: BaseModel, models: Path) -> Any:
     try:
         missing = vae.load_state_dict(load_file(file), strict=False).missing_keys
     except RuntimeError as error:  # weights of other shapes
+        if is_shortage(error):
+            raise
         raise _broken_decoder(file, "holds weights of another autoencoder") from error
     if missing:
         raise _broken_decoder(file, f"lacks {len(missing)} weights")
-    return vae.to(pipe.unet.device, pipe.unet.dtype).eval().requires_grad_(False)
+    return vae.to(device, pipe.unet.dtype).eval().requires_grad_(False)
 
 
 def _broken_decoder(file: Path, why: str) -> FailedPrecondition:

@@ -11,6 +11,8 @@ from cachetools import LRUCache
 from konomi_generator.sampling import Sampling
 
 KEPT_BYTES, KEPT_TEXTS = 64 << 20, 64
+TOGETHER = 16
+"""Texts an accelerator encodes at once."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,8 @@ class Text:
 class Texts:
     """The text encoders of one pipeline; safe to use from several threads at once."""
 
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
-        self._device, self._dtype = pipe.unet.device, pipe.unet.dtype
+    def __init__(self, pipe: Any, device: torch.device | None = None) -> None:
+        self._pipe, self._device, self._dtype = pipe, device or pipe.unet.device, pipe.unet.dtype
         self._sdxl = hasattr(pipe, "text_encoder_2")
         self._encoded: LRUCache[str, Text] = LRUCache(KEPT_BYTES, getsizeof=_size)
         self._lock = threading.Lock()
@@ -51,9 +52,28 @@ class Texts:
             self._encoded[text] = result
         return result
 
+    def encode_all(self, texts: Sequence[str]) -> list[Text]:
+        """Returns encoded texts: each alone on the CPU, to the bit; those not known yet together on an accelerator."""
+        missing = [] if self._device.type == "cpu" else self._missing(texts)
+        for start in range(0, len(missing), TOGETHER):
+            self._encode_together(missing[start : start + TOGETHER])
+        return [self.encode(text) for text in texts]
+
+    def _missing(self, texts: Sequence[str]) -> list[str]:
+        with self._lock:
+            return [text for text in dict.fromkeys(texts) if text not in self._encoded]
+
+    def _encode_together(self, texts: list[str]) -> None:
+        with self._lock:
+            options = {"device": self._device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+            encoded = self._pipe.encode_prompt(texts, **options)
+            for row, text in enumerate(texts):
+                pooled = encoded[2][row : row + 1] if self._sdxl else None
+                self._encoded[text] = Text(encoded[0][row : row + 1], pooled)
+
     def conditions(self, prompts: Sequence[str], sampling: Sampling, guided: bool) -> dict[str, Any]:
         """Returns what the UNet takes besides latents and time; where guided, the unconditional rows come first."""
-        texts = [self.encode(prompt) for prompt in prompts]
+        texts = self.encode_all(prompts)
         if guided:
             texts = [self._negative(sampling.negative_prompt, texts[0])] * len(prompts) + texts
         pooled = torch.cat([text.pooled for text in texts]) if self._sdxl else None

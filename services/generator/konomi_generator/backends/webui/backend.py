@@ -66,7 +66,9 @@ class SdapiBackend:
         self._client, self._decoder, self._folder = client, decoder, lora_folder
         self._words = ""
 
-    def prepare(self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling) -> Prepared:
+    def prepare(
+        self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling, images: int = 1
+    ) -> Prepared:
         """Checks that the program can do what is asked and puts adapters where it finds them.
 
         Raises:
@@ -115,6 +117,10 @@ class SdapiBackend:
                 path = "img2img"
                 body |= {"init_images": [packed(png.plain(pixels))], "denoising_strength": item.strength}
             deliver(item.index, self._generated(self._client.post(path, body, stopped), item, sampling))
+
+    def release(self) -> int:
+        """Gives nothing back: the other program's memory is its own."""
+        return 0
 
     def _body(self, model: BaseModel, item: ImageRequest, sampling: Sampling) -> dict[str, Any]:
         if item.seed < 0:

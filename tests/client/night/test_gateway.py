@@ -1,0 +1,86 @@
+"""Before a fit the generator is asked for its memory; one that cannot give it back, or is away, does no harm."""
+
+import importlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from konomi.cli.models.compare import _Attached
+from konomi.client import Client
+from konomi.errors import PermissionDenied
+from konomi.night.gateway.services import NightServices, TrainingRun
+from konomi.v1 import generator_pb2, generator_pb2_grpc
+
+RUN = TrainingRun("0" * 64, "starter", 1, "0190b2c4-0000-7000-8000-000000000001", "unit-1", (), "")
+
+
+class Releasing(generator_pb2_grpc.GeneratorServiceServicer):
+    """Gives its memory back, or refuses to."""
+
+    def __init__(self, trainer_calls: list[str], code: grpc.StatusCode | None = None) -> None:
+        self.calls, self.code = trainer_calls, code
+
+    def ReleaseMemory(self, request, context):
+        self.calls.append("release")
+        if self.code is not None:
+            context.abort(self.code, "no")
+        return generator_pb2.ReleaseMemoryResponse(released_bytes=5)
+
+
+@pytest.fixture
+def calls() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def gateway_of(tmp_path: Path, monkeypatch, calls: list[str]) -> Iterator:
+    """Makes the services of a night with a generator of a kind; every run of the trainer fails at once."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setenv("STAND_IN_LOSS", "nan")
+    stand_ins = importlib.import_module("stand_ins")
+    create = stand_ins.Trainer.CreateTrainingRun
+    monkeypatch.setattr(
+        stand_ins.Trainer, "CreateTrainingRun", lambda *given: (calls.append("train"), create(*given))[1]
+    )
+    trainer, address = stand_ins.start("trainer", tmp_path)
+    servers, clients = [trainer], []
+
+    def gateway_of(generator: generator_pb2_grpc.GeneratorServiceServicer | None) -> NightServices:
+        server = grpc.server(ThreadPoolExecutor(2))
+        generator_pb2_grpc.add_GeneratorServiceServicer_to_server(
+            generator or generator_pb2_grpc.GeneratorServiceServicer(), server
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+        clients.append(Client.from_addresses({"trainer": address, "generator": f"127.0.0.1:{port}"}))
+        return NightServices(_Attached(clients[-1]), "tastes/default")
+
+    yield gateway_of
+    for client in clients:
+        client.close()
+    for server in servers:
+        server.stop(None)
+
+
+def test_a_fit_begins_after_the_generator_gave_its_memory_back(gateway_of, calls: list[str]) -> None:
+    fit = gateway_of(Releasing(calls)).train(RUN, {"steps": 2}, lambda *_beat: None, "lora")
+    assert fit.why == "LOSS_NOT_FINITE" and calls == ["release", "train"]
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_an_older_generator_or_one_that_is_away_does_not_stop_a_fit(
+    older: bool, gateway_of, calls, monkeypatch
+) -> None:
+    gateway = gateway_of(None if older else Releasing(calls, grpc.StatusCode.UNAVAILABLE))
+    assert gateway.train(RUN, {"steps": 2}, lambda *_beat: None, "lora").why == "LOSS_NOT_FINITE"
+    assert calls[-1] == "train"
+
+
+def test_any_other_failure_is_told(gateway_of, calls: list[str]) -> None:
+    with pytest.raises(PermissionDenied):
+        gateway_of(Releasing(calls, grpc.StatusCode.PERMISSION_DENIED)).train(RUN, {}, lambda *_beat: None, "lora")
+    assert calls == ["release"]
