@@ -116,7 +116,7 @@ def test_short_memory_halves_the_part_and_keeps_the_batch(tmp_path: Path) -> Non
     parts, progress = run(tmp_path / "parts", toy=small)
     assert progress.micro == 2 and set(toys[0].sizes) == {2} and len(toys[0].sizes) == 80
     assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
-    with pytest.raises(ResourceExhausted):
+    with pytest.raises(ResourceExhausted, match=r"one image of this base: [\d.]+ of [\d.]+ GiB of this"):
         run(tmp_path / "none", toy=lambda w: _nothing_fits(w))
 
 
@@ -124,6 +124,34 @@ def _nothing_fits(weights: dict[str, torch.nn.Parameter]) -> Toy:
     toy = Toy(weights)
     toy.fits = 0
     return toy
+
+
+def test_where_one_row_does_not_fit_activations_are_made_twice_and_a_resumed_run_begins_so(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole", replace(SETTINGS, micro=1))
+    turned: list[str] = []
+
+    def surroundings(toy: Toy, name: str, stopping: Callable[[], bool]) -> Surroundings:
+        def checkpoint() -> bool:
+            turned.append(name)
+            toy.fits = 1
+            return True
+
+        return Surroundings(lambda progress: None, stopping, checkpoint_activations=checkpoint)
+
+    for name, stop in (("first", 9), ("second", 99)):
+        weights = start()
+        toy, left = _nothing_fits(weights), iter(range(stop))
+        settings = surroundings(toy, name, lambda left=left: next(left, None) is None)  # type: ignore[misc]
+        try:
+            result, progress = train(weights, toy, SETTINGS, Checkpoints(tmp_path / "parts"), settings)
+        except Stopped:
+            continue
+    assert turned == ["first", "second"] and progress.checkpointing and progress.micro == 1
+    assert same(whole, result)
+    with pytest.raises(ResourceExhausted):
+        weights = start()
+        nothing = Surroundings(lambda progress: None, lambda: False, checkpoint_activations=lambda: True)
+        train(weights, _nothing_fits(weights), SETTINGS, Checkpoints(tmp_path / "none"), nothing)
 
 
 def test_accumulated_parts_are_the_whole_batch(tmp_path: Path) -> None:

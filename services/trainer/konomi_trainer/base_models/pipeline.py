@@ -40,6 +40,8 @@ class BaseInfo:
 
 
 SAMPLE_GUIDANCE = 5.0
+LARGE = frozenset({"sdxl"})
+"""Layouts of SDXL's class: of their images one card holds few."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -62,10 +64,11 @@ class BasePipeline:
         prediction: "epsilon" or "v_prediction".
         alphas: (T,) float32 cumulative products of its noise schedule; the last is 0 at zero terminal SNR.
         unet: the network that is trained.
+        checkpointing: whether activations are made twice instead of being kept.
     """
 
     def __init__(self, pipe: DiffusionPipeline, digest: str, placement: TrainingPlacement, resolution: int = 0) -> None:
-        """Takes a pipeline in float32; only the UNet is made smaller, so the cache fits every precision."""
+        """Takes a pipeline; all but its UNet is float32, so that the cache fits every precision."""
         self._pipe, self._placement = pipe, placement
         self.space = f"{digest}:{torch.device(placement.device).type}"
         schedule = DDPMScheduler.from_config(pipe.scheduler.config)
@@ -80,9 +83,18 @@ class BasePipeline:
         unit = int(pipe.vae_scale_factor) * 2 ** (len(self.unet.config.down_block_types) - 1)
         self.step = unit * max(1, self.resolution // 16 // unit)
         self._sampling = False
+        self.checkpointing = False
         if placement.gradient_checkpointing:
-            self.unet.train()
-            self.unet.enable_gradient_checkpointing()
+            self.checkpoint_activations()
+
+    def checkpoint_activations(self) -> bool:
+        """Makes activations twice from now on instead of keeping them; False where it does so already."""
+        if self.checkpointing:
+            return False
+        self.unet.train()
+        self.unet.enable_gradient_checkpointing()
+        self.checkpointing = True
+        return True
 
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> Tensors:
@@ -209,7 +221,10 @@ def load(
         placement: device and precision.
         resolution: side of the squares whose area images have, pixels; 0 takes the model's own.
     """
-    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32)
+    if torch.device(placement.device).type == "cuda":
+        torch.set_float32_matmul_precision("high")  # of the encoders: TF32
+    dtype = PRECISIONS[placement.precision]
+    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32, unet_dtype=dtype)
     return BasePipeline(pipe, digest, placement, resolution or model.resolution)
 
 

@@ -142,11 +142,11 @@ class Trainer:
             prepared.loss,
             loop_settings(configuration, prepared),
             checkpoints,
-            Surroundings(listener.progress, listener.stopping, job.ranks),
+            Surroundings(listener.progress, listener.stopping, job.ranks, base.checkpoint_activations),
         )
         listener.phase("saving")
         files = prepared.save(trained, record)
-        return TrainedAdapter(files, prepared.media_type, {**_metrics(trained, progress), **prepared.figures})
+        return TrainedAdapter(files, prepared.media_type, {**_metrics(trained, progress, base), **prepared.figures})
 
     def forget(self, run: str) -> None:
         """Drops the checkpoints of a run that has ended."""
@@ -176,7 +176,7 @@ def loop_settings(configuration: Configuration, prepared: PreparedMethod) -> Loo
     )
 
 
-def _metrics(weights: Tensors, progress: Progress) -> dict[str, float]:
+def _metrics(weights: Tensors, progress: Progress, base: LoadedBase) -> dict[str, float]:
     norm = float(sum(weight.double().square().sum().item() for weight in weights.values())) ** 0.5
     return {
         "loss": progress.mean_loss(),
@@ -184,6 +184,7 @@ def _metrics(weights: Tensors, progress: Progress) -> dict[str, float]:
         "skipped_steps": float(progress.skipped),
         "rollbacks": float(progress.rollbacks),
         "images_at_once": float(progress.micro),
+        "gradient_checkpointing": float(base.checkpointing),
         "adapter_norm": norm,
     }
 

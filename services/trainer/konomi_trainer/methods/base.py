@@ -24,12 +24,16 @@ class LoadedBase(dataset.Encoder, Protocol):
     prediction: str
     alphas: torch.Tensor
     unet: torch.nn.Module
+    checkpointing: bool
 
     def embed(self, captions: list[str]) -> Tensors:
         """Returns embeddings of captions, differentiable: "hidden" (N, T, D), and "pooled" (N, P) for SDXL."""
 
     def text_towers(self) -> list[tuple[Any, torch.nn.Module]]:
         """Returns tokenizer and text encoder, two pairs for SDXL."""
+
+    def checkpoint_activations(self) -> bool:
+        """Makes activations twice instead of keeping them; False where it does so already."""
 
     def release_image_encoder(self) -> None:
         """Frees the autoencoder alone."""

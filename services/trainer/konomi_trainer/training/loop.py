@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from konomi.errors import FailedPrecondition, ResourceExhausted
+from konomi_trainer.training import memory
 from konomi_trainer.training.checkpoints import Checkpoint, Checkpoints
 from konomi_trainer.training.optimizers import make_optimizer
 from konomi_trainer.training.ranks import Alone, Ranks
@@ -61,6 +62,7 @@ class Progress:
     Attributes:
         step: optimiser steps done, skipped ones included.
         micro: rows that go through the network at once; halved when memory runs out.
+        checkpointing: activations are made twice since memory ran out for a single row.
         bad: steps in a row whose loss or gradient was not finite.
         skipped: such steps in all.
         rollbacks: times the run went back to a checkpoint and halved its rate.
@@ -73,6 +75,7 @@ class Progress:
     skipped: int = 0
     rollbacks: int = 0
     losses: list[float | None] = field(default_factory=list)
+    checkpointing: bool = False
 
     def mean_loss(self) -> float:
         """Returns the mean over the last finite losses, 0 before the first."""
@@ -150,11 +153,13 @@ class Surroundings:
         report: called after every step.
         stopping: asked before every step; True ends the run at once.
         ranks: the processes that train together.
+        checkpoint_activations: makes activations twice instead of keeping them; False where that saves nothing more.
     """
 
     report: Callable[[Progress], None]
     stopping: Callable[[], bool]
     ranks: Ranks = field(default_factory=Alone)
+    checkpoint_activations: Callable[[], bool] = lambda: False
 
 
 def train(
@@ -183,10 +188,12 @@ def train(
     """
     learner, ranks = Learner(weights, settings), surroundings.ranks
     progress = _start(learner, settings, checkpoints)
+    if progress.checkpointing:
+        surroundings.checkpoint_activations()
     while progress.step < settings.steps:
         if ranks.any(surroundings.stopping()):
             raise Stopped
-        value = _gradients(learner, loss, settings, progress, ranks)
+        value = _gradients(learner, loss, settings, progress, surroundings)
         _apply(learner, value, settings, progress)
         progress = _keep(learner, settings, checkpoints, progress)
         surroundings.report(progress)
@@ -206,22 +213,42 @@ def _start(learner: Learner, settings: LoopSettings, checkpoints: Checkpoints) -
     return progress
 
 
-def _gradients(learner: Learner, loss: Loss, settings: LoopSettings, progress: Progress, ranks: Ranks) -> float:
+def _gradients(
+    learner: Learner, loss: Loss, settings: LoopSettings, progress: Progress, surroundings: Surroundings
+) -> float:
     """Leaves the gradients of one step in the weights and returns its loss, in smaller parts when memory is short."""
+    ranks = surroundings.ranks
     while True:
         learner.optimizer.zero_grad()
         value = _accumulate(loss, settings, progress, ranks.share(settings.rows))
         if not ranks.any(value is None):
             return ranks.total(value or 0.0, learner.weights.values())
-        if progress.micro == 1:
-            raise ResourceExhausted(
-                "memory is too small for one image of this base: free some or choose another base",
-                reason="OUT_OF_MEMORY",
-            )
+        learner.optimizer.zero_grad()
+        _save_memory(learner, progress, surroundings)
+
+
+def _save_memory(learner: Learner, progress: Progress, surroundings: Surroundings) -> None:
+    """Goes one step down: fewer rows at once, then activations made twice.
+
+    Raises:
+        ResourceExhausted: there is no further step; the sentence says how much memory there is.
+    """
+    if torch.cuda.is_available():
+        memory.give_back()
+    if progress.micro > 1:
         progress.micro = max(1, progress.micro // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         log.warning("memory ran out at step %d: %d rows at once from here on", progress.step, progress.micro)
+        return
+    if not progress.checkpointing and surroundings.checkpoint_activations():
+        progress.checkpointing = True
+        log.warning("memory ran out at step %d: activations are made twice from here on", progress.step)
+        return
+    device = next(iter(learner.weights.values())).device
+    raise ResourceExhausted(
+        f"memory is too small for one image of this base: {memory.figures(device)}. Free some, train at a smaller "
+        "resolution, or choose another base; the run then goes on",
+        reason="OUT_OF_MEMORY",
+    )
 
 
 def _accumulate(loss: Loss, settings: LoopSettings, progress: Progress, rows: range) -> float | None:
@@ -280,4 +307,5 @@ def _roll_back(learner: Learner, checkpoints: Checkpoints, progress: Progress) -
     log.warning("step %d: back to step %d at half the rate", progress.step, checkpoint.step)
     good = _resume(learner, checkpoint)
     good.rollbacks, good.skipped, good.micro = progress.rollbacks + 1, progress.skipped, progress.micro
+    good.checkpointing = progress.checkpointing
     return good

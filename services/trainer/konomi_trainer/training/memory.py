@@ -1,0 +1,30 @@
+"""Memory of the device that trains: given back, and put into numbers where it runs out."""
+
+import gc
+import os
+
+import torch
+
+GIB = float(1 << 30)
+
+
+def give_back() -> None:
+    """Frees what nobody refers to, and what the allocator of the GPU keeps for later."""
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def figures(device: torch.device) -> str:
+    """Returns how much memory a device has, in one clause, for a sentence that says what does not fit.
+
+    Args:
+        device: where the weights lie that are trained.
+    """
+    if device.type != "cuda":
+        page = os.sysconf("SC_PAGE_SIZE")
+        free, total = os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+        return f"{free / GIB:.1f} of {total / GIB:.1f} GiB of this machine are free"
+    free, total = torch.cuda.mem_get_info(device)
+    own = torch.cuda.memory_allocated(device)
+    return f"{free / GIB:.1f} of {total / GIB:.1f} GiB of {device} are free, {own / GIB:.1f} are the run's own"
