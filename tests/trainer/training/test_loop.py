@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from konomi.errors import ResourceExhausted
+from konomi_trainer.training import loop
 from konomi_trainer.training.checkpoints import Checkpoints
 from konomi_trainer.training.loop import Diverged, LoopSettings, Progress, Stopped, Surroundings, rate, train
 
@@ -165,3 +166,56 @@ def test_the_rate_rises_stays_and_falls() -> None:
     rates = [rate(step, settings) for step in range(100)]
     assert rates[0] == 0.1 and rates[9:80] == [1.0] * 71 and 0.1 < rates[-1] < 0.2
     assert rate(0, replace(SETTINGS, steps=1)) == 1.0
+
+
+HALF = replace(SETTINGS, loss_scale=65536.0)
+
+
+class Half(Toy):
+    """The same through an fp16 activation whose gradient grows, so that it overflows at the scale a run begins with."""
+
+    peak = 40.0
+
+    def __call__(self, step: int, rows: range) -> torch.Tensor:
+        error = super().__call__(step, rows)
+        through = self.weights["a"].half().float().sum()
+        return error + (through * self.peak - (through * self.peak).detach())
+
+
+def test_an_overflow_halves_the_scale_and_takes_the_step_again(tmp_path: Path) -> None:
+    heard: list[tuple[int, float]] = []
+    weights = start()
+    around = Surroundings(lambda progress: heard.append((progress.step, progress.scale)), lambda: False)
+    _, progress = train(weights, Half(weights), HALF, Checkpoints(tmp_path), around)
+    assert progress.scale == 1024.0 and progress.good == 20, "40 times more would be 81920, beyond fp16's 65504"
+    assert (progress.skipped, progress.rollbacks, progress.step) == (0, 0, 20)
+    assert [step for step, _ in heard] == list(range(1, 21)) and None not in progress.losses
+
+
+def test_the_scale_doubles_after_two_thousand_good_steps_and_is_the_same_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "STEPS_TO_DOUBLE", 7)
+    whole, progress = run(tmp_path / "whole", HALF, Half)
+    assert progress.scale == 1024.0, "doubled twice and halved again twice"
+    for stop in (3, 8, 11, 16):
+        left = iter(range(stop))
+        with pytest.raises(Stopped):
+            run(tmp_path / str(stop), HALF, Half, stopping=lambda left=left: next(left, None) is None)
+        resumed, again = run(tmp_path / str(stop), HALF, Half)
+        assert same(whole, resumed) and again == progress, stop
+
+
+def test_only_below_a_scale_of_one_is_an_overflow_a_bad_step(tmp_path: Path) -> None:
+    def hopeless(weights: dict[str, torch.nn.Parameter]) -> Toy:
+        toy = Half(weights)
+        toy.peak = 1e6
+        return toy
+
+    with pytest.raises(Diverged):
+        run(tmp_path, HALF, hopeless)
+
+
+def test_a_run_without_a_scale_has_none(tmp_path: Path) -> None:
+    _, progress = run(tmp_path)
+    assert (progress.scale, progress.good) == (1.0, 0)

@@ -1,7 +1,7 @@
 """The device a run trains on, and what it can: its number formats, its memory, how many of its kind there are.
 
-What only a CUDA context can tell is asked in a process of its own, `python -m konomi_trainer.base_models.device DEVICE`:
-a context takes some hundred MB of the card for as long as the process lives, and the trainer lives on.
+What only a CUDA context tells is asked in a process of its own, `python -m konomi_trainer.base_models.device cuda`: a
+context takes some hundred MB of the card for as long as the process lives, and the trainer lives on.
 """
 
 import json

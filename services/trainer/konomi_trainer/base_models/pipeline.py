@@ -1,8 +1,10 @@
 """Base models through diffusers: encoders, UNet and noise schedule, loaded from checked files and nothing else."""
 
 import gc
+import logging
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.data.tensors import loadable_name, pack, unpack
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class BasePipeline:
         unit = int(pipe.vae_scale_factor) * 2 ** (len(self.unet.config.down_block_types) - 1)
         self.step = unit * max(1, self.resolution // 16 // unit)
         self._sampling = False
-        self.checkpointing = False
+        self.checkpointing, self._learning = False, list[torch.nn.Module]()
         if placement.gradient_checkpointing:
             self.checkpoint_activations()
 
@@ -94,7 +98,21 @@ class BasePipeline:
         self.unet.train()
         self.unet.enable_gradient_checkpointing()
         self.checkpointing = True
+        self._checkpoint_texts()
         return True
+
+    def learn_texts(self) -> None:
+        """Brings the text encoders' frozen weights, which learn beside the UNet, to the type the UNet has."""
+        self._learning = [tower for _, tower in self.text_towers()]
+        for tower in self._learning:
+            tower.to(dtype=PRECISIONS[self._placement.precision])
+        if self.checkpointing:
+            self._checkpoint_texts()
+
+    def _checkpoint_texts(self) -> None:
+        for tower in self._learning:
+            tower.train()  # nothing of it is random: CLIP's dropout is 0
+            tower.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> Tensors:
@@ -127,9 +145,10 @@ class BasePipeline:
     def embed(self, captions: list[str]) -> Tensors:
         """Returns embeddings of captions, "hidden" (N, T, D) and for SDXL "pooled" (N, P), differentiable."""
         device = torch.device(self._placement.device)
-        if not self.xl:
-            return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
-        hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
+        with self._autocast():
+            if not self.xl:
+                return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
+            hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
         if self._pipe.config.force_zeros_for_empty_prompt:
             kept = torch.tensor([float(caption != "") for caption in captions], device=hidden.device)
             hidden, pooled = hidden * kept.view(-1, 1, 1), pooled * kept.view(-1, 1)
@@ -156,36 +175,58 @@ class BasePipeline:
         if self._placement.device != "cpu":
             torch.cuda.empty_cache()
 
-    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray]:
+    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray | None]:
         """Returns a function that draws an image of each prompt, always with the same seeds, as (N, H, W, 3) uint8.
 
-        Texts are encoded at once and again at every call for as long as the text encoders are there.
+        Texts are encoded at once and again at every call for as long as the text encoders are there. It returns None
+        where an image is none: a weight that overflowed would make it black.
         """
         self._sampling = True
         self._pipe.set_progress_bar_config(disable=True)
         encoded = [self._prompt(prompt) for prompt in prompts]
 
         @torch.no_grad()
-        def draw() -> np.ndarray:
-            live, dtype = self._pipe.text_encoder is not None, PRECISIONS[self._placement.precision]
-            drawn = []
-            with torch.autocast(torch.device(self._placement.device).type, dtype, enabled=dtype != torch.float32):
-                for index, prompt in enumerate(prompts):
-                    drawn.append(
-                        self._pipe(
-                            **(self._prompt(prompt) if live else encoded[index]),
-                            num_inference_steps=steps,
-                            height=self.resolution,
-                            width=self.resolution,
-                            guidance_scale=SAMPLE_GUIDANCE,
-                            guidance_rescale=self._rescale,
-                            generator=torch.Generator().manual_seed(index),
-                            output_type="np",
-                        ).images[0]
-                    )
+        def draw() -> np.ndarray | None:
+            live, drawn = self._pipe.text_encoder is not None, []
+            for index, prompt in enumerate(prompts):
+                with self._autocast():
+                    latents = self._pipe(
+                        **(self._prompt(prompt) if live else encoded[index]),
+                        num_inference_steps=steps,
+                        height=self.resolution,
+                        width=self.resolution,
+                        guidance_scale=SAMPLE_GUIDANCE,
+                        guidance_rescale=self._rescale,
+                        generator=torch.Generator().manual_seed(index),
+                        output_type="latent",
+                    ).images
+                pixels = self._decode(latents)
+                if not bool(torch.isfinite(pixels).all()):
+                    log.warning("no sample sheet: the image of %r has pixels that are no numbers", prompt[:80])
+                    return None
+                drawn.append(self._pipe.image_processor.postprocess(pixels, output_type="np")[0])
             return (np.stack(drawn) * 255).round().astype(np.uint8)
 
         return draw
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Returns (1, 3, H, W) pixels in -1..1 of (1, C, h, w) latents, float32: in half SDXL's decoder overflows."""
+        vae = self._pipe.vae
+        config, latents = vae.config, latents.to(vae.dtype)
+        mean, spread = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if mean is not None and spread is not None:
+            mean, spread = (torch.tensor(row).view(1, -1, 1, 1).to(latents) for row in (mean, spread))
+            latents = latents * spread / config.scaling_factor + mean
+        else:
+            latents = latents / config.scaling_factor
+        with torch.autocast(torch.device(self._placement.device).type, enabled=False):
+            pixels: torch.Tensor = vae.decode(latents, return_dict=False)[0]
+        return pixels
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        """Returns the context the UNet, and text encoders that learn, compute in."""
+        dtype = PRECISIONS[self._placement.precision]
+        return torch.autocast(torch.device(self._placement.device).type, dtype, enabled=dtype != torch.float32)
 
     @torch.no_grad()
     def _prompt(self, prompt: str) -> dict[str, Any]:
@@ -202,9 +243,10 @@ class BasePipeline:
         device, dtype = self._placement.device, PRECISIONS[self._placement.precision]
         added = None
         if self.xl and batch.pooled is not None:
-            added = {"text_embeds": batch.pooled.to(device, dtype), "time_ids": batch.sizes.to(device)}
-        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
-            hidden = batch.hidden.to(device, dtype)
+            pooled, sizes = batch.pooled.to(device, non_blocking=True), batch.sizes.to(device, non_blocking=True)
+            added = {"text_embeds": pooled.to(dtype), "time_ids": sizes}
+        with self._autocast():
+            hidden = batch.hidden.to(device, non_blocking=True).to(dtype)
             answer = self.unet(noisy.to(dtype), timesteps, hidden, added_cond_kwargs=added, return_dict=False)
         return answer[0]
 

@@ -21,7 +21,7 @@ from konomi_trainer.training.loop import LoopSettings, Progress, Stopped, Surrou
 from konomi_trainer.training.ranks import Gather, Ranks, alone
 
 log = logging.getLogger(__name__)
-FP16_LOSS_SCALE = 1024.0
+FP16_LOSS_SCALE = 65536.0
 
 
 class Artifacts(Protocol):
@@ -184,6 +184,7 @@ def _metrics(weights: Tensors, progress: Progress, base: LoadedBase) -> dict[str
         "skipped_steps": float(progress.skipped),
         "rollbacks": float(progress.rollbacks),
         "images_at_once": float(progress.micro),
+        "loss_scale": progress.scale,
         "gradient_checkpointing": float(base.checkpointing),
         "adapter_norm": norm,
     }

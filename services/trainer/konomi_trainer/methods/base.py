@@ -41,8 +41,11 @@ class LoadedBase(dataset.Encoder, Protocol):
     def release_encoders(self) -> None:
         """Frees what is not needed once images and captions are encoded."""
 
-    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray]:
-        """Returns a function that draws the prompts, always with the same seeds, as (N, H, W, 3) uint8."""
+    def learn_texts(self) -> None:
+        """Brings text encoders that learn to the type the UNet has."""
+
+    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray | None]:
+        """Returns a function that draws the prompts, always with the same seeds, as (N, H, W, 3) uint8, or None."""
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dataset.Batch) -> torch.Tensor:
         """Returns the UNet's (B, C, h, w) answer."""

@@ -35,8 +35,8 @@ class Ranks(Protocol):
     def any(self, flag: bool) -> bool:
         """Says whether any rank says so; waits for all."""
 
-    def total(self, value: float, weights: Iterable[torch.nn.Parameter]) -> float:
-        """Returns the sum of all ranks' values and leaves the sum of their gradients in every rank's weights."""
+    def total(self, value: torch.Tensor, weights: Iterable[torch.nn.Parameter]) -> torch.Tensor:
+        """Returns the sum of all ranks' scalars and leaves the sum of their gradients in every rank's weights."""
 
 
 class Alone:
@@ -52,7 +52,7 @@ class Alone:
         """Returns the flag."""
         return flag
 
-    def total(self, value: float, weights: Iterable[torch.nn.Parameter]) -> float:
+    def total(self, value: torch.Tensor, weights: Iterable[torch.nn.Parameter]) -> torch.Tensor:
         """Returns the value."""
         return value
 
@@ -74,19 +74,19 @@ class Group:
         self._sum(flags)
         return bool(flags.item() > 0)
 
-    def total(self, value: float, weights: Iterable[torch.nn.Parameter]) -> float:
-        """Sums a value and the gradients of float32 weights in one message, in the order of the weights."""
+    def total(self, value: torch.Tensor, weights: Iterable[torch.nn.Parameter]) -> torch.Tensor:
+        """Sums a scalar and the gradients of float32 weights in one message, in the order of the weights."""
         parameters = list(weights)
         for weight in parameters:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
-        flat = torch.cat([torch.tensor([value], device=self._state.device), *(g.flatten().float() for g in gradients)])
+        flat = torch.cat([value.reshape(1).float(), *(gradient.flatten().float() for gradient in gradients)])
         self._sum(flat)
         parts = flat[1:].split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
-        return float(flat[0].item())
+        return flat[0].to(value)
 
     @staticmethod
     def _sum(tensor: torch.Tensor) -> None:
