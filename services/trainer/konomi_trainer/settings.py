@@ -24,6 +24,10 @@ class TrainerSettings(KonomiSettings):
     """Processes one run is trained with, each on a GPU of its own; they share the rows of every batch. Another number
     may change the last bits of a result."""
 
+    own_process: bool | Literal["auto"] = "auto"
+    """Trains every run in a process of its own, with which all of its memory goes back, the GPU's context too; "auto"
+    does so on a GPU. On a CPU starting it takes some seconds, which a short run does not win back."""
+
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Makes activations twice instead of keeping them: slower by a third, but large bases fit into less memory. "auto"
     does so for bases of SDXL's class on cards below 48 GiB, and for any base of which one image does not fit else."""

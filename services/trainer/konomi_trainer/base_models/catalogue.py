@@ -24,7 +24,6 @@ class BaseCatalogue:
         """Looks into the home's models; the device is chosen once."""
         self._catalogue, self._settings = BaseModels(home), settings
         self.device = device.chosen(settings.device)
-        device.check_processes(settings.processes, self.device)
 
     def digest(self, name: str) -> str:
         """Returns the digest of a base model's weights; raises where it is missing or not to be trained."""

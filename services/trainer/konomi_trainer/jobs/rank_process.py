@@ -7,47 +7,63 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from konomi.errors import KonomiError
 from konomi_chassis.process import VARIABLE, die_with_parent
+from konomi_trainer.base_models import device
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.settings import TrainerSettings
-from konomi_trainer.training.ranks import Gather, Ranks, alone, free_port, joined
+from konomi_trainer.training.ranks import Gather, Meeting, Ranks, RankWatch, alone, joined
 
 ENDING_SECONDS = 20.0
 
 
-def gatherer(home: Path, settings: TrainerSettings, device: str) -> Gather:
+def gatherer(
+    home: Path,
+    settings: TrainerSettings,
+    place: str,
+    gpus: Sequence[str] = (),
+    last_resort: Callable[[KonomiError], None] | None = None,
+) -> Gather:
     """Returns what gathers the processes a run is trained with.
 
     Args:
         home: where base models, artifacts and the cache are.
         settings: of the trainer; `processes` says how many.
-        device: of rank 0; the others take the GPUs that follow, or the CPU.
+        place: device of rank 0.
+        gpus: names of the GPUs, that of rank 0 first, of which every process sees its own alone; the visible ones from
+            `place` on without them.
+        last_resort: ends this process where it waits for a rank that is gone.
     """
     if settings.processes == 1:
         return alone
 
     @contextmanager
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
-        port, cpu = free_port(), device == "cpu"
+        cpu, meeting, count = place == device.CPU, Meeting.anywhere(), settings.processes
         task = {
             "home": str(home),
             "run": run,
             "manifest_digest": manifest_digest,
             "configuration": asdict(configuration),
-            "count": settings.processes,
-            "port": port,
+            "count": count,
+            "meeting": asdict(meeting),
             "cpu": cpu,
         }
-        others = [_start({**task, "number": number}) for number in range(1, settings.processes)]
+        own = gpus or device.gpus()[device.number(place) :]
+        others = [_start({**task, "number": rank}, "" if cpu else own[rank]) for rank in range(1, count)]
         try:
-            with joined(0, settings.processes, port, cpu) as ranks:
-                yield ranks
+            with joined(0, count, meeting, None if cpu else device.number(place)) as ranks:
+                watch = RankWatch(others, ranks.abort, last_resort)
+                try:
+                    yield ranks
+                finally:
+                    watch.end()
             for other in others:
                 other.wait(ENDING_SECONDS)
         finally:
@@ -58,11 +74,12 @@ def gatherer(home: Path, settings: TrainerSettings, device: str) -> Gather:
     return gather
 
 
-def _start(task: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _start(task: dict[str, Any], gpu: str) -> subprocess.Popen[bytes]:
+    seen = {device.VISIBLE: gpu} if gpu else {}
     child = subprocess.Popen(
         [sys.executable, "-m", "konomi_trainer.jobs.rank_process"],
         stdin=subprocess.PIPE,
-        env={**os.environ, VARIABLE: str(os.getpid())},
+        env={**os.environ, **seen, VARIABLE: str(os.getpid())},
     )
     assert child.stdin is not None
     child.stdin.write(json.dumps(task).encode())
@@ -83,13 +100,14 @@ def main() -> int:
     from konomi_trainer.jobs.trainer import Listener, Trainer
 
     home, number = Path(task["home"]), task["number"]
-    settings = TrainerSettings(home=home, device="cpu" if task["cpu"] else f"cuda:{number}")
+    settings = TrainerSettings(home=home, device=device.CPU if task["cpu"] else device.CUDA)
     torch.set_num_threads(settings.threads or max(1, len(os.sched_getaffinity(0)) // task["count"]))
     decoder = Decoder(DecodeSettings(home=home))
 
     @contextmanager
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
-        with joined(number, task["count"], task["port"], task["cpu"]) as ranks:
+        gpu = None if task["cpu"] else 0  # it sees one
+        with joined(number, task["count"], Meeting(**task["meeting"]), gpu) as ranks:
             yield ranks
 
     store = ArtifactStore(StoreSettings(home=home))

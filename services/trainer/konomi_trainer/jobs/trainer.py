@@ -1,8 +1,8 @@
 """The use case of the trainer: from a frozen manifest and a configuration to the bytes of an adapter."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from konomi_trainer.data.manifest import parse
 from konomi_trainer.jobs.publishing import Publication, PublishedCheckpoints, Publisher, Reports
 from konomi_trainer.methods.base import Files, LoadedBase, PreparedMethod, TrainingSource
 from konomi_trainer.methods.registry import METHODS
+from konomi_trainer.training import memory
 from konomi_trainer.training.checkpoints import Checkpoints, OthersCheckpoints
 from konomi_trainer.training.loop import LoopSettings, Progress, Stopped, Surroundings, train
 from konomi_trainer.training.ranks import Gather, Ranks, alone
@@ -66,8 +67,25 @@ class _TrainingJob:
     ranks: Ranks
 
 
+class RunTrainer(Protocol):
+    """What trains runs: in this process, or in one that ends with the run."""
+
+    def fit(
+        self,
+        run: str,
+        manifest_digest: str,
+        configuration: Configuration,
+        listener: Listener,
+        reports: Reports | None = None,
+    ) -> TrainedAdapter:
+        """Trains one run; see Trainer.fit."""
+
+    def forget(self, run: str) -> None:
+        """Drops the checkpoints of a run that has ended."""
+
+
 class Trainer:
-    """Trains adapters."""
+    """Trains adapters in this process."""
 
     def __init__(
         self,
@@ -110,9 +128,15 @@ class Trainer:
             Stopped: the listener said so.
             KonomiError: the run cannot be finished.
         """
-        with self._gather(run, manifest_digest, configuration) as ranks:
-            job = _TrainingJob(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
-            return self._fit(job)
+        try:
+            with self._gather(run, manifest_digest, configuration) as ranks:
+                job = _TrainingJob(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
+                return self._fit(job)
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the base model
+            raise
+        finally:
+            memory.give_back()
 
     def _fit(self, job: "_TrainingJob") -> TrainedAdapter:
         configuration, listener, reports = job.configuration, job.listener, job.reports
@@ -122,7 +146,7 @@ class Trainer:
         listener.phase("encoding")
         sampler = base.sampler(list(reports.prompts), reports.steps) if reports.prompts else None
         source = TrainingSource(items, self._image, self._cache, lambda: _check(listener))
-        with _first_before_others(job.ranks):
+        with job.ranks.after_first():
             prepared = METHODS[configuration.method].prepare(base, source, configuration)
         listener.phase("training")
         record = {
@@ -188,16 +212,6 @@ def _metrics(weights: Tensors, progress: Progress, base: LoadedBase) -> dict[str
         "gradient_checkpointing": float(base.checkpointing),
         "adapter_norm": norm,
     }
-
-
-@contextmanager
-def _first_before_others(ranks: Ranks) -> Iterator[None]:
-    """Lets the first rank encode the set alone; the others find everything in the cache."""
-    if not ranks.first:
-        ranks.any(False)
-    yield
-    if ranks.first:
-        ranks.any(False)
 
 
 def _check(listener: Listener) -> None:

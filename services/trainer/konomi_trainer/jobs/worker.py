@@ -18,7 +18,7 @@ from konomi_chassis.storage.database import reading
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.jobs.publishing import SAMPLE_STEPS, Publication, Reports, model_of
-from konomi_trainer.jobs.trainer import Listener, TrainedAdapter, Trainer
+from konomi_trainer.jobs.trainer import Listener, RunTrainer, TrainedAdapter
 from konomi_trainer.methods.base import Files
 from konomi_trainer.storage import models, runs
 from konomi_trainer.training.loop import Progress, Stopped
@@ -92,7 +92,7 @@ class Worker:
     def __init__(
         self,
         engine: sqlalchemy.Engine,
-        trainer: Trainer,
+        trainer: RunTrainer,
         store: ArtifactWriter,
         board: ProgressBoard,
         clock: Callable[[], float] = time.time,

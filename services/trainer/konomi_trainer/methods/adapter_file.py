@@ -76,7 +76,8 @@ def lora_bytes(factors: Mapping[str, exact_factors.Factors]) -> int:
 
 def _equal_lora(factors: Mapping[str, exact_factors.Factors], record: Mapping[str, str]) -> bytes:
     """Returns the file of a LoRA of given factors, each layer with a rank of its own."""
-    tensors, ranks = {}, {}
+    tensors: Tensors = {}
+    ranks: dict[str, int] = {}
     for module, (up, down) in factors.items():
         tensors |= {f"{module}.lora_B.weight": up, f"{module}.lora_A.weight": down}
         ranks[module] = down.shape[0]
