@@ -1,4 +1,4 @@
-"""A run in a process of its own: the same bytes, progress, cancel and errors; a sentence where the process is killed."""
+"""A run in a process of its own: the same bytes, progress, cancel and errors; a sentence where it is killed."""
 
 import os
 import signal

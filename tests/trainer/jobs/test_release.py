@@ -71,8 +71,6 @@ def test_no_tensor_of_a_run_is_alive_after_it(ending: str, home: Path) -> None:
     try:
         listener = Listener(lambda name: None, progress, stopping)
         trainer.fit("run", manifest, configuration, listener, Reports(True, ("a",), 1))
-            "run", manifest, configuration, Listener(lambda name: None, progress, stopping), Reports(True, ("a",), 1)
-        )
     except (FailedPrecondition, Stopped) as error:
         caught = error
     assert (caught is None) is (ending == "done")
