@@ -106,7 +106,9 @@ class BaseCatalogue:
         asked = self._settings.gradient_checkpointing
         if asked == "auto":
             asked = model.layout in pipeline.LARGE and not device.has_room(self.device)
-        placement = pipeline.TrainingPlacement(self.device, configuration.precision, asked)
+        placement = pipeline.TrainingPlacement(
+            self.device, configuration.precision, asked, self._settings.compile_blocks
+        )
         configs = self._settings.single_file_configs
         return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.data.tensors import loadable_name, pack, unpack
+from konomi_trainer.training.compilation import BlockCompiler, Place
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +52,12 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclass(frozen=True)
 class TrainingPlacement:
-    """Where and how a base model runs: device, precision of the frozen weights, whether activations are made twice."""
+    """Where and how a base model runs: see TrainerSettings; precision is that of the frozen weights."""
 
     device: str
     precision: str
     gradient_checkpointing: bool
+    compile_blocks: bool | Literal["auto"] = "auto"
 
 
 class BasePipeline:
@@ -100,6 +102,17 @@ class BasePipeline:
         self.checkpointing = True
         self._checkpoint_texts()
         return True
+
+    def compiler(self, steps: int, cache: Path) -> BlockCompiler:
+        """Returns what decides whether a run of so many steps compiles the UNet's blocks, by figures in `cache`."""
+        kind, precision = torch.device(self._placement.device).type, self._placement.precision
+        name = f"{self.space[:16]}-{kind}-{precision}.json"
+        return BlockCompiler(self, self._placement.compile_blocks, steps, Place(kind, cache / "compilation" / name))
+
+    def compile_blocks(self) -> None:
+        """Compiles the UNet's repeated blocks at their next use; what cannot be compiled goes on as it is."""
+        torch._dynamo.config.suppress_errors = True
+        self.unet.compile_repeated_blocks()
 
     def learn_texts(self) -> None:
         """Brings the text encoders' frozen weights, which learn beside the UNet, to the type the UNet has."""
@@ -150,7 +163,7 @@ class BasePipeline:
                 return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
             hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
         if self._pipe.config.force_zeros_for_empty_prompt:
-            kept = torch.tensor([float(caption != "") for caption in captions], device=hidden.device)
+            kept = torch.tensor([float(caption != "") for caption in captions]).to(hidden)
             hidden, pooled = hidden * kept.view(-1, 1, 1), pooled * kept.view(-1, 1)
         return {"hidden": hidden, "pooled": pooled}
 

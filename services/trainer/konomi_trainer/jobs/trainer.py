@@ -136,7 +136,7 @@ class Trainer:
             traceback.clear_frames(error.__traceback__)  # they hold the base model
             raise
         finally:
-            memory.give_back()
+            memory.release()
 
     def _fit(self, job: "_TrainingJob") -> TrainedAdapter:
         configuration, listener, reports = job.configuration, job.listener, job.reports
@@ -161,16 +161,23 @@ class Trainer:
         publisher = Publisher(prepared, reports, sampler, record, listener.published)
         first = job.ranks.first
         checkpoints = PublishedCheckpoints(folder, listener.fault, publisher) if first else OthersCheckpoints(folder)
+        compiler = base.compiler(configuration.steps, self._cache.folder)
+
+        def report(progress: Progress) -> None:
+            compiler.after_step(progress.step)
+            listener.progress(progress)
+
         trained, progress = train(
             prepared.weights,
             prepared.loss,
             loop_settings(configuration, prepared),
             checkpoints,
-            Surroundings(listener.progress, listener.stopping, job.ranks, base.checkpoint_activations),
+            Surroundings(report, listener.stopping, job.ranks, base.checkpoint_activations),
         )
         listener.phase("saving")
         files = prepared.save(trained, record)
-        return TrainedAdapter(files, prepared.media_type, {**_metrics(trained, progress, base), **prepared.figures})
+        metrics = {**_metrics(trained, progress, base), "compiled": float(compiler.compiled), **prepared.figures}
+        return TrainedAdapter(files, prepared.media_type, metrics)
 
     def forget(self, run: str) -> None:
         """Drops the checkpoints of a run that has ended."""

@@ -5,6 +5,7 @@ A method is one file that makes a `Method`, one line in registry.py, and its val
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import TensorCache, Tensors
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods.concept_file import ConceptModel
+from konomi_trainer.training.compilation import BlockCompiler
 from konomi_trainer.training.loop import Loss
 
 
@@ -40,6 +42,9 @@ class LoadedBase(dataset.Encoder, Protocol):
 
     def release_encoders(self) -> None:
         """Frees what is not needed once images and captions are encoded."""
+
+    def compiler(self, steps: int, cache: Path) -> BlockCompiler:
+        """Returns what decides whether a run of so many steps compiles the UNet's blocks, by figures in `cache`."""
 
     def learn_texts(self) -> None:
         """Brings text encoders that learn to the type the UNet has."""
