@@ -29,8 +29,8 @@ class TrainerSettings(KonomiSettings):
     does so on a GPU. On a CPU starting it takes some seconds, which a short run does not win back."""
 
     compile_blocks: bool | Literal["auto"] = "auto"
-    """Compiles the UNet's repeated blocks, which may change the last bits of a result; "auto" does so on a GPU where the
-    first steps of a run say that the rest is long enough to win the time back. Needs a C++ compiler."""
+    """Compiles the UNet's repeated blocks, which may change the last bits of a result; "auto" does so on a GPU where
+    the first steps of a run say that the rest is long enough to win the time back. Needs a C++ compiler."""
 
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Makes activations twice instead of keeping them: slower by a third, but large bases fit into less memory. "auto"

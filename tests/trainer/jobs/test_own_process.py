@@ -15,7 +15,7 @@ from konomi.errors import KonomiError
 from konomi.v1 import trainer_pb2 as pb
 from konomi_trainer.data.manifest import ManifestItem, render
 from konomi_trainer.jobs import own_process
-from konomi_trainer.training.ranks import RankWatch
+from konomi_trainer.training.ranks import watched
 from tests.trainer.conftest import Bench
 from tests.trainer.training.test_ranks import others
 
@@ -119,17 +119,16 @@ def test_a_rank_that_fails_ends_what_waits_for_it_and_then_the_process() -> None
         ended.append(error)
         resorted.set()
 
-    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as rank:
-        watch = RankWatch([rank], aborted.set, last_resort, grace=0.05)
+    with (
+        subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as rank,
+        watched([rank], aborted.set, last_resort, grace=0.05),
+    ):
         assert aborted.wait(60) and resorted.wait(60)
-        watch.end()
     assert [error.reason for error in ended] == ["RANK_LOST"]
 
 
 def test_ranks_that_have_done_their_part_end_nothing() -> None:
     aborted = threading.Event()
-    with subprocess.Popen([sys.executable, "-c", ""]) as rank:
-        watch = RankWatch([rank], aborted.set)
+    with subprocess.Popen([sys.executable, "-c", ""]) as rank, watched([rank], aborted.set):
         rank.wait()
         assert not aborted.wait(1.2)
-        watch.end()

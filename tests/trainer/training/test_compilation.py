@@ -8,7 +8,7 @@ import torch
 
 from konomi_trainer.methods import lora
 from konomi_trainer.training import memory
-from konomi_trainer.training.compilation import BlockCompiler, Place
+from konomi_trainer.training.compilation import BlockCompiler, CostFile
 from tests.trainer.methods.test_precisions import batch, error, xl
 
 
@@ -26,7 +26,7 @@ class Base:
         self.now += self.seconds / (2 if self.compiled else 1)
         return self.now
 
-    def run(self, setting: bool | str, steps: int, place: Place) -> BlockCompiler:
+    def run(self, setting: bool | str, steps: int, place: CostFile) -> BlockCompiler:
         compiler = BlockCompiler(self, setting, steps, place, lambda: self.now)  # type: ignore[arg-type]
         for step in range(1, steps + 1):
             self.step()
@@ -35,7 +35,7 @@ class Base:
 
 
 def test_a_long_run_on_a_gpu_compiles_once_and_keeps_what_it_cost(tmp_path: Path) -> None:
-    place = Place("cuda", tmp_path / "compilation" / "base.json")
+    place = CostFile("cuda", tmp_path / "compilation" / "base.json")
     short, long = Base(1.0), Base(4.0)
     assert not short.run("auto", 160, place).compiled and not place.file.exists()
     assert long.run("auto", 160, place).compiled and long.compiled == 1
@@ -51,7 +51,7 @@ def test_a_long_run_on_a_gpu_compiles_once_and_keeps_what_it_cost(tmp_path: Path
 def test_settings_decide_where_they_say_so_and_a_cpu_never_compiles_by_itself(tmp_path: Path) -> None:
     for setting, device, expected in ((True, "cpu", 1), (False, "cuda", 0), ("auto", "cpu", 0)):
         base = Base(100.0)
-        compiler = base.run(setting, 50, Place(device, tmp_path / "none.json"))
+        compiler = base.run(setting, 50, CostFile(device, tmp_path / "none.json"))
         assert base.compiled == expected and compiler.compiled is bool(expected)
     assert not (tmp_path / "none.json").exists()
 

@@ -20,7 +20,7 @@ from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.data.tensors import loadable_name, pack, unpack
-from konomi_trainer.training.compilation import BlockCompiler, Place
+from konomi_trainer.training.compilation import BlockCompiler, CostFile
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class BasePipeline:
         """Returns what decides whether a run of so many steps compiles the UNet's blocks, by figures in `cache`."""
         kind, precision = torch.device(self._placement.device).type, self._placement.precision
         name = f"{self.space[:16]}-{kind}-{precision}.json"
-        return BlockCompiler(self, self._placement.compile_blocks, steps, Place(kind, cache / "compilation" / name))
+        return BlockCompiler(self, self._placement.compile_blocks, steps, CostFile(kind, cache / "compilation" / name))
 
     def compile_blocks(self) -> None:
         """Compiles the UNet's repeated blocks at their next use; what cannot be compiled goes on as it is."""

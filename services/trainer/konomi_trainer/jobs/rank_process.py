@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,41 @@ from konomi_chassis.process import VARIABLE, die_with_parent
 from konomi_trainer.base_models import device
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.settings import TrainerSettings
-from konomi_trainer.training.ranks import Gather, Meeting, Ranks, RankWatch, alone, joined
+from konomi_trainer.training.ranks import Gather, Meeting, Ranks, alone, joined, watched
 
 ENDING_SECONDS = 20.0
 
 
-def gatherer(
-    home: Path,
-    settings: TrainerSettings,
-    place: str,
-    gpus: Sequence[str] = (),
-    last_resort: Callable[[KonomiError], None] | None = None,
-) -> Gather:
+@dataclass(frozen=True)
+class Seat:
+    """Where rank 0 of a run computes.
+
+    Attributes:
+        device: "cpu", "cuda" or "cuda:1".
+        gpus: names of the GPUs of all ranks, its own first; every process but this one sees its own alone.
+        last_resort: ends this process where it waits for a rank that is gone.
+    """
+
+    device: str
+    gpus: Sequence[str]
+    last_resort: Callable[[KonomiError], None] | None = None
+
+
+def gatherer(home: Path, settings: TrainerSettings, seat: Seat) -> Gather:
     """Returns what gathers the processes a run is trained with.
 
     Args:
         home: where base models, artifacts and the cache are.
         settings: of the trainer; `processes` says how many.
-        place: device of rank 0.
-        gpus: names of the GPUs, that of rank 0 first, of which every process sees its own alone; the visible ones from
-            `place` on without them.
-        last_resort: ends this process where it waits for a rank that is gone.
+        seat: of rank 0.
     """
     if settings.processes == 1:
         return alone
+    cpu, count = seat.device == device.CPU, settings.processes
 
     @contextmanager
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
-        cpu, meeting, count = place == device.CPU, Meeting.anywhere(), settings.processes
+        meeting = Meeting.anywhere()
         task = {
             "home": str(home),
             "run": run,
@@ -55,15 +62,11 @@ def gatherer(
             "meeting": asdict(meeting),
             "cpu": cpu,
         }
-        own = gpus or device.gpus()[device.number(place) :]
-        others = [_start({**task, "number": rank}, "" if cpu else own[rank]) for rank in range(1, count)]
+        others = [_start({**task, "number": rank}, "" if cpu else seat.gpus[rank]) for rank in range(1, count)]
         try:
-            with joined(0, count, meeting, None if cpu else device.number(place)) as ranks:
-                watch = RankWatch(others, ranks.abort, last_resort)
-                try:
-                    yield ranks
-                finally:
-                    watch.end()
+            gpu = None if cpu else device.number(seat.device)
+            with joined(0, count, meeting, gpu) as ranks, watched(others, ranks.abort, seat.last_resort):
+                yield ranks
             for other in others:
                 other.wait(ENDING_SECONDS)
         finally:

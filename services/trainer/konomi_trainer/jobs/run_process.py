@@ -28,7 +28,7 @@ STOP, KEPT = "stop", "kept"
 LOST = 70
 
 
-class Store(Protocol):
+class FileStore(Protocol):
     """The artifact store."""
 
     def put(self, data: bytes, media_type: str) -> Any:
@@ -67,7 +67,7 @@ class Conversation:
         os._exit(LOST)
 
 
-def train(task: dict[str, Any], trainer: RunTrainer, store: Store, conversation: Conversation) -> None:
+def train(task: dict[str, Any], trainer: RunTrainer, store: FileStore, conversation: Conversation) -> None:
     """Trains a run and says how it ended: "done", "stopped" or "failed".
 
     Args:
@@ -108,7 +108,7 @@ def failed(conversation: Conversation, error: KonomiError) -> None:
     conversation.say("failed", code=error.code.value[0], reason=error.reason, message=error.message)
 
 
-def _kept(store: Store, files: Files | None, media_type: str) -> dict[str, Any] | None:
+def _kept(store: FileStore, files: Files | None, media_type: str) -> dict[str, Any] | None:
     """Stores an adapter's files and returns their digests."""
     if files is None:
         return None
@@ -138,7 +138,7 @@ def main() -> int:
     from konomi_chassis.settings import StoreSettings
     from konomi_chassis.storage.artifacts import ArtifactStore
     from konomi_trainer.base_models.catalogue import BaseCatalogue
-    from konomi_trainer.jobs.rank_process import gatherer
+    from konomi_trainer.jobs.rank_process import Seat, gatherer
     from konomi_trainer.jobs.trainer import Trainer
 
     home = Path(task["home"])
@@ -146,7 +146,7 @@ def main() -> int:
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     conversation = Conversation(words, events)
     store, decoder = ArtifactStore(StoreSettings(home=home)), Decoder(DecodeSettings(home=home))
-    gather = gatherer(home, settings, task["device"], task["gpus"], _give_up(conversation))
+    gather = gatherer(home, settings, Seat(task["device"], task["gpus"], _give_up(conversation)))
     load = BaseCatalogue(home, settings).load
     trainer = Trainer(store, load, lambda data: decoder.decode(data).pixels, home, gather)
     try:

@@ -28,7 +28,7 @@ class Compilable(Protocol):
 
 
 @dataclass(frozen=True)
-class Cost:
+class CompileCost:
     """What compiling takes and saves: seconds, once, and a share of every step."""
 
     seconds: float = 60.0
@@ -36,7 +36,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Place:
+class CostFile:
     """Where a run computes: its device, and the file that keeps what compiling cost there."""
 
     device: str
@@ -51,7 +51,7 @@ class BlockCompiler:
         base: Compilable,
         setting: bool | Literal["auto"],
         steps: int,
-        place: Place,
+        place: CostFile,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Compiles at once where the setting says so.
@@ -92,15 +92,15 @@ class BlockCompiler:
         self._base.compile_blocks()
         self.compiled, self._plain, self._times = True, typical, []
 
-    def _known(self) -> Cost:
+    def _known(self) -> CompileCost:
         try:
-            return Cost(**json.loads(self._place.file.read_text("utf-8")))
+            return CompileCost(**json.loads(self._place.file.read_text("utf-8")))
         except (OSError, ValueError, TypeError):
-            return Cost()
+            return CompileCost()
 
     def _keep(self, typical: float) -> None:
         """Keeps what the first compiled step took beyond a plain one, and what the others saved."""
-        cost = Cost(max(0.0, self._times[0] - typical), 1 - typical / self._plain if self._plain else 0.0)
+        cost = CompileCost(max(0.0, self._times[0] - typical), 1 - typical / self._plain if self._plain else 0.0)
         log.info("compiled in %.0f s; a step takes %.0f %% less", cost.seconds, 100 * cost.gain)
         self._place.file.parent.mkdir(parents=True, exist_ok=True)
         write_durably(self._place.file, json.dumps(asdict(cost)).encode())

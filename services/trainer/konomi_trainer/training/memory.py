@@ -1,4 +1,7 @@
-"""Memory of the device that trains: given back, and put into numbers where it runs out."""
+"""Memory of the device that trains: given back, and put into numbers where it runs out.
+
+Only the end of a process gives back the context of a GPU as well; see jobs/own_process.
+"""
 
 import gc
 import os

@@ -136,41 +136,38 @@ def rank_lost() -> Unavailable:
     )
 
 
-class RankWatch:
-    """Watches the other processes of a run in a thread, and ends the run in seconds when one of them fails."""
+@contextmanager
+def watched(
+    others: Sequence[subprocess.Popen[bytes]],
+    abort: Callable[[], None],
+    last_resort: Callable[[KonomiError], None] | None = None,
+    grace: float = GRACE_SECONDS,
+) -> Iterator[None]:
+    """Watches the other processes of a run in a thread, and ends the run in seconds when one of them fails.
 
-    def __init__(
-        self,
-        others: Sequence[subprocess.Popen[bytes]],
-        abort: Callable[[], None],
-        last_resort: Callable[[KonomiError], None] | None = None,
-        grace: float = GRACE_SECONDS,
-    ) -> None:
-        """Begins to watch.
+    Args:
+        others: the processes; one that ends well has done its part.
+        abort: ends what this process waits in.
+        last_resort: ends this process, where it still waits after that.
+        grace: seconds it has to leave the context by itself.
+    """
+    over = threading.Event()
 
-        Args:
-            others: the processes; one that ends well has done its part.
-            abort: ends what this process waits in.
-            last_resort: ends this process, where it still waits after that.
-            grace: seconds it has to end by itself.
-        """
-        self._others, self._abort, self._last_resort, self._grace = others, abort, last_resort, grace
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="ranks", daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """Stops watching: the run is over."""
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
-            if any(other.poll() for other in self._others):
-                self._abort()
-                if not self._over.wait(self._grace) and self._last_resort is not None:
-                    self._last_resort(rank_lost())
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            if any(other.poll() for other in others):
+                abort()
+                if not over.wait(grace) and last_resort is not None:
+                    last_resort(rank_lost())
                 return
+
+    thread = threading.Thread(target=look, name="ranks", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @dataclass(frozen=True)
