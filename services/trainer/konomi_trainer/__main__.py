@@ -65,16 +65,24 @@ def _join(
     pixels: "Callable[[bytes], np.ndarray]",
 ) -> "tuple[TrainerServicer, Worker]":
     """Joins the trainer's parts: what it serves, and the thread that trains."""
+    from konomi_trainer.base_models import device
     from konomi_trainer.base_models.catalogue import BaseCatalogue
     from konomi_trainer.export.exporter import Exporter
-    from konomi_trainer.jobs.rank_process import gatherer
-    from konomi_trainer.jobs.trainer import Trainer
+    from konomi_trainer.jobs import own_process
+    from konomi_trainer.jobs.rank_process import Seat, gatherer
+    from konomi_trainer.jobs.trainer import RunTrainer, Trainer
     from konomi_trainer.jobs.worker import ProgressBoard, Worker
     from konomi_trainer.servicer.concepts import ConceptRpcs
     from konomi_trainer.servicer.trainer import ModelOperations, TrainerServicer
 
     bases = BaseCatalogue(home, settings)
-    trainer = Trainer(store, bases.load, pixels, home, gatherer(home, settings, bases.device))
+    device.check_processes(settings.processes, bases.device)
+    trainer: RunTrainer
+    if own_process.wanted(settings.own_process, bases.device):
+        trainer = own_process.OwnProcessTrainer(home, bases.device, settings.processes, store)
+    else:
+        seat = Seat(bases.device, device.gpus()[device.number(bases.device) :])
+        trainer = Trainer(store, bases.load, pixels, home, gatherer(home, settings, seat))
     worker = Worker(engine, trainer, store, ProgressBoard())
     exporter = Exporter(store, bases, pixels, home / "scratch")
     concepts = ConceptRpcs(store, bases, pixels, home / "models", settings.embedder)

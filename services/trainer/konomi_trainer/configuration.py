@@ -10,7 +10,9 @@ from typing import Any
 from konomi.errors import InvalidArgument
 
 STARTER = "starter"
+AUTO = "auto"
 PRECISIONS = ("fp32", "bf16", "fp16")
+ASKED_PRECISIONS = (*PRECISIONS, AUTO)
 OPTIMIZERS = ("adamw", "adamw_8bit")
 DEFAULTS: Mapping[str, Any] = {
     "steps": 80,
@@ -22,7 +24,7 @@ DEFAULTS: Mapping[str, Any] = {
     "checkpoint_steps": 20,
     "gradient_accumulation": 1,
     "min_snr_gamma": 0.0,
-    "precision": "fp32",
+    "precision": AUTO,
     "prior_weight": 1.0,
     "scale_augmentation": True,
     "text_encoder_learning_rate": 0.0,
@@ -60,19 +62,35 @@ class MethodDefaults:
         starter_learning_rate: for the starter.
         numbers: what differs from DEFAULTS.
         starter_numbers: what differs further for the starter.
+        large_numbers: what differs further for bases of SDXL's class, of whose images one card holds few.
     """
 
     learning_rate: float = 0.0001
     starter_learning_rate: float = 0.0015
     numbers: Mapping[str, Any] = field(default_factory=dict)
     starter_numbers: Mapping[str, Any] = field(default_factory=dict)
+    large_numbers: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 4})
 
-    def of_base(self, base_model: str) -> dict[str, Any]:
-        """Returns every number for a base model."""
+    def of_base(self, base_model: str, large: bool = False) -> dict[str, Any]:
+        """Returns every number for a base model, `large` where it is of SDXL's class."""
         if base_model == STARTER:
             rate = {"learning_rate": self.starter_learning_rate}
             return {**DEFAULTS, **rate, **self.numbers, **self.starter_numbers}
-        return {**DEFAULTS, "learning_rate": self.learning_rate, **self.numbers}
+        more = self.large_numbers if large else {}
+        return {**DEFAULTS, "learning_rate": self.learning_rate, **self.numbers, **more}
+
+
+@dataclass(frozen=True)
+class BaseTraits:
+    """What of a base model and of the device it is trained on decides numbers the caller leaves open.
+
+    Attributes:
+        precision: what "auto" becomes: "bf16" where the device computes in it, else "fp16"; "fp32" on a CPU.
+        large: whether the base is of SDXL's class.
+    """
+
+    precision: str = "fp32"
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,8 +140,9 @@ def complete(
     seed: int,
     given: Mapping[str, Any],
     defaults: MethodDefaults,
+    traits: BaseTraits | None = None,
 ) -> Configuration:
-    """Returns the configuration of a run with every unset number at its default.
+    """Returns the configuration of a run with every unset number at its default and nothing left open.
 
     Args:
         method: name of the training method.
@@ -132,18 +151,22 @@ def complete(
         seed: any int64.
         given: the hyper-parameters the caller set, by field name.
         defaults: of the method.
+        traits: of the base model and the device; those of a small base on a CPU without them.
 
     Raises:
         InvalidArgument: a number is out of its bounds; the field is named.
     """
-    numbers = {**defaults.of_base(base_model), **given}
+    traits = traits or BaseTraits()
+    numbers = {**defaults.of_base(base_model, traits.large), **given}
     for name, (low, high) in BOUNDS.items():
         value = numbers[name]
         if not math.isfinite(value) or not low <= value <= high:
             message = f"expected {name} from {low:g} to {high:g}; came {value:g}"
             raise InvalidArgument(message, reason="HYPER_PARAMETER", field=f"hyper_parameters.{name}")
+    if numbers["precision"] == AUTO:
+        numbers["precision"] = traits.precision
     if numbers["precision"] not in PRECISIONS:
-        message = f"expected precision {', '.join(PRECISIONS)}; came {numbers['precision']!r}"
+        message = f"expected precision {', '.join(ASKED_PRECISIONS)}; came {numbers['precision']!r}"
         raise InvalidArgument(message, reason="HYPER_PARAMETER", field="hyper_parameters.precision")
     if numbers["optimizer"] not in OPTIMIZERS:
         message = f"expected optimizer {', '.join(OPTIMIZERS)}; came {numbers['optimizer']!r}"

@@ -1,7 +1,7 @@
 """Settings of the trainer."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,8 +24,17 @@ class TrainerSettings(KonomiSettings):
     """Processes one run is trained with, each on a GPU of its own; they share the rows of every batch. Another number
     may change the last bits of a result."""
 
-    gradient_checkpointing: bool = False
-    """Makes activations twice instead of keeping them: slower, but large bases fit into less memory."""
+    own_process: bool | Literal["auto"] = "auto"
+    """Trains every run in a process of its own, with which all of its memory goes back, the GPU's context too; "auto"
+    does so on a GPU. On a CPU starting it takes some seconds, which a short run does not win back."""
+
+    compile_blocks: bool | Literal["auto"] = "auto"
+    """Compiles the UNet's repeated blocks, which may change the last bits of a result; "auto" does so on a GPU where
+    the first steps of a run say that the rest is long enough to win the time back. Needs a C++ compiler."""
+
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Makes activations twice instead of keeping them: slower by a third, but large bases fit into less memory. "auto"
+    does so for bases of SDXL's class on cards below 48 GiB, and for any base of which one image does not fit else."""
 
     single_file_configs: Path = Path(konomi_chassis.__file__).with_name("configs")
     """Folder with the configurations of single-file checkpoints: sd1, sd2, sdxl."""

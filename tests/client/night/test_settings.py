@@ -23,7 +23,7 @@ def test_a_night_has_the_settings_every_version_recorded_and_no_more():
     settings = registry.night_settings()
     known = settings.model_fields.keys() - {"home"}
     assert known - settings.younger_defaults().keys() == json.loads(request)["settings"].keys()
-    assert settings.younger_defaults() == {"method": "lora"}
+    assert settings.younger_defaults() == {"method": "lora", "precision": "auto"}
 
 
 def test_every_setting_says_what_it_is_and_is_read_from_the_one_table(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from konomi.errors import ResourceExhausted
+from konomi_trainer.training import loop
 from konomi_trainer.training.checkpoints import Checkpoints
 from konomi_trainer.training.loop import Diverged, LoopSettings, Progress, Stopped, Surroundings, rate, train
 
@@ -116,7 +117,7 @@ def test_short_memory_halves_the_part_and_keeps_the_batch(tmp_path: Path) -> Non
     parts, progress = run(tmp_path / "parts", toy=small)
     assert progress.micro == 2 and set(toys[0].sizes) == {2} and len(toys[0].sizes) == 80
     assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
-    with pytest.raises(ResourceExhausted):
+    with pytest.raises(ResourceExhausted, match=r"one image of this base: [\d.]+ of [\d.]+ GiB of this"):
         run(tmp_path / "none", toy=lambda w: _nothing_fits(w))
 
 
@@ -124,6 +125,34 @@ def _nothing_fits(weights: dict[str, torch.nn.Parameter]) -> Toy:
     toy = Toy(weights)
     toy.fits = 0
     return toy
+
+
+def test_where_one_row_does_not_fit_activations_are_made_twice_and_a_resumed_run_begins_so(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole", replace(SETTINGS, micro=1))
+    turned: list[str] = []
+
+    def surroundings(toy: Toy, name: str, stopping: Callable[[], bool]) -> Surroundings:
+        def checkpoint() -> bool:
+            turned.append(name)
+            toy.fits = 1
+            return True
+
+        return Surroundings(lambda progress: None, stopping, checkpoint_activations=checkpoint)
+
+    for name, stop in (("first", 9), ("second", 99)):
+        weights = start()
+        toy, left = _nothing_fits(weights), iter(range(stop))
+        settings = surroundings(toy, name, lambda left=left: next(left, None) is None)  # type: ignore[misc]
+        try:
+            result, progress = train(weights, toy, SETTINGS, Checkpoints(tmp_path / "parts"), settings)
+        except Stopped:
+            continue
+    assert turned == ["first", "second"] and progress.checkpointing and progress.micro == 1
+    assert same(whole, result)
+    with pytest.raises(ResourceExhausted):
+        weights = start()
+        nothing = Surroundings(lambda progress: None, lambda: False, checkpoint_activations=lambda: True)
+        train(weights, _nothing_fits(weights), SETTINGS, Checkpoints(tmp_path / "none"), nothing)
 
 
 def test_accumulated_parts_are_the_whole_batch(tmp_path: Path) -> None:
@@ -137,3 +166,56 @@ def test_the_rate_rises_stays_and_falls() -> None:
     rates = [rate(step, settings) for step in range(100)]
     assert rates[0] == 0.1 and rates[9:80] == [1.0] * 71 and 0.1 < rates[-1] < 0.2
     assert rate(0, replace(SETTINGS, steps=1)) == 1.0
+
+
+HALF = replace(SETTINGS, loss_scale=65536.0)
+
+
+class Half(Toy):
+    """The same through an fp16 activation whose gradient grows, so that it overflows at the scale a run begins with."""
+
+    peak = 40.0
+
+    def __call__(self, step: int, rows: range) -> torch.Tensor:
+        error = super().__call__(step, rows)
+        through = self.weights["a"].half().float().sum()
+        return error + (through * self.peak - (through * self.peak).detach())
+
+
+def test_an_overflow_halves_the_scale_and_takes_the_step_again(tmp_path: Path) -> None:
+    heard: list[tuple[int, float]] = []
+    weights = start()
+    around = Surroundings(lambda progress: heard.append((progress.step, progress.scale)), lambda: False)
+    _, progress = train(weights, Half(weights), HALF, Checkpoints(tmp_path), around)
+    assert progress.scale == 1024.0 and progress.good == 20, "40 times more would be 81920, beyond fp16's 65504"
+    assert (progress.skipped, progress.rollbacks, progress.step) == (0, 0, 20)
+    assert [step for step, _ in heard] == list(range(1, 21)) and None not in progress.losses
+
+
+def test_the_scale_doubles_after_two_thousand_good_steps_and_is_the_same_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "STEPS_TO_DOUBLE", 7)
+    whole, progress = run(tmp_path / "whole", HALF, Half)
+    assert progress.scale == 1024.0, "doubled twice and halved again twice"
+    for stop in (3, 8, 11, 16):
+        left = iter(range(stop))
+        with pytest.raises(Stopped):
+            run(tmp_path / str(stop), HALF, Half, stopping=lambda left=left: next(left, None) is None)
+        resumed, again = run(tmp_path / str(stop), HALF, Half)
+        assert same(whole, resumed) and again == progress, stop
+
+
+def test_only_below_a_scale_of_one_is_an_overflow_a_bad_step(tmp_path: Path) -> None:
+    def hopeless(weights: dict[str, torch.nn.Parameter]) -> Toy:
+        toy = Half(weights)
+        toy.peak = 1e6
+        return toy
+
+    with pytest.raises(Diverged):
+        run(tmp_path, HALF, hopeless)
+
+
+def test_a_run_without_a_scale_has_none(tmp_path: Path) -> None:
+    _, progress = run(tmp_path)
+    assert (progress.scale, progress.good) == (1.0, 0)

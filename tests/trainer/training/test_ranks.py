@@ -17,13 +17,13 @@ from tests.trainer.conftest import Bench
 pytestmark = pytest.mark.slow
 
 
-def others(parent: int) -> list[int]:
-    """Returns the other ranks below a process; a thread or a child that ends meanwhile is none."""
+def others(parent: int, module: str = "konomi_trainer.jobs.rank_process") -> list[int]:
+    """Returns the processes of a module below a process; a thread or a child that ends meanwhile is none."""
     found = []
     for task in Path(f"/proc/{parent}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for pid in map(int, (task / "children").read_text().split()):
-                if b"konomi_trainer.jobs.rank_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
     return found
 

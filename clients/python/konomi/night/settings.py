@@ -23,7 +23,7 @@ class NightSettings(KonomiSettings):
         env_prefix="KONOMI_NIGHT_", frozen=True, extra="forbid", use_attribute_docstrings=True
     )
     toml_table: ClassVar[str] = "night"
-    younger: ClassVar[frozenset[str]] = frozenset({"method"})
+    younger: ClassVar[frozenset[str]] = frozenset({"method", "precision"})
     """Settings that nights begun by earlier versions do not have; a class that does not say adds only such."""
 
     units: int = Field(3, ge=1, le=10)
@@ -66,10 +66,12 @@ class NightSettings(KonomiSettings):
     """Training method of a fit: lora, dora, loha or lokr; words are bound by Custom Diffusion whatever it says."""
     steps: int = Field(160, ge=1)
     """Optimiser steps per unit."""
-    batch_size: int = Field(16, ge=1)
-    """Images per optimiser step."""
-    learning_rate: float = Field(0.0015, gt=0)
-    """Peak learning rate."""
+    batch_size: int = Field(0, ge=0)
+    """Images per optimiser step; 0 means as many as the base model asks for: 16, and 4 of SDXL's class."""
+    learning_rate: float = Field(0.0, ge=0)
+    """Peak learning rate; 0 means the base model's own: 0.0015 for the starter, 0.0001 for others."""
+    precision: str = Field("auto", pattern="^(auto|fp32|bf16|fp16)$")
+    """Number format of the fit: "fp32", "bf16", "fp16", or "auto", the best the trainer's device computes in."""
     rank: int = Field(8, ge=1, le=256)
     """Rank of the adapter."""
     caption_dropout: float = Field(0.1, ge=0, le=1)

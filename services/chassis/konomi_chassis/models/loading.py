@@ -40,7 +40,9 @@ SCHEDULERS = frozenset(kind.name for kind in KarrasDiffusionSchedulers) | {LCMSc
 """Classes a model's scheduler may be of."""
 
 
-def load_pipeline(model: BaseModel, configs: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def load_pipeline(
+    model: BaseModel, configs: Path, device: torch.device, dtype: torch.dtype, unet_dtype: torch.dtype | None = None
+) -> Any:
     """Loads a base model into a StableDiffusion(XL)Pipeline, ready to run.
 
     Args:
@@ -48,6 +50,7 @@ def load_pipeline(model: BaseModel, configs: Path, device: torch.device, dtype: 
         configs: folder with the configurations of single-file checkpoints, by layout.
         device: where it shall run.
         dtype: number format of the weights.
+        unet_dtype: of the UNet's, where it is another; no wider copy of it is ever made.
 
     Raises:
         FailedPrecondition: its weights do not fit its configuration (reason MODEL_BROKEN).
@@ -56,7 +59,7 @@ def load_pipeline(model: BaseModel, configs: Path, device: torch.device, dtype: 
     load = _from_folder if model.format == "diffusers" else _from_file
     try:
         with quiet():
-            pipe = load(model, configs, dtype)
+            pipe = load(model, configs, dtype, unet_dtype or dtype)
             return _placed(pipe, model, device, dtype)
     except KonomiError:
         raise
@@ -78,12 +81,12 @@ def _placed(pipe: Any, model: BaseModel, device: torch.device, dtype: torch.dtyp
     return pipe.to(device)
 
 
-def _from_folder(model: BaseModel, _configs: Path, dtype: torch.dtype) -> Any:
+def _from_folder(model: BaseModel, _configs: Path, dtype: torch.dtype, unet_dtype: torch.dtype) -> Any:
     folder = model.path
     index = read_json(folder / "model_index.json", f"The file model_index.json of {model.id}")
     tiny = read_json(folder / "vae" / "config.json", f"The vae of {model.id}").get("_class_name") == "AutoencoderTiny"
     parts: dict[str, Any] = {
-        "unet": _weights(UNet2DConditionModel, folder / "unet", dtype),
+        "unet": _weights(UNet2DConditionModel, folder / "unet", unet_dtype),
         "vae": _weights(AutoencoderTiny if tiny else AutoencoderKL, folder / "vae", dtype),
         "text_encoder": _weights(CLIPTextModel, folder / "text_encoder", dtype),
         "tokenizer": CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True),
@@ -97,13 +100,15 @@ def _from_folder(model: BaseModel, _configs: Path, dtype: torch.dtype) -> Any:
     return StableDiffusionXLPipeline(**parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False)
 
 
-def _from_file(model: BaseModel, configs: Path, dtype: torch.dtype) -> Any:
+def _from_file(model: BaseModel, configs: Path, dtype: torch.dtype, unet_dtype: torch.dtype) -> Any:
     config = configs / model.layout
     heads = HEADS[model.layout]
     with safe_open(model.path, "pt") as file:
         tensors = OriginalTensors(model.id, file, dtype)
         parts: dict[str, Any] = {
-            "unet": tensors.unet(_empty_network(UNet2DConditionModel, config / "unet"), heads["unet"]),
+            "unet": OriginalTensors(model.id, file, unet_dtype).unet(
+                _empty_network(UNet2DConditionModel, config / "unet"), heads["unet"]
+            ),
             "vae": tensors.vae(_empty_network(AutoencoderKL, config / "vae"), heads["vae"]),
         }
         for part, kind in (("text_encoder", CLIPTextModel), ("text_encoder_2", CLIPTextModelWithProjection)):

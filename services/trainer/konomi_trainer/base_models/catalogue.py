@@ -8,9 +8,9 @@ from konomi.errors import FailedPrecondition
 from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.noise_schedule import V_MARK, ZERO_SNR_MARK
-from konomi_trainer.base_models import checkpoint_layout, pipeline
+from konomi_trainer.base_models import checkpoint_layout, device, pipeline
 from konomi_trainer.base_models.pipeline import BaseInfo
-from konomi_trainer.configuration import Configuration
+from konomi_trainer.configuration import BaseTraits, Configuration
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.tensors import unpack
 from konomi_trainer.settings import TrainerSettings
@@ -23,12 +23,15 @@ class BaseCatalogue:
     def __init__(self, home: Path, settings: TrainerSettings) -> None:
         """Looks into the home's models; the device is chosen once."""
         self._catalogue, self._settings = BaseModels(home), settings
-        best = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = best if settings.device == "auto" else settings.device
+        self.device = device.chosen(settings.device)
 
     def digest(self, name: str) -> str:
         """Returns the digest of a base model's weights; raises where it is missing or not to be trained."""
         return self._catalogue.digest(self._catalogue.get(name))
+
+    def traits(self, name: str) -> BaseTraits:
+        """Returns what of a base model and of this machine decides the numbers a caller leaves open."""
+        return BaseTraits(device.precision(self.device), self._catalogue.get(name).layout in pipeline.LARGE)
 
     def check(self, configuration: Configuration) -> None:
         """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
@@ -100,8 +103,11 @@ class BaseCatalogue:
             FailedPrecondition: its files are not those the run was created with.
         """
         model = self._unchanged(configuration.base_model, configuration.base_digest)
+        asked = self._settings.gradient_checkpointing
+        if asked == "auto":
+            asked = model.layout in pipeline.LARGE and not device.has_room(self.device)
         placement = pipeline.TrainingPlacement(
-            self.device, configuration.precision, self._settings.gradient_checkpointing
+            self.device, configuration.precision, asked, self._settings.compile_blocks
         )
         configs = self._settings.single_file_configs
         return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution)

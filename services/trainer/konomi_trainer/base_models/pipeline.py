@@ -1,11 +1,13 @@
 """Base models through diffusers: encoders, UNet and noise schedule, loaded from checked files and nothing else."""
 
 import gc
+import logging
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.data.tensors import loadable_name, pack, unpack
+from konomi_trainer.training.compilation import BlockCompiler, CostFile
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,19 @@ class BaseInfo:
 
 
 SAMPLE_GUIDANCE = 5.0
+LARGE = frozenset({"sdxl"})
+"""Layouts of SDXL's class: of their images one card holds few."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class TrainingPlacement:
-    """Where and how a base model runs: device, precision of the frozen weights, whether activations are made twice."""
+    """Where and how a base model runs: see TrainerSettings; precision is that of the frozen weights."""
 
     device: str
     precision: str
     gradient_checkpointing: bool
+    compile_blocks: bool | Literal["auto"] = "auto"
 
 
 class BasePipeline:
@@ -62,10 +70,11 @@ class BasePipeline:
         prediction: "epsilon" or "v_prediction".
         alphas: (T,) float32 cumulative products of its noise schedule; the last is 0 at zero terminal SNR.
         unet: the network that is trained.
+        checkpointing: whether activations are made twice instead of being kept.
     """
 
     def __init__(self, pipe: DiffusionPipeline, digest: str, placement: TrainingPlacement, resolution: int = 0) -> None:
-        """Takes a pipeline in float32; only the UNet is made smaller, so the cache fits every precision."""
+        """Takes a pipeline; all but its UNet is float32, so that the cache fits every precision."""
         self._pipe, self._placement = pipe, placement
         self.space = f"{digest}:{torch.device(placement.device).type}"
         schedule = DDPMScheduler.from_config(pipe.scheduler.config)
@@ -80,9 +89,43 @@ class BasePipeline:
         unit = int(pipe.vae_scale_factor) * 2 ** (len(self.unet.config.down_block_types) - 1)
         self.step = unit * max(1, self.resolution // 16 // unit)
         self._sampling = False
+        self.checkpointing, self._learning = False, list[torch.nn.Module]()
         if placement.gradient_checkpointing:
-            self.unet.train()
-            self.unet.enable_gradient_checkpointing()
+            self.checkpoint_activations()
+
+    def checkpoint_activations(self) -> bool:
+        """Makes activations twice from now on instead of keeping them; False where it does so already."""
+        if self.checkpointing:
+            return False
+        self.unet.train()
+        self.unet.enable_gradient_checkpointing()
+        self.checkpointing = True
+        self._checkpoint_texts()
+        return True
+
+    def compiler(self, steps: int, cache: Path) -> BlockCompiler:
+        """Returns what decides whether a run of so many steps compiles the UNet's blocks, by figures in `cache`."""
+        kind, precision = torch.device(self._placement.device).type, self._placement.precision
+        name = f"{self.space[:16]}-{kind}-{precision}.json"
+        return BlockCompiler(self, self._placement.compile_blocks, steps, CostFile(kind, cache / "compilation" / name))
+
+    def compile_blocks(self) -> None:
+        """Compiles the UNet's repeated blocks at their next use; what cannot be compiled goes on as it is."""
+        torch._dynamo.config.suppress_errors = True
+        self.unet.compile_repeated_blocks()
+
+    def learn_texts(self) -> None:
+        """Brings the text encoders' frozen weights, which learn beside the UNet, to the type the UNet has."""
+        self._learning = [tower for _, tower in self.text_towers()]
+        for tower in self._learning:
+            tower.to(dtype=PRECISIONS[self._placement.precision])
+        if self.checkpointing:
+            self._checkpoint_texts()
+
+    def _checkpoint_texts(self) -> None:
+        for tower in self._learning:
+            tower.train()  # nothing of it is random: CLIP's dropout is 0
+            tower.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> Tensors:
@@ -115,11 +158,12 @@ class BasePipeline:
     def embed(self, captions: list[str]) -> Tensors:
         """Returns embeddings of captions, "hidden" (N, T, D) and for SDXL "pooled" (N, P), differentiable."""
         device = torch.device(self._placement.device)
-        if not self.xl:
-            return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
-        hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
+        with self._autocast():
+            if not self.xl:
+                return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
+            hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
         if self._pipe.config.force_zeros_for_empty_prompt:
-            kept = torch.tensor([float(caption != "") for caption in captions], device=hidden.device)
+            kept = torch.tensor([float(caption != "") for caption in captions]).to(hidden)
             hidden, pooled = hidden * kept.view(-1, 1, 1), pooled * kept.view(-1, 1)
         return {"hidden": hidden, "pooled": pooled}
 
@@ -144,36 +188,58 @@ class BasePipeline:
         if self._placement.device != "cpu":
             torch.cuda.empty_cache()
 
-    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray]:
+    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray | None]:
         """Returns a function that draws an image of each prompt, always with the same seeds, as (N, H, W, 3) uint8.
 
-        Texts are encoded at once and again at every call for as long as the text encoders are there.
+        Texts are encoded at once and again at every call for as long as the text encoders are there. It returns None
+        where an image is none: a weight that overflowed would make it black.
         """
         self._sampling = True
         self._pipe.set_progress_bar_config(disable=True)
         encoded = [self._prompt(prompt) for prompt in prompts]
 
         @torch.no_grad()
-        def draw() -> np.ndarray:
-            live, dtype = self._pipe.text_encoder is not None, PRECISIONS[self._placement.precision]
-            drawn = []
-            with torch.autocast(torch.device(self._placement.device).type, dtype, enabled=dtype != torch.float32):
-                for index, prompt in enumerate(prompts):
-                    drawn.append(
-                        self._pipe(
-                            **(self._prompt(prompt) if live else encoded[index]),
-                            num_inference_steps=steps,
-                            height=self.resolution,
-                            width=self.resolution,
-                            guidance_scale=SAMPLE_GUIDANCE,
-                            guidance_rescale=self._rescale,
-                            generator=torch.Generator().manual_seed(index),
-                            output_type="np",
-                        ).images[0]
-                    )
+        def draw() -> np.ndarray | None:
+            live, drawn = self._pipe.text_encoder is not None, []
+            for index, prompt in enumerate(prompts):
+                with self._autocast():
+                    latents = self._pipe(
+                        **(self._prompt(prompt) if live else encoded[index]),
+                        num_inference_steps=steps,
+                        height=self.resolution,
+                        width=self.resolution,
+                        guidance_scale=SAMPLE_GUIDANCE,
+                        guidance_rescale=self._rescale,
+                        generator=torch.Generator().manual_seed(index),
+                        output_type="latent",
+                    ).images
+                pixels = self._decode(latents)
+                if not bool(torch.isfinite(pixels).all()):
+                    log.warning("no sample sheet: the image of %r has pixels that are no numbers", prompt[:80])
+                    return None
+                drawn.append(self._pipe.image_processor.postprocess(pixels, output_type="np")[0])
             return (np.stack(drawn) * 255).round().astype(np.uint8)
 
         return draw
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Returns (1, 3, H, W) pixels in -1..1 of (1, C, h, w) latents, float32: in half SDXL's decoder overflows."""
+        vae = self._pipe.vae
+        config, latents = vae.config, latents.to(vae.dtype)
+        mean, spread = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if mean is not None and spread is not None:
+            mean, spread = (torch.tensor(row).view(1, -1, 1, 1).to(latents) for row in (mean, spread))
+            latents = latents * spread / config.scaling_factor + mean
+        else:
+            latents = latents / config.scaling_factor
+        with torch.autocast(torch.device(self._placement.device).type, enabled=False):
+            pixels: torch.Tensor = vae.decode(latents, return_dict=False)[0]
+        return pixels
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        """Returns the context the UNet, and text encoders that learn, compute in."""
+        dtype = PRECISIONS[self._placement.precision]
+        return torch.autocast(torch.device(self._placement.device).type, dtype, enabled=dtype != torch.float32)
 
     @torch.no_grad()
     def _prompt(self, prompt: str) -> dict[str, Any]:
@@ -190,9 +256,10 @@ class BasePipeline:
         device, dtype = self._placement.device, PRECISIONS[self._placement.precision]
         added = None
         if self.xl and batch.pooled is not None:
-            added = {"text_embeds": batch.pooled.to(device, dtype), "time_ids": batch.sizes.to(device)}
-        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
-            hidden = batch.hidden.to(device, dtype)
+            pooled, sizes = batch.pooled.to(device, non_blocking=True), batch.sizes.to(device, non_blocking=True)
+            added = {"text_embeds": pooled.to(dtype), "time_ids": sizes}
+        with self._autocast():
+            hidden = batch.hidden.to(device, non_blocking=True).to(dtype)
             answer = self.unet(noisy.to(dtype), timesteps, hidden, added_cond_kwargs=added, return_dict=False)
         return answer[0]
 
@@ -209,7 +276,10 @@ def load(
         placement: device and precision.
         resolution: side of the squares whose area images have, pixels; 0 takes the model's own.
     """
-    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32)
+    if torch.device(placement.device).type == "cuda":
+        torch.set_float32_matmul_precision("high")  # of the encoders: TF32
+    dtype = PRECISIONS[placement.precision]
+    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32, unet_dtype=dtype)
     return BasePipeline(pipe, digest, placement, resolution or model.resolution)
 
 

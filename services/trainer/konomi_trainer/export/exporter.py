@@ -17,6 +17,7 @@ from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.manifest import parse
 from konomi_trainer.data.tensors import pack, unpack
 from konomi_trainer.export import custom_diffusion, kohya, model_card
+from konomi_trainer.methods import adapter_file
 from konomi_trainer.methods.concept_file import ConceptModel
 from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.storage.models import ModelRow
@@ -98,7 +99,11 @@ class Exporter:
     def _diffusers(self, model: ModelRow, extras: Extras) -> Any:
         concept = self._concepts(model)
         if concept is None:
-            return self._stored(model, extras)
+            data = self._store.get(model.adapter_digest)
+            loadable = adapter_file.loadable(data)
+            if loadable is data:
+                return self._stored(model, extras)
+            return self._store.put(loadable, adapter_file.MEDIA_TYPE)
         return self._store.put(custom_diffusion.archive(concept, {"konomi": model.id}), custom_diffusion.MEDIA_TYPE)
 
     def _kohya(self, model: ModelRow, extras: Extras) -> Any:
@@ -110,13 +115,16 @@ class Exporter:
             )
             return self._store.put(archive, custom_diffusion.MEDIA_TYPE)
         weights, header = unpack(self._store.get(model.adapter_digest))
-        native = json.loads(header["konomi"]).get("native")
+        record = json.loads(header["konomi"])
+        native = record.get("native")
         if native:
             weights, header = unpack(self._store.get(native))
+        own = bool(native) or record["schema"] == adapter_file.NATIVE
+        if own:
             rank = int(json.loads(header["konomi"])["rank"])
         else:
             rank = int(json.loads(header["lora_adapter_metadata"])["unet.r"])
-        named = kohya.rename(weights, base.layout, base.layers_per_block, rank if native else 0)
+        named = kohya.rename(weights, base.layout, base.layers_per_block, rank if own else 0)
         fields = self._header(model, base, rank, extras)
         return self._store.put(pack(named, {**fields, **kohya.hashes(pack(named))}), kohya.MEDIA_TYPE)
 
@@ -168,7 +176,7 @@ class Exporter:
                 "whole checkpoint has no place for: export it as kohya, which gives a LoRA and its embeddings",
                 reason="EXPORT_FORMAT",
             )
-        return self._store.get(model.adapter_digest)
+        return adapter_file.loadable(self._store.get(model.adapter_digest))
 
 
 def _zip(folder: Path) -> bytes:

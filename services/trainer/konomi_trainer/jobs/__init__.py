@@ -1,4 +1,5 @@
 """A training run from request to adapter.
 
-The `worker` thread, `trainer`, further processes (`rank_process`) and `publishing` of what came out.
+The `worker` thread, `trainer`, a process that ends with the run (`own_process`, its other side `run_process`), further
+processes (`rank_process`), `run_files` in the home and `publishing` of what came out.
 """

@@ -64,7 +64,7 @@ class Publisher:
         self,
         prepared: PreparedMethod,
         reports: Reports,
-        sampler: Callable[[], np.ndarray] | None,
+        sampler: Callable[[], np.ndarray | None] | None,
         record: Mapping[str, str],
         publish: Callable[[Publication], None],
     ) -> None:
@@ -85,7 +85,8 @@ class Publisher:
             return
         with _put(self._prepared.weights, trained):
             value = validate() if validate else None
-            sheet = contact_sheet(self._sampler()) if self._sampler else None
+            images = self._sampler() if self._sampler else None
+            sheet = contact_sheet(images) if images is not None else None
         files = self._prepared.save(trained, self._record) if self._reports.adapters else None
         self._publish(Publication(step, loss, value, files, self._prepared.media_type, sheet))
 

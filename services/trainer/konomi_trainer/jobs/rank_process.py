@@ -7,46 +7,65 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from konomi.errors import KonomiError
 from konomi_chassis.process import VARIABLE, die_with_parent
+from konomi_trainer.base_models import device
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.settings import TrainerSettings
-from konomi_trainer.training.ranks import Gather, Ranks, alone, free_port, joined
+from konomi_trainer.training.ranks import Gather, Meeting, Ranks, alone, joined, watched
 
 ENDING_SECONDS = 20.0
 
 
-def gatherer(home: Path, settings: TrainerSettings, device: str) -> Gather:
+@dataclass(frozen=True)
+class Seat:
+    """Where rank 0 of a run computes.
+
+    Attributes:
+        device: "cpu", "cuda" or "cuda:1".
+        gpus: names of the GPUs of all ranks, its own first; every process but this one sees its own alone.
+        last_resort: ends this process where it waits for a rank that is gone.
+    """
+
+    device: str
+    gpus: Sequence[str]
+    last_resort: Callable[[KonomiError], None] | None = None
+
+
+def gatherer(home: Path, settings: TrainerSettings, seat: Seat) -> Gather:
     """Returns what gathers the processes a run is trained with.
 
     Args:
         home: where base models, artifacts and the cache are.
         settings: of the trainer; `processes` says how many.
-        device: of rank 0; the others take the GPUs that follow, or the CPU.
+        seat: of rank 0.
     """
     if settings.processes == 1:
         return alone
+    cpu, count = seat.device == device.CPU, settings.processes
 
     @contextmanager
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
-        port, cpu = free_port(), device == "cpu"
+        meeting = Meeting.anywhere()
         task = {
             "home": str(home),
             "run": run,
             "manifest_digest": manifest_digest,
             "configuration": asdict(configuration),
-            "count": settings.processes,
-            "port": port,
+            "count": count,
+            "meeting": asdict(meeting),
             "cpu": cpu,
         }
-        others = [_start({**task, "number": number}) for number in range(1, settings.processes)]
+        others = [_start({**task, "number": rank}, "" if cpu else seat.gpus[rank]) for rank in range(1, count)]
         try:
-            with joined(0, settings.processes, port, cpu) as ranks:
+            gpu = None if cpu else device.number(seat.device)
+            with joined(0, count, meeting, gpu) as ranks, watched(others, ranks.abort, seat.last_resort):
                 yield ranks
             for other in others:
                 other.wait(ENDING_SECONDS)
@@ -58,11 +77,12 @@ def gatherer(home: Path, settings: TrainerSettings, device: str) -> Gather:
     return gather
 
 
-def _start(task: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _start(task: dict[str, Any], gpu: str) -> subprocess.Popen[bytes]:
+    seen = {device.VISIBLE: gpu} if gpu else {}
     child = subprocess.Popen(
         [sys.executable, "-m", "konomi_trainer.jobs.rank_process"],
         stdin=subprocess.PIPE,
-        env={**os.environ, VARIABLE: str(os.getpid())},
+        env={**os.environ, **seen, VARIABLE: str(os.getpid())},
     )
     assert child.stdin is not None
     child.stdin.write(json.dumps(task).encode())
@@ -83,13 +103,14 @@ def main() -> int:
     from konomi_trainer.jobs.trainer import Listener, Trainer
 
     home, number = Path(task["home"]), task["number"]
-    settings = TrainerSettings(home=home, device="cpu" if task["cpu"] else f"cuda:{number}")
+    settings = TrainerSettings(home=home, device=device.CPU if task["cpu"] else device.CUDA)
     torch.set_num_threads(settings.threads or max(1, len(os.sched_getaffinity(0)) // task["count"]))
     decoder = Decoder(DecodeSettings(home=home))
 
     @contextmanager
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
-        with joined(number, task["count"], task["port"], task["cpu"]) as ranks:
+        gpu = None if task["cpu"] else 0  # it sees one
+        with joined(number, task["count"], Meeting(**task["meeting"]), gpu) as ranks:
             yield ranks
 
     store = ArtifactStore(StoreSettings(home=home))

@@ -1,8 +1,8 @@
 """The use case of the trainer: from a frozen manifest and a configuration to the bytes of an adapter."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,17 +11,19 @@ import numpy as np
 
 from konomi.errors import KonomiError
 from konomi_trainer.configuration import Configuration
-from konomi_trainer.data.cache import TensorCache, Tensors
+from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.manifest import parse
 from konomi_trainer.jobs.publishing import Publication, PublishedCheckpoints, Publisher, Reports
+from konomi_trainer.jobs.run_files import RunFiles
 from konomi_trainer.methods.base import Files, LoadedBase, PreparedMethod, TrainingSource
 from konomi_trainer.methods.registry import METHODS
-from konomi_trainer.training.checkpoints import Checkpoints, OthersCheckpoints
+from konomi_trainer.training import memory
+from konomi_trainer.training.checkpoints import OthersCheckpoints
 from konomi_trainer.training.loop import LoopSettings, Progress, Stopped, Surroundings, train
 from konomi_trainer.training.ranks import Gather, Ranks, alone
 
 log = logging.getLogger(__name__)
-FP16_LOSS_SCALE = 1024.0
+FP16_LOSS_SCALE = 65536.0
 
 
 class Artifacts(Protocol):
@@ -66,8 +68,26 @@ class _TrainingJob:
     ranks: Ranks
 
 
+class RunTrainer(Protocol):
+    """What trains runs: in this process, or in one that ends with the run."""
+
+    def fit(
+        self,
+        run: str,
+        manifest_digest: str,
+        configuration: Configuration,
+        listener: Listener,
+        reports: Reports | None = None,
+    ) -> TrainedAdapter:
+        """Trains one run; see Trainer.fit."""
+
+    @property
+    def files(self) -> RunFiles:
+        """What runs leave in the home."""
+
+
 class Trainer:
-    """Trains adapters."""
+    """Trains adapters in this process."""
 
     def __init__(
         self,
@@ -87,7 +107,7 @@ class Trainer:
             gather: gives the processes a run is trained with.
         """
         self._store, self._load_base, self._pixels, self._gather = store, load_base, pixels, gather
-        self._cache, self._checkpoints = TensorCache(folder / "cache"), folder / "checkpoints"
+        self.files = RunFiles(folder)
 
     def fit(
         self,
@@ -110,9 +130,15 @@ class Trainer:
             Stopped: the listener said so.
             KonomiError: the run cannot be finished.
         """
-        with self._gather(run, manifest_digest, configuration) as ranks:
-            job = _TrainingJob(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
-            return self._fit(job)
+        try:
+            with self._gather(run, manifest_digest, configuration) as ranks:
+                job = _TrainingJob(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
+                return self._fit(job)
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the base model
+            raise
+        finally:
+            memory.release()
 
     def _fit(self, job: "_TrainingJob") -> TrainedAdapter:
         configuration, listener, reports = job.configuration, job.listener, job.reports
@@ -121,8 +147,8 @@ class Trainer:
         base = self._load_base(configuration)
         listener.phase("encoding")
         sampler = base.sampler(list(reports.prompts), reports.steps) if reports.prompts else None
-        source = TrainingSource(items, self._image, self._cache, lambda: _check(listener))
-        with _first_before_others(job.ranks):
+        source = TrainingSource(items, self._image, self.files.cache, lambda: _check(listener))
+        with job.ranks.after_first():
             prepared = METHODS[configuration.method].prepare(base, source, configuration)
         listener.phase("training")
         record = {
@@ -133,33 +159,27 @@ class Trainer:
             "manifest_digest": job.manifest_digest,
             "config_digest": configuration.digest(),
         }
-        folder = self._checkpoints / job.run
+        folder = self.files.checkpoints / job.run
         publisher = Publisher(prepared, reports, sampler, record, listener.published)
         first = job.ranks.first
         checkpoints = PublishedCheckpoints(folder, listener.fault, publisher) if first else OthersCheckpoints(folder)
+        compiler = base.compiler(configuration.steps, self.files.cache.folder)
+
+        def report(progress: Progress) -> None:
+            compiler.after_step(progress.step)
+            listener.progress(progress)
+
         trained, progress = train(
             prepared.weights,
             prepared.loss,
             loop_settings(configuration, prepared),
             checkpoints,
-            Surroundings(listener.progress, listener.stopping, job.ranks),
+            Surroundings(report, listener.stopping, job.ranks, base.checkpoint_activations),
         )
         listener.phase("saving")
         files = prepared.save(trained, record)
-        return TrainedAdapter(files, prepared.media_type, {**_metrics(trained, progress), **prepared.figures})
-
-    def clear_unnamed(self) -> None:
-        """Removes cached tensors of earlier versions that do not say which image they were made from."""
-        self._cache.clear_unnamed()
-
-    def unfinished(self) -> list[str]:
-        """Returns the runs that have checkpoints, by id."""
-        folders = sorted(self._checkpoints.glob("*")) if self._checkpoints.exists() else []
-        return [path.name for path in folders if path.is_dir() and not path.is_symlink()]
-
-    def forget(self, run: str) -> None:
-        """Drops the checkpoints of a run that has ended."""
-        Checkpoints(self._checkpoints / run).clear()
+        metrics = {**_metrics(trained, progress, base), "compiled": float(compiler.compiled), **prepared.figures}
+        return TrainedAdapter(files, prepared.media_type, metrics)
 
     def _image(self, digest: str) -> np.ndarray:
         try:
@@ -185,7 +205,7 @@ def loop_settings(configuration: Configuration, prepared: PreparedMethod) -> Loo
     )
 
 
-def _metrics(weights: Tensors, progress: Progress) -> dict[str, float]:
+def _metrics(weights: Tensors, progress: Progress, base: LoadedBase) -> dict[str, float]:
     norm = float(sum(weight.double().square().sum().item() for weight in weights.values())) ** 0.5
     return {
         "loss": progress.mean_loss(),
@@ -193,18 +213,10 @@ def _metrics(weights: Tensors, progress: Progress) -> dict[str, float]:
         "skipped_steps": float(progress.skipped),
         "rollbacks": float(progress.rollbacks),
         "images_at_once": float(progress.micro),
+        "loss_scale": progress.scale,
+        "gradient_checkpointing": float(base.checkpointing),
         "adapter_norm": norm,
     }
-
-
-@contextmanager
-def _first_before_others(ranks: Ranks) -> Iterator[None]:
-    """Lets the first rank encode the set alone; the others find everything in the cache."""
-    if not ranks.first:
-        ranks.any(False)
-    yield
-    if ranks.first:
-        ranks.any(False)
 
 
 def _check(listener: Listener) -> None:

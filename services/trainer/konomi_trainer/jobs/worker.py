@@ -19,7 +19,7 @@ from konomi_chassis.storage.database import reading
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.jobs.publishing import SAMPLE_STEPS, Publication, Reports, model_of
-from konomi_trainer.jobs.trainer import Listener, TrainedAdapter, Trainer
+from konomi_trainer.jobs.trainer import Listener, RunTrainer, TrainedAdapter
 from konomi_trainer.methods.base import Files
 from konomi_trainer.storage import models, runs
 from konomi_trainer.training.loop import Progress, Stopped
@@ -93,7 +93,7 @@ class Worker:
     def __init__(
         self,
         engine: sqlalchemy.Engine,
-        trainer: Trainer,
+        trainer: RunTrainer,
         store: ArtifactWriter,
         board: ProgressBoard,
         clock: Callable[[], float] = time.time,
@@ -106,12 +106,12 @@ class Worker:
 
     def start(self) -> None:
         """Begins to train; what was interrupted goes on, and what a kill left of ended runs goes."""
-        self._trainer.clear_unnamed()
-        for name in self._trainer.unfinished():
+        self._trainer.files.clear_unnamed()
+        for name in self._trainer.files.unfinished():
             with reading(self._engine) as connection:
                 run = runs.get(connection, name)
             if run is not None and run.state in runs.ENDED and not run.retryable:
-                self._trainer.forget(name)
+                self._trainer.files.forget(name)
         self._thread.start()
 
     def wake(self) -> None:
@@ -232,7 +232,7 @@ class Worker:
         with reading(self._engine) as connection:
             ended = runs.get(connection, run.id)
         if ended is not None and not ended.retryable:
-            self._trainer.forget(run.id)
+            self._trainer.files.forget(run.id)
 
 
 class RunReporter:

@@ -5,13 +5,13 @@ The first is `pytorch_lora_weights.safetensors` of diffusers. The second, format
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from konomi_trainer.data.cache import Tensors
-from konomi_trainer.data.tensors import pack
+from konomi_trainer.data.tensors import pack, unpack
+from konomi_trainer.methods import exact_factors
 from konomi_trainer.methods.base import Files
 
 MEDIA_TYPE = "application/vnd.konomi.adapter+safetensors"
@@ -21,7 +21,9 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
     "text_encoder_2": ("q_proj", "k_proj", "v_proj", "out_proj"),
 }
 """The layers an adapter sits on, by part of the pipeline."""
-RELATIVE_ZERO = 1e-6
+ADAPTER, NATIVE = "konomi.adapter/1", "konomi.lycoris/1"
+LARGEST_BYTES = (2 << 30) - (16 << 20)
+"""Largest LoRA that is published for a kind that is none: what a generator reads, less the room of a header."""
 
 
 def lora_file(own: Tensors, parts: Iterable[str], rank: int, record: Mapping[str, str], dora: bool) -> Files:
@@ -37,46 +39,60 @@ def lora_file(own: Tensors, parts: Iterable[str], rank: int, record: Mapping[str
     return Files(pack(own, _header(parts, rank, record, dora)))
 
 
-def other_file(own: Tensors, deltas: Tensors, parts: Iterable[str], rank: int, record: Mapping[str, str]) -> Files:
+def other_file(own: Tensors, rank: int, record: Mapping[str, str]) -> Files:
     """Returns the file of the LoRA that equals an adapter of another kind, and the adapter's own weights beside it.
+
+    Where the LoRA would be larger than a generator reads, the own weights are the file: a generator adds them as well.
 
     Args:
         own: see lora_file.
-        deltas: part, dot and module → (O, D) change of its weight.
-        parts: see lora_file.
         rank: r of its own weights.
         record: see lora_file.
     """
-    native = pack(own, {"konomi": _json({**record, "schema": "konomi.lycoris/1", "rank": str(rank)})})
-    tensors, width = as_lora(deltas)
-    record = {**record, "native": hashlib.sha256(native).hexdigest()}
-    return Files(pack(tensors, _header(parts, width, record, False)), (native,))
+    native = pack(own, {"konomi": _json({**record, "schema": NATIVE, "rank": str(rank)})})
+    factors = exact_factors.of_modules(own)
+    if lora_bytes(factors) > LARGEST_BYTES:
+        return Files(native)
+    return Files(_equal_lora(factors, {**record, "native": hashlib.sha256(native).hexdigest()}), (native,))
 
 
-def as_lora(deltas: Tensors) -> tuple[Tensors, int]:
-    """Returns LoRA weights whose products are the given changes to the last bits of float32, and their common rank.
+def loadable(data: bytes) -> bytes:
+    """Returns an adapter's file as every tool loads it: the LoRA that equals it where it holds weights of another kind.
 
     Args:
-        deltas: module → (O, D) change of its weight.
+        data: of a file this module made.
     """
-    parts = {}
-    for name, delta in deltas.items():
-        left, values, right = torch.linalg.svd(delta.double(), full_matrices=False)
-        kept = max(1, int((values > RELATIVE_ZERO * values[0]).sum()))
-        root = values[:kept].sqrt()
-        parts[name] = (left[:, :kept] * root, root[:, None] * right[:kept])
-    width = max(down.shape[0] for _, down in parts.values())
-    tensors = {}
-    for name, (up, down) in parts.items():
-        more = width - down.shape[0]
-        tensors[f"{name}.lora_B.weight"] = torch.nn.functional.pad(up, (0, more)).float()
-        tensors[f"{name}.lora_A.weight"] = torch.nn.functional.pad(down, (0, 0, 0, more)).float()
-    return tensors, width
+    tensors, header = unpack(data)
+    record = json.loads(header["konomi"])
+    if record["schema"] != NATIVE:
+        return data
+    return _equal_lora(exact_factors.of_modules(tensors), {**record, "schema": ADAPTER})
 
 
-def _header(parts: Iterable[str], rank: int, record: Mapping[str, str], dora: bool) -> dict[str, str]:
+def lora_bytes(factors: Mapping[str, exact_factors.Factors]) -> int:
+    """Returns how many bytes factors take as a LoRA, float32."""
+    return sum(4 * (up.numel() + down.numel()) for up, down in factors.values())
+
+
+def _equal_lora(factors: Mapping[str, exact_factors.Factors], record: Mapping[str, str]) -> bytes:
+    """Returns the file of a LoRA of given factors, each layer with a rank of its own."""
+    tensors: Tensors = {}
+    ranks: dict[str, int] = {}
+    for module, (up, down) in factors.items():
+        tensors |= {f"{module}.lora_B.weight": up, f"{module}.lora_A.weight": down}
+        ranks[module] = down.shape[0]
+    parts = sorted({module.partition(".")[0] for module in factors})
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    return pack(tensors, _header(parts, usual, record, False, ranks))
+
+
+def _header(
+    parts: Iterable[str], rank: int, record: Mapping[str, str], dora: bool, ranks: Mapping[str, int] | None = None
+) -> dict[str, str]:
     metadata: dict[str, Any] = {}
     for part in parts:
+        own = {name.partition(".")[2]: r for name, r in (ranks or {}).items() if name.startswith(f"{part}.")}
+        others = {name: r for name, r in own.items() if r != rank}
         metadata |= {
             f"{part}.lora_alpha": rank,
             f"{part}.r": rank,
@@ -87,6 +103,8 @@ def _header(parts: Iterable[str], rank: int, record: Mapping[str, str], dora: bo
             f"{part}.use_dora": dora,
             f"{part}.use_rslora": False,
         }
+        if others:
+            metadata |= {f"{part}.rank_pattern": others, f"{part}.alpha_pattern": others}
     return {"lora_adapter_metadata": _json(metadata), "konomi": _json(record)}
 
 

@@ -5,6 +5,7 @@ A method is one file that makes a `Method`, one line in registry.py, and its val
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import TensorCache, Tensors
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods.concept_file import ConceptModel
+from konomi_trainer.training.compilation import BlockCompiler
 from konomi_trainer.training.loop import Loss
 
 
@@ -24,6 +26,7 @@ class LoadedBase(dataset.Encoder, Protocol):
     prediction: str
     alphas: torch.Tensor
     unet: torch.nn.Module
+    checkpointing: bool
 
     def embed(self, captions: list[str]) -> Tensors:
         """Returns embeddings of captions, differentiable: "hidden" (N, T, D), and "pooled" (N, P) for SDXL."""
@@ -31,14 +34,23 @@ class LoadedBase(dataset.Encoder, Protocol):
     def text_towers(self) -> list[tuple[Any, torch.nn.Module]]:
         """Returns tokenizer and text encoder, two pairs for SDXL."""
 
+    def checkpoint_activations(self) -> bool:
+        """Makes activations twice instead of keeping them; False where it does so already."""
+
     def release_image_encoder(self) -> None:
         """Frees the autoencoder alone."""
 
     def release_encoders(self) -> None:
         """Frees what is not needed once images and captions are encoded."""
 
-    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray]:
-        """Returns a function that draws the prompts, always with the same seeds, as (N, H, W, 3) uint8."""
+    def compiler(self, steps: int, cache: Path) -> BlockCompiler:
+        """Returns what decides whether a run of so many steps compiles the UNet's blocks, by figures in `cache`."""
+
+    def learn_texts(self) -> None:
+        """Brings text encoders that learn to the type the UNet has."""
+
+    def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray | None]:
+        """Returns a function that draws the prompts, always with the same seeds, as (N, H, W, 3) uint8, or None."""
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dataset.Batch) -> torch.Tensor:
         """Returns the UNet's (B, C, h, w) answer."""

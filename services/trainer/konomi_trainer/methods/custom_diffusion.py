@@ -194,6 +194,7 @@ METHOD = Method(
         starter_learning_rate=0.005,
         numbers={"steps": 250, "batch_size": 8, "caption_dropout": 0.0, "checkpoint_steps": 50},
         starter_numbers={"scale_augmentation": False},
+        large_numbers={"batch_size": 4, "gradient_accumulation": 2},
     ),
     read_concepts=concept_file.from_bytes,
 )

@@ -6,6 +6,7 @@ import torch
 
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import dataset
+from konomi_trainer.data.ahead import Ahead
 from konomi_trainer.methods import losses
 from konomi_trainer.methods.base import LoadedBase
 
@@ -28,7 +29,10 @@ class DenoisingLoss:
         self._size = configuration.batch_size * configuration.gradient_accumulation
         self._drawing = dataset.DrawSettings(self._group, configuration.caption_dropout, len(base.alphas))
         self._prior = bool(data.prior) and configuration.prior_weight > 0
-        self._drawn: dict[tuple[int, bool], dataset.Batch] = {}
+        card = base.alphas.device.type == "cuda"
+        self._drawn: Ahead[tuple[int, bool], dataset.Batch] = Ahead(
+            lambda key: self._draw(*key, pinned=card), lambda key: (key[0] + 1, key[1]), card, 2
+        )
 
     def __call__(self, step: int, rows: range) -> torch.Tensor:
         """Returns the scalar loss of `rows`; over all rows of the batch these sum to the batch's mean."""
@@ -38,9 +42,9 @@ class DenoisingLoss:
             part = slice(max(0, rows.start - first), min(self._group, rows.stop - first))
             number = step * self._configuration.gradient_accumulation + group
             captions, gamma = self._data.captions, self._configuration.min_snr_gamma
-            total = total + self._error(_rows(self._batch(number, False), part), captions, gamma)
+            total = total + self._error(_rows(self._drawn[number, False], part), captions, gamma)
             if self._prior:
-                prior = self._error(_rows(self._batch(number, True), part), captions, gamma)
+                prior = self._error(_rows(self._drawn[number, True], part), captions, gamma)
                 total = total + self._configuration.prior_weight * prior
         return total / self._size
 
@@ -50,21 +54,24 @@ class DenoisingLoss:
         if self._live and batch.captions is not None:
             texts = base.embed([captions[row] for row in batch.captions.tolist()])
             batch = replace(batch, hidden=texts["hidden"], pooled=texts.get("pooled"))
-        latents, noise, timesteps = batch.latents.to(device), batch.noise.to(device), batch.timesteps.to(device)
+        latents, noise, timesteps, weights = (
+            tensor.to(device, non_blocking=True)
+            for tensor in (batch.latents, batch.noise, batch.timesteps, batch.weights)
+        )
         alphas = base.alphas[timesteps]
         target = losses.target(base.prediction, latents, noise, alphas)
         answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
         snr = losses.min_snr(base.prediction, alphas, gamma)
-        return losses.weighted_mse(answer, target, batch.weights.to(device) * snr)
+        return losses.weighted_mse(answer, target, weights * snr)
 
-    def _batch(self, group: int, prior: bool) -> dataset.Batch:
-        if (group, prior) not in self._drawn:
-            if len(self._drawn) > 1:
-                self._drawn.clear()
-            self._drawn[group, prior] = dataset.draw(
-                self._data, self._configuration.seed, group, self._drawing, prior=prior
-            )
-        return self._drawn[group, prior]
+    def _draw(self, group: int, prior: bool, pinned: bool) -> dataset.Batch:
+        """Returns a group's images, in memory the device reads by itself where it is `pinned`."""
+        batch = dataset.draw(self._data, self._configuration.seed, group, self._drawing, prior=prior)
+        if not pinned:
+            return batch
+        return dataset.Batch(
+            **{name: None if tensor is None else tensor.pin_memory() for name, tensor in vars(batch).items()}
+        )
 
     @torch.no_grad()
     def held_out(self, data: dataset.TrainingData) -> float:

@@ -54,6 +54,7 @@ class Kind:
         networks: dict[str, torch.nn.Module] = {"unet": base.unet}
         if live:
             base.release_image_encoder()
+            base.learn_texts()
             networks |= dict(zip(TEXT_PARTS, (tower for _, tower in base.text_towers()), strict=False))
         else:
             base.release_encoders()
@@ -92,7 +93,7 @@ class Kind:
             own |= {loadable_name(f"{part}.{name}"): tensor.float() for name, tensor in state.items()}
         if self.equals_lora:
             return adapter_file.lora_file(own, networks, rank, record, self.name == "dora")
-        return adapter_file.other_file(own, _deltas(networks, weights), networks, rank, record)
+        return adapter_file.other_file(own, rank, record)
 
 
 def _lora(rank: int, targets: Sequence[str], dora: bool = False) -> LoraConfig:
@@ -181,23 +182,6 @@ def split(items: Sequence[ManifestItem], share: float, seed: int) -> tuple[list[
 def _sizes(base: LoadedBase, configuration: Configuration) -> tuple[buckets.Size, ...]:
     side = base.resolution
     return buckets.sizes(side, base.step) if configuration.aspect_buckets else ((side, side),)
-
-
-@torch.no_grad()
-def _deltas(networks: Mapping[str, torch.nn.Module], weights: Tensors) -> Tensors:
-    """Returns part, dot and module → (O, D) float32 change of its weight; leaves the networks as they were."""
-    deltas: Tensors = {}
-    for part, network in networks.items():
-        parameters = {name: network.get_parameter(name) for name in _of(weights, part)}
-        before = {name: parameter.clone() for name, parameter in parameters.items()}
-        for name, tensor in _of(weights, part).items():
-            parameters[name].copy_(tensor)
-        for name, layer in network.named_modules():
-            if hasattr(layer, "get_delta_weight") and hasattr(layer, "base_layer"):
-                deltas[f"{part}.{name}"] = layer.get_delta_weight(ADAPTER).float().cpu()
-        for name, tensor in before.items():
-            parameters[name].copy_(tensor)
-    return deltas
 
 
 def _of(weights: Tensors, part: str) -> Tensors:

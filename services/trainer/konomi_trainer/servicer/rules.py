@@ -21,7 +21,7 @@ from konomi_chassis.rpc.field_rules import (
     pattern,
     text,
 )
-from konomi_trainer.configuration import BOUNDS, OPTIMIZERS, PRECISIONS
+from konomi_trainer.configuration import ASKED_PRECISIONS, BOUNDS, OPTIMIZERS
 from konomi_trainer.methods import registry
 
 RUN = pattern(f"trainingRuns/{PART}", '"trainingRuns/{run}"')
@@ -40,7 +40,7 @@ def _hyper_parameters() -> dict[str, Rule]:
     fields = pb.HyperParameters.DESCRIPTOR.fields_by_name
     rules = {name: between(*BOUNDS[name], optional=not fields[name].has_presence) for name in BOUNDS}
     rules["resolution"] = multiple(8, int(BOUNDS["resolution"][1]))
-    rules["precision"] = _one_of(PRECISIONS)
+    rules["precision"] = _one_of(ASKED_PRECISIONS)
     rules["optimizer"] = _one_of(OPTIMIZERS)
     return {f"hyper_parameters.{name}": rule for name, rule in rules.items()}
 

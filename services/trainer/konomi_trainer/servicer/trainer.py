@@ -39,6 +39,9 @@ class TrainableBases(Protocol):
     def digest(self, name: str) -> str:
         """Returns the digest of a base model's weights; raises FailedPrecondition(MODEL_MISSING)."""
 
+    def traits(self, name: str) -> configuration.BaseTraits:
+        """Returns what of a base model and of this machine decides the numbers a caller leaves open."""
+
     def check(self, configuration: configuration.Configuration) -> None:
         """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
 
@@ -259,7 +262,8 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
         binds = method.read_concepts is not None
         numbers["concepts"] = concepts.of_request(method.name, binds, concept_rpcs.concepts_of(request))
         digest = self._bases.digest(base)
-        complete = configuration.complete(method.name, base, digest, request.seed, numbers, method.defaults)
+        traits = self._bases.traits(base)
+        complete = configuration.complete(method.name, base, digest, request.seed, numbers, method.defaults, traits)
         self._bases.check(complete)
         return complete
 

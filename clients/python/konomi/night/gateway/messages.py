@@ -45,6 +45,21 @@ def model(model: trainer_pb2.Model) -> Model:
     )
 
 
+SETTLED = ("precision", "batch_size", "gradient_accumulation", "learning_rate", "rank", "resolution", "optimizer")
+MEASURED = ("images_at_once", "gradient_checkpointing", "loss_scale", "compiled")
+
+
+def training(numbers: trainer_pb2.HyperParameters, metrics: Mapping[str, float]) -> dict[str, float | str]:
+    """Returns with what a unit was fitted: numbers the trainer filled in, and what its memory made of them.
+
+    Args:
+        numbers: of the run, defaults filled in.
+        metrics: of the model it made.
+    """
+    settled: dict[str, float | str] = {name: getattr(numbers, name) for name in SETTLED}
+    return settled | {name: metrics[name] for name in MEASURED if name in metrics}
+
+
 @dataclass(frozen=True)
 class ImageScore:
     """What a night keeps of a score: utility and its deviation, the lower bound, and expected SSR or better and UR."""

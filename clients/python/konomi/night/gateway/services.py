@@ -306,9 +306,10 @@ class NightServices:
         if latest.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
             why = latest.error.reason or "CANCELLED"
             return Fit(run=latest.name, failed=latest.error.message or "the run was cancelled", why=why)
-        model = messages.model(self.client.trainer.get_model(name=latest.model))
+        made = self.client.trainer.get_model(name=latest.model)
         loss = latest.loss if math.isfinite(latest.loss) else -1.0
-        return Fit(**dict(model), run=latest.name, loss=loss, failed="")
+        settled = messages.training(latest.request.hyper_parameters, made.metrics)
+        return Fit(**dict(messages.model(made)), run=latest.name, loss=loss, training=settled, failed="")
 
     def release_generator(self) -> None:
         """Lets the generator hand its memory to what comes next; one that cannot, or is away, is left alone."""

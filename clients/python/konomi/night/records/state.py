@@ -139,10 +139,15 @@ BASE = Model(model="base", unit=0, adapter="")
 
 
 class Fit(Model):
-    """How a training run ended: the model it made, or why it failed."""
+    """How a training run ended: the model it made, or why it failed.
+
+    Attributes:
+        training: what the trainer settled where the night left it open, for example "precision" and "batch_size".
+    """
 
     run: str = ""
     loss: float = 0.0
+    training: dict[str, float | str] = Field(default_factory=dict)
     failed: str = ""
     why: str = ""
 
@@ -340,6 +345,7 @@ class UnitRecord(Record):
         system: name of the system that made it; "" for a unit that was there when the night began.
         parent: number of the unit served when it began.
         stage: place of its stage in the night, from 0.
+        training: what the trainer settled for its fit; see Fit.
         decision: "start", "promote", "keep" or "halt"; "" while it is under way.
         evaluation: digests of its evaluation images.
         bounds: lower bounds of these; held while the night runs, not recorded.
@@ -354,6 +360,7 @@ class UnitRecord(Record):
     adapter: str = ""
     tokens: tuple[str, ...] = ()
     loss: float = 0.0
+    training: dict[str, float | str] = Field(default_factory=dict)
     decision: str = ""
     promoted: bool = False
     reason: Reason | None = None

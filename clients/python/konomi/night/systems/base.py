@@ -84,14 +84,15 @@ class Night(Protocol):
         """
 
 
-def hyper_parameters(settings: NightSettings) -> dict[str, float]:
-    """Returns the numbers of a LoRA fit, which always starts from the base model."""
+def hyper_parameters(settings: NightSettings) -> dict[str, Any]:
+    """Returns the numbers of a LoRA fit, which always starts from the base model; a number of 0 is the base's own."""
     return {
         "steps": settings.steps,
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "rank": settings.rank,
         "caption_dropout": settings.caption_dropout,
+        "precision": "" if settings.precision == "auto" else settings.precision,
     }
 
 
@@ -141,7 +142,7 @@ def note_fit(night: Night, unit: int, fit: Fit) -> Fit:
     """
     if fit.failed:
         raise Ended(Alarm("training_failed", {"unit": unit, "why": fit.failed}), halted=True)
-    night.note(unit, model=fit.model, adapter=fit.adapter, loss=fit.loss, tokens=fit.tokens)
+    night.note(unit, model=fit.model, adapter=fit.adapter, loss=fit.loss, tokens=fit.tokens, training=fit.training)
     return fit.changed(unit=unit)
 
 
@@ -195,7 +196,7 @@ class System:
     selection: Callable[[Turn], dict[str, object]]
     verdict: StopRule = never
     settings: type[NightSettings] = NightSettings
-    hyper_parameters: Callable[[NightSettings], dict[str, float]] = hyper_parameters
+    hyper_parameters: Callable[[NightSettings], dict[str, Any]] = hyper_parameters
     fit_steps: str = "steps"
     grades: tuple[str, ...] = ()
     certificates: Callable[[NightSettings], tuple[int, ...]] = no_certificates
