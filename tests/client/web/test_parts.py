@@ -243,7 +243,6 @@ def test_a_plan_is_made_in_this_process_and_says_what_cannot_be(desk, monkeypatc
 @pytest.mark.parametrize(
     ("toml", "says"),
     [
-        ("[night\n", "konomi.toml of the home cannot be read: "),
         ("[night]\nunits = 0\n", "the night setting units cannot be used: "),
         ("[guards]\nunits_per_night = 'many'\n", "the guard setting units_per_night cannot be used: "),
     ],
@@ -253,6 +252,15 @@ def test_a_plan_names_what_is_wrong_in_the_settings_of_the_home(desk, toml, says
     with pytest.raises(InvalidArgument) as caught:
         desk.plan({"system": "converge"})
     assert caught.value.message.startswith(says) and caught.value.field == "settings"
+
+
+def test_a_plan_says_that_the_file_of_settings_cannot_be_read(desk):
+    file = desk._home.root / "konomi.toml"
+    file.write_text("[night\n")
+    with pytest.raises(FailedPrecondition) as caught:
+        desk.plan({"system": "converge"})
+    assert caught.value.message.startswith(f"{file} cannot be read: ")
+    assert caught.value.reason == "CONFIGURATION_UNREADABLE"
 
 
 @pytest.mark.parametrize("name", ["../n1", "n2", "", "n1/../n1", "x" * 80])

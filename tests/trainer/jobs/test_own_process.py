@@ -82,7 +82,7 @@ def test_a_killed_process_fails_its_run_in_a_sentence_which_goes_on_when_asked_a
         broken = render((ManifestItem(unreadable, "a face", 1.0, "selected"),))
         failing = bench.request(bench.store.put(broken, "application/json").digest)
         failed = bench.finish(bench.client.trainer.create_training_run(failing).name)
-        assert failed.state == pb.TRAINING_STATE_FAILED and failed.error.reason == "IMAGE_UNREADABLE"
+        assert failed.state == pb.TRAINING_STATE_FAILED and failed.error.reason == "IMAGE_TYPE"
         assert f"image {unreadable} of the manifest" in failed.error.message
     finally:
         bench.stop()

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,9 @@ def gatherer(home: Path, settings: TrainerSettings, seat: Seat) -> Gather:
             gpu = None if cpu else device.number(seat.device)
             with joined(0, count, meeting, gpu) as ranks, watched(others, ranks.abort, seat.last_resort):
                 yield ranks
-            for other in others:
-                other.wait(ENDING_SECONDS)
+            with suppress(subprocess.TimeoutExpired):  # what they were for is done: a slow end is no failure of the run
+                for other in others:
+                    other.wait(ENDING_SECONDS)
         finally:
             for other in others:
                 other.kill()

@@ -1,7 +1,6 @@
 """The use case of the trainer: from a frozen manifest and a configuration to the bytes of an adapter."""
 
 import logging
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from konomi_trainer.jobs.publishing import Publication, PublishedCheckpoints, Pu
 from konomi_trainer.jobs.run_files import RunFiles
 from konomi_trainer.methods.base import Files, LoadedBase, PreparedMethod, TrainingSource
 from konomi_trainer.methods.registry import METHODS
-from konomi_trainer.training import memory
 from konomi_trainer.training.checkpoints import OthersCheckpoints
 from konomi_trainer.training.loop import LoopSettings, Progress, Stopped, Surroundings, train
 from konomi_trainer.training.ranks import Gather, Ranks, alone
@@ -130,15 +128,9 @@ class Trainer:
             Stopped: the listener said so.
             KonomiError: the run cannot be finished.
         """
-        try:
-            with self._gather(run, manifest_digest, configuration) as ranks:
-                job = _TrainingJob(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
-                return self._fit(job)
-        except BaseException as error:
-            traceback.clear_frames(error.__traceback__)  # they hold the base model
-            raise
-        finally:
-            memory.release()
+        with self._gather(run, manifest_digest, configuration) as ranks:
+            job = _TrainingJob(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
+            return self._fit(job)
 
     def _fit(self, job: "_TrainingJob") -> TrainedAdapter:
         configuration, listener, reports = job.configuration, job.listener, job.reports

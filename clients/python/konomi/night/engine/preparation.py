@@ -196,9 +196,6 @@ def _settings_of_the_owner(sentence: str) -> Iterator[None]:
         first = error.errors()[0]
         words = text(sentence, name=".".join(map(str, first["loc"])), why=first["msg"])
         raise errors.InvalidArgument(words, field="settings") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        words = text("konomi.toml of the home cannot be read: {why}", why=error)
-        raise errors.InvalidArgument(words, field="settings") from error
 
 
 def plan_of(home: Path, system: str, **options: Any) -> NightPlan:
