@@ -1,8 +1,8 @@
-"""Emphasis in prompts, as the web UI of A1111 reads it: `(word)`, `((word))`, `[word]`, `(word:1.3)`, `BREAK`.
+r"""Emphasis in prompts, as the web UI of A1111 reads it: `(word)`, `((word))`, `[word]`, `(word:1.3)`, `BREAK`.
 
 A round bracket lifts what it holds to 1.1 times its weight, a square one lowers it to a 1.1th, a number after a colon
 at the end of a round one stands in place of the 1.1. Brackets nest. A backslash takes a bracket's meaning away, as in
-`name \\(series\\)`, and itself away. A bracket that never closes counts as if it closed at the end; one that never
+`name \(series\)`, and itself away. A bracket that never closes counts as if it closed at the end; one that never
 opened is text. `BREAK`, in capitals, ends a chunk (see text_chunks).
 """
 

@@ -1,0 +1,112 @@
+"""Prompts of any length, with emphasis, to what a UNet is conditioned on; generator and trainer read prompts by it.
+
+Each chunk (see text_chunks) goes through the text encoder alone, so no other text changes its bits. A token's hidden
+state is multiplied by its weight, then the whole chunk is scaled so that its mean stays what it was, as A1111's web UI
+does. Stable Diffusion 1.x and 2.x take the last layer, or one before it (clip skip), through the final layer norm; XL
+takes the last but one of both encoders, joined, and the pooled vector of the second encoder's first chunk.
+
+With `loading`, the chassis' only other file that imports torch.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from konomi_chassis.models.prompt_weights import parse
+from konomi_chassis.models.text_chunks import Chunk, chunks
+
+COMMA = ",</w>"
+"""How CLIP's vocabulary spells a comma that ends a word."""
+BEFORE_LAST = 2
+"""The layer XL reads, counted from the end."""
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """An encoded prompt: hidden states (1, 77 n, C) of its n chunks, and for XL the pooled vector (1, P)."""
+
+    hidden: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+
+class PromptEncoder:
+    """The text encoders of one Stable Diffusion pipeline; not safe to use from several threads at once."""
+
+    def __init__(self, pipe: Any, clip_skip: int = 1) -> None:
+        """Takes a pipeline and the layer to read.
+
+        Args:
+            pipe: a StableDiffusionPipeline or StableDiffusionXLPipeline.
+            clip_skip: which layer counts, from the end, 1 is the last; XL always reads the last but one.
+        """
+        self._towers = [(pipe.tokenizer, pipe.text_encoder)]
+        self._xl = getattr(pipe, "text_encoder_2", None) is not None
+        if self._xl:
+            self._towers.append((pipe.tokenizer_2, pipe.text_encoder_2))
+        self._clip_skip = clip_skip
+
+    def encode(self, prompt: str, length: int = 1) -> EncodedPrompt:
+        """Returns a prompt encoded; gradients flow where the caller lets them.
+
+        Args:
+            prompt: with emphasis as `prompt_weights` reads it.
+            length: chunks at least; what is missing is filled up by empty ones.
+        """
+        parts = parse(prompt)
+        cut = []
+        for tokenizer, _ in self._towers:
+            comma = tokenizer.convert_tokens_to_ids(COMMA)
+            cut.append(chunks(parts, lambda text, tokenizer=tokenizer: _tokens(tokenizer, text), comma))
+        length = max(length, *map(len, cut))
+        hidden, pooled = [], None
+        for (tokenizer, encoder), own in zip(self._towers, cut, strict=True):
+            filled = [*own, *[Chunk()] * (length - len(own))]
+            states, first = self._tower(tokenizer, encoder, filled)
+            hidden.append(states)
+            pooled = first
+        return EncodedPrompt(torch.cat(hidden, dim=-1), pooled if self._xl else None)
+
+    def chunk_count(self, prompt: str) -> int:
+        """Returns how many chunks a prompt has."""
+        tokenizer, parts = self._towers[0][0], parse(prompt)
+        comma = tokenizer.convert_tokens_to_ids(COMMA)
+        return len(chunks(parts, lambda text: _tokens(tokenizer, text), comma))
+
+    def _tower(self, tokenizer: Any, encoder: Any, cut: Sequence[Chunk]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Returns the hidden states (1, 77 n, C) of one encoder and the first chunk's pooled vector, for XL."""
+        states, pooled = [], None
+        for number, chunk in enumerate(cut):
+            ids = chunk.ids(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+            output = encoder(torch.tensor([ids], device=encoder.device), output_hidden_states=True)
+            if number == 0 and self._xl:
+                pooled = output[0]
+            states.append(_weighted(self._layer(encoder, output), chunk))
+        return torch.cat(states, dim=1), pooled
+
+    def _layer(self, encoder: Any, output: Any) -> torch.Tensor:
+        states: torch.Tensor
+        if self._xl:
+            states = output.hidden_states[-BEFORE_LAST]
+        elif self._clip_skip <= 1:
+            states = output[0]
+        else:
+            states = encoder.final_layer_norm(output.hidden_states[-self._clip_skip])
+        return states
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+
+
+def _weighted(states: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+    """Multiplies (1, 77, C) states by their tokens' weights and gives the whole its mean back."""
+    if chunk.is_plain:
+        return states
+    weights = torch.tensor(chunk.multipliers(), dtype=states.dtype, device=states.device)
+    weighed = states * weights[None, :, None]
+    mean, own = states.float().mean(), weighed.float().mean()
+    ratio = float((mean / own).detach())
+    return weighed * (mean / own).to(states.dtype) if math.isfinite(ratio) else weighed
