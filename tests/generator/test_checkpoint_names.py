@@ -155,5 +155,5 @@ def test_a_preview_decoder_of_another_autoencoder_is_a_sentence(models, settings
     ):
         save_file(tensors, tmp_path / "tiny_vae" / "sd.safetensors")
         with pytest.raises(FailedPrecondition, match=named) as caught:
-            pipeline.load_preview_decoder(pipe, models.get("sd1"), tmp_path)
+            pipeline.load_preview_decoder(pipe, models.get("sd1"), tmp_path, torch.device("cpu"))
         assert caught.value.reason == "MODEL_BROKEN"

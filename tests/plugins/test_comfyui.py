@@ -117,7 +117,7 @@ def test_the_v3_interface_offers_the_same_nodes(site, token, comfy, batch):
 )
 def test_the_address_is_taken_as_konomi_up_prints_it(site, token, comfy, batch, tail):
     node = comfy.NODE_CLASS_MAPPINGS["KonomiScore"]()
-    assert node.run(batch, site.address + tail, "default", "")[1] == node.run(batch, site.address, "default", "")[1]
+    assert node.run(batch, site.address + tail, "default")[1] == node.run(batch, site.address, "default")[1]
 
 
 @pytest.mark.parametrize(

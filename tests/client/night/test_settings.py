@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from konomi.night.engine.preparation import plain
 from konomi.night.settings import NightSettings
 from konomi.night.systems import converge, registry
 from konomi.night.systems.concepts.policy import ConceptsSettings
@@ -22,8 +23,18 @@ def test_a_night_has_the_settings_every_version_recorded_and_no_more():
     (request,) = (base64.b64decode(data) for name, data in files.items() if name.endswith("request.json"))
     settings = registry.night_settings()
     known = settings.model_fields.keys() - {"home"}
-    assert known - settings.younger_defaults().keys() == json.loads(request)["settings"].keys()
-    assert settings.younger_defaults() == {"method": "lora", "precision": "auto"}
+    younger = settings.younger_defaults().keys() | settings.unrecorded.keys()
+    assert known - younger == json.loads(request)["settings"].keys()
+    assert settings.younger_defaults() == {"method": "lora"}
+    assert settings.completed(json.loads(request)["settings"])["precision"] == "fp32", "it began so"
+
+
+def test_words_typed_now_and_before_the_base_chose_its_numbers_are_the_same():
+    unsaid, said = NightSettings(), NightSettings(batch_size=4, learning_rate=1e-4, precision="bf16")
+    assert (unsaid.batch_size, unsaid.learning_rate, unsaid.precision) == (0, 0, "auto")
+    typed = unsaid.as_typed(plain(unsaid))
+    assert (typed["batch_size"], typed["learning_rate"]) == (16, 0.0015) and "precision" not in typed
+    assert said.as_typed(plain(said)) == plain(said)
 
 
 def test_every_setting_says_what_it_is_and_is_read_from_the_one_table(tmp_path):

@@ -28,7 +28,9 @@ def until(page, expression: str, seconds: float = 60.0) -> None:
     """Waits until an expression holds in a page, whose policy forbids the eval that playwright would wait with."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(expression):
-        assert time.monotonic() < deadline, f"never true: {expression}"
+        if time.monotonic() > deadline:
+            last = page.evaluate("document.getElementById('toast')?.textContent")
+            raise AssertionError(f"never true: {expression}; the page's last message: {last!r}")
         page.wait_for_timeout(25)
 
 

@@ -16,7 +16,7 @@ from konomi_trainer.jobs.publishing import Reports
 from konomi_trainer.jobs.trainer import Listener, Trainer
 from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.settings import TrainerSettings
-from konomi_trainer.training import memory
+from konomi_trainer.training.compilation import release
 from konomi_trainer.training.loop import Progress, Stopped
 
 IMAGES = tuple(bytes([number]) for number in range(3))
@@ -75,5 +75,5 @@ def test_no_tensor_of_a_run_is_alive_after_it(ending: str, home: Path) -> None:
     except (FailedPrecondition, Stopped) as error:
         caught = type(error)
     assert (caught is None) is (ending == "done")
-    memory.release()
+    release()
     assert held() <= before

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from konomi_trainer.methods import lora
-from konomi_trainer.training import memory
-from konomi_trainer.training.compilation import BlockCompiler, CostFile
+from konomi_trainer.training.compilation import BlockCompiler, CostFile, release
 from tests.trainer.methods.test_precisions import batch, error, xl
 
 
@@ -71,4 +70,4 @@ def test_a_compiled_unet_gives_the_same_gradients(bases: Path) -> None:
         gradients.append(torch.cat([weight.grad.flatten() for weight in weights.values() if weight.grad is not None]))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0, "something was compiled"
     assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[0].norm()
-    memory.release()
+    release()

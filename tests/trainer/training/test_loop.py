@@ -117,7 +117,9 @@ def test_short_memory_halves_the_part_and_keeps_the_batch(tmp_path: Path) -> Non
     parts, progress = run(tmp_path / "parts", toy=small)
     assert progress.micro == 2 and set(toys[0].sizes) == {2} and len(toys[0].sizes) == 80
     assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
-    with pytest.raises(ResourceExhausted, match=r"one image of this base: [\d.]+ of [\d.]+ GiB of this"):
+    with pytest.raises(
+        ResourceExhausted, match=r"one image of this base: [\d.]+ GiB of the computer's [\d.]+ GiB are free"
+    ):
         run(tmp_path / "none", toy=lambda w: _nothing_fits(w))
 
 

@@ -23,8 +23,12 @@ class NightSettings(KonomiSettings):
         env_prefix="KONOMI_NIGHT_", frozen=True, extra="forbid", use_attribute_docstrings=True
     )
     toml_table: ClassVar[str] = "night"
-    younger: ClassVar[frozenset[str]] = frozenset({"method", "precision"})
+    younger: ClassVar[frozenset[str]] = frozenset({"method"})
     """Settings that nights begun by earlier versions do not have; a class that does not say adds only such."""
+    former: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "learning_rate": 0.0015}
+    """Defaults earlier versions recorded where the base's own number is taken today."""
+    unrecorded: ClassVar[Mapping[str, Any]] = {"precision": "fp32"}
+    """Settings earlier versions did not record, and what their nights run with."""
 
     units: int = Field(3, ge=1, le=10)
     """Units to make; more than the guard's units per night are refused at the plan."""
@@ -147,4 +151,15 @@ class NightSettings(KonomiSettings):
 
         Without these, what the environment or konomi.toml say by now would change a night under way.
         """
-        return cls.younger_defaults() | dict(recorded)
+        return cls.younger_defaults() | dict(cls.unrecorded) | dict(recorded)
+
+    def as_typed(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns these settings as earlier versions recorded the same words, so that they name the same night.
+
+        Args:
+            recorded: these settings as this version records them.
+        """
+        fields = type(self).model_fields
+        unsaid = {name for name in (*self.former, *self.unrecorded) if getattr(self, name) == fields[name].default}
+        typed = {name: value for name, value in recorded.items() if name not in unsaid}
+        return typed | {name: value for name, value in self.former.items() if name in unsaid}

@@ -22,7 +22,7 @@ from konomi_trainer.jobs.publishing import SAMPLE_STEPS, Publication, Reports, m
 from konomi_trainer.jobs.trainer import Listener, RunTrainer, TrainedAdapter
 from konomi_trainer.methods.base import Files
 from konomi_trainer.storage import models, runs
-from konomi_trainer.training import memory
+from konomi_trainer.training.compilation import release
 from konomi_trainer.training.loop import Progress, Stopped
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class Worker:
             failure = failure_of(error)
             self._end(run, lambda c: runs.fail(c, run.id, failure, reporter.live.step, reporter.live.loss))
         finally:
-            memory.release()  # an error, whose frames hold the base model, is gone by now
+            release()  # an error, whose frames hold the base model, is gone by now
             self.board.post(run.id, None)
 
     def _cancel_requested(self, run: str) -> bool:

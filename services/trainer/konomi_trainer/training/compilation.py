@@ -7,12 +7,14 @@ first one it is guessed, on the careful side. Compiled blocks may change the las
 import json
 import logging
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from konomi_chassis.memory_shortage import give_back
 from konomi_trainer.training.checkpoints import write_durably
 
 log = logging.getLogger(__name__)
@@ -104,3 +106,14 @@ class BlockCompiler:
         log.info("compiled in %.0f s; a step takes %.0f %% less", cost.seconds, 100 * cost.gain)
         self._place.file.parent.mkdir(parents=True, exist_ok=True)
         write_durably(self._place.file, json.dumps(asdict(cost)).encode())
+
+
+def release() -> None:
+    """Frees everything a run has left: blocks that were compiled for it, and what `give_back` frees.
+
+    Only the end of a process gives back the context of a GPU as well; see jobs/own_process.
+    """
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:
+        dynamo.reset()
+    give_back()

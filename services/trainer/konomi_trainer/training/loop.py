@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from konomi.errors import FailedPrecondition, ResourceExhausted
-from konomi_chassis.memory_shortage import give_back, is_shortage
-from konomi_trainer.training import memory
+from konomi_chassis.memory_shortage import give_back, is_shortage, numbers_text
 from konomi_trainer.training.checkpoints import Checkpoint, Checkpoints
 from konomi_trainer.training.optimizers import make_optimizer
 from konomi_trainer.training.ranks import Alone, Ranks
@@ -256,9 +255,8 @@ def _save_memory(learner: Learner, progress: Progress, surroundings: Surrounding
         progress.checkpointing = True
         log.warning("memory ran out at step %d: activations are made twice from here on", progress.step)
         return
-    device = next(iter(learner.weights.values())).device
     raise ResourceExhausted(
-        f"memory is too small for one image of this base: {memory.figures(device)}. Free some, train at a smaller "
+        f"memory is too small for one image of this base: {numbers_text(0)}. Free some, train at a smaller "
         "resolution, or choose another base; the run then goes on",
         reason="OUT_OF_MEMORY",
     )

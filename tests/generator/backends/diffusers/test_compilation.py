@@ -1,16 +1,22 @@
 """Compiled UNets: the same images, few compilations whatever adapter is on, and only where it pays."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
 from konomi.errors import FailedPrecondition, Unavailable
+from konomi_chassis.models.catalogue import BaseModels
 from konomi_generator.backends.diffusers import backend as backend_module
 from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.backends.diffusers.batches import plan
 from konomi_generator.backends.diffusers.compilation import COMPILE_SECONDS, GAIN, Compilation
 from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
+from konomi_generator.settings import GeneratorSettings
 from tests.generator.backends.diffusers.test_adapters import lora
 
 SAMPLING = Sampling(2, 4.0, 64, 64, guide_from_base=True)
@@ -44,15 +50,22 @@ def test_compiled_unets_make_the_same_images_with_and_without_adapters(models, s
     assert counts[0] > 0 and counts[2] == counts[-1], "no adapter compiles anything anew once both UNets are there"
 
 
+def compile_for_real(home: Path, configs: Path) -> tuple[int, int]:
+    """Draws with and without compiled blocks; returns the largest difference of a pixel and the bytes released."""
+    settings = GeneratorSettings(home=home, threads=1, single_file_configs=configs, device="cpu")
+    made = DiffusersBackend(settings.model_copy(update={"compile_unet": True}))
+    model = BaseModels(home).get("starter")
+    (left, _), (right, _) = draw(DiffusersBackend(settings), model, []), draw(made, model, [])
+    return max(int(np.abs(left[n].astype(int) - right[n]).max()) for n in left), made.release()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_blocks_really_compile(models, settings) -> None:
-    made = DiffusersBackend(settings.model_copy(update={"compile_unet": True}))
-    plain = DiffusersBackend(settings)
-    left, _ = draw(plain, models.get("starter"), [])
-    right, _ = draw(made, models.get("starter"), [])
-    assert all(np.abs(left[n].astype(int) - right[n]).max() <= 1 for n in left)
-    assert made.release() > 0
+def test_blocks_really_compile(home) -> None:
+    """In a process of its own, as a service has: what other tests import (distutils) keeps inductor from building."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        difference, released = pool.submit(compile_for_real, home, home / "configs").result()
+    assert difference <= 1 and released > 0
 
 
 def test_compiling_pays_once_the_work_wins_back_what_it_costs() -> None:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
 from konomi.cli.doctor.finding import Finding
 from konomi.home import Home
@@ -25,6 +25,17 @@ FOREIGN = "night.sqlite"
 """Kept by the library that runs nights, in its own way."""
 
 
+class ExaminedLine(TypedDict):
+    """One thing a service has read, as its line of JSON says it."""
+
+    kind: str
+    name: str
+    count: int
+    problem: str
+    checked: bool
+    held: bool
+
+
 def examine_deeply(home: Home) -> Iterator[Finding]:
     """Yields what was read: databases, labels, heads, artifacts. Takes as long as reading the whole home takes."""
     if missing("rater"):
@@ -42,7 +53,7 @@ def examine_deeply(home: Home) -> Iterator[Finding]:
             yield Finding("integrity", "fail", text("not everything could be read: {why}", why=said))
 
 
-def _finding(seen: dict[str, Any]) -> Finding:
+def _finding(seen: ExaminedLine) -> Finding:
     name = text(KINDS[seen["kind"]])
     if seen["problem"]:
         problem, _, fix = str(seen["problem"]).partition(" Stop konomi,")

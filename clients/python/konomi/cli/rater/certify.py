@@ -3,7 +3,7 @@
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,16 +54,18 @@ def certify(
             audit = client.rater.record_audit(name=_name(certificate, taste))
         else:
             digests = _members(members) if members is not None else _selected(client, taste, policy, count)
-            terms = _terms(alpha, delta, rejections, threshold)
+            request = _terms(alpha, delta, rejections, threshold)
             sizes = _stages(stages, len(digests))
-            audit = client.rater.certify_set(taste=taste_name(taste), digests=digests, stages=sizes, **terms)
+            request.MergeFrom(rater.CertifySetRequest(taste=taste_name(taste), digests=digests, stages=sizes))
+            audit = client.rater.certify_set(request)
         audit = _grade_blind(client, audit)
     emit(plain(audit)) if as_json else say(verdict(audit))
 
 
-def _terms(alpha: float, delta: float, rejections: int, threshold: str) -> dict[str, Any]:
-    """Returns what a certificate vouches for, as fields of the request."""
-    return {"alpha": alpha, "delta": delta, "allowed_rejections": rejections, "threshold": _grade(threshold)}
+def _terms(alpha: float, delta: float, rejections: int, threshold: str) -> rater.CertifySetRequest:
+    """Returns what a certificate vouches for; the request without its set."""
+    grade = _grade(threshold)
+    return rater.CertifySetRequest(alpha=alpha, delta=delta, allowed_rejections=rejections, threshold=grade)
 
 
 def verdict(certificate: rater.Certificate) -> str:

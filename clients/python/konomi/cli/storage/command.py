@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +173,7 @@ def _space(space: DiskSpace) -> dict[str, int]:
     return {"count": space.count, "bytes": space.size}
 
 
-def _taken(taken: Taken) -> dict[str, Any]:
+def _taken(taken: Taken) -> Mapping[str, object]:
     return {"count": taken.count, "bytes": taken.size, "digests": taken.digests}
 
 

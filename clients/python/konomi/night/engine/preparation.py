@@ -65,7 +65,8 @@ def new_request(
         settings=plain(settings),
         guards=plain(guards),
     )
-    asked = hashlib.sha256((request.digest() + night).encode()).hexdigest()
+    typed = replace(request, settings=settings.as_typed(request.settings))
+    asked = hashlib.sha256((typed.digest() + night).encode()).hexdigest()
     return replace(request, asked=asked)
 
 
