@@ -5,13 +5,14 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.memory_shortage import is_shortage
 from konomi_chassis.models.diffusers_folder import check_folder, model_files, needed_files, read_json, weight_files
+from konomi_chassis.models.model_settings import STARTER_SETTINGS, ModelSettings, read_settings, settings_of_names
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_folder
 from konomi_chassis.models.safetensors_check import unsupported
 from konomi_chassis.models.single_file import describe
@@ -36,6 +37,8 @@ class BaseModel:
         resolution: side of the images it was trained for, in pixels.
         parameters: number of weights per component.
         schedule: what it says of the noise it was trained with.
+        title: what it calls itself, where it does.
+        settings: how it draws and learns where nobody says otherwise.
     """
 
     id: str
@@ -46,6 +49,8 @@ class BaseModel:
     resolution: int
     parameters: Mapping[str, int]
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
+    title: str = ""
+    settings: ModelSettings = field(default_factory=ModelSettings)
 
     @property
     def prediction_type(self) -> str:
@@ -86,11 +91,13 @@ class BaseModels:
             InvalidArgument: the id is not an id.
             NotFound, FailedPrecondition: there is no such model (reason MODEL_MISSING).
             FailedPrecondition: it is unsafe (UNSAFE_FORMAT), of a kind konomi does not run (MODEL_LAYOUT), or its
-                files cannot be read (MODEL_BROKEN).
+                files cannot be read (MODEL_BROKEN), or the owner's settings of it cannot (MODEL_SETTINGS).
         """
         path = self._path(id)
         try:
-            return _folder_model(id, path) if path.is_dir() else _file_model(id, path)
+            model = _folder_model(id, path) if path.is_dir() else _file_model(id, path)
+            derived = settings_of_names([id, model.title], model.schedule) if id != STARTER else STARTER_SETTINGS
+            return replace(model, settings=read_settings(self.settings_file(id), derived))
         except KonomiError:
             raise
         except OSError as error:
@@ -104,6 +111,10 @@ class BaseModels:
             if is_shortage(error):
                 raise
             unsupported(id, f"a value in its configuration is of the wrong kind ({type(error).__name__})")
+
+    def settings_file(self, id: str) -> Path:
+        """Returns where the owner's settings of a model stand, whether they are there or not."""
+        return self._folder / f"{id}.toml"
 
     def digest(self, model: BaseModel) -> str:
         """Returns the sha256 over the model's files; hashed once, then remembered by size and time of change.
@@ -188,6 +199,7 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
         resolution=_side(unet.get("sample_size")) * scale,
         parameters=parameters,
         schedule=schedule_of_folder(id, scheduler),
+        title=str(index.get("_name_or_path") or "").rpartition("/")[2][:200],
     )
 
 
@@ -221,6 +233,7 @@ def _file_model(id: str, path: Path) -> BaseModel:
         resolution=checkpoint.resolution,
         parameters=checkpoint.parameters,
         schedule=checkpoint.schedule,
+        title=checkpoint.title,
     )
 
 

@@ -1,6 +1,7 @@
 """Stable Diffusion pipelines from checked folders and files, as every service loads them; nothing is ever fetched.
 
-Of the chassis this file alone imports torch, diffusers and transformers; a service without them does not import it.
+Of the chassis this file alone imports diffusers and transformers, and with `prompt_encoder` alone torch; a service
+without them imports neither.
 """
 
 import inspect

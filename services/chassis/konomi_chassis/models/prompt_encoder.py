@@ -11,6 +11,7 @@ With `loading`, the chassis' only other file that imports torch.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class PromptEncoder:
         cut = []
         for tokenizer, _ in self._towers:
             comma = tokenizer.convert_tokens_to_ids(COMMA)
-            cut.append(chunks(parts, lambda text, tokenizer=tokenizer: _tokens(tokenizer, text), comma))
+            cut.append(chunks(parts, partial(_tokens, tokenizer), comma))
         length = max(length, *map(len, cut))
         hidden, pooled = [], None
         for (tokenizer, encoder), own in zip(self._towers, cut, strict=True):
@@ -73,7 +74,7 @@ class PromptEncoder:
         """Returns how many chunks a prompt has."""
         tokenizer, parts = self._towers[0][0], parse(prompt)
         comma = tokenizer.convert_tokens_to_ids(COMMA)
-        return len(chunks(parts, lambda text: _tokens(tokenizer, text), comma))
+        return len(chunks(parts, partial(_tokens, tokenizer), comma))
 
     def _tower(self, tokenizer: Any, encoder: Any, cut: Sequence[Chunk]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Returns the hidden states (1, 77 n, C) of one encoder and the first chunk's pooled vector, for XL."""

@@ -32,12 +32,14 @@ class SingleFile:
         schedule: what it says of its noise.
         resolution: side of the images it was trained for, pixels.
         parameters: number of weights per component.
+        title: what its header calls it; empty where it says nothing.
     """
 
     layout: str
     schedule: NoiseSchedule
     resolution: int
     parameters: Mapping[str, int]
+    title: str = ""
 
 
 def describe(id: str, path: Path) -> SingleFile:
@@ -65,6 +67,7 @@ def describe(id: str, path: Path) -> SingleFile:
         schedule,
         1024 if layout == "sdxl" else 768 if wide else 512,
         {part: count for part, count in parameters.items() if count},
+        header.metadata.get("modelspec.title", "")[:200],
     )
 
 
