@@ -1,0 +1,172 @@
+"""What a night takes of a card on a base model, by count, before it starts: at rest, at its peak, and at the least.
+
+Weights are counted from the files. What comes and goes while the networks run is proportional to the pixels that are
+in work, so one number a layout says it; tests count them on the published shapes without a GPU. A GPU's allocator and
+kernels add to it, which ALLOWANCE stands for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from konomi_chassis.models.catalogue import BaseModel
+
+Fit = Literal["whole", "reduced", "none"]
+"""Whether a night fits as it is set, with fewer images at once and parts that wait on the host, or not at all."""
+CONTEXT_BYTES = 500_000_000
+"""What the driver takes of a card for each process that computes on it."""
+ALLOWANCE = 1.1
+"""What comes and goes is multiplied by it."""
+HALF, WHOLE = 2, 4
+BLOCK_BYTES = 256 << 20
+"""Largest block of a UNet that goes through the device block by block."""
+ADAPTER_SHARE, ADAPTER_BYTES = 0.005, 16
+"""Weights of a LoRA of rank 8 by those of its UNet, and bytes of each: weight, gradient, two moments, in float32."""
+GUIDED = 2
+"""Rows of the UNet for an image: with the prompt and without."""
+SCORED_TOGETHER = 64
+SCORED_BYTES = 13_000_000
+"""What an image takes while it is embedded by a ViT-L/14 in float32, at the most."""
+
+
+@dataclass(frozen=True)
+class ActivationBytes:
+    """Bytes that come and go for every pixel of an image, the UNet's in half precision, the autoencoder's in float32.
+
+    Attributes:
+        drawing: of a row that is denoised.
+        decoding: of the image that is decoded.
+        encoding: of the image that is encoded.
+        training: of a row of a training step that keeps its activations.
+        checkpointed: of a row of a step that makes them twice.
+    """
+
+    drawing: int
+    decoding: int
+    encoding: int
+    training: int
+    checkpointed: int
+
+
+ACTIVATIONS: Mapping[str, ActivationBytes] = {
+    "sd1": ActivationBytes(261, 3073, 2573, 4430, 1035),
+    "sd2": ActivationBytes(261, 3073, 2573, 4430, 1035),
+    "sdxl": ActivationBytes(158, 3073, 2573, 7515, 602),
+}
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What one service takes of the card, bytes.
+
+    Attributes:
+        service: "generator", "trainer" or "rater".
+        at_rest: between two requests.
+        at_peak: as it is set.
+        at_least: at its peak with one image at once and parts that wait on the host.
+    """
+
+    service: str
+    at_rest: int
+    at_peak: int
+    at_least: int
+
+
+@dataclass(frozen=True)
+class NightMemory:
+    """What a night takes of a card.
+
+    Attributes:
+        needs: of each service.
+        peak, least: most that is taken at once, as set and at the least, with the driver's share; bytes.
+    """
+
+    needs: tuple[MemoryNeed, ...]
+    peak: int
+    least: int
+
+    def fit(self, card_bytes: int) -> Fit:
+        """Says whether the night fits on a card of so many bytes."""
+        return "whole" if self.peak <= card_bytes else "reduced" if self.least <= card_bytes else "none"
+
+
+@dataclass(frozen=True)
+class NightShape:
+    """What decides how much a night takes besides the base.
+
+    Attributes:
+        precision_bytes: of a frozen weight: 2 in half precision, 4 in float32.
+        images_together: images denoised at once.
+        rows_together: images of a training step that go through the network together.
+        checkpointing: whether activations are made twice.
+        rater_bytes: of the rater's weights.
+    """
+
+    precision_bytes: int = HALF
+    images_together: int = 4
+    rows_together: int = 4
+    checkpointing: bool = True
+    rater_bytes: int = 610_000_000
+
+
+def night_memory(model: BaseModel, shape: NightShape) -> NightMemory | None:
+    """Returns what a night on a base model takes of a card; None where another program holds the model.
+
+    The generator gives its memory back before a run trains, and the trainer's process ends with its run (the driver's
+    share with it), so the two never meet; the rater stays.
+    """
+    activations = ACTIVATIONS.get(model.layout)
+    if activations is None:
+        return None
+    generator, trainer = _generator(model, activations, shape), _trainer(model, activations, shape)
+    scoring = round(SCORED_TOGETHER * SCORED_BYTES * ALLOWANCE)
+    rater = MemoryNeed("rater", shape.rater_bytes, shape.rater_bytes + scoring, shape.rater_bytes + scoring)
+    drawing = rater.at_rest + 2 * CONTEXT_BYTES
+    training = rater.at_rest + 3 * CONTEXT_BYTES
+    embedding = rater.at_peak + 2 * CONTEXT_BYTES
+    return NightMemory(
+        (generator, trainer, rater),
+        max(drawing + generator.at_peak, training + trainer.at_peak, embedding + generator.at_rest),
+        max(drawing + generator.at_least, training + trainer.at_least, embedding),
+    )
+
+
+def _generator(model: BaseModel, activations: ActivationBytes, shape: NightShape) -> MemoryNeed:
+    """Counts texts, UNet and autoencoder; both UNets of a guided night share what no adapter touches."""
+    width = shape.precision_bytes
+    unet, texts, vae = _weights(model, "unet", width), _texts(model, width), _weights(model, "vae", WHOLE)
+    pixels, wide = model.resolution**2, width / HALF
+    row = activations.drawing * pixels * wide * ALLOWANCE
+    decoding = activations.decoding * pixels * ALLOWANCE
+    streamed = min(unet, BLOCK_BYTES) + row * GUIDED
+    rest = unet + texts + vae + round(_adapter(model))
+    return MemoryNeed(
+        "generator",
+        rest,
+        rest + round(max(row * GUIDED * shape.images_together, decoding)),
+        round(max(streamed, texts + vae, vae + decoding)),
+    )
+
+
+def _trainer(model: BaseModel, activations: ActivationBytes, shape: NightShape) -> MemoryNeed:
+    """Counts a step, and the encoders, float32: texts, then pictures, then the UNet have the card to themselves."""
+    pixels, wide = model.resolution**2, shape.precision_bytes / HALF
+    kept = activations.checkpointed if shape.checkpointing else activations.training
+    pictures = _weights(model, "vae", WHOLE) + activations.encoding * pixels * ALLOWANCE
+    encoding = max(_texts(model, WHOLE), pictures)
+    frozen = _weights(model, "unet", shape.precision_bytes) + _adapter(model)
+    step = frozen + kept * pixels * wide * ALLOWANCE * shape.rows_together
+    least = frozen + activations.checkpointed * pixels * wide * ALLOWANCE
+    return MemoryNeed("trainer", 0, round(max(encoding, step)), round(max(encoding, least)))
+
+
+def _weights(model: BaseModel, part: str, width: int) -> int:
+    return model.parameters.get(part, 0) * width
+
+
+def _texts(model: BaseModel, width: int) -> int:
+    return _weights(model, "text_encoder", width) + _weights(model, "text_encoder_2", width)
+
+
+def _adapter(model: BaseModel) -> float:
+    return model.parameters.get("unet", 0) * ADAPTER_SHARE * ADAPTER_BYTES
