@@ -30,12 +30,7 @@ from konomi_generator.backends.diffusers.memory_fallback import (
     Places,
     exhausted,
 )
-from konomi_generator.backends.diffusers.pipeline import (
-    has_zero_terminal_snr,
-    load_pipeline,
-    load_preview_decoder,
-    make_scheduler,
-)
+from konomi_generator.backends.diffusers.pipeline import load_pipeline, load_preview_decoder, make_schedule
 from konomi_generator.sampling import (
     FULL_PRECISION,
     AdapterFile,
@@ -121,8 +116,14 @@ class DiffusersBackend:
         batches = -(-images // self._most_rows(sampling))
         self._compilation.apply(self._unets(), _shape(sampling), batches * sampling.steps)
         precision = self._precision() + ("+compiled" if self._compilation.active else "")
-        scheduler = make_scheduler(denoiser.pipe, sampling.scheduler)
-        return Prepared(type(scheduler).__name__, precision, zero_terminal_snr=has_zero_terminal_snr(scheduler))
+        schedule = make_schedule(denoiser.pipe, sampling)
+        return Prepared(
+            type(schedule.scheduler).__name__,
+            precision,
+            zero_terminal_snr=schedule.zero_terminal_snr,
+            timestep_spacing=schedule.spacing,
+            karras_sigmas=schedule.karras,
+        )
 
     def _unets(self) -> list[Any]:
         assert self._loaded is not None

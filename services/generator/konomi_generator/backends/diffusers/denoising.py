@@ -20,7 +20,7 @@ from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer
 from konomi_generator.backends.diffusers.latents import Latents, clean, noise
 from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, Places, decoding_in_tiles
-from konomi_generator.backends.diffusers.pipeline import make_scheduler
+from konomi_generator.backends.diffusers.pipeline import make_schedule
 from konomi_generator.backends.diffusers.text_conditioning import Text, Texts, rows_of
 from konomi_generator.sampling import ImageRequest, Sampling
 
@@ -125,8 +125,7 @@ class Denoiser:
     def _begin(self, rows: Sequence[ImageRequest], sampling: Sampling) -> _Start:
         """Encodes texts and pictures, draws the noise."""
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
-        scheduler = make_scheduler(self.pipe, sampling.scheduler)
-        scheduler.set_timesteps(sampling.steps, device=self.device)
+        scheduler = make_schedule(self.pipe, sampling).begin(sampling.steps, self.device)
         timesteps = _remaining(scheduler, sampling.steps, self.denoising_steps(rows[0], sampling))
         guided = sampling.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
         conditions = self.texts.conditions([row.prompt for row in rows], sampling, guided)
