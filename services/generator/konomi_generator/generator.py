@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from konomi.errors import GONE, Cancelled, InvalidArgument, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
-from konomi_chassis.models.model_settings import DrawingSettings
+from konomi_chassis.models.model_settings import DrawingSettings, Syntax
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.job import LOOK_SECONDS, GenerationPlan, Job
 from konomi_generator.prompts import check_wildcards, fill
@@ -169,7 +169,7 @@ class Generator:
             preview_every=request.preview_every,
             guidance_rescale=rescale if rescale is not None else usual.guidance_rescale,
             clip_skip=request.clip_skip or usual.clip_skip,
-            prompt_syntax=request.prompt_syntax or usual.prompt_syntax,
+            prompt_syntax=cast(Syntax, request.prompt_syntax or usual.prompt_syntax),
         )
         return replace(sampling, **_spaced(request, usual), defaults=_left_open(request))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from konomi.errors import KonomiError
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.model_settings import Syntax
 
 TILED, FULL_PRECISION = "tiled_decoding", "fp32_decoding"
 CHANGES_IMAGE = frozenset({TILED, FULL_PRECISION})
@@ -69,7 +70,7 @@ class Sampling:
     timestep_spacing: str = ""
     karras_sigmas: bool = False
     clip_skip: int = 1
-    prompt_syntax: str = "plain"
+    prompt_syntax: Syntax = "plain"
     defaults: frozenset[str] = frozenset()
 
 
