@@ -40,9 +40,8 @@ def test_a_base_model_is_shown_with_where_its_settings_come_from(live):
     assert said["drawing"]["steps"] == 8 and said["training"]["precision"] == "auto"
     assert said["settings_in_file"] == ["drawing.clip_skip"]
     shown = live.run("models", "show", "starter").stdout
-    rows = {
-        line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.startswith(("drawing", "training"))
-    }
+    lines = [line.split() for line in shown.splitlines()]
+    rows = {line[0]: line[1:] for line in lines if line and line[0].startswith(("drawing.", "training."))}
     assert rows["drawing.clip_skip"] == ["2", "the", "file"]
     assert rows["drawing.guidance_scale"] == ["4", "the", "model"]
     assert rows["drawing.karras_sigmas"] == ["false", "the", "model"]

@@ -30,7 +30,7 @@ def show_base(base: generator.BaseModel) -> None:
     for name in FACTS:
         if facts[name] not in ("", 0, False):
             say(f"{name:<17} {facts[name]}")
-    table((text("setting"), text("value"), text("from")), _rows(base))
+    table(("setting", "value", "from"), _rows(base))
     note(text("settings are changed in models/{id}.toml of the home", id=base.id))
 
 

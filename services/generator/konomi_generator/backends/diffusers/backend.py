@@ -301,7 +301,7 @@ class DiffusersBackend:
             groups.setdefault(self._denoiser.length(item, sampling), []).append(item)
         return groups
 
-    def _batch_sizes(self, sampling: Sampling, small: bool, length: int) -> tuple[int, ...]:
+    def _batch_sizes(self, sampling: Sampling, small: bool, length: int = 1) -> tuple[int, ...]:
         """Returns the batch sizes to choose from, largest first; all give the same bits on the CPU."""
         limit = sampling.batch_size or self._settings.image_batch
         if self._device.type != "cpu":
