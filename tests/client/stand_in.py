@@ -280,6 +280,20 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
     def ListBaseModels(self, request, context):
         return generator_pb2.ListBaseModelsResponse(base_models=[generator_pb2.BaseModel(id="starter")])
 
+    def InspectModel(self, request, context):
+        if request.id != "starter":
+            context.abort(grpc.StatusCode.NOT_FOUND, f'There is no base model "{request.id}".')
+        return generator_pb2.BaseModel(
+            id="starter",
+            layout=generator_pb2.MODEL_LAYOUT_SD1,
+            format="diffusers",
+            resolution=64,
+            prediction_type="v_prediction",
+            drawing=generator_pb2.DrawingSettings(steps=8, guidance_scale=4.0, clip_skip=2, prompt_syntax="plain"),
+            training=generator_pb2.TrainingSettings(precision="auto", gradient_checkpointing="auto"),
+            settings_in_file=["drawing.clip_skip"],
+        )
+
     def GenerateImages(self, request, context):
         for index in range(1000):
             if not context.is_active():

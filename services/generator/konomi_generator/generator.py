@@ -5,14 +5,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from konomi.errors import GONE, Cancelled, InvalidArgument, NotFound
 from konomi_chassis.decoding.decoder import Decoder
-from konomi_chassis.models.catalogue import STARTER, BaseModel
-from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
+from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.model_settings import DrawingSettings, Syntax
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.job import LOOK_SECONDS, GenerationPlan, Job
 from konomi_generator.prompts import check_wildcards, fill
@@ -142,8 +143,7 @@ class Generator:
         self._pool.shutdown(wait=True)
 
     def _sampling(self, request: Request, model: BaseModel) -> Sampling:
-        starter = model.id == STARTER
-        guidance = request.guidance_scale
+        """Returns what the back end is to do: what was asked, and the model's settings for all that was left open."""
         width, height = request.width or model.resolution, request.height or model.resolution
         for name, side in (("width", width), ("height", height)):
             if side % 8 or not 16 <= side <= self._max_side:
@@ -153,20 +153,25 @@ class Generator:
         if request.annealing:
             _check_annealing(request.annealing)
         adapted = any(scale for _, scale in request.adapters)
-        return Sampling(
-            steps=request.steps or (8 if starter else 25),
-            guidance_scale=guidance if guidance is not None else (4.0 if starter else 7.0),
+        usual = model.settings.drawing
+        guidance, rescale = request.guidance_scale, request.guidance_rescale
+        sampling = Sampling(
+            steps=request.steps or usual.steps,
+            guidance_scale=guidance if guidance is not None else usual.guidance_scale,
             width=width,
             height=height,
-            scheduler=request.scheduler,
+            scheduler=request.scheduler or usual.scheduler,
             negative_prompt=request.negative_prompt,
             batch_size=request.batch_size,
             guide_from_base=request.guide_from_base and adapted,
             base_share=request.base_share if adapted else 0.0,
             annealing=request.annealing,
             preview_every=request.preview_every,
-            guidance_rescale=_rescale(request, model),
+            guidance_rescale=rescale if rescale is not None else usual.guidance_rescale,
+            clip_skip=request.clip_skip or usual.clip_skip,
+            prompt_syntax=cast(Syntax, request.prompt_syntax or usual.prompt_syntax),
         )
+        return replace(sampling, **_spaced(request, usual), defaults=_left_open(request))
 
     def _image_request(self, index: int, image: Image, request: Request) -> ImageRequest:
         prompt = fill(image.prompt, request.wildcards, image.seed)
@@ -196,10 +201,34 @@ class Generator:
             ) from error
 
 
-def _rescale(request: Request, model: BaseModel) -> float:
-    if request.guidance_rescale is not None:
-        return request.guidance_rescale
-    return GUIDANCE_RESCALE if model.schedule.zero_terminal_snr else 0.0
+def _spaced(request: Request, usual: DrawingSettings) -> dict[str, Any]:
+    """Returns how steps lie along the noise: Karras' levels or a spacing, never both; what was asked goes first.
+
+    Raises:
+        InvalidArgument: both were asked for.
+    """
+    spacing, karras = request.timestep_spacing, request.karras_sigmas
+    if spacing and karras:
+        raise InvalidArgument(
+            f"karras_sigmas spaces the steps by itself, so no timestep_spacing was expected; {spacing} came.",
+            reason="SCHEDULER",
+            field="timestep_spacing",
+        )
+    if karras is None:
+        karras = usual.karras_sigmas and not spacing
+    return {"karras_sigmas": karras, "timestep_spacing": "" if karras else spacing or usual.timestep_spacing}
+
+
+def _left_open(request: Request) -> frozenset[str]:
+    """Returns the names of the settings of sampling that the request leaves to the model."""
+    given = {
+        "scheduler": bool(request.scheduler),
+        "timestep_spacing": bool(request.timestep_spacing),
+        "karras_sigmas": request.karras_sigmas is not None,
+        "guidance_rescale": request.guidance_rescale is not None,
+        "prompt_syntax": bool(request.prompt_syntax),
+    }
+    return frozenset(name for name, asked in given.items() if not asked)
 
 
 def _check_annealing(annealing: Annealing) -> None:

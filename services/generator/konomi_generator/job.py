@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from konomi.errors import Cancelled, KonomiError
-from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
 from konomi_generator.png import GenerationRecord
@@ -44,7 +44,8 @@ class GenerationPlan:
 
     def record(self, index: int, fallbacks: tuple[str, ...]) -> GenerationRecord:
         """Returns what the image says of itself."""
-        request, sampling, image = self.request, self.sampling, self.images[index]
+        request, sampling, image, prepared = self.request, self.sampling, self.images[index], self.prepared
+        imported = self.model.id != STARTER  # whose pictures, their records among them, keep their bytes
         return GenerationRecord(
             prompt=image.prompt,
             negative_prompt=request.negative_prompt,
@@ -53,7 +54,7 @@ class GenerationPlan:
             height=sampling.height,
             steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
-            scheduler=self.prepared.scheduler,
+            scheduler=prepared.scheduler,
             base_model=self.model.id,
             base_digest=self.digest,
             adapters=request.adapters,
@@ -64,11 +65,16 @@ class GenerationPlan:
             guide_from_base=sampling.guide_from_base,
             base_share=sampling.base_share,
             annealing=sampling.annealing,
-            precision=self.prepared.precision,
-            backend=self.prepared.backend,
+            precision=prepared.precision,
+            backend=prepared.backend,
             fallbacks=tuple(name for name in fallbacks if name in CHANGES_IMAGE),
-            zero_terminal_snr=self.prepared.zero_terminal_snr,
+            zero_terminal_snr=prepared.zero_terminal_snr,
             guidance_rescale=sampling.guidance_rescale,
+            timestep_spacing=prepared.timestep_spacing if imported or sampling.timestep_spacing else "",
+            karras_sigmas=prepared.karras_sigmas,
+            clip_skip=1 if self.model.layout == "sdxl" else sampling.clip_skip,
+            prompt_syntax=sampling.prompt_syntax,
+            imported=imported,
         )
 
 

@@ -31,13 +31,29 @@ SAMPLERS = {
     "UniPCMultistepScheduler": "UniPC",
 }
 """A1111's names of diffusers' schedulers."""
+SCHEDULE_TYPES = {
+    "leading": "DDIM",
+    "trailing": "SGM Uniform",
+    "linspace": "Uniform",
+    "ays": "Align Your Steps",
+}
+"""A1111's names of how timesteps are spaced."""
+KARRAS = "Karras"
+NO_EMPHASIS, EMPHASIS = "None", "Original"
+"""A1111's names of whether brackets in prompts are text or weights."""
+ALWAYS = frozenset({"Sampler", "Model hash", "Model"})
+"""Pairs that are there even where they are empty."""
 ZERO_TERMINAL_SNR = "Zero Terminal SNR"
 """A1111's name of a noise schedule that ends without any signal."""
 
 
 @dataclass(frozen=True)
 class GenerationRecord:
-    """How one image was made; every field goes into the PNG, so none may depend on when or where it was made."""
+    """How one image was made; every field goes into the PNG, so none may depend on when or where it was made.
+
+    What it says of spacing, clip skip and syntax is what was in use, or empty where the bundled model's own was.
+    `imported` is what other programs can load too: its infotext says all that they need for the same picture.
+    """
 
     prompt: str
     negative_prompt: str
@@ -62,6 +78,23 @@ class GenerationRecord:
     fallbacks: Sequence[str] = ()
     zero_terminal_snr: bool = False
     guidance_rescale: float = 0.0
+    timestep_spacing: str = ""
+    karras_sigmas: bool = False
+    clip_skip: int = 1
+    prompt_syntax: str = "plain"
+    imported: bool = False
+
+    @property
+    def schedule_type(self) -> str:
+        """A1111's name of how the steps lie along the noise; empty where there is none to say."""
+        return KARRAS if self.karras_sigmas else SCHEDULE_TYPES.get(self.timestep_spacing, "")
+
+    @property
+    def emphasis(self) -> str:
+        """A1111's name of how brackets were read, where its own way does not say it; else empty."""
+        if self.imported:
+            return NO_EMPHASIS if self.prompt_syntax == "plain" else ""
+        return EMPHASIS if self.prompt_syntax == "weighted" else ""
 
 
 def konomi_record(record: GenerationRecord) -> str:
@@ -101,6 +134,14 @@ def konomi_record(record: GenerationRecord) -> str:
         fields["noise_schedule"] = ZERO_TERMINAL_SNR
     if record.guidance_rescale:
         fields["guidance_rescale"] = record.guidance_rescale
+    if record.timestep_spacing:
+        fields["timestep_spacing"] = record.timestep_spacing
+    if record.karras_sigmas:
+        fields["karras_sigmas"] = True
+    if record.clip_skip > 1:
+        fields["clip_skip"] = record.clip_skip
+    if record.prompt_syntax != "plain":
+        fields["prompt_syntax"] = record.prompt_syntax
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -109,18 +150,19 @@ def infotext(record: GenerationRecord) -> str:
     pairs: dict[str, object] = {
         "Steps": record.steps,
         "Sampler": SAMPLERS.get(record.scheduler, record.scheduler),
-        "CFG scale": f"{record.guidance_scale:g}",
+        "Schedule type": record.schedule_type,
+        "CFG scale": _number(record.guidance_scale, record),
         "Seed": record.seed,
         "Size": f"{record.width}x{record.height}",
         "Model hash": record.base_digest[:10],
         "Model": record.base_model,
+        "Denoising strength": _number(record.strength, record) if record.strength is not None else "",
+        "Clip skip": record.clip_skip if record.clip_skip > 1 else "",
+        "RNG": "CPU" if record.imported and record.backend == "diffusers" else "",
+        "Emphasis": record.emphasis,
+        "Noise Schedule": ZERO_TERMINAL_SNR if record.zero_terminal_snr else "",
+        "CFG Rescale": _number(record.guidance_rescale, record) if record.guidance_rescale else "",
     }
-    if record.strength is not None:
-        pairs["Denoising strength"] = f"{record.strength:g}"
-    if record.zero_terminal_snr:
-        pairs["Noise Schedule"] = ZERO_TERMINAL_SNR
-    if record.guidance_rescale:
-        pairs["CFG Rescale"] = f"{record.guidance_rescale:g}"
     hashes = {"model": record.base_digest[:10]}
     if record.adapters:
         pairs["Lora hashes"] = ", ".join(f"{digest[:12]}: {digest[:12]}" for digest, _ in record.adapters)
@@ -129,8 +171,15 @@ def infotext(record: GenerationRecord) -> str:
     lines = [record.prompt]
     if record.negative_prompt:
         lines.append(f"Negative prompt: {record.negative_prompt}")
-    lines.append(", ".join(f"{name}: {_quote(str(value))}" for name, value in pairs.items()))
+    kept = {name: str(value) for name, value in pairs.items() if value != "" or name in ALWAYS}
+    lines.append(", ".join(f"{name}: {_quote(value)}" for name, value in kept.items()))
     return "\n".join(lines)
+
+
+def _number(value: float, record: GenerationRecord) -> str:
+    """Returns a number in six digits, or in all it has where another reader is to draw the same picture."""
+    short = f"{value:g}"
+    return repr(value) if record.imported and float(short) != value else short
 
 
 def _quote(value: str) -> str:

@@ -22,7 +22,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Request:
-    """A request for images; 0 steps, side or batch size and None guidance or rescale mean the model's own default."""
+    """A request for images; what is 0, empty or None is left to the model's settings."""
 
     images: Sequence[Image]
     base_model: str = STARTER
@@ -42,6 +42,10 @@ class Request:
     annealing: Annealing | None = None
     preview_every: int = 0
     guidance_rescale: float | None = None
+    timestep_spacing: str = ""
+    karras_sigmas: bool | None = None
+    clip_skip: int = 0
+    prompt_syntax: str = ""
 
 
 @dataclass(frozen=True)

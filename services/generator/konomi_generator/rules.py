@@ -43,6 +43,11 @@ RULES: RequestRules = {
         "condition_annealing.rescaled_share": between(0, 1),
         "preview_every": between(0, 200),
         "guidance_rescale": between(0, 1),
+        "timestep_spacing": pattern(
+            "leading|trailing|linspace|ays", '"leading", "trailing", "linspace" or "ays"', optional=True
+        ),
+        "clip_skip": between(1, 12, optional=True),
+        "prompt_syntax": pattern("plain|weighted", '"plain" or "weighted"', optional=True),
     },
     "ReleaseMemoryRequest": {},
 }

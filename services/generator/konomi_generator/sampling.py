@@ -8,6 +8,7 @@ import numpy as np
 
 from konomi.errors import KonomiError
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.model_settings import Syntax
 
 TILED, FULL_PRECISION = "tiled_decoding", "fp32_decoding"
 CHANGES_IMAGE = frozenset({TILED, FULL_PRECISION})
@@ -47,6 +48,11 @@ class Sampling:
         annealing: noise on the condition early on; None for none.
         preview_every: steps between two previews of an image; 0 for none.
         guidance_rescale: how far the guided answer gets the spread of the prompt's own, 0..1; 0 is not at all.
+        timestep_spacing: "leading", "trailing", "linspace" or "ays"; empty for the model's own.
+        karras_sigmas: noise levels spaced as Karras et al. 2022 do.
+        clip_skip: which layer of the text encoder counts, from the end, 1 is the last.
+        prompt_syntax: "plain" or "weighted", see konomi_chassis.models.prompt_weights.
+        defaults: names of those of these that nobody asked for; what a back end cannot do of them it leaves out.
     """
 
     steps: int
@@ -61,6 +67,11 @@ class Sampling:
     annealing: Annealing | None = None
     preview_every: int = 0
     guidance_rescale: float = 0.0
+    timestep_spacing: str = ""
+    karras_sigmas: bool = False
+    clip_skip: int = 1
+    prompt_syntax: Syntax = "plain"
+    defaults: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -121,12 +132,16 @@ class Prepared:
         precision: number format of the weights; empty where another program knows.
         backend: "diffusers", or the other program's kind.
         zero_terminal_snr: whether the noise schedule in use ends without any signal.
+        timestep_spacing: of the timesteps in use; empty where the scheduler knows one way alone, or Karras' is in use.
+        karras_sigmas: whether the noise levels are spaced as Karras et al. do.
     """
 
     scheduler: str
     precision: str = "fp32"
     backend: str = "diffusers"
     zero_terminal_snr: bool = False
+    timestep_spacing: str = ""
+    karras_sigmas: bool = False
 
 
 Result = GeneratedImage | Preview | KonomiError

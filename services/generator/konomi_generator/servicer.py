@@ -70,6 +70,10 @@ def _request(request: pb.GenerateImagesRequest) -> Request:
         annealing=_annealing(request.condition_annealing) if request.HasField("condition_annealing") else None,
         preview_every=request.preview_every,
         guidance_rescale=request.guidance_rescale if request.HasField("guidance_rescale") else None,
+        timestep_spacing=request.timestep_spacing,
+        karras_sigmas=request.karras_sigmas if request.HasField("karras_sigmas") else None,
+        clip_skip=request.clip_skip,
+        prompt_syntax=request.prompt_syntax,
     )
 
 
@@ -111,4 +115,7 @@ def _model(model: BaseModel, digest: str) -> pb.BaseModel:
         parameters=model.parameters,
         digest=digest,
         zero_terminal_snr=model.schedule.zero_terminal_snr,
+        drawing=pb.DrawingSettings(**model.settings.drawing.model_dump()),
+        training=pb.TrainingSettings(**model.settings.training.model_dump()),
+        settings_in_file=sorted(model.settings.in_file),
     )

@@ -34,6 +34,22 @@ def test_show_by_name_and_id(live):
     assert "unit-9" in done.stderr
 
 
+def test_a_base_model_is_shown_with_where_its_settings_come_from(live):
+    said = live.json("models", "show", "starter")
+    assert (said["id"], said["layout"], said["resolution"]) == ("starter", "SD1", 64)
+    assert said["drawing"]["steps"] == 8 and said["training"]["precision"] == "auto"
+    assert said["settings_in_file"] == ["drawing.clip_skip"]
+    shown = live.run("models", "show", "starter").stdout
+    lines = [line.split() for line in shown.splitlines()]
+    rows = {line[0]: line[1:] for line in lines if line and line[0].startswith(("drawing.", "training."))}
+    assert rows["drawing.clip_skip"] == ["2", "the", "file"]
+    assert rows["drawing.guidance_scale"] == ["4", "the", "model"]
+    assert rows["drawing.karras_sigmas"] == ["false", "the", "model"]
+    assert rows["drawing.scheduler"] == ['""', "the", "model"] and len(rows) == 13
+    assert "prediction_type   v_prediction" in shown
+    assert "ファイル" in live.run("models", "show", "starter", "--lang", "ja").stdout
+
+
 def test_export(live, tmp_path):
     out = tmp_path / "deep" / "unit-1.safetensors"
     said = live.json("models", "export", "unit-1", "--out", str(out))

@@ -88,7 +88,9 @@ def test_a_checkpoint_becomes_safetensors_once_and_only_the_copy_is_left(
     own = tmp_path / "home"
     said = importer.put(checkpoint, own, "", convert=True)
     assert said["id"] == "anything-v3-pruned" and said["layout"] == "sd1" and said["converted"]
-    assert [path.name for path in (own / "models").iterdir()] == ["anything-v3-pruned.safetensors"]
+    names = ["anything-v3-pruned.safetensors", "anything-v3-pruned.toml"]
+    assert sorted(path.name for path in (own / "models").iterdir()) == names
+    assert said["settings_file"] == str(own / "models" / names[1])
     found = load_file(own / "models" / "anything-v3-pruned.safetensors")
     expected = load_file(home / "models" / "sd1-file.safetensors")
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
@@ -136,13 +138,33 @@ def test_an_import_copies_what_is_needed_and_nothing_else(home: Path, tmp_path: 
     half = source / "unet" / "diffusion_pytorch_model.fp16.safetensors"
     shutil.copyfile(source / "unet" / "diffusion_pytorch_model.safetensors", half)
     importer.put(source, own, "", convert=False)
-    copied = {
-        p.relative_to(own / "models" / "as-downloaded").as_posix() for p in (own / "models").rglob("*") if p.is_file()
-    }
-    assert copied == wanted
+    copied = {p.relative_to(own / "models").as_posix() for p in (own / "models").rglob("*") if p.is_file()}
+    assert copied == {f"as-downloaded/{name}" for name in wanted} | {"as-downloaded.toml"}
     (source / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     importer.put(source, own, "half", convert=False)
     assert (own / "models" / "half" / "unet" / half.name).is_file()
+
+
+def test_the_settings_of_a_model_are_written_beside_it_and_the_owner_s_stay(home: Path, tmp_path: Path) -> None:
+    own, source = tmp_path / "home", tmp_path / "Dream_Lightning_8steps.safetensors"
+    shutil.copyfile(home / "models" / "sdxl-file.safetensors", source)
+    said = importer.put(source, own, "dream", convert=False)
+    model = BaseModels(own).get("dream")
+    drawing = model.settings.drawing
+    assert (drawing.steps, drawing.guidance_scale, drawing.timestep_spacing) == (8, 1.0, "trailing")
+    assert "drawing.steps" in model.settings.in_file and "training.precision" in model.settings.in_file
+    file = Path(str(said["settings_file"]))
+    assert "# denoising steps" in file.read_text("utf-8")
+    file.unlink()
+    assert BaseModels(own).get("dream").settings.drawing.steps == 25, "without the file only the id speaks"
+    (own / "models" / "other.toml").write_text("[drawing]\nclip_skip = 2\n")
+    importer.put(source, own, "other", convert=False)
+    assert (own / "models" / "other.toml").read_text() == "[drawing]\nclip_skip = 2\n"
+    (own / "models" / "third.toml").write_text("[drawing]\nclip_skip = 'two'\n")
+    with pytest.raises(FailedPrecondition) as caught:
+        importer.put(source, own, "third", convert=False)
+    assert caught.value.reason == "MODEL_SETTINGS" and "drawing.clip_skip" in caught.value.message
+    assert BaseModels(own).ids() == ["dream", "other"]
 
 
 def evil(folder: Path, canary: Path) -> list[Path]:

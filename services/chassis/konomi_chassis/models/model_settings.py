@@ -70,10 +70,16 @@ class TrainingSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Both halves of a model's file."""
+    """Both halves of a model's file.
+
+    Attributes:
+        drawing, training: the halves.
+        in_file: names the file itself says, for example "drawing.steps"; the others were derived.
+    """
 
     drawing: DrawingSettings = field(default_factory=DrawingSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    in_file: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 STARTER_SETTINGS = ModelSettings(DrawingSettings(steps=8, guidance_scale=4.0, prompt_syntax="plain"))
@@ -126,9 +132,12 @@ def read_settings(path: Path, derived: ModelSettings) -> ModelSettings:
     strange = sorted(set(table) - {"drawing", "training"})
     if strange:
         raise _refused(path, f"has {strange[0][:40]!r} where [drawing] and [training] were expected")
-    return ModelSettings(
-        _checked(path, "drawing", derived.drawing, table), _checked(path, "training", derived.training, table)
+    drawing, training = (
+        _checked(path, "drawing", derived.drawing, table),
+        _checked(path, "training", derived.training, table),
     )
+    names = frozenset(f"{half}.{name}" for half in ("drawing", "training") for name in table.get(half, {}))
+    return ModelSettings(drawing, training, names)
 
 
 def written(settings: ModelSettings) -> str:

@@ -1,7 +1,8 @@
 """`python -m konomi_generator.model_import.importer`: puts a model from this machine among the home's base models.
 
 A folder or a safetensors file is checked and copied. A pickle is converted once, in a child that may do nothing but
-read it (conversion_worker.py); afterwards only the safetensors copy is used. The result is one line of JSON on stdout.
+read it (conversion_worker.py); afterwards only the safetensors copy is used. Beside the model stands the file of its
+settings, the owner's to change. The result is one line of JSON on stdout.
 """
 
 import argparse
@@ -19,8 +20,9 @@ from pathlib import Path
 
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.durable_files import make_folder, sync_file, sync_folder
-from konomi_chassis.models.catalogue import ID, BaseModels
+from konomi_chassis.models.catalogue import ID, BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import check_folder, needed_files
+from konomi_chassis.models.model_settings import read_settings, settings_of_names, written
 from konomi_chassis.models.safetensors_check import check_file, unsafe
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -43,7 +45,8 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         NotFound: there is no source.
         InvalidArgument: the id is none.
         AlreadyExists: the home has a model of that id.
-        FailedPrecondition: the source could run code, is no model konomi runs, or is a pickle without `convert`.
+        FailedPrecondition: the source could run code, is no model konomi runs, or is a pickle without `convert`; or a
+            file of settings that was there before cannot be read.
     """
     id = id or ODD.sub("-", source.stem.lower() if source.is_file() else source.name.lower()).strip("-._")[:64]
     if not ID.fullmatch(id):
@@ -57,6 +60,7 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         _bring(source, staged, convert=convert)
         model = BaseModels(stage).get(id)
         _settle(staged)
+        settings = _put_settings(model, source.stem if source.is_file() else source.name, home, stage)
         final = home / "models" / staged.name
         staged.rename(final)
         sync_folder(final.parent)
@@ -67,8 +71,26 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         "prediction_type": model.prediction_type,
         "size_bytes": model.size_bytes,
         "digest": digest,
+        "settings_file": str(settings),
         "converted": source.is_file() and source.suffix.lower() in PICKLES,
     }
+
+
+def _put_settings(model: BaseModel, source: str, home: Path, stage: Path) -> Path:
+    """Writes how a model draws and learns, as far as it and its source's name say; a file that is there already stays.
+
+    Raises:
+        FailedPrecondition: the file that is there cannot be read (reason MODEL_SETTINGS).
+    """
+    path, staged = BaseModels(home).settings_file(model.id), BaseModels(stage).settings_file(model.id)
+    settings = settings_of_names([model.id, model.title, source], model.schedule)
+    if path.exists():
+        read_settings(path, settings)
+        return path
+    staged.write_text(written(settings), "utf-8")
+    sync_file(staged)
+    staged.rename(path)
+    return path
 
 
 def _bring(source: Path, staged: Path, *, convert: bool) -> None:

@@ -25,7 +25,7 @@ SHAPE = (64, 64, False)
 
 
 def draw(made: DiffusersBackend, model, adapters) -> tuple[dict[int, np.ndarray], str]:
-    made._measure = lambda _sampling: (2,)
+    made._measure = lambda _sampling, _length: (2,)
     precision, pictures = made.prepare(model, adapters, SAMPLING, 3).precision, {}
     rows = [ImageRequest(n, "a cat", n) for n in range(3)]
     made.run(model, rows, SAMPLING, lambda: False, lambda index, made: pictures.update({index: made.pixels}))

@@ -12,7 +12,7 @@ SAMPLING = Sampling(2, 4.0, 64, 64, guide_from_base=True)
 
 
 def drawn(made: DiffusersBackend, model, adapters=()) -> dict:
-    made._measure = lambda _sampling: (2,)
+    made._measure = lambda _sampling, _length: (2,)
     pictures: dict = {}
     made.prepare(model, list(adapters), SAMPLING)
     rows = [ImageRequest(n, "a cat", n) for n in range(2)]

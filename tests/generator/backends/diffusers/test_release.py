@@ -34,7 +34,7 @@ def tensors_of(made: DiffusersBackend) -> list[weakref.ref]:
 
 
 def draw(made: DiffusersBackend, model) -> None:
-    made._measure = lambda _sampling: (1,)
+    made._measure = lambda _sampling, _length: (1,)
     made.run(model, [ImageRequest(0, "a cat", 1)], SAMPLING, lambda: False, lambda *_result: None)
 
 

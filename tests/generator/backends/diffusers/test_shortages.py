@@ -36,7 +36,7 @@ class Short:
 
 def backend(settings) -> DiffusersBackend:
     made = DiffusersBackend(settings)
-    made._measure = lambda _sampling: (1,)  # which batch sizes agree is measured elsewhere
+    made._measure = lambda _sampling, _length: (1,)  # which batch sizes agree is measured elsewhere
     return made
 
 

@@ -27,6 +27,8 @@ from konomi.errors import (
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1 import generator_pb2_grpc
 from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.models.model_settings import settings_of_names
+from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_generator.backends.webui.backend import SdapiBackend, SdapiModels
 from konomi_generator.backends.webui.client import SdapiClient
 from konomi_generator.generator import Generator
@@ -79,7 +81,9 @@ def test_an_image_is_asked_for_and_stored_with_konomi_s_record(over: Generator, 
     assert (first["prompt"], first["negative_prompt"], first["seed"], first["steps"]) == ("a cat", "blur", 7, 4)
     assert (first["width"], first["height"], first["cfg_scale"]) == (64, 64, 5.0)
     assert (first["sampler_name"], first["batch_size"], first["n_iter"]) == ("Euler a", 1, 1)
-    assert first["override_settings"] == {"sd_model_checkpoint": "v1-5-pruned-emaonly.safetensors [6ce0161689]"}
+    title = "v1-5-pruned-emaonly.safetensors [6ce0161689]"
+    assert first["override_settings"] == {"sd_model_checkpoint": title, "CLIP_stop_at_last_layers": 1}
+    assert first["scheduler"] == "Automatic"
     assert not first["save_images"] and second["seed"] == 8
     picture = Picture.open(io.BytesIO(store.get(found[0].artifact.digest)))
     expected = np.random.default_rng(7).integers(0, 256, (64, 64, 3), np.uint8)
@@ -143,6 +147,57 @@ def test_what_the_program_cannot_do_is_refused_not_left_out(over: Generator, web
     with pytest.raises(InvalidArgument) as caught:
         make(over, [Image("x", -1)])
     assert caught.value.reason == "SEED" and not webui.sent("txt2img")
+
+
+@pytest.mark.parametrize(
+    ("asked", "schedule_type"),
+    [
+        ({"karras_sigmas": True}, "Karras"),
+        ({"timestep_spacing": "trailing"}, "SGM Uniform"),
+        ({"timestep_spacing": "ays"}, "Align Your Steps"),
+        ({"timestep_spacing": "leading"}, "DDIM"),
+        ({"karras_sigmas": False}, "Uniform"),
+        ({}, "Automatic"),
+    ],
+)
+def test_schedule_type_and_clip_skip_are_told_in_the_program_s_words(
+    asked: dict, schedule_type: str, over: Generator, webui: WebUI, store
+) -> None:
+    (made,) = make(over, [Image("x", 1)], clip_skip=2, **asked)
+    (body,) = webui.sent("txt2img")
+    assert body["scheduler"] == schedule_type and body["override_settings"]["CLIP_stop_at_last_layers"] == 2
+    text = Picture.open(io.BytesIO(store.get(made.artifact.digest))).text["parameters"]
+    assert ("Schedule type" in text) == (schedule_type != "Automatic") and "Clip skip: 2" in text and "RNG" not in text
+    assert schedule_type == "Automatic" or f"Schedule type: {schedule_type}, " in text
+
+
+def test_an_older_program_refuses_what_it_has_no_word_for_and_leaves_out_what_nobody_asked(
+    over: Generator, webui: WebUI, monkeypatch
+) -> None:
+    webui.schedulers = []
+    for name, value in (("karras_sigmas", True), ("timestep_spacing", "ays")):
+        with pytest.raises(Unimplemented, match="offers no schedule type") as caught:
+            make(over, [Image("x", 1)], **{name: value})
+        assert (caught.value.reason, caught.value.field) == ("BACKEND_FEATURE", name)
+    distilled = settings_of_names(["x-lightning-4step"], NoiseSchedule())
+    monkeypatch.setattr("konomi_generator.backends.webui.backend.settings_of_names", lambda *_names: distilled)
+    make(over, [Image("x", 1)], steps=0)
+    (body,) = webui.sent("txt2img")
+    assert (body["scheduler"], body["sampler_name"], body["steps"], body["cfg_scale"]) == ("Automatic", "Euler", 4, 1.0)
+    lcm = settings_of_names(["x-lcm"], NoiseSchedule())
+    monkeypatch.setattr("konomi_generator.backends.webui.backend.settings_of_names", lambda *_names: lcm)
+    make(over, [Image("x", 1)])
+    assert webui.sent("txt2img")[1]["sampler_name"] == "Euler", "this program has no LCM"
+
+
+def test_brackets_that_are_to_be_text_are_refused(over: Generator, webui: WebUI) -> None:
+    make(over, [Image("a (cat:1.2)", 1), Image("a cat", 2)], negative_prompt="[blur]")
+    make(over, [Image("a cat", 3)], prompt_syntax="plain")
+    for prompt, negative, field in (("a (cat)", "", "images[0].prompt"), ("x", "a BREAK b", "negative_prompt")):
+        with pytest.raises(Unimplemented, match="put a backslash before each bracket") as caught:
+            make(over, [Image(prompt, 1)], prompt_syntax="plain", negative_prompt=negative)
+        assert (caught.value.reason, caught.value.field) == ("BACKEND_FEATURE", field)
+    assert len(webui.sent("txt2img")) == 3
 
 
 @pytest.mark.parametrize(

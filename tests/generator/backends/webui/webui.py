@@ -39,6 +39,16 @@ SAMPLERS = [
     {"name": "Euler", "aliases": ["k_euler"], "options": {}},
     {"name": "DDIM", "aliases": ["ddim"], "options": {}},
 ]
+SCHEDULERS = [
+    {
+        "name": name.lower().replace(" ", "_"),
+        "label": name,
+        "aliases": None,
+        "default_rho": -1,
+        "need_inner_model": False,
+    }
+    for name in ("Automatic", "Uniform", "Karras", "SGM Uniform", "Align Your Steps", "DDIM")
+]
 
 
 @dataclass
@@ -49,11 +59,13 @@ class WebUI:
         bodies: path and JSON of every POST.
         answer: what to send instead of images: status and JSON or raw bytes.
         seconds: how long an image takes.
+        schedulers: what it lists as its schedule types; empty where it is older than that list.
     """
 
     bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     answer: tuple[int, Any] | None = None
     seconds: float = 0.0
+    schedulers: list[dict[str, Any]] = field(default_factory=lambda: SCHEDULERS)
     shift: int = 0
     interrupted: threading.Event = field(default_factory=threading.Event)
     address: str = ""
@@ -111,6 +123,8 @@ def _handler(webui: WebUI) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             known = {"/sdapi/v1/sd-models": MODELS, "/sdapi/v1/samplers": SAMPLERS}
+            if webui.schedulers:
+                known["/sdapi/v1/schedulers"] = webui.schedulers
             self.send(200, known[self.path]) if self.path in known else self.send(404, {"detail": "Not Found"})
 
         def do_POST(self) -> None:

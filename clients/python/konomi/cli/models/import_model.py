@@ -22,6 +22,7 @@ class ImportedModel(TypedDict):
     layout: str
     digest: str
     size_bytes: int
+    settings_file: str
 
 
 def import_(
@@ -33,7 +34,8 @@ def import_(
     """Put a base model of this machine among those of the home.
 
     A .safetensors file or a diffusers folder is checked and copied. A .ckpt can run code: with --convert a child
-    without network, files or privileges reads its tensors once; afterwards only the safetensors copy is used.
+    without network, files or privileges reads its tensors once; afterwards only the safetensors copy is used. How the
+    model draws and learns where nobody says is read from it and its name, and stands in a file beside it.
 
     Example: konomi models import anything-v3.ckpt --convert
     """
@@ -46,6 +48,7 @@ def import_(
     else:
         line = text("{id}: {layout}, {size} bytes, sha256 {digest}", size=result["size_bytes"], **_shown(result))
         say(line)
+        say(text("how it draws and learns, yours to change: {file}", file=result["settings_file"]))
 
 
 def put(source: Path, home: Home, name: str, *, convert: bool) -> ImportedModel:

@@ -10,6 +10,7 @@ import typer
 from konomi.cli import completion
 from konomi.cli.console import Json, TasteId, attached, emit, note, say, table
 from konomi.cli.models import compare
+from konomi.cli.models.base_model import find_base, show_base
 from konomi.cli.models.fetch import fetch_
 from konomi.cli.models.import_model import import_
 from konomi.client import Client, paging
@@ -73,12 +74,21 @@ def list_(taste: TasteId = "default", as_json: Json = False) -> None:
 def show(model: ModelName, taste: TasteId = "default", as_json: Json = False) -> None:
     """Show where a model came from: base, parents, data, rater version, seed.
 
+    Of a base model it shows what it is, and how it draws and learns where nobody says otherwise.
+
     Example: konomi models show unit-1
     """
     with attached() as client:
-        facts = plain(find_model(client, taste, model))
+        try:
+            facts, base = plain(find_model(client, taste, model)), None
+        except NotFound as missing:
+            base = find_base(client, model, missing)
+            facts = plain(base)
     if as_json:
         emit(facts)
+        return
+    if base is not None:
+        show_base(base)
         return
     for name, value in facts.items():
         if value not in ("", [], {}, 0):

@@ -30,12 +30,7 @@ from konomi_generator.backends.diffusers.memory_fallback import (
     Places,
     exhausted,
 )
-from konomi_generator.backends.diffusers.pipeline import (
-    has_zero_terminal_snr,
-    load_pipeline,
-    load_preview_decoder,
-    make_scheduler,
-)
+from konomi_generator.backends.diffusers.pipeline import load_pipeline, load_preview_decoder, make_schedule
 from konomi_generator.sampling import (
     FULL_PRECISION,
     AdapterFile,
@@ -63,7 +58,6 @@ class _Run:
 
     Attributes:
         sampling: settings of the images.
-        sizes: batch sizes to choose from, largest first.
         fit: what fitted so far.
         stopped, deliver: the caller's.
         left: batches that did not fit beside others.
@@ -71,7 +65,6 @@ class _Run:
     """
 
     sampling: Sampling
-    sizes: Sequence[int]
     fit: MemoryFit
     stopped: Callable[[], bool]
     deliver: Deliver
@@ -91,7 +84,7 @@ class DiffusersBackend:
         self._device = _device(settings.device)
         self._key: Key | None = None
         self._loaded: tuple[Denoiser, Adapters] | None = None
-        self._sizes: dict[tuple[Key | None, int, int], tuple[int, ...]] = {}
+        self._sizes: dict[tuple[Key | None, int, int, int], tuple[int, ...]] = {}
         self._fits: dict[tuple[int, ...], MemoryFit] = {}
         self._least = FallbackLevel.NOTHING
         self._compilation = Compilation(asked=False, device=self._device)
@@ -121,8 +114,14 @@ class DiffusersBackend:
         batches = -(-images // self._most_rows(sampling))
         self._compilation.apply(self._unets(), _shape(sampling), batches * sampling.steps)
         precision = self._precision() + ("+compiled" if self._compilation.active else "")
-        scheduler = make_scheduler(denoiser.pipe, sampling.scheduler)
-        return Prepared(type(scheduler).__name__, precision, zero_terminal_snr=has_zero_terminal_snr(scheduler))
+        schedule = make_schedule(denoiser.pipe, sampling)
+        return Prepared(
+            type(schedule.scheduler).__name__,
+            precision,
+            zero_terminal_snr=schedule.zero_terminal_snr,
+            timestep_spacing=schedule.spacing,
+            karras_sigmas=schedule.karras,
+        )
 
     def _unets(self) -> list[Any]:
         assert self._loaded is not None
@@ -151,14 +150,15 @@ class DiffusersBackend:
         small = self._device.type == "cpu" and _is_small(model, sampling)
         workers = self._settings.thread_count() if small else 1
         threads = 1 if small else self._settings.thread_count()
-        sizes = self._batch_sizes(sampling, small)
         ended = threading.Event()
         fit = self._fits.setdefault(_shape(sampling), MemoryFit(level=self._least))
-        run = _Run(sampling, sizes, fit, lambda: ended.is_set() or stopped(), deliver)
+        run = _Run(sampling, fit, lambda: ended.is_set() or stopped(), deliver)
         work: queue.SimpleQueue[DenoisingBatch] = queue.SimpleQueue()
         full = self._compilation.active and not small
-        for batch in plan(images, sizes, workers, lambda item: self._denoiser.kind(item, sampling), fill=full):
-            work.put(batch)
+        for length, group in self._by_length(images, sampling).items():
+            sizes = self._batch_sizes(sampling, small, length)
+            for batch in plan(group, sizes, workers, lambda item: self._denoiser.kind(item, sampling), fill=full):
+                work.put(batch)
 
         def worker() -> None:
             while not work.empty():
@@ -182,13 +182,13 @@ class DiffusersBackend:
             if self._is_made(batch, run, FallbackLevel.NOTHING):
                 return
             run.fit.rows = batch.rows // 2
-        smaller = next((size for size in run.sizes if size <= run.fit.rows), 0)
+        smaller = next((size for size in batch.sizes if size <= run.fit.rows), 0)
         if not smaller:
-            run.fit.rows, run.fit.level = run.sizes[-1], FallbackLevel.WAITING
+            run.fit.rows, run.fit.level = batch.sizes[-1], FallbackLevel.WAITING
             run.left.append(batch)
             return
         for start in range(0, len(batch.images), smaller):
-            self._run_batch(DenoisingBatch(batch.images[start : start + smaller], smaller), run)
+            self._run_batch(DenoisingBatch(batch.images[start : start + smaller], smaller, batch.sizes), run)
 
     def _economise(self, run: _Run) -> None:
         """Runs what was left with less and less kept on the device."""
@@ -294,16 +294,23 @@ class DiffusersBackend:
         precision = self._settings.precision
         return precision if precision != "auto" else "fp32" if self._device.type == "cpu" else "fp16"
 
-    def _batch_sizes(self, sampling: Sampling, small: bool) -> tuple[int, ...]:
+    def _by_length(self, images: Sequence[ImageRequest], sampling: Sampling) -> dict[int, list[ImageRequest]]:
+        """Returns the images by the chunks of their conditions, on which it depends which batch sizes agree."""
+        groups: dict[int, list[ImageRequest]] = {}
+        for item in images:
+            groups.setdefault(self._denoiser.length(item, sampling), []).append(item)
+        return groups
+
+    def _batch_sizes(self, sampling: Sampling, small: bool, length: int = 1) -> tuple[int, ...]:
         """Returns the batch sizes to choose from, largest first; all give the same bits on the CPU."""
         limit = sampling.batch_size or self._settings.image_batch
         if self._device.type != "cpu":
             return tuple(range(self._most_rows(sampling), 0, -1))
         if not small:
             return (1,)
-        shape = (self._key, sampling.height, sampling.width)
+        shape = (self._key, sampling.height, sampling.width, length)
         if shape not in self._sizes:
-            self._sizes[shape] = self._measure(sampling)
+            self._sizes[shape] = self._measure(sampling, length)
         sizes = self._sizes[shape]
         return tuple(size for size in sizes if not limit or size <= limit) or sizes[-1:]
 
@@ -313,10 +320,14 @@ class DiffusersBackend:
         fitting = ACCELERATOR_PIXELS // (sampling.width * sampling.height) if self._device.type != "cpu" else 1
         return limit or max(1, min(64, fitting))
 
-    def _measure(self, sampling: Sampling) -> tuple[int, ...]:
+    def _measure(self, sampling: Sampling, length: int) -> tuple[int, ...]:
         measurements: list[tuple[int, ...]] = []
+
+        def work() -> None:
+            measurements.append(self._denoiser.stable_sizes(sampling, length=length))
+
         try:
-            _in_threads(lambda: measurements.append(self._denoiser.stable_sizes(sampling)), 1, 1, lambda: None)
+            _in_threads(work, 1, 1, lambda: None)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
@@ -353,7 +364,7 @@ def _without_broken(batch: DenoisingBatch, deliver: Deliver) -> DenoisingBatch:
             good.append(item)
         except KonomiError as error:
             deliver(item.index, error)
-    return DenoisingBatch(good, batch.rows)
+    return replace(batch, images=good)
 
 
 def _watch(batch: DenoisingBatch, run: _Run) -> Callable[[int, np.ndarray], None] | None:

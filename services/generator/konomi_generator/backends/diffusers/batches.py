@@ -11,10 +11,17 @@ SIZES = (32, 16, 8, 4)
 
 @dataclass(frozen=True)
 class DenoisingBatch:
-    """Images denoised together, all of one kind; filled up to `rows` with repeats of the last one."""
+    """Images denoised together, all of one kind; filled up to `rows` with repeats of the last one.
+
+    Attributes:
+        images: the images.
+        rows: what goes through the network.
+        sizes: batch sizes that give these images the same bits, largest first.
+    """
 
     images: Sequence[ImageRequest]
     rows: int
+    sizes: Sequence[int] = ()
 
 
 def plan(
@@ -52,6 +59,6 @@ def _cut(group: list[ImageRequest], sizes: Sequence[int], workers: int, fill: bo
         rows = next((size for size in sizes if size <= share), sizes[-1])
         if fill and batches:
             rows = batches[0].rows
-        batches.append(DenoisingBatch(group[position : position + rows], rows))
+        batches.append(DenoisingBatch(group[position : position + rows], rows, sizes))
         position += rows
     return batches

@@ -20,7 +20,7 @@ from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer
 from konomi_generator.backends.diffusers.latents import Latents, clean, noise
 from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, Places, decoding_in_tiles
-from konomi_generator.backends.diffusers.pipeline import make_scheduler
+from konomi_generator.backends.diffusers.pipeline import make_schedule
 from konomi_generator.backends.diffusers.text_conditioning import Text, Texts, rows_of
 from konomi_generator.sampling import ImageRequest, Sampling
 
@@ -78,9 +78,17 @@ class Denoiser:
         """Returns how many steps an image runs: all of them, or its strength's share."""
         return sampling.steps if image.init is None else min(int(sampling.steps * image.strength), sampling.steps)
 
-    def kind(self, image: ImageRequest, sampling: Sampling) -> tuple[bool, int]:
-        """Returns what images of one batch must have in common: whether they start from a picture, and their steps."""
-        return image.init is not None, self.denoising_steps(image, sampling)
+    def length(self, image: ImageRequest, sampling: Sampling) -> int:
+        """Returns how many chunks of tokens an image's conditions have."""
+        return self.texts.length(image.prompt, sampling, self._is_guided(sampling))
+
+    def kind(self, image: ImageRequest, sampling: Sampling) -> tuple[bool, int, int]:
+        """Returns what images of one batch must have in common.
+
+        Returns:
+            Whether they start from a picture, their steps, and the chunks of their conditions.
+        """
+        return image.init is not None, self.denoising_steps(image, sampling), self.length(image, sampling)
 
     def run(
         self,
@@ -125,10 +133,9 @@ class Denoiser:
     def _begin(self, rows: Sequence[ImageRequest], sampling: Sampling) -> _Start:
         """Encodes texts and pictures, draws the noise."""
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
-        scheduler = make_scheduler(self.pipe, sampling.scheduler)
-        scheduler.set_timesteps(sampling.steps, device=self.device)
+        scheduler = make_schedule(self.pipe, sampling).begin(sampling.steps, self.device)
         timesteps = _remaining(scheduler, sampling.steps, self.denoising_steps(rows[0], sampling))
-        guided = sampling.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
+        guided = self._is_guided(sampling)
         conditions = self.texts.conditions([row.prompt for row in rows], sampling, guided)
         latents = self.latents.first(rows, sampling, scheduler, timesteps, generators)
         anneal = Annealer(sampling.annealing, [row.seed for row in rows]) if sampling.annealing else None
@@ -154,17 +161,26 @@ class Denoiser:
                 watch(number + 1, self.latents.decode(finished, self.preview_vae))
         return latents
 
-    def stable_sizes(self, sampling: Sampling, sizes: Sequence[int] = SIZES) -> tuple[int, ...]:
+    def _is_guided(self, sampling: Sampling) -> bool:
+        return sampling.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
+
+    def stable_sizes(self, sampling: Sampling, sizes: Sequence[int] = SIZES, length: int = 1) -> tuple[int, ...]:
         """Returns the batch sizes whose rows are equal to the last bit, wherever a row stands; (1,) when none agree.
 
         Matrix libraries choose other kernels for small shapes, so rows of a batch of 1 and of 16 differ in their
         last bit; which sizes agree depends on the machine, so it is measured, with one pass over random rows.
+
+        Args:
+            sampling: settings of the images.
+            sizes: batch sizes to try.
+            length: chunks of the images' conditions.
         """
         rows = 2 * max(sizes)
         start = noise(self.latents.shape(sampling, rows), torch.Generator().manual_seed(0))
         latents = start.to(self.device, self._dtype)
         text = self.text("")
-        conditions = {"encoder_hidden_states": _spread(text.hidden, rows)} | self.texts.added(
+        hidden = _spread(text.hidden.repeat(1, length, 1), rows)
+        conditions = {"encoder_hidden_states": hidden} | self.texts.added(
             None if text.pooled is None else _spread(text.pooled, rows), sampling
         )
         whole = self._in_chunks(latents, conditions, rows)

@@ -1,10 +1,14 @@
-"""The pipelines of the generator: loaded as every service loads them, with a scheduler by name."""
+"""The pipelines of the generator: loaded as every service loads them, with a scheduler by name and its steps."""
 
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+from diffusers.schedulers import AysSchedules
 from safetensors.torch import load_file
 
 from konomi.errors import FailedPrecondition, InvalidArgument
@@ -12,14 +16,106 @@ from konomi_chassis.memory_shortage import is_shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.loading import knows_zero_snr, load_pipeline
 from konomi_chassis.models.safetensors_check import check_file
+from konomi_generator.backends.diffusers.align_your_steps import noise_levels, timesteps_at
 from konomi_generator.png import SAMPLERS
+from konomi_generator.sampling import Sampling
 
-__all__ = ["has_zero_terminal_snr", "load_pipeline", "load_preview_decoder", "make_scheduler"]
+__all__ = ["Schedule", "load_pipeline", "load_preview_decoder", "make_schedule", "make_scheduler"]
 
 TINY = {"sd1": "sd", "sd2": "sd", "sdxl": "sdxl"}
 """Which tiny autoencoder knows a layout's latents."""
 DIVIDE_BY_SIGNAL = frozenset({"DDIMScheduler", "DDPMScheduler", "LCMScheduler", "TCDScheduler"})
 """Schedulers that divide by the share of signal, which is zero at the last step of some schedules."""
+ALIGNED = "ays"
+ALIGNABLE = (
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+)
+"""Schedulers that take steps from outside."""
+FROM_THE_END = ("linspace", "trailing")
+"""Spacings whose first step is the schedule's last, all noise."""
+KARRAS = "use_karras_sigmas"
+LEVELS = (KARRAS, "use_exponential_sigmas", "use_beta_sigmas")
+"""How a model's own configuration may space noise levels; at most one of them."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A scheduler, and how its steps lie along the noise.
+
+    Attributes:
+        scheduler: of diffusers, with no timesteps yet.
+        aligned: the noise levels of ten steps (see align_your_steps) that stand in place of a spacing; none for others.
+    """
+
+    scheduler: Any
+    aligned: tuple[float, ...] = ()
+
+    @property
+    def karras(self) -> bool:
+        """Says whether its noise levels are spaced as Karras et al. do."""
+        return bool(self.scheduler.config.get(KARRAS)) and _takes(type(self.scheduler), KARRAS)
+
+    @property
+    def spacing(self) -> str:
+        """The spacing of its timesteps; empty where it knows one way alone, or its noise levels are spaced."""
+        if self.aligned:
+            return ALIGNED
+        if not _takes(type(self.scheduler), "timestep_spacing") or any(map(self.scheduler.config.get, LEVELS)):
+            return ""
+        return str(self.scheduler.config.timestep_spacing)
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Says whether its noise ends without any signal."""
+        return bool(self.scheduler.config.get("rescale_betas_zero_snr"))
+
+    def begin(self, steps: int, device: torch.device) -> Any:
+        """Returns the scheduler with the timesteps of so many steps."""
+        if not self.aligned:
+            self.scheduler.set_timesteps(steps, device=device)
+            return self.scheduler
+        levels = noise_levels(self.aligned, steps)
+        if isinstance(self.scheduler, diffusers.EulerDiscreteScheduler):
+            self.scheduler.set_timesteps(sigmas=levels, device=device)
+        else:
+            signal = self.scheduler.alphas_cumprod.double().cpu().numpy()
+            trained = ((1 - signal) / signal) ** 0.5
+            self.scheduler.set_timesteps(timesteps=timesteps_at(levels, trained), device=device)
+        return self.scheduler
+
+
+def make_schedule(pipe: Any, sampling: Sampling) -> Schedule:
+    """Returns what draws as the settings say; of what the model's settings alone ask for, what the scheduler can do.
+
+    Karras' levels run over the whole of the model's schedule, as in A1111's web UI, whatever its spacing leaves out.
+
+    Raises:
+        InvalidArgument: no such scheduler, or one that cannot space its steps so (reason SCHEDULER).
+        FailedPrecondition: the scheduler that the model's settings name cannot draw with it (reason MODEL_SETTINGS).
+    """
+    plain = _named(pipe, sampling)
+    kind = type(plain)
+    karras = _is_kept(sampling, "karras_sigmas", kind, _takers(KARRAS))
+    spacing = sampling.timestep_spacing
+    if spacing and not _reaches_the_end(spacing, plain, sampling):
+        spacing = ""
+    able = ALIGNABLE if spacing == ALIGNED else _takers("timestep_spacing")
+    if not (spacing and _is_kept(sampling, "timestep_spacing", kind, able)):
+        spacing = ""
+    changes: dict[str, Any] = {}
+    if karras or spacing == ALIGNED or (spacing and "timestep_spacing" not in sampling.defaults):
+        changes = {name: karras and name == KARRAS for name in LEVELS if _takes(kind, name)}
+    elif "karras_sigmas" not in sampling.defaults and _takes(kind, KARRAS):
+        changes = {KARRAS: False}
+    ends = "linspace" if karras else "trailing" if spacing == ALIGNED else spacing
+    if ends and _takes(kind, "timestep_spacing"):
+        changes["timestep_spacing"] = ends
+    published = AysSchedules["StableDiffusionXLSigmas" if hasattr(pipe, "text_encoder_2") else "StableDiffusionSigmas"]
+    scheduler = kind.from_config(plain.config, **changes) if changes else plain
+    return Schedule(scheduler, tuple(published) if spacing == ALIGNED else ())
 
 
 def make_scheduler(pipe: Any, name: str) -> Any:
@@ -43,11 +139,6 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     return kind.from_config(pipe.scheduler.config, **changes)
 
 
-def has_zero_terminal_snr(scheduler: Any) -> bool:
-    """Says whether a scheduler's noise schedule ends without any signal."""
-    return bool(scheduler.config.get("rescale_betas_zero_snr"))
-
-
 def _check_end(config: Any, kind: Any) -> None:
     """Refuses a scheduler that would draw with another noise schedule than the model was trained with."""
     if not config.get("rescale_betas_zero_snr"):
@@ -62,6 +153,57 @@ def _check_end(config: Any, kind: Any) -> None:
             reason="SCHEDULER",
             field="scheduler",
         )
+
+
+def _named(pipe: Any, sampling: Sampling) -> Any:
+    """Returns the scheduler of the settings; one that only the model's settings name is refused as theirs."""
+    try:
+        return make_scheduler(pipe, sampling.scheduler)
+    except InvalidArgument as error:
+        if not sampling.scheduler or "scheduler" not in sampling.defaults:
+            raise
+        raise FailedPrecondition(
+            f"The base model's settings name the scheduler {sampling.scheduler!r}. {error.message} Put it right in the "
+            "model's file in the home's folder of models, or ask for another scheduler.",
+            reason="MODEL_SETTINGS",
+        ) from error
+
+
+def _is_kept(sampling: Sampling, field: str, kind: Any, able: Sequence[str]) -> bool:
+    """Says whether a setting is there and the scheduler can do it; refuses one that was asked for and cannot be."""
+    if not getattr(sampling, field) or kind.__name__ in able:
+        return bool(getattr(sampling, field))
+    if field in sampling.defaults:
+        return False
+    asked = f"timestep_spacing {sampling.timestep_spacing}" if field == "timestep_spacing" else field
+    raise InvalidArgument(
+        f"For {asked} one of {', '.join(sorted(able))} was expected; {kind.__name__} came.",
+        reason="SCHEDULER",
+        field=field,
+    )
+
+
+def _reaches_the_end(spacing: str, scheduler: Any, sampling: Sampling) -> bool:
+    """Says whether a spacing begins where the schedule ends, if it must; refuses one asked for that does not."""
+    if spacing in FROM_THE_END or not scheduler.config.get("rescale_betas_zero_snr"):
+        return True
+    if "timestep_spacing" in sampling.defaults:
+        return False
+    raise InvalidArgument(
+        f"The base model was trained with zero terminal SNR; one of {', '.join(FROM_THE_END)} was expected; "
+        f"{spacing} came.",
+        reason="SCHEDULER",
+        field="timestep_spacing",
+    )
+
+
+def _takers(name: str) -> list[str]:
+    """Returns the schedulers that know a setting."""
+    return [kind for kind in SAMPLERS if _takes(getattr(diffusers, kind), name)]
+
+
+def _takes(kind: Any, name: str) -> bool:
+    return name in inspect.signature(kind.__init__).parameters
 
 
 def load_preview_decoder(pipe: Any, model: BaseModel, models: Path, device: torch.device) -> Any:

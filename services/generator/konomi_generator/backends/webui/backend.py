@@ -14,14 +14,19 @@ from typing import Any
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, Unimplemented
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.model_settings import settings_of_names
 from konomi_chassis.models.noise_schedule import NoiseSchedule
+from konomi_chassis.models.prompt_weights import WeightedText, parse
 from konomi_chassis.models.safetensors_check import check_bytes
 from konomi_generator import png
 from konomi_generator.backends.webui.client import SdapiClient, packed, unpacked
-from konomi_generator.png import SAMPLERS
+from konomi_generator.png import KARRAS, SAMPLERS, SCHEDULE_TYPES
 from konomi_generator.sampling import AdapterFile, Deliver, GeneratedImage, ImageRequest, Prepared, Sampling
 
 DEFAULT_SCHEDULER = "EulerDiscreteScheduler"
+AUTOMATIC = "Automatic"
+"""The program's name of what each of its samplers does by itself."""
+TYPES = SCHEDULE_TYPES | {KARRAS: KARRAS}
 DEFAULT_SIDE = 512
 ODD = re.compile(r"[^a-z0-9._-]+")
 KOHYA = ("lora_unet_", "lora_te")
@@ -64,21 +69,37 @@ class SdapiBackend:
 
     def __init__(self, client: SdapiClient, decoder: Decoder, lora_folder: Path | None) -> None:
         self._client, self._decoder, self._folder = client, decoder, lora_folder
-        self._words = ""
+        self._words, self._sampler, self._schedule_type = "", SAMPLERS[DEFAULT_SCHEDULER], AUTOMATIC
 
     def prepare(
         self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling, images: int = 1
     ) -> Prepared:
         """Checks that the program can do what is asked and puts adapters where it finds them.
 
+        What the model's settings alone ask for and the program does not offer is left out.
+
         Raises:
             InvalidArgument: no such scheduler here or there.
-            Unimplemented: the settings ask for what only konomi's own back end does.
+            Unimplemented: the settings ask for what only konomi's own back end does, or newer versions of the program.
             FailedPrecondition: adapters without a folder for them, or of other keys than the program reads.
         """
         _refuse_what_only_konomi_does(sampling)
+        _refuse_marks(sampling.negative_prompt, sampling, "negative_prompt")
+        name = self._chosen_sampler(sampling)
+        spacing = self._chosen_spacing(sampling)
+        self._sampler, self._schedule_type = SAMPLERS[name], TYPES.get(spacing, AUTOMATIC)
+        self._words = "".join(f" <lora:{self._place(adapter)}:{adapter.scale:g}>" for adapter in adapters)
+        if adapters:
+            self._client.post("refresh-loras", {})
+        karras = spacing == KARRAS
+        return Prepared(name, "", "sdapi", timestep_spacing="" if karras else spacing, karras_sigmas=karras)
+
+    def _chosen_sampler(self, sampling: Sampling) -> str:
+        """Returns the scheduler asked for; the usual one where the program lacks that of the model's settings."""
+        offered = self._offered("samplers", "name")
         name = sampling.scheduler or DEFAULT_SCHEDULER
-        offered = {str(entry.get("name")) for entry in self._client.get("samplers") if isinstance(entry, dict)}
+        if "scheduler" in sampling.defaults and SAMPLERS.get(name) not in offered:
+            name = DEFAULT_SCHEDULER
         if SAMPLERS.get(name) not in offered:
             names = sorted(ours for ours, theirs in SAMPLERS.items() if theirs in offered)
             raise InvalidArgument(
@@ -86,10 +107,37 @@ class SdapiBackend:
                 reason="SCHEDULER",
                 field="scheduler",
             )
-        self._words = "".join(f" <lora:{self._place(adapter)}:{adapter.scale:g}>" for adapter in adapters)
-        if adapters:
-            self._client.post("refresh-loras", {})
-        return Prepared(name, precision="", backend="sdapi")
+        return name
+
+    def _chosen_spacing(self, sampling: Sampling) -> str:
+        """Returns how steps are to be spaced, Karras or a spacing of ours; empty where the program is to choose.
+
+        Left to choose, it takes Karras' levels for some samplers, so whoever asked for none gets it told.
+        """
+        field = "karras_sigmas" if sampling.karras_sigmas else "timestep_spacing"
+        none_asked = not sampling.karras_sigmas and "karras_sigmas" not in sampling.defaults
+        wanted = KARRAS if sampling.karras_sigmas else sampling.timestep_spacing or ("linspace" if none_asked else "")
+        if not wanted or TYPES[wanted] in self._offered("schedulers", "label"):
+            return wanted
+        if field in sampling.defaults:
+            return ""
+        raise Unimplemented(
+            f"{self._client.address} offers no schedule type {TYPES[wanted]}, which {field} asks for; leave it out, or "
+            "set the generator's backend to diffusers.",
+            reason="BACKEND_FEATURE",
+            field=field,
+        )
+
+    def _offered(self, path: str, key: str) -> set[str]:
+        """Returns the names of what the program lists; none where it has no such list."""
+        try:
+            listed = self._client.get(path)
+        except FailedPrecondition:
+            if path == "samplers":
+                raise
+            return set()
+        entries = listed if isinstance(listed, list) else []
+        return {str(entry.get(key)) for entry in entries if isinstance(entry, dict)}
 
     def run(
         self,
@@ -129,6 +177,7 @@ class SdapiBackend:
                 reason="SEED",
                 field=f"images[{item.index}].seed",
             )
+        _refuse_marks(item.prompt, sampling, f"images[{item.index}].prompt")
         return {
             "prompt": item.prompt + self._words,
             "negative_prompt": sampling.negative_prompt,
@@ -137,14 +186,18 @@ class SdapiBackend:
             "cfg_scale": sampling.guidance_scale,
             "width": sampling.width,
             "height": sampling.height,
-            "sampler_name": SAMPLERS[sampling.scheduler or DEFAULT_SCHEDULER],
+            "sampler_name": self._sampler,
+            "scheduler": self._schedule_type,
             "batch_size": 1,
             "n_iter": 1,
             "send_images": True,
             "save_images": False,
             "do_not_save_samples": True,
             "do_not_save_grid": True,
-            "override_settings": {"sd_model_checkpoint": str(model.path)},
+            "override_settings": {
+                "sd_model_checkpoint": str(model.path),
+                "CLIP_stop_at_last_layers": sampling.clip_skip,
+            },
             "override_settings_restore_afterwards": False,
         }
 
@@ -203,12 +256,24 @@ def _refuse_what_only_konomi_does(sampling: Sampling) -> None:
             )
 
 
+def _refuse_marks(prompt: str, sampling: Sampling, field: str) -> None:
+    """Refuses brackets that are to be text: the program reads them as weights, always."""
+    if sampling.prompt_syntax == "plain" and parse(prompt) != [[WeightedText(prompt)] if prompt else []]:
+        raise Unimplemented(
+            "The back end sdapi reads brackets and BREAK in prompts as marks, so prompt_syntax plain is not what it "
+            'can do with this one; put a backslash before each bracket, or ask for "weighted".',
+            reason="BACKEND_FEATURE",
+            field=field,
+        )
+
+
 def _id(name: str) -> str:
     return ODD.sub("-", name.lower()).strip("-._")[:64]
 
 
 def _model(entry: Mapping[str, Any]) -> BaseModel:
     name = str(entry.get("model_name") or entry.get("title") or "")
+    schedule = NoiseSchedule(prediction_type="")
     return BaseModel(
         id=_id(name),
         path=Path(str(entry.get("title") or name)),
@@ -217,7 +282,8 @@ def _model(entry: Mapping[str, Any]) -> BaseModel:
         size_bytes=0,
         resolution=DEFAULT_SIDE,
         parameters={},
-        schedule=NoiseSchedule(prediction_type=""),
+        schedule=schedule,
+        settings=settings_of_names([name], schedule),
     )
 
 
