@@ -66,7 +66,7 @@ def free_memory() -> tuple[str, int, int]:
             return "GPU", int(free), int(whole)
         except RuntimeError:
             pass  # a device in trouble does not even say this
-    return "computer", *_host_memory()
+    return "computer", *host_memory()
 
 
 def shortage(
@@ -135,7 +135,7 @@ def _names(error: BaseException) -> set[str]:
     return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
 
 
-def _host_memory() -> tuple[int, int]:
+def host_memory() -> tuple[int, int]:
     """Returns free and whole memory of the computer in bytes; zeros where it does not say."""
     numbers = {"MemAvailable": 0, "MemTotal": 0}
     try:

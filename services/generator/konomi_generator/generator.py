@@ -13,12 +13,13 @@ import numpy as np
 from konomi.errors import GONE, Cancelled, InvalidArgument, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.memory_needs import BATCH, LARGE_BATCH, ROOM_BYTES, NightMemory, NightShape, night_memory
 from konomi_chassis.models.model_settings import DrawingSettings, Syntax
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.job import LOOK_SECONDS, GenerationPlan, Job
 from konomi_generator.prompts import check_wildcards, fill
 from konomi_generator.requests import Finished, Image, Request
-from konomi_generator.sampling import AdapterFile, Annealing, Backend, ImageRequest, Sampling
+from konomi_generator.sampling import AdapterFile, Annealing, Backend, DeviceMemory, ImageRequest, Sampling
 
 LARGEST_ADAPTER = 2 << 30
 LOOK_IDLE_SECONDS = 5.0
@@ -79,6 +80,25 @@ class Generator:
         """Returns a base model and its digest. Raises what `BaseModels.get` raises."""
         model = self._models.get(id)
         return model, self._models.digest(model)
+
+    def memory(self, model: BaseModel) -> tuple[DeviceMemory, NightMemory] | None:
+        """Returns this machine's device and what a night on a base model takes of it; None where nobody can say."""
+        device = self._backend.device_memory(model)
+        if device is None:
+            return None
+        settings, large = model.settings.training, model.layout == "sdxl"
+        asked = settings.gradient_checkpointing
+        night = night_memory(
+            model,
+            NightShape(
+                precision_bytes=device.weight_bytes,
+                images_together=device.images_together,
+                rows_together=settings.batch_size or (LARGE_BATCH if large else BATCH),
+                checkpointing=asked == "on" or (asked == "auto" and large and device.size < ROOM_BYTES),
+                on_card=device.device != "cpu",
+            ),
+        )
+        return None if night is None else (device, night)
 
     def generate(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Makes the images of a request and yields each as it is finished, in any order.

@@ -144,6 +144,23 @@ class Prepared:
     karras_sigmas: bool = False
 
 
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Where models run, for what a night takes of it.
+
+    Attributes:
+        device: its kind: "cpu", "cuda", "mps".
+        size: its memory, bytes; the computer's for a CPU.
+        weight_bytes: of one weight.
+        images_together: images of the model's own size that are denoised at once.
+    """
+
+    device: str
+    size: int
+    weight_bytes: int
+    images_together: int
+
+
 Result = GeneratedImage | Preview | KonomiError
 
 
@@ -168,6 +185,9 @@ class Backend(Protocol):
         deliver: Deliver,
     ) -> None:
         """Makes images; delivers each, from any thread."""
+
+    def device_memory(self, model: BaseModel) -> DeviceMemory | None:
+        """Returns where a model runs; None where another program runs it."""
 
     def release(self) -> int:
         """Gives back the memory of what `prepare` got ready; returns the bytes, 0 where there was nothing."""

@@ -8,11 +8,13 @@ from konomi.v1 import generator_pb2 as pb
 from konomi.v1 import generator_pb2_grpc
 from konomi.v1.artifact_pb2 import Artifact, ItemError
 from konomi_chassis.models.catalogue import STARTER, BaseModel
+from konomi_chassis.models.memory_needs import NightMemory
 from konomi_generator.generator import Generator
 from konomi_generator.prompts import Wildcard
 from konomi_generator.requests import Finished, Image, Request
-from konomi_generator.sampling import Annealing
+from konomi_generator.sampling import Annealing, DeviceMemory
 
+FITS = {"whole": pb.NIGHT_FIT_WHOLE, "reduced": pb.NIGHT_FIT_REDUCED, "none": pb.NIGHT_FIT_NONE}
 LAYOUTS = {"sd1": pb.MODEL_LAYOUT_SD1, "sd2": pb.MODEL_LAYOUT_SD2, "sdxl": pb.MODEL_LAYOUT_SDXL}
 
 
@@ -30,7 +32,12 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
 
     def InspectModel(self, request: pb.InspectModelRequest, context: grpc.ServicerContext) -> pb.BaseModel:
         """Says what a base model is."""
-        return _model(*self._generator.model(request.id))
+        model, digest = self._generator.model(request.id)
+        message = _model(model, digest)
+        memory = self._generator.memory(model)
+        if memory is not None:
+            message.memory.CopyFrom(_memory(*memory))
+        return message
 
     def GenerateImages(
         self, request: pb.GenerateImagesRequest, context: grpc.ServicerContext
@@ -102,6 +109,25 @@ def _image(finished: Finished) -> pb.GeneratedImage:
         error = finished.error
         message.error.CopyFrom(ItemError(code=error.code.value[0], reason=error.reason, message=error.message))
     return message
+
+
+def _memory(device: DeviceMemory, night: NightMemory) -> pb.NightMemory:
+    return pb.NightMemory(
+        device=device.device,
+        device_bytes=device.size,
+        needs=[
+            pb.MemoryNeed(
+                service=need.service,
+                at_rest_bytes=need.at_rest,
+                at_peak_bytes=need.at_peak,
+                at_least_bytes=need.at_least,
+            )
+            for need in night.needs
+        ],
+        peak_bytes=night.peak,
+        least_bytes=night.least,
+        fit=FITS[night.fit(device.size)],
+    )
 
 
 def _model(model: BaseModel, digest: str) -> pb.BaseModel:

@@ -18,6 +18,10 @@ CONTEXT_BYTES = 500_000_000
 ALLOWANCE = 1.1
 """What comes and goes is multiplied by it."""
 HALF, WHOLE = 2, 4
+BATCH, LARGE_BATCH = 16, 4
+"""Images of a training step where nobody says: for SDXL's class the second."""
+ROOM_BYTES = 48 << 30
+"""Memory of a card from which on SDXL trains at its batch without making activations twice."""
 BLOCK_BYTES = 256 << 20
 """Largest block of a UNet that goes through the device block by block."""
 ADAPTER_SHARE, ADAPTER_BYTES = 0.005, 16
@@ -99,7 +103,8 @@ class NightShape:
         images_together: images denoised at once.
         rows_together: images of a training step that go through the network together.
         checkpointing: whether activations are made twice.
-        rater_bytes: of the rater's weights.
+        rater_bytes: of the rater's weights; those of a ViT-B/32 in float32 where nobody says.
+        on_card: whether the networks run on a card, where those of the trainer wait for each other on the host.
     """
 
     precision_bytes: int = HALF
@@ -107,6 +112,7 @@ class NightShape:
     rows_together: int = 4
     checkpointing: bool = True
     rater_bytes: int = 610_000_000
+    on_card: bool = True
 
 
 def night_memory(model: BaseModel, shape: NightShape) -> NightMemory | None:
@@ -121,9 +127,10 @@ def night_memory(model: BaseModel, shape: NightShape) -> NightMemory | None:
     generator, trainer = _generator(model, activations, shape), _trainer(model, activations, shape)
     scoring = round(SCORED_TOGETHER * SCORED_BYTES * ALLOWANCE)
     rater = MemoryNeed("rater", shape.rater_bytes, shape.rater_bytes + scoring, shape.rater_bytes + scoring)
-    drawing = rater.at_rest + 2 * CONTEXT_BYTES
-    training = rater.at_rest + 3 * CONTEXT_BYTES
-    embedding = rater.at_peak + 2 * CONTEXT_BYTES
+    context = CONTEXT_BYTES if shape.on_card else 0
+    drawing = rater.at_rest + 2 * context
+    training = rater.at_rest + 3 * context
+    embedding = rater.at_peak + 2 * context
     return NightMemory(
         (generator, trainer, rater),
         max(drawing + generator.at_peak, training + trainer.at_peak, embedding + generator.at_rest),
@@ -153,8 +160,10 @@ def _trainer(model: BaseModel, activations: ActivationBytes, shape: NightShape) 
     pixels, wide = model.resolution**2, shape.precision_bytes / HALF
     kept = activations.checkpointed if shape.checkpointing else activations.training
     pictures = _weights(model, "vae", WHOLE) + activations.encoding * pixels * ALLOWANCE
-    encoding = max(_texts(model, WHOLE), pictures)
-    frozen = _weights(model, "unet", shape.precision_bytes) + _adapter(model)
+    unet = _weights(model, "unet", shape.precision_bytes)
+    apart = max(_texts(model, WHOLE), pictures)
+    encoding = apart if shape.on_card else unet + _texts(model, WHOLE) + pictures
+    frozen = unet + _adapter(model)
     step = frozen + kept * pixels * wide * ALLOWANCE * shape.rows_together
     least = frozen + activations.checkpointed * pixels * wide * ALLOWANCE
     return MemoryNeed("trainer", 0, round(max(encoding, step)), round(max(encoding, least)))

@@ -1,6 +1,7 @@
 """One base model as its owner sees it: what it is, and how it draws and learns where nobody says otherwise."""
 
 from konomi.cli.console import note, say, table
+from konomi.cli.models.night_memory import show_memory
 from konomi.client import Client
 from konomi.client.messages import plain
 from konomi.errors import InvalidArgument, NotFound, Unavailable, Unimplemented
@@ -31,6 +32,8 @@ def show_base(base: generator.BaseModel) -> None:
         if facts[name] not in ("", 0, False):
             say(f"{name:<17} {facts[name]}")
     table(("setting", "value", "from"), _rows(base))
+    if base.HasField("memory"):
+        show_memory(base.memory)
     note(text("settings are changed in models/{id}.toml of the home", id=base.id))
 
 

@@ -7,10 +7,12 @@ import typer
 
 from konomi.cli import completion
 from konomi.cli.console import Json, emit, say
+from konomi.cli.models.night_memory import memory_of, show_memory
+from konomi.client.messages import plain
 from konomi.home import Home
 from konomi.i18n.catalogue import listing, plural, text
 from konomi.night.budgets import Forecast
-from konomi.night.engine.preparation import plan_of
+from konomi.night.engine.preparation import plan_of, settings_of
 
 System = Annotated[
     str,
@@ -57,16 +59,22 @@ def plan(
 ) -> None:
     """Say what a night would make and take, without starting it.
 
+    While konomi runs, also what it takes of this machine's memory, and whether it fits.
+
     Example: konomi night plan converge --units 3
     """
     home = Home.locate()
     narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
     spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
     result = plan_of(home.root, system, units=units, images=images, budget_disk_gib=disk, **spend, **narrow)
+    memory = memory_of(home, settings_of(home.root, system)[1].base_model)
     if as_json:
-        return emit(result.plain())
+        taken = {} if memory is None else {"memory": plain(memory)}
+        return emit({**result.plain(), **taken})
     for line in forecast_lines(result):
         say(line)
+    if memory is not None:
+        show_memory(memory)
 
 
 def forecast_lines(result: Forecast) -> list[str]:

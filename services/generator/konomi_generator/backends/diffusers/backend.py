@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from konomi.errors import FailedPrecondition, KonomiError
-from konomi_chassis.memory_shortage import bytes_asked, give_back, is_shortage, shortage
+from konomi_chassis.memory_shortage import bytes_asked, give_back, host_memory, is_shortage, shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.diffusers_folder import model_files
 from konomi_generator.backends.diffusers.adapters import Adapters
@@ -35,6 +35,7 @@ from konomi_generator.sampling import (
     FULL_PRECISION,
     AdapterFile,
     Deliver,
+    DeviceMemory,
     GeneratedImage,
     ImageRequest,
     Prepared,
@@ -275,6 +276,15 @@ class DiffusersBackend:
             self._least = FallbackLevel.WAITING
         if self._least:
             places.clear()
+
+    def device_memory(self, model: BaseModel) -> DeviceMemory:
+        """Returns where models run and how much of one there is at once."""
+        plain = Sampling(1, 1.0, model.resolution, model.resolution)
+        size = host_memory()[1]
+        if self._device.type == "cuda":
+            size = int(torch.cuda.get_device_properties(self._device).total_memory)
+        width = DTYPES[self._precision()].itemsize
+        return DeviceMemory(self._device.type, size, width, self._most_rows(plain))
 
     def release(self) -> int:
         """Drops the model and gives its memory back; returns the bytes its weights had, 0 where none was loaded."""

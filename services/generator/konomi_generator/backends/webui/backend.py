@@ -21,7 +21,15 @@ from konomi_chassis.models.safetensors_check import check_bytes
 from konomi_generator import png
 from konomi_generator.backends.webui.client import SdapiClient, packed, unpacked
 from konomi_generator.png import KARRAS, SAMPLERS, SCHEDULE_TYPES
-from konomi_generator.sampling import AdapterFile, Deliver, GeneratedImage, ImageRequest, Prepared, Sampling
+from konomi_generator.sampling import (
+    AdapterFile,
+    Deliver,
+    DeviceMemory,
+    GeneratedImage,
+    ImageRequest,
+    Prepared,
+    Sampling,
+)
 
 DEFAULT_SCHEDULER = "EulerDiscreteScheduler"
 AUTOMATIC = "Automatic"
@@ -165,6 +173,10 @@ class SdapiBackend:
                 path = "img2img"
                 body |= {"init_images": [packed(png.plain(pixels))], "denoising_strength": item.strength}
             deliver(item.index, self._generated(self._client.post(path, body, stopped), item, sampling))
+
+    def device_memory(self, model: BaseModel) -> DeviceMemory | None:
+        """Returns nothing: the other program's device is its own."""
+        return None
 
     def release(self) -> int:
         """Gives nothing back: the other program's memory is its own."""
