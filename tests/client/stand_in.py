@@ -277,6 +277,19 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
 
 
 class Generator(generator_pb2_grpc.GeneratorServiceServicer):
+    memory = generator_pb2.NightMemory(
+        device="cuda",
+        device_bytes=8 << 30,
+        needs=[
+            generator_pb2.MemoryNeed(
+                service="generator", at_rest_bytes=7 << 30, at_peak_bytes=10 << 30, at_least_bytes=4 << 30
+            )
+        ],
+        peak_bytes=12 << 30,
+        least_bytes=7 << 30,
+        fit=generator_pb2.NIGHT_FIT_REDUCED,
+    )
+
     def ListBaseModels(self, request, context):
         return generator_pb2.ListBaseModelsResponse(base_models=[generator_pb2.BaseModel(id="starter")])
 
@@ -292,6 +305,7 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
             drawing=generator_pb2.DrawingSettings(steps=8, guidance_scale=4.0, clip_skip=2, prompt_syntax="plain"),
             training=generator_pb2.TrainingSettings(precision="auto", gradient_checkpointing="auto"),
             settings_in_file=["drawing.clip_skip"],
+            memory=self.memory,
         )
 
     def GenerateImages(self, request, context):

@@ -98,6 +98,11 @@ def test_base_models_are_listed_and_inspected(calls: Calls) -> None:
     model = calls.stub.InspectModel(pb.InspectModelRequest(id="sdxl"), **calls.options)
     assert (model.layout, model.format, model.resolution) == (pb.MODEL_LAYOUT_SDXL, "diffusers", 64)
     assert model.parameters["text_encoder_2"] > 0 and len(model.digest) == 64
+    memory = model.memory
+    assert (memory.device, memory.fit) == ("cpu", pb.NIGHT_FIT_WHOLE), "a tiny model fits everywhere"
+    assert [need.service for need in memory.needs] == ["generator", "trainer", "rater"]
+    assert memory.device_bytes > memory.peak_bytes >= memory.least_bytes > 0
+    assert not listed[0].HasField("memory")
 
 
 def test_image_to_image_names_its_parent_and_keeps_what_strength_leaves(calls: Calls, store: ArtifactStore) -> None:
