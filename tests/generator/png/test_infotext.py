@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from konomi.client.infotext import recipe_of
+from konomi.client.infotext import parse_infotext
 from konomi.datasets.png_metadata import texts
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
@@ -72,7 +72,7 @@ def test_the_infotext_alone_draws_the_same_picture(asked: dict, calls: Calls, st
         (first,) = calls.generate([(prompt, 11)], **(SIZE | asked))
         data = store.get(first.artifact.digest)
         infotext = dict(texts(data))["parameters"] or ""
-        (again,) = calls.send(recipe_of(infotext).request())
+        (again,) = calls.send(parse_infotext(infotext).request())
         assert again.artifact.digest == first.artifact.digest, infotext
 
 
