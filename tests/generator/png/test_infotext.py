@@ -32,7 +32,7 @@ LONG = "1girl, (long hair:1.2), [hat], " * 20
 
 @pytest.fixture(scope="module")
 def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Calls]:
-    """A server over the tiny home with a base of zero terminal SNR, a distilled one and an owner's file; calls to it."""
+    """A server over the tiny home with a base of zero terminal SNR, a distilled one and an owner's file."""
     mark = torch.zeros(0)
     whole = load_file(home / "models" / "sdxl-file.safetensors")
     zero, owners = home / "models" / "zero.safetensors", home / "models" / "sd1.toml"
