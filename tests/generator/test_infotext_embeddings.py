@@ -9,7 +9,7 @@ import copy
 import pytest
 import torch
 
-from konomi.client.infotext import recipe_of
+from konomi.client.infotext import parse_infotext
 from konomi.datasets.prompts import said_by
 from konomi_chassis.models.prompt_encoder import PromptEncoder
 from konomi_generator.backends.diffusers.text_conditioning import Texts
@@ -67,7 +67,7 @@ INFOTEXTS = {
 def prompts_of(infotext: str) -> tuple[str, str]:
     """Returns prompt and negative prompt of a text, whichever tool wrote it."""
     if "\nSteps: " in infotext:
-        recipe = recipe_of(infotext)
+        recipe = parse_infotext(infotext)
         return recipe.prompt, recipe.negative_prompt
     return said_by(infotext, plain=True).prompt or "", ""
 

@@ -40,6 +40,9 @@ def test_generation():
         height=8192,
         scheduler="os.system",
         negative_prompt="\n",
+        timestep_spacing="karras",
+        clip_skip=13,
+        prompt_syntax="compel",
     )
     assert violations(bad) == {
         "base_model",
@@ -54,4 +57,10 @@ def test_generation():
         "height",
         "scheduler",
         "negative_prompt",
+        "timestep_spacing",
+        "clip_skip",
+        "prompt_syntax",
     }
+    for spacing in ("", "leading", "trailing", "linspace", "ays"):
+        given = pb.GenerateImagesRequest(images=[good], timestep_spacing=spacing, clip_skip=2, prompt_syntax="plain")
+        assert violations(given) == set()

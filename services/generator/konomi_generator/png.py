@@ -116,33 +116,28 @@ def konomi_record(record: GenerationRecord) -> str:
         "night": record.night,
         "parents": list(record.parents),
     }
-    if record.strength is not None:
+    if record.strength is not None:  # which may be 0
         fields["strength"] = record.strength
-    if record.guide_from_base:
-        fields["guide_from_base"] = True
-    if record.base_share:
-        fields["base_share"] = record.base_share
-    if record.annealing is not None:
-        fields["condition_annealing"] = asdict(record.annealing)
-    if record.precision not in ("fp32", ""):
-        fields["precision"] = record.precision
-    if record.backend != "diffusers":
-        fields["backend"] = record.backend
-    if record.fallbacks:
-        fields["concessions"] = list(record.fallbacks)
-    if record.zero_terminal_snr:
-        fields["noise_schedule"] = ZERO_TERMINAL_SNR
-    if record.guidance_rescale:
-        fields["guidance_rescale"] = record.guidance_rescale
-    if record.timestep_spacing:
-        fields["timestep_spacing"] = record.timestep_spacing
-    if record.karras_sigmas:
-        fields["karras_sigmas"] = True
-    if record.clip_skip > 1:
-        fields["clip_skip"] = record.clip_skip
-    if record.prompt_syntax != "plain":
-        fields["prompt_syntax"] = record.prompt_syntax
+    fields |= {name: value for name, value in _special(record).items() if value not in (None, "", 0, False)}
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _special(record: GenerationRecord) -> dict[str, Any]:
+    """Returns what a record says only where it is not as usual; None, empty, 0 and false are as usual."""
+    return {
+        "base_share": record.base_share,
+        "condition_annealing": asdict(record.annealing) if record.annealing is not None else None,
+        "guide_from_base": record.guide_from_base,
+        "precision": "" if record.precision == "fp32" else record.precision,
+        "backend": "" if record.backend == "diffusers" else record.backend,
+        "concessions": list(record.fallbacks) or None,
+        "noise_schedule": ZERO_TERMINAL_SNR if record.zero_terminal_snr else "",
+        "guidance_rescale": record.guidance_rescale,
+        "timestep_spacing": record.timestep_spacing,
+        "karras_sigmas": record.karras_sigmas,
+        "clip_skip": record.clip_skip if record.clip_skip > 1 else 0,
+        "prompt_syntax": "" if record.prompt_syntax == "plain" else record.prompt_syntax,
+    }
 
 
 def infotext(record: GenerationRecord) -> str:

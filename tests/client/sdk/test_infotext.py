@@ -2,7 +2,7 @@
 
 import pytest
 
-from konomi.client.infotext import SAMPLERS, SPACINGS, recipe_of
+from konomi.client.infotext import SAMPLERS, SPACINGS, parse_infotext
 from konomi.errors import InvalidArgument
 from konomi.v1 import generator_pb2 as generator
 from konomi_generator import png
@@ -19,7 +19,7 @@ Version: v1.10.1"""
 def recipe(**changes: str):
     """Of a short text with these pairs."""
     pairs = {"Steps": "4", "Sampler": "Euler", "Seed": "1", "Size": "64x64"} | changes
-    return recipe_of("a cat\n" + ", ".join(f"{name}: {value}" for name, value in pairs.items() if value))
+    return parse_infotext("a cat\n" + ", ".join(f"{name}: {value}" for name, value in pairs.items() if value))
 
 
 def refused(*, field: str, sentence: str, **changes: str) -> None:
@@ -30,7 +30,7 @@ def refused(*, field: str, sentence: str, **changes: str) -> None:
 
 
 def test_a_text_of_the_web_ui_says_all_of_a_request() -> None:
-    read = recipe_of(A1111)
+    read = parse_infotext(A1111)
     adapter = generator.Adapter(digest="a" * 64, scale=0.6)
     request = read.request("sd15", [adapter])
     assert request == generator.GenerateImagesRequest(
@@ -83,17 +83,17 @@ def test_brackets_are_weights_but_for_the_starter_and_where_the_text_says_so() -
 
 
 def test_values_in_quotation_marks_and_odd_pairs_hide_nothing() -> None:
-    read = recipe_of(
+    read = parse_infotext(
         'x\nSteps: 4, TI hashes: "a: 1, b: \\"2\\"", =, Civitai resources: [{"type":"checkpoint","n":1}], Seed: -7'
     )
     assert read.seed == -7 and read.pairs["TI hashes"] == 'a: 1, b: "2"' and read.negative_prompt == ""
-    assert recipe_of("Steps: 4, Sampler: Euler\nSteps: 5, Seed: 1").prompt == "Steps: 4, Sampler: Euler"
-    assert recipe_of("\r\nNegative prompt: b\r\nSteps: 5, Seed: 1").negative_prompt == "b"
+    assert parse_infotext("Steps: 4, Sampler: Euler\nSteps: 5, Seed: 1").prompt == "Steps: 4, Sampler: Euler"
+    assert parse_infotext("\r\nNegative prompt: b\r\nSteps: 5, Seed: 1").negative_prompt == "b"
 
 
 def test_what_cannot_be_drawn_is_named() -> None:
     with pytest.raises(InvalidArgument, match="a line that begins with Steps, got none"):
-        recipe_of("a cat")
+        parse_infotext("a cat")
     refused(field="Seed", sentence="a whole number as Seed in the infotext, got -", Seed="")
     refused(field="Steps", sentence="got 4.5", Steps="4.5")
     refused(field="Seed", sentence="got 9223372036854775808", Seed=str(2**63))
@@ -107,7 +107,7 @@ def test_what_cannot_be_drawn_is_named() -> None:
 
 def test_what_the_text_leaves_to_others_is_asked_for() -> None:
     with pytest.raises(InvalidArgument, match="so give them: detail") as caught:
-        recipe_of("x <lora:detail:1>\nSteps: 4, Seed: 1").request("sd15")
+        parse_infotext("x <lora:detail:1>\nSteps: 4, Seed: 1").request("sd15")
     assert caught.value.field == "adapters"
     started = recipe(**{"Denoising strength": "0.5"})
     with pytest.raises(InvalidArgument, match="started from another one") as caught:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from konomi.client.infotext import recipe_of
+from konomi.client.infotext import parse_infotext
 from konomi.datasets.png_metadata import texts
+from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
 from konomi_chassis.server import ServedService, start
@@ -30,12 +32,14 @@ LONG = "1girl, (long hair:1.2), [hat], " * 20
 
 @pytest.fixture(scope="module")
 def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Calls]:
-    """A server over the tiny home with one more base of zero terminal SNR, and calls to it."""
+    """A server over the tiny home with a base of zero terminal SNR, a distilled one and an owner's file."""
     mark = torch.zeros(0)
     whole = load_file(home / "models" / "sdxl-file.safetensors")
     zero, owners = home / "models" / "zero.safetensors", home / "models" / "sd1.toml"
     save_file(whole | {"v_pred": mark, "ztsnr": mark}, zero)
     owners.write_text('[drawing]\nkarras_sigmas = true\nscheduler = "EulerDiscreteScheduler"\nclip_skip = 2\n')
+    few = home / "models" / "x-lightning-2step.safetensors"
+    shutil.copyfile(home / "models" / "sdxl-file.safetensors", few)
     service = ServedService(
         "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator), RULES
     )
@@ -43,8 +47,8 @@ def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Ca
     with grpc.insecure_channel(server.address) as channel:
         yield Calls(channel, (home / "tokens" / "owner.token").read_text().strip())
     assert server.stop(5.0)
-    zero.unlink()
-    owners.unlink()
+    for path in (zero, owners, few):
+        path.unlink()
 
 
 ASKED = {
@@ -72,7 +76,7 @@ def test_the_infotext_alone_draws_the_same_picture(asked: dict, calls: Calls, st
         (first,) = calls.generate([(prompt, 11)], **(SIZE | asked))
         data = store.get(first.artifact.digest)
         infotext = dict(texts(data))["parameters"] or ""
-        (again,) = calls.send(recipe_of(infotext).request())
+        (again,) = calls.send(parse_infotext(infotext).request())
         assert again.artifact.digest == first.artifact.digest, infotext
 
 
@@ -105,9 +109,36 @@ def test_settings_a_request_leaves_open_are_the_model_s_and_can_be_inspected(cal
     assert (zero.drawing.timestep_spacing, zero.drawing.guidance_rescale) == ("trailing", 0.7)
 
 
-def test_karras_and_a_spacing_are_not_asked_for_together(calls: Calls, store: ArtifactStore) -> None:
-    from konomi.errors import InvalidArgument
+def test_a_distilled_model_draws_as_it_was_distilled_for(calls: Calls, store: ArtifactStore) -> None:
+    def record(**asked: object) -> dict:
+        (made,) = calls.generate([("x", 1)], base_model="x-lightning-2step", width=64, height=64, **asked)
+        return json.loads(dict(texts(store.get(made.artifact.digest)))["konomi"] or "")
 
+    usual = record()
+    assert (usual["steps"], usual["guidance_scale"], usual["scheduler"]) == (2, 1.0, "EulerDiscreteScheduler")
+    assert usual["timestep_spacing"] == "trailing"
+    asked = record(steps=3, guidance_scale=2.0, scheduler="DPMSolverSinglestepScheduler")
+    assert (asked["steps"], asked["guidance_scale"]) == (3, 2.0)
+    assert "timestep_spacing" not in asked, "this scheduler knows one way alone; nobody asked for another"
+
+
+def test_a_scheduler_of_the_owner_s_file_that_is_none_is_named_as_its_line(calls: Calls, home: Path) -> None:
+    file = home / "models" / "sd2.toml"
+    file.write_text('[drawing]\nscheduler = "Eulr"\n')
+    try:
+        wrong = pb.GenerateImagesRequest(images=[pb.ImageRequest(prompt="x", seed=1)], base_model="sd2")
+        error = calls.refused(wrong, FailedPrecondition, "MODEL_SETTINGS")
+        assert "name the scheduler 'Eulr'" in error.message and "DDIMScheduler" in error.message
+        wrong.scheduler = "DDIMScheduler"
+        wrong.steps, wrong.width, wrong.height = 2, 64, 64
+        assert calls.send(wrong)[0].artifact.digest
+        file.write_text("[drawing]\nsteps = 0\n")
+        assert "drawing.steps" in calls.refused(wrong, FailedPrecondition, "MODEL_SETTINGS").message
+    finally:
+        file.unlink()
+
+
+def test_karras_and_a_spacing_are_not_asked_for_together(calls: Calls, store: ArtifactStore) -> None:
     both = pb.GenerateImagesRequest(
         images=[pb.ImageRequest(prompt="x", seed=1)], base_model="sd1", karras_sigmas=True, timestep_spacing="trailing"
     )

@@ -1,6 +1,6 @@
 """Infotexts as A1111's web UI writes them, and konomi into its PNGs: read into what draws the same picture again.
 
-A text is the prompt, the negative prompt, and a line of `Name: value` pairs. What it says of a picture is a `Recipe`,
+A text is the prompt, the negative prompt, and a line of `Name: value` pairs. What it says of a picture is a `Infotext`,
 whose `request` asks a generator for it. Pairs that change a picture in ways konomi does not draw are refused by name.
 """
 
@@ -57,7 +57,7 @@ NOT_DRAWN = ("Hires ", "Refiner", "ControlNet", "ADetailer", "Variation seed", "
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Infotext:
     """What an infotext says of a picture; 0, empty and None are what it does not say.
 
     Attributes:
@@ -133,7 +133,7 @@ class Recipe:
         )
 
 
-def recipe_of(infotext: str) -> Recipe:
+def parse_infotext(infotext: str) -> Infotext:
     """Returns what an infotext says of its picture.
 
     Raises:
@@ -154,7 +154,7 @@ def recipe_of(infotext: str) -> Recipe:
     if emphasis and emphasis not in SYNTAXES:
         raise _refused("Emphasis", text("konomi does not draw what {name} in the infotext asks for", name="Emphasis"))
     rescale = _number(pairs, "CFG Rescale")
-    return Recipe(
+    return Infotext(
         prompt=_words(prompt),
         negative_prompt=_words(negative),
         seed=_whole(pairs, "Seed"),

@@ -45,8 +45,8 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         NotFound: there is no source.
         InvalidArgument: the id is none.
         AlreadyExists: the home has a model of that id.
-        FailedPrecondition: the source could run code, is no model konomi runs, or is a pickle without `convert`; or a
-            file of settings that was there before cannot be read.
+        FailedPrecondition: the source could run code, is no model konomi runs, or is a pickle without `convert`, or
+            the file of settings that is there cannot be read.
     """
     id = id or ODD.sub("-", source.stem.lower() if source.is_file() else source.name.lower()).strip("-._")[:64]
     if not ID.fullmatch(id):
@@ -61,16 +61,14 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         model = BaseModels(stage).get(id)
         _settle(staged)
         settings = _put_settings(model, source.stem if source.is_file() else source.name, home, stage)
-        final = home / "models" / staged.name
-        staged.rename(final)
-        sync_folder(final.parent)
-    digest = BaseModels(home).digest(BaseModels(home).get(id))
+        staged.rename(home / "models" / staged.name)
+        sync_folder(home / "models")
     return {
         "id": id,
         "layout": model.layout,
         "prediction_type": model.prediction_type,
         "size_bytes": model.size_bytes,
-        "digest": digest,
+        "digest": BaseModels(home).digest(BaseModels(home).get(id)),
         "settings_file": str(settings),
         "converted": source.is_file() and source.suffix.lower() in PICKLES,
     }

@@ -95,6 +95,12 @@ def test_a_folder_s_own_karras_levels_stay_unless_somebody_says_otherwise(pipes)
     assert not make_schedule(pipe, replace(PLAIN, defaults=open_ - {"karras_sigmas"})).karras
     spaced = make_schedule(pipe, replace(PLAIN, timestep_spacing="trailing", defaults=open_ - {"timestep_spacing"}))
     assert (spaced.karras, spaced.spacing) == (False, "trailing")
+    pipe.scheduler = EulerDiscreteScheduler(**tiny_models.SCHEDULE, use_karras_sigmas=True, timestep_spacing="leading")
+    own, asked = (
+        make_schedule(pipe, replace(PLAIN, karras_sigmas=karras, defaults=open_ - asked_for)).begin(6, CPU)
+        for karras, asked_for in ((False, set()), (True, {"karras_sigmas"}))
+    )
+    assert torch.equal(own.sigmas, asked.sigmas), "what an infotext says of it is asked for again"
 
 
 @pytest.mark.parametrize("layout", ["sd1", "sdxl"])

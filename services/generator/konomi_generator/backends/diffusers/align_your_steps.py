@@ -1,7 +1,8 @@
 """Align Your Steps: noise levels that were optimised for a family of models, for any number of steps.
 
 Sabour et al. 2024, 2404.14507. Published are the levels of ten steps; those of other numbers lie between them, linear
-in their logarithms (the authors' way). The last step goes to no noise at all.
+in their logarithms (the authors' way). The last step goes to no noise at all. A scheduler that takes levels gets
+them; one that takes timesteps gets the nearest ones.
 """
 
 from collections.abc import Sequence

@@ -90,7 +90,8 @@ class Schedule:
 def make_schedule(pipe: Any, sampling: Sampling) -> Schedule:
     """Returns what draws as the settings say; of what the model's settings alone ask for, what the scheduler can do.
 
-    Karras' levels run over the whole of the model's schedule, as in A1111's web UI, whatever its spacing leaves out.
+    Karras' levels run over the whole of the model's schedule, as in A1111's web UI, whatever its spacing leaves out;
+    a model whose own configuration has them keeps its own.
 
     Raises:
         InvalidArgument: no such scheduler, or one that cannot space its steps so (reason SCHEDULER).
@@ -110,7 +111,7 @@ def make_schedule(pipe: Any, sampling: Sampling) -> Schedule:
         changes = {name: karras and name == KARRAS for name in LEVELS if _takes(kind, name)}
     elif "karras_sigmas" not in sampling.defaults and _takes(kind, KARRAS):
         changes = {KARRAS: False}
-    ends = "linspace" if karras else "trailing" if spacing == ALIGNED else spacing
+    ends = "linspace" if karras and not Schedule(plain).karras else "trailing" if spacing == ALIGNED else spacing
     if ends and _takes(kind, "timestep_spacing"):
         changes["timestep_spacing"] = ends
     published = AysSchedules["StableDiffusionXLSigmas" if hasattr(pipe, "text_encoder_2") else "StableDiffusionSigmas"]
