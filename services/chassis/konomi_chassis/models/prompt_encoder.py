@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -56,19 +57,47 @@ class PromptEncoder:
             prompt: with emphasis as `prompt_weights` reads it.
             length: chunks at least; what is missing is filled up by empty ones.
         """
-        parts = parse(prompt)
-        cut = []
-        for tokenizer, _ in self._towers:
-            comma = tokenizer.convert_tokens_to_ids(COMMA)
-            cut.append(chunks(parts, partial(_tokens, tokenizer), comma))
-        length = max(length, *map(len, cut))
         hidden, pooled = [], None
-        for (tokenizer, encoder), own in zip(self._towers, cut, strict=True):
-            filled = [*own, *[Chunk()] * (length - len(own))]
-            states, first = self._tower(tokenizer, encoder, filled)
+        for (tokenizer, encoder), own in zip(self._towers, self._cut(prompt, length), strict=True):
+            states, first = self._tower(tokenizer, encoder, own)
             hidden.append(states)
             pooled = first
         return EncodedPrompt(torch.cat(hidden, dim=-1), pooled if self._xl else None)
+
+    def encode_together(self, prompts: Sequence[str], most: int) -> list[EncodedPrompt]:
+        """Returns prompts encoded in one pass of each encoder, which texts that learn want; gradients flow.
+
+        Args:
+            prompts: with emphasis as `prompt_weights` reads it.
+            most: chunks that are read of each; the rest is left out.
+        """
+        cut = [self._cut(prompt, 1, most) for prompt in prompts]
+        hidden: list[list[torch.Tensor]] = [[] for _ in prompts]
+        pooled = None
+        for number, (tokenizer, encoder) in enumerate(self._towers):
+            rows = [own[number] for own in cut]
+            output = _run(tokenizer, encoder, [chunk for row in rows for chunk in row])
+            states = self._layer(encoder, output).split(1)
+            first = 0
+            for place, row in enumerate(rows):
+                own = [_weighted(*pair) for pair in zip(states[first : first + len(row)], row, strict=True)]
+                hidden[place].append(torch.cat(own, dim=1))
+                first += len(row)
+            pooled = output[0] if self._xl else None
+        starts = list(accumulate([len(own[0]) for own in cut[:-1]], initial=0))
+        return [
+            EncodedPrompt(torch.cat(own, dim=-1), None if pooled is None else pooled[first : first + 1])
+            for own, first in zip(hidden, starts, strict=True)
+        ]
+
+    def _cut(self, prompt: str, length: int, most: int | None = None) -> list[list[Chunk]]:
+        """Returns the chunks of a prompt for each encoder, `length` at least and `most` at most, as many for all."""
+        parts, cut = parse(prompt), []
+        for tokenizer, _ in self._towers:
+            comma = tokenizer.convert_tokens_to_ids(COMMA)
+            cut.append(chunks(parts, partial(_tokens, tokenizer), comma)[:most])
+        length = max(length, *map(len, cut))
+        return [[*own, *[Chunk()] * (length - len(own))] for own in cut]
 
     def chunk_count(self, prompt: str) -> int:
         """Returns how many chunks a prompt has."""
@@ -80,8 +109,7 @@ class PromptEncoder:
         """Returns the hidden states (1, 77 n, C) of one encoder and the first chunk's pooled vector, for XL."""
         states, pooled = [], None
         for number, chunk in enumerate(cut):
-            ids = chunk.ids(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-            output = encoder(torch.tensor([ids], device=encoder.device), output_hidden_states=True)
+            output = _run(tokenizer, encoder, [chunk])
             if number == 0 and self._xl:
                 pooled = output[0]
             states.append(_weighted(self._layer(encoder, output), chunk))
@@ -96,6 +124,13 @@ class PromptEncoder:
         else:
             states = encoder.final_layer_norm(output.hidden_states[-self._clip_skip])
         return states
+
+
+def _run(tokenizer: Any, encoder: Any, cut: Sequence[Chunk]) -> Any:
+    """Returns what a text encoder answers to (N, 77) ids."""
+    special = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    ids = torch.tensor([chunk.ids(*special) for chunk in cut], device=encoder.device)
+    return encoder(ids, output_hidden_states=True)
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:

@@ -1,0 +1,109 @@
+"""Captions as a base model reads them, to what its UNet is conditioned on, by the one way a run's configuration names.
+
+"plain" is the pipeline's own reading: one text, cut at 77 tokens. "weighted" is the generator's of imported models
+(chassis' prompt_encoder): emphasis, BREAK, and chunks of 75 tokens, of which a caption has three at most, as in
+kohya's scripts: memory on the card grows with their number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from konomi_chassis.models.prompt_encoder import EncodedPrompt, PromptEncoder
+from konomi_trainer.configuration import PLAIN
+from konomi_trainer.data import conditions
+from konomi_trainer.data.cache import Tensors
+from konomi_trainer.data.conditions import CHUNK_STATES, MOST_CHUNKS
+
+
+@dataclass(frozen=True)
+class CaptionReading:
+    """How captions are read: see prompt_syntax and clip_skip of Configuration."""
+
+    syntax: str = PLAIN
+    clip_skip: int = 1
+
+    @property
+    def name(self) -> str:
+        """Names the reading in the cache; empty for the one earlier versions knew."""
+        if self == CaptionReading():
+            return ""
+        most = "" if self.syntax == PLAIN else f":{MOST_CHUNKS}"
+        return f":{self.syntax}:{self.clip_skip}{most}"
+
+
+class CaptionEncoder:
+    """The text encoders of one pipeline, which may go while the pipeline stays."""
+
+    def __init__(self, pipe: Any, device: str, reading: CaptionReading) -> None:
+        """Takes a StableDiffusionPipeline or StableDiffusionXLPipeline and the device it is on."""
+        self._pipe, self._device, self._reading = pipe, torch.device(device), reading
+        self._xl = getattr(pipe, "text_encoder_2", None) is not None
+        self._zeros = self._xl and bool(pipe.config.force_zeros_for_empty_prompt)
+
+    @property
+    def is_there(self) -> bool:
+        """Says whether the text encoders have not been freed."""
+        return self._pipe.text_encoder is not None
+
+    @torch.no_grad()
+    def alone(self, caption: str) -> Tensors:
+        """Returns one caption encoded, float32 on the host: "hidden" (T, D), "pooled" (P,) for SDXL.
+
+        With "weighted" also "chunks", a number: how many it has, those that are not read included.
+        """
+        tensors = self.together([caption])
+        tensors = {name: tensor[0].float().cpu() for name, tensor in tensors.items()}
+        if self._reading.syntax != PLAIN:
+            tensors["chunks"] = torch.tensor(self._encoder().chunk_count(caption))
+        return tensors
+
+    def together(self, captions: Sequence[str]) -> Tensors:
+        """Returns captions encoded, differentiable: "hidden" (N, T, D), "pooled" (N, P) for SDXL.
+
+        Also "mask" (N, T) where they differ in length; see Conditions.
+        """
+        tensors = self._plain(list(captions)) if self._reading.syntax == PLAIN else self._weighted(captions)
+        if self._zeros:
+            kept = torch.tensor([float(caption != "") for caption in captions]).to(tensors["hidden"])
+            tensors["hidden"] = tensors["hidden"] * kept.view(-1, 1, 1)
+            tensors["pooled"] = tensors["pooled"] * kept.view(-1, 1)
+        return tensors
+
+    @torch.no_grad()
+    def guided(self, prompt: str) -> dict[str, torch.Tensor]:
+        """Returns the arguments of the pipeline for a prompt and for none, which are of one length."""
+        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+        if self._reading.syntax == PLAIN:
+            embeddings: Sequence[Any] = self._pipe.encode_prompt(prompt, **self._options(guided=True))
+        else:
+            encoder = self._encoder()
+            own = encoder.encode(prompt)
+            empty = encoder.encode("", own.hidden.shape[1] // CHUNK_STATES)
+            if self._zeros:
+                empty = EncodedPrompt(torch.zeros_like(empty.hidden), torch.zeros_like(own.pooled))
+            embeddings = (own.hidden, empty.hidden, own.pooled, empty.pooled)
+        return {name: tensor for name, tensor in zip(names, embeddings, strict=False) if tensor is not None}
+
+    def _plain(self, captions: list[str]) -> Tensors:
+        encoded = self._pipe.encode_prompt(captions, **self._options(guided=False))
+        return {"hidden": encoded[0], "pooled": encoded[2]} if self._xl else {"hidden": encoded[0]}
+
+    def _weighted(self, captions: Sequence[str]) -> Tensors:
+        encoded = self._encoder().encode_together(captions, MOST_CHUNKS)
+        whole = conditions.join([conditions.Conditions(each.hidden, each.pooled) for each in encoded])
+        dtype = self._pipe.text_encoder_2.dtype if self._xl else self._pipe.text_encoder.dtype
+        tensors = {"hidden": whole.hidden.to(dtype), "pooled": whole.pooled, "mask": whole.mask}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+    def _options(self, guided: bool) -> dict[str, Any]:
+        """Returns what the pipeline's own encoding is told besides the text."""
+        options = {"device": self._device, "num_images_per_prompt": 1, "do_classifier_free_guidance": guided}
+        if not self._xl and self._reading.clip_skip > 1:
+            options["clip_skip"] = self._reading.clip_skip - 1  # the pipeline counts the layers it leaves out
+        return options
+
+    def _encoder(self) -> PromptEncoder:
+        return PromptEncoder(self._pipe, self._reading.clip_skip)
