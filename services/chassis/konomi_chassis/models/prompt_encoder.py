@@ -50,15 +50,16 @@ class PromptEncoder:
             self._towers.append((pipe.tokenizer_2, pipe.text_encoder_2))
         self._clip_skip = clip_skip
 
-    def encode(self, prompt: str, length: int = 1) -> EncodedPrompt:
+    def encode(self, prompt: str, length: int = 1, most: int | None = None) -> EncodedPrompt:
         """Returns a prompt encoded; gradients flow where the caller lets them.
 
         Args:
             prompt: with emphasis as `prompt_weights` reads it.
             length: chunks at least; what is missing is filled up by empty ones.
+            most: chunks that are read; the rest is left out.
         """
         hidden, pooled = [], None
-        for (tokenizer, encoder), own in zip(self._towers, self._cut(prompt, length), strict=True):
+        for (tokenizer, encoder), own in zip(self._towers, self._cut(prompt, length, most), strict=True):
             states, first = self._tower(tokenizer, encoder, own)
             hidden.append(states)
             pooled = first

@@ -41,6 +41,7 @@ class CaptionEncoder:
         """Takes a StableDiffusionPipeline or StableDiffusionXLPipeline and the device it is on."""
         self._pipe, self._device, self._reading = pipe, torch.device(device), reading
         self._xl = getattr(pipe, "text_encoder_2", None) is not None
+        self._skips = not self._xl and reading.clip_skip > 1
         self._zeros = self._xl and bool(pipe.config.force_zeros_for_empty_prompt)
 
     @property
@@ -54,11 +55,12 @@ class CaptionEncoder:
 
         With "weighted" also "chunks", a number: how many it has, those that are not read included.
         """
-        tensors = self.together([caption])
-        tensors = {name: tensor[0].float().cpu() for name, tensor in tensors.items()}
-        if self._reading.syntax != PLAIN:
-            tensors["chunks"] = torch.tensor(self._encoder().chunk_count(caption))
-        return tensors
+        if self._reading.syntax == PLAIN:
+            return self._on_host([caption], self._plain([caption]))
+        encoder = self._encoder()
+        encoded = encoder.encode(caption, most=MOST_CHUNKS)
+        count = torch.tensor(encoder.chunk_count(caption))
+        return {**self._on_host([caption], _tensors(encoded.hidden, encoded.pooled)), "chunks": count}
 
     def together(self, captions: Sequence[str]) -> Tensors:
         """Returns captions encoded, differentiable: "hidden" (N, T, D), "pooled" (N, P) for SDXL.
@@ -66,18 +68,15 @@ class CaptionEncoder:
         Also "mask" (N, T) where they differ in length; see Conditions.
         """
         tensors = self._plain(list(captions)) if self._reading.syntax == PLAIN else self._weighted(captions)
-        if self._zeros:
-            kept = torch.tensor([float(caption != "") for caption in captions]).to(tensors["hidden"])
-            tensors["hidden"] = tensors["hidden"] * kept.view(-1, 1, 1)
-            tensors["pooled"] = tensors["pooled"] * kept.view(-1, 1)
-        return tensors
+        return self._zeroed(captions, tensors)
 
     @torch.no_grad()
     def guided(self, prompt: str) -> dict[str, torch.Tensor]:
         """Returns the arguments of the pipeline for a prompt and for none, which are of one length."""
+        embeddings: tuple[torch.Tensor | None, ...]
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         if self._reading.syntax == PLAIN:
-            embeddings: Sequence[Any] = self._pipe.encode_prompt(prompt, **self._options(guided=True))
+            embeddings = self._guided_plainly(prompt)
         else:
             encoder = self._encoder()
             own = encoder.encode(prompt)
@@ -88,22 +87,51 @@ class CaptionEncoder:
         return {name: tensor for name, tensor in zip(names, embeddings, strict=False) if tensor is not None}
 
     def _plain(self, captions: list[str]) -> Tensors:
-        encoded = self._pipe.encode_prompt(captions, **self._options(guided=False))
+        if self._skips:
+            return {"hidden": self._earlier_layer(captions)}
+        encoded = self._pipe.encode_prompt(
+            captions, device=self._device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
         return {"hidden": encoded[0], "pooled": encoded[2]} if self._xl else {"hidden": encoded[0]}
+
+    def _guided_plainly(self, prompt: str) -> tuple[torch.Tensor | None, ...]:
+        if self._skips:
+            return self._earlier_layer([prompt]), self._earlier_layer([""])
+        return tuple(
+            self._pipe.encode_prompt(
+                prompt, device=self._device, num_images_per_prompt=1, do_classifier_free_guidance=True
+            )
+        )
+
+    def _earlier_layer(self, captions: list[str]) -> torch.Tensor:
+        """Returns (N, 77, D) states of an earlier layer, which the pipeline itself looks for in the wrong place."""
+        tokenizer, encoder = self._pipe.tokenizer, self._pipe.text_encoder
+        ids = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        states = encoder(ids.to(self._device), output_hidden_states=True).hidden_states[-self._reading.clip_skip]
+        hidden: torch.Tensor = encoder.final_layer_norm(states).to(encoder.dtype)
+        return hidden
 
     def _weighted(self, captions: Sequence[str]) -> Tensors:
         encoded = self._encoder().encode_together(captions, MOST_CHUNKS)
         whole = conditions.join([conditions.Conditions(each.hidden, each.pooled) for each in encoded])
         dtype = self._pipe.text_encoder_2.dtype if self._xl else self._pipe.text_encoder.dtype
-        tensors = {"hidden": whole.hidden.to(dtype), "pooled": whole.pooled, "mask": whole.mask}
-        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        return _tensors(whole.hidden.to(dtype), whole.pooled, whole.mask)
 
-    def _options(self, guided: bool) -> dict[str, Any]:
-        """Returns what the pipeline's own encoding is told besides the text."""
-        options = {"device": self._device, "num_images_per_prompt": 1, "do_classifier_free_guidance": guided}
-        if not self._xl and self._reading.clip_skip > 1:
-            options["clip_skip"] = self._reading.clip_skip - 1  # the pipeline counts the layers it leaves out
-        return options
+    def _zeroed(self, captions: Sequence[str], tensors: Tensors) -> Tensors:
+        """Returns embeddings with zeros for the empty caption where the base says that it has none."""
+        if not self._zeros:
+            return tensors
+        kept = torch.tensor([float(caption != "") for caption in captions]).to(tensors["hidden"])
+        hidden, pooled = tensors["hidden"] * kept.view(-1, 1, 1), tensors["pooled"] * kept.view(-1, 1)
+        return {**tensors, "hidden": hidden, "pooled": pooled}
+
+    def _on_host(self, captions: Sequence[str], tensors: Tensors) -> Tensors:
+        return {name: tensor[0].float().cpu() for name, tensor in self._zeroed(captions, tensors).items()}
 
     def _encoder(self) -> PromptEncoder:
         return PromptEncoder(self._pipe, self._reading.clip_skip)
+
+
+def _tensors(hidden: torch.Tensor, pooled: torch.Tensor | None, mask: torch.Tensor | None = None) -> Tensors:
+    tensors = {"hidden": hidden, "pooled": pooled, "mask": mask}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
