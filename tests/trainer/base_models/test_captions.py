@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from konomi.errors import FailedPrecondition
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.models.prompt_encoder import PromptEncoder
 from konomi_trainer.base_models import pipeline
@@ -14,6 +15,7 @@ from konomi_trainer.data.conditions import CHUNK_STATES, Conditions
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.methods import custom_diffusion, lora, token_rows
 from konomi_trainer.methods.concepts import Concept
+from tests.trainer import tiny
 
 BASES = ("tiny", "tiny-xl")
 SHORT, WEIGHTED = ["a face", "", "two", "a face"], CaptionReading("weighted")
@@ -195,3 +197,12 @@ def test_a_sample_sheet_draws_a_long_prompt_beside_empty_chunks(base: str, bases
     assert (images[0] == plain[0]).all() and (images[1] != plain[1]).any()
     held.release_encoders()
     assert not held._captions.is_there
+
+
+def test_a_text_encoder_too_small_for_a_chunk_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "CONTEXT", 24)
+    tiny.save_sd1(tmp_path / "bases" / "tiny")
+    assert loaded(tmp_path / "bases", "tiny", CaptionReading()).encode_caption("a face")["hidden"].shape[0] == 24
+    with pytest.raises(FailedPrecondition, match=r'read 24: set prompt_syntax = "plain"') as caught:
+        loaded(tmp_path / "bases", "tiny")
+    assert caught.value.reason == "MODEL_SETTINGS"

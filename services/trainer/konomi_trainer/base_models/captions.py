@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from konomi.errors import FailedPrecondition
 from konomi_chassis.models.prompt_encoder import EncodedPrompt, PromptEncoder
 from konomi_trainer.configuration import PLAIN
 from konomi_trainer.data import conditions
@@ -38,11 +39,17 @@ class CaptionEncoder:
     """The text encoders of one pipeline, which may go while the pipeline stays."""
 
     def __init__(self, pipe: Any, device: str, reading: CaptionReading) -> None:
-        """Takes a StableDiffusionPipeline or StableDiffusionXLPipeline and the device it is on."""
+        """Takes a StableDiffusionPipeline or StableDiffusionXLPipeline and the device it is on.
+
+        Raises:
+            FailedPrecondition: a text encoder does not hold a chunk of the weighted reading (reason MODEL_SETTINGS).
+        """
         self._pipe, self._device, self._reading = pipe, torch.device(device), reading
         self._xl = getattr(pipe, "text_encoder_2", None) is not None
         self._skips = not self._xl and reading.clip_skip > 1
         self._zeros = self._xl and bool(pipe.config.force_zeros_for_empty_prompt)
+        if reading.syntax != PLAIN:
+            _check_room([pipe.text_encoder, pipe.text_encoder_2] if self._xl else [pipe.text_encoder])
 
     @property
     def is_there(self) -> bool:
@@ -130,6 +137,16 @@ class CaptionEncoder:
 
     def _encoder(self) -> PromptEncoder:
         return PromptEncoder(self._pipe, self._reading.clip_skip)
+
+
+def _check_room(encoders: Sequence[Any]) -> None:
+    room = min(encoder.config.max_position_embeddings for encoder in encoders)
+    if room < CHUNK_STATES:
+        raise FailedPrecondition(
+            f"expected text encoders of {CHUNK_STATES} tokens or more for weighted captions; this base's read {room}"
+            ': set prompt_syntax = "plain" in its file of settings among the home\'s models, then start a new run',
+            reason="MODEL_SETTINGS",
+        )
 
 
 def _tensors(hidden: torch.Tensor, pooled: torch.Tensor | None, mask: torch.Tensor | None = None) -> Tensors:
