@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
-from konomi.errors import FailedPrecondition
 from konomi_chassis.models.prompt_encoder import EncodedPrompt, PromptEncoder
 from konomi_trainer.configuration import PLAIN
 from konomi_trainer.data import conditions
 from konomi_trainer.data.cache import Tensors
-from konomi_trainer.data.conditions import CHUNK_STATES, MOST_CHUNKS
+from konomi_trainer.data.conditions import MOST_CHUNKS
+
+CHUNKS_AT_ONCE = 256
+"""Chunks that go through a text encoder together where captions are encoded anew at every step."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,24 @@ class CaptionReading:
 
 
 class CaptionEncoder:
-    """The text encoders of one pipeline, which may go while the pipeline stays."""
+    """The text encoders of one pipeline, which may go while the pipeline stays.
+
+    Attributes:
+        chunk_states: hidden states of one chunk, 77.
+    """
 
     def __init__(self, pipe: Any, device: str, reading: CaptionReading) -> None:
-        """Takes a StableDiffusionPipeline or StableDiffusionXLPipeline and the device it is on.
-
-        Raises:
-            FailedPrecondition: a text encoder does not hold a chunk of the weighted reading (reason MODEL_SETTINGS).
-        """
+        """Takes a StableDiffusionPipeline or StableDiffusionXLPipeline and the device it is on."""
         self._pipe, self._device, self._reading = pipe, torch.device(device), reading
         self._xl = getattr(pipe, "text_encoder_2", None) is not None
         self._skips = not self._xl and reading.clip_skip > 1
         self._zeros = self._xl and bool(pipe.config.force_zeros_for_empty_prompt)
-        if reading.syntax != PLAIN:
-            _check_room([pipe.text_encoder, pipe.text_encoder_2] if self._xl else [pipe.text_encoder])
+        towers = [(pipe.tokenizer, pipe.text_encoder)]
+        towers += [(pipe.tokenizer_2, pipe.text_encoder_2)] if self._xl else []
+        self.chunk_states = min(
+            int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
+            for tokenizer, encoder in towers
+        )
 
     @property
     def is_there(self) -> bool:
@@ -65,9 +71,9 @@ class CaptionEncoder:
         if self._reading.syntax == PLAIN:
             return self._on_host([caption], self._plain([caption]))
         encoder = self._encoder()
-        encoded = encoder.encode(caption, most=MOST_CHUNKS)
+        encoded = encoder.encode(caption)
         count = torch.tensor(encoder.chunk_count(caption))
-        return {**self._on_host([caption], _tensors(encoded.hidden, encoded.pooled)), "chunks": count}
+        return {**self._on_host([caption], _tensors(self._read(encoded), encoded.pooled)), "chunks": count}
 
     def together(self, captions: Sequence[str]) -> Tensors:
         """Returns captions encoded, differentiable: "hidden" (N, T, D), "pooled" (N, P) for SDXL.
@@ -87,7 +93,7 @@ class CaptionEncoder:
         else:
             encoder = self._encoder()
             own = encoder.encode(prompt)
-            empty = encoder.encode("", own.hidden.shape[1] // CHUNK_STATES)
+            empty = encoder.encode("", own.hidden.shape[1] // self.chunk_states)
             if self._zeros:
                 empty = EncodedPrompt(torch.zeros_like(empty.hidden), torch.zeros_like(own.pooled))
             embeddings = (own.hidden, empty.hidden, own.pooled, empty.pooled)
@@ -119,10 +125,14 @@ class CaptionEncoder:
         return hidden
 
     def _weighted(self, captions: Sequence[str]) -> Tensors:
-        encoded = self._encoder().encode_together(captions, MOST_CHUNKS)
-        whole = conditions.join([conditions.Conditions(each.hidden, each.pooled) for each in encoded])
+        encoded = self._encoder().encode_all(captions, together=CHUNKS_AT_ONCE)
+        whole = conditions.join([conditions.Conditions(self._read(each), each.pooled) for each in encoded])
         dtype = self._pipe.text_encoder_2.dtype if self._xl else self._pipe.text_encoder.dtype
         return _tensors(whole.hidden.to(dtype), whole.pooled, whole.mask)
+
+    def _read(self, encoded: EncodedPrompt) -> torch.Tensor:
+        """Returns the states (1, T, D) of the chunks that are read."""
+        return encoded.hidden[:, : MOST_CHUNKS * self.chunk_states]
 
     def _zeroed(self, captions: Sequence[str], tensors: Tensors) -> Tensors:
         """Returns embeddings with zeros for the empty caption where the base says that it has none."""
@@ -137,16 +147,6 @@ class CaptionEncoder:
 
     def _encoder(self) -> PromptEncoder:
         return PromptEncoder(self._pipe, self._reading.clip_skip)
-
-
-def _check_room(encoders: Sequence[Any]) -> None:
-    room = min(encoder.config.max_position_embeddings for encoder in encoders)
-    if room < CHUNK_STATES:
-        raise FailedPrecondition(
-            f"expected text encoders of {CHUNK_STATES} tokens or more for weighted captions; this base's read {room}"
-            ': set prompt_syntax = "plain" in its file of settings among the home\'s models, then start a new run',
-            reason="MODEL_SETTINGS",
-        )
 
 
 def _tensors(hidden: torch.Tensor, pooled: torch.Tensor | None, mask: torch.Tensor | None = None) -> Tensors:

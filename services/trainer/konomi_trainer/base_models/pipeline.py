@@ -68,6 +68,7 @@ class BasePipeline:
     Attributes:
         space: names its latents in the cache: digest of its weights and kind of device.
         text_space: names its embeddings in the cache: the same, and how captions are read.
+        chunk_states: hidden states of one chunk of a caption, 77.
         resolution: side of the squares whose area images have, pixels.
         step: what both sides of an image are multiples of, pixels.
         prediction: "epsilon" or "v_prediction".
@@ -89,6 +90,7 @@ class BasePipeline:
         self.space = f"{digest}:{torch.device(placement.device).type}"
         self.text_space = self.space + reading.name
         self._captions = CaptionEncoder(pipe, placement.device, reading)
+        self.chunk_states = self._captions.chunk_states
         schedule = DDPMScheduler.from_config(pipe.scheduler.config)
         self.prediction = str(schedule.config.prediction_type)
         self._rescale = GUIDANCE_RESCALE if schedule.config.rescale_betas_zero_snr else 0.0

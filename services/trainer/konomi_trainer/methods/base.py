@@ -27,6 +27,7 @@ class LoadedBase(dataset.Encoder, Protocol):
     alphas: torch.Tensor
     unet: torch.nn.Module
     checkpointing: bool
+    chunk_states: int
 
     def embed(self, captions: list[str]) -> Tensors:
         """Returns embeddings of captions, differentiable: "hidden" (N, T, D), and "pooled" (N, P) for SDXL.

@@ -25,6 +25,8 @@ from konomi_trainer.methods.concepts import Concept, check_captions, from_rows
 log = logging.getLogger(__name__)
 REAL, REGULARISATION = "prior", ("prior", "prior_generated", "base")
 PARTS = (".attn2.to_k", ".attn2.to_v")
+Hook = Callable[[torch.nn.Module, Sequence[torch.Tensor], torch.Tensor], torch.Tensor]
+"""(module, what it was given, its answer) → its answer."""
 
 
 def prepare(base: LoadedBase, source: TrainingSource, configuration: Configuration) -> PreparedMethod:
@@ -38,7 +40,7 @@ def prepare(base: LoadedBase, source: TrainingSource, configuration: Configurati
     data = concept_set.build(targets, priors, base, source, configuration.scale_augmentation)
     base.release_image_encoder()
     rows = token_rows.bind(base.text_towers(), bound)
-    deltas = attach(base.unet)
+    deltas = attach(base.unet, base.chunk_states)
     weights = deltas | {
         f"{prefix}{token}": row
         for token, parameters in rows.items()
@@ -58,7 +60,7 @@ def prepare(base: LoadedBase, source: TrainingSource, configuration: Configurati
     return PreparedMethod(weights, ConceptLoss(base, data, configuration), save, MEDIA_TYPE, figures)
 
 
-def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+def attach(unet: torch.nn.Module, chunk: int = conditions.CHUNK_STATES) -> dict[str, torch.nn.Parameter]:
     """Freezes the UNet and adds a trainable change, zero at first, to keys and values of its cross-attention.
 
     The start token of every chunk of a caption gives no gradient.
@@ -67,6 +69,7 @@ def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
     Args:
         unet: the base model's UNet; changed in place.
+        chunk: hidden states of one chunk of a caption.
 
     Returns:
         module name → (O, D) float32 parameter.
@@ -82,16 +85,18 @@ def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     for name, module in sorted(modules.items()):
         weight: Any = module.weight
         weights[name] = torch.nn.Parameter(torch.zeros_like(weight, dtype=torch.float32))
-        module.register_forward_hook(_adder(weights[name]))
+        module.register_forward_hook(_adder(weights[name], chunk))
     return weights
 
 
-def _adder(delta: torch.Tensor) -> Callable[[torch.nn.Module, Sequence[torch.Tensor], torch.Tensor], torch.Tensor]:
+def _adder(
+    delta: torch.Tensor, chunk: int
+) -> Callable[[torch.nn.Module, Sequence[torch.Tensor], torch.Tensor], torch.Tensor]:
     def add(module: torch.nn.Module, given: Sequence[torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
         change = functional.linear(given[0], delta.to(given[0].dtype))
-        if change.shape[1] <= conditions.CHUNK_STATES:
+        if change.shape[1] <= chunk:
             return answer + torch.cat([change[:, :1].detach(), change[:, 1:]], dim=1)
-        starts = torch.arange(change.shape[1], device=change.device) % conditions.CHUNK_STATES == 0
+        starts = torch.arange(change.shape[1], device=change.device) % chunk == 0
         return answer + torch.where(starts[None, :, None], change.detach(), change)
 
     return add
