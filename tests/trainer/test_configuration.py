@@ -56,8 +56,8 @@ def test_a_run_says_what_auto_became() -> None:
 
 def test_a_night_keeps_what_the_trainer_settled() -> None:
     numbers = complete("lora", "sdxl", DIGEST, 1, {}, METHODS["lora"].defaults, CARD)
-    request = completed(pb.CreateTrainingRunRequest(), numbers).hyper_parameters
-    settled = training(request, {"images_at_once": 1.0, "gradient_checkpointing": 1.0, "loss": 0.1})
+    run = pb.TrainingRun(request=completed(pb.CreateTrainingRunRequest(), numbers))
+    settled = training(run, {"images_at_once": 1.0, "gradient_checkpointing": 1.0, "loss": 0.1})
     assert settled["precision"] == "bf16" and settled["batch_size"] == 4 and settled["learning_rate"] == 0.0001
     assert settled["images_at_once"] == settled["gradient_checkpointing"] == 1.0 and "loss" not in settled
     fit = Fit(model="m", training=settled)

@@ -11,6 +11,7 @@ from konomi.errors import InvalidArgument
 
 STARTER = "starter"
 AUTO = "auto"
+PLAIN = "plain"
 PRECISIONS = ("fp32", "bf16", "fp16")
 ASKED_PRECISIONS = (*PRECISIONS, AUTO)
 OPTIMIZERS = ("adamw", "adamw_8bit")
@@ -87,15 +88,26 @@ class BaseTraits:
     Attributes:
         precision: what "auto" becomes: "bf16" where the device computes in it, else "fp16"; "fp32" on a CPU.
         large: whether the base is of SDXL's class.
+        numbers: what the base's file of settings says, by field name; they stand over the method's defaults.
+        prompt_syntax: how captions are read; see Configuration.
+        clip_skip: likewise.
     """
 
     precision: str = "fp32"
     large: bool = False
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    prompt_syntax: str = PLAIN
+    clip_skip: int = 1
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Everything besides the data that decides what a run learns."""
+    """Everything besides the data that decides what a run learns.
+
+    Attributes:
+        prompt_syntax: "plain", or "weighted" for captions of 225 tokens with emphasis; the base's when the run began.
+        clip_skip: which layer of the text encoder counts, from the end, 1 is the last; likewise the base's.
+    """
 
     method: str
     base_model: str
@@ -121,6 +133,8 @@ class Configuration:
     optimizer: str = "adamw"
     validation_share: float = 0.0
     resolution: int = 0
+    prompt_syntax: str = PLAIN
+    clip_skip: int = 1
 
     def digest(self) -> str:
         """Returns the sha256 of the canonical JSON of the fields.
@@ -144,6 +158,8 @@ def complete(
 ) -> Configuration:
     """Returns the configuration of a run with every unset number at its default and nothing left open.
 
+    What the caller gave counts first, then the base's file of settings, then what the method wants for such a base.
+
     Args:
         method: name of the training method.
         base_model: id of the base model.
@@ -157,18 +173,19 @@ def complete(
         InvalidArgument: a number is out of its bounds; the field is named.
     """
     traits = traits or BaseTraits()
-    numbers = {**defaults.of_base(base_model, traits.large), **given}
+    numbers = {**defaults.of_base(base_model, traits.large), **traits.numbers, **given}
     for name, (low, high) in BOUNDS.items():
         value = numbers[name]
         if not math.isfinite(value) or not low <= value <= high:
             message = f"expected {name} from {low:g} to {high:g}; came {value:g}"
             raise InvalidArgument(message, reason="HYPER_PARAMETER", field=f"hyper_parameters.{name}")
     if numbers["precision"] == AUTO:
-        numbers["precision"] = traits.precision
+        numbers["precision"] = traits.numbers.get("precision", traits.precision)
     if numbers["precision"] not in PRECISIONS:
         message = f"expected precision {', '.join(ASKED_PRECISIONS)}; came {numbers['precision']!r}"
         raise InvalidArgument(message, reason="HYPER_PARAMETER", field="hyper_parameters.precision")
     if numbers["optimizer"] not in OPTIMIZERS:
         message = f"expected optimizer {', '.join(OPTIMIZERS)}; came {numbers['optimizer']!r}"
         raise InvalidArgument(message, reason="HYPER_PARAMETER", field="hyper_parameters.optimizer")
+    numbers |= {"prompt_syntax": traits.prompt_syntax, "clip_skip": traits.clip_skip}
     return Configuration(method=method, base_model=base_model, base_digest=base_digest, seed=seed, **numbers)

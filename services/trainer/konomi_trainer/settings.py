@@ -34,7 +34,8 @@ class TrainerSettings(KonomiSettings):
 
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Makes activations twice instead of keeping them: slower by a third, but large bases fit into less memory. "auto"
-    does so for bases of SDXL's class on cards below 48 GiB, and for any base of which one image does not fit else."""
+    is what the base's file of settings says, else so for bases of SDXL's class on cards below 48 GiB, and for any base
+    of which one image does not fit else."""
 
     single_file_configs: Path = Path(konomi_chassis.__file__).with_name("configs")
     """Folder with the configurations of single-file checkpoints: sd1, sd2, sdxl."""

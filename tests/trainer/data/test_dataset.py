@@ -15,7 +15,7 @@ from konomi_trainer.data.manifest import ManifestItem
 class Encoder:
     """Counts what it is asked for."""
 
-    space, resolution, step = "fake:cpu", 8, 4
+    space, text_space, resolution, step = "fake:cpu", "fake:cpu", 8, 4
 
     def __init__(self) -> None:
         self.images, self.captions = 0, 0
@@ -49,7 +49,7 @@ def test_images_and_captions_are_encoded_once_for_ever(tmp_path: Path) -> None:
     first = make(tmp_path, encoder)
     assert (encoder.images, encoder.captions) == (5, 2)
     (bucket,) = first.buckets
-    assert first.hidden[bucket.caption].mean(dim=(1, 2)).tolist() == [0, 2, 0, 2, 0] and not first.prior
+    assert first.texts.rows(bucket.caption).hidden.mean(dim=(1, 2)).tolist() == [0, 2, 0, 2, 0] and not first.prior
     assert bucket.weights.mean().item() == pytest.approx(1)
     assert (bucket.weights[4] / bucket.weights[0]).item() == pytest.approx(5)
     second = make(tmp_path, encoder)

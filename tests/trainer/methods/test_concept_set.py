@@ -14,7 +14,7 @@ from konomi_trainer.methods.losses import masked_mse
 class Base:
     """Latents are 4-pixel means; a caption's embedding is its length."""
 
-    space, resolution, alphas = "fake:cpu", 16, torch.ones(10)
+    space, text_space, resolution, alphas = "fake:cpu", "fake:cpu", 16, torch.ones(10)
 
     def encode_image(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"mean": torch.nn.functional.avg_pool2d(pixels, 4), "std": torch.full((3, 4, 4), 0.1)}

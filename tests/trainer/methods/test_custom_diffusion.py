@@ -11,23 +11,28 @@ from peft import LoraConfig, inject_adapter_in_model
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_trainer import configuration
 from konomi_trainer.base_models.catalogue import BaseCatalogue
+from konomi_trainer.data.cache import TensorCache
+from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.jobs.trainer import Listener, Trainer
 from konomi_trainer.methods import concept_file, custom_diffusion, token_rows
+from konomi_trainer.methods.base import TrainingSource
 from konomi_trainer.methods.concept_file import ConceptModel
 from konomi_trainer.methods.concepts import Concept
 from konomi_trainer.methods.custom_diffusion import METHOD
 from konomi_trainer.settings import TrainerSettings
 from konomi_trainer.training.loop import Progress, Stopped
-from tests.trainer import concept_bench
+from tests.trainer import concept_bench, tiny
 from tests.trainer.conftest import Bench
 
 FACE = (Concept("<a>", "face"),)
 
 
-def configured(bases: BaseCatalogue, base: str = "tiny", **numbers: float) -> configuration.Configuration:
+def configured(
+    bases: BaseCatalogue, base: str = "tiny", traits: configuration.BaseTraits | None = None, **numbers: float
+) -> configuration.Configuration:
     given = {"steps": 6, "batch_size": 4, "checkpoint_steps": 2, "learning_rate": 0.01, **numbers}
     given["concepts"] = tuple(asdict(concept) for concept in FACE)  # type: ignore[assignment]
-    return configuration.complete(METHOD.name, base, bases.digest(base), 7, given, METHOD.defaults)
+    return configuration.complete(METHOD.name, base, bases.digest(base), 7, given, METHOD.defaults, traits)
 
 
 def quiet(stopping: object = lambda: False) -> Listener:
@@ -184,3 +189,29 @@ def test_a_file_that_is_no_model_is_refused() -> None:
     with pytest.raises(FailedPrecondition) as caught:
         concept_file.from_bytes(cut)
     assert "<a>" in caught.value.message
+
+
+@pytest.mark.parametrize("base", ["tiny", "tiny-xl"])
+def test_concepts_are_learnt_from_captions_of_several_lengths(bench: Bench, tmp_path: Path, base: str) -> None:
+    """Long captions of concepts and of the prior, some dropped: whole batches and their rows give one loss."""
+    long, side = "a face, " * 20, 64 if base == "tiny" else 16
+    captions = [("a <a> face", "selected"), (f"{long}a (<a>:1.3) face", "selected")]
+    captions += [("a red hat", "prior"), (f"{long}old", "prior")]
+    items = tuple(
+        ManifestItem(bench.store.put(tiny.png(i, side), "image/png").digest, caption, 1.0, role)
+        for i, (caption, role) in enumerate(captions)
+    )
+    bases = BaseCatalogue(bench.home, TrainerSettings(home=bench.home))
+    numbers = configured(bases, base, traits=bases.traits(base), caption_dropout=0.3, scale_augmentation=False)
+    assert numbers.prompt_syntax == "weighted"
+    source = TrainingSource(
+        items, lambda digest: concept_bench.pixels(bench.store.get(digest)), TensorCache(tmp_path), lambda: None
+    )
+    prepared = METHOD.prepare(bases.load(numbers), source, numbers)
+    with torch.no_grad():
+        for step in range(6):
+            whole = prepared.loss(step, range(4))
+            parts = sum(prepared.loss(step, range(row, row + 1)) for row in range(4))
+            assert abs(whole - parts) <= 1e-5 * abs(whole)
+    prepared.loss(0, range(4)).backward()
+    assert all(weight.grad is not None and bool(weight.grad.any()) for weight in prepared.weights.values())

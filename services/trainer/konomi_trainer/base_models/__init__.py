@@ -1,4 +1,4 @@
 """The frozen model a fit starts from.
 
-The `catalogue`, its `pipeline`, and the `checkpoint_layout` other programs use.
+The `catalogue`, its `pipeline`, how it reads `captions`, and the `checkpoint_layout` other programs use.
 """

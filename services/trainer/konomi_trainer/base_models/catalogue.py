@@ -9,12 +9,16 @@ from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.noise_schedule import V_MARK, ZERO_SNR_MARK
 from konomi_trainer.base_models import checkpoint_layout, device, pipeline
+from konomi_trainer.base_models.captions import CaptionReading
 from konomi_trainer.base_models.pipeline import BaseInfo
-from konomi_trainer.configuration import BaseTraits, Configuration
+from konomi_trainer.configuration import AUTO, BaseTraits, Configuration
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.tensors import unpack
 from konomi_trainer.settings import TrainerSettings
 from konomi_trainer.training.optimizers import check_optimizer
+
+OF_FILE = ("precision", "learning_rate", "batch_size", "gradient_accumulation")
+"""What a base's file of settings says of a run's numbers; 0 and "auto" leave them to the method and the machine."""
 
 
 class BaseCatalogue:
@@ -30,15 +34,26 @@ class BaseCatalogue:
         return self._catalogue.digest(self._catalogue.get(name))
 
     def traits(self, name: str) -> BaseTraits:
-        """Returns what of a base model and of this machine decides the numbers a caller leaves open."""
-        return BaseTraits(device.precision(self.device), self._catalogue.get(name).layout in pipeline.LARGE)
+        """Returns what of a base model, its file of settings and this machine decides the numbers a caller leaves open.
+
+        Raises:
+            FailedPrecondition: the file cannot be read (reason MODEL_SETTINGS).
+        """
+        model = self._catalogue.get(name)
+        drawing, training = model.settings.drawing, model.settings.training
+        numbers = {field: value for field in OF_FILE if (value := getattr(training, field)) not in (0, AUTO)}
+        skip = 1 if model.layout in pipeline.LARGE else drawing.clip_skip  # XL reads one layer whatever it says
+        return BaseTraits(
+            device.precision(self.device), model.layout in pipeline.LARGE, numbers, drawing.prompt_syntax, skip
+        )
 
     def check(self, configuration: Configuration) -> None:
         """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
         check_optimizer(configuration.optimizer)
         if configuration.precision == "fp16" and self.device == "cpu":
             raise FailedPrecondition(
-                "expected fp32 or bf16 on this machine, which has no GPU; fp16 came: choose another precision",
+                "expected fp32 or bf16 on this machine, which has no GPU; fp16 came: choose another precision, here or "
+                f"in the settings {configuration.base_model}.toml among the home's models",
                 reason="PRECISION_UNAVAILABLE",
             )
 
@@ -103,14 +118,21 @@ class BaseCatalogue:
             FailedPrecondition: its files are not those the run was created with.
         """
         model = self._unchanged(configuration.base_model, configuration.base_digest)
-        asked = self._settings.gradient_checkpointing
-        if asked == "auto":
-            asked = model.layout in pipeline.LARGE and not device.has_room(self.device)
         placement = pipeline.TrainingPlacement(
-            self.device, configuration.precision, asked, self._settings.compile_blocks
+            self.device, configuration.precision, self._checkpointing(model), self._settings.compile_blocks
         )
         configs = self._settings.single_file_configs
-        return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution)
+        reading = CaptionReading(configuration.prompt_syntax, configuration.clip_skip)
+        return pipeline.load(model, configs, configuration.base_digest, placement, configuration.resolution, reading)
+
+    def _checkpointing(self, model: BaseModel) -> bool:
+        """Says whether activations are made twice: by the trainer's settings, else the base's file, else the card."""
+        asked, filed = self._settings.gradient_checkpointing, model.settings.training.gradient_checkpointing
+        if asked != "auto":
+            return asked
+        if filed != "auto":
+            return filed == "on"
+        return model.layout in pipeline.LARGE and not device.has_room(self.device)
 
 
 def _marks(base: BaseInfo) -> Tensors:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.loading import load_pipeline
 from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
+from konomi_trainer.base_models.captions import CaptionEncoder, CaptionReading
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.data.tensors import loadable_name, pack, unpack
@@ -45,6 +46,7 @@ class BaseInfo:
 
 
 SAMPLE_GUIDANCE = 5.0
+PLAIN_READING = CaptionReading()
 LARGE = frozenset({"sdxl"})
 """Layouts of SDXL's class: of their images one card holds few."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -64,7 +66,9 @@ class BasePipeline:
     """One loaded base model.
 
     Attributes:
-        space: names its latents and embeddings in the cache: digest of its weights and kind of device.
+        space: names its latents in the cache: digest of its weights and kind of device.
+        text_space: names its embeddings in the cache: the same, and how captions are read.
+        chunk_states: hidden states of one chunk of a caption, 77.
         resolution: side of the squares whose area images have, pixels.
         step: what both sides of an image are multiples of, pixels.
         prediction: "epsilon" or "v_prediction".
@@ -73,10 +77,20 @@ class BasePipeline:
         checkpointing: whether activations are made twice instead of being kept.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, digest: str, placement: TrainingPlacement, resolution: int = 0) -> None:
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        digest: str,
+        placement: TrainingPlacement,
+        resolution: int = 0,
+        reading: CaptionReading = PLAIN_READING,
+    ) -> None:
         """Takes a pipeline; all but its UNet is float32, so that the cache fits every precision."""
         self._pipe, self._placement = pipe, placement
         self.space = f"{digest}:{torch.device(placement.device).type}"
+        self.text_space = self.space + reading.name
+        self._captions = CaptionEncoder(pipe, placement.device, reading)
+        self.chunk_states = self._captions.chunk_states
         schedule = DDPMScheduler.from_config(pipe.scheduler.config)
         self.prediction = str(schedule.config.prediction_type)
         self._rescale = GUIDANCE_RESCALE if schedule.config.rescale_betas_zero_snr else 0.0
@@ -144,28 +158,17 @@ class BasePipeline:
             scale = scale / torch.tensor(vae.config.latents_std).view(-1, 1, 1)
         return {"mean": mean * scale, "std": std * scale}
 
-    @torch.no_grad()
     def encode_caption(self, caption: str) -> Tensors:
-        """Returns the embedding of a caption exactly as the pipeline makes it: "hidden", and "pooled" for SDXL."""
-        device = torch.device(self._placement.device)
-        if not self.xl:
-            hidden, _ = self._pipe.encode_prompt(caption, device, 1, False)
-            return {"hidden": hidden[0].float().cpu()}
-        hidden, _, pooled, _ = self._pipe.encode_prompt(caption, device=device, do_classifier_free_guidance=False)
-        share = 0.0 if caption == "" and self._pipe.config.force_zeros_for_empty_prompt else 1.0
-        return {"hidden": hidden[0].float().cpu() * share, "pooled": pooled[0].float().cpu() * share}
+        """Returns the embedding of a caption: "hidden", "pooled" for SDXL; see CaptionEncoder.alone."""
+        return self._captions.alone(caption)
 
     def embed(self, captions: list[str]) -> Tensors:
-        """Returns embeddings of captions, "hidden" (N, T, D) and for SDXL "pooled" (N, P), differentiable."""
-        device = torch.device(self._placement.device)
+        """Returns embeddings of captions, "hidden" (N, T, D) and for SDXL "pooled" (N, P), differentiable.
+
+        Also "mask" (N, T) where they differ in length; see Conditions.
+        """
         with self._autocast():
-            if not self.xl:
-                return {"hidden": self._pipe.encode_prompt(captions, device, 1, False)[0]}
-            hidden, _, pooled, _ = self._pipe.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
-        if self._pipe.config.force_zeros_for_empty_prompt:
-            kept = torch.tensor([float(caption != "") for caption in captions]).to(hidden)
-            hidden, pooled = hidden * kept.view(-1, 1, 1), pooled * kept.view(-1, 1)
-        return {"hidden": hidden, "pooled": pooled}
+            return self._captions.together(captions)
 
     def text_towers(self) -> list[tuple[PreTrainedTokenizerBase, torch.nn.Module]]:
         """Returns tokenizer and text encoder of the base, two pairs for SDXL."""
@@ -196,15 +199,15 @@ class BasePipeline:
         """
         self._sampling = True
         self._pipe.set_progress_bar_config(disable=True)
-        encoded = [self._prompt(prompt) for prompt in prompts]
+        encoded = [self._captions.guided(prompt) for prompt in prompts]
 
         @torch.no_grad()
         def draw() -> np.ndarray | None:
-            live, drawn = self._pipe.text_encoder is not None, []
+            live, drawn = self._captions.is_there, []
             for index, prompt in enumerate(prompts):
                 with self._autocast():
                     latents = self._pipe(
-                        **(self._prompt(prompt) if live else encoded[index]),
+                        **(self._captions.guided(prompt) if live else encoded[index]),
                         num_inference_steps=steps,
                         height=self.resolution,
                         width=self.resolution,
@@ -241,16 +244,6 @@ class BasePipeline:
         dtype = PRECISIONS[self._placement.precision]
         return torch.autocast(torch.device(self._placement.device).type, dtype, enabled=dtype != torch.float32)
 
-    @torch.no_grad()
-    def _prompt(self, prompt: str) -> dict[str, Any]:
-        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-        device = torch.device(self._placement.device)
-        if self.xl:
-            embeddings = self._pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=True)
-        else:
-            embeddings = self._pipe.encode_prompt(prompt, device, 1, True)
-        return dict(zip(names, embeddings, strict=False))
-
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Returns the UNet's (B, C, h, w) answer to noisy latents at (B,) timesteps."""
         device, dtype = self._placement.device, PRECISIONS[self._placement.precision]
@@ -258,14 +251,27 @@ class BasePipeline:
         if self.xl and batch.pooled is not None:
             pooled, sizes = batch.pooled.to(device, non_blocking=True), batch.sizes.to(device, non_blocking=True)
             added = {"text_embeds": pooled.to(dtype), "time_ids": sizes}
+        mask = None if batch.mask is None else batch.mask.to(device, non_blocking=True)
         with self._autocast():
             hidden = batch.hidden.to(device, non_blocking=True).to(dtype)
-            answer = self.unet(noisy.to(dtype), timesteps, hidden, added_cond_kwargs=added, return_dict=False)
+            answer = self.unet(
+                noisy.to(dtype),
+                timesteps,
+                hidden,
+                added_cond_kwargs=added,
+                encoder_attention_mask=mask,
+                return_dict=False,
+            )
         return answer[0]
 
 
 def load(
-    model: BaseModel, configs: Path, digest: str, placement: TrainingPlacement, resolution: int = 0
+    model: BaseModel,
+    configs: Path,
+    digest: str,
+    placement: TrainingPlacement,
+    resolution: int = 0,
+    reading: CaptionReading = PLAIN_READING,
 ) -> BasePipeline:
     """Loads a base model, folder or single file; only safetensors are read and no hub is asked.
 
@@ -275,12 +281,13 @@ def load(
         digest: of its weights.
         placement: device and precision.
         resolution: side of the squares whose area images have, pixels; 0 takes the model's own.
+        reading: how captions are read.
     """
     if torch.device(placement.device).type == "cuda":
         torch.set_float32_matmul_precision("high")  # of the encoders: TF32
     dtype = PRECISIONS[placement.precision]
     pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32, unet_dtype=dtype)
-    return BasePipeline(pipe, digest, placement, resolution or model.resolution)
+    return BasePipeline(pipe, digest, placement, resolution or model.resolution, reading)
 
 
 def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline:

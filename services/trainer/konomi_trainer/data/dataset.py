@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from konomi_trainer.data import buckets
 from konomi_trainer.data.cache import TensorCache, Tensors, key
+from konomi_trainer.data.conditions import EncodedCaptions, collect
 from konomi_trainer.data.manifest import ManifestItem
 
 SCHEMA = "konomi.cache/1"
@@ -24,7 +25,9 @@ class Encoder(Protocol):
     """What turns images and captions into the base model's own spaces."""
 
     space: str
-    """Names its latents and embeddings in the cache."""
+    """Names its latents in the cache."""
+    text_space: str
+    """Names its embeddings in the cache."""
     resolution: int
     """Side of the squares whose area images have, pixels."""
     step: int
@@ -34,7 +37,10 @@ class Encoder(Protocol):
         """(3, H, W) in -1..1 → {"mean": (C, h, w)} and, for a variational autoencoder, {"std": (C, h, w)}."""
 
     def encode_caption(self, caption: str) -> Tensors:
-        """Text → {"hidden": (T, D)} and, for SDXL, {"pooled": (P,)}; the empty caption is the dropped one."""
+        """Text → {"hidden": (T, D)} and, for SDXL, {"pooled": (P,)}; the empty caption is the dropped one.
+
+        "chunks", a number, says how many there are where only so many are read; see conditions.collect.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,13 @@ class TrainingData:
         buckets: the images by size, smallest height first.
         prior: the images of the prior likewise; may be none.
         captions: (M) texts; row 0 is the dropped caption.
-        hidden: (M, T, D) float32 caption embeddings.
-        pooled: (M, P) float32, or None.
+        texts: the M captions encoded.
     """
 
     buckets: tuple[SizeBucket, ...]
     prior: tuple[SizeBucket, ...]
     captions: tuple[str, ...]
-    hidden: torch.Tensor
-    pooled: torch.Tensor | None
+    texts: EncodedCaptions
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ class Batch:
     weights: torch.Tensor
     captions: torch.Tensor | None = None
     """(B,) rows of the captions, the dropped ones being 0."""
+    mask: torch.Tensor | None = None
+    """(B, T) bool, true where `hidden` is a caption's own; None where all captions are T long."""
 
 
 @dataclass(frozen=True)
@@ -149,16 +155,14 @@ def build(
 
     def text(caption: str) -> Tensors:
         tick()
-        return cache.get(key(SCHEMA, "caption", encoder.space, caption), lambda: encoder.encode_caption(caption))
+        return cache.get(key(SCHEMA, "caption", encoder.text_space, caption), lambda: encoder.encode_caption(caption))
 
     captions = ("", *sorted({item.caption for item in items} - {""}))
     rows = {caption: index for index, caption in enumerate(captions)}
-    texts = [text(caption) for caption in captions]
+    texts = collect([text(caption) for caption in captions])
     parts = [[item for item in items if item.is_prior == prior] for prior in (False, True)]
     selected, prior = (_buckets(part, [image(item) for item in part], rows) for part in parts)
-    hidden = torch.stack([encoded["hidden"] for encoded in texts])
-    pooled = torch.stack([encoded["pooled"] for encoded in texts]) if "pooled" in texts[0] else None
-    return TrainingData(selected, prior, captions, hidden, pooled)
+    return TrainingData(selected, prior, captions, texts)
 
 
 def _image_key(digest: str, space: str, shape: Shape) -> str:
@@ -192,8 +196,9 @@ def draw(data: TrainingData, seed: int, group: int, drawing: DrawSettings, prior
     seen = _seen(bucket, index, torch.from_numpy(rng.random(size) < 0.5) if bucket.mirrored is not None else None)
     latents = seen.mean if spread is None or seen.std is None else seen.mean + seen.std * spread
     captions = torch.where(dropped, 0, bucket.caption[index])
-    pooled = None if data.pooled is None else data.pooled[captions]
-    return Batch(latents, noise, times, data.hidden[captions], pooled, seen.sizes, bucket.weights[index], captions)
+    text = data.texts.rows(captions)
+    weights = bucket.weights[index]
+    return Batch(latents, noise, times, text.hidden, text.pooled, seen.sizes, weights, captions, text.mask)
 
 
 def encode(image: np.ndarray, encoder: Encoder, shape: Shape) -> Tensors:

@@ -10,6 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from PIL import Image
 
 from konomi_chassis.models.original_names import unet_name
 from konomi_trainer.base_models.pipeline import BaseInfo
+from konomi_trainer.configuration import PLAIN
 from konomi_trainer.data.cache import Tensors
+from konomi_trainer.data.conditions import CHUNK_TOKENS, MOST_CHUNKS
 from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.storage.models import ModelRow
 
@@ -102,7 +105,18 @@ def header(model: ModelRow, base: BaseInfo, rank: int, captions: Sequence[str], 
     }
     if base.zero_terminal_snr:
         fields["ss_zero_terminal_snr"] = "True"
+    fields |= _reading(json.loads(model.configuration))
     return fields | ({"modelspec.author": author} if author else {})
+
+
+def _reading(configuration: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what the header says of how captions were read, where it was not as by default."""
+    fields = {}
+    if (skip := configuration.get("clip_skip", 1)) > 1:
+        fields["ss_clip_skip"] = str(skip)
+    if configuration.get("prompt_syntax", PLAIN) != PLAIN:
+        fields["ss_max_token_length"] = str(MOST_CHUNKS * CHUNK_TOKENS)
+    return fields
 
 
 def hashes(data: bytes) -> dict[str, str]:

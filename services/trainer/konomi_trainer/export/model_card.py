@@ -43,6 +43,7 @@ LIMITS = (
 
 FIGURES: Mapping[str, str] = {
     "adapter_norm": "norm of the adapter's weights",
+    "cut_captions": "captions longer than is read of one",
     "doubt": "the rater's doubt (mean standard deviation of its predictions)",
     "exceedance": "share of images unlike anything known",
     "images_at_once": "images in one step on the device",

@@ -27,9 +27,13 @@ class LoadedBase(dataset.Encoder, Protocol):
     alphas: torch.Tensor
     unet: torch.nn.Module
     checkpointing: bool
+    chunk_states: int
 
     def embed(self, captions: list[str]) -> Tensors:
-        """Returns embeddings of captions, differentiable: "hidden" (N, T, D), and "pooled" (N, P) for SDXL."""
+        """Returns embeddings of captions, differentiable: "hidden" (N, T, D), and "pooled" (N, P) for SDXL.
+
+        Also "mask" (N, T) where they differ in length; see data/conditions.py.
+        """
 
     def text_towers(self) -> list[tuple[Any, torch.nn.Module]]:
         """Returns tokenizer and text encoder, two pairs for SDXL."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import Tensors, key
+from konomi_trainer.data.conditions import Conditions, EncodedCaptions, collect
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods.base import LoadedBase, TrainingSource
 
@@ -97,7 +98,7 @@ class ConceptSet:
         sizes: (I, 6) float32, see dataset.Views.
         weights: (I,) float32, mean 1.
         prior: latents and caption embeddings of the prior's images, or None.
-        empty: (1, T, D) float32 embedding of the dropped caption, and (1, P) or None.
+        empty: the dropped caption, encoded.
     """
 
     mean: torch.Tensor
@@ -108,17 +109,16 @@ class ConceptSet:
     sizes: torch.Tensor
     weights: torch.Tensor
     prior: "Prior | None"
-    empty: tuple[torch.Tensor, torch.Tensor | None]
+    empty: Conditions
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Regularisation images: (R, C, h, w) latents, their spread, (R, T, D) and (R, P) embeddings, (R, 6) sizes."""
+    """Regularisation images: (R, C, h, w) latents, their spread, R captions, (R, 6) sizes."""
 
     mean: torch.Tensor
     std: torch.Tensor | None
-    hidden: torch.Tensor
-    pooled: torch.Tensor | None
+    texts: EncodedCaptions
     sizes: torch.Tensor
 
 
@@ -182,7 +182,7 @@ def build(
         sizes=torch.stack([row[0]["sizes"] for row in latents]),
         weights=(weights / weights.mean()).float(),
         prior=_prior(priors, base, source) if priors else None,
-        empty=_text("", base, source),
+        empty=collect([_text("", base, source)]).rows(torch.tensor([0])),
     )
 
 
@@ -256,21 +256,18 @@ def _latent(item: ManifestItem, framing: Framing, base: LoadedBase, source: Trai
     return source.cache.get(key(SCHEMA, base.space, str(base.resolution), item.digest, frame), make, item.digest)
 
 
-def _text(caption: str, base: LoadedBase, source: TrainingSource) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _text(caption: str, base: LoadedBase, source: TrainingSource) -> Tensors:
     source.tick()
-    name = key(SCHEMA, "caption", base.space, caption)
-    encoded = source.cache.get(name, lambda: base.encode_caption(caption))
-    return encoded["hidden"][None], encoded["pooled"][None] if "pooled" in encoded else None
+    name = key(SCHEMA, "caption", base.text_space, caption)
+    return source.cache.get(name, lambda: base.encode_caption(caption))
 
 
 def _prior(items: Sequence[ManifestItem], base: LoadedBase, source: TrainingSource) -> Prior:
     latents = [_latent(item, Framing(), base, source) for item in items]
     texts = {caption: _text(caption, base, source) for caption in sorted({item.caption for item in items})}
-    hidden, pooled = zip(*[texts[item.caption] for item in items], strict=True)
     return Prior(
         mean=torch.stack([latent["mean"] for latent in latents]),
         std=torch.stack([latent["std"] for latent in latents]) if "std" in latents[0] else None,
-        hidden=torch.cat(hidden),
-        pooled=None if pooled[0] is None else torch.cat(pooled),
+        texts=collect([texts[item.caption] for item in items]),
         sizes=torch.stack([latent["sizes"] for latent in latents]),
     )

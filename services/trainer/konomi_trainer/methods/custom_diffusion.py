@@ -15,6 +15,7 @@ from torch.nn import functional
 from konomi.errors import InvalidArgument
 from konomi_chassis.models.concept_format import MEDIA_TYPE
 from konomi_trainer.configuration import Configuration, MethodDefaults
+from konomi_trainer.data import conditions
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.methods import concept_file, concept_set, losses, token_rows
@@ -24,6 +25,8 @@ from konomi_trainer.methods.concepts import Concept, check_captions, from_rows
 log = logging.getLogger(__name__)
 REAL, REGULARISATION = "prior", ("prior", "prior_generated", "base")
 PARTS = (".attn2.to_k", ".attn2.to_v")
+Hook = Callable[[torch.nn.Module, Sequence[torch.Tensor], torch.Tensor], torch.Tensor]
+"""(module, what it was given, its answer) → its answer."""
 
 
 def prepare(base: LoadedBase, source: TrainingSource, configuration: Configuration) -> PreparedMethod:
@@ -37,7 +40,7 @@ def prepare(base: LoadedBase, source: TrainingSource, configuration: Configurati
     data = concept_set.build(targets, priors, base, source, configuration.scale_augmentation)
     base.release_image_encoder()
     rows = token_rows.bind(base.text_towers(), bound)
-    deltas = attach(base.unet)
+    deltas = attach(base.unet, base.chunk_states)
     weights = deltas | {
         f"{prefix}{token}": row
         for token, parameters in rows.items()
@@ -53,16 +56,20 @@ def prepare(base: LoadedBase, source: TrainingSource, configuration: Configurati
         "regularisation_images": float(len(priors)),
         "regularisation_generated": float(generated),
     }
+    figures |= conditions.figures_of(data.prior.texts.cut if data.prior else 0)
     return PreparedMethod(weights, ConceptLoss(base, data, configuration), save, MEDIA_TYPE, figures)
 
 
-def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+def attach(unet: torch.nn.Module, chunk: int = conditions.CHUNK_STATES) -> dict[str, torch.nn.Parameter]:
     """Freezes the UNet and adds a trainable change, zero at first, to keys and values of its cross-attention.
+
+    The start token of every chunk of a caption gives no gradient.
 
     The change is added behind the module that is there, so a LoRA on the same module, put on before or after, stays.
 
     Args:
         unet: the base model's UNet; changed in place.
+        chunk: hidden states of one chunk of a caption.
 
     Returns:
         module name → (O, D) float32 parameter.
@@ -78,14 +85,19 @@ def attach(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     for name, module in sorted(modules.items()):
         weight: Any = module.weight
         weights[name] = torch.nn.Parameter(torch.zeros_like(weight, dtype=torch.float32))
-        module.register_forward_hook(_adder(weights[name]))
+        module.register_forward_hook(_adder(weights[name], chunk))
     return weights
 
 
-def _adder(delta: torch.Tensor) -> Callable[[torch.nn.Module, Sequence[torch.Tensor], torch.Tensor], torch.Tensor]:
+def _adder(
+    delta: torch.Tensor, chunk: int
+) -> Callable[[torch.nn.Module, Sequence[torch.Tensor], torch.Tensor], torch.Tensor]:
     def add(module: torch.nn.Module, given: Sequence[torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
         change = functional.linear(given[0], delta.to(given[0].dtype))
-        return answer + torch.cat([change[:, :1].detach(), change[:, 1:]], dim=1)
+        if change.shape[1] <= chunk:
+            return answer + torch.cat([change[:, :1].detach(), change[:, 1:]], dim=1)
+        starts = torch.arange(change.shape[1], device=change.device) % chunk == 0
+        return answer + torch.where(starts[None, :, None], change.detach(), change)
 
     return add
 
@@ -122,15 +134,16 @@ class ConceptLoss:
         latents, noise = drawn.latents[part].to(device), drawn.noise[part].to(device)
         timesteps, mask = drawn.timesteps[part].to(device), drawn.mask[part].to(device)
         alphas = base.alphas[timesteps]
-        hidden, pooled = self._texts(drawn, rows)
+        texts = self._texts(drawn, rows)
         batch = Batch(
             latents=latents,
             noise=noise,
             timesteps=timesteps,
-            hidden=hidden,
-            pooled=pooled,
+            hidden=texts.hidden,
+            pooled=texts.pooled,
             sizes=drawn.sizes[part],
             weights=drawn.weights[part],
+            mask=texts.mask,
         )
         answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
         target = losses.target(kind, latents, noise, alphas)
@@ -151,24 +164,21 @@ class ConceptLoss:
         shares[drawn.concepts :] *= self._configuration.prior_weight / max(1, rest)
         return shares
 
-    def _texts(self, drawn: concept_set.ConceptBatch, rows: range) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Returns (N, T, D) and perhaps (N, P) embeddings of `rows`; those of concepts carry gradients."""
-        device, data = self._base.alphas.device, self._data
-        hidden, pooled = [], []
+    def _texts(self, drawn: concept_set.ConceptBatch, rows: range) -> conditions.Conditions:
+        """Returns the encoded captions of `rows`; those of concepts carry gradients."""
+        device, data, parts = self._base.alphas.device, self._data, []
         prompts = drawn.prompt[rows.start : min(rows.stop, drawn.concepts)]
         if len(prompts):
             unique, place = torch.unique(prompts, return_inverse=True)
             texts = self._base.embed([data.prompts[index] if index >= 0 else "" for index in unique.tolist()])
-            kept = (prompts >= 0).to(device)
-            hidden.append(torch.where(kept[:, None, None], texts["hidden"].float()[place], data.empty[0].to(device)))
-            if data.empty[1] is not None:
-                pooled.append(torch.where(kept[:, None], texts["pooled"].float()[place], data.empty[1].to(device)))
+            own = conditions.Conditions.of(texts).float().rows(place)
+            if bool((prompts < 0).any()):
+                own = conditions.choose((prompts >= 0).to(device), own, data.empty.to(device))
+            parts.append(own)
         others = drawn.prior[max(0, rows.start - drawn.concepts) : max(0, rows.stop - drawn.concepts)]
         if len(others) and data.prior is not None:
-            hidden.append(data.prior.hidden[others].to(device))
-            if data.prior.pooled is not None:
-                pooled.append(data.prior.pooled[others].to(device))
-        return torch.cat(hidden), torch.cat(pooled) if pooled else None
+            parts.append(data.prior.texts.rows(others).to(device))
+        return conditions.join(parts)
 
 
 def _warn(images: int, generated: int) -> None:

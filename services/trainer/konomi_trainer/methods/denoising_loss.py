@@ -7,6 +7,7 @@ import torch
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import dataset
 from konomi_trainer.data.ahead import Ahead
+from konomi_trainer.data.conditions import Conditions
 from konomi_trainer.methods import losses
 from konomi_trainer.methods.base import LoadedBase
 
@@ -52,8 +53,8 @@ class DenoisingLoss:
         """Returns the scalar sum of the rows' weighted errors."""
         base, device = self._base, self._base.alphas.device
         if self._live and batch.captions is not None:
-            texts = base.embed([captions[row] for row in batch.captions.tolist()])
-            batch = replace(batch, hidden=texts["hidden"], pooled=texts.get("pooled"))
+            texts = Conditions.of(base.embed([captions[row] for row in batch.captions.tolist()]))
+            batch = replace(batch, hidden=texts.hidden, pooled=texts.pooled, mask=texts.mask)
         latents, noise, timesteps, weights = (
             tensor.to(device, non_blocking=True)
             for tensor in (batch.latents, batch.noise, batch.timesteps, batch.weights)
@@ -82,7 +83,7 @@ class DenoisingLoss:
             for first in range(0, len(bucket.caption), HELD_OUT_AT_ONCE):
                 part = slice(first, first + HELD_OUT_AT_ONCE)
                 latents, caption = bucket.views.mean[part], bucket.caption[part]
-                pooled = None if data.pooled is None else data.pooled[caption]
+                text = data.texts.rows(caption)
                 for time in range(HELD_OUT_TIMES):
                     generator = torch.Generator().manual_seed(count * HELD_OUT_TIMES + time)
                     timesteps = torch.full((len(caption),), int((time + 0.5) / HELD_OUT_TIMES * length))
@@ -90,11 +91,12 @@ class DenoisingLoss:
                         latents,
                         torch.randn(latents.shape, generator=generator),
                         timesteps,
-                        data.hidden[caption],
-                        pooled,
+                        text.hidden,
+                        text.pooled,
                         bucket.views.sizes[part],
                         torch.ones(len(caption)),
                         caption,
+                        text.mask,
                     )
                     total += float(self._error(batch, data.captions, 0.0))
                 count += len(caption)

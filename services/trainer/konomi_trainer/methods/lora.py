@@ -17,6 +17,7 @@ from konomi.errors import InvalidArgument
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import buckets, dataset
 from konomi_trainer.data.cache import Tensors, key
+from konomi_trainer.data.conditions import figures_of
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.data.tensors import loadable_name
 from konomi_trainer.methods import adapter_file
@@ -62,6 +63,7 @@ class Kind:
         loss = DenoisingLoss(base, data, configuration, live)
         share = configuration.text_encoder_learning_rate / configuration.learning_rate
         figures = {"images": float(len(learnt)), "held_out_images": float(len(held))}
+        figures |= figures_of(data.texts.cut + (aside.texts.cut if aside else 0))
 
         def save(trained: Tensors, record: Mapping[str, str]) -> Files:
             return self.files(networks, trained, configuration.rank, record)

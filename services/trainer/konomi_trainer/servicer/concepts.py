@@ -16,7 +16,7 @@ from konomi_chassis.models.concept_format import MEDIA_TYPE
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
 from konomi_trainer.base_models.catalogue import BaseCatalogue
-from konomi_trainer.configuration import Configuration
+from konomi_trainer.configuration import PLAIN, Configuration
 from konomi_trainer.data import dual_encoder, manifest, retrieval
 from konomi_trainer.merging import concepts as merging
 from konomi_trainer.methods import concept_file
@@ -112,7 +112,7 @@ class ConceptRpcs:
         }
         parts = [merging.MergePart(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
         merged, figures = merging.merge_parts(
-            self._bases.load(configuration), parts, captions, request.keep_mass, record
+            self._bases.load(replace(configuration, prompt_syntax=PLAIN)), parts, captions, request.keep_mass, record
         )
         adapter = self._store.put(concept_file.to_bytes(merged), MEDIA_TYPE).digest
         return self._described(rows, request, configuration, digest, adapter, figures)

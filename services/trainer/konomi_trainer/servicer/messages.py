@@ -49,6 +49,7 @@ def completed(request: pb.CreateTrainingRunRequest, configuration: Configuration
 def training_run(run: runs.Run, live: Live | None = None, published: Iterable[runs.Published] = ()) -> pb.TrainingRun:
     """Returns a run as a message; while somebody works on it, with what it does now."""
     working = live if live is not None and run.state == runs.RUNNING else None
+    numbers = json.loads(run.configuration)
     message = pb.TrainingRun(
         name=f"trainingRuns/{run.id}",
         state=STATES[run.state],
@@ -62,6 +63,8 @@ def training_run(run: runs.Run, live: Live | None = None, published: Iterable[ru
         create_time=_timestamp(run.create_time),
         phase=(working.phase if working else "") or run.phase,
         checkpoints=[pb.TrainingCheckpoint(**vars(checkpoint)) for checkpoint in published],
+        prompt_syntax=numbers.get("prompt_syntax", Configuration.prompt_syntax),
+        clip_skip=numbers.get("clip_skip", Configuration.clip_skip),
     )
     if run.error_code:
         message.error.CopyFrom(

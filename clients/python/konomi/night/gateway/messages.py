@@ -49,14 +49,16 @@ SETTLED = ("precision", "batch_size", "gradient_accumulation", "learning_rate", 
 MEASURED = ("images_at_once", "gradient_checkpointing", "loss_scale", "compiled")
 
 
-def training(numbers: trainer_pb2.HyperParameters, metrics: Mapping[str, float]) -> dict[str, float | str]:
-    """Returns with what a unit was fitted: numbers the trainer filled in, and what its memory made of them.
+def training(run: trainer_pb2.TrainingRun, metrics: Mapping[str, float]) -> dict[str, float | str]:
+    """Returns with what a unit was fitted: what the trainer filled in, and what its memory made of that.
 
     Args:
-        numbers: of the run, defaults filled in.
+        run: with its request's defaults filled in.
         metrics: of the model it made.
     """
-    settled: dict[str, float | str] = {name: getattr(numbers, name) for name in SETTLED}
+    settled: dict[str, float | str] = {name: getattr(run.request.hyper_parameters, name) for name in SETTLED}
+    if run.prompt_syntax:  # a trainer of an earlier version does not say
+        settled |= {"prompt_syntax": run.prompt_syntax, "clip_skip": run.clip_skip}
     return settled | {name: metrics[name] for name in MEASURED if name in metrics}
 
 

@@ -308,7 +308,7 @@ class NightServices:
             return Fit(run=latest.name, failed=latest.error.message or "the run was cancelled", why=why)
         made = self.client.trainer.get_model(name=latest.model)
         loss = latest.loss if math.isfinite(latest.loss) else -1.0
-        settled = messages.training(latest.request.hyper_parameters, made.metrics)
+        settled = messages.training(latest, made.metrics)
         return Fit(**dict(messages.model(made)), run=latest.name, loss=loss, training=settled, failed="")
 
     def release_generator(self) -> None:
