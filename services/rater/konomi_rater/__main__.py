@@ -14,8 +14,8 @@ from konomi_chassis.server import ServedService
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database
+from konomi_rater.embedding.device import Placement
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.tower import Placement
 from konomi_rater.servicer.rater import RaterServicer
 from konomi_rater.servicer.rules import RULES
 from konomi_rater.settings import RaterSettings
@@ -45,7 +45,12 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             decoder=Decoder(DecodeSettings(home=server.home)),
             embedders=Embedders(
                 server.home / "models",
-                Placement(settings.embedder_device, settings.embedder_threads, settings.embed_batch),
+                Placement(
+                    settings.embedder_device,
+                    settings.embedder_threads,
+                    0 if settings.embed_batch == "auto" else settings.embed_batch,
+                    settings.embedder_precision,
+                ),
             ),
             settings=settings,
             clock=time.time,
