@@ -87,8 +87,7 @@ def items() -> list[ManifestItem]:
 
 def base_of(task: Task) -> BasePipeline:
     """Returns the base model with random weights, made where it runs."""
-    with torch.device(task.device):
-        pipe = published.pipeline(task.layout, task.divisor)
+    pipe = published.pipeline(task.layout, task.divisor, device=task.device)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
