@@ -13,7 +13,7 @@ from konomi.errors import KonomiError
 from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.sampling import GeneratedImage, Sampling
 from tests.benchmarks.device import models
-from tests.benchmarks.device.generating import images_of, sampling_of, settings_of
+from tests.benchmarks.device.generating import backend_of, images_of, sampling_of
 from tests.benchmarks.device.learning import cached_steps, task
 from tests.benchmarks.device.sections import Check, Row
 
@@ -27,18 +27,18 @@ PATIENCE = 120.0
 def scarcity(check: Check) -> Iterator[Row]:
     """An SDXL image, one with an adapter and a LoRA step on every card; then a normal one with the first's pixels."""
     sampling = sampling_of(check, "sdxl", check.take(4, 1))
-    backend = DiffusersBackend(settings_of(check))
+    backend = backend_of(check)
     expected, _ = _image(check, backend, sampling, with_adapter=False)
     backend.release()
     for card in CARDS if not check.rehearse else CARDS[:1]:
         with _card(check, card):
             for what, with_adapter in (("an SDXL image", False), ("with an adapter", True)):
-                backend = DiffusersBackend(settings_of(check))
+                backend = backend_of(check)
                 yield Row(f"{card} GB: {what}", note=_outcome(check, backend, sampling, with_adapter))
                 backend.release()
             yield Row(f"{card} GB: an SDXL LoRA step", note=_step_outcome(check))
             check.tidy()
-        backend = DiffusersBackend(settings_of(check))
+        backend = backend_of(check)
         again, _ = _image(check, backend, sampling, with_adapter=False)
         same = float((again == expected).mean())
         yield Row(f"{card} GB: pixels of the next normal image that are the first's", same, "share", least=1.0)
@@ -76,7 +76,7 @@ def _answer(connection: Connection, wish: str) -> str:
 
 def _generate_when_asked(check: Check, connection: Connection) -> None:
     """Makes an image, or gives the model back, whenever the other process wishes it; says what became of it."""
-    backend, sampling = DiffusersBackend(settings_of(check)), sampling_of(check, "sdxl", check.take(4, 1))
+    backend, sampling = backend_of(check), sampling_of(check, "sdxl", check.take(4, 1))
     with _card(check, NIGHT_CARD):
         while (wish := connection.recv()) != "end":
             if wish == "image":
