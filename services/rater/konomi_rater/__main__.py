@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from threadpoolctl import threadpool_limits
 
@@ -14,8 +15,9 @@ from konomi_chassis.server import ServedService
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database
+from konomi_rater.embedding.device import Placement
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.tower import Placement
+from konomi_rater.measures.novelty import faiss
 from konomi_rater.servicer.rater import RaterServicer
 from konomi_rater.servicer.rules import RULES
 from konomi_rater.settings import RaterSettings
@@ -29,8 +31,11 @@ def limit_threads(count: int) -> None:
 
     Threads that fight for a core are slower than one: two of numpy's on the few hundred rows of a fit wait for each
     other as soon as anything else runs, 0.7 s against 2.5 s at 500 labels. With one the result is the same on any
-    number of cores. The first thread to set a limit is the only one that can (threadpoolctl 3.8), so it is set here.
+    number of cores. The first thread to set a limit is the only one that can (threadpoolctl 3.8), so it is set here,
+    with FAISS loaded where it is installed: a limit is only for libraries that are there.
     """
+    if find_spec("faiss") is not None:
+        faiss()
     threadpool_limits({"openmp": count, "libopenblas": count, "libscipy_openblas": 1})
 
 
@@ -45,7 +50,12 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             decoder=Decoder(DecodeSettings(home=server.home)),
             embedders=Embedders(
                 server.home / "models",
-                Placement(settings.embedder_device, settings.embedder_threads, settings.embed_batch),
+                Placement(
+                    settings.embedder_device,
+                    settings.embedder_threads,
+                    0 if settings.embed_batch == "auto" else settings.embed_batch,
+                    settings.embedder_precision,
+                ),
             ),
             settings=settings,
             clock=time.time,

@@ -1,6 +1,6 @@
 """Settings of the rater."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,8 +21,13 @@ class RaterSettings(KonomiSettings):
     embedder_device: str = Field(default="auto", pattern=r"auto|cpu|cuda(:\d+)?")
     """Where the embedder runs; "auto" takes a GPU when there is one."""
 
-    embed_batch: int = Field(default=32, ge=1, le=1024)
-    """Images of all callers per pass at most."""
+    embedder_precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What the embedder of a new taste computes in; "auto" is fp32 on the CPU and for what comes with konomi, and half
+    precision on a GPU: bf16 where it computes in that, else fp16. It is part of the embedder's name ("…@bf16"), so a
+    taste keeps its own on any machine; `konomi rater embedder` brings another."""
+
+    embed_batch: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    """Images of all callers per pass at most; "auto" is 32 on the CPU and 64 on a GPU."""
 
     queue_images: int = Field(default=2048, ge=256)
     """Images that wait to be embedded at most; a call that would exceed it is refused, a stream is slowed down."""

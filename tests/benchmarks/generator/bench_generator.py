@@ -1,13 +1,17 @@
-"""P7: wall time of the generator against the raw diffusers loop at equal images, bit by bit.
+"""P7: wall time of the generator against the raw diffusers loop at equal images, bit by bit on a CPU.
 
 Method: the same prompts, seeds, steps and batch sizes, by turns: one round of raw pipeline calls, one round of the use
 case with its real store on disk (PNG encoded, hashed, fsynced). The raw loop gets all that makes it fast: texts
 encoded before the clock starts, a pipeline and one torch thread per core, no files. P7 is the median of the rounds'
 ratios. A second figure compares with the loop as people write it: one pipeline, all threads, texts in the call.
-Bundled starter models; `--model ID --home HOME` takes another model, `--images`, `--rounds` and `--steps` their number.
+The raw loop starts from the same noise and decodes as the generator does: large images one by one, by the same
+autoencoder in the same precision. On a GPU batches of one size are not one image's bits, so the pixels' relative error
+is a figure there. Bundled starter models; `--model ID --home HOME` takes another model, `--images`, `--rounds` and
+`--steps` their number.
 """
 
 import argparse
+import copy
 import statistics
 import tempfile
 import time
@@ -26,6 +30,7 @@ from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.backends.diffusers.batches import plan
+from konomi_generator.backends.diffusers.latents import Latents, noise
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Request
 from konomi_generator.sampling import ImageRequest, Sampling
@@ -33,6 +38,8 @@ from konomi_generator.settings import GeneratorSettings
 from tests.benchmarks.results import Figure, report
 
 PROMISED = 1.02
+LARGEST_ERROR = 0.03
+"""Of the pixels on a GPU, which rounds by the shape of a batch: norm of the difference over the norm."""
 Maker = Callable[[], dict[int, np.ndarray]]
 
 
@@ -45,6 +52,7 @@ class Raw:
             own.set_progress_bar_config(disable=True)
             own.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
         self._batches, self._sampling, self._threads = batches, sampling, threads
+        self._latents = Latents(pipe)
         with torch.inference_mode():
             self._texts = {w.prompt: encoded(pipe, w.prompt) for batch in batches for w in batch.images}
             self._negative = encoded(pipe, "")
@@ -75,7 +83,16 @@ class Raw:
             given |= {"negative_pooled_prompt_embeds": zeros}
             given["negative_prompt_embeds"] = torch.zeros_like(given["negative_prompt_embeds"])
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
-        return pipe(**given, **settings_of(self._sampling), generator=generators, output_type="np").images
+        shape = self._latents.shape(self._sampling, 1)
+        drawn = torch.cat([noise(shape, generator) for generator in generators]).to(pipe.unet.device, pipe.unet.dtype)
+        given |= {"latents": drawn, "generator": generators, "output_type": "latent"}
+        with torch.inference_mode():
+            return self._latents.decode(pipe(**given, **settings_of(self._sampling)).images)
+
+
+def own_format(pipe) -> torch.nn.Module:
+    """The autoencoder in the UNet's format, which a pipeline itself widens where it must."""
+    return pipe.vae if pipe.vae.dtype == pipe.unet.dtype else copy.deepcopy(pipe.vae).to(pipe.unet.dtype)
 
 
 def parts(pipe) -> dict[str, object]:
@@ -102,7 +119,9 @@ def settings_of(sampling: Sampling) -> dict[str, object]:
 
 
 def plain_loop(pipe, requests: Sequence[ImageRequest], sampling: Sampling, rows: int) -> Maker:
-    """The loop as people write it: prompts in the call, all threads, batches in turn."""
+    """The loop as people write it: prompts in the call, all threads, batches in turn, one number format for all."""
+    pipe = type(pipe)(**parts(pipe) | {"vae": own_format(pipe)})
+    pipe.set_progress_bar_config(disable=True)
 
     def run() -> dict[int, np.ndarray]:
         made = {}
@@ -178,7 +197,6 @@ def measure(given: argparse.Namespace, model: BaseModel, catalogue: BaseModels, 
     pipe = backend._denoiser.pipe
     raw = Raw(pipe, batches, sampling, workers, threads)
     simple = plain_loop(pipe, requests, sampling, batches[0].rows)
-    pipe.set_progress_bar_config(disable=True)
     images = [Image(item.prompt, item.seed) for item in requests]
     request = Request(images, model.id, steps=given.steps, guidance_scale=4.0)
     ours = konomi_maker(generator, store, decoder, request)
@@ -189,16 +207,19 @@ def measure(given: argparse.Namespace, model: BaseModel, catalogue: BaseModels, 
         torch.set_num_threads(settings.thread_count())
         plain_seconds, _ = timed(simple) if number % 3 == 1 else (0.0, {})
         if number == 0:
-            same = equal(seconds[raw][1], seconds[ours][1], store, decoder)
-            assert same == len(requests), f"{same} of {len(requests)} images are equal"
+            error = largest_error(seconds[raw][1], seconds[ours][1], store, decoder)
+            allowed = 0.0 if backend._device.type == "cpu" else LARGEST_ERROR
+            assert error <= allowed, f"the images differ by {error:.2%}"
             continue
         rows.append((seconds[ours][0], seconds[raw][0]))
         simple_seconds += [plain_seconds] if plain_seconds else []
     generator.close()
     decoder.close()
     ratio = statistics.median(own / other for own, other in rows)
+    kind = "bit-identical images" if error == 0 else "images of the same noise"
     figures = [
-        Figure("P7", "generator over raw diffusers loop, bit-identical images", ratio, 1.0, "ratio", len(rows)),
+        Figure("P7", f"generator over raw diffusers loop, {kind}", ratio, 1.0, "ratio", len(rows)),
+        Figure("P7-error", "largest relative error of an image's pixels", error, LARGEST_ERROR, "share", len(requests)),
         Figure("P7", "of the promised ratio", ratio, PROMISED, "ratio", len(rows)),
         figure("against the loop as written by hand", rows, simple_seconds, len(requests)),
     ]
@@ -211,9 +232,10 @@ def figure(what: str, rows: Sequence[tuple[float, float]], others: Sequence[floa
     return Figure("P7", what, own, images / statistics.median(others), "images/s", len(rows))
 
 
-def equal(raw: dict[int, np.ndarray], ours: dict[int, str], store: ArtifactStore, decoder: Decoder) -> int:
-    """How many images are equal to the last bit."""
-    return sum(np.array_equal(decoder.decode(store.get(ours[n])).pixels, pixels) for n, pixels in raw.items())
+def largest_error(raw: dict[int, np.ndarray], ours: dict[int, str], store: ArtifactStore, decoder: Decoder) -> float:
+    """The largest relative error of an image; 0 where all are equal to the last bit."""
+    pairs = [(decoder.decode(store.get(ours[n])).pixels.astype(np.float32), pixels) for n, pixels in raw.items()]
+    return max(float(np.linalg.norm(own - other) / max(np.linalg.norm(other), 1.0)) for own, other in pairs)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from PIL import Image
 
 from konomi.errors import FailedPrecondition
 from konomi_rater.embedding import packaged
+from konomi_rater.embedding.device import Placement
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.tower import Placement
 
 SIDE = 224
 

@@ -154,14 +154,18 @@ def score(client: Any, images: Sequence[bytes]) -> list[float]:
 
 
 class Raw:
-    """The baseline in its own process: open_clip's own transform and model, batch by batch; or a peer in its place."""
+    """The baseline in its own process: open_clip's own transform and model, batch by batch; or a peer in its place.
+
+    It runs where the rater's embedder runs if nobody says otherwise, in the same precision.
+    """
 
     def __init__(self, weights: Path, folder: Path, threads: int, peer: Path | None = None) -> None:
         """Starts it and waits until the model is loaded; a peer is another script, run by `peer_python` of its name."""
         script = [str(peer_python(peer.stem)), str(peer)] if peer else [sys.executable, "-m", MODULE]
         command = [*script, str(weights), str(folder), str(threads)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._read()
+        ready = self._read()
+        self.where = f"{ready.get('device', 'cpu')} {ready.get('precision', 'fp32')}"
 
     def embed(self, names: Sequence[str], batch: int) -> dict[str, float]:
         """Embeds files; returns seconds, cpu, and of them those of the transform."""
@@ -176,9 +180,9 @@ class Raw:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def _read(self) -> dict[str, float]:
+    def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        found: dict[str, float] = json.loads(self._process.stdout.readline())
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
         return found
 
 
@@ -186,10 +190,14 @@ def _serve_raw(weights: str, folder: str, threads: str) -> None:
     import open_clip
     import torch
 
+    from konomi_rater.embedding.device import DTYPES, Placement, precision, settled
+
+    placement = settled(Placement("auto", int(threads), 0, "auto"))
+    kind = precision(placement)
     torch.set_num_threads(int(threads))
     model, _, transform = open_clip.create_model_and_transforms(MODEL, pretrained=weights)
-    model.eval()
-    print(json.dumps({}), flush=True)
+    model.eval().to(placement.device, DTYPES[kind])
+    print(json.dumps({"device": placement.device, "precision": kind}), flush=True)
     for line in sys.stdin:
         names, batch = json.loads(line)
         images = [(Path(folder) / name).read_bytes() for name in names]
@@ -199,7 +207,8 @@ def _serve_raw(weights: str, folder: str, threads: str) -> None:
             pixels = torch.stack([transform(Image.open(io.BytesIO(image))) for image in images[start : start + batch]])
             preparing += time.process_time() - began
             with torch.inference_mode():
-                torch.nn.functional.normalize(model.encode_image(pixels), dim=-1).numpy()
+                vectors = model.encode_image(pixels.to(placement.device, DTYPES[kind])).float()
+                torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
         done = {"seconds": time.monotonic() - wall, "cpu": time.process_time() - cpu, "preparing": preparing}
         print(json.dumps(done), flush=True)
 

@@ -47,6 +47,7 @@ def _serving(arguments: argparse.Namespace, scratch: Path) -> Iterator[Row]:
     server = rig.Server(home, THREADS)
     rig.fit_taste(server, rig.write_photographs(PHOTOGRAPHS, rig.LABELS, arguments.seed + 1))
     raw = rig.Raw(weights, PHOTOGRAPHS, THREADS)
+    print(f"raw open_clip and the server's embedder: {raw.where}")
     try:
         if "P1" in arguments.ids:
             yield from _throughput(arguments, server, raw, images, turns)

@@ -4,8 +4,10 @@ Method: the step of diffusers' train_text_to_image_lora(_sdxl).py, written here 
 encoders run at every step, frozen; LoRA by peft on the same layers; AdamW; clipping), and konomi's own loop take turns,
 step by step, over the same images, noise, times and first weights; medians. Widths are the published ones divided by
 --divisor (1 on a GPU), heads as wide as published, pixels halved on a CPU: so UNet, VAE and texts keep the shares of
-operations they have at full size, both being counted on shapes without weights and reported. Memory is the peak
-resident set of a process of its own for each. Rows of M6 come from bench_concepts.py.
+operations they have at full size, both being counted on shapes without weights and reported. The base is made once, on
+the device; both arms share its frozen weights, but that a script in half precision has its text encoders in half too.
+Memory is the peak of a process of its own for each, from the loaded base to the last step, encoding included: GPU
+memory, or the resident set. Rows of M6 come from bench_concepts.py.
 
     make bench-trainer ARGS="[--layouts sd1,sdxl] [--divisor 4] [--steps 9] [--batch 1] [--side 0]"
 """
@@ -21,7 +23,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +33,7 @@ from peft import inject_adapter_in_model
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from konomi_trainer.base_models.pipeline import BasePipeline, TrainingPlacement
+from konomi_trainer.base_models.pipeline import PRECISIONS, BasePipeline, TrainingPlacement
 from konomi_trainer.configuration import Configuration, complete
 from konomi_trainer.data import buckets, dataset
 from konomi_trainer.data.cache import TensorCache
@@ -82,12 +86,31 @@ def items() -> list[ManifestItem]:
 
 
 def base_of(task: Task) -> BasePipeline:
-    """Returns the base model with random weights."""
-    pipe = published.pipeline(task.layout, task.divisor)
+    """Returns the base model with random weights, made where it runs."""
+    pipe = published.pipeline(task.layout, task.divisor, device=task.device)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
+    return _placed(pipe, task)
+
+
+def _placed(pipe: Any, task: Task) -> BasePipeline:
     return BasePipeline(pipe, "0" * 64, TrainingPlacement(task.device, task.precision, False), task.side)
+
+
+def script_base(base: BasePipeline, task: Task) -> BasePipeline:
+    """Returns the base once more for the script: other modules around the same weights, texts in its precision."""
+    parts = {**base._pipe.components, "unet": sharing(base.unet)}
+    for name in ("text_encoder", "text_encoder_2"):
+        if task.precision != "fp32" and parts.get(name) is not None:
+            parts[name] = copy.deepcopy(parts[name]).to(PRECISIONS[task.precision])
+    extra = {"requires_safety_checker": False} if "safety_checker" in parts else {"add_watermarker": False}
+    return _placed(type(base._pipe)(**parts, **extra), task)
+
+
+def sharing(module: torch.nn.Module) -> torch.nn.Module:
+    """Returns a copy of a network's modules around the very same weights."""
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())})
 
 
 def cached(base: BasePipeline, task: Task, folder: Path) -> PreparedMethod:
@@ -143,7 +166,7 @@ class ScriptStep:
 def compare(task: Task) -> tuple[list[float], list[float], list[float], list[float]]:
     """Returns seconds and losses of konomi's steps and of the script's, which take turns."""
     base = base_of(task)
-    script = ScriptStep(copy.deepcopy(base), task)
+    script = ScriptStep(script_base(base, task), task)
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         learning = cached(base, task, Path(folder) / "cache")
@@ -201,7 +224,7 @@ def operations(task: Task, divisor: int, side: int) -> dict[str, float]:
 
 
 def peak(task: Task, arm: str) -> float:
-    """Returns the peak memory of one arm in MiB, measured in a process of its own; caches are filled before."""
+    """Returns the peak memory of one arm in MiB, measured in a process of its own; its cache is empty at first."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
@@ -212,26 +235,28 @@ def peak(task: Task, arm: str) -> float:
             "--task",
             json.dumps(vars(task) | {"steps": 2}),
             "--arm",
+            arm,
         ]
-        for run in ("fill", arm) if arm == "cached" else (arm,):
-            done = subprocess.run([*command, run], stdout=subprocess.PIPE, text=True, check=True, timeout=3600)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=3600)
     return float(done.stdout.splitlines()[-1])
 
 
 def run_arm(task: Task, arm: str, cache: Path) -> None:
     """Prints the peak memory of one arm in MiB: GPU memory where there is one, the resident set elsewhere."""
     base = base_of(task)
+    if arm == "script" and task.precision != "fp32":
+        base = script_base(base, task)
+    if task.device != "cpu":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     if arm == "script":
         step = ScriptStep(base, task)
         for number in range(task.steps):
             step(number, 1.0)
     else:
         learning = cached(base, task, cache)
-        if task.device != "cpu":
-            torch.cuda.reset_peak_memory_stats()
-        if arm == "cached":
-            settings, alone = loop_settings(task.configuration(), learning), Surroundings(lambda p: None, lambda: False)
-            train(learning.weights, learning.loss, settings, Checkpoints(cache / "run"), alone)
+        settings, alone = loop_settings(task.configuration(), learning), Surroundings(lambda p: None, lambda: False)
+        train(learning.weights, learning.loss, settings, Checkpoints(cache / "run"), alone)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print((used if task.device == "cpu" else torch.cuda.max_memory_allocated()) / 2**20)
 

@@ -259,3 +259,12 @@ def test_three_hundred_damaged_files_never_hurt(decoder):
         except InvalidArgument as error:
             assert error.reason in ("IMAGE_UNREADABLE", "IMAGE_TOO_LARGE")
     assert np.array_equal(decoder.decode(whole[0]).pixels, PICTURE)
+
+
+@pytest.mark.parametrize(("cores", "children"), [(1, 2), (2, 2), (4, 2), (5, 3), (16, 14), (128, 64)])
+def test_children_leave_two_cores_to_the_rest(cores, children, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    assert Decoder(DecodeSettings()).children == children
+    assert Decoder(DecodeSettings(decode_children=3)).children == 3
+    with pytest.raises(ValueError, match="decode_children"):
+        DecodeSettings(decode_children=0)

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_rater.embedding import packaged
+from konomi_rater.embedding.device import Placement
 from konomi_rater.embedding.names import LITE, parse, space_of
 from konomi_rater.embedding.registry import Embedders
 from konomi_rater.embedding.timm import like_timm
-from konomi_rater.embedding.tower import Placement
 from tests.rater.models_on_disk import PREPROCESS, SECOND_CONFIG, weights, write_second_model
 
 CPU = Placement("cpu", 1, 16)

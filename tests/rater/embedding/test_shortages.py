@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from konomi.errors import ResourceExhausted
+from konomi_rater.embedding.device import Placement
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.tower import Placement
 from tests.rater.models_on_disk import write_second_model
 
 CPU = Placement("cpu", 1, 16)

@@ -1,8 +1,14 @@
 """Neighbours, typicality, cells and diversity against what they are by definition."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from konomi.errors import FailedPrecondition
+from konomi_rater.measures import novelty
 from konomi_rater.measures.cells import divide
 from konomi_rater.measures.diversity import vendi
 from konomi_rater.measures.novelty import NeighbourIndex, reference_of
@@ -66,3 +72,34 @@ def test_cells_hold_their_shares():
     assert sorted(cells.shares.tolist()) == [0.25, 0.75]
     assert cells.shares[cells.of(base[-1:])[0]] == 0.25
     assert np.array_equal(divide(unit(60), 5, seed=1).centres, divide(unit(60), 5, seed=1).centres)
+
+
+WITHOUT = """
+import json, sys
+sys.modules["faiss"] = None  # as on a machine that lacks it
+from konomi_rater.__main__ import build, limit_threads
+from konomi_chassis.settings import ServerSettings, StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
+from pathlib import Path
+limit_threads(1)
+home = Path(sys.argv[1])
+(service,) = build(ServerSettings(home=home), ArtifactStore(StoreSettings(home=home)))
+import konomi_trainer.data.retrieval
+print(json.dumps([service.name]))
+"""
+
+
+@pytest.mark.slow
+def test_a_service_runs_without_faiss_until_somebody_needs_it(tmp_path):
+    answer = subprocess.run([sys.executable, "-c", WITHOUT, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert json.loads(answer.stdout or "null") == ["konomi.v1.RaterService"], answer.stderr
+
+
+def test_where_faiss_is_missing_it_is_named_with_the_line_that_installs_it(monkeypatch):
+    novelty.faiss.cache_clear()
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(FailedPrecondition) as caught:
+        NeighbourIndex(8)
+    assert caught.value.reason == "EXTRA_MISSING" and "pip install faiss-cpu" in caught.value.message
+    monkeypatch.undo()
+    assert len(NeighbourIndex(8)) == 0

@@ -13,8 +13,8 @@ from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database
+from konomi_rater.embedding.device import Placement
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.tower import Placement
 from konomi_rater.servicer.rater import RaterServicer
 from konomi_rater.settings import RaterSettings
 from konomi_rater.storage import comparisons, image_records, labels, tastes

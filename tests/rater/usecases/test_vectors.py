@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from konomi_rater.embedding.device import Placement
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.tower import Placement
 from konomi_rater.storage.embeddings import view_of
 from konomi_rater.usecases.vectors import Vectors
 

@@ -1,10 +1,13 @@
 """Regularisation images by FAISS: the captions a brute-force search finds, no concept, no copies, honest warnings."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
+from konomi.errors import FailedPrecondition
+from konomi_trainer.data import retrieval
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.data.retrieval import Query, retrieve
 
@@ -63,3 +66,13 @@ def test_the_limit_holds_and_nothing_found_says_what_to_do() -> None:
     nothing = retrieve(items, Query(["at 1"], min_text=0.95), Towers(), pixels)
     assert not nothing.hits and "None of 30" in nothing.warnings[0] and "not put in their place" in nothing.warnings[0]
     assert not retrieve([], Query(["at 1"]), Towers(), pixels).hits
+
+
+def test_where_faiss_is_missing_it_is_named_with_the_line_that_installs_it(monkeypatch):
+    retrieval.faiss.cache_clear()
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(FailedPrecondition) as caught:
+        retrieve([item(1, "at 0.9")], Query(["at 1"]), Towers(), pixels)
+    assert caught.value.reason == "EXTRA_MISSING" and "pip install faiss-cpu" in caught.value.message
+    monkeypatch.undo()
+    assert retrieve([item(1, "at 0.9")], Query(["at 1"]), Towers(), pixels).hits

@@ -1,7 +1,8 @@
 """Image decoding in disposable, limited child processes: a hostile file costs a child, never the server."""
 
+import os
 import threading
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +11,8 @@ from konomi.settings import KonomiSettings
 from konomi_chassis.decoding.worker_process import TOO_LARGE, ChildLost, Decoded, DecodingChild, Least, Refused
 
 MIB = 1024 * 1024
+LEAST_CHILDREN, MOST_CHILDREN, CORES_LEFT = 2, 64, 2
+"""Children at least and at most, and cores left to the rest, where the machine decides."""
 
 
 class DecodeSettings(KonomiSettings):
@@ -17,8 +20,8 @@ class DecodeSettings(KonomiSettings):
 
     toml_table: ClassVar[str] = "decode"
 
-    decode_children: int = Field(default=2, ge=1, le=64)
-    """Child processes at most."""
+    decode_children: Annotated[int, Field(ge=1, le=MOST_CHILDREN)] | Literal["auto"] = "auto"
+    """Child processes at most; "auto" leaves two cores to the rest of the service, and is 2 where there are few."""
 
     max_image_bytes: int = Field(default=32 * MIB, ge=1)
     """Largest encoded image."""
@@ -38,21 +41,24 @@ class DecodeSettings(KonomiSettings):
     decode_images_per_child: int = Field(default=512, ge=1)
     """Images after which a child is replaced by a fresh one."""
 
+    def children(self) -> int:
+        """Returns the child processes at most, by the cores this process may use where nobody says."""
+        if self.decode_children == "auto":
+            return min(MOST_CHILDREN, max(LEAST_CHILDREN, len(os.sched_getaffinity(0)) - CORES_LEFT))
+        return self.decode_children
+
 
 class Decoder:
     """A pool of decoding children; safe to use from many threads."""
 
     def __init__(self, settings: DecodeSettings | None = None) -> None:
         self._settings = settings or DecodeSettings()
-        self._places = threading.BoundedSemaphore(self._settings.decode_children)
+        self.children = self._settings.children()
+        """Images decoded at once."""
+        self._places = threading.BoundedSemaphore(self.children)
         self._lock = threading.Lock()
         self._idle: list[DecodingChild] = []
         self._closed = False
-
-    @property
-    def children(self) -> int:
-        """Images decoded at once."""
-        return self._settings.decode_children
 
     def decode(self, data: bytes, field: str = "image", least: Least | None = None) -> Decoded:
         """Decodes the first frame of a PNG, JPEG or WebP.

@@ -1,8 +1,13 @@
-"""Names of embedders: their parts, the files they mean in a home, and the space their vectors are kept under."""
+"""Names of embedders: their parts, the files they mean in a home, and the space their vectors are kept under.
+
+A name may end in the precision its tower computes in, "@bf16" or "@fp16"; without one it is float32. Vectors of two
+precisions are near but not equal, so they are of two embedders: what rests on a name (vectors, indices, heads,
+bundles) never mixes them, and a taste keeps the precision it began with on whatever machine it is opened.
+"""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from konomi.errors import InvalidArgument
@@ -12,6 +17,9 @@ LITE = "timm:tf_efficientnet_lite0"
 """The one embedder whose weights come inside a package."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 FORMS = f'"{STARTER}", "open_clip:NAME/PRETRAINED-or-file", "timm:NAME/file" or "{LITE}"'
+FP32, HALVES = "fp32", ("bf16", "fp16")
+"""Precisions of a tower; the first is in no name."""
+AUTO = "auto"
 IN_FOLDER = "open_clip_model.safetensors"
 """Weights in a folder of their own, as they are published."""
 SPACES: Mapping[str, str] = {LITE: f"{LITE}#224-bicubic-0.875+early3-0.75/1"}
@@ -21,16 +29,26 @@ is another space, so no vector of the one is ever taken for one of the other."""
 
 @dataclass(frozen=True)
 class EmbedderName:
-    """The parts of a name: kind "starter", "open_clip" or "timm", model, and tag or file, empty where there is none."""
+    """The parts of a name: kind "starter", "open_clip" or "timm", model, and tag or file, empty where there is none.
+
+    Attributes:
+        precision: what the tower computes in: "fp32", "bf16" or "fp16".
+    """
 
     kind: str
     model: str = ""
     file: str = ""
+    precision: str = FP32
+
+    @property
+    def plain(self) -> str:
+        """The name without its precision."""
+        return ":".join(part for part in (self.kind, "/".join(p for p in (self.model, self.file) if p)) if part)
 
     @property
     def text(self) -> str:
         """The name as it is written."""
-        return ":".join(part for part in (self.kind, "/".join(p for p in (self.model, self.file) if p)) if part)
+        return self.plain if self.precision == FP32 else f"{self.plain}@{self.precision}"
 
 
 def parse(name: str) -> EmbedderName:
@@ -39,23 +57,43 @@ def parse(name: str) -> EmbedderName:
     Raises:
         InvalidArgument: it has none of the known forms.
     """
-    if name == STARTER:
-        return EmbedderName(STARTER)
-    kind, _, rest = name.partition(":")
-    model, _, file = rest.partition("/")
-    whole = NAME.fullmatch(model) and (NAME.fullmatch(file) or name == LITE)
-    if kind not in ("open_clip", "timm") or not whole or file.endswith((".pt", ".pth", ".bin", ".ckpt", ".pkl")):
+    plain, mark, precision = name.partition("@")
+    if plain == STARTER:
+        kind, model, file, whole = STARTER, "", "", True
+    else:
+        kind, _, rest = plain.partition(":")
+        model, _, file = rest.partition("/")
+        whole = bool(NAME.fullmatch(model) and (NAME.fullmatch(file) or plain == LITE))
+        whole &= kind in ("open_clip", "timm") and not file.endswith((".pt", ".pth", ".bin", ".ckpt", ".pkl"))
+    if not whole or (mark and precision not in (FP32, *HALVES)):
         raise InvalidArgument(
-            f"expected an embedder {FORMS}, weights as safetensors, found {name[:80]!r}",
+            f"expected an embedder {FORMS}, weights as safetensors, each maybe with @bf16 or @fp16 behind it, found "
+            f"{name[:80]!r}",
             reason="EMBEDDER_UNKNOWN",
             field="taste.embedder",
         )
-    return EmbedderName(kind, model, file)
+    return EmbedderName(kind, model, file, precision or FP32)
+
+
+def in_precision(name: str, precision: str) -> str:
+    """Returns a name with a precision where it says none itself, as it is written: "x@fp32" becomes "x".
+
+    Raises:
+        InvalidArgument: it has none of the known forms.
+    """
+    parts = parse(name)
+    return parts.text if "@" in name else replace(parts, precision=precision).text
+
+
+def plain(embedder: str) -> str:
+    """Returns an embedder's name without its precision."""
+    return embedder.partition("@")[0]
 
 
 def space_of(embedder: str) -> str:
-    """Returns the name under which an embedder's vectors are kept."""
-    return SPACES.get(embedder, embedder)
+    """Returns the name under which an embedder's vectors are kept: another precision is another space."""
+    name, mark, precision = embedder.partition("@")
+    return SPACES.get(name, name) + mark + precision
 
 
 def folder(models: Path, name: EmbedderName) -> Path:

@@ -16,7 +16,8 @@ import torch
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.safetensors_check import Header, check_file
-from konomi_rater.embedding.tower import Placement, Preparation, ResizeRule, TorchEmbedder
+from konomi_rater.embedding.device import Placement
+from konomi_rater.embedding.tower import Preparation, ResizeRule, TorchEmbedder
 
 CONFIG = "open_clip_config.json"
 FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -81,7 +82,7 @@ def _open(
         (Path(scratch) / "open_clip_model.safetensors").symlink_to(weights.resolve())
         place = f"local-dir:{scratch}"
         _check_size(model, place, header)
-        network = open_clip.create_model(place, device=placement.device)
+        network = open_clip.create_model(place, device=placement.device).to(placement.dtype)
         words = _words(network.eval(), place, config, placement)
     return TorchEmbedder(network.encode_image, like_open_clip(network.visual.preprocess_cfg), placement, words)
 

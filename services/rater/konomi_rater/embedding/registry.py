@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 
 from konomi.errors import FailedPrecondition, InvalidArgument
@@ -14,8 +14,9 @@ from konomi_chassis.decoding.worker_process import Decoded
 from konomi_chassis.memory_shortage import is_broken_device, is_shortage, shortage
 from konomi_chassis.models.safetensors_check import check_file
 from konomi_rater.embedding import names, open_clip, packaged, timm
-from konomi_rater.embedding.names import LITE, STARTER, EmbedderName
-from konomi_rater.embedding.tower import Placement, ResizeRule
+from konomi_rater.embedding.device import Placement, precision, settled
+from konomi_rater.embedding.names import AUTO, FP32, LITE, STARTER, EmbedderName
+from konomi_rater.embedding.tower import ResizeRule
 
 MISFITS = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError)
 """What the libraries raise where files do not fit each other."""
@@ -46,9 +47,14 @@ class Embedders:
     """Opens embedders by name, once each; nothing is ever fetched."""
 
     def __init__(self, models: Path, placement: Placement) -> None:
-        self._models, self._placement = models, placement
+        self._models, self._placement = models, settled(placement)
         self._lock = threading.Lock()
         self._open: dict[str, Embedder] = {}
+
+    @property
+    def batch(self) -> int:
+        """Images of a pass at most."""
+        return self._placement.batch
 
     @property
     def folder(self) -> Path:
@@ -58,13 +64,25 @@ class Embedders:
     def check(self, name: str) -> None:
         """Raises InvalidArgument for a name of no known form, FailedPrecondition where its files are missing."""
         parts = names.parse(name)
-        if name == LITE:
+        if parts.plain == LITE:
             packaged.check(self._models)
         elif parts.kind == STARTER:
-            _present(self._models / "starter" / "embedder" / "model.safetensors", name)
+            _present(self._models / "starter" / "embedder" / "model.safetensors", parts)
         else:
             self._check_model(parts)
-            _present(names.weights(self._models, parts), name)
+            _present(names.weights(self._models, parts), parts)
+
+    def settle(self, name: str) -> str:
+        """Returns the whole name of an embedder a taste is about to get, with this machine's precision if it has none.
+
+        Where the settings leave the precision open, what comes with konomi stays in float32: it is small, and what is
+        known beside it (portraits, population scores) was measured so.
+
+        Raises:
+            InvalidArgument: a name of no known form.
+        """
+        ours = self._placement.precision == AUTO and names.parse(name).plain in (STARTER, LITE)
+        return names.in_precision(name, FP32 if ours else precision(self._placement))
 
     def open(self, name: str) -> Embedder:
         """Returns the embedder of that name, loaded at its first use.
@@ -115,10 +133,9 @@ class Embedders:
             )
 
     def _load(self, name: str) -> Embedder:
-        parts, given = names.parse(name), self._placement
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if given.device == "auto" else given.device
-        placement = Placement(device, given.threads, given.batch)
-        if name == LITE:
+        parts = names.parse(name)
+        placement = replace(self._placement, precision=parts.precision)
+        if parts.plain == LITE:
             return timm.open_timm(parts.model, packaged.weights(self._models), placement, early=True)
         if parts.kind == STARTER:
             return open_clip.open_starter(self._models / "starter" / "embedder", placement)
@@ -129,10 +146,11 @@ class Embedders:
         return timm.open_timm(parts.model, path, placement)
 
 
-def _present(path: Path, name: str) -> None:
+def _present(path: Path, name: EmbedderName) -> None:
     if not path.is_file():
-        way = "python -m konomi_starter install" if name == STARTER else f"put {path.name} into {path.parent}"
+        way = "python -m konomi_starter install" if name.kind == STARTER else f"put {path.name} into {path.parent}"
         raise FailedPrecondition(
-            f"expected the files of the embedder {name!r} in the home's models folder, found none; install them: {way}",
+            f"expected the files of the embedder {name.plain!r} in the home's models folder, found none; "
+            f"install them: {way}",
             reason="EMBEDDER_MISSING",
         )

@@ -8,7 +8,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from konomi_rater.embedding.tower import Placement, Preparation, ResizeRule, TorchEmbedder
+from konomi_rater.embedding.device import Placement
+from konomi_rater.embedding.tower import Preparation, ResizeRule, TorchEmbedder
 
 STAGES = 3
 """First stages whose first block is read."""
@@ -76,7 +77,7 @@ def open_timm(model: str, weights: Path, placement: Placement, *, early: bool = 
     if missing:  # the file's own classifier may be left over; a tower without its weights may not
         raise ValueError(f"{len(missing)} tensors are missing")
     tower: torch.nn.Module = EarlyLayers(network) if early else network
-    tower.eval().to(placement.device)
+    tower.eval().to(placement.device, placement.dtype)
     return TorchEmbedder(tower, prepare, placement, None)
 
 

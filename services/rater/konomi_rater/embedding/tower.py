@@ -1,4 +1,7 @@
-"""A torch model as an embedder: pixels prepared as its library does, passed through in batches, unit vectors out."""
+"""A torch model as an embedder: pixels prepared as its library does, passed through in batches, unit vectors out.
+
+Pixels are brought to size on the host, cross to the device as bytes, and are normalised there in float32.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,6 +17,7 @@ from torchvision.transforms.functional import resize, to_pil_image
 from konomi.errors import InvalidArgument
 from konomi_chassis.decoding.worker_process import LONGEST, Decoded
 from konomi_chassis.memory_shortage import give_back, is_shortage, shortage
+from konomi_rater.embedding.device import Placement
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,6 @@ class ResizeRule:
         return int(self.edge * width / height), self.edge
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where and in what portions a model runs."""
-
-    device: str
-    threads: int
-    batch: int
-
-
 def _middle(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     left, top = round((pixels.shape[1] - width) / 2), round((pixels.shape[0] - height) / 2)
     return pixels[top : top + height, left : left + width]
@@ -87,11 +82,22 @@ class Preparation:
 
     def __call__(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Maps images (H, W, 3) uint8 to (N, 3, height, width) float32."""
+        return self.normalised(self.stacked(images))
+
+    def stacked(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Maps images (H, W, 3) uint8 to (N, height, width, 3) uint8."""
         shape = (self.fit.height, self.fit.width)
-        stacked = np.stack([i if i.shape[:2] == shape else self.fitted(i, *i.shape[1::-1]) for i in images])
-        pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255)  # in the order of ToTensor, Normalize
-        mean, std = (torch.tensor(list(numbers)).view(1, 3, 1, 1) for numbers in (self.mean, self.std))
-        return pixels.sub_(mean).div_(std)
+        return torch.from_numpy(
+            np.stack([i if i.shape[:2] == shape else self.fitted(i, *i.shape[1::-1]) for i in images])
+        )
+
+    def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Maps (N, height, width, 3) uint8 to (N, 3, height, width) float32, on the device they are on."""
+        scaled = pixels.permute(0, 3, 1, 2).float().div_(255)  # in the order of ToTensor, Normalize
+        mean, std = (
+            torch.tensor(list(numbers), device=pixels.device).view(1, 3, 1, 1) for numbers in (self.mean, self.std)
+        )
+        return scaled.sub_(mean).div_(std)
 
     def fitted(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:
         """Brings an image to the size: (H, W, 3) uint8, as torchvision resizes and cuts it, to a level or so.
@@ -116,8 +122,6 @@ class Preparation:
 
 
 ADVICE = "close programs that hold memory, or set the rater's embed_batch lower, then try again"
-KEPT = 16
-"""Images in a pass whose result is kept: one size for ever, because another size rounds otherwise."""
 
 
 class TorchEmbedder:
@@ -141,32 +145,44 @@ class TorchEmbedder:
 
         Args:
             images: the pixels.
-            keep: pad every pass to KEPT images. Matrix products of another shape round otherwise; with one
-                shape a row is the same bits whatever its neighbours, so a resumed night finds what it left.
+            keep: pad every pass to one size. Matrix products of another shape round otherwise; with one shape a
+                row is the same bits whatever its neighbours, so a resumed night finds what it left.
 
         Raises:
             ResourceExhausted: one image, or a pass to be kept, does not fit into memory (OUT_OF_MEMORY).
         """
-        size, parts = KEPT if keep else self._placement.batch, []
-        for start in range(0, len(images), size):
-            pixels = self._prepare(images[start : start + size])
-            real = len(pixels)
-            if keep and real < size:
-                pixels = torch.cat([pixels, pixels.new_zeros((size - real, *pixels.shape[1:]))])
-            parts.append(self._pass(pixels, keep=keep)[:real])
+        size = self._placement.kept if keep else self._placement.batch
+        parts = [
+            self._pass(self._prepare.stacked(images[start : start + size]), size if keep else 0)
+            for start in range(0, len(images), size)
+        ]
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
 
-    def _pass(self, pixels: torch.Tensor, *, keep: bool) -> np.ndarray:
-        """Maps (N, 3, H, W) to (N, D); where memory runs out in halves, unless the size of a pass is to be kept."""
+    def _pass(self, pixels: torch.Tensor, rows: int) -> np.ndarray:
+        """Maps (N, H, W, 3) uint8 to (N, D); where memory runs out in halves, unless the size of a pass is to be kept.
+
+        Args:
+            pixels: of images of the right size.
+            rows: of the pass whatever the number of images; 0 for as many.
+        """
         try:
-            return self._run(self._image, pixels.to(self._placement.device))
+            return self._run(self._image, self._on_device(pixels, rows))[: len(pixels)]
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
-            if keep or len(pixels) == 1:
-                raise shortage(error, f"while embedding {len(pixels)} images", ADVICE) from error
+            if rows or len(pixels) == 1:
+                raise shortage(error, f"while embedding {rows or 1} images", ADVICE) from error
         give_back()
-        return np.concatenate([self._pass(half, keep=keep) for half in pixels.chunk(2)])
+        return np.concatenate([self._pass(half, 0) for half in pixels.chunk(2)])
+
+    def _on_device(self, pixels: torch.Tensor, rows: int) -> torch.Tensor:
+        """Maps (N, H, W, 3) uint8 on the host to (rows or N, 3, H, W) in the tower's precision on its device."""
+        if self._placement.on_gpu:
+            pixels = pixels.pin_memory().to(self._placement.device, non_blocking=True)
+        ready = self._prepare.normalised(pixels)
+        if rows > len(ready):
+            ready = torch.cat([ready, ready.new_zeros((rows - len(ready), *ready.shape[1:]))])
+        return ready.to(self._placement.dtype)
 
     def fitted(self, decoded: Decoded) -> np.ndarray:
         """Brings a decoded image to the size `embed` takes."""

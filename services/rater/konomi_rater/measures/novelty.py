@@ -8,10 +8,13 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import faiss
 import numpy as np
+
+from konomi.errors import FailedPrecondition
 
 NEIGHBOURS = 15
 BLAS_THRESHOLD = 1300
@@ -29,6 +32,26 @@ CHECKED = 256
 """Rows asked to measure that share."""
 
 
+@cache
+def faiss() -> Any:
+    """Returns the library, loaded when it is first needed: whoever scores nothing runs without it.
+
+    Raises:
+        FailedPrecondition: it is not installed (EXTRA_MISSING).
+    """
+    try:
+        import faiss as library
+    except ImportError as error:
+        raise FailedPrecondition(
+            "expected the library faiss, which finds the nearest images, found none; pip install faiss-cpu",
+            reason="EXTRA_MISSING",
+        ) from error
+    library.cvar.distance_compute_blas_threshold = BLAS_THRESHOLD
+    library.cvar.distance_compute_blas_query_bs = BLAS_QUERIES
+    library.cvar.distance_compute_blas_database_bs = BLAS_ROWS
+    return library
+
+
 class NeighbourIndex:
     """A cosine index with stable ids; a cache, always rebuilt from the database.
 
@@ -41,11 +64,8 @@ class NeighbourIndex:
     """
 
     def __init__(self, dimensions: int, exact_rows: int = EXACT_ROWS) -> None:
-        faiss.cvar.distance_compute_blas_threshold = BLAS_THRESHOLD
-        faiss.cvar.distance_compute_blas_query_bs = BLAS_QUERIES
-        faiss.cvar.distance_compute_blas_database_bs = BLAS_ROWS
         self._dimensions, self._exact_rows = dimensions, exact_rows
-        self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dimensions))
+        self._index = faiss().IndexIDMap2(faiss().IndexFlatIP(dimensions))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -53,15 +73,15 @@ class NeighbourIndex:
     @property
     def exact(self) -> bool:
         """Whether every search returns the true neighbours."""
-        return isinstance(self._index, faiss.IndexIDMap2)
+        return isinstance(self._index, faiss().IndexIDMap2)
 
     def ids(self) -> np.ndarray:
         """Returns the ids it holds: (N,) int64, in no particular order."""
         if self.exact:
-            return faiss.vector_to_array(self._index.id_map)
+            return faiss().vector_to_array(self._index.id_map)
         lists = self._index.invlists
         parts = [
-            faiss.rev_swig_ptr(lists.get_ids(cell), lists.list_size(cell)).copy()
+            faiss().rev_swig_ptr(lists.get_ids(cell), lists.list_size(cell)).copy()
             for cell in range(self._index.nlist)
             if lists.list_size(cell)
         ]
@@ -84,8 +104,8 @@ class NeighbourIndex:
             raise ValueError("an exact index is rebuilt faster than it is read")
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}.part")
-        faiss.write_index(self._index, str(scratch))
-        facts = {"sha256": _sha256(scratch), "dimensions": self._dimensions, "faiss": faiss.__version__}
+        faiss().write_index(self._index, str(scratch))
+        facts = {"sha256": _sha256(scratch), "dimensions": self._dimensions, "faiss": faiss().__version__}
         path.with_suffix(".json").unlink(missing_ok=True)
         scratch.replace(path)
         path.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
@@ -95,14 +115,14 @@ class NeighbourIndex:
         """Returns a saved index, or None where it is lost, damaged or of another kind: it is only a cache."""
         try:
             facts = json.loads(path.with_suffix(".json").read_text("utf-8"))
-            expected = {"sha256": _sha256(path), "dimensions": dimensions, "faiss": faiss.__version__}
+            expected = {"sha256": _sha256(path), "dimensions": dimensions, "faiss": faiss().__version__}
         except (OSError, ValueError):
             return None
         if facts != expected:
             return None
         index = cls(dimensions, exact_rows)
-        index._index = faiss.read_index(str(path))
-        index._index.set_direct_map_type(faiss.DirectMap.Hashtable)
+        index._index = faiss().read_index(str(path))
+        index._index.set_direct_map_type(faiss().DirectMap.Hashtable)
         return index
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,20 +190,20 @@ def reference_of(ids: np.ndarray, embeddings: np.ndarray, k: int = NEIGHBOURS) -
     return Reference(index, np.sort(index.distance(embeddings, np.asarray(ids), k)))
 
 
-def _approximate(exact: faiss.IndexIDMap2, dimensions: int) -> faiss.IndexIVFScalarQuantizer:
+def _approximate(exact: Any, dimensions: int) -> Any:
     """Turns an exact index into an inverted file that finds RECALL of the true neighbours of its own rows."""
-    rows = faiss.rev_swig_ptr(faiss.downcast_index(exact.index).get_xb(), exact.ntotal * dimensions)
-    rows, ids = rows.reshape(-1, dimensions), faiss.vector_to_array(exact.id_map)
+    rows = faiss().rev_swig_ptr(faiss().downcast_index(exact.index).get_xb(), exact.ntotal * dimensions)
+    rows, ids = rows.reshape(-1, dimensions), faiss().vector_to_array(exact.id_map)
     cells = int(2 ** np.clip(np.round(np.log2(np.sqrt(len(rows)))), 2, 16))
-    coarse = faiss.IndexFlatIP(dimensions)
-    index = faiss.IndexIVFScalarQuantizer(
-        coarse, dimensions, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    coarse = faiss().IndexFlatIP(dimensions)
+    index = faiss().IndexIVFScalarQuantizer(
+        coarse, dimensions, cells, faiss().ScalarQuantizer.QT_fp16, faiss().METRIC_INNER_PRODUCT
     )
     index.referenced_objects = [coarse]  # faiss holds a bare pointer to it
     rng = np.random.default_rng(0)
     index.cp.niter, index.by_residual = 10, False
     index.train(rows[np.sort(rng.permutation(len(rows))[: 64 * cells])])
-    index.set_direct_map_type(faiss.DirectMap.Hashtable)
+    index.set_direct_map_type(faiss().DirectMap.Hashtable)
     index.add_with_ids(rows, ids)
     queries = rows[np.sort(rng.permutation(len(rows))[:CHECKED])]
     k = min(10, len(rows))

@@ -40,8 +40,8 @@ class EmbedderServicer(ServicerPart):
         if first is not None:
             yield first
             return
-        taste, embedder = taste_id(request.taste), request.embedder or "starter"
-        self._rater.reembedding.begin(taste, embedder, request.seed)
+        taste = taste_id(request.taste)
+        embedder = self._rater.reembedding.begin(taste, request.embedder or "starter", request.seed)
         for step in self._rater.reembedding.watch(taste, embedder):
             if isinstance(step, Step):
                 yield rater_pb2.ChangeEmbedderResponse(progress=messages.progress(step))

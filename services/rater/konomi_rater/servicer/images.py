@@ -22,8 +22,8 @@ class ImageServicer(ServicerPart):
         self, request_iterator: Iterator[rater_pb2.AddImagesRequest], context: grpc.ServicerContext
     ) -> Iterator[rater_pb2.AddImagesResponse]:
         """Adds images as they come."""
-        settings, taste, waiting = self._rater.workspace.settings, "", caller(context, patient=True)
-        for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
+        workspace, taste, waiting = self._rater.workspace, "", caller(context, patient=True)
+        for batch in gather(request_iterator, workspace.embedders.batch, workspace.settings.gather_seconds):
             taste = stream_taste(taste, [request.taste for request in batch])
             images = [_facts(request.image) for request in batch]
             for added in self._rater.adding.add(taste_id(taste), images, waiting):

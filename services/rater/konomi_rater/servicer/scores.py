@@ -33,12 +33,12 @@ class ScoreServicer(ServicerPart):
         self, request_iterator: Iterator[rater_pb2.ScoreImageStreamRequest], context: grpc.ServicerContext
     ) -> Iterator[rater_pb2.ScoreImageStreamResponse]:
         """Scores images as they come, in order; two batches are under way at most, then the sender is slowed down."""
-        settings, scoring = self._rater.workspace.settings, self._rater.scoring
+        workspace, scoring = self._rater.workspace, self._rater.scoring
         waiting = caller(context, patient=True)
 
         def begin() -> Iterator[tuple[list[rater_pb2.ScoreImageStreamRequest], ScoreRequest]]:
             name = ""
-            for batch in gather(request_iterator, settings.embed_batch, settings.gather_seconds):
+            for batch in gather(request_iterator, workspace.embedders.batch, workspace.settings.gather_seconds):
                 name = stream_taste(name, [request.taste for request in batch], required=False)
                 inputs = [messages.image_input(request.image) for request in batch]
                 yield batch, scoring.request(taste_id(name), inputs, waiting)

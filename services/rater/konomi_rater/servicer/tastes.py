@@ -16,8 +16,9 @@ class TasteServicer(ServicerPart):
 
     def CreateTaste(self, request: rater_pb2.CreateTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
         """Creates a taste."""
-        embedder, base = request.taste.embedder or "starter", request.taste.base_model or "starter"
-        self._rater.workspace.embedders.check(embedder)
+        embedders, base = self._rater.workspace.embedders, request.taste.base_model or "starter"
+        embedder = embedders.settle(request.taste.embedder or "starter")
+        embedders.check(embedder)
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Taste:
             now = self._rater.workspace.clock()

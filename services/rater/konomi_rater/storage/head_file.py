@@ -35,10 +35,12 @@ class StoredHead:
     Attributes:
         head: the model.
         support: the graded images, indexed 0..n-1.
+        embedder: what made the vectors it was fitted on.
     """
 
     head: Head
     support: Reference
+    embedder: str
 
     def unknown(self, embeddings: np.ndarray) -> np.ndarray:
         """Returns which rows (N, D) lie beyond the 99th percentile of the graded images' own distances: (N,) bool."""
@@ -109,13 +111,13 @@ def from_bytes(data: bytes) -> StoredHead:
         facts = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["konomi"])
         if facts["schema"] != SCHEMA:
             raise KeyError(facts["schema"])
-        head, support = _assembled(facts, tensors), tensors["support"]
+        head, support, embedder = _assembled(facts, tensors), tensors["support"], str(facts["embedder"])
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
         raise DataLoss(
             f"expected a stored rater head ({SCHEMA}), found other bytes ({type(error).__name__}); fit the rater again",
             reason="HEAD_UNREADABLE",
         ) from error
-    return StoredHead(head, reference_of(np.arange(len(support)), support, SUPPORT_NEIGHBOURS))
+    return StoredHead(head, reference_of(np.arange(len(support)), support, SUPPORT_NEIGHBOURS), embedder)
 
 
 def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Head:

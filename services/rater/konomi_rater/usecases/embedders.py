@@ -59,8 +59,16 @@ class Reembedding:
         self._worker: threading.Thread | None = None
         self._caller = Caller("re-embedding", patient=True)
 
-    def begin(self, taste_id: str, embedder: str, seed: int) -> None:
+    def begin(self, taste_id: str, asked: str, seed: int) -> str:
         """Writes the change down and starts the work; the embedder a taste already has ends a change under way.
+
+        Args:
+            taste_id: the taste.
+            asked: the embedder; where it names no precision and is not the taste's own, in that of this machine.
+            seed: of the fit.
+
+        Returns:
+            The whole name of the embedder.
 
         Raises:
             NotFound: no such taste.
@@ -68,6 +76,7 @@ class Reembedding:
         """
         with self._workspace.reading() as connection:
             had = tastes.read(connection, taste_id).embedder
+        embedder = had if asked == had else self._workspace.embedders.settle(asked)
         if had != embedder:
             self._workspace.embedders.open(embedder)
         with self._workspace.writing() as connection:
@@ -78,6 +87,7 @@ class Reembedding:
         with self._state:
             self._failed.pop(taste_id, None)
         self.resume()
+        return embedder
 
     def resume(self) -> None:
         """Goes on with the changes that are written down, in a thread of its own."""
@@ -308,7 +318,7 @@ class Advising:
         share = 0.0
         if taste.embedder == STARTER and len(imported):
             share = foreign_share(view.embeddings[imported], workspace.embedders.folder / PORTRAITS)
-        others = [name for name in workspace.embedders.at_hand() if name != taste.embedder]
+        others = [name for name in workspace.embedders.at_hand() if name != names.plain(taste.embedder)]
         offers = [Offer(name, name.startswith("open_clip:")) for name in others]
         return Advice(taste.embedder, share, len(imported), offers)
 

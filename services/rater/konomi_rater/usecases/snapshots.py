@@ -1,6 +1,6 @@
 """The use cases behind ExportTaste and ImportTaste: a taste's rows and the artifacts they name, out and in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -99,10 +99,11 @@ class TasteSnapshots:
         _check(tables, before)
         workspace.embedders.check(tables["tastes"][0]["embedder"])
         vectors = vector_file.from_bytes(workspace.store.get(digest))
-        space = vectors.get(space_of(tables["tastes"][0]["embedder"]), {})
+        name = space_of(tables["tastes"][0]["embedder"])
+        space = vectors.get(name, {})
         blind = {row["digest"] for row in tables["images_without_pixels"] if row.get("unembedded")}
         if not all(row["digest"] in space or row["digest"] in blind for row in tables["images"]):
-            raise invalid("an image has no vector of the taste's embedder")
+            raise invalid(f"an image has no vector of the taste's embedder, {name}; it holds those of {_list(vectors)}")
         self._check_artifacts(tables)
         return Restored(taste or before, _renamed(tables, before, taste or before), vectors)
 
@@ -210,6 +211,10 @@ def _check(tables: Tables, taste: str) -> None:
         labels.check_chain(tables["labels"], taste)
     except (DataLoss, KeyError) as error:
         raise invalid("its labels differ from their hash chain") from error
+
+
+def _list(vectors: Iterable[str]) -> str:
+    return ", ".join(sorted(vectors)) or "none"
 
 
 def _check_image(row: Row) -> None:

@@ -69,7 +69,7 @@ class Workspace:
         self._artifacts: LRUCache[tuple[str, int], str] = LRUCache(ARTIFACTS)
         self._references: LRUCache[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = LRUCache(HEADS)
         limits = QueueLimits(
-            parts.settings.embed_batch,
+            parts.embedders.batch,
             parts.decoder.children,
             parts.settings.queue_images,
             parts.settings.queue_mebibytes << 20,
@@ -171,7 +171,7 @@ class Workspace:
         """Returns the head that scores.
 
         Raises:
-            FailedPrecondition: none was fitted.
+            FailedPrecondition: none was fitted, or it was fitted on the vectors of another embedder.
         """
         if not taste.active:
             raise FailedPrecondition(
@@ -179,7 +179,14 @@ class Workspace:
                 "grade images with RecordLabels, then call FitRater",
                 reason="RATER_NOT_FITTED",
             )
-        return self.head(taste.id, taste.active)
+        head = self.head(taste.id, taste.active)
+        if head.embedder != taste.embedder:
+            raise FailedPrecondition(
+                f"expected a rater fitted on vectors of {taste.embedder}, the embedder of tastes/{taste.id}, but "
+                f"version {taste.active} was fitted on vectors of {head.embedder}; fit a new one with FitRater",
+                reason="EMBEDDER_CHANGED",
+            )
+        return head
 
     def head(self, taste: str, number: int) -> StoredHead:
         """Returns the stored head of a version, read from the store at its first use."""

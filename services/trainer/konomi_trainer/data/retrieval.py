@@ -6,11 +6,12 @@ prompt in CLIP's text space; the service they asked is gone, so the owner's own 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
-import faiss
 import numpy as np
 
+from konomi.errors import FailedPrecondition
 from konomi_trainer.data.manifest import ManifestItem
 
 LIMIT, MIN_TEXT = 200, 0.85
@@ -64,6 +65,23 @@ class RetrievedImages:
     warnings: tuple[str, ...]
 
 
+@cache
+def faiss() -> Any:
+    """Returns the library, loaded when images are first retrieved: training itself runs without it.
+
+    Raises:
+        FailedPrecondition: it is not installed (EXTRA_MISSING).
+    """
+    try:
+        import faiss as library
+    except ImportError as error:
+        raise FailedPrecondition(
+            "expected the library faiss, which finds captions near a prompt, found none; pip install faiss-cpu",
+            reason="EXTRA_MISSING",
+        ) from error
+    return library
+
+
 def retrieve(
     items: Sequence[ManifestItem], query: Query, towers: Towers, pixels: Callable[[str], np.ndarray]
 ) -> RetrievedImages:
@@ -105,7 +123,7 @@ def by_image(hits: Sequence[Hit], query: Query, towers: Towers, pixels: Callable
     vectors = towers.images([pixels(hit.item.digest) for hit in hits])
     nearest = own.search(vectors, 1)[0][:, 0]
     kept: list[Hit] = []
-    taken = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    taken = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
     for row, hit in enumerate(hits):
         near = float(nearest[row])
         if not (query.min_image or -1.0) <= near <= NEAR_COPY:
@@ -118,9 +136,9 @@ def by_image(hits: Sequence[Hit], query: Query, towers: Towers, pixels: Callable
     return kept
 
 
-def _index(vectors: np.ndarray) -> faiss.IndexIDMap2:
+def _index(vectors: np.ndarray) -> Any:
     """Returns an exact index over (N, D) unit vectors; ids are rows."""
-    index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    index = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
     index.add_with_ids(vectors, np.arange(len(vectors)))
     return index
 
