@@ -1,14 +1,7 @@
 """Which pixels go and which stay, rule by rule, over a real database and a real store; kills at every step."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import uuid
-from contextlib import contextmanager
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -18,91 +11,17 @@ from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.selection.certificate import AuditLimits
-from konomi_rater.selection.selection import CONSENTED, IMPORTED, SELF
-from konomi_rater.storage import audits, collected, consents, image_records, labels, tastes
+from konomi_rater.selection.selection import CONSENTED, IMPORTED
+from konomi_rater.storage import audits, collected, image_records, labels, tastes
 from konomi_rater.storage.audits import AuditRow, BlindAudit, BlindChoice, BlindPair, Terms
-from konomi_rater.storage.image_records import ImageFacts
-from konomi_rater.storage.labels import LabelEntry, NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
-from konomi_rater.usecases.collection import Collecting, RetentionPolicy
-
-DAY = 86400.0
-NOW = 1_800_000_000.0
-MONTH = RetentionPolicy(30 * DAY)
-
-
-class Bench:
-    """A database and a store in a home, and what the use case needs of a workspace, at a time of the test's own."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self.now = home, NOW
-        self.engine = open_database(home / "rater.sqlite", MIGRATIONS)
-        self.store = ArtifactStore(StoreSettings(home=home, min_free_bytes=0))
-        self.settings = SimpleNamespace(home=home)
-        self.collecting = Collecting(self)
-        self.numbers = 0
-
-    def clock(self) -> float:
-        """Returns the time of the test."""
-        return self.now
-
-    def reading(self):
-        """Gives a snapshot."""
-        return reading(self.engine)
-
-    def writing(self):
-        """Gives the write transaction."""
-        return self.engine.begin()
-
-    def taste(self, name: str = "t") -> str:
-        """Makes a taste."""
-        with self.writing() as connection:
-            tastes.create(connection, name, "", "starter", "starter", NOW)
-        return name
-
-    def image(self, taste: str = "t", *, days: float = 40, data: bytes = b"", **facts) -> str:
-        """Makes a stored image; without more it is a rejected candidate of a night, 40 days old."""
-        self.numbers += 1
-        digest = self.store.put(data or b"image %d" % self.numbers, "image/png").digest
-        self.age(digest, days)
-        facts = {"source": SELF, "unit": "u1", "night": "n1", **facts}
-        with self.writing() as connection:
-            image_records.add(connection, taste, ImageFacts(digest, **facts), (8, 8), NOW - days * DAY)
-        return digest
-
-    def age(self, digest: str, days: float = 40) -> None:
-        """Makes the stored bytes as old as an image of so many days."""
-        path = self.home / "artifacts" / digest[:2] / digest
-        for each in (path, path.with_name(f"{digest}.type")):
-            os.utime(each, (NOW - days * DAY,) * 2)
-
-    def label(self, digest: str, grade: int, taste: str = "t") -> LabelEntry:
-        """Grades an image."""
-        with self.writing() as connection:
-            return labels.record(connection, taste, [NewLabel(digest, grade)], NOW)[0]
-
-    def run(self, policy: RetentionPolicy = MONTH, taste: str = "", *, dry: bool = False):
-        """Looks, and collects."""
-        return self.collecting.run(taste, policy, "", dry=dry)
-
-    def gone(self, taste: str = "t") -> set[str]:
-        """Returns what is without pixels by the table."""
-        with self.reading() as connection:
-            return set(collected.without_pixels(connection, taste))
-
-    def reason(self, digest: str, policy: RetentionPolicy = MONTH) -> str:
-        """Returns the one kind among the images of one digest: why it stays, after a run that must leave it."""
-        before = self.run(policy, dry=True)
-        assert digest not in before.digests
-        assert digest not in self.run(policy).digests and self.store.exists(digest)
-        others = {kind for kind, entry in before.kinds.items() if entry.count and kind != "rejected"}
-        (kind,) = others
-        return kind
+from konomi_rater.usecases.collection import RetentionPolicy
+from tests.rater.usecases.shelf import DAY, MONTH, NOW, Shelf
 
 
 @pytest.fixture
 def shelf(tmp_path):
-    made = Bench(tmp_path)
+    made = Shelf(tmp_path)
     made.taste()
     yield made
     made.engine.dispose()
@@ -402,128 +321,3 @@ def test_an_older_home_gains_the_tables_and_loses_nothing(tmp_path):
         assert not image_records.read(connection, "t", "d").without_pixels
         assert not collected.without_pixels(connection, "t")
     engine.dispose()
-
-
-RUN_AND_DIE = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from tests.rater.usecases.test_collection import MONTH, Bench
-from konomi_rater.storage import consents
-home, what = Path(sys.argv[1]), sys.argv[3]
-shelf = Bench(home)
-if what == "collect":
-    shelf.run()
-else:
-    with shelf.writing() as connection:
-        consents.revoke_consent(connection, "t", "mail-1", "", 0.0)
-    shelf.collecting.finish_revocations()
-"""
-
-
-def dies(home: Path, what: str, place: str) -> None:
-    """Does it in a process that is killed at a place."""
-    root = Path(__file__).parents[3]
-    ran = subprocess.run(
-        [sys.executable, "-c", RUN_AND_DIE, str(home), str(root), what],
-        env={**os.environ, "KONOMI_FAILPOINT": place},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == -signal.SIGKILL, ran.stderr
-
-
-@contextmanager
-def opened(home: Path):
-    shelf = Bench(home)
-    try:
-        yield shelf
-    finally:
-        shelf.engine.dispose()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "place",
-    [
-        "collection.after_record",
-        "artifact.before_discard@2",
-        "artifact.after_discard@2",
-        "artifact.before_discard_fsync",
-        "collection.before_commit",
-        "collection.after_pixels",
-    ],
-)
-def test_a_kill_at_any_step_is_ended_by_the_next_run(tmp_path, place):
-    with opened(tmp_path) as shelf:
-        shelf.taste()
-        digests = sorted(shelf.image() for _ in range(3))
-        kept = shelf.image()
-        shelf.label(kept, 4)
-    dies(tmp_path, "collect", place)
-    with opened(tmp_path) as shelf:
-        missing = {digest for digest in digests if not shelf.store.exists(digest)}
-        assert missing <= shelf.gone(), "no pixels are missing that no row says were collected"
-        shelf.run()
-        assert shelf.gone() == set(digests) and not any(map(shelf.store.exists, digests))
-        assert shelf.store.get(kept) == b"image 4"
-
-
-def consented(shelf, count=2):
-    with shelf.writing() as connection:
-        consents.record(connection, "t", consents.ConsentRow("mail-1", "A", "", 0, 0, 0, 0), NOW)
-    return [shelf.image(source=CONSENTED, consent="mail-1", days=0) for _ in range(count)]
-
-
-def derived(shelf, digest):
-    path = shelf.home / "cache" / "page" / "small" / digest[:2] / f"{digest}.webp"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"small")
-    return path
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "place",
-    [
-        "revocation.before_pixels",
-        "artifact.after_discard",
-        "revocation.after_pixels",
-        "revocation.after_caches",
-    ],
-)
-def test_a_revocation_cut_short_by_a_kill_is_ended_at_the_next_start(tmp_path, place):
-    with opened(tmp_path) as shelf:
-        shelf.taste()
-        digests = consented(shelf)
-        small = [derived(shelf, digest) for digest in digests]
-    dies(tmp_path, "revoke", place)
-    with opened(tmp_path) as shelf:
-        assert shelf.collecting.finish_revocations() == 2
-        assert not any(map(shelf.store.exists, digests)) and not any(path.exists() for path in small)
-        assert shelf.collecting.finish_revocations() == 0
-
-
-def test_the_pixels_of_a_revoked_image_stay_for_another_taste_until_that_lets_go_too(shelf):
-    shelf.taste("other")
-    (digest,) = consented(shelf, 1)
-    shelf.image("other", data=b"image 1", source=IMPORTED, days=0)
-    small = derived(shelf, digest)
-    for taste, there in (("t", True), ("other", False)):
-        with shelf.writing() as connection:
-            consents.revoke_images(connection, taste, [digest], "", NOW)
-        shelf.collecting.finish_revocations()
-        assert (shelf.store.exists(digest), small.exists()) == (there, there)
-
-
-def test_revocation_takes_an_image_whose_pixels_were_collected_before(shelf):
-    digest = shelf.image()
-    shelf.run()
-    with shelf.writing() as connection:
-        consents.revoke_images(connection, "t", [digest], "", NOW)
-    shelf.collecting.finish_revocations()
-    assert not shelf.gone()
-    with pytest.raises(NotFound):
-        shelf.store.get(digest)

@@ -25,7 +25,7 @@ from konomi_trainer.jobs.run_process import KEPT, STOP
 from konomi_trainer.jobs.trainer import Artifacts, Listener, TrainedAdapter
 from konomi_trainer.methods.base import Files
 from konomi_trainer.training.loop import Progress, Stopped
-from konomi_trainer.training.ranks import rank_lost
+from konomi_trainer.training.ranks import looking, rank_lost
 
 LOOK_SECONDS, ENDING_SECONDS = 0.1, 20.0
 ENDINGS = frozenset({"done", "stopped", "failed"})
@@ -154,18 +154,12 @@ def _say(child: "subprocess.Popen[bytes]", words: str) -> None:
 @contextmanager
 def _stopped_where_asked(child: "subprocess.Popen[bytes]", listener: Listener) -> Iterator[None]:
     """Passes the wish to stop on, as long as the context lasts."""
-    over = threading.Event()
 
-    def look() -> None:
-        while not over.wait(LOOK_SECONDS):
-            if listener.stopping():
-                _say(child, STOP)
-                return
+    def look(over: threading.Event) -> bool:
+        stopping = listener.stopping()
+        if stopping:
+            _say(child, STOP)
+        return stopping
 
-    thread = threading.Thread(target=look, name="stop", daemon=True)
-    thread.start()
-    try:
+    with looking(look, "stop", LOOK_SECONDS):
         yield
-    finally:
-        over.set()
-        thread.join()

@@ -154,17 +154,36 @@ def watched(
         last_resort: ends this process, where it still waits after that.
         grace: seconds it has to leave the context by itself.
     """
+
+    def look(over: threading.Event) -> bool:
+        lost = any(other.poll() for other in others)
+        if lost:
+            abort()
+            if not over.wait(grace) and last_resort is not None:
+                last_resort(rank_lost())
+        return lost
+
+    with looking(look, "ranks"):
+        yield
+
+
+@contextmanager
+def looking(look: Callable[[threading.Event], bool], name: str, every: float = LOOK_SECONDS) -> Iterator[None]:
+    """Looks again and again in a thread, as long as the context lasts or until there is nothing more to look for.
+
+    Args:
+        look: takes what is set once the context is left; says whether it has seen what it looked for.
+        name: of the thread.
+        every: seconds between two looks.
+    """
     over = threading.Event()
 
-    def look() -> None:
-        while not over.wait(LOOK_SECONDS):
-            if any(other.poll() for other in others):
-                abort()
-                if not over.wait(grace) and last_resort is not None:
-                    last_resort(rank_lost())
+    def repeat() -> None:
+        while not over.wait(every):
+            if look(over):
                 return
 
-    thread = threading.Thread(target=look, name="ranks", daemon=True)
+    thread = threading.Thread(target=repeat, name=name, daemon=True)
     thread.start()
     try:
         yield
