@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from konomi.errors import InvalidArgument
+from konomi_chassis.models.memory_needs import BATCH, LARGE_BATCH
 
 STARTER = "starter"
 AUTO = "auto"
@@ -17,7 +18,7 @@ ASKED_PRECISIONS = (*PRECISIONS, AUTO)
 OPTIMIZERS = ("adamw", "adamw_8bit")
 DEFAULTS: Mapping[str, Any] = {
     "steps": 80,
-    "batch_size": 16,
+    "batch_size": BATCH,
     "rank": 8,
     "caption_dropout": 0.1,
     "ema_decay": 0.0,
@@ -70,7 +71,7 @@ class MethodDefaults:
     starter_learning_rate: float = 0.0015
     numbers: Mapping[str, Any] = field(default_factory=dict)
     starter_numbers: Mapping[str, Any] = field(default_factory=dict)
-    large_numbers: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 4})
+    large_numbers: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": LARGE_BATCH})
 
     def of_base(self, base_model: str, large: bool = False) -> dict[str, Any]:
         """Returns every number for a base model, `large` where it is of SDXL's class."""

@@ -95,7 +95,9 @@ def base_of(task: Task) -> BasePipeline:
 
 
 def _placed(pipe: Any, task: Task) -> BasePipeline:
-    return BasePipeline(pipe, "0" * 64, TrainingPlacement(task.device, task.precision, False), task.side)
+    base = BasePipeline(pipe, "0" * 64, TrainingPlacement(task.device, task.precision, False), task.side)
+    base.settle()
+    return base
 
 
 def script_base(base: BasePipeline, task: Task) -> BasePipeline:

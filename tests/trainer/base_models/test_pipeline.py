@@ -108,3 +108,30 @@ def held(home: Path, base: str, precision: str) -> pipeline.BasePipeline:
     """Returns a base in a precision that no CPU is trained in otherwise."""
     placement = pipeline.TrainingPlacement("cpu", precision, False)
     return pipeline.load(BaseModels(home).get(base), home, "0" * 64, placement)
+
+
+def test_on_a_card_texts_then_pictures_then_all_of_it_have_the_room(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each part is after each phase; what leaves goes before what comes."""
+    loaded = load(home, "tiny-xl")
+    names = {id(getattr(loaded._pipe, name)): name for name in pipeline.PARTS}
+    moves: list[tuple[str, str]] = []
+
+    def to(module: torch.nn.Module, place: str) -> torch.nn.Module:
+        moves.append((names[id(module)], place))
+        return module
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    loaded._placement = pipeline.TrainingPlacement("cuda", "bf16", False)
+    loaded._here = frozenset()
+    for phase, here in ((pipeline.TEXTS, pipeline.TEXTS), (pipeline.PICTURES, pipeline.PICTURES)):
+        moves.clear()
+        loaded._bring(phase)
+        assert {name for name, place in moves if place == "cuda"} == here
+        assert [place for _, place in moves] == ["cpu"] * (4 - len(here)) + ["cuda"] * len(here)
+        moves.clear()
+        loaded._bring(phase)
+        assert not moves, "they are there"
+    loaded.settle()
+    assert {place for _, place in moves} == {"cuda"} and len(moves) == 4

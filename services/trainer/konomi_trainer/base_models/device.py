@@ -14,12 +14,11 @@ from functools import cache
 import torch
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.models.memory_needs import ROOM_BYTES
 
 CPU, CUDA = "cpu", "cuda"
 PATIENCE_SECONDS = 120.0
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-ROOM_BYTES = 48 << 30
-"""Memory of a card from which on SDXL trains at batch 4 without making activations twice."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline, StableDiffusionXLPipeline
 from transformers import PreTrainedTokenizerBase
 
+from konomi_chassis.memory_shortage import give_back
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.loading import load_pipeline
 from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
@@ -46,6 +47,9 @@ class BaseInfo:
 
 
 SAMPLE_GUIDANCE = 5.0
+TEXTS, PICTURES = frozenset({"text_encoder", "text_encoder_2"}), frozenset({"vae"})
+PARTS = TEXTS | PICTURES | {"unet"}
+"""Parts of a pipeline that have weights."""
 PLAIN_READING = CaptionReading()
 LARGE = frozenset({"sdxl"})
 """Layouts of SDXL's class: of their images one card holds few."""
@@ -96,7 +100,7 @@ class BasePipeline:
         self._rescale = GUIDANCE_RESCALE if schedule.config.rescale_betas_zero_snr else 0.0
         self.alphas = schedule.alphas_cumprod.float().to(placement.device)
         pipe.unet.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)
-        pipe.to(placement.device)
+        self._here: frozenset[str] = PARTS if placement.device == "cpu" else frozenset()
         self.unet = pipe.unet
         self.xl = isinstance(pipe, StableDiffusionXLPipeline)
         self.resolution = resolution or int(self.unet.config.sample_size) * int(pipe.vae_scale_factor)
@@ -141,9 +145,25 @@ class BasePipeline:
             tower.train()  # nothing of it is random: CLIP's dropout is 0
             tower.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
+    def settle(self) -> None:
+        """Has all parts on the device, as training needs them."""
+        self._bring(PARTS)
+
+    def _bring(self, names: frozenset[str]) -> None:
+        """Has these parts on the device, and the others on the host: while a set is encoded none needs another."""
+        if names <= self._here and (self._here == names or self._placement.device == "cpu"):
+            return
+        for part, leaves in sorted(((part, part not in names) for part in PARTS), key=lambda pair: not pair[1]):
+            module = getattr(self._pipe, part, None)
+            if module is not None:
+                module.to("cpu" if leaves else self._placement.device)
+        give_back()
+        self._here = names
+
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> Tensors:
         """Returns the latent of a (3, S, S) image in -1..1 as the UNet expects it: "mean", and any "std"."""
+        self._bring(PICTURES)
         vae = self._pipe.vae
         encoded = vae.encode(pixels[None].to(self._placement.device))
         if isinstance(vae, AutoencoderTiny):
@@ -160,6 +180,7 @@ class BasePipeline:
 
     def encode_caption(self, caption: str) -> Tensors:
         """Returns the embedding of a caption: "hidden", "pooled" for SDXL; see CaptionEncoder.alone."""
+        self._bring(TEXTS)
         return self._captions.alone(caption)
 
     def embed(self, captions: list[str]) -> Tensors:
@@ -167,6 +188,7 @@ class BasePipeline:
 
         Also "mask" (N, T) where they differ in length; see Conditions.
         """
+        self.settle()
         with self._autocast():
             return self._captions.together(captions)
 
@@ -179,17 +201,16 @@ class BasePipeline:
         """Frees the autoencoder alone, for methods that go on encoding texts."""
         if not self._sampling:
             self._pipe.vae = None
+        self.settle()
         gc.collect()
 
     def release_encoders(self) -> None:
         """Frees the autoencoder, where no samples are drawn, and the text encoders once everything is cached."""
-        self.release_image_encoder()
-        for name in ("text_encoder", "text_encoder_2"):
+        for name in TEXTS:
             if getattr(self._pipe, name, None) is not None:
                 setattr(self._pipe, name, None)
-        gc.collect()
-        if self._placement.device != "cpu":
-            torch.cuda.empty_cache()
+        self.release_image_encoder()
+        give_back()
 
     def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray | None]:
         """Returns a function that draws an image of each prompt, always with the same seeds, as (N, H, W, 3) uint8.
@@ -199,6 +220,7 @@ class BasePipeline:
         """
         self._sampling = True
         self._pipe.set_progress_bar_config(disable=True)
+        self._bring(TEXTS)
         encoded = [self._captions.guided(prompt) for prompt in prompts]
 
         @torch.no_grad()
@@ -251,6 +273,7 @@ class BasePipeline:
         if self.xl and batch.pooled is not None:
             pooled, sizes = batch.pooled.to(device, non_blocking=True), batch.sizes.to(device, non_blocking=True)
             added = {"text_embeds": pooled.to(dtype), "time_ids": sizes}
+        self.settle()
         mask = None if batch.mask is None else batch.mask.to(device, non_blocking=True)
         with self._autocast():
             hidden = batch.hidden.to(device, non_blocking=True).to(dtype)
