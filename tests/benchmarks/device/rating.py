@@ -1,5 +1,6 @@
 """The rater on a device: the tower alone, with decoding as PyTorch's loader does it, and through konomi's queue."""
 
+import copy
 import io
 import multiprocessing
 import os
@@ -82,10 +83,10 @@ def _tensors(check: Check, tower: str) -> Iterator[Row]:
     for kind in ("fp32", "tf32", "fp16", "bf16"):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = kind == "tf32"
         dtype = DTYPES.get(kind, torch.float32)
-        network, given = network.to(dtype), pixels.to(dtype)
+        tower_of_kind, given = copy.deepcopy(network).to(dtype), pixels.to(dtype)
         with torch.inference_mode():
-            vectors = torch.nn.functional.normalize(network.encode_image(given).float(), dim=-1)
-            took = check.seconds(lambda: network.encode_image(given), times)  # noqa: B023
+            vectors = torch.nn.functional.normalize(tower_of_kind.encode_image(given).float(), dim=-1)
+            took = check.seconds(partial(tower_of_kind.encode_image, given), times)
         reference = vectors if reference is None else reference
         if kind in NEAR:
             yield Row(
