@@ -23,6 +23,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+}
+"""Read by libraries as they are imported; no hub is ever asked."""
+
+
 def find_the_tree() -> None:
     """Puts the tree's packages on the path, of this process and of those it starts, and this folder's off it."""
     places = [ROOT, ROOT / "clients" / "python", *sorted((ROOT / "services").iterdir())]
@@ -32,6 +40,7 @@ def find_the_tree() -> None:
 
 if __name__ == "__main__":
     find_the_tree()
+    os.environ |= ENVIRONMENT
     from tests.benchmarks.device.command import main
 
     sys.exit(main(sys.argv[1:]))
