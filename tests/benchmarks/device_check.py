@@ -12,7 +12,7 @@ It runs on a machine without konomi: this file finds the tree itself. There must
 torchvision, transformers, accelerate, peft, timm, scikit-learn, scipy, grpcio, protobuf and pillow, and from wheels
 diffusers, open_clip_torch, ftfy, sqlalchemy, pysqlite3, apsw, pydantic-settings, structlog, cachetools, fsspec,
 threadpoolctl, opentelemetry (api, sdk, exporter-otlp-proto-grpc), grpcio-status, -health-checking and -reflection,
-picklescan and typer. faiss may be missing: the row that needs it says so. The stubs clients/python/konomi/v1/*_pb2*
+and picklescan. faiss may be missing: the row that needs it says so. The stubs clients/python/konomi/v1/*_pb2*
 are git-ignored and must travel with the tree.
 """
 
