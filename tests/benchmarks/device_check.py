@@ -12,7 +12,7 @@ It runs on a machine without konomi: this file finds the tree itself. There must
 torchvision, transformers, accelerate, peft, timm, scikit-learn, scipy, grpcio, protobuf and pillow, and from wheels
 diffusers, open_clip_torch, ftfy, sqlalchemy, pysqlite3, apsw, pydantic-settings, structlog, cachetools, fsspec,
 threadpoolctl, opentelemetry (api, sdk, exporter-otlp-proto-grpc), grpcio-status, -health-checking and -reflection,
-picklescan and typer. faiss may be missing: the row that needs it says so. The stubs clients/python/konomi/v1/*_pb2*
+and picklescan. faiss may be missing: the row that needs it says so. The stubs clients/python/konomi/v1/*_pb2*
 are git-ignored and must travel with the tree.
 """
 
@@ -21,6 +21,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+}
+"""Read by libraries as they are imported; no hub is ever asked."""
 
 
 def find_the_tree() -> None:
@@ -32,6 +40,7 @@ def find_the_tree() -> None:
 
 if __name__ == "__main__":
     find_the_tree()
+    os.environ |= ENVIRONMENT
     from tests.benchmarks.device.command import main
 
     sys.exit(main(sys.argv[1:]))

@@ -16,9 +16,12 @@ EXAMPLE = DEPLOY / "konomi.example.toml"
 
 
 def settings_of(table: str):
+    from konomi_chassis.decoding.decoder import DecodeSettings
     from konomi_chassis.settings import ServerSettings, StoreSettings
+    from konomi_rater.settings import RaterSettings
 
-    return {"server": ServerSettings, "store": StoreSettings}[table]
+    classes = {"server": ServerSettings, "store": StoreSettings, "decode": DecodeSettings, "rater": RaterSettings}
+    return classes[table]
 
 
 @pytest.mark.parametrize("table", tomllib.loads(EXAMPLE.read_text("utf-8")))

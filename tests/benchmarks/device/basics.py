@@ -57,14 +57,14 @@ def loading(check: Check) -> Iterator[Row]:
         began = check.now()
         loaded = load_pipeline(model, configs, torch.device(check.device), torch.float16)
         yield Row(f"{name}: loaded as the generator does, fp16", check.now() - began, "s")
-        yield Row(f"{name}: peak memory of the host for it", models.host_peak(), "GB")
+        yield Row(f"{name}: peak memory of the host for the generator's", models.host_peak(), "GB")
         del loaded
         check.tidy()
         models.forget_host_peak()
         began = check.now()
         base = load(model, configs, "0" * 64, TrainingPlacement(check.device, "bf16", False))
         yield Row(f"{name}: loaded as the trainer does, bf16", check.now() - began, "s")
-        yield Row(f"{name}: peak memory of the host for it", models.host_peak(), "GB")
+        yield Row(f"{name}: peak memory of the host for the trainer's", models.host_peak(), "GB")
         del base
         check.tidy()
 

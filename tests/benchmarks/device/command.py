@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,8 +53,6 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 def main(given: Sequence[str]) -> int:
     """Runs the check; returns 0 where every section ran to its end."""
     options = arguments(given)
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     keep_freed_memory()
     chosen = [section for section in SECTIONS if not options.sections or section.name in options.sections]
     with tempfile.TemporaryDirectory() as folder:

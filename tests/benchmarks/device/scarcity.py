@@ -88,15 +88,16 @@ def _generate_when_asked(check: Check, connection: Connection) -> None:
 @contextmanager
 def _card(check: Check, gigabytes: int) -> Iterator[None]:
     """Lets this process take no more of the device than a card of that size has; on a CPU nothing changes."""
-    whole = torch.cuda.get_device_properties(check.device).total_memory if check.on_gpu else 1
+    number = torch.device(check.device).index or 0
+    whole = torch.cuda.get_device_properties(number).total_memory if check.on_gpu else 1
     if check.on_gpu:
         torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / whole), check.device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / whole), number)
     try:
         yield
     finally:
         if check.on_gpu:
-            torch.cuda.set_per_process_memory_fraction(1.0, check.device)
+            torch.cuda.set_per_process_memory_fraction(1.0, number)
 
 
 def _image(

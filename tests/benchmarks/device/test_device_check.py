@@ -1,4 +1,4 @@
-"""The check of a device, rehearsed on the CPU: all sections run, a killed run keeps its rows, a skipped one says so."""
+"""The check of a device, rehearsed on the CPU: every section runs, a killed run keeps its rows, skips are named."""
 
 import json
 import signal
