@@ -22,6 +22,7 @@ def embedder(
     """Show which embedder looks at the images and which others are at hand, or change it.
 
     Images are embedded anew in the background; grades stay, and the old one scores until the new one is ready.
+    NAME@bf16 or NAME@fp16 looks in half precision, which a GPU does several times as fast.
 
     Example: konomi rater embedder timm:tf_efficientnet_lite0
     """
