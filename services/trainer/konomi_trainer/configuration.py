@@ -175,18 +175,23 @@ def complete(
     """
     traits = traits or BaseTraits()
     numbers = {**defaults.of_base(base_model, traits.large), **traits.numbers, **given}
+    if numbers["precision"] == AUTO:
+        numbers["precision"] = traits.numbers.get("precision", traits.precision)
+    _check(numbers)
+    numbers |= {"prompt_syntax": traits.prompt_syntax, "clip_skip": traits.clip_skip}
+    return Configuration(method=method, base_model=base_model, base_digest=base_digest, seed=seed, **numbers)
+
+
+def _check(numbers: Mapping[str, Any]) -> None:
+    """Raises InvalidArgument where a number is out of its bounds or a name is none of those there are."""
     for name, (low, high) in BOUNDS.items():
         value = numbers[name]
         if not math.isfinite(value) or not low <= value <= high:
-            message = f"expected {name} from {low:g} to {high:g}; came {value:g}"
-            raise InvalidArgument(message, reason="HYPER_PARAMETER", field=f"hyper_parameters.{name}")
-    if numbers["precision"] == AUTO:
-        numbers["precision"] = traits.numbers.get("precision", traits.precision)
-    if numbers["precision"] not in PRECISIONS:
-        message = f"expected precision {', '.join(ASKED_PRECISIONS)}; came {numbers['precision']!r}"
-        raise InvalidArgument(message, reason="HYPER_PARAMETER", field="hyper_parameters.precision")
-    if numbers["optimizer"] not in OPTIMIZERS:
-        message = f"expected optimizer {', '.join(OPTIMIZERS)}; came {numbers['optimizer']!r}"
-        raise InvalidArgument(message, reason="HYPER_PARAMETER", field="hyper_parameters.optimizer")
-    numbers |= {"prompt_syntax": traits.prompt_syntax, "clip_skip": traits.clip_skip}
-    return Configuration(method=method, base_model=base_model, base_digest=base_digest, seed=seed, **numbers)
+            raise _refused(name, f"from {low:g} to {high:g}; came {value:g}")
+    for name, accepted, names in (("precision", PRECISIONS, ASKED_PRECISIONS), ("optimizer", OPTIMIZERS, OPTIMIZERS)):
+        if numbers[name] not in accepted:
+            raise _refused(name, f"{', '.join(names)}; came {numbers[name]!r}")
+
+
+def _refused(name: str, what: str) -> InvalidArgument:
+    return InvalidArgument(f"expected {name} {what}", reason="HYPER_PARAMETER", field=f"hyper_parameters.{name}")

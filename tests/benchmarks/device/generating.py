@@ -40,7 +40,7 @@ def backend_of(check: Check, **values: object) -> DiffusersBackend:
     """Returns a back end on the device; a rehearsal's does not measure batches for small models on a CPU."""
     backend = DiffusersBackend(settings_of(check, **values))
     if check.rehearse:
-        backend._measure = lambda _sampling: (2, 1)  # type: ignore[method-assign]
+        backend._measure = lambda _sampling, _length: (2, 1)  # type: ignore[method-assign]
     return backend
 
 

@@ -17,6 +17,7 @@ MADE_BY = {kind.__name__ for kind in (errors.KonomiError, *errors.KonomiError.__
 TRANSLATES = {"text", "plural", "translatable"}
 ELSEWHERE = {
     "client/calls.py _message": "a mistake of who programs with the client",
+    "client/infotext.py _refused": "the sentences of its callers, each from the catalogue",
     "evaluation/simulated_person.py starter": "the last line of a child",
     "evaluation/simulated_person.py _gone": "the last line of a child",
     "web/nights.py _run": "the last line of a command, which speaks the reader's language",

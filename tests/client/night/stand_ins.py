@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-import stand_in_words
+import stand_in_store
 from grpc_status import rpc_status
 from stand_in_store import Store, Table, colour, log_call, noise, png
 
@@ -253,7 +253,7 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
 
     def SelectImages(self, request, context):
         if request.policy == "propagate":
-            return stand_in_words.grown(self, request, colour)
+            return stand_in_store.grown(self, request, colour)
         images, grades = self.images.items(), dict(self.labels.items())
         images = [one for one in images if request.candidates.prompt_contains in one[1]["prompt"]]
         ranked = sorted(images, key=lambda item: (-self.redness(item[0]), item[0]))
@@ -296,7 +296,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
             "steps": request.hyper_parameters.steps,
         }
         if request.concepts:
-            made["words"] = stand_in_words.words_of(request)
+            made["words"] = stand_in_store.words_of(request)
         elif request.method != trainer_pb2.TRAINING_METHOD_LORA:
             made["method"] = trainer_pb2.TrainingMethod.Name(request.method)
         self.runs.put(name, made | {"seed": request.seed, "night": request.night, "parents": list(request.parents)})
@@ -339,7 +339,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         log_call(self.home, "train", run["name"])
 
     def MergeModels(self, request, context):
-        name, record = stand_in_words.merged([self.found.get(one) for one in request.names], request)
+        name, record = stand_in_store.merged([self.found.get(one) for one in request.names], request)
         words = [json.loads(self.store.get(self.found.get(one)["adapter"])) for one in request.names]
         adapter = json.dumps({"shift": sum(one["shift"] for one in words), "words": record["words"]}).encode()
         record["adapter"] = self.store.put(adapter, "application/vnd.konomi.adapter+safetensors").digest
@@ -356,7 +356,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
             manifest_digest=model.get("manifest", ""),
             night=model["night"],
             current=self.current() == name,
-            concepts=stand_in_words.concepts(model.get("words", [])),
+            concepts=stand_in_store.concepts(model.get("words", [])),
         )
 
     def current(self) -> str:

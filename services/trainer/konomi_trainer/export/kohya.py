@@ -96,17 +96,23 @@ def header(model: ModelRow, base: BaseInfo, rank: int, captions: Sequence[str], 
         "ss_seed": str(model.seed),
         "ss_steps": f"{model.metrics.get('steps', 0):g}",
         "ss_training_comment": f"konomi {model.id}",
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": ARCHITECTURES[layout],
-        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
-        "modelspec.title": model.display_name or model.id,
-        "modelspec.resolution": f"{side}x{side}",
-        "modelspec.prediction_type": "v" if v else "epsilon",
     }
     if base.zero_terminal_snr:
         fields["ss_zero_terminal_snr"] = "True"
-    fields |= _reading(json.loads(model.configuration))
+    fields |= _reading(json.loads(model.configuration)) | _card(model, base)
     return fields | ({"modelspec.author": author} if author else {})
+
+
+def _card(model: ModelRow, base: BaseInfo) -> dict[str, str]:
+    """Returns the `modelspec.*` half of the header."""
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": ARCHITECTURES[base.layout],
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.title": model.display_name or model.id,
+        "modelspec.resolution": f"{base.resolution}x{base.resolution}",
+        "modelspec.prediction_type": "v" if base.prediction == "v_prediction" else "epsilon",
+    }
 
 
 def _reading(configuration: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """SDXL in its published size with random weights in bfloat16: written once as a folder, then one image, one step.
 
-Run as `python -m tests.chaos.published_size.sdxl build|draw|train HOME`; prints one line of JSON: seconds, and the most
+Run as `python -m tests.published_size.sdxl build|draw|train HOME`; prints one line of JSON: seconds, and the most
 memory of its own the process held in each phase, bytes.
 """
 
