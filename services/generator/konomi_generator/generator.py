@@ -13,7 +13,17 @@ import numpy as np
 from konomi.errors import GONE, Cancelled, InvalidArgument, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
-from konomi_chassis.models.memory_needs import BATCH, LARGE_BATCH, ROOM_BYTES, NightMemory, NightShape, night_memory
+from konomi_chassis.models.memory_needs import (
+    BATCH,
+    HALF,
+    LARGE_BATCH,
+    ROOM_BYTES,
+    WHOLE,
+    WIDTHS,
+    NightMemory,
+    NightShape,
+    night_memory,
+)
 from konomi_chassis.models.model_settings import DrawingSettings, Syntax
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.job import LOOK_SECONDS, GenerationPlan, Job
@@ -87,15 +97,16 @@ class Generator:
         if device is None:
             return None
         settings, large = model.settings.training, model.layout == "sdxl"
-        asked = settings.gradient_checkpointing
+        asked, on_card = settings.gradient_checkpointing, device.device != "cpu"
         night = night_memory(
             model,
             NightShape(
                 precision_bytes=device.weight_bytes,
+                trained_bytes=WIDTHS.get(settings.precision, HALF if on_card else WHOLE),
                 images_together=device.images_together,
                 rows_together=settings.batch_size or (LARGE_BATCH if large else BATCH),
-                checkpointing=asked == "on" or (asked == "auto" and large and device.size < ROOM_BYTES),
-                on_card=device.device != "cpu",
+                checkpointing=asked == "on" or (asked == "auto" and large and on_card and device.size < ROOM_BYTES),
+                on_card=on_card,
             ),
         )
         return None if night is None else (device, night)

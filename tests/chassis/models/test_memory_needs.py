@@ -37,7 +37,7 @@ def test_sdxl_keeps_the_plan_s_figures():
     [
         (SDXL, {}, {6: "none", 8: "reduced", 12: "whole", 16: "whole", 24: "whole"}),
         (SDXL, {"checkpointing": False}, {8: "reduced", 24: "reduced", 48: "whole"}),
-        (SDXL, {"precision_bytes": 4}, {8: "none", 12: "none", 16: "reduced", 24: "whole"}),
+        (SDXL, {"precision_bytes": 4, "trained_bytes": 4}, {8: "none", 12: "none", 16: "reduced", 24: "whole"}),
         (SD15, {}, {4: "reduced", 6: "whole", 8: "whole"}),
         (SD15, {"checkpointing": False}, {6: "reduced", 12: "whole"}),
     ],

@@ -16,15 +16,7 @@ from konomi_rater.storage import audits, collected, image_records, labels, taste
 from konomi_rater.storage.audits import AuditRow, BlindAudit, BlindChoice, BlindPair, Terms
 from konomi_rater.storage.schema import MIGRATIONS
 from konomi_rater.usecases.collection import RetentionPolicy
-from tests.rater.usecases.shelf import DAY, MONTH, NOW, Shelf
-
-
-@pytest.fixture
-def shelf(tmp_path):
-    made = Shelf(tmp_path)
-    made.taste()
-    yield made
-    made.engine.dispose()
+from tests.rater.usecases.shelf import DAY, MONTH, NOW
 
 
 def test_a_rejected_candidate_goes_its_record_stays_and_a_dry_run_says_so_before(shelf):

@@ -11,16 +11,7 @@ import pytest
 from konomi.errors import NotFound
 from konomi_rater.selection.selection import CONSENTED, IMPORTED
 from konomi_rater.storage import consents
-from tests.rater.usecases.shelf import NOW, Shelf, opened
-
-
-@pytest.fixture
-def shelf(tmp_path):
-    made = Shelf(tmp_path)
-    made.taste()
-    yield made
-    made.engine.dispose()
-
+from tests.rater.usecases.shelf import NOW, opened
 
 RUN_AND_DIE = """
 import os, sys

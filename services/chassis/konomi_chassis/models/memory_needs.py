@@ -18,6 +18,8 @@ CONTEXT_BYTES = 500_000_000
 ALLOWANCE = 1.1
 """What comes and goes is multiplied by it."""
 HALF, WHOLE = 2, 4
+WIDTHS = {"fp32": WHOLE, "bf16": HALF, "fp16": HALF}
+"""Bytes of a weight by the name of its number format."""
 BATCH, LARGE_BATCH = 16, 4
 """Images of a training step where nobody says: for SDXL's class the second."""
 ROOM_BYTES = 48 << 30
@@ -99,7 +101,8 @@ class NightShape:
     """What decides how much a night takes besides the base.
 
     Attributes:
-        precision_bytes: of a frozen weight: 2 in half precision, 4 in float32.
+        precision_bytes: of a weight of the generator: 2 in half precision, 4 in float32.
+        trained_bytes: of a frozen weight of the UNet that is trained, likewise.
         images_together: images denoised at once.
         rows_together: images of a training step that go through the network together.
         checkpointing: whether activations are made twice.
@@ -108,6 +111,7 @@ class NightShape:
     """
 
     precision_bytes: int = HALF
+    trained_bytes: int = HALF
     images_together: int = 4
     rows_together: int = 4
     checkpointing: bool = True
@@ -157,10 +161,10 @@ def _generator(model: BaseModel, activations: ActivationBytes, shape: NightShape
 
 def _trainer(model: BaseModel, activations: ActivationBytes, shape: NightShape) -> MemoryNeed:
     """Counts a step, and the encoders, float32: texts, then pictures, then the UNet have the card to themselves."""
-    pixels, wide = model.resolution**2, shape.precision_bytes / HALF
+    pixels, wide = model.resolution**2, shape.trained_bytes / HALF
     kept = activations.checkpointed if shape.checkpointing else activations.training
     pictures = _weights(model, "vae", WHOLE) + activations.encoding * pixels * ALLOWANCE
-    unet = _weights(model, "unet", shape.precision_bytes)
+    unet = _weights(model, "unet", shape.trained_bytes)
     apart = max(_texts(model, WHOLE), pictures)
     encoding = apart if shape.on_card else unet + _texts(model, WHOLE) + pictures
     frozen = unet + _adapter(model)
