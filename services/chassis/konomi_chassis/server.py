@@ -249,6 +249,9 @@ def _options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.so_reuseport", 0),
         # Bounds hostile connections; well above admission, which refuses with a reason and a delay.
         ("grpc.max_concurrent_streams", max(256, settings.max_in_flight * 8)),
+        # A stream's window stays at 64 KiB until its call is let in, when grpc widens it to the message: by probing it
+        # would take in megabytes of a call that is about to be refused.
+        ("grpc.http2.bdp_probe", 0),
         # Calls grpc keeps until they are taken in, of which it drops some beyond the first number and all beyond the
         # second, without a detail: far more than come at once unless somebody floods, so that a label is not dropped.
         ("grpc.server.max_pending_requests", 8192),
