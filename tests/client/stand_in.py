@@ -188,6 +188,9 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
             if label.image_digest not in self.images:
                 raise NotFound(f"no image {label.image_digest}", reason="NO_IMAGE")
         for label in request.labels:
+            label.create_time.GetCurrentTime()
+            if label.HasField("grade_time"):
+                label.create_time.CopyFrom(label.grade_time)
             self.labels.append(label)
         return rater.RecordLabelsResponse(labels=request.labels)
 

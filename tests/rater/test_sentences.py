@@ -12,7 +12,7 @@ from konomi_rater.sentences import SENTENCES, Sentence
 
 JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 NUMBERS = {"proxy": 0.5, "human": -0.1, "ratio": 2.5, "share": 0.3, "base": 0.1, "nats": 7.0, "limit": 6.0, "n": 40}
-NUMBERS |= {"against": 3, "srcc": 0.2, "earlier": 0.5, "top": 1, "missing": 12, "low": -0.1, "high": 0.4}
+NUMBERS |= {"against": 3, "srcc": 0.2, "earlier": 0.5, "top": 1, "missing": 12, "more": 12, "low": -0.1, "high": 0.4}
 NUMBERS |= {"needed": 500, "labels": 40, "rate": 0.2, "least": 0.125, "count": 12, "admitted": 20}
 WORDS = {"first": "base", "last": "unit-2"}
 

@@ -54,7 +54,7 @@ class RaterSettings(KonomiSettings):
     """Share of suggestions that are hidden repeats during the first 200 labels; half of it later."""
 
     panel_start: int = Field(default=100, ge=0)
-    """Graded images from which on random labels join the frozen panel, which no rater version is ever fitted on."""
+    """Graded images beyond which random labels join the frozen panel, which no rater version is ever fitted on."""
 
     panel_size: int = Field(default=200, ge=0)
     """Images at most in the panel; 0 means none."""

@@ -124,7 +124,7 @@ def _log(connection: Connection, values: np.ndarray, count: int, rng: np.random.
             for row, reason in zip(part, reasons, strict=True)
         ]
         entries = labels.record(connection, TASTE, new, float(start))
-        panel.set_aside(connection, TASTE, entries, rule, float(start))
+        panel.set_aside(connection, TASTE, entries, rule, float(start), start)
         again = part[rng.random(len(part)) < 0.05]
         labels.record(connection, TASTE, [NewLabel(digest_at(int(r)), int(grades[r]), reason=REPEAT) for r in again], 0)
         changed = part[rng.random(len(part)) < 0.03]

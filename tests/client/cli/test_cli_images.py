@@ -235,6 +235,24 @@ def test_grades_from_a_file(fresh, tmp_path):
     assert grades(fresh, tmp_path) == {first: 5, second: 3, third: 1}
 
 
+def test_a_file_of_grades_keeps_who_said_them_why_and_when(fresh, tmp_path):
+    first, second, third, _ = fresh.digests
+    file, again = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [
+        {"digest": first, "grade": 5, "labeller": "owner", "reason": "random", "time": "2026-01-02T03:04:05.678Z"},
+        {"digest": second, "grade": 2, "labeller": "ann", "time": "2026-01-02T03:04:06Z"},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert fresh.json("label", "--import", str(file)) == {"imported": 2}
+    assert fresh.json("label", "--export", str(again)) == {"exported": 2}
+    assert [json.loads(line) for line in again.read_text().splitlines()] == lines
+    for field, wrong in (("reason", "chance"), ("reason", 5), ("time", "yesterday"), ("time", 3), ("labeller", 1)):
+        file.write_text(json.dumps({"digest": third, "grade": 5, field: wrong}) + "\n")
+        done = fresh.run("label", "--import", str(file))
+        assert done.returncode == 2 and f'line 1: expected "{field}": ' in done.stderr, done.stderr
+    assert set(grades(fresh, tmp_path)) == {first, second}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_grades_of_a_file_from_windows(fresh, tmp_path, encoding):
     file = tmp_path / "in.jsonl"
@@ -269,3 +287,12 @@ def test_an_unknown_digest_is_refused_by_the_rater(live, tmp_path):
     assert done.returncode == 1
     assert "no image" in done.stderr
     assert live.run("label", "--import", str(tmp_path / "none")).returncode == 2
+
+
+@pytest.mark.parametrize(("liked", "told"), [(0, False), (19, False), (20, True)])
+def test_what_is_still_unseen_is_told_only_where_enough_was_liked_to_tell(liked, told):
+    from konomi.cli.images.explore import _discovery
+    from konomi.v1 import rater_pb2
+
+    line = _discovery(rater_pb2.Discovery(unseen_likes=1.0, liked_showings=liked, labels_since_island=18))
+    assert ("100 % of your likes" in line) == told and "18 labels" in line

@@ -90,6 +90,20 @@ def test_a_label_stands_under_who_gave_it(world):
     assert [who for who, _, _ in world.labels()] == ["ann", "owner", "a guest"]
 
 
+def test_when_a_label_was_given_only_the_owner_says_and_never_later_than_now(world):
+    label = pb.Label(image_digest=world.images[world.mine][0], grade=pb.GRADE_N)
+    label.grade_time.FromSeconds(1_700_000_000)
+    request = pb.RecordLabelsRequest(taste=world.mine, labels=[label], request_id=str(uuid.uuid4()))
+    assert world.ann.refusal("RecordLabels", request) == ("PERMISSION_DENIED", "GRADE_TIME_DENIED")
+    assert world.labels() == []
+    (recorded,) = world.owner.call("RecordLabels", request).labels
+    assert recorded.create_time.seconds == 1_700_000_000
+    label.grade_time.FromSeconds(40_000_000_000)
+    request = pb.RecordLabelsRequest(taste=world.mine, labels=[label], request_id=str(uuid.uuid4()))
+    (recorded,) = world.owner.call("RecordLabels", request).labels
+    assert recorded.create_time.seconds < 40_000_000_000
+
+
 def test_only_ones_own_labels_are_undone_and_the_owner_undoes_all(world):
     owners, anns = grade(world, world.owner), grade(world, world.ann, image=1)
     before = world.labels()

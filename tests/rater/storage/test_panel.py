@@ -32,8 +32,9 @@ def engine(tmp_path: Path):
 
 def record(engine, digests: list[str], reason: int, rule: PanelRule, grade: int = 3) -> int:
     with engine.begin() as connection:
+        graded = panel.graded_images(connection, "t")
         entries = labels.record(connection, "t", [NewLabel(d, grade, reason=reason) for d in digests], 1.0)
-        return panel.set_aside(connection, "t", entries, rule, 1.0)
+        return panel.set_aside(connection, "t", entries, rule, 1.0, graded)
 
 
 def test_about_half_of_the_random_labels_join_once_there_are_enough(engine):
@@ -48,6 +49,16 @@ def test_about_half_of_the_random_labels_join_once_there_are_enough(engine):
     assert len(aside) == joined and len(training) == 350 - joined
     assert not set(training) & set(aside)
     assert set(aside) <= set(DIGESTS[150:350])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100, 160])
+def test_of_labels_in_one_call_those_join_that_would_have_joined_one_by_one(engine, batch):
+    rule = PanelRule(start=100, size=200, share=0.5)
+    joined = sum(record(engine, DIGESTS[at : min(160, at + batch)], RANDOM, rule) for at in range(0, 160, batch))
+    with reading(engine) as connection:
+        members = panel.members(connection, "t")
+    assert members == {digest for digest in DIGESTS[100:160] if panel._lot("t", digest) < rule.share}
+    assert joined == len(members) > 20
 
 
 def test_the_panel_is_full_at_its_size(engine):
@@ -94,7 +105,8 @@ def small_panel(monkeypatch):
 def test_no_version_is_fitted_on_the_panel(small_panel, rater, fitted):
     rater.label(fitted.taste, grades_of(fitted, fitted.digests[40:80]), reason=RANDOM)
     version = rater.fit(fitted.taste)
-    assert version.label_count == 40
+    assert (version.label_count, version.held_out_count) == (40, 40)
+    assert active(rater, f"{fitted.taste}/raterVersions/1").held_out_count == 0
     assert version.label_digest == active(rater, f"{fitted.taste}/raterVersions/1").label_digest
     assert version.active and version.diff.verdict == pb.VERSION_VERDICT_NOT_WORSE
     assert (version.diff.against, version.diff.gain.n) == (f"{fitted.taste}/raterVersions/1", 40)

@@ -20,11 +20,13 @@ SENTENCES: Mapping[str, str] = {
     "{against} (srcc {srcc} against {earlier}); that one goes on scoring.",
     "only_favourites": "Only favourites are graded: the rater knows what is unlike the rest, not how often you would "
     "give a grade; grade some images you do not like.",
-    "few_ur": "Only {top} UR labels: probabilities of UR rest on the order of the lower grades.",
+    "few_ur": "Only {top} UR labels: probabilities of UR rest on the order of the lower grades; {missing} more images "
+    "graded UR are enough, for example from the best of the Library.",
     "few_random": "Go on in the view Grade: once {missing} more of its random picks (about one image in five) are "
     "graded, the percentages can be checked.",
-    "unmeasured": "Too few independent labels to measure the rater: grade more images.",
-    "chance": "On unseen labels the rater is not surely better than chance (srcc {low} to {high}): grade more images.",
+    "unmeasured": "Too few independent labels to measure the rater: grade {more} more images in the view Grade.",
+    "chance": "On unseen labels the rater is not surely better than chance (srcc {low} to {high}): grade {more} more "
+    "images in the view Grade.",
     "evidence_few": "Selection by evidence needs {needed} labels and there are {labels}: nothing was selected; until "
     "then konomi rater certify can vouch for a set.",
     "evidence_none": "{n} random labels show none of the images to be good at a false-discovery rate of {rate}: at "

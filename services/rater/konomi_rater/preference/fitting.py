@@ -27,6 +27,8 @@ LARGE = "nystroem"
 TREE_FOLDS = 5
 LEAST_LABELS = 5
 LEAST_UR = 3
+SITTING = 12
+"""Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
 """UR labels below which probabilities of UR rest on the order of the lower grades."""
 MARGIN = 0.02
 """A later recipe must beat an earlier one's cross-validated SRCC by this much: smaller gaps are ties."""
@@ -192,14 +194,14 @@ def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[Sentence
     raised = []
     top, drawn = int((training.grades == 5).sum()), int(training.drawn.sum())
     if top < LEAST_UR:
-        raised.append(Sentence("few_ur", {"top": top}))
+        raised.append(Sentence("few_ur", {"top": top, "missing": LEAST_UR - top}))
     if drawn < LEAST_RANDOM:
         raised.append(Sentence("few_random", {"missing": LEAST_RANDOM - drawn}))
     srcc = metrics.get("srcc")
     if srcc is None:
-        raised.append(Sentence("unmeasured"))
+        raised.append(Sentence("unmeasured", {"more": SITTING}))
     elif srcc.low <= 0:
-        raised.append(Sentence("chance", {"low": srcc.low, "high": srcc.high}))
+        raised.append(Sentence("chance", {"low": srcc.low, "high": srcc.high, "more": SITTING}))
     return raised
 
 

@@ -3,7 +3,7 @@
 import grpc
 import sqlalchemy
 
-from konomi.errors import InvalidArgument
+from konomi.errors import InvalidArgument, PermissionDenied
 from konomi.v1 import rater_pb2
 from konomi_chassis.auth.authentication import acting_for
 from konomi_chassis.rpc.pagination import page
@@ -28,8 +28,9 @@ class LabelServicer(ServicerPart):
             tastes.read(connection, taste)
             new = [_new_label(label) for label in request.labels]
             now = self._rater.workspace.clock()
+            graded = panel.graded_images(connection, taste)
             entries = labels.record(connection, taste, new, now, acting_for())
-            panel.set_aside(connection, taste, entries, self._panel_rule(), now)
+            panel.set_aside(connection, taste, entries, self._panel_rule(), now, graded)
             return rater_pb2.RecordLabelsResponse(labels=[_label(entry, taste) for entry in entries])
 
         return self._answer_once("RecordLabels", request, rater_pb2.RecordLabelsResponse(), work)
@@ -119,8 +120,19 @@ def _own_number(name: str, taste: str, kind: str) -> int | None:
 
 
 def _new_label(message: rater_pb2.Label) -> NewLabel:
-    """Reads a grade to record."""
-    return NewLabel(message.image_digest, int(message.grade), message.labeller or OWNER, int(message.reason))
+    """Reads a grade to record.
+
+    Raises:
+        PermissionDenied: somebody else than the owner says when it was given.
+    """
+    given = None
+    if message.HasField("grade_time"):
+        if acting_for() is not None:
+            raise PermissionDenied(
+                "Only the owner may say when a label was given; leave grade_time empty.", reason="GRADE_TIME_DENIED"
+            )
+        given = message.grade_time.ToMicroseconds() / 1e6
+    return NewLabel(message.image_digest, int(message.grade), message.labeller or OWNER, int(message.reason), given)
 
 
 def _label(entry: LabelEntry, taste: str) -> rater_pb2.Label:

@@ -141,6 +141,7 @@ def rater_version(described: Described) -> rater_pb2.RaterVersion:
         active=described.active,
         artifact_digest=row.artifact,
         label_digest=row.label_digest,
+        held_out_count=described.held_out,
         candidates=dict(row.candidates),
         alarms=[str(alarm) for alarm in described.alarms],
         alarm_details=[

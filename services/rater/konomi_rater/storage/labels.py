@@ -46,12 +46,13 @@ class LabelEntry:
 
 @dataclass(frozen=True)
 class NewLabel:
-    """A grade to record."""
+    """A grade to record; `given` is the Unix time it was given at where that was before, None for now."""
 
     digest: str
     grade: int
     labeller: str = OWNER
     reason: int = 0
+    given: float | None = None
 
 
 def record(
@@ -284,13 +285,14 @@ def _append(connection: Connection, taste: str, label: NewLabel, now: float, und
         text("SELECT sequence, chain FROM labels WHERE taste = :taste ORDER BY sequence DESC LIMIT 1"), {"taste": taste}
     ).first()
     sequence, chain = (last.sequence + 1, last.chain) if last else (1, "")
-    entry = LabelEntry(sequence, label.digest, label.grade, label.labeller, label.reason, now, undoes)
+    created = now if label.given is None else min(label.given, now)
+    entry = LabelEntry(sequence, label.digest, label.grade, label.labeller, label.reason, created, undoes)
     row = {
         "digest": label.digest,
         "grade": label.grade,
         "labeller": label.labeller,
         "reason": label.reason,
-        "created": now,
+        "created": created,
         "undoes": undoes,
     }
     link = _link(chain, taste, sequence, *row.values())

@@ -6,6 +6,7 @@ Hidden grades of a unit (see `due`) join always: beyond the panel's size, and be
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ class PanelRule:
     """When labels are set aside.
 
     Attributes:
-        start: graded images of a taste from which on the panel grows.
+        start: graded images of a taste beyond which the panel grows: not one of the first so many joins.
         size: members at which it is full.
         share: share of the random labels that joins, 0..1.
     """
@@ -84,20 +85,42 @@ class PanelRule:
     share: float
 
 
-def set_aside(connection: Connection, taste: str, entries: Sequence[LabelEntry], rule: PanelRule, now: float) -> int:
-    """Lets freshly recorded labels join the panel where the rule says so, and returns how many did."""
+def set_aside(
+    connection: Connection, taste: str, entries: Sequence[LabelEntry], rule: PanelRule, now: float, graded: int
+) -> int:
+    """Lets freshly recorded labels join the panel where the rule says so, and returns how many did.
+
+    Args:
+        connection: the transaction that recorded them.
+        taste: id of the taste.
+        entries: labels in the order they were recorded.
+        rule: when labels are set aside.
+        now: Unix time.
+        graded: graded images of the taste before the first of them, so that one call sets aside what many would.
+    """
     hidden = [entry for entry in entries if entry.reason in REASONS and entry.grade]
     joined = _join(connection, taste, hidden, len(hidden), now)
+    first = {entry.digest: entry for entry in reversed(entries) if entry.grade}
+    fresh = sorted((e for e in first.values() if _first(connection, taste, e)), key=lambda entry: entry.sequence)
+    late = {entry.digest for entry in fresh[max(0, rule.start - graded) :]}
     drawn = [
-        e for e in entries if e.reason == SuggestionReason.RANDOM and e.grade and _lot(taste, e.digest) < rule.share
+        e
+        for e in entries
+        if e.reason == SuggestionReason.RANDOM and e.digest in late and e.grade and _lot(taste, e.digest) < rule.share
     ]
-    if not drawn:
-        return joined
-    graded = text("SELECT graded FROM taste_counts WHERE taste = :taste")
-    if connection.execute(graded, {"taste": taste}).scalar_one() < rule.start:
-        return joined
-    size = connection.execute(text("SELECT COUNT(*) FROM panel WHERE taste = :taste"), {"taste": taste}).scalar_one()
-    return joined + _join(connection, taste, drawn, rule.size - size, now)
+    return joined + _join(connection, taste, drawn, rule.size - count(connection, taste), now)
+
+
+def count(connection: Connection, taste: str, until: float = math.inf) -> int:
+    """Returns how many images the panel has, or had at a Unix time."""
+    query = text("SELECT COUNT(*) FROM panel WHERE taste = :taste AND joined <= :until")
+    return int(connection.execute(query, {"taste": taste, "until": until}).scalar_one())
+
+
+def graded_images(connection: Connection, taste: str) -> int:
+    """Returns how many images of a taste are graded."""
+    query = text("SELECT graded FROM taste_counts WHERE taste = :taste")
+    return int(connection.execute(query, {"taste": taste}).scalar() or 0)
 
 
 def members(connection: Connection, taste: str) -> set[str]:

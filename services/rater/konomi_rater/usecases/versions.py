@@ -22,7 +22,7 @@ from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose
 from konomi_rater.preference.promotion import Diff, PromotionDecision
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
-from konomi_rater.storage import audits, comparisons, image_records, labels, tastes
+from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
 from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
 from konomi_rater.storage.in_force import seen
@@ -132,13 +132,17 @@ class NewVersion:
 
 @dataclass(frozen=True)
 class Described:
-    """A version with what is known of it now; only the one that scores has a pressure."""
+    """A version with what is known of it now; only the one that scores has a pressure.
+
+    `held_out` counts the panel as it was at the fit, which did not see it.
+    """
 
     row: VersionRow
     active: bool
     alarms: Sequence[Sentence]
     diff: Diff | None
     pressure: Pressure | None
+    held_out: int
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,8 @@ class Versions:
         spent = pressure(connection, row.taste) if active else None
         now = overoptimisation.over_pressed(spent, self._workspace.settings.pressure_nats) if spent is not None else []
         diff = tastes.read_diff(connection, row.taste, row.number)
-        return Described(row, active, [*row.alarms, *now], diff, spent)
+        held_out = panel.count(connection, row.taste, row.created)
+        return Described(row, active, [*row.alarms, *now], diff, spent, held_out)
 
     def _read_inputs(self, connection: sqlalchemy.Connection, taste_id: str, embedder: str) -> _FitInputs:
         taste = tastes.read(connection, taste_id)

@@ -13,6 +13,7 @@ from konomi.client.services import taste_name
 from konomi.datasets.reader import media_type_of
 from konomi.files import write_for_user
 from konomi.i18n.catalogue import percent, text
+from konomi.night.systems.longtail import LEAST_SHOWINGS
 from konomi.v1 import rater_pb2 as rater
 
 
@@ -80,11 +81,14 @@ def _print_elites(response: rater.ExploreNoveltyResponse) -> None:
 
 
 def _discovery(tail: rater.Discovery) -> str:
-    """Returns what slates have found, in one sentence."""
+    """Returns what slates have found; of what is still unseen, only where enough was liked to tell."""
+    islands, labels = len(tail.islands), tail.labels_since_island
+    if tail.liked_showings < LEAST_SHOWINGS:
+        return text("{islands} islands found, {labels} labels since", islands=islands, labels=labels)
     return text(
         "{islands} islands found, {labels} labels since; {share} of your likes are estimated to be still unseen",
-        islands=len(tail.islands),
-        labels=tail.labels_since_island,
+        islands=islands,
+        labels=labels,
         share=percent(tail.unseen_likes),
     )
 

@@ -10,7 +10,7 @@ from konomi.cli.rater.embedder import embedder
 from konomi.client.messages import plain
 from konomi.client.services import taste_name
 from konomi.errors import Internal
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import plural, text
 from konomi.taste.rater_summary import alarms, compared
 from konomi.v1 import rater_pb2 as rater
 
@@ -79,6 +79,9 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
         "{name}: {labels} labels, head {head}", name=version.name, labels=version.label_count, head=version.head
     )
     say(line)
+    if version.held_out_count:
+        one = "{count} label was kept out of the fit, to judge versions by"
+        say(plural(one, "{count} labels were kept out of the fit, to judge versions by", version.held_out_count))
     rows = [
         (
             name,

@@ -11,6 +11,7 @@ import { taste } from "../prefs.js";
 
 const AT_ONCE = 12;
 const SLATE = 20;
+const LEAST_SHOWINGS = 20;  // liked ones from which the share not seen yet is more than chance
 const FAR = "SUGGESTION_REASON_NOVEL";
 const PARTS = [["SUGGESTION_REASON_EXPLOIT", "slate_likely"], ["SUGGESTION_REASON_UNCERTAIN", "slate_doubtful"], [FAR, "different"]];
 
@@ -55,7 +56,7 @@ class Tail {
 
   told({ islands = [], unseenLikes = 0, likedShowings = 0, labelsSinceIsland = 0 }) {
     const words = [t("slate_found", { n: whole(islands.length), labels: whole(labelsSinceIsland) })];
-    if (Number(likedShowings)) words.push(t("slate_unseen", { share: percent(unseenLikes) }));
+    if (Number(likedShowings) >= LEAST_SHOWINGS) words.push(t("slate_unseen", { share: percent(unseenLikes) }));
     return words.join(" ");
   }
 
