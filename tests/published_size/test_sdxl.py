@@ -31,7 +31,7 @@ def home(tmp_path_factory) -> Path:
 
 def planned(home: Path) -> dict:
     model = replace(BaseModels(home).get(ID), resolution=SIDE)
-    memory = night_memory(model, NightShape(images_together=1, rows_together=1))
+    memory = night_memory(model, NightShape(images_together=1, rows_together=1, on_card=False))
     return {need.service: need for need in memory.needs}
 
 
