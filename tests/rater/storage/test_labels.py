@@ -61,6 +61,12 @@ def test_the_chain_finds_a_row_that_was_changed_behind_our_back(engine, tmp_path
         labels.verify(connection, "t")
 
 
+def test_the_chain_holds_for_a_time_in_whole_seconds(engine):
+    with engine.begin() as connection:
+        labels.record(connection, "t", [NewLabel(DIGESTS[0], 3)], 7)
+        assert labels.verify(connection, "t") > 0
+
+
 def test_the_digest_of_labels_does_not_depend_on_their_order(engine):
     record(engine, (0, 5), (1, 2))
     with reading(engine) as connection:

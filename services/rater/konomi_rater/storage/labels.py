@@ -285,7 +285,7 @@ def _append(connection: Connection, taste: str, label: NewLabel, now: float, und
         text("SELECT sequence, chain FROM labels WHERE taste = :taste ORDER BY sequence DESC LIMIT 1"), {"taste": taste}
     ).first()
     sequence, chain = (last.sequence + 1, last.chain) if last else (1, "")
-    created = now if label.given is None else min(label.given, now)
+    created = float(now if label.given is None else min(label.given, now))
     entry = LabelEntry(sequence, label.digest, label.grade, label.labeller, label.reason, created, undoes)
     row = {
         "digest": label.digest,
