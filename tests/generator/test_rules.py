@@ -64,3 +64,18 @@ def test_generation():
     for spacing in ("", "leading", "trailing", "linspace", "ays"):
         given = pb.GenerateImagesRequest(images=[good], timestep_spacing=spacing, clip_skip=2, prompt_syntax="plain")
         assert violations(given) == set()
+
+
+def test_images_as_a_prompt_and_drafts():
+    image, digest = pb.ImageRequest(prompt="a cat", draft_digest="a" * 64), "b" * 64
+    for digests, scale, fields in (
+        ([digest], 0.0, set()),
+        ([digest] * 16, 1.0, set()),
+        ([], 0.5, {"image_prompt.digests"}),
+        ([digest] * 17, 0.5, {"image_prompt.digests"}),
+        (["x"], 1.5, {"image_prompt.digests[0]", "image_prompt.scale"}),
+    ):
+        prompt = pb.ImagePrompt(digests=digests, scale=scale)
+        assert violations(pb.GenerateImagesRequest(images=[image], draft=True, image_prompt=prompt)) == fields
+    image.draft_digest = "../x"
+    assert violations(pb.GenerateImagesRequest(images=[image])) == {"images[0].draft_digest"}

@@ -157,6 +157,11 @@ def test_refusals_have_the_right_status_and_the_server_stays_up(calls: Calls, st
     calls.refused(one(wildcards={"a": pb.Words()}), InvalidArgument, "WILDCARD")
     pickled = store.put(b"\x80\x04K\x01.", "application/octet-stream").digest
     calls.refused(one(adapters=[pb.Adapter(digest=pickled)]), FailedPrecondition, "UNSAFE_FORMAT")
+    missing = calls.refused(one(draft=True), FailedPrecondition, "DRAFT_ADAPTER_MISSING")
+    assert "models/few_step" in missing.message
+    prompt = pb.ImagePrompt(digests=[good])
+    calls.refused(one(image_prompt=prompt), FailedPrecondition, "IMAGE_PROMPT_ADAPTER_MISSING")
+    calls.refused(one(draft=True, guide_from_base=True), InvalidArgument, "DRAFT")
     other = store.put(lora(1, unet=tiny_models.sd1().unet), "a/b").digest
     calls.refused(one(adapters=[pb.Adapter(digest=other)]), FailedPrecondition, "ADAPTER_MISMATCH")
     assert calls.send(one())[0].artifact.digest == good

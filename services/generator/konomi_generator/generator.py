@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
-from konomi.errors import GONE, Cancelled, InvalidArgument, NotFound
+from konomi.errors import GONE, Cancelled, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.companions import Draft, LikenessAdapter
 from konomi_chassis.models.memory_needs import (
     BATCH,
     HALF,
@@ -29,8 +30,17 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.job import LOOK_SECONDS, GenerationPlan, Job
 from konomi_generator.prompts import check_wildcards, fill
 from konomi_generator.requests import Finished, Image, Request
-from konomi_generator.sampling import AdapterFile, Annealing, Backend, DeviceMemory, ImageRequest, Sampling
+from konomi_generator.sampling import (
+    AdapterFile,
+    Annealing,
+    Backend,
+    DeviceMemory,
+    ImagePrompt,
+    ImageRequest,
+    Sampling,
+)
 
+Companion = TypeVar("Companion", Draft, LikenessAdapter)
 LARGEST_ADAPTER = 2 << 30
 LOOK_IDLE_SECONDS = 5.0
 
@@ -46,6 +56,12 @@ class Catalogue(Protocol):
 
     def digest(self, model: BaseModel) -> str:
         """Returns the sha256 over the model's weights."""
+
+    def draft(self, model: BaseModel) -> Draft:
+        """Returns how a model draws drafts."""
+
+    def likeness(self, model: BaseModel) -> LikenessAdapter:
+        """Returns what lets a model take images as prompts."""
 
 
 class Generator:
@@ -91,6 +107,10 @@ class Generator:
         model = self._models.get(id)
         return model, self._models.digest(model)
 
+    def companions(self, model: BaseModel) -> tuple[Draft | KonomiError, LikenessAdapter | KonomiError]:
+        """Returns how a model draws drafts, and what lets it take images as prompts; or why it does not."""
+        return _tried(lambda: self._models.draft(model)), _tried(lambda: self._models.likeness(model))
+
     def memory(self, model: BaseModel) -> tuple[DeviceMemory, NightMemory] | None:
         """Returns this machine's device and what a night on a base model takes of it; None where nobody can say."""
         device = self._backend.device_memory(model)
@@ -106,10 +126,15 @@ class Generator:
                 images_together=device.images_together,
                 rows_together=settings.batch_size or (LARGE_BATCH if large else BATCH),
                 checkpointing=asked == "on" or (asked == "auto" and large and on_card and device.size < ROOM_BYTES),
+                few_step_bytes=self._few_step_bytes(model),
                 on_card=on_card,
             ),
         )
         return None if night is None else (device, night)
+
+    def _few_step_bytes(self, model: BaseModel) -> int:
+        draft = _tried(lambda: self._models.draft(model))
+        return draft.path.stat().st_size if isinstance(draft, Draft) and draft.path is not None else 0
 
     def generate(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Makes the images of a request and yields each as it is finished, in any order.
@@ -126,15 +151,19 @@ class Generator:
         began = self._clock()
         check_wildcards(request.wildcards)
         model = self._models.get(request.base_model)
-        sampling = self._sampling(request, model)
+        _check_draft(request)
+        draft = self._models.draft(model) if request.draft else None
+        sampling = self._sampling(request, model, draft.drawing if draft is not None else model.settings.drawing)
         images = [self._image_request(index, image, request) for index, image in enumerate(request.images)]
         adapters = [AdapterFile(digest, self._adapter(digest), scale) for digest, scale in request.adapters]
+        if draft is not None and draft.path is not None:
+            adapters.append(AdapterFile(draft.digest, draft.path.read_bytes(), draft.scale))
         while not self._turn.acquire(timeout=LOOK_SECONDS):
             if stopped():
                 raise Cancelled("The caller went away.", reason="CANCELLED")
         try:
             prepared = self._backend.prepare(model, adapters, sampling, len(images))
-            plan = GenerationPlan(request, model, self._models.digest(model), sampling, images, prepared)
+            plan = GenerationPlan(request, model, self._models.digest(model), sampling, images, prepared, draft)
             job = Job(plan, self._backend, self._store, self._pool, lambda: self._clock() - began)
             yield from job.run(stopped)
         finally:
@@ -173,8 +202,8 @@ class Generator:
         self._closing.set()
         self._pool.shutdown(wait=True)
 
-    def _sampling(self, request: Request, model: BaseModel) -> Sampling:
-        """Returns what the back end is to do: what was asked, and the model's settings for all that was left open."""
+    def _sampling(self, request: Request, model: BaseModel, usual: DrawingSettings) -> Sampling:
+        """Returns what the back end is to do: what was asked, and the usual settings for all that was left open."""
         width, height = request.width or model.resolution, request.height or model.resolution
         for name, side in (("width", width), ("height", height)):
             if side % 8 or not 16 <= side <= self._max_side:
@@ -184,7 +213,6 @@ class Generator:
         if request.annealing:
             _check_annealing(request.annealing)
         adapted = any(scale for _, scale in request.adapters)
-        usual = model.settings.drawing
         guidance, rescale = request.guidance_scale, request.guidance_rescale
         sampling = Sampling(
             steps=request.steps or usual.steps,
@@ -201,8 +229,23 @@ class Generator:
             guidance_rescale=rescale if rescale is not None else usual.guidance_rescale,
             clip_skip=request.clip_skip or usual.clip_skip,
             prompt_syntax=cast(Syntax, request.prompt_syntax or usual.prompt_syntax),
+            image_prompt=self._image_prompt(request, model),
         )
         return replace(sampling, **_spaced(request, usual), defaults=_left_open(request))
+
+    def _image_prompt(self, request: Request, model: BaseModel) -> ImagePrompt | None:
+        """Returns the images that count as a prompt, with what reads them; None where there are none."""
+        if request.likeness is None:
+            return None
+        digests, scale = tuple(request.likeness.digests), request.likeness.scale
+
+        def images() -> list[np.ndarray]:
+            names = [f"image_prompt.digests[{number}]" for number in range(len(digests))]
+            pairs = zip(digests, names, strict=True)
+            return [self._decoder.decode(self._store.get(digest), name).pixels for digest, name in pairs]
+
+        strength = model.settings.image_prompt.scale if scale is None else scale
+        return ImagePrompt(self._models.likeness(model), digests, strength, images)
 
     def _image_request(self, index: int, image: Image, request: Request) -> ImageRequest:
         prompt = fill(image.prompt, request.wildcards, image.seed)
@@ -230,6 +273,14 @@ class Generator:
             raise NotFound(
                 f"There is no adapter {digest}; put its artifact first.", reason="ADAPTER_NOT_FOUND"
             ) from error
+
+
+def _tried(ask: Callable[[], Companion]) -> Companion | KonomiError:
+    """Returns what is asked for, or the refusal."""
+    try:
+        return ask()
+    except KonomiError as error:
+        return error
 
 
 def _spaced(request: Request, usual: DrawingSettings) -> dict[str, Any]:
@@ -260,6 +311,25 @@ def _left_open(request: Request) -> frozenset[str]:
         "prompt_syntax": bool(request.prompt_syntax),
     }
     return frozenset(name for name, asked in given.items() if not asked)
+
+
+def _check_draft(request: Request) -> None:
+    """Refuses what a draft cannot be: guided by the base, which knows no few steps, or itself drawn again."""
+    if not request.draft:
+        return
+    strange = {
+        "guide_from_base": request.guide_from_base,
+        "base_share": request.base_share > 0,
+        "images.draft_digest": any(image.draft_digest for image in request.images),
+    }
+    for field, asked in strange.items():
+        if asked:
+            raise InvalidArgument(
+                f"A draft runs with its few-step adapter from the first step to the last and is no image drawn again, "
+                f"so {field} was expected to be left out.",
+                reason="DRAFT",
+                field=field,
+            )
 
 
 def _check_annealing(annealing: Annealing) -> None:

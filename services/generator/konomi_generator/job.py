@@ -9,11 +9,21 @@ from dataclasses import dataclass
 
 from konomi.errors import Cancelled, KonomiError
 from konomi_chassis.models.catalogue import STARTER, BaseModel
+from konomi_chassis.models.companions import Draft
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
-from konomi_generator.png import GenerationRecord
+from konomi_generator.png import GenerationRecord, ImagePromptRecord
 from konomi_generator.requests import Finished, Request
-from konomi_generator.sampling import CHANGES_IMAGE, Backend, ImageRequest, Prepared, Preview, Result, Sampling
+from konomi_generator.sampling import (
+    CHANGES_IMAGE,
+    Backend,
+    ImagePrompt,
+    ImageRequest,
+    Prepared,
+    Preview,
+    Result,
+    Sampling,
+)
 
 MAX_WAITING = 64
 LOOK_SECONDS = 0.1
@@ -28,6 +38,7 @@ class GenerationPlan:
         model, digest: the base model and the digest of its weights.
         sampling, images: what the back end is to do.
         prepared: what will do it.
+        draft: how drafts are drawn; None for images drawn in full.
     """
 
     request: Request
@@ -36,11 +47,13 @@ class GenerationPlan:
     sampling: Sampling
     images: Sequence[ImageRequest]
     prepared: Prepared
+    draft: Draft | None = None
 
     def parents(self, index: int) -> tuple[str, ...]:
         """Returns the digests an image is made from."""
         init = self.request.images[index].init_digest
-        return ((init,) if init else ()) + tuple(digest for digest, _ in self.request.adapters)
+        seen = self.sampling.image_prompt.digests if self.sampling.image_prompt is not None else ()
+        return ((init,) if init else ()) + seen + tuple(digest for digest, _ in self.request.adapters)
 
     def record(self, index: int, fallbacks: tuple[str, ...]) -> GenerationRecord:
         """Returns what the image says of itself."""
@@ -75,7 +88,18 @@ class GenerationPlan:
             clip_skip=1 if self.model.layout == "sdxl" else sampling.clip_skip,
             prompt_syntax=sampling.prompt_syntax,
             imported=imported,
+            draft=self.draft is not None,
+            few_step=(self.draft.digest, self.draft.scale) if self.draft is not None and self.draft.path else None,
+            draft_digest=request.images[index].draft_digest,
+            image_prompt=_likeness(sampling.image_prompt),
         )
+
+
+def _likeness(prompt: ImagePrompt | None) -> ImagePromptRecord | None:
+    """Returns what an image says of those it was to look like."""
+    if prompt is None:
+        return None
+    return ImagePromptRecord(prompt.digests, prompt.scale, prompt.adapter.digest, prompt.adapter.encoder_digest)
 
 
 class Job:

@@ -45,6 +45,18 @@ ALWAYS = frozenset({"Sampler", "Model hash", "Model"})
 """Pairs that are there even where they are empty."""
 ZERO_TERMINAL_SNR = "Zero Terminal SNR"
 """A1111's name of a noise schedule that ends without any signal."""
+DRAFT, LIKE = "Draft", "Image prompt"
+"""konomi's own pairs: what made a draft, and the images a picture was to look like."""
+
+
+@dataclass(frozen=True)
+class ImagePromptRecord:
+    """Images that a picture was to look like: their digests, the strength, the IP-Adapter's sha256, the encoder's."""
+
+    digests: Sequence[str]
+    scale: float
+    adapter: str
+    encoder: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class GenerationRecord:
 
     What it says of spacing, clip skip and syntax is what was in use, or empty where the bundled model's own was.
     `imported` is what other programs can load too: its infotext says all that they need for the same picture.
+    A `draft` says the digest and strength of its `few_step` adapter, where it has one; what was drawn again in full
+    says the digest of its draft.
     """
 
     prompt: str
@@ -83,6 +97,10 @@ class GenerationRecord:
     clip_skip: int = 1
     prompt_syntax: str = "plain"
     imported: bool = False
+    draft: bool = False
+    few_step: tuple[str, float] | None = None
+    draft_digest: str = ""
+    image_prompt: ImagePromptRecord | None = None
 
     @property
     def schedule_type(self) -> str:
@@ -137,6 +155,10 @@ def _special(record: GenerationRecord) -> dict[str, Any]:
         "karras_sigmas": record.karras_sigmas,
         "clip_skip": record.clip_skip if record.clip_skip > 1 else 0,
         "prompt_syntax": "" if record.prompt_syntax == "plain" else record.prompt_syntax,
+        "draft": record.draft,
+        "few_step": {"digest": record.few_step[0], "scale": record.few_step[1]} if record.few_step else None,
+        "draft_digest": record.draft_digest,
+        "image_prompt": asdict(record.image_prompt) if record.image_prompt is not None else None,
     }
 
 
@@ -159,9 +181,14 @@ def infotext(record: GenerationRecord) -> str:
         "CFG Rescale": _number(record.guidance_rescale, record) if record.guidance_rescale else "",
     }
     hashes = {"model": record.base_digest[:10]}
-    if record.adapters:
-        pairs["Lora hashes"] = ", ".join(f"{digest[:12]}: {digest[:12]}" for digest, _ in record.adapters)
-        hashes |= {f"lora:{digest[:12]}": digest[:12] for digest, _ in record.adapters}
+    if record.draft:
+        pairs[DRAFT] = record.few_step[0][:12] if record.few_step else record.base_digest[:12]
+    if record.image_prompt is not None:
+        pairs[LIKE] = ", ".join(digest[:12] for digest in record.image_prompt.digests)
+    adapters = [*record.adapters, *((record.few_step,) if record.few_step else ())]
+    if adapters:
+        pairs["Lora hashes"] = ", ".join(f"{digest[:12]}: {digest[:12]}" for digest, _ in adapters)
+        hashes |= {f"lora:{digest[:12]}": digest[:12] for digest, _ in adapters}
     pairs["Hashes"] = json.dumps(hashes)
     lines = [record.prompt]
     if record.negative_prompt:

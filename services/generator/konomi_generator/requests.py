@@ -12,12 +12,24 @@ from konomi_generator.sampling import Annealing
 
 @dataclass(frozen=True)
 class Image:
-    """One image asked for: prompt template, seed, and for image to image where to start and how far to go."""
+    """One image asked for: prompt template, seed, and for image to image where to start and how far to go.
+
+    `draft_digest` is the draft it draws again in full.
+    """
 
     prompt: str
     seed: int
     init_digest: str = ""
     strength: float = 0.5
+    draft_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Images as a prompt: their digests, and how strongly they count, None as strongly as the model's settings say."""
+
+    digests: Sequence[str]
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,8 @@ class Request:
     karras_sigmas: bool | None = None
     clip_skip: int = 0
     prompt_syntax: str = ""
+    draft: bool = False
+    likeness: Likeness | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ RULES: RequestRules = {
         "images[].prompt": text(),
         "images[].init_digest": DIGEST_OR_NONE,
         "images[].strength": between(0, 1),
+        "images[].draft_digest": DIGEST_OR_NONE,
         "negative_prompt": text(),
         "steps": between(0, 200),
         "guidance_scale": between(1, 30),
@@ -48,6 +49,9 @@ RULES: RequestRules = {
         ),
         "clip_skip": between(1, 12, optional=True),
         "prompt_syntax": pattern("plain|weighted", '"plain" or "weighted"', optional=True),
+        "image_prompt.digests": count(1, 16),
+        "image_prompt.digests[]": DIGEST,
+        "image_prompt.scale": between(0, 1),
     },
     "ReleaseMemoryRequest": {},
 }

@@ -8,6 +8,7 @@ import numpy as np
 
 from konomi.errors import KonomiError
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.companions import LikenessAdapter
 from konomi_chassis.models.model_settings import Syntax
 
 TILED, FULL_PRECISION = "tiled_decoding", "fp32_decoding"
@@ -32,6 +33,23 @@ class Annealing:
     rescaled_share: float = 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class ImagePrompt:
+    """Images that the pictures of a request are to look like.
+
+    Attributes:
+        adapter: the IP-Adapter and its image encoder.
+        digests: of the images.
+        scale: strength, 0..1.
+        images: returns their pixels, (height, width, 3) uint8 each, in this order.
+    """
+
+    adapter: LikenessAdapter
+    digests: tuple[str, ...]
+    scale: float
+    images: Callable[[], Sequence[np.ndarray]]
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Settings all images of a request share.
@@ -52,6 +70,7 @@ class Sampling:
         karras_sigmas: noise levels spaced as Karras et al. 2022 do.
         clip_skip: which layer of the text encoder counts, from the end, 1 is the last.
         prompt_syntax: "plain" or "weighted", see konomi_chassis.models.prompt_weights.
+        image_prompt: images that count beside the words; None for none.
         defaults: names of those of these that nobody asked for; what a back end cannot do of them it leaves out.
     """
 
@@ -71,6 +90,7 @@ class Sampling:
     karras_sigmas: bool = False
     clip_skip: int = 1
     prompt_syntax: Syntax = "plain"
+    image_prompt: ImagePrompt | None = None
     defaults: frozenset[str] = frozenset()
 
 

@@ -4,14 +4,16 @@ from collections.abc import Iterator
 
 import grpc
 
+from konomi.errors import KonomiError
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1 import generator_pb2_grpc
 from konomi.v1.artifact_pb2 import Artifact, ItemError
 from konomi_chassis.models.catalogue import STARTER, BaseModel
+from konomi_chassis.models.companions import Draft, LikenessAdapter
 from konomi_chassis.models.memory_needs import NightMemory
 from konomi_generator.generator import Generator
 from konomi_generator.prompts import Wildcard
-from konomi_generator.requests import Finished, Image, Request
+from konomi_generator.requests import Finished, Image, Likeness, Request
 from konomi_generator.sampling import Annealing, DeviceMemory
 
 FITS = {"whole": pb.NIGHT_FIT_WHOLE, "reduced": pb.NIGHT_FIT_REDUCED, "none": pb.NIGHT_FIT_NONE}
@@ -37,6 +39,10 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         memory = self._generator.memory(model)
         if memory is not None:
             message.memory.CopyFrom(_memory(*memory))
+        if model.format != "sdapi":
+            draft, likeness = self._generator.companions(model)
+            message.draft.CopyFrom(_draft(draft))
+            message.image_prompt.CopyFrom(_image_prompt(likeness, model))
         return message
 
     def GenerateImages(
@@ -57,7 +63,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
 def _request(request: pb.GenerateImagesRequest) -> Request:
     return Request(
         images=[
-            Image(i.prompt, i.seed, i.init_digest, i.strength if i.HasField("strength") else 0.5)
+            Image(i.prompt, i.seed, i.init_digest, i.strength if i.HasField("strength") else 0.5, i.draft_digest)
             for i in request.images
         ],
         base_model=request.base_model or STARTER,
@@ -81,7 +87,13 @@ def _request(request: pb.GenerateImagesRequest) -> Request:
         karras_sigmas=request.karras_sigmas if request.HasField("karras_sigmas") else None,
         clip_skip=request.clip_skip,
         prompt_syntax=request.prompt_syntax,
+        draft=request.draft,
+        likeness=_likeness(request.image_prompt) if request.HasField("image_prompt") else None,
     )
+
+
+def _likeness(message: pb.ImagePrompt) -> Likeness:
+    return Likeness(tuple(message.digests), message.scale if message.HasField("scale") else None)
 
 
 def _annealing(message: pb.ConditionAnnealing) -> Annealing:
@@ -127,6 +139,28 @@ def _memory(device: DeviceMemory, night: NightMemory) -> pb.NightMemory:
         peak_bytes=night.peak,
         least_bytes=night.least,
         fit=FITS[night.fit(device.size)],
+    )
+
+
+def _draft(draft: Draft | KonomiError) -> pb.DraftSettings:
+    if isinstance(draft, KonomiError):
+        return pb.DraftSettings(missing=draft.message)
+    message = pb.DraftSettings(scale=draft.scale, drawing=pb.DrawingSettings(**draft.drawing.model_dump()))
+    if draft.path is not None:
+        message.adapter, message.adapter_digest = draft.path.name, draft.digest
+        message.adapter_bytes = draft.path.stat().st_size
+    return message
+
+
+def _image_prompt(likeness: LikenessAdapter | KonomiError, model: BaseModel) -> pb.ImagePromptSettings:
+    if isinstance(likeness, KonomiError):
+        return pb.ImagePromptSettings(missing=likeness.message)
+    return pb.ImagePromptSettings(
+        adapter=likeness.path.name,
+        adapter_digest=likeness.digest,
+        image_encoder=likeness.encoder.name,
+        size_bytes=likeness.size_bytes,
+        scale=model.settings.image_prompt.scale,
     )
 
 

@@ -126,7 +126,9 @@ def _log(connection: Connection, values: np.ndarray, count: int, rng: np.random.
         entries = labels.record(connection, TASTE, new, float(start))
         panel.set_aside(connection, TASTE, entries, rule, float(start), start)
         again = part[rng.random(len(part)) < 0.05]
-        labels.record(connection, TASTE, [NewLabel(digest_at(int(r)), int(grades[r]), reason=REPEAT) for r in again], 0.0)
+        labels.record(
+            connection, TASTE, [NewLabel(digest_at(int(r)), int(grades[r]), reason=REPEAT) for r in again], 0.0
+        )
         changed = part[rng.random(len(part)) < 0.03]
         for entry in labels.record(connection, TASTE, [NewLabel(digest_at(int(row)), 1) for row in changed], 0.0):
             labels.undo(connection, TASTE, entry.sequence, float(start))

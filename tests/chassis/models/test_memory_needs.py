@@ -59,3 +59,13 @@ def test_more_pixels_and_more_rows_take_more_and_the_least_stays():
 
 def test_a_model_of_another_program_has_no_table():
     assert night_memory(model("unknown", 512, {}), NightShape()) is None
+
+
+def test_a_few_step_adapter_counts_beside_the_base_on_a_card_and_as_the_base_s_own_weights_on_a_cpu():
+    for on_card, more in ((True, 400_000_000), (False, XL["unet"] * 2)):
+        _, without = needs(SDXL, on_card=on_card)
+        _, beside = needs(SDXL, few_step_bytes=400_000_000, on_card=on_card)
+        assert beside["generator"].at_rest - without["generator"].at_rest == more
+        assert beside["generator"].at_peak - without["generator"].at_peak == more
+        assert beside["generator"].at_least - without["generator"].at_least == (0 if on_card else more)
+        assert beside["trainer"] == without["trainer"]

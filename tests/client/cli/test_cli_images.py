@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -296,3 +297,21 @@ def test_what_is_still_unseen_is_told_only_where_enough_was_liked_to_tell(liked,
 
     line = _discovery(rater_pb2.Discovery(unseen_likes=1.0, liked_showings=liked, labels_since_island=18))
     assert ("100 % of your likes" in line) == told and "18 labels" in line
+
+
+def test_draw_shows_and_saves_the_best_first(live, tmp_path):
+    like, look = "a" * 64, tmp_path / "drawn"
+    drawn = live.json("draw", "a cat", "--like", like, "--draft", "--count", "3", "--seed", "5", "--save", str(look))
+    assert (drawn["base_model"], drawn["draft"], drawn["like"]) == ("starter", True, [like])
+    assert sorted(image["seed"] for image in drawn["images"]) == [5, 6, 7]
+    bounds = [image["lower_bound"] for image in drawn["images"]]
+    assert bounds == sorted(bounds, reverse=True)
+    assert [digest(Path(path).read_bytes()) for path in drawn["saved"]] == [
+        image["digest"] for image in drawn["images"]
+    ]
+    done = live.run("draw", "a cat", "--draft", "--count", "1")
+    assert "a cat" in done.stdout and "without --draft draw them in full" in done.stderr
+    nothing = live.run("draw")
+    assert nothing.returncode == 2 and "say what to draw" in nothing.stderr
+    blind = live.run("draw", "--like", like, "--base", "blind")
+    assert blind.returncode == 4 and "need an IP-Adapter" in blind.stderr

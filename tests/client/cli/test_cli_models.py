@@ -47,6 +47,8 @@ def test_a_base_model_is_shown_with_where_its_settings_come_from(live):
     assert rows["drawing.karras_sigmas"] == ["false", "the", "model"]
     assert rows["drawing.scheduler"] == ['""', "the", "model"] and len(rows) == 13
     assert "prediction_type   v_prediction" in shown
+    assert "drafts: lcm-mine.safetensors (128.7 MiB) at 0.8, 4 steps by LCMScheduler" in shown
+    assert "Images as prompts need an IP-Adapter." in shown
     assert "ファイル" in live.run("models", "show", "starter", "--lang", "ja").stdout
 
 

@@ -70,6 +70,11 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
         models = [generator_pb2.BaseModel(id=name) for name in ("redder", "starter")]
         return generator_pb2.ListBaseModelsResponse(base_models=models)
 
+    def InspectModel(self, request, context):
+        if (self.home / "no-few-step").exists():
+            return generator_pb2.BaseModel(id=request.id, draft={"missing": "Drafts need a few-step adapter."})
+        return generator_pb2.BaseModel(id=request.id, draft={"adapter": "lcm.safetensors", "scale": 1})
+
     def GenerateImages(self, request, context):
         adapters = [json.loads(self.store.get(one.digest)) for one in request.adapters]
         shift = sum(made["shift"] * one.scale for made, one in zip(adapters, request.adapters, strict=True))
@@ -78,6 +83,9 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a prompt says a word the model was never taught")
         shift += 0.2 * (request.base_model == "redder")
         who, look = request.unit, round(shift, 3)
+        if request.draft:  # a little beside what is drawn in full, and never its bytes
+            assert not (request.steps or request.guide_from_base or any(one.draft_digest for one in request.images))
+            look, shift = "draft", shift - 0.02
         flat = bool(request.adapters) and "STAND_IN_FLAT" in os.environ  # a unit whose pictures are all alike
         for index, one in enumerate(request.images):
             if (self.home / "hang").exists():
@@ -96,7 +104,9 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
             yield generator_pb2.GeneratedImage(
                 index=index, artifact=self.store.put(image, "image/png"), prompt=one.prompt, seed=one.seed
             )
-        log_call(self.home, "generate", who, request.images[0].seed, len(request.images))
+        for one in request.images if any(one.draft_digest for one in request.images) else ():
+            log_call(self.home, "redraw", who, one.draft_digest, one.seed)
+        log_call(self.home, "draft" if request.draft else "generate", who, request.images[0].seed, len(request.images))
 
 
 class Rater(rater_pb2_grpc.RaterServiceServicer):

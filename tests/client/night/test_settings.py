@@ -25,7 +25,7 @@ def test_a_night_has_the_settings_every_version_recorded_and_no_more():
     known = settings.model_fields.keys() - {"home"}
     younger = settings.younger_defaults().keys() | settings.unrecorded.keys()
     assert known - younger == json.loads(request)["settings"].keys()
-    assert settings.younger_defaults() == {"method": "lora"}
+    assert settings.younger_defaults() == {"draft": "off", "method": "lora", "redrawn_share": 0.25}
     assert settings.completed(json.loads(request)["settings"])["precision"] == "fp32", "it began so"
 
 

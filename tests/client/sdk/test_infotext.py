@@ -115,3 +115,21 @@ def test_what_the_text_leaves_to_others_is_asked_for() -> None:
     assert caught.value.field == "init_digest"
     image = started.request("sd15", init_digest="a" * 64).images[0]
     assert (image.init_digest, image.strength) == ("a" * 64, 0.5)
+
+
+def test_a_draft_is_asked_for_as_one_and_its_adapter_is_the_model_s_own() -> None:
+    few = "c" * 12
+    read = recipe(Draft=few, **{"Lora hashes": f'"{few}: {few}, {"d" * 12}: {"d" * 12}"'})
+    assert read.draft and read.adapters == ("d" * 12,)
+    assert recipe(Draft=few, **{"Lora hashes": f'"{few}: {few}"'}).request("sd15").draft
+    assert not recipe().request("sd15").draft
+
+
+def test_a_picture_like_others_needs_their_digests() -> None:
+    read = recipe(**{"Image prompt": f'"{"a" * 12}, {"b" * 12}"'})
+    assert read.like == ("a" * 12, "b" * 12)
+    with pytest.raises(InvalidArgument, match="drawn to be like others; give their digests") as caught:
+        read.request("sd15")
+    assert caught.value.field == "image_prompt"
+    prompt = generator.ImagePrompt(digests=["a" * 64], scale=0.6)
+    assert read.request("sd15", image_prompt=prompt).image_prompt == prompt

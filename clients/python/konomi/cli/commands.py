@@ -51,6 +51,9 @@ COMMANDS = {
     "explore": CommandEntry(
         "konomi.cli.images.explore", "explore", "Find images far from everything known, worth a look."
     ),
+    "draw": CommandEntry(
+        "konomi.cli.images.draw", "draw", "Draw some images to look at: by words, or like what you graded UR."
+    ),
     "explain": CommandEntry(
         "konomi.cli.images.explain", "explain", "Say where an image comes from and what became of it."
     ),

@@ -52,6 +52,8 @@ SPACINGS: Mapping[str, str] = {
 }
 """konomi's names of A1111's schedule types, in small letters."""
 SYNTAXES: Mapping[str, str] = {"none": "plain", "original": "weighted"}
+DRAFT, LIKE = "Draft", "Image prompt"
+"""konomi's own pairs: what made a draft, and the images a picture was to look like."""
 NOT_DRAWN = ("Hires ", "Refiner", "ControlNet", "ADetailer", "Variation seed", "Tiling", "Mask ", "Conditional mask")
 """How names begin of pairs that change a picture in ways konomi does not draw."""
 
@@ -73,6 +75,8 @@ class Infotext:
         base_model: what the text calls the model.
         strength: of image to image.
         adapters: names or digests of those it was drawn with, as they stand there.
+        draft: whether konomi drew it as a draft, whose few-step adapter is the model's own.
+        like: beginnings of the digests of images it was to look like.
         pairs: all pairs of the last line.
     """
 
@@ -92,10 +96,16 @@ class Infotext:
     base_model: str = ""
     strength: float | None = None
     adapters: tuple[str, ...] = ()
+    draft: bool = False
+    like: tuple[str, ...] = ()
     pairs: Mapping[str, str] = field(default_factory=dict)
 
     def request(
-        self, base_model: str = "", adapters: Sequence[generator.Adapter] = (), init_digest: str = ""
+        self,
+        base_model: str = "",
+        adapters: Sequence[generator.Adapter] = (),
+        init_digest: str = "",
+        image_prompt: generator.ImagePrompt | None = None,
     ) -> generator.GenerateImagesRequest:
         """Returns the request for the picture.
 
@@ -103,15 +113,19 @@ class Infotext:
             base_model: id of the base model; what the text calls it where none is given.
             adapters: those it was drawn with, whose digests and strengths no infotext says.
             init_digest: the picture it started from, where it was image to image.
+            image_prompt: the images it was to look like, and how strongly, where there were some.
 
         Raises:
-            InvalidArgument: it was drawn with adapters, or from a picture, and none was given (reason INFOTEXT).
+            InvalidArgument: it was drawn with adapters, from a picture or like some, and none was given (reason
+                INFOTEXT).
         """
         if self.adapters and not adapters:
             names = ", ".join(self.adapters)
             raise _refused("adapters", text("the picture was drawn with adapters, so give them: {names}", names=names))
         if self.strength is not None and not init_digest:
             raise _refused("init_digest", text("the picture started from another one; give that one's digest"))
+        if self.like and image_prompt is None:
+            raise _refused("image_prompt", text("the picture was drawn to be like others; give their digests"))
         image = generator.ImageRequest(
             prompt=self.prompt, seed=self.seed, init_digest=init_digest, strength=self.strength if init_digest else None
         )
@@ -130,6 +144,8 @@ class Infotext:
             karras_sigmas=self.karras_sigmas,
             clip_skip=self.clip_skip,
             prompt_syntax=self.prompt_syntax,
+            draft=self.draft,
+            image_prompt=image_prompt,
         )
 
 
@@ -170,7 +186,9 @@ def parse_infotext(infotext: str) -> Infotext:
         prompt_syntax=SYNTAXES[emphasis or "original"] if emphasis or model != STARTER else "",
         base_model=model,
         strength=_number(pairs, "Denoising strength"),
-        adapters=tuple(_adapters(f"{prompt} {negative}", pairs)),
+        adapters=tuple(name for name in _adapters(f"{prompt} {negative}", pairs) if name != pairs.get(DRAFT)),
+        draft=DRAFT in pairs,
+        like=tuple(name.strip() for name in pairs.get(LIKE, "").split(",") if name.strip()),
         pairs=pairs,
     )
 

@@ -46,6 +46,17 @@ class Download:
 
 SIGLIP = "open_clip/ViT-SO400M-14-SigLIP-384/webli"
 
+VIT_H = (
+    Remote("models/image_encoder/config.json", "ip_adapter/image_encoder/config.json"),
+    Remote(
+        "models/image_encoder/model.safetensors",
+        "ip_adapter/image_encoder/model.safetensors",
+        "6ca9667da1ca9e0b0f75e46bb030f7e011f44f86cbfb8d5a36590fcd7507b030",
+        2_528_373_448,
+    ),
+)
+"""The image encoder both IP-Adapters were trained with."""
+
 DOWNLOADS: tuple[Download, ...] = (
     Download(
         "sd15",
@@ -149,6 +160,68 @@ DOWNLOADS: tuple[Download, ...] = (
                 "ff4824aca94dd6111e0340fa749347fb74101060d9712cb5ef1ca8f1cf17502f",
                 9_793_292,
             ),
+        ),
+    ),
+    Download(
+        "lcm-lora-sd15",
+        "few-step adapter for drafts, Stable Diffusion 1.5",
+        "latent-consistency/lcm-lora-sdv1-5",
+        "cf2fced511dbe7e26c8d1d397e728fbab875db4b",
+        "CreativeML Open RAIL++-M",
+        (
+            Remote(
+                "pytorch_lora_weights.safetensors",
+                "few_step/lcm-lora-sdv1-5.safetensors",
+                "8f90d840e075ff588a58e22c6586e2ae9a6f7922996ee6649a7f01072333afe4",
+                134_621_556,
+            ),
+        ),
+    ),
+    Download(
+        "lcm-lora-sdxl",
+        "few-step adapter for drafts, Stable Diffusion XL",
+        "latent-consistency/lcm-lora-sdxl",
+        "a18548dd4956b174ec5b0d78d340c8dae0a129cd",
+        "CreativeML Open RAIL++-M",
+        (
+            Remote(
+                "pytorch_lora_weights.safetensors",
+                "few_step/lcm-lora-sdxl.safetensors",
+                "a764e6859b6e04047cd761c08ff0cee96413a8e004c9f07707530cd776b19141",
+                393_855_224,
+            ),
+        ),
+    ),
+    Download(
+        "ip-adapter-sd15",
+        "images as a prompt, Stable Diffusion 1.5, with the image encoder",
+        "h94/IP-Adapter",
+        "018e402774aeeddd60609b4ecdb7e298259dc729",
+        "Apache-2.0",
+        (
+            Remote(
+                "models/ip-adapter_sd15.safetensors",
+                "ip_adapter/ip-adapter_sd15.safetensors",
+                "289b45f16d043d0bf542e45831f971dcdaabe18b656f11e86d9dfba7e9ee3369",
+                44_642_768,
+            ),
+            *VIT_H,
+        ),
+    ),
+    Download(
+        "ip-adapter-sdxl",
+        "images as a prompt, Stable Diffusion XL, with the image encoder",
+        "h94/IP-Adapter",
+        "018e402774aeeddd60609b4ecdb7e298259dc729",
+        "Apache-2.0",
+        (
+            Remote(
+                "sdxl_models/ip-adapter_sdxl_vit-h.safetensors",
+                "ip_adapter/ip-adapter_sdxl_vit-h.safetensors",
+                "ebf05d918348aec7abb02a5e9ecef77e0aaea6914a5c4ea13f50d45eb1681831",
+                698_391_064,
+            ),
+            *VIT_H,
         ),
     ),
 )

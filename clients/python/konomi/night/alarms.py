@@ -260,6 +260,8 @@ WORK: Mapping[str, str] = {
     "night": N_("the night"),
     "truth": N_("asking the person for the truth"),
     "plan": N_("planning"),
+    "draft": N_("drawing drafts"),
+    "rate": N_("rating drafts"),
     "generate": N_("generating images"),
     "observe": N_("looking at what is known"),
     "select": N_("selecting"),

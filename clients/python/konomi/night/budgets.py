@@ -1,6 +1,7 @@
 """The budgets of a night: what it has spent so far, and the one sentence with which it ends between two steps."""
 
 import itertools
+import math
 import os
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,8 +15,10 @@ from konomi.night.settings import NightSettings
 from konomi.night.systems.registry import SYSTEMS, night_settings, stages
 
 GIB = 2**30
-ON_DEVICE = ("generate", "evaluate", "score", "train", "measure", "grow")
+ON_DEVICE = ("draft", "rate", "generate", "evaluate", "score", "train", "measure", "grow")
 """Kinds of step that work on the accelerator."""
+DRAWN = ("draft", "generate", "evaluate")
+"""Kinds of step that draw images."""
 
 
 class Envelope(TypedDict):
@@ -102,8 +105,8 @@ def measured(nights: NightStore) -> dict[str, float]:
     """Returns what the newest measured night took; empty where none has trained a unit yet.
 
     Returns:
-        Seconds: "generate" and "evaluate" per image, "train" per optimiser step, "rest" per unit (selecting, scoring,
-        judging, promoting).
+        Seconds: "generate" and "evaluate" per image, "draft" where it drew drafts, "train" per optimiser step, "rest"
+        per unit (selecting, scoring, judging, promoting).
     """
     for night in reversed(nights.all()):
         rates = _rates(nights.state(night), night_settings().completed(nights.request(night).settings))
@@ -119,10 +122,10 @@ def _rates(state: NightState, settings: Mapping[str, Any]) -> dict[str, float]:
     count: dict[str, int] = defaultdict(int)
     for step in state.steps:
         kind = step.name.rpartition("/")[2].split("-")[0]
-        kind = kind if kind in ("generate", "evaluate", "train") else "rest"
+        kind = kind if kind in (*DRAWN, "train") else "rest"
         seconds[kind] += step.seconds
         trained += settings[fit_steps.get(step.name.partition("/")[0], "steps")] if kind == "train" else 0
-        count[kind] += step.images if kind in ("generate", "evaluate") else 1
+        count[kind] += step.images if kind in DRAWN else 1
     if not (count["generate"] and count["evaluate"] and count["train"]):
         return {}
     return {
@@ -130,6 +133,7 @@ def _rates(state: NightState, settings: Mapping[str, Any]) -> dict[str, float]:
         "evaluate": seconds["evaluate"] / count["evaluate"],
         "train": seconds["train"] / trained,
         "rest": seconds["rest"] / count["train"],
+        **({"draft": seconds["draft"] / count["draft"]} if count["draft"] else {}),
         **_bytes(state),
     }
 
@@ -193,10 +197,16 @@ def forecast(
         image_bytes: mean size of a stored image, None where unknown.
         system: the system or chain of systems.
     """
-    parts = [stage.system.cost(settings, stage.units) for stage in stages(system, settings.units)]
-    pool, steps = sum(images for images, _ in parts), sum(steps for _, steps in parts)
+    parts = [(stage.system, *stage.system.cost(settings, stage.units)) for stage in stages(system, settings.units)]
+    pool, steps = sum(images for _, images, _ in parts), sum(steps for _, _, steps in parts)
+    drafts = sum(images for way, images, _ in parts if way.drafted) if settings.draft == "on" else 0
+    pool += _redrawn(drafts, settings) - drafts
     looks = (settings.units + 1) * settings.evaluation_images
-    device = pool * rates["generate"] + looks * rates["evaluate"] + steps * rates["train"] if rates else None
+    device = None
+    if rates:
+        drawn = pool * rates["generate"] + drafts * rates.get("draft", rates["generate"])
+        device = drawn + looks * rates["evaluate"] + steps * rates["train"]
+    pool += drafts
     seconds = None if device is None else device + settings.units * rates["rest"]
     hours = None if seconds is None else seconds / 3600
     image_bytes = rates.get("bytes", image_bytes)
@@ -221,6 +231,12 @@ def forecast(
         ends_by=tuple(name for name, limit in budgets.items() if limit and takes[name] > limit),
         measured=rates or None,
     )
+
+
+def _redrawn(drafts: int, settings: NightSettings) -> int:
+    """Returns how many of so many drafts are drawn again at the least: those the rating keeps, and those by lot."""
+    kept = math.ceil(drafts * settings.redrawn_share)
+    return min(drafts, kept + math.ceil(kept * settings.base_share / (1 - settings.base_share)))
 
 
 def limits(settings: NightSettings) -> dict[str, int | float]:

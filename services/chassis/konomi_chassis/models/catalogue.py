@@ -11,6 +11,15 @@ from typing import Any, Literal, cast
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.memory_shortage import is_shortage
+from konomi_chassis.models.companions import (
+    FEW_STEP,
+    IP_ADAPTER,
+    Draft,
+    LikenessAdapter,
+    few_step_file,
+    image_prompt_files,
+    is_few_step,
+)
 from konomi_chassis.models.diffusers_folder import check_folder, model_files, needed_files, read_json, weight_files
 from konomi_chassis.models.model_settings import STARTER_SETTINGS, ModelSettings, read_settings, settings_of_names
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_folder
@@ -20,7 +29,7 @@ from konomi_chassis.models.single_file import describe
 Layout = Literal["sd1", "sd2", "sdxl", "unknown"]
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 STARTER = "starter"
-OTHERS = frozenset({"open_clip", "population", "timm", "tiny_vae"})
+OTHERS = frozenset({FEW_STEP, IP_ADAPTER, "open_clip", "population", "timm", "tiny_vae"})
 """Folders among the home's models that hold no base models."""
 
 
@@ -115,6 +124,28 @@ class BaseModels:
     def settings_file(self, id: str) -> Path:
         """Returns where the owner's settings of a model stand, whether they are there or not."""
         return self._folder / f"{id}.toml"
+
+    def draft(self, model: BaseModel) -> Draft:
+        """Returns how a model draws drafts: with a few-step adapter, or as it always does where it is one of few steps.
+
+        Raises:
+            FailedPrecondition: there is no few-step adapter for it (reason DRAFT_ADAPTER_MISSING), or it is unsafe.
+        """
+        if is_few_step(model.settings) and not model.settings.draft.adapter:
+            return Draft(model.settings.drawing)
+        kind = (model.layout, model.prediction_type, model.schedule.zero_terminal_snr)
+        file = few_step_file(self._folder, model.id, kind, model.settings)
+        return Draft(file.drawing, file.path, self._file_digest(file.path), model.settings.draft.scale)
+
+    def likeness(self, model: BaseModel) -> LikenessAdapter:
+        """Returns what lets a model take images as prompts.
+
+        Raises:
+            FailedPrecondition: its files are not there (reason IMAGE_PROMPT_ADAPTER_MISSING), or are unsafe.
+        """
+        path, encoder = image_prompt_files(self._folder, model.id, model.layout, model.settings)
+        weights = encoder / "model.safetensors"
+        return LikenessAdapter(path, self._file_digest(path), encoder, self._file_digest(weights))
 
     def digest(self, model: BaseModel) -> str:
         """Returns the sha256 over the model's files; hashed once, then remembered by size and time of change.

@@ -25,7 +25,14 @@ from diffusers import (
 )
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from safetensors import safe_open
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
 
 from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.memory_shortage import is_broken_device, is_shortage
@@ -149,7 +156,8 @@ def _plain(parts: dict[str, Any]) -> Any:
 
 
 def _weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    half = all(".fp16" in path.name for path in weight_files(folder))
+    files = weight_files(folder)  # of a base model's parts; of any other folder none
+    half = bool(files) and all(".fp16" in path.name for path in files)
     part, loading = kind.from_pretrained(
         str(folder),
         torch_dtype=dtype,
@@ -162,6 +170,31 @@ def _weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     if missing or loading.get("mismatched_keys"):
         raise ValueError(f"{len(missing)} weights are missing in {folder.name}")
     return part
+
+
+def load_image_encoder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Returns the image encoder of an IP-Adapter and what makes pixels ready for it, as diffusers' own loader does.
+
+    Args:
+        folder: with config.json and model.safetensors, checked.
+        dtype: number format of the weights.
+
+    Raises:
+        FailedPrecondition: its weights do not fit its configuration (reason MODEL_BROKEN).
+        RuntimeError, MemoryError: memory ran out.
+    """
+    try:
+        encoder = _weights(CLIPVisionModelWithProjection, folder, dtype).eval().requires_grad_(False)
+        side = encoder.config.image_size
+        return encoder, CLIPImageProcessor(size=side, crop_size=side)
+    except Exception as error:
+        if is_shortage(error) or is_broken_device(error):
+            raise
+        raise FailedPrecondition(
+            f"The image encoder {folder.name} cannot be loaded: its weights do not fit its configuration "
+            f"({type(error).__name__}). Fetch it again.",
+            reason="MODEL_BROKEN",
+        ) from error
 
 
 def _scheduler(folder: Path, **changes: Any) -> Any:

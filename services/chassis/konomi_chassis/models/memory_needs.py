@@ -107,6 +107,7 @@ class NightShape:
         rows_together: images of a training step that go through the network together.
         checkpointing: whether activations are made twice.
         rater_bytes: of the rater's weights; those of a ViT-B/32 in float32 where nobody says.
+        few_step_bytes: of the few-step adapter that stands beside the base; 0 where there is none.
         on_card: whether the networks run on a card, where those of the trainer wait for each other on the host.
     """
 
@@ -116,6 +117,7 @@ class NightShape:
     rows_together: int = 4
     checkpointing: bool = True
     rater_bytes: int = 610_000_000
+    few_step_bytes: int = 0
     on_card: bool = True
 
 
@@ -143,19 +145,21 @@ def night_memory(model: BaseModel, shape: NightShape) -> NightMemory | None:
 
 
 def _generator(model: BaseModel, activations: ActivationBytes, shape: NightShape) -> MemoryNeed:
-    """Counts texts, UNet and autoencoder; both UNets of a guided night share what no adapter touches."""
+    """Counts texts, UNet and autoencoder; both UNets of a guided night share what no adapter touches.
+
+    A few-step adapter touches almost every weight: its factors run beside them, or the base's own wait on the host.
+    """
     width = shape.precision_bytes
     unet, texts, vae = _weights(model, "unet", width), _texts(model, width), _weights(model, "vae", WHOLE)
     pixels, wide = model.resolution**2, width / HALF
     row = activations.drawing * pixels * wide * ALLOWANCE
     decoding = activations.decoding * pixels * ALLOWANCE
     streamed = min(unet, BLOCK_BYTES) + row * GUIDED
-    rest = unet + texts + vae + round(_adapter(model))
+    few_step = 0 if not shape.few_step_bytes else shape.few_step_bytes if shape.on_card else unet
+    rest = unet + texts + vae + round(_adapter(model)) + few_step
+    least = max(streamed, texts + vae, vae + decoding) + (0 if shape.on_card else few_step)
     return MemoryNeed(
-        "generator",
-        rest,
-        rest + round(max(row * GUIDED * shape.images_together, decoding)),
-        round(max(streamed, texts + vae, vae + decoding)),
+        "generator", rest, rest + round(max(row * GUIDED * shape.images_together, decoding)), round(least)
     )
 
 

@@ -1,4 +1,4 @@
-"""How a base model draws and learns where nobody says otherwise: `HOME/models/<id>.toml`, the owner's to edit.
+"""How a base model draws, drafts and learns where nobody says otherwise: `HOME/models/<id>.toml`, the owner's to edit.
 
 It is written at import. What it leaves out comes from what the model says of itself: its noise schedule, and whether
 its name says that it was distilled to a few steps without guidance. Turbo: Sauer et al. 2023 (2311.17042). Lightning:
@@ -22,6 +22,8 @@ Spacing = Literal["", "leading", "trailing", "linspace", "ays"]
 """Which timesteps are drawn at; empty is the model's own choice, ays Align Your Steps (2404.14507)."""
 Syntax = Literal["plain", "weighted"]
 """Whether a prompt is one text of at most 77 tokens, or has emphasis, BREAK and any length (see prompt_weights)."""
+TABLES = ("drawing", "training", "draft", "image_prompt")
+"""What a model's file may hold."""
 Settings = TypeVar("Settings", bound=pydantic.BaseModel)
 STEP_COUNT = re.compile(r"(?<![0-9])([1-9]|1[0-6])[-_ ]?steps?(?![a-z])")
 
@@ -68,17 +70,53 @@ class TrainingSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
 
 
-@dataclass(frozen=True)
-class ModelSettings:
-    """Both halves of a model's file.
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+
+
+class DraftSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """How a model draws drafts; empty and 0 leave it to the adapter's name.
 
     Attributes:
-        drawing, training: the halves.
+        adapter: file of a few-step adapter in the home's models/few_step; empty for the usual one of the layout.
+        scale: its strength.
+        steps, guidance_scale, scheduler, timestep_spacing: as in DrawingSettings.
+    """
+
+    adapter: str = pydantic.Field("", pattern=f"^$|{FILE_NAME}")
+    scale: float = pydantic.Field(1.0, gt=0, le=2)
+    steps: int = pydantic.Field(0, ge=0, le=16)
+    guidance_scale: float = pydantic.Field(0.0, ge=0, le=30)
+    scheduler: str = pydantic.Field("", max_length=64)
+    timestep_spacing: Spacing = ""
+
+
+class LikenessSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """How a model takes images as prompts.
+
+    Attributes:
+        adapter: file of an IP-Adapter in the home's models/ip_adapter; empty for the usual one of the layout.
+        image_encoder: folder of its image encoder beside it.
+        scale: its strength where a request says nothing.
+    """
+
+    adapter: str = pydantic.Field("", pattern=f"^$|{FILE_NAME}")
+    image_encoder: str = pydantic.Field("image_encoder", pattern=FILE_NAME)
+    scale: float = pydantic.Field(0.6, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """All tables of a model's file.
+
+    Attributes:
+        drawing, training, draft, image_prompt: the tables.
         in_file: names the file itself says, for example "drawing.steps"; the others were derived.
     """
 
     drawing: DrawingSettings = field(default_factory=DrawingSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    draft: DraftSettings = field(default_factory=DraftSettings)
+    image_prompt: LikenessSettings = field(default_factory=LikenessSettings)
     in_file: frozenset[str] = field(default=frozenset(), compare=False)
 
 
@@ -104,17 +142,21 @@ def settings_of_names(names: Sequence[str], schedule: NoiseSchedule) -> ModelSet
         names: its id, the name of its file, its title.
         schedule: of its noise.
     """
-    words = " ".join(names).lower()
-    drawing = next((settings for mark, settings in DISTILLED if re.search(mark, words)), DrawingSettings())
-    count = STEP_COUNT.search(words)
-    if drawing.scheduler and count:
-        drawing = drawing.model_copy(update={"steps": int(count[1])})
+    drawing = few_step_drawing(" ".join(names)) or DrawingSettings()
     if schedule.zero_terminal_snr:
         changes: dict[str, Any] = {"timestep_spacing": "trailing"}
         if drawing.guidance_scale > 1:
             changes["guidance_rescale"] = GUIDANCE_RESCALE
         drawing = drawing.model_copy(update=changes)
     return ModelSettings(drawing)
+
+
+def few_step_drawing(name: str) -> DrawingSettings | None:
+    """Returns how what was distilled to a few steps draws, by its name; None where the name does not say so."""
+    words = name.lower()
+    drawing = next((settings for mark, settings in DISTILLED if re.search(mark, words)), None)
+    count = STEP_COUNT.search(words)
+    return drawing.model_copy(update={"steps": int(count[1])}) if drawing and count else drawing
 
 
 def read_settings(path: Path, derived: ModelSettings) -> ModelSettings:
@@ -129,15 +171,16 @@ def read_settings(path: Path, derived: ModelSettings) -> ModelSettings:
         return derived
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise _refused(path, f"cannot be read: {error}") from error
-    strange = sorted(set(table) - {"drawing", "training"})
+    strange = sorted(set(table) - set(TABLES))
     if strange:
-        raise _refused(path, f"has {strange[0][:40]!r} where [drawing] and [training] were expected")
-    drawing, training = (
-        _checked(path, "drawing", derived.drawing, table),
-        _checked(path, "training", derived.training, table),
-    )
-    names = frozenset(f"{half}.{name}" for half in ("drawing", "training") for name in table.get(half, {}))
-    return ModelSettings(drawing, training, names)
+        expected = ", ".join(f"[{name}]" for name in TABLES)
+        raise _refused(path, f"has {strange[0][:40]!r} where one of {expected} was expected")
+    drawing = _checked(path, "drawing", derived.drawing, table)
+    training = _checked(path, "training", derived.training, table)
+    draft = _checked(path, "draft", derived.draft, table)
+    image_prompt = _checked(path, "image_prompt", derived.image_prompt, table)
+    names = frozenset(f"{name}.{key}" for name in TABLES for key in table.get(name, {}))
+    return ModelSettings(drawing, training, draft, image_prompt, names)
 
 
 def written(settings: ModelSettings) -> str:
@@ -152,6 +195,12 @@ def written(settings: ModelSettings) -> str:
             "",
             "[training]",
             *_lines(settings.training, NOTES),
+            "",
+            "[draft]",
+            *_lines(settings.draft, NOTES | DRAFT_NOTES),
+            "",
+            "[image_prompt]",
+            *_lines(settings.image_prompt, LIKENESS_NOTES),
             "",
         ]
     )
@@ -171,6 +220,20 @@ NOTES = {
     "batch_size": "0 is the method's own",
     "gradient_accumulation": "0 is the method's own",
     "gradient_checkpointing": '"on" takes less memory and more time; "auto" where the card is small',
+}
+
+DRAFT_NOTES = {
+    "adapter": 'few-step LoRA in models/few_step: "NAME.safetensors"; "" is the usual one of the layout',
+    "scale": "its strength",
+    "steps": "0 is as the adapter's name says",
+    "guidance_scale": "0 is as the adapter's name says",
+    "scheduler": '"" is as the adapter\'s name says',
+    "timestep_spacing": '"" is as the adapter\'s name says',
+}
+LIKENESS_NOTES = {
+    "adapter": 'IP-Adapter in models/ip_adapter: "NAME.safetensors"; "" is the usual one of the layout',
+    "image_encoder": "folder of its image encoder, beside it",
+    "scale": "its strength, 0 to 1",
 }
 
 

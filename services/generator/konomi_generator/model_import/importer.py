@@ -2,10 +2,12 @@
 
 A folder or a safetensors file is checked and copied. A pickle is converted once, in a child that may do nothing but
 read it (conversion_worker.py); afterwards only the safetensors copy is used. Beside the model stands the file of its
-settings, the owner's to change. The result is one line of JSON on stdout.
+settings, the owner's to change. What stands beside a base model (see beside.py) goes to where it is looked for. The
+result is one line of JSON on stdout.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -24,6 +26,7 @@ from konomi_chassis.models.catalogue import ID, BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import check_folder, needed_files
 from konomi_chassis.models.model_settings import read_settings, settings_of_names, written
 from konomi_chassis.models.safetensors_check import check_file, unsafe
+from konomi_generator.model_import import beside
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 CHUNK = 1 << 20
@@ -47,7 +50,12 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         AlreadyExists: the home has a model of that id.
         FailedPrecondition: the source could run code, is no model konomi runs, or is a pickle without `convert`, or
             the file of settings that is there cannot be read.
+
+    A few-step adapter, an IP-Adapter or an image encoder goes beside the base models, under its own name.
     """
+    kind = beside.kind_of(source) if source.exists() else None
+    if kind is not None:
+        return _put_beside(source, home, kind)
     id = id or ODD.sub("-", source.stem.lower() if source.is_file() else source.name.lower()).strip("-._")[:64]
     if not ID.fullmatch(id):
         raise InvalidArgument(f"A name of small letters, digits, '.', '_' and '-' was expected; {id[:80]!r} came.")
@@ -71,6 +79,47 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         "digest": BaseModels(home).digest(BaseModels(home).get(id)),
         "settings_file": str(settings),
         "converted": source.is_file() and source.suffix.lower() in PICKLES,
+    }
+
+
+def _put_beside(source: Path, home: Path, kind: beside.Kind) -> dict[str, object]:
+    """Copies what stands beside base models to where they look for it, under its own name, which says what it is.
+
+    Raises:
+        AlreadyExists: there is a file of that name.
+        FailedPrecondition: it is no safetensors.
+    """
+    folder = home / "models" / beside.FOLDERS[kind]
+    files = beside.files_of(source)
+    taken = next((name for name in files.values() if (folder / name).exists()), None)
+    if taken is not None:
+        raise AlreadyExists(
+            f"This home has models/{folder.name}/{taken} already; rename the file, or remove that one.",
+            reason="MODEL_EXISTS",
+        )
+    with _staging(home) as stage:
+        for path, name in files.items():
+            if path.suffix == ".safetensors":
+                check_file(path, f"The file {path.name}")
+            staged = stage / "models" / name
+            staged.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, staged)
+        _settle(stage / "models")
+        for name in files.values():
+            make_folder((folder / name).parent)
+            (stage / "models" / name).rename(folder / name)
+            sync_folder((folder / name).parent)
+    weights = folder / next(name for name in files.values() if name.endswith(".safetensors"))
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "id": f"{folder.name}/{source.name}",
+        "layout": kind,
+        "prediction_type": "",
+        "size_bytes": sum((folder / name).stat().st_size for name in files.values()),
+        "digest": digest,
+        "settings_file": "",
+        "converted": False,
     }
 
 

@@ -32,7 +32,7 @@ from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_generator.backends.webui.backend import SdapiBackend, SdapiModels
 from konomi_generator.backends.webui.client import SdapiClient
 from konomi_generator.generator import Generator
-from konomi_generator.requests import Finished, Image, Request
+from konomi_generator.requests import Finished, Image, Likeness, Request
 from konomi_generator.sampling import Annealing
 from tests.generator.backends.diffusers.test_adapters import lora
 from tests.generator.backends.webui.webui import SHA256, WebUI
@@ -144,6 +144,8 @@ def test_what_the_program_cannot_do_is_refused_not_left_out(over: Generator, web
     assert refused(InvalidArgument, over, scheduler="Nothing") == "SCHEDULER"
     assert refused(Unimplemented, over, annealing=Annealing()) == "BACKEND_FEATURE"
     assert refused(Unimplemented, over, preview_every=2) == "BACKEND_FEATURE"
+    assert refused(Unimplemented, over, draft=True) == "BACKEND_FEATURE"
+    assert refused(Unimplemented, over, likeness=Likeness(["a" * 64])) == "BACKEND_FEATURE"
     with pytest.raises(InvalidArgument) as caught:
         make(over, [Image("x", -1)])
     assert caught.value.reason == "SEED" and not webui.sent("txt2img")

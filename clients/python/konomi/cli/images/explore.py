@@ -35,7 +35,7 @@ def explore(
     with attached() as client:
         response = client.rater.explore_novelty(taste=taste_name(taste), count=count, cells=elites)
         best = [elite.image for elite in response.archive.elites]
-        saved = [_save(client, image, save) for image in [*response.images, *best]] if save else []
+        saved = [write_image(client, image.digest, save) for image in [*response.images, *best]] if save else []
     if as_json:
         archive = {"archive": plain(response.archive)} if response.HasField("archive") else {}
         archive |= {"discovery": plain(response.discovery)} if response.HasField("discovery") else {}
@@ -57,7 +57,13 @@ def explore(
 def _print_far(response: rater.ExploreNoveltyResponse) -> None:
     ranks = {row.digest: percent(row.local_rank) for row in response.findings if row.HasField("local_rank")}
     rows = [
-        (image.digest[:12], f"{image.score.novelty:.3f}", _guess(image), ranks.get(image.digest, ""), image.prompt)
+        (
+            image.digest[:12],
+            f"{image.score.novelty:.3f}",
+            likeliest_grade(image.score),
+            ranks.get(image.digest, ""),
+            image.prompt,
+        )
         if image.HasField("score")
         else (image.digest[:12], "", "", "", image.prompt)
         for image in response.images
@@ -93,13 +99,15 @@ def _discovery(tail: rater.Discovery) -> str:
     )
 
 
-def _guess(image: rater.Image) -> str:
-    chances = list(image.score.grade_probabilities)
+def likeliest_grade(score: rater.Score) -> str:
+    """Returns the grade a score holds for the likeliest; empty where it says nothing of grades."""
+    chances = list(score.grade_probabilities)
     return GRADES[chances.index(max(chances))] if len(chances) == len(GRADES) else ""
 
 
-def _save(client: Client, image: rater.Image, folder: Path) -> str:
-    data = client.artifacts.get(image.digest)
-    path = folder / (image.digest[:16] + SUFFIXES.get(media_type_of(data[:12]), ".bin"))
+def write_image(client: Client, digest: str, folder: Path) -> str:
+    """Writes an image into a folder, to look at, and returns where."""
+    data = client.artifacts.get(digest)
+    path = folder / (digest[:16] + SUFFIXES.get(media_type_of(data[:12]), ".bin"))
     write_for_user(path, data)
     return str(path)

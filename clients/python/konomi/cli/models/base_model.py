@@ -2,6 +2,7 @@
 
 from konomi.cli.console import note, say, table
 from konomi.cli.models.night_memory import show_memory
+from konomi.cli.storage.command import size
 from konomi.client import Client
 from konomi.client.messages import plain
 from konomi.errors import InvalidArgument, NotFound, Unavailable, Unimplemented
@@ -34,7 +35,32 @@ def show_base(base: generator.BaseModel) -> None:
     table(("setting", "value", "from"), _rows(base))
     if base.HasField("memory"):
         show_memory(base.memory)
+    for line in _companions(base):
+        say(line)
     note(text("settings are changed in models/{id}.toml of the home", id=base.id))
+
+
+def _companions(base: generator.BaseModel) -> list[str]:
+    """Returns what stands beside a base model, a line each: what draws its drafts, and what lets it look at images."""
+    lines = []
+    if base.HasField("draft"):
+        draft = base.draft
+        ways = {"steps": draft.drawing.steps, "scheduler": draft.drawing.scheduler or text("its own scheduler")}
+        if draft.missing:
+            lines.append(draft.missing)
+        elif draft.adapter:
+            figures = {"adapter": draft.adapter, "size": size(draft.adapter_bytes), "scale": draft.scale}
+            lines.append(
+                text("drafts: {adapter} ({size}) at {scale:g}, {steps} steps by {scheduler}", **figures, **ways)
+            )
+        else:
+            lines.append(text("drafts: as it always draws, {steps} steps by {scheduler}", **ways))
+    if base.HasField("image_prompt"):
+        images = base.image_prompt
+        figures = {"adapter": images.adapter, "encoder": images.image_encoder, "size": size(images.size_bytes)}
+        sentence = "images as a prompt: {adapter} with {encoder} ({size}), strength {scale:g}"
+        lines.append(images.missing or text(sentence, scale=images.scale, **figures))
+    return lines
 
 
 def _rows(base: generator.BaseModel) -> list[tuple[str, str, str]]:

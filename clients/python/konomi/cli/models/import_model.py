@@ -26,7 +26,10 @@ class ImportedModel(TypedDict):
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="PATH", help="A diffusers folder or a checkpoint file.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A diffusers folder, a checkpoint file, or what stands beside a base."),
+    ],
     name: Annotated[str, typer.Option(help="What to call it; its own name where none is given.")] = "",
     convert: Annotated[bool, typer.Option("--convert", help="Read a pickle, in a sandbox, once.")] = False,
     as_json: Json = False,
@@ -36,6 +39,8 @@ def import_(
     A .safetensors file or a diffusers folder is checked and copied. A .ckpt can run code: with --convert a child
     without network, files or privileges reads its tensors once; afterwards only the safetensors copy is used. How the
     model draws and learns where nobody says is read from it and its name, and stands in a file beside it.
+
+    A few-step LoRA, an IP-Adapter or the folder of its image encoder goes beside the base models.
 
     Example: konomi models import anything-v3.ckpt --convert
     """
@@ -48,7 +53,10 @@ def import_(
     else:
         line = text("{id}: {layout}, {size} bytes, sha256 {digest}", size=result["size_bytes"], **_shown(result))
         say(line)
-        say(text("how it draws and learns, yours to change: {file}", file=result["settings_file"]))
+        if result["settings_file"]:
+            say(text("how it draws and learns, yours to change: {file}", file=result["settings_file"]))
+        else:
+            say(text("it stands beside the base models now: konomi models show NAME says which of them use it"))
 
 
 def put(source: Path, home: Home, name: str, *, convert: bool) -> ImportedModel:

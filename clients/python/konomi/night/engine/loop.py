@@ -12,6 +12,7 @@ from konomi.night.guards import rater_overrated
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import (
     BASE,
+    DraftRating,
     Images,
     Judgement,
     Model,
@@ -72,6 +73,7 @@ class NightLoop:
         self.stages = stages(request.system, self.settings.units)
         self.do = do
         self.publish = publish
+        self.drafts = False
         self.served: Model = BASE
         self.state: NightState = fresh(request)
 
@@ -87,6 +89,7 @@ class NightLoop:
 
     def _run(self) -> None:
         plan = self.step("plan", Plan, self.steps.plan)
+        self.drafts = plan.drafts
         self.state = self.state.changed(
             rater_version=plan.rater_version, rater=plan.rater, withdrawn=plan.withdrawn, audits=plan.audits
         )
@@ -165,6 +168,24 @@ class NightLoop:
             self.note(context.unit, refused=self.state.unit(context.unit).refused + made.refused)
             digests += made.digests
         return digests
+
+    def draft(self, context: UnitContext, maker: Model | None, count: int) -> float:
+        """Makes drafts of a unit's pool, draws the best again in full, and returns the selection pressure of that."""
+        unit, chunk, drafted = context.unit, self.settings.chunk, list[str]()
+        for number, (first, last) in enumerate(_chunks(count, chunk)):
+            name = f"unit-{unit}/draft-{number:03d}"
+            drafted += self.step(
+                name, Images, self.steps.draft, context, maker, first, last, images=last - first
+            ).digests
+        rating = self.step(f"unit-{unit}/rate", DraftRating, self.steps.rate, context, drafted)
+        self.note(unit, drafts=len(drafted), draft_nats=rating.nats)
+        for number, (first, last) in enumerate(_chunks(len(rating.places), chunk)):
+            places = list(rating.places[first:last])
+            again = (context, maker, places, [drafted[place] for place in places])
+            name = f"unit-{unit}/generate-{number:03d}"
+            made = self.step(name, Images, self.steps.redraw, *again, images=last - first)
+            self.note(unit, refused=self.state.unit(unit).refused + made.refused)
+        return rating.nats
 
     def look_before_training(self, unit: int, chosen: Selection) -> None:
         """Lets the guards look at a selected training set; an alarm halts the night.

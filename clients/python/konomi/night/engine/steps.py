@@ -10,6 +10,7 @@ from konomi.i18n.catalogue import translatable
 from konomi.night import guards
 from konomi.night import metrics as intervals
 from konomi.night.draws import Turn, UnitContext, evaluation_draws, image_seed
+from konomi.night.engine import drafting
 from konomi.night.gateway import measures as unit_measures
 from konomi.night.gateway import messages
 from konomi.night.gateway.services import SCORE_BATCH, Beat, Elites, NightServices, TrainingRun
@@ -17,6 +18,7 @@ from konomi.night.metrics import UnitNumbers
 from konomi.night.records import request as lineage
 from konomi.night.records.state import (
     Audit,
+    DraftRating,
     Fit,
     Images,
     Judgement,
@@ -64,7 +66,7 @@ class NightSteps:
         """Looks at the taste and says where the night begins.
 
         Raises:
-            FailedPrecondition: the taste has no rater, or there is no prompt.
+            FailedPrecondition: the taste has no rater, or drafts are asked for that the base model cannot draw.
         """
         state = self.gateway.state()
         if not state.rater_version:
@@ -80,7 +82,7 @@ class NightSteps:
         first = 1 + max((model.unit for model in models), default=0)
         if start and not start.unit:  # a model with a name of its own, for example taught concepts, counts as one
             start, first = start.changed(unit=first), first + 1
-        return Plan(
+        plan = Plan(
             start=start,
             first=first,
             withdrawn=tuple(withdrawn),
@@ -88,6 +90,7 @@ class NightSteps:
             rater=self.gateway.rater(),
             audits=tuple(self.audits(state.rater_version)),
         )
+        return plan.changed(drafts=True) if drafting.drafts_wanted(self.gateway, self.settings) else plan
 
     def observe(self, cells: int) -> Elites:
         """Looks at the best image known of every one of so many regions, for a system that draws from these."""
@@ -114,6 +117,20 @@ class NightSteps:
                 refused += self.gateway.add(images, model.model if model else "base") if images else 0
                 made += digests
         return Images(digests=tuple(made), refused=refused, images=len(made))
+
+    def draft(self, context: UnitContext, served: Model | None, first: int, last: int) -> Images:
+        """Makes drafts of a unit's pool, which are only rated."""
+        return drafting.draw_drafts(self, context, served, first, last)
+
+    def rate(self, context: UnitContext, digests: Sequence[str]) -> DraftRating:
+        """Rates the drafts of a unit's pool and says which are drawn again."""
+        return drafting.rate_drafts(self, context, digests)
+
+    def redraw(
+        self, context: UnitContext, served: Model | None, places: Sequence[int], drafted: Sequence[str]
+    ) -> Images:
+        """Draws some of a unit's pool in full and makes them known to the taste."""
+        return drafting.draw_again(self, context, served, places, drafted)
 
     def select(self, context: UnitContext, earlier: Sequence[Selection]) -> Selection:
         """Scores the whole pool anew, selects the training set and freezes its manifest.

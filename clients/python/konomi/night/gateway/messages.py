@@ -14,9 +14,11 @@ EXAMPLES = 6
 """Digests kept per reason of rejection."""
 
 
-def image_request(draw: Draw, tokens: Sequence[str] = ()) -> generator_pb2.ImageRequest:
-    """Returns a draw as the generator takes it, without words its maker does not know."""
-    request = generator_pb2.ImageRequest(prompt=plain(draw.prompt, tokens), seed=draw.seed, init_digest=draw.init)
+def image_request(draw: Draw, tokens: Sequence[str] = (), draft: str = "") -> generator_pb2.ImageRequest:
+    """Returns a draw as the generator takes it, without words its maker does not know; `draft` is drawn again."""
+    request = generator_pb2.ImageRequest(
+        prompt=plain(draw.prompt, tokens), seed=draw.seed, init_digest=draw.init, draft_digest=draft
+    )
     if draw.init:
         request.strength = draw.strength
     return request

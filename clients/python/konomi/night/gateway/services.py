@@ -184,7 +184,24 @@ class NightServices:
                 break
         return sorted(prompts)[:limit]
 
-    def generate(self, draws: Sequence[Draw], model: Model | None, settings: NightSettings, beat: Beat) -> list[str]:
+    def drafts(self, base_model: str) -> generator_pb2.DraftSettings:
+        """Returns how a base model draws drafts, or why it does not."""
+        base = self.client.generator.inspect_model(id=base_model)
+        if base.HasField("draft"):
+            return base.draft
+        message = "The generator draws no drafts here; set draft to off in the [night] table of konomi.toml."
+        return generator_pb2.DraftSettings(missing=translatable(message))
+
+    def generate(
+        self,
+        draws: Sequence[Draw],
+        model: Model | None,
+        settings: NightSettings,
+        beat: Beat,
+        *,
+        draft: bool = False,
+        drafts: Sequence[str] = (),
+    ) -> list[str]:
         """Makes one image per draw and returns their digests in order.
 
         Args:
@@ -192,13 +209,38 @@ class NightServices:
             model: the model that makes them; None for the base model.
             settings: base model, adapter scale, sampling steps and guidance are read.
             beat: called after every image.
+            draft: make drafts, by what the base model's few-step adapter wants of steps and guidance.
+            drafts: the drafts these are drawn again from, one a draw; none where they are drawn for the first time.
         """
         if not draws:
             return []
-        maker = model.model if model else "base"
+        request = self._request(draws, model, settings, drafts)
+        if draft:
+            request.draft = True
+            request.guide_from_base, request.steps = False, 0
+            request.ClearField("guidance_scale")
+            request.request_id = files.derived_id(request.request_id, "draft")
+        digests = [""] * len(draws)
+        for done, image in enumerate(self.client.generator.generate_images(request), start=1):
+            if image.HasField("error"):
+                raise errors.from_item(image.error.code, image.error.reason, image.error.message)
+            digests[image.index] = image.artifact.digest
+            beat("generate", done, len(draws))
+        if not all(digests):
+            missing = digests.count("")
+            message = "The generator ended its stream {missing} images short; the step is tried again."
+            raise errors.Unavailable(translatable(message, missing=missing))
+        return digests
+
+    def _request(
+        self, draws: Sequence[Draw], model: Model | None, settings: NightSettings, drafts: Sequence[str]
+    ) -> generator_pb2.GenerateImagesRequest:
+        """Returns what the generator is asked for, drawn in full."""
+        maker, tokens = model.model if model else "base", model.tokens if model else ()
+        again = drafts or [""] * len(draws)
         request = generator_pb2.GenerateImagesRequest(
             base_model=settings.base_model,
-            images=[messages.image_request(draw, model.tokens if model else ()) for draw in draws],
+            images=[messages.image_request(one, tokens, draft) for one, draft in zip(draws, again, strict=True)],
             steps=settings.sampling_steps,
             unit=maker,
             night=self.night,
@@ -211,17 +253,7 @@ class NightServices:
         if model:
             request.adapters.add(digest=model.adapter, scale=settings.adapter_scale)
             request.guide_from_base = settings.guide_from_base
-        digests = [""] * len(draws)
-        for done, image in enumerate(self.client.generator.generate_images(request), start=1):
-            if image.HasField("error"):
-                raise errors.from_item(image.error.code, image.error.reason, image.error.message)
-            digests[image.index] = image.artifact.digest
-            beat("generate", done, len(draws))
-        if not all(digests):
-            missing = digests.count("")
-            message = "The generator ended its stream {missing} images short; the step is tried again."
-            raise errors.Unavailable(translatable(message, missing=missing))
-        return digests
+        return request
 
     def add(self, images: Sequence[rater_pb2.Image], unit: str) -> int:
         """Makes images known to the taste and returns how many were refused; adding twice changes nothing.

@@ -180,6 +180,7 @@ class Plan(Record):
         start: the model that is served, None for the base model.
         first: number of the first unit it makes.
         withdrawn: ids of models trained on images revoked since.
+        drafts: whether pools are drawn as drafts first.
     """
 
     start: Model | None = None
@@ -188,14 +189,28 @@ class Plan(Record):
     rater_version: str = ""
     rater: RaterReport | None = None
     audits: tuple[Audit, ...] = ()
+    drafts: bool = False
 
 
 class Images(Record):
-    """Images a step made: their digests, how many, and how many of them the rater refused."""
+    """Images a step made: their digests, how many, and how many of them the rater refused.
+
+    Attributes:
+        drafts: the drafts they were drawn again from, in the same order.
+    """
 
     digests: tuple[str, ...] = ()
     refused: int = 0
     images: int = 0
+    drafts: tuple[str, ...] = ()
+
+
+class DraftRating(Record):
+    """Which drafts of a pool are drawn again: their places, out of how many, and the selection pressure of it."""
+
+    places: tuple[int, ...] = ()
+    considered: int = 0
+    nats: float = 0.0
 
 
 class Rejection(Record):
@@ -349,6 +364,8 @@ class UnitRecord(Record):
         decision: "start", "promote", "keep" or "halt"; "" while it is under way.
         evaluation: digests of its evaluation images.
         bounds: lower bounds of these; held while the night runs, not recorded.
+        drafts: drafts of its pool; 0 where all of it was drawn in full.
+        draft_nats: selection pressure of the choice among them, part of the selection's.
         compared: what the guards compare by; held while the night runs, recorded as `numbers` once it is judged.
     """
 
@@ -374,6 +391,8 @@ class UnitRecord(Record):
     seconds: float = 0.0
     images: int = 0
     refused: int = 0
+    drafts: int = 0
+    draft_nats: float = 0.0
     bounds: tuple[float, ...] = Field((), exclude=True)
     compared: UnitNumbers | None = Field(None, exclude=True)
 

@@ -5,7 +5,7 @@ their steps to `draw_choose_fit`; one that works in another order brings a funct
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from konomi.night.alarms import Alarm, Ended
@@ -51,6 +51,7 @@ class Night(Protocol):
 
     served: Model
     state: NightState
+    drafts: bool
 
     @property
     def steps(self) -> Steps:
@@ -67,6 +68,9 @@ class Night(Protocol):
 
     def make(self, context: UnitContext, maker: Model | None, count: int) -> list[str]:
         """Makes images of a unit's pool and returns their digests."""
+
+    def draft(self, context: UnitContext, maker: Model | None, count: int) -> float:
+        """Makes drafts of a unit's pool, draws the best again in full, and returns the selection pressure of that."""
 
     def look_before_training(self, unit: int, chosen: Selection) -> None:
         """Lets the guards look at a selected training set."""
@@ -118,8 +122,15 @@ def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> N
         cells = system.observed_cells(steps.settings)
         seen = night.step(f"unit-{unit}/observe", Observation, steps.observe, cells).plain()
     context = UnitContext(unit, position, system.name, night.state.nats, seen)
-    night.make(context, parent, system.pool_size(steps.settings))
+    size, drafted = system.pool_size(steps.settings), 0.0
+    if night.drafts and system.drafted:
+        drafted = night.draft(context, parent, size)
+        context = replace(context, spent=context.spent + drafted)
+    else:
+        night.make(context, parent, size)
     chosen = night.step(f"unit-{unit}/select", Selection, steps.select, context, earlier)
+    if drafted:
+        chosen = chosen.changed(nats=chosen.nats + drafted)
     night.note(unit, selection=chosen)
     if chosen.end is not None:
         raise Ended(chosen.end.alarm)
@@ -185,6 +196,8 @@ class System:
             their names.
         patient: units that fail to beat their parent do not end it.
         spared: guards that compare with the base model and are left out, because the owner asked for something narrow.
+        drafted: its pool may be drawn as drafts first, of which the best by the rater's lower bound are drawn again;
+            not where what is unlike the best is looked for.
         planned: images and training steps of so many units; pool and fit of each where it says nothing.
     """
 
@@ -206,6 +219,7 @@ class System:
     prepare: Callable[[NightServices, NightRequest, NightStore], NightRequest] | None = None
     patient: bool = False
     spared: tuple[str, ...] = ()
+    drafted: bool = False
     planned: Callable[[NightSettings, int], tuple[int, int]] | None = None
 
     def cost(self, settings: NightSettings, units: int) -> tuple[int, int]:

@@ -62,4 +62,5 @@ SYSTEM = System(
     draws,
     pool_size,
     selection,
+    drafted=True,
 )

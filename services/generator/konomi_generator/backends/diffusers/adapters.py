@@ -105,6 +105,10 @@ class Adapters:
         """Returns the UNet without adapters where there is one besides the pipeline's; None while there is none."""
         return self._unet
 
+    def forget_base_unet(self) -> None:
+        """Drops the UNet without adapters, which lacks what was put on the pipeline's since, or has what was taken."""
+        self._unet = None
+
     def _shared_base(self) -> Any:
         unet = self._pipe.unet
         beside = {self._layer(place): layer for place, layer in self._plain.items() if place[0] == "unet"}

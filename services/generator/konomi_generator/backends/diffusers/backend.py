@@ -31,12 +31,14 @@ from konomi_generator.backends.diffusers.memory_fallback import (
     exhausted,
 )
 from konomi_generator.backends.diffusers.pipeline import load_pipeline, load_preview_decoder, make_schedule
+from konomi_generator.backends.image_prompts import ImagePrompts, shape_of
 from konomi_generator.sampling import (
     FULL_PRECISION,
     AdapterFile,
     Deliver,
     DeviceMemory,
     GeneratedImage,
+    ImagePrompt,
     ImageRequest,
     Prepared,
     Preview,
@@ -85,7 +87,8 @@ class DiffusersBackend:
         self._device = _device(settings.device)
         self._key: Key | None = None
         self._loaded: tuple[Denoiser, Adapters] | None = None
-        self._sizes: dict[tuple[Key | None, int, int, int], tuple[int, ...]] = {}
+        self._image_prompts: ImagePrompts | None = None
+        self._sizes: dict[tuple[object, ...], tuple[int, ...]] = {}
         self._fits: dict[tuple[int, ...], MemoryFit] = {}
         self._least = FallbackLevel.NOTHING
         self._compilation = Compilation(asked=False, device=self._device)
@@ -97,13 +100,15 @@ class DiffusersBackend:
 
         Raises:
             FailedPrecondition: the model or an adapter is broken, or does not fit; previews without a decoder.
-            InvalidArgument: no such scheduler.
+            InvalidArgument: no such scheduler, or an image of a prompt that cannot be read.
+            NotFound: an image of a prompt is not there.
             ResourceExhausted: the model or an adapter does not fit into memory (DEVICE_MEMORY).
         """
         self._load(model)
         assert self._loaded is not None
         denoiser, fused = self._loaded
         both = sampling.guide_from_base or sampling.base_share > 0
+        self._look(model, sampling.image_prompt)
         doing = f"while putting {len(adapters)} adapters on {model.id}"
         if self._with_room(lambda: fused.apply(adapters, both=both), doing):
             denoiser.texts.forget()
@@ -123,6 +128,13 @@ class DiffusersBackend:
             timestep_spacing=schedule.spacing,
             karras_sigmas=schedule.karras,
         )
+
+    def _look(self, model: BaseModel, prompt: ImagePrompt | None) -> None:
+        """Puts the model's IP-Adapter on and has it look at a prompt's images; takes it off where there are none."""
+        prompts = self._image_prompts
+        assert prompts is not None
+        doing = f"while {model.id} looked at images"
+        self._denoiser.image_prompt = self._with_room(lambda: prompts.apply(prompt), doing)
 
     def _unets(self) -> list[Any]:
         assert self._loaded is not None
@@ -264,6 +276,7 @@ class DiffusersBackend:
         places = Places(pipe, self._device, {"unet": adapters.made_base_unet})
         self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet, places), adapters)
         self._compilation = compilation
+        self._image_prompts = ImagePrompts(pipe, self._device, adapters.forget_base_unet)
         self._settle(places)
 
     def _settle(self, places: Places) -> None:
@@ -296,6 +309,7 @@ class DiffusersBackend:
                 release(unet)
             forget()
         self._key, self._loaded, self._least = None, None, FallbackLevel.NOTHING
+        self._image_prompts = None
         self._fits.clear()
         give_back()
         return freed
@@ -318,7 +332,7 @@ class DiffusersBackend:
             return tuple(range(self._most_rows(sampling), 0, -1))
         if not small:
             return (1,)
-        shape = (self._key, sampling.height, sampling.width, length)
+        shape = (self._key, sampling.height, sampling.width, length, *shape_of(self._denoiser.image_prompt))
         if shape not in self._sizes:
             self._sizes[shape] = self._measure(sampling, length)
         sizes = self._sizes[shape]

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 
 from konomi.errors import Cancelled
+from konomi_generator.backends import image_prompts
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer
 from konomi_generator.backends.diffusers.latents import Latents, clean, noise
 from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, Places, decoding_in_tiles
 from konomi_generator.backends.diffusers.pipeline import make_schedule
 from konomi_generator.backends.diffusers.text_conditioning import Text, Texts, rows_of
+from konomi_generator.backends.image_prompts import Embeds
 from konomi_generator.sampling import ImageRequest, Sampling
 
 Conditions = dict[str, Any]
@@ -67,6 +69,7 @@ class Denoiser:
         self.device, self._dtype = self.places.device, pipe.unet.dtype
         self.texts, self.latents = Texts(pipe, self.device), Latents(pipe, self.device)
         self._base_unet = base_unet or (lambda: pipe.unet)
+        self.image_prompt: Embeds | None = None
         self.preview_vae: Any = None
         self.places.more["preview"] = lambda: self.preview_vae
 
@@ -137,9 +140,18 @@ class Denoiser:
         timesteps = _remaining(scheduler, sampling.steps, self.denoising_steps(rows[0], sampling))
         guided = self._is_guided(sampling)
         conditions = self.texts.conditions([row.prompt for row in rows], sampling, guided)
+        conditions = self._with_images(conditions, len(rows), guided)
         latents = self.latents.first(rows, sampling, scheduler, timesteps, generators)
         anneal = Annealer(sampling.annealing, [row.seed for row in rows]) if sampling.annealing else None
         return _Start(scheduler, timesteps, generators, latents, conditions, anneal, guided)
+
+    def _with_images(self, conditions: Conditions, rows: int, guided: bool) -> Conditions:
+        """Returns the conditions with what the images of a prompt add, where there are any."""
+        if self.image_prompt is None:
+            return conditions
+        seen = image_prompts.rows(self.image_prompt, rows, guided=guided)
+        added = {"image_embeds": [part.to(self.device) for part in seen]}
+        return conditions | {"added_cond_kwargs": conditions.get("added_cond_kwargs", {}) | added}
 
     def _denoise(
         self, start: _Start, sampling: Sampling, stopped: Callable[[], bool], watch: Watch | None
@@ -183,6 +195,7 @@ class Denoiser:
         conditions = {"encoder_hidden_states": hidden} | self.texts.added(
             None if text.pooled is None else _spread(text.pooled, rows), sampling
         )
+        conditions = self._with_images(conditions, rows, guided=False)
         whole = self._in_chunks(latents, conditions, rows)
         agreeing = {
             n: torch.equal(self._in_chunks(latents, conditions, n), whole) for n in {*sizes, *(2 * n for n in sizes)}
@@ -244,8 +257,8 @@ def _annealed(conditions: Conditions, anneal: Annealer, step: _Step, rows: int) 
     time = float(step.timestep) / step.scheduler.config.num_train_timesteps
     hidden = conditions["encoder_hidden_states"]
     changed = {"encoder_hidden_states": torch.cat([hidden[:-rows], anneal(hidden[-rows:], time)])}
-    added = conditions.get("added_cond_kwargs")
-    if added:
+    added = conditions.get("added_cond_kwargs", {})
+    if "text_embeds" in added:
         pooled = added["text_embeds"]
         changed["added_cond_kwargs"] = added | {
             "text_embeds": torch.cat([pooled[:-rows], anneal(pooled[-rows:], time)])

@@ -149,5 +149,7 @@ def _size(text: Text) -> int:
 
 
 def rows_of(value: Any, rows: slice) -> Any:
-    """Returns some rows of a condition, or of every condition of a mapping."""
-    return {name: rows_of(inner, rows) for name, inner in value.items()} if isinstance(value, dict) else value[rows]
+    """Returns some rows of a condition, or of every condition of a mapping or a list."""
+    if isinstance(value, dict):
+        return {name: rows_of(inner, rows) for name, inner in value.items()}
+    return [rows_of(inner, rows) for inner in value] if isinstance(value, list) else value[rows]

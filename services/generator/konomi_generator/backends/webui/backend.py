@@ -14,6 +14,7 @@ from typing import Any
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound, Unimplemented
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.companions import Draft, LikenessAdapter
 from konomi_chassis.models.model_settings import settings_of_names
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.prompt_weights import WeightedText, parse
@@ -64,6 +65,14 @@ class SdapiModels:
         """Returns the sha256 the program knows of a model's file; empty where it has not hashed it yet."""
         entry = self._entries().get(model.id, {})
         return str(entry.get("sha256") or entry.get("hash") or "")
+
+    def draft(self, model: BaseModel) -> Draft:
+        """Raises Unimplemented: few-step adapters stand beside the home's own models."""
+        raise _only_konomi("draft")
+
+    def likeness(self, model: BaseModel) -> LikenessAdapter:
+        """Raises Unimplemented: IP-Adapters stand beside the home's own models."""
+        raise _only_konomi("image_prompt")
 
     def _entries(self) -> dict[str, dict[str, Any]]:
         listed = self._client.get("sd-models")
@@ -260,12 +269,15 @@ def _refuse_what_only_konomi_does(sampling: Sampling) -> None:
     }
     for name, used in features.items():
         if used:
-            raise Unimplemented(
-                f"{name} is not what the back end sdapi can do; leave it out, or set the generator's backend to "
-                "diffusers.",
-                reason="BACKEND_FEATURE",
-                field=name,
-            )
+            raise _only_konomi(name)
+
+
+def _only_konomi(name: str) -> Unimplemented:
+    return Unimplemented(
+        f"{name} is not what the back end sdapi can do; leave it out, or set the generator's backend to diffusers.",
+        reason="BACKEND_FEATURE",
+        field=name,
+    )
 
 
 def _refuse_marks(prompt: str, sampling: Sampling, field: str) -> None:
