@@ -56,7 +56,8 @@ ALARMS: Mapping[str, AlarmText] = {
     ),
     "taught": AlarmText(N_("unit-{unit} was promoted: it knows the words that were taught ({words}).")),
     "not_better": AlarmText(
-        N_("{parent} stays: unit-{unit} won only {win_rate} of the pairs against it."), percent=("win_rate",)
+        N_("{parent} stays: in the rater's eyes unit-{unit} won only {win_rate} of the pairs against it."),
+        percent=("win_rate",),
     ),
     "unchanged": AlarmText(N_("unit-{unit} was not promoted: it makes exactly the images its parent makes.")),
     # guards that halt a night
@@ -186,9 +187,9 @@ ALARMS: Mapping[str, AlarmText] = {
         singular=N_("The night made the one unit it was asked for."),
     ),
     "patience": AlarmText(
-        N_("The night ended early: {runs} units in a row did not beat {parent}."),
+        N_("The night ended early: in the rater's eyes {runs} units in a row did not beat {parent}."),
         counted="runs",
-        singular=N_("The night ended early: its last unit did not beat {parent}."),
+        singular=N_("The night ended early: in the rater's eyes its last unit did not beat {parent}."),
     ),
     "budget_images": AlarmText(N_("The night ended: its budget of {budget} images is spent.")),
     "budget_hours": AlarmText(N_("The night ended: its budget of {budget} h is spent.")),

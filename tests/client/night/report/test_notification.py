@@ -50,7 +50,7 @@ def test_a_night_tells_its_end_once(bench, receiver):
     code, result, err = bench.konomi(home, *bench.start(home), **told)
     assert code == 0, err
     (message,) = receiver.got
-    assert message["title"] == f"konomi: unit-{result['served']['unit']} is served this morning"
+    assert message["title"] == f"konomi: after this night unit-{result['served']['unit']} is in use"
     assert "promoted" in message["message"]
     assert result["report"] in message["message"]
     assert Outbox(home).waiting() == []
@@ -116,10 +116,10 @@ def test_what_is_said_names_what_is_served_and_why():
         "units": [{"unit": 1, "reason": {"name": "not_better", "numbers": {"unit": 1, "win_rate": 0.4, "parent": 0}}}],
         "reason": {"name": "units", "numbers": {"units": 1}},
     }
-    title, body = words_of(NightState.model_validate(state), "report/index.html")
-    assert title == "konomi: the base model is served this morning"
+    title, body = words_of(NightState.model_validate(state), 0, "report/index.html")
+    assert title == "konomi: after this night the base model is in use"
     assert body.splitlines() == [
-        "The base model stays: unit-1 won only 40 % of the pairs against it.",
+        "The base model stays: in the rater's eyes unit-1 won only 40 % of the pairs against it.",
         "The night made the one unit it was asked for.",
         "report: report/index.html",
         "to judge it blind, then keep it or roll it back: konomi night verdict",

@@ -31,7 +31,7 @@ from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import percent, text
-from konomi.night.alarms import work
+from konomi.night.alarms import unit_name, work
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.records.request import NightRequest
@@ -201,7 +201,7 @@ def show(summary: NightSummary) -> None:
         say(f"{work(summary.step, language)}  {summary.done}/{summary.total}")
     rows = [
         (
-            f"unit-{unit.unit}" if unit.unit else text("the base model"),
+            unit_name(unit.unit),
             unit.decision or "…",
             "" if unit.win_rate is None else percent(unit.win_rate),
             "" if unit.vendi is None else f"{unit.vendi:.1f}",
@@ -210,9 +210,11 @@ def show(summary: NightSummary) -> None:
         for unit in summary.units
     ]
     if rows:
-        table(("unit", "decision", "wins", "Vendi", "time"), rows)
+        table(("unit", "decision", "won (rater)", "Vendi", "time"), rows)
     if summary.reason is not None:
         say(summary.reason.told(language))
+    if summary.in_use is not None and summary.state in ENDED:
+        say(text("in use after this night: {unit}", unit=unit_name(summary.in_use.unit)))
     if summary.verdict.pairs:
         for line in lines(summary.verdict):
             say(line)

@@ -144,7 +144,7 @@ def last_night(comparison: NightComparison | None) -> list[Block]:
     if comparison is None:
         return []
     rows: list[tuple[str, Callable[[NightOutcome], Cell]]] = [
-        (text("in use"), lambda night: Cell(unit_name(night.served))),
+        (text("in use"), lambda night: Cell(unit_name(night.in_use))),
         (text("system"), lambda night: Cell(night.system)),
         (text("version of the rater"), lambda night: Cell(night.rater_version)),
         (text("expected SSR or better"), lambda night: page.share(night.p_ssr)),
