@@ -119,7 +119,7 @@ def _sheet(judgements: Sequence[BaseJudgement], taste: str, fetch: Callable[[str
     sheets = [
         page.ContactSheet(
             base["base"],
-            [page.Picture(thumbnails.url(digest)) for digest in base["digests"][: sections.SHEET]],
+            [thumbnails.picture(digest) for digest in base["digests"][: sections.SHEET]],
             f"Vendi {base['vendi']:.1f}",
         )
         for base in judgements

@@ -39,6 +39,7 @@ from konomi.night.records.state import ENDED, NightState, Reason, StateName
 from konomi.night.records.store import NightStore
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
 from konomi.night.report.status import NightSummary, summary_of
+from konomi.taste.likes import likes_of
 
 HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
@@ -171,7 +172,8 @@ def report(night: NightId = "", as_json: Json = False) -> None:
         raise errors.NotFound(text("no night has been started here"))
     nights.request(chosen)
     with open_session(home) as session:
-        path = write_night_report(nights, chosen, session.client.artifacts.get, catalogue.language())
+        liked = likes_of(session.client, nights.request(chosen).taste)
+        path = write_night_report(nights, chosen, session.client.artifacts.get, catalogue.language(), liked)
     emit({"report": str(path)}) if as_json else say(str(path))
 
 
@@ -239,7 +241,8 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
         if state.state in ENDED:
             from konomi.night.report.render import write_night_report
 
-            path = str(write_night_report(nights, request.id, session.client.artifacts.get, language))
+            liked = likes_of(session.client, request.taste)
+            path = str(write_night_report(nights, request.id, session.client.artifacts.get, language, liked))
     summary = summary_of(nights, request.id)
     if as_json:
         emit({**summary.plain(), "report": path})

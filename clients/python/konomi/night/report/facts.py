@@ -59,6 +59,7 @@ class EvaluationFigures:
         doubt: mean standard deviation of the predictions.
         untypical: share of images beyond the 95th percentile of known distances.
         novelty: mean distance to the nearest known images; None in a record of an older version.
+        copies_by_chance: share of the base model's images that nearly repeat what the unit learnt from, by chance.
         measures: distances to the base model by name of `MEASURES`; empty in a record of an older version.
         compared: images a side the measures rest on.
         enough: that many images are enough for KID and CMMD to be a claim.
@@ -72,6 +73,7 @@ class EvaluationFigures:
     doubt: float
     untypical: float
     novelty: Estimate | None
+    copies_by_chance: float
     measures: Mapping[str, Estimate | float]
     compared: int
     enough: bool
@@ -335,6 +337,7 @@ def _figures(scores: Scores) -> EvaluationFigures:
         doubt=scores.doubt,
         untypical=1 - scores.typical_share,
         novelty=scores.novelty,
+        copies_by_chance=measures.near_copies_reference,
         measures={name: figure for name, figure in measured.items() if figure is not None},
         compared=min(measures.n, measures.reference_n),
         enough=measures.enough,
@@ -472,4 +475,3 @@ def lineage_of(nights: NightStore, night: str) -> list[LineageUnit]:
         if other == night:
             break
     return list(units.values())
-
