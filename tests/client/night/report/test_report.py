@@ -14,6 +14,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from konomi.i18n import catalogue
+from konomi.night import alarms
 from konomi.night.engine.preparation import new_request
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
@@ -178,7 +179,7 @@ def demo(store: Store, name: str, prompt: str) -> DemoFacts:
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_every_reason_of_rejection_has_words(language):
     reasons = [name.removeprefix("REJECTION_REASON_").lower() for name in rater_pb2.RejectionReason.keys()[1:]]
-    assert "unknown" in reasons and set(reasons) <= set(sections.FATES)
+    assert "unknown" in reasons and set(reasons) <= set(alarms.FATES)
     rejections = [RejectedImages(reason, 1, []) for reason in reasons]
     chosen = UnitSelection(9, 1, 0.25, [], rejections, 0.0, [], None, None, None, "")
     with catalogue.speaking(language):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from konomi.i18n.catalogue import N_, language, text
-from konomi.night.alarms import percent, unit_name, work
+from konomi.night.alarms import fate_of, percent, unit_name, work
 from konomi.night.records.state import StrangeImage
 from konomi.night.report import page
 from konomi.night.report.charts import lineage_svg
@@ -28,24 +28,6 @@ ROWS, SHEET, EXAMPLES, STRANGE = 8, 64, 6, 24
 
 VERDICTS: Mapping[str, str] = {"keep": N_("kept"), "roll_back": N_("rolled back"), "open": N_("open")}
 """The owner's decision about a night."""
-
-FATES: Mapping[str, str] = {
-    "selected": N_("selected"),
-    "base": N_("image of the base model"),
-    "passed_over": N_("not a candidate"),
-    "duplicate": N_("too like one already kept"),
-    "untypical": N_("unlike anything known"),
-    "unknown": N_("the rater does not know its kind"),
-    "evidence": N_("too little evidence for the promise asked for"),
-    "near_copy": N_("almost a copy of an image it learnt from"),
-    "drifted": N_("moved too far from the originals"),
-    "surplus": N_("passed, but the set at most doubles"),
-    "quota": N_("enough like this already"),
-    "lower_bound": N_("not good enough, with the doubt subtracted"),
-    "grade": N_("graded too low by the owner"),
-    "source": N_("source not allowed"),
-}
-"""What became of an image at a selection; a name that is not here reads "other"."""
 
 
 def verdict(evaluation: BlindEvaluation, thumbnails: Thumbnails) -> list[Block]:
@@ -215,12 +197,8 @@ def strangest(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:
 
 
 def _strange(image: StrangeImage, thumbnails: Thumbnails) -> page.Captioned:
-    fate = _fate(image.fate)
+    fate = fate_of(image.fate)
     return page.Captioned(thumbnails.picture(image.digest, fate), [fate, f"{image.novelty:.3f}"])
-
-
-def _fate(name: str) -> str:
-    return text(FATES.get(name, N_("other")))
 
 
 def selections(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:
@@ -265,7 +243,7 @@ def _growth(selection: UnitSelection, growth: Growth) -> str:
 
 
 def _strip(reason: str, count: int, digests: Sequence[str], thumbnails: Thumbnails) -> page.Strip:
-    return page.Strip(count, _fate(reason), [thumbnails.picture(digest) for digest in digests])
+    return page.Strip(count, fate_of(reason), [thumbnails.picture(digest) for digest in digests])
 
 
 def times(phases: Sequence[tuple[str, float]]) -> list[Block]:
