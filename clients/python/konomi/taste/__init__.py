@@ -1,6 +1,6 @@
 """One owner's taste.
 
 Images in (`importing`), grades in (`labelling`, `label_file`), scores out (`scoring`), whose images they are
-(`consents`, `provenance`), what the rater is worth in words (`rater_summary`), and the whole of it in one file
-(`bundle`).
+(`consents`, `provenance`), what the rater is worth in words (`rater_summary`), what its owner
+likes in words (`likes`), and the whole of it in one file (`bundle`).
 """

@@ -7,7 +7,7 @@ from konomi.night.alarms import percent, unit_name
 from konomi.night.metrics import Estimate
 from konomi.night.report import page
 from konomi.night.report.facts import NightFacts
-from konomi.night.report.page import Block, Cell, Paragraph, Table, Term, duration
+from konomi.night.report.page import Block, Cell, Meaning, Meanings, Paragraph, Table, duration
 
 DECISIONS: Mapping[str, str] = {
     "start": N_("the beginning"),
@@ -60,9 +60,9 @@ MEANINGS: Mapping[str, str] = {
 """Head of a column to what it says, in one plain line."""
 
 
-def meanings(columns: Sequence[str]) -> page.Terms:
+def meanings(columns: Sequence[str]) -> Meanings:
     """Returns one plain line for each head, in English, of a column that has one."""
-    return page.Terms([Term(text(name), text(MEANINGS[name])) for name in columns if name in MEANINGS])
+    return Meanings([Meaning(text(name), text(MEANINGS[name])) for name in columns if name in MEANINGS])
 
 
 def units(night: NightFacts) -> list[Block]:

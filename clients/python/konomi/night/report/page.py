@@ -274,7 +274,7 @@ class Duels:
 
 
 @dataclass(frozen=True)
-class Term:
+class Meaning:
     """A name and what it means, in one line."""
 
     name: str
@@ -282,11 +282,11 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Terms:
+class Meanings:
     """Names and what they mean."""
 
-    kind: ClassVar[str] = "terms"
-    terms: Sequence[Term]
+    kind: ClassVar[str] = "meanings"
+    meanings: Sequence[Meaning]
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ Block = (
     | Gallery
     | Duels
     | Row
-    | Terms
+    | Meanings
     | Fold
 )
 """What a page is made of; the macro of its `kind` in blocks.html places it."""
