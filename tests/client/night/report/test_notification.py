@@ -7,9 +7,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from konomi.cli import up
+from konomi.cli.night.run import show
 from konomi.home import Home
+from konomi.i18n import catalogue
+from konomi.night.records.request import NightRequest
 from konomi.night.records.state import NightState
-from konomi.night.report.notification import Message, NotifySettings, Outbox, receivers, words_of
+from konomi.night.records.store import NightStore
+from konomi.night.report.notification import Message, NotifySettings, Outbox, announce, receivers, words_of
+from konomi.night.report.status import summary_of
+from konomi.night.verdict import BlindEvaluation
 
 
 class Receiver:
@@ -143,3 +149,20 @@ def test_an_address_that_went_bad_stops_nothing(bench, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "receiver 1 of [notify] urls" in said
     assert "s3cret" not in said
+
+
+def test_a_night_that_was_rolled_back_is_not_said_to_be_in_use(tmp_path, receiver, monkeypatch, capsys):
+    monkeypatch.setenv("KONOMI_NOTIFY_URLS", json.dumps([receiver.url]))
+    nights = NightStore(tmp_path)
+    asked = NightRequest("n1", "a" * 64, "tastes/default", "converge", 5, ["p"], ["p"], {}, {})
+    nights.begin(asked.asked, lambda: asked)
+    units = [{"unit": 0, "model": "base", "decision": "start"}, {"unit": 1, "model": "m1", "decision": "promote"}]
+    state = {"night": "n1", "state": "finished", "system": "converge", "units": units}
+    nights.write("n1", state | {"served": {"unit": 1, "model": "m1"}})
+    BlindEvaluation(nights, "n1").note_decision("roll_back", "base", 5.0)
+    assert announce(tmp_path, "n1", nights.state("n1"), "report/index.html", 6.0) == 1
+    assert receiver.got[0]["title"] == "konomi: after this night the base model is in use"
+    show(summary_of(nights, "n1"))
+    assert "in use after this night: the base model" in capsys.readouterr().out
+    with catalogue.speaking("ja"):
+        assert words_of(nights.state("n1"), 0, "r")[0] == "konomi: この夜のあとに使うモデルは元のモデルです"
