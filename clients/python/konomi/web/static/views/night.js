@@ -130,7 +130,7 @@ class Night {
     const log = new Log();
     return h("section", {}, h("div", { class: "live" }, h("p", { class: "small" }, `${this.systemName(night.system)} · ${t(night.state)} · ${lasting(night.seconds)}`),
       h("p", { class: "big" }, unfinished ? t(night.state === "stopped" ? "paused_here" : "not_finished") : t("after_night", { name: unitName(used) })),
-      used === served ? null : h("p", { class: "small" }, t("you_rolled_back", { unit: unitName(served) })),
+      unfinished || used === served ? null : h("p", { class: "small" }, t("you_rolled_back", { unit: unitName(served) })),
       unfinished ? null : this.inUseNow(night, used),
       h("div", { class: "verdict" }, night.sentences.map((sentence) => h("p", {}, sentence))),
       h("div", { class: "inline" },
@@ -192,7 +192,7 @@ class Night {
 
   list(nights) {
     const open = (night) => { this.chosen = night; this.look(true); };
-    return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", {}, h("tbody", {}, nights.map((night) => h("tr", {},
+    return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", { class: "nights" }, h("tbody", {}, nights.map((night) => h("tr", {},
       h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, this.systemName(night.system)), h("td", {}, t(night.state)), h("td", { class: "num" }, many("units_made", night.units)),
       h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("details"))))))))];
   }

@@ -34,8 +34,7 @@ export class Live {
   show(night, system) {
     const left = night.eta_seconds === null ? t("eta_unknown") : t("eta", { time: lasting(night.eta_seconds) });
     const counted = night.total ? ` · ${whole(night.done ?? 0)} / ${whole(night.total)}` : "";
-    const made = night.figures.length ? Math.max(...night.figures.map((unit) => unit.unit)) : 0;
-    this.title.textContent = `${system} · ${t("running")}${made ? ` · ${unitName(made)}` : ""}`;
+    this.title.textContent = `${system} · ${t("running")}`;
     if (this.doing.textContent !== night.doing) this.doing.textContent = night.doing || "…";
     this.bar.value = night.share;
     this.left.textContent = `${percent(night.share)} · ${left}${counted}`;
@@ -124,9 +123,9 @@ export class Log {
   }
 }
 
-const picture = (digest) => h("img", { src: small(digest), alt: t("image"), width: 160, height: 160 });
+const picture = (digest) => h("img", { src: small(digest), alt: t("image") });
 
 function strip(images, current, caption = () => "") {
   return h("ul", { class: "strip" }, images.map((image) => h("li", {}, h("button", { "aria-label": named(image), click: () => openDetail(image.digest, current) },
-    h("img", { src: small(image.digest), alt: "", width: 160, height: 160 }), caption(image) ? h("span", { class: "chip" }, caption(image)) : null))));
+    h("img", { src: small(image.digest), alt: "" }), caption(image) ? h("span", { class: "chip" }, caption(image)) : null))));
 }
