@@ -118,7 +118,8 @@ def test_a_night_shows_what_it_makes_while_it_runs_and_can_be_paused(site, visit
     page = opened(visit, "rate", hostile, language)
     answers = {"NightStatus": recorded.under_way(hostile, 0), "NightLog": {"lines": ["first", "<b>last</b>"]}}
     for name in answers:
-        page.route(f"**/konomi.page/{name}", lambda route, name=name: route.fulfill(json=answers[name]))
+        address = f"**/konomi.page/{name}"
+        page.route(address, lambda route: route.fulfill(json=answers[route.request.url.rpartition("/")[2]]))
     page.evaluate("location.hash = 'night'")
     page.wait_for_selector(".live progress")
     shown = page.inner_text(".sheet")
