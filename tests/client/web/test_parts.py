@@ -296,6 +296,21 @@ def test_what_is_in_use_after_a_night_follows_the_verdict(desk):
     assert (told["served"], told["in_use"]) == ({"unit": 2, "model": "m2"}, {"unit": 0, "model": "m0"})
 
 
+def test_a_report_is_made_anew_for_a_reader_of_another_language(desk, tmp_path, monkeypatch):
+    calls = []
+    done = subprocess.CompletedProcess([], 0, b"", b"")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: (calls.append(command), done)[1])
+    file = desk.report_file("n1")
+    file.parent.mkdir()
+    file.write_text('<!doctype html>\n<html lang="en">')
+    verdict = BlindEvaluation(desk._nights, "n1").summary().plain()
+    file.with_suffix(".json").write_text(json.dumps({"verdict": verdict}))
+    assert desk.report({"night": "n1", "language": "en"}) == {"path": "/report/n1"} and calls == []
+    desk.report({"night": "n1", "language": "ja"})
+    (command,) = calls
+    assert command[3:8] == ["night", "report", "--night", "n1", "--json"] and command[8:10] == ["--lang", "ja"]
+
+
 def test_the_log_of_the_nights_is_told_as_text(desk, tmp_path):
     assert desk.log({}) == {"lines": []}
     log = Home(tmp_path).log("night")
