@@ -125,7 +125,7 @@ def test_a_night_shows_what_it_makes_while_it_runs_and_can_be_paused(site, visit
     shown = page.inner_text(".sheet")
     for words in {
         "en": ("about 13 min left", "A pause loses nothing", "Not chosen for unit-1", "7 · unlike anything known"),
-        "ja": ("あと約 13 分", "一時停止で失うものはありません", "unit-1 の学習に選ばれなかった画像"),
+        "ja": ("残りおよそ 13 分", "一時停止で失うものはありません", "unit-1 の学習に選ばれなかった画像"),
     }[language]:
         assert words in shown
     assert page.locator("h2 + .strip img").count() >= 12, "the images made last"

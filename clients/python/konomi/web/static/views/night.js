@@ -66,7 +66,8 @@ class Night {
   async paint(anew) {
     const { night, nights } = this.told;
     if (anew) replace(this.asked, night?.running ? null : this.form());
-    replace(this.live, !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night));
+    const live = !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night);
+    if (this.live.firstChild !== live) replace(this.live, live);
     replace(this.more, night && !night.running ? [this.beforeAfter(night), this.units(night)] : null);
     replace(this.past, nights.length > 1 ? this.list(nights) : null);
     if (anew && night && !night.running) await this.blind.load(night.night);
