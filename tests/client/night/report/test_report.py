@@ -35,6 +35,7 @@ from konomi.v1 import rater_pb2
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = (
+    ("What you like", "あなたの好み"),
     ("Your verdict", "あなたの判定"),
     ("What the rater warns of", "評価モデルの警告"),
     ("What changed", "何が変わったか"),
@@ -306,6 +307,19 @@ def test_a_browser_reads_the_report_in_each_language_without_a_network_and_witho
     assert complaints == []
     facts = json.loads((nights.home / "report" / "n2.json").read_text())
     assert facts["yesterday"]["before"]["served"] == 2 and facts["cost"]["gpu_hours"] == pytest.approx(80 / 3600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_a_report(two_nights, browser, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    nights, store = two_nights
+    path = write_night_report(nights, "n2", store.files.__getitem__, "en", LIKED)
+    page = browser.new_context(bypass_csp=True, color_scheme=scheme).new_page()  # a report refuses scripts, axe is one
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    found = axe.run(page).response["violations"]
+    assert not [(breach["id"], breach["nodes"][0]["html"][:160]) for breach in found]
 
 
 LIKED = Likes(20, 120, (Word("pink hair", 1.0, 0.2, 5.0, 2.1, ()),), (Word("beard", 0.0, 0.8, 0.1, 0.4, ()),), ())

@@ -116,7 +116,7 @@ def likes(liked: Likes | None, thumbnails: Thumbnails, truth: DemoFacts | None =
     if liked is None or not liked.graded:
         return []
     heading = text("What you like") if truth is None else text("What {name} likes", name=truth.person)
-    blocks: list[Block] = [page.Heading(heading, minor=True), Paragraph(_liked(liked))]
+    blocks: list[Block] = [page.Heading(heading), Paragraph(_liked(liked))]
     if liked.images:
         blocks.append(page.Row([thumbnails.picture(digest) for digest in liked.images]))
     return [*blocks, *_hidden(truth)] if truth else blocks
