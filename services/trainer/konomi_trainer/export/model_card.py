@@ -35,7 +35,7 @@ def card(model: ModelRow, layout: str, captions: Sequence[str]) -> str:
 
 LIMITS = (
     "It learnt one person's taste from a small set; what that set lacks, it may have forgotten or never learnt.",
-    "A win rate is a prediction of the rater, made with the prompts and the base model of its night; people may differ.",
+    "A win rate is a prediction of the rater, made with its night's prompts and base model; people may differ.",
     "It inherits the limits, the biases and the licence of its base model; see there before publishing images.",
     "Faces and works of people who did not agree to it are not to be imitated.",
 )
