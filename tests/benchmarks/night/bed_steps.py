@@ -40,7 +40,7 @@ class BedSteps(NightSteps):
     """What a night does, without services; what is not overridden is the product's."""
 
     def __init__(self, world: World, rater: Rater, request: NightRequest, policy: Policy) -> None:
-        super().__init__(None, request, lambda name, done, total: None)  # type: ignore[arg-type]
+        super().__init__(None, request, lambda name, done, total, made="": None)  # type: ignore[arg-type]
         self.world, self.rater, self.policy = world, rater, policy
         count = len(rater.seen)
         self.made = Made(rater.seen, rater.grades, np.zeros(count, int), np.ones(count, bool))

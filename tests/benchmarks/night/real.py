@@ -266,7 +266,7 @@ def figures(person: NightPerson, table: np.ndarray, base: np.ndarray) -> dict[st
     }
 
 
-def _quiet(name: str, done: int, total: int) -> None:
+def _quiet(name: str, done: int, total: int, made: str = "") -> None:
     return None
 
 

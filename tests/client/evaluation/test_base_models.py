@@ -40,7 +40,7 @@ def test_the_base_the_taste_likes_comes_first_with_intervals(gateway):
         one[name]["low"] <= one[name]["value"] <= one[name]["high"] for one in found for name in ("p_ur", "p_ssr")
     )
     assert found == base_models.compare(gateway, ["starter", "redder"], PROMPTS, 48, 3, done.append), "the same seed"
-    assert advised(found)[0] == "redder suits this taste best: surely better than starter"
+    assert advised(found)[0] == "in the rater's eyes redder suits this taste best: surely better than starter"
     assert gateway.count() == 0, "what was made to look at is no image of the taste"
     for language, title in (("en", "Base models under this taste"), ("ja", "この好みから見た元のモデル")):
         catalogue.use(language)
@@ -53,7 +53,7 @@ def test_a_base_the_rater_does_not_know_carries_a_warning_and_never_surely_wins(
     figures = {"vendi": 9.0, "unknown_share": 0.4, "typical_share": 0.5}
     sure = {"wins": {"high": 0.2}, "warning": "", "unknown_share": 0.0, "typical_share": 1.0}
     lines = advised([{"base": "alien", "warning": "untypical", "wins": None, **figures}, {"base": "starter", **sure}])
-    assert lines[0].startswith("alien is ahead, but starter may be as good")
+    assert lines[0].startswith("in the rater's eyes alien is ahead, but starter may be as good")
     assert lines[1].startswith("alien: 50 % of its images are unlike anything known")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from konomi.home import Home
 from konomi.host import logs, supervisor
-from konomi.host.logs import turn_over
+from konomi.host.logs import last_lines, turn_over
 from konomi.host.supervisor import Role, Services
 
 WRITER = """
@@ -107,3 +107,17 @@ def test_a_running_role_is_looked_after_and_its_last_words_are_still_found(comma
         assert "the last words" in role.failure().message
     finally:
         supervisor.stop([role])
+
+
+def test_the_last_lines_of_a_log_are_whole_few_and_harmless(tmp_path):
+    log = tmp_path / "night.log"
+    assert last_lines(log) == []
+    log.write_bytes(b"".join(b"line %d \x1b[31m\n" % number for number in range(20_000)))
+    lines = last_lines(log, 3)
+    assert [line.split()[1] for line in lines] == ["19997", "19998", "19999"]
+    assert not any("\x1b" in line for line in lines)
+    log.write_bytes(b"x" * 70_000 + b"\nlast " + b"y" * 9000)
+    assert last_lines(log) == ["last " + "y" * (logs.LINE_LENGTH - 5)], "half of a line is left out, a long one is cut"
+    link = tmp_path / "link.log"
+    link.symlink_to(log)
+    assert last_lines(link) == []

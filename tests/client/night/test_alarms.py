@@ -67,7 +67,8 @@ def test_every_alarm_is_translated_and_its_numbers_are_those_of_its_sentence(nam
 def test_one_thing_is_not_said_in_the_plural():
     assert sentence(Alarm("units", {"units": 1})) == "The night made the one unit it was asked for."
     assert sentence(Alarm("units", {"units": 3})) == "The night made all 3 units it was asked for."
-    assert sentence(Alarm("patience", {"runs": 1, "parent": 2})).endswith("its last unit did not beat unit-2.")
+    last = sentence(Alarm("patience", {"runs": 1, "parent": 2}))
+    assert last == "The night ended early: in the rater's eyes its last unit did not beat unit-2."
     assert sentence(Alarm("budget_images", {"budget": 50000})).endswith("its budget of 50,000 images is spent.")
 
 

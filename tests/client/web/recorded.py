@@ -34,13 +34,20 @@ def status(digests: list[str]) -> dict[str, Any]:
             "wins_base": figure(0.83) if number else None,
             "scores": {"p_ssr": figure(0.2 + 0.1 * number), "vendi": figure(11.0)},
             "sample": digests[12 * number : 12 * number + 12],
+            "selected": 32 if number else None,
+            "rejected": [],
         }
         for number in range(4)
     ]
     line = {"night": NIGHT, "system": "converge", "state": "finished", "units": 3, "images": 1984, "began": 1.79e9}
     detail = line | {
         "running": False,
-        "served": {"unit": 3},
+        "taste": "tastes/default",
+        "served": {"unit": 3, "model": "m3"},
+        "in_use": {"unit": 3, "model": "m3"},
+        "stopping": False,
+        "steps": 40,
+        "newest": [],
         "seconds": 152.7,
         "sentences": ["unit-3 was promoted."],
         "figures": units,
@@ -48,6 +55,16 @@ def status(digests: list[str]) -> dict[str, Any]:
         "eta_seconds": None,
     }
     return {"nights": [line, line | {"night": "another"}], "night": detail}
+
+
+def under_way(digests: list[str], done: int) -> dict[str, Any]:
+    """Returns the same night while it runs and makes its second unit, so many images of 96 into the step."""
+    told = status(digests)
+    reason = {"reason": "unlike anything known", "count": 7, "examples": digests[:4]}
+    units = [unit | {"rejected": [reason] if unit["unit"] == 1 else []} for unit in told["night"]["figures"][:3]]
+    now = {"state": "running", "running": True, "doing": "unit-2 · generating images", "done": done, "total": 96}
+    made = {"newest": digests[done : done + 12], "share": 0.5, "eta_seconds": 754.0, "figures": units, "steps": 17}
+    return told | {"night": told["night"] | now | made}
 
 
 def pairs(digests: list[str], *, done: bool = False) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_an_artifact_nobody_ever_had_is_still_an_error(tmp_path):
 
 
 def test_a_report_is_drawn_without_them():
-    url = Thumbnails(gone("ARTIFACT_COLLECTED")).url(DIGEST)
+    url = Thumbnails(gone("ARTIFACT_COLLECTED")).picture(DIGEST).url
     kind, _, data = url.partition(",")
     assert kind == "data:image/svg+xml;base64" and base64.b64decode(data).startswith(b"<svg")
 

@@ -22,7 +22,7 @@ from konomi.errors import (
 from konomi.home import Home
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore
-from konomi.night.verdict import PAIRS, SAMPLE
+from konomi.night.verdict import PAIRS, SAMPLE, BlindEvaluation
 from konomi.v1 import rater_pb2, trainer_pb2
 from konomi.web import auth
 from konomi.web.app import PageApplication
@@ -261,6 +261,63 @@ def test_a_plan_says_that_the_file_of_settings_cannot_be_read(desk):
         desk.plan({"system": "converge"})
     assert caught.value.message.startswith(f"{file} cannot be read: ")
     assert caught.value.reason == "CONFIGURATION_UNREADABLE"
+
+
+def test_a_night_shows_its_newest_images_and_why_others_were_not_chosen(desk):
+    nights = desk._nights
+    state = nights.read("n1")
+    state["units"][1]["selection"] = {
+        "n": 32,
+        "rejected": {
+            "near_copy": {"count": 2, "examples": ["e" * 64]},
+            "untypical": {"count": 9, "examples": [f"{place:064x}" for place in range(9)]},
+        },
+    }
+    nights.write("n1", state)
+    made = [f"{place:064x}" for place in range(2)]
+    nights.beat("n1", {"step": "unit-2/generate", "done": 2, "total": 64, "made": [*made, "../../night.json"]})
+    told = desk.status({"language": "ja"})["night"]
+    assert told["newest"] == made, "nothing but a digest becomes an address"
+    unit = told["figures"][1]
+    assert unit["selected"] == 32 and told["figures"][0]["selected"] is None
+    assert [(reason["reason"], reason["count"], len(reason["examples"])) for reason in unit["rejected"]] == [
+        ("既知のどれとも似ていない", 9, 4),
+        ("学習に使った画像とほぼ同じ", 2, 1),
+    ]
+
+
+def test_what_is_in_use_after_a_night_follows_the_verdict(desk):
+    assert desk.status({})["night"]["in_use"] == {"unit": 2, "model": "m2"}
+    state = desk._nights.read("n1")
+    state["units"][0]["decision"] = "start"
+    desk._nights.write("n1", state)
+    BlindEvaluation(desk._nights, "n1").note_decision("roll_back", "m0", 5.0)
+    told = desk.status({})["night"]
+    assert (told["served"], told["in_use"]) == ({"unit": 2, "model": "m2"}, {"unit": 0, "model": "m0"})
+
+
+def test_a_report_is_made_anew_for_a_reader_of_another_language(desk, tmp_path, monkeypatch):
+    calls = []
+    done = subprocess.CompletedProcess([], 0, b"", b"")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: (calls.append(command), done)[1])
+    file = desk.report_file("n1")
+    file.parent.mkdir()
+    file.write_text('<!doctype html>\n<html lang="en">')
+    verdict = BlindEvaluation(desk._nights, "n1").summary().plain()
+    file.with_suffix(".json").write_text(json.dumps({"verdict": verdict}))
+    assert desk.report({"night": "n1", "language": "en"}) == {"path": "/report/n1"} and calls == []
+    desk.report({"night": "n1", "language": "ja"})
+    (command,) = calls
+    assert command[3:8] == ["night", "report", "--night", "n1", "--json"] and command[8:10] == ["--lang", "ja"]
+
+
+def test_the_log_of_the_nights_is_told_as_text(desk, tmp_path):
+    assert desk.log({}) == {"lines": []}
+    log = Home(tmp_path).log("night")
+    log.parent.mkdir()
+    log.write_bytes(b"unit-1\x1b[2J\nhalf of a line: \xe3\x81")
+    first, second = desk.log({})["lines"]
+    assert "\x1b" not in first and first.startswith("unit-1") and second.startswith("half of a line")
 
 
 @pytest.mark.parametrize("name", ["../n1", "n2", "", "n1/../n1", "x" * 80])

@@ -112,6 +112,59 @@ def test_a_night_is_planned_judged_and_rolled_back(site, visit, hostile, languag
     assert {"en": "Rolled back to", "ja": "に戻しました"}[language] in page.inner_text(".decide")
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_night_shows_what_it_makes_while_it_runs_and_can_be_paused(site, visit, hostile, language):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(visit, "rate", hostile, language)
+    answers = {"NightStatus": recorded.under_way(hostile, 0), "NightLog": {"lines": ["first", "<b>last</b>"]}}
+    for name in answers:
+        address = f"**/konomi.page/{name}"
+        page.route(address, lambda route: route.fulfill(json=answers[route.request.url.rpartition("/")[2]]))
+    page.evaluate("location.hash = 'night'")
+    page.wait_for_selector(".live progress")
+    shown = page.inner_text(".sheet")
+    for words in {
+        "en": ("about 13 min left", "A pause loses nothing", "Not chosen for unit-1", "7 · unlike anything known"),
+        "ja": ("残りおよそ 13 分", "一時停止で失うものはありません", "unit-1 の学習に選ばれなかった画像"),
+    }[language]:
+        assert words in shown
+    assert page.locator("h2 + .strip img").count() >= 12, "the images made last"
+    first = page.locator("h2 + .strip img").first.get_attribute("src")
+    log = page.locator(".live button[aria-expanded]")
+    log.click()
+    page.wait_for_function("document.querySelector('pre.log').textContent === 'first\\n<b>last</b>'")
+    log.focus()
+    answers["NightStatus"] = recorded.under_way(hostile, 6)
+    page.wait_for_function("(old) => document.querySelector('h2 + .strip img').getAttribute('src') !== old", arg=first)
+    assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true", "the focus stays"
+    found = axe.run(page).response["violations"]
+    assert not [(one["id"], one["nodes"][0]["html"][:160]) for one in found]
+    answers["NightStatus"]["night"]["stopping"] = True
+    page.route("**/konomi.page/NightStop", lambda route: route.fulfill(json={"night": recorded.NIGHT}))
+    page.locator(".live button").first.click()
+    page.wait_for_selector({"en": "text=Pausing after the step", "ja": "text=一時停止します"}[language])
+    paused = recorded.status(hostile)
+    paused["night"] |= {"state": "stopped"}
+    answers["NightStatus"] = paused
+    page.locator("button.primary", has_text={"en": "Resume", "ja": "再開"}[language]).wait_for()
+    assert {"en": "Paused: nothing is lost", "ja": "失ったものはありません"}[language] in page.inner_text(".live")
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_night_that_was_rolled_back_is_not_said_to_be_in_use(site, visit, hostile, language):
+    page = opened(visit, "rate", hostile, language)
+    told = recorded.status(hostile)
+    told["night"] |= {"in_use": {"unit": 0, "model": "base"}}
+    page.route("**/konomi.page/NightStatus", lambda route: route.fulfill(json=told))
+    page.evaluate("location.hash = 'night'")
+    page.wait_for_selector(".live .big")
+    big = page.inner_text(".live .big")
+    assert "unit-3" not in big and {"en": "Base model", "ja": "元のモデル"}[language] in big
+    assert {"en": "You rolled unit-3 back.", "ja": "unit-3 から戻しました。"}[language] in page.inner_text(".live")
+    now = {"en": "In use now: unit-3", "ja": "いま使用中: unit-3"}[language]
+    page.wait_for_selector(f"text={now}")  # it was chosen under Lineage since
+
+
 def test_what_an_image_says_of_itself_is_never_markup(site, visit, hostile):
     page = visit("rate", service_workers="block")
     heard: list[str] = []

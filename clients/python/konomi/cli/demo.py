@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,9 +22,13 @@ from konomi.night.alarms import work
 from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
 from konomi.night.records.store import NightStore
+from konomi.night.report.again import assignments
 from konomi.night.report.truth import DemoFacts
 from konomi.night.settings import NightSettings
 from konomi.night.systems.registry import night_settings
+
+SAID_BY_THE_DEMO = frozenset({"units", "images", "reserve_gib", "guidance_scale"})
+"""Settings of a night the demo takes from its options and from its own settings."""
 
 
 class UnitResult(TypedDict):
@@ -97,6 +100,7 @@ def _run(
     home: Home, night: NightSettings, system: str, labels: int, seed: int, file: Path | None, view: View, started: float
 ) -> DemoResult:
     from konomi.night.report.render import write_demo_report
+    from konomi.taste.likes import likes_of
 
     settings, nights = DemoSettings(home=home.root), NightStore(home.root)
     view.beat("services", 0, 0)
@@ -123,10 +127,12 @@ def _run(
                 units=truth,
                 spread=spread_of(truth[0]),
                 prompts=[draw.prompt for draw in demo.draws("reference", settings.reference)],
-                command="konomi " + shlex.join(_again(sys.argv[1:])),
+                command=_again(night, settings, system, labels, seed, file),
                 phases=[(work(name, language), seconds) for name, seconds in demo.phases],
+                weights=person.introduction["weights"],
             )
-            path = write_demo_report(nights, request.id, facts, session.client.artifacts.get, language)
+            liked = likes_of(session.client, request.taste)
+            path = write_demo_report(nights, request.id, facts, session.client.artifacts.get, language, liked)
     return result_of(facts, state.served.unit if state.served else 0, path, time.monotonic() - started)
 
 
@@ -171,15 +177,14 @@ def result_of(facts: DemoFacts, served: int, report: Path, seconds: float) -> De
     }
 
 
-def _again(arguments: list[str]) -> list[str]:
-    """Returns the command line without what belongs to this run alone: its home and its output."""
-    kept, items = [], iter(arguments)
-    for item in items:
-        if item == "--home":
-            next(items, None)
-        elif not item.startswith("--home=") and item != "--json":
-            kept.append(item)
-    return kept
+def _again(night: NightSettings, demo: DemoSettings, system: str, labels: int, seed: int, file: Path | None) -> str:
+    """Returns the command that does the demo again: every option, and before it the settings that have none."""
+    words = ["konomi", "demo", "--units", night.units, "--labels", labels, "--images", night.images, "--seed", seed]
+    words += ["--system", system, *(["--person", file] if file else [])]
+    of_night = frozenset(type(night).model_fields) - SAID_BY_THE_DEMO
+    before = assignments(type(demo), demo.model_dump(mode="json"), frozenset(type(demo).model_fields))
+    before += assignments(type(night), night.model_dump(mode="json"), of_night)
+    return " ".join([*before, shlex.join(map(str, words))])
 
 
 def _attributes(as_json: bool) -> None:

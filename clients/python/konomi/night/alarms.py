@@ -56,7 +56,8 @@ ALARMS: Mapping[str, AlarmText] = {
     ),
     "taught": AlarmText(N_("unit-{unit} was promoted: it knows the words that were taught ({words}).")),
     "not_better": AlarmText(
-        N_("{parent} stays: unit-{unit} won only {win_rate} of the pairs against it."), percent=("win_rate",)
+        N_("{parent} stays: in the rater's eyes unit-{unit} won only {win_rate} of the pairs against it."),
+        percent=("win_rate",),
     ),
     "unchanged": AlarmText(N_("unit-{unit} was not promoted: it makes exactly the images its parent makes.")),
     # guards that halt a night
@@ -186,9 +187,9 @@ ALARMS: Mapping[str, AlarmText] = {
         singular=N_("The night made the one unit it was asked for."),
     ),
     "patience": AlarmText(
-        N_("The night ended early: {runs} units in a row did not beat {parent}."),
+        N_("The night ended early: in the rater's eyes {runs} units in a row did not beat {parent}."),
         counted="runs",
-        singular=N_("The night ended early: its last unit did not beat {parent}."),
+        singular=N_("The night ended early: in the rater's eyes its last unit did not beat {parent}."),
     ),
     "budget_images": AlarmText(N_("The night ended: its budget of {budget} images is spent.")),
     "budget_hours": AlarmText(N_("The night ended: its budget of {budget} h is spent.")),
@@ -274,6 +275,24 @@ WORK: Mapping[str, str] = {
 }
 """Kind of step to what a person reads while it runs."""
 
+FATES: Mapping[str, str] = {
+    "selected": N_("selected"),
+    "base": N_("image of the base model"),
+    "passed_over": N_("not a candidate"),
+    "duplicate": N_("too like one already kept"),
+    "untypical": N_("unlike anything known"),
+    "unknown": N_("the rater does not know its kind"),
+    "evidence": N_("too little evidence for the promise asked for"),
+    "near_copy": N_("almost a copy of an image it learnt from"),
+    "drifted": N_("moved too far from the originals"),
+    "surplus": N_("passed, but the set at most doubles"),
+    "quota": N_("enough like this already"),
+    "lower_bound": N_("not good enough, with the doubt subtracted"),
+    "grade": N_("graded too low by the owner"),
+    "source": N_("source not allowed"),
+}
+"""What became of an image at a selection; a name that is not here reads "other"."""
+
 BOUNDS = ("floor", "limit")
 """Numbers of an alarm that the others are held against."""
 MOST_DIGITS = 6
@@ -304,6 +323,11 @@ def work(step: str, language: str = "en") -> str:
     with speaking(language):
         doing = text(WORK.get(kind.split("-")[0], kind))
     return f"{unit} · {doing}" if unit else doing
+
+
+def fate_of(name: str) -> str:
+    """Returns what became of an image at a selection, by its recorded name, in the language in use."""
+    return text(FATES.get(name, N_("other")))
 
 
 def unit_name(unit: int) -> str:

@@ -148,6 +148,11 @@ class BlindEvaluation:
         starts = [record for record in self.state.units if record.decision == "start"]
         return Served(unit=starts[-1].unit, model=starts[-1].model) if starts else Served(unit=0, model="base")
 
+    @property
+    def in_use(self) -> Served:
+        """Returns what is in use after the night and its owner's decision."""
+        return self.against if self.readable and self.kept.decision == ROLL_BACK else self.unit
+
     def pairs(self) -> list[BlindPair]:
         """Returns the pairs, the same ones whenever they are asked for; none where the night changed nothing."""
         unit, against = self.unit.unit, self.against.unit

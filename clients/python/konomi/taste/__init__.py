@@ -2,5 +2,5 @@
 
 Images in (`importing`), grades in (`labelling`, `label_file`), scores out (`scoring`), whose images they are
 (`consents`, `provenance`), images like those it likes best (`likeness`), what the rater is worth in words
-(`rater_summary`), and the whole of it in one file (`bundle`).
+(`rater_summary`), what its owner likes in words (`likes`), and the whole of it in one file (`bundle`).
 """

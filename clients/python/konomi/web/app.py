@@ -70,6 +70,7 @@ class PageApplication:
             "NightStop": self._nights.stop,
             "NightStatus": self._nights.status,
             "NightReport": self._nights.report,
+            "NightLog": self._nights.log,
             "NightPairs": verdicts.pairs,
             "NightVerdict": verdicts.answer,
             "NightDecide": verdicts.decide,

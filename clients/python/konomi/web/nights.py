@@ -14,11 +14,11 @@ from konomi.client import Client
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.files import canonical, read_json
 from konomi.home import Home
-from konomi.host.logs import turn_over
+from konomi.host.logs import last_lines, turn_over
 from konomi.host.supervisor import readable_line
 from konomi.i18n import catalogue
 from konomi.night import verdict
-from konomi.night.alarms import work
+from konomi.night.alarms import fate_of, work
 from konomi.night.budgets import measured
 from konomi.night.engine.preparation import plan_of
 from konomi.night.metrics import Estimate
@@ -37,6 +37,9 @@ BROKEN = {"hours": 1000.0, "gpu_hours": 1000.0, "disk": 100_000.0}
 """What a night may be asked for, and its most; `disk` in GiB."""
 NIGHT_SETTINGS = {"hours": "budget_hours", "gpu_hours": "budget_gpu_hours", "disk": "budget_disk_gib"}
 """The setting of a night each of these is, where it has another name."""
+DIGEST = re.compile(r"[0-9a-f]{64}")
+EXAMPLES = 4
+"""Images shown of each reason of rejection."""
 LOOK_SECONDS = 30.0
 """How long a new night is watched for a refusal before it counts as begun."""
 COMMAND_SECONDS = 120.0
@@ -66,6 +69,20 @@ class NightLine(TypedDict):
     why: NotRequired[str]
 
 
+class RejectedShown(Record):
+    """Why images of a unit were not selected, in the reader's language: how many, and some of them."""
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+
+class LogLines(TypedDict):
+    """The reply that holds the last lines of the log."""
+
+    lines: list[str]
+
+
 class UnitFigures(Record):
     """What the page shows of a unit, as the night recorded it; None for what is not known yet."""
 
@@ -77,6 +94,8 @@ class UnitFigures(Record):
     parent: int | None
     decision: str | None
     sample: tuple[str, ...]
+    selected: int | None
+    rejected: tuple[RejectedShown, ...]
 
 
 class NightDetail(NightSummary):
@@ -91,6 +110,7 @@ class NightDetail(NightSummary):
     share: float
     eta_seconds: float | None
     stopping: bool
+    newest: tuple[str, ...]
 
 
 class Nights(TypedDict):
@@ -190,6 +210,10 @@ class NightEndpoints:
             return {"nights": listed, "night": None}
         return {"nights": listed, "night": self._detail(chosen, text(asked, "language", "en")).plain()}
 
+    def log(self, asked: Asked) -> LogLines:
+        """Endpoint: the last lines of what the nights begun on the page wrote, as text."""
+        return {"lines": last_lines(self._home.log("night"))}
+
     def report(self, asked: Asked) -> ReportPath:
         """Endpoint: makes the report of a night where there is none since its verdict, and says where it is."""
         night = self._known(text(asked, "night"))
@@ -197,9 +221,9 @@ class NightEndpoints:
         verdict = None
         with suppress(OSError, ValueError):
             verdict = read_json(file.with_suffix(".json")).get("verdict")
-        now = BlindEvaluation(self._nights, night).summary().plain()
-        if not file.is_file() or canonical(verdict) != canonical(now):
-            self._run("night", "report", "--night", night, "--json", "--lang", text(asked, "language", "en")[:2])
+        now, language = BlindEvaluation(self._nights, night).summary().plain(), text(asked, "language", "en")[:2]
+        if not _begins_in(file, language) or canonical(verdict) != canonical(now):
+            self._run("night", "report", "--night", night, "--json", "--lang", language)
         return {"path": f"/report/{night}"}
 
     def report_file(self, night: str) -> Path:
@@ -232,6 +256,8 @@ class NightEndpoints:
         summary = summary_of(self._nights, self._known(night))
         request = self._nights.request(night)
         state = self._nights.state(night)
+        with catalogue.speaking(language):
+            figures = tuple(_figures(unit) for unit in state.units)
         return NightDetail(
             **dict(summary),
             taste=request.taste,
@@ -239,10 +265,11 @@ class NightEndpoints:
             wanted_units=request.settings["units"],
             doing=work(summary.step, language) if summary.step else "",
             sentences=tuple(reason.told(language) for reason in reasons_of(state)),
-            figures=tuple(_figures(unit) for unit in state.units),
+            figures=figures,
             share=self._share(night, _share(request.settings, state, summary)),
             eta_seconds=self._eta(request.settings, state, summary),
             stopping=summary.running and self._nights.stop_asked(night),
+            newest=tuple(filter(DIGEST.fullmatch, self._nights.progress(night).get("made", []))),
         )
 
     def _share(self, night: str, share: float) -> float:
@@ -299,6 +326,13 @@ class NightEndpoints:
         return [sys.executable, "-m", "konomi", *arguments, "--home", str(self._home.root)]
 
 
+def _begins_in(report: Path, language: str) -> bool:
+    """Says whether there is a report that shows a language first."""
+    with suppress(OSError), report.open("rb") as file:
+        return f'<html lang="{language}">'.encode() in file.read(200)
+    return False
+
+
 def _lost(night: str, why: str) -> NightLine:
     """Returns the line of a night whose request cannot be read."""
     return {
@@ -316,6 +350,17 @@ def _figures(unit: UnitRecord) -> UnitFigures:
         parent=unit.parent,
         decision=unit.decision if unit.has("decision") else None,
         sample=unit.evaluation[:SAMPLE],
+        selected=unit.selection.n if unit.selection is not None else None,
+        rejected=_rejected(unit),
+    )
+
+
+def _rejected(unit: UnitRecord) -> tuple[RejectedShown, ...]:
+    """Returns why images were not selected, the most frequent reason first, in the language in use."""
+    met = unit.selection.rejected.items() if unit.selection is not None else ()
+    return tuple(
+        RejectedShown(reason=fate_of(name), count=rejection.count, examples=rejection.examples[:EXAMPLES])
+        for name, rejection in sorted(met, key=lambda pair: -pair[1].count)
     )
 
 

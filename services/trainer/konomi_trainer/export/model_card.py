@@ -35,7 +35,7 @@ def card(model: ModelRow, layout: str, captions: Sequence[str]) -> str:
 
 LIMITS = (
     "It learnt one person's taste from a small set; what that set lacks, it may have forgotten or never learnt.",
-    "A win rate holds for the person, the prompts and the base model it was measured with.",
+    "A win rate is a prediction of the rater, made with its night's prompts and base model; people may differ.",
     "It inherits the limits, the biases and the licence of its base model; see there before publishing images.",
     "Faces and works of people who did not agree to it are not to be imitated.",
 )
@@ -45,7 +45,7 @@ FIGURES: Mapping[str, str] = {
     "adapter_norm": "norm of the adapter's weights",
     "cut_captions": "captions longer than is read of one",
     "doubt": "the rater's doubt (mean standard deviation of its predictions)",
-    "exceedance": "share of images unlike anything known",
+    "exceedance": "share of images unlike anything the rater knows",
     "images_at_once": "images in one step on the device",
     "loss": "training loss",
     "rollbacks": "times the run went back to an earlier checkpoint",
@@ -54,9 +54,9 @@ FIGURES: Mapping[str, str] = {
     "validation_loss": "loss on images held out",
     "vendi": "diversity (Vendi score: effective number of different images)",
     "win_rate": "share of pairs won, in the rater's eyes",
-    "win_rate_high": "upper end of its 95 % interval",
-    "win_rate_low": "lower end of its 95 % interval",
-    "win_rate_pairs": "pairs it rests on",
+    "win_rate_high": "upper end of that share's 95 % interval",
+    "win_rate_low": "lower end of that share's 95 % interval",
+    "win_rate_pairs": "pairs that share rests on",
 }
 """Recorded figure to what it says; another one is printed by its name."""
 
@@ -66,12 +66,14 @@ def _opening(model: ModelRow) -> str:
     count = model.metrics.get("win_rate_pairs")
     low, high = model.metrics.get("win_rate_low"), model.metrics.get("win_rate_high")
     if rate is None:
-        judged = "It has not been judged blind against its base model."
+        judged = "How it compares with the model before it was not measured."
     else:
-        judged = f"In the eyes of the rater that chose its training images: {_percent(rate)} of pairs"
+        pairs = "pairs" if count is None else f"{count:g} pairs"
+        judged = f"In the eyes of the rater that chose its training images, it won {_percent(rate)} of {pairs}"
+        judged += " against the model before it"
         if low is not None and high is not None:
             judged += f" (95 % interval {_percent(low)} to {_percent(high)})"
-        judged += f", {count:g} pairs." if count is not None else "."
+        judged += ". That is a prediction: this card knows of no person's judgement."
     return f"A {model.method} adapter of {model.base_model}, trained by konomi. {judged}"
 
 

@@ -7,9 +7,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from konomi.cli import up
+from konomi.cli.night.run import show
 from konomi.home import Home
+from konomi.i18n import catalogue
+from konomi.night.records.request import NightRequest
 from konomi.night.records.state import NightState
-from konomi.night.report.notification import Message, NotifySettings, Outbox, receivers, words_of
+from konomi.night.records.store import NightStore
+from konomi.night.report.notification import Message, NotifySettings, Outbox, announce, receivers, words_of
+from konomi.night.report.status import summary_of
+from konomi.night.verdict import BlindEvaluation
 
 
 class Receiver:
@@ -50,7 +56,7 @@ def test_a_night_tells_its_end_once(bench, receiver):
     code, result, err = bench.konomi(home, *bench.start(home), **told)
     assert code == 0, err
     (message,) = receiver.got
-    assert message["title"] == f"konomi: unit-{result['served']['unit']} is served this morning"
+    assert message["title"] == f"konomi: after this night unit-{result['served']['unit']} is in use"
     assert "promoted" in message["message"]
     assert result["report"] in message["message"]
     assert Outbox(home).waiting() == []
@@ -116,10 +122,10 @@ def test_what_is_said_names_what_is_served_and_why():
         "units": [{"unit": 1, "reason": {"name": "not_better", "numbers": {"unit": 1, "win_rate": 0.4, "parent": 0}}}],
         "reason": {"name": "units", "numbers": {"units": 1}},
     }
-    title, body = words_of(NightState.model_validate(state), "report/index.html")
-    assert title == "konomi: the base model is served this morning"
+    title, body = words_of(NightState.model_validate(state), 0, "report/index.html")
+    assert title == "konomi: after this night the base model is in use"
     assert body.splitlines() == [
-        "The base model stays: unit-1 won only 40 % of the pairs against it.",
+        "The base model stays: in the rater's eyes unit-1 won only 40 % of the pairs against it.",
         "The night made the one unit it was asked for.",
         "report: report/index.html",
         "to judge it blind, then keep it or roll it back: konomi night verdict",
@@ -143,3 +149,20 @@ def test_an_address_that_went_bad_stops_nothing(bench, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "receiver 1 of [notify] urls" in said
     assert "s3cret" not in said
+
+
+def test_a_night_that_was_rolled_back_is_not_said_to_be_in_use(tmp_path, receiver, monkeypatch, capsys):
+    monkeypatch.setenv("KONOMI_NOTIFY_URLS", json.dumps([receiver.url]))
+    nights = NightStore(tmp_path)
+    asked = NightRequest("n1", "a" * 64, "tastes/default", "converge", 5, ["p"], ["p"], {}, {})
+    nights.begin(asked.asked, lambda: asked)
+    units = [{"unit": 0, "model": "base", "decision": "start"}, {"unit": 1, "model": "m1", "decision": "promote"}]
+    state = {"night": "n1", "state": "finished", "system": "converge", "units": units}
+    nights.write("n1", state | {"served": {"unit": 1, "model": "m1"}})
+    BlindEvaluation(nights, "n1").note_decision("roll_back", "base", 5.0)
+    assert announce(tmp_path, "n1", nights.state("n1"), "report/index.html", 6.0) == 1
+    assert receiver.got[0]["title"] == "konomi: after this night the base model is in use"
+    show(summary_of(nights, "n1"))
+    assert "in use after this night: the base model" in capsys.readouterr().out
+    with catalogue.speaking("ja"):
+        assert words_of(nights.state("n1"), 0, "r")[0] == "konomi: この夜のあとに使うモデルは元のモデルです"

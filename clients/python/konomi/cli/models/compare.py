@@ -57,8 +57,9 @@ def compare_bases(
         write_for_user(out, _sheet(judgements, taste, client.artifacts.get).encode())
     if as_json:
         return emit({"sheet": str(out), "images": count, "prompts": len(asked), "bases": judgements})
-    columns = ("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "wins against it")
+    columns = ("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "pairs won against it")
     table(columns, [_row(judgement) for judgement in judgements])
+    say(text("all of it in the rater's eyes: nobody looked at these images"))
     for line in advised(judgements):
         say(line)
     note(text("sheet: {file}", file=out))
@@ -82,9 +83,10 @@ def advised(judgements: Sequence[BaseJudgement]) -> list[str]:
     best, second = judgements[0], judgements[1]
     names = {"best": best["base"], "second": second["base"]}
     if second["wins"] is not None and second["wins"]["high"] < 0.5 and not best["warning"]:
-        lines = [text("{best} suits this taste best: surely better than {second}", **names)]
+        lines = [text("in the rater's eyes {best} suits this taste best: surely better than {second}", **names)]
     else:
-        lines = [text("{best} is ahead, but {second} may be as good: more images would tell", **names)]
+        ahead = "in the rater's eyes {best} is ahead, but {second} may be as good: more images would tell"
+        lines = [text(ahead, **names)]
     return lines + [
         text(
             "{base}: {share} of its images are unlike anything known, so its score is a guess; grade some first",
@@ -117,7 +119,7 @@ def _sheet(judgements: Sequence[BaseJudgement], taste: str, fetch: Callable[[str
     sheets = [
         page.ContactSheet(
             base["base"],
-            [page.Picture(thumbnails.url(digest)) for digest in base["digests"][: sections.SHEET]],
+            [thumbnails.picture(digest) for digest in base["digests"][: sections.SHEET]],
             f"Vendi {base['vendi']:.1f}",
         )
         for base in judgements

@@ -31,7 +31,7 @@ from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import percent, text
-from konomi.night.alarms import work
+from konomi.night.alarms import unit_name, work
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.records.request import NightRequest
@@ -39,6 +39,7 @@ from konomi.night.records.state import ENDED, NightState, Reason, StateName
 from konomi.night.records.store import NightStore
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
 from konomi.night.report.status import NightSummary, summary_of
+from konomi.taste.likes import likes_of
 
 HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
@@ -171,7 +172,8 @@ def report(night: NightId = "", as_json: Json = False) -> None:
         raise errors.NotFound(text("no night has been started here"))
     nights.request(chosen)
     with open_session(home) as session:
-        path = write_night_report(nights, chosen, session.client.artifacts.get, catalogue.language())
+        liked = likes_of(session.client, nights.request(chosen).taste)
+        path = write_night_report(nights, chosen, session.client.artifacts.get, catalogue.language(), liked)
     emit({"report": str(path)}) if as_json else say(str(path))
 
 
@@ -201,7 +203,7 @@ def show(summary: NightSummary) -> None:
         say(f"{work(summary.step, language)}  {summary.done}/{summary.total}")
     rows = [
         (
-            f"unit-{unit.unit}" if unit.unit else text("the base model"),
+            unit_name(unit.unit),
             unit.decision or "…",
             "" if unit.win_rate is None else percent(unit.win_rate),
             "" if unit.vendi is None else f"{unit.vendi:.1f}",
@@ -210,9 +212,11 @@ def show(summary: NightSummary) -> None:
         for unit in summary.units
     ]
     if rows:
-        table(("unit", "decision", "wins", "Vendi", "time"), rows)
+        table(("unit", "decision", "won (rater)", "Vendi", "time"), rows)
     if summary.reason is not None:
         say(summary.reason.told(language))
+    if summary.in_use is not None and summary.state in ENDED:
+        say(text("in use after this night: {unit}", unit=unit_name(summary.in_use.unit)))
     if summary.verdict.pairs:
         for line in lines(summary.verdict):
             say(line)
@@ -237,7 +241,8 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
         if state.state in ENDED:
             from konomi.night.report.render import write_night_report
 
-            path = str(write_night_report(nights, request.id, session.client.artifacts.get, language))
+            liked = likes_of(session.client, request.taste)
+            path = str(write_night_report(nights, request.id, session.client.artifacts.get, language, liked))
     summary = summary_of(nights, request.id)
     if as_json:
         emit({**summary.plain(), "report": path})

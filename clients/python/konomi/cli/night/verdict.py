@@ -23,6 +23,7 @@ from konomi.night.draws import evaluation_draws
 from konomi.night.records.store import NightStore
 from konomi.night.systems.registry import night_settings
 from konomi.night.verdict import KEEP, OPEN, ROLL_BACK, BlindEvaluation, VerdictSummary
+from konomi.taste.likes import likes_of
 from konomi.v1 import rater_pb2 as rater
 
 KEYS = {"l": "left", "1": "left", "r": "right", "2": "right", "t": "tie", "0": "tie"}
@@ -99,7 +100,8 @@ def _act(client: Client, nights: NightStore, evaluation: BlindEvaluation, wish: 
     if evaluation.done or decision:
         from konomi.night.report.render import write_night_report
 
-        write_night_report(nights, evaluation.night, client.artifacts.get, catalogue.language())
+        liked = likes_of(client, evaluation.taste)
+        write_night_report(nights, evaluation.night, client.artifacts.get, catalogue.language(), liked)
 
 
 def sheet_of(client: Client, nights: NightStore, evaluation: BlindEvaluation) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from konomi.night.records.store import Heartbeat
 
 HEARTBEAT_SECONDS = 1.0
 """How often the heartbeat file is written at most."""
+NEWEST = 12
+"""Images the heartbeat names at most."""
 
 
 class View:
@@ -29,17 +32,21 @@ class View:
         self._clock, self._up = clock, up
         self._step = ""
         self._next = 0.0
+        self._made: deque[str] = deque(maxlen=NEWEST)
 
-    def beat(self, name: str, done: int, total: int) -> None:
-        """Notes that a step began (total 0) or advanced."""
+    def beat(self, name: str, done: int, total: int, made: str = "") -> None:
+        """Notes that a step began (total 0) or advanced, and the digest of the image that was made, where one was."""
         if total == 0:
             self._step = name
+        if made:
+            self._made.appendleft(made)
         self._show(self._step, done, total)
         now = self._up()
         if now >= self._next or total == 0:
             self._next = now + HEARTBEAT_SECONDS
             told, up = round(self._clock(), 1), round(now, 1)
-            self._heartbeat({"step": self._step, "done": done, "total": total, "time": told, "up": up})
+            beat: Heartbeat = {"step": self._step, "done": done, "total": total, "time": told, "up": up}
+            self._heartbeat(beat | {"made": list(self._made)} if self._made else beat)  # type: ignore[arg-type]
 
 
 @contextmanager

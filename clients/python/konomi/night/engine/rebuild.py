@@ -58,7 +58,7 @@ def rebuilt(nights: NightStore, night: str) -> NightState | None:
 def _replayed(nights: NightStore, night: str, entries: Mapping[str, Mapping[str, Any]]) -> NightState:
     request = nights.request(night)
     nobody = cast(NightServices, None)  # a step that is on record asks no service
-    steps = NightSteps(nobody, request, lambda name, done, total: None)
+    steps = NightSteps(nobody, request, lambda name, done, total, made="": None)
     states = [fresh(request)]
 
     names = Occurrences()

@@ -207,9 +207,9 @@ class NightWorkflow:
         threading.Timer(0, self._finish).start()
         return {"state": str(self.outcome.state)}
 
-    def _beat(self, name: str, done: int, total: int) -> None:
+    def _beat(self, name: str, done: int, total: int, made: str = "") -> None:
         self.watchdog.beat()
-        self._show(name, done, total)
+        self._show(name, done, total, made)
 
     def _interrupt(self, interruption: Interrupted) -> Interrupted:
         self.outcome = interruption

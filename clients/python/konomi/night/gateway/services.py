@@ -1,7 +1,7 @@
 """The rpc calls of a night: plain values in, records and plain values out."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol, TypedDict
@@ -18,8 +18,13 @@ from konomi.taste import consents
 from konomi.taste.rater_summary import alarm_log
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
 
-Beat = Callable[[str, int, int], None]
-"""Called as work advances: phase, done, total."""
+
+class Beat(Protocol):
+    """Called as work advances."""
+
+    def __call__(self, name: str, done: int, total: int, made: str = "") -> None:
+        """Takes the phase, how much of it is done, and the digest of the image that was made, where one was."""
+
 
 SCORE_BATCH = 256
 """Images one ScoreImages call takes."""
@@ -225,7 +230,7 @@ class NightServices:
             if image.HasField("error"):
                 raise errors.from_item(image.error.code, image.error.reason, image.error.message)
             digests[image.index] = image.artifact.digest
-            beat("generate", done, len(draws))
+            beat("generate", done, len(draws), image.artifact.digest)
         if not all(digests):
             missing = digests.count("")
             message = "The generator ended its stream {missing} images short; the step is tried again."

@@ -28,7 +28,8 @@ Order = tuple[int, float, int, str]
 class Heartbeat(TypedDict, total=False):
     """How far the step under way is, and when that was said; empty where none was.
 
-    `time` is the clock's, for people; `up` counts the seconds this machine runs, which nobody sets.
+    `time` is the clock's, for people; `up` counts the seconds this machine runs, which nobody sets; `made` are the
+    digests of the images made last, the newest first.
     """
 
     step: str
@@ -36,6 +37,7 @@ class Heartbeat(TypedDict, total=False):
     total: int
     time: float
     up: float
+    made: list[str]
 
 
 class NightStore:
@@ -271,7 +273,7 @@ class NightStore:
         """Returns the last heartbeat."""
         with suppress(sealed.Damaged):  # it is not synced, so a power cut may empty it
             beat = sealed.read(self.folder / night / "progress.json")
-            kinds = {"step": str, "done": int, "total": int, "time": int | float, "up": int | float}
+            kinds = {"step": str, "done": int, "total": int, "time": int | float, "up": int | float, "made": list}
             if all(isinstance(value, kinds.get(name, object)) for name, value in beat.items()):  # type: ignore[arg-type]
                 return cast(Heartbeat, beat)
         return {}

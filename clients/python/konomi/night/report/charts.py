@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
+from konomi.i18n.catalogue import language
 from konomi.night.metrics import Estimate
 from konomi.night.report.facts import LineageUnit
 
@@ -30,7 +31,6 @@ COLOURS = {
 
 STYLE = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "konomi",
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": INK,
@@ -80,7 +80,7 @@ def curve(
         floor: a limit worth seeing, and its name.
         alt: what the picture shows, for people who do not see it.
     """
-    with rc_context(STYLE):
+    with rc_context({**STYLE, **_salt()}):
         canvas = Canvas(figsize=(5.6, 3.2), layout="constrained")
         axes = canvas.add_subplot()
         for index, (each, colour) in enumerate(zip(series, SERIES, strict=False)):
@@ -106,7 +106,7 @@ def dots(rows: Sequence[tuple[str, Estimate, float]], *, alt: str = "") -> Marku
         rows: name, figure, and the value a rater without any taste would reach.
         alt: what the picture shows.
     """
-    with rc_context({**STYLE, "axes.grid.axis": "x"}):
+    with rc_context({**STYLE, **_salt(), "axes.grid.axis": "x"}):
         canvas = Canvas(figsize=(5.6, 0.55 * len(rows) + 0.55), layout="constrained")
         axes = canvas.add_subplot()
         for position, (_, figure, chance) in enumerate(rows):
@@ -126,6 +126,11 @@ def dots(rows: Sequence[tuple[str, Estimate, float]], *, alt: str = "") -> Marku
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         return _svg(canvas, alt)
+
+
+def _salt() -> dict[str, str]:
+    """Returns what makes the ids of a drawing those of its language alone: a page holds one drawing in several."""
+    return {"svg.hashsalt": f"konomi-{language()}"}
 
 
 def _draw_floor(axes: Axes, value: float, name: str) -> None:

@@ -7,7 +7,7 @@ from konomi.night.alarms import percent, unit_name
 from konomi.night.metrics import Estimate, estimate
 from konomi.night.report.charts import Series, curve, dots
 from konomi.night.report.facts import NightFacts, Unit
-from konomi.night.report.page import Block, Chart, Charts, Heading, Paragraph
+from konomi.night.report.page import Block, Chart, Charts, Fold, Paragraph
 from konomi.night.report.truth import DemoFacts
 
 
@@ -36,7 +36,7 @@ def curves(night: NightFacts, demo: DemoFacts | None) -> list[Block]:
     if demo:
         charts.append(_gains(ticks, night, demo))
     measured = [unit for unit in night.units if unit.scores and unit.number in numbers]
-    return [Heading(text("The curves")), Charts([*charts, *_distances(measured)])]
+    return [Fold(text("The curves"), [Charts([*charts, *_distances(measured)])])]
 
 
 def _gains(ticks: Sequence[str], night: NightFacts, demo: DemoFacts) -> Chart:
@@ -101,4 +101,4 @@ def rater(demo: DemoFacts) -> list[Block]:
         count=int(demo.rank["n"]),
     )
     remark = " · ".join(f"{name}: {value['value']:.2f}" for name, value, _ in rows)
-    return [Heading(heading), Paragraph(note), Charts([Chart(dots(rows, alt=heading), remark=remark)])]
+    return [Fold(heading, [Paragraph(note), Charts([Chart(dots(rows, alt=heading), remark=remark)])])]

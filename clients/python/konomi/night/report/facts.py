@@ -23,7 +23,7 @@ from konomi.night.records.state import (
 from konomi.night.records.store import NightStore
 from konomi.night.report.status import reasons_of
 from konomi.night.systems.registry import night_settings
-from konomi.night.verdict import ROLL_BACK, BlindEvaluation
+from konomi.night.verdict import BlindEvaluation
 
 MEASURES = (
     "kid",
@@ -59,6 +59,7 @@ class EvaluationFigures:
         doubt: mean standard deviation of the predictions.
         untypical: share of images beyond the 95th percentile of known distances.
         novelty: mean distance to the nearest known images; None in a record of an older version.
+        copies_by_chance: share of the base model's images that nearly repeat what the unit learnt from, by chance.
         measures: distances to the base model by name of `MEASURES`; empty in a record of an older version.
         compared: images a side the measures rest on.
         enough: that many images are enough for KID and CMMD to be a claim.
@@ -72,6 +73,7 @@ class EvaluationFigures:
     doubt: float
     untypical: float
     novelty: Estimate | None
+    copies_by_chance: float
     measures: Mapping[str, Estimate | float]
     compared: int
     enough: bool
@@ -175,10 +177,11 @@ class Unit:
 
 @dataclass(frozen=True)
 class NightOutcome:
-    """What a night left behind: the served unit with its figures, what it spent, the owner's verdict."""
+    """What a night left behind: the unit it promoted, the one in use since, its figures, its cost, the verdict."""
 
     system: str
     served: int
+    in_use: int
     rater_version: str
     p_ssr: Estimate | None
     p_ur: Estimate | None
@@ -237,7 +240,8 @@ class NightFacts:
         began: day it began.
         prompts: prompt of each evaluation image.
         diversity_floor: share of the base model's Vendi score below which a night is halted.
-        served: number of the unit it serves.
+        served: number of the unit it promoted last; 0, the base model, where it promoted none.
+        in_use: number of the unit in use after it and its owner's decision.
         seconds: working time.
         units: the units, in order.
         reasons: what became of each unit, and how the night ended.
@@ -253,6 +257,7 @@ class NightFacts:
     prompts: Sequence[str]
     diversity_floor: float
     served: int
+    in_use: int
     seconds: float
     units: Sequence[Unit]
     reasons: Sequence[Reason]
@@ -274,6 +279,7 @@ def read_night(nights: NightStore, night: str) -> NightFacts:
         prompts=[draw.prompt for draw in evaluation_draws(request.seed, request.evaluation_prompts, settings)],
         diversity_floor=GuardSettings.recorded(request.guards).diversity_floor,
         served=_served(state),
+        in_use=BlindEvaluation(nights, night).in_use.unit,
         seconds=state.seconds,
         units=[_unit(unit) for unit in state.units],
         reasons=_reasons(state),
@@ -331,6 +337,7 @@ def _figures(scores: Scores) -> EvaluationFigures:
         doubt=scores.doubt,
         untypical=1 - scores.typical_share,
         novelty=scores.novelty,
+        copies_by_chance=measures.near_copies_reference,
         measures={name: figure for name, figure in measured.items() if figure is not None},
         compared=min(measures.n, measures.reference_n),
         enough=measures.enough,
@@ -372,7 +379,7 @@ def json_of(nights: NightStore, night: str) -> dict[str, Any]:
         night), "alarms", "cost" and "lineage".
     """
     state, request = nights.state(night), nights.request(night)
-    recorded, before = state.plain(), last_night(nights, night)
+    recorded, before, evaluation = state.plain(), last_night(nights, night), BlindEvaluation(nights, night)
     return {
         "night": night,
         "taste": request.taste,
@@ -381,8 +388,9 @@ def json_of(nights: NightStore, night: str) -> dict[str, Any]:
         "state": state.state,
         "reason": recorded.get("reason"),
         "served": recorded.get("served"),
+        "in_use": evaluation.in_use.plain() if state.served is not None else None,
         "units": [{name: unit[name] for name in KEPT if name in unit} for unit in recorded.get("units", [])],
-        "verdict": BlindEvaluation(nights, night).summary().plain(),
+        "verdict": evaluation.summary().plain(),
         "yesterday": asdict(before) if before else None,
         "alarms": alarms_of(state),
         "cost": asdict(cost_of(nights, night)),
@@ -403,12 +411,13 @@ def last_night(nights: NightStore, night: str) -> NightComparison | None:
 
 
 def _outcome(nights: NightStore, night: str) -> NightOutcome:
-    state, verdict = nights.state(night), BlindEvaluation(nights, night).summary()
-    served = _served(state)
-    scores = next((unit.scores for unit in state.units if unit.unit == served), None) or Scores()
+    state, evaluation = nights.state(night), BlindEvaluation(nights, night)
+    verdict, in_use = evaluation.summary(), evaluation.in_use.unit
+    scores = next((unit.scores for unit in state.units if unit.unit == in_use), None) or Scores()
     return NightOutcome(
         system=state.system,
-        served=served,
+        served=_served(state),
+        in_use=in_use,
         rater_version=state.rater_version.rpartition("/")[2],
         p_ssr=scores.p_ssr or None,
         p_ur=scores.p_ur or None,
@@ -455,7 +464,7 @@ def lineage_of(nights: NightStore, night: str) -> list[LineageUnit]:
 
     A unit that met several nights is told by the one that made it.
     """
-    request, served = nights.request(night), _served_now(nights, night)
+    request, served = nights.request(night), BlindEvaluation(nights, night).in_use.unit
     units = {0: LineageUnit(0, None, "start", "", served == 0)}
     for other in nights.all():
         if nights.request(other).taste == request.taste:
@@ -466,10 +475,3 @@ def lineage_of(nights: NightStore, night: str) -> list[LineageUnit]:
         if other == night:
             break
     return list(units.values())
-
-
-def _served_now(nights: NightStore, night: str) -> int:
-    """Returns the unit in use after a night and its verdict."""
-    evaluation = BlindEvaluation(nights, night)
-    rolled_back = evaluation.kept.decision == ROLL_BACK
-    return (evaluation.against if rolled_back else evaluation.unit).unit

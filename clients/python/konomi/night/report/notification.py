@@ -18,7 +18,9 @@ from konomi.i18n.catalogue import language, text
 from konomi.night.alarms import unit_name
 from konomi.night.records import sealed
 from konomi.night.records.state import NightState
+from konomi.night.records.store import NightStore
 from konomi.night.report.status import reasons_of
+from konomi.night.verdict import BlindEvaluation
 from konomi.settings import KonomiSettings
 
 Send = Callable[[str, str], bool]
@@ -145,26 +147,27 @@ def announce(home: Path, night: str, state: NightState, report: str, now: float)
 
     What is not taken stays in the outbox: `konomi up` and every later night offer it again.
     """
-    title, body = words_of(state, report)
+    in_use = BlindEvaluation(NightStore(home), night).in_use.unit
+    title, body = words_of(state, in_use, report)
     for url in NotifySettings(home=home).urls:
         Outbox(home).keep(Message(f"night-{night}", _name(url), title, body, now))
     return offer(home)
 
 
-def words_of(state: NightState, report: str) -> tuple[str, str]:
+def words_of(state: NightState, in_use: int, report: str) -> tuple[str, str]:
     """Returns title and body of a night's message in the language in use.
 
     Args:
         state: what the night has done.
+        in_use: number of the unit in use after it.
         report: path of its report.
     """
-    name = unit_name(state.served.unit if state.served else 0)
     lines = [reason.told(language()) for reason in reasons_of(state)]
     lines += [
         text("report: {path}", path=report),
         text("to judge it blind, then keep it or roll it back: konomi night verdict"),
     ]
-    return text("konomi: {unit} is served this morning", unit=name), "\n".join(lines)
+    return text("konomi: after this night {unit} is in use", unit=unit_name(in_use)), "\n".join(lines)
 
 
 def _send(receiver: Any, title: str, body: str) -> bool:

@@ -4,8 +4,7 @@ The text of a block is plain text in the reader's language; the templates escape
 numbers and escaped names, are placed as they are.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import ClassVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from konomi.i18n.catalogue import language, text
+from konomi.i18n.catalogue import language, languages, speaking, text
 from konomi.night.alarms import percent
 from konomi.night.metrics import Estimate
+from konomi.night.report.languages import joined, kept_together
 
 TEMPLATES = Path(__file__).with_name("templates")
 GRADES = ("N", "R", "SR", "SSR", "UR")
@@ -24,11 +24,13 @@ GRADES = ("N", "R", "SR", "SSR", "UR")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data URL, framed by its true grade 1..5 where that is known (0: it is not)."""
+    """A picture as a data URL, framed by its true grade 1..5 where that is known (0: it is not); its size in pixels."""
 
     url: str
     alt: str = ""
     grade: int = 0
+    width: int = 128
+    height: int = 128
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Cell:
     Attributes:
         value: what is printed.
         interval: its 95 % interval.
+        remark: a line under it.
         style: "", "code", "bar" (the value is its width in percent), or a decision, which is shown as a chip.
     """
 
     value: str
     interval: str = ""
     style: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class Table:
         numeric: positions of columns set to the right.
         wide: position of a column that takes what is left, -1 for none.
         summary: the table stays folded under these words; "" shows it.
+        label: what the table is, for people who do not see it.
     """
 
     kind: ClassVar[str] = "table"
@@ -136,6 +141,7 @@ class Table:
     numeric: Sequence[int] = ()
     wide: int = -1
     summary: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,7 @@ class Drawing:
 
     kind: ClassVar[str] = "drawing"
     drawing: Markup
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,7 @@ class PromptGrid:
     kind: ClassVar[str] = "prompt_grid"
     names: Sequence[str]
     rows: Sequence[PromptRow]
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,6 +232,14 @@ class Strips:
 
 
 @dataclass(frozen=True)
+class Row:
+    """Pictures in one row, as many as fit."""
+
+    kind: ClassVar[str] = "row"
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
 class Captioned:
     """A picture over lines of text."""
 
@@ -257,6 +273,31 @@ class Duels:
     duels: Sequence[Duel]
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """A name and what it means, in one line."""
+
+    name: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Meanings:
+    """Names and what they mean."""
+
+    kind: ClassVar[str] = "meanings"
+    meanings: Sequence[Meaning]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A section that stays folded under its heading until it is asked for."""
+
+    kind: ClassVar[str] = "fold"
+    heading: str
+    blocks: Sequence["Block"]
+
+
 Block = (
     Opening
     | Tiles
@@ -274,6 +315,9 @@ Block = (
     | Strips
     | Gallery
     | Duels
+    | Row
+    | Meanings
+    | Fold
 )
 """What a page is made of; the macro of its `kind` in blocks.html places it."""
 
@@ -285,19 +329,32 @@ class Page:
     Attributes:
         title: for the window.
         blocks: from top to bottom.
+        languages: codes of the languages to choose from, each with its own name; none where the page has but one.
     """
 
     title: str
     blocks: list[Block] = field(default_factory=list)
+    languages: Sequence[tuple[str, str]] = ()
+    footer: str = field(default_factory=lambda: text("Made by konomi. This page needs no network and asks for none."))
 
     def html(self) -> str:
         """Returns the page as one file that loads nothing from elsewhere."""
-        return render(
-            "page.html",
-            page=self,
-            language=language(),
-            footer=text("Made by konomi. This page needs no network and asks for none."),
-        )
+        return render("page.html", page=self, language=language())
+
+
+def in_all_languages(make: Callable[[], Page]) -> Page:
+    """Returns a page that holds every language there is, to choose from without a script.
+
+    Args:
+        make: makes the page in the language in use.
+    """
+    versions, names = {}, []
+    for code in languages():
+        with speaking(code):
+            versions[code] = make()
+            names.append((code, text("English")))  # which every catalogue translates by the name of its own language
+    page: Page = joined(versions)
+    return Page(page.title, page.blocks, names, page.footer)
 
 
 def render(template: str, **values: object) -> str:
@@ -317,15 +374,11 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_kept_together,
+        finalize=kept_together,
     )
+    environment.filters["plain"] = str
     environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text("utf-8"))
     return environment
-
-
-def _kept_together(value: object) -> object:
-    """Returns a text whose percent signs stay on the line of their number; anything else as it is."""
-    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", value) if type(value) is str else value
 
 
 def share(figure: Estimate | None) -> Cell:

@@ -7,45 +7,57 @@ from konomi.files import write_atomically, write_json
 from konomi.i18n.catalogue import speaking, text
 from konomi.night.alarms import percent, unit_name
 from konomi.night.records.store import NightStore
-from konomi.night.report import curves, sections
+from konomi.night.report import curves, figures, sections, summary
+from konomi.night.report.again import again
 from konomi.night.report.facts import NightFacts, cost_of, json_of, last_night, lineage_of, read_night
-from konomi.night.report.page import Block, ContactSheet, Opening, Page, Picture, Statements, Tile, Tiles, duration
+from konomi.night.report.page import Block, ContactSheet, Opening, Page, in_all_languages
 from konomi.night.report.thumbnails import Thumbnails
 from konomi.night.report.truth import DemoFacts, TrueUnit
 from konomi.night.verdict import BlindEvaluation
+from konomi.taste.likes import Likes
 
 Fetch = Callable[[str], bytes]
 """Returns the bytes of an artifact."""
 
 
-def write_night_report(nights: NightStore, night: str, fetch: Fetch, language: str) -> Path:
+def write_night_report(nights: NightStore, night: str, fetch: Fetch, language: str, liked: Likes | None = None) -> Path:
     """Writes the report of a night without anyone's truth, and returns its path.
 
     Args:
         nights: the nights of a home.
         night: id of the night.
         fetch: returns the bytes of an image.
-        language: of the reader.
+        language: of the reader, shown first; the others are in the report as well.
+        liked: what the owner's grades say; left out where it is None.
     """
     facts, thumbnails = read_night(nights, night), Thumbnails(fetch)
+    command, cost = again(nights.request(night)), cost_of(nights, night)
     write_json(nights.home / "report" / f"{night}.json", json_of(nights, night))
-    with speaking(language):
+    command.write(nights.home / "report")
+
+    def make() -> Page:
         title = text("The night's report")
-        lead = text("konomi worked alone: it generated, graded as you would, trained on the best, and repeated.")
-        kicker = f"{facts.taste} · {facts.system} · {facts.began.isoformat()}"
-        blocks: list[Block] = [Opening(kicker, title, lead), Tiles(_night_tiles(facts))]
-        blocks.append(Statements([reason.told(language) for reason in facts.reasons]))
+        lead = text(
+            "konomi worked alone: it generated images, graded them as the rater expects you to, trained on the best, "
+            "and repeated."
+        )
+        blocks: list[Block] = [Opening(summary.kicker(facts), title, lead), summary.tiles(facts, cost)]
+        blocks += [*summary.likes(liked, thumbnails), summary.outcome(facts)]
         blocks += sections.verdict(BlindEvaluation(nights, night), thumbnails)
+        blocks += _pictures(facts, _night_sheets(facts, thumbnails), thumbnails)
         blocks += sections.last_night(last_night(nights, night))
-        blocks += _middle(facts, _night_sheets(facts, thumbnails), thumbnails)
-        blocks += sections.cost(cost_of(nights, night))
+        blocks += sections.cost(cost)
         blocks += sections.lineage(lineage_of(nights, night))
-        command = f"konomi night start {facts.system} --seed {facts.seed}"
-        blocks += sections.closing(facts, _night_notes(), command)
-        return _write(nights.home, night, Page(title, blocks))
+        blocks += _figures(facts)
+        return Page(title, [*blocks, *sections.closing(facts, _night_notes(), command.told())])
+
+    with speaking(language):
+        return _write(nights.home, night, make)
 
 
-def write_demo_report(nights: NightStore, night: str, truth: DemoFacts, fetch: Fetch, language: str) -> Path:
+def write_demo_report(
+    nights: NightStore, night: str, truth: DemoFacts, fetch: Fetch, language: str, liked: Likes | None = None
+) -> Path:
     """Writes the report of a demo: the night and what the simulated person truly thinks of it; returns its path.
 
     Args:
@@ -53,45 +65,56 @@ def write_demo_report(nights: NightStore, night: str, truth: DemoFacts, fetch: F
         night: id of the demo's night.
         truth: what `konomi demo` knows beside the night.
         fetch: returns the bytes of an image.
-        language: of the reader.
+        language: of the reader, shown first; the others are in the report as well.
+        liked: what the person's grades say; left out where it is None.
     """
     facts, thumbnails = read_night(nights, night), Thumbnails(fetch)
-    with speaking(language):
+
+    def make() -> Page:
         title = text("A night for {name}", name=truth.person)
         lead = text(
-            "{name} graded {labels} images. Then konomi worked alone: it generated, graded as {name} would, trained on "
-            "the best, and repeated. Below is what {name} truly thinks of each unit.",
+            "{name}, a simulated person, graded {labels} images. Then konomi worked alone: it generated images, graded "
+            "them as the rater expects {name} to, trained on the best, and repeated. Below is what {name} truly thinks "
+            "of each unit.",
             name=truth.person,
             labels=truth.labels,
         )
-        blocks: list[Block] = [Opening(f"konomi demo · {facts.system}", title, lead), Tiles(_demo_tiles(facts, truth))]
-        blocks.append(Statements([reason.told(language) for reason in facts.reasons]))
-        blocks += _middle(facts, _true_sheets(truth, thumbnails), thumbnails, truth)
-        blocks += sections.closing(facts, _demo_notes(), truth.command)
-        return _write(nights.home, night, Page(title, blocks))
+        blocks: list[Block] = [
+            Opening(f"konomi demo · {summary.kicker(facts)}", title, lead), summary.true_tiles(facts, truth)
+        ]  # fmt: skip
+        blocks += [*summary.likes(liked, thumbnails, truth), summary.outcome(facts)]
+        blocks += _pictures(facts, _true_sheets(truth, thumbnails), thumbnails, truth)
+        blocks += _figures(facts, truth)
+        repeats = text("The same command with the same seed makes the same images on the same machine.")
+        return Page(title, [*blocks, *sections.closing(facts, _demo_notes(), [truth.command, repeats])])
+
+    with speaking(language):
+        return _write(nights.home, night, make)
 
 
-def _middle(
+def _pictures(
     facts: NightFacts, sheets: Sequence[ContactSheet], thumbnails: Thumbnails, truth: DemoFacts | None = None
 ) -> list[Block]:
-    """Returns the sections both reports share, in their order."""
-    blocks: list[Block] = []
+    """Returns what both reports show in pictures, in its order."""
+    blocks: list[Block] = sections.rater_alarms(facts)
     if sheets:
         blocks += sections.before_after(sheets, truth.prompts if truth else facts.prompts)
-        blocks += curves.curves(facts, truth)
-        blocks += curves.rater(truth) if truth else []
         blocks += sections.contact_sheets(sheets)
-    blocks += sections.units(facts)
-    blocks += sections.measures(facts)
-    blocks += sections.rater_alarms(facts)
-    blocks += sections.strangest(facts, thumbnails)
-    blocks += sections.selections(facts, thumbnails)
+    return [*blocks, *sections.selections(facts, thumbnails), *sections.strangest(facts, thumbnails)]
+
+
+def _figures(facts: NightFacts, truth: DemoFacts | None = None) -> list[Block]:
+    """Returns what both reports fold away: the figures for those who want them, each with what it says."""
+    curved = bool(truth) or any(unit.scores for unit in facts.units)
+    blocks = curves.curves(facts, truth) if curved else []
+    blocks += curves.rater(truth) if truth else []
+    blocks += [*figures.units(facts), *figures.measures(facts)]
     return [*blocks, *sections.times(truth.phases if truth else sections.steps(facts))]
 
 
 def _night_sheets(facts: NightFacts, thumbnails: Thumbnails) -> list[ContactSheet]:
     return [
-        ContactSheet(unit_name(unit.number), [Picture(thumbnails.url(digest)) for digest in unit.evaluation])
+        ContactSheet(unit_name(unit.number), [thumbnails.picture(digest) for digest in unit.evaluation])
         for unit in facts.units
         if unit.scores
     ]
@@ -101,7 +124,7 @@ def _true_sheets(truth: DemoFacts, thumbnails: Thumbnails) -> list[ContactSheet]
     sheets = []
     for unit in truth.units:
         graded = zip(unit.digests, unit.grades, strict=True)
-        pictures = [Picture(thumbnails.url(digest), grade=grade) for digest, grade in graded]
+        pictures = [thumbnails.picture(digest, grade=grade) for digest, grade in graded]
         sheets.append(ContactSheet(unit_name(unit.number), pictures, _remark(unit)))
     return sheets
 
@@ -111,50 +134,16 @@ def _remark(unit: TrueUnit) -> str:
     return f"{rates} · " + text("intact {share}", share=percent(unit.whole))
 
 
-def _was(value: str) -> str:
-    return text("was {value}", value=value)
-
-
-def _night_tiles(facts: NightFacts) -> list[Tile]:
-    tiles = [Tile(text("In use now"), unit_name(facts.served))]
-    scored = [unit for unit in facts.units if unit.scores]
-    served = next((unit for unit in scored if unit.number == facts.served), None)
-    if served is not None and served.scores and scored[0].scores:
-        base, scores = scored[0].scores, served.scores
-        if served.wins_base:
-            tiles.append(Tile(text("pairs won against the base model"), percent(served.wins_base["value"])))
-        before = _was(percent(base.p_ssr["value"]))
-        tiles.append(Tile(text("SSR or better"), percent(scores.p_ssr["value"]), before))
-        kept = scores.vendi["value"] / max(base.vendi["value"], 1e-9)
-        tiles.append(Tile(text("diversity kept"), percent(kept), f"Vendi {scores.vendi['value']:.1f}"))
-    return [*tiles, Tile(text("time in all"), duration(facts.seconds))]
-
-
-def _demo_tiles(facts: NightFacts, truth: DemoFacts) -> list[Tile]:
-    base = truth.units[0]
-    served = next(unit for unit in truth.units if unit.number == facts.served)
-    tiles = [Tile(text("In use now"), unit_name(served.number))]
-    for name, now, before in (
-        (text("SSR or better"), served.ssr["value"], base.ssr["value"]),
-        (text("UR"), served.ur["value"], base.ur["value"]),
-    ):
-        times = text("{value} times", value=f"{now / before:.1f}") + " · " if before else ""
-        tiles.append(Tile(name, percent(now), times + _was(percent(before))))
-    kept = served.vendi["value"] / max(base.vendi["value"], 1e-9)
-    vendi = f"Vendi {served.vendi['value']:.1f} · " + _was(f"{base.vendi['value']:.1f}")
-    tiles.append(Tile(text("diversity kept"), percent(kept), vendi))
-    tiles.append(Tile(text("rater against the truth"), f"{truth.rank['value']:.2f}", text("Spearman's ρ")))
-    night = text("of which the night {time}", time=duration(truth.night_seconds))
-    return [*tiles, Tile(text("time in all"), duration(truth.seconds), night)]
-
-
 def _night_notes() -> list[str]:
     """Returns what the figures of a night are, and are not."""
     return [
         text(
             "Nobody graded this night's images: every rate on this page is the rater's expectation, not your verdict."
         ),
-        text("Pairs are won in the rater's eyes, at equal prompts and seeds, with its doubt subtracted."),
+        text(
+            "Pairs are won in the rater's eyes, at equal prompts and seeds, with its doubt subtracted; only pairs you "
+            "judged blind are your own word."
+        ),
         text("The interval of the Vendi score comes from the spread of four disjoint quarters of the images."),
     ]
 
@@ -179,9 +168,9 @@ def _demo_notes() -> list[str]:
     ]
 
 
-def _write(home: Path, night: str, page: Page) -> Path:
+def _write(home: Path, night: str, make: Callable[[], Page]) -> Path:
     """Writes the page under its night's name and as the newest report."""
-    folder, data = home / "report", page.html().encode()
+    folder, data = home / "report", in_all_languages(make).html().encode()
     for name in (f"{night}.html", "index.html"):
         write_atomically(folder / name, data)
     return folder / "index.html"

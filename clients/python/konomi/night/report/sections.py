@@ -1,10 +1,10 @@
 """The sections of a report, each from its facts to the blocks of a page, in the language in use."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from konomi.i18n.catalogue import N_, language, text
-from konomi.night.alarms import percent, unit_name, work
-from konomi.night.metrics import Estimate
+from konomi.night.alarms import fate_of, percent, unit_name, work
 from konomi.night.records.state import StrangeImage
 from konomi.night.report import page
 from konomi.night.report.charts import lineage_svg
@@ -17,7 +17,8 @@ from konomi.night.report.facts import (
     NightOutcome,
     UnitSelection,
 )
-from konomi.night.report.page import Block, Cell, Heading, Paragraph, Picture, Table, Tile, duration
+from konomi.night.report.figures import DECISIONS, nats
+from konomi.night.report.page import Block, Cell, Heading, Paragraph, Table, Tile, duration
 from konomi.night.report.thumbnails import Thumbnails
 from konomi.night.verdict import BlindEvaluation, BlindPair, Tally
 from konomi.taste.rater_summary import logged_alarms
@@ -25,50 +26,8 @@ from konomi.taste.rater_summary import logged_alarms
 ROWS, SHEET, EXAMPLES, STRANGE = 8, 64, 6, 24
 """Prompts of the sheet of before and after, pictures of a contact sheet, of a strip, and of the strangest."""
 
-DECISIONS: Mapping[str, str] = {
-    "start": N_("the beginning"),
-    "promote": N_("promoted"),
-    "keep": N_("parent kept"),
-    "halt": N_("halted"),
-    "unfinished": N_("not finished"),
-}
-"""What became of a unit, by its recorded decision."""
-
 VERDICTS: Mapping[str, str] = {"keep": N_("kept"), "roll_back": N_("rolled back"), "open": N_("open")}
 """The owner's decision about a night."""
-
-FATES: Mapping[str, str] = {
-    "selected": N_("selected"),
-    "base": N_("image of the base model"),
-    "passed_over": N_("not a candidate"),
-    "duplicate": N_("too like one already kept"),
-    "untypical": N_("unlike anything known"),
-    "unknown": N_("the rater does not know its kind"),
-    "evidence": N_("too little evidence for the promise asked for"),
-    "near_copy": N_("almost a copy of an image it learnt from"),
-    "drifted": N_("moved too far from the originals"),
-    "surplus": N_("passed, but the set at most doubles"),
-    "quota": N_("enough like this already"),
-    "lower_bound": N_("not good enough, with the doubt subtracted"),
-    "grade": N_("graded too low by the owner"),
-    "source": N_("source not allowed"),
-}
-"""What became of an image at a selection; a name that is not here reads "other"."""
-
-MEASURES: Mapping[str, str] = {
-    "kid": N_("KID ×10³"),
-    "cmmd": N_("CMMD ×10³"),
-    "precision": N_("precision"),
-    "recall": N_("recall"),
-    "density": N_("density"),
-    "coverage": N_("coverage"),
-    "likes_covered": N_("known likes reached"),
-    "near_copies": N_("near-copies"),
-    "largest_cell_share": N_("largest kind"),
-    "cell_entropy": N_("evenness"),
-}
-"""Heads of the table of measures."""
-SHARES = ("precision", "recall", "coverage", "likes_covered", "near_copies", "largest_cell_share", "cell_entropy")
 
 
 def verdict(evaluation: BlindEvaluation, thumbnails: Thumbnails) -> list[Block]:
@@ -107,7 +66,7 @@ def _pairs_to_judge(
     duels = []
     for place, pair in enumerate(pairs, start=1):
         sides = [
-            page.Captioned(Picture(thumbnails.url(digest), f"{place} {side}"), [side])
+            page.Captioned(thumbnails.picture(digest, f"{place} {side}"), [side])
             for side, digest in (("L", pair.left), ("R", pair.right))
         ]
         duels.append(page.Duel(place, *sides))
@@ -144,7 +103,7 @@ def last_night(comparison: NightComparison | None) -> list[Block]:
     if comparison is None:
         return []
     rows: list[tuple[str, Callable[[NightOutcome], Cell]]] = [
-        (text("in use"), lambda night: Cell(unit_name(night.served))),
+        (text("in use"), lambda night: Cell(unit_name(night.in_use))),
         (text("system"), lambda night: Cell(night.system)),
         (text("version of the rater"), lambda night: Cell(night.rater_version)),
         (text("expected SSR or better"), lambda night: page.share(night.p_ssr)),
@@ -153,7 +112,7 @@ def last_night(comparison: NightComparison | None) -> list[Block]:
         (text("distance to what is known"), lambda night: page.number(night.novelty, 3)),
         (text("units made"), lambda night: Cell(str(night.units))),
         (text("images made"), lambda night: Cell(f"{night.images:,}")),
-        (text("selection pressure since an audit"), lambda night: Cell(_nats(night.nats))),
+        (text("selection pressure since an audit"), lambda night: Cell(nats(night.nats))),
         (text("time in all"), lambda night: Cell(duration(night.seconds))),
         (text("your blind pairs"), lambda night: page.share(night.win_rate)),
         (text("your decision"), lambda night: Cell(text(VERDICTS[night.decision]))),
@@ -165,12 +124,8 @@ def last_night(comparison: NightComparison | None) -> list[Block]:
             text("Rates are the rater's expectation; they can be compared only where the rater's version is the same."),
             small=True,
         ),
-        Table(["", text("before"), text("now")], cells, numeric=(1, 2)),
+        Table(["", text("before"), text("now")], cells, numeric=(1, 2), label=text("Since the last night")),
     ]
-
-
-def _nats(value: float) -> str:
-    return text("{nats} nats", nats=f"{value:.1f}")
 
 
 def before_after(sheets: Sequence[page.ContactSheet], prompts: Sequence[str]) -> list[Block]:
@@ -191,11 +146,12 @@ def prompt_grid(sheets: Sequence[page.ContactSheet], prompts: Sequence[str]) -> 
         prompt = prompts[place] or text("(no words)")
         pictures = [sheet.pictures[place] for sheet in sheets]
         labelled = [
-            Picture(picture.url, f"{sheet.name}: {prompts[place]}", picture.grade)
+            replace(picture, alt=f"{sheet.name}: {prompts[place]}")
             for sheet, picture in zip(sheets, pictures, strict=True)
         ]
         rows.append(page.PromptRow(prompt, labelled))
-    return page.PromptGrid([sheet.name for sheet in sheets], rows)
+    label = text("The same prompts and seeds side by side")
+    return page.PromptGrid([sheet.name for sheet in sheets], rows, label)
 
 
 def contact_sheets(sheets: Sequence[page.ContactSheet]) -> list[Block]:
@@ -215,80 +171,6 @@ def spread(count: int, most: int) -> list[int]:
     """Returns up to `most` positions spread evenly over `count`: nothing is picked by looking."""
     most = min(count, most)
     return [position * count // most for position in range(most)]
-
-
-def units(night: NightFacts) -> list[Block]:
-    """Returns the table of the units, and why each was decided as it was."""
-    columns = [text("unit"), text("decision"), text("pairs won"), text("Vendi score"), text("doubt σ")]
-    columns += [text("untypical"), text("pressure"), text("images made"), text("time")]
-    rows = []
-    for unit in night.units:
-        scores = unit.scores
-        rows.append(
-            [
-                Cell(unit_name(unit.number)),
-                Cell(text(DECISIONS[unit.decision]), style=unit.decision),
-                page.share(unit.wins) if unit.wins else Cell(""),
-                page.number(scores.vendi, 1) if scores else Cell(""),
-                Cell(f"{scores.doubt:.2f}" if scores else ""),
-                Cell(percent(scores.untypical) if scores else ""),
-                Cell(_nats(unit.selection.nats) if unit.selection else ""),
-                Cell(f"{unit.images:,}"),
-                Cell(duration(unit.seconds)),
-            ]
-        )
-    reasons = [" ".join(reason.told(language()) for reason in unit.reasons) for unit in night.units if unit.reasons]
-    blocks: list[Block] = [Heading(text("The units")), Table(columns, rows, numeric=range(2, 9))]
-    return [*blocks, page.Bullets(reasons)] if reasons else blocks
-
-
-def measures(night: NightFacts) -> list[Block]:
-    """Returns how far each unit moved from the base model; nothing where it was not measured."""
-    measured = [(unit.number, unit.scores) for unit in night.units if unit.scores and unit.scores.measures]
-    if not measured:
-        return []
-    last = measured[-1][1]
-    blocks: list[Block] = [
-        Heading(text("How far each unit moved")),
-        Paragraph(
-            text(
-                "Against the base model's images of the same prompts and seeds (for the base model itself: against the "
-                "taste's base images), in the rater's embedding."
-            )
-        ),
-    ]
-    if not last.enough:
-        few = text("Only {count} images a side: KID and CMMD need 500; read them as a direction.", count=last.compared)
-        blocks.append(Paragraph(few, small=True))
-    names = list(last.measures)
-    rows = [
-        [Cell(unit_name(unit)), *(_measure(scores.measures.get(name), name) for name in names)]
-        for unit, scores in measured
-    ]
-    columns = [text("unit"), *(text(MEASURES[name]) for name in names)]
-    return [*blocks, Table(columns, rows, numeric=range(1, len(columns))), *_islands(night)]
-
-
-def _measure(value: Estimate | float | None, name: str) -> Cell:
-    if value is None:
-        return Cell("–")
-    if isinstance(value, dict):
-        return page.number(value, 1)
-    return Cell(percent(value) if name in SHARES else f"{value:.2f}")
-
-
-def _islands(night: NightFacts) -> list[Block]:
-    searched = [unit.selection for unit in night.units if unit.selection and unit.selection.islands is not None]
-    if not searched:
-        return []
-    last = searched[-1]
-    unseen = "–" if last.unseen_likes is None else percent(last.unseen_likes)
-    words = text(
-        "Islands found: {islands}. Chance that the next liked image is of a region not liked before: {unseen}.",
-        islands=last.islands,
-        unseen=unseen,
-    )
-    return [Paragraph(words, strong=True)]
 
 
 def rater_alarms(night: NightFacts) -> list[Block]:
@@ -315,12 +197,8 @@ def strangest(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:
 
 
 def _strange(image: StrangeImage, thumbnails: Thumbnails) -> page.Captioned:
-    fate = _fate(image.fate)
-    return page.Captioned(Picture(thumbnails.url(image.digest), fate), [fate, f"{image.novelty:.3f}"])
-
-
-def _fate(name: str) -> str:
-    return text(FATES.get(name, N_("other")))
+    fate = fate_of(image.fate)
+    return page.Captioned(thumbnails.picture(image.digest, fate), [fate, f"{image.novelty:.3f}"])
 
 
 def selections(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:
@@ -365,7 +243,7 @@ def _growth(selection: UnitSelection, growth: Growth) -> str:
 
 
 def _strip(reason: str, count: int, digests: Sequence[str], thumbnails: Thumbnails) -> page.Strip:
-    return page.Strip(count, _fate(reason), [Picture(thumbnails.url(digest)) for digest in digests])
+    return page.Strip(count, fate_of(reason), [thumbnails.picture(digest) for digest in digests])
 
 
 def times(phases: Sequence[tuple[str, float]]) -> list[Block]:
@@ -375,8 +253,9 @@ def times(phases: Sequence[tuple[str, float]]) -> list[Block]:
         [Cell(name), Cell(duration(seconds)), Cell(f"{100 * seconds / total:.1f}", style="bar")]
         for name, seconds in phases
     ]
-    table = Table([text("work"), text("time"), ""], rows, numeric=(1,), wide=2)
-    return [Heading(text("Where the time went")), table]
+    heading = text("Where the time went")
+    table = Table([text("work"), text("time"), ""], rows, numeric=(1,), wide=2, label=heading)
+    return [page.Fold(heading, [table])]
 
 
 def steps(night: NightFacts) -> list[tuple[str, float]]:
@@ -407,11 +286,18 @@ def lineage(units: Sequence[LineageUnit]) -> list[Block]:
         return []
     heading = text("Where every unit came from")
     words = {name: text(DECISIONS[name]) for name in DECISIONS} | {"served": text("in use")}
-    return [Heading(heading), page.Drawing(lineage_svg(units, unit_name, words, heading))]
+    return [Heading(heading), page.Drawing(lineage_svg(units, unit_name, words, heading), heading)]
 
 
-def closing(night: NightFacts, notes: Sequence[str], command: str) -> list[Block]:
-    """Returns every identifier, the honest notes and the command that does it again."""
+def closing(night: NightFacts, notes: Sequence[str], command: Sequence[str]) -> list[Block]:
+    """Returns the honest notes, the command that does it again with what it rests on, and every identifier.
+
+    Args:
+        night: the night.
+        notes: what its figures are, and are not.
+        command: the line to type, then sentences about it.
+    """
+    line, *about = command
     columns = [text("unit"), text("parent"), text("model"), text("adapter"), text("training set")]
     rows = []
     for unit in night.units:
@@ -419,13 +305,15 @@ def closing(night: NightFacts, notes: Sequence[str], command: str) -> list[Block
         manifest = unit.selection.manifest if unit.selection else ""
         values = (unit_name(unit.number), parent, unit.model, unit.adapter, manifest)
         rows.append([Cell(value, style="code") for value in values])
-    summary = text("Identifiers: every number that names something")
+    identifiers = text("Identifiers: every number that names something")
     return [
-        Table(columns, rows, summary=summary),
         Heading(text("What these figures are, and are not")),
         page.Bullets(notes),
         Heading(text("Do it again")),
-        page.Command(command),
-        Paragraph(text("The same command with the same seed makes the same images on the same machine."), small=True),
-        Paragraph(text("This is night {night}.", night=night.night), small=True),
+        page.Command(line),
+        *(Paragraph(sentence, small=True) for sentence in about),
+        page.Fold(
+            identifiers,
+            [Table(columns, rows, label=identifiers), Paragraph(text("This is night {night}.", night=night.night))],
+        ),
     ]

@@ -34,7 +34,8 @@ class NightSummary(Record):
         heartbeat_age: see `step`.
         steps: finished steps.
         units: the units met so far.
-        served: what is served now.
+        served: what it promoted last, as it recorded it.
+        in_use: what is in use after it: the same, or what was there before where its owner rolled it back.
         images: images made.
         seconds: working time.
         reason: why it ended, where it has.
@@ -52,6 +53,7 @@ class NightSummary(Record):
     steps: int
     units: tuple[UnitLine, ...]
     served: Served | None
+    in_use: Served | None
     images: int
     seconds: float
     reason: Reason | None
@@ -73,6 +75,7 @@ def summary_of(
         up: seconds this machine runs, which nobody sets.
     """
     state, progress = nights.state(night), nights.progress(night)
+    evaluation = BlindEvaluation(nights, night)
     running = nights.runner() is not None and nights.unfinished() == night
     return NightSummary(
         night=night,
@@ -86,10 +89,11 @@ def summary_of(
         steps=len(state.steps),
         units=tuple(_line(unit) for unit in state.units),
         served=state.served,
+        in_use=evaluation.in_use if state.served is not None else None,
         images=state.images,
         seconds=round(state.seconds, 1),
         reason=state.reason,
-        verdict=BlindEvaluation(nights, night).summary(),
+        verdict=evaluation.summary(),
     )
 
 

@@ -3,10 +3,12 @@
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 from PIL import Image
 
 from konomi.errors import NotFound
+from konomi.night.report.page import Picture
 
 SIDE = 128
 """Longest side in pixels; smaller images keep their size."""
@@ -29,19 +31,29 @@ class Thumbnails:
 
     def __init__(self, fetch: Callable[[str], bytes]) -> None:
         self._fetch = fetch
-        self._made: dict[str, str] = {}
+        self._made: dict[str, Picture] = {}
 
-    def url(self, digest: str) -> str:
-        """Returns the image as a WebP data URL; a plain picture where its pixels are gone."""
+    def picture(self, digest: str, alt: str = "", grade: int = 0) -> Picture:
+        """Returns the image as a WebP data URL with its size; a plain picture where its pixels are gone.
+
+        Args:
+            digest: of the image.
+            alt: what it shows, for people who do not see it.
+            grade: its true grade 1..5, 0 where that is not known.
+        """
+        return replace(self._small(digest), alt=alt, grade=grade)
+
+    def _small(self, digest: str) -> Picture:
         if digest not in self._made:
             try:
                 data = self._fetch(digest)
             except NotFound:
-                return f"data:image/svg+xml;base64,{GONE}"
+                return Picture(f"data:image/svg+xml;base64,{GONE}")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 small = image.convert("RGB")
             small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             out = io.BytesIO()
             small.save(out, "WEBP", quality=88, method=4)
-            self._made[digest] = "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+            url = "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+            self._made[digest] = Picture(url, width=small.width, height=small.height)
         return self._made[digest]

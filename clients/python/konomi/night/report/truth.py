@@ -1,7 +1,7 @@
 """What a demo knows beside its night: the simulated person's true grades of every unit, and how good the rater is."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from konomi.night.metrics import Estimate
 
@@ -55,6 +55,7 @@ class DemoFacts:
         prompts: prompt of each image.
         command: does it again.
         phases: name and seconds of each phase.
+        weights: what the person truly likes: "attribute=value" to its weight, below 0 what it does not like.
     """
 
     person: str
@@ -70,3 +71,4 @@ class DemoFacts:
     prompts: Sequence[str]
     command: str
     phases: Sequence[tuple[str, float]]
+    weights: Mapping[str, float] = field(default_factory=dict)

@@ -3,8 +3,10 @@
 import { call } from "../data/connect.js";
 import { h, replace, toast } from "../ui/dom.js";
 import { beside, decimal, inUse, lasting, locale, many, percent, t, when, whole } from "../i18n/i18n.js";
+import { idOf, models } from "../ui/models.js";
 import { small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
+import { Live, Log } from "./night_live.js";
 import { Verdict, unitName } from "./verdict.js";
 
 const LOOK = 2000;
@@ -64,7 +66,8 @@ class Night {
   async paint(anew) {
     const { night, nights } = this.told;
     if (anew) replace(this.asked, night?.running ? null : this.form());
-    replace(this.live, !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night));
+    const live = !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night);
+    if (this.live.firstChild !== live) replace(this.live, live);
     replace(this.more, night && !night.running ? [this.beforeAfter(night), this.units(night)] : null);
     replace(this.past, nights.length > 1 ? this.list(nights) : null);
     if (anew && night && !night.running) await this.blind.load(night.night);
@@ -114,23 +117,38 @@ class Night {
     plan.ends_by.map((name) => h("p", { class: "verdict" }, t("ends_by", { budget: t(`budget_${name.replace("disk_gib", "disk")}`) })))];
   }
 
+  // The same elements while it runs: nothing flickers and no focus is lost when a figure changes.
   running(night) {
-    const left = night.eta_seconds === null ? t("eta_unknown") : t("eta", { time: lasting(night.eta_seconds) });
-    return h("section", { class: "live" }, h("p", { class: "small" }, `${this.systemName(night.system)} · ${t("running")}`), h("p", { class: "big" }, night.doing || "…"),
-      h("progress", { max: 1, value: night.share, "aria-label": t("night_progress") }),
-      h("p", {}, `${percent(night.share)} · ${left}`, night.total ? h("span", { class: "small" }, ` · ${whole(night.done ?? 0)} / ${whole(night.total)}`) : null),
-      night.stopping ? h("p", { class: "small" }, t("stopping")) : h("button", { click: () => this.act(call("NightStop", {})) }, t("stop_night")));
+    this.now ??= new Live(this.current, () => this.look());
+    return this.now.show(night, this.systemName(night.system));
   }
 
   ended(night) {
-    const name = unitName(night.served?.unit ?? 0);
+    this.now = null;
     const unfinished = !["finished", "halted", "abandoned"].includes(night.state);
+    const served = night.served?.unit ?? 0;
+    const used = night.in_use?.unit ?? served;
+    const log = new Log();
     return h("section", {}, h("div", { class: "live" }, h("p", { class: "small" }, `${this.systemName(night.system)} · ${t(night.state)} · ${lasting(night.seconds)}`),
-      h("p", { class: "big" }, t("serves", { name })),
+      h("p", { class: "big" }, unfinished ? t(night.state === "stopped" ? "paused_here" : "not_finished") : t("after_night", { name: unitName(used) })),
+      unfinished || used === served ? null : h("p", { class: "small" }, t("you_rolled_back", { unit: unitName(served) })),
+      unfinished ? null : this.inUseNow(night, used),
       h("div", { class: "verdict" }, night.sentences.map((sentence) => h("p", {}, sentence))),
       h("div", { class: "inline" },
         unfinished ? h("button", { class: "primary", click: () => this.act(call("NightResume", {}, { timeout: 60000 })) }, t("resume_night")) : null,
-        h("button", { click: () => this.report(night.night) }, t("report")))));
+        h("button", { click: () => this.report(night.night) }, t("report")), log.button)), log.place);
+  }
+
+  // A later night, or a choice under Lineage, may have changed what is in use since.
+  inUseNow(night, used) {
+    const place = h("p", { class: "small" });
+    if (night.taste !== taste()) return place;
+    models(true).then((known) => {
+      const now = known.find((model) => model.current);
+      const same = now ? idOf(now) === (night.in_use?.model ?? "") : !used;
+      if (!same) place.textContent = t("in_use_now", { name: now ? now.displayName || idOf(now) : t("base") });
+    }).catch(() => {});
+    return place;
   }
 
   beforeAfter(night) {
@@ -138,7 +156,7 @@ class Night {
     const now = night.figures.find((unit) => unit.unit === night.served?.unit && unit.unit)?.sample ?? [];
     if (!base.length || !now.length) return null;
     const picture = (digest) => h("img", { src: small(digest), alt: "", loading: "lazy" });
-    return [h("h2", {}, t("before_after")), h("p", { class: "small" }, t("before_after_note")),
+    return [h("h2", {}, t("before_after")), h("p", { class: "small" }, t("before_after_note", { name: unitName(night.served.unit) })),
       h("div", { class: "beside" }, base.slice(0, Math.min(12, now.length)).map((digest, place) => h("div", {}, picture(digest), picture(now[place]))))];
   }
 
@@ -175,7 +193,7 @@ class Night {
 
   list(nights) {
     const open = (night) => { this.chosen = night; this.look(true); };
-    return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", {}, h("tbody", {}, nights.map((night) => h("tr", {},
+    return [h("h2", {}, t("past_nights")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("past_nights") }, h("table", { class: "nights" }, h("tbody", {}, nights.map((night) => h("tr", {},
       h("th", { scope: "row" }, when(new Date(1000 * night.began).toISOString())), h("td", {}, this.systemName(night.system)), h("td", {}, t(night.state)), h("td", { class: "num" }, many("units_made", night.units)),
       h("td", {}, h("button", { class: "plain", click: () => open(night.night) }, t("details"))))))))];
   }
