@@ -70,8 +70,9 @@ class Staging:
         self._folder, self._limits = folder, limits
         self._parts = folder / "parts"
         self.tree = folder / "files"
-        for place in (self.tree, self._parts):
-            place.mkdir(mode=0o700, parents=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in (folder, self.tree, self._parts):
+            place.mkdir(mode=0o700)
         self._lock = threading.Lock()
         self._number = self._files = self._bytes = 0
         self._closed = False
