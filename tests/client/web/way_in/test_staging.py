@@ -18,7 +18,7 @@ from konomi.errors import (
 )
 from konomi.v1 import rater_pb2 as rater
 from konomi.web.uploads import staging as module
-from konomi.web.uploads.endpoints import IDLE_SECONDS, OPEN_AT_ONCE, UploadEndpoints
+from konomi.web.uploads.endpoints import IDLE_SECONDS, KEPT, OPEN_AT_ONCE, UploadEndpoints
 from konomi.web.uploads.staging import Staging, UploadLimits
 from konomi.web.uploads.upload import Upload
 from tests.client.conftest import make_png
@@ -179,6 +179,18 @@ def test_only_so_many_uploads_are_open_and_idle_ones_make_room(tmp_path):
     assert len(os.listdir(tmp_path / "uploads")) == 1
     uploads.close()
     assert not (tmp_path / "uploads").exists()
+
+
+def test_of_ended_uploads_the_last_ones_can_be_asked_about(tmp_path):
+    uploads = endpoints(tmp_path / "uploads")
+    names = []
+    for _ in range(KEPT + 3):
+        names.append(str(uploads.begin({})["upload"]))
+        uploads.stop({"upload": names[-1]})
+    assert [uploads.status({"upload": name})["state"] for name in names[3:]] == ["stopped"] * KEPT
+    with pytest.raises(NotFound):
+        uploads.status({"upload": names[2]})
+    assert os.listdir(tmp_path / "uploads") == []
 
 
 @pytest.mark.parametrize("name", ["", "x", "0" * 32, "../" * 10, "%00"])

@@ -94,7 +94,8 @@ class UploadEndpoints:
             staging = Staging(self._folder / name, self._limits)
             self._uploads[name] = Upload(self._client, taste, given, staging, self._limits)
             self._uploads[name].touched = self._now()
-            for old in [key for key, upload in self._uploads.items() if upload.is_ended][: len(self._uploads) - KEPT]:
+            ended = [key for key, upload in self._uploads.items() if upload.is_ended]
+            for old in ended[: max(0, len(self._uploads) - KEPT)]:
                 del self._uploads[old]
         return {"upload": name, "limits": asdict(self._limits)}
 

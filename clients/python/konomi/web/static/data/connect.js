@@ -63,7 +63,9 @@ export function send(path, file, headers, { moved = () => {}, signal = null } = 
     });
     request.addEventListener("error", away);
     request.addEventListener("abort", () => reject(new CallError("canceled", "")));
-    signal?.addEventListener("abort", () => request.abort());
+    const giveUp = () => request.abort();
+    signal?.addEventListener("abort", giveUp);
+    request.addEventListener("loadend", () => signal?.removeEventListener("abort", giveUp));
     request.send(file);
   });
 }

@@ -86,27 +86,25 @@ async function obstacle(name, file, limits) {
 }
 
 async function sendAll(upload, files, limits, signal) {
-  const moving = new Map();
   const left = [...files];
-  const arrived = () => [...moving.values()].reduce((sum, bytes) => sum + bytes, 0);
   const refuse = (name, message) => tell({ refused: [...job.refused, { name, message }] });
   const one = async ({ name, file }) => {
+    let gone = 0;
     const wrong = await obstacle(name, file, limits);
     if (wrong) {
       refuse(name, wrong);
-      tell({ sent: job.sent + 1 });
+      tell({ sent: job.sent + 1, bytes: job.bytes + file.size });
       return;
     }
     try {
       const headers = { "x-konomi-name": encodeURIComponent(name.toWellFormed?.() ?? name) };
-      const moved = (bytes) => { moving.set(name, Math.min(bytes, file.size)); tell({ bytes: arrived() }); };
+      const moved = (bytes) => { tell({ bytes: job.bytes + Math.min(bytes, file.size) - gone }); gone = Math.min(bytes, file.size); };
       await patient(() => send(`UploadFile/${upload}`, file, headers, { moved, signal }));
     } catch (error) {
       if (error.isAway || error.code === "canceled" || error.code === "not_found" || error.code === "failed_precondition") throw error;
       refuse(name, error.message);
     }
-    moving.set(name, file.size);
-    tell({ sent: job.sent + 1, bytes: arrived() });
+    tell({ sent: job.sent + 1, bytes: job.bytes + file.size - gone });
   };
   const worker = async () => {
     while (left.length && !signal.aborted) await one(left.shift());

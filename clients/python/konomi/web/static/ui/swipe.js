@@ -6,7 +6,7 @@ const LEAST = 56;
 
 // Seen where there is a finger: [[arrow, what it does]].
 export function hint(ways) {
-  return h("p", { class: "swipe-hint small", "aria-hidden": "true" }, ways.map(([arrow, words]) => h("span", {}, `${arrow} ${words}`)));
+  return h("p", { class: "swipe-hint small", "aria-hidden": "true" }, ways.map(([arrow, words]) => h("span", {}, arrow, " ", words)));
 }
 
 // `unless` says that the finger did something else.

@@ -55,6 +55,7 @@ class Guide {
     if (came && !this.changing) await this.judge();
     if (!this.current()) return;
     if (changed) this.paint();
+    clearTimeout(this.timer);  // another look may have ended meanwhile
     this.timer = setTimeout(() => this.look().catch(() => this.again()), LOOK);
   }
 

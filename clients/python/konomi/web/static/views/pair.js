@@ -62,7 +62,7 @@ class Pair {
     this.grid = h("div", { class: "sides" }, this.sides);
     replace(this.main, h("h1", { class: "unseen" }, t("pair")),
       h("section", { class: "pair" }, h("h2", {}, t("pair_question")), h("p", { class: "small" }, t("pair_why")), this.grid,
-        hint([["←", t("stacked_first")], ["↑", t("tie")], ["→", t("stacked_second")], ["↓", t("skip")]]),
+        hint([["←", sideWords(0)], ["→", sideWords(1)]]),
         h("div", { class: "act quiet-keys" }, tool(sideWords(0), "←", () => this.choose(0)), tool(t("tie"), "↑", () => this.choose(2)),
           tool(sideWords(1), "→", () => this.choose(1)), tool(t("skip"), "Space", () => this.skip()), tool(t("zoom"), "x", () => this.zoom.toggle()), tool(t("undo"), "z", () => this.undo())), this.told));
     this.zoom = new Zoom(this.sides);
