@@ -99,7 +99,7 @@ async function sendAll(upload, files, limits, signal) {
     try {
       const headers = { "x-konomi-name": encodeURIComponent(name.toWellFormed?.() ?? name) };
       const moved = (bytes) => { tell({ bytes: job.bytes + Math.min(bytes, file.size) - gone }); gone = Math.min(bytes, file.size); };
-      await patient(() => send(`UploadFile/${upload}`, file, headers, { moved, signal }));
+      await patient(() => send(`/konomi.page/UploadFile/${upload}`, file, headers, { moved, signal }));
     } catch (error) {
       if (error.isAway || error.code === "canceled" || error.code === "not_found" || error.code === "failed_precondition") throw error;
       refuse(name, error.message);
