@@ -64,7 +64,7 @@ function header() {
   const links = VIEWS.map((view) => h("li", {}, h("a", { href: `#${view}`, "aria-current": view === current ? "page" : null }, brief(view))));
   const names = tastes.map((one) => one.name.replace("tastes/", ""));
   replace(document.getElementById("top"),
-    h("a", { class: "mark", href: "#rate", "aria-label": "konomi" }, h("span", { "aria-hidden": "true", lang: "ja" }, "好み"), "konomi"),
+    h("a", { class: "mark", href: "#rate", "aria-label": "konomi" }, h("span", { "aria-hidden": "true", lang: "ja" }, "好み"), h("b", {}, "konomi")),
     h("nav", { "aria-label": brief("views") }, h("ul", {}, links)),
     h("div", { class: "tools" },
       h("span", { id: "state", role: "status" }),
