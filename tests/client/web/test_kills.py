@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.web.grading.test_grading import SHOWN, shown
 from tests.client.web.site import Site, until
-from tests.client.web.test_grading import SHOWN, shown
 
 pytestmark = [pytest.mark.timeout(3000)]
 

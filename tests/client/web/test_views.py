@@ -10,7 +10,7 @@ from tests.client.web.site import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
-VIEWS = ("rate", "pair", "pick", "library", "tail", "taste", "night", "lineage")
+VIEWS = ("rate", "pair", "pick", "library", "tail", "taste", "night", "lineage", "add", "guide")
 READY = {
     "rate": ".frame img",
     "pair": ".side img",
@@ -20,6 +20,8 @@ READY = {
     "taste": ".card, .sheet p",
     "night": ".blind img",
     "lineage": ".node.now",
+    "add": ".drop",
+    "guide": ".steps [data-graded]",
 }
 PAYLOADS = (
     "<script>window.hit=1</script>",

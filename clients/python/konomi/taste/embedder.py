@@ -22,10 +22,17 @@ def sentence(advice: rater.EmbedderAdvice, taste: str) -> str:
         "the starter embedder knows only starter portraits, and {share} of this taste's own images are others",
         share=percent(advice.foreign_share),
     )
+    first, *then = lines(advice, taste)
+    if not then:
+        return f"{fact}: {text('run: {line}', line=first)}"
+    return f"{fact}: {text('run: {pip}, then: {line}', pip=first, line=then[0])}"
+
+
+def lines(advice: rater.EmbedderAdvice, taste: str) -> list[str]:
+    """Returns the lines to run for another embedder: the change where one is at hand, else what brings one too."""
     if advice.offers:
-        return f"{fact}: {text('run: {line}', line=change_line(advice.offers[0].embedder, taste))}"
-    line = change_line(LITE, taste)
-    return f"{fact}: {text('run: {pip}, then: {line}', pip=pip_line('offline'), line=line)}"
+        return [change_line(advice.offers[0].embedder, taste)]
+    return [pip_line("offline"), change_line(LITE, taste)]
 
 
 def change_line(embedder: str, taste: str) -> str:

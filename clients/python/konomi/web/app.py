@@ -9,10 +9,12 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from konomi.client import Client
+from konomi.client.messages import plain
 from konomi.errors import KonomiError, NotFound
 from konomi.home import Home
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import speaking
+from konomi.taste.embedder import lines
 from konomi.taste.provenance import explain
 from konomi.taste.rater_summary import alarms
 from konomi.web.auth import COOKIE, SESSION_SECONDS, BearerCheck, SessionAuth
@@ -23,6 +25,7 @@ from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.responses import Asked, Endpoint, SpokenByReader, answer, failure, read, serve, text
 from konomi.web.security import Guard
 from konomi.web.static_files import StaticFiles
+from konomi.web.uploads.endpoints import UploadEndpoints
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups"
 """A report is one file with its style and pictures inside; it runs nothing and reaches nothing."""
@@ -45,6 +48,7 @@ class PageApplication:
         self._images = ImageEndpoints(client, home.root / "cache" / "page")
         self._queues = GradingQueues(client, home.root / "page")
         self._nights = NightEndpoints(home)
+        self._uploads = UploadEndpoints(client, home.root / "uploads")
         self._relay = Relay(client, self._queues.observe)
         self._bearers = BearerCheck(self._relay.ask_as)
         self.app = SpokenByReader(Guard(Starlette(routes=self._routes()), origins, auth, self._bearers))
@@ -55,6 +59,7 @@ class PageApplication:
         self._relay.close()
         self._bearers.close()
         self._queues.close()
+        self._uploads.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _routes(self) -> list[Route | Mount]:
@@ -74,6 +79,11 @@ class PageApplication:
             "NightPairs": verdicts.pairs,
             "NightVerdict": verdicts.answer,
             "NightDecide": verdicts.decide,
+            "UploadBegin": self._uploads.begin,
+            "UploadFinish": self._uploads.finish,
+            "UploadStatus": self._uploads.status,
+            "UploadStop": self._uploads.stop,
+            "EmbedderAdvice": self._embedder,
             "Explain": self._explain,
             "RaterAlarms": self._alarms,
         }
@@ -87,6 +97,7 @@ class PageApplication:
             Route("/thumb/{digest}", self._images.thumb),
             Route("/small/{digest}", self._images.small),
             Route("/report/{night}", self._report),
+            Route("/konomi.page/UploadFile/{upload}", self._uploads.file, methods=["POST"]),
             *own,
             Route("/{path:path}", static.serve, methods=["GET"]),
             Mount("", self._relay),
@@ -102,6 +113,12 @@ class PageApplication:
         version = self._client().rater.get_rater_version(name=text(asked, "version"))
         with speaking(text(asked, "language", "en")):
             return {"alarms": alarms(version)}
+
+    def _embedder(self, asked: Asked) -> Mapping[str, object]:
+        """Endpoint: whether a taste's embedder knows its images, which others are at hand, and what to run for one."""
+        taste = text(asked, "taste", "tastes/default")
+        advice = self._client().rater.advise_embedder(taste=taste)
+        return plain(advice) | {"lines": lines(advice, taste)}
 
     async def _enter(self, request: Request) -> Response:
         """Changes a ticket into a cookie; without a ticket it says whether the cookie is good."""

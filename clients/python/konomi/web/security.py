@@ -9,6 +9,8 @@ from konomi.errors import KonomiError
 from konomi.i18n.catalogue import text
 from konomi.web.auth import COOKIE, BearerCheck, SessionAuth
 from konomi.web.responses import BODY_BYTES, STATUS, error_body
+from konomi.web.uploads.endpoints import BLOCK_BYTES
+from konomi.web.uploads.staging import FILE_BYTES
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -34,6 +36,8 @@ RPC = "/konomi."
 OPEN = ("/static/", "/icon-")
 OPEN_EXACT = frozenset({"/", "/sw.js", "/manifest.webmanifest"})
 CONTENT_TYPES = ("application/json", "application/connect+json")
+UPLOAD, UPLOAD_TYPES = "/konomi.page/UploadFile/", ("application/octet-stream",)
+"""Where files come in, whose bodies go to the disk block by block and are never held whole."""
 RPC_BYTES = 24 * 1024 * 1024
 """Of a request that is relayed: 16 MiB of images as base64."""
 BODIES_BYTES = 96 * 1024 * 1024
@@ -139,7 +143,10 @@ class Guard:
         if foreign or not (declared or program):
             raise Refusal(403, "permission_denied", text("Only the page itself may do this."))
         kind = headers.only("content-type").partition(";")[0].strip().lower()
-        if kind not in CONTENT_TYPES:
+        if path.startswith(UPLOAD):
+            if kind not in UPLOAD_TYPES:
+                raise Refusal(415, "invalid_argument", text("application/octet-stream was expected."))
+        elif kind not in CONTENT_TYPES:
             raise Refusal(415, "invalid_argument", text("application/json was expected."))
         if headers.has("content-encoding"):
             raise Refusal(415, "invalid_argument", text("An uncompressed body was expected."))
@@ -186,17 +193,20 @@ def _body_bytes(path: str, headers: _Headers) -> int:
     """Returns how many bytes the body of a request may have: as many as it declares, or the most where it does not.
 
     Raises:
-        Refusal: it declares more than may come.
+        Refusal: it declares more than may come, or a file does not declare how large it is.
     """
     if not (path.startswith(RPC) or path == "/session"):
         return 0
-    most = RPC_BYTES if path.startswith("/konomi.v1.") else BODY_BYTES
+    is_file = path.startswith(UPLOAD)
+    most = FILE_BYTES if is_file else RPC_BYTES if path.startswith("/konomi.v1.") else BODY_BYTES
+    if is_file and (headers.has("transfer-encoding") or not headers.has("content-length")):
+        raise Refusal(411, "invalid_argument", text("A Content-Length was expected."))
     if not headers.has("content-length"):
         return most
     declared = headers.only("content-length")
     if not declared.isdecimal() or len(declared) > 12 or int(declared) > most:
         raise Refusal(413, "resource_exhausted", text("expected at most {most} bytes, got more", most=most))
-    return int(declared)
+    return min(int(declared), 2 * BLOCK_BYTES) if is_file else int(declared)
 
 
 def _sealed(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

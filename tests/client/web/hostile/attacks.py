@@ -25,6 +25,10 @@ ACTS = (
     "/konomi.page/NightStop",
     "/konomi.page/NightVerdict",
     "/konomi.page/RaterAlarms",
+    "/konomi.page/UploadBegin",
+    f"/konomi.page/UploadFile/{DIGEST[:32]}",
+    "/konomi.page/UploadFinish",
+    "/konomi.page/EmbedderAdvice",
     "/session",
 )
 METHODS = ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND")

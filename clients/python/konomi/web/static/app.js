@@ -5,13 +5,16 @@ import { h, replace, toast } from "./ui/dom.js";
 import { brief, languages, load, t } from "./i18n/i18n.js";
 import { listen } from "./ui/keys.js";
 import * as outbox from "./data/outbox.js";
-import { applyTheme, get, set } from "./prefs.js";
+import { applyTheme, get, set, taste } from "./prefs.js";
+import { bring, filesOf } from "./data/upload.js";
 
 const VIEWS = ["rate", "pair", "pick", "library", "tail", "taste", "night", "lineage"];
+const BESIDE = ["add", "guide"];  // views without a place among the others
 const FILES = { tail: "long_tail" };
 const THEMES = ["system", "light", "dark"];
 
 let shown = null;
+let entered = false;
 let tastes = [];
 let turn = 0;
 
@@ -36,8 +39,16 @@ async function chooseTaste() {
   } catch {
     return;
   }
-  const names = tastes.map((taste) => taste.name.replace("tastes/", ""));
-  if (names.length && !names.includes(get("taste"))) set("taste", names.includes("default") ? "default" : names[0]);
+  const names = tastes.map((one) => one.name.replace("tastes/", ""));
+  if (!names.length) await call("RaterService/CreateTaste", { tasteId: "default", taste: {}, requestId: crypto.randomUUID() }).catch(() => {});
+  if (!names.includes(get("taste"))) set("taste", names.includes("default") || !names.length ? "default" : names[0]);
+  begun();
+}
+
+// Whoever has no pictures yet is shown the way to a first night, until they say that they need it no more.
+function begun() {
+  const mine = tastes.find((one) => one.name === taste());
+  if (!Number(mine?.imageCount ?? 0) && !get("guide") && viewName() === "rate") history.replaceState(null, "", "#guide");
 }
 
 function choice(label, name, options, change) {
@@ -51,12 +62,13 @@ function choice(label, name, options, change) {
 function header() {
   const current = viewName();
   const links = VIEWS.map((view) => h("li", {}, h("a", { href: `#${view}`, "aria-current": view === current ? "page" : null }, brief(view))));
-  const names = tastes.map((taste) => taste.name.replace("tastes/", ""));
+  const names = tastes.map((one) => one.name.replace("tastes/", ""));
   replace(document.getElementById("top"),
-    h("a", { class: "mark", href: "#rate", "aria-label": "konomi" }, h("span", { "aria-hidden": "true", lang: "ja" }, "好み"), "konomi"),
+    h("a", { class: "mark", href: "#rate", "aria-label": "konomi" }, h("span", { "aria-hidden": "true", lang: "ja" }, "好み"), h("b", {}, "konomi")),
     h("nav", { "aria-label": brief("views") }, h("ul", {}, links)),
     h("div", { class: "tools" },
       h("span", { id: "state", role: "status" }),
+      h("a", { class: "button plain", href: "#add", "aria-label": brief("add"), title: brief("add"), "aria-current": current === "add" ? "page" : null }, "＋"),
       names.length > 1 && choice(t("taste_choice"), "taste", names.map((name) => [name, name]), start),
       choice(t("language"), "language", languages(), start),
       choice(t("theme"), "theme", THEMES.map((one) => [one, brief(`theme_${one}`)]), applyTheme),
@@ -87,16 +99,38 @@ onReach((state) => {
 outbox.onChange(showState);
 
 function help() {
-  const rows = [["1 2 3 4 5", "key_grade"], ["0", "key_clear"], ["← → ↑ ↓", "key_arrows"], ["Space", "key_space"], ["z", "key_undo"], ["Enter", "key_enter"], ["?", "key_help"]];
+  const rows = [["1 2 3 4 5", "key_grade"], ["0", "key_clear"], ["← → ↑ ↓", "key_arrows"], ["Space", "key_space"], ["z", "key_undo"], ["Enter", "key_enter"], ["x", "key_zoom"], ["Shift ← → ↑ ↓", "key_pan"], ["?", "key_help"]];
   const dialog = h("dialog", { class: "keys", "aria-labelledby": "keys-title", close: () => dialog.remove() },
     h("h2", { id: "keys-title" }, t("keys")),
     h("dl", {}, rows.map(([key, word]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, t(word))])),
-    h("button", { class: "primary", autofocus: true, click: () => dialog.close() }, t("close")));
+    h("div", { class: "inline" }, h("button", { class: "primary", autofocus: true, click: () => dialog.close() }, t("close")),
+      h("a", { class: "button", href: "#guide", click: () => dialog.close() }, t("guide_show"))));
   document.body.append(dialog);
   dialog.showModal();
 }
 
+// Pictures may be dropped and pasted anywhere; where the view has no place for them, the one that has is opened.
+async function receive(event, transfer) {
+  if (![...(transfer?.types ?? [])].includes("Files")) return;
+  event.preventDefault();  // else the browser leaves the page to show the file
+  if (!entered) return;
+  const files = filesOf(transfer);
+  document.body.classList.remove("dragging");
+  if (!BESIDE.includes(viewName())) location.hash = "add";
+  bring(await files, { scraped: document.getElementById("scraped")?.checked ?? false });
+}
+
+addEventListener("drop", (event) => receive(event, event.dataTransfer));
+addEventListener("paste", (event) => receive(event, event.clipboardData));
+addEventListener("dragover", (event) => {
+  if (![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
+  event.preventDefault();
+  document.body.classList.toggle("dragging", entered);
+});
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
+
 function locked() {
+  entered = false;
   shown?.leave?.();
   shown = null;
   listen(null);
@@ -106,7 +140,7 @@ function locked() {
 
 const viewName = () => {
   const name = location.hash.slice(1).split("/")[0];
-  return VIEWS.includes(name) ? name : "rate";
+  return VIEWS.includes(name) || BESIDE.includes(name) ? name : "rate";
 };
 
 async function show() {
@@ -143,6 +177,7 @@ async function start() {
     locked();
     return;
   }
+  entered = true;
   await chooseTaste();
   await show();
 }

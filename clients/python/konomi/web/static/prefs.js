@@ -20,6 +20,8 @@ const values = {
   theme: read("theme", "system"),
   carry: read("carry", ""),
   cell: read("cell", "2"),
+  guide: read("guide", ""),
+  eye: read("eye", ""),
 };
 
 export const get = (name) => values[name];

@@ -47,6 +47,29 @@ export async function call(method, body = {}, { timeout = 30000, signal = null }
   }
 }
 
+// Sends the bytes of a file; `moved` is told how many have left. Only XMLHttpRequest says so.
+export function send(path, file, headers, { moved = () => {}, signal = null } = {}) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const away = () => { tell("away"); reject(new CallError("unreachable", "")); };
+    request.open("POST", address(path));
+    const sent = { "content-type": "application/octet-stream", ...spoken(), ...headers };
+    for (const [name, value] of Object.entries(sent)) request.setRequestHeader(name, value);
+    request.responseType = "text";
+    request.upload.addEventListener("progress", (event) => moved(event.loaded));
+    request.addEventListener("load", () => {
+      if (request.status === 200) resolve();
+      else refusal(new Response(request.responseText, { status: request.status, statusText: request.statusText })).then(reject, away);
+    });
+    request.addEventListener("error", away);
+    request.addEventListener("abort", () => reject(new CallError("canceled", "")));
+    const giveUp = () => request.abort();
+    signal?.addEventListener("abort", giveUp);
+    request.addEventListener("loadend", () => signal?.removeEventListener("abort", giveUp));
+    request.send(file);
+  });
+}
+
 export async function* stream(method, body = {}) {
   const data = new TextEncoder().encode(JSON.stringify(body));
   const frame = new Uint8Array(5 + data.length);

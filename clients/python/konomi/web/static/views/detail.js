@@ -7,6 +7,7 @@ import { LETTERS, numberOf } from "../data/labels.js";
 import { unitName } from "../ui/models.js";
 import { full, named, small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
+import { Zoom } from "../ui/zoom.js";
 
 const NEIGHBOURS = 48;
 const SHOWN = 5;
@@ -28,8 +29,11 @@ export async function openDetail(digest, current = () => true) {
 async function fill(body, digest, current) {
   const image = await call("RaterService/GetImage", { taste: taste(), digest });
   const near = h("div", {});
+  const look = h("div", { class: "look" }, h("img", { class: "main-picture", src: full(digest), alt: named(image), draggable: "false" }));
+  const zoom = new Zoom([look]);
+  look.addEventListener("dblclick", (event) => zoom.toggle(look, [event.clientX, event.clientY]));
   replace(body, h("div", { class: "two" },
-    h("div", {}, h("img", { class: "main-picture", src: full(digest), alt: named(image) }),
+    h("div", {}, look, h("p", { class: "small" }, h("button", { class: "plain", click: () => zoom.toggle() }, t("zoom"))),
       image.pixelsCollected && h("p", { class: "small" }, t("pixels_collected_note")), near),
     h("div", {}, verdict(image), facts(image, await unitName(image.unit)))));
   const story = h("div", { class: "story" });

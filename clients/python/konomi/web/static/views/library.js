@@ -7,6 +7,7 @@ import { Grid } from "../ui/grid.js";
 import { brief, decimal, many, t } from "../i18n/i18n.js";
 import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
 import { idOf, models } from "../ui/models.js";
+import { nextStep } from "../ui/next.js";
 import { small, thumb } from "../ui/picture.js";
 import { get, set, taste } from "../prefs.js";
 
@@ -48,7 +49,7 @@ class Library {
     this.grid.scroller.addEventListener("dblclick", () => this.detail());
     this.found = h("span", { role: "status" });
     replace(this.main, h("h1", { class: "unseen" }, t("library")),
-      h("section", { class: "library" }, this.filters(), this.bar(), this.grid.scroller));
+      h("section", { class: "library" }, this.filters(), this.bar(), this.none = h("div", { class: "empty", hidden: true }, nextStep("pictures")), this.grid.scroller));
     const [first, units] = await Promise.all([this.ask(0), models().catch(() => [])]);
     if (!this.current() || !first) return;
     this.units.append(...units.map((model) => h("option", { value: idOf(model) }, model.displayName || idOf(model))));
@@ -122,6 +123,9 @@ class Library {
       }
       const total = Number(reply.totalSize ?? 0);
       this.found.textContent = total ? many("images_found", total) : t("nothing_found");
+      const { filter } = this.request(0);
+      this.none.hidden = Boolean(total || filter.grades.length || Object.keys(filter).length > 1);
+      this.grid.scroller.hidden = !total;
       if (total !== this.grid.total) this.grid.setTotal(total);
       else this.grid.refresh();
       return reply;

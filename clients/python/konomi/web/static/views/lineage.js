@@ -7,6 +7,7 @@ import { decimal, percent, t, when, whole } from "../i18n/i18n.js";
 import { numberOf } from "../data/labels.js";
 import { idOf, isFitted, models } from "../ui/models.js";
 import { named, small } from "../ui/picture.js";
+import { due, nextStep } from "../ui/next.js";
 import { taste } from "../prefs.js";
 
 const WIDE = 172;
@@ -26,7 +27,8 @@ async function paint(graph, about, current) {
   const found = await models(true);
   if (!current()) return;
   if (!found.length) {
-    replace(graph, h("p", {}, t("lineage_none")));
+    const step = await due();
+    replace(graph, h("p", {}, t("lineage_none")), nextStep(step));
     return;
   }
   replace(graph, draw(found, (model) => tell(about, model, current, () => paint(graph, about, current))));

@@ -7,6 +7,7 @@ import { decimal, percent, t, whole } from "../i18n/i18n.js";
 import { showIslands } from "./islands.js";
 import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
 import { named, thumb } from "../ui/picture.js";
+import { due, nextStep } from "../ui/next.js";
 import { taste } from "../prefs.js";
 
 const AT_ONCE = 12;
@@ -95,6 +96,8 @@ class Tail {
     replace(this.parts, this.slate.length ? ofPart.map(([word, items]) => h("section", {}, h("h3", {}, t(word)), h("ul", { class: "row" }, tiles.splice(0, items.length))))
       : h("p", {}, t("slate_none")));
     replace(this.row, tiles.length ? tiles : h("li", {}, t("tail_none")));
+    if (!this.shown.length && !this.next) due().then((step) => this.parts.after(this.next = nextStep(step)));
+    else if (this.shown.length) this.next = this.next?.remove();
     this.at = Math.max(0, Math.min(this.at, this.shown.length - 1));
     if (focus) this.buttons()[this.at]?.focus();
   }

@@ -4,6 +4,7 @@ import { call } from "../data/connect.js";
 import { h, replace, toast } from "../ui/dom.js";
 import { beside, decimal, inUse, lasting, locale, many, percent, t, when, whole } from "../i18n/i18n.js";
 import { idOf, models } from "../ui/models.js";
+import { due, nextStep } from "../ui/next.js";
 import { small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
 import { Live, Log } from "./night_live.js";
@@ -42,6 +43,8 @@ class Night {
     replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.verdict, this.more, this.asked, this.past));
     this.systems = await systems();
     await this.look(true);
+    const step = await due();
+    if (this.current() && step !== "night") this.live.before(nextStep(step));
   }
 
   systemName(name) {
@@ -202,7 +205,7 @@ class Night {
     clearTimeout(this.timer);
   }
 
-  key(name) {
-    return this.blind.key(name);
+  key(name, event) {
+    return this.blind.key(name, event);
   }
 }

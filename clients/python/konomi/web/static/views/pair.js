@@ -8,7 +8,10 @@ import { LETTERS, compare, record, undo, undoComparison } from "../data/labels.j
 import { isFitted } from "../ui/models.js";
 import { named, painted, prepared } from "../ui/picture.js";
 import { taste } from "../prefs.js";
-import { onSwipe } from "../ui/swipe.js";
+import { due, nextStep } from "../ui/next.js";
+import { sideLabel, sideWords } from "../ui/sides.js";
+import { hint, onSwipe } from "../ui/swipe.js";
+import { Zoom } from "../ui/zoom.js";
 
 const POOL = 32;
 
@@ -52,16 +55,18 @@ class Pair {
 
   async begin() {
     this.sides = [0, 1].map((place) => h("button", {
-      class: "side quiet-keys", "aria-label": t(place ? "pair_right" : "pair_left"), click: () => this.choose(place), focus: () => { this.at = place; this.mark(); },
+      class: "side quiet-keys", "aria-label": sideLabel(place), click: () => this.choose(place), focus: () => { this.at = place; this.mark(); },
     }));
     this.told = h("p", { class: "count" });
-    const tool = (word, key, act) => h("button", { class: "plain", click: act }, t(word), h("kbd", { "aria-hidden": "true" }, key));
+    const tool = (word, key, act) => h("button", { class: "plain", click: act }, word, h("kbd", { "aria-hidden": "true" }, key));
     this.grid = h("div", { class: "sides" }, this.sides);
     replace(this.main, h("h1", { class: "unseen" }, t("pair")),
       h("section", { class: "pair" }, h("h2", {}, t("pair_question")), h("p", { class: "small" }, t("pair_why")), this.grid,
-        h("div", { class: "act quiet-keys" }, tool("left", "←", () => this.choose(0)), tool("tie", "↑", () => this.choose(2)),
-          tool("right", "→", () => this.choose(1)), tool("skip", "Space", () => this.skip()), tool("undo", "z", () => this.undo())), this.told));
-    onSwipe(this.grid, { left: () => this.choose(0), right: () => this.choose(1), up: () => this.choose(2), down: () => this.skip() });
+        hint([["←", sideWords(0)], ["→", sideWords(1)]]),
+        h("div", { class: "act quiet-keys" }, tool(sideWords(0), "←", () => this.choose(0)), tool(t("tie"), "↑", () => this.choose(2)),
+          tool(sideWords(1), "→", () => this.choose(1)), tool(t("skip"), "Space", () => this.skip()), tool(t("zoom"), "x", () => this.zoom.toggle()), tool(t("undo"), "z", () => this.undo())), this.told));
+    this.zoom = new Zoom(this.sides);
+    onSwipe(this.grid, { left: () => this.choose(0), right: () => this.choose(1), up: () => this.choose(2), down: () => this.skip() }, () => this.zoom.taken);
     await this.fetch();
     await this.paint();
   }
@@ -83,14 +88,17 @@ class Pair {
   async paint() {
     const pair = this.pairs[0];
     if (!pair) {
-      replace(this.grid, h("p", { class: "empty" }, t("pair_none")));
+      const step = await due();
+      replace(this.grid, h("div", { class: "empty" }, h("p", {}, t("pair_none")), nextStep(step === "grade" ? "pictures" : step)));
       return;
     }
+    if (!this.sides[0].isConnected) replace(this.grid, this.sides);
+    this.zoom.reset();
     const pictures = pair.map(prepared);
     await Promise.all(pictures.map((picture) => picture.whenReady));
     this.sides.forEach((side, place) => {
       if (side.firstChild !== pictures[place]) replace(side, pictures[place]);
-      side.setAttribute("aria-label", `${t(place ? "pair_right" : "pair_left")}: ${named(pair[place])}`);
+      side.setAttribute("aria-label", `${sideLabel(place)}: ${named(pair[place])}`);
     });
     this.told.textContent = this.count ? t("compared", { n: whole(this.count) }) : "";
     for (const next of this.pairs.slice(1, 4)) next.forEach(prepared);
@@ -177,7 +185,12 @@ class Pair {
     toast(t("undone"));
   }
 
-  key(name) {
+  leave() {
+    this.zoom?.leave();
+  }
+
+  key(name, event) {
+    if (this.zoom.key(name, event)) return true;
     if (name === "left") this.choose(0);
     else if (name === "right") this.choose(1);
     else if (name === "up") this.choose(2);

@@ -6,6 +6,7 @@ import { h, replace, toast } from "../ui/dom.js";
 import { many, t, whole } from "../i18n/i18n.js";
 import { GRADES, LETTERS, compare, numberOf, record, undo, undoComparison } from "../data/labels.js";
 import { named, painted, thumb } from "../ui/picture.js";
+import { due, nextStep } from "../ui/next.js";
 import { taste } from "../prefs.js";
 
 const SHOWN = 9;
@@ -52,7 +53,9 @@ class Pick {
 
   paint() {
     if (!this.images.length) {
-      replace(this.grid, h("p", { class: "empty" }, t("empty_title")));
+      const none = h("div", { class: "empty" }, h("p", {}, t("empty_title")));
+      replace(this.grid, none);
+      due().then((step) => none.append(nextStep(step === "grade" ? "pictures" : step)));
       return;
     }
     replace(this.grid, this.images.map((image, place) => h("button", {

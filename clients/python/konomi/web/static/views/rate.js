@@ -9,7 +9,9 @@ import * as outbox from "../data/outbox.js";
 import { full, painted, prepared } from "../ui/picture.js";
 import { get, set, taste } from "../prefs.js";
 import { keep, kept } from "../data/store.js";
-import { onSwipe } from "../ui/swipe.js";
+import { due, ENOUGH, nextStep } from "../ui/next.js";
+import { hint, onSwipe } from "../ui/swipe.js";
+import { Zoom } from "../ui/zoom.js";
 
 const PREFETCH = 8;
 const AT_ONCE = 24;
@@ -40,6 +42,7 @@ class Rate {
     this.frame = h("div", { class: "frame" });
     this.caption = h("p", { class: "caption" });
     this.count = h("p", { class: "count" });
+    this.way = h("a", { class: "count", href: "#guide" });
     this.meter = h("progress", { max: 1, value: 0, "aria-label": brief("rate") });
     this.bar = h("div", { class: "grades quiet-keys", role: "group", "aria-label": t("grade_bar") },
       [1, 2, 3, 4, 5].map((n) => h("button", {
@@ -48,15 +51,17 @@ class Rate {
     const tool = (word, key, act) => h("button", { class: "plain", click: act, "data-tool": word }, t(word), h("kbd", { "aria-hidden": "true" }, key));
     this.tools = h("div", { class: "act quiet-keys" },
       tool("undo", "z", () => this.undo()), tool("clear", "0", () => this.grade(0)),
-      tool("skip", "Space", () => this.skip()), tool("details", "Enter", () => this.detail()));
+      tool("skip", "Space", () => this.skip()), tool("zoom", "x", () => this.zoom.toggle()), tool("details", "Enter", () => this.detail()));
     this.carry = h("button", { class: "plain", "aria-pressed": String(Boolean(get("carry"))), click: () => this.toggleCarry() }, t("carry"));
     replace(this.main,
       h("h1", { class: "unseen" }, t("rate")),
       h("section", { class: "rate" },
-        h("div", { class: "over" }, this.count, this.carry), this.meter,
+        h("div", { class: "over" }, this.count, this.way, this.carry), this.meter,
         h("figure", { "aria-label": t("image_to_grade") }, this.frame, h("figcaption", {}, this.caption)),
-        this.bar, this.tools));
-    onSwipe(this.frame, { right: () => this.grade(4), left: () => this.grade(1), up: () => this.grade(5), down: () => this.skip() });
+        hint([["←", LETTERS[1]], ["↑", LETTERS[5]], ["→", LETTERS[4]], ["↓", t("skip")]]), this.bar, this.tools));
+    this.zoom = new Zoom([this.frame]);
+    this.frame.addEventListener("dblclick", (event) => this.zoom.toggle(this.frame, [event.clientX, event.clientY]));
+    onSwipe(this.frame, { right: () => this.grade(4), left: () => this.grade(1), up: () => this.grade(5), down: () => this.skip() }, () => this.zoom.taken);
     await this.paint();
     if (get("carry")) this.carryImages();
   }
@@ -102,12 +107,17 @@ class Rate {
   async paint(said = "") {
     const item = this.item;
     if (!item) {
-      replace(this.frame, h("div", { class: "empty" }, h("h2", {}, t("empty_title")), h("p", {}, t("empty_text"))));
+      const step = await due();
+      const words = step === "pictures" ? "empty_text" : "empty_graded";
+      replace(this.frame, h("div", { class: "empty" }, h("h2", {}, t("empty_title")), h("p", {}, t(words)), nextStep(step === "grade" ? "pictures" : step)));
       this.caption.textContent = "";
     } else {
       const picture = prepared(item.image);
       await picture.whenReady;
-      if (this.frame.firstChild !== picture) replace(this.frame, picture);
+      if (this.frame.firstChild !== picture) {
+        this.zoom.reset();
+        replace(this.frame, picture);
+      }
       this.caption.textContent = item.image.prompt || t("no_prompt");
       this.caption.classList.toggle("none", !item.image.prompt);
       this.main.dataset.digest = item.image.digest;
@@ -118,6 +128,8 @@ class Rate {
     const graded = Number(this.state.graded ?? 0);
     const left = Math.max(0, Number(this.state.known ?? 0) - graded);
     this.count.textContent = t("progress", { graded: whole(graded), left: whole(left) });
+    this.way.hidden = get("guide") === "skipped" || this.state.fitted;
+    this.way.textContent = t("way_here", { n: whole(Math.min(graded, ENOUGH)), of: whole(ENOUGH) });
     this.meter.max = Math.max(1, graded + left);
     this.meter.value = graded;
     this.prefetch();
@@ -246,7 +258,12 @@ class Rate {
     toast(many("carried", count));
   }
 
-  key(name) {
+  leave() {
+    this.zoom?.leave();
+  }
+
+  key(name, event) {
+    if (this.zoom.key(name, event)) return true;
     if (/^[0-5]$/.test(name)) this.grade(Number(name));
     else if (name === "z") this.undo();
     else if (name === "space") this.skip();

@@ -4,6 +4,8 @@ import { call } from "../data/connect.js";
 import { h, replace, toast } from "../ui/dom.js";
 import { percent, t } from "../i18n/i18n.js";
 import { full, prepared } from "../ui/picture.js";
+import { sideLabel, sideWords } from "../ui/sides.js";
+import { Zoom } from "../ui/zoom.js";
 
 export const unitName = (number) => (number ? `unit-${number}` : t("base"));
 
@@ -48,11 +50,14 @@ export class Verdict {
   pair() {
     const { pairs } = this.told;
     const due = this.due;
-    const sides = ["left", "right"].map((side) => h("button", { class: "side quiet-keys", "aria-label": t(`pair_${side}`), click: () => this.judge(due, side) }, h("img", { src: full(pairs[due][side]), alt: "" })));
+    const sides = ["left", "right"].map((side) => h("button", { class: "side quiet-keys", "aria-label": sideLabel(side === "right" ? 1 : 0), click: () => this.judge(due, side) }, h("img", { src: full(pairs[due][side]), alt: "", draggable: "false" })));
+    this.zoom?.leave();
+    this.zoom = new Zoom(sides);
     const next = pairs[due + 1];
     if (next) [next.left, next.right].forEach((digest) => prepared({ digest }));
     return h("section", { class: "pair blind quiet-keys" }, h("p", { class: "count", role: "status" }, t("blind_count", { n: due + 1, of: pairs.length })), h("div", { class: "sides" }, sides),
-      h("div", { class: "act" }, [["left", "←"], ["tie", "↑"], ["right", "→"]].map(([word, key]) => h("button", { class: "plain", click: () => this.judge(due, word) }, t(word), h("kbd", { "aria-hidden": "true" }, key))),
+      h("div", { class: "act" }, [["left", "←", sideWords(0)], ["tie", "↑", t("tie")], ["right", "→", sideWords(1)]].map(([word, key, words]) => h("button", { class: "plain", click: () => this.judge(due, word) }, words, h("kbd", { "aria-hidden": "true" }, key))),
+        h("button", { class: "plain", click: () => this.zoom.toggle() }, t("zoom"), h("kbd", { "aria-hidden": "true" }, "x")),
         h("button", { class: "plain", disabled: due === 0, click: () => this.judge(due - 1, "") }, t("undo"), h("kbd", { "aria-hidden": "true" }, "z"))));
   }
 
@@ -84,9 +89,10 @@ export class Verdict {
     }
   }
 
-  key(name) {
+  key(name, event) {
     const due = this.due;
     if (due < 0) return false;
+    if (this.zoom?.key(name, event)) return true;
     if (name === "z" && due > 0) this.judge(due - 1, "");
     else if (["left", "right", "up"].includes(name)) this.judge(due, name === "up" ? "tie" : name);
     else return false;

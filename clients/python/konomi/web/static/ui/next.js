@@ -1,0 +1,33 @@
+// What an empty view says: the next step, and the way there. The steps of the way in, and which of them is due.
+
+import { call } from "../data/connect.js";
+import { h } from "./dom.js";
+import { t } from "../i18n/i18n.js";
+import { taste } from "../prefs.js";
+
+export const ENOUGH = 30;
+export const FEW = 5;
+
+// Where each step is taken.
+const WHERE = { pictures: "add", grade: "rate", learn: "taste", night: "night", lineage: "lineage" };
+
+// Returns a sentence and the link to where it is done.
+export function nextStep(step) {
+  return h("p", { class: "next" }, h("span", {}, t(`next_${step}`)), " ", h("a", { class: "button", href: `#${WHERE[step]}` }, t(`go_${step}`)));
+}
+
+// The step that is due in a taste: bring pictures, grade about thirty, let the rater learn, start a night.
+export function stepOf(about) {
+  if (!Number(about.imageCount ?? 0)) return "pictures";
+  if (about.activeRaterVersion) return "night";
+  return Number(about.labelCount ?? 0) < ENOUGH ? "grade" : "learn";
+}
+
+// The same, asked of the rater; nothing where it cannot be asked.
+export async function due() {
+  try {
+    return stepOf(await call("RaterService/GetTaste", { name: taste() }));
+  } catch {
+    return "pictures";
+  }
+}
