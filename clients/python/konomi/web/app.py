@@ -19,6 +19,7 @@ from konomi.web.auth import COOKIE, SESSION_SECONDS, BearerCheck, SessionAuth
 from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import ImageEndpoints
+from konomi.web.night_form import NightForm
 from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.responses import Asked, Endpoint, SpokenByReader, answer, failure, read, serve, text
 from konomi.web.security import Guard
@@ -44,7 +45,8 @@ class PageApplication:
         self._workers = ThreadPoolExecutor(8, "page")
         self._images = ImageEndpoints(client, home.root / "cache" / "page")
         self._queues = GradingQueues(client, home.root / "page")
-        self._nights = NightEndpoints(home)
+        self._nights = NightEndpoints(home, lambda digest: client().artifacts.get(digest))
+        self._form = NightForm(home, client)
         self._relay = Relay(client, self._queues.observe)
         self._bearers = BearerCheck(self._relay.ask_as)
         self.app = SpokenByReader(Guard(Starlette(routes=self._routes()), origins, auth, self._bearers))
@@ -70,6 +72,10 @@ class PageApplication:
             "NightStop": self._nights.stop,
             "NightStatus": self._nights.status,
             "NightReport": self._nights.report,
+            "NightBases": self._form.bases,
+            "NightTrial": self._form.trial,
+            "TastePrompts": self._form.prompts,
+            "TastePromptsKeep": self._form.keep_prompts,
             "NightPairs": verdicts.pairs,
             "NightVerdict": verdicts.answer,
             "NightDecide": verdicts.decide,

@@ -10,6 +10,7 @@ from konomi_rater.embedding.requests import Caller
 from konomi_rater.measures import coverage, two_sample
 from konomi_rater.measures.cells import Cells, divide
 from konomi_rater.measures.coverage import Spread
+from konomi_rater.measures.graded import GradedMeasures, graded_measures
 from konomi_rater.measures.two_sample import Prdc
 from konomi_rater.selection.selection import SSR
 from konomi_rater.storage import tastes
@@ -48,6 +49,7 @@ class ImageMeasures:
     near_copies: float
     reference_near_copies: float
     spread: Spread
+    graded: GradedMeasures | None
 
 
 class Measuring:
@@ -90,6 +92,7 @@ class Measuring:
             near_copies=_share_above(rows, sources, request.near_copy),
             reference_near_copies=_share_above(reference, sources, request.near_copy),
             spread=coverage.spread(filled, len(cells.shares)),
+            graded=graded_measures(rows, _known_rows(view, sorted(grades)).astype(np.float64), liked),
         )
 
     def _vectors(self, taste: TasteRow, view: MatrixView, digests: Sequence[str], caller: Caller) -> np.ndarray:

@@ -44,11 +44,17 @@ def import_(
         note(text("converting in a sandbox; this takes a while"))
     result = put(source, Home.locate(), name, convert=convert)
     if as_json:
-        emit(result)
+        emit({**result, "next": next_step(result["id"])})
     else:
         line = text("{id}: {layout}, {size} bytes, sha256 {digest}", size=result["size_bytes"], **_shown(result))
         say(line)
         say(text("how it draws and learns, yours to change: {file}", file=result["settings_file"]))
+        say(text("next: {command}", command=next_step(result["id"])))
+
+
+def next_step(name: str) -> str:
+    """Returns the command that shows what an imported model makes of the taste."""
+    return f"konomi night plan converge --base {name} --trial"
 
 
 def put(source: Path, home: Home, name: str, *, convert: bool) -> ImportedModel:
