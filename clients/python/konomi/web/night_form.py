@@ -33,7 +33,7 @@ EXTENSIONS = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
 
 class Bases(TypedDict):
-    """The base models of this machine, the one a night starts from where nobody chooses, and what golden needs of UR."""
+    """The base models of this machine, the one a night starts from where nobody chooses, and the UR golden needs."""
 
     bases: list[BaseLine]
     chosen: str

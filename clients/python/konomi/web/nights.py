@@ -161,8 +161,9 @@ class NightEndpoints:
 
     def plan(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: what a night would make and take."""
-        amounts = {NIGHT_SETTINGS.get(name, name): value for name, value in _amounts(asked).items()}
-        return plan_of(self._home.root, night_form.system_of(asked), base_model=night_form.base_of(asked), **amounts).plain()
+        options = {NIGHT_SETTINGS.get(name, name): value for name, value in _amounts(asked).items()}
+        base = night_form.base_of(asked)
+        return plan_of(self._home.root, night_form.system_of(asked), base_model=base, **options).plain()
 
     def start(self, asked: Asked) -> NightName:
         """Endpoint: starts a night that outlives the page."""
