@@ -225,6 +225,25 @@ def _walk(
     return SelectionOutcome(selected, rejected, duplicate_of)
 
 
+def fill_up(
+    embeddings: np.ndarray, grades: np.ndarray, lower_bounds: np.ndarray, room: int, duplicate_cosine: float
+) -> list[int]:
+    """Returns rows of graded images that fill a set up: the best graded first, then the lower bound; no duplicates.
+
+    Args:
+        embeddings: (N, D) unit rows of the images.
+        grades: (N,) 1..5.
+        lower_bounds: (N,) utility minus kappa times std.
+        room: how many are wanted.
+        duplicate_cosine: cosine above which two images are duplicates.
+    """
+    kept: list[int] = []
+    for row in np.lexsort((-lower_bounds, -grades.astype(np.int64))).tolist():
+        if len(kept) < room and not (embeddings[kept] @ embeddings[row] > duplicate_cosine).any():
+            kept.append(row)
+    return kept
+
+
 def draw_base(eligible: np.ndarray, selected: int, share: float, rng: np.random.Generator) -> np.ndarray:
     """Draws base rows at random so that they make `share` of the whole set, or all there are.
 

@@ -27,6 +27,7 @@ from konomi_rater.selection.selection import (
     admit,
     caps,
     draw_base,
+    fill_up,
     select,
 )
 from konomi_rater.sentences import Sentence
@@ -333,9 +334,9 @@ class Selecting:
         column = self._workspace.grade_column(task.taste, view, grades)
         liked = image_records.admit(view, Filter(grades=(SSR, UR), sources=sources), column, with_pixels=True)
         free = np.setdiff1d(liked, np.union1d(candidates, view.digests.places(list(task.judged))))
-        order = free[np.lexsort((-self._lower_bounds(task, free), -column[free].astype(np.int64)))]
-        apart = _apart(view.embeddings[order], room, task.request.duplicate_cosine)
-        return image_records.read_rows(task.connection, task.taste.id, view.rows[order[apart]].tolist())
+        bounds, cosine = self._lower_bounds(task, free), task.request.duplicate_cosine
+        rows = free[fill_up(view.embeddings[free], column[free], bounds, room, cosine)]
+        return image_records.read_rows(task.connection, task.taste.id, view.rows[rows].tolist())
 
     def _lower_bounds(self, task: _Task, positions: np.ndarray) -> np.ndarray:
         """Returns mean - kappa * std of images at positions (N,); zeros where no rater scores."""
@@ -398,15 +399,6 @@ class Selecting:
         images = image_records.read_rows(task.connection, task.taste.id, view.rows[drawn].tolist())
         numbers = cells.of(view.embeddings[drawn]) if len(drawn) else drawn
         return [_member(image, int(cell), None, {}) for image, cell in zip(images, numbers, strict=True)]
-
-
-def _apart(embeddings: np.ndarray, count: int, cosine: float) -> list[int]:
-    """Returns the first `count` unit rows (N, D) of which none is a duplicate of one before."""
-    kept: list[int] = []
-    for row in range(len(embeddings)):
-        if len(kept) < count and not (embeddings[kept] @ embeddings[row] > cosine).any():
-            kept.append(row)
-    return kept
 
 
 def _limits(request: SelectionRequest, cells: Cells, prompt_counts: np.ndarray, considered: int) -> SelectionLimits:
