@@ -61,8 +61,8 @@ ALARMS: Mapping[str, AlarmText] = {
     "unchanged": AlarmText(N_("unit-{unit} was not promoted: it makes exactly the images its parent makes.")),
     "far_from_liked": AlarmText(
         N_(
-            "unit-{unit} is not served: only {share} of its images are as near to a picture you liked as those are to "
-            "each other, so what the rater expects of them is a guess."
+            "unit-{unit} is not served: only {share} of its images are as near to a picture you liked as what you "
+            "graded usually is, so what the rater expects of them is a guess."
         ),
         percent=("share",),
     ),
@@ -80,8 +80,8 @@ ALARMS: Mapping[str, AlarmText] = {
     ),
     "base_far": AlarmText(
         N_(
-            "The base model {base} cannot draw this taste: of {n} trial images at the night's prompts {share} are as "
-            "near to a picture you liked as those are to each other; of a base model that can it is most of them."
+            "The base model {base} cannot draw this taste: of {n} trial images at the night's prompts {share} are like "
+            "the pictures you graded; of a base model that can it is most of them."
         ),
         percent=("share",),
     ),

@@ -166,8 +166,8 @@ WARNINGS = (near_copies,)
 """The guards that warn of a unit."""
 
 LIKE = 0.5
-"""Share of a set as near to a liked image as liked images are to each other, surely below which the set is unlike them:
-of images like those it is 0.95."""
+"""Share of a set as near to the graded images, or to a liked one, as is usual, surely below which the set is unlike
+them: of images like those it is 0.95."""
 
 
 def far_from_liked(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:

@@ -85,7 +85,7 @@ class UnitNumbers(BaseModel):
         exceedance_low: lower end of the 95 % interval of `exceedance`; None where nobody counted.
         ssr_gain_low: lower end of the 95 % interval of what its expected share of SSR or better gains over unit 0's;
             None where how it lies to the graded images was not measured.
-        near_liked: share of its images as near to a liked image as liked images are to each other; None likewise.
+        near_liked: share of its images as near to a liked image as graded images usually are; None likewise.
         near_liked_high: upper end of the 95 % interval of that share.
     """
 

@@ -12,7 +12,7 @@ NEIGHBOURS = 5
 """Graded images whose mean distance says how typical an image is; one alone may be a near-copy in a series."""
 USUAL = 0.95
 """Quantile of the graded images' own distances up to which a distance is usual."""
-LEAST_GRADED, LEAST_LIKED = 20, 5
+LEAST_GRADED, LEAST_LIKED = 20, 3
 """Fewer graded, or liked, images say nothing of how far they usually are."""
 MOST = 2000
 """Graded images looked at most, drawn at random: their mutual distances are all held at once."""
@@ -30,19 +30,24 @@ class GradedMeasures:
     usual_distance: float
 
 
-def graded_measures(rows: np.ndarray, graded: np.ndarray, liked: np.ndarray) -> GradedMeasures | None:
+def graded_measures(rows: np.ndarray, graded: np.ndarray, likes: np.ndarray) -> GradedMeasures | None:
     """Returns how a set lies to what was graded; None while too little is graded to say.
 
     Args:
         rows: (N, D) unit rows of the set, N at least 1.
         graded: (G, D) unit rows of the graded images, whoever made them.
-        liked: (L, D) unit rows of those graded SSR or better.
+        likes: (G,) bool, graded SSR or better.
     """
+    chosen = _some(len(graded))
+    graded, likes = graded[chosen], likes[chosen]
+    liked = np.flatnonzero(likes)
     if len(graded) < LEAST_GRADED or len(liked) < LEAST_LIKED:
         return None
-    graded, liked = _some(graded), _some(liked)
-    usual = np.quantile(_nearest(graded, graded, NEIGHBOURS, own=True), USUAL)
-    among, nearest = _nearest(liked, liked, 1, own=True), _nearest(rows, liked, 1)
+    every = np.arange(len(graded))
+    usual = np.quantile(_nearest(graded, graded, NEIGHBOURS, own=every), USUAL)
+    theirs = np.full(len(graded), -1)
+    theirs[liked] = np.arange(len(liked))
+    among, nearest = _nearest(graded, graded[liked], 1, own=theirs), _nearest(rows, graded[liked], 1)
     return GradedMeasures(
         graded_n=len(graded),
         typical=float((_nearest(rows, graded, NEIGHBOURS) <= usual).mean()),
@@ -53,23 +58,22 @@ def graded_measures(rows: np.ndarray, graded: np.ndarray, liked: np.ndarray) -> 
     )
 
 
-def _some(rows: np.ndarray) -> np.ndarray:
-    """Returns at most MOST of the rows, drawn the same way every time."""
-    if len(rows) <= MOST:
-        return rows
-    return np.asarray(rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])])
+def _some(count: int) -> np.ndarray:
+    """Returns at most MOST of so many places, drawn the same way every time."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:MOST])
 
 
-def _nearest(rows: np.ndarray, others: np.ndarray, k: int, *, own: bool = False) -> np.ndarray:
+def _nearest(rows: np.ndarray, others: np.ndarray, k: int, *, own: np.ndarray | None = None) -> np.ndarray:
     """Returns the mean cosine distance of unit rows (N, D) to their k nearest of others (M, D): (N,) in 0..2.
 
     Args:
         rows: the rows.
-        others: the others, at least k, and one more with `own`.
+        others: the others, at least k, and one more where rows are among them.
         k: neighbours.
-        own: the rows are the others, and none is its own neighbour.
+        own: (N,) place of each row among the others, -1 for none: none is its own neighbour.
     """
     distances = 1.0 - rows @ others.T
-    if own:
-        np.fill_diagonal(distances, np.inf)
+    if own is not None:
+        at = np.flatnonzero(own >= 0)
+        distances[at, own[at]] = np.inf
     return np.asarray(np.sort(np.partition(distances, k - 1, axis=1)[:, :k], axis=1).mean(axis=1).round(6))

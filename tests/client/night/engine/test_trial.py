@@ -80,7 +80,7 @@ def test_the_warning_is_one_plain_sentence_and_its_numbers_follow():
     assert words.startswith(
         "The base model sdxl cannot draw this taste: of 16 trial images at the night's prompts 6 % "
     )
-    assert trial.figures(tried)[1].startswith("near a picture you liked: 6 % (1 % to 28 %) of the trial images")
+    assert trial.figures(tried)[1].startswith("as near to a picture you liked as is usual: 6 % (1 % to 28 %)")
 
 
 def test_a_kept_trial_that_is_damaged_is_none(tmp_path):

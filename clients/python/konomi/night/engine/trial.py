@@ -76,7 +76,7 @@ def warning(trial: Trial) -> Alarm | None:
     """Returns what there is to say of a base model that cannot draw the taste; None where it can, or nobody knows."""
     if not trial.far:
         return None
-    figures = {"n": len(trial.digests), "share": trial.near_liked["value"], "graded": trial.graded_n}
+    figures = {"n": len(trial.digests), "share": trial.typical["value"], "graded": trial.graded_n}
     return Alarm("base_far", {"base": trial.base, **figures})
 
 
@@ -93,7 +93,7 @@ def figures(trial: Trial) -> list[str]:
     )
     shares = [text(line, **{name: percent(share[name]) for name in ("value", "low", "high")}) for line, share in lines]
     distances = text(
-        "distance to the nearest liked picture: {distance:.2f}; liked pictures among themselves: {usual:.2f}",
+        "distance to the nearest picture you liked: {distance:.2f}; of what you graded: {usual:.2f}",
         distance=trial.liked_distance,
         usual=trial.usual_distance,
     )
@@ -106,15 +106,15 @@ def _made(gateway: NightServices, settings: NightSettings, drawn: list[Draw], be
     graded, count = graded_of(gateway.client, gateway.taste, digests), len(set(digests))
     if graded is None:
         return trial
-    near = metrics.share(graded.near_liked * count, count)
+    typical, near = (metrics.share(share * count, count) for share in (graded.typical, graded.near_liked))
     return trial.changed(
         graded_n=graded.graded_n,
         liked_n=graded.liked_n,
-        typical=metrics.share(graded.typical * count, count),
+        typical=typical,
         near_liked=near,
         liked_distance=graded.liked_distance,
         usual_distance=graded.usual_distance,
-        far=near["high"] < LIKE,
+        far=min(typical["high"], near["high"]) < LIKE,
     )
 
 

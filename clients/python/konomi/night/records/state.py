@@ -272,14 +272,14 @@ class Selection(Record):
 
 
 class GradedMeasures(Record):
-    """How a set lies to the graded images of the taste, whoever made those; usual is what these have among themselves.
+    """How a set lies to the graded images of the taste, whoever made those; usual is what these have themselves.
 
     Attributes:
         graded_n: graded images it was compared with.
         typical: share within the usual distance of graded images, 0..1.
         liked_n: images graded SSR or better among them.
-        near_liked: share within the usual distance of its nearest liked image, 0..1.
-        liked_distance: median cosine distance to the nearest liked image; `usual_distance` of the liked images' own.
+        near_liked: share as near to its nearest liked image as graded images usually are to theirs, 0..1.
+        liked_distance: median cosine distance to the nearest liked image; `usual_distance` that of the graded images.
     """
 
     graded_n: int = 0

@@ -21,9 +21,9 @@ class Trial(Record):
         graded_n: graded images they were compared with; 0 where too little is graded to say anything.
         liked_n: images graded SSR or better among them.
         typical: share within the usual distance of graded images.
-        near_liked: share within the usual distance of its nearest liked image; of images like those it is 0.95.
-        liked_distance: median cosine distance to the nearest liked image; `usual_distance` of the liked images' own.
-        far: fewer than half are surely near a liked image: the base model cannot draw the taste.
+        near_liked: share as near to its nearest liked image as graded images usually are; of images like those 0.95.
+        liked_distance: median cosine distance to the nearest liked image; `usual_distance` that of the graded images.
+        far: surely fewer than half are like what was graded, or near a liked image: the base cannot draw the taste.
     """
 
     base: str
