@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from konomi.cli.console import Json, TasteId, attached, emit, note, progress, say
-from konomi.cli.night.prompts import read_prompts
 from konomi.client import Client
 from konomi.client.services import taste_name
 from konomi.errors import FailedPrecondition, NotFound
@@ -100,7 +99,7 @@ def prompts(
     """
     home = Home.locate()
     if write is not None or clear:
-        written_prompts.keep(home.root, taste, [] if write is None else read_prompts(write))
+        written_prompts.keep(home.root, taste, written_prompts.read_prompts(write))
     lines, origin = written_prompts.kept(home.root, taste), "kept"
     if not lines and not clear:
         with attached() as client:

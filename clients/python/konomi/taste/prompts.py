@@ -5,6 +5,7 @@ from pathlib import Path
 
 from konomi.client import Client, paging
 from konomi.client.services import taste_name
+from konomi.datasets.spelling import lines_of, text_in
 from konomi.errors import InvalidArgument
 from konomi.files import write_atomically
 from konomi.i18n.catalogue import text
@@ -73,3 +74,21 @@ def at_hand(client: Client, home: Path, taste: str) -> tuple[list[str], str]:
         if len(carried) >= MOST:
             break
     return sorted(carried)[:MOST], "pictures" if carried else ""
+
+
+def read_prompts(path: Path | None) -> list[str]:
+    """Returns the prompts of a file, one a line; none where there is no file.
+
+    Raises:
+        InvalidArgument: the file cannot be read, or holds no prompt.
+    """
+    if path is None:
+        return []
+    try:
+        lines = [line.strip() for line in lines_of(text_in(path))]
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(text("cannot read the prompts: {error}", error=error), field="prompts") from error
+    prompts = [line for line in lines if line]
+    if not prompts:
+        raise InvalidArgument(text("expected one prompt a line in {path}, found none", path=path.name))
+    return prompts

@@ -97,13 +97,8 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
         if target.suffix == ".safetensors":
             check_safetensors(part, file.path)
         make_folder(target.parent)
-        kept |= {
-            key: {
-                "digest": offered.sha256 or f"git:{offered.git}",
-                "size_bytes": offered.size,
-                "pinned": offered.pinned,
-            }
-        }
+        digest = offered.sha256 or f"git:{offered.git}"
+        kept |= {key: {"digest": digest, "size_bytes": offered.size, "pinned": offered.pinned}}
         write_json(_record(home), kept)
         part.replace(target)
         sync_folder(target.parent)

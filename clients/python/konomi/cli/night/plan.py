@@ -9,13 +9,13 @@ import typer
 from konomi.cli import completion
 from konomi.cli.console import Json, TasteId, emit, say
 from konomi.cli.models.night_memory import memory_of, show_memory
-from konomi.cli.night.prompts import read_prompts
 from konomi.cli.night.trial import show_trial, tried_on
 from konomi.client.messages import plain
 from konomi.home import Home
 from konomi.i18n.catalogue import listing, plural, text
 from konomi.night.budgets import Forecast
 from konomi.night.engine.preparation import plan_of, settings_of
+from konomi.taste.prompts import read_prompts
 
 System = Annotated[
     str,
@@ -83,14 +83,13 @@ def plan(
     home = Home.locate()
     narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
     spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
-    sizes = {"units": units, "images": images, "base_model": base, "budget_disk_gib": disk}
-    result = plan_of(home.root, system, **sizes, **spend, **narrow)
-    chain, settings = settings_of(home.root, system, **sizes, **spend, **narrow)
+    wish = {"units": units, "images": images, "base_model": base, "budget_disk_gib": disk, **spend, **narrow}
+    result, (chain, settings) = plan_of(home.root, system, **wish), settings_of(home.root, system, **wish)
     memory = memory_of(home, settings.base_model)
     tried = tried_on(home, chain, f"tastes/{taste}", settings, read_prompts(prompts)) if trial else None
     if as_json:
-        taken = {} if memory is None else {"memory": plain(memory)}
-        return emit({**result.plain(), **taken, **({} if tried is None else {"trial": tried.plain()})})
+        more = {"memory": memory and plain(memory), "trial": tried and tried.plain()}
+        return emit({**result.plain(), **{name: value for name, value in more.items() if value is not None}})
     for line in forecast_lines(result):
         say(line)
     if memory is not None:

@@ -24,7 +24,6 @@ from konomi.cli.night.plan import (
     Units,
     plan,
 )
-from konomi.cli.night.prompts import read_prompts
 from konomi.cli.night.schedule import schedule
 from konomi.cli.night.trial import FirstLook
 from konomi.cli.night.verdict import lines, verdict
@@ -41,6 +40,7 @@ from konomi.night.records.state import ENDED, NightState, Reason, StateName
 from konomi.night.records.store import NightStore
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
 from konomi.night.report.status import NightSummary, summary_of
+from konomi.taste.prompts import read_prompts
 
 HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
