@@ -87,7 +87,7 @@ def figures(trial: Trial) -> list[str]:
     lines = (
         (N_("like what you graded: {value} ({low} to {high}) of the trial images; usual is 95 %"), trial.typical),
         (
-            N_("near a picture you liked: {value} ({low} to {high}) of the trial images; usual is 95 %"),
+            N_("as near to a picture you liked as is usual: {value} ({low} to {high}); usual is 95 %"),
             trial.near_liked,
         ),
     )
