@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 
+from konomi.night import metrics
 from konomi.night.draws import UnitContext, image_seed
 from konomi.night.engine import preparation
 from konomi.night.engine.loop import NightLoop
-from konomi.night.guards import GuardSettings
+from konomi.night.guards import LIKE, GuardSettings
 from konomi.night.systems import converge
 from konomi.night.systems.registry import night_settings
+from konomi_rater.measures.graded import graded_measures
 from konomi_rater.measures.novelty import reference_of
 from konomi_rater.preference.fitting import Fitted, Training, fit
 from konomi_rater.selection.selection import (
@@ -174,3 +176,36 @@ def rows(world: World, seeds: int = 20) -> list[dict[str, Any]]:
         print(words, dict(ends), flush=True)
         figures.append({"id": "own pictures", "what": f"nights halted by own numbers, {words}", "value": halts})
     return figures
+
+
+TRIALS, SHOWN, GRADED_AT_RANDOM = 5, 16, 64
+
+
+def far(rows: np.ndarray, graded: np.ndarray, likes: np.ndarray) -> bool | None:
+    """Says whether a trial of these rows would warn; None where it claims nothing."""
+    measured = graded_measures(rows.astype(float), graded.astype(float), likes)
+    if measured is None:
+        return None
+    shares = (measured.typical, measured.near_liked)
+    return min(metrics.share(share * len(rows), len(rows))["high"] for share in shares) < LIKE
+
+
+def warnings(world: World, seeds: int = 20) -> list[dict[str, Any]]:
+    """Returns how often a trial of 16 starter images warns, for persons who graded such images and for own pictures."""
+    false, missed = Counter[bool | None](), Counter[bool | None]()
+    table = world.table(world.base)
+    for person in world.everybody(seeds):
+        grades = person.grades(person.utility(table))
+        for trial in range(TRIALS):
+            order = np.random.default_rng((32, person.number, trial)).permutation(len(table))
+            graded, shown = order[:GRADED_AT_RANDOM], order[GRADED_AT_RANDOM : GRADED_AT_RANDOM + SHOWN]
+            false[far(world.base[shown], world.base[graded], grades[graded] >= 4)] += 1
+    for seed in range(seeds):
+        known = own_rater(seed)
+        shown = np.random.default_rng((33, seed)).permutation(len(world.base))[:SHOWN]
+        missed[far(world.base[shown], known.seen[:GRADED], known.grades[:GRADED] >= 4)] += 1
+    print("persons", dict(false), "own pictures", dict(missed), flush=True)
+    return [
+        {"id": "trial", "what": f"false warnings of {false.total()} trials of persons", "value": false[True]},
+        {"id": "trial", "what": f"missed of {missed.total()} tastes of own pictures", "value": missed[False]},
+    ]
