@@ -6,9 +6,8 @@ from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi.home import Home
 from konomi.taste import prompts
 from konomi.v1 import rater_pb2
-from konomi.web import night_form
-from konomi.web.night_form import NightForm
-from konomi.web.nights import NightEndpoints
+from konomi.web.nights import NightEndpoints, NightForm
+from konomi.web.nights import form as night_form
 
 ONE, TWO = "1" * 64, "2" * 64
 

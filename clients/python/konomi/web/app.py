@@ -19,8 +19,7 @@ from konomi.web.auth import COOKIE, SESSION_SECONDS, BearerCheck, SessionAuth
 from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import ImageEndpoints
-from konomi.web.night_form import NightForm
-from konomi.web.nights import NightEndpoints, Verdicts
+from konomi.web.nights import NightEndpoints, NightForm, Verdicts
 from konomi.web.responses import Asked, Endpoint, SpokenByReader, answer, failure, read, serve, text
 from konomi.web.security import Guard
 from konomi.web.static_files import StaticFiles

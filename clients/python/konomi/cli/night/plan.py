@@ -32,6 +32,9 @@ Base = Annotated[
     ),
 ]  # fmt: skip
 Prompts = Annotated[Path | None, typer.Option(help="File of prompts, one a line; default: the taste's own.")]
+Tried = Annotated[
+    bool, typer.Option("--trial", help="Also make 16 images and say whether the base model can draw the taste.")
+]
 Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]
 Images = Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")]
 Seeds = Annotated[
@@ -69,9 +72,7 @@ def plan(
     base: Base = None,
     taste: TasteId = "default",
     prompts: Prompts = None,
-    trial: Annotated[
-        bool, typer.Option("--trial", help="Also make 16 images and say whether the base model can draw the taste.")
-    ] = False,
+    trial: Tried = False,
     as_json: Json = False,
 ) -> None:
     """Say what a night would make and take, without starting it.

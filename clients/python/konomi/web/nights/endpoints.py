@@ -27,7 +27,7 @@ from konomi.night.records.store import NightStore
 from konomi.night.report.status import NightSummary, reasons_of, summary_of
 from konomi.night.systems.registry import SYSTEMS
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation, Decision, Tally
-from konomi.web import night_form
+from konomi.web.nights import form as night_form
 from konomi.web.responses import Asked, measure, number, text
 
 NIGHT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

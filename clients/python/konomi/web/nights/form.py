@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from konomi.client import Client
 from konomi.client.services import taste_name
@@ -55,6 +55,14 @@ class Tried(TypedDict):
     sentence: str
     figures: list[str]
     warning: bool
+
+
+class Wish(TypedDict, total=False):
+    """What the form adds to a night, as settings of a night; what nobody asked for is left out."""
+
+    base_model: str
+    seed_images: list[str]
+    concepts: list[str]
 
 
 class NightForm:
@@ -138,7 +146,7 @@ def base_of(asked: Asked) -> str | None:
     return name or None
 
 
-def wish_of(asked: Asked, home: Home, fetch: Callable[[str], bytes]) -> dict[str, Any]:
+def wish_of(asked: Asked, home: Home, fetch: Callable[[str], bytes]) -> Wish:
     """Returns what a form adds to a night, as settings of a night.
 
     Args:
@@ -153,20 +161,22 @@ def wish_of(asked: Asked, home: Home, fetch: Callable[[str], bytes]) -> dict[str
     if not isinstance(taught, list) or len(taught) > MOST_CONCEPTS:
         message = catalogue.text("expected at most {most} concepts", most=MOST_CONCEPTS)
         raise InvalidArgument(message, field="concepts")
-    wish = {
-        "base_model": base_of(asked),
-        "seed_images": _digests(asked, "seed_images", MOST_SEEDS) or None,
-        "concepts": [_concept(concept, home, fetch) for concept in taught] or None,
-    }
-    return {name: value for name, value in wish.items() if value is not None}
+    wish, base, seeds = Wish(), base_of(asked), _digests(asked, "seed_images", MOST_SEEDS)
+    if base:
+        wish["base_model"] = base
+    if seeds:
+        wish["seed_images"] = seeds
+    if taught:
+        wish["concepts"] = [_concept(concept, home, fetch) for concept in taught]
+    return wish
 
 
 def options(asked: Asked, home: Home, fetch: Callable[[str], bytes]) -> list[str]:
     """Returns the same as options of the command line, and whether the night shall start whatever its base can draw."""
     wish = wish_of(asked, home, fetch)
     words = ["--base", wish["base_model"]] if "base_model" in wish else []
-    for option, name in (("--seed-image", "seed_images"), ("--concept", "concepts")):
-        words += [word for value in wish.get(name, []) for word in (option, value)]
+    words += [word for digest in wish.get("seed_images", []) for word in ("--seed-image", digest)]
+    words += [word for concept in wish.get("concepts", []) for word in ("--concept", concept)]
     return [*words, "--anyway"] if asked.get("anyway") is True else words
 
 
