@@ -134,13 +134,13 @@ def test_a_night_is_asked_for_by_base_prompts_and_pictures_and_shows_what_its_ba
     page.select_option("#base", "sdxl")
     assert "whatever a prompt says" in page.inner_text(".sheet")
     page.locator("button.primary", has_text={"en": "Start the night", "ja": "夜を始める"}[language]).click()
-    page.wait_for_selector("[role=status] .verdict")
-    assert "sdxl cannot draw this taste" in page.inner_text("[role=status]") and not started
-    assert page.locator("[role=status] .picks img").count() == 16
+    page.wait_for_selector(".told .verdict")
+    assert "sdxl cannot draw this taste" in page.inner_text(".told") and not started
+    assert page.locator(".told .picks img").count() == 16
     found = axe.run(page).response["violations"]
     assert not [(one["id"], one["nodes"][0]["html"][:160]) for one in found]
-    page.locator("[role=status] button").click()
-    until(page, "!document.querySelector('[role=status] .verdict')")
+    page.locator(".told button").click()
+    until(page, "!document.querySelector('.told .verdict')")
     assert started[0]["anyway"] is True and started[0]["base"] == "sdxl"
 
 
@@ -173,7 +173,7 @@ def test_prompts_are_kept_and_a_concept_is_its_word_its_class_and_its_pictures(s
     page.locator(".picks button").first.click()
     assert page.locator(".picks button[aria-pressed=true]").count() == 1
     page.locator("button.primary", has_text="Start the night").click()
-    until(page, "!document.querySelector('[role=status] p')")
+    until(page, "!document.querySelector('.told p')")
     (concept,) = started[0]["concepts"]
     assert (concept["word"], concept["class"]) == ("tama", "cat") and concept["images"][0] in hostile[:2]
 

@@ -18,7 +18,7 @@ export class NightForm {
     this.started = started;
     this.known = { bases: [], chosen: "", golden_minimum: 8, prompts: [], origin: "", ur: 0, pictures: [] };
     this.picked = { seeds: new Set(), concept: new Set() };
-    this.told = h("div", { role: "status" });
+    this.told = h("div", { class: "told", role: "status" });
     this.more = h("div", {});
     this.tiles = h("fieldset", { class: "systems" });
     this.writing = h("div", {});
