@@ -15,10 +15,11 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 
 from konomi.night import metrics
-from konomi.night.draws import UnitContext, image_seed
+from konomi.night.draws import UnitContext, base_draws, image_seed
 from konomi.night.engine import preparation
 from konomi.night.engine.loop import NightLoop
 from konomi.night.guards import LIKE, GuardSettings
+from konomi.night.records.state import Images, Selection
 from konomi.night.systems import converge
 from konomi.night.systems.registry import night_settings
 from konomi_rater.measures.graded import graded_measures
@@ -103,6 +104,16 @@ class OwnSteps(BedSteps):
         none = np.zeros(0, int)
         self.made = Made(np.zeros((0, width), np.float32), none, none, none.astype(bool))
         self.before = before
+
+    def lacking(self, chosen: Selection) -> int:
+        """Returns what the set lacks of base images; earlier versions did not count it."""
+        return 0 if self.before else super().lacking(chosen)
+
+    def generate_base(self, context: UnitContext, first: int, last: int) -> Images:
+        """Draws more of the base model's own, as the product does for its share."""
+        seeds = [draw.seed for draw in base_draws(self.request.seed, context.unit, self.request.prompts, first, last)]
+        self._remember(self.world.draw(None, seeds), context.unit, True)
+        return Images(digests=tuple(map(str, seeds)), images=len(seeds))
 
     def _guarded(
         self, context: UnitContext, pool: np.ndarray, utility: np.ndarray, std: np.ndarray
