@@ -77,3 +77,36 @@ def test_a_wrong_token_is_refused(live):
     assert done.returncode == 4
     assert "expected the owner's token" in done.stderr
     assert "wrong" not in done.stderr
+
+
+def test_the_base_models_at_hand_and_those_to_fetch_say_what_they_draw_and_what_comes_next(live):
+    lines = {line["id"]: line for line in live.json("models", "bases")["bases"]}
+    assert set(lines) == {"starter", "sd15", "sdxl"}
+    starter, sdxl = lines["starter"], lines["sdxl"]
+    assert (starter["here"], starter["layout"], starter["fit"], starter["hours"]) == (True, "SD1", "REDUCED", None)
+    assert starter["draws"].startswith("illustrated portraits") and starter["licence"] == "Apache-2.0"
+    assert starter["next"] == "konomi night plan converge --base starter --trial"
+    assert (sdxl["here"], sdxl["licence"], sdxl["next"]) == (
+        False,
+        "CreativeML Open RAIL++-M",
+        "konomi models fetch sdxl",
+    )
+    shown = live.run("models", "bases")
+    assert "fits, slowly" in shown.stdout and "konomi models fetch sd15" in shown.stdout
+    assert "compare --bases" not in shown.stderr, "one alone cannot be compared"
+    assert "人物イラスト" in live.run("models", "bases", "--lang", "ja").stdout
+
+
+def test_a_plan_for_a_base_model_that_is_not_here_says_so(live):
+    done = live.run("night", "plan", "converge", "--base", "sdxl", "--trial")
+    assert done.returncode == 1 and "there is no base model sdxl here; at hand: starter" in done.stderr
+
+
+def test_prompts_of_a_taste_are_written_down_shown_and_forgotten(live, tmp_path):
+    (tmp_path / "p.txt").write_text("a temple\n\na cat\n")
+    said = live.json("taste", "prompts", "--set", str(tmp_path / "p.txt"))
+    assert said == {"taste": "tastes/default", "prompts": ["a temple", "a cat"], "from": "kept"}
+    assert live.run("taste", "prompts").stdout.splitlines() == ["a temple", "a cat"]
+    assert live.json("taste", "prompts", "--clear")["prompts"] == []
+    done = live.run("taste", "prompts", "--set", str(tmp_path / "gone.txt"))
+    assert done.returncode == 2 and "cannot read the prompts" in done.stderr

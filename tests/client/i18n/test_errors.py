@@ -20,8 +20,8 @@ ELSEWHERE = {
     "client/infotext.py _refused": "the sentences of its callers, each from the catalogue",
     "evaluation/simulated_person.py starter": "the last line of a child",
     "evaluation/simulated_person.py _gone": "the last line of a child",
-    "web/nights.py _run": "the last line of a command, which speaks the reader's language",
-    "web/nights.py _begin": "the last line of a command, which speaks the reader's language",
+    "web/nights/endpoints.py _run": "the last line of a command, which speaks the reader's language",
+    "web/nights/endpoints.py _begin": "the last line of a command, which speaks the reader's language",
     "night/gateway/concepts.py prior": "the rater's words",
     "cli/models/import_model.py put": "the importer's words",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from konomi import errors
 from konomi.cli.models.compare import _Attached
 from konomi.client import Client
 from konomi.errors import PermissionDenied
@@ -84,3 +85,40 @@ def test_any_other_failure_is_told(gateway_of, calls: list[str]) -> None:
     with pytest.raises(PermissionDenied):
         gateway_of(Releasing(calls, grpc.StatusCode.PERMISSION_DENIED)).train(RUN, {}, lambda *_beat: None, "lora")
     assert calls == ["release"]
+
+
+class Versions:
+    """A rater that notes which version it was asked for, and has lost one."""
+
+    def __init__(self, lost: str = "", reason: str = "") -> None:
+        self.lost, self.reason, self.asked = lost, reason, []
+
+    def score_images(self, taste, rater_version="", **fields):
+        self.asked.append(rater_version)
+        if self.lost and rater_version == self.lost:
+            raise errors.FailedPrecondition("the version cannot score", reason=self.reason)
+        return rater_version
+
+
+def test_a_night_asks_for_the_version_it_keeps():
+    gateway, rater = NightServices(None, "tastes/t"), Versions()
+    gateway.by_version(rater.score_images, images=[])
+    gateway.version = "tastes/t/raterVersions/3"
+    gateway.by_version(rater.score_images, images=[])
+    assert rater.asked == ["", "tastes/t/raterVersions/3"]
+
+
+@pytest.mark.parametrize("reason", ["EMBEDDER_CHANGED", "RATER_VERSION_NOT_FOUND", "HEAD_MISSING"])
+def test_a_version_that_can_score_no_more_is_given_up_so_that_the_guard_ends_the_night(reason):
+    gateway, rater = NightServices(None, "tastes/t"), Versions("tastes/t/raterVersions/3", reason)
+    gateway.version = rater.lost
+    gateway.by_version(rater.score_images, images=[])
+    assert (rater.asked, gateway.version) == ([rater.lost, ""], "")
+
+
+def test_another_refusal_is_the_callers():
+    gateway, rater = NightServices(None, "tastes/t"), Versions("tastes/t/raterVersions/3", "RATER_NOT_FITTED")
+    gateway.version = rater.lost
+    with pytest.raises(errors.FailedPrecondition, match="cannot score"):
+        gateway.by_version(rater.score_images, images=[])
+    assert gateway.version == rater.lost

@@ -7,7 +7,7 @@ from konomi.night.alarms import sentence
 from konomi.night.engine.steps import compare, vendi_at
 from konomi.night.gateway import measures as unit_measures
 from konomi.night.guards import NAMES, GuardSettings, UnitNumbers, before_training, judge
-from konomi.night.records.state import Measures, Scores, UnitRecord
+from konomi.night.records.state import Likeness, Measures, Scores, UnitRecord
 
 SETTINGS = GuardSettings()
 BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version="v", promoted=True)
@@ -188,3 +188,50 @@ def test_every_alarm_is_one_sentence_in_both_languages():
     for alarm in alarms:
         assert sentence(alarm).endswith(".")
         assert sentence(alarm, "ja").endswith("。")
+
+
+SURE = {"ssr_gain_low": 0.01, "near_liked": 0.9, "near_liked_high": 0.94}
+
+
+@pytest.mark.parametrize(
+    ("changes", "decision", "name"),
+    [
+        ({}, "promote", "better"),
+        ({"ssr_gain_low": 0.0}, "keep", "not_surely_better"),
+        ({"near_liked": 0.2, "near_liked_high": 0.49}, "keep", "far_from_liked"),
+        ({"near_liked": 0.3, "near_liked_high": 0.5}, "promote", "better"),
+        ({"ssr_gain_low": None, "near_liked": None, "near_liked_high": None}, "promote", "better"),
+    ],
+)
+def test_a_winner_that_is_not_surely_liked_is_not_served_and_the_night_goes_on(changes, decision, name):
+    found = verdict(unit(1, **{**SURE, **changes}))
+    assert (found.decision, found.alarm.name, found.served) == (decision, name, 1 if decision == "promote" else 0)
+
+
+@pytest.mark.parametrize("name", ["surely_better", "far_from_liked"])
+def test_what_keeps_a_winner_back_can_be_left_out(name):
+    unsure = unit(1, ssr_gain_low=-1.0, near_liked=0.0, near_liked_high=0.1)
+    limits = GuardSettings(off=("surely_better", "far_from_liked"))
+    assert judge([BASE, unsure], 0, 0.5, limits).decision == "promote"
+    assert judge([BASE, unsure], 0, 0.5, GuardSettings(off=(name,))).decision == "keep"
+
+
+def test_the_interval_of_a_gain_is_wider_than_either_figures():
+    one, other = metrics.estimate(0.5, 0.4, 0.6, 100), metrics.estimate(0.3, 0.27, 0.33, 80)
+    gain = metrics.difference(one, other)
+    assert gain["value"] == pytest.approx(0.2) and gain["n"] == 80
+    assert gain["low"] == pytest.approx(0.2 - (0.1**2 + 0.03**2) ** 0.5)
+    assert gain["high"] == pytest.approx(0.2 + (0.1**2 + 0.03**2) ** 0.5)
+
+
+def test_a_unit_is_compared_by_what_was_graded_where_that_was_measured():
+    share = {"p_ssr": metrics.estimate(0.4, 0.35, 0.45, 64), "vendi": metrics.estimate(9, 8, 10, 64), "n": 64}
+    base = UnitRecord(unit=0, evaluation=("a",), bounds=(1.0,), scores=Scores(**share))
+    far = Measures(graded=Likeness(graded_n=50, liked_n=20, near_liked=0.25))
+    better = share | {"p_ssr": metrics.estimate(0.6, 0.55, 0.65, 64)}
+    made = UnitRecord(unit=1, evaluation=("b",), bounds=(2.0,), scores=Scores(**better, measures=far))
+    numbers = compare(made, base, base)
+    assert numbers.near_liked == 0.25 and 0.25 < numbers.near_liked_high < 0.4
+    assert numbers.ssr_gain_low == pytest.approx(0.2 - (2 * 0.05**2) ** 0.5)
+    unmeasured = made.changed(scores=Scores(**better))
+    assert compare(unmeasured, base, base).ssr_gain_low is None

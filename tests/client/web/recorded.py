@@ -85,6 +85,23 @@ def plan() -> dict[str, Any]:
     return found | {"gpu_hours": 2.4, "cost": 1.2, "disk_bytes": 5e7, "budgets": budgets, "ends_by": ["gpu_hours"]}
 
 
+def bases() -> dict[str, Any]:
+    """Returns two base models: one that fits, and one that does so slowly."""
+    draws = {"starter": "illustrated portraits only", "sdxl": "whatever a prompt says"}
+    lines = [
+        {"id": name, "here": True, "fit": fit, "hours": hours, "draws": draws[name]}
+        for name, fit, hours in (("starter", "WHOLE", 0.5), ("sdxl", "REDUCED", None))
+    ]
+    return {"bases": lines, "chosen": "starter", "golden_minimum": 8}
+
+
+def trial(digests: list[str], *, warning: bool = False) -> dict[str, Any]:
+    """Returns what a base model drew; with a warning, that it cannot draw the taste."""
+    words = "The base model sdxl cannot draw this taste." if warning else "like what you graded: 95 %"
+    told = {"needed": True, "digests": digests[:16], "sentence": words, "warning": warning}
+    return told | {"figures": ["like what you graded: 0 %", "near a picture you liked: 0 %"]}
+
+
 def story(digest: str) -> dict[str, Any]:
     """Returns what is known of an image: graded, grown from another, and trained into a unit."""
     label = {"grade": "UR", "labeller": "owner", "create_time": "2026-11-22T19:49:11Z", "undone": False}
@@ -101,6 +118,9 @@ def answers(digests: list[str]) -> dict[str, dict[str, Any]]:
         "**/konomi.page/NightVerdict": pairs(digests, done=True),
         "**/konomi.page/NightDecide": pairs(digests, done=True) | {"decision": "roll_back"},
         "**/konomi.page/NightPlan": plan(),
+        "**/konomi.page/NightBases": bases(),
+        "**/konomi.page/NightTrial": trial(digests),
+        "**/konomi.page/TastePrompts": {"prompts": ["a temple"], "origin": "kept"},
         "**/konomi.page/Explain": story(digests[0]),
     }
 

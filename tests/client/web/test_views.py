@@ -1,10 +1,13 @@
 """Every view in a real browser: usable by everyone (axe), safe against what images say of themselves."""
 
 import json
+import uuid
 
 import pytest
 
+from konomi.client import connect_home
 from konomi.night.systems.registry import SYSTEMS
+from konomi.v1 import rater_pb2
 from tests.client.web import recorded
 from tests.client.web.site import until
 
@@ -165,6 +168,68 @@ def test_a_night_that_was_rolled_back_is_not_said_to_be_in_use(site, visit, host
     assert {"en": "You rolled unit-3 back.", "ja": "unit-3 から戻しました。"}[language] in page.inner_text(".live")
     now = {"en": "In use now: unit-3", "ja": "いま使用中: unit-3"}[language]
     page.wait_for_selector(f"text={now}")  # it was chosen under Lineage since
+
+
+def test_a_night_is_asked_for_by_base_prompts_and_pictures_and_shows_what_its_base_draws(
+    site, visit, hostile, language
+):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(visit, "night", hostile, language)
+    page.wait_for_selector("#base option:nth-child(2)", state="attached")
+    lacks = page.locator(".systems label .lack").all_inner_texts()
+    assert len(lacks) == 3, "golden, propagate and concepts say what they lack before they are clicked"
+    words = json.dumps(recorded.trial(hostile, warning=True))
+    page.route("**/konomi.page/NightTrial", recorded.spoken(words))
+    started: list[dict] = []
+    page.route(
+        "**/konomi.page/NightStart",
+        lambda route: (started.append(json.loads(route.request.post_data)), route.fulfill(json={"night": "n"})),
+    )
+    page.select_option("#base", "sdxl")
+    assert "whatever a prompt says" in page.inner_text(".sheet")
+    page.locator("button.primary", has_text={"en": "Start the night", "ja": "夜を始める"}[language]).click()
+    page.wait_for_selector(".told .verdict")
+    assert "sdxl cannot draw this taste" in page.inner_text(".told") and not started
+    assert page.locator(".told .picks img").count() == 16
+    found = axe.run(page).response["violations"]
+    assert not [(one["id"], one["nodes"][0]["html"][:160]) for one in found]
+    page.locator(".told button").click()
+    until(page, "!document.querySelector('.told .verdict')")
+    assert started[0]["anyway"] is True and started[0]["base"] == "sdxl"
+
+
+def test_prompts_are_kept_and_a_concept_is_its_word_its_class_and_its_pictures(site, visit, hostile):
+    with connect_home(site.home.root) as client:
+        labels = [rater_pb2.Label(image_digest=digest, grade=rater_pb2.GRADE_UR) for digest in hostile[:2]]
+        client.rater.record_labels(taste="tastes/default", labels=labels, request_id=str(uuid.uuid4()))
+    page = opened(visit, "night", hostile, "en")
+    kept: list[dict] = []
+
+    def keep(route):
+        kept.append(json.loads(route.request.post_data))
+        route.fulfill(json={"prompts": kept[-1]["prompts"], "origin": "kept"})
+
+    page.route("**/konomi.page/TastePromptsKeep", keep)
+    page.wait_for_selector("#prompts")
+    page.fill("#prompts", "a temple\n\n a cat ")
+    page.locator("button", has_text="Keep these prompts").click()
+    until(page, "document.querySelector('#toast').textContent === 'Kept'")
+    assert kept == [{"taste": "tastes/default", "prompts": ["a temple", "a cat"]}]
+    started: list[dict] = []
+    page.route("**/konomi.page/NightTrial", recorded.spoken('{"needed": false, "warning": false}'))
+    page.route(
+        "**/konomi.page/NightStart",
+        lambda route: (started.append(json.loads(route.request.post_data)), route.fulfill(json={"night": "n"})),
+    )
+    page.locator(".systems label", has_text="Concepts").click()
+    page.fill("#concept_word", "tama")
+    page.fill("#concept_class", "cat")
+    page.locator(".picks button").first.click()
+    assert page.locator(".picks button[aria-pressed=true]").count() == 1
+    page.locator("button.primary", has_text="Start the night").click()
+    until(page, "!document.querySelector('.told p')")
+    (concept,) = started[0]["concepts"]
+    assert (concept["word"], concept["class"]) == ("tama", "cat") and concept["images"][0] in hostile[:2]
 
 
 def test_what_an_image_says_of_itself_is_never_markup(site, visit, hostile):

@@ -9,6 +9,7 @@ from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2 as pb
 from konomi_rater.selection.selection import (
     POLICIES,
+    SHORT,
     Candidates,
     RejectionReason,
     SelectionLimits,
@@ -120,10 +121,29 @@ def test_a_full_cell_sends_the_choice_elsewhere():
     assert choice.rejected == {2: RejectionReason.QUOTA, 1: RejectionReason.QUOTA}
 
 
-@pytest.mark.parametrize(("selected", "share", "drawn"), [(30, 0.25, 10), (10, 0.0, 0), (10, 0.5, 10), (100, 0.9, 50)])
+@pytest.mark.parametrize(
+    ("selected", "share", "drawn"),
+    [
+        (30, 0.25, 10),
+        (10, 0.0, 0),
+        (10, 0.5, 10),
+        (100, 0.9, 50),
+        (1, 0.25, 1),
+        (4, 0.25, 2),
+        (7, 0.25, 3),
+        (70, 0.25, 23),
+    ],
+)
 def test_base_share_is_of_the_whole_set(selected, share, drawn):
     picks = draw_base(np.arange(50), selected, share, np.random.default_rng(0))
     assert len(picks) == drawn == len(set(picks.tolist()))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_no_set_however_small_is_halted_for_the_rounding_of_its_base_images(share):
+    for selected in range(1, 200):
+        drawn = len(draw_base(np.arange(2000), selected, share, np.random.default_rng(0)))
+        assert drawn / (drawn + selected) >= share - SHORT
 
 
 def test_no_prompt_takes_more_than_its_quota_however_good_its_images_are():

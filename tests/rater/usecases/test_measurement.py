@@ -84,3 +84,14 @@ def test_a_units_copy_of_a_training_source_is_rejected_the_source_itself_is_not(
     assert reasons(training_sources=[twin]).get(twin) != pb.REJECTION_REASON_NEAR_COPY
     assert pb.REJECTION_REASON_NEAR_COPY not in reasons(training_sources=[twin], near_copy_cosine=1).values()
     assert pb.REJECTION_REASON_NEAR_COPY not in reasons().values()
+
+
+def test_a_set_is_held_against_what_was_graded_whoever_made_that(rater, library):
+    assert not measure(rater, library, library.digests[60:80]).HasField("graded"), "nothing is graded yet"
+    rater.label(library.taste, {digest: 4 if number % 2 else 2 for number, digest in enumerate(library.digests[:50])})
+    own = measure(rater, library, library.digests[60:110]).graded
+    assert (own.graded_n, own.liked_n) == (50, 25)
+    assert own.typical > 0.7 and own.near_liked > 0.7
+    likes = measure(rater, library, library.digests[1:50:2]).graded
+    assert (likes.liked_distance, likes.near_liked) == (0.0, 1.0)
+    assert own.liked_distance > 0.0 and own.usual_distance == likes.usual_distance > 0.0

@@ -1,11 +1,13 @@
 """What a rater version says of its own use: pressure counted once, reset by an audit, and alarms of generations."""
 
 import math
+import re
 import uuid
 
 import numpy as np
 import pytest
 
+from konomi import errors
 from konomi.errors import InvalidArgument
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.storage.database import open_database, reading
@@ -18,7 +20,7 @@ from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
 from konomi_rater.usecases import versions
-from tests.rater.conftest import grades_of
+from tests.rater.conftest import grades_of, png
 
 
 def active(rater, taste: str) -> pb.RaterVersion:
@@ -115,3 +117,67 @@ def test_generations_are_told_apart_by_their_units(tmp_path):
     assert found[2].strangers == 1.0 and found[0].strangers < 0.2
     (alarm,) = over_optimised(found)
     assert alarm.name == "strangers" and "100 % of the images of unit-2" in str(alarm)
+
+
+def score(rater, taste: str, digests: list[str], version: str = "") -> list[pb.Score]:
+    request = pb.ScoreImagesRequest(
+        taste=taste, images=[pb.ImageInput(digest=digest) for digest in digests], rater_version=version
+    )
+    return [result.score for result in rater.call("ScoreImages", request).results]
+
+
+def test_a_version_that_is_named_scores_and_chooses_though_a_newer_is_active(rater, fitted):
+    digests = fitted.digests[60:80]
+    before, chosen = score(rater, fitted.taste, digests), select(rater, fitted.taste, 10, seed=3)
+    rater.label(fitted.taste, {digest: 1 + number % 5 for number, digest in enumerate(fitted.digests[40:80])})
+    assert rater.fit(fitted.taste).name.endswith("/2")
+    rater.call("ActivateRaterVersion", pb.ActivateRaterVersionRequest(name=f"{fitted.taste}/raterVersions/2"))
+    first = f"{fitted.taste}/raterVersions/1"
+    assert score(rater, fitted.taste, digests)[0].rater_version.endswith("/2")
+    again = score(rater, fitted.taste, digests, first)
+    assert [one.utility for one in again] == [one.utility for one in before]
+    assert {one.rater_version for one in again} == {first}
+    pinned = select(rater, fitted.taste, 10, seed=3, rater_version=first)
+    assert pinned.rater_version == first == chosen.rater_version
+    assert select(rater, fitted.taste, 10, seed=3).rater_version.endswith("/2")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("{taste}/raterVersions/9", errors.NotFound, "no version 9; list them with ListRaterVersions"),
+        ("tastes/other/raterVersions/1", errors.InvalidArgument, "expected a rater version of tastes/default"),
+        ("{taste}/raterVersions/active", errors.InvalidArgument, "raterVersions/{version}"),
+    ],
+)
+def test_a_version_that_cannot_score_is_refused(rater, fitted, name, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        score(rater, fitted.taste, fitted.digests[:1], name.replace("{taste}", fitted.taste))
+    with pytest.raises(error, match=re.escape(words)):
+        select(rater, fitted.taste, 3, rater_version=name.replace("{taste}", fitted.taste))
+
+
+def test_likes_of_other_sources_fill_a_small_set_up_and_spend_no_pressure(rater, fitted):
+    own = [rater.put(png((250 - number, number, 0), seed=2000 + number)) for number in range(12)]
+    rater.add(fitted.taste, [pb.Image(digest=digest, source=pb.SOURCE_IMPORTED, prompt="mine") for digest in own])
+    rater.label(fitted.taste, dict(zip(own, [5, 5, 5, 4, 4, 4, 4, 4, 3, 2, 1, 1], strict=True)))
+    asked = {"candidates": pb.ImageFilter(sources=[pb.SOURCE_SELF]), "duplicate_cosine": 1.0, "seed": 1}
+    plain = select(rater, fitted.taste, 3, **asked)
+    filled = select(rater, fitted.taste, 3, fill_to=9, **asked)
+    taken = [one for one in filled.selected if one.role == pb.SELECTION_ROLE_SELECTED]
+    assert [one.digest for one in taken[:3]] == [one.digest for one in plain.selected[:3]]
+    assert {one.digest for one in taken[3:6]} == set(own[:3]), "UR come first"
+    assert {one.digest for one in taken[6:]} < set(own[3:8]) and len(taken) == 9
+    assert {one.prompt for one in taken[3:]} == {"mine"}
+    assert filled.considered == plain.considered and filled.kept_share == plain.kept_share
+    assert filled.pressure_nats == pytest.approx(plain.pressure_nats * 3 / 9)
+    base = sum(one.role == pb.SELECTION_ROLE_BASE for one in filled.selected)
+    assert base == 3, "the base model's share is of the whole set"
+    other = select(rater, fitted.taste, 4, fill_to=8, **asked)
+    assert other.pressure_nats == pytest.approx(math.log(other.considered / 4) / 2)
+    spent = plain.pressure_nats + other.pressure_nats  # the same choice is noted once
+    assert active(rater, fitted.taste).pressure.nats == pytest.approx(spent)
+
+
+def test_where_the_candidates_suffice_nothing_is_filled_up(rater, fitted):
+    assert select(rater, fitted.taste, 12, fill_to=12, seed=2) == select(rater, fitted.taste, 12, seed=2)

@@ -49,6 +49,18 @@ def models(context: typer.Context, incomplete: str) -> list[str]:
     return named or _beginning(incomplete, (model.name.removeprefix("models/") for model in candidates))
 
 
+def bases(incomplete: str) -> list[str]:
+    """Returns ids of the base models of what runs on the home."""
+    from konomi.client import connect_home
+
+    try:
+        with connect_home() as client:
+            at_hand = client.generator.list_base_models(timeout=SECONDS).base_models
+    except KonomiError:
+        return []
+    return _beginning(incomplete, (model.id for model in at_hand))
+
+
 def nights(incomplete: str) -> list[str]:
     """Returns ids of the home's nights."""
     from konomi.home import Home

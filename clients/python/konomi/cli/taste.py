@@ -12,10 +12,12 @@ from konomi.client import Client
 from konomi.client.services import taste_name
 from konomi.errors import FailedPrecondition, NotFound
 from konomi.home import Home
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import N_, text
 from konomi.night.records.store import NightStore
+from konomi.taste import prompts as written_prompts
 from konomi.taste.bundle import Wish, gather, own_parts, restore
 from konomi.taste.bundle_format import Manifest, read_bundle, read_manifest
+from konomi.taste.suggested_prompts import suggested
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -76,6 +78,46 @@ def verify(file: Bundle, as_json: Json = False) -> None:
     Example: konomi taste verify my-taste.konomi
     """
     _tell(file, read_bundle(file), as_json, "{file}: whole, {count} artifacts, {size} bytes")
+
+
+@app.command()
+def prompts(
+    taste: TasteId = "default",
+    write: Annotated[Path | None, typer.Option("--set", metavar="FILE", help="Write down a file's prompts.")] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Write down prompts that say what you liked, where none are.")
+    ] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Forget what was written down.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the prompts nights of this taste draw with, or write them down.
+
+    Without any written down, a night takes those its pictures carry. A suggestion is made by holding words against the
+    pictures you liked; read it, and change it where it is wrong.
+
+    Example: konomi taste prompts --suggest
+    """
+    home = Home.locate()
+    if write is not None or clear:
+        written_prompts.keep(home.root, taste, written_prompts.read_prompts(write))
+    lines, origin = written_prompts.kept(home.root, taste), "kept"
+    if not lines and not clear:
+        with attached() as client:
+            lines, origin = written_prompts.at_hand(client, home.root, taste)
+            if not lines and suggest:
+                lines, origin = suggested(client, taste), "suggested"
+        if suggest and lines:
+            lines = written_prompts.keep(home.root, taste, lines)
+    if as_json:
+        return emit({"taste": taste_name(taste), "prompts": lines, "from": origin if lines else ""})
+    for line in lines:
+        say(line)
+    if not lines:
+        return note(text("no prompts yet: konomi taste prompts --suggest, or --set FILE"))
+    where = {"pictures": N_("these are the prompts of its pictures"), "suggested": N_("suggested by what you liked")}
+    if origin in where:
+        note(text(where[origin]))
+    return note(text("yours to change: {file}", file=written_prompts.file_of(home.root, taste)))
 
 
 def _keep(client: Client, home: Home, taste: str) -> Path | None:

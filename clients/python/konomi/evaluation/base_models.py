@@ -1,7 +1,7 @@
 """Which base model suits a taste, before a night is spent on it: the same prompts and seeds by each, scored blind.
 
-The rater has only ever seen some models' images. Where a base model's images are unlike all of those, its score says
-little; the share of typical images stands beside every figure, and a warning where it is low.
+The rater has only ever seen some models' images. Where a base model's images are unlike all that was graded, its score
+says little; the share of typical images stands beside every figure, and a warning where it is low.
 """
 
 import uuid
@@ -10,10 +10,11 @@ from functools import partial
 from typing import TypedDict
 
 from konomi.client import Client
-from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, from_item
+from konomi.errors import FailedPrecondition, InvalidArgument, Unavailable, from_item
 from konomi.i18n.catalogue import text
 from konomi.night import metrics
 from konomi.night.draws import image_seed, shuffled
+from konomi.night.gateway.measures import graded_of
 from konomi.night.gateway.services import NightServices
 from konomi.v1 import generator_pb2 as generator
 
@@ -45,7 +46,7 @@ class BaseJudgement(TypedDict):
     wins: metrics.Estimate | None
 
 
-def check(client: Client, gateway: NightServices, bases: Sequence[str]) -> None:
+def check(gateway: NightServices, bases: Sequence[str]) -> None:
     """Raises unless there are two base models or more, all at hand, and a rater.
 
     Raises:
@@ -55,13 +56,8 @@ def check(client: Client, gateway: NightServices, bases: Sequence[str]) -> None:
     """
     if len(set(bases)) < 2 or len(set(bases)) < len(bases):
         raise InvalidArgument(text("expected two base models or more, each once, got {names}", names=" ".join(bases)))
-    available = sorted(model.id for model in client.generator.list_base_models().base_models)
     for base in bases:
-        if base not in available:
-            message = text(
-                "there is no base model {name} here; at hand: {known}", name=base, known=", ".join(available)
-            )
-            raise NotFound(message, reason="BASE_NOT_FOUND")
+        gateway.require_base(base)
     if not gateway.state().rater_version:
         message = text("the taste has no rater yet; grade some images, then run: konomi rater fit")
         raise FailedPrecondition(message, reason="NO_RATER")
@@ -101,7 +97,12 @@ def _judged(
     gateway: NightServices, base: str, digests: Sequence[str], prompts: Sequence[str]
 ) -> tuple[BaseJudgement, list[float]]:
     """Returns what the rater says of a base model's images, and the lower bound of each."""
-    scores, whole = gateway.score(digests), gateway.diversity(digests)
+    scores, whole, graded = (
+        gateway.score(digests),
+        gateway.diversity(digests),
+        graded_of(gateway.client, gateway.taste, digests),
+    )
+    typical = whole.typical_share if graded is None else graded.typical
     bounds = [score.lower_bound for score in scores]
     unknown = sum(score.unknown for score in scores) / len(scores)
     judged: BaseJudgement = {
@@ -113,9 +114,9 @@ def _judged(
         "p_ur": metrics.mean([score.p_ur for score in scores]),
         "p_ssr": metrics.mean([score.p_ssr for score in scores]),
         "vendi": whole.vendi,
-        "typical_share": whole.typical_share,
+        "typical_share": typical,
         "unknown_share": unknown,
-        "warning": "untypical" if whole.typical_share < TYPICAL or unknown > 1 - TYPICAL else "",
+        "warning": "untypical" if typical < TYPICAL or unknown > 1 - TYPICAL else "",
         "wins": None,
     }
     return judged, bounds

@@ -6,6 +6,8 @@ is pinned, the hub's own word on the digest is shown, kept, and held against eve
 
 from dataclasses import dataclass
 
+from konomi.i18n.catalogue import N_
+
 
 @dataclass(frozen=True)
 class Remote:
@@ -34,6 +36,7 @@ class Download:
         repository, revision: where it is; the revision is a commit, which never changes.
         licence: as its authors name it.
         files: what is fetched.
+        draws: what a base model can draw, in one plain line; "" for what is none.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Download:
     revision: str
     licence: str
     files: tuple[Remote, ...]
+    draws: str = ""
 
 
 SIGLIP = "open_clip/ViT-SO400M-14-SigLIP-384/webli"
@@ -72,6 +76,7 @@ DOWNLOADS: tuple[Download, ...] = (
                 4_265_146_304,
             ),
         ),
+        N_("whatever a prompt says, in any style, at about 512 pixels"),
     ),
     Download(
         "sdxl",
@@ -87,6 +92,7 @@ DOWNLOADS: tuple[Download, ...] = (
                 6_938_078_334,
             ),
         ),
+        N_("whatever a prompt says, in any style, at about 1024 pixels; longer prompts, finer hands and faces"),
     ),
     Download(
         "clip-vit-b-32",

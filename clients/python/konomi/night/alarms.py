@@ -60,6 +60,32 @@ ALARMS: Mapping[str, AlarmText] = {
         percent=("win_rate",),
     ),
     "unchanged": AlarmText(N_("unit-{unit} was not promoted: it makes exactly the images its parent makes.")),
+    "far_from_liked": AlarmText(
+        N_(
+            "unit-{unit} is not served: only {share} of its images are as near to a picture you liked as what you "
+            "graded usually is, so what the rater expects of them is a guess."
+        ),
+        percent=("share",),
+    ),
+    "not_surely_better": AlarmText(
+        N_(
+            "unit-{unit} is not served: the share of its images the rater expects to be SSR or better is not surely "
+            "above the base model's."
+        )
+    ),
+    "newer_rater": AlarmText(
+        N_(
+            "A newer rater version became active meanwhile: this night keeps the one it began with, and the next one "
+            "uses the newer."
+        )
+    ),
+    "base_far": AlarmText(
+        N_(
+            "The base model {base} cannot draw this taste: of {n} trial images at the night's prompts {share} are like "
+            "the pictures you graded; of a base model that can it is most of them."
+        ),
+        percent=("share",),
+    ),
     # guards that halt a night
     "not_finite": AlarmText(N_("The night was halted: unit-{unit} makes images whose scores are not numbers.")),
     "other_rater": AlarmText(

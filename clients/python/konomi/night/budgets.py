@@ -101,15 +101,20 @@ SAMPLE = 512
 """Stored files whose mean size stands for that of an image."""
 
 
-def measured(nights: NightStore) -> dict[str, float]:
+def measured(nights: NightStore, base_model: str = "") -> dict[str, float]:
     """Returns what the newest measured night took; empty where none has trained a unit yet.
+
+    Args:
+        nights: the nights of a home.
+        base_model: only nights on it count; "" means any.
 
     Returns:
         Seconds: "generate" and "evaluate" per image, "draft" where it drew drafts, "train" per optimiser step, "rest"
         per unit (selecting, scoring, judging, promoting).
     """
     for night in reversed(nights.all()):
-        rates = _rates(nights.state(night), night_settings().completed(nights.request(night).settings))
+        settings = night_settings().completed(nights.request(night).settings)
+        rates = _rates(nights.state(night), settings) if base_model in ("", settings.get("base_model")) else {}
         if rates:
             return rates
     return {}

@@ -103,6 +103,12 @@ def evaluation_draws(seed: int, prompts: Sequence[str], settings: NightSettings)
     ]
 
 
+def base_draws(seed: int, unit: int, prompts: Sequence[str], first: int, last: int) -> list[Draw]:
+    """Returns draws `first` to `last` - 1 of the base model's own images a unit's training set still lacks."""
+    order = shuffled(prompts, f"{seed}/base-{unit}")
+    return [Draw(order[i % len(order)], image_seed(seed, f"base-{unit}", i), "base") for i in range(first, last)]
+
+
 TOKEN = re.compile(r"(<[a-z0-9][a-z0-9_-]{0,30}>)(\s*)")
 
 

@@ -165,10 +165,34 @@ def near_copies(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alar
 WARNINGS = (near_copies,)
 """The guards that warn of a unit."""
 
+LIKE = 0.5
+"""Share of a set as near to the graded images, or to a liked one, as is usual, surely below which the set is unlike
+them: of images like those it is 0.95."""
+
+
+def far_from_liked(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:
+    """What it makes is unlike anything the owner liked, whatever the rater expects of it."""
+    last = history[-1]
+    if last.near_liked is None or last.near_liked_high is None or last.near_liked_high >= LIKE:
+        return None
+    return Alarm("far_from_liked", {"unit": last.unit, "share": last.near_liked})
+
+
+def surely_better(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:
+    """The share expected to be SSR or better is not surely above the base model's."""
+    last = history[-1]
+    if last.ssr_gain_low is None or last.ssr_gain_low > 0:
+        return None
+    return Alarm("not_surely_better", {"unit": last.unit})
+
+
+KEEPS = (far_from_liked, surely_better)
+"""The guards that leave the parent served where a unit wins; the night goes on."""
+
 NAMES = (
     *(guard.__name__ for guard in HALTS),
     *("pressure", "base_share", "golden_diversity", "largest_cell"),
-    *(guard.__name__ for guard in WARNINGS),
+    *(guard.__name__ for guard in (*WARNINGS, *KEEPS)),
 )
 """Every guard that can be left out."""
 
@@ -196,6 +220,10 @@ def judge(
     numbers: dict[str, float | str] = {"unit": candidate.unit, "win_rate": candidate.win_rate, "parent": served}
     if candidate.win_rate <= promote_win_rate:
         return GuardDecision("keep", Alarm("not_better", numbers), served, warnings)
+    keeping = [guard for guard in KEEPS if guard.__name__ not in settings.off]
+    keep = next((alarm for guard in keeping if (alarm := guard(history, settings))), None)
+    if keep is not None:
+        return GuardDecision("keep", keep, served, warnings)
     return GuardDecision("promote", Alarm("better", numbers), candidate.unit, warnings)
 
 
@@ -209,6 +237,10 @@ def _last_good(history: Sequence[UnitNumbers], alarm: Alarm, settings: GuardSett
 
 PRESSURE_MARGIN = 0.95
 """Share of the pressure budget a plan aims at: quota and gate keep fewer images than asked for."""
+
+
+WHOLE_IMAGES = 0.02
+"""How far below its floor the base model's share of a training set may lie, since its images are whole ones."""
 
 
 def before_night(spent_nats: float, settings: GuardSettings) -> Alarm | None:
@@ -237,7 +269,7 @@ def before_training(
         return Alarm("pressure", {"unit": unit, "nats": spent_nats, "limit": settings.pressure_nats}), ()
     if golden["n"] < 1:
         return Alarm("nothing_selected", {"unit": unit}), ()
-    if golden["base_share"] < settings.base_share - 0.02 and "base_share" not in settings.off:
+    if golden["base_share"] < settings.base_share - WHOLE_IMAGES and "base_share" not in settings.off:
         return Alarm("base_share", {"unit": unit, "share": golden["base_share"], "floor": settings.base_share}), ()
     warnings = []
     if golden["vendi"] < settings.diversity_warning * base_vendi:

@@ -38,6 +38,14 @@ def mean(values: Sequence[float]) -> Estimate:
     return estimate(centre, centre - half, centre + half, len(values))
 
 
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """Returns one figure less another that is independent of it; half widths of the intervals add in squares."""
+    value = one["value"] - other["value"]
+    low = math.hypot(one["value"] - one["low"], other["high"] - other["value"])
+    high = math.hypot(one["high"] - one["value"], other["value"] - other["low"])
+    return estimate(value, value - low, value + high, int(min(one["n"], other["n"])))
+
+
 def paired_wins(candidate: Sequence[float], rival: Sequence[float]) -> Estimate:
     """Returns the share of pairs the candidate wins, a tie counting half; pairs stand at equal positions."""
     pairs = list(zip(candidate, rival, strict=True))
@@ -75,6 +83,10 @@ class UnitNumbers(BaseModel):
         near_copies: share of its images that are near-copies of what it was trained on, 0..1.
         near_copies_by_chance: the same share of unit 0's images.
         exceedance_low: lower end of the 95 % interval of `exceedance`; None where nobody counted.
+        ssr_gain_low: lower end of the 95 % interval of what its expected share of SSR or better gains over unit 0's;
+            None where how it lies to the graded images was not measured.
+        near_liked: share of its images as near to a liked image as graded images usually are; None likewise.
+        near_liked_high: upper end of the 95 % interval of that share.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -95,6 +107,9 @@ class UnitNumbers(BaseModel):
     near_copies: float = 0.0
     near_copies_by_chance: float = 0.0
     exceedance_low: float | None = None
+    ssr_gain_low: float | None = None
+    near_liked: float | None = None
+    near_liked_high: float | None = None
 
 
 def ranks(values: Sequence[float]) -> list[float]:

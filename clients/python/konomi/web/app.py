@@ -21,7 +21,7 @@ from konomi.web.auth import COOKIE, SESSION_SECONDS, BearerCheck, SessionAuth
 from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import ImageEndpoints
-from konomi.web.nights import NightEndpoints, Verdicts
+from konomi.web.nights import NightEndpoints, NightForm, Verdicts
 from konomi.web.responses import Asked, Endpoint, SpokenByReader, answer, failure, read, serve, text
 from konomi.web.security import Guard
 from konomi.web.static_files import StaticFiles
@@ -47,7 +47,8 @@ class PageApplication:
         self._workers = ThreadPoolExecutor(8, "page")
         self._images = ImageEndpoints(client, home.root / "cache" / "page")
         self._queues = GradingQueues(client, home.root / "page")
-        self._nights = NightEndpoints(home)
+        self._nights = NightEndpoints(home, lambda digest: client().artifacts.get(digest))
+        self._form = NightForm(home, client)
         self._uploads = UploadEndpoints(client, home.root / "uploads")
         self._relay = Relay(client, self._queues.observe)
         self._bearers = BearerCheck(self._relay.ask_as)
@@ -76,6 +77,10 @@ class PageApplication:
             "NightStatus": self._nights.status,
             "NightReport": self._nights.report,
             "NightLog": self._nights.log,
+            "NightBases": self._form.bases,
+            "NightTrial": self._form.trial,
+            "TastePrompts": self._form.prompts,
+            "TastePromptsKeep": self._form.keep_prompts,
             "NightPairs": verdicts.pairs,
             "NightVerdict": verdicts.answer,
             "NightDecide": verdicts.decide,

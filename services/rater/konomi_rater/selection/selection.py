@@ -3,6 +3,7 @@
 Every candidate ends as selected or with exactly one reason.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,6 +14,8 @@ from konomi_rater.measures.diversity import facility_location, farthest_points
 
 SSR, UR = 4, 5
 SELF, CONSENTED, SCRAPED, IMPORTED = 1, 2, 3, 4
+SHORT = 0.02
+"""How far below its share whole images may leave the base model's part of a set; a night's guard allows as much."""
 
 
 class RejectionReason(IntEnum):
@@ -222,8 +225,30 @@ def _walk(
     return SelectionOutcome(selected, rejected, duplicate_of)
 
 
+def fill_up(
+    embeddings: np.ndarray, grades: np.ndarray, lower_bounds: np.ndarray, room: int, duplicate_cosine: float
+) -> list[int]:
+    """Returns rows of graded images that fill a set up: the best graded first, then the lower bound; no duplicates.
+
+    Args:
+        embeddings: (N, D) unit rows of the images.
+        grades: (N,) 1..5.
+        lower_bounds: (N,) utility minus kappa times std.
+        room: how many are wanted.
+        duplicate_cosine: cosine above which two images are duplicates.
+    """
+    kept: list[int] = []
+    for row in np.lexsort((-lower_bounds, -grades.astype(np.int64))).tolist():
+        if len(kept) < room and not (embeddings[kept] @ embeddings[row] > duplicate_cosine).any():
+            kept.append(row)
+    return kept
+
+
 def draw_base(eligible: np.ndarray, selected: int, share: float, rng: np.random.Generator) -> np.ndarray:
     """Draws base rows at random so that they make `share` of the whole set, or all there are.
+
+    The number is rounded; where rounding down would leave less than the share by more than SHORT, as it does to a set
+    of 1, 4 or 7, it is rounded up.
 
     Args:
         eligible: (N,) rows that may be drawn.
@@ -231,5 +256,8 @@ def draw_base(eligible: np.ndarray, selected: int, share: float, rng: np.random.
         share: share of the whole set, 0..0.9.
         rng: source of randomness.
     """
-    count = round(share / (1.0 - share) * selected)
+    wanted = share / (1.0 - share) * selected
+    count = round(wanted)
+    if count < (share - SHORT) * (selected + count):
+        count = math.ceil(wanted)
     return rng.permutation(eligible)[:count]

@@ -1,5 +1,7 @@
 """The rpc that measures a set of images."""
 
+from dataclasses import asdict
+
 import grpc
 
 from konomi.v1 import rater_pb2
@@ -24,7 +26,7 @@ class MeasureServicer(ServicerPart):
 
 def _measures(measures: ImageMeasures) -> rater_pb2.ImageMeasures:
     value, low, high = measures.kid
-    return rater_pb2.ImageMeasures(
+    reply = rater_pb2.ImageMeasures(
         n=measures.n,
         reference_n=measures.reference_n,
         kid=rater_pb2.Estimate(value=value, low=low, high=high, n=min(measures.n, measures.reference_n)),
@@ -41,3 +43,6 @@ def _measures(measures: ImageMeasures) -> rater_pb2.ImageMeasures:
         largest_cell_share=measures.spread.largest,
         cell_entropy=measures.spread.entropy,
     )
+    if measures.graded is not None:
+        reply.graded.CopyFrom(rater_pb2.GradedMeasures(**asdict(measures.graded)))
+    return reply

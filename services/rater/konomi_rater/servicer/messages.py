@@ -128,6 +128,24 @@ def version_name(taste: str, number: int) -> str:
     return f"tastes/{taste}/raterVersions/{number}"
 
 
+def version_asked(taste: str, name: str) -> int:
+    """Returns the number of the rater version a request names; 0 where it names none.
+
+    Raises:
+        InvalidArgument: it is a version of another taste.
+    """
+    if not name:
+        return 0
+    if taste_in(name) != taste_id(taste):
+        raise InvalidArgument(
+            f"expected a rater version of {taste[:120] or 'the taste that scores'}, found {name[:120]!r}; "
+            "name the taste, and a version of it",
+            reason="NAME_INVALID",
+            field="rater_version",
+        )
+    return number_in(name, "raterVersions", "rater_version")
+
+
 def rater_version(described: Described) -> rater_pb2.RaterVersion:
     """Returns a rater version with what is known of it now."""
     row = described.row

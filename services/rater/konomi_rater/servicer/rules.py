@@ -27,6 +27,9 @@ COMPARISON_OR_NONE = pattern(
     f"tastes/{TASTE_ID}/comparisons/{PART}", '"tastes/{id}/comparisons/{comparison}"', optional=True
 )
 VERSION = pattern(f"tastes/{TASTE_ID}/raterVersions/{PART}", '"tastes/{id}/raterVersions/{version}"')
+VERSION_OR_NONE = pattern(
+    f"tastes/{TASTE_ID}/raterVersions/[0-9]{{1,15}}", '"tastes/{id}/raterVersions/{version}"', optional=True
+)
 CERTIFICATE = pattern(f"tastes/{TASTE_ID}/certificates/{PART}", '"tastes/{id}/certificates/{certificate}"')
 
 
@@ -86,7 +89,7 @@ RULES: RequestRules = {
     "GetRaterVersionRequest": {"name": VERSION},
     "ListRaterVersionsRequest": {"taste": TASTE, **PAGE},
     "ActivateRaterVersionRequest": {"name": VERSION, "request_id": UUID_OR_NONE},
-    "ScoreImagesRequest": {"taste": TASTE_OR_NONE, "images": count(1, 256)},
+    "ScoreImagesRequest": {"taste": TASTE_OR_NONE, "images": count(1, 256), "rater_version": VERSION_OR_NONE},
     "ScoreImageStreamRequest": {"taste": TASTE_OR_NONE, "key": text()},
     "SuggestImagesRequest": {
         "taste": TASTE,
@@ -114,6 +117,8 @@ RULES: RequestRules = {
         "near_copy_cosine": between(-1, 1),
         "certificates": count(0, 32),
         "certificates[]": CERTIFICATE,
+        "fill_to": between(0, 10_000),
+        "rater_version": VERSION_OR_NONE,
     },
     "MeasureImagesRequest": {
         "taste": TASTE,

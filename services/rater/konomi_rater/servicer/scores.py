@@ -22,7 +22,11 @@ class ScoreServicer(ServicerPart):
         """Scores a batch."""
         inputs = [messages.image_input(item) for item in request.images]
         taste, scores, diversity = self._rater.scoring.score_inputs(
-            taste_id(request.taste), inputs, caller(context), diversity=request.measure_diversity
+            taste_id(request.taste),
+            inputs,
+            caller(context),
+            diversity=request.measure_diversity,
+            version=messages.version_asked(request.taste, request.rater_version),
         )
         reply = rater_pb2.ScoreImagesResponse(results=[_result(item, taste) for item in scores])
         if diversity is not None:

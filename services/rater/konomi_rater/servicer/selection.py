@@ -100,6 +100,8 @@ def _selection_request(message: rater_pb2.SelectImagesRequest) -> SelectionReque
         spread=message.spread,
         training_sources=tuple(message.training_sources),
         certificates=tuple(_certificates(message)),
+        fill_to=message.fill_to,
+        version=messages.version_asked(message.taste, message.rater_version),
         **given,
     )
 
@@ -124,7 +126,8 @@ def _certificates(message: rater_pb2.SelectImagesRequest) -> list[int]:
 
 def _selection(selection: Selection, taste: str) -> rater_pb2.SelectImagesResponse:
     """Returns a training set with its accounting."""
-    selected = [_member(member, taste, rater_pb2.SELECTION_ROLE_SELECTED) for member in selection.chosen]
+    chosen = [*selection.chosen, *selection.filled]
+    selected = [_member(member, taste, rater_pb2.SELECTION_ROLE_SELECTED) for member in chosen]
     selected += [_member(member, taste, rater_pb2.SELECTION_ROLE_BASE) for member in selection.base]
     reply = rater_pb2.SelectImagesResponse(
         selected=selected,
@@ -188,6 +191,7 @@ def _growth_request(message: rater_pb2.SelectImagesRequest) -> GrowthRequest:
         members=tuple(dict.fromkeys(message.members)),
         count=message.count,
         candidates=messages.image_filter(message.candidates),
+        version=messages.version_asked(message.taste, message.rater_version),
         **given,
     )
 

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
@@ -104,6 +104,16 @@ def read(connection: Connection, taste: str) -> TasteRow:
             reason="TASTE_NOT_FOUND",
         )
     return TasteRow(**row)
+
+
+def read_scored_by(connection: Connection, taste: str, number: int) -> TasteRow:
+    """Returns a taste as if a version of it were the one that scores; 0 leaves the one that does.
+
+    Raises:
+        NotFound: there is no such taste, or no such version.
+    """
+    row = read(connection, taste)
+    return replace(row, active=read_version(connection, taste, number).number) if number else row
 
 
 def read_all(connection: Connection, after: str, limit: int) -> list[TasteRow]:

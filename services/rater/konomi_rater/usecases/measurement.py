@@ -1,6 +1,6 @@
 """Measures a set of images, known to the taste or not, against a reference: the figures a night logs of every unit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from konomi_rater.embedding.requests import Caller
 from konomi_rater.measures import coverage, two_sample
 from konomi_rater.measures.cells import Cells, divide
 from konomi_rater.measures.coverage import Spread
+from konomi_rater.measures.graded import GradedMeasures, graded_measures
 from konomi_rater.measures.two_sample import Prdc
 from konomi_rater.selection.selection import SSR
 from konomi_rater.storage import tastes
@@ -48,6 +49,7 @@ class ImageMeasures:
     near_copies: float
     reference_near_copies: float
     spread: Spread
+    graded: GradedMeasures | None
 
 
 class Measuring:
@@ -90,6 +92,7 @@ class Measuring:
             near_copies=_share_above(rows, sources, request.near_copy),
             reference_near_copies=_share_above(reference, sources, request.near_copy),
             spread=coverage.spread(filled, len(cells.shares)),
+            graded=_graded(view, rows, {digest: entry.grade for digest, entry in grades.items()}),
         )
 
     def _vectors(self, taste: TasteRow, view: MatrixView, digests: Sequence[str], caller: Caller) -> np.ndarray:
@@ -123,6 +126,15 @@ def _known_rows(view: MatrixView, digests: Sequence[str]) -> np.ndarray:
     """Returns the unit rows of the images the view knows, (K, D)."""
     places = view.digests.places(digests)
     return np.asarray(view.embeddings[places[places >= 0]])
+
+
+def _graded(view: MatrixView, rows: np.ndarray, grades: Mapping[str, int]) -> GradedMeasures | None:
+    """Returns how rows (N, D) lie to the graded images of the view."""
+    digests = sorted(grades)
+    places = view.digests.places(digests)
+    given = np.array([grades[digest] for digest in digests], np.int64)
+    known = (places >= 0) & (given > 0)
+    return graded_measures(rows, view.embeddings[places[known]].astype(np.float64), given[known] >= SSR)
 
 
 def _share_above(rows: np.ndarray, sources: np.ndarray, cut: float) -> float:

@@ -43,6 +43,7 @@ class GrowthRequest:
     duplicate_cosine: float = DUPLICATE
     typicality_percentile: float = 95.0
     base_units: tuple[str, ...] = BASE_UNITS
+    version: int = 0
 
 
 class Growing:
@@ -62,7 +63,7 @@ class Growing:
         _check_originals(request)
         workspace = self._workspace
         with workspace.reading() as connection:
-            taste = tastes.read(connection, taste_id)
+            taste = tastes.read_scored_by(connection, taste_id, request.version)
             view = workspace.view(connection, taste)
             workspace.active_head(taste)
             grades = workspace.grade_column(taste, view, workspace.grades(connection, taste_id))

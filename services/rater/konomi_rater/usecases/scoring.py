@@ -67,7 +67,7 @@ class Scoring:
         self._predictions: LRUCache[tuple[str, str, int], Prediction] = LRUCache(PREDICTIONS)
 
     def score_inputs(
-        self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, *, diversity: bool
+        self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, *, diversity: bool, version: int = 0
     ) -> tuple[str, list[Score | KonomiError], Diversity | None]:
         """Scores images given by bytes or digest, in order; one bad image is that image's error.
 
@@ -76,22 +76,24 @@ class Scoring:
             inputs: the images.
             caller: who waits.
             diversity: also measure how diverse the good ones are.
+            version: the rater version that scores; 0 means the active one.
 
         Returns:
             The taste that scored, a score or an error per image, the diversity where it was asked for.
 
         Raises:
             FailedPrecondition: the taste has no fitted rater.
+            NotFound: it has no such version.
             ResourceExhausted: too many images wait already.
             Cancelled: the caller went away.
         """
-        return self.answer(self.request(taste_id, inputs, caller), diversity=diversity)
+        return self.answer(self.request(taste_id, inputs, caller, version), diversity=diversity)
 
-    def request(self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller) -> ScoreRequest:
-        """Begins to score images and returns at once; the rater version that is active now will score them."""
+    def request(self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, version: int = 0) -> ScoreRequest:
+        """Begins to score images and returns at once; the version named, else the one active now, will score them."""
         workspace = self._workspace
         with workspace.reading() as connection:
-            taste = tastes.read(connection, taste_id or tastes.only_one(connection))
+            taste = tastes.read_scored_by(connection, taste_id or tastes.only_one(connection), version)
             view = workspace.view(connection, taste)
         workspace.active_head(taste)
         return ScoreRequest(taste, view, inputs, workspace.vectors.request(taste.embedder, view, inputs, caller))

@@ -1,7 +1,7 @@
 """The training set of the next unit: candidates scored, gated and chosen under a policy, all accounted for."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from konomi_rater.selection.propagation import GrowthOutcome
 from konomi_rater.selection.selection import (
     POLICIES,
     SSR,
+    UR,
     Candidates,
     Policy,
     RejectionReason,
@@ -26,6 +27,7 @@ from konomi_rater.selection.selection import (
     admit,
     caps,
     draw_base,
+    fill_up,
     select,
 )
 from konomi_rater.sentences import Sentence
@@ -138,6 +140,8 @@ class SelectionRequest:
     training_sources: tuple[str, ...] = ()
     near_copy_cosine: float = coverage.NEAR_COPY
     certificates: tuple[int, ...] = ()
+    fill_to: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,10 @@ class SelectedImage:
 
 @dataclass(frozen=True)
 class Selection:
-    """The set and its accounting: considered = members chosen by taste + rejections."""
+    """The set and its accounting: considered = members chosen by taste + rejections.
+
+    `filled`: graded images beside the candidates that fill the set up; they spend no pressure.
+    """
 
     chosen: list[SelectedImage]
     base: list[SelectedImage]
@@ -165,6 +172,7 @@ class Selection:
     largest_cell_share: float
     explanation: Sentence | None = None
     growth: GrowthOutcome | None = None
+    filled: Sequence[SelectedImage] = ()
 
     @property
     def kept_share(self) -> float:
@@ -174,14 +182,22 @@ class Selection:
         return len(self.chosen) / self.considered if self.considered else 0.0
 
     @property
+    def pressed_share(self) -> float:
+        """Kept share that spends what the whole set does, 0..1: above `kept_share` where likes filled the set up.
+
+        The divergence of a mixture is at most the mixture of the divergences, and what a person graded spends none.
+        """
+        return float(self.kept_share ** (len(self.chosen) / max(1, len(self.chosen) + len(self.filled))))
+
+    @property
     def pressure_nats(self) -> float:
         """Selection pressure of the choice, ln(1 / kept share); 0 where nothing was kept."""
-        return -math.log(self.kept_share) if self.chosen else 0.0
+        return -math.log(self.pressed_share) if self.chosen else 0.0
 
     @property
     def best_of_n_nats(self) -> float:
         """Best-of-n estimate of the same; 0 where nothing was kept."""
-        return best_of_n(self.kept_share) if self.chosen else 0.0
+        return best_of_n(self.pressed_share) if self.chosen else 0.0
 
 
 @dataclass(frozen=True)
@@ -229,7 +245,7 @@ class Selecting:
                 field="policy",
             )
         with self._workspace.reading() as connection:
-            taste = tastes.read(connection, taste_id)
+            taste = tastes.read_scored_by(connection, taste_id, request.version)
             view = self._workspace.view(connection, taste)
             scored = bool(taste.active) or not policy.graded_only
             if scored:
@@ -237,7 +253,7 @@ class Selecting:
             judged = audits.held_out(connection, taste.id)
             task = _Task(connection, taste, view, request, policy, scored, judged)
             selection = self._choose(task, self._admitted(task))
-        self._workspace.store.use(image.digest for image in (*selection.chosen, *selection.base))
+        self._workspace.store.use(image.digest for image in (*selection.chosen, *selection.filled, *selection.base))
         return selection
 
     def _admitted(self, task: _Task) -> list[ImageRow]:
@@ -276,22 +292,51 @@ class Selecting:
         else:
             choice = select(task.policy, candidates, _limits(request, cells, counts, len(images)))
         picked = positions[choice.selected]
-        scores = self._scoring.score_known(taste, view, picked) if task.scored else [None] * len(picked)
-        chosen = [
-            _member(images[row], int(candidates.cells[row]), score, vouched)
-            for row, score in zip(choice.selected, scores, strict=True)
-        ]
-        filled = np.bincount(candidates.cells[choice.selected], minlength=1)
+        chosen = self._members(task, [images[row] for row in choice.selected], cells, vouched)
+        filled = self._members(task, self._filling(task, positions, len(chosen)), cells, {})
+        taken = np.concatenate([picked, view.digests.places([member.digest for member in filled])])
+        held = np.bincount([member.cell for member in (*chosen, *filled)], minlength=1)
         return Selection(
             chosen=chosen,
-            base=self._base(task, cells, set(picked.tolist())),
+            filled=filled,
+            base=self._base(task, cells, set(taken.tolist())),
             considered=len(images),
             rejections=_rejections(images, choice),
             version=taste.active if task.scored else 0,
-            diversity=self._scoring.diversity(taste, view, view.embeddings[picked], picked),
-            largest_cell_share=float(filled.max() / len(chosen)) if chosen else 0.0,
+            diversity=self._scoring.diversity(taste, view, view.embeddings[taken], taken),
+            largest_cell_share=float(held.max() / len(taken)) if len(taken) else 0.0,
             explanation=explanation,
         )
+
+    def _members(
+        self, task: _Task, images: Sequence[ImageRow], cells: Cells, vouched: dict[str, int]
+    ) -> list[SelectedImage]:
+        """Returns images of the view as members of a set, each with its cell and score."""
+        at = task.view.indices(np.array([image.row for image in images], dtype=np.int64))
+        scores = self._scoring.score_known(task.taste, task.view, at) if task.scored else [None] * len(at)
+        numbers = cells.of(task.view.embeddings[at]) if len(at) else at
+        return [
+            _member(image, int(cell), score, vouched)
+            for image, cell, score in zip(images, numbers, scores, strict=True)
+        ]
+
+    def _filling(self, task: _Task, candidates: np.ndarray, chosen: int) -> list[ImageRow]:
+        """Returns graded images beside the candidates that fill a set up, the best graded first.
+
+        A taste whose grades lie on images made elsewhere knows little of what a base model draws: where hardly a
+        candidate passes, the owner's own likes are what there is to learn from.
+        """
+        room, policy = task.request.fill_to - chosen, task.policy
+        if room <= 0 or policy.graded_only or policy.by_evidence:
+            return []
+        view, sources = task.view, tuple(sorted(policy.sources))
+        grades = self._workspace.grades(task.connection, task.taste.id)
+        column = self._workspace.grade_column(task.taste, view, grades)
+        liked = image_records.admit(view, Filter(grades=(SSR, UR), sources=sources), column, with_pixels=True)
+        free = np.setdiff1d(liked, np.union1d(candidates, view.digests.places(list(task.judged))))
+        bounds, cosine = self._lower_bounds(task, free), task.request.duplicate_cosine
+        rows = free[fill_up(view.embeddings[free], column[free], bounds, room, cosine)]
+        return image_records.read_rows(task.connection, task.taste.id, view.rows[rows].tolist())
 
     def _lower_bounds(self, task: _Task, positions: np.ndarray) -> np.ndarray:
         """Returns mean - kappa * std of images at positions (N,); zeros where no rater scores."""

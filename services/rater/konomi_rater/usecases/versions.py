@@ -88,7 +88,7 @@ def remember_selection(
             "key": key,
             "version": selection.version,
             "policy": policy,
-            "share": selection.kept_share,
+            "share": selection.pressed_share,
             "now": now,
         },
     )

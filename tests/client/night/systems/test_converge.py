@@ -58,6 +58,17 @@ def test_a_longer_night_begins_no_weaker():
     assert first(1) < first(3)
 
 
+@pytest.mark.parametrize(("images", "count"), [(8, 6), (24, 18), (40, 30), (44, 32), (320, 48)])
+def test_a_small_pool_is_never_chosen_whole_so_that_base_images_are_left(images, count):
+    asked = converge.selection(turn(["a"], settings=NightSettings(images=images), pool=images))
+    assert asked["count"] == count
+    assert images - count >= (images - 1) // 4 or images > 43
+
+
+def test_likes_fill_a_set_up_to_the_smallest():
+    assert converge.selection(turn(["a"], pool=320))["fill_to"] == SETTINGS.select_minimum
+
+
 def test_a_system_is_there_or_named():
     assert find("converge") is converge.SYSTEM
     assert find("concepts").name == "concepts"

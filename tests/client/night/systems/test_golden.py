@@ -84,14 +84,3 @@ def test_a_night_trains_on_ur_alone_weighs_their_sources_and_ends_when_they_do_n
     assert trained["selection"]["nats"] == 0, "the owner's grades spend none of the rater's pressure"
     assert trained["selection"]["sources"] == {"consented": 3, "scraped": 3, "self": 3}
     assert not [step for step in state["steps"] if "generate" in step["name"]]
-
-
-def test_a_night_with_too_few_ur_says_so_and_changes_nothing(bench):
-    home = bench.home("few")
-    code, first, err = bench.konomi(home, *bench.start(home, "--units", "1"))
-    grade(home, [rater_pb2.SOURCE_SELF])
-    start = ["golden" if word == "converge" else word for word in bench.start(home)]
-    code, result, err = bench.konomi(home, *start)
-    assert (code, result["reason"]["name"]) == (0, "too_few_ur"), err
-    assert "golden needs 8 images graded UR and has 3" in result["reason"]["sentence"]
-    assert result["served"] == first["served"]

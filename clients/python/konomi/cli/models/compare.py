@@ -50,7 +50,7 @@ def compare_bases(
     extras.require_page()
     with attached() as client:
         gateway = NightServices(_Attached(client), taste_name(taste))
-        check(client, gateway, bases)
+        check(gateway, bases)
         asked = list(prompts) or gateway.prompts(PROMPTS) or [""]
         with progress(text("making images"), len(bases) * count) as update:
             judgements = compare(gateway, bases, asked, count, seed, lambda done: update(completed=done))

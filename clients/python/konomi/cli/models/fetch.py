@@ -31,12 +31,13 @@ class FetchedFile(KeptFile):
 
 
 class FetchedModel(TypedDict):
-    """What is there of a model, as JSON has it."""
+    """What is there of a model, as JSON has it; `next`: the command that uses it, "" where it is used by itself."""
 
     name: str
     revision: str
     licence: str
     files: list[FetchedFile]
+    next: str
 
 
 def fetch_(
@@ -59,6 +60,8 @@ def fetch_(
         emit(result)
     else:
         say(text("{name} is there: {files}", name=name, files=", ".join(item["file"] for item in result["files"])))
+        if result["next"]:
+            say(text("next: {command}", command=result["next"]))
 
 
 def find(name: str) -> Download:
@@ -94,18 +97,30 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
         if target.suffix == ".safetensors":
             check_safetensors(part, file.path)
         make_folder(target.parent)
-        kept |= {
-            key: {
-                "digest": offered.sha256 or f"git:{offered.git}",
-                "size_bytes": offered.size,
-                "pinned": offered.pinned,
-            }
-        }
+        digest = offered.sha256 or f"git:{offered.git}"
+        kept |= {key: {"digest": digest, "size_bytes": offered.size, "pinned": offered.pinned}}
         write_json(_record(home), kept)
         part.replace(target)
         sync_folder(target.parent)
         files.append({"file": str(target), **kept[key], "fetched": True})
-    return {"name": model.name, "revision": model.revision, "licence": model.licence, "files": files}
+    return {
+        "name": model.name,
+        "revision": model.revision,
+        "licence": model.licence,
+        "files": files,
+        "next": next_step(model),
+    }
+
+
+def next_step(model: Download) -> str:
+    """Returns the command that uses a fetched model; "" for one that is used by itself."""
+    if model.draws:
+        return f"konomi night plan converge --base {model.name} --trial"
+    embedder = next((file.target for file in model.files if file.target.startswith("open_clip/")), "")
+    if not embedder:
+        return ""
+    name, tag = embedder.removeprefix("open_clip/").split("/")[:2]
+    return f"konomi rater embedder open_clip:{name}/{tag.removesuffix('.safetensors')}"
 
 
 def _announcement(path: str, facts: Facts) -> str:

@@ -49,14 +49,20 @@ def import_(
         note(text("converting in a sandbox; this takes a while"))
     result = put(source, Home.locate(), name, convert=convert)
     if as_json:
-        emit(result)
+        emit({**result, "next": next_step(result["id"])} if result["settings_file"] else result)
     else:
         line = text("{id}: {layout}, {size} bytes, sha256 {digest}", size=result["size_bytes"], **_shown(result))
         say(line)
         if result["settings_file"]:
             say(text("how it draws and learns, yours to change: {file}", file=result["settings_file"]))
+            say(text("next: {command}", command=next_step(result["id"])))
         else:
             say(text("it stands beside the base models now: konomi models show NAME says which of them use it"))
+
+
+def next_step(name: str) -> str:
+    """Returns the command that shows what an imported model makes of the taste."""
+    return f"konomi night plan converge --base {name} --trial"
 
 
 def put(source: Path, home: Home, name: str, *, convert: bool) -> ImportedModel:

@@ -11,6 +11,7 @@ from konomi.cli import completion
 from konomi.cli.console import Json, TasteId, attached, emit, note, say, table
 from konomi.cli.models import compare
 from konomi.cli.models.base_model import find_base, show_base
+from konomi.cli.models.bases import bases
 from konomi.cli.models.fetch import fetch_
 from konomi.cli.models.import_model import import_
 from konomi.client import Client, paging
@@ -26,6 +27,7 @@ from konomi.v1 import trainer_pb2 as trainer
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.command("import")(import_)
 app.command("fetch")(fetch_)
+app.command("bases")(bases)
 
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model, by its name or id.", autocompletion=completion.models)

@@ -1,18 +1,21 @@
 """`konomi night plan`: what a night would make and take; and how a night's words on the line become its settings."""
 
 import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from konomi.cli import completion
-from konomi.cli.console import Json, emit, say
+from konomi.cli.console import Json, TasteId, emit, say
 from konomi.cli.models.night_memory import memory_of, show_memory
+from konomi.cli.night.trial import show_trial, tried_on
 from konomi.client.messages import plain
 from konomi.home import Home
 from konomi.i18n.catalogue import listing, plural, text
 from konomi.night.budgets import Forecast
 from konomi.night.engine.preparation import plan_of, settings_of
+from konomi.taste.prompts import read_prompts
 
 System = Annotated[
     str,
@@ -20,6 +23,17 @@ System = Annotated[
         help="A system, a chain such as longtail:2+golden:1, or a plan as a TOML file.",
         autocompletion=completion.systems,
     ),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base", metavar="NAME", help="Base model every unit starts from; see konomi models bases.",
+        autocompletion=completion.bases,
+    ),
+]  # fmt: skip
+Prompts = Annotated[Path | None, typer.Option(help="File of prompts, one a line; default: the taste's own.")]
+Tried = Annotated[
+    bool, typer.Option("--trial", help="Also make 16 images and say whether the base model can draw the taste.")
 ]
 Units = Annotated[int | None, typer.Option(min=1, max=10, help="Units to make.")]
 Images = Annotated[int | None, typer.Option(min=8, help="Images generated for each unit.")]
@@ -55,26 +69,34 @@ def plan(
     budget_images: Budget = None,
     gpu_hours: GpuHours = None,
     disk: Disk = None,
+    base: Base = None,
+    taste: TasteId = "default",
+    prompts: Prompts = None,
+    trial: Tried = False,
     as_json: Json = False,
 ) -> None:
     """Say what a night would make and take, without starting it.
 
     While konomi runs, also what it takes of this machine's memory, and whether it fits.
 
-    Example: konomi night plan converge --units 3
+    Example: konomi night plan converge --units 3 --base sdxl --trial
     """
     home = Home.locate()
     narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
     spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
-    result = plan_of(home.root, system, units=units, images=images, budget_disk_gib=disk, **spend, **narrow)
-    memory = memory_of(home, settings_of(home.root, system)[1].base_model)
+    wish = {"units": units, "images": images, "base_model": base, "budget_disk_gib": disk, **spend, **narrow}
+    result, (chain, settings) = plan_of(home.root, system, **wish), settings_of(home.root, system, **wish)
+    memory = memory_of(home, settings.base_model)
+    tried = tried_on(home, chain, f"tastes/{taste}", settings, read_prompts(prompts)) if trial else None
     if as_json:
-        taken = {} if memory is None else {"memory": plain(memory)}
-        return emit({**result.plain(), **taken})
+        more = {"memory": memory and plain(memory), "trial": tried and tried.plain()}
+        return emit({**result.plain(), **{name: value for name, value in more.items() if value is not None}})
     for line in forecast_lines(result):
         say(line)
     if memory is not None:
         show_memory(memory)
+    if tried is not None:
+        show_trial(home, tried)
 
 
 def forecast_lines(result: Forecast) -> list[str]:

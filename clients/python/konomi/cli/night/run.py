@@ -1,7 +1,6 @@
 """`konomi night ...`: plan, start, watch, stop, resume and report the overnight loop."""
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,12 +9,14 @@ from konomi import errors
 from konomi.cli import completion
 from konomi.cli.console import Json, TasteId, emit, note, say, table
 from konomi.cli.night.plan import (
+    Base,
     Budget,
     Concepts,
     Disk,
     GpuHours,
     Hours,
     Images,
+    Prompts,
     Regularisation,
     Seeds,
     System,
@@ -24,8 +25,8 @@ from konomi.cli.night.plan import (
     plan,
 )
 from konomi.cli.night.schedule import schedule
+from konomi.cli.night.trial import FirstLook
 from konomi.cli.night.verdict import lines, verdict
-from konomi.datasets.spelling import lines_of, text_in
 from konomi.home import Home
 from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
@@ -40,6 +41,7 @@ from konomi.night.records.store import NightStore
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
 from konomi.night.report.status import NightSummary, summary_of
 from konomi.taste.likes import likes_of
+from konomi.taste.prompts import read_prompts
 
 HALTED = 5
 """Exit code of a night a guard halted: the last good unit is served, and a person should look."""
@@ -49,7 +51,6 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Plan, start
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(schedule)
 
 Seed = Annotated[int, typer.Option(help="Seed everything is derived from.")]
-Prompts = Annotated[Path | None, typer.Option(help="File of prompts, one a line; default: the taste's own.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="Id of the night; the same id never runs twice.")]
 NightId = Annotated[
     str,
@@ -77,26 +78,31 @@ def start(
     concept: Concepts = None,
     concept_model: Taught = None,
     regularisation: Regularisation = None,
+    base: Base = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Start although the base model cannot draw the taste.")
+    ] = False,
     request_id: RequestId = "",
     as_json: Json = False,
 ) -> None:
     """Start a night, or go on with the one this same command began.
 
     Uses the services of konomi up where it runs, otherwise starts its own. Ctrl-C or konomi night stop ends it
-    after the step under way. Exit code 5: a guard halted it.
+    after the step under way. Exit code 5: a guard halted it. Where images made elsewhere are graded, 16 trial images
+    come first: a base model that cannot draw them is said, and asked about in a terminal.
 
     Example: konomi night start converge --units 3
     """
     home = Home.locate()
     system, settings = preparation.settings_of(
         home.root, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
-        budget_gpu_hours=gpu_hours, budget_disk_gib=disk,
+        budget_gpu_hours=gpu_hours, budget_disk_gib=disk, base_model=base,
         seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
     )  # fmt: skip
     asked = preparation.new_request(
         system, f"tastes/{taste}", seed, settings, preparation.guards_of(home.root), read_prompts(prompts), request_id
     )
-    _run(home, asked, as_json)
+    _run(home, asked, as_json, anyway)
 
 
 @app.command()
@@ -177,24 +183,6 @@ def report(night: NightId = "", as_json: Json = False) -> None:
     emit({"report": str(path)}) if as_json else say(str(path))
 
 
-def read_prompts(path: Path | None) -> list[str]:
-    """Returns the prompts of a file, one a line; none where there is no file.
-
-    Raises:
-        InvalidArgument: the file cannot be read, or holds no prompt.
-    """
-    if path is None:
-        return []
-    try:
-        lines = [line.strip() for line in lines_of(text_in(path))]
-    except (OSError, ValueError) as error:
-        raise errors.InvalidArgument(text("cannot read the prompts: {error}", error=error), field="prompts") from error
-    prompts = [line for line in lines if line]
-    if not prompts:
-        raise errors.InvalidArgument(text("expected one prompt a line in {path}, found none", path=path.name))
-    return prompts
-
-
 def show(summary: NightSummary) -> None:
     """Prints a summary for people."""
     language = catalogue.language()
@@ -222,7 +210,7 @@ def show(summary: NightSummary) -> None:
             say(line)
 
 
-def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
+def _run(home: Home, asked: NightRequest, as_json: bool, anyway: bool = True) -> None:
     nights, language = NightStore(home.root), catalogue.language()
     receivers(NotifySettings(home=home.root))  # an address that cannot work is refused tonight, not in the morning
     reading = runner.read_ahead()
@@ -232,7 +220,9 @@ def _run(home: Home, asked: NightRequest, as_json: bool) -> None:
 
         for sentence in mend(nights):
             note(sentence)
-        request = nights.begin(asked.asked, lambda: preparation.complete_request(asked, session, nights))
+        look = FirstLook(home, session, nights, asks=not (anyway or as_json), anyway=anyway)
+        request = nights.begin(asked.asked, lambda: look(preparation.complete_request(asked, session, nights)))
+        look.keep(request.id)
         note(text("night {night}; Ctrl-C stops it safely; to look at it: konomi night status", night=request.id))
         with showing(language) as progress:
             view = View(progress, lambda heartbeat: nights.beat(request.id, heartbeat))

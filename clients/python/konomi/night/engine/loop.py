@@ -90,6 +90,7 @@ class NightLoop:
     def _run(self) -> None:
         plan = self.step("plan", Plan, self.steps.plan)
         self.drafts = plan.drafts
+        self.steps.keep_rater(plan.rater_version)
         self.state = self.state.changed(
             rater_version=plan.rater_version, rater=plan.rater, withdrawn=plan.withdrawn, audits=plan.audits
         )
@@ -186,6 +187,13 @@ class NightLoop:
             made = self.step(name, Images, self.steps.redraw, *again, images=last - first)
             self.note(unit, refused=self.state.unit(unit).refused + made.refused)
         return rating.nats
+
+    def make_base(self, context: UnitContext, count: int) -> None:
+        """Makes so many images of the base model, chunk by chunk, for its share of a unit's training set."""
+        for number, (first, last) in enumerate(_chunks(count, self.settings.chunk)):
+            name = f"unit-{context.unit}/generate-base-{number:03d}"
+            made = self.step(name, Images, self.steps.generate_base, context, first, last, images=last - first)
+            self.note(context.unit, refused=self.state.unit(context.unit).refused + made.refused)
 
     def look_before_training(self, unit: int, chosen: Selection) -> None:
         """Lets the guards look at a selected training set; an alarm halts the night.

@@ -14,16 +14,17 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from konomi import errors
-from konomi.host.session import Session
-from konomi.i18n.catalogue import N_, listing, text
+from konomi.i18n.catalogue import N_, text
 from konomi.night import budgets
-from konomi.night.gateway.services import METHODS, NightServices
+from konomi.night.engine.feasibility import check_settings, check_taste
+from konomi.night.gateway.services import NightServices, Source
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems.base import Stage
 from konomi.night.systems.registry import find, night_settings, stages, written
+from konomi.taste import prompts as written_prompts
 
 
 def plain(settings: NightSettings | GuardSettings) -> dict[str, Any]:
@@ -49,11 +50,9 @@ def new_request(
     """Returns the request of a night as asked for; what it lacks is filled in when it begins (`complete_request`).
 
     Raises:
-        InvalidArgument: there is no such system or training method, or more units than one night may make.
+        InvalidArgument: there is no such system or training method, or its own numbers would halt the night.
     """
-    stages(system, settings.units)
-    _check_units(settings.units, guards.units_per_night)
-    _check_method(settings.method)
+    check_settings(settings, guards, stages(system, settings.units))
     request = NightRequest(
         id=night,
         asked="",
@@ -70,33 +69,11 @@ def new_request(
     return replace(request, asked=asked)
 
 
-def _check_units(units: int, most: int) -> None:
-    if units > most:
-        message = text(
-            "A night makes at most {most} units without a person looking, {asked} were asked for; "
-            "ask for fewer, or raise units_per_night in the [guards] table of konomi.toml.",
-            most=most,
-            asked=units,
-        )
-        raise errors.InvalidArgument(message, reason="TOO_MANY_UNITS", field="units")
-
-
-def _check_method(method: str) -> None:
-    if method not in METHODS:
-        message = text(
-            "Expected one of {methods} as the method of a fit, got {got!r}; "
-            "correct method in the [night] table of konomi.toml.",
-            methods=listing(METHODS),
-            got=method,
-        )
-        raise errors.InvalidArgument(message, reason="METHOD_UNKNOWN", field="method")
-
-
 PROMPTS = 512
 """Prompts taken from the taste's own images where none are given."""
 
 
-def complete_request(request: NightRequest, session: Session, nights: NightStore) -> NightRequest:
+def complete_request(request: NightRequest, session: Source, nights: NightStore) -> NightRequest:
     """Returns the request with everything it needs: seeds and concepts as digests, prompts that call their words.
 
     Args:
@@ -105,17 +82,27 @@ def complete_request(request: NightRequest, session: Session, nights: NightStore
         nights: the nights of this home; a set an earlier one left is gone on with.
 
     Raises:
-        FailedPrecondition: there are no prompts, or no image to grow from.
+        FailedPrecondition: there are no prompts, no image to grow from, or too few graded for the system.
         InvalidArgument: seeds or concepts that cannot be used.
+        NotFound: the base model is not on this machine.
     """
     gateway = NightServices(session, request.taste)
-    systems = {stage.name: stage.system for stage in stages(request.system, int(request.settings["units"]))}
-    request = replace(request, prompts=request.prompts or gateway.prompts(PROMPTS))
+    chain = stages(request.system, int(request.settings["units"]))
+    systems = {stage.name: stage.system for stage in chain}
+    settings = night_settings()(**night_settings().completed(request.settings))
+    gateway.require_base(settings.base_model)
+    check_taste(gateway, settings, chain)
+    written = request.prompts or written_prompts.kept(nights.home, request.taste)
+    request = replace(request, prompts=written or gateway.prompts(PROMPTS))
     for name in sorted(systems):
         prepare = systems[name].prepare
         request = request if prepare is None else prepare(gateway, request, nights)
     if not request.prompts:
-        message = text("The taste's images carry no prompts; give a file of prompts, one a line, with --prompts.")
+        message = text(
+            "The taste's images carry no prompts, so the night would not know what to draw. Write some down: konomi "
+            "taste prompts --suggest takes them from what you liked; or give a file of prompts, one a line, with "
+            "--prompts."
+        )
         raise errors.FailedPrecondition(message, reason="NO_PROMPTS")
     return replace(request, evaluation_prompts=request.prompts)
 
@@ -212,7 +199,7 @@ def plan_of(home: Path, system: str, **options: Any) -> NightPlan:
     """
     chain, settings = settings_of(home, system, **options)
     new_request(chain, "tastes/default", 0, settings, guards_of(home), [])
-    rates, image_bytes = budgets.measured(NightStore(home)), budgets.mean_bytes(home / "artifacts")
+    rates, image_bytes = budgets.measured(NightStore(home), settings.base_model), budgets.mean_bytes(home / "artifacts")
     return NightPlan(system=chain, **dict(budgets.forecast(settings, rates, image_bytes, chain)))
 
 

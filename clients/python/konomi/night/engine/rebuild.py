@@ -14,7 +14,7 @@ from konomi.errors import KonomiError
 from konomi.night.budgets import Envelope
 from konomi.night.engine.loop import NightLoop, fresh
 from konomi.night.engine.steps import NightSteps
-from konomi.night.gateway.services import NightServices
+from konomi.night.gateway.services import NightServices, Source
 from konomi.night.records.journal import Occurrences, StepJournal
 from konomi.night.records.sealed import Json
 from konomi.night.records.state import NightState, StateName
@@ -57,7 +57,7 @@ def rebuilt(nights: NightStore, night: str) -> NightState | None:
 
 def _replayed(nights: NightStore, night: str, entries: Mapping[str, Mapping[str, Any]]) -> NightState:
     request = nights.request(night)
-    nobody = cast(NightServices, None)  # a step that is on record asks no service
+    nobody = NightServices(cast(Source, None), request.taste)  # a step that is on record asks no service
     steps = NightSteps(nobody, request, lambda name, done, total, made="": None)
     states = [fresh(request)]
 

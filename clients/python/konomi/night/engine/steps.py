@@ -9,7 +9,7 @@ from konomi import errors, files
 from konomi.i18n.catalogue import translatable
 from konomi.night import guards
 from konomi.night import metrics as intervals
-from konomi.night.draws import Turn, UnitContext, evaluation_draws, image_seed
+from konomi.night.draws import Turn, UnitContext, base_draws, evaluation_draws, image_seed
 from konomi.night.engine import drafting
 from konomi.night.gateway import measures as unit_measures
 from konomi.night.gateway import messages
@@ -62,6 +62,10 @@ class NightSteps:
         self.guards = guards.GuardSettings(**request.guards)
         self.beat = beat
 
+    def keep_rater(self, version: str) -> None:
+        """Lets one rater version score the whole night, whichever becomes active meanwhile."""
+        self.gateway.version = version
+
     def plan(self) -> Plan:
         """Looks at the taste and says where the night begins.
 
@@ -78,7 +82,8 @@ class NightSteps:
             )
             raise errors.FailedPrecondition(message, reason="NO_RATER")
         models, withdrawn = self.gateway.models(), self.gateway.withdrawn()
-        start = next((model for model in models if model.current and model.model not in withdrawn), None)
+        usable = self.gateway.models_on(self.settings.base_model) - set(withdrawn)
+        start = next((model for model in models if model.current and model.model in usable), None)
         first = 1 + max((model.unit for model in models), default=0)
         if start and not start.unit:  # a model with a name of its own, for example taught concepts, counts as one
             start, first = start.changed(unit=first), first + 1
@@ -145,7 +150,7 @@ class NightSteps:
         system = registry.find(context.system)
         certificates = system.certificates(self.settings)
         vouched = self.gateway.certified(certificates) if certificates else 0
-        turn = self.turn(context, pool=self.gateway.count(system.grades) + vouched)
+        turn = self.turn(context, pool=self.gateway.count(system.grades, system.sources) + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         asked = system.selection(turn)
         if system.rater_chooses and self.settings.near_copy_cosine < 1:
@@ -160,6 +165,24 @@ class NightSteps:
             "rater": self.gateway.rater(),
         }
         return chosen.merged(Selection(**{**figures, **more}))
+
+    def lacking(self, chosen: Selection) -> int:
+        """Returns how many images of the base model a training set lacks: as many as a guard would halt it for."""
+        share = self.settings.base_share
+        if "base_share" in self.guards.off or chosen.n < 1 or chosen.end is not None:
+            return 0
+        if chosen.base_share >= share - guards.WHOLE_IMAGES:
+            return 0
+        drawn = round(chosen.base_share / (1 - chosen.base_share) * chosen.n)
+        return max(0, math.ceil(share / (1 - share) * chosen.n) - drawn)
+
+    def generate_base(self, context: UnitContext, first: int, last: int) -> Images:
+        """Makes images `first` to `last` - 1 of the base model's own, for its share of a unit's training set."""
+        draws = base_draws(self.request.seed, context.unit, self.request.prompts, first, last)
+        digests = self.gateway.generate(draws, None, self.settings, self.beat)
+        images = [messages.image(digest, draw) for digest, draw in zip(digests, draws, strict=True)]
+        refused = self.gateway.add(images, "base")
+        return Images(digests=tuple(digests), refused=refused, images=len(digests))
 
     def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits an adapter from the base model on the frozen manifest."""
@@ -298,7 +321,7 @@ def compare(candidate: UnitRecord, parent: UnitRecord, base: UnitRecord | None) 
     gap, guarded = 0.0, dict[str, float]()
     if base is not None and base.scores is not None:
         gap = (scores.doubt - base.scores.doubt) / max(base.scores.spread, 1e-9)
-        guarded = unit_measures.guarded(scores.measures)
+        guarded = unit_measures.guarded(scores.measures) | _liked(scores, base.scores)
     return UnitNumbers(
         unit=candidate.unit,
         vendi=scores.vendi["value"],
@@ -314,3 +337,13 @@ def compare(candidate: UnitRecord, parent: UnitRecord, base: UnitRecord | None) 
         promoted=base is None,
         **guarded,  # type: ignore[arg-type]
     )
+
+
+def _liked(scores: Scores, base: Scores) -> dict[str, float]:
+    """Returns the fields of UnitNumbers that say whether a unit is surely liked; none where nobody measured them."""
+    graded = scores.measures.graded
+    if graded is None or not (scores.p_ssr and base.p_ssr):
+        return {}
+    near = intervals.share(graded.near_liked * scores.n, scores.n)
+    gain = intervals.difference(scores.p_ssr, base.p_ssr)
+    return {"ssr_gain_low": gain["low"], "near_liked": near["value"], "near_liked_high": near["high"]}

@@ -6,7 +6,7 @@ from konomi import errors
 from konomi.client import Client
 from konomi.client.paging import models
 from konomi.night.gateway import manifests
-from konomi.night.records.state import Measures, StrangeImage
+from konomi.night.records.state import Likeness, Measures, StrangeImage
 from konomi.v1 import rater_pb2
 
 ENOUGH = 500
@@ -42,6 +42,7 @@ def measure(
 
 def _measures(reply: rater_pb2.ImageMeasures) -> Measures:
     """Returns measures as a night keeps them; "enough" says whether KID and CMMD rest on enough images."""
+    known = {"graded": graded_measures(reply)} if reply.HasField("graded") else {}
     return Measures(
         n=reply.n,
         reference_n=reply.reference_n,
@@ -59,7 +60,31 @@ def _measures(reply: rater_pb2.ImageMeasures) -> Measures:
         near_copies_reference=reply.reference_near_copies,
         largest_cell_share=reply.largest_cell_share,
         cell_entropy=reply.cell_entropy,
+        **known,
     )
+
+
+def graded_measures(reply: rater_pb2.ImageMeasures) -> Likeness:
+    """Returns how a set lies to what was graded."""
+    return Likeness(**{field.name: value for field, value in reply.graded.ListFields()})
+
+
+def graded_of(client: Client, taste: str, digests: Sequence[str]) -> Likeness | None:
+    """Returns how images lie to what was graded; None where too little is graded to say, or the rater cannot.
+
+    Args:
+        client: the services.
+        taste: "tastes/{taste}".
+        digests: stored images, whoever made them.
+    """
+    different = list(dict.fromkeys(digests))
+    if len(different) < 2:
+        return None
+    try:
+        reply = client.rater.measure_images(taste=taste, digests=different, reference=different)
+    except errors.Unimplemented:
+        return None
+    return graded_measures(reply) if reply.HasField("graded") else None
 
 
 def guarded(measures: Measures) -> dict[str, float]:

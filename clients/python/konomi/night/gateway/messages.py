@@ -14,6 +14,24 @@ EXAMPLES = 6
 """Digests kept per reason of rejection."""
 
 
+@dataclass(frozen=True)
+class TasteState:
+    """How many images and labels a taste has, its rater version ("" for none) and its base model."""
+
+    images: int
+    labels: int
+    rater_version: str
+    base_model: str
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Vendi score and typical share of some images."""
+
+    vendi: float
+    typical_share: float
+
+
 def image_request(draw: Draw, tokens: Sequence[str] = (), draft: str = "") -> generator_pb2.ImageRequest:
     """Returns a draw as the generator takes it, without words its maker does not know; `draft` is drawn again."""
     request = generator_pb2.ImageRequest(

@@ -1,14 +1,14 @@
 """The rpc calls of a night: plain values in, records and plain values out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol, TypedDict
 
 from konomi import errors, files
 from konomi.client import Client, paging
-from konomi.i18n.catalogue import translatable
+from konomi.i18n.catalogue import text, translatable
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests, measures, messages
 from konomi.night.gateway.messages import ImageScore
@@ -33,30 +33,16 @@ PAGE = 1000
 """Images one ListImages call returns at most."""
 
 
+LOST_VERSION = ("EMBEDDER_CHANGED", "RATER_VERSION_NOT_FOUND", "HEAD_MISSING")
+"""Why a rater version that was once active can score no more."""
+
+
 class Source(Protocol):
     """Whatever holds the client of now; it changes when the services come back at other addresses."""
 
     @property
     def client(self) -> Client:
         """The client."""
-
-
-@dataclass(frozen=True)
-class TasteState:
-    """How many images and labels a taste has, its rater version ("" for none) and its base model."""
-
-    images: int
-    labels: int
-    rater_version: str
-    base_model: str
-
-
-@dataclass(frozen=True)
-class Diversity:
-    """Vendi score and typical share of some images."""
-
-    vendi: float
-    typical_share: float
 
 
 @dataclass(frozen=True)
@@ -108,18 +94,34 @@ class NightServices:
         self.source = source
         self.taste = taste
         self.night = night
+        self.version = ""
+        """Rater version that scores and chooses; "" means whichever is active."""
 
     @property
     def client(self) -> Client:
         """The client of now."""
         return self.source.client
 
-    def state(self) -> TasteState:
+    def state(self) -> messages.TasteState:
         """Returns what the taste has now."""
         taste = self.client.rater.get_taste(name=self.taste)
-        return TasteState(
+        return messages.TasteState(
             taste.image_count, taste.label_count, taste.active_rater_version, taste.base_model or "starter"
         )
+
+    def by_version(self, ask: Callable[..., Any], **fields: Any) -> Any:
+        """Asks the rater for what the version this night keeps scores; of any, once that version can score no more.
+
+        One fitted on vectors of an embedder the taste has left, or lost with a restored taste, cannot; then the guard
+        `other_rater` ends the night.
+        """
+        try:
+            return ask(taste=self.taste, rater_version=self.version, **fields)
+        except (errors.FailedPrecondition, errors.NotFound, errors.DataLoss) as error:
+            if not self.version or error.reason not in LOST_VERSION:
+                raise
+            self.version = ""
+            return ask(taste=self.taste, **fields)
 
     def elites(self, cells: int, seed: int) -> Elites:
         """Returns the best image of every region of the taste's images, and how much of the space they cover.
@@ -146,9 +148,12 @@ class NightServices:
             **messages.discovery(reply),
         }
 
-    def count(self, grades: Sequence[str] = ()) -> int:
-        """Returns how many images the taste has, of some grades where any are named."""
-        filter_ = rater_pb2.ImageFilter(grades=[rater_pb2.Grade.Value(f"GRADE_{grade}") for grade in grades])
+    def count(self, grades: Sequence[str] = (), sources: Sequence[str] = ()) -> int:
+        """Returns how many images the taste has, of some grades and sources where any are named."""
+        filter_ = rater_pb2.ImageFilter(
+            grades=[rater_pb2.Grade.Value(f"GRADE_{grade}") for grade in grades],
+            sources=[rater_pb2.Source.Value(f"SOURCE_{source.upper()}") for source in sources],
+        )
         return self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1).total_size
 
     def certified(self, certificates: Sequence[int]) -> int:
@@ -169,6 +174,22 @@ class NightServices:
             best_of_n_nats=version.pressure.best_of_n_nats,
             **alarm_log(version),
         )
+
+    def require_base(self, name: str) -> None:
+        """Raises unless a base model is on this machine.
+
+        Raises:
+            NotFound: it is not (BASE_NOT_FOUND).
+        """
+        at_hand = sorted(model.id for model in self.client.generator.list_base_models().base_models)
+        if name not in at_hand:
+            message = text("there is no base model {name} here; at hand: {known}", name=name, known=", ".join(at_hand))
+            raise errors.NotFound(message, reason="BASE_NOT_FOUND", field="base_model")
+
+    def models_on(self, base_model: str) -> set[str]:
+        """Returns the ids of the taste's models that were fitted on a base model, and of those that do not say."""
+        fitted = paging.models(self.client, self.taste)
+        return {model.name.removeprefix("models/") for model in fitted if model.base_model in ("", base_model)}
 
     def withdrawn(self) -> list[str]:
         """Returns the ids of models that were trained on images revoked since: none of them is a parent any more."""
@@ -278,17 +299,17 @@ class NightServices:
         scores = []
         for start in range(0, len(digests), SCORE_BATCH):
             inputs = [rater_pb2.ImageInput(digest=digest) for digest in digests[start : start + SCORE_BATCH]]
-            for result in self.client.rater.score_images(taste=self.taste, images=inputs).results:
+            for result in self.by_version(self.client.rater.score_images, images=inputs).results:
                 if result.WhichOneof("result") == "error":
                     raise errors.from_item(result.error.code, result.error.reason, result.error.message)
                 scores.append(messages.score(result.score))
         return scores
 
-    def diversity(self, digests: Sequence[str]) -> Diversity:
+    def diversity(self, digests: Sequence[str]) -> messages.Diversity:
         """Returns the diversity of up to 256 images."""
         inputs = [rater_pb2.ImageInput(digest=digest) for digest in digests[:SCORE_BATCH]]
-        reply = self.client.rater.score_images(taste=self.taste, images=inputs, measure_diversity=True)
-        return Diversity(reply.diversity.vendi, reply.diversity.typical_share)
+        reply = self.by_version(self.client.rater.score_images, images=inputs, measure_diversity=True)
+        return messages.Diversity(reply.diversity.vendi, reply.diversity.typical_share)
 
     def select(self, asked: Mapping[str, Any], seed: int) -> Selection:
         """Chooses a training set from the taste's images and freezes it as a manifest artifact.
@@ -303,7 +324,7 @@ class NightServices:
             fields["certificates"] = [f"{self.taste}/certificates/{number}" for number in fields["certificates"]]
         sources = [rater_pb2.Source.Value(f"SOURCE_{name.upper()}") for name in asked.get("sources", ("self",))]
         filter_ = rater_pb2.ImageFilter(sources=sources)
-        reply = self.client.rater.select_images(taste=self.taste, seed=seed, candidates=filter_, **fields)
+        reply = self.by_version(self.client.rater.select_images, seed=seed, candidates=filter_, **fields)
         items = messages.items(reply, asked.get("source_weights", {}))
         chosen = [item.digest for item in items if item.role == manifests.SELECTED]
         return messages.selection(reply).changed(
@@ -411,8 +432,8 @@ def gate(
         room: how many may come.
         limits: fields of SelectImages.
     """
-    reply = gateway.client.rater.select_images(
-        taste=gateway.taste,
+    reply = gateway.by_version(
+        gateway.client.rater.select_images,
         policy="propagate",
         candidates=rater_pb2.ImageFilter(digests=candidates),
         originals=originals,
@@ -428,7 +449,7 @@ def choose(
 ) -> tuple[rater_pb2.SelectImagesResponse, int]:
     """Chooses among the taste's own images whose prompt contains a text; returns the reply and how many there are."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
-    reply = gateway.client.rater.select_images(taste=gateway.taste, seed=seed, candidates=filter_, **asked)
+    reply = gateway.by_version(gateway.client.rater.select_images, seed=seed, candidates=filter_, **asked)
     return reply, reply.considered
 
 

@@ -286,6 +286,25 @@ class Selection(Record):
     seed_similarity: float = 1.0
 
 
+class Likeness(Record):
+    """How a set lies to the graded images of the taste, whoever made those; usual is what these have themselves.
+
+    Attributes:
+        graded_n: graded images it was compared with.
+        typical: share within the usual distance of graded images, 0..1.
+        liked_n: images graded SSR or better among them.
+        near_liked: share as near to its nearest liked image as graded images usually are to theirs, 0..1.
+        liked_distance: median cosine distance to the nearest liked image; `usual_distance` that of the graded images.
+    """
+
+    graded_n: int = 0
+    typical: float = 0.0
+    liked_n: int = 0
+    near_liked: float = 0.0
+    liked_distance: float = 0.0
+    usual_distance: float = 0.0
+
+
 class Measures(Record):
     """How far a unit's images are from unit 0's and from what it was trained on; nothing where nobody measured."""
 
@@ -305,6 +324,7 @@ class Measures(Record):
     near_copies_reference: float = 0.0
     largest_cell_share: float | None = None
     cell_entropy: float | None = None
+    graded: Likeness | None = None
 
 
 class Scores(Record):

@@ -17,9 +17,11 @@ from konomi.files import LOOK_SECONDS, derived_id, is_locked
 from konomi.i18n.catalogue import text
 from konomi.night.alarms import Alarm
 from konomi.night.records import sealed
+from konomi.night.records import trial as trials
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED as ENDED
 from konomi.night.records.state import NightState, Reason, StateName
+from konomi.night.records.trial import Trial
 
 Order = tuple[int, float, int, str]
 """What nights are ordered by: their number in the home; for those without one when they began, by whatever says it."""
@@ -277,6 +279,14 @@ class NightStore:
             if all(isinstance(value, kinds.get(name, object)) for name, value in beat.items()):  # type: ignore[arg-type]
                 return cast(Heartbeat, beat)
         return {}
+
+    def keep_trial(self, night: str, tried: Trial) -> None:
+        """Keeps what the base model drew before a night."""
+        trials.keep(self.folder / night / trials.FILE, tried)
+
+    def trial(self, night: str) -> Trial | None:
+        """Returns what the base model drew before a night; None where nobody looked."""
+        return trials.read(self.folder / night / trials.FILE)
 
     def ask_to_stop(self, night: str) -> None:
         """Leaves the wish to stop where the night's process looks before every step."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from konomi.night.alarms import Alarm
 from konomi.night.records.state import AnyState, NightState, Reason, Record, Served, StateName, UnitRecord
 from konomi.night.records.store import Heartbeat, NightStore
 from konomi.night.verdict import BlindEvaluation, VerdictSummary
@@ -106,9 +107,17 @@ def _age(progress: Heartbeat, now: float, up: float) -> float:
 def reasons_of(state: NightState) -> list[Reason]:
     """Returns what tells a night's story: why each unit was decided as it was, and how the night ended, none twice."""
     reasons = [unit.reason for unit in state.units if unit.reason is not None]
+    if newer_rater(state):
+        reasons.append(Reason.of(Alarm("newer_rater")))
     if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
         reasons.append(state.reason)
     return reasons
+
+
+def newer_rater(state: NightState) -> bool:
+    """Says whether another rater version was active when the night chose than the one it began with and keeps."""
+    chosen = [unit.selection.rater for unit in state.units if unit.selection is not None]
+    return any(rater is not None and rater.version not in ("", state.rater_version) for rater in chosen)
 
 
 def _line(unit: UnitRecord) -> UnitLine:

@@ -36,6 +36,9 @@ class Steps(Protocol):
     def select(self, context: UnitContext, earlier: Sequence[Selection]) -> Selection:
         """Selects a training set from the pool and freezes its manifest."""
 
+    def lacking(self, chosen: Selection) -> int:
+        """Returns how many images of the base model a training set lacks for its share."""
+
     def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits an adapter from the base model on a frozen manifest."""
 
@@ -71,6 +74,9 @@ class Night(Protocol):
 
     def draft(self, context: UnitContext, maker: Model | None, count: int) -> float:
         """Makes drafts of a unit's pool, draws the best again in full, and returns the selection pressure of that."""
+
+    def make_base(self, context: UnitContext, count: int) -> None:
+        """Makes so many images of the base model, for its share of a training set."""
 
     def look_before_training(self, unit: int, chosen: Selection) -> None:
         """Lets the guards look at a selected training set."""
@@ -129,6 +135,10 @@ def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> N
     else:
         night.make(context, parent, size)
     chosen = night.step(f"unit-{unit}/select", Selection, steps.select, context, earlier)
+    lacking = steps.lacking(chosen)
+    if lacking:
+        night.make_base(context, lacking)
+        chosen = night.step(f"unit-{unit}/select-again", Selection, steps.select, context, earlier)
     if drafted:
         chosen = chosen.changed(nats=chosen.nats + drafted)
     night.note(unit, selection=chosen)
@@ -187,6 +197,7 @@ class System:
         hyper_parameters: numbers of the fit, which always starts from the base model.
         fit_steps: the setting that holds the optimiser steps of a fit.
         grades: grades an image must have to be chosen from; none means every image.
+        sources: where an image may come from to be chosen from, by the contract's names in small letters.
         certificates: certified sets whose members can be selected too, by the number of their certificate.
         observed_cells: regions whose best images are observed before it draws; None observes nothing.
         rater_chooses: the rater's opinion decides what is trained on, so a choice spends selection pressure.
@@ -212,6 +223,7 @@ class System:
     hyper_parameters: Callable[[NightSettings], dict[str, Any]] = hyper_parameters
     fit_steps: str = "steps"
     grades: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ("self",)
     certificates: Callable[[NightSettings], tuple[int, ...]] = no_certificates
     observed_cells: Callable[[NightSettings], int] | None = None
     rater_chooses: bool = True

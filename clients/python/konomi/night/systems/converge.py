@@ -42,10 +42,13 @@ def selection(turn: Turn) -> dict[str, object]:
     left = max(0.0, PRESSURE_MARGIN * turn.budget_nats - turn.spent_nats)
     ahead = min(settings.pressure_units, settings.units - turn.position + 1)
     share = max(settings.kept_share, math.exp(-left / ahead))
-    count = min(settings.select_maximum, max(settings.select_minimum, math.ceil(share * turn.pool)))
+    room = math.floor((1 - settings.base_share) * turn.pool)  # the rest may be all there is of the base model's own
+    least = min(settings.select_minimum, max(1, room))
+    count = min(settings.select_maximum, max(least, math.ceil(share * turn.pool)))
     return {
         "policy": "converge",
         "count": min(count, max(1, turn.pool)),
+        "fill_to": settings.select_minimum,
         "base_share": settings.base_share,
         "kappa": settings.kappa,
         "quota": settings.quota,

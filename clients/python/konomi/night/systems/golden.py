@@ -106,6 +106,7 @@ SYSTEM = System(
     verdict,
     settings=GoldenSettings,
     grades=("UR",),
+    sources=SOURCES,
     certificates=certificates,
     rater_chooses=False,
 )

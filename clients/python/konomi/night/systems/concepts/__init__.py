@@ -20,6 +20,6 @@ SYSTEM = System(
     fit_steps="concept_steps",
     run_unit=steps.teach,
     prepare=preparation.prepare,
-    spared=("diversity", "coverage"),
+    spared=("diversity", "coverage", "surely_better"),
     planned=policy.planned,
 )

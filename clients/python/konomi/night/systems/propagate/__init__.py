@@ -21,6 +21,6 @@ SYSTEM = System(
     run_unit=steps.grow,
     prepare=preparation.prepare,
     patient=True,
-    spared=("diversity", "coverage"),
+    spared=("diversity", "coverage", "surely_better"),
     planned=policy.planned,
 )

@@ -7,6 +7,7 @@ import { idOf, models } from "../ui/models.js";
 import { due, nextStep } from "../ui/next.js";
 import { small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
+import { NightForm } from "./night_form.js";
 import { Live, Log } from "./night_live.js";
 import { Verdict, unitName } from "./verdict.js";
 
@@ -78,46 +79,7 @@ class Night {
   }
 
   form() {
-    const told = h("div", { role: "status" });
-    const asked = () => {
-      const wish = { system: this.asked.querySelector("input[name=system]:checked").value };
-      for (const input of this.asked.querySelectorAll("input[name=amount]")) if (input.value) wish[input.id] = Number(input.value);
-      const chain = this.asked.querySelector("#chain").value.replaceAll(" ", "");
-      if (!chain) return wish;
-      delete wish.units;
-      return { ...wish, system: chain };
-    };
-    const run = (work) => async (event) => {
-      const button = event.currentTarget;
-      button.disabled = true;
-      try {
-        await work();
-      } catch (error) {
-        replace(told, h("p", {}, t("problem", { why: error.message })));
-      } finally {
-        button.disabled = false;
-      }
-    };
-    const amount = (id, word, { value = "", min, max, step = 1 }) => h("label", { for: id }, t(word), h("input", { type: "number", name: "amount", id, min, max, step, value }));
-    return [h("h2", {}, t("start_night")),
-      h("fieldset", { class: "systems" }, h("legend", { class: "unseen" }, t("system")), this.systems.map(({ name, title, note }, place) => h("label", {},
-        h("input", { type: "radio", name: "system", value: name, checked: place === 0 }), h("b", {}, title), h("span", {}, note)))),
-      h("div", { class: "inline" }, amount("units", "units", { value: 3, min: 1, max: 10 }), amount("images", "images_each", { value: 320, min: 8, max: 10000 }), amount("hours", "budget_hours", { min: 0.5, max: 1000, step: 0.5 })),
-      h("details", {}, h("summary", {}, t("more_budgets")),
-        h("div", { class: "inline" }, amount("budget_images", "budget_images", { min: 1, max: 10000000 }), amount("gpu_hours", "budget_gpu_hours", { min: 0.5, max: 1000, step: 0.5 }), amount("disk", "budget_disk", { min: 0.5, max: 100000, step: 0.5 })),
-        h("div", { class: "inline wide" }, h("label", { for: "chain" }, t("chain"), h("input", { type: "text", id: "chain", placeholder: "longtail:2+golden:1", autocomplete: "off", spellcheck: false }))),
-        h("p", { class: "small" }, t("chain_note"))),
-      h("div", { class: "inline" }, h("button", { click: run(async () => replace(told, this.plan(await call("NightPlan", asked(), { timeout: 120000 })))) }, t("plan_it")),
-        h("button", { class: "primary", click: run(async () => { await call("NightStart", { ...asked(), taste: taste() }, { timeout: 60000 }); this.chosen = ""; await this.look(true); }) }, t("start_night"))), told];
-  }
-
-  plan(plan) {
-    const card = (word, value) => value === null || value === undefined ? null : h("section", { class: "card" }, h("h3", {}, t(word)), h("span", { class: "big" }, value));
-    return [h("div", { class: "cards" }, card("plan_images", whole(plan.images)), card("plan_steps", whole(plan.training_steps)),
-      plan.seconds === null ? h("section", { class: "card" }, h("h3", {}, t("plan_time")), h("p", {}, t("unknown_time"))) : card("plan_time", lasting(plan.seconds)),
-      plan.gpu_hours ? card("plan_gpu", lasting(3600 * plan.gpu_hours)) : null,
-      plan.disk_bytes ? card("plan_disk", `${whole(Math.ceil(plan.disk_bytes / 1e6))} MB`) : null, plan.kwh ? card("plan_kwh", `${decimal(plan.kwh)} kWh`) : null, plan.cost ? card("plan_cost", decimal(plan.cost)) : null),
-    plan.ends_by.map((name) => h("p", { class: "verdict" }, t("ends_by", { budget: t(`budget_${name.replace("disk_gib", "disk")}`) })))];
+    return new NightForm(this.systems, async () => { this.chosen = ""; await this.look(true); }).element;
   }
 
   // The same elements while it runs: nothing flickers and no focus is lost when a figure changes.

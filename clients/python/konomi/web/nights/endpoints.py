@@ -27,10 +27,9 @@ from konomi.night.records.store import NightStore
 from konomi.night.report.status import NightSummary, reasons_of, summary_of
 from konomi.night.systems.registry import SYSTEMS
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation, Decision, Tally
+from konomi.web.nights import form as night_form
 from konomi.web.responses import Asked, measure, number, text
 
-SYSTEM = re.compile(r"[a-z]{1,16}(:[1-9][0-9]?)?(\+[a-z]{1,16}:[1-9][0-9]?){0,7}")
-"""A system, or a chain of them: "longtail:2+golden:1"."""
 NIGHT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WHOLE = {"units": 10, "images": 10_000, "budget_images": 10_000_000}
 BROKEN = {"hours": 1000.0, "gpu_hours": 1000.0, "disk": 100_000.0}
@@ -156,11 +155,17 @@ class SystemTiles(TypedDict):
     systems: list[SystemTile]
 
 
+def _no_pictures(digest: str) -> bytes:
+    """Returns no picture: nobody said where they are."""
+    raise errors.NotFound(catalogue.text("there is no picture {digest} here", digest=digest[:12]), field="images")
+
+
 class NightEndpoints:
     """The nights of one home, as the page's endpoints."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, home: Home, fetch: Callable[[str], bytes] = _no_pictures) -> None:
+        """Takes the home, and what returns the bytes of an image of it."""
+        self._home, self._fetch = home, fetch
         self._nights = NightStore(home.root)
         self._begun: list[subprocess.Popen[bytes]] = []
         self._furthest: dict[str, float] = {}
@@ -177,7 +182,8 @@ class NightEndpoints:
     def plan(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: what a night would make and take."""
         options = {NIGHT_SETTINGS.get(name, name): value for name, value in _amounts(asked).items()}
-        return plan_of(self._home.root, _system(asked), **options).plain()
+        base = night_form.base_of(asked)
+        return plan_of(self._home.root, night_form.system_of(asked), base_model=base, **options).plain()
 
     def start(self, asked: Asked) -> NightName:
         """Endpoint: starts a night that outlives the page."""
@@ -185,7 +191,8 @@ class NightEndpoints:
         if not re.fullmatch(r"[a-z0-9-]{1,40}", taste):
             raise errors.InvalidArgument(catalogue.text('expected "tastes/{id}"'), field="taste")
         seed = number(asked, "seed", 0, 0, 2**31)
-        return self._begin("night", "start", _system(asked), *_options(asked), "--taste", taste, "--seed", str(seed))
+        words = [*_options(asked), *night_form.options(asked, self._home, self._fetch)]
+        return self._begin("night", "start", night_form.system_of(asked), *words, "--taste", taste, "--seed", str(seed))
 
     def resume(self, asked: Asked) -> NightName:
         """Endpoint: goes on with the unfinished night."""
@@ -368,14 +375,6 @@ def _spoken() -> list[str]:
     """Returns the option that makes a command speak the reader's language; English needs none."""
     language = catalogue.language()
     return [] if language == catalogue.SOURCE else ["--lang", language]
-
-
-def _system(asked: Asked) -> str:
-    system = text(asked, "system", "converge")
-    if not SYSTEM.fullmatch(system):
-        message = catalogue.text("expected a system, or a chain such as longtail:2+golden:1")
-        raise errors.InvalidArgument(message, field="system")
-    return system
 
 
 def _amounts(asked: Asked) -> dict[str, float]:

@@ -1,0 +1,82 @@
+"""Whether a night can come to its morning by its own numbers; where not, it is refused with the number that works.
+
+What a night can fill in by itself, such as images of the base model for their share, is no reason to refuse it.
+"""
+
+from collections.abc import Sequence
+
+from konomi import errors
+from konomi.i18n.catalogue import listing, text
+from konomi.night.alarms import percent
+from konomi.night.gateway.services import METHODS, NightServices
+from konomi.night.guards import WHOLE_IMAGES, GuardSettings
+from konomi.night.settings import NightSettings
+from konomi.night.systems import golden
+from konomi.night.systems.base import Stage, draw_choose_fit
+
+
+def check_settings(settings: NightSettings, guards: GuardSettings, chain: Sequence[Stage]) -> None:
+    """Raises where settings alone would halt a night.
+
+    Raises:
+        InvalidArgument: more units than one night may make, an unknown method, or fewer base images than a guard wants.
+    """
+    _check_units(settings.units, guards.units_per_night)
+    _check_method(settings.method)
+    if any(stage.system.run_unit is draw_choose_fit for stage in chain):
+        _check_base_share(settings.base_share, guards)
+
+
+def check_taste(gateway: NightServices, settings: NightSettings, chain: Sequence[Stage]) -> None:
+    """Raises where a night of a taste could make no unit at all.
+
+    Raises:
+        FailedPrecondition: it is `golden` alone, and too few images are graded UR.
+    """
+    if any(stage.system is not golden.SYSTEM for stage in chain):
+        return
+    own = settings.of(golden.GoldenSettings)
+    if own.certificates or (count := gateway.count(("UR",), golden.SOURCES)) >= own.golden_minimum:
+        return
+    message = text(
+        "golden needs {minimum} images graded UR, and {count} are; grade {missing} more UR, or choose converge, which "
+        "learns from SSR too.",
+        minimum=own.golden_minimum,
+        count=count,
+        missing=own.golden_minimum - count,
+    )
+    raise errors.FailedPrecondition(message, reason="TOO_FEW_UR", field="system")
+
+
+def _check_units(units: int, most: int) -> None:
+    if units > most:
+        message = text(
+            "A night makes at most {most} units without a person looking, {asked} were asked for; "
+            "ask for fewer, or raise units_per_night in the [guards] table of konomi.toml.",
+            most=most,
+            asked=units,
+        )
+        raise errors.InvalidArgument(message, reason="TOO_MANY_UNITS", field="units")
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        message = text(
+            "Expected one of {methods} as the method of a fit, got {got!r}; "
+            "correct method in the [night] table of konomi.toml.",
+            methods=listing(METHODS),
+            got=method,
+        )
+        raise errors.InvalidArgument(message, reason="METHOD_UNKNOWN", field="method")
+
+
+def _check_base_share(share: float, guards: GuardSettings) -> None:
+    if share < guards.base_share - WHOLE_IMAGES and "base_share" not in guards.off:
+        message = text(
+            "base_share in the [night] table of konomi.toml is {share}, and the guard halts every night below {floor}; "
+            "set it to {number:g}, or lower base_share in the [guards] table.",
+            share=percent(share),
+            floor=percent(guards.base_share),
+            number=guards.base_share,
+        )
+        raise errors.InvalidArgument(message, reason="BASE_SHARE", field="base_share")

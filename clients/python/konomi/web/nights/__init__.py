@@ -1,0 +1,9 @@
+"""Nights on the page.
+
+`form` is what is asked before one starts: base model, prompts, a trial, pictures to learn from. `endpoints` plans,
+starts, follows, stops and judges them.
+"""
+
+from konomi.web.nights.endpoints import NightEndpoints as NightEndpoints
+from konomi.web.nights.endpoints import Verdicts as Verdicts
+from konomi.web.nights.form import NightForm as NightForm
