@@ -130,11 +130,12 @@ class RunningServer:
         self._health.enter_graceful_shutdown()
         self.ended.set()
 
-    def stop(self, grace: float | None = None) -> bool:
+    def stop(self, grace: float | None = None, warm_seconds: float = STUCK_SECONDS) -> bool:
         """Says NOT_SERVING, refuses new calls with UNAVAILABLE, lets those in flight finish, then closes.
 
         Args:
             grace: seconds they are given; None means none.
+            warm_seconds: given to what is being loaded in the background.
 
         Returns:
             True when every handler and the warming up have ended, False when one is stuck.
@@ -147,7 +148,7 @@ class RunningServer:
                 service.drain()
         self._interceptor.admission.wait_until_idle(grace or 0.0)
         self._server.stop(0.1).wait()
-        ended = self._interceptor.admission.wait_until_idle(STUCK_SECONDS) and self.wait_until_warm(STUCK_SECONDS)
+        ended = self._interceptor.admission.wait_until_idle(STUCK_SECONDS) and self.wait_until_warm(warm_seconds)
         self._interceptor.close()
         if ended:
             for service in self._services:
@@ -233,9 +234,11 @@ def serve(role: str, services: Sequence[ServedService], settings: ServerSettings
     print(json.dumps({"role": role, "address": running.address}), flush=True)
     stop.wait()
     code = _exit_code(running)
-    ended = running.stop(settings.drain_seconds)
+    ended = running.stop(settings.drain_seconds, warm_seconds=0.0)
     flush()
-    if not ended or running.device_failed:  # a handler that ignores its cancelled call would keep the process alive
+    if (
+        not ended or running.device_failed
+    ):  # a handler that ignores its cancelled call, or a library being loaded, would keep the process alive
         os._exit(code)
     return code
 

@@ -167,7 +167,8 @@ class ImportRun:
         origin, complain = origin_of(file.data), self._summary.tally.at(file.name)
         prompt = origin.prompt if file.caption is None else file.caption
         _tell_of_prompt(file, origin, complain)
-        image = rater.Image(digest=digest, prompt=prompt, seed=_seed(file, origin, complain) or 0)
+        seed = _seed(file, origin, complain) or 0
+        image = rater.Image(digest=digest, prompt=prompt, seed=seed, path=file.path)
         image.MergeFrom(self._given)
         return _Added(file, origin, rater.AddImagesRequest(taste=self._taste, image=image))
 

@@ -10,13 +10,22 @@ import os
 import resource
 import struct
 import sys
+from contextlib import suppress
 
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, ImageOps
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 MEMORY_BYTES = 768 * 1024 * 1024
 MAX_PIXELS = 50_000_000
 CPU_SECONDS = 5
+
+
+def register_heif() -> None:
+    """Lets Pillow read HEIC where its decoder is installed; before the limits forbid opening files."""
+    with suppress(ImportError):
+        from pi_heif import register_heif_opener
+
+        register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
 
 
 def limit() -> None:
@@ -56,9 +65,12 @@ def shrink(data: bytes, side: int) -> bytes:
 def main() -> None:
     """Serves images until stdin ends."""
     Image.init()
-    warm = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(warm, "WEBP")  # loads the codec before the limits forbid opening files
-    Image.open(io.BytesIO(warm.getvalue())).load()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    register_heif()
+    for form in ("WEBP", "GIF", "TIFF"):  # loads what each imports at its first before the limits forbid opening files
+        first = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(first, form)
+        Image.open(io.BytesIO(first.getvalue())).load()
     limit()
     source, out = sys.stdin.buffer, sys.stdout.buffer
     while len(head := source.read(12)) == 12:

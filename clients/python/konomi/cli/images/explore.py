@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from konomi.cli.console import Json, TasteId, attached, emit, note, say, table
-from konomi.cli.terminal.pictures import SUFFIXES
 from konomi.client import Client
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import taste_name
-from konomi.datasets.reader import media_type_of
+from konomi.datasets.media import ENDINGS, media_type_of
 from konomi.files import write_for_user
 from konomi.i18n.catalogue import percent, text
 from konomi.v1 import rater_pb2 as rater
@@ -56,12 +55,12 @@ def explore(
 def _print_far(response: rater.ExploreNoveltyResponse) -> None:
     ranks = {row.digest: percent(row.local_rank) for row in response.findings if row.HasField("local_rank")}
     rows = [
-        (image.digest[:12], f"{image.score.novelty:.3f}", _guess(image), ranks.get(image.digest, ""), image.prompt)
+        (image.digest[:12], f"{image.score.novelty:.3f}", _guess(image), ranks.get(image.digest, ""), _about(image))
         if image.HasField("score")
-        else (image.digest[:12], "", "", "", image.prompt)
+        else (image.digest[:12], "", "", "", _about(image))
         for image in response.images
     ]
-    table(("image", "novelty", "grade", "beats near", "prompt"), rows)
+    table(("image", "novelty", "grade", "beats near", "prompt or file"), rows)
 
 
 def _print_elites(response: rater.ExploreNoveltyResponse) -> None:
@@ -70,10 +69,10 @@ def _print_elites(response: rater.ExploreNoveltyResponse) -> None:
         return
     archive = response.archive
     rows = [
-        (str(elite.cell), elite.image.digest[:12], f"{elite.image.score.lower_bound:.2f}", elite.image.prompt)
+        (str(elite.cell), elite.image.digest[:12], f"{elite.image.score.lower_bound:.2f}", _about(elite.image))
         for elite in archive.elites
     ]
-    table(("region", "image", "lower bound", "prompt"), rows)
+    table(("region", "image", "lower bound", "prompt or file"), rows)
     line = "{filled} of {cells} regions hold an image; QD-score {score:.1f}, Vendi {vendi:.1f}"
     figures = {"score": archive.qd_score, "vendi": archive.diversity.vendi}
     say(text(line, filled=len(archive.elites), cells=archive.cells, **figures))
@@ -89,6 +88,11 @@ def _discovery(tail: rater.Discovery) -> str:
     )
 
 
+def _about(image: rater.Image) -> str:
+    """Returns what tells an image from others: the file it came from, and what it shows."""
+    return "  ".join(part for part in (image.path, image.prompt) if part)
+
+
 def _guess(image: rater.Image) -> str:
     chances = list(image.score.grade_probabilities)
     return GRADES[chances.index(max(chances))] if len(chances) == len(GRADES) else ""
@@ -96,6 +100,6 @@ def _guess(image: rater.Image) -> str:
 
 def _save(client: Client, image: rater.Image, folder: Path) -> str:
     data = client.artifacts.get(image.digest)
-    path = folder / (image.digest[:16] + SUFFIXES.get(media_type_of(data[:12]), ".bin"))
+    path = folder / (image.digest[:16] + ENDINGS.get(media_type_of(data[:12]), ".bin"))
     write_for_user(path, data)
     return str(path)
