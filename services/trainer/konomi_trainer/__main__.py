@@ -43,12 +43,18 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
     if settings.device not in ("auto", "cpu") or settings.processes > 1:
         parts()  # what this machine may lack is refused before anything is served
 
+    def warm() -> None:
+        worker = parts()[1]
+        if not board.closed:  # it may drain already
+            worker.start()
+
     def drain() -> None:
         board.close()
         if parts.if_made is not None:
             parts.if_made[1].stop()
 
     def close() -> None:
+        drain()  # what was still being loaded has not heard of it
         if parts.if_made is not None:
             parts.if_made[1].join()
         decoder.close()
@@ -60,7 +66,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             add_TrainerServiceServicer_to_server,
             LazyServicer(LazyValue(lambda: parts()[0]), listing),
             RULES,
-            warm=lambda: parts()[1].start(),
+            warm=warm,
             drain=drain,
             close=close,
             taste_of=listing.taste_of,
