@@ -7,34 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Engine
+
+from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
+from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
 from konomi_chassis.entrypoint import run
+from konomi_chassis.lazy_value import LazyServicer, LazyValue
 from konomi_chassis.process import keep_freed_memory
 from konomi_chassis.server import ServedService
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import open_database
+from konomi_trainer.jobs.progress_board import ProgressBoard
+from konomi_trainer.servicer.listing import ListingRpcs
+from konomi_trainer.servicer.rules import RULES
+from konomi_trainer.settings import TrainerSettings
+from konomi_trainer.storage.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     import numpy as np
-    from sqlalchemy import Engine
 
-    from konomi_trainer.jobs.progress_board import ProgressBoard
     from konomi_trainer.jobs.worker import Worker
     from konomi_trainer.servicer.trainer import TrainerServicer
-    from konomi_trainer.settings import TrainerSettings
 
 
 def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
     """Makes the trainer's one service; the heavy libraries are imported once it serves, or by the first call of use."""
-    from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
-    from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
-    from konomi_chassis.lazy_value import LazyServicer, LazyValue
-    from konomi_chassis.storage.database import open_database
-    from konomi_trainer.jobs.progress_board import ProgressBoard
-    from konomi_trainer.servicer.listing import ListingRpcs
-    from konomi_trainer.servicer.rules import RULES
-    from konomi_trainer.settings import TrainerSettings
-    from konomi_trainer.storage.schema import MIGRATIONS
-
     settings = TrainerSettings(home=server.home)
     engine = open_database(server.home / "databases" / "trainer.sqlite", MIGRATIONS)
     decoder, board = Decoder(DecodeSettings(home=server.home)), ProgressBoard()
@@ -80,11 +78,11 @@ class TrainerHome:
 
     folder: Path
     store: ArtifactStore
-    engine: "Engine"
+    engine: Engine
     pixels: "Callable[[bytes], np.ndarray]"
 
 
-def _join(settings: "TrainerSettings", home: TrainerHome, board: "ProgressBoard") -> "tuple[TrainerServicer, Worker]":
+def _join(settings: TrainerSettings, home: TrainerHome, board: ProgressBoard) -> "tuple[TrainerServicer, Worker]":
     """Joins the trainer's parts: what it serves, and the thread that trains."""
     import torch
 

@@ -15,6 +15,11 @@ from contextlib import suppress
 from PIL import AvifImagePlugin, Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+FAULTS = (
+    *(OSError, ValueError, SyntaxError, MemoryError, ZeroDivisionError, struct.error, LookupError),
+    *(RuntimeError, EOFError, TypeError, AttributeError, OverflowError),
+)
+"""What the decoders raise on files that are not what they seem."""
 MEMORY_BYTES = 768 * 1024 * 1024
 MAX_PIXELS = 50_000_000
 CPU_SECONDS = 5
@@ -54,11 +59,13 @@ def shrink(data: bytes, side: int) -> bytes:
         image = ImageOps.exif_transpose(image)
         mode = "RGBA" if image.has_transparency_data else "RGB"
         small = image.convert(mode)
+        if image.mode not in ("L", "RGB", "RGBA", "P"):
+            small.info.pop("icc_profile", None)  # it speaks of other colours than these now are; others travel along
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         out = io.BytesIO()
         small.save(out, "WEBP", quality=86, method=2)
         return out.getvalue()
-    except (OSError, ValueError, SyntaxError, MemoryError, ZeroDivisionError, struct.error, KeyError, IndexError):
+    except FAULTS:
         return b""
 
 
