@@ -40,6 +40,8 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[ServedS
     own = GeneratorSettings(home=settings.home)
     decoder = Decoder(DecodeSettings(home=settings.home))
     models, backend = _backend(own, decoder)
+    if own.backend == "diffusers" and own.device not in ("auto", "cpu"):
+        backend.make()  # a device this machine may lack is refused before anything is served
     idle_seconds = own.idle_seconds or math.inf
     generator = Generator(
         models, store, backend, decoder, writers=own.writers, max_side=own.max_side, idle_seconds=idle_seconds
