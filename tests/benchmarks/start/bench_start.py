@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--embedder", default="timm:tf_efficientnet_lite0", help="of the taste that is filled")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
-    count, starts = (40, 1) if arguments.small else (1000, 3)
+    count, starts = (80, 1) if arguments.small else (1000, 3)
     with tempfile.TemporaryDirectory() as place:
         home, pictures = Path(place) / "home", Path(place) / "pictures"
         files = write_photographs(pictures, count)
@@ -174,7 +174,8 @@ def folders(client: Client, home: Path, pictures: Path, alone: float, embedder: 
     list(client.rater.add_images([rater.AddImagesRequest(taste=f"tastes/{strange}", image=i) for i in images]))
     grade_some(client, strange)
     unknown = rate(command("score", strange))
-    warm = rate(lambda: client.rater.score(files, strange))
+    unseen = [path.read_bytes() + b"\0" for path in files]  # other bytes of the same pictures: nothing is remembered
+    warm = rate(lambda: client.rater.score(unseen, strange))
     n, of = len(files), f"images a second, {embedder}, {SIDE} px"
     return [
         Figure("F4", f"konomi import: {of}", imported, alone, "1/s", n),
