@@ -296,6 +296,8 @@ PARSERS = {
             jpeg(tiff()),
             jpeg(tiff(">")),
             b"RIFF\0\0\0\0WEBPEXIF" + struct.pack("<I", len(tiff())) + tiff(),
+            tiff(),
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x06Exif\0\0" + tiff(">"),
             *(json.dumps(record).encode() for record in RECORDS),
         ],
     ),

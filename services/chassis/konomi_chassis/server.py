@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from konomi.errors import FailedPrecondition, Internal
+from konomi.errors import FailedPrecondition, Internal, KonomiError
 from konomi.v1 import artifact_pb2_grpc
 from konomi_chassis.auth.authentication import Authenticator, ensure_owner_token
 from konomi_chassis.auth.policy import POLICY, TasteOf
@@ -31,6 +32,8 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 REFUSED_CONFIGURATION = 78
 DEVICE_FAILURE = 70
 """Exit code of a server whose GPU failed for good: a new process has it back."""
+FAILED_TO_WARM = 1
+"""Exit code of a server whose libraries could not be loaded."""
 STUCK_SECONDS = 5.0
 
 
@@ -44,6 +47,8 @@ class ServedService:
         servicer: the object whose methods are the rpcs.
         rules: field rules of every request of the service.
         prepare: run before the server says SERVING, for example to load weights; may take long.
+        warm: run in a thread of its own once the server says SERVING, for example to import torch: it makes what calls
+            that need it would otherwise make at their first use. What it raises ends the server.
         drain: run as soon as the server begins to stop, so that long watches end themselves.
         close: run after the last call has ended.
         taste_of: finds the taste of a resource whose name does not say it, for callers bound to a taste.
@@ -55,6 +60,7 @@ class ServedService:
     servicer: Any
     rules: RequestRules
     prepare: Callable[[], None] | None = None
+    warm: Callable[[], None] | None = None
     drain: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
     taste_of: TasteOf | None = None
@@ -76,7 +82,10 @@ class RunningServer:
         self._services = services
         self.address = address
         self.device_failed = False
+        self.failure: BaseException | None = None
+        """What kept the server from warming up; it is ending then."""
         self.ended = threading.Event()
+        self._warming: threading.Thread | None = None
         interceptor.on_device_failure = self._fail
 
     @property
@@ -85,28 +94,51 @@ class RunningServer:
         return self._interceptor.gate.draining
 
     def prepare(self) -> None:
-        """Lets every service get ready, then says SERVING."""
+        """Lets every service get ready, says SERVING, then warms them up in the background."""
         for service in self._services:
             if service.prepare is not None:
                 service.prepare()
         self._interceptor.gate.why = None
         for name in ("", *(service.name for service in self._services)):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if any(service.warm is not None for service in self._services):
+            self._warming = threading.Thread(target=self._warm, name="warm", daemon=True)
+            self._warming.start()
+
+    def wait_until_warm(self, seconds: float | None = None) -> bool:
+        """Waits until nothing is being warmed up any more, at most so many seconds; says whether that is so."""
+        if self._warming is not None:
+            self._warming.join(seconds)
+        return self._warming is None or not self._warming.is_alive()
+
+    def _warm(self) -> None:
+        try:
+            for service in self._services:
+                if service.warm is not None and not self.draining.is_set():
+                    service.warm()
+        except BaseException as error:  # noqa: BLE001  whatever it is, a server without its libraries is to end
+            self.failure = error
+            self._end()
 
     def _fail(self) -> None:
+        self.device_failed = True
+        self._end()
+
+    def _end(self) -> None:
         """Says NOT_SERVING and lets nobody in any more; whoever waits for `ended` is to end the process."""
-        self.device_failed, self._interceptor.gate.why = True, "ending"
+        self._interceptor.gate.why = "ending"
         self._health.enter_graceful_shutdown()
         self.ended.set()
 
-    def stop(self, grace: float | None = None) -> bool:
+    def stop(self, grace: float | None = None, warm_seconds: float = STUCK_SECONDS) -> bool:
         """Says NOT_SERVING, refuses new calls with UNAVAILABLE, lets those in flight finish, then closes.
 
         Args:
             grace: seconds they are given; None means none.
+            warm_seconds: given to what is being loaded in the background.
 
         Returns:
-            True when every handler has ended, False when one is stuck.
+            True when every handler and the warming up have ended, False when one is stuck.
         """
         self._interceptor.gate.why = "draining"
         self._health.enter_graceful_shutdown()
@@ -116,7 +148,7 @@ class RunningServer:
                 service.drain()
         self._interceptor.admission.wait_until_idle(grace or 0.0)
         self._server.stop(0.1).wait()
-        ended = self._interceptor.admission.wait_until_idle(STUCK_SECONDS)
+        ended = self._interceptor.admission.wait_until_idle(STUCK_SECONDS) and self.wait_until_warm(warm_seconds)
         self._interceptor.close()
         if ended:
             for service in self._services:
@@ -183,7 +215,8 @@ def serve(role: str, services: Sequence[ServedService], settings: ServerSettings
     """Serves until SIGTERM or SIGINT, then drains; prints one JSON line with the address once healthy.
 
     Returns:
-        The exit code: 0 after a graceful stop, 78 for a refused configuration, 70 after the device failed for good.
+        The exit code: 0 after a graceful stop, 78 for a refused configuration, 70 after the device failed for good, 1
+        where a library could not be loaded.
     """
     flush = configure(role)
     stop = threading.Event()
@@ -193,19 +226,32 @@ def serve(role: str, services: Sequence[ServedService], settings: ServerSettings
         switch_threads_often()
         running = start(role, services, settings, store)
         running.ended = stop
-        if running.device_failed:
+        if running.device_failed or running.failure is not None:
             stop.set()
     except FailedPrecondition as error:
         print(error.message, file=sys.stderr, flush=True)
         return REFUSED_CONFIGURATION
     print(json.dumps({"role": role, "address": running.address}), flush=True)
     stop.wait()
-    code = DEVICE_FAILURE if running.device_failed else 0
-    ended = running.stop(settings.drain_seconds)
+    code = _exit_code(running)
+    ended = running.stop(settings.drain_seconds, warm_seconds=0.0)
     flush()
-    if not ended or running.device_failed:  # a handler that ignores its cancelled call would keep the process alive
+    if (
+        not ended or running.device_failed
+    ):  # a handler that ignores its cancelled call, or a library being loaded, would keep the process alive
         os._exit(code)
     return code
+
+
+def _exit_code(running: RunningServer) -> int:
+    """Returns the exit code of a server that is to end, and says on stderr what kept it from warming up."""
+    if running.failure is None:
+        return DEVICE_FAILURE if running.device_failed else 0
+    if isinstance(running.failure, KonomiError | OSError):
+        print(running.failure, file=sys.stderr, flush=True)
+        return REFUSED_CONFIGURATION
+    traceback.print_exception(running.failure)
+    return FAILED_TO_WARM
 
 
 def _on_signal(stop: threading.Event) -> None:

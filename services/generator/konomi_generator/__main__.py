@@ -14,6 +14,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 
 if TYPE_CHECKING:
     from konomi_chassis.decoding.decoder import Decoder
+    from konomi_generator.backends.lazy import LazyBackend
     from konomi_generator.generator import Catalogue
     from konomi_generator.sampling import Backend
     from konomi_generator.settings import GeneratorSettings
@@ -28,7 +29,7 @@ OFFLINE = {
 
 
 def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
-    """Returns the generator's service; torch is imported here, after the process was set up for it."""
+    """Returns the generator's service; torch is imported once it serves, after the process was set up for it."""
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_generator.generator import Generator
@@ -39,6 +40,8 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[ServedS
     own = GeneratorSettings(home=settings.home)
     decoder = Decoder(DecodeSettings(home=settings.home))
     models, backend = _backend(own, decoder)
+    if own.backend == "diffusers" and own.device not in ("auto", "cpu"):
+        backend.make()  # a device this machine may lack is refused before anything is served
     idle_seconds = own.idle_seconds or math.inf
     generator = Generator(
         models, store, backend, decoder, writers=own.writers, max_side=own.max_side, idle_seconds=idle_seconds
@@ -55,23 +58,31 @@ def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[ServedS
             GeneratorServicer(generator),
             RULES,
             prepare=generator.watch_idleness,
+            warm=backend.make,
             close=close,
         )
     ]
 
 
-def _backend(own: "GeneratorSettings", decoder: "Decoder") -> "tuple[Catalogue, Backend]":
+def _backend(own: "GeneratorSettings", decoder: "Decoder") -> "tuple[Catalogue, LazyBackend]":
     """Returns the base models at hand and what makes images with them."""
+    from konomi_generator.backends.lazy import LazyBackend
+
     if own.backend == "sdapi":
         from konomi_generator.backends.webui.backend import SdapiBackend, SdapiModels
         from konomi_generator.backends.webui.client import SdapiClient
 
         client = SdapiClient(own.sdapi_url, own.sdapi_timeout)
-        return SdapiModels(client), SdapiBackend(client, decoder, own.sdapi_lora_folder)
+        return SdapiModels(client), LazyBackend(lambda: SdapiBackend(client, decoder, own.sdapi_lora_folder))
     from konomi_chassis.models.catalogue import BaseModels
+
+    return BaseModels(own.home), LazyBackend(lambda: _diffusers(own))
+
+
+def _diffusers(own: "GeneratorSettings") -> "Backend":
     from konomi_generator.backends.diffusers.backend import DiffusersBackend
 
-    return BaseModels(own.home), DiffusersBackend(own)
+    return DiffusersBackend(own)
 
 
 def main(argv: Sequence[str]) -> int:

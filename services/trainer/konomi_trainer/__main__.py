@@ -3,43 +3,58 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Engine
+
+from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
+from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
 from konomi_chassis.entrypoint import run
+from konomi_chassis.lazy_value import LazyServicer, LazyValue
 from konomi_chassis.process import keep_freed_memory
 from konomi_chassis.server import ServedService
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.database import open_database
+from konomi_trainer.jobs.progress_board import ProgressBoard
+from konomi_trainer.servicer.listing import ListingRpcs
+from konomi_trainer.servicer.rules import RULES
+from konomi_trainer.settings import TrainerSettings
+from konomi_trainer.storage.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     import numpy as np
-    from sqlalchemy import Engine
 
     from konomi_trainer.jobs.worker import Worker
     from konomi_trainer.servicer.trainer import TrainerServicer
-    from konomi_trainer.settings import TrainerSettings
 
 
 def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
-    """Makes the trainer's one service; the heavy libraries are imported here and not before."""
-    import torch
-
-    from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
-    from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
-    from konomi_chassis.storage.database import open_database
-    from konomi_trainer.servicer.rules import RULES
-    from konomi_trainer.settings import TrainerSettings
-    from konomi_trainer.storage.schema import MIGRATIONS
-
+    """Makes the trainer's one service; the heavy libraries are imported once it serves, or by the first call of use."""
     settings = TrainerSettings(home=server.home)
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     engine = open_database(server.home / "databases" / "trainer.sqlite", MIGRATIONS)
-    decoder = Decoder(DecodeSettings(home=server.home))
-    servicer, worker = _join(settings, server.home, store, engine, lambda data: decoder.decode(data).pixels)
+    decoder, board = Decoder(DecodeSettings(home=server.home)), ProgressBoard()
+    home = TrainerHome(server.home, store, engine, lambda data: decoder.decode(data).pixels)
+    listing, parts = ListingRpcs(engine, board), LazyValue(lambda: _join(settings, home, board))
+    if settings.device not in ("auto", "cpu") or settings.processes > 1:
+        parts()  # what this machine may lack is refused before anything is served
+
+    def warm() -> None:
+        worker = parts()[1]
+        if not board.closed:  # it may drain already
+            worker.start()
+
+    def drain() -> None:
+        board.close()
+        if parts.if_made is not None:
+            parts.if_made[1].stop()
 
     def close() -> None:
-        worker.join()
+        drain()  # what was still being loaded has not heard of it
+        if parts.if_made is not None:
+            parts.if_made[1].join()
         decoder.close()
         engine.dispose()
 
@@ -47,46 +62,54 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
         ServedService(
             "konomi.v1.TrainerService",
             add_TrainerServiceServicer_to_server,
-            servicer,
+            LazyServicer(LazyValue(lambda: parts()[0]), listing),
             RULES,
-            prepare=worker.start,
-            drain=worker.stop,
+            warm=warm,
+            drain=drain,
             close=close,
-            taste_of=servicer.taste_of,
+            taste_of=listing.taste_of,
         )
     ]
 
 
-def _join(
-    settings: "TrainerSettings",
-    home: Path,
-    store: ArtifactStore,
-    engine: "Engine",
-    pixels: "Callable[[bytes], np.ndarray]",
-) -> "tuple[TrainerServicer, Worker]":
+@dataclass(frozen=True)
+class TrainerHome:
+    """Where a trainer works: its folder, artifacts and tables, and how it reads images."""
+
+    folder: Path
+    store: ArtifactStore
+    engine: Engine
+    pixels: "Callable[[bytes], np.ndarray]"
+
+
+def _join(settings: TrainerSettings, home: TrainerHome, board: ProgressBoard) -> "tuple[TrainerServicer, Worker]":
     """Joins the trainer's parts: what it serves, and the thread that trains."""
+    import torch
+
     from konomi_trainer.base_models import device
     from konomi_trainer.base_models.catalogue import BaseCatalogue
     from konomi_trainer.export.exporter import Exporter
     from konomi_trainer.jobs import own_process
     from konomi_trainer.jobs.rank_process import Seat, gatherer
     from konomi_trainer.jobs.trainer import RunTrainer, Trainer
-    from konomi_trainer.jobs.worker import ProgressBoard, Worker
+    from konomi_trainer.jobs.worker import Worker
     from konomi_trainer.servicer.concepts import ConceptRpcs
     from konomi_trainer.servicer.trainer import ModelOperations, TrainerServicer
 
-    bases = BaseCatalogue(home, settings)
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    bases, store = BaseCatalogue(home.folder, settings), home.store
     device.check_processes(settings.processes, bases.device)
     trainer: RunTrainer
     if own_process.wanted(settings.own_process, bases.device):
-        trainer = own_process.OwnProcessTrainer(home, bases.device, settings.processes, store)
+        trainer = own_process.OwnProcessTrainer(home.folder, bases.device, settings.processes, store)
     else:
         seat = Seat(bases.device, device.gpus()[device.number(bases.device) :])
-        trainer = Trainer(store, bases.load, pixels, home, gatherer(home, settings, seat))
-    worker = Worker(engine, trainer, store, ProgressBoard())
-    exporter = Exporter(store, bases, pixels, home / "scratch")
-    concepts = ConceptRpcs(store, bases, pixels, home / "models", settings.embedder)
-    return TrainerServicer(engine, store, bases, worker, ModelOperations(exporter, concepts)), worker
+        gather = gatherer(home.folder, settings, seat)
+        trainer = Trainer(store, bases.load, home.pixels, home.folder, gather)
+    worker = Worker(home.engine, trainer, store, board)
+    exporter = Exporter(store, bases, home.pixels, home.folder / "scratch")
+    concepts = ConceptRpcs(store, bases, home.pixels, home.folder / "models", settings.embedder)
+    return TrainerServicer(home.engine, store, bases, worker, ModelOperations(exporter, concepts)), worker
 
 
 def main() -> int:

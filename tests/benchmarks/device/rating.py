@@ -86,7 +86,7 @@ def _tensors(check: Check, tower: str) -> Iterator[Row]:
     reference, times = None, check.take(20, 1)
     for kind in ("fp32", "tf32", "fp16", "bf16"):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = kind == "tf32"
-        dtype = DTYPES.get(kind, torch.float32)
+        dtype = getattr(torch, DTYPES.get(kind, "float32"))
         tower_of_kind, given = copy.deepcopy(network).to(dtype), pixels.to(dtype)
         with torch.inference_mode():
             vectors = torch.nn.functional.normalize(tower_of_kind.encode_image(given).float(), dim=-1)
@@ -151,7 +151,7 @@ def _queue_rate(check: Check, name: str, images: Sequence[bytes], children: int)
     embedders = Embedders(check.home / "models", Placement(check.device, 1, 0))
     decoder, store = Decoder(DecodeSettings(decode_children=children)), ArtifactStore(StoreSettings(home=check.home))
     batcher = Batcher(decoder.decode, QueueLimits(embedders.batch, decoder.children, 2048, 256 << 20))
-    vectors = Vectors(store, embedders, batcher, 0)
+    vectors = Vectors(store, embedders, lambda: batcher, 0)
     view = view_of([], np.zeros((0, embedders.open(name).dimensions), np.float32), [], np.zeros(0, np.int64))
     parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
 

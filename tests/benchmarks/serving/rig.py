@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +191,14 @@ def _serve_raw(weights: str, folder: str, threads: str) -> None:
     import open_clip
     import torch
 
-    from konomi_rater.embedding.device import DTYPES, Placement, precision, settled
+    from konomi_rater.embedding.device import Placement, precision, settled
 
     placement = settled(Placement("auto", int(threads), 0, "auto"))
     kind = precision(placement)
+    dtype = replace(placement, precision=kind).dtype
     torch.set_num_threads(int(threads))
     model, _, transform = open_clip.create_model_and_transforms(MODEL, pretrained=weights)
-    model.eval().to(placement.device, DTYPES[kind])
+    model.eval().to(placement.device, dtype)
     print(json.dumps({"device": placement.device, "precision": kind}), flush=True)
     for line in sys.stdin:
         names, batch = json.loads(line)
@@ -207,7 +209,7 @@ def _serve_raw(weights: str, folder: str, threads: str) -> None:
             pixels = torch.stack([transform(Image.open(io.BytesIO(image))) for image in images[start : start + batch]])
             preparing += time.process_time() - began
             with torch.inference_mode():
-                vectors = model.encode_image(pixels.to(placement.device, DTYPES[kind])).float()
+                vectors = model.encode_image(pixels.to(placement.device, dtype)).float()
                 torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
         done = {"seconds": time.monotonic() - wall, "cpu": time.process_time() - cpu, "preparing": preparing}
         print(json.dumps(done), flush=True)

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 
 from konomi.errors import InvalidArgument, Unavailable
 from konomi_chassis.decoding.decoder import Decoder, DecodeSettings, sniff
+from tests.chassis.decoding.fox import FOX_HEIC
 
 MIB = 1 << 20
 RNG = np.random.default_rng(7)
@@ -57,13 +58,66 @@ def refused(decoder, data, reason, field="image"):
     return caught.value
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_the_three_formats(decoder, kind):
-    decoded = decoder.decode(encode(PICTURE, kind, **({"lossless": True} if kind == "WEBP" else {})))
+EXACT = {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {"compression": "tiff_lzw"}}
+
+
+@pytest.mark.parametrize("kind", [*EXACT, "JPEG", "GIF", "AVIF"])
+def test_the_formats(decoder, kind):
+    decoded = decoder.decode(encode(PICTURE, kind, **EXACT.get(kind, {})))
     assert (decoded.format, decoded.width, decoded.height) == (kind, 64, 48)
     assert decoded.pixels.shape == (48, 64, 3) and decoded.pixels.dtype == np.uint8
-    if kind != "JPEG":
-        assert np.array_equal(decoded.pixels, PICTURE)
+    assert kind not in EXACT or np.array_equal(decoded.pixels, PICTURE)
+
+
+def test_a_phone_s_heic_is_upright_and_read_by_a_child_of_its_own(decoder):
+    decoder.decode(encode(PICTURE))
+    decoded = decoder.decode(FOX_HEIC)
+    assert (decoded.format, decoded.width, decoded.height) == ("HEIF", 48, 64)
+    corners = decoded.pixels[[2, 2, 61], [45, 2, 2]].astype(int)  # 64 x 48 turned right: green, red, blue
+    assert np.abs(corners - [[30, 200, 30], [200, 30, 30], [30, 30, 200]]).max() < 25
+    assert [child.heif for child in decoder._idle] == [True], "one place, so the other kind made way"
+    for cut in (40, len(FOX_HEIC) // 2, len(FOX_HEIC) - 90):
+        refused(decoder, FOX_HEIC[:cut], "IMAGE_UNREADABLE")
+    assert np.array_equal(decoder.decode(encode(PICTURE)).pixels, PICTURE)
+
+
+def test_orientation_of_every_kind_that_says_one(decoder):
+    for kind in ("TIFF", "AVIF", "WEBP", "PNG"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        decoded = decoder.decode(encode(PICTURE, kind, exif=exif, **EXACT.get(kind, {})))
+        assert (decoded.width, decoded.height, decoded.pixels.shape) == (48, 64, (64, 48, 3)), kind
+        assert kind == "AVIF" or np.array_equal(decoded.pixels, np.rot90(PICTURE, -1)), kind
+
+
+def swapped_profile():
+    """An sRGB profile whose red and blue have changed places."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    entries = {bytes(data[at : at + 4]): at for at in range(132, 132 + 12 * int.from_bytes(data[128:132], "big"), 12)}
+    red, blue = entries[b"rXYZ"], entries[b"bXYZ"]
+    data[red + 4 : red + 12], data[blue + 4 : blue + 12] = data[blue + 4 : blue + 12], data[red + 4 : red + 12]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_colour_profile_is_applied_where_phones_and_cameras_write_one(decoder, mode):
+    image = Image.new(mode, (16, 16), (250, 0, 0))
+    for kind in ("TIFF", "AVIF"):
+        pixel = decoder.decode(encode(image, kind, icc_profile=swapped_profile())).pixels[8, 8].astype(int)
+        assert np.abs(pixel - [0, 0, 250]).max() < 12, kind
+    assert tuple(decoder.decode(encode(image, "PNG", icc_profile=swapped_profile())).pixels[8, 8]) == (250, 0, 0)
+    broken = decoder.decode(encode(image, "TIFF", icc_profile=b"no profile at all")).pixels[8, 8]
+    assert tuple(broken) == (250, 0, 0)
+
+
+def test_sixteen_bits_four_inks_and_numbers_with_a_fraction(decoder):
+    grey = decoder.decode(encode(Image.fromarray(np.full((4, 4), 0x8000, np.uint16)), "TIFF")).pixels
+    assert np.all(np.abs(grey.astype(int) - 128) <= 1)
+    assert decoder.decode(encode(Image.new("CMYK", (8, 8)), "TIFF")).pixels.min() > 250
+    for mode in ("F", "LAB"):
+        error = refused(decoder, encode(Image.new(mode, (4, 4)), "TIFF"), "IMAGE_UNREADABLE")
+        assert "ModeNotRead" in error.message
+    assert np.array_equal(decoder.decode(encode(PICTURE)).pixels, PICTURE)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "I;16"])
@@ -98,17 +152,22 @@ def test_orientation_is_applied(decoder):
 
 def test_only_the_first_frame_is_read(decoder):
     frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (10, 200, 250)]
-    for kind in ("PNG", "WEBP"):
-        data = encode(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
-        assert np.all(decoder.decode(data).pixels == 10)
+    for kind in ("PNG", "WEBP", "GIF", "TIFF", "AVIF"):
+        options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "AVIF" else {}
+        data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        assert np.all(np.abs(decoder.decode(data).pixels.astype(int) - 10) <= (kind == "AVIF")), kind
 
 
 def test_bytes_of_another_type_are_refused_before_any_child(decoder):
-    for data in (b"", b"GIF89a" + bytes(50), b"<svg/>", b"BM" + bytes(50), b"%PDF-1.7", bytes(100), b"RIFF1234WAVE"):
+    jxl, jp2 = b"\0\0\0\x0cJXL \r\n\x87\n", b"\0\0\0\x0cjP  \r\n\x87\n"
+    others = (b"", b"<svg/>", b"BM" + b"1" * 50, b"%PDF-1.7", bytes(100), b"RIFF1234WAVE", b"8BPS\0\1", jxl, jp2)
+    for data in (*others, b"\0\0\0\x20ftypmp42", b"\0\0\0\x20ftypcrx "):
         assert sniff(data) is None
         refused(decoder, data, "IMAGE_TYPE")
     polyglot = b"\x89PNG\r\n\x1a\n" + encode(Image.new("RGB", (4, 4)), "GIF")
     refused(decoder, polyglot, "IMAGE_UNREADABLE")
+    for named in (b"GIF89a" + bytes(50), b"BM" + bytes(50), b"II*\0" + bytes(50), b"\0\0\0\x20ftypavif" + bytes(50)):
+        refused(decoder, named, "IMAGE_UNREADABLE")
 
 
 def test_truncated_and_corrupt_images_are_refused(decoder):
@@ -249,15 +308,16 @@ def test_a_closed_decoder_says_so():
 
 def test_three_hundred_damaged_files_never_hurt(decoder):
     rng = np.random.default_rng(11)
-    whole = [encode(PICTURE, kind) for kind in ("PNG", "JPEG", "WEBP")]
+    kinds = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+    whole = [*(encode(PICTURE, kind, **EXACT.get(kind, {})) for kind in kinds), FOX_HEIC]
     for number in range(300):
-        data = bytearray(whole[number % 3])
+        data = bytearray(whole[number % len(whole)])
         for _ in range(int(rng.integers(1, 8))):
             data[int(rng.integers(12, len(data)))] = int(rng.integers(256))
         try:
             assert decoder.decode(bytes(data)).pixels.ndim == 3
         except InvalidArgument as error:
-            assert error.reason in ("IMAGE_UNREADABLE", "IMAGE_TOO_LARGE")
+            assert error.reason in ("IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "IMAGE_TYPE")
     assert np.array_equal(decoder.decode(whole[0]).pixels, PICTURE)
 
 

@@ -58,6 +58,8 @@ def test_import_score_label_explore(live, tmp_path, png):
     ]
     assert [image["seed"] for image in explored["images"]] == [0, 1, 2]
     assert explored["images"][0]["source"] == "IMPORTED"
+    assert [image["path"] for image in explored["images"]] == ["0.png", "1.png", "2.png"]
+    assert "file: deep/seven.png" in live.run("explain", digest(png(7))).stdout
     assert sorted(path.read_bytes() for path in look.iterdir()) == sorted(
         (pictures / f"{shade}.png").read_bytes() for shade in range(3)
     )
@@ -122,16 +124,17 @@ def test_an_import_names_what_it_did_not_understand_and_counts_what_it_passed_ov
     (tmp_path / "a.png").write_bytes(png(61))
     (tmp_path / "a.txt").write_bytes("一只猫在草地上".encode("gbk"))
     (tmp_path / "metadata.jsonl").write_text("{broken\n" * 25)
-    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    for name in ("IMG_1.CR3", "IMG_2.cr3", "x.psd"):
+        (tmp_path / name).write_bytes(b"8BPS")
     (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
     done = live.run("import", str(tmp_path))
     assert done.returncode == 0
     assert "not understood: rows of metadata 25, captions 1" in done.stdout
     assert f"{tmp_path}/metadata.jsonl: expected a row with a file_name in line 20" in done.stderr
     assert "and 6 more that was not understood; --json names them" in done.stderr
-    assert "passed over: 1 .heic, 1 links (konomi reads PNG, JPEG and WebP, and follows no links)" in done.stderr
+    assert "3 files are of kinds konomi does not read: .cr3 2, .psd 1; 1 link not followed" in done.stderr
     result = json.loads(live.run("import", str(tmp_path), "--json").stdout)
-    assert len(result["unread"]) == 26 and result["passed_over"] == {".heic": 1, "links": 1}
+    assert len(result["unread"]) == 26 and result["passed_over"] == {".cr3": 2, ".psd": 1, "links": 1}
     assert result["unread"][-1] == {
         "path": f"{tmp_path}/a.txt",
         "what": "caption",
@@ -140,18 +143,19 @@ def test_an_import_names_what_it_did_not_understand_and_counts_what_it_passed_ov
     }
 
 
-@pytest.mark.parametrize("kind", ["heic", "link"])
+@pytest.mark.parametrize("kind", ["psd", "link"])
 def test_an_import_of_nothing_konomi_reads_is_no_success(live, tmp_path, png, kind):
     folder = tmp_path / "only"
     folder.mkdir()
-    if kind == "heic":
-        (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    if kind == "psd":
+        (folder / "drawing.psd").write_bytes(b"8BPS")
     else:
         (tmp_path / "a.png").write_bytes(png(1))
         (folder / "a.png").symlink_to(tmp_path / "a.png")
     done = live.run("import", str(folder))
     assert done.returncode == 1
-    assert "no image was found; nothing was imported" in done.stderr and "passed over: 1 " in done.stderr
+    named = {"psd": "1 file is of a kind konomi does not read: .psd 1", "link": "1 link not followed"}[kind]
+    assert "no image was found; nothing was imported" in done.stderr and named in done.stderr
 
 
 def test_a_path_that_is_not_there(live, tmp_path):

@@ -266,16 +266,16 @@ def test_a_file_that_vanishes_or_a_folder_that_cannot_be_read_is_its_own_error(p
 
 
 def test_pictures_of_other_kinds_and_links_are_counted(tmp_path, png):
-    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
-    write(tmp_path, {"IMG_1.HEIC": heic, "IMG_2.heic": heic, "x.avif": b"\0\0\0\x18ftypavif", "notes.md": b"text"})
-    write(tmp_path, {"really.gif": png(1), "no.png": b"GIF89a"})
+    psd = b"8BPS\0\1" + bytes(200)
+    write(tmp_path, {"IMG_1.PSD": psd, "IMG_2.psd": psd, "x.jp2": b"\0\0\0\x0cjP  \r\n", "notes.md": b"text"})
+    write(tmp_path, {"really.gif": png(1), "no.png": b"PK"})
     (tmp_path / "link.png").symlink_to(tmp_path / "really.gif")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("c.jxl", b"\xff\x0a")
         archive.writestr("inner.zip", b"PK")
         archive.writestr("broken.jpg", b"no picture")
     images, _, tally = found(tmp_path)
-    assert tally.passed_over == {".heic": 2, ".avif": 1, "links": 1, ".jxl": 1, ".zip": 1}
+    assert tally.passed_over == {".psd": 2, ".jp2": 1, "links": 1, ".jxl": 1, ".zip": 1}
     assert {name: image.error and image.error.reason for name, image in images.items()} == {
         "really.gif": None,
         "no.png": "IMAGE_TYPE",

@@ -8,9 +8,11 @@ import zlib
 
 import pytest
 
+from konomi.datasets.media import path_below
 from konomi.datasets.png_metadata import origin_of
 from konomi.datasets.prompts import clean
 from konomi.datasets.reader import count_files, find_images, media_type_of
+from konomi.datasets.tally import Tally
 from konomi.errors import NotFound
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -27,7 +29,16 @@ def chunk(kind, body):
         (b"\xff\xd8\xff\xe0", "image/jpeg"),
         (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
         (b"RIFF\0\0\0\0WAVE", ""),
-        (b"GIF89a", ""),
+        (b"GIF89a", "image/gif"),
+        (b"BM\x36\0\0\0\0\0\0\0\x36\0", "image/bmp"),
+        (b"BM is no picture", ""),
+        (b"II*\0", "image/tiff"),
+        (b"MM\0*", "image/tiff"),
+        (b"\0\0\0\x18ftypavif", "image/avif"),
+        (b"\0\0\0\x18ftypheic", "image/heic"),
+        (b"\0\0\0\x18ftypmif1", "image/heif"),
+        (b"\0\0\0\x18ftypmp42", ""),
+        (b"\xff\x0a", ""),
         (b"<svg", ""),
         (b"", ""),
     ],
@@ -49,6 +60,38 @@ def test_a_missing_path_is_told_before_anything_is_read(tmp_path, png):
     (tmp_path / "a.png").write_bytes(png(1))
     with pytest.raises(NotFound):
         next(find_images([tmp_path, tmp_path / "none"]))
+
+
+def test_an_image_keeps_its_name_below_what_was_searched_and_nothing_of_the_machine(tmp_path, png):
+    (tmp_path / "holiday" / "2024").mkdir(parents=True)
+    (tmp_path / "holiday" / "2024" / "IMG_1.png").write_bytes(png(1))
+    with zipfile.ZipFile(tmp_path / "holiday" / "old.zip", "w") as archive:
+        archive.writestr("deep/IMG_2.png", png(2))
+    odd = os.fsencode(tmp_path / "holiday") + b"/a\nb\xff.png"
+    with open(odd, "wb") as file:
+        file.write(png(3))
+    inside = [image.path for image in find_images([tmp_path / "holiday"])]
+    assert inside == ["2024/IMG_1.png", "a\ufffdb\ufffd.png", "old.zip!deep/IMG_2.png"]
+    assert [image.path for image in find_images([tmp_path / "holiday" / "old.zip"])] == ["old.zip!deep/IMG_2.png"]
+    assert [image.path for image in find_images([tmp_path / "holiday" / "2024" / "IMG_1.png"])] == ["IMG_1.png"]
+
+
+def test_a_name_that_is_too_long_loses_its_outermost_folders(tmp_path):
+    long = "/".join(["f" * 200] * 8 + ["IMG_1.png"])
+    assert path_below(f"{tmp_path}/{long}", tmp_path) == "/".join(["f" * 200] * 5 + ["IMG_1.png"])
+    assert path_below("猫" * 500, tmp_path).encode() == ("猫" * 341).encode()
+
+
+def test_a_camera_s_own_file_is_no_tiff(tmp_path, png):
+    raw = b"II*\0\x08\0\0\0" + bytes(200)
+    for name in ("DSC_1.NEF", "x.dng"):
+        (tmp_path / name).write_bytes(raw)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("y.arw", raw)
+    tally = Tally()
+    assert list(find_images([tmp_path], tally)) == []
+    assert tally.passed_over == {".nef": 1, ".dng": 1, ".arw": 1}
+    assert next(find_images([tmp_path / "x.dng"])).error.reason == "IMAGE_TYPE"
 
 
 def test_too_large_a_file(tmp_path, png, monkeypatch):

@@ -131,6 +131,7 @@ class Site:
                     unit=unit,
                     night=night,
                     seed=place,
+                    path=f"set {place % 3}/IMG_{first + place:04}.jpg",
                     prompt=(prompts or ["a picture"])[place % len(prompts or [""])],
                 )
                 for place, digest in enumerate(digests)

@@ -7,9 +7,11 @@ import socket
 import struct
 import subprocess
 import zlib
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from starlette.requests import Request
 
 from konomi.errors import (
     FailedPrecondition,
@@ -26,10 +28,12 @@ from konomi.night.verdict import PAIRS, SAMPLE, BlindEvaluation
 from konomi.v1 import rater_pb2, trainer_pb2
 from konomi.web import auth
 from konomi.web.app import PageApplication
+from konomi.web.images import ImageEndpoints
 from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.server import _listen
 from konomi.web.settings import PageSettings
 from konomi.web.thumbnails import Shrinker
+from tests.chassis.decoding.fox import FOX_HEIC
 
 VERSION = "tastes/default/raterVersions/1"
 
@@ -166,7 +170,7 @@ def test_a_thumbnail_is_a_small_webp_without_metadata(shrinker):
     ],
 )
 def test_what_is_no_image_costs_nothing(shrinker, data):
-    with pytest.raises(InvalidArgument, match="PNG, JPEG or WebP"):
+    with pytest.raises(InvalidArgument, match="expected an image \\(PNG, JPEG, WebP, GIF"):
         shrinker.shrink(data, 160)
     assert shrinker.shrink(png(8, 8), 160)[:4] == b"RIFF", "the next one is served"
 
@@ -423,3 +427,36 @@ def test_keep_and_roll_back_are_on_record_and_done_once(desk):
         verdicts.decide({"night": "n1", "decision": "keep"})
     with pytest.raises(InvalidArgument):
         verdicts.decide({"night": "n1", "decision": "burn"})
+
+
+def encoded(kind: str) -> bytes:
+    if kind == "HEIC":
+        return FOX_HEIC
+    out = io.BytesIO()
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("HEIC", "image/webp"),
+        ("TIFF", "image/webp"),
+        ("AVIF", "image/avif"),
+        ("GIF", "image/gif"),
+        ("BMP", "image/bmp"),
+    ],
+)
+def test_an_original_is_shown_as_it_is_or_as_a_webp(tmp_path, kind, shown):
+    data = encoded(kind)
+    endpoints = ImageEndpoints(lambda: SimpleNamespace(artifacts=SimpleNamespace(get=lambda _: data)), tmp_path)
+    request = Request({"type": "http", "path_params": {"digest": "0" * 64}})
+    try:
+        full, thumb = (asyncio.run(endpoint(request)) for endpoint in (endpoints.image, endpoints.thumb))
+    finally:
+        endpoints.close()
+    assert (full.status_code, full.media_type, thumb.media_type) == (200, shown, "image/webp")
+    assert shown == "image/webp" or full.body == data
+    with Image.open(io.BytesIO(full.body)) as image, Image.open(io.BytesIO(thumb.body)) as small:
+        assert image.size == small.size == ((48, 64) if kind == "HEIC" else (40, 30))
+        assert not small.getexif()

@@ -269,6 +269,20 @@ def test_markup_from_text_is_refused_by_the_browser_itself(visit):
     assert refused == "TypeError", "trusted types are enforced"
 
 
+def test_an_image_is_looked_for_by_its_file_and_its_name_is_copied(visit):
+    page = visit("library", permissions=["clipboard-read", "clipboard-write"])
+    page.wait_for_selector(READY["library"])
+    page.fill("#by-file", "set 1/img_0007")
+    until(page, "document.querySelector('[role=option]')?.getAttribute('aria-setsize') === '1'")
+    assert page.locator("[role=option]").first.get_attribute("title") == "set 1/IMG_0007.jpg"
+    page.locator(".scroller").focus()
+    page.keyboard.press("Enter")
+    page.locator("dialog .facts dd button").click()
+    until(page, "document.getElementById('toast').textContent === 'Copied: IMG_0007.jpg'")
+    assert page.evaluate("navigator.clipboard.readText()") == "IMG_0007.jpg"
+    assert "set 1/IMG_0007.jpg" in page.locator("dialog .facts").last.inner_text()
+
+
 def test_a_hundred_thousand_places_can_be_jumped_through(visit):
     """The grid itself: few cells whatever the number, and the last index is one jump away."""
     page = visit("library", strict=False, service_workers="block")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from konomi.v1 import rater_pb2 as pb
+from tests.chassis.decoding.fox import FOX_HEIC
 from tests.rater.conftest import png
 
 REASONS = {"IMAGE_TYPE", "IMAGE_TOO_LARGE", "IMAGE_UNREADABLE"}
@@ -43,6 +44,8 @@ def corpus() -> list[bytes]:
     found += [promising(*size) for size in ((100_000, 100_000), (2**31 - 1, 1), (1, 2**31 - 1), (0, 10), (7000, 7000))]
     found += [encode(photo, "PNG", pnginfo=bomb), encode(photo.convert("1"), "PNG"), encode(photo.convert("LA"), "PNG")]
     found += [encode(photo, kind) for kind in ("GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "JPEG2000")]
+    others = [*(encode(photo, kind) for kind in ("GIF", "TIFF", "AVIF")), FOX_HEIC]
+    found += [data[: int(len(data) * share)] for data in others for share in (0.1, 0.5, 0.95, 1.0)]
     found += [encode(frames[0], "PNG", save_all=True, append_images=frames), encode(photo.convert("CMYK"), "JPEG")]
     found += [encode(Image.fromarray(np.zeros((4, 4), np.uint16)), "PNG"), encode(Image.new("RGB", (1, 9000)), "PNG")]
     found += [whole[0] + whole[1], whole[1] + b"<script>", b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(40), b"\xff\xd8\xff"]
@@ -86,7 +89,7 @@ def test_every_hostile_image_is_its_own_error_and_costs_nobody_else(rater, fitte
 
 
 def test_a_call_of_nothing_but_bad_images_is_answered_image_by_image(rater, fitted):
-    inputs = [pb.ImageInput(content=data) for data in (b"GIF89a" + bytes(50), png((1, 2, 3))[:40], b"")]
+    inputs = [pb.ImageInput(content=data) for data in (b"%PDF-1.7" + bytes(50), png((1, 2, 3))[:40], b"")]
     request = pb.ScoreImagesRequest(taste=fitted.taste, images=inputs, measure_diversity=True)
     answer = rater.call("ScoreImages", request)
     assert [result.error.reason for result in answer.results][:2] == ["IMAGE_TYPE", "IMAGE_UNREADABLE"]

@@ -128,7 +128,13 @@ def test_a_home_of_an_older_konomi_is_filled_from_its_log(tmp_path):
         for sequence, (digest, grade, reason, undoes) in enumerate(rows, start=1):
             bound = {"s": sequence, "d": digest, "g": grade, "r": reason, "u": undoes}
             connection.execute(text("INSERT INTO labels VALUES ('t', :s, :d, :g, 'owner', :r, 1.0, :u, 'x')"), bound)
-        image_records.add(connection, "t", ImageFacts(DIGESTS[0], 1), (8, 8), 0.0)
+        connection.execute(
+            text(
+                "INSERT INTO images (taste, digest, source, prompt, seed, unit, night, parents, licence, consent, "
+                "parameters, width, height, created) VALUES ('t', :d, 1, '', 0, '', '', '[]', '', '', '{}', 8, 8, 0)"
+            ),
+            {"d": DIGESTS[0]},
+        )
     engine.dispose()
     engine = open_database(path, MIGRATIONS)
     with reading(engine) as connection:

@@ -1,5 +1,7 @@
 """`konomi up`: rater, generator, trainer and the page on this machine until Ctrl-C."""
 
+import importlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +50,7 @@ def hold_up(
         check_ports({**ports, **_page_port(home, port_page)})  # before anything starts, which takes some seconds
     with stop_signals() as stopped:
         note(text("starting on {home}, which takes some seconds…", home=home.root))
+        threading.Thread(target=_import_page, name="import-page", daemon=True).start()
         try:
             with (
                 running(home, ports=ports, give_up=stopped.is_set) as services,
@@ -76,6 +79,12 @@ def _offer(home: Home) -> None:
         offer(home.root)
     except KonomiError as error:
         note(error.message)
+
+
+def _import_page() -> None:
+    """Imports the page's libraries while the services start; where they are not installed, `page` says so."""
+    if not extras.missing("web"):
+        importlib.import_module("konomi.web.server")
 
 
 @contextmanager

@@ -31,6 +31,8 @@ DEADLINES = {
     "ExploreNovelty": 120.0,
     "AdviseEmbedder": 120.0,
     "InspectModel": 120.0,
+    **dict.fromkeys(("CreateTaste", "CreateTrainingRun", "CancelTrainingRun", "FinishTrainingRun"), 120.0),
+    **dict.fromkeys(("PromoteModel", "RollbackModel", "MeasureImages"), 120.0),
     "PutArtifact": 300.0,
     "GetArtifact": 300.0,
     "SelectImages": 600.0,
@@ -50,7 +52,8 @@ DEADLINES = {
     "GenerateImages": 24 * 3600.0,
     "WatchTrainingRun": 24 * 3600.0,
 }
-"""Seconds a call may take unless it says otherwise with `timeout=`."""
+"""Seconds a call may take unless it says otherwise with `timeout=`; a service that has just started is still loading
+its libraries, and what needs them waits for that."""
 
 
 class _Call(Generic[Request, Reply]):

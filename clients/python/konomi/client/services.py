@@ -100,7 +100,8 @@ class RaterClient(Service):
         """Scores images, in order.
 
         Args:
-            images: encoded PNG, JPEG or WebP bytes, digests of stored images, or paths of local files.
+            images: encoded bytes (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC), digests of stored images, or paths of
+                local files.
             taste: id or name of the taste.
 
         Raises:

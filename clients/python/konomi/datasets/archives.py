@@ -23,6 +23,7 @@ from konomi.datasets.media import (
     MAX_IMAGE_BYTES,
     ImageFile,
     image_file,
+    is_raw,
     media_type_of,
     pass_over,
 )
@@ -132,7 +133,7 @@ def _zip_entries(
         try:
             with archive.open(entry) as file:
                 head = file.read(HEAD_BYTES)
-                data = head + file.read(MAX_IMAGE_BYTES + 1) if media_type_of(head) else b""
+                data = head + file.read(MAX_IMAGE_BYTES + 1) if media_type_of(head) and not is_raw(name) else b""
         except BROKEN as error:
             message = text("cannot be unpacked: {why}", why=_why(error))
             yield ImageFile(shown, error=InvalidArgument(message, reason="ZIP_UNREADABLE"))
@@ -196,7 +197,7 @@ def _tar_members(
             yield ImageFile(shown, error=wrong)
             continue
         try:
-            is_image = media_type_of(_contents(archive, member, HEAD_BYTES))
+            is_image = media_type_of(_contents(archive, member, HEAD_BYTES)) and not is_raw(member.name)
             data = _contents(archive, member, MAX_IMAGE_BYTES + 1) if is_image else b""
         except ValueError as error:
             message = text("cannot be read: {why}", why=error)

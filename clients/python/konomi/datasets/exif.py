@@ -1,9 +1,11 @@
 """What EXIF says of an image in words: comments, descriptions and a rating, read with the standard library alone.
 
-EXIF (CIPA DC-008) is a TIFF directory, in a JPEG's APP1, a WebP's EXIF chunk or a PNG's eXIf. Only the tags below are
+EXIF (CIPA DC-008) is a TIFF directory, in a JPEG's APP1, a WebP's EXIF chunk, a PNG's eXIf or an item of a
+HEIC or AVIF. Only the tags below are
 looked at, each at most `MAX_BYTES`; a malformed directory says nothing.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -12,6 +14,9 @@ from konomi.datasets.spelling import decoded
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ENTRIES = 1000
 MAX_SEGMENTS = 1000
+
+TIFF_HEAD = re.compile(rb"II\*\0\x08\0\0\0|MM\0\*\0\0\0\x08")
+"""How a TIFF begins whose directory follows at once, as that of every EXIF block that is written does."""
 
 EXIF_DIRECTORY = 0x8769
 DESCRIPTION, USER_COMMENT, RATING, XP_TITLE, XP_COMMENT = 0x010E, 0x9286, 0x4746, 0x9C9B, 0x9C9C
@@ -31,7 +36,11 @@ ASCII, UNICODE, JIS, UNDEFINED = b"ASCII\0\0\0", b"UNICODE\0", b"JIS\0\0\0\0\0",
 
 
 def exif_block(data: bytes) -> bytes:
-    """Returns the TIFF bytes of the EXIF in a JPEG, WebP or PNG; empty where there are none."""
+    """Returns the TIFF bytes of the EXIF in an image; empty where there are none. A TIFF is its own."""
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return data
+    if data[4:8] == b"ftyp":  # HEIC and AVIF keep it as an item anywhere in the file (ISO/IEC 23008-12, annex A)
+        return data[match.start() :] if (match := TIFF_HEAD.search(data)) else b""
     if data.startswith(b"\xff\xd8"):
         blocks = (body[6:] for kind, body in _segments(data) if kind == 0xE1 and body.startswith(b"Exif\0\0"))
         return next(blocks, b"")

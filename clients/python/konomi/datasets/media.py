@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from konomi.datasets.beside import Beside
 from konomi.datasets.xmp import NO_RATING, Rating
@@ -14,14 +16,49 @@ MAX_IMAGE_BYTES = 32 * 1024 * 1024
 HEAD_BYTES = 12
 """Bytes that tell what an image is."""
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
 """Endings of the images konomi reads: under one of them, bytes of another kind are a fault."""
 
-UNREAD_PICTURES = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".bmp", ".tif", ".tiff", ".psd", ".svg")
-RAW_PICTURES = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2")
+UNREAD_PICTURES = (".jxl", ".jp2", ".psd", ".svg", ".xcf", ".kra", ".clip", ".exr", ".ico")
+RAW_PICTURES = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq")
+"""Endings of cameras' own files; many begin as a TIFF does, and hold a small picture where that would be looked for."""
 UNREAD_ARCHIVES = (".zip", ".tar", ".parquet", ".rar", ".7z", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".cbz", ".cbr")
 OTHERS = frozenset({*UNREAD_PICTURES, *RAW_PICTURES, *UNREAD_ARCHIVES})
 """Endings of pictures konomi does not read and of archives that may hold some: passed over, and counted."""
+
+
+SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+)
+"""First bytes to media type."""
+
+BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "image/avif"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "image/heic"),
+    **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
+}
+"""Brand of an ISO base media file (ISO/IEC 23008-12) to media type."""
+
+ENDINGS = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "image/bmp": ".bmp",
+    "image/tiff": ".tif",
+    "image/avif": ".avif",
+    "image/heic": ".heic",
+    "image/heif": ".heif",
+}
+"""Media type to the ending a file of it gets."""
+
+KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC"
+"""What konomi reads, for people."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +69,7 @@ class ImageFile:
         caption: what a file beside it says it shows; None where none does, empty where it has no caption.
         facts: what a row of metadata says of it, for example "grade" or "seed".
         rating: what a row or a sidecar says of its grade.
+        path: what lay where, as the folder or archive that was searched names it; never a path of the machine.
     """
 
     name: str
@@ -41,15 +79,19 @@ class ImageFile:
     caption: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     rating: Rating = NO_RATING
+    path: str = ""
 
 
 def media_type_of(head: bytes) -> str:
-    """Returns the media type the first 12 bytes tell; empty when they are no PNG, JPEG or WebP."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    return "image/webp" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else ""
+    """Returns the media type the first 12 bytes tell; empty when they are none of an image konomi reads."""
+    for signature, media_type in SIGNATURES:
+        if head.startswith(signature):
+            return media_type
+    if head[:4] == b"RIFF":
+        return "image/webp" if head[8:12] == b"WEBP" else ""
+    if head[4:8] == b"ftyp":
+        return BRANDS.get(head[8:12], "")
+    return "image/bmp" if head[:2] == b"BM" and head[6:10] == bytes(4) else ""
 
 
 def image_file(name: str, data: bytes, beside: Beside | None = None) -> ImageFile:
@@ -64,9 +106,33 @@ def image_file(name: str, data: bytes, beside: Beside | None = None) -> ImageFil
     return ImageFile(name, data, media_type, None, about.caption, about.facts, about.rating)
 
 
+MAX_PATH_BYTES = 1024
+
+
+def path_below(name: str, folder: Path) -> str:
+    """Returns the name of an image as the folder that was searched has it: at most so many bytes, fit to be shown.
+
+    Of a longer one the outermost folders are left out; letters no text has become a question mark.
+    """
+    prefix = f"{folder}/"
+    below = name.removeprefix(prefix) if name.startswith(prefix) else name.lstrip("/")
+    plain = below.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    plain = "".join("\ufffd" if category(letter) in ("Cc", "Cs") else letter for letter in plain)
+    while len(plain.encode()) > MAX_PATH_BYTES:
+        _, slash, rest = plain.partition("/")
+        plain = rest if slash else plain.encode()[-MAX_PATH_BYTES:].decode("utf-8", "ignore")
+    return plain
+
+
 def not_an_image() -> InvalidArgument:
     """Returns the error of a file that was named and is no image."""
-    return InvalidArgument(text("expected a PNG, JPEG or WebP image, got something else"), reason="IMAGE_TYPE")
+    line = text("expected an image ({kinds}), got something else", kinds=KINDS)
+    return InvalidArgument(line, reason="IMAGE_TYPE")
+
+
+def is_raw(name: str) -> bool:
+    """Says whether a file is a camera's own, whatever its first bytes look like."""
+    return ending_of(name) in RAW_PICTURES
 
 
 def ending_of(name: str) -> str:

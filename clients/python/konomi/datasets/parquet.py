@@ -39,6 +39,7 @@ COLUMNS: Sequence[tuple[str, str]] = (
     ("consent", "string"),
     ("unit", "string"),
     ("night", "string"),
+    ("path", "string"),
 )
 """Column to type; prompt, seed, step, cfg, width and height are named as DiffusionDB does."""
 
@@ -66,6 +67,7 @@ def row_of(record: DatasetRecord) -> dict[str, Any]:
     figures = ("utility", "std", "lower_bound", "typicality", "novelty", "rater_version")
     return {name: facts[name] for name in taken} | {name: prediction.get(name) for name in figures} | {
         "image_name": f"{record.digest}.{record.ending}",
+        "path": record.facts["path"],
         "caption": record.caption,
         "predicted_grade": prediction.get("grade"),
         "step": parameters.get("steps"),

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +16,11 @@ from konomi.datasets.media import (
     MAX_IMAGE_BYTES,
     ImageFile,
     image_file,
+    is_raw,
     media_type_of,
     not_an_image,
     pass_over,
+    path_below,
 )
 from konomi.datasets.tally import Tally
 from konomi.errors import InvalidArgument, KonomiError, NotFound
@@ -52,7 +55,8 @@ def find_images(paths: Iterable[Path], tally: Tally | None = None) -> Iterator[I
 
 def _images(paths: list[tuple[Path, bool]], tally: Tally) -> Iterator[ImageFile]:
     for path, is_folder in paths:
-        yield from _below(path, tally) if is_folder else _named(path, tally)
+        for image in _below(path, tally) if is_folder else _named(path, tally):
+            yield replace(image, path=path_below(image.name, path if is_folder else path.parent))
 
 
 def count_files(paths: Iterable[Path]) -> int:
@@ -151,7 +155,7 @@ def _beside(folder: Path, tally: Tally) -> SideFiles:
 def _file(path: Path, name: str, beside: SideFiles, tally: Tally, *, required: bool) -> Iterator[ImageFile]:
     try:
         with open_regular(path) as file:
-            data = _picture(file)
+            data = b"" if is_raw(name) else _picture(file)
     except OSError as error:
         message = text("cannot be read: {why}", why=error.strerror)
         yield ImageFile(str(path), error=InvalidArgument(message, reason="FILE_UNREADABLE"))

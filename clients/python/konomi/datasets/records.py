@@ -8,12 +8,11 @@ from konomi.client import Client
 from konomi.client.messages import GRADES
 from konomi.client.paging import pages
 from konomi.client.services import taste_name
-from konomi.datasets.media import media_type_of
+from konomi.datasets.media import ENDINGS, media_type_of
 from konomi.errors import GONE, NotFound
 from konomi.v1 import rater_pb2 as rater
 
 PAGE = 200
-ENDINGS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 SOURCES = {
     rater.SOURCE_SELF: "self",
     rater.SOURCE_CONSENTED: "consented",
@@ -54,6 +53,7 @@ class RecordFacts(TypedDict):
     width: int
     height: int
     parameters: dict[str, float]
+    path: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def records(
             facts = facts_of(image)
             words = [QUALITY[facts["grade"]]] if quality_words and facts["grade"] else []
             caption = ", ".join([*words, *([image.prompt] if image.prompt else [])])
-            yield DatasetRecord(data, ENDINGS.get(media_type_of(data[:12]), "bin"), caption, facts)
+            yield DatasetRecord(data, ENDINGS.get(media_type_of(data[:12]), ".bin")[1:], caption, facts)
 
 
 def count(client: Client, taste: str, grades: Sequence[str], unit: str) -> int:
@@ -133,6 +133,7 @@ def facts_of(image: rater.Image) -> RecordFacts:
         "width": image.width,
         "height": image.height,
         "parameters": dict(sorted(image.parameters.items())),
+        "path": image.path,
     }
 
 

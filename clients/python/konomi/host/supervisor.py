@@ -168,10 +168,10 @@ def running(
     extras.require(*ROLES)
     with home.held():
         check_ports(ports or {})
-        install_starter(home)
         roles = [Role(role, home, port=(ports or {}).get(role, 0), environment=environment) for role in ROLES]
         try:
             deadline = time.monotonic() + START_SECONDS
+            install_starter(home)  # while the roles start; nobody asks for a model before they are announced
             services = Services(roles, {role.name: role.address(deadline, give_up) for role in roles})
             home.announce(services.addresses | {"token_file": str(home.token_file)})
             yield services

@@ -5,6 +5,8 @@ was killed between them is finished by the same command, and a second copy's rat
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 from konomi.client import Client
@@ -78,6 +80,14 @@ class _Added:
         return self.request.image.digest
 
 
+@dataclass(frozen=True)
+class _Underway:
+    """A batch the rater is making known, and what it will say of each image."""
+
+    items: Sequence[_Added]
+    results: Future[list[rater.AddImagesResponse]]
+
+
 class GradedImages:
     """The images of a taste that someone graded, or whose grade they took back: read as far as the log has grown."""
 
@@ -126,25 +136,35 @@ class ImportRun:
             report: told how many are done.
         """
         batch: list[ImageFile] = []
-        for number, file in enumerate(files, start=1):
-            if file.error is not None:
-                self._summary.fail(file.name, file.error)
-            else:
-                batch.append(file)
-            if len(batch) == BATCH:
-                self._add(batch)
-                report(number)
-                batch = []
-        self._add(batch)
+        underway: _Underway | None = None
+        with ThreadPoolExecutor(1, "konomi-import") as pool:
+            for number, file in enumerate(files, start=1):
+                if file.error is not None:
+                    self._summary.fail(file.name, file.error)
+                else:
+                    batch.append(file)
+                if len(batch) == BATCH:
+                    underway = self._add(batch, underway, pool)
+                    report(number)
+                    batch = []
+            self._finish(self._add(batch, underway, pool))
 
-    def _add(self, batch: Sequence[ImageFile]) -> None:
+    def _add(self, batch: Sequence[ImageFile], before: _Underway | None, pool: Executor) -> _Underway | None:
+        """Stores a batch while the rater embeds the one before, then sends it there; returns what is under way now."""
         items = [item for file in batch if (item := self._stored(file)) is not None]
+        self._finish(before)
         if not items:
+            return None
+        requests = [item.request for item in items]
+        return _Underway(items, pool.submit(copy_context().run, self._client.rater.add_images.exchange, requests))
+
+    def _finish(self, underway: _Underway | None) -> None:
+        """Waits for a batch to be known, and records its ratings."""
+        if underway is None:
             return
         known: list[_Added] = []
         fresh: list[_Added] = []
-        requests = [item.request for item in items]
-        for item, result in zip(items, self._client.rater.add_images.exchange(requests), strict=True):
+        for item, result in zip(underway.items, underway.results.result(), strict=True):
             if result.HasField("error"):
                 error = result.error
                 self._summary.fail(item.file.name, from_item(error.code, error.reason, error.message))
@@ -167,7 +187,8 @@ class ImportRun:
         origin, complain = origin_of(file.data), self._summary.tally.at(file.name)
         prompt = origin.prompt if file.caption is None else file.caption
         _tell_of_prompt(file, origin, complain)
-        image = rater.Image(digest=digest, prompt=prompt, seed=_seed(file, origin, complain) or 0)
+        seed = _seed(file, origin, complain) or 0
+        image = rater.Image(digest=digest, prompt=prompt, seed=seed, path=file.path)
         image.MergeFrom(self._given)
         return _Added(file, origin, rater.AddImagesRequest(taste=self._taste, image=image))
 

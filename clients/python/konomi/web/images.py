@@ -19,8 +19,11 @@ from konomi.web.responses import failure, in_worker
 from konomi.web.thumbnails import Shrinker
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
-SIDES = {"thumb": 320, "small": 160}
-"""Longest sides in pixels."""
+SIDES = {"thumb": 320, "small": 160, "large": 2048}
+"""Longest sides in pixels; "large" stands for an original no browser shows."""
+
+UNSHOWN = frozenset({"image/heic", "image/heif", "image/tiff"})
+"""Media types that browsers do not draw."""
 
 LASTING = {"cache-control": "private, max-age=31536000, immutable"}
 SANDBOX = {"content-security-policy": "default-src 'none'; sandbox", "content-disposition": "inline"}
@@ -51,7 +54,7 @@ class ImageEndpoints:
         self._workers.submit(self._shrinker.warm)
 
     async def image(self, request: Request) -> Response:
-        """Answers with the stored bytes."""
+        """Answers with the stored bytes; as a WebP where no browser draws them."""
         return await self._answer(request.path_params["digest"], self._original)
 
     async def thumb(self, request: Request) -> Response:
@@ -90,7 +93,7 @@ class ImageEndpoints:
         if not kind:
             message = text("expected the digest of an image, got another artifact's")
             raise InvalidArgument(message, reason="NOT_AN_IMAGE")
-        return data, kind
+        return self._thumbnail(digest, "large") if kind in UNSHOWN else (data, kind)
 
     def _thumbnail(self, digest: str, size: str) -> tuple[bytes, str]:
         path = self._cache / size / digest[:2] / f"{digest}.webp"

@@ -10,13 +10,27 @@ import os
 import resource
 import struct
 import sys
+from contextlib import suppress
 
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, ImageOps
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+FAULTS = (
+    *(OSError, ValueError, SyntaxError, MemoryError, ZeroDivisionError, struct.error, LookupError),
+    *(RuntimeError, EOFError, TypeError, AttributeError, OverflowError),
+)
+"""What the decoders raise on files that are not what they seem."""
 MEMORY_BYTES = 768 * 1024 * 1024
 MAX_PIXELS = 50_000_000
 CPU_SECONDS = 5
+
+
+def register_heif() -> None:
+    """Lets Pillow read HEIC where its decoder is installed; before the limits forbid opening files."""
+    with suppress(ImportError):
+        from pi_heif import register_heif_opener
+
+        register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
 
 
 def limit() -> None:
@@ -45,20 +59,25 @@ def shrink(data: bytes, side: int) -> bytes:
         image = ImageOps.exif_transpose(image)
         mode = "RGBA" if image.has_transparency_data else "RGB"
         small = image.convert(mode)
+        if image.mode not in ("L", "RGB", "RGBA", "P"):
+            small.info.pop("icc_profile", None)  # it speaks of other colours than these now are; others travel along
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         out = io.BytesIO()
         small.save(out, "WEBP", quality=86, method=2)
         return out.getvalue()
-    except (OSError, ValueError, SyntaxError, MemoryError, ZeroDivisionError, struct.error, KeyError, IndexError):
+    except FAULTS:
         return b""
 
 
 def main() -> None:
     """Serves images until stdin ends."""
     Image.init()
-    warm = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(warm, "WEBP")  # loads the codec before the limits forbid opening files
-    Image.open(io.BytesIO(warm.getvalue())).load()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    register_heif()
+    for form in ("WEBP", "GIF", "TIFF"):  # loads what each imports at its first before the limits forbid opening files
+        first = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(first, form)
+        Image.open(io.BytesIO(first.getvalue())).load()
     limit()
     source, out = sys.stdin.buffer, sys.stdout.buffer
     while len(head := source.read(12)) == 12:

@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import IO
 
+from konomi.datasets.media import KINDS
 from konomi.errors import InvalidArgument, Unavailable
 from konomi.i18n.catalogue import text
 
@@ -38,7 +39,7 @@ class Shrinker:
         with self._places, self._child() as child:
             small = child.shrink(data, side)
         if not small:
-            message = text("expected a PNG, JPEG or WebP image, got something else")
+            message = text("expected an image ({kinds}), got something else", kinds=KINDS)
             raise InvalidArgument(message, reason="IMAGE_UNREADABLE")
         return small
 

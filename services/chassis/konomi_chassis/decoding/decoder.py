@@ -11,6 +11,9 @@ from konomi.settings import KonomiSettings
 from konomi_chassis.decoding.worker_process import TOO_LARGE, ChildLost, Decoded, DecodingChild, Least, Refused
 
 MIB = 1024 * 1024
+HEIF = "HEIF"
+KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
+"""What is decoded, for errors: a closed list, see FORMATS."""
 LEAST_CHILDREN, MOST_CHILDREN, CORES_LEFT = 2, 64, 2
 """Children at least and at most, and cores left to the rest, where the machine decides."""
 
@@ -61,7 +64,7 @@ class Decoder:
         self._closed = False
 
     def decode(self, data: bytes, field: str = "image", least: Least | None = None) -> Decoded:
-        """Decodes the first frame of a PNG, JPEG or WebP.
+        """Decodes the first frame of an image of one of FORMATS.
 
         Args:
             data: the encoded image.
@@ -73,9 +76,9 @@ class Decoder:
         Raises:
             InvalidArgument: reason IMAGE_TYPE, IMAGE_TOO_LARGE or IMAGE_UNREADABLE.
         """
-        self._check_header(data, field)
+        heif = self._check_header(data, field) == HEIF
         try:
-            return self._decode(data, least)
+            return self._decode(data, least, heif)
         except ChildLost as error:
             why = "decoding it took more memory or time than an image may take"
             raise _unreadable(why, field) from error
@@ -88,9 +91,9 @@ class Decoder:
                 field=field,
             ) from refused
 
-    def _decode(self, data: bytes, least: Least | None) -> Decoded:
+    def _decode(self, data: bytes, least: Least | None, heif: bool) -> Decoded:
         with self._places:
-            child = self._take()
+            child = self._take(heif)
             try:
                 return child.decode(data, least)
             except ChildLost:
@@ -99,7 +102,7 @@ class Decoder:
             finally:
                 self._give(child)
             # An old child may have died of what it did before: the image gets one of its own.
-            child = self._start()
+            child = self._start(heif)
             try:
                 return child.decode(data, least)
             finally:
@@ -113,32 +116,36 @@ class Decoder:
         for child in children:
             child.kill()
 
-    def _check_header(self, data: bytes, field: str) -> None:
+    def _check_header(self, data: bytes, field: str) -> str:
         if len(data) > self._settings.max_image_bytes:
             limit = self._settings.max_image_bytes
             raise InvalidArgument(
                 f"An image has at most {limit} bytes; this one has {len(data)}.", reason="IMAGE_TOO_LARGE", field=field
             )
-        if sniff(data) is None:
+        form = sniff(data)
+        if form is None:
             raise InvalidArgument(
-                "An image is a PNG, JPEG or WebP; these bytes are none of them.", reason="IMAGE_TYPE", field=field
+                f"An image is a {KINDS}; these bytes are none of them.", reason="IMAGE_TYPE", field=field
             )
+        return form
 
-    def _take(self) -> DecodingChild:
+    def _take(self, heif: bool) -> DecodingChild:
         with self._lock:
             if self._closed:
                 raise Unavailable("The decoder is closed.", reason="DRAINING", retry_after=1.0)
-            while self._idle:
-                child = self._idle.pop()
+            for child in [child for child in reversed(self._idle) if child.heif == heif]:
+                self._idle.remove(child)
                 if child.alive:
                     return child
                 child.kill()
-        return self._start()
+            if len(self._idle) >= self.children:  # all of the other kind: the one that rested longest makes way
+                self._idle.pop(0).kill()
+        return self._start(heif)
 
-    def _start(self) -> DecodingChild:
+    def _start(self, heif: bool) -> DecodingChild:
         settings = self._settings
         limits = (settings.decode_memory_bytes, settings.decode_cpu_seconds, settings.max_image_pixels)
-        return DecodingChild(limits, settings.decode_wall_seconds)
+        return DecodingChild(limits, settings.decode_wall_seconds, heif=heif)
 
     def _give(self, child: DecodingChild) -> None:
         with self._lock:
@@ -153,16 +160,35 @@ class Decoder:
         child.kill()
 
 
+SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
+"""First bytes to format."""
+BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIF),
+}
+"""Brand of an ISO base media file (ISO/IEC 23008-12) to format; what calls itself mif1 may also be an AVIF."""
+
+
 def sniff(data: bytes) -> str | None:
-    """Returns "PNG", "JPEG" or "WEBP" by the first bytes, or None."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if data[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    return "WEBP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+    """Returns the format the first 12 bytes tell, one of FORMATS, or None."""
+    for signature, form in SIGNATURES:
+        if data.startswith(signature):
+            return form
+    if data[:4] == b"RIFF":
+        return "WEBP" if data[8:12] == b"WEBP" else None
+    if data[4:8] == b"ftyp":
+        return BRANDS.get(data[8:12])
+    return "BMP" if data[:2] == b"BM" and data[6:10] == bytes(4) else None
 
 
 def _unreadable(why: str, field: str) -> InvalidArgument:
     return InvalidArgument(
-        f"The image cannot be read: {why}. Send a whole PNG, JPEG or WebP.", reason="IMAGE_UNREADABLE", field=field
+        f"The image cannot be read: {why}. Send a whole {KINDS}.", reason="IMAGE_UNREADABLE", field=field
     )

@@ -19,7 +19,7 @@ CHILD = Path(__file__).with_name("worker.py")
 REQUEST = struct.Struct("<QIIB")
 ANSWER = struct.Struct("<BBHIIII")
 """Both as in worker.py, which is a script and imports nothing of konomi."""
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 TOO_LARGE, UNREADABLE, IMAGE = 0, 1, 2
 LONGEST = 8
 Least = tuple[int, int, bool]
@@ -50,7 +50,7 @@ class Decoded:
 
     Attributes:
         pixels: (H, W, 3) uint8, RGB; upright, transparency over white; maybe shrunk, and the middle of a long one.
-        format: "PNG", "JPEG" or "WEBP".
+        format: one of FORMATS.
         width, height: of the whole image, in pixels.
     """
 
@@ -63,17 +63,18 @@ class Decoded:
 class DecodingChild:
     """One child process; `decode` is used by one thread at a time."""
 
-    def __init__(self, limits: tuple[int, int, int], wall_seconds: float) -> None:
+    def __init__(self, limits: tuple[int, int, int], wall_seconds: float, *, heif: bool = False) -> None:
         """Starts the child.
 
         Args:
             limits: address space in bytes, CPU seconds an image may take, most pixels.
             wall_seconds: time an image may take by the clock.
+            heif: whether it reads HEIC too; it starts slower then.
         """
-        self._wall_seconds = wall_seconds
+        self._wall_seconds, self.heif = wall_seconds, heif
         self.served, self.sound = 0, True
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(CHILD), *map(str, limits)],
+            [sys.executable, "-I", str(CHILD), *map(str, limits), str(int(heif))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -5,12 +5,15 @@ images a second in bfloat16 and 410 in float32, by count. What comes out is as n
 """
 
 from dataclasses import dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from konomi_rater.embedding.names import AUTO, FP32
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:  # torch is imported where something is asked of it: a placement is known before it is settled
+    import torch
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Precision to the name of torch's number format."""
 BATCH, GPU_BATCH = 32, 64
 """Images of a pass at most where nobody says: a GPU is not busy with fewer."""
 KEPT, GPU_KEPT = 16, 64
@@ -36,7 +39,7 @@ class Placement:
     @property
     def on_gpu(self) -> bool:
         """Whether the device is a GPU."""
-        return torch.device(self.device).type == "cuda"
+        return self.device.partition(":")[0] == "cuda"
 
     @property
     def kept(self) -> int:
@@ -44,9 +47,12 @@ class Placement:
         return GPU_KEPT if self.on_gpu else KEPT
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> "torch.dtype":
         """The number format of the tower."""
-        return DTYPES[self.precision]
+        import torch
+
+        dtype: torch.dtype = getattr(torch, DTYPES[self.precision])
+        return dtype
 
 
 def settled(asked: Placement) -> Placement:
@@ -54,6 +60,8 @@ def settled(asked: Placement) -> Placement:
 
     It takes no memory of the GPU, which another service may need until the first image comes.
     """
+    import torch
+
     device = ("cuda" if torch.cuda.is_available() else "cpu") if asked.device == AUTO else asked.device
     placement = replace(asked, device=device)
     if placement.on_gpu:
@@ -67,5 +75,7 @@ def precision(placement: Placement) -> str:
         return placement.precision
     if not placement.on_gpu:
         return FP32
+    import torch
+
     with torch.cuda.device(placement.device):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

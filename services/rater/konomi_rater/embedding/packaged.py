@@ -13,8 +13,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save_file
 
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.safetensors_check import check_bytes

@@ -4,19 +4,22 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.decoding.worker_process import Decoded
+from konomi_chassis.lazy_value import LazyValue
 from konomi_chassis.memory_shortage import is_broken_device, is_shortage, shortage
 from konomi_chassis.models.safetensors_check import check_file
-from konomi_rater.embedding import names, open_clip, packaged, timm
+from konomi_rater.embedding import names, packaged
 from konomi_rater.embedding.device import Placement, precision, settled
 from konomi_rater.embedding.names import AUTO, FP32, LITE, STARTER, EmbedderName
-from konomi_rater.embedding.tower import ResizeRule
+
+if TYPE_CHECKING:
+    from konomi_rater.embedding.tower import ResizeRule
 
 MISFITS = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError)
 """What the libraries raise where files do not fit each other."""
@@ -28,7 +31,7 @@ class Embedder(Protocol):
 
     dimensions: int
     reads_text: bool
-    fit: ResizeRule
+    fit: "ResizeRule"
 
     def fitted(self, decoded: Decoded) -> np.ndarray:
         """Brings a decoded image, shrunk or whole, to the size `embed` takes: (H, W, 3) uint8."""
@@ -43,18 +46,38 @@ class Embedder(Protocol):
         """Maps texts to (N, D) float32 in the space of the images."""
 
 
+class Libraries:
+    """torch and what knows the models, imported together at the first use of any.
+
+    Attributes:
+        open_clip, timm: the modules of this room that stand on those libraries.
+        placement: where towers run, settled.
+    """
+
+    def __init__(self, placement: Placement) -> None:
+        from konomi_rater.embedding import open_clip, timm
+
+        self.open_clip, self.timm, self.placement = open_clip, timm, settled(placement)
+
+
 class Embedders:
     """Opens embedders by name, once each; nothing is ever fetched."""
 
     def __init__(self, models: Path, placement: Placement) -> None:
-        self._models, self._placement = models, settled(placement)
+        self._models = models
+        self._libraries = LazyValue(lambda: Libraries(placement))
+        self._asked = placement
         self._lock = threading.Lock()
         self._open: dict[str, Embedder] = {}
+
+    def import_libraries(self) -> None:
+        """Imports torch and the libraries of models, which takes seconds; what needs them waits for it."""
+        self._libraries()
 
     @property
     def batch(self) -> int:
         """Images of a pass at most."""
-        return self._placement.batch
+        return self._libraries().placement.batch
 
     @property
     def folder(self) -> Path:
@@ -81,8 +104,8 @@ class Embedders:
         Raises:
             InvalidArgument: a name of no known form.
         """
-        ours = self._placement.precision == AUTO and names.parse(name).plain in (STARTER, LITE)
-        return names.in_precision(name, FP32 if ours else precision(self._placement))
+        ours = self._asked.precision == AUTO and names.parse(name).plain in (STARTER, LITE)
+        return names.in_precision(name, FP32 if ours else precision(self._libraries().placement))
 
     def open(self, name: str) -> Embedder:
         """Returns the embedder of that name, loaded at its first use.
@@ -111,7 +134,7 @@ class Embedders:
 
     def at_hand(self) -> list[str]:
         """Returns the embedders whose files are on this machine, best first: open_clip models, timm's packaged one."""
-        embedders = []
+        embedders, open_clip = [], self._libraries().open_clip
         for name, path in names.open_clip_names(self._models):
             if open_clip.is_known(name.model) or (path.parent / open_clip.CONFIG).is_file():
                 embedders.append(name.text)
@@ -120,6 +143,8 @@ class Embedders:
         return embedders
 
     def _check_model(self, name: EmbedderName) -> None:
+        libraries = self._libraries()
+        open_clip, timm = libraries.open_clip, libraries.timm
         if name.kind == "open_clip":
             beside = names.weights(self._models, name).parent / open_clip.CONFIG
             supported, library = open_clip.is_known(name.model) or beside.is_file(), "open_clip"
@@ -133,8 +158,9 @@ class Embedders:
             )
 
     def _load(self, name: str) -> Embedder:
-        parts = names.parse(name)
-        placement = replace(self._placement, precision=parts.precision)
+        parts, libraries = names.parse(name), self._libraries()
+        placement, open_clip, timm = libraries.placement, libraries.open_clip, libraries.timm
+        placement = replace(placement, precision=parts.precision)
         if parts.plain == LITE:
             return timm.open_timm(parts.model, packaged.weights(self._models), placement, early=True)
         if parts.kind == STARTER:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from sklearn.cluster import KMeans
+
+from konomi_rater.measures.cells import k_means
 
 MEASURES = 4
 BOUND = 4.0
@@ -113,5 +114,5 @@ def _centres(cells: int, width: int, seed: int) -> np.ndarray:
     """Returns the centres (cells, width) of a centroidal Voronoi tessellation of the measures' space."""
     rng = np.random.default_rng(seed % 2**63)
     samples = (SPREAD * rng.standard_normal((SAMPLES_PER_CELL * cells, width))).clip(-BOUND, BOUND)
-    fitted = KMeans(cells, n_init=1, max_iter=50, random_state=seed % 2**32).fit(samples)
+    fitted = k_means(samples, cells, starts=1, seed=seed, most_rounds=50)
     return np.asarray(fitted.cluster_centers_, np.float64)

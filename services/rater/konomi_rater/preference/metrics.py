@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy  # its statistics are loaded at their first use: they take a second
 
 from konomi_rater.preference.ordinal import Check, never
 
@@ -54,7 +54,7 @@ class Predictions:
 
 def spearman(left: np.ndarray, right: np.ndarray) -> float:
     """Returns Spearman's rank correlation, ties averaged; nan where one side is constant."""
-    a, b = rankdata(left) - (len(left) + 1) / 2, rankdata(right) - (len(right) + 1) / 2
+    a, b = scipy.stats.rankdata(left) - (len(left) + 1) / 2, scipy.stats.rankdata(right) - (len(right) + 1) / 2
     spread = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / spread) if spread > 0 else float("nan")
 
@@ -65,7 +65,7 @@ def auc(positive: np.ndarray, scores: np.ndarray) -> float:
     misses = len(positive) - hits
     if not hits or not misses:
         return float("nan")
-    return float((rankdata(scores)[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
+    return float((scipy.stats.rankdata(scores)[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:

@@ -12,8 +12,8 @@ from enum import IntEnum
 
 import numpy as np
 from scipy.special import ndtr
-from sklearn.cluster import KMeans
 
+from konomi_rater.measures.cells import k_means
 from konomi_rater.preference.head import Head
 
 MOST_ROWS = 10_000
@@ -43,7 +43,7 @@ def typical(embeddings: "np.ndarray | RowsAt", covered: np.ndarray, count: int, 
     thinned = embeddings[rows]
     points = np.concatenate([thinned, covered.reshape(len(covered), thinned.shape[1])])
     regions = min(count + len(covered), len(points))
-    members = KMeans(regions, n_init=1, random_state=seed % 2**32).fit_predict(points)
+    members = k_means(points, regions, starts=1, seed=seed).labels_
     graded = np.bincount(members[len(rows) :], minlength=regions)
     members = members[: len(rows)]
     sizes = np.bincount(members, minlength=regions)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, binom
+import scipy  # its statistics are loaded at their first use: they take a second
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class AuditOutcome:
 def shown_for(limits: AuditLimits, most: int) -> int:
     """Returns how many images must be shown for the limits to hold with the rejections allowed, `most` at most."""
     low, high = limits.rejections, most
-    if high <= low or binom.cdf(limits.rejections, high, limits.alpha) > limits.delta:
+    if high <= low or scipy.stats.binom.cdf(limits.rejections, high, limits.alpha) > limits.delta:
         return most
     while high - low > 1:
         middle = (low + high) // 2
-        if binom.cdf(limits.rejections, middle, limits.alpha) <= limits.delta:
+        if scipy.stats.binom.cdf(limits.rejections, middle, limits.alpha) <= limits.delta:
             high = middle
         else:
             low = middle
@@ -90,7 +90,7 @@ def shown_for(limits: AuditLimits, most: int) -> int:
 
 def allowed_rejections(shown: int, limits: AuditLimits) -> int:
     """Returns the most rejections among `shown` with which the limits hold, -1 where not even none do."""
-    holds = binom.cdf(np.arange(shown + 1), shown, limits.alpha) <= limits.delta
+    holds = scipy.stats.binom.cdf(np.arange(shown + 1), shown, limits.alpha) <= limits.delta
     return int(np.flatnonzero(holds).max(initial=-1))
 
 
@@ -98,7 +98,7 @@ def upper_bound(shown: int, rejections: int, delta: float) -> float:
     """Returns the exact one-sided upper bound of the share of rejections at confidence 1 - delta."""
     if rejections >= shown:
         return 1.0
-    return float(beta.ppf(1.0 - delta, rejections + 1, shown - rejections))
+    return float(scipy.stats.beta.ppf(1.0 - delta, rejections + 1, shown - rejections))
 
 
 def draw(sizes: Sequence[int], limits: AuditLimits, rng: np.random.Generator) -> list[Sample]:

@@ -95,6 +95,7 @@ def _facts(image: rater_pb2.Image) -> ImageFacts:
         parents=tuple(image.parents),
         licence=image.licence,
         consent=image.consent,
+        path=image.path,
         parameters=dict(image.parameters),
     )
 

@@ -56,6 +56,7 @@ def image(row: ImageRow, taste: str, scored: Score | None = None) -> rater_pb2.I
         parents=row.facts.parents,
         licence=row.facts.licence,
         consent=row.facts.consent,
+        path=row.facts.path,
         parameters=dict(row.facts.parameters),
         width=row.width,
         height=row.height,
@@ -120,6 +121,7 @@ def image_filter(message: rater_pb2.ImageFilter) -> Filter:
         prompt_contains=message.prompt_contains,
         min_utility=message.min_utility if message.HasField("min_utility") else None,
         min_novelty=message.min_novelty if message.HasField("min_novelty") else None,
+        path_contains=message.path_contains,
     )
 
 

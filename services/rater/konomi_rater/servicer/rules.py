@@ -37,6 +37,7 @@ def image_filter(field: str) -> dict[str, Rule]:
     """Returns the rules of an ImageFilter in a field."""
     return {
         f"{field}.prompt_contains": text(),
+        f"{field}.path_contains": text(1024),
         f"{field}.digests[]": DIGEST,
         f"{field}.units[]": text(200),
         f"{field}.nights[]": text(200),

@@ -27,6 +27,7 @@ class ImageFacts:
     parents: tuple[str, ...] = ()
     licence: str = ""
     consent: str = ""
+    path: str = ""
     parameters: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -58,6 +59,7 @@ class Filter:
     prompt_contains: str = ""
     min_utility: float | None = None
     min_novelty: float | None = None
+    path_contains: str = ""
 
     @property
     def by_facts(self) -> bool:
@@ -74,19 +76,22 @@ _IMAGE = (
 
 
 def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, int], now: float) -> bool:
-    """Adds an image of (width, height); returns False where the taste knew it already, and changes nothing."""
+    """Adds an image of (width, height); returns False where the taste knew it already, and changes nothing.
+
+    One whose file nobody has named yet gets the name it comes with.
+    """
     done = connection.execute(
         text(
             "INSERT INTO images (taste, digest, source, prompt, seed, unit, night, parents, licence, consent, "
-            "parameters, width, height, created) "
+            "path, parameters, width, height, created) "
             "VALUES (:taste, :digest, :source, :prompt, :seed, :unit, :night, :parents, :licence, :consent, "
-            ":parameters, :width, :height, :now) "
+            ":path, :parameters, :width, :height, :now) "
             "ON CONFLICT (taste, digest) DO NOTHING"
         ),
         {
             **{
                 name: getattr(facts, name)
-                for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")
+                for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent", "path")
             },
             "taste": taste,
             "parents": json.dumps(facts.parents),
@@ -96,7 +101,19 @@ def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, 
             "now": now,
         },
     )
+    if done.rowcount == 0 and facts.path:
+        named = text("UPDATE images SET path = :path WHERE taste = :taste AND digest = :digest AND path = ''")
+        connection.execute(named, {"path": facts.path, "taste": taste, "digest": facts.digest})
     return done.rowcount > 0
+
+
+def rows_at_path(connection: Connection, taste: str, part: str) -> np.ndarray:
+    """Returns the rows (K,) int64 of images whose file or folder contains a text; the case of Latin letters is free."""
+    found = connection.execute(
+        text("SELECT row FROM images WHERE taste = :taste AND path > '' AND instr(lower(path), lower(:part)) > 0"),
+        {"taste": taste, "part": part},
+    )
+    return np.fromiter((row.row for row in found), np.int64)
 
 
 def known_size(connection: Connection, digest: str) -> tuple[int, int] | None:
@@ -233,7 +250,8 @@ def facts_of(row: Mapping[Any, Any]) -> ImageFacts:
     """Returns what a row of the table says about its image."""
     facts = {name: row[name] for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")}
     parents, parameters = tuple(json.loads(str(row["parents"]))), json.loads(str(row["parameters"]))
-    return ImageFacts(**facts, parents=parents, parameters=parameters)
+    path = row.get("path", "")  # a snapshot of an earlier konomi has none
+    return ImageFacts(**facts, path=path, parents=parents, parameters=parameters)
 
 
 def _image(row: RowMapping) -> ImageRow:

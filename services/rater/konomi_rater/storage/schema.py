@@ -385,4 +385,9 @@ MIGRATIONS = (
             "CREATE TABLE pixels_leaving (digest TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID",
         ),
     ),
+    Migration(
+        11,
+        # The file an image was imported from, as what was imported names it; empty where nobody said, or before this.
+        ("ALTER TABLE images ADD COLUMN path TEXT NOT NULL DEFAULT ''",),
+    ),
 )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy  # its statistics are loaded at their first use: they take a second
 import sqlalchemy
 from safetensors.numpy import load_file
-from scipy.stats import binom
 from sqlalchemy import text
 
 from konomi.errors import Cancelled, FailedPrecondition, KonomiError, Unavailable
@@ -299,7 +299,9 @@ class Advice:
     def change(self) -> bool:
         """Whether another embedder would serve the taste better."""
         beyond = round(self.foreign_share * self.n)
-        return self.foreign_share > FOREIGN and float(binom.sf(beyond - 1, self.n, PORTRAITS_BEYOND)) < DOUBT
+        return (
+            self.foreign_share > FOREIGN and float(scipy.stats.binom.sf(beyond - 1, self.n, PORTRAITS_BEYOND)) < DOUBT
+        )
 
 
 class Advising:

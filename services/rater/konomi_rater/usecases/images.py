@@ -31,6 +31,7 @@ from konomi_rater.usecases.workspace import Workspace
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PROMPT_BYTES = 4096
 TEXT_BYTES = 400
+PATH_BYTES = 1024
 MOST_PARENTS = 16
 MOST_PARAMETERS = 64
 
@@ -154,6 +155,7 @@ def check_facts(facts: ImageFacts) -> None:
         ("night", TEXT_BYTES),
         ("licence", TEXT_BYTES),
         ("consent", TEXT_BYTES),
+        ("path", PATH_BYTES),
     ):
         value = getattr(facts, name)
         if len(value.encode()) > limit:
@@ -285,6 +287,9 @@ class Browsing:
         if criteria.by_facts:
             positions = image_records.admit(view, criteria, self._grades(connection, taste, view, criteria))
             positions = positions[: np.searchsorted(positions, count)]
+        if criteria.path_contains:
+            named = image_records.rows_at_path(connection, taste.id, criteria.path_contains)
+            positions = positions[np.isin(view.rows[positions], named)]
         if criteria.min_utility is not None:
             utility = self._scoring.predict_known(taste, view).utility
             positions = positions[utility[positions] >= criteria.min_utility]

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ class VectorRequest:
 class Vectors:
     """Finds or makes vectors; strangers' are kept in memory, so that the same image always has the same one."""
 
-    def __init__(self, store: ArtifactStore, embedders: Embedders, batcher: Batcher, cache: int) -> None:
+    def __init__(self, store: ArtifactStore, embedders: Embedders, batcher: Callable[[], Batcher], cache: int) -> None:
         self._store, self._embedders, self._batcher = store, embedders, batcher
         self._lock = threading.Lock()
         self._strangers: LRUCache[tuple[str, str], np.ndarray] = LRUCache(cache)
@@ -99,7 +99,7 @@ class Vectors:
     ) -> EmbeddingRequest | None:
         if not sources:
             return None
-        return self._batcher.submit(Lane(self._embedders.open(embedder), keep), sources, caller)
+        return self._batcher().submit(Lane(self._embedders.open(embedder), keep), sources, caller)
 
     def _source(self, given: ImageInput, digest: str, field: str) -> ImageSource:
         content = given.content

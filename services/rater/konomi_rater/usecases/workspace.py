@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from konomi.errors import DataLoss, FailedPrecondition, NotFound
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.decoding.worker_process import Decoded
+from konomi_chassis.lazy_value import LazyValue
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
 from konomi_rater.embedding.batching import Batcher, QueueLimits
@@ -68,13 +69,7 @@ class Workspace:
         self._heads: LRUCache[str, StoredHead] = LRUCache(HEADS)
         self._artifacts: LRUCache[tuple[str, int], str] = LRUCache(ARTIFACTS)
         self._references: LRUCache[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = LRUCache(HEADS)
-        limits = QueueLimits(
-            parts.embedders.batch,
-            parts.decoder.children,
-            parts.settings.queue_images,
-            parts.settings.queue_mebibytes << 20,
-        )
-        self._batcher = Batcher(parts.decoder.decode, limits)
+        self._batcher = LazyValue(lambda: _batcher(parts))
         self.vectors = Vectors(parts.store, parts.embedders, self._batcher, parts.settings.score_cache)
 
     def reading(self) -> AbstractContextManager[sqlalchemy.Connection]:
@@ -87,7 +82,8 @@ class Workspace:
 
     def close(self) -> None:
         """Ends the batching threads and the decoding children, and gives the database up."""
-        self._batcher.close()
+        if self._batcher.if_made is not None:
+            self._batcher.if_made.close()
         self._decoder.close()
         self._engine.dispose()
 
@@ -225,3 +221,10 @@ class Workspace:
             with self._lock:
                 self._heads[artifact] = head
         return head
+
+
+def _batcher(parts: Parts) -> Batcher:
+    """Returns the queue of images to embed; how many pass at once depends on the device, which torch knows."""
+    settings = parts.settings
+    room = (settings.queue_images, settings.queue_mebibytes << 20)
+    return Batcher(parts.decoder.decode, QueueLimits(parts.embedders.batch, parts.decoder.children, *room))

@@ -12,8 +12,7 @@ from konomi.errors import InvalidArgument
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
 from konomi_trainer.configuration import Configuration
-from konomi_trainer.jobs.worker import Live
-from konomi_trainer.methods.registry import METHODS
+from konomi_trainer.jobs.progress_board import Live
 from konomi_trainer.storage import models, runs
 
 NEWEST = 2**62
@@ -28,6 +27,11 @@ STATES = {
 
 def method_value(name: str) -> "pb.TrainingMethod.ValueType":
     """Returns the value of TrainingMethod of a method; the enum is open, so it may be one this contract lacks."""
+    number = dict(pb.TrainingMethod.items()).get(f"TRAINING_METHOD_{name.upper()}")
+    if number is not None:
+        return number
+    from konomi_trainer.methods.registry import METHODS  # it brings torch, which a list of models need not wait for
+
     return cast("pb.TrainingMethod.ValueType", METHODS[name].number)
 
 

@@ -22,7 +22,6 @@ from konomi_chassis.rpc.field_rules import (
     text,
 )
 from konomi_trainer.configuration import ASKED_PRECISIONS, BOUNDS, OPTIMIZERS
-from konomi_trainer.methods import registry
 
 RUN = pattern(f"trainingRuns/{PART}", '"trainingRuns/{run}"')
 MODEL = pattern(f"models/{PART}", '"models/{model}"')
@@ -30,7 +29,11 @@ MODEL_OR_BASE_OR_NONE = pattern(f"base|models/{PART}", '"models/{model}" or "bas
 
 
 def _training_method(value: int) -> str | None:
-    """The rule of TrainingMethod: what the registry holds when the request comes."""
+    """The rule of TrainingMethod: one of the contract's, or what the registry holds when the request comes."""
+    if value and value in pb.TrainingMethod.values():
+        return None
+    from konomi_trainer.methods import registry  # it brings torch, which only an unknown number is worth
+
     numbers = {method.number for method in registry.METHODS.values()}
     return None if value in numbers else f"one of the training methods was expected; {value} came."
 

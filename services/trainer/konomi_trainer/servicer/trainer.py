@@ -13,7 +13,6 @@ from konomi.errors import GONE, InvalidArgument, NotFound, Unavailable
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.auth.authentication import principal
-from konomi_chassis.rpc.pagination import page
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
 from konomi_chassis.storage.failpoints import failpoint
@@ -27,6 +26,7 @@ from konomi_trainer.methods import concepts, registry
 from konomi_trainer.servicer import concepts as concept_rpcs
 from konomi_trainer.servicer import messages
 from konomi_trainer.servicer.collection import CollectionRpcs
+from konomi_trainer.servicer.listing import ListingRpcs, model_named, run_named
 from konomi_trainer.servicer.snapshots import SnapshotRpcs
 from konomi_trainer.storage import models, runs
 
@@ -54,7 +54,7 @@ class ModelOperations:
     concepts: concept_rpcs.ConceptRpcs
 
 
-class TrainerServicer(SnapshotRpcs, CollectionRpcs):
+class TrainerServicer(ListingRpcs, SnapshotRpcs, CollectionRpcs):
     """Serves training runs and the catalogue of models."""
 
     def __init__(
@@ -67,7 +67,8 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Joins the parts; `clock` gives seconds since 1970."""
-        self._engine, self._store, self._bases, self._worker = engine, store, bases, worker
+        ListingRpcs.__init__(self, engine, worker.board)
+        self._store, self._bases, self._worker = store, bases, worker
         self._exporter, self._concepts = operations.exporter, operations.concepts
         self._clock, self._idempotency = clock, Idempotency()
 
@@ -125,26 +126,6 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
             time.sleep(BETWEEN_MESSAGES_SECONDS)
             board.wait(version, 1.0)
 
-    def GetTrainingRun(self, request: pb.GetTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
-        """Returns a run."""
-        return self._run_message(request.name)
-
-    def ListTrainingRuns(
-        self, request: pb.ListTrainingRunsRequest, context: grpc.ServicerContext
-    ) -> pb.ListTrainingRunsResponse:
-        """Lists runs, newest first."""
-        with reading(self._engine) as connection:
-            listed = page(
-                request.page_size,
-                lambda count: runs.page(connection, messages.before(request.page_token), count),
-                lambda run: messages.token(run.sequence),
-            )
-        board = self._worker.board
-        return pb.ListTrainingRunsResponse(
-            training_runs=[messages.training_run(run, board.read(run.id)) for run in listed.rows],
-            next_page_token=listed.next_token,
-        )
-
     def CancelTrainingRun(self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext) -> pb.TrainingRun:
         """Commits that a run shall stop; one that has ended stays as it is."""
         name = request.name.removeprefix("trainingRuns/")
@@ -152,9 +133,9 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
             earlier = self._idempotency.replay(connection, "CancelTrainingRun", request)
             if earlier is not None:
                 return pb.TrainingRun.FromString(earlier)
-            _run(connection, name)
+            run_named(connection, name)
             runs.request_cancel(connection, name)
-            reply = messages.training_run(_run(connection, name), self._worker.board.read(name))
+            reply = messages.training_run(run_named(connection, name), self._worker.board.read(name))
             self._idempotency.remember(connection, "CancelTrainingRun", request, reply)
         self._worker.cancel(name)
         return reply
@@ -166,29 +147,14 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
             earlier = self._idempotency.replay(connection, "FinishTrainingRun", request)
             if earlier is not None:
                 return pb.TrainingRun.FromString(earlier)
-            publishing.finish(connection, _run(connection, name), request.step, dict(request.metrics), self._clock())
-            reply = messages.training_run(_run(connection, name), None, runs.published(connection, name))
+            publishing.finish(
+                connection, run_named(connection, name), request.step, dict(request.metrics), self._clock()
+            )
+            reply = messages.training_run(run_named(connection, name), None, runs.published(connection, name))
             self._idempotency.remember(connection, "FinishTrainingRun", request, reply)
             failpoint("trainer.before_finish")
         self._worker.cancel(name)
         return reply
-
-    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
-        """Lists models, newest first."""
-        with reading(self._engine) as connection:
-            listed = page(
-                request.page_size,
-                lambda count: models.page(connection, request.taste, messages.before(request.page_token), count),
-                lambda row: messages.token(row.sequence),
-            )
-        return pb.ListModelsResponse(
-            models=[messages.model(row) for row in listed.rows], next_page_token=listed.next_token
-        )
-
-    def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.Model:
-        """Returns a model with its lineage."""
-        with reading(self._engine) as connection:
-            return messages.model(_model(connection, request.name))
 
     def MergeModels(self, request: pb.MergeModelsRequest, context: grpc.ServicerContext) -> pb.Model:
         """Merges Custom Diffusion models in closed form and commits the new model."""
@@ -214,7 +180,7 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
     def ExportModel(self, request: pb.ExportModelRequest, context: grpc.ServicerContext) -> artifact_pb2.Artifact:
         """Writes a model in a format other tools load."""
         with reading(self._engine) as connection:
-            model = _model(connection, request.name)
+            model = model_named(connection, request.name)
             sheets = [row.sheet_digest for row in runs.published(connection, model.training_run) if row.sheet_digest]
         form = pb.ExportFormat.Name(request.format).removeprefix("EXPORT_FORMAT_").lower()
         extras = Extras(request.thumbnail_digest, sheets[-1] if sheets else "", request.author)
@@ -229,7 +195,7 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
             earlier = self._idempotency.replay(connection, "PromoteModel", request)
             if earlier is not None:
                 return pb.Model.FromString(earlier)
-            model = _model(connection, request.name)
+            model = model_named(connection, request.name)
             reply = messages.model(models.promote(connection, model, request.metrics, self._clock()))
             self._idempotency.remember(connection, "PromoteModel", request, reply)
             failpoint("trainer.before_promote")
@@ -248,13 +214,6 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
             self._idempotency.remember(connection, "RollbackModel", request, reply)
             failpoint("trainer.before_rollback")
         return reply
-
-    def taste_of(self, name: str) -> str | None:
-        """Returns the taste of "trainingRuns/{run}" or "models/{model}", or None when there is no such thing."""
-        kind, _, part = name.partition("/")
-        with reading(self._engine) as connection:
-            row = runs.get(connection, part) if kind == "trainingRuns" else models.get(connection, part)
-        return row.taste if row is not None else None
 
     def _configure(self, request: pb.CreateTrainingRunRequest) -> configuration.Configuration:
         method = registry.by_number(request.method)
@@ -291,25 +250,5 @@ class TrainerServicer(SnapshotRpcs, CollectionRpcs):
                     field=f"parents[{index}]",
                 )
 
-    def _run_message(self, name: str) -> pb.TrainingRun:
-        part = name.removeprefix("trainingRuns/")
-        live = self._worker.board.read(part)
-        with reading(self._engine) as connection:
-            return messages.training_run(_run(connection, part), live, runs.published(connection, part))
-
 
 ENDED = (pb.TRAINING_STATE_SUCCEEDED, pb.TRAINING_STATE_FAILED, pb.TRAINING_STATE_CANCELLED)
-
-
-def _run(connection: sqlalchemy.Connection, name: str) -> runs.Run:
-    run = runs.get(connection, name)
-    if run is None:
-        raise NotFound(f"There is no training run {name}; list them to see which there are.", reason="RUN_NOT_FOUND")
-    return run
-
-
-def _model(connection: sqlalchemy.Connection, name: str) -> models.ModelRow:
-    model = models.get(connection, name.removeprefix("models/"))
-    if model is None:
-        raise NotFound(f"There is no {name}; list the models to see which there are.", reason="MODEL_NOT_FOUND")
-    return model

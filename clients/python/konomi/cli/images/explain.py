@@ -36,6 +36,8 @@ def lines(explanation: Explanation) -> list[str]:
     image = explanation.image
     made = text("made by {unit}", unit=image.unit) if image.unit else text("imported")
     result = [image.digest, f"  {made}"]
+    if image.path:
+        result.append("  " + text("file: {path}", path=image.path))
     if image.prompt:
         result.append("  " + text("prompt: {prompt}", prompt=image.prompt))
     if image.unit:

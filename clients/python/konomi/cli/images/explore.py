@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from konomi.cli.console import Json, TasteId, attached, emit, note, say, table
-from konomi.cli.terminal.pictures import SUFFIXES
 from konomi.client import Client
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import taste_name
-from konomi.datasets.reader import media_type_of
+from konomi.datasets.media import ENDINGS, media_type_of
 from konomi.files import write_for_user
 from konomi.i18n.catalogue import percent, text
 from konomi.night.systems.longtail import LEAST_SHOWINGS
@@ -62,13 +61,13 @@ def _print_far(response: rater.ExploreNoveltyResponse) -> None:
             f"{image.score.novelty:.3f}",
             likeliest_grade(image.score),
             ranks.get(image.digest, ""),
-            image.prompt,
+            _about(image),
         )
         if image.HasField("score")
-        else (image.digest[:12], "", "", "", image.prompt)
+        else (image.digest[:12], "", "", "", _about(image))
         for image in response.images
     ]
-    table(("image", "novelty", "grade", "beats near", "prompt"), rows)
+    table(("image", "novelty", "grade", "beats near", "prompt or file"), rows)
 
 
 def _print_elites(response: rater.ExploreNoveltyResponse) -> None:
@@ -77,10 +76,10 @@ def _print_elites(response: rater.ExploreNoveltyResponse) -> None:
         return
     archive = response.archive
     rows = [
-        (str(elite.cell), elite.image.digest[:12], f"{elite.image.score.lower_bound:.2f}", elite.image.prompt)
+        (str(elite.cell), elite.image.digest[:12], f"{elite.image.score.lower_bound:.2f}", _about(elite.image))
         for elite in archive.elites
     ]
-    table(("region", "image", "lower bound", "prompt"), rows)
+    table(("region", "image", "lower bound", "prompt or file"), rows)
     line = "{filled} of {cells} regions hold an image; QD-score {score:.1f}, Vendi {vendi:.1f}"
     figures = {"score": archive.qd_score, "vendi": archive.diversity.vendi}
     say(text(line, filled=len(archive.elites), cells=archive.cells, **figures))
@@ -99,6 +98,11 @@ def _discovery(tail: rater.Discovery) -> str:
     )
 
 
+def _about(image: rater.Image) -> str:
+    """Returns what tells an image from others: the file it came from, and what it shows."""
+    return "  ".join(part for part in (image.path, image.prompt) if part)
+
+
 def likeliest_grade(score: rater.Score) -> str:
     """Returns the grade a score holds for the likeliest; empty where it says nothing of grades."""
     chances = list(score.grade_probabilities)
@@ -108,6 +112,6 @@ def likeliest_grade(score: rater.Score) -> str:
 def write_image(client: Client, digest: str, folder: Path) -> str:
     """Writes an image into a folder, to look at, and returns where."""
     data = client.artifacts.get(digest)
-    path = folder / (digest[:16] + SUFFIXES.get(media_type_of(data[:12]), ".bin"))
+    path = folder / (digest[:16] + ENDINGS.get(media_type_of(data[:12]), ".bin"))
     write_for_user(path, data)
     return str(path)

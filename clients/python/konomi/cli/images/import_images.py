@@ -42,10 +42,11 @@ def import_(
 ) -> None:
     """Make images of any origin known: folders, files, zips, tars, parquet.
 
-    PNG, JPEG and WebP are read; the originals are never written. Prompts are read from captions beside the images
-    (.txt, .caption, metadata.jsonl, kohya's folders), else from what A1111, ComfyUI, NovelAI, InvokeAI, Fooocus,
-    SwarmUI and konomi wrote into them. Ratings of one to five stars from XMP, inside the image or in a sidecar, and
-    grades of metadata.jsonl become the grades N to UR of images that nobody has graded in the taste yet.
+    PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and HEIC are read; the originals are never written. Prompts are read from
+    captions beside the images (.txt, .caption, metadata.jsonl, kohya's folders), else from what A1111, ComfyUI,
+    NovelAI, InvokeAI, Fooocus, SwarmUI and konomi wrote into them. Ratings of one to five stars from XMP, inside the
+    image or in a sidecar, and grades of metadata.jsonl become the grades N to UR of images that nobody has graded in
+    the taste yet. Each image keeps the name it has below the folder or archive that is named here.
 
     What was there and not understood is named; an import that was stopped is finished by the same command.
 
@@ -91,14 +92,23 @@ def remark_on(tally: Tally) -> None:
         line = "and {count} more that was not understood; --json names them"
         note(text(line, count=beyond))
     if tally.passed_over:
-        line = "passed over: {kinds} (konomi reads PNG, JPEG and WebP, and follows no links)"
-        note(text(line, kinds=_kinds(tally.passed_over)))
+        note(passed_over_sentence(tally.passed_over))
 
 
-def _kinds(passed_over: Mapping[str, int]) -> str:
-    """Returns kinds of files with how many there are, most first."""
-    named = {text("links") if kind == LINKS else kind: count for kind, count in passed_over.items()}
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(named.items(), key=lambda pair: (-pair[1], pair[0])))
+def passed_over_sentence(passed_over: Mapping[str, int]) -> str:
+    """Returns which kinds of files were not read, most first, and how many links were not followed."""
+    kinds = {kind: count for kind, count in passed_over.items() if kind != LINKS}
+    ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    named = ", ".join(f"{kind} {count}" for kind, count in ranked)
+    parts = []
+    if kinds:
+        one = "{count} file is of a kind konomi does not read: {kinds}"
+        parts.append(
+            plural(one, "{count} files are of kinds konomi does not read: {kinds}", sum(kinds.values()), kinds=named)
+        )
+    if passed_over.get(LINKS):
+        parts.append(plural("{count} link not followed", "{count} links not followed", passed_over[LINKS]))
+    return "; ".join(parts)
 
 
 def _show(summary: ImportSummary) -> None:

@@ -17,7 +17,7 @@ from konomi.cli.models.import_model import import_
 from konomi.client import Client, paging
 from konomi.client.messages import plain
 from konomi.client.services import taste_name
-from konomi.datasets.reader import media_type_of
+from konomi.datasets.media import KINDS, media_type_of
 from konomi.datasets.spelling import lines_of, text_in
 from konomi.errors import InvalidArgument, NotFound
 from konomi.files import open_regular, write_for_user
@@ -199,7 +199,7 @@ def _kind(path: Path) -> str:
     with open_regular(path) as file:
         kind = media_type_of(file.read(12))
     if not kind:
-        raise InvalidArgument(text("expected a PNG, JPEG or WebP image, got {path}", path=path))
+        raise InvalidArgument(text("expected an image ({kinds}), got {path}", kinds=KINDS, path=path))
     return kind
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from konomi.cli.console import note, picture
-from konomi.datasets.reader import media_type_of
+from konomi.datasets.media import ENDINGS, media_type_of
 from konomi.i18n.catalogue import text
 from konomi.v1 import rater_pb2 as rater
 
@@ -150,7 +150,8 @@ def way_of(terminal: int, environment: Mapping[str, str], seconds: float = SECON
     return Way.SIXEL if SIXEL in attributes[1].split(b";") else Way.BLOCKS
 
 
-SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
+DRAWN_KINDS = frozenset({"image/png", "image/jpeg", "image/webp"})
+"""What is decoded in this process; of images of other kinds the file alone is named."""
 
 
 def way_here() -> Way | None:
@@ -162,9 +163,10 @@ def way_here() -> Way | None:
 
 def show(data: bytes, image: rater.Image, folder: Path, way: Way | None) -> None:
     """Writes the image into a folder, says where, and draws it where there is a way."""
-    path = folder / (image.digest[:16] + SUFFIXES.get(media_type_of(data[:12]), ".bin"))
+    kind = media_type_of(data[:12])
+    path = folder / (image.digest[:16] + ENDINGS.get(kind, ".bin"))
     path.write_bytes(data)
-    if way is not None:
+    if way is not None and kind in DRAWN_KINDS:
         picture(draw(data, way))
-    caption = f" · {image.prompt}" if image.prompt else ""
+    caption = "".join(f" · {part}" for part in (image.path, image.prompt) if part)
     note(text("image {digest} in {path}{caption}", digest=image.digest[:12], path=path, caption=caption))

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from konomi.errors import NotFound
 from konomi.night.report.page import Picture
@@ -49,8 +49,11 @@ class Thumbnails:
                 data = self._fetch(digest)
             except NotFound:
                 return Picture(f"data:image/svg+xml;base64,{GONE}")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                small = image.convert("RGB")
+            try:
+                with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                    small = image.convert("RGB")
+            except UnidentifiedImageError:  # of a kind that only limited children decode
+                return Picture(f"data:image/svg+xml;base64,{GONE}")
             small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             out = io.BytesIO()
             small.save(out, "WEBP", quality=88, method=4)

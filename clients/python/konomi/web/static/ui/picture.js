@@ -10,7 +10,8 @@ export const full = (digest) => `/image/${digest}`;
 export const thumb = (digest) => `/thumb/${digest}`;
 export const small = (digest) => `/small/${digest}`;
 
-export const named = (image) => (image.prompt ? t("image_of", { prompt: image.prompt }) : t("image"));
+export const fileName = (image) => (image.path ?? "").split(/[/!]/).pop();
+export const named = (image) => (image.prompt || image.path ? t("image_of", { prompt: image.prompt || fileName(image) }) : t("image"));
 
 // Returns an <img> that has begun to load; asking twice gives the same one.
 export function prepared(image) {

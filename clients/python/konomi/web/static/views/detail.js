@@ -1,11 +1,11 @@
 // One image in a dialog: itself, what the rater thinks of it and why, and where it came from.
 
 import { call } from "../data/connect.js";
-import { h, replace } from "../ui/dom.js";
+import { h, replace, toast } from "../ui/dom.js";
 import { brief, decimal, percent, t, when } from "../i18n/i18n.js";
 import { LETTERS, numberOf } from "../data/labels.js";
 import { unitName } from "../ui/models.js";
-import { full, named, small } from "../ui/picture.js";
+import { fileName, full, named, small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
 import { Zoom } from "../ui/zoom.js";
 
@@ -94,11 +94,24 @@ function verdict(image) {
 function facts(image, unit) {
   const parameters = Object.entries(image.parameters ?? {}).map(([name, value]) => `${name} ${value}`).join(", ");
   return h("dl", { class: "facts" },
+    row("file", image.path && [h("span", {}, image.path), " ", copied(fileName(image))]),
     row("prompt", image.prompt || t("no_prompt")),
     row("unit", unit), row("source", image.source ? t(image.source) : ""),
     row("seed", image.seed), row("size", `${image.width} × ${image.height}`), row("known_since", when(image.createTime)),
     row("night", (image.night ?? "").slice(0, 8)), row("licence", image.licence), row("parents", (image.parents ?? []).map((one) => one.slice(0, 12)).join(", ")),
     row("parameters", parameters), row("digest", h("code", {}, image.digest)));
+}
+
+// A button that puts a file's name on the clipboard, to look for it among one's own files.
+function copied(name) {
+  return h("button", { class: "small", click: async () => {
+    try {
+      await navigator.clipboard.writeText(name);
+      toast(t("name_copied", { name }));
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    }
+  } }, t("copy_name"));
 }
 
 function row(word, value) {

@@ -8,7 +8,7 @@ import { brief, decimal, many, t } from "../i18n/i18n.js";
 import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
 import { idOf, models } from "../ui/models.js";
 import { nextStep } from "../ui/next.js";
-import { small, thumb } from "../ui/picture.js";
+import { fileName, small, thumb } from "../ui/picture.js";
 import { get, set, taste } from "../prefs.js";
 
 const PAGE = 120;
@@ -28,7 +28,7 @@ class Library {
   constructor(main, current) {
     this.main = main;
     this.current = current;
-    this.filter = { grades: new Set(), unit: "", source: "", prompt: "", score: "", novelty: "" };
+    this.filter = { grades: new Set(), unit: "", source: "", prompt: "", path: "", score: "", novelty: "" };
     this.order = "create_time desc";
     this.past = [];
     this.forget();
@@ -80,7 +80,8 @@ class Library {
       h("label", {}, h("span", {}, brief("unit")), this.units),
       select("source", "by-source", [["", brief("any")], ...SOURCES.map((one) => [one, brief(one)])], change("source", 0)),
       number("least_score", "score", 1, 5, 0.1), number("least_novelty", "novelty", 0, 2, 0.01),
-      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", input: change("prompt", 300) })))));
+      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", input: change("prompt", 300) })),
+      h("label", {}, h("span", {}, brief("file_has")), h("input", { type: "search", id: "by-file", input: change("path", 300) })))));
   }
 
   bar() {
@@ -99,11 +100,12 @@ class Library {
   }
 
   request(page) {
-    const { grades, unit, source, prompt, score, novelty } = this.filter;
+    const { grades, unit, source, prompt, path, score, novelty } = this.filter;
     const filter = { grades: [...grades].map((grade) => GRADES[grade] || "GRADE_UNSPECIFIED") };
     if (unit) filter.units = [unit];
     if (source) filter.sources = [source];
     if (prompt) filter.promptContains = prompt;
+    if (path) filter.pathContains = path;
     if (score) filter.minUtility = Number(score);
     if (novelty) filter.minNovelty = Number(novelty);
     return { taste: taste(), filter, orderBy: this.order, pageSize: PAGE, skip: page * PAGE, withScores: true };
@@ -184,7 +186,8 @@ class Library {
     grade.textContent = LETTERS[number];
     guess.hidden = !image?.score;
     guess.textContent = image?.score ? decimal(image.score.utility ?? 0, 1) : "";
-    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}` : String(index + 1));
+    cell.title = image?.path ?? "";
+    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || fileName(image) || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}` : String(index + 1));
   }
 
   parts(cell) {

@@ -1,0 +1,134 @@
+"""What a service loads after its port is open: who waits for it, and what becomes of a server that cannot load it."""
+
+import contextlib
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import structlog
+from grpc_health.v1 import health_pb2
+
+from konomi.errors import FailedPrecondition, Unavailable
+from konomi.v1 import rater_pb2, rater_pb2_grpc
+from konomi_chassis.entrypoint import run
+from konomi_chassis.lazy_value import LazyServicer, LazyValue
+from konomi_chassis.server import start
+from konomi_chassis.settings import ServerSettings
+from tests.chassis.conftest import Caller, service_of
+
+GET, LIST = "/konomi.v1.RaterService/GetTaste", "/konomi.v1.RaterService/ListTastes"
+
+
+class Heavy(rater_pb2_grpc.RaterServiceServicer):
+    """What takes long to make."""
+
+    def GetTaste(self, request, context):
+        return rater_pb2.Taste(name=request.name)
+
+    def ListRaterVersions(self, request, context):
+        raise FailedPrecondition("reached", reason="REACHED")
+
+
+class Light:
+    """The rpcs that need nothing of it."""
+
+    def ListTastes(self, request, context):
+        return rater_pb2.ListTastesResponse(tastes=[rater_pb2.Taste(name="tastes/light")])
+
+
+@contextlib.contextmanager
+def running_with(home, store, make):
+    heavy = LazyValue(make)
+    service = service_of("konomi.v1.RaterService", LazyServicer(heavy, Light()), warm=heavy)
+    running = start("rater", [service], ServerSettings(home=home), store)
+    yield running, Caller(running.address, (home / "tokens" / "owner.token").read_text().strip())
+    running.stop(1)
+
+
+def health(caller):
+    answer = caller.call("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest())
+    return health_pb2.HealthCheckResponse.FromString(answer[0]).status
+
+
+def test_it_serves_while_it_warms_and_what_needs_the_libraries_waits_for_them(home, store):
+    loaded, began = threading.Event(), threading.Semaphore(0)
+
+    def make():
+        began.release()
+        assert loaded.wait(20)
+        return Heavy()
+
+    with running_with(home, store, make) as (running, caller), ThreadPoolExecutor(2) as threads:
+        assert began.acquire(timeout=10)
+        assert health(caller) == health_pb2.HealthCheckResponse.SERVING
+        listed = caller.call(LIST, rater_pb2.ListTastesRequest())
+        assert rater_pb2.ListTastesResponse.FromString(listed[0]).tastes[0].name == "tastes/light"
+        request = rater_pb2.GetTasteRequest(name="tastes/mine")
+        waiting = [threads.submit(caller.call, GET, request, timeout=20) for _ in range(2)]
+        time.sleep(0.2)
+        assert not any(call.done() for call in waiting) and not running.wait_until_warm(0)
+        loaded.set()
+        assert [rater_pb2.Taste.FromString(call.result(20)[0]).name for call in waiting] == ["tastes/mine"] * 2
+        assert running.wait_until_warm(20) and running.failure is None
+        assert not began.acquire(blocking=False), "made once, however many asked"
+
+
+def test_a_server_whose_libraries_cannot_be_loaded_serves_no_more(home, store):
+    broken = threading.Event()
+
+    def make():
+        assert broken.wait(20)
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    with running_with(home, store, make) as (running, caller):
+        assert health(caller) == health_pb2.HealthCheckResponse.SERVING
+        broken.set()
+        assert running.ended.wait(20) and isinstance(running.failure, ModuleNotFoundError)
+        assert health(caller) == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(Unavailable):
+            caller.call(LIST, rater_pb2.ListTastesRequest())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (
+            FailedPrecondition("expected a device that is there; cuda:7 came", reason="DEVICE_MISSING"),
+            78,
+            "cuda:7",
+        ),
+        (ModuleNotFoundError("No module named 'torch'"), 1, "No module named 'torch'"),
+    ],
+)
+def test_the_process_ends_with_what_kept_it_from_warming_up(home, capsys, error, code, says):
+    def warm():
+        raise error
+
+    def build(settings, store):
+        return [service_of("konomi.v1.RaterService", Heavy(), warm=warm)]
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert run("rater", build, ["--home", str(home)]) == code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        structlog.reset_defaults()
+    assert says in capsys.readouterr().err
+
+
+def test_a_value_that_could_not_be_made_is_tried_again():
+    answers = iter([OSError("busy"), 7])
+
+    def make():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    value = LazyValue(make)
+    with pytest.raises(OSError, match="busy"):
+        value()
+    assert value.if_made is None and value() == 7 and value() == 7 and value.if_made == 7
