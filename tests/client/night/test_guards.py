@@ -7,7 +7,7 @@ from konomi.night.alarms import sentence
 from konomi.night.engine.steps import compare, vendi_at
 from konomi.night.gateway import measures as unit_measures
 from konomi.night.guards import NAMES, GuardSettings, UnitNumbers, before_training, judge
-from konomi.night.records.state import Likeness, Measures, Scores, UnitRecord
+from konomi.night.records.state import GradedLikeness, Measures, Scores, UnitRecord
 
 SETTINGS = GuardSettings()
 BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version="v", promoted=True)
@@ -227,7 +227,7 @@ def test_the_interval_of_a_gain_is_wider_than_either_figures():
 def test_a_unit_is_compared_by_what_was_graded_where_that_was_measured():
     share = {"p_ssr": metrics.estimate(0.4, 0.35, 0.45, 64), "vendi": metrics.estimate(9, 8, 10, 64), "n": 64}
     base = UnitRecord(unit=0, evaluation=("a",), bounds=(1.0,), scores=Scores(**share))
-    far = Measures(graded=Likeness(graded_n=50, liked_n=20, near_liked=0.25))
+    far = Measures(graded=GradedLikeness(graded_n=50, liked_n=20, near_liked=0.25))
     better = share | {"p_ssr": metrics.estimate(0.6, 0.55, 0.65, 64)}
     made = UnitRecord(unit=1, evaluation=("b",), bounds=(2.0,), scores=Scores(**better, measures=far))
     numbers = compare(made, base, base)

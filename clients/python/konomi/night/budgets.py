@@ -191,6 +191,14 @@ class Forecast(Record):
     measured: dict[str, float] | None
 
 
+def _work(settings: NightSettings, system: str) -> tuple[int, int, int]:
+    """Returns the images that are drawn in full, the drafts and the training steps of a night, without evaluations."""
+    parts = [(stage.system, *stage.system.cost(settings, stage.units)) for stage in stages(system, settings.units)]
+    drafts = sum(images for way, images, _ in parts if way.drafted) if settings.draft == "on" else 0
+    pool = sum(images for _, images, _ in parts) - drafts + _redrawn(drafts, settings)
+    return pool, drafts, sum(steps for _, _, steps in parts)
+
+
 def forecast(
     settings: NightSettings, rates: dict[str, float], image_bytes: float | None, system: str = "converge"
 ) -> Forecast:
@@ -202,10 +210,7 @@ def forecast(
         image_bytes: mean size of a stored image, None where unknown.
         system: the system or chain of systems.
     """
-    parts = [(stage.system, *stage.system.cost(settings, stage.units)) for stage in stages(system, settings.units)]
-    pool, steps = sum(images for _, images, _ in parts), sum(steps for _, _, steps in parts)
-    drafts = sum(images for way, images, _ in parts if way.drafted) if settings.draft == "on" else 0
-    pool += _redrawn(drafts, settings) - drafts
+    pool, drafts, steps = _work(settings, system)
     looks = (settings.units + 1) * settings.evaluation_images
     device = None
     if rates:

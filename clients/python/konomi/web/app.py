@@ -63,9 +63,10 @@ class PageApplication:
         self._uploads.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _routes(self) -> list[Route | Mount]:
-        verdicts, static = Verdicts(self._nights, self._client), StaticFiles()
-        endpoints: dict[str, Endpoint] = {
+    def _endpoints(self) -> dict[str, Endpoint]:
+        """Returns what the page asks of its own server, by name."""
+        verdicts = Verdicts(self._nights, self._client)
+        return {
             "Sitting": self._queues.show,
             "Skip": self._queues.skip,
             "Unskip": self._queues.unskip,
@@ -92,9 +93,12 @@ class PageApplication:
             "Explain": self._explain,
             "RaterAlarms": self._alarms,
         }
+
+    def _routes(self) -> list[Route | Mount]:
+        static = StaticFiles()
         own = [
             Route(f"/konomi.page/{name}", serve(endpoint, self._workers), methods=["POST"])
-            for name, endpoint in endpoints.items()
+            for name, endpoint in self._endpoints().items()
         ]
         return [
             Route("/session", self._enter, methods=["POST"]),

@@ -71,14 +71,21 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         settings = _put_settings(model, source.stem if source.is_file() else source.name, home, stage)
         staged.rename(home / "models" / staged.name)
         sync_folder(home / "models")
+    return {**_described(id, model, home), "settings_file": str(settings), "converted": _is_pickle(source)}
+
+
+def _is_pickle(source: Path) -> bool:
+    return source.is_file() and source.suffix.lower() in PICKLES
+
+
+def _described(id: str, model: BaseModel, home: Path) -> dict[str, object]:
+    """Returns what a model that has been put among those of the home is."""
     return {
         "id": id,
         "layout": model.layout,
         "prediction_type": model.prediction_type,
         "size_bytes": model.size_bytes,
         "digest": BaseModels(home).digest(BaseModels(home).get(id)),
-        "settings_file": str(settings),
-        "converted": source.is_file() and source.suffix.lower() in PICKLES,
     }
 
 

@@ -53,8 +53,12 @@ def draw(
     if as_json:
         images = [_plain(sketch) for sketch in sketches]
         about = {"taste": taste_name(taste), "base_model": wish.base_model, "draft": draft, "like": list(wish.like)}
-        emit({**about, "images": images, "saved": saved})
-        return
+        return emit({**about, "images": images, "saved": saved})
+    _show(sketches, saved, draft=draft)
+
+
+def _show(sketches: Sequence[Sketch], saved: Sequence[str], *, draft: bool) -> None:
+    """Prints what was drawn for people."""
     table(("image", "grade", "lower bound", "prompt"), [_row(sketch) for sketch in sketches])
     for path in saved:
         say(path)

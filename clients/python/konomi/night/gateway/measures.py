@@ -6,7 +6,7 @@ from konomi import errors
 from konomi.client import Client
 from konomi.client.paging import models
 from konomi.night.gateway import manifests
-from konomi.night.records.state import Likeness, Measures, StrangeImage
+from konomi.night.records.state import GradedLikeness, Measures, StrangeImage
 from konomi.v1 import rater_pb2
 
 ENOUGH = 500
@@ -64,12 +64,12 @@ def _measures(reply: rater_pb2.ImageMeasures) -> Measures:
     )
 
 
-def graded_measures(reply: rater_pb2.ImageMeasures) -> Likeness:
+def graded_measures(reply: rater_pb2.ImageMeasures) -> GradedLikeness:
     """Returns how a set lies to what was graded."""
-    return Likeness(**{field.name: value for field, value in reply.graded.ListFields()})
+    return GradedLikeness(**{field.name: value for field, value in reply.graded.ListFields()})
 
 
-def graded_of(client: Client, taste: str, digests: Sequence[str]) -> Likeness | None:
+def graded_of(client: Client, taste: str, digests: Sequence[str]) -> GradedLikeness | None:
     """Returns how images lie to what was graded; None where too little is graded to say, or the rater cannot.
 
     Args:

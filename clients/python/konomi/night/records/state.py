@@ -286,7 +286,7 @@ class Selection(Record):
     seed_similarity: float = 1.0
 
 
-class Likeness(Record):
+class GradedLikeness(Record):
     """How a set lies to the graded images of the taste, whoever made those; usual is what these have themselves.
 
     Attributes:
@@ -324,7 +324,7 @@ class Measures(Record):
     near_copies_reference: float = 0.0
     largest_cell_share: float | None = None
     cell_entropy: float | None = None
-    graded: Likeness | None = None
+    graded: GradedLikeness | None = None
 
 
 class Scores(Record):
