@@ -60,9 +60,8 @@ def true_tiles(night: NightFacts, truth: DemoFacts) -> Tiles:
         times = text("{value} times", value=f"{now / before:.1f}") + " · " if before and served is not base else ""
         figures.append(Tile(name, percent(now), times + _was(percent(before)) if served is not base else ""))
     figures += _diversity(night, base.vendi, served.vendi)
-    remark = text("rank agreement (Spearman's ρ); 1 is perfect")
-    figures.append(Tile(text("rater against the truth"), f"{truth.rank['value']:.2f}", remark))
     slept = text("of which the night {time}", time=duration(truth.night_seconds))
+    slept = slept if truth.night_seconds <= truth.seconds else ""  # it slept before, and was gone on with now
     return Tiles([*figures, Tile(text("time in all"), duration(truth.seconds), slept)])
 
 
