@@ -20,7 +20,7 @@ from konomi.v1 import rater_pb2 as rater
 from konomi.web.uploads import staging as module
 from konomi.web.uploads.endpoints import IDLE_SECONDS, KEPT, OPEN_AT_ONCE, UploadEndpoints
 from konomi.web.uploads.staging import Staging, UploadLimits
-from konomi.web.uploads.upload import Upload
+from konomi.web.uploads.upload import PageUpload
 from tests.client.conftest import make_png
 
 SMALL = UploadLimits(
@@ -202,8 +202,8 @@ def test_an_upload_nobody_knows(tmp_path, name):
         assert gone.value.reason == "UPLOAD_GONE"
 
 
-def upload_of(staging: Staging, client) -> Upload:
-    return Upload(lambda: client, "tastes/default", rater.Image(), staging, SMALL)
+def upload_of(staging: Staging, client) -> PageUpload:
+    return PageUpload(lambda: client, "tastes/default", rater.Image(), staging, SMALL)
 
 
 def test_an_upload_is_read_once(staging):
@@ -247,7 +247,7 @@ def test_more_images_than_the_page_takes_end_the_reading(tmp_path, client, limit
     staging = Staging(tmp_path / "one", limits)
     for number in range(4):
         bring(staging, f"{number}.png", make_png(number))
-    upload = Upload(lambda: client, "tastes/default", rater.Image(), staging, limits)
+    upload = PageUpload(lambda: client, "tastes/default", rater.Image(), staging, limits)
     upload.begin_reading()
     upload.read()
     status = upload.status()

@@ -23,7 +23,7 @@ from konomi.i18n import catalogue
 from konomi.v1 import rater_pb2 as rater
 from konomi.web.responses import Asked, answer, failure, in_worker, text
 from konomi.web.uploads.staging import Staging, UploadLimits
-from konomi.web.uploads.upload import Upload, UploadStatus
+from konomi.web.uploads.upload import PageUpload, UploadStatus
 
 NAME = "x-konomi-name"
 """Header with a file's name, percent-encoded UTF-8."""
@@ -60,7 +60,7 @@ class UploadEndpoints:
     ) -> None:
         self._client, self._folder, self._limits, self._now = client, folder, limits or UploadLimits(), now
         self._lock = threading.Lock()
-        self._uploads: OrderedDict[str, Upload] = OrderedDict()
+        self._uploads: OrderedDict[str, PageUpload] = OrderedDict()
         self._writers, self._readers = ThreadPoolExecutor(4, "page-uploads"), ThreadPoolExecutor(1, "page-reading")
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -92,7 +92,7 @@ class UploadEndpoints:
                 raise ResourceExhausted(line, reason="TOO_MANY_UPLOADS", retry_after=5.0)
             name = secrets.token_hex(16)
             staging = Staging(self._folder / name, self._limits)
-            self._uploads[name] = Upload(self._client, taste, given, staging, self._limits)
+            self._uploads[name] = PageUpload(self._client, taste, given, staging, self._limits)
             self._uploads[name].touched = self._now()
             ended = [key for key, upload in self._uploads.items() if upload.is_ended]
             for old in ended[: max(0, len(self._uploads) - KEPT)]:
@@ -135,7 +135,7 @@ class UploadEndpoints:
         upload.stop()
         return upload.status()
 
-    def _of(self, name: str) -> Upload:
+    def _of(self, name: str) -> PageUpload:
         with self._lock:
             upload = self._uploads.get(name) if ID.fullmatch(name) else None
         if upload is None:
@@ -143,7 +143,7 @@ class UploadEndpoints:
             raise NotFound(line, reason="UPLOAD_GONE")
         return upload
 
-    def _receiving(self, name: str) -> Upload:
+    def _receiving(self, name: str) -> PageUpload:
         upload = self._of(name)
         if not upload.is_receiving:
             raise FailedPrecondition(catalogue.text("this upload takes no more files"), reason="UPLOAD_CLOSED")
