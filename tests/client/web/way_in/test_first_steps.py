@@ -98,9 +98,9 @@ def test_an_eye_at_hand_is_taken_by_a_button(site, visit):
 def test_a_home_without_any_taste_gets_one_and_the_first_steps(visit):
     page = visit("taste", service_workers="block")
     asked = []
-    page.route("**/RaterService/ListTastes", lambda route: route.fulfill(json={}))
+    page.route("**/konomi.v1.RaterService/ListTastes", lambda route: route.fulfill(json={}))
     page.route(
-        "**/RaterService/CreateTaste",
+        "**/konomi.v1.RaterService/CreateTaste",
         lambda route: (asked.append(route.request.post_data_json), route.fulfill(json={})),
     )
     page.evaluate("location.hash = 'rate'")
@@ -144,7 +144,7 @@ def test_a_file_that_is_too_large_is_not_even_sent(site, visit):
 def test_every_empty_view_leads_to_the_next_step(site, visit):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = visit(taste(site, "bare").replace("rate", "add"), service_workers="block")
-    page.route("**/TrainerService/ListModels", lambda route: route.fulfill(json={}))
+    page.route("**/konomi.v1.TrainerService/ListModels", lambda route: route.fulfill(json={}))
     found = {}
     for view in ("rate", "pair", "pick", "library", "tail", "taste", "night", "lineage"):
         page.evaluate(f"location.hash = '{view}'")

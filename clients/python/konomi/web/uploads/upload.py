@@ -20,7 +20,7 @@ NAMED = 200
 """Files named one by one in an answer; what is beyond is counted."""
 
 
-class RefusedFile(TypedDict):
+class FileRemark(TypedDict):
     """A file that was refused, or something of it that was not understood."""
 
     name: str
@@ -40,8 +40,8 @@ class UploadStatus(TypedDict):
     foreign: int
     failed: int
     unread: int
-    refused: list[RefusedFile]
-    not_understood: list[RefusedFile]
+    refused: list[FileRemark]
+    not_understood: list[FileRemark]
     passed_over: dict[str, int]
     problem: str
 
@@ -145,7 +145,7 @@ class PageUpload:
             yield file
             self._read += 1
 
-    def _refused(self, name: str, reason: str, message: str) -> RefusedFile:
+    def _refused(self, name: str, reason: str, message: str) -> FileRemark:
         return {"name": self._shown(name), "reason": reason, "message": self._shown(message)}
 
     def _shown(self, words: str) -> str:
