@@ -116,8 +116,7 @@ class Infotext:
             image_prompt: the images it was to look like, and how strongly, where there were some.
 
         Raises:
-            InvalidArgument: it was drawn with adapters, from a picture or like some, and none was given (reason
-                INFOTEXT).
+            InvalidArgument: it was drawn with adapters, from a picture or like some, and none was given (INFOTEXT).
         """
         self._check_given(bool(adapters), bool(init_digest), image_prompt is not None)
         image = generator.ImageRequest(

@@ -221,12 +221,8 @@ def forecast(
     hours = None if seconds is None else seconds / 3600
     image_bytes = rates.get("bytes", image_bytes)
     disk = None if image_bytes is None else round((pool + looks) * image_bytes)
-    takes = {
-        "hours": hours or 0.0,
-        "images": pool + looks,
-        "gpu_hours": (device or 0.0) / 3600,
-        "disk_gib": (disk or 0) / GIB,
-    }
+    takes = {"hours": hours or 0.0, "images": pool + looks}
+    takes |= {"gpu_hours": (device or 0.0) / 3600, "disk_gib": (disk or 0) / GIB}
     budgets = limits(settings)
     return Forecast(
         units=settings.units,
