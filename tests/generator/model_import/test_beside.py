@@ -61,7 +61,7 @@ def test_other_loras_and_pickles_are_not_taken_for_them(tmp_path: Path, encoder:
     assert kind_of(saved(tmp_path / "lcm-base.safetensors", {"model.diffusion_model.x": torch.ones(2)})) is None
     pickled = tmp_path / "ip-adapter_sd15.bin"
     pickled.write_bytes(b"\x80\x02.")
-    assert kind_of(pickled) is None
+    assert kind_of(pickled) is None and kind_of(tmp_path / "nowhere.safetensors") is None
     with pytest.raises(FailedPrecondition, match="it is a pickle") as caught:
         importer.put(pickled, tmp_path / "home", "", convert=False)
     assert caught.value.reason == "UNSAFE_FORMAT"

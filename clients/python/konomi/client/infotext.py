@@ -116,16 +116,9 @@ class Infotext:
             image_prompt: the images it was to look like, and how strongly, where there were some.
 
         Raises:
-            InvalidArgument: it was drawn with adapters, from a picture or like some, and none was given (reason
-                INFOTEXT).
+            InvalidArgument: it was drawn with one of these, and it was not given (reason INFOTEXT).
         """
-        if self.adapters and not adapters:
-            names = ", ".join(self.adapters)
-            raise _refused("adapters", text("the picture was drawn with adapters, so give them: {names}", names=names))
-        if self.strength is not None and not init_digest:
-            raise _refused("init_digest", text("the picture started from another one; give that one's digest"))
-        if self.like and image_prompt is None:
-            raise _refused("image_prompt", text("the picture was drawn to be like others; give their digests"))
+        self._check_given(adapters, init_digest, image_prompt)
         image = generator.ImageRequest(
             prompt=self.prompt, seed=self.seed, init_digest=init_digest, strength=self.strength if init_digest else None
         )
@@ -148,6 +141,18 @@ class Infotext:
             image_prompt=image_prompt,
         )
 
+    def _check_given(
+        self, adapters: Sequence[generator.Adapter], init_digest: str, image_prompt: generator.ImagePrompt | None
+    ) -> None:
+        """Raises InvalidArgument where what no infotext says was needed and not given."""
+        if self.adapters and not adapters:
+            names = ", ".join(self.adapters)
+            raise _refused("adapters", text("the picture was drawn with adapters, so give them: {names}", names=names))
+        if self.strength is not None and not init_digest:
+            raise _refused("init_digest", text("the picture started from another one; give that one's digest"))
+        if self.like and image_prompt is None:
+            raise _refused("image_prompt", text("the picture was drawn to be like others; give their digests"))
+
 
 def parse_infotext(infotext: str) -> Infotext:
     """Returns what an infotext says of its picture.
@@ -161,11 +166,7 @@ def parse_infotext(infotext: str) -> Infotext:
     if strange is not None:
         raise _refused(strange, text("konomi does not draw what {name} in the infotext asks for", name=strange))
     sampler, spacing, karras = _sampling(pairs)
-    size = SIZE.fullmatch(pairs.get("Size", ""))
-    if "Size" in pairs and size is None:
-        raise _refused(
-            "Size", text("expected width x height as Size in the infotext, got {value}", value=pairs["Size"])
-        )
+    width, height = _size(pairs)
     model, emphasis = pairs.get("Model", ""), pairs.get("Emphasis", "").lower()
     if emphasis and emphasis not in SYNTAXES:
         raise _refused("Emphasis", text("konomi does not draw what {name} in the infotext asks for", name="Emphasis"))
@@ -177,8 +178,8 @@ def parse_infotext(infotext: str) -> Infotext:
         steps=_whole(pairs, "Steps"),
         guidance_scale=_number(pairs, "CFG scale"),
         guidance_rescale=0.0 if rescale is None else rescale,
-        width=int(size[1]) if size else 0,
-        height=int(size[2]) if size else 0,
+        width=width,
+        height=height,
         scheduler=SAMPLERS[sampler] if sampler else "",
         timestep_spacing=spacing,
         karras_sigmas=karras,
@@ -242,6 +243,16 @@ def _sampling(pairs: Mapping[str, str]) -> tuple[str, str, bool | None]:
         )
         raise _refused("Schedule type", message)
     return sampler, SPACINGS.get(kind, ""), kind == KARRAS
+
+
+def _size(pairs: Mapping[str, str]) -> tuple[int, int]:
+    """Returns width and height, 0 where they are not said."""
+    size = SIZE.fullmatch(pairs.get("Size", ""))
+    if "Size" in pairs and size is None:
+        raise _refused(
+            "Size", text("expected width x height as Size in the infotext, got {value}", value=pairs["Size"])
+        )
+    return (int(size[1]), int(size[2])) if size else (0, 0)
 
 
 def _adapters(prompts: str, pairs: Mapping[str, str]) -> Iterator[str]:

@@ -197,40 +197,43 @@ def forecast(
         image_bytes: mean size of a stored image, None where unknown.
         system: the system or chain of systems.
     """
-    parts = [(stage.system, *stage.system.cost(settings, stage.units)) for stage in stages(system, settings.units)]
-    pool, steps = sum(images for _, images, _ in parts), sum(steps for _, _, steps in parts)
-    drafts = sum(images for way, images, _ in parts if way.drafted) if settings.draft == "on" else 0
-    pool += _redrawn(drafts, settings) - drafts
+    pool, drafts, steps = _amounts(settings, system)
     looks = (settings.units + 1) * settings.evaluation_images
     device = None
     if rates:
         drawn = pool * rates["generate"] + drafts * rates.get("draft", rates["generate"])
         device = drawn + looks * rates["evaluate"] + steps * rates["train"]
-    pool += drafts
     seconds = None if device is None else device + settings.units * rates["rest"]
     hours = None if seconds is None else seconds / 3600
     image_bytes = rates.get("bytes", image_bytes)
-    disk = None if image_bytes is None else round((pool + looks) * image_bytes)
+    disk = None if image_bytes is None else round((pool + drafts + looks) * image_bytes)
     takes = {
         "hours": hours or 0.0,
-        "images": pool + looks,
+        "images": pool + drafts + looks,
         "gpu_hours": (device or 0.0) / 3600,
         "disk_gib": (disk or 0) / GIB,
     }
-    budgets = limits(settings)
     return Forecast(
         units=settings.units,
-        images=pool + looks,
+        images=pool + drafts + looks,
         training_steps=steps,
         seconds=seconds,
         gpu_hours=None if device is None else device / 3600,
         cost=None if hours is None or not settings.hour_price else hours * settings.hour_price,
         kwh=None if hours is None or not settings.watts else hours * settings.watts / 1000,
         disk_bytes=disk,
-        budgets=budgets,
-        ends_by=tuple(name for name, limit in budgets.items() if limit and takes[name] > limit),
+        budgets=limits(settings),
+        ends_by=tuple(name for name, limit in limits(settings).items() if limit and takes[name] > limit),
         measured=rates or None,
     )
+
+
+def _amounts(settings: NightSettings, system: str) -> tuple[int, int, int]:
+    """Returns the images of all pools drawn in full, the drafts, and the training steps of a chain."""
+    parts = [(stage.system, *stage.system.cost(settings, stage.units)) for stage in stages(system, settings.units)]
+    pool, steps = sum(images for _, images, _ in parts), sum(steps for _, _, steps in parts)
+    drafts = sum(images for way, images, _ in parts if way.drafted) if settings.draft == "on" else 0
+    return pool - drafts + _redrawn(drafts, settings), drafts, steps
 
 
 def _redrawn(drafts: int, settings: NightSettings) -> int:

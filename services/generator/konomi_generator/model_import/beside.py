@@ -20,14 +20,14 @@ ENCODER_FILES = ("config.json", "model.safetensors")
 
 
 def kind_of(source: Path) -> Kind | None:
-    """Says what a file or folder is beside a base model; None where it is none of these, or a pickle.
+    """Says what a file or folder is beside a base model; None where it is none of these, a pickle, or not there.
 
     Raises:
         FailedPrecondition: it is called safetensors and is none (reason UNSAFE_FORMAT).
     """
     if source.is_dir():
         return "image_encoder" if _is_encoder(source) else None
-    if source.suffix.lower() != ".safetensors":
+    if source.suffix.lower() != ".safetensors" or not source.is_file():
         return None
     names = check_file(source, f"The file {source.name}").tensors
     if any(name.startswith("ip_adapter.") for name in names) and any(name.startswith("image_proj.") for name in names):

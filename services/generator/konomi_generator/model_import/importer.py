@@ -36,7 +36,7 @@ ODD = re.compile(r"[^a-z0-9._-]+")
 
 
 def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object]:
-    """Puts a model among the base models of a home and returns what it is.
+    """Puts a model among the base models of a home, or what stands beside one there, and returns what it is.
 
     Args:
         source: a diffusers folder, a .safetensors file or, with `convert`, a .ckpt, .pt, .pth or .bin.
@@ -50,15 +50,10 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         AlreadyExists: the home has a model of that id.
         FailedPrecondition: the source could run code, is no model konomi runs, or is a pickle without `convert`, or
             the file of settings that is there cannot be read.
-
-    A few-step adapter, an IP-Adapter or an image encoder goes beside the base models, under its own name.
     """
-    kind = beside.kind_of(source) if source.exists() else None
-    if kind is not None:
+    if (kind := beside.kind_of(source)) is not None:
         return _put_beside(source, home, kind)
-    id = id or ODD.sub("-", source.stem.lower() if source.is_file() else source.name.lower()).strip("-._")[:64]
-    if not ID.fullmatch(id):
-        raise InvalidArgument(f"A name of small letters, digits, '.', '_' and '-' was expected; {id[:80]!r} came.")
+    id = _checked_id(source, id)
     if not source.exists():
         raise NotFound(f"There is no file or folder {source}.", reason="SOURCE_MISSING")
     if id in BaseModels(home).ids():
@@ -80,6 +75,14 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
         "settings_file": str(settings),
         "converted": source.is_file() and source.suffix.lower() in PICKLES,
     }
+
+
+def _checked_id(source: Path, id: str) -> str:
+    """Returns what a model is called; raises InvalidArgument where that is no id."""
+    id = id or ODD.sub("-", source.stem.lower() if source.is_file() else source.name.lower()).strip("-._")[:64]
+    if not ID.fullmatch(id):
+        raise InvalidArgument(f"A name of small letters, digits, '.', '_' and '-' was expected; {id[:80]!r} came.")
+    return id
 
 
 def _put_beside(source: Path, home: Path, kind: beside.Kind) -> dict[str, object]:

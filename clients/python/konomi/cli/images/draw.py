@@ -54,7 +54,12 @@ def draw(
         images = [_plain(sketch) for sketch in sketches]
         about = {"taste": taste_name(taste), "base_model": wish.base_model, "draft": draft, "like": list(wish.like)}
         emit({**about, "images": images, "saved": saved})
-        return
+    else:
+        _show(sketches, saved, draft=draft)
+
+
+def _show(sketches: Sequence[Sketch], saved: Sequence[str], *, draft: bool) -> None:
+    """Prints what was drawn as a table, and where it was written."""
     table(("image", "grade", "lower bound", "prompt"), [_row(sketch) for sketch in sketches])
     for path in saved:
         say(path)
