@@ -43,6 +43,22 @@ class Returned(Record):
     served: int
 
 
+FIRST_GRADES = 30
+"""Grades from which on a first night is worth its hours."""
+
+
+def _without_rater(taste: str, labels: int) -> str:
+    """Returns what a taste that was never fitted on lacks: grades, or only the fit."""
+    if labels >= FIRST_GRADES:
+        message = "{taste} has no rater yet, though {labels} images are graded: konomi rater fit learns from them."
+        return translatable(message, taste=taste, labels=labels)
+    message = (
+        "{taste} has no rater yet: {labels} images are graded, and a first night wants {wanted}. "
+        "Grade {missing} more (konomi label), then konomi rater fit."
+    )
+    return translatable(message, taste=taste, labels=labels, wanted=FIRST_GRADES, missing=FIRST_GRADES - labels)
+
+
 class NightSteps:
     """What a night does, one method a step; the loop decides which comes next."""
 
@@ -74,13 +90,7 @@ class NightSteps:
         """
         state = self.gateway.state()
         if not state.rater_version:
-            message = translatable(
-                "{taste} has no rater yet ({labels} images graded): "
-                "grade some with `konomi label`, then `konomi rater fit`.",
-                taste=self.request.taste,
-                labels=state.labels,
-            )
-            raise errors.FailedPrecondition(message, reason="NO_RATER")
+            raise errors.FailedPrecondition(_without_rater(self.request.taste, state.labels), reason="NO_RATER")
         models, withdrawn = self.gateway.models(), self.gateway.withdrawn()
         usable = self.gateway.models_on(self.settings.base_model) - set(withdrawn)
         start = next((model for model in models if model.current and model.model in usable), None)
