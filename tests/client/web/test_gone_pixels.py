@@ -97,7 +97,7 @@ def test_the_library_shows_a_tile_for_each_and_its_detail_says_why(emptied, chro
         page.reload()
         until(page, "document.querySelectorAll('[role=option] img:not([hidden])').length === 16")
     cells.first.dblclick()
-    note = page.locator("dialog .main-picture + p")
+    note = page.locator("dialog .look + p + p")
     note.wait_for()
     assert (
         note.text_content()

@@ -229,7 +229,7 @@ def test_alarms_of_a_version_are_told_in_both_languages(tmp_path):
     page = PageApplication(Home(tmp_path), lambda: services, frozenset(), auth.SessionAuth(Home(tmp_path)))
     english, japanese = (page._alarms({"version": VERSION, "language": code})["alarms"] for code in ("en", "ja"))
     page.close()
-    assert english == ["Only 2 UR labels: probabilities of UR rest on the order of the lower grades."]
+    assert english[0].startswith("Only 2 UR labels: probabilities of UR rest on the order of the lower grades; 1 more ")
     assert japanese[0].startswith("UR の採点が 2 枚しかありません")
     assert services.asked == [{"name": VERSION}] * 2
 
@@ -373,7 +373,7 @@ class Services:
 
     def get_rater_version(self, **fields):
         self.asked.append(fields)
-        few = rater_pb2.Alarm(name="few_ur", numbers={"top": 2})
+        few = rater_pb2.Alarm(name="few_ur", numbers={"top": 2, "missing": 1})
         return rater_pb2.RaterVersion(name=VERSION, alarms=["Only 2 UR labels."], alarm_details=[few])
 
     def record_blind_audit(self, **fields):

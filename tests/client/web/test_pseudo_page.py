@@ -33,7 +33,8 @@ NAMES = re.compile(
     r"unit-3 was promoted\."  # what the server's recorded answer says
     r"|\bkonomi\b|unit-\d+|\b(?:UR|SSR|SR)\b|\b(?:MB|kWh|LoRA)\b|longtail:2\+golden:1"  # names, units
     r"|\w{3} \d+, \d{4}, [\d:]+\s[AP]M"  # dates, which the browser writes
-    r"|a picture|\bstarter\b|\bowner\b|[0-9a-f]{8,}"  # what an image says of itself
+    r"|illustrated portraits only|\bsdxl\b"  # what the server says of a base
+    r"|set \d+/IMG_\d+\.jpg|a picture|\bstarter\b|\bowner\b|[0-9a-f]{8,}"  # what an image says of itself
 )
 
 

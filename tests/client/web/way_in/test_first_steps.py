@@ -147,6 +147,8 @@ def test_every_empty_view_leads_to_the_next_step(site, visit):
     page.route("**/konomi.v1.TrainerService/ListModels", lambda route: route.fulfill(json={}))
     none = {"nights": [], "night": None}  # as on a fresh home: other tests leave nights in this one
     page.route("**/konomi.page/NightStatus", lambda route: route.fulfill(json=none))
+    bases = {"bases": [], "chosen": "starter", "golden_minimum": 8}  # no generator runs here
+    page.route("**/konomi.page/NightBases", lambda route: route.fulfill(json=bases))
     found = {}
     for view in ("rate", "pair", "pick", "library", "tail", "taste", "night", "lineage"):
         page.evaluate(f"location.hash = '{view}'")

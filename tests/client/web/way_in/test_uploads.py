@@ -100,13 +100,13 @@ def test_captions_ratings_and_archives_arrive_as_an_import_reads_them(site, visi
         "mine/a.png": picture(5001),
         "mine/a.txt": "a 猫 in the snow".encode(),
         "mine/a.png.xmp": XMP.format(5).encode(),
-        "mine/notes.gif": b"GIF89a",
+        "mine/layers.psd": b"8BPS",
         "mine/broken.png": b"no picture",
         "more.zip": zipped({"b.png": picture(5002), "b.txt": b"from a zip", "../c.png": picture(5003)}),
     }
     told = visitor.bring("uploaded", files)
     assert (told["state"], told["added"], told["rated"], told["already_known"]) == ("done", 2, 1, 0)
-    assert told["passed_over"] == {".gif": 1}
+    assert told["passed_over"] == {".psd": 1}
     assert {(one["name"], one["reason"]) for one in told["refused"]} == {
         ("mine/broken.png", "IMAGE_TYPE"),
         ("more.zip!../c.png", "UNSAFE_NAME"),

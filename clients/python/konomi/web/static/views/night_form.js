@@ -116,7 +116,7 @@ export class NightForm {
       for (const lack of this.tiles.querySelectorAll("input")) this.relack(lack);
       return undefined;
     };
-    return h("div", { class: "picks" }, images.map((image) => h("button", { type: "button", "aria-pressed": String(picked.has(image.digest)), "aria-label": named(image), click: toggle(image.digest) },
+    return h("div", { class: "samples" }, images.map((image) => h("button", { type: "button", "aria-pressed": String(picked.has(image.digest)), "aria-label": named(image), click: toggle(image.digest) },
       h("img", { src: small(image.digest), alt: "", loading: "lazy" }))));
   }
 
@@ -173,7 +173,7 @@ export class NightForm {
   shown(tried) {
     if (!tried.needed) return null;
     return [h("p", { class: tried.warning ? "verdict" : "small" }, tried.sentence),
-      h("div", { class: "picks" }, tried.digests.map((digest) => h("img", { src: small(digest), alt: "", loading: "lazy" }))),
+      h("div", { class: "samples" }, tried.digests.map((digest) => h("img", { src: small(digest), alt: "", loading: "lazy" }))),
       tried.warning ? tried.figures.map((line) => h("p", { class: "small" }, line)) : null];
   }
 
