@@ -137,10 +137,10 @@ def test_a_night_shows_what_it_makes_while_it_runs_and_can_be_paused(site, visit
     first = page.locator("h2 + .strip img").first.get_attribute("src")
     log = page.locator(".live button[aria-expanded]")
     log.click()
-    page.wait_for_function("document.querySelector('pre.log').textContent === 'first\\n<b>last</b>'")
+    until(page, "document.querySelector('pre.log').textContent === 'first\\n<b>last</b>'")
     log.focus()
     answers["NightStatus"] = recorded.under_way(hostile, 6)
-    page.wait_for_function("(old) => document.querySelector('h2 + .strip img').getAttribute('src') !== old", arg=first)
+    until(page, f"document.querySelector('h2 + .strip img').getAttribute('src') !== {json.dumps(first)}")
     assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true", "the focus stays"
     found = axe.run(page).response["violations"]
     assert not [(one["id"], one["nodes"][0]["html"][:160]) for one in found]
