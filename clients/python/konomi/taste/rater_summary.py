@@ -37,6 +37,13 @@ SENTENCES: Mapping[str, str] = {
 }
 """Name to English, in the rater's own words; a name that is not here is one of a newer rater."""
 
+FORMER: Mapping[str, str] = {
+    "few_ur": "Only {top} UR labels: probabilities of UR rest on the order of the lower grades.",
+    "unmeasured": "Too few independent labels to measure the rater: grade more images.",
+    "chance": "On unseen labels the rater is not surely better than chance (srcc {low} to {high}): grade more images.",
+}
+"""The same of versions fitted before a sentence had all its numbers."""
+
 FORMATS: Mapping[str, str] = {
     **dict.fromkeys(("proxy", "srcc", "earlier", "low", "high"), ".2f"),
     **dict.fromkeys(("ratio", "nats", "limit"), ".1f"),
@@ -102,13 +109,13 @@ def logged_alarms(log: Mapping[str, Any]) -> list[str]:
 
 def _sentence(name: str, numbers: Mapping[str, float], words: Mapping[str, str], english: str) -> str:
     """Returns a sentence of the rater; the English it sent where the name, or what fills it, is not known here."""
-    if name not in SENTENCES:
-        return english
     values = {key: _written(key, number) for key, number in numbers.items()} | dict(words)
-    try:
-        return text(SENTENCES[name], **values)
-    except KeyError:
-        return english
+    for table in (SENTENCES, FORMER):
+        try:
+            return text(table[name], **values)
+        except KeyError:
+            continue
+    return english
 
 
 def _written(key: str, number: float) -> str:
