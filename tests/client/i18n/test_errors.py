@@ -23,6 +23,7 @@ ELSEWHERE = {
     "web/nights/endpoints.py _run": "the last line of a command, which speaks the reader's language",
     "web/nights/endpoints.py _begin": "the last line of a command, which speaks the reader's language",
     "night/gateway/concepts.py prior": "the rater's words",
+    "night/engine/drafting.py drafts_wanted": "the generator's words",
     "cli/models/import_model.py put": "the importer's words",
 }
 """File and function of the errors whose words come from elsewhere, and from where."""

@@ -47,16 +47,27 @@ FIRST_GRADES = 30
 """Grades from which on a first night is worth its hours."""
 
 
-def _without_rater(taste: str, labels: int) -> str:
-    """Returns what a taste that was never fitted on lacks: grades, or only the fit."""
+def _check_rater(taste: str, state: messages.TasteState) -> None:
+    """Raises FailedPrecondition where a taste was never fitted on: it lacks grades, or only the fit."""
+    if state.rater_version:
+        return
+    labels = state.labels
     if labels >= FIRST_GRADES:
-        message = "{taste} has no rater yet, though {labels} images are graded: konomi rater fit learns from them."
-        return translatable(message, taste=taste, labels=labels)
-    message = (
-        "{taste} has no rater yet: {labels} images are graded, and a first night wants {wanted}. "
-        "Grade {missing} more (konomi label), then konomi rater fit."
-    )
-    return translatable(message, taste=taste, labels=labels, wanted=FIRST_GRADES, missing=FIRST_GRADES - labels)
+        message = translatable(
+            "{taste} has no rater yet, though {labels} images are graded: konomi rater fit learns from them.",
+            taste=taste,
+            labels=labels,
+        )
+    else:
+        message = translatable(
+            "{taste} has no rater yet: {labels} images are graded, and a first night wants {wanted}. "
+            "Grade {missing} more (konomi label), then konomi rater fit.",
+            taste=taste,
+            labels=labels,
+            wanted=FIRST_GRADES,
+            missing=FIRST_GRADES - labels,
+        )
+    raise errors.FailedPrecondition(message, reason="NO_RATER")
 
 
 class NightSteps:
@@ -89,8 +100,7 @@ class NightSteps:
             FailedPrecondition: the taste has no rater, or drafts are asked for that the base model cannot draw.
         """
         state = self.gateway.state()
-        if not state.rater_version:
-            raise errors.FailedPrecondition(_without_rater(self.request.taste, state.labels), reason="NO_RATER")
+        _check_rater(self.request.taste, state)
         models, withdrawn = self.gateway.models(), self.gateway.withdrawn()
         usable = self.gateway.models_on(self.settings.base_model) - set(withdrawn)
         start = next((model for model in models if model.current and model.model in usable), None)
