@@ -150,7 +150,7 @@ def test_a_home_of_before_images_could_be_collected_is_read_as_it_is(home):
             "taste, digest, source, prompt, seed, unit, night, parents, licence, consent, parameters, width, height"
         )
         row = f"'t', '{artifact(home, 0).name}', 1, '', 0, '', '', '[]', '', '', '{{}}', 8, 8"
-        connection.exec_driver_sql(f"INSERT INTO images ({columns}, width, height, created) VALUES ({row}, 0.0)")
+        connection.exec_driver_sql(f"INSERT INTO images ({columns}, created) VALUES ({row}, 0.0)")
     engine.dispose()
     assert [detail for name, state, detail, _ in seen(home) if (name, state) == ("images", "ok")] == [
         "tastes/t: 1 read, all whole"

@@ -29,7 +29,7 @@ def gateway(tmp_path: Path, monkeypatch):
 
 def test_the_base_the_taste_likes_comes_first_with_intervals(gateway):
     done: list[int] = []
-    base_models.check(gateway.client, gateway, ["starter", "redder"])
+    base_models.check(gateway, ["starter", "redder"])
     found = base_models.compare(gateway, ["starter", "redder"], PROMPTS, 48, 3, done.append)
     assert [one["base"] for one in found] == ["redder", "starter"] and done[-1] == 96 and done == sorted(done)
     best, other = found
@@ -67,10 +67,10 @@ def test_a_base_the_rater_does_not_know_carries_a_warning_and_never_surely_wins(
 )
 def test_what_cannot_be_compared_is_refused(gateway, bases, error, words):
     with pytest.raises(error, match=words):
-        base_models.check(gateway.client, gateway, bases)
+        base_models.check(gateway, bases)
 
 
 def test_without_a_rater_nothing_can_be_told(gateway, tmp_path):
     (tmp_path / "no-rater").touch()
     with pytest.raises(FailedPrecondition, match="rater fit"):
-        base_models.check(gateway.client, gateway, ["starter", "redder"])
+        base_models.check(gateway, ["starter", "redder"])
