@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.model_settings import ModelSettings, TrainingSettings
 from konomi_generator.generator import Generator
 from konomi_generator.sampling import DeviceMemory
@@ -20,7 +20,7 @@ def trainer_peak(device: DeviceMemory, **settings: object) -> int:
     """Returns what a run on SDXL takes at its peak."""
     model = replace(SDXL, settings=ModelSettings(training=TrainingSettings(**settings)))
     backend = SimpleNamespace(device_memory=lambda asked: device)
-    generator = Generator(None, None, backend, None, writers=1, max_side=1024)
+    generator = Generator(BaseModels(Path("no home")), None, backend, None, writers=1, max_side=1024)
     _, night = generator.memory(model)
     return next(need.at_peak for need in night.needs if need.service == "trainer")
 
