@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -73,6 +74,58 @@ def test_it_serves_while_it_warms_and_what_needs_the_libraries_waits_for_them(ho
         assert [rater_pb2.Taste.FromString(call.result(20)[0]).name for call in waiting] == ["tastes/mine"] * 2
         assert running.wait_until_warm(20) and running.failure is None
         assert not began.acquire(blocking=False), "made once, however many asked"
+
+
+class Quick(rater_pb2_grpc.RaterServiceServicer):
+    """What needs none of the libraries, as far as it knows; says which rpcs came."""
+
+    def __init__(self):
+        self.came = []
+
+    def CreateTaste(self, request, context):
+        self.came.append("work")
+        return rater_pb2.Taste(name="tastes/mine")
+
+    def RecordLabels(self, request, context):
+        self.came.append("labels")
+        return rater_pb2.RecordLabelsResponse()
+
+
+@contextlib.contextmanager
+def warming(home, store):
+    """A server that warms up until it is let, its servicer, and a caller."""
+    quick, let = Quick(), threading.Event()
+    service = service_of("konomi.v1.RaterService", quick, warm=lambda: let.wait(60))
+    running = start("rater", [service], ServerSettings(home=home), store)
+    yield running, quick, let, Caller(running.address, (home / "tokens" / "owner.token").read_text().strip())
+    let.set()
+    running.stop(1)
+
+
+CREATE = "/konomi.v1.RaterService/CreateTaste"
+ASKED = rater_pb2.CreateTasteRequest(taste_id="mine", request_id=str(uuid.uuid4()))
+
+
+def test_work_waits_for_the_libraries_whatever_it_needs_and_a_label_does_not(home, store):
+    label = rater_pb2.Label(image_digest="a" * 64, grade=rater_pb2.GRADE_R)
+    labels = rater_pb2.RecordLabelsRequest(taste="tastes/mine", labels=[label], request_id=str(uuid.uuid4()))
+    with warming(home, store) as (_, quick, let, caller), ThreadPoolExecutor(1) as threads:
+        created = threads.submit(caller.call, CREATE, ASKED, timeout=30)
+        time.sleep(0.3)
+        caller.call("/konomi.v1.RaterService/RecordLabels", labels, timeout=30)
+        assert quick.came == ["labels"] and not created.done()
+        let.set()
+        assert rater_pb2.Taste.FromString(created.result(30)[0]).name == "tastes/mine"
+
+
+def test_work_that_waits_is_refused_as_the_server_stops_and_never_begun(home, store):
+    with warming(home, store) as (running, quick, _, caller), ThreadPoolExecutor(1) as threads:
+        created = threads.submit(caller.call, CREATE, ASKED, timeout=30)
+        time.sleep(0.3)
+        running.stop(5, warm_seconds=0)
+        with pytest.raises(Unavailable):
+            created.result(30)
+        assert quick.came == []
 
 
 def test_a_server_whose_libraries_cannot_be_loaded_serves_no_more(home, store):

@@ -101,7 +101,9 @@ class RunningServer:
         self._interceptor.gate.why = None
         for name in ("", *(service.name for service in self._services)):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        if any(service.warm is not None for service in self._services):
+        if not any(service.warm is not None for service in self._services):
+            self._interceptor.gate.warm.set()
+        else:
             self._warming = threading.Thread(target=self._warm, name="warm", daemon=True)
             self._warming.start()
 
@@ -119,6 +121,7 @@ class RunningServer:
         except BaseException as error:  # noqa: BLE001  whatever it is, a server without its libraries is to end
             self.failure = error
             self._end()
+        self._interceptor.gate.warm.set()
 
     def _fail(self) -> None:
         self.device_failed = True
@@ -236,9 +239,7 @@ def serve(role: str, services: Sequence[ServedService], settings: ServerSettings
     code = _exit_code(running)
     ended = running.stop(settings.drain_seconds, warm_seconds=0.0)
     flush()
-    if (
-        not ended or running.device_failed
-    ):  # a handler that ignores its cancelled call, or a library being loaded, would keep the process alive
+    if not ended or running.device_failed:  # a handler that ignores its end, or a library, would keep the process alive
         os._exit(code)
     return code
 

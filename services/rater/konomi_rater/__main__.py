@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 
 from threadpoolctl import threadpool_limits
@@ -40,13 +39,6 @@ def limit_threads(count: int) -> None:
     threadpool_limits({"openmp": count, "libopenblas": count, "libscipy_openblas": 1})
 
 
-def import_libraries(embedders: Embedders) -> None:
-    """Imports what takes seconds and the first calls need: k-means for the first slate, then torch for images."""
-    for name in ("sklearn.cluster", "scipy.stats"):
-        import_module(name)
-    embedders.import_libraries()
-
-
 def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
     """Joins the rater's parts for one home."""
     settings = RaterSettings(home=server.home)
@@ -81,7 +73,7 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             rater_pb2_grpc.add_RaterServiceServicer_to_server,
             servicer,
             RULES,
-            warm=lambda: import_libraries(workspace.embedders),
+            warm=workspace.embedders.import_libraries,
             close=rater.close,
             owns_artifact=rater.owns_artifact,
         )

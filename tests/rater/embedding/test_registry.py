@@ -247,3 +247,27 @@ def test_the_converter_runs_no_code_and_can_touch_nothing(tmp_path):
 def test_names_of_no_known_form(name):
     with pytest.raises(InvalidArgument):
         parse(name)
+
+
+ORDER = """
+import sys
+from pathlib import Path
+from konomi_rater.embedding.device import Placement
+from konomi_rater.embedding.registry import Embedders
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print("scipy.stats" in sys.modules and "sklearn.cluster" in sys.modules)
+
+embedders = Embedders(Path("none"), Placement("cpu", 1, 0))
+assert "torch" not in sys.modules
+sys.meta_path.insert(0, Watch())
+embedders.import_libraries()
+"""
+
+
+@pytest.mark.slow
+def test_what_fails_on_half_of_torch_is_imported_before_it():
+    done = subprocess.run([sys.executable, "-c", ORDER], capture_output=True, text=True, timeout=250, check=True)
+    assert set(done.stdout.split()) == {"True"}

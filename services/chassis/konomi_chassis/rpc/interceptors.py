@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from konomi.errors import InvalidArgument, KonomiError, ResourceExhausted, Unavailable
+from konomi.errors import Cancelled, InvalidArgument, KonomiError, ResourceExhausted, Unavailable
 from konomi_chassis.auth.authentication import ANONYMOUS, CURRENT, Authenticator, Principal
 from konomi_chassis.auth.policy import POLICY, REFLECTION, WATCHES, TasteOf, authorize, confine
 from konomi_chassis.rpc.admission import Admission, Place, load_of
@@ -28,6 +28,8 @@ from konomi_chassis.rpc.telemetry import RpcTelemetry
 from konomi_chassis.rpc.validation import check
 from konomi_chassis.settings import ServerSettings
 
+WARM_SECONDS = 0.1
+"""Between two looks whether a call that waits for libraries is still wanted."""
 NO_DEADLINE_SECONDS = 1e9
 """grpc tells of a call without a deadline that it has some centuries left."""
 
@@ -36,16 +38,35 @@ Serve = Callable[[ServedCall, Principal, Place], None]
 
 
 class Gate:
-    """Open while the server serves: closed before it is ready and while it drains."""
+    """Open while the server serves: closed before it is ready and while it drains.
+
+    Work waits behind it for `warm` besides: while one thread imports torch, a library that another one imports takes
+    the half of torch that is there for the whole, and fails.
+    """
 
     def __init__(self) -> None:
         self.why: str | None = "starting"
-        self.draining = threading.Event()
+        self.draining, self.warm = threading.Event(), threading.Event()
 
     def check(self, rpc: str) -> None:
         """Raises Unavailable while closed, except for health."""
         if self.why is not None and not rpc.startswith(HEALTH_RPCS):
             raise Unavailable(f"The server is {self.why}; try again.", reason=self.why.upper(), retry_after=1.0)
+
+    def wait_until_warm(self, rpc: str, waits: Callable[[], bool]) -> None:
+        """Waits until the services' libraries are loaded.
+
+        Raises:
+            Unavailable: the server is ending meanwhile.
+            Cancelled: its caller no longer waits.
+        """
+        if self.warm.is_set():
+            return
+        while not self.warm.wait(WARM_SECONDS):
+            self.check(rpc)
+            if not waits():
+                raise Cancelled("The caller went away.", reason="CANCELLED")
+        self.check(rpc)
 
 
 @dataclass(frozen=True)
@@ -162,6 +183,8 @@ class Interceptor(grpc.ServerInterceptor):
             admitted = self.admission.admit(lane, caller, load_of(metadata))
             with self._probing(lane, call), self._deadline(context), admitted as place:
                 assert serve is not None, "_let_in refuses what nobody serves"
+                if lane is CallLane.WORK:
+                    self.gate.wait_until_warm(rpc, context.is_active)
                 serve(call, caller, place)
             failure = None
         except BaseException as error:  # noqa: BLE001

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,8 +47,12 @@ class Embedder(Protocol):
         """Maps texts to (N, D) float32 in the space of the images."""
 
 
+BEFORE_TORCH = ("sklearn.cluster", "scipy.stats")
+"""Libraries that look whether torch is there as they are imported, and fail on half of it: they come first."""
+
+
 class Libraries:
-    """torch and what knows the models, imported together at the first use of any.
+    """What takes seconds to import: statistics, then torch and what knows the models, at the first use of any.
 
     Attributes:
         open_clip, timm: the modules of this room that stand on those libraries.
@@ -55,6 +60,8 @@ class Libraries:
     """
 
     def __init__(self, placement: Placement) -> None:
+        for name in BEFORE_TORCH:
+            import_module(name)
         from konomi_rater.embedding import open_clip, timm
 
         self.open_clip, self.timm, self.placement = open_clip, timm, settled(placement)

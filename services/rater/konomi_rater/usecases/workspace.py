@@ -211,6 +211,7 @@ class Workspace:
         with self._lock:
             head = self._heads.get(artifact)
         if head is None:
+            self.embedders.import_libraries()  # trees bring a library that must not be imported while torch is
             try:
                 head = from_bytes(self.store.get(artifact))
             except NotFound as error:
