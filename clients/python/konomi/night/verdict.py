@@ -151,7 +151,12 @@ class BlindEvaluation:
     @property
     def in_use(self) -> Served:
         """Returns what is in use after the night and its owner's decision."""
-        return self.against if self.readable and self.kept.decision == ROLL_BACK else self.unit
+        return self.before if self.readable and self.kept.decision == ROLL_BACK else self.unit
+
+    @property
+    def before(self) -> Served:
+        """Returns what was in use before: what its unit is judged against, or a unit of another base model."""
+        return self.state.before or self.against
 
     def pairs(self) -> list[BlindPair]:
         """Returns the pairs, the same ones whenever they are asked for; none where the night changed nothing."""
@@ -359,7 +364,7 @@ def decide(client: Client, verdict: BlindEvaluation, decision: str, now: float) 
     if not verdict.pairs():
         raise FailedPrecondition(text("this night changed nothing that could be judged"), reason="NOTHING_TO_JUDGE")
     hand_over(client, verdict)
-    unit, before = verdict.unit.model, verdict.against.model
+    unit, before = verdict.unit.model, verdict.before.model
     current, wanted = _current(client, verdict.taste), unit if decision == KEEP else before
     if current == wanted and verdict.kept.decision == decision:
         return current

@@ -9,6 +9,7 @@ from konomi.datasets.spelling import lines_of, text_in
 from konomi.errors import InvalidArgument
 from konomi.files import write_atomically
 from konomi.i18n.catalogue import text
+from konomi.taste.bundle_format import TASTE
 from konomi.v1 import rater_pb2
 
 FOLDER = "prompts"
@@ -19,14 +20,21 @@ LONGEST = 4096
 
 
 def file_of(home: Path, taste: str) -> Path:
-    """Returns where the prompts of a taste, by its id or name, are kept."""
-    return home / FOLDER / f"{taste_name(taste).removeprefix('tastes/')}.txt"
+    """Returns where the prompts of a taste, by its id or name, are kept.
+
+    Raises:
+        InvalidArgument: it is no name of a taste, which could lead out of the home.
+    """
+    name = taste_name(taste)
+    if not TASTE.fullmatch(name):
+        raise InvalidArgument(text('expected "tastes/{id}"'), field="taste")
+    return home / FOLDER / f"{name.removeprefix('tastes/')}.txt"
 
 
 def kept(home: Path, taste: str) -> list[str]:
     """Returns the prompts that were written down; none where nobody did."""
     try:
-        lines = file_of(home, taste).read_text("utf-8").splitlines()
+        lines = file_of(home, taste).read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
         return []
     return [line.strip() for line in lines if line.strip()][:MOST]
@@ -43,7 +51,7 @@ def keep(home: Path, taste: str, prompts: Sequence[str]) -> list[str]:
         message = text("expected at most {most} prompts, got {count}", most=MOST, count=len(different))
         raise InvalidArgument(message, reason="TOO_MANY_PROMPTS", field="prompts")
     for number, prompt in enumerate(different, start=1):
-        if len(prompt.encode()) > LONGEST or any(ord(letter) < 32 for letter in prompt):
+        if not _is_line(prompt):
             message = text(
                 "prompt {number} cannot be used: expected one line of at most {most} bytes", number=number, most=LONGEST
             )
@@ -54,6 +62,15 @@ def keep(home: Path, taste: str, prompts: Sequence[str]) -> list[str]:
     else:
         file.unlink(missing_ok=True)
     return different
+
+
+def _is_line(prompt: str) -> bool:
+    """Says whether a prompt is one line, not too long, of characters that can be written."""
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError:
+        return False  # half of a pair of surrogates, as JSON can spell it
+    return size <= LONGEST and len(prompt.splitlines()) == 1 and all(ord(letter) >= 32 for letter in prompt)
 
 
 def at_hand(client: Client, home: Path, taste: str) -> tuple[list[str], str]:

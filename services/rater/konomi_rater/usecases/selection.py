@@ -10,6 +10,7 @@ import sqlalchemy
 from konomi.errors import InvalidArgument
 from konomi_rater.measures import coverage
 from konomi_rater.measures.cells import Cells, divide
+from konomi_rater.measures.novelty import reference_of
 from konomi_rater.measures.overoptimisation import best_of_n
 from konomi_rater.preference.fitting import quick_fit
 from konomi_rater.selection.acquisition import SuggestionReason
@@ -32,14 +33,14 @@ from konomi_rater.selection.selection import (
 )
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, image_records, tastes
-from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
+from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.in_force import Grades, seen
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.certification import Certifying
 from konomi_rater.usecases.scoring import Diversity, Score, Scoring
-from konomi_rater.usecases.workspace import Workspace
+from konomi_rater.usecases.workspace import LEAST_REFERENCE, Workspace
 
 LEAST_LABELS = 500
 """Labels below which evidence selects nothing."""
@@ -387,11 +388,26 @@ class Selecting:
         distance = reference.index.distance(task.view.embeddings[positions], positions)
         return np.asarray(distance <= reference.cut(percentile))
 
+    def _ordinary_base(self, task: _Task) -> np.ndarray:
+        """Returns the base model's own images that are not odd ones out (M,).
+
+        Pictures from elsewhere have no say in it: they would call all of a base they are unlike odd, and a fit is
+        anchored to the base as it is. Among few nobody is odd.
+        """
+        view, request = task.view, task.request
+        base = view.base(request.base_units)
+        if not (view.sources != SELF).any():
+            return np.asarray(base[self._typical(task, base)])
+        if request.typicality_percentile >= 100 or len(base) < LEAST_REFERENCE:
+            return base
+        own = reference_of(base, view.embeddings[base])
+        distance = own.index.distance(view.embeddings[base], base)
+        return np.asarray(base[distance <= own.cut(request.typicality_percentile)])
+
     def _base(self, task: _Task, cells: Cells, taken: set[int]) -> list[SelectedImage]:
         """Draws the base model's own images that are trained on beside the chosen ones."""
         view, request = task.view, task.request
-        base = view.base(request.base_units)
-        typical = base[self._typical(task, base)]
+        typical = self._ordinary_base(task)
         without = [*taken, *view.digests.places(list(task.judged)).tolist()]
         free = np.setdiff1d(typical, without)
         rng = np.random.default_rng(request.seed % 2**63)

@@ -102,6 +102,23 @@ def test_a_drafted_night_trains_and_is_evaluated_on_what_was_drawn_in_full(bench
     assert sum(int(line.split()[-1]) for line in done if line.startswith("draft ")) == 24
 
 
+def test_once_a_unit_is_served_it_draws_drafts_and_what_is_drawn_again(bench):
+    home = bench.home("drafted-twice")
+    environment = {"KONOMI_NIGHT_DRAFT": "on", "KONOMI_NIGHT_SERVED_SHARE": "0.5"}
+    code, result, err = bench.konomi(home, *bench.start(home), **environment)
+    assert (code, result["state"]) == (0, "finished"), err
+    state = json.loads((home / "nights" / result["night"] / "night.json").read_text())
+    assert state["units"][1]["decision"] == "promote", "the second unit's pool is half its own"
+    lines = (home / "nights" / result["night"] / "steps.jsonl").read_text().splitlines()
+    kept = {line["step"]: line["envelope"]["value"] for line in map(json.loads, lines)}
+    pool = {
+        digest for name, value in kept.items() if name.startswith("unit-2/generate-") for digest in value["digests"]
+    }
+    rows = sqlite3.connect(home / "databases" / "stand-in-images.sqlite").execute("SELECT k, v FROM t").fetchall()
+    units = {json.loads(value)["unit"] for key, value in rows if key in pool}
+    assert len(units) == 2 and "base" in units
+
+
 def test_without_the_adapter_on_says_so_and_auto_draws_in_full(bench):
     home = bench.home("undrafted")
     (home / "no-few-step").touch()

@@ -15,10 +15,12 @@ from konomi.errors import InvalidArgument, from_item
 from konomi.evaluation import blind_pairs
 from konomi.evaluation.base_models import BaseJudgement, check, compare
 from konomi.files import write_atomically, write_for_user
+from konomi.home import Home
 from konomi.host import extras
 from konomi.i18n.catalogue import percent, text
 from konomi.night.gateway.services import NightServices
 from konomi.night.metrics import Estimate
+from konomi.taste.prompts import kept
 from konomi.v1 import generator_pb2 as generator
 from konomi.v1 import trainer_pb2 as trainer
 
@@ -51,7 +53,7 @@ def compare_bases(
     with attached() as client:
         gateway = NightServices(_Attached(client), taste_name(taste))
         check(gateway, bases)
-        asked = list(prompts) or gateway.prompts(PROMPTS) or [""]
+        asked = list(prompts) or kept(Home.locate().root, taste) or gateway.prompts(PROMPTS) or [""]
         with progress(text("making images"), len(bases) * count) as update:
             judgements = compare(gateway, bases, asked, count, seed, lambda done: update(completed=done))
         write_for_user(out, _sheet(judgements, taste, client.artifacts.get).encode())

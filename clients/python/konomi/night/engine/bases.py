@@ -9,8 +9,8 @@ from konomi.home import Home
 from konomi.host.hub_models import DOWNLOADS, Download
 from konomi.i18n.catalogue import N_, text
 from konomi.night import budgets
+from konomi.night.engine.preparation import settings_of
 from konomi.night.records.store import NightStore
-from konomi.night.systems.registry import night_settings
 from konomi.v1 import generator_pb2 as generator
 
 STARTER = "starter"
@@ -99,7 +99,7 @@ def licence_of(name: str) -> str:
 
 def hours_of(home: Home, name: str) -> float | None:
     """Returns the hours a night on a base model takes here; None where none was measured."""
-    settings = night_settings()(home=home.root, base_model=name)
+    _, settings = settings_of(home.root, "converge", base_model=name)
     rates = budgets.measured(NightStore(home.root), name)
     seconds = budgets.forecast(settings, rates, None).seconds
     return None if seconds is None else round(seconds / 3600, 2)

@@ -42,7 +42,7 @@ def drafts_wanted(gateway: NightServices, settings: NightSettings) -> bool:
 
 def draw_drafts(steps: Drafting, context: UnitContext, served: Model | None, first: int, last: int) -> Images:
     """Makes drafts `first` to `last` - 1 of a unit's pool; the taste is not told of them."""
-    pool = registry.find(context.system).draws(steps.turn(context))[first:last]
+    pool = _pool(steps, context, served)[first:last]
     digests = [""] * len(pool)
     for model, places in _groups(pool, served):
         drawn = steps.gateway.generate([pool[n] for n in places], model, steps.settings, steps.beat, draft=True)
@@ -51,18 +51,18 @@ def draw_drafts(steps: Drafting, context: UnitContext, served: Model | None, fir
     return Images(digests=tuple(digests), images=len(digests))
 
 
-def rate_drafts(steps: Drafting, context: UnitContext, digests: Sequence[str]) -> DraftRating:
+def rate_drafts(steps: Drafting, context: UnitContext, served: Model | None, digests: Sequence[str]) -> DraftRating:
     """Rates the drafts of a unit's pool and says which are drawn again.
 
     Args:
         steps: the night's steps.
         context: the unit.
+        served: the model that made them, None for the base model.
         digests: the drafts, in the order of the pool.
     """
-    turn = steps.turn(context)
-    pool = registry.find(context.system).draws(turn)
     scores = steps.gateway.score(digests)
-    choice = drafts.choose(pool, [score.lower_bound for score in scores], turn)
+    bounds = [score.lower_bound for score in scores]
+    choice = drafts.choose(_pool(steps, context, served), bounds, steps.turn(context))
     return DraftRating(places=choice.places, nats=choice.nats, considered=len(digests))
 
 
@@ -78,7 +78,7 @@ def draw_again(
         places: their places in the pool.
         drafted: the digests of their drafts.
     """
-    pool = registry.find(context.system).draws(steps.turn(context))
+    pool = _pool(steps, context, served)
     chosen, refused = [pool[place] for place in places], 0
     digests = [""] * len(chosen)
     for model, group in _groups(chosen, served):
@@ -90,6 +90,11 @@ def draw_again(
         for place, digest in zip(group, made, strict=True):
             digests[place] = digest
     return Images(digests=tuple(digests), refused=refused, images=len(digests), drafts=tuple(drafted))
+
+
+def _pool(steps: Drafting, context: UnitContext, served: Model | None) -> list[Draw]:
+    """Returns a unit's pool: with a model served, some of it is that model's."""
+    return registry.find(context.system).draws(steps.turn(context, served_is_base=served is None))
 
 
 def _groups(draws: Sequence[Draw], served: Model | None) -> list[tuple[Model | None, list[int]]]:

@@ -92,7 +92,11 @@ class NightLoop:
         self.drafts = plan.drafts
         self.steps.keep_rater(plan.rater_version)
         self.state = self.state.changed(
-            rater_version=plan.rater_version, rater=plan.rater, withdrawn=plan.withdrawn, audits=plan.audits
+            rater_version=plan.rater_version,
+            rater=plan.rater,
+            withdrawn=plan.withdrawn,
+            audits=plan.audits,
+            before=plan.before,
         )
         self._look_before_night(plan)
         for model in filter(None, (BASE, plan.start)):
@@ -178,7 +182,7 @@ class NightLoop:
             drafted += self.step(
                 name, Images, self.steps.draft, context, maker, first, last, images=last - first
             ).digests
-        rating = self.step(f"unit-{unit}/rate", DraftRating, self.steps.rate, context, drafted)
+        rating = self.step(f"unit-{unit}/rate", DraftRating, self.steps.rate, context, maker, drafted)
         self.note(unit, drafts=len(drafted), draft_nats=rating.nats)
         for number, (first, last) in enumerate(_chunks(len(rating.places), chunk)):
             places = list(rating.places[first:last])
@@ -188,12 +192,13 @@ class NightLoop:
             self.note(unit, refused=self.state.unit(unit).refused + made.refused)
         return rating.nats
 
-    def make_base(self, context: UnitContext, count: int) -> None:
-        """Makes so many images of the base model, chunk by chunk, for its share of a unit's training set."""
-        for number, (first, last) in enumerate(_chunks(count, self.settings.chunk)):
-            name = f"unit-{context.unit}/generate-base-{number:03d}"
-            made = self.step(name, Images, self.steps.generate_base, context, first, last, images=last - first)
-            self.note(context.unit, refused=self.state.unit(context.unit).refused + made.refused)
+    def make_base(self, context: UnitContext, made: int, count: int) -> None:
+        """Makes so many images of the base model after those that were made, chunk by chunk."""
+        for start, end in _chunks(count, self.settings.chunk):
+            first, last = made + start, made + end
+            name = f"unit-{context.unit}/generate-base-{first:03d}"
+            drawn = self.step(name, Images, self.steps.generate_base, context, first, last, images=last - first)
+            self.note(context.unit, refused=self.state.unit(context.unit).refused + drawn.refused)
 
     def look_before_training(self, unit: int, chosen: Selection) -> None:
         """Lets the guards look at a selected training set; an alarm halts the night.

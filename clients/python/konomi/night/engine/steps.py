@@ -29,6 +29,7 @@ from konomi.night.records.state import (
     Record,
     Scores,
     Selection,
+    Served,
     UnitRecord,
 )
 from konomi.night.systems import registry
@@ -107,8 +108,11 @@ class NightSteps:
         first = 1 + max((model.unit for model in models), default=0)
         if start and not start.unit:  # a model with a name of its own, for example taught concepts, counts as one
             start, first = start.changed(unit=first), first + 1
+        known = [model for model in models if model.model not in withdrawn]
+        other = next((model for model in known if model.current and model.model not in usable), None)
         plan = Plan(
             start=start,
+            before=None if other is None else Served(unit=other.unit, model=other.model),
             first=first,
             withdrawn=tuple(withdrawn),
             rater_version=state.rater_version,
@@ -147,9 +151,9 @@ class NightSteps:
         """Makes drafts of a unit's pool, which are only rated."""
         return drafting.draw_drafts(self, context, served, first, last)
 
-    def rate(self, context: UnitContext, digests: Sequence[str]) -> DraftRating:
+    def rate(self, context: UnitContext, served: Model | None, digests: Sequence[str]) -> DraftRating:
         """Rates the drafts of a unit's pool and says which are drawn again."""
-        return drafting.rate_drafts(self, context, digests)
+        return drafting.rate_drafts(self, context, served, digests)
 
     def redraw(
         self, context: UnitContext, served: Model | None, places: Sequence[int], drafted: Sequence[str]
@@ -157,12 +161,13 @@ class NightSteps:
         """Draws some of a unit's pool in full and makes them known to the taste."""
         return drafting.draw_again(self, context, served, places, drafted)
 
-    def select(self, context: UnitContext, earlier: Sequence[Selection]) -> Selection:
+    def select(self, context: UnitContext, earlier: Sequence[Selection], made: int = 0) -> Selection:
         """Scores the whole pool anew, selects the training set and freezes its manifest.
 
         Args:
             context: the unit.
             earlier: what this method returned for this system's units before.
+            made: images of the base model made for its share since the pool was: they ask for no larger choice.
 
         Returns:
             What the services say of the set, what the rater says of itself, and why the system ends here.
@@ -170,7 +175,8 @@ class NightSteps:
         system = registry.find(context.system)
         certificates = system.certificates(self.settings)
         vouched = self.gateway.certified(certificates) if certificates else 0
-        turn = self.turn(context, pool=self.gateway.count(system.grades, system.sources) + vouched)
+        count = self.gateway.count(system.grades, system.sources) - (0 if system.grades else made)
+        turn = self.turn(context, pool=count + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
         asked = system.selection(turn)
         if system.rater_chooses and self.settings.near_copy_cosine < 1:

@@ -173,6 +173,13 @@ class Audit(Record):
     pairs: float
 
 
+class Served(Record):
+    """The unit that is served, and its model."""
+
+    unit: int = 0
+    model: str = "base"
+
+
 class Plan(Record):
     """Where a night begins.
 
@@ -181,9 +188,11 @@ class Plan(Record):
         first: number of the first unit it makes.
         withdrawn: ids of models trained on images revoked since.
         drafts: whether pools are drawn as drafts first.
+        before: the unit in use so far, where the night cannot begin from it: it is of another base model.
     """
 
     start: Model | None = None
+    before: Served | None = None
     first: int = 1
     withdrawn: tuple[str, ...] = ()
     rater_version: str = ""
@@ -427,13 +436,6 @@ class UnitRecord(Record):
         return Model(model=self.model, unit=self.unit, adapter=self.adapter, tokens=self.tokens)
 
 
-class Served(Record):
-    """The unit that is served, and its model."""
-
-    unit: int = 0
-    model: str = "base"
-
-
 class StepRecord(Record):
     """A finished step: its name, for example "unit-1/train", the seconds it took and the images it made."""
 
@@ -448,6 +450,7 @@ class NightState(Record):
     Attributes:
         reason: why it ended, where it has.
         served: what is served now.
+        before: what was in use before the night, where that is not what it began from.
         units: those met so far, unit 0 first.
         steps: finished steps, in order.
         ended: stages that ended before their last unit, and why.
@@ -470,6 +473,7 @@ class NightState(Record):
     state: AnyState = StateName.NEW
     reason: Reason | None = None
     served: Served | None = None
+    before: Served | None = None
     units: tuple[UnitRecord, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     ended: tuple[Reason, ...] = ()

@@ -75,8 +75,8 @@ class Night(Protocol):
     def draft(self, context: UnitContext, maker: Model | None, count: int) -> float:
         """Makes drafts of a unit's pool, draws the best again in full, and returns the selection pressure of that."""
 
-    def make_base(self, context: UnitContext, count: int) -> None:
-        """Makes so many images of the base model, for its share of a training set."""
+    def make_base(self, context: UnitContext, made: int, count: int) -> None:
+        """Makes so many images of the base model after those that were made, for its share of a training set."""
 
     def look_before_training(self, unit: int, chosen: Selection) -> None:
         """Lets the guards look at a selected training set."""
@@ -116,6 +116,11 @@ def no_certificates(settings: NightSettings) -> tuple[int, ...]:
     return ()
 
 
+SELECTED_AGAIN = ("select-again", "select-again-2", "select-again-3")
+"""Names of the choices after images of the base model were made for its share; some of those may be chosen themselves,
+or not pass for ordinary, so that one round may leave the share short."""
+
+
 def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> None:
     """Runs one unit in the usual order: draw a pool, choose from it, fit, evaluate, judge."""
     system, steps = stage.system, night.steps
@@ -135,10 +140,12 @@ def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> N
     else:
         night.make(context, parent, size)
     chosen = night.step(f"unit-{unit}/select", Selection, steps.select, context, earlier)
-    lacking = steps.lacking(chosen)
-    if lacking:
-        night.make_base(context, lacking)
-        chosen = night.step(f"unit-{unit}/select-again", Selection, steps.select, context, earlier)
+    made = 0
+    for name in SELECTED_AGAIN:
+        if lacking := steps.lacking(chosen):
+            night.make_base(context, made, lacking)
+            made += lacking
+            chosen = night.step(f"unit-{unit}/{name}", Selection, steps.select, context, earlier, made)
     if drafted:
         chosen = chosen.changed(nats=chosen.nats + drafted)
     night.note(unit, selection=chosen)

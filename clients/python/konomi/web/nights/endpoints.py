@@ -288,7 +288,7 @@ class NightEndpoints:
         """Returns the seconds left, by what images and steps took in this night or the one before; None if unknown."""
         if not summary.running:
             return None
-        rates = measured(self._nights)
+        rates = measured(self._nights, settings.get("base_model", ""))
         if not rates:
             share = _share(settings, state, summary)
             return state.seconds * (1 - share) / share if share > 0.02 else None
@@ -397,7 +397,7 @@ def _left(settings: Mapping[str, Any], state: NightState, summary: NightSummary)
     under_way = summary.step or ""
     trained = sum(step.name.endswith("/train") for step in state.steps)
     now = summary.done or 0
-    making = "/generate" in under_way or "/evaluate" in under_way
+    making = any(part in under_way for part in ("/generate", "/draft-", "/evaluate"))
     images = wanted - state.images - (now if making else 0)
     steps = (units - trained) * settings["steps"] - (now if under_way.endswith("/train") else 0)
     return max(0, images), max(0, steps)

@@ -30,7 +30,7 @@ class ConceptSteps:
             manifest=manifests.freeze(self.gateway.client, [*own, *prior]),
             n=len(own),
             base_share=len(prior) / max(1, len(own) + len(prior)),
-            rater_version=self.gateway.state().rater_version,
+            rater_version=self.gateway.version or self.gateway.state().rater_version,
         )
 
     def _items(self) -> tuple[list[Item], list[Item]]:

@@ -71,7 +71,7 @@ class GrowthSteps:
             n=len(items),
             base_share=len(originals) * heavy / len(items),
             set=seen.set,
-            rater_version=self.gateway.state().rater_version,
+            rater_version=self.gateway.version or self.gateway.state().rater_version,
         )
 
     def fit(self, context: UnitContext, parent: Model | None, frozen: Selection) -> Fit:
