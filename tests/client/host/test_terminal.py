@@ -54,7 +54,7 @@ def test_numbers_that_are_none_are_no_json():
 
 def test_nothing_else_of_the_client_prints():
     printers = ("print(", "typer.echo(", "sys.stdout.write", "sys.stderr.write", ".print(")
-    allowed = {"cli/console.py", "night/engine/progress.py", "web/thumbnail_worker.py"}
+    allowed = {"cli/console.py", "night/engine/progress.py", "host/thumbnail_worker.py"}
     places = {
         path.relative_to(PACKAGES["konomi"]).as_posix()
         for path in PACKAGES["konomi"].rglob("*.py")

@@ -22,6 +22,7 @@ from konomi.errors import (
     Unavailable,
 )
 from konomi.home import Home
+from konomi.host.thumbnails import Shrinker
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore
 from konomi.night.verdict import PAIRS, SAMPLE, BlindEvaluation
@@ -32,7 +33,6 @@ from konomi.web.images import ImageEndpoints
 from konomi.web.nights import NightEndpoints, Verdicts
 from konomi.web.server import _listen
 from konomi.web.settings import PageSettings
-from konomi.web.thumbnails import Shrinker
 from tests.chassis.decoding.fox import FOX_HEIC
 
 VERSION = "tastes/default/raterVersions/1"

@@ -14,9 +14,9 @@ from konomi.client import Client
 from konomi.datasets.media import media_type_of
 from konomi.errors import GONE, InvalidArgument, KonomiError, NotFound
 from konomi.files import write_quickly
+from konomi.host.thumbnails import Shrinker
 from konomi.i18n.catalogue import text
 from konomi.web.responses import failure, in_worker
-from konomi.web.thumbnails import Shrinker
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 SIDES = {"thumb": 320, "small": 160, "large": 2048}

@@ -425,3 +425,19 @@ def test_an_old_log_without_measures_makes_a_report_without_them(two_nights):
     for heading in ("How far each unit moved", "The strangest", "Since the last night"):
         assert heading in dict(SECTIONS) and f'lang="en">{heading}</span>' not in text
     assert "Rolled back: the base model is in use." in text and 'lang="en">What changed</span>' in text
+
+
+def test_a_thumbnail_is_made_in_a_child_upright_of_every_kind_and_what_cannot_be_read_is_a_plain_picture():
+    def encoded(kind: str, **fields) -> bytes:
+        out = io.BytesIO()
+        image = Image.new("RGB", (40, 20), (200, 30, 30))
+        image.getexif()[0x0112] = 6  # lies on its side
+        image.save(out, kind, exif=image.getexif(), **fields)
+        return out.getvalue()
+
+    files = {"jpeg": encoded("JPEG"), "avif": encoded("AVIF"), "tiff": encoded("TIFF"), "none": b"GIF89a no picture"}
+    thumbnails = Thumbnails(files.__getitem__)
+    for kind in ("jpeg", "avif", "tiff"):
+        picture = thumbnails.picture(kind)
+        assert picture.url.startswith("data:image/webp;base64,") and (picture.width, picture.height) == (20, 40), kind
+    assert thumbnails.picture("none").url.startswith("data:image/svg+xml")

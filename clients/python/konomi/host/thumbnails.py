@@ -1,4 +1,4 @@
-"""Thumbnails made in limited child processes: a hostile image costs a child, never the page."""
+"""Thumbnails made in limited child processes: a hostile image costs a child, never the page, a night or its report."""
 
 import os
 import struct
@@ -11,7 +11,6 @@ from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import IO
 
-from konomi.datasets.media import KINDS
 from konomi.errors import InvalidArgument, Unavailable
 from konomi.i18n.catalogue import text
 
@@ -39,7 +38,7 @@ class Shrinker:
         with self._places, self._child() as child:
             small = child.shrink(data, side)
         if not small:
-            message = text("expected an image ({kinds}), got something else", kinds=KINDS)
+            message = text("expected an image that can be read, got something else")
             raise InvalidArgument(message, reason="IMAGE_UNREADABLE")
         return small
 
