@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from konomi.client import Client
 from konomi.client.services import taste_name
-from konomi.datasets.reader import media_type_of
+from konomi.datasets.media import ENDINGS, media_type_of
 from konomi.errors import InvalidArgument
 from konomi.files import make_folder, write_atomically
 from konomi.home import Home
@@ -27,9 +27,8 @@ SYSTEM = re.compile(r"[a-z]{1,16}(:[1-9][0-9]?)?(\+[a-z]{1,16}:[1-9][0-9]?){0,7}
 DIGEST = re.compile(r"[0-9a-f]{64}")
 BASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
-CLASS = re.compile(r"[^:=/\\]{1,40}")
+CLASS = re.compile(r"[^:=/\\\x00-\x1f]{1,40}")
 MOST_SEEDS, MOST_TAUGHT, MOST_CONCEPTS = 5, 100, 8
-EXTENSIONS = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
 
 class Bases(TypedDict):
@@ -200,7 +199,7 @@ def _concept(concept: object, home: Home, fetch: Callable[[str], bytes]) -> str:
     make_folder(folder)
     for digest in digests:
         data = fetch(digest)
-        write_atomically(folder / f"{digest}{EXTENSIONS.get(media_type_of(data[:12]), '.png')}", data)
+        write_atomically(folder / f"{digest}{ENDINGS.get(media_type_of(data[:12]), '.png')}", data)
     return f"{word}={kind}:{folder}"
 
 

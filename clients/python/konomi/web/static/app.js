@@ -111,7 +111,9 @@ function help() {
 
 // Pictures may be dropped and pasted anywhere; where the view has no place for them, the one that has is opened.
 async function receive(event, transfer) {
-  if (![...(transfer?.types ?? [])].includes("Files")) return;
+  const kinds = [...(transfer?.types ?? [])];
+  if (!kinds.includes("Files")) return;
+  if (kinds.includes("text/plain") && event.target?.closest?.("input, textarea")) return;  // it is words that are pasted
   event.preventDefault();  // else the browser leaves the page to show the file
   if (!entered) return;
   const files = filesOf(transfer);

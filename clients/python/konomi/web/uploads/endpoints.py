@@ -22,7 +22,7 @@ from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotF
 from konomi.i18n import catalogue
 from konomi.v1 import rater_pb2 as rater
 from konomi.web.responses import Asked, answer, failure, in_worker, text
-from konomi.web.uploads.staging import Staging, UploadLimits
+from konomi.web.uploads.staging import Room, Staging, UploadLimits
 from konomi.web.uploads.upload import PageUpload, UploadStatus
 
 NAME = "x-konomi-name"
@@ -34,6 +34,9 @@ BLOCK_BYTES = 1024 * 1024
 OPEN_AT_ONCE = 4
 IDLE_SECONDS = 15 * 60.0
 """An upload whose files stop coming is given up after so long."""
+
+LOOK_SECONDS = 60.0
+"""From one look for such uploads to the next, while any is open."""
 
 KEPT = 32
 """Uploads that can be asked about, ended ones among them."""
@@ -61,13 +64,17 @@ class UploadEndpoints:
         self._client, self._folder, self._limits, self._now = client, folder, limits or UploadLimits(), now
         self._lock = threading.Lock()
         self._uploads: OrderedDict[str, PageUpload] = OrderedDict()
+        self._room, self._closed = Room(), False
+        self._timer: threading.Timer | None = None
         self._writers, self._readers = ThreadPoolExecutor(4, "page-uploads"), ThreadPoolExecutor(1, "page-reading")
         shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Stops every upload and removes what came."""
         with self._lock:
-            uploads = list(self._uploads.values())
+            uploads, self._closed = list(self._uploads.values()), True
+            if self._timer is not None:
+                self._timer.cancel()
         for upload in uploads:
             upload.stop()
         self._writers.shutdown(wait=False, cancel_futures=True)
@@ -85,18 +92,19 @@ class UploadEndpoints:
         source = rater.SOURCE_SCRAPED if asked.get("scraped") is True else rater.SOURCE_IMPORTED
         given = rater.Image(source=source, licence=text(asked, "licence"))
         self._client().rater.ensure_taste(taste)
+        self._give_up_idle()
         with self._lock:
-            self._give_up_idle()
             if sum(not upload.is_ended for upload in self._uploads.values()) >= OPEN_AT_ONCE:
                 line = catalogue.text("too many uploads at once; wait until one has ended")
                 raise ResourceExhausted(line, reason="TOO_MANY_UPLOADS", retry_after=5.0)
             name = secrets.token_hex(16)
-            staging = Staging(self._folder / name, self._limits)
+            staging = Staging(self._folder / name, self._limits, self._room)
             self._uploads[name] = PageUpload(self._client, taste, given, staging, self._limits)
             self._uploads[name].touched = self._now()
             ended = [key for key, upload in self._uploads.items() if upload.is_ended]
             for old in ended[: max(0, len(self._uploads) - KEPT)]:
                 del self._uploads[old]
+        self._look_again()
         return {"upload": name, "limits": asdict(self._limits)}
 
     async def file(self, request: Request) -> Response:
@@ -111,7 +119,7 @@ class UploadEndpoints:
                     upload.touched = self._now()
                 await in_worker(self._writers, incoming.finish)
             finally:
-                incoming.close()
+                await in_worker(self._writers, incoming.close)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except KonomiError as error:
@@ -151,9 +159,30 @@ class UploadEndpoints:
         return upload
 
     def _give_up_idle(self) -> None:
-        for upload in self._uploads.values():
-            if upload.is_receiving and self._now() - upload.touched > IDLE_SECONDS:
-                upload.stop()
+        """Ends uploads whose files stopped coming; what they left may take long to remove, so no lock is held."""
+        with self._lock:
+            now = self._now()
+            open_ones = [upload for upload in self._uploads.values() if upload.is_receiving]
+            idle = [upload for upload in open_ones if now - upload.touched > IDLE_SECONDS]
+        for upload in idle:
+            upload.stop()
+
+    def _look_again(self) -> None:
+        """Looks for idle uploads once more after a while, and so on while any is open: a closed tab says nothing."""
+
+        def look() -> None:
+            self._give_up_idle()
+            with self._lock:
+                self._timer = None
+                waiting = any(upload.is_receiving for upload in self._uploads.values())
+            if waiting:
+                self._look_again()
+
+        with self._lock:
+            if self._timer is None and not self._closed:
+                self._timer = threading.Timer(LOOK_SECONDS, look)
+                self._timer.daemon = True
+                self._timer.start()
 
 
 def _name(request: Request) -> str:

@@ -58,16 +58,42 @@ class UploadLimits:
     depth: int = 32
 
 
+class Room:
+    """What was announced to a disk and has not come yet, over all uploads: free room that is promised already."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._coming = 0
+
+    def take(self, folder: Path, size: int, spare: int) -> None:
+        """Promises room for so many bytes.
+
+        Raises:
+            ResourceExhausted: the disk has too little that is not promised.
+        """
+        with self._lock:
+            if shutil.disk_usage(folder).free < self._coming + size + spare:
+                line = text("the disk of the home has no room for {size} MiB more; free some", size=-(-size // MIB))
+                raise disk_full_error(line)
+            self._coming += size
+
+    def came(self, size: int) -> None:
+        """Takes so many bytes off what is promised: they are on the disk, or will not come."""
+        with self._lock:
+            self._coming -= size
+
+
 class Staging:
     """The folder of one upload.
 
     Args:
         folder: made here, for its owner alone.
         limits: what may come.
+        room: of the disk, shared by all uploads to it.
     """
 
-    def __init__(self, folder: Path, limits: UploadLimits) -> None:
-        self._folder, self._limits = folder, limits
+    def __init__(self, folder: Path, limits: UploadLimits, room: Room | None = None) -> None:
+        self._folder, self._limits, self.room = folder, limits, room or Room()
         self._parts = folder / "parts"
         self.tree = folder / "files"
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,9 +129,7 @@ class Staging:
             if self._bytes + size > self._limits.all_bytes:
                 line = text("expected at most {most} MiB at once, got more", most=self._limits.all_bytes // MIB)
                 raise ResourceExhausted(line, reason="TOO_MANY_BYTES")
-            if shutil.disk_usage(self._folder).free < size + self._limits.spare_bytes:
-                line = text("the disk of the home has no room for {size} MiB more; free some", size=-(-size // MIB))
-                raise disk_full_error(line)
+            self.room.take(self._folder, size, self._limits.spare_bytes)
             self._files += 1
             self._bytes += size
             self._number += 1
@@ -169,11 +193,13 @@ class Incoming:
     def __init__(self, staging: Staging, part: Path, place: Path, size: int) -> None:
         self.part, self.place, self.size = part, place, size
         self._staging, self._received, self._whole = staging, 0, False
+        self._promised = size
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file: BinaryIO = os.fdopen(os.open(part, flags, 0o600), "wb")
         except OSError as error:
             staging.give_back(self)
+            self._came(size)
             raise failure_of(error) from error
 
     def write(self, block: bytes) -> None:
@@ -191,6 +217,7 @@ class Incoming:
             self._file.write(block)
         except OSError as error:
             raise failure_of(error) from error
+        self._came(len(block))
 
     def finish(self) -> None:
         """Takes the file in.
@@ -212,11 +239,16 @@ class Incoming:
 
     def close(self) -> None:
         """Removes the part; a file that was not taken in leaves nothing behind."""
+        self._came(self._promised)
         if not self._whole:
             self._staging.give_back(self)
         with suppress(OSError):  # the rest of a full disk's buffer
             self._file.close()
         self.part.unlink(missing_ok=True)
+
+    def _came(self, size: int) -> None:
+        self._promised -= size
+        self._staging.room.came(size)
 
 
 def failure_of(error: OSError) -> KonomiError:

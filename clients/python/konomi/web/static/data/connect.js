@@ -26,13 +26,14 @@ function tell(state) {
 // What the page says is said in its own language, which need not be the browser's.
 const spoken = () => ({ "accept-language": document.documentElement.lang });
 
-export async function call(method, body = {}, { timeout = 30000, signal = null } = {}) {
+export async function call(method, body = {}, { timeout = 30000, signal = null, keepalive = false } = {}) {
   const limit = AbortSignal.timeout(timeout);
   try {
     const response = await fetch(address(method), {
       method: "POST",
       headers: { "content-type": "application/json", ...spoken() },
       body: JSON.stringify(body),
+      keepalive,
       signal: signal ? AbortSignal.any([limit, signal]) : limit,
     });
     if (!response.ok) throw await refusal(response);

@@ -58,8 +58,10 @@ async function work() {
 
 async function carry({ files, scraped }, signal) {
   const { upload, limits } = await call("UploadBegin", { taste: taste(), scraped });
+  const leave = () => call("UploadStop", { upload }, { keepalive: true }).catch(() => {});  // a closed page sends no more
+  addEventListener("pagehide", leave);
   try {
-    await sendAll(upload, files, limits, signal);
+    await sendAll(upload, files, limits, signal).finally(() => removeEventListener("pagehide", leave));
     tell({ phase: "reading", status: await call("UploadFinish", { upload }) });
     while (!ENDED.includes(job.status.state)) {
       await new Promise((resolve) => setTimeout(resolve, LOOK));
@@ -96,13 +98,15 @@ async function sendAll(upload, files, limits, signal) {
       tell({ sent: job.sent + 1, bytes: job.bytes + file.size });
       return;
     }
+    let tried = 0;
     try {
       const headers = { "x-konomi-name": encodeURIComponent(name.toWellFormed?.() ?? name) };
       const moved = (bytes) => { tell({ bytes: job.bytes + Math.min(bytes, file.size) - gone }); gone = Math.min(bytes, file.size); };
-      await patient(() => send(`/konomi.page/UploadFile/${upload}`, file, headers, { moved, signal }));
+      await patient(() => { tried += 1; return send(`/konomi.page/UploadFile/${upload}`, file, headers, { moved, signal }); });
     } catch (error) {
+      const taken = error.code === "already_exists" && tried > 1;  // it came before, and the answer was lost
       if (error.isAway || error.code === "canceled" || error.code === "not_found" || error.code === "failed_precondition") throw error;
-      refuse(name, error.message);
+      if (!taken) refuse(name, error.message);
     }
     tell({ sent: job.sent + 1, bytes: job.bytes + file.size - gone });
   };
