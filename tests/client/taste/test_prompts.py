@@ -23,6 +23,9 @@ def test_what_is_written_down_is_kept_once_a_line_and_can_be_taken_back(tmp_path
         ([str(n) for n in range(513)], "TOO_MANY_PROMPTS", "expected at most 512 prompts, got 513"),
         (["fine", "x" * 4097], "PROMPT_INVALID", "prompt 2 cannot be used: expected one line of at most 4096 bytes"),
         (["two\nlines"], "PROMPT_INVALID", "prompt 1 cannot be used"),
+        (["two\u2028lines"], "PROMPT_INVALID", "prompt 1 cannot be used"),
+        (["two\x85lines"], "PROMPT_INVALID", "prompt 1 cannot be used"),
+        (["half a letter \ud800"], "PROMPT_INVALID", "prompt 1 cannot be used"),
     ],
 )
 def test_prompts_that_cannot_be_used_are_refused_and_nothing_changes(tmp_path, lines, reason, words):
@@ -31,6 +34,22 @@ def test_prompts_that_cannot_be_used_are_refused_and_nothing_changes(tmp_path, l
         prompts.keep(tmp_path, "default", lines)
     assert (caught.value.reason, caught.value.field) == (reason, "prompts")
     assert prompts.kept(tmp_path, "default") == ["as it was"]
+
+
+@pytest.mark.parametrize(
+    "taste", ["tastes//tmp/x", "../x", "tastes/../../x", "a/../b", "a\0b", "A", "", "tastes/", "x" * 41, "a.b"]
+)
+def test_no_name_of_a_taste_leads_out_of_the_home(tmp_path, taste):
+    home = tmp_path / "deep" / "home"
+    outside = tmp_path / "deep" / "x.txt"
+    outside.parent.mkdir()
+    outside.write_text("not yours")
+    for ask in (lambda: prompts.keep(home, taste, ["x"]), lambda: prompts.keep(home, taste, []),
+                lambda: prompts.kept(home, taste)):  # fmt: skip
+        with pytest.raises(errors.InvalidArgument) as caught:
+            ask()
+        assert caught.value.field == "taste"
+    assert outside.read_text() == "not yours" and not home.exists()
 
 
 class Pictures:

@@ -1,5 +1,6 @@
 """What an image file is: its bytes, the media type its first bytes tell, and what stood beside it."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,15 +110,22 @@ def image_file(name: str, data: bytes, beside: Beside | None = None) -> ImageFil
 MAX_PATH_BYTES = 1024
 
 
+UNSEEN = ("Cc", "Cs", "Zl", "Zp")
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Letters that make others be read backwards: "exe.gnp" would look like a picture."""
+DRIVE = re.compile(r"^(?:[A-Za-z]:)?[\\/]+")
+
+
 def path_below(name: str, folder: Path) -> str:
     """Returns the name of an image as the folder that was searched has it: at most so many bytes, fit to be shown.
 
     Of a longer one the outermost folders are left out; letters no text has become a question mark.
     """
     prefix = f"{folder}/"
-    below = name.removeprefix(prefix) if name.startswith(prefix) else name.lstrip("/")
+    below = name.removeprefix(prefix) if name.startswith(prefix) else name
     plain = below.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    plain = "".join("\ufffd" if category(letter) in ("Cc", "Cs") else letter for letter in plain)
+    plain = "".join("\ufffd" if category(letter) in UNSEEN or letter in TURNING else letter for letter in plain)
+    plain = DRIVE.sub("", "/".join(part for part in plain.split("/") if part not in ("", ".", "..")))
     while len(plain.encode()) > MAX_PATH_BYTES:
         _, slash, rest = plain.partition("/")
         plain = rest if slash else plain.encode()[-MAX_PATH_BYTES:].decode("utf-8", "ignore")

@@ -6,6 +6,7 @@ was killed between them is finished by the same command, and a second copy's rat
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
@@ -138,16 +139,22 @@ class ImportRun:
         batch: list[ImageFile] = []
         underway: _Underway | None = None
         with ThreadPoolExecutor(1, "konomi-import") as pool:
-            for number, file in enumerate(files, start=1):
-                if file.error is not None:
-                    self._summary.fail(file.name, file.error)
-                else:
-                    batch.append(file)
-                if len(batch) == BATCH:
-                    underway = self._add(batch, underway, pool)
-                    report(number)
-                    batch = []
-            self._finish(self._add(batch, underway, pool))
+            try:
+                for number, file in enumerate(files, start=1):
+                    if file.error is not None:
+                        self._summary.fail(file.name, file.error)
+                    else:
+                        batch.append(file)
+                    if len(batch) == BATCH:
+                        underway = self._add(batch, underway, pool)
+                        report(number)
+                        batch = []
+                underway = self._add(batch, underway, pool)
+            except KonomiError:
+                with suppress(KonomiError):  # what was sent is known, and has its ratings, whatever ends the import
+                    self._finish(underway)
+                raise
+            self._finish(underway)
 
     def _add(self, batch: Sequence[ImageFile], before: _Underway | None, pool: Executor) -> _Underway | None:
         """Stores a batch while the rater embeds the one before, then sends it there; returns what is under way now."""

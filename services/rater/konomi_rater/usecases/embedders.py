@@ -144,6 +144,7 @@ class Reembedding:
             worker.join(10.0)
 
     def _work(self) -> None:
+        self._workspace.embedders.import_libraries()  # a fit that has nothing to embed would import beside them
         while not self._caller.ended:
             with self._state:
                 changes = [change for change in self._changes() if change.taste not in self._failed]

@@ -32,6 +32,8 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 PROMPT_BYTES = 4096
 TEXT_BYTES = 400
 PATH_BYTES = 1024
+OUTSIDE = re.compile(r"^(?:[A-Za-z]:)?[\\/]|(?:^|/)\.\.(?:/|$)")
+"""A path of a machine, or one that leads out of the folder it is told of."""
 MOST_PARENTS = 16
 MOST_PARAMETERS = 64
 
@@ -162,6 +164,8 @@ def check_facts(facts: ImageFacts) -> None:
             raise _wrong(name, "TEXT_TOO_LONG", f"at most {limit} bytes of UTF-8, found {len(value.encode())}")
         if any(unicodedata.category(letter) == "Cc" for letter in value):
             raise _wrong(name, "TEXT_CONTROL", "text without control characters, found one")
+    if OUTSIDE.search(facts.path):
+        raise _wrong("path", "PATH_OUTSIDE", "a path within what was imported, found one that leads out of it")
     if len(facts.parameters) > MOST_PARAMETERS or not all(
         len(k) <= 64 and np.isfinite(v) for k, v in facts.parameters.items()
     ):
