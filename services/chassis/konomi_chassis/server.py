@@ -248,7 +248,7 @@ def _exit_code(running: RunningServer) -> int:
     """Returns the exit code of a server that is to end, and says on stderr what kept it from warming up."""
     if running.failure is None:
         return DEVICE_FAILURE if running.device_failed else 0
-    if isinstance(running.failure, KonomiError | OSError):
+    if isinstance(running.failure, KonomiError):
         print(running.failure, file=sys.stderr, flush=True)
         return REFUSED_CONFIGURATION
     traceback.print_exception(running.failure)

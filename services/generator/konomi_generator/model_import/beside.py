@@ -4,6 +4,7 @@ Each is told by what it holds, and goes where the base models look for it: see k
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ FOLDERS: dict[Kind, str] = {"few_step": FEW_STEP, "ip_adapter": IP_ADAPTER, "ima
 """Where among the home's models each kind lies."""
 LORA = ("lora_unet_", "lora_te", "unet.", "text_encoder.", "lycoris_")
 """How names of a LoRA's tensors begin."""
+ODD, LONGEST = re.compile(r"[^A-Za-z0-9._-]+"), 180
 ENCODER_FILES = ("config.json", "model.safetensors")
 
 
@@ -41,8 +43,13 @@ def kind_of(source: Path) -> Kind | None:
 def files_of(source: Path) -> dict[Path, str]:
     """Returns the files that are copied, each with its path in the folder of its kind."""
     if source.is_dir():
-        return {source / name: f"{source.name}/{name}" for name in ENCODER_FILES}
-    return {source: source.name}
+        return {source / name: f"{_plain(source.name)}/{name}" for name in ENCODER_FILES}
+    return {source: f"{_plain(source.stem)}.safetensors"}
+
+
+def _plain(name: str) -> str:
+    """Returns a name as a model's settings may hold it: letters without accents, digits, ".", "_" and "-"."""
+    return ODD.sub("-", name).strip("-._")[:LONGEST] or "unnamed"
 
 
 def _is_encoder(folder: Path) -> bool:

@@ -53,6 +53,7 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
 
     A few-step adapter, an IP-Adapter or an image encoder goes beside the base models, under its own name.
     """
+    source = source.resolve()  # a name such as ".." would be no name
     kind = beside.kind_of(source) if source.exists() else None
     if kind is not None:
         return _put_beside(source, home, kind)
@@ -106,7 +107,7 @@ def _put_beside(source: Path, home: Path, kind: beside.Kind) -> dict[str, object
         )
     with _staging(home) as stage:
         for path, name in files.items():
-            if path.suffix == ".safetensors":
+            if name.endswith(".safetensors"):
                 check_file(path, f"The file {path.name}")
             staged = stage / "models" / name
             staged.parent.mkdir(exist_ok=True)
