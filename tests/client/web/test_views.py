@@ -175,7 +175,10 @@ def test_a_night_is_asked_for_by_base_prompts_and_pictures_and_shows_what_its_ba
     site, visit, hostile, language
 ):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = opened(visit, "night", hostile, language)
+    page = opened(visit, "rate", hostile, language)
+    none = {"images": [], "totalSize": 0}  # whatever the tests before graded
+    page.route("**/konomi.v1.RaterService/ListImages", lambda route: route.fulfill(json=none))
+    page.evaluate("location.hash = 'night'")
     page.wait_for_selector("#base option:nth-child(2)", state="attached")
     lacks = page.locator(".systems label .lack").all_inner_texts()
     assert len(lacks) == 3, "golden, propagate and concepts say what they lack before they are clicked"
