@@ -170,7 +170,7 @@ def test_a_thumbnail_is_a_small_webp_without_metadata(shrinker):
     ],
 )
 def test_what_is_no_image_costs_nothing(shrinker, data):
-    with pytest.raises(InvalidArgument, match="expected an image \\(PNG, JPEG, WebP, GIF"):
+    with pytest.raises(InvalidArgument, match="expected an image that can be read"):
         shrinker.shrink(data, 160)
     assert shrinker.shrink(png(8, 8), 160)[:4] == b"RIFF", "the next one is served"
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections import namedtuple
 
 import pytest
@@ -19,7 +20,7 @@ from konomi.errors import (
 from konomi.v1 import rater_pb2 as rater
 from konomi.web.uploads import staging as module
 from konomi.web.uploads.endpoints import IDLE_SECONDS, KEPT, OPEN_AT_ONCE, UploadEndpoints
-from konomi.web.uploads.staging import Staging, UploadLimits
+from konomi.web.uploads.staging import Room, Staging, UploadLimits
 from konomi.web.uploads.upload import PageUpload
 from tests.client.conftest import make_png
 
@@ -134,6 +135,65 @@ def test_a_disk_without_room_is_told_before_and_during(staging, monkeypatch):
     assert (type(other), other.message) == (FailedPrecondition, "cannot be kept: Permission denied")
 
 
+ROOMY = UploadLimits(spare_bytes=0)
+FREE = 300
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that always has so many bytes free: what comes goes elsewhere."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000, 1000 - FREE, FREE))
+
+
+def promise_all_but(staging: Staging, promised: int) -> None:
+    """Asserts that exactly so many bytes of the disk are promised to files that are still coming."""
+    with pytest.raises(ResourceExhausted) as caught:
+        staging.receive("one too many.png", FREE - promised + 1)
+    assert caught.value.reason == "DISK_FULL"
+    staging.receive("just enough.png", FREE - promised).close()
+
+
+def test_uploads_share_the_room_of_the_disk_and_each_byte_is_given_back_once(tmp_path, disk):
+    room = Room()
+    one, two = (Staging(tmp_path / name, ROOMY, room) for name in ("one", "two"))
+    first = one.receive("a.png", 200)
+    promise_all_but(two, 200)
+    second = two.receive("b.png", 80)
+    promise_all_but(one, 280)
+    first.write(b"x" * 50)
+    promise_all_but(two, 230)
+    first.write(b"x" * 150)
+    first.finish()
+    promise_all_but(two, 80)
+    first.close()
+    promise_all_but(two, 80)
+    second.close()  # it never came
+    promise_all_but(one, 0)
+    with pytest.raises(InvalidArgument):
+        bring(one, "c.png", b"x" * 3, size=2)
+    promise_all_but(two, 0)
+
+
+def test_what_a_stopped_or_unwritable_file_was_promised_is_free_again(tmp_path, disk):
+    room = Room()
+    one, two = (Staging(tmp_path / name, ROOMY, room) for name in ("one", "two"))
+    coming, upload = one.receive("a.png", 200), upload_of(one, Taste())
+    coming.write(b"x" * 150)
+    upload.stop()
+    promise_all_but(two, 50)
+    coming.write(b"x" * 50)
+    with pytest.raises(NotFound):
+        coming.finish()
+    coming.close()
+    promise_all_but(two, 0)
+    shutil.rmtree(two.tree.with_name("parts"))
+    with pytest.raises(FailedPrecondition) as caught:
+        two.receive("b.png", 100)
+    assert caught.value.reason == "FILE_UNWRITABLE"
+    promise_all_but(Staging(tmp_path / "three", ROOMY, room), 0)
+
+
 class Taste:
     """A rater that knows any taste and nothing else."""
 
@@ -179,6 +239,52 @@ def test_only_so_many_uploads_are_open_and_idle_ones_make_room(tmp_path):
     assert len(os.listdir(tmp_path / "uploads")) == 1
     uploads.close()
     assert not (tmp_path / "uploads").exists()
+
+
+def test_the_uploads_of_a_home_share_its_room(tmp_path, disk):
+    uploads = UploadEndpoints(Taste, tmp_path / "uploads", ROOMY)
+    one, two = (uploads._of(str(uploads.begin({})["upload"])).staging for _ in range(2))
+    coming = one.receive("a.png", 200)
+    promise_all_but(two, 200)
+    coming.close()
+    uploads.close()
+
+
+def timers() -> set[threading.Timer]:
+    return {thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)}
+
+
+def test_an_idle_upload_is_given_up_though_nobody_asks_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("konomi.web.uploads.endpoints.LOOK_SECONDS", 0.01)
+    clock, before = [0.0], timers()
+    uploads = endpoints(tmp_path / "uploads", lambda: clock[0])
+    idle = {"upload": uploads.begin({})["upload"]}
+    clock[0] = IDLE_SECONDS
+    other = {"upload": uploads.begin({})["upload"]}
+    assert uploads.status(idle)["state"] == "receiving", "it may still be on its way"
+    clock[0] += 1
+    deadline = time.monotonic() + 60
+    while uploads.status(idle)["state"] != "stopped" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert uploads.status(idle)["state"] == "stopped"
+    assert uploads.status(other)["state"] == "receiving"
+    assert os.listdir(tmp_path / "uploads") == [other["upload"]]
+    uploads.stop(other)
+    while timers() - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not timers() - before, "nothing is open, so nobody looks"
+    uploads.close()
+
+
+def test_nobody_looks_for_idle_uploads_once_the_page_ends(tmp_path):
+    before = timers()
+    uploads = endpoints(tmp_path / "uploads")
+    uploads.begin({})
+    uploads.begin({})
+    (looking,) = timers() - before
+    uploads.close()
+    looking.join(30)
+    assert not looking.is_alive() and not timers() - before
 
 
 def test_of_ended_uploads_the_last_ones_can_be_asked_about(tmp_path):
