@@ -58,7 +58,7 @@ def test_from_no_pictures_to_thirty_grades(site, visit):
     shown(page)
     for number in range(30):
         press(page, str(number % 5 + 1))
-    assert page.inner_text("a.count") == "First steps: 30 of 30 grades"
+    until(page, "document.querySelector('a.count')?.innerText === 'First steps: 30 of 30 grades'")
     page.click("a.count")
     until(page, f"{NOW}?.includes('let the rater learn')")
     assert page.inner_text("[data-graded]") == "30 of 30 graded"
