@@ -256,12 +256,18 @@ def timers() -> set[threading.Timer]:
 
 def test_an_idle_upload_is_given_up_though_nobody_asks_again(tmp_path, monkeypatch):
     monkeypatch.setattr("konomi.web.uploads.endpoints.LOOK_SECONDS", 0.01)
-    clock, before = [0.0], timers()
-    uploads = endpoints(tmp_path / "uploads", lambda: clock[0])
+    clock, before, looks = [0.0], timers(), threading.Semaphore(0)
+
+    def now() -> float:
+        looks.release()
+        return clock[0]
+
+    uploads = endpoints(tmp_path / "uploads", now)
     idle = {"upload": uploads.begin({})["upload"]}
     clock[0] = IDLE_SECONDS
     other = {"upload": uploads.begin({})["upload"]}
     assert uploads.status(idle)["state"] == "receiving", "it may still be on its way"
+    assert all(looks.acquire(timeout=60) for _ in range(10)), "it looks again and again"
     clock[0] += 1
     deadline = time.monotonic() + 60
     while len(os.listdir(tmp_path / "uploads")) > 1 and time.monotonic() < deadline:
