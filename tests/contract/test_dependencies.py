@@ -17,6 +17,7 @@ BASE = ""
 
 BEHIND: Mapping[str, str] = {
     "konomi": BASE,
+    "konomi.host.thumbnail_worker": "thumbnails",
     "konomi.web": "web",
     "konomi.night.engine.workflow": "overnight",
     "konomi.night.report": "overnight",
