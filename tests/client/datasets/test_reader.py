@@ -82,6 +82,35 @@ def test_a_name_that_is_too_long_loses_its_outermost_folders(tmp_path):
     assert path_below("猫" * 500, tmp_path).encode() == ("猫" * 341).encode()
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("../../etc/a.png", "etc/a.png"),
+        ("a/../../b.png", "a/b.png"),
+        ("a/./b//c.png", "a/b/c.png"),
+        ("a..png", "a..png"),
+        ("..a/b...png", "..a/b...png"),
+        ("///etc/a.png", "etc/a.png"),
+        ("C:\\Users\\ann\\a.png", "Users\\ann\\a.png"),
+        ("c:/Users/a.png", "Users/a.png"),
+        ("C:\\D:/\\..\\/a.png", "..\\/a.png"),
+        ("\\\\server\\a.png", "server\\a.png"),
+        ("\\../../a.png", "a.png"),
+        ("C:/C:/\\../a.png", "a.png"),
+        ("..", ""),
+        ("x" * 1024 + "/C:/../a.png", "a.png"),
+        ("exe\u202egnp.png", "exe\ufffdgnp.png"),
+        ("\u2066a\u2069.png", "\ufffda\ufffd.png"),
+        ("two\u2028lines\u2029.png", "two\ufffdlines\ufffd.png"),
+        ("a\nb\x7f\x85.png", "a\ufffdb\ufffd\ufffd.png"),
+        ("half \udcff.png", "half \ufffd.png"),
+        ("עברית/\u200f猫.png", "עברית/\u200f猫.png"),
+    ],
+)
+def test_a_path_leads_nowhere_and_turns_no_reading(tmp_path, name, path):
+    assert path_below(name, tmp_path) == path_below(f"{tmp_path}/{name}", tmp_path) == path
+
+
 def test_a_camera_s_own_file_is_no_tiff(tmp_path, png):
     raw = b"II*\0\x08\0\0\0" + bytes(200)
     for name in ("DSC_1.NEF", "x.dng"):

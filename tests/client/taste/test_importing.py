@@ -6,7 +6,10 @@ import pytest
 
 from konomi.cli.images.import_images import add_all
 from konomi.client import Client
+from konomi.datasets.reader import find_images
 from konomi.datasets.records import records
+from konomi.errors import ResourceExhausted, Unavailable
+from konomi.taste.importing import BATCH, ImportRun, ImportSummary
 from konomi.v1 import rater_pb2 as pb
 from tests.client.datasets.test_beside import XMP, write
 from tests.rater.conftest import home, models, png, rater  # noqa: F401
@@ -55,6 +58,41 @@ def test_an_import_killed_between_adding_and_grading_is_finished_by_the_same_com
     assert (again.added, again.already_known, again.rated) == (8, 32, 40)
     assert grades(client) == {of(n): ("N", "R", "SR", "SSR", "UR")[n % 5] for n in range(40)}
     assert imported(client, pictures).rated == 0
+
+
+def test_an_import_that_ends_by_an_error_has_the_ratings_of_what_was_sent(client, pictures):
+    write(pictures, {f"{n:02}.png": of(n) for n in range(BATCH + 8)})
+    write(pictures, {f"{n:02}.png.xmp": XMP.format(n % 5 + 1) for n in range(BATCH + 8)})
+    summary = ImportSummary()
+
+    def too_many():
+        for number, file in enumerate(find_images([pictures], summary.tally)):
+            if number == BATCH + 3:
+                raise ResourceExhausted("this is more than the page takes at once", reason="TOO_MANY_IMAGES")
+            yield file
+
+    with pytest.raises(ResourceExhausted, match="more than the page takes"):
+        ImportRun(client, "default", IMPORTED, summary).add_all(too_many(), lambda done: None)
+    assert (summary.added, summary.rated, summary.already_known) == (BATCH, BATCH, 0)
+    assert grades(client) == {of(n): ("N", "R", "SR", "SSR", "UR")[n % 5] for n in range(BATCH)}
+
+
+def test_what_cannot_be_graded_is_counted_once_and_graded_the_next_time(client, pictures, monkeypatch):
+    write(pictures, {f"{n:02}.png": of(n) for n in range(BATCH + 2)})
+    write(pictures, {f"{n:02}.png.xmp": XMP.format(5) for n in range(BATCH + 2)})
+    (pictures / "00.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    summary, asked = ImportSummary(), []
+
+    def away(**_):
+        asked.append(1)
+        raise Unavailable("the rater is away")
+
+    with monkeypatch.context() as patch, pytest.raises(Unavailable, match="the rater is away"):
+        patch.setattr(client.rater, "record_labels", away)
+        files = find_images([pictures], summary.tally)
+        ImportRun(client, "default", IMPORTED, summary).add_all(files, lambda done: None)
+    assert (summary.added, len(summary.failed), summary.rated, len(asked)) == (BATCH - 1, 1, 0, 1)
+    assert imported(client, pictures).rated == BATCH + 1
 
 
 def test_what_the_owner_did_here_stands_also_where_it_was_taken_back(client, pictures):

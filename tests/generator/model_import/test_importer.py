@@ -145,6 +145,21 @@ def test_an_import_copies_what_is_needed_and_nothing_else(home: Path, tmp_path: 
     assert (own / "models" / "half" / "unet" / half.name).is_file()
 
 
+def test_a_model_has_the_name_its_owner_sees(home: Path, tmp_path: Path, monkeypatch) -> None:
+    own, folder = tmp_path / "home", tmp_path / "Dream Folder"
+    (folder / "inner").mkdir(parents=True)
+    blob = tmp_path / ("f" * 64)
+    shutil.copyfile(home / "models" / "sdxl-file.safetensors", blob)
+    (folder / "Linked.SAFETENSORS").symlink_to(blob)
+    monkeypatch.chdir(folder)
+    assert importer.put(Path("Linked.SAFETENSORS"), own, "", convert=False)["id"] == "linked"
+    assert not (own / "models" / "linked.safetensors").is_symlink()
+    shutil.copytree(home / "models" / "sd1", folder, dirs_exist_ok=True)
+    for source in (".", "inner/..", "inner/../../Dream Folder/"):
+        assert importer.put(Path(source), own, "", convert=False)["id"] == "dream-folder"
+        shutil.rmtree(own / "models" / "dream-folder")
+
+
 def test_the_settings_of_a_model_are_written_beside_it_and_the_owner_s_stay(home: Path, tmp_path: Path) -> None:
     own, source = tmp_path / "home", tmp_path / "Dream_Lightning_8steps.safetensors"
     shutil.copyfile(home / "models" / "sdxl-file.safetensors", source)

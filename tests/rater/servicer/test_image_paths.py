@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from konomi.datasets.media import path_below
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.storage import image_records, tastes
 from konomi_rater.storage.image_records import ImageFacts
@@ -38,11 +39,34 @@ def test_an_image_keeps_its_file_and_is_listed_by_it(rater):
     assert paths == [*PATHS[:3], "elsewhere.png"], "the first name stays; who had none gets one"
 
 
-@pytest.mark.parametrize(("path", "reason"), [("x" * 1025, "TEXT_TOO_LONG"), ("a\nb.png", "TEXT_CONTROL")])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("x" * 1025, "TEXT_TOO_LONG"),
+        ("a\nb.png", "TEXT_CONTROL"),
+        *((path, "PATH_OUTSIDE") for path in ("/home/a.png", "C:\\a.png", "c:/a.png", "\\\\server\\a.png")),
+        *((path, "PATH_OUTSIDE") for path in ("..", "../a.png", "a/../../b.png", "a/..")),
+    ],
+)
 def test_a_path_no_image_may_have_is_that_image_s_error(rater, path, reason):
     image = pb.Image(digest=rater.put(png((1, 2, 3))), source=pb.SOURCE_IMPORTED, path=path)
     (answer,) = rater.add(rater.taste(), [image])
     assert answer.error.reason == reason and "image's path" in answer.error.message
+
+
+def test_what_leads_out_is_said_and_what_only_looks_like_it_is_taken(rater):
+    taste, digest = rater.taste(), rater.put(png((1, 2, 3)))
+    (answer,) = rater.add(taste, [pb.Image(digest=digest, source=pb.SOURCE_IMPORTED, path="../a.png")])
+    assert "expected a path within what was imported, found one that leads out of it" in answer.error.message
+    for shade, path in enumerate(("..a/b...png", "a/C:/b.png", "a..", "a\\..\\b.png")):
+        image = pb.Image(digest=rater.put(png((9, 9, shade))), source=pb.SOURCE_IMPORTED, path=path)
+        assert not any(answer.HasField("error") for answer in rater.add(taste, [image])), path
+
+
+@pytest.mark.parametrize("name", ["../../a.png", "C:\\D:/\\../a.png", "x" * 1024 + "/C:/../a.png", "\\../../a.png"])
+def test_how_an_import_tells_of_a_hostile_name_is_taken(rater, name):
+    image = pb.Image(digest=rater.put(png((1, 2, 3))), source=pb.SOURCE_IMPORTED, path=path_below(name, Path("/x")))
+    assert not any(answer.HasField("error") for answer in rater.add(rater.taste(), [image]))
 
 
 def test_an_older_home_has_no_paths_and_takes_them(tmp_path: Path):

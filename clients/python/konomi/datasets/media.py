@@ -113,23 +113,32 @@ MAX_PATH_BYTES = 1024
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Letters that make others be read backwards: "exe.gnp" would look like a picture."""
-DRIVE = re.compile(r"^(?:[A-Za-z]:)?[\\/]+")
+ROOT = re.compile(r"^(?:[A-Za-z]:)?[\\/]+")
+"""How a path of a machine begins."""
 
 
 def path_below(name: str, folder: Path) -> str:
     """Returns the name of an image as the folder that was searched has it: at most so many bytes, fit to be shown.
 
-    Of a longer one the outermost folders are left out; letters no text has become a question mark.
+    Of a longer one the outermost folders are left out, and so is what would lead out of the folder; letters no text has
+    and those that turn the reading become a question mark.
     """
     prefix = f"{folder}/"
     below = name.removeprefix(prefix) if name.startswith(prefix) else name
     plain = below.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     plain = "".join("\ufffd" if category(letter) in UNSEEN or letter in TURNING else letter for letter in plain)
-    plain = DRIVE.sub("", "/".join(part for part in plain.split("/") if part not in ("", ".", "..")))
+    plain = _inside(plain)
     while len(plain.encode()) > MAX_PATH_BYTES:
         _, slash, rest = plain.partition("/")
         plain = rest if slash else plain.encode()[-MAX_PATH_BYTES:].decode("utf-8", "ignore")
+    while (inside := _inside(plain)) != plain:  # what was cut off may have covered it
+        plain = inside
     return plain
+
+
+def _inside(path: str) -> str:
+    """Returns a path without what leads out of a folder: the root it begins with, and ".."."""
+    return ROOT.sub("", "/".join(part for part in path.split("/") if part not in ("", ".", "..")))
 
 
 def not_an_image() -> InvalidArgument:

@@ -128,6 +128,7 @@ class ImportRun:
         self._client, self._taste, self._given, self._summary = client, taste_name(taste), given, summary
         self._graded = GradedImages(client, self._taste)
         self._recorded: dict[str, int] = {}
+        self._underway: _Underway | None = None
 
     def add_all(self, files: Iterable[ImageFile], report: Callable[[int], None]) -> None:
         """Stores images and makes them known, some dozens at a time; a bad image is noted and passed over.
@@ -137,7 +138,6 @@ class ImportRun:
             report: told how many are done.
         """
         batch: list[ImageFile] = []
-        underway: _Underway | None = None
         with ThreadPoolExecutor(1, "konomi-import") as pool:
             try:
                 for number, file in enumerate(files, start=1):
@@ -146,27 +146,28 @@ class ImportRun:
                     else:
                         batch.append(file)
                     if len(batch) == BATCH:
-                        underway = self._add(batch, underway, pool)
+                        self._add(batch, pool)
                         report(number)
                         batch = []
-                underway = self._add(batch, underway, pool)
+                self._add(batch, pool)
             except KonomiError:
                 with suppress(KonomiError):  # what was sent is known, and has its ratings, whatever ends the import
-                    self._finish(underway)
+                    self._finish()
                 raise
-            self._finish(underway)
+            self._finish()
 
-    def _add(self, batch: Sequence[ImageFile], before: _Underway | None, pool: Executor) -> _Underway | None:
-        """Stores a batch while the rater embeds the one before, then sends it there; returns what is under way now."""
+    def _add(self, batch: Sequence[ImageFile], pool: Executor) -> None:
+        """Stores a batch while the rater embeds the one before, then sends it there."""
         items = [item for file in batch if (item := self._stored(file)) is not None]
-        self._finish(before)
-        if not items:
-            return None
-        requests = [item.request for item in items]
-        return _Underway(items, pool.submit(copy_context().run, self._client.rater.add_images.exchange, requests))
+        self._finish()
+        if items:
+            requests = [item.request for item in items]
+            results = pool.submit(copy_context().run, self._client.rater.add_images.exchange, requests)
+            self._underway = _Underway(items, results)
 
-    def _finish(self, underway: _Underway | None) -> None:
-        """Waits for a batch to be known, and records its ratings."""
+    def _finish(self) -> None:
+        """Waits for the batch under way to be known, and records its ratings; it is counted once, however it ends."""
+        underway, self._underway = self._underway, None
         if underway is None:
             return
         known: list[_Added] = []

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from typing import Literal
+from unicodedata import combining, normalize
 
 from konomi_chassis.models.companions import FEW_STEP, IP_ADAPTER
 from konomi_chassis.models.model_settings import few_step_drawing
@@ -49,7 +50,8 @@ def files_of(source: Path) -> dict[Path, str]:
 
 def _plain(name: str) -> str:
     """Returns a name as a model's settings may hold it: letters without accents, digits, ".", "_" and "-"."""
-    return ODD.sub("-", name).strip("-._")[:LONGEST] or "unnamed"
+    bare = "".join(letter for letter in normalize("NFKD", name) if not combining(letter))
+    return ODD.sub("-", bare).strip("-._")[:LONGEST].rstrip("-._") or "unnamed"
 
 
 def _is_encoder(folder: Path) -> bool:

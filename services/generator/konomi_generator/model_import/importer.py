@@ -53,7 +53,8 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
 
     A few-step adapter, an IP-Adapter or an image encoder goes beside the base models, under its own name.
     """
-    source = source.resolve()  # a name such as ".." would be no name
+    if source.name in ("", ".."):
+        source = source.resolve()  # else it has no name; a link keeps its own, for what it leads to may have none
     kind = beside.kind_of(source) if source.exists() else None
     if kind is not None:
         return _put_beside(source, home, kind)
@@ -121,7 +122,7 @@ def _put_beside(source: Path, home: Path, kind: beside.Kind) -> dict[str, object
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "id": f"{folder.name}/{source.name}",
+        "id": f"{folder.name}/{next(iter(files.values())).partition('/')[0]}",
         "layout": kind,
         "prediction_type": "",
         "size_bytes": sum((folder / name).stat().st_size for name in files.values()),
