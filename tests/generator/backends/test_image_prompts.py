@@ -169,7 +169,7 @@ def by_diffusers(looking: Path, id: str, kind: str, images: int, guidance: float
 @pytest.mark.parametrize(
     ("id", "kind", "count", "guidance"), [("sd1", "plain", 3, 5.0), ("sd1", "plus", 2, 1.0), ("sdxl", "plain", 1, 5.0)]
 )
-def test_pictures_are_by_bits_what_diffusers_draws(id, kind, count, guidance, drawer, looking) -> None:
+def test_pictures_are_what_diffusers_draws(id, kind, count, guidance, drawer, looking) -> None:
     file = looking / "models" / f"{id}.toml"
     file.write_text(f'[image_prompt]\nadapter = "{FILES[id, kind]}"\n')
     try:
@@ -179,7 +179,8 @@ def test_pictures_are_by_bits_what_diffusers_draws(id, kind, count, guidance, dr
     finally:
         file.unlink()
     rows = rows_together(drawer, id)  # matrix libraries round rows of one and of many apart
-    assert np.array_equal(pixels, by_diffusers(looking, id, kind, count, guidance, rows))
+    apart = pixels.astype(int) - by_diffusers(looking, id, kind, count, guidance, rows)
+    assert np.abs(apart).max() <= 1 and (apart != 0).mean() < 1e-3  # some processors round a last bit of them apart
     assert record["image_prompt"]["digests"] == digests and record["image_prompt"]["scale"] == 0.7
     assert {len(record["image_prompt"][name]) for name in ("adapter", "encoder")} == {64}
     assert list(parents) == digests and record["parents"] == digests

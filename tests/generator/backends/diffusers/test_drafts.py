@@ -86,7 +86,7 @@ def draw(drawer: Generator, **fields: object) -> list[tuple[str, np.ndarray, dic
 
 
 @pytest.mark.parametrize("id", ["starter", "sd1", "sdxl"])
-def test_a_draft_is_by_bits_what_diffusers_draws_with_the_same_adapter(id: str, drawer, drafting) -> None:
+def test_a_draft_is_what_diffusers_draws_with_the_same_adapter(id: str, drawer, drafting) -> None:
     ((_, pixels, record, _),) = draw(drawer, base_model=id, draft=True, prompt_syntax="plain")
     assert (record["steps"], record["guidance_scale"], record["scheduler"]) == (4, 1.0, "LCMScheduler")
     models = BaseModels(drafting)
@@ -101,7 +101,8 @@ def test_a_draft_is_by_bits_what_diffusers_draws_with_the_same_adapter(id: str, 
     rows = rows_together(drawer, id)  # matrix libraries round rows of one and of many apart
     noise = [torch.Generator().manual_seed(5) for _ in range(rows)]
     theirs = pipe(["a cat"] * rows, num_inference_steps=4, generator=noise, **shared).images[0]
-    assert np.array_equal(pixels, (theirs * 255).round().astype(np.uint8))
+    apart = pixels.astype(int) - (theirs * 255).round().astype(int)
+    assert np.abs(apart).max() <= 1 and (apart != 0).mean() < 1e-3  # some processors round a last bit of them apart
 
 
 def test_a_unit_and_the_few_step_adapter_add_up(drawer, drafting) -> None:
