@@ -234,13 +234,14 @@ def test_a_night_whose_settings_are_none_is_told_of_by_a_sentence(desk, tmp_path
     assert desk.status({})["night"]["wanted_units"] == 3, "an earlier version's, which did not record it"
     for settings in ({"units": ODD}, {"units": None}, {"units": -1}, {"images": [ODD]}, {"steps": {}}):
         sealed.write(path, whole | {"settings": whole["settings"] | settings})
-        with pytest.raises(FailedPrecondition, match="The night n1 cannot be read: its request.json is") as caught:
+        with pytest.raises(FailedPrecondition, match=r"The night n1 cannot be read: its request\.json is") as caught:
             desk.status({})
         assert caught.value.reason == "NIGHT_DAMAGED"
 
 
 def test_pictures_a_night_makes_are_shown_by_their_digests_alone(desk, tmp_path):
-    (tmp_path / "nights" / "n1" / "progress.json").write_text(json.dumps({"made": [ODD, int("7" * 64), None, ["a"], "a" * 64]}))
+    made = [ODD, int("7" * 64), None, ["a"], "a" * 64]
+    (tmp_path / "nights" / "n1" / "progress.json").write_text(json.dumps({"made": made}))
     assert desk.status({})["night"]["newest"] == ["a" * 64]
 
 
