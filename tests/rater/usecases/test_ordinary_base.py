@@ -22,7 +22,7 @@ class Desk:
 
 
 def taste(base: int, foreign: int, odd: int = 0) -> MatrixView:
-    """A base model's images, which are all unlike; some odd ones among them; and pictures from elsewhere, much alike."""
+    """A base model's images, all unlike; some odd ones among them; and pictures from elsewhere, much alike."""
     rng = np.random.default_rng(3)
     rows = np.concatenate([
         np.eye(16)[0] + 0.2 * rng.standard_normal((base, 16)),
