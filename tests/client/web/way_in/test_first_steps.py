@@ -167,18 +167,6 @@ def test_words_that_also_come_as_a_picture_stay_words_where_one_writes(site, vis
     until(page, "location.hash === '#add'")
 
 
-def test_leaving_the_page_gives_the_upload_up(site, visit):
-    page = visit(taste(site, "left"), service_workers="block")
-    page.wait_for_selector(".drop")
-    page.route("**/konomi.page/UploadFile/**", lambda route: None)  # never answered: the files are on their way
-    with page.expect_response("**/konomi.page/UploadBegin") as begun, page.expect_request("**/UploadFile/**"):
-        drop(page, {"a.png": picture(7300)})
-    upload = begun.value.json()["upload"]
-    with page.expect_request("**/konomi.page/UploadStop") as stopped:
-        page.goto("about:blank")
-    assert json.loads(stopped.value.post_data) == {"upload": upload}
-
-
 def test_a_file_that_came_though_its_answer_was_lost_is_taken(site, visit):
     page = visit(taste(site, "lost"), service_workers="block", strict=False)
     page.wait_for_selector(".drop")
