@@ -1,7 +1,12 @@
 """What a service loads after its port is open: who waits for it, and what becomes of a server that cannot load it."""
 
 import contextlib
+import json
+import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -170,6 +175,44 @@ def test_the_process_ends_with_what_kept_it_from_warming_up(home, capsys, error,
             signal.signal(number, handler)
         structlog.reset_defaults()
     assert says in capsys.readouterr().err
+
+
+NEVER_LOADED = """
+import sys, time
+
+class Stuck:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print("loading", file=sys.stderr, flush=True)
+            time.sleep(600)
+
+sys.meta_path.insert(0, Stuck())
+from konomi_trainer.__main__ import main
+sys.argv[1:] = ["--home", {home!r}, "--port", "0"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_trainer_told_to_end_while_its_libraries_load_ends_well_and_its_port_was_open(tmp_path):
+    code = NEVER_LOADED.format(home=str(tmp_path))
+    command, environment = [sys.executable, "-c", code], os.environ | {"KONOMI_SERVER_DRAIN_SECONDS": "1"}
+    with (
+        (tmp_path / "stderr").open("w+") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as service,
+    ):
+        try:
+            address = json.loads(service.stdout.readline())["address"]
+            deadline = time.monotonic() + 60
+            while "loading" not in (tmp_path / "stderr").read_text() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert "loading" in (tmp_path / "stderr").read_text()
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), 10).close()
+            service.terminate()
+            assert service.wait(60) == 0
+        finally:
+            service.kill()
 
 
 def test_a_value_that_could_not_be_made_is_tried_again():

@@ -2,16 +2,20 @@
 
 import importlib
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from konomi.cli.models import compare as command
 from konomi.cli.models.compare import _Attached, _sheet, advised
 from konomi.client import Client
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi.evaluation import base_models
 from konomi.i18n import catalogue
 from konomi.night.gateway.services import NightServices
+from konomi.taste import prompts
 
 PROMPTS = ["a red portrait", "a portrait", "a portrait, hat"]
 
@@ -74,3 +78,23 @@ def test_without_a_rater_nothing_can_be_told(gateway, tmp_path):
     (tmp_path / "no-rater").touch()
     with pytest.raises(FailedPrecondition, match="rater fit"):
         base_models.check(gateway, ["starter", "redder"])
+
+
+@pytest.mark.parametrize(("given", "asked"), [((), ["a dragon", "a cat"]), (("a dog",), ["a dog"])])
+def test_bases_are_compared_on_the_prompts_that_were_kept(tmp_path, monkeypatch, given, asked):
+    monkeypatch.setenv("KONOMI_HOME", str(tmp_path / "home"))
+    prompts.keep(tmp_path / "home", "default", ["a dragon", "a cat"])
+    compared = []
+
+    def judged(gateway, bases, asked, count, seed, update):
+        compared.append(asked)
+        return []
+
+    client = SimpleNamespace(artifacts=SimpleNamespace(get=None))
+    monkeypatch.setattr(command, "attached", lambda: nullcontext(client))
+    monkeypatch.setattr(command, "check", lambda gateway, bases: None)
+    monkeypatch.setattr(command, "compare", judged)
+    monkeypatch.setattr(command, "_sheet", lambda *_: "")
+    for taste in ("default", "tastes/default"):
+        command.compare_bases(["starter", "sdxl"], taste, given, 2, 0, tmp_path / "sheet.html", True)
+    assert compared == [asked, asked]

@@ -45,6 +45,19 @@ def test_the_rates_are_those_of_the_newest_measured_night(tmp_path):
     assert measured(nights) == {"generate": 1.5, "evaluate": 1.0, "train": 0.5, "rest": 10.0}
 
 
+def test_only_nights_of_the_same_base_say_what_one_on_it_takes(tmp_path):
+    nights = NightStore(tmp_path)
+    for night, base, seconds in (("night-0", "sdxl", 90.0), ("night-1", "starter", 10.0)):
+        fields = {"id": night, "asked": night, "taste": "tastes/default", "system": "converge", "seed": 0}
+        more = {"prompts": [], "evaluation_prompts": [], "settings": {"steps": 10, "base_model": base}, "guards": {}}
+        write_json(nights.folder / night / "request.json", fields | more)
+        steps = [("unit-1/generate-000", 10), ("unit-1/evaluate-000", 10), ("unit-1/train", 0)]
+        told = [{"name": name, "seconds": seconds, "images": images} for name, images in steps]
+        nights.write(night, {"state": "finished", "units": [], "steps": told})
+    assert measured(nights, "sdxl")["generate"] == 9.0 and measured(nights, "starter")["generate"] == 1.0
+    assert measured(nights) == measured(nights, "starter") and measured(nights, "sd15") == {}
+
+
 def test_price_and_power_are_counted_where_they_are_given(tmp_path):
     settings = night_settings()(
         home=tmp_path, units=2, images=100, evaluation_images=50, steps=10, hour_price=2.0, watts=300

@@ -8,8 +8,9 @@ import pytest
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import Served
 from konomi.night.records.store import NightStore
-from konomi.night.verdict import PAIRS, BlindEvaluation, advice, shown_by_name
+from konomi.night.verdict import PAIRS, ROLL_BACK, BlindEvaluation, advice, shown_by_name
 
 
 def night(folder, evaluation: int = 128, served: int = 2, start: int = 1) -> BlindEvaluation:
@@ -35,6 +36,18 @@ def test_pairs_are_of_the_unit_and_what_was_served_before_and_none_was_shown_by_
     assert not {pair.place for pair in pairs} & shown_by_name(128)
     assert sum(pair.unit_left for pair in pairs) == PAIRS // 2, "each model is on the left half the time"
     assert all({pair.left, pair.right} == {pair.unit, pair.against} for pair in pairs)
+
+
+def test_a_night_on_another_base_goes_back_to_what_was_in_use_before_it(tmp_path):
+    found = night(tmp_path)
+    assert found.before == found.against == Served(unit=1, model="m1")
+    nights = NightStore(tmp_path)
+    nights.write("n1", nights.read("n1") | {"before": {"unit": 7, "model": "m7"}})
+    found = BlindEvaluation(nights, "n1")
+    assert (found.against.model, found.before.model) == ("m1", "m7"), "it is judged against what it began from"
+    assert found.in_use.model == "m2"
+    found.note_decision(ROLL_BACK, "m7", 5.0)
+    assert BlindEvaluation(nights, "n1").in_use == Served(unit=7, model="m7")
 
 
 def test_a_night_that_changed_nothing_has_nothing_to_judge(tmp_path):

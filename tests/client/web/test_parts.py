@@ -23,7 +23,9 @@ from konomi.errors import (
 )
 from konomi.home import Home
 from konomi.host.thumbnails import Shrinker
+from konomi.night.records import sealed
 from konomi.night.records.request import NightRequest
+from konomi.night.records.state import NightState
 from konomi.night.records.store import NightStore
 from konomi.night.verdict import PAIRS, SAMPLE, BlindEvaluation
 from konomi.v1 import rater_pb2, trainer_pb2
@@ -31,6 +33,7 @@ from konomi.web import auth
 from konomi.web.app import PageApplication
 from konomi.web.images import ImageEndpoints
 from konomi.web.nights import NightEndpoints, Verdicts
+from konomi.web.nights.endpoints import _left
 from konomi.web.server import _listen
 from konomi.web.settings import PageSettings
 from tests.chassis.decoding.fox import FOX_HEIC
@@ -204,6 +207,54 @@ def test_a_night_is_told_in_both_languages(desk):
     assert told["night"]["share"] == 1.0 and told["night"]["eta_seconds"] is None
     assert desk.status({"language": "ja"})["night"]["sentences"] == ["指定された 2 世代をすべて作りました。"]
     json.dumps(told)
+
+
+ODD = "<img src=x onerror=window.hit=1>"
+UNKNOWN = "What was recorded here is of another version of konomi, or damaged."
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ({"name": ODD, "numbers": {}}, UNKNOWN),
+        ({"name": ODD, "numbers": {}, "sentence": "It ended."}, "It ended."),
+        ({"name": "units", "numbers": {ODD: ODD}}, UNKNOWN),
+        ({"name": "units", "numbers": {"units": "NaN"}, "english": "{units:.1f} {more}"}, UNKNOWN),
+        ({"name": "units", "numbers": {"units": 1e400}}, UNKNOWN),
+    ],
+)
+def test_a_reason_nobody_can_tell_is_a_sentence(desk, tmp_path, reason, told):
+    nights = NightStore(tmp_path)
+    nights.write("n1", nights.read("n1") | {"reason": reason})
+    assert desk.status({})["night"]["sentences"] == [told]
+
+
+def test_a_night_whose_settings_are_none_is_told_of_by_a_sentence(desk, tmp_path):
+    path = tmp_path / "nights" / "n1" / "request.json"
+    whole = sealed.read(path)
+    sealed.write(path, whole | {"settings": {}})
+    assert desk.status({})["night"]["wanted_units"] == 3, "an earlier version's, which did not record it"
+    for settings in ({"units": ODD}, {"units": None}, {"units": -1}, {"images": [ODD]}, {"steps": {}}):
+        sealed.write(path, whole | {"settings": whole["settings"] | settings})
+        with pytest.raises(FailedPrecondition, match=r"The night n1 cannot be read: its request\.json is") as caught:
+            desk.status({})
+        assert caught.value.reason == "NIGHT_DAMAGED"
+
+
+def test_pictures_a_night_makes_are_shown_by_their_digests_alone(desk, tmp_path):
+    made = [ODD, int("7" * 64), None, ["a"], "a" * 64]
+    (tmp_path / "nights" / "n1" / "progress.json").write_text(json.dumps({"made": made}))
+    assert desk.status({})["night"]["newest"] == ["a" * 64]
+
+
+def test_drafts_under_way_count_among_the_images_that_are_made():
+    settings = {"units": 1, "images": 40, "evaluation_images": 8, "steps": 10}
+    state = NightState(night="n", images=8, steps=(), units=())
+    left = {
+        name: _left(settings, state, SimpleNamespace(step=f"unit-1/{name}", done=5))
+        for name in ("draft-000", "generate-000", "evaluate-000", "select")
+    }
+    assert left == {name: (48 - (0 if name == "select" else 5), 10) for name in left}
 
 
 def test_systems_are_told_in_both_languages(desk):

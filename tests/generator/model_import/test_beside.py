@@ -81,7 +81,9 @@ def test_a_name_without_a_letter_that_can_be_held_is_unnamed_once(tmp_path: Path
 
 
 @pytest.mark.parametrize("source", [".", "../image_encoder", "../image_encoder/", "./", "inner/..", "../encoders"])
-def test_an_encoder_has_its_folder_s_name_however_it_is_called(tmp_path: Path, encoder: Path, monkeypatch, source) -> None:
+def test_an_encoder_has_its_folder_s_name_however_it_is_called(
+    tmp_path: Path, encoder: Path, monkeypatch, source
+) -> None:
     (encoder / "inner").mkdir()
     (tmp_path / "encoders").symlink_to(encoder)
     monkeypatch.chdir(encoder)

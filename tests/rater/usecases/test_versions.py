@@ -6,6 +6,7 @@ import uuid
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from konomi import errors
 from konomi.errors import InvalidArgument
@@ -50,6 +51,37 @@ def test_pressure_adds_up_over_choices_and_an_audit_takes_it_back(rater, fitted)
     rater.call("RecordAudit", pb.RecordAuditRequest(name=drawn.name, labels=labels))
     version = active(rater, fitted.taste)
     assert version.pressure.selections == 0 and not any("nats" in alarm for alarm in version.alarms)
+
+
+def test_of_choices_for_one_unit_the_last_alone_is_pressure(rater, fitted):
+    for count in (6, 5):
+        select(rater, fitted.taste, count, purpose="night/unit-1", seed=7)
+    spent = active(rater, fitted.taste).pressure
+    last = select(rater, fitted.taste, 5, purpose="night/unit-1", seed=7)
+    assert (spent.selections, spent.nats) == (1, pytest.approx(last.pressure_nats))
+    assert active(rater, fitted.taste).pressure == spent, "asked again, it is the same choice"
+    other = select(rater, fitted.taste, 4, purpose="night/unit-2", seed=7)
+    spent = active(rater, fitted.taste).pressure
+    assert (spent.selections, spent.nats) == (2, pytest.approx(last.pressure_nats + other.pressure_nats))
+    unsaid = [select(rater, fitted.taste, count, seed=7) for count in (3, 2)]
+    spent = active(rater, fitted.taste).pressure
+    assert spent.selections == 4, "nobody said what these are for: each counts"
+    assert spent.nats == pytest.approx(sum(one.pressure_nats for one in (last, other, *unsaid)))
+
+
+def test_an_older_home_counts_what_it_counted(tmp_path):
+    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS[:11])
+    with engine.begin() as connection:
+        tastes.create(connection, "t", "", "starter", "starter", 0.0)
+        for key in ("one", "two"):
+            line = "INSERT INTO selections VALUES ('t', :key, 1, 'converge', 0.5, 1.0)"
+            connection.execute(text(line), {"key": key})
+    engine.dispose()
+    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+    with reading(engine) as connection:
+        spent = versions.pressure(connection, "t")
+    engine.dispose()
+    assert (spent.selections, spent.nats) == (2, pytest.approx(2 * math.log(2)))
 
 
 def test_choices_of_the_owners_own_grades_cost_nothing(rater, library):

@@ -57,6 +57,8 @@ def test_settings_decide_where_they_say_so_and_a_cpu_never_compiles_by_itself(tm
 
 @pytest.mark.slow
 def test_a_compiled_unet_gives_the_same_gradients(bases: Path) -> None:
+    torch._dynamo.reset()  # else graphs of a test before are taken, or its many variants end the compiling
+    torch._dynamo.utils.counters.clear()
     gradients = []
     for compiled in (False, True):
         base = xl(bases, "fp32")

@@ -48,7 +48,8 @@ class SelectionServicer(ServicerPart):
         else:
             selection = self._rater.selecting.select(taste, _selection_request(request))
         with self._rater.workspace.writing() as connection:
-            versions.remember_selection(connection, taste, selection, request.policy, self._rater.workspace.clock())
+            now = self._rater.workspace.clock()
+            versions.remember_selection(connection, taste, selection, request.policy, now, request.purpose)
         reply = _selection(selection, taste)
         if selection.growth is not None:
             reply.growth.CopyFrom(_growth(selection.growth))

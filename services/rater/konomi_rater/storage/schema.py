@@ -390,4 +390,9 @@ MIGRATIONS = (
         # The file an image was imported from, as what was imported names it; empty where nobody said, or before this.
         ("ALTER TABLE images ADD COLUMN path TEXT NOT NULL DEFAULT ''",),
     ),
+    Migration(
+        12,
+        # What a choice was for, as a sha256; empty where nobody said, or before this.
+        ("ALTER TABLE selections ADD COLUMN purpose TEXT NOT NULL DEFAULT ''",),
+    ),
 )

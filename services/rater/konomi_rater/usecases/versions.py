@@ -75,22 +75,38 @@ def generations(
 
 
 def remember_selection(
-    connection: sqlalchemy.Connection, taste: str, selection: Selection, policy: str, now: float
+    connection: sqlalchemy.Connection, taste: str, selection: Selection, policy: str, now: float, purpose: str = ""
 ) -> None:
-    """Notes a choice by a rater version; the same choice is noted once, one that kept nothing not at all."""
+    """Notes a choice by a rater version; the same choice is noted once, one that kept nothing not at all.
+
+    Of several choices for one purpose the last one alone is kept: a unit is trained on no other.
+    """
     if not selection.chosen or not selection.version:
         return
     key = hashlib.sha256(json.dumps(sorted(member.digest for member in selection.chosen)).encode()).hexdigest()
+    fields = {
+        "taste": taste,
+        "key": key,
+        "version": selection.version,
+        "policy": policy,
+        "share": selection.pressed_share,
+        "now": now,
+        "purpose": hashlib.sha256(purpose.encode()).hexdigest() if purpose else "",
+    }
+    if purpose:
+        connection.execute(
+            text(
+                "DELETE FROM selections WHERE taste = :taste AND purpose = :purpose "
+                "AND (chosen, version, policy) <> (:key, :version, :policy)"
+            ),
+            fields,
+        )
     connection.execute(
-        text("INSERT OR IGNORE INTO selections VALUES (:taste, :key, :version, :policy, :share, :now)"),
-        {
-            "taste": taste,
-            "key": key,
-            "version": selection.version,
-            "policy": policy,
-            "share": selection.pressed_share,
-            "now": now,
-        },
+        text(
+            "INSERT OR IGNORE INTO selections (taste, chosen, version, policy, kept_share, created, purpose) "
+            "VALUES (:taste, :key, :version, :policy, :share, :now, :purpose)"
+        ),
+        fields,
     )
 
 

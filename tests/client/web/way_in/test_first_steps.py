@@ -141,6 +141,53 @@ def test_a_file_that_is_too_large_is_not_even_sent(site, visit):
     ]
 
 
+PASTED = """([tag, kinds]) => {
+  const field = document.createElement(tag);
+  document.querySelector("main").append(field);
+  const transfer = new DataTransfer();
+  if (kinds.includes("text")) transfer.setData("text/plain", "words");
+  if (kinds.includes("file")) transfer.items.add(new File([new Uint8Array(4)], "picture.png"));
+  const event = new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true });
+  const goesOn = field.dispatchEvent(event);
+  field.remove();
+  return goesOn;
+}"""
+
+
+@pytest.mark.parametrize("tag", ["input", "textarea"])
+def test_words_that_also_come_as_a_picture_stay_words_where_one_writes(site, visit, tag):
+    page = visit("library", service_workers="block")
+    begun = []
+    page.route("**/konomi.page/UploadBegin", lambda route: (begun.append(1), route.abort()))
+    assert page.evaluate(PASTED, [tag, ["text", "file"]]), "the browser puts the words into the field"
+    assert page.evaluate(PASTED, [tag, ["text"]])
+    page.wait_for_timeout(100)
+    assert not begun and page.url.endswith("#library")
+    assert not page.evaluate(PASTED, ["p", ["text", "file"]]), "elsewhere it is a picture"
+    until(page, "location.hash === '#add'")
+
+
+def test_a_file_that_came_though_its_answer_was_lost_is_taken(site, visit):
+    page = visit(taste(site, "lost"), service_workers="block", strict=False)
+    page.wait_for_selector(".drop")
+    tried = []
+
+    def lose(route):
+        tried.append(route.request.headers["x-konomi-name"])
+        answer = route.fetch()
+        if len(tried) == 1:
+            route.abort()
+        else:
+            assert answer.status == 409
+            route.fulfill(response=answer)
+
+    page.route("**/konomi.page/UploadFile/**", lose)
+    drop(page, {"a.png": picture(7310)})
+    until(page, f"{SUM}?.includes('1 picture added')", 60)
+    assert tried == ["a.png", "a.png"]
+    assert page.locator(".named li").count() == 0 and "refused" not in page.inner_text(".way")
+
+
 def test_every_empty_view_leads_to_the_next_step(site, visit):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = visit(taste(site, "bare").replace("rate", "add"), service_workers="block")

@@ -178,7 +178,8 @@ class NightSteps:
         count = self.gateway.count(system.grades, system.sources) - (0 if system.grades else made)
         turn = self.turn(context, pool=count + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
-        asked = system.selection(turn)
+        purpose = f"{self.request.id}/unit-{turn.unit}"  # a choice made again for the unit takes the place of the first
+        asked = {**system.selection(turn), "purpose": purpose}
         if system.rater_chooses and self.settings.near_copy_cosine < 1:
             sources = unit_measures.earlier_sources(self.gateway.client, self.request.taste)
             asked |= {"near_copy_cosine": self.settings.near_copy_cosine, "training_sources": sources}

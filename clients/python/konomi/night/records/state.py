@@ -98,11 +98,15 @@ class Reason(Record):
         return Alarm(self.name, dict(self.numbers))
 
     def told(self, language: str) -> str:
-        """Returns its sentence in a language; the recorded English of a name this version does not know."""
-        if self.english:
+        """Returns its sentence in a language; the recorded English of what this version does not know how to tell."""
+        try:
+            if self.english:
+                with speaking(language):
+                    return text(self.english, **self.numbers)
+            return sentence({"name": self.name, "numbers": self.numbers, "sentence": self.sentence}, language)
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError):  # another version's, or damaged
             with speaking(language):
-                return text(self.english, **self.numbers)
-        return sentence({"name": self.name, "numbers": self.numbers, "sentence": self.sentence}, language)
+                return self.sentence or text("What was recorded here is of another version of konomi, or damaged.")
 
 
 class RaterAlarm(Record):

@@ -69,12 +69,16 @@ class NightStore:
         except sealed.Damaged as damaged:
             raise self._lost(night, str(damaged.message)) from damaged
         except (ValidationError, TypeError) as error:
-            message = text(
-                "The night {night} cannot be read: its request.json is of another version of konomi, or damaged. The "
-                "other nights go on; what it asked for can be started anew.",
-                night=night,
-            )
-            raise errors.FailedPrecondition(message, reason="NIGHT_DAMAGED") from error
+            raise self.unreadable(night) from error
+
+    def unreadable(self, night: str) -> errors.FailedPrecondition:
+        """Returns the error of a night whose request is whole and says what none of this version can."""
+        message = text(
+            "The night {night} cannot be read: its request.json is of another version of konomi, or damaged. The "
+            "other nights go on; what it asked for can be started anew.",
+            night=night,
+        )
+        return errors.FailedPrecondition(message, reason="NIGHT_DAMAGED")
 
     def _lost(self, night: str, why: str) -> errors.FailedPrecondition:
         message = text(

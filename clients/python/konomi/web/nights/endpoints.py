@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from pydantic import ValidationError
+
 from konomi import errors
 from konomi.client import Client
 from konomi.errors import InvalidArgument, KonomiError
@@ -25,7 +27,7 @@ from konomi.night.metrics import Estimate
 from konomi.night.records.state import ENDED, NightState, Record, Scores, Served, StateName, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.report.status import NightSummary, reasons_of, summary_of
-from konomi.night.systems.registry import SYSTEMS
+from konomi.night.systems.registry import SYSTEMS, night_settings
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation, Decision, Tally
 from konomi.web.nights import form as night_form
 from konomi.web.responses import Asked, measure, number, text
@@ -262,6 +264,7 @@ class NightEndpoints:
     def _detail(self, night: str, language: str) -> NightDetail:
         summary = summary_of(self._nights, self._known(night))
         request = self._nights.request(night)
+        settings = self._settings(night, request.settings)
         state = self._nights.state(night)
         with catalogue.speaking(language):
             figures = tuple(_figures(unit) for unit in state.units)
@@ -269,15 +272,31 @@ class NightEndpoints:
             **dict(summary),
             taste=request.taste,
             seed=request.seed,
-            wanted_units=request.settings["units"],
+            wanted_units=settings["units"],
             doing=work(summary.step, language) if summary.step else "",
             sentences=tuple(reason.told(language) for reason in reasons_of(state)),
             figures=figures,
-            share=self._share(night, _share(request.settings, state, summary)),
-            eta_seconds=self._eta(request.settings, state, summary),
+            share=self._share(night, _share(settings, state, summary)),
+            eta_seconds=self._eta(settings, state, summary),
             stopping=summary.running and self._nights.stop_asked(night),
-            newest=tuple(filter(DIGEST.fullmatch, self._nights.progress(night).get("made", []))),
+            newest=tuple(
+                made
+                for made in self._nights.progress(night).get("made", [])
+                if isinstance(made, str) and DIGEST.fullmatch(made)
+            ),
         )
+
+    def _settings(self, night: str, recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the settings of a night, with the defaults of those its version did not record.
+
+        Raises:
+            FailedPrecondition: one of them is no setting (reason NIGHT_DAMAGED).
+        """
+        settings = night_settings()
+        try:
+            return settings.recorded(settings.completed(recorded)).model_dump()
+        except ValidationError as error:
+            raise self._nights.unreadable(night) from error
 
     def _share(self, night: str, share: float) -> float:
         """Returns how much of a night is done; a step that starts small again never takes it back."""
