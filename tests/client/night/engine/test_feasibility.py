@@ -12,6 +12,7 @@ from konomi.night.gateway.services import NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Reason, Selection
+from konomi.night.systems.base import SELECTED_AGAIN
 from konomi.night.systems.registry import night_settings, stages
 from konomi.v1 import rater_pb2
 
@@ -121,6 +122,26 @@ def test_a_night_on_own_pictures_alone_makes_the_base_images_it_lacks_and_comes_
         "select",
         "select-again",
     ]
+
+
+@pytest.mark.parametrize(("thin", "rounds", "made"), [(3, 3, [4, 2, 2]), (2, 2, [4, 2])])
+def test_a_share_that_stays_short_is_made_up_for_in_more_rounds(bench, thin, rounds, made):
+    home = bench.home(f"thin-{thin}")
+    code, _, err = bench.konomi(home, *bench.start(home, "--units", "1"))
+    assert code == 0, err
+    imported(home, 12)
+    (home / "thin-base").write_text(str(thin))
+    start = ["golden" if word == "converge" else word for word in bench.start(home, "--units", "1")]
+    code, result, err = bench.konomi(home, *start)
+    assert (code, result["state"]) == (0, "finished"), err
+    state = json.loads((home / "nights" / result["night"] / "night.json").read_text())
+    trained = next(unit for unit in state["units"] if "selection" in unit)
+    assert trained["selection"]["base_share"] == 0.25
+    steps = [(step["name"].partition("/")[2], step["images"]) for step in state["steps"]]
+    assert [name for name, _ in steps if "select" in name] == ["select", *SELECTED_AGAIN[:rounds]]
+    drawn = [(name, images) for name, images in steps if "generate-base" in name]
+    assert [images for _, images in drawn] == made
+    assert len({name for name, _ in drawn}) == rounds, "none is taken for the one before"
 
 
 def test_a_golden_night_with_too_few_ur_is_refused_and_none_is_begun(bench):

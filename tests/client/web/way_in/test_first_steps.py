@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import time
 
 import pytest
 from PIL import Image
@@ -165,6 +166,28 @@ def test_words_that_also_come_as_a_picture_stay_words_where_one_writes(site, vis
     assert not begun and page.url.endswith("#library")
     assert not page.evaluate(PASTED, ["p", ["text", "file"]]), "elsewhere it is a picture"
     until(page, "location.hash === '#add'")
+
+
+STATE = """upload => fetch("/konomi.page/UploadStatus", {
+  method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ upload }),
+}).then(answer => answer.json()).then(status => status.state)"""
+
+
+def test_leaving_the_page_gives_the_upload_up(site, visit):
+    page = visit(taste(site, "left"), service_workers="block", strict=False)
+    page.wait_for_selector(".drop")
+    other = page.context.new_page()
+    other.goto(page.url)
+    page.route("**/konomi.page/UploadFile/**", lambda route: None)  # never answered: the files are on their way
+    with page.expect_response("**/konomi.page/UploadBegin") as begun, page.expect_request("**/UploadFile/**"):
+        drop(page, {"a.png": picture(7300)})
+    upload = begun.value.json()["upload"]
+    assert other.evaluate(STATE, upload) == "receiving"
+    page.goto("about:blank")
+    deadline = time.monotonic() + 60
+    while other.evaluate(STATE, upload) != "stopped":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_file_that_came_though_its_answer_was_lost_is_taken(site, visit):
