@@ -9,7 +9,7 @@ import pytest
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.taste import bundle, prompts
-from konomi.taste.bundle_format import BundleEntry, Manifest
+from konomi.taste.bundle_format import BundleEntry
 
 HERE = ["a red portrait", "好み"]
 
@@ -88,10 +88,9 @@ def test_what_is_no_document_is_refused(data):
 
 
 def test_more_than_can_be_kept_is_not_even_read():
-    digest = hashlib.sha256(b"").hexdigest()
-    entry = BundleEntry(digest, "application/json", 2**40, "prompts")
+    entry = BundleEntry(hashlib.sha256(b"").hexdigest(), "application/json", 2**40, "prompts")
     with pytest.raises(InvalidArgument, match="expected at most 512 prompts of 4096 bytes") as caught:
-        bundle._check_size(Manifest("tastes/mine", digest, "", (entry,)))
+        bundle._check_size(entry)
     assert caught.value.reason == "TOO_MANY_PROMPTS"
 
 

@@ -60,14 +60,14 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Step:
+class UnderWay:
     """The step under way: its name, "" for none, and how much of it is done."""
 
     name: str = ""
     done: int = 0
 
 
-def share_done(request: NightRequest, state: NightState, step: Step = Step()) -> float:
+def share_done(request: NightRequest, state: NightState, step: UnderWay = UnderWay()) -> float:
     """Returns how much of a night is done, 0 to 1; below 1 until it has ended."""
     if state.state in ENDED:
         return 1.0
@@ -76,7 +76,9 @@ def share_done(request: NightRequest, state: NightState, step: Step = Step()) ->
     return min(0.99, done / (done + left)) if done + left else 0.99
 
 
-def seconds_left(nights: NightStore, request: NightRequest, state: NightState, step: Step = Step()) -> float | None:
+def seconds_left(
+    nights: NightStore, request: NightRequest, state: NightState, step: UnderWay = UnderWay()
+) -> float | None:
     """Returns the seconds a night still takes; None where nothing says it yet.
 
     What this night's own steps took counts first, then what the newest measured night on the base model took.
@@ -98,7 +100,9 @@ def seconds_left(nights: NightStore, request: NightRequest, state: NightState, s
     return state.seconds * (1 - share) / share if share > KNOWN_SHARE else None
 
 
-def work_left(settings: NightSettings, system: str, state: NightState, step: Step = Step(), base: float = 0.0) -> Work:
+def work_left(
+    settings: NightSettings, system: str, state: NightState, step: UnderWay = UnderWay(), base: float = 0.0
+) -> Work:
     """Returns what a night has yet to do.
 
     Args:
@@ -132,7 +136,7 @@ def _expected(stage: Stage, settings: NightSettings, drafts: bool, base: float) 
     return Work(images if drafts else 0.0, drawn, base, float(settings.evaluation_images), steps, 1.0)
 
 
-def _done(state: NightState, settings: NightSettings, step: Step) -> Work:
+def _done(state: NightState, settings: NightSettings, step: UnderWay) -> Work:
     """Returns what a night has done, the step under way included."""
     done = Work()
     for name, images in [*((past.name, past.images) for past in state.steps), (step.name, step.done)]:
@@ -156,7 +160,7 @@ def _phase(name: str) -> str:
 class _Ledger:
     """What a night has made so far, by unit and phase."""
 
-    def __init__(self, settings: NightSettings, state: NightState, step: Step) -> None:
+    def __init__(self, settings: NightSettings, state: NightState, step: UnderWay) -> None:
         self._settings, self._state = settings, state
         self._made: Counter[tuple[str, str]] = Counter()
         self._reached: dict[str, int] = {}

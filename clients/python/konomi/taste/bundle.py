@@ -17,7 +17,7 @@ from konomi.files import canonical, read_json, write_atomically
 from konomi.home import Home
 from konomi.i18n.catalogue import text
 from konomi.taste import prompts as written_prompts
-from konomi.taste.bundle_format import BundleEntry, Manifest, read_bundle, sorted_entries, write_bundle
+from konomi.taste.bundle_format import BundleEntry, Manifest, read_bundle, read_manifest, sorted_entries, write_bundle
 from konomi.v1 import artifact_pb2
 
 NIGHTS, SETTINGS, PROMPTS = "nights", "settings", "prompts"
@@ -102,8 +102,8 @@ def restore(
         AlreadyExists: there is a taste of that name, or a model of its, and it shall not be replaced.
         DataLoss, InvalidArgument, FailedPrecondition: as for `read_bundle`; nothing was sent.
     """
-    manifest = read_bundle(path)
-    _check_size(manifest)
+    manifest, own = _read_own(path)
+    prompts = _prompts(own.get(PROMPTS, b""))
     name = taste_name(wish.name) if wish.name else manifest.taste
     there = _exists(client, name)
     if there and not wish.replace:
@@ -114,20 +114,7 @@ def restore(
             ),
             reason="TASTE_EXISTS",
         )
-    own: dict[str, bytes] = {}
-    done = 0
-
-    def take(entry: BundleEntry, chunks: Iterator[bytes]) -> None:
-        nonlocal done
-        if entry.part in OWN:
-            own[entry.part] = b"".join(chunks)
-        elif wish.models or entry.part not in ("adapter", "manifest", "sheet"):
-            put(client, entry, chunks)
-        done += 1
-        report(done, len(manifest.entries))
-
-    read_bundle(path, take)
-    prompts = _prompts(own.get(PROMPTS, b""))
+    _send(client, path, wish, report)
     if wish.models and manifest.lineage_rows:
         client.trainer.import_lineage(rows_digest=manifest.lineage_rows, taste=name, replace=wish.replace)
     client.rater.import_taste(rows_digest=manifest.taste_rows, taste=name, replace=wish.replace)
@@ -136,6 +123,33 @@ def restore(
     if wish.settings:
         restore_settings(home, own.get(SETTINGS, b""))
     return manifest
+
+
+def _read_own(path: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Checks a whole bundle; returns its manifest and the parts the client keeps itself."""
+    own: dict[str, bytes] = {}
+
+    def keep(entry: BundleEntry, chunks: Iterator[bytes]) -> None:
+        if entry.part == PROMPTS:
+            _check_size(entry)
+        if entry.part in OWN:
+            own[entry.part] = b"".join(chunks)
+
+    return read_bundle(path, keep), own
+
+
+def _send(client: Client, path: Path, wish: Wish, report: Report) -> None:
+    """Stores a bundle's artifacts, but the parts the client keeps itself, and models where they are not wished for."""
+    count, done = len(read_manifest(path).entries), 0
+
+    def take(entry: BundleEntry, chunks: Iterator[bytes]) -> None:
+        nonlocal done
+        if entry.part not in OWN and (wish.models or entry.part not in ("adapter", "manifest", "sheet")):
+            put(client, entry, chunks)
+        done += 1
+        report(done, count)
+
+    read_bundle(path, take)
 
 
 def put(client: Client, entry: BundleEntry, chunks: Iterable[bytes]) -> None:
@@ -205,10 +219,10 @@ def _prompts(content: bytes) -> list[str]:
     return written_prompts.usable(lines)
 
 
-def _check_size(manifest: Manifest) -> None:
+def _check_size(entry: BundleEntry) -> None:
     """Refuses prompts larger than any that can be kept, before they are read into memory."""
     most = 8 * written_prompts.MOST * written_prompts.LONGEST  # a letter may be spelt with six
-    if any(entry.part == PROMPTS and entry.size_bytes > most for entry in manifest.entries):
+    if entry.size_bytes > most:
         line = "expected at most {most} prompts of {bytes} bytes in the bundle, found more"
         message = text(line, most=written_prompts.MOST, bytes=written_prompts.LONGEST)
         raise InvalidArgument(message, reason="TOO_MANY_PROMPTS", field="prompts")

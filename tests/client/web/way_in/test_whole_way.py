@@ -163,9 +163,9 @@ def test_from_an_empty_home_to_a_blind_verdict_in_the_morning(home, page):
     report.close()
 
     assert "is what you use" not in page.inner_text(".decide")
-    (pairs,) = (int(words.split()[-1]) for words in [page.inner_text(".blind .count").replace("/", " ")])
+    pairs = int(page.inner_text(".blind .count").split()[-1])
     for place in range(pairs):
-        until(page, f"document.querySelector('.blind .count')?.textContent.includes('{place + 1}')")
+        until(page, f"document.querySelector('.blind .count')?.textContent.startsWith('Pair {place + 1} of')")
         page.keyboard.press("ArrowLeft")
     until(page, "!document.querySelector('.blind')")
     page.locator(".decide button", has_text="Keep").first.click()

@@ -53,6 +53,8 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 
 Seed = Annotated[int, typer.Option(help="Seed everything is derived from.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="Id of the night; the same id never runs twice.")]
+Anyway = Annotated[bool, typer.Option("--anyway", help="Start although the base model cannot draw the taste.")]
+Check = Annotated[bool, typer.Option("--check", help="Say what the night would refuse; start none.")]
 NightId = Annotated[
     str,
     typer.Option("--night", help="The night, by its id; default: the newest.", autocompletion=completion.nights),
@@ -80,11 +82,9 @@ def start(
     concept_model: Taught = None,
     regularisation: Regularisation = None,
     base: Base = None,
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Start although the base model cannot draw the taste.")
-    ] = False,
+    anyway: Anyway = False,
     request_id: RequestId = "",
-    check: Annotated[bool, typer.Option("--check", help="Say what the night would refuse; start none.")] = False,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Start a night, or go on with the one this same command began.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from konomi.night.alarms import Alarm
 from konomi.night.records.state import AnyState, NightState, Reason, Record, Served, StateName, UnitRecord
 from konomi.night.records.store import Heartbeat, NightStore
-from konomi.night.remaining import Step, seconds_left
+from konomi.night.remaining import UnderWay, seconds_left
 from konomi.night.verdict import BlindEvaluation, VerdictSummary
 
 
@@ -82,7 +82,7 @@ def summary_of(
     state, progress = nights.state(night), nights.progress(night)
     evaluation = BlindEvaluation(nights, night)
     running = nights.runner() is not None and nights.unfinished() == night
-    step = Step(progress.get("step", ""), progress.get("done", 0))
+    step = UnderWay(progress.get("step", ""), progress.get("done", 0))
     left = seconds_left(nights, nights.request(night), state, step) if running else None
     return NightSummary(
         night=night,

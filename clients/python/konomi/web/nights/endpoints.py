@@ -23,7 +23,7 @@ from konomi.night.engine.preparation import plan_of
 from konomi.night.metrics import Estimate
 from konomi.night.records.state import Record, Scores, Served, StateName, UnitRecord
 from konomi.night.records.store import NightStore
-from konomi.night.remaining import Step, share_done
+from konomi.night.remaining import UnderWay, share_done
 from konomi.night.report.status import NightSummary, reasons_of, summary_of
 from konomi.night.systems.registry import SYSTEMS
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation, Decision, Tally
@@ -272,7 +272,7 @@ class NightEndpoints:
             doing=work(summary.step, language) if summary.step else "",
             sentences=tuple(reason.told(language) for reason in reasons_of(state)),
             figures=figures,
-            share=self._share(night, share_done(request, state, Step(summary.step or "", summary.done or 0))),
+            share=self._share(night, share_done(request, state, UnderWay(summary.step or "", summary.done or 0))),
             stopping=summary.running and self._nights.stop_asked(night),
             newest=tuple(filter(DIGEST.fullmatch, self._nights.progress(night).get("made", []))),
         )

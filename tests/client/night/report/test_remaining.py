@@ -11,10 +11,10 @@ from konomi.night import budgets, remaining
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import NightState, StateName, UnitRecord
 from konomi.night.records.store import NightStore
-from konomi.night.remaining import Step, Work, seconds_left, share_done, work_left
+from konomi.night.remaining import UnderWay, Work, seconds_left, share_done, work_left
 from konomi.night.systems.registry import night_settings
 
-RECORDED = json.loads((Path(__file__).parent / "engine" / "measured_nights.json").read_text())
+RECORDED = json.loads((Path(__file__).parents[1] / "engine" / "measured_nights.json").read_text())
 """What every step of four real nights took, with the bundled models on two cores (2026-11-22)."""
 
 
@@ -121,13 +121,13 @@ def test_the_step_under_way_counts(tmp_path):
     state = states([["plan", 0.1, 0], ["unit-0/evaluate-000", 16.0, 16], ["unit-0/score", 1.0, 0]])[-1]
     assert work_left(settings, "converge", state) == Work(0.0, 80.0, 0.0, 16.0, 10.0, 1.0)
     state = state.with_unit(UnitRecord(unit=1, system="converge", parent=0, stage=0))
-    half = work_left(settings, "converge", state, Step("unit-1/generate-000", 30))
+    half = work_left(settings, "converge", state, UnderWay("unit-1/generate-000", 30))
     assert (half.generate, half.evaluate, half.train) == (50.0, 16.0, 10.0)
-    fitting = work_left(settings, "converge", state, Step("unit-1/train", 4))
+    fitting = work_left(settings, "converge", state, UnderWay("unit-1/train", 4))
     assert (fitting.generate, fitting.evaluate, fitting.train) == (0.0, 16.0, 6.0)
-    looking = work_left(settings, "converge", state, Step("unit-1/evaluate-000", 6))
+    looking = work_left(settings, "converge", state, UnderWay("unit-1/evaluate-000", 6))
     assert (looking.generate, looking.evaluate, looking.train) == (0.0, 10.0, 0.0)
-    base = work_left(settings, "converge", state, Step("unit-1/generate-base-000", 5), base=8.0)
+    base = work_left(settings, "converge", state, UnderWay("unit-1/generate-base-000", 5), base=8.0)
     assert (base.generate, base.base, base.train) == (0.0, 3.0, 10.0)
 
 
