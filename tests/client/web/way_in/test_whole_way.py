@@ -139,7 +139,7 @@ def test_from_an_empty_home_to_a_blind_verdict_in_the_morning(home, page):
     bring(page, {f"{place}.png": data for place, data in enumerate(files.values())})
     grade(page, lambda digest: str(5 - BACKGROUNDS.index(prompts[digest].split(", ")[-1].split()[0])))
 
-    page.wait_for_selector("#base option")
+    page.wait_for_selector("#base")
     page.select_option("#base", "starter")
     assert "portraits" in page.inner_text("#base >> xpath=ancestor::div[2]"), "what it can draw is said beside it"
     until(page, "document.getElementById('prompts').value.includes('portrait')", 30)
