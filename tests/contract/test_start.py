@@ -1,6 +1,8 @@
 """What starting a service or a command loads: none of the libraries that take seconds."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 
@@ -45,3 +47,51 @@ def test_a_service_is_built_without_what_takes_seconds_to_load(role, build, allo
 def test_a_command_is_shown_without_what_it_does_not_need(words):
     do = f"from konomi.cli import commands; commands.run({words!r})"
     assert not loaded(do)
+
+
+TOLD_EARLY = (*HEAVY, "numpy", "scipy", "PIL", "sqlalchemy", "pydantic", "starlette", "uvicorn", "grpc_reflection")
+TELL = """
+import json, runpy, sys
+try:
+    runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+    code = 0
+except SystemExit as error:
+    code = error.code
+print(json.dumps([code, sorted({{name.partition(".")[0] for name in sys.modules}})]))
+"""
+
+
+def told(module: str, port: int, *words: str, **environment: str) -> tuple[int, set[str], str]:
+    """Returns how a command ended, which libraries it had imported by then, and what it said."""
+    command = [sys.executable, "-c", TELL.format(module=module), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+    code, modules = json.loads(done.stdout.splitlines()[-1])
+    assert str(port) in done.stderr
+    return code, set(modules), done.stderr
+
+
+@pytest.fixture
+def taken():
+    """A port another program listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_up_tells_of_a_taken_port_before_it_loads_anything(taken, tmp_path):
+    code, modules, said = told("konomi", taken, "--home", str(tmp_path), "up", "--port-trainer", str(taken))
+    assert (code, said) == (
+        4,
+        f"konomi: error: port {taken} of the trainer is taken: choose another --port-trainer, or 0 for any\n",
+    )
+    grpc_brings = {"grpc_reflection", "pydantic"}  # in 0.02 s each
+    assert not modules & ({*TOLD_EARLY, "konomi_chassis", "dbos", "matplotlib"} - grpc_brings)
+
+
+@pytest.mark.parametrize("role", ["rater", "generator", "trainer"])
+def test_a_service_tells_of_a_taken_port_before_it_loads_anything(role, taken, tmp_path):
+    code, modules, said = told(f"konomi_{role}", taken, "--home", str(tmp_path), "--port", str(taken))
+    address = f"127.0.0.1:{taken}"
+    assert said == f"Cannot listen on {address}: the port is taken or the address is not this machine's.\n"
+    assert code == 78
+    assert not modules & {*TOLD_EARLY, "grpc", "google"}
+    assert not list(tmp_path.iterdir()), "nothing is written where nothing is served"

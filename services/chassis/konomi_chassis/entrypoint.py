@@ -1,17 +1,16 @@
 """The command line every role shares: `--home HOME --host HOST --port PORT`, then serve until told to stop."""
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from konomi.errors import KonomiError
 from konomi.settings import bypass_proxies_on_loopback
-from konomi_chassis.server import REFUSED_CONFIGURATION, ServedService, serve
+from konomi_chassis.early_port import REFUSED_CONFIGURATION, parser
+from konomi_chassis.server import ServedService, serve
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 
@@ -32,8 +31,7 @@ def run(role: str, build: Build, argv: Sequence[str]) -> int:
     os.umask(0o077)  # whatever lies in a home is its owner's alone
     bypass_proxies_on_loopback(os.environ)
     try:
-        arguments = _arguments(role, argv)
-        settings = ServerSettings(**arguments)
+        settings = ServerSettings(**_arguments(role, argv))
         store = ArtifactStore(StoreSettings(home=settings.home))
         services = build(settings, store)
     except ValidationError as error:
@@ -47,8 +45,4 @@ def run(role: str, build: Build, argv: Sequence[str]) -> int:
 
 
 def _arguments(role: str, argv: Sequence[str]) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(prog=f"konomi_{role}", description=f"Serves konomi's {role}.")
-    parser.add_argument("--home", type=Path, help="folder where state lives; default KONOMI_HOME")
-    parser.add_argument("--host", help="address to bind; default 127.0.0.1")
-    parser.add_argument("--port", type=int, help="port to bind; 0, the default, takes a free one")
-    return {key: value for key, value in vars(parser.parse_args(argv)).items() if value is not None}
+    return {key: value for key, value in vars(parser(role).parse_args(argv)).items() if value is not None}

@@ -20,6 +20,7 @@ from konomi.errors import FailedPrecondition, Internal, KonomiError
 from konomi.v1 import artifact_pb2_grpc
 from konomi_chassis.auth.authentication import Authenticator, ensure_owner_token
 from konomi_chassis.auth.policy import POLICY, TasteOf
+from konomi_chassis.early_port import REFUSED_CONFIGURATION, TAKEN
 from konomi_chassis.process import die_with_parent, switch_threads_often
 from konomi_chassis.rpc.field_rules import RequestRules
 from konomi_chassis.rpc.interceptors import Interceptor, ServiceRules
@@ -29,7 +30,6 @@ from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifact_servicer import ArtifactServicer, BelongsTo
 from konomi_chassis.storage.artifacts import ArtifactStore
 
-REFUSED_CONFIGURATION = 78
 DEVICE_FAILURE = 70
 """Exit code of a server whose GPU failed for good: a new process has it back."""
 FAILED_TO_WARM = 1
@@ -330,6 +330,4 @@ def _listen(server: grpc.Server, settings: ServerSettings) -> int:
             reason="TLS_FILES",
         ) from error
     except RuntimeError as error:
-        raise FailedPrecondition(
-            f"Cannot listen on {target}: the port is taken or the address is not this machine's.", reason="PORT_TAKEN"
-        ) from error
+        raise FailedPrecondition(TAKEN.format(target=target), reason="PORT_TAKEN") from error

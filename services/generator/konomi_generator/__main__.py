@@ -6,14 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from konomi_chassis.entrypoint import run
-from konomi_chassis.process import keep_freed_memory
-from konomi_chassis.server import ServedService
-from konomi_chassis.settings import ServerSettings
-from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.early_port import refusal
 
 if TYPE_CHECKING:
     from konomi_chassis.decoding.decoder import Decoder
+    from konomi_chassis.server import ServedService
+    from konomi_chassis.settings import ServerSettings
+    from konomi_chassis.storage.artifacts import ArtifactStore
     from konomi_generator.backends.lazy import LazyBackend
     from konomi_generator.generator import Catalogue
     from konomi_generator.sampling import Backend
@@ -28,10 +27,11 @@ OFFLINE = {
 }
 
 
-def services(settings: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
+def services(settings: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedService]":
     """Returns the generator's service; torch is imported once it serves, after the process was set up for it."""
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
+    from konomi_chassis.server import ServedService
     from konomi_generator.generator import Generator
     from konomi_generator.rules import RULES
     from konomi_generator.servicer import GeneratorServicer
@@ -87,6 +87,12 @@ def _diffusers(own: "GeneratorSettings") -> "Backend":
 
 def main(argv: Sequence[str]) -> int:
     """Serves until told to stop; returns the exit code."""
+    refused = refusal("generator", argv)
+    if refused:
+        return refused
+    from konomi_chassis.entrypoint import run
+    from konomi_chassis.process import keep_freed_memory
+
     keep_freed_memory()
     os.environ.update(OFFLINE)
     return run("generator", services, argv)

@@ -1,29 +1,18 @@
-"""Serves the rater: settings to objects to a server."""
+"""Serves the rater: settings to objects to a server; nothing heavy is imported before its port is known to be free."""
 
 import sys
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from threadpoolctl import threadpool_limits
+from konomi_chassis.early_port import refusal
 
-from konomi.v1 import rater_pb2_grpc
-from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
-from konomi_chassis.entrypoint import run
-from konomi_chassis.process import keep_freed_memory
-from konomi_chassis.server import ServedService
-from konomi_chassis.settings import ServerSettings
-from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_chassis.storage.database import open_database
-from konomi_rater.embedding.device import Placement
-from konomi_rater.embedding.registry import Embedders
-from konomi_rater.measures.novelty import faiss
-from konomi_rater.servicer.rater import RaterServicer
-from konomi_rater.servicer.rules import RULES
-from konomi_rater.settings import RaterSettings
-from konomi_rater.storage.schema import MIGRATIONS
-from konomi_rater.usecases.rater import Rater
-from konomi_rater.usecases.workspace import Parts, Workspace
+if TYPE_CHECKING:
+    from konomi_chassis.server import ServedService
+    from konomi_chassis.settings import ServerSettings
+    from konomi_chassis.storage.artifacts import ArtifactStore
+    from konomi_rater.usecases.workspace import Workspace
 
 
 def limit_threads(count: int) -> None:
@@ -34,16 +23,27 @@ def limit_threads(count: int) -> None:
     number of cores. The first thread to set a limit is the only one that can (threadpoolctl 3.8), so it is set here,
     with FAISS loaded where it is installed: a limit is only for libraries that are there.
     """
+    from threadpoolctl import threadpool_limits
+
+    from konomi_rater.measures.novelty import faiss
+
     if find_spec("faiss") is not None:
         faiss()
     threadpool_limits({"openmp": count, "libopenblas": count, "libscipy_openblas": 1})
 
 
-def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
-    """Joins the rater's parts for one home."""
+def _workspace(server: "ServerSettings", store: "ArtifactStore") -> "Workspace":
+    from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
+    from konomi_chassis.storage.database import open_database
+    from konomi_rater.embedding.device import Placement
+    from konomi_rater.embedding.registry import Embedders
+    from konomi_rater.settings import RaterSettings
+    from konomi_rater.storage.schema import MIGRATIONS
+    from konomi_rater.usecases.workspace import Parts, Workspace
+
     settings = RaterSettings(home=server.home)
     limit_threads(settings.embedder_threads)
-    workspace = Workspace(
+    return Workspace(
         Parts(
             engine=open_database(server.home / "databases" / "rater.sqlite", MIGRATIONS),
             store=store,
@@ -61,6 +61,17 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
             clock=time.time,
         )
     )
+
+
+def build(server: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedService]":
+    """Joins the rater's parts for one home."""
+    from konomi.v1 import rater_pb2_grpc
+    from konomi_chassis.server import ServedService
+    from konomi_rater.servicer.rater import RaterServicer
+    from konomi_rater.servicer.rules import RULES
+    from konomi_rater.usecases.rater import Rater
+
+    workspace = _workspace(server, store)
     with workspace.reading() as connection:
         workspace.label_chains.verify_all(connection)
     rater = Rater(workspace)
@@ -80,6 +91,17 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
     ]
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str]) -> int:
+    """Serves until told to stop; returns the exit code."""
+    refused = refusal("rater", argv)
+    if refused:
+        return refused
+    from konomi_chassis.entrypoint import run
+    from konomi_chassis.process import keep_freed_memory
+
     keep_freed_memory()
-    sys.exit(run("rater", build, sys.argv[1:]))
+    return run("rater", build, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -3,36 +3,36 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
-
-from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
-from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
-from konomi_chassis.entrypoint import run
-from konomi_chassis.lazy_value import LazyServicer, LazyValue
-from konomi_chassis.process import keep_freed_memory
-from konomi_chassis.server import ServedService
-from konomi_chassis.settings import ServerSettings
-from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_chassis.storage.database import open_database
-from konomi_trainer.jobs.progress_board import ProgressBoard
-from konomi_trainer.servicer.listing import ListingRpcs
-from konomi_trainer.servicer.rules import RULES
-from konomi_trainer.settings import TrainerSettings
-from konomi_trainer.storage.schema import MIGRATIONS
+from konomi_chassis.early_port import refusal
 
 if TYPE_CHECKING:
     import numpy as np
+    from sqlalchemy import Engine
 
+    from konomi_chassis.server import ServedService
+    from konomi_chassis.settings import ServerSettings
+    from konomi_chassis.storage.artifacts import ArtifactStore
+    from konomi_trainer.jobs.progress_board import ProgressBoard
     from konomi_trainer.jobs.worker import Worker
+    from konomi_trainer.servicer.listing import ListingRpcs
     from konomi_trainer.servicer.trainer import TrainerServicer
+    from konomi_trainer.settings import TrainerSettings
 
 
-def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedService]:
+def build(server: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedService]":
     """Makes the trainer's one service; the heavy libraries are imported once it serves, or by the first call of use."""
+    from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
+    from konomi_chassis.lazy_value import LazyValue
+    from konomi_chassis.storage.database import open_database
+    from konomi_trainer.jobs.progress_board import ProgressBoard
+    from konomi_trainer.servicer.listing import ListingRpcs
+    from konomi_trainer.settings import TrainerSettings
+    from konomi_trainer.storage.schema import MIGRATIONS
+
     settings = TrainerSettings(home=server.home)
     engine = open_database(server.home / "databases" / "trainer.sqlite", MIGRATIONS)
     decoder, board = Decoder(DecodeSettings(home=server.home)), ProgressBoard()
@@ -58,18 +58,24 @@ def build(server: ServerSettings, store: ArtifactStore) -> Sequence[ServedServic
         decoder.close()
         engine.dispose()
 
-    return [
-        ServedService(
-            "konomi.v1.TrainerService",
-            add_TrainerServiceServicer_to_server,
-            LazyServicer(LazyValue(lambda: parts()[0]), listing),
-            RULES,
-            warm=warm,
-            drain=drain,
-            close=close,
-            taste_of=listing.taste_of,
-        )
-    ]
+    served = _served(listing, lambda: parts()[0])
+    return [replace(served, warm=warm, drain=drain, close=close)]
+
+
+def _served(listing: "ListingRpcs", servicer: "Callable[[], TrainerServicer]") -> "ServedService":
+    """Returns the service whose listing rpcs answer before the others' libraries are loaded."""
+    from konomi.v1.trainer_pb2_grpc import add_TrainerServiceServicer_to_server
+    from konomi_chassis.lazy_value import LazyServicer, LazyValue
+    from konomi_chassis.server import ServedService
+    from konomi_trainer.servicer.rules import RULES
+
+    return ServedService(
+        "konomi.v1.TrainerService",
+        add_TrainerServiceServicer_to_server,
+        LazyServicer(LazyValue(servicer), listing),
+        RULES,
+        taste_of=listing.taste_of,
+    )
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,12 @@ class TrainerHome:
     """Where a trainer works: its folder, artifacts and tables, and how it reads images."""
 
     folder: Path
-    store: ArtifactStore
-    engine: Engine
+    store: "ArtifactStore"
+    engine: "Engine"
     pixels: "Callable[[bytes], np.ndarray]"
 
 
-def _join(settings: TrainerSettings, home: TrainerHome, board: ProgressBoard) -> "tuple[TrainerServicer, Worker]":
+def _join(settings: "TrainerSettings", home: TrainerHome, board: "ProgressBoard") -> "tuple[TrainerServicer, Worker]":
     """Joins the trainer's parts: what it serves, and the thread that trains."""
     import torch
 
@@ -114,6 +120,12 @@ def _join(settings: TrainerSettings, home: TrainerHome, board: ProgressBoard) ->
 
 def main() -> int:
     """Serves until told to stop; returns the exit code."""
+    refused = refusal("trainer", sys.argv[1:])
+    if refused:
+        return refused
+    from konomi_chassis.entrypoint import run
+    from konomi_chassis.process import keep_freed_memory
+
     keep_freed_memory()
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["DIFFUSERS_DISABLE_CUSTOM_CODE"] = (
         "1"

@@ -12,6 +12,7 @@ from konomi.client import Client
 from konomi.errors import AlreadyExists, DataLoss, InvalidArgument
 from konomi.home import Home
 from konomi.night.records.store import NightStore
+from konomi.taste import prompts
 from konomi.taste.bundle import Wish, gather, own_parts, restore
 from konomi.taste.bundle_format import read_bundle, read_manifest
 from konomi_chassis.server import start
@@ -32,7 +33,7 @@ class Machine:
     rater: object
 
     def pack(self, path: Path, images: bool = True):
-        own = own_parts(self.home, NightStore(self.home.root).ended("tastes/default"))
+        own = own_parts(self.home, NightStore(self.home.root).ended("tastes/default"), "default")
         return gather(self.client, own, "default", path, images, QUIET)
 
 
@@ -87,6 +88,7 @@ def test_a_taste_moves_to_an_empty_home(here, there, fitted, tmp_path):  # noqa:
     night(here.home, NIGHTS[1], state="running")
     night(here.home, NIGHTS[2], taste="tastes/other")
     here.home.configuration.write_text('[rater]\ncells = 9\n[notify]\nurls = ["discord://secret"]\n')
+    prompts.keep(here.home.root, "default", ["a portrait", "好み"])
     file = tmp_path / "mine.konomi"
     manifest = here.pack(file)
     assert manifest.count("image") == 120 and manifest.count("head") == 1
@@ -101,6 +103,7 @@ def test_a_taste_moves_to_an_empty_home(here, there, fitted, tmp_path):  # noqa:
     assert there.client.artifacts.get(fitted.digests[0]) == here.client.artifacts.get(fitted.digests[0])
     assert [path.parent.name for path in (there.home.root / "nights").glob("*/request.json")] == NIGHTS[:1]
     assert there.home.configuration.read_text() == "[rater]\ncells = 9\n"
+    assert prompts.kept(there.home.root, "default") == ["a portrait", "好み"]
 
     again = tmp_path / "again.konomi"
     there.pack(again)

@@ -38,7 +38,7 @@ POINTS = (
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["konomi_trainer.servicer.trainer", "konomi_trainer.base_models.catalogue", "konomi_trainer.__main__"]
+    ["konomi_trainer.servicer.trainer", "konomi_trainer.base_models.catalogue", "konomi_chassis.entrypoint"]
 )
 """Forks trainers from one process that has imported the libraries, which takes seconds, and done nothing else."""
 

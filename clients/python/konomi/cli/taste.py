@@ -33,7 +33,7 @@ def export(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a whole taste into one file: grades, rater versions, images, models, ledger, nights.
+    """Write a whole taste into one file: grades, rater versions, images, models, ledger, nights, prompts.
 
     The same taste makes the same bytes. The base model and the embedder are named in it, not held.
 
@@ -65,9 +65,12 @@ def import_(
     with attached() as client, progress(text("restoring"), None) as update:
         kept = _keep(client, home, name or read_manifest(file).taste) if replace else None
         wish = Wish(name, replace, not without_models, with_settings)
-        manifest = restore(client, home, file, wish, _bar(update))
+        remarks: list[str] = []
+        manifest = restore(client, home, file, wish, _bar(update), remarks.append)
     if kept is not None:
         note(text("the taste that was there is kept in {file}", file=kept))
+    for remark in remarks:
+        note(remark)
     _tell(file, manifest, as_json, "{file}: restored as {taste}", taste=taste_name(name) if name else manifest.taste)
 
 
@@ -134,14 +137,14 @@ def _keep(client: Client, home: Home, taste: str) -> Path | None:
 
 
 def _own(home: Home, taste: str) -> dict[str, bytes]:
-    """Returns what a bundle of a taste holds of this home: its nights that are over, and the settings."""
+    """Returns what a bundle of a taste holds of this home: its nights that are over, settings, written prompts."""
     nights = NightStore(home.root)
     with suppress(FailedPrecondition), nights.lock():  # where a night runs, its own process sees to the records
         from konomi.night.engine.rebuild import mend
 
         for sentence in mend(nights):
             note(sentence)
-    return own_parts(home, nights.ended(taste_name(taste)))
+    return own_parts(home, nights.ended(taste_name(taste)), taste)
 
 
 def _bar(update: Callable[..., None]) -> Callable[[int, int], None]:

@@ -47,6 +47,7 @@ def hold_up(
 ) -> None:
     """Runs everything on a home until a signal; `ready` is given the page's link once all is up."""
     if not home.is_up():
+        check_ports(ports)  # the page's settings bring libraries along, and a taken port shall not wait for them
         check_ports({**ports, **_page_port(home, port_page)})  # before anything starts, which takes some seconds
     with stop_signals() as stopped:
         note(text("starting on {home}, which takes some seconds…", home=home.root))

@@ -110,7 +110,8 @@ def measured(nights: NightStore, base_model: str = "") -> dict[str, float]:
 
     Returns:
         Seconds: "generate" and "evaluate" per image, "draft" where it drew drafts, "train" per optimiser step, "rest"
-        per unit (selecting, scoring, judging, promoting).
+        per unit (selecting, scoring, judging, promoting). "base": images of the base model a unit needed for its
+        share, where it needed some.
     """
     for night in reversed(nights.all()):
         settings = night_settings().completed(nights.request(night).settings)
@@ -131,6 +132,7 @@ def _rates(state: NightState, settings: Mapping[str, Any]) -> dict[str, float]:
         seconds[kind] += step.seconds
         trained += settings[fit_steps.get(step.name.partition("/")[0], "steps")] if kind == "train" else 0
         count[kind] += step.images if kind in DRAWN else 1
+    base = sum(step.images for step in state.steps if "/generate-base" in step.name)
     if not (count["generate"] and count["evaluate"] and count["train"]):
         return {}
     return {
@@ -139,8 +141,23 @@ def _rates(state: NightState, settings: Mapping[str, Any]) -> dict[str, float]:
         "train": seconds["train"] / trained,
         "rest": seconds["rest"] / count["train"],
         **({"draft": seconds["draft"] / count["draft"]} if count["draft"] else {}),
+        **({"base": base / count["train"]} if base else {}),
         **_bytes(state),
     }
+
+
+def rates_so_far(state: NightState, settings: NightSettings) -> dict[str, float]:
+    """Returns what a night's own images and training steps took, of those kinds it has done; see `measured`."""
+    seconds: dict[str, float] = defaultdict(float)
+    amount: dict[str, float] = defaultdict(float)
+    fit_steps = {f"unit-{record.unit}": _fit_steps(record.system) for record in state.units}
+    for step in state.steps:
+        kind = step.name.rpartition("/")[2].split("-")[0]
+        if kind in (*DRAWN, "train"):
+            setting = fit_steps.get(step.name.partition("/")[0], "steps")
+            seconds[kind] += step.seconds
+            amount[kind] += getattr(settings, setting, settings.steps) if kind == "train" else step.images
+    return {kind: seconds[kind] / count for kind, count in amount.items() if count}
 
 
 def _fit_steps(system: str) -> str:
@@ -195,7 +212,7 @@ def _work(settings: NightSettings, system: str) -> tuple[int, int, int]:
     """Returns the images that are drawn in full, the drafts and the training steps of a night, without evaluations."""
     parts = [(stage.system, *stage.system.cost(settings, stage.units)) for stage in stages(system, settings.units)]
     drafts = sum(images for way, images, _ in parts if way.drafted) if settings.draft == "on" else 0
-    pool = sum(images for _, images, _ in parts) - drafts + _redrawn(drafts, settings)
+    pool = sum(images for _, images, _ in parts) - drafts + redrawn(drafts, settings)
     return pool, drafts, sum(steps for _, _, steps in parts)
 
 
@@ -211,6 +228,7 @@ def forecast(
         system: the system or chain of systems.
     """
     pool, drafts, steps = _work(settings, system)
+    pool += round(settings.units * rates.get("base", 0.0))
     looks = (settings.units + 1) * settings.evaluation_images
     device = None
     if rates:
@@ -239,7 +257,7 @@ def forecast(
     )
 
 
-def _redrawn(drafts: int, settings: NightSettings) -> int:
+def redrawn(drafts: int, settings: NightSettings) -> int:
     """Returns how many of so many drafts are drawn again at the least: those the rating keeps, and those by lot."""
     kept = math.ceil(drafts * settings.redrawn_share)
     return min(drafts, kept + math.ceil(kept * settings.base_share / (1 - settings.base_share)))

@@ -16,11 +16,12 @@ from konomi.errors import AlreadyExists, InvalidArgument, NotFound
 from konomi.files import canonical, read_json, write_atomically
 from konomi.home import Home
 from konomi.i18n.catalogue import text
-from konomi.taste.bundle_format import BundleEntry, Manifest, read_bundle, sorted_entries, write_bundle
+from konomi.taste import prompts as written_prompts
+from konomi.taste.bundle_format import BundleEntry, Manifest, read_bundle, read_manifest, sorted_entries, write_bundle
 from konomi.v1 import artifact_pb2
 
-NIGHTS, SETTINGS = "nights", "settings"
-OWN = (NIGHTS, SETTINGS)
+NIGHTS, SETTINGS, PROMPTS = "nights", "settings", "prompts"
+OWN = (NIGHTS, SETTINGS, PROMPTS)
 """Parts the client keeps itself; every other lies in the artifact store."""
 TABLES = ("night", "guards", "rater")
 """Tables of konomi.toml that shape a taste; the others are this machine's, or hold secrets."""
@@ -28,6 +29,8 @@ NIGHT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 JSON = "application/json"
 Report = Callable[[int, int], None]
 """Told how many artifacts of how many are done."""
+Remark = Callable[[str], None]
+"""Told a sentence for the reader."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +85,28 @@ def gather(client: Client, own: Mapping[str, bytes], taste: str, path: Path, ima
     return manifest
 
 
-def restore(client: Client, home: Home, path: Path, wish: Wish, report: Report) -> Manifest:
+def restore(
+    client: Client, home: Home, path: Path, wish: Wish, report: Report, remark: Remark = lambda line: None
+) -> Manifest:
     """Restores a taste from a bundle: first the whole file is checked, then the services take it over, each at once.
+
+    Args:
+        client: the services.
+        home: where what the client keeps itself lies.
+        path: the bundle.
+        wish: how it shall be restored.
+        report: told of every artifact.
+        remark: told what was left as it is, or replaced, beside the taste.
 
     Raises:
         AlreadyExists: there is a taste of that name, or a model of its, and it shall not be replaced.
         DataLoss, InvalidArgument, FailedPrecondition: as for `read_bundle`; nothing was sent.
     """
-    manifest = read_bundle(path)
+    manifest, own = _read_own(path)
+    prompts = _prompts(own.get(PROMPTS, b""))
     name = taste_name(wish.name) if wish.name else manifest.taste
-    if not wish.replace and _exists(client, name):
+    there = _exists(client, name)
+    if there and not wish.replace:
         raise AlreadyExists(
             text(
                 "{name} exists already and stays as it is; restore under another name with --as, or say --replace",
@@ -99,26 +114,42 @@ def restore(client: Client, home: Home, path: Path, wish: Wish, report: Report) 
             ),
             reason="TASTE_EXISTS",
         )
-    own: dict[str, bytes] = {}
-    done = 0
-
-    def take(entry: BundleEntry, chunks: Iterator[bytes]) -> None:
-        nonlocal done
-        if entry.part in OWN:
-            own[entry.part] = b"".join(chunks)
-        elif wish.models or entry.part not in ("adapter", "manifest", "sheet"):
-            put(client, entry, chunks)
-        done += 1
-        report(done, len(manifest.entries))
-
-    read_bundle(path, take)
+    _send(client, path, wish, report)
     if wish.models and manifest.lineage_rows:
         client.trainer.import_lineage(rows_digest=manifest.lineage_rows, taste=name, replace=wish.replace)
     client.rater.import_taste(rows_digest=manifest.taste_rows, taste=name, replace=wish.replace)
     restore_nights(home, own.get(NIGHTS, b""), name)
+    restore_prompts(home, prompts, name, there, remark)
     if wish.settings:
         restore_settings(home, own.get(SETTINGS, b""))
     return manifest
+
+
+def _read_own(path: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Checks a whole bundle; returns its manifest and the parts the client keeps itself."""
+    own: dict[str, bytes] = {}
+
+    def keep(entry: BundleEntry, chunks: Iterator[bytes]) -> None:
+        if entry.part == PROMPTS:
+            _check_size(entry)
+        if entry.part in OWN:
+            own[entry.part] = b"".join(chunks)
+
+    return read_bundle(path, keep), own
+
+
+def _send(client: Client, path: Path, wish: Wish, report: Report) -> None:
+    """Stores a bundle's artifacts, but the parts the client keeps itself, and models where they are not wished for."""
+    count, done = len(read_manifest(path).entries), 0
+
+    def take(entry: BundleEntry, chunks: Iterator[bytes]) -> None:
+        nonlocal done
+        if entry.part not in OWN and (wish.models or entry.part not in ("adapter", "manifest", "sheet")):
+            put(client, entry, chunks)
+        done += 1
+        report(done, count)
+
+    read_bundle(path, take)
 
 
 def put(client: Client, entry: BundleEntry, chunks: Iterable[bytes]) -> None:
@@ -134,14 +165,67 @@ def put(client: Client, entry: BundleEntry, chunks: Iterable[bytes]) -> None:
     client.artifacts.put_artifact(messages())
 
 
-def own_parts(home: Home, nights: Iterable[str]) -> dict[str, bytes]:
-    """Returns the parts of a bundle that the client keeps itself: records of nights, and the settings.
+def own_parts(home: Home, nights: Iterable[str], taste: str = "") -> dict[str, bytes]:
+    """Returns the parts of a bundle that the client keeps itself: records of nights, the settings, written prompts.
 
     Args:
         home: where they lie.
         nights: ids of the taste's nights that are over, oldest first.
+        taste: id or name of the taste whose prompts go along, where somebody wrote some down; "" for none.
     """
-    return {NIGHTS: recorded_nights(home, nights), SETTINGS: settings(home)}
+    parts = {NIGHTS: recorded_nights(home, nights), SETTINGS: settings(home)}
+    lines = written_prompts.kept(home.root, taste) if taste else []
+    if lines:
+        parts[PROMPTS] = canonical({"kind": "konomi.prompts", "schema": 1, "prompts": lines})
+    return parts
+
+
+def restore_prompts(home: Home, lines: list[str], taste: str, replace: bool, remark: Remark) -> None:
+    """Writes a bundle's prompts down as the taste's; others that are kept stay, or go with the taste they belong to.
+
+    Args:
+        home: where they are kept.
+        lines: the bundle's prompts; none where it has none.
+        taste: name of the restored taste.
+        replace: the taste that was there was replaced, and kept in a bundle of its own before.
+        remark: told where others were kept.
+    """
+    before = written_prompts.kept(home.root, taste)
+    if not lines or lines == before:
+        return
+    if before and not replace:
+        line = "the prompts kept for {taste} stay as they are; the bundle's {count} were not written"
+        return remark(text(line, taste=taste, count=len(lines)))
+    written_prompts.keep(home.root, taste, lines)
+    if before:
+        line = "the prompts kept for {taste} were replaced by the bundle's {count}"
+        remark(text(line, taste=taste, count=len(lines)))
+    return None
+
+
+def _prompts(content: bytes) -> list[str]:
+    """Returns the prompts of a bundle, as they would be kept.
+
+    Raises:
+        InvalidArgument: they are no list of prompts, or one the page would not take either.
+    """
+    try:
+        lines = dict(json.loads(content or b"{}")).get("prompts", [])
+    except (ValueError, TypeError, RecursionError):
+        lines = None
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        line = text("expected the prompts of a taste in the bundle, found other content; nothing was restored")
+        raise InvalidArgument(line, reason="PROMPT_INVALID", field="prompts")
+    return written_prompts.usable(lines)
+
+
+def _check_size(entry: BundleEntry) -> None:
+    """Refuses prompts larger than any that can be kept, before they are read into memory."""
+    most = 8 * written_prompts.MOST * written_prompts.LONGEST  # a letter may be spelt with six
+    if entry.size_bytes > most:
+        line = "expected at most {most} prompts of {bytes} bytes in the bundle, found more"
+        message = text(line, most=written_prompts.MOST, bytes=written_prompts.LONGEST)
+        raise InvalidArgument(message, reason="TOO_MANY_PROMPTS", field="prompts")
 
 
 def recorded_nights(home: Home, nights: Iterable[str]) -> bytes:

@@ -46,6 +46,21 @@ def keep(home: Path, taste: str, prompts: Sequence[str]) -> list[str]:
     Raises:
         InvalidArgument: there are too many, or one is too long or holds a character that is none.
     """
+    different = usable(prompts)
+    file = file_of(home, taste)
+    if different:
+        write_atomically(file, ("\n".join(different) + "\n").encode())
+    else:
+        file.unlink(missing_ok=True)
+    return different
+
+
+def usable(prompts: Sequence[str]) -> list[str]:
+    """Returns prompts as they are kept: each once, without the space around it.
+
+    Raises:
+        InvalidArgument: there are too many, or one is too long or holds a character that is none.
+    """
     different = list(dict.fromkeys(prompt.strip() for prompt in prompts if prompt.strip()))
     if len(different) > MOST:
         message = text("expected at most {most} prompts, got {count}", most=MOST, count=len(different))
@@ -56,11 +71,6 @@ def keep(home: Path, taste: str, prompts: Sequence[str]) -> list[str]:
                 "prompt {number} cannot be used: expected one line of at most {most} bytes", number=number, most=LONGEST
             )
             raise InvalidArgument(message, reason="PROMPT_INVALID", field="prompts")
-    file = file_of(home, taste)
-    if different:
-        write_atomically(file, ("\n".join(different) + "\n").encode())
-    else:
-        file.unlink(missing_ok=True)
     return different
 
 

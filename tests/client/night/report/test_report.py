@@ -19,6 +19,7 @@ from konomi.night.engine.preparation import new_request
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore
+from konomi.night.records.trial import Trial
 from konomi.night.report import sections, summary
 from konomi.night.report.again import again
 from konomi.night.report.facts import RejectedImages, UnitSelection, cost_of, last_night, lineage_of, read_night
@@ -223,6 +224,39 @@ class Elements(HTMLParser):
         self.texts.append(data)
 
 
+def tried(store: Store, far: bool = False, graded: int = 40, prompt: str = "a portrait") -> Trial:
+    """Returns what a base model drew before a night."""
+    share = figure(0.06 if far else 0.94)
+    digests = tuple(store.put(600 + i) for i in range(16))
+    fields = {"typical": share, "near_liked": share, "liked_distance": 0.4, "usual_distance": 0.2} if graded else {}
+    return Trial(
+        base="sdxl", digests=digests, prompts=(prompt,) * 16, graded_n=graded, liked_n=graded // 4, far=far, **fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("far", "graded", "said"),
+    [
+        (True, 40, "The base model sdxl cannot draw this taste: of 16 trial images"),
+        (False, 40, "The base model sdxl draws what you grade."),
+        (False, 0, "too little is graded to say whether sdxl can draw this taste"),
+    ],
+)
+def test_a_trial_before_the_night_is_shown_with_its_sentence_and_folded_figures(two_nights, far, graded, said):
+    nights, store = two_nights
+    without = write_night_report(nights, "n2", store.files.__getitem__, "en").read_text()
+    assert "The trial before the night" not in without
+    nights.keep_trial("n2", tried(store, far, graded))
+    html = write_night_report(nights, "n2", store.files.__getitem__, "en").read_text()
+    assert "The trial before the night" in html and "夜の前の試し描き" in html and said in html
+    assert html.count('alt="a portrait"') - without.count('alt="a portrait"') == 16, "each once, for every language"
+    folds = html.split("<details")[1:]
+    figures = [fold for fold in folds if "The trial in figures" in fold]
+    assert len(figures) == bool(graded)
+    if graded:
+        assert "held against 40 graded ones" in figures[0] and "like what you graded: " in figures[0]
+
+
 @pytest.mark.slow
 def test_hostile_words_are_text_wherever_they_stand(tmp_path):
     nights, store = NightStore(tmp_path), Store()
@@ -233,6 +267,7 @@ def test_hostile_words_are_text_wherever_they_stand(tmp_path):
     state["units"][2]["selection"]["rater"]["alarms"] = [HOSTILE]
     state["units"][2]["selection"]["manifest"] = HOSTILE
     nights.write("n1", state)
+    nights.keep_trial("n1", tried(store, prompt=HOSTILE).changed(base=HOSTILE))
     bare = [Picture("data:,", HOSTILE)]
     liked = Likes(9, 20, (Word(HOSTILE, 1.0, 0.2, 5.0, 2.1, ()),), (), ())
     fetch, facts = store.files.__getitem__, demo(store, HOSTILE, HOSTILE)

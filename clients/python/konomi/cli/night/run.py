@@ -8,6 +8,7 @@ import typer
 from konomi import errors
 from konomi.cli import completion
 from konomi.cli.console import Json, TasteId, emit, note, say, table
+from konomi.cli.night.ahead import look_ahead
 from konomi.cli.night.plan import (
     Base,
     Budget,
@@ -52,6 +53,8 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 
 Seed = Annotated[int, typer.Option(help="Seed everything is derived from.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="Id of the night; the same id never runs twice.")]
+Anyway = Annotated[bool, typer.Option("--anyway", help="Start although the base model cannot draw the taste.")]
+Check = Annotated[bool, typer.Option("--check", help="Say what the night would refuse; start none.")]
 NightId = Annotated[
     str,
     typer.Option("--night", help="The night, by its id; default: the newest.", autocompletion=completion.nights),
@@ -79,10 +82,9 @@ def start(
     concept_model: Taught = None,
     regularisation: Regularisation = None,
     base: Base = None,
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Start although the base model cannot draw the taste.")
-    ] = False,
+    anyway: Anyway = False,
     request_id: RequestId = "",
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Start a night, or go on with the one this same command began.
@@ -102,7 +104,7 @@ def start(
     asked = preparation.new_request(
         system, f"tastes/{taste}", seed, settings, preparation.guards_of(home.root), read_prompts(prompts), request_id
     )
-    _run(home, asked, as_json, anyway)
+    look_ahead(home, asked, as_json, anyway) if check else _run(home, asked, as_json, anyway)
 
 
 @app.command()
@@ -189,6 +191,8 @@ def show(summary: NightSummary) -> None:
     say(f"{summary.night}  {summary.system}  {summary.state}")
     if summary.running and summary.step:
         say(f"{work(summary.step, language)}  {summary.done}/{summary.total}")
+    if summary.eta_seconds is not None:
+        say(text("about {minutes} minutes left", minutes=max(1, round(summary.eta_seconds / 60))))
     rows = [
         (
             unit_name(unit.unit),

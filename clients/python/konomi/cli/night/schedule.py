@@ -1,4 +1,7 @@
-"""`konomi night schedule`: wait for an hour of the day, start a night then, and do so every day until stopped."""
+"""`konomi night schedule`: wait for an hour of the day, start a night then, and do so every day until stopped.
+
+What the night would refuse at its hour is refused at once, while somebody is there to put it right.
+"""
 
 import signal
 import subprocess
@@ -28,7 +31,8 @@ def schedule(
 ) -> None:
     """Wait for an hour of the day and start a night then, every day; what follows the hour is given to night start.
 
-    An unfinished night is gone on with first. Ctrl-C ends the wait, or the night after the step under way.
+    What the night would refuse is refused at once; what may change until then, such as a service that is away, is only
+    said. An unfinished night is gone on with first. Ctrl-C ends the wait, or the night after the step under way.
 
     Example: konomi night schedule 22:00 converge --units 3
     """
@@ -38,6 +42,9 @@ def schedule(
     command = [sys.executable, "-m", "konomi", "night", "start", *context.args]
     home = Home.locate()
     with stop_signals() as stopped:
+        refused = _run([*command, "--check"], stopped, stdout=subprocess.DEVNULL)
+        if refused or stopped.is_set():
+            raise typer.Exit(refused)
         while True:
             begin = following(datetime.now(), hour)
             note(text("the next night begins at {time}; Ctrl-C ends the wait", time=begin.strftime("%Y-%m-%d %H:%M")))
@@ -87,12 +94,18 @@ def wait_until(
     return not stopped.is_set()
 
 
-def _run(command: list[str], stopped: threading.Event) -> int:
+def _run(command: list[str], stopped: threading.Event, stdout: int | None = None) -> int:
     """Runs a night as a child process, which frees everything at its end; passes the wish to stop on.
 
-    Where that wish finds it before it listens, or past its report, the signal itself ends it: that is no failure.
+    Where that wish finds it before it listens, or past its report, the signal itself ends it: that is no failure. It
+    reads nothing: at its hour nobody is there to be asked.
+
+    Args:
+        command: the words of the child.
+        stopped: the wish to stop.
+        stdout: where the child's results go, as subprocess names it.
     """
-    child = subprocess.Popen(command, start_new_session=True)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True)
     while child.poll() is None:
         if stopped.wait(0.2):
             child.terminate()

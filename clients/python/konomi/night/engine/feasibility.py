@@ -6,13 +6,17 @@ What a night can fill in by itself, such as images of the base model for their s
 from collections.abc import Sequence
 
 from konomi import errors
-from konomi.i18n.catalogue import listing, text
+from konomi.i18n.catalogue import listing, text, translatable
 from konomi.night.alarms import percent
+from konomi.night.gateway.messages import TasteState
 from konomi.night.gateway.services import METHODS, NightServices
 from konomi.night.guards import WHOLE_IMAGES, GuardSettings
 from konomi.night.settings import NightSettings
 from konomi.night.systems import golden
 from konomi.night.systems.base import Stage, draw_choose_fit
+
+FIRST_GRADES = 30
+"""Grades from which on a first night is worth its hours."""
 
 
 def check_settings(settings: NightSettings, guards: GuardSettings, chain: Sequence[Stage]) -> None:
@@ -46,6 +50,29 @@ def check_taste(gateway: NightServices, settings: NightSettings, chain: Sequence
         missing=own.golden_minimum - count,
     )
     raise errors.FailedPrecondition(message, reason="TOO_FEW_UR", field="system")
+
+
+def check_rater(taste: str, state: TasteState) -> None:
+    """Raises FailedPrecondition where a taste was never fitted on: it lacks grades, or only the fit."""
+    if state.rater_version:
+        return
+    labels = state.labels
+    if labels >= FIRST_GRADES:
+        message = translatable(
+            "{taste} has no rater yet, though {labels} images are graded: konomi rater fit learns from them.",
+            taste=taste,
+            labels=labels,
+        )
+    else:
+        message = translatable(
+            "{taste} has no rater yet: {labels} images are graded, and a first night wants {wanted}. "
+            "Grade {missing} more (konomi label), then konomi rater fit.",
+            taste=taste,
+            labels=labels,
+            wanted=FIRST_GRADES,
+            missing=FIRST_GRADES - labels,
+        )
+    raise errors.FailedPrecondition(message, reason="NO_RATER")
 
 
 def _check_units(units: int, most: int) -> None:

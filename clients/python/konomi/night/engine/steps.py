@@ -5,12 +5,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from konomi import errors, files
-from konomi.i18n.catalogue import translatable
+from konomi import files
 from konomi.night import guards
 from konomi.night import metrics as intervals
 from konomi.night.draws import Turn, UnitContext, base_draws, evaluation_draws, image_seed
 from konomi.night.engine import drafting
+from konomi.night.engine.feasibility import check_rater
 from konomi.night.gateway import measures as unit_measures
 from konomi.night.gateway import messages
 from konomi.night.gateway.services import SCORE_BATCH, Beat, Elites, NightServices, TrainingRun
@@ -44,33 +44,6 @@ class Returned(Record):
     served: int
 
 
-FIRST_GRADES = 30
-"""Grades from which on a first night is worth its hours."""
-
-
-def _check_rater(taste: str, state: messages.TasteState) -> None:
-    """Raises FailedPrecondition where a taste was never fitted on: it lacks grades, or only the fit."""
-    if state.rater_version:
-        return
-    labels = state.labels
-    if labels >= FIRST_GRADES:
-        message = translatable(
-            "{taste} has no rater yet, though {labels} images are graded: konomi rater fit learns from them.",
-            taste=taste,
-            labels=labels,
-        )
-    else:
-        message = translatable(
-            "{taste} has no rater yet: {labels} images are graded, and a first night wants {wanted}. "
-            "Grade {missing} more (konomi label), then konomi rater fit.",
-            taste=taste,
-            labels=labels,
-            wanted=FIRST_GRADES,
-            missing=FIRST_GRADES - labels,
-        )
-    raise errors.FailedPrecondition(message, reason="NO_RATER")
-
-
 class NightSteps:
     """What a night does, one method a step; the loop decides which comes next."""
 
@@ -101,7 +74,7 @@ class NightSteps:
             FailedPrecondition: the taste has no rater, or drafts are asked for that the base model cannot draw.
         """
         state = self.gateway.state()
-        _check_rater(self.request.taste, state)
+        check_rater(self.request.taste, state)
         models, withdrawn = self.gateway.models(), self.gateway.withdrawn()
         usable = self.gateway.models_on(self.settings.base_model) - set(withdrawn)
         start = next((model for model in models if model.current and model.model in usable), None)

@@ -8,9 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from konomi.i18n.catalogue import N_, text
 from konomi.night import metrics
-from konomi.night.alarms import Alarm, percent
 from konomi.night.draws import Draw, image_seed, shuffled
 from konomi.night.gateway.measures import graded_of
 from konomi.night.gateway.services import Beat, NightServices
@@ -19,6 +17,8 @@ from konomi.night.records import trial as records
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore
 from konomi.night.records.trial import Trial
+from konomi.night.records.trial import figures as figures
+from konomi.night.records.trial import warning as warning
 from konomi.night.settings import NightSettings
 from konomi.night.systems.registry import night_settings
 
@@ -50,14 +50,16 @@ def look(gateway: NightServices, request: NightRequest, home: Path, beat: Beat) 
         home: the home, whose cache keeps it.
         beat: called after every image.
     """
-    settings = settings_of(request)
-    drawn = draws(request)
-    file = home / FOLDER / f"{_key(gateway, settings, drawn)}.json"
-    trial = records.read(file)
+    trial = kept(gateway, request, home)
     if trial is None:
-        trial = _made(gateway, settings, drawn, beat)
-        records.keep(file, trial)
+        trial = _made(gateway, settings_of(request), draws(request), beat)
+        records.keep(_file(gateway, request, home), trial)
     return trial
+
+
+def kept(gateway: NightServices, request: NightRequest, home: Path) -> Trial | None:
+    """Returns the trial `look` would return without drawing anything; None where it would draw."""
+    return records.read(_file(gateway, request, home))
 
 
 def settings_of(request: NightRequest) -> NightSettings:
@@ -70,34 +72,6 @@ def draws(request: NightRequest) -> list[Draw]:
     """Returns what a trial draws: the night's prompts in turn, with seeds no pool has."""
     order = shuffled(request.prompts, f"{request.seed}/trial")
     return [Draw(order[i % len(order)], image_seed(request.seed, "trial", i), "base") for i in range(IMAGES)]
-
-
-def warning(trial: Trial) -> Alarm | None:
-    """Returns what there is to say of a base model that cannot draw the taste; None where it can, or nobody knows."""
-    if not trial.far:
-        return None
-    figures = {"n": len(trial.digests), "share": trial.typical["value"], "graded": trial.graded_n}
-    return Alarm("base_far", {"base": trial.base, **figures})
-
-
-def figures(trial: Trial) -> list[str]:
-    """Returns the numbers of a trial as lines for people."""
-    if not trial.graded_n:
-        return [text("too little is graded to say whether {base} can draw this taste", base=trial.base)]
-    lines = (
-        (N_("like what you graded: {value} ({low} to {high}) of the trial images; usual is 95 %"), trial.typical),
-        (
-            N_("as near to a picture you liked as is usual: {value} ({low} to {high}); usual is 95 %"),
-            trial.near_liked,
-        ),
-    )
-    shares = [text(line, **{name: percent(share[name]) for name in ("value", "low", "high")}) for line, share in lines]
-    distances = text(
-        "distance to the nearest picture you liked: {distance:.2f}; of what you graded: {usual:.2f}",
-        distance=trial.liked_distance,
-        usual=trial.usual_distance,
-    )
-    return [*shares, distances]
 
 
 def _made(gateway: NightServices, settings: NightSettings, drawn: list[Draw], beat: Beat) -> Trial:
@@ -116,6 +90,10 @@ def _made(gateway: NightServices, settings: NightSettings, drawn: list[Draw], be
         usual_distance=graded.usual_distance,
         far=min(typical["high"], near["high"]) < LIKE,
     )
+
+
+def _file(gateway: NightServices, request: NightRequest, home: Path) -> Path:
+    return home / FOLDER / f"{_key(gateway, settings_of(request), draws(request))}.json"
 
 
 def _key(gateway: NightServices, settings: NightSettings, drawn: list[Draw]) -> str:

@@ -100,6 +100,19 @@ class NightStore:
             FailedPrecondition: another night is unfinished.
             AlreadyExists: the id belongs to a night that has ended.
         """
+        begun = self.begun(asked)
+        if begun is not None:
+            return begun
+        wanted = make()
+        past = sum(1 for night in self.all() if self.request(night).asked == asked)
+        return self._add(replace(wanted, id=wanted.id or derived_id(asked, past)))
+
+    def begun(self, asked: str) -> NightRequest | None:
+        """Returns the night of the same words whose command never came to its end; None where a new one would begin.
+
+        Raises:
+            FailedPrecondition: another night is unfinished.
+        """
         open_night = self.unfinished()
         if open_night is not None:
             begun = self.request(open_night)
@@ -115,15 +128,17 @@ class NightStore:
             begun = self.request(night)
             if begun.asked == asked and self.state(night).state in ENDED and not self.delivered(night):
                 return begun
-        wanted = make()
-        past = sum(1 for night in self.all() if self.request(night).asked == asked)
-        return self._add(replace(wanted, id=wanted.id or derived_id(asked, past)))
+        return None
+
+    def require_unused(self, night: str) -> None:
+        """Raises AlreadyExists where an id belongs to a night of this home."""
+        if night and os.path.lexists(self._request(night)):
+            message = text("The night {night} has ended already; give another --request-id, or none.", night=night)
+            raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
 
     def _add(self, request: NightRequest) -> NightRequest:
         """Makes the folder and the records of a new night."""
-        if os.path.lexists(self._request(request.id)):
-            message = text("The night {night} has ended already; give another --request-id, or none.", night=request.id)
-            raise errors.AlreadyExists(message, reason="NIGHT_EXISTS")
+        self.require_unused(request.id)
         self._open(request)
         return request
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from konomi.files import canonical, read_json, write_atomically
+from konomi.i18n.catalogue import N_, text
+from konomi.night.alarms import Alarm, percent
 from konomi.night.metrics import Estimate
 from konomi.night.records.state import Record
 
@@ -48,3 +50,31 @@ def read(path: Path) -> Trial | None:
 def keep(path: Path, trial: Trial) -> None:
     """Keeps a trial."""
     write_atomically(path, canonical(trial.plain()))
+
+
+def warning(trial: Trial) -> Alarm | None:
+    """Returns what there is to say of a base model that cannot draw the taste; None where it can, or nobody knows."""
+    if not trial.far:
+        return None
+    figures = {"n": len(trial.digests), "share": trial.typical["value"], "graded": trial.graded_n}
+    return Alarm("base_far", {"base": trial.base, **figures})
+
+
+def figures(trial: Trial) -> list[str]:
+    """Returns the numbers of a trial as lines for people."""
+    if not trial.graded_n:
+        return [text("too little is graded to say whether {base} can draw this taste", base=trial.base)]
+    lines = (
+        (N_("like what you graded: {value} ({low} to {high}) of the trial images; usual is 95 %"), trial.typical),
+        (
+            N_("as near to a picture you liked as is usual: {value} ({low} to {high}); usual is 95 %"),
+            trial.near_liked,
+        ),
+    )
+    shares = [text(line, **{name: percent(share[name]) for name in ("value", "low", "high")}) for line, share in lines]
+    distances = text(
+        "distance to the nearest picture you liked: {distance:.2f}; of what you graded: {usual:.2f}",
+        distance=trial.liked_distance,
+        usual=trial.usual_distance,
+    )
+    return [*shares, distances]

@@ -44,6 +44,7 @@ def write_night_report(nights: NightStore, night: str, fetch: Fetch, language: s
         blocks: list[Block] = [Opening(summary.kicker(facts), title, lead), summary.tiles(facts, cost)]
         blocks += [*summary.likes(liked, thumbnails), summary.outcome(facts)]
         blocks += sections.verdict(BlindEvaluation(nights, night), thumbnails)
+        blocks += sections.trial(nights.trial(night), thumbnails)
         blocks += _pictures(facts, _night_sheets(facts, thumbnails), thumbnails)
         blocks += sections.last_night(last_night(nights, night))
         blocks += sections.cost(cost)

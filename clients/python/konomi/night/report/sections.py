@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from konomi.i18n.catalogue import N_, language, text
-from konomi.night.alarms import fate_of, percent, unit_name, work
+from konomi.night.alarms import fate_of, percent, sentence, unit_name, work
 from konomi.night.records.state import StrangeImage
+from konomi.night.records.trial import Trial, warning
+from konomi.night.records.trial import figures as trial_figures
 from konomi.night.report import page
 from konomi.night.report.charts import lineage_svg
 from konomi.night.report.facts import (
@@ -177,6 +179,30 @@ def rater_alarms(night: NightFacts) -> list[Block]:
     """Returns what the rater warned of, each sentence once."""
     sentences = dict.fromkeys(sentence for report in night.rater_reports for sentence in logged_alarms(report.plain()))
     return [Heading(text("What the rater warns of")), page.Statements(list(sentences))] if sentences else []
+
+
+def trial(tried: Trial | None, thumbnails: Thumbnails) -> list[Block]:
+    """Returns what the base model drew before the night: pictures, one sentence, the figures folded away."""
+    if tried is None or not tried.digests:
+        return []
+    warned, figures = warning(tried), trial_figures(tried)
+    said = text("The base model {base} draws what you grade.", base=tried.base) if tried.graded_n else figures[0]
+    pairs = zip(tried.digests, tried.prompts or [""] * len(tried.digests), strict=False)
+    blocks: list[Block] = [
+        Heading(text("The trial before the night")),
+        Paragraph(said if warned is None else sentence(warned, language()), strong=warned is not None),
+        page.Row([thumbnails.picture(digest, prompt) for digest, prompt in pairs]),
+    ]
+    if tried.graded_n:
+        about = text(
+            "{count} images of the base model at the night's prompts, held against {graded} graded ones before the "
+            "night began; {liked} of these are SSR or better.",
+            count=len(tried.digests),
+            graded=tried.graded_n,
+            liked=tried.liked_n,
+        )
+        blocks.append(page.Fold(text("The trial in figures"), [Paragraph(about), page.Bullets(figures)]))
+    return blocks
 
 
 def strangest(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from konomi.night.alarms import Alarm
 from konomi.night.records.state import AnyState, NightState, Reason, Record, Served, StateName, UnitRecord
 from konomi.night.records.store import Heartbeat, NightStore
+from konomi.night.remaining import UnderWay, seconds_left
 from konomi.night.verdict import BlindEvaluation, VerdictSummary
 
 
@@ -39,6 +40,8 @@ class NightSummary(Record):
         in_use: what is in use after it: the same, or what was there before where its owner rolled it back.
         images: images made.
         seconds: working time.
+        eta_seconds: working time it still takes, by what its steps and the last night's took; None where it does not
+            run or nothing says it.
         reason: why it ended, where it has.
         verdict: what the owner says of it.
     """
@@ -57,6 +60,7 @@ class NightSummary(Record):
     in_use: Served | None
     images: int
     seconds: float
+    eta_seconds: float | None
     reason: Reason | None
     verdict: VerdictSummary
 
@@ -78,6 +82,8 @@ def summary_of(
     state, progress = nights.state(night), nights.progress(night)
     evaluation = BlindEvaluation(nights, night)
     running = nights.runner() is not None and nights.unfinished() == night
+    step = UnderWay(progress.get("step", ""), progress.get("done", 0))
+    left = seconds_left(nights, nights.request(night), state, step) if running else None
     return NightSummary(
         night=night,
         system=state.system if state.has("system") else None,
@@ -93,6 +99,7 @@ def summary_of(
         in_use=evaluation.in_use if state.served is not None else None,
         images=state.images,
         seconds=round(state.seconds, 1),
+        eta_seconds=None if left is None else round(left, 1),
         reason=state.reason,
         verdict=evaluation.summary(),
     )

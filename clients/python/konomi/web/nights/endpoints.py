@@ -21,11 +21,11 @@ from konomi.host.supervisor import readable_line
 from konomi.i18n import catalogue
 from konomi.night import verdict
 from konomi.night.alarms import fate_of, work
-from konomi.night.budgets import measured
 from konomi.night.engine.preparation import plan_of
 from konomi.night.metrics import Estimate
-from konomi.night.records.state import ENDED, NightState, Record, Scores, Served, StateName, UnitRecord
+from konomi.night.records.state import Record, Scores, Served, StateName, UnitRecord
 from konomi.night.records.store import NightStore
+from konomi.night.remaining import UnderWay, share_done
 from konomi.night.report.status import NightSummary, reasons_of, summary_of
 from konomi.night.systems.registry import SYSTEMS, night_settings
 from konomi.night.verdict import KEEP, ROLL_BACK, SAMPLE, BlindEvaluation, Decision, Tally
@@ -109,7 +109,6 @@ class NightDetail(NightSummary):
     sentences: tuple[str, ...]
     figures: tuple[UnitFigures, ...]
     share: float
-    eta_seconds: float | None
     stopping: bool
     newest: tuple[str, ...]
 
@@ -262,10 +261,9 @@ class NightEndpoints:
         }
 
     def _detail(self, night: str, language: str) -> NightDetail:
-        summary = summary_of(self._nights, self._known(night))
-        request = self._nights.request(night)
+        request = self._nights.request(self._known(night))
         settings = self._settings(night, request.settings)
-        state = self._nights.state(night)
+        summary, state = summary_of(self._nights, night), self._nights.state(night)
         with catalogue.speaking(language):
             figures = tuple(_figures(unit) for unit in state.units)
         return NightDetail(
@@ -276,8 +274,7 @@ class NightEndpoints:
             doing=work(summary.step, language) if summary.step else "",
             sentences=tuple(reason.told(language) for reason in reasons_of(state)),
             figures=figures,
-            share=self._share(night, _share(settings, state, summary)),
-            eta_seconds=self._eta(settings, state, summary),
+            share=self._share(night, share_done(request, state, UnderWay(summary.step or "", summary.done or 0))),
             stopping=summary.running and self._nights.stop_asked(night),
             newest=tuple(
                 made
@@ -302,17 +299,6 @@ class NightEndpoints:
         """Returns how much of a night is done; a step that starts small again never takes it back."""
         self._furthest[night] = max(share, self._furthest.get(night, 0.0))
         return self._furthest[night]
-
-    def _eta(self, settings: Mapping[str, Any], state: NightState, summary: NightSummary) -> float | None:
-        """Returns the seconds left, by what images and steps took in this night or the one before; None if unknown."""
-        if not summary.running:
-            return None
-        rates = measured(self._nights, settings.get("base_model", ""))
-        if not rates:
-            share = _share(settings, state, summary)
-            return state.seconds * (1 - share) / share if share > 0.02 else None
-        images, steps = _left(settings, state, summary)
-        return images * (rates["generate"] + rates["evaluate"]) / 2 + steps * rates["train"]
 
     def _run(self, *arguments: str) -> None:
         done = subprocess.run(
@@ -407,29 +393,6 @@ def _options(asked: Asked) -> list[str]:
     """Returns the same as options of the command line."""
     pairs = [(f"--{name.replace('_', '-')}", f"{value:.12g}") for name, value in _amounts(asked).items()]
     return [word for pair in pairs for word in pair]
-
-
-def _left(settings: Mapping[str, Any], state: NightState, summary: NightSummary) -> tuple[int, int]:
-    """Returns the images and training steps a night has yet to make."""
-    units, evaluation = settings["units"], settings["evaluation_images"]
-    wanted = evaluation + units * (settings["images"] + evaluation)
-    under_way = summary.step or ""
-    trained = sum(step.name.endswith("/train") for step in state.steps)
-    now = summary.done or 0
-    making = any(part in under_way for part in ("/generate", "/draft-", "/evaluate"))
-    images = wanted - state.images - (now if making else 0)
-    steps = (units - trained) * settings["steps"] - (now if under_way.endswith("/train") else 0)
-    return max(0, images), max(0, steps)
-
-
-def _share(settings: Mapping[str, Any], state: NightState, summary: NightSummary) -> float:
-    """Returns how much of a night is done, 0 to 1; a training step counts as two images."""
-    if state.state in ENDED:
-        return 1.0
-    images, steps = _left(settings, state, summary)
-    units, evaluation = settings["units"], settings["evaluation_images"]
-    whole = evaluation + units * (settings["images"] + evaluation + 2 * settings["steps"])
-    return float(min(0.99, max(0.0, 1 - (images + 2 * steps) / whole)))
 
 
 def _last_words(said_by: bytes) -> str:
