@@ -25,7 +25,6 @@ from konomi.home import Home
 from konomi.host.thumbnails import Shrinker
 from konomi.night.records import sealed
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import NightState
 from konomi.night.records.store import NightStore
 from konomi.night.verdict import PAIRS, SAMPLE, BlindEvaluation
 from konomi.v1 import rater_pb2, trainer_pb2
@@ -33,7 +32,6 @@ from konomi.web import auth
 from konomi.web.app import PageApplication
 from konomi.web.images import ImageEndpoints
 from konomi.web.nights import NightEndpoints, Verdicts
-from konomi.web.nights.endpoints import _left
 from konomi.web.server import _listen
 from konomi.web.settings import PageSettings
 from tests.chassis.decoding.fox import FOX_HEIC
@@ -245,16 +243,6 @@ def test_pictures_a_night_makes_are_shown_by_their_digests_alone(desk, tmp_path)
     made = [ODD, int("7" * 64), None, ["a"], "a" * 64]
     (tmp_path / "nights" / "n1" / "progress.json").write_text(json.dumps({"made": made}))
     assert desk.status({})["night"]["newest"] == ["a" * 64]
-
-
-def test_drafts_under_way_count_among_the_images_that_are_made():
-    settings = {"units": 1, "images": 40, "evaluation_images": 8, "steps": 10}
-    state = NightState(night="n", images=8, steps=(), units=())
-    left = {
-        name: _left(settings, state, SimpleNamespace(step=f"unit-1/{name}", done=5))
-        for name in ("draft-000", "generate-000", "evaluate-000", "select")
-    }
-    assert left == {name: (48 - (0 if name == "select" else 5), 10) for name in left}
 
 
 def test_systems_are_told_in_both_languages(desk):

@@ -41,18 +41,19 @@ def schedule(
         raise InvalidArgument(text("expected the system after the hour, for example: schedule {at} converge", at=at))
     command = [sys.executable, "-m", "konomi", "night", "start", *context.args]
     home = Home.locate()
+    begin = following(datetime.now(), hour)  # of the moment it was asked for: the check may last beyond the hour
     with stop_signals() as stopped:
         refused = _run([*command, "--check"], stopped, stdout=subprocess.DEVNULL)
         if refused or stopped.is_set():
             raise typer.Exit(refused)
         while True:
-            begin = following(datetime.now(), hour)
             note(text("the next night begins at {time}; Ctrl-C ends the wait", time=begin.strftime("%Y-%m-%d %H:%M")))
             if not wait_until(begin, datetime.now, stopped, lambda: offer(home.root)):
                 return
             code = _run(command, stopped)
             if once or stopped.is_set():
                 raise typer.Exit(code)
+            begin = following(datetime.now(), hour)
 
 
 def parsed(at: str) -> time:
