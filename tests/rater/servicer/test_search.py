@@ -24,7 +24,7 @@ COUNT = 30
 
 
 def write_mute_model(models) -> str:
-    """Writes an open_clip model whose tokenizer another library would have to fetch, and returns its embedder's name."""
+    """Writes an open_clip model whose tokenizer would have to be fetched, and returns its embedder's name."""
     folder = models / "open_clip" / "mute"
     if not folder.exists():
         folder.mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_words_rank_images_as_open_clip_itself_does(rater, second, models):
 
 
 def test_pages_join_without_gap_or_repeat_and_end(rater, second):
-    taste, pictures = made(rater, "pages", second, COUNT)
+    taste, _ = made(rater, "pages", second, COUNT)
     whole = search(rater, taste, text=WORDS[0], count=COUNT)
     pages = [search(rater, taste, text=WORDS[0], count=7, skip=skip) for skip in range(0, COUNT + 7, 7)]
     assert [len(page.hits) for page in pages] == [7, 7, 7, 7, 2, 0]
@@ -146,8 +146,8 @@ def test_each_mistake_is_named(rater, second, models):
     )
     mute, _ = made(rater, "mute", write_mute_model(models), 2)
     assert refused(rater, mute, InvalidArgument, text="hat") == (
-        "NO_TEXT_TOWER: expected an image: this taste's embedder has no text tower; search by an image, or change to an "
-        "embedder that reads text (konomi rater embedder)"
+        "NO_TEXT_TOWER: expected an image: this taste's embedder has no text tower; search by an image, or change to "
+        "an embedder that reads text (konomi rater embedder)"
     )
 
 

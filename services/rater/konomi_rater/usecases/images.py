@@ -25,7 +25,6 @@ from konomi_rater.storage.image_records import Filter, ImageFacts, ImageRow
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.novelty_index import Novelties
 from konomi_rater.usecases.scoring import Score, Scoring
-from konomi_rater.usecases.vectors import ImageInput
 from konomi_rater.usecases.workspace import Workspace
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
