@@ -45,7 +45,7 @@ class Nearest:
 
 
 @dataclass(frozen=True)
-class Hit:
+class SearchHit:
     """An image found, its score where it was asked for and a rater is fitted, its cosine similarity -1..1."""
 
     image: ImageRow
@@ -57,7 +57,7 @@ class Hit:
 class Found:
     """A page of the nearest images, nearest first, and how many images all pages together reach."""
 
-    hits: Sequence[Hit]
+    hits: Sequence[SearchHit]
     total: int
 
 
@@ -95,7 +95,7 @@ class Searching:
         with self._workspace.reading() as connection:
             images = image_records.read_rows(connection, taste_id, view.rows[nearest[page.skip :]].tolist())
         scores = self._browsing.scores(taste, view, images) if page.with_scores else [None] * len(images)
-        hits = [Hit(*one) for one in zip(images, scores, cosines.tolist(), strict=True)]
+        hits = [SearchHit(*one) for one in zip(images, scores, cosines.tolist(), strict=True)]
         return Found(hits, len(nearest) if ended else min(len(view), MOST_RANKED))
 
     def _vector(self, taste: TasteRow, view: MatrixView, query: ImageInput | str, caller: Caller) -> np.ndarray:

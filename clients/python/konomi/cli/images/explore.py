@@ -41,7 +41,7 @@ def explore(
 ) -> None:
     """Find images far from everything known, worth a look, most novel first; or those like words or an image.
 
-    --text needs an embedder that reads words, as open_clip models do. The file of --like does not become an image of
+    --text needs an embedder that reads words, as CLIP models do. The file of --like does not become an image of
     the taste. The next page of either: --skip 10.
 
     Example: konomi explore --count 20 --save look
@@ -54,6 +54,11 @@ def explore(
         return _search(words, like, taste, (count, skip), save, elites=elites, as_json=as_json)
     if skip:
         raise InvalidArgument(text("--skip goes with --text or --like; the long tail has no pages"))
+    return _far(taste, count, save, elites=elites, as_json=as_json)
+
+
+def _far(taste: str, count: int, save: Path | None, *, elites: int, as_json: bool) -> None:
+    """Prints the images least like anything known that are still plausible, and the best of each region where asked."""
     with attached() as client:
         response = client.rater.explore_novelty(taste=taste_name(taste), count=count, cells=elites)
         best = [elite.image for elite in response.archive.elites]
