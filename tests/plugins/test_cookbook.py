@@ -95,11 +95,13 @@ def test_grade_what_is_suggested_and_take_it_back(shell, site):
 
 
 def test_the_library_by_score_by_likeness_and_by_novelty(shell):
-    best, alike, far = (json.loads(shell(block)) for block in blocks("Look through the library"))
+    best, alike, told, far = (json.loads(shell(block)) for block in blocks("Look through the library"))
     utilities = [image["score"]["utility"] for image in best["images"]]
     assert len(utilities) == 10 and utilities == sorted(utilities, reverse=True)
     similarities = [hit["similarity"] for hit in alike["hits"]]
     assert len(similarities) == 5 and similarities == sorted(similarities, reverse=True)
+    words = [hit["similarity"] for hit in told["hits"]]
+    assert len(words) == 5 and words == sorted(words, reverse=True) and int(told["totalSize"]) > 10
     assert far["images"]
 
 

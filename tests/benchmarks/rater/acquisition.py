@@ -27,7 +27,7 @@ def rows(pool: ImagePool, labelled: int, persons: int, small: bool) -> list[dict
     random: list[list[dict[str, float]]] = []
     for number in range(persons):
         person = rater_persons.person(pool.records, number)
-        chosen, drawn = _acquire(pool.embeddings[:labelled], person.said, last, np.random.default_rng((2, number)))
+        chosen, drawn = acquire(pool.embeddings[:labelled], person.said, last, np.random.default_rng((2, number)))
         mix.append(_curve(pool, labelled, person, chosen, drawn, counts))
         order = np.random.default_rng((0, number)).permutation(labelled)[:last]
         random.append(_curve(pool, labelled, person, order, np.ones(last, bool), counts))
@@ -36,7 +36,7 @@ def rows(pool: ImagePool, labelled: int, persons: int, small: bool) -> list[dict
     return _summary(counts, mix, random)
 
 
-def _acquire(
+def acquire(
     embeddings: np.ndarray, said: np.ndarray, last: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels as SuggestImages would: returns the images in order and which were drawn at random, two of (last,)."""

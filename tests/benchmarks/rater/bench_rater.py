@@ -16,6 +16,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "serving.speed": ("P1", "P2", "P3", "P4", "P5"),
     "rater.novelty": ("P6",),
     "rater.certificate": ("certificate",),
+    "rater.small_pools": ("small_pools",),
     "rater.taste": ("P10", "acquisition", "curves", "calibration", "human"),
 }
 """Module of the benchmarks to the ids of its figures; it runs when one of them is asked for."""

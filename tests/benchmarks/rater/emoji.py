@@ -34,19 +34,28 @@ Figures = dict[tuple[int, str], list[dict[str, float]]]
 
 def figures(counts: Iterable[int], draws: int, seed: int) -> Mapping[str, Figures]:
     """Returns the measures of every method, a draw of labels and test images each, by embedder."""
-    pictures, valence = _fetch()
-    grades = 1 + np.searchsorted(np.quantile(valence, QUANTILES), valence)
     found: dict[str, Figures] = {}
-    for name, embed in _embedders().items():
-        path = FOLDER / f"emoji-{name}.npy"
-        if not path.exists():
-            try:
-                np.save(path, embed(pictures))
-            except ImportError as error:
-                print(f"emoji: without {name}, {error}")
-                continue
-        found[name] = _measure(np.load(path), grades, counts, draws, seed)
+    for name in _embedders():
+        try:
+            embeddings, grades = graded(name)
+        except ImportError as error:
+            print(f"emoji: without {name}, {error}")
+            continue
+        found[name] = _measure(embeddings, grades, counts, draws, seed)
     return found
+
+
+def graded(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the embeddings (N, D) of all emoji by one of the embedders, kept once made, and their grades (N,).
+
+    Raises:
+        ImportError: the embedder's weights are not installed.
+    """
+    pictures, valence = _fetch()
+    path = FOLDER / f"emoji-{name}.npy"
+    if not path.exists():
+        np.save(path, _embedders()[name](pictures))
+    return np.load(path), 1 + np.searchsorted(np.quantile(valence, QUANTILES), valence)
 
 
 def _measure(embeddings: np.ndarray, grades: np.ndarray, counts: Iterable[int], draws: int, seed: int) -> Figures:

@@ -148,4 +148,4 @@ def test_advice_names_what_is_at_hand(rater, library):
     ("share", "n", "change"), [(0.4, 20, True), (1.0, 2, True), (1.0, 1, False), (0.1, 500, False)]
 )
 def test_a_few_strange_images_may_be_chance(share, n, change):
-    assert Advice("starter", share, n, []).change is change
+    assert Advice("starter", share, n, [], True).change is change

@@ -8,6 +8,8 @@ from konomi.v1 import rater_pb2 as rater
 
 LITE = "timm:tf_efficientnet_lite0"
 """The embedder whose weights come inside a package of the extra [offline]."""
+CLIP_NAME, CLIP = "clip-vit-b-32", "open_clip:ViT-B-32/laion2b_s34b_b79k"
+"""The smallest embedder that reads words which `konomi models fetch` knows: its name there, and as an embedder."""
 
 
 def advice(client: Client, taste: str) -> str:
@@ -33,6 +35,14 @@ def lines(advice: rater.EmbedderAdvice, taste: str) -> list[str]:
     if advice.offers:
         return [change_line(advice.offers[0].embedder, taste)]
     return [pip_line("offline"), change_line(LITE, taste)]
+
+
+def reading_lines(advice: rater.EmbedderAdvice, taste: str) -> list[str]:
+    """Returns the lines to run for an embedder that reads words; if none is at hand, what fetches one first."""
+    for offer in advice.offers:
+        if offer.reads_text:
+            return [change_line(offer.embedder, taste)]
+    return [f"konomi models fetch {CLIP_NAME}", change_line(CLIP, taste)]
 
 
 def change_line(embedder: str, taste: str) -> str:

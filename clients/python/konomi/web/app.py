@@ -14,7 +14,7 @@ from konomi.errors import KonomiError, NotFound
 from konomi.home import Home
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import speaking
-from konomi.taste.embedder import lines
+from konomi.taste.embedder import lines, reading_lines
 from konomi.taste.provenance import explain
 from konomi.taste.rater_summary import alarms
 from konomi.web.auth import COOKIE, SESSION_SECONDS, BearerCheck, SessionAuth
@@ -124,10 +124,10 @@ class PageApplication:
             return {"alarms": alarms(version)}
 
     def _embedder(self, asked: Asked) -> Mapping[str, object]:
-        """Endpoint: whether a taste's embedder knows its images, which others are at hand, and what to run for one."""
+        """Endpoint: whether a taste's embedder knows its images and reads words, and what to run for one that does."""
         taste = text(asked, "taste", "tastes/default")
         advice = self._client().rater.advise_embedder(taste=taste)
-        return plain(advice) | {"lines": lines(advice, taste)}
+        return plain(advice) | {"lines": lines(advice, taste), "text_lines": reading_lines(advice, taste)}
 
     async def _enter(self, request: Request) -> Response:
         """Changes a ticket into a cookie; without a ticket it says whether the cookie is good."""

@@ -6,7 +6,7 @@ lies an `open_clip_config.json`. Nothing is ever fetched: where open_clip would,
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from konomi.errors import FailedPrecondition
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.safetensors_check import Header, check_file
 from konomi_rater.embedding.device import Placement
-from konomi_rater.embedding.tower import Preparation, ResizeRule, TorchEmbedder
+from konomi_rater.embedding.tower import Preparation, ResizeRule, TextTower, TorchEmbedder
 
 CONFIG = "open_clip_config.json"
 FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -25,12 +25,23 @@ COUNTERS = frozenset({"I64", "I32"})
 """Dtypes of buffers that count or number things, such as position ids."""
 SLACK = 4_000_000
 """Values a model may have beyond those of its file: position tables open_clip resizes, buffers it computes."""
-Words = Callable[[list[str]], torch.Tensor]
 
 
 def is_known(model: str) -> bool:
     """Says whether open_clip has a model of that name."""
     return model in open_clip.list_models()
+
+
+def reads_text(model: str, weights: Path) -> bool:
+    """Says whether a model can be searched by text, from its configuration alone; False where that cannot be read."""
+    beside = weights.parent / CONFIG
+    if not beside.is_file():
+        return _reads(open_clip.get_model_config(model) or {})
+    try:
+        config = read_json(beside, f"The configuration of {model}").get("model_cfg")
+    except FailedPrecondition:
+        return False
+    return isinstance(config, dict) and _reads(config)
 
 
 def open_starter(folder: Path, placement: Placement) -> TorchEmbedder:
@@ -83,21 +94,27 @@ def _open(
         place = f"local-dir:{scratch}"
         _check_size(model, place, header)
         network = open_clip.create_model(place, device=placement.device).to(placement.dtype)
-        words = _words(network.eval(), place, config, placement)
+        words = _text_tower(network.eval(), place, config, placement)
     return TorchEmbedder(network.encode_image, like_open_clip(network.visual.preprocess_cfg), placement, words)
 
 
-def _words(model: Any, place: str, config: Mapping[str, Any], placement: Placement) -> Words | None:
+def _text_tower(model: Any, place: str, config: Mapping[str, Any], placement: Placement) -> TextTower | None:
     """Returns the text tower, or None where its tokenizer would have to be fetched."""
-    if config["text_cfg"].get("hf_tokenizer_name"):
+    if not _reads(config):
         return None
-    tokenize = open_clip.get_tokenizer(place)
+    tokenizer = open_clip.get_tokenizer(place)
 
-    def words(texts: list[str]) -> torch.Tensor:
-        features: torch.Tensor = model.encode_text(tokenize(texts).to(placement.device))
+    def encode(texts: list[str]) -> torch.Tensor:
+        features: torch.Tensor = model.encode_text(tokenizer(texts).to(placement.device))
         return features
 
-    return words
+    return TextTower(encode, lambda text: len(tokenizer.encode(text)) + 2, tokenizer.context_length)
+
+
+def _reads(config: Mapping[str, Any]) -> bool:
+    """Says whether a model's own tokenizer is at hand: others are another library's, which would fetch them."""
+    words = config.get("text_cfg")
+    return isinstance(words, dict) and not words.get("hf_tokenizer_name")
 
 
 def _check_values(weights: Path, header: Header) -> None:

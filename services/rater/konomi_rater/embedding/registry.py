@@ -149,6 +149,17 @@ class Embedders:
             embedders.append(LITE)
         return embedders
 
+    def reads_text(self, name: str) -> bool:
+        """Says whether an embedder can be searched by text, without loading it.
+
+        Raises:
+            InvalidArgument: a name of no known form.
+        """
+        parts = names.parse(name)
+        if parts.kind != "open_clip":
+            return parts.kind == STARTER
+        return self._libraries().open_clip.reads_text(parts.model, names.weights(self._models, parts))
+
     def _check_model(self, name: EmbedderName) -> None:
         libraries = self._libraries()
         open_clip, timm = libraries.open_clip, libraries.timm

@@ -124,6 +124,21 @@ class Preparation:
 ADVICE = "close programs that hold memory, or set the rater's embed_batch lower, then try again"
 
 
+@dataclass(frozen=True)
+class TextTower:
+    """What turns texts into vectors.
+
+    Attributes:
+        encode: maps N texts to (N, D) on the device, not yet of unit length.
+        tokens: counts the tokens of a text, with those that mark its begin and end.
+        most: tokens it reads; its tokenizer would cut off the rest without a word.
+    """
+
+    encode: Callable[[list[str]], torch.Tensor]
+    tokens: Callable[[str], int]
+    most: int
+
+
 class TorchEmbedder:
     """A torch image tower, and a text tower where there is one; one pass at a time."""
 
@@ -132,7 +147,7 @@ class TorchEmbedder:
         image: Callable[[torch.Tensor], torch.Tensor],
         prepare: Preparation,
         placement: Placement,
-        text: Callable[[list[str]], torch.Tensor] | None,
+        text: TextTower | None,
     ) -> None:
         self._image, self._prepare, self._placement, self._text = image, prepare, placement, text
         self._lock = threading.Lock()
@@ -192,13 +207,26 @@ class TorchEmbedder:
         """Maps texts to (N, D) float32.
 
         Raises:
-            InvalidArgument: the model has no text tower.
+            InvalidArgument: the model has no text tower (NO_TEXT_TOWER), or a text has more tokens than it reads
+                (TEXT_TOO_LONG).
         """
-        if self._text is None:
+        tower = self._text
+        if tower is None:
             raise InvalidArgument(
-                "expected an image: this taste's embedder has no text tower", reason="NO_TEXT_TOWER", field="text"
+                "expected an image: this taste's embedder has no text tower; search by an image, or change to an "
+                "embedder that reads text (konomi rater embedder)",
+                reason="NO_TEXT_TOWER",
+                field="text",
             )
-        return self._run(self._text, list(texts))
+        longest = max(map(tower.tokens, texts), default=0)
+        if longest > tower.most:
+            raise InvalidArgument(
+                f"expected a text of at most {tower.most} tokens, which is what this taste's embedder reads, found "
+                f"{longest}; use fewer words",
+                reason="TEXT_TOO_LONG",
+                field="text",
+            )
+        return self._run(tower.encode, list(texts))
 
     def _run(self, tower: Callable[[Any], torch.Tensor], given: Any) -> np.ndarray:
         with self._lock, torch.inference_mode():

@@ -27,6 +27,7 @@ class EmbedderServicer(ServicerPart):
             foreign_share=advice.foreign_share,
             n=advice.n,
             change=advice.change,
+            reads_text=advice.reads_text,
             offers=[
                 rater_pb2.EmbedderOffer(embedder=offer.embedder, reads_text=offer.reads_text) for offer in advice.offers
             ],

@@ -12,6 +12,7 @@ from konomi_rater.servicer.messages import taste_id
 from konomi_rater.servicer.streams import gather, stream_taste
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.usecases.collection import RetentionPolicy
+from konomi_rater.usecases.exploration import Nearest
 from konomi_rater.usecases.images import Listing
 
 
@@ -52,11 +53,14 @@ class ImageServicer(ServicerPart):
         """Searches by image or text."""
         taste = taste_id(request.taste)
         query = request.text if request.WhichOneof("query") == "text" else messages.image_input(request.image)
-        hits = self._rater.browsing.search(taste, query, request.count or 10, caller(context))
+        page = Nearest(request.count or 10, request.skip, request.with_scores)
+        found = self._rater.searching.search(taste, query, page, caller(context))
         return rater_pb2.SearchImagesResponse(
             hits=[
-                rater_pb2.SearchHit(image=messages.image(row, taste), similarity=similarity) for row, similarity in hits
-            ]
+                rater_pb2.SearchHit(image=messages.image(hit.image, taste, hit.score), similarity=hit.similarity)
+                for hit in found.hits
+            ],
+            total_size=found.total,
         )
 
     def CollectImages(

@@ -21,6 +21,7 @@ from konomi_chassis.rpc.field_rules import (
     pattern,
     text,
 )
+from konomi_rater.usecases.exploration import MOST_RANKED
 
 LABEL_OR_NONE = pattern(f"tastes/{TASTE_ID}/labels/{PART}", '"tastes/{id}/labels/{label}"', optional=True)
 COMPARISON_OR_NONE = pattern(
@@ -144,7 +145,13 @@ RULES: RequestRules = {
         "request_id": UUID_OR_NONE,
     },
     "ListRevocationsRequest": {"taste": TASTE, **PAGE},
-    "SearchImagesRequest": {"taste": TASTE, "text": text(), "image.digest": DIGEST, "count": between(0, 1000)},
+    "SearchImagesRequest": {
+        "taste": TASTE,
+        "text": text(),
+        "image.digest": DIGEST,
+        "count": between(0, 1000),
+        "skip": between(0, MOST_RANKED - 1),
+    },
     "ExploreNoveltyRequest": {
         "taste": TASTE,
         "count": between(0, 1000),

@@ -295,6 +295,7 @@ class Advice:
     foreign_share: float
     n: int
     offers: Sequence[Offer]
+    reads_text: bool
 
     @property
     def change(self) -> bool:
@@ -322,8 +323,9 @@ class Advising:
         if taste.embedder == STARTER and len(imported):
             share = foreign_share(view.embeddings[imported], workspace.embedders.folder / PORTRAITS)
         others = [name for name in workspace.embedders.at_hand() if name != names.plain(taste.embedder)]
-        offers = [Offer(name, name.startswith("open_clip:")) for name in others]
-        return Advice(taste.embedder, share, len(imported), offers)
+        reads = workspace.embedders.reads_text
+        offers = [Offer(name, reads(name)) for name in others]
+        return Advice(taste.embedder, share, len(imported), offers, reads(taste.embedder))
 
 
 def foreign_share(embeddings: np.ndarray, portraits: Path) -> float:

@@ -1,11 +1,17 @@
-"""What lies outside the known: novel images, the best image of every region, and the slates of the long tail."""
+"""What is looked for among a taste's images: the nearest to an image or to words, and what lies outside the known.
+
+The latter are novel images, the best image of every region, and the slates of the long tail.
+"""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from cachetools import LRUCache
 
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
+from konomi_rater.embedding.requests import Caller
 from konomi_rater.measures.elites import Behaviour, find_elites, learn_behaviour, regions_of
 from konomi_rater.measures.novelty import NEIGHBOURS
 from konomi_rater.preference.head import Head
@@ -19,9 +25,91 @@ from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.in_force import Grades
 from konomi_rater.storage.slates import Bet, SlateMap
 from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.images import Browsing
 from konomi_rater.usecases.scoring import KAPPA, TYPICAL_PERCENTILE, Diversity, Score, Scoring
 from konomi_rater.usecases.suggestion import Suggesting, far_sample
+from konomi_rater.usecases.vectors import ImageInput
 from konomi_rater.usecases.workspace import Workspace
+
+MOST_RANKED = 10_000
+"""Nearest images that the pages of a search can reach."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Which of the nearest images are wanted: `count` after the first `skip`, with their scores where asked for."""
+
+    count: int
+    skip: int = 0
+    with_scores: bool = False
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """An image found, its score where it was asked for and a rater is fitted, its cosine similarity -1..1."""
+
+    image: ImageRow
+    score: Score | None
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of the nearest images, nearest first, and how many images all pages together reach."""
+
+    hits: Sequence[SearchHit]
+    total: int
+
+
+class Searching:
+    """The use case behind SearchImages."""
+
+    def __init__(self, workspace: Workspace, browsing: Browsing) -> None:
+        self._workspace, self._browsing = workspace, browsing
+
+    def search(self, taste_id: str, query: ImageInput | str, page: Nearest, caller: Caller) -> Found:
+        """Returns a page of the images nearest to an image or a text, with their cosine similarity.
+
+        An image that is asked with is embedded for this search alone: it is neither stored nor added to the taste.
+
+        Raises:
+            FailedPrecondition: the taste has no images yet (NO_IMAGES), or its embedder's files are missing.
+            InvalidArgument: the image cannot be read, the text is empty (TEXT_MISSING) or longer than the text tower
+                reads (TEXT_TOO_LONG), or the embedder has none (NO_TEXT_TOWER).
+            NotFound: there is no such taste, or no image of that digest.
+        """
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, taste_id)
+            view = self._workspace.view(connection, taste)
+        if not len(view):
+            raise FailedPrecondition(
+                f"expected a taste with images to search among, but tastes/{taste_id} has none; add some first",
+                reason="NO_IMAGES",
+            )
+        vector = self._vector(taste, view, query, caller)
+        most = min(page.skip + page.count, MOST_RANKED)
+        similarities, positions = self._workspace.archive(taste, view).search(vector, most)
+        inside = positions[0] >= 0
+        nearest, cosines = positions[0][inside], similarities[0][inside][page.skip :]
+        ended = len(nearest) < min(most, len(view))  # an approximate index looks into the nearest cells alone
+        with self._workspace.reading() as connection:
+            images = image_records.read_rows(connection, taste_id, view.rows[nearest[page.skip :]].tolist())
+        scores = self._browsing.scores(taste, view, images) if page.with_scores else [None] * len(images)
+        hits = [SearchHit(*one) for one in zip(images, scores, cosines.tolist(), strict=True)]
+        return Found(hits, len(nearest) if ended else min(len(view), MOST_RANKED))
+
+    def _vector(self, taste: TasteRow, view: MatrixView, query: ImageInput | str, caller: Caller) -> np.ndarray:
+        """Returns the unit vector (1, D) of what is searched with."""
+        if isinstance(query, str):
+            if not query.strip():
+                raise InvalidArgument("expected words to search for, found none", reason="TEXT_MISSING", field="text")
+            return self._workspace.embedder(taste).embed_texts([query])
+        vectors = self._workspace.vectors
+        result = vectors.collect(vectors.request(taste.embedder, view, [query], caller))[0]
+        if isinstance(result, KonomiError):
+            raise result
+        return result[None]
+
 
 LEAST_BASE = 20
 """Base images below which all images say what the main directions are."""

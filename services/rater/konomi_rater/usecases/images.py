@@ -1,4 +1,4 @@
-"""The images of a taste: added (decoded in a limited child, embedded once, remembered), listed and searched."""
+"""The images of a taste: added (decoded in a limited child, embedded once, remembered) and listed."""
 
 import base64
 import binascii
@@ -25,7 +25,6 @@ from konomi_rater.storage.image_records import Filter, ImageFacts, ImageRow
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.novelty_index import Novelties
 from konomi_rater.usecases.scoring import Score, Scoring
-from konomi_rater.usecases.vectors import ImageInput
 from konomi_rater.usecases.workspace import Workspace
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -209,7 +208,7 @@ class ImagePage:
 
 
 class Browsing:
-    """The use cases behind ListImages, GetImage and SearchImages."""
+    """The use cases behind ListImages and GetImage."""
 
     def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
         self._workspace, self._scoring, self._novelties = workspace, scoring, Novelties(workspace.archive)
@@ -243,30 +242,6 @@ class Browsing:
             token = _token(order.key(int(shown[-1])), below, mark) if more else ""
         scores = self.scores(taste, view, images) if listing.with_scores else [None] * len(images)
         return ImagePage(list(zip(images, scores, strict=True)), token, len(order.positions))
-
-    def search(
-        self, taste_id: str, query: ImageInput | str, count: int, caller: Caller
-    ) -> Sequence[tuple[ImageRow, float]]:
-        """Returns the images nearest to an image or a text, with their cosine similarity.
-
-        Raises:
-            InvalidArgument: the image cannot be read, or the embedder has no text tower.
-        """
-        with self._workspace.reading() as connection:
-            taste = tastes.read(connection, taste_id)
-            view = self._workspace.view(connection, taste)
-            if isinstance(query, str):
-                vector = self._workspace.embedder(taste).embed_texts([query])
-            else:
-                vectors = self._workspace.vectors
-                result = vectors.collect(vectors.request(taste.embedder, view, [query], caller))[0]
-                if isinstance(result, KonomiError):
-                    raise result
-                vector = result[None]
-            similarities, positions = self._workspace.archive(taste, view).search(vector, count)
-            inside = positions[0] >= 0
-            images = image_records.read_rows(connection, taste_id, view.rows[positions[0][inside]].tolist())
-        return list(zip(images, similarities[0][inside].tolist(), strict=True))
 
     def scores(self, taste: TasteRow, view: MatrixView, images: Sequence[ImageRow]) -> list[Score | None]:
         """Returns the score of each image, None where no rater is fitted, or none knows an image without pixels."""

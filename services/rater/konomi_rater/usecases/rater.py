@@ -4,7 +4,7 @@ from konomi_rater.storage import tastes
 from konomi_rater.usecases.certification import Certifying
 from konomi_rater.usecases.collection import Collecting
 from konomi_rater.usecases.embedders import Advising, Reembedding
-from konomi_rater.usecases.exploration import Exploring, Slating
+from konomi_rater.usecases.exploration import Exploring, Searching, Slating
 from konomi_rater.usecases.images import Adding, Browsing
 from konomi_rater.usecases.measurement import Measuring
 from konomi_rater.usecases.propagation import Growing
@@ -24,6 +24,7 @@ class Rater:
         self.scoring = Scoring(workspace)
         self.adding = Adding(workspace)
         self.browsing = Browsing(workspace, self.scoring)
+        self.searching = Searching(workspace, self.browsing)
         self.suggesting = Suggesting(workspace, self.scoring)
         self.slating = Slating(workspace, self.suggesting)
         self.selecting = Selecting(workspace, self.scoring)

@@ -1,4 +1,4 @@
-"""`konomi explore`: the long tail, images far from everything known and yet plausible."""
+"""`konomi explore`: images far from everything known and yet plausible; or those like words or an image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,14 +10,26 @@ from konomi.client import Client
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import taste_name
 from konomi.datasets.media import ENDINGS, media_type_of
+from konomi.errors import InvalidArgument
 from konomi.files import write_for_user
 from konomi.i18n.catalogue import percent, text
 from konomi.night.systems.longtail import LEAST_SHOWINGS
+from konomi.taste import search
 from konomi.v1 import rater_pb2 as rater
 
 
 def explore(
+    words: Annotated[
+        str | None, typer.Option("--text", metavar="WORDS", help="Find the images these words describe best instead.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option("--like", metavar="FILE|DIGEST", help="Find the images most like this one instead."),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many images.")] = 10,
+    skip: Annotated[
+        int, typer.Option(min=0, max=9999, help="With --text or --like: leave out so many of the nearest.")
+    ] = 0,
     taste: TasteId = "default",
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write the images there, to look at.")
@@ -27,10 +39,26 @@ def explore(
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Find images far from everything known, worth a look: most novel first.
+    """Find images far from everything known, worth a look, most novel first; or those like words or an image.
+
+    --text needs an embedder that reads words, as CLIP models do. The file of --like does not become an image of
+    the taste. The next page of either: --skip 10.
 
     Example: konomi explore --count 20 --save look
+
+    Example: konomi explore --text "a red hat in the snow"
+
+    Example: konomi explore --like sketch.png --count 5
     """
+    if words is not None or like is not None:
+        return _search(words, like, taste, (count, skip), save, elites=elites, as_json=as_json)
+    if skip:
+        raise InvalidArgument(text("--skip goes with --text or --like; the long tail has no pages"))
+    return _far(taste, count, save, elites=elites, as_json=as_json)
+
+
+def _far(taste: str, count: int, save: Path | None, *, elites: int, as_json: bool) -> None:
+    """Prints the images least like anything known that are still plausible, and the best of each region where asked."""
     with attached() as client:
         response = client.rater.explore_novelty(taste=taste_name(taste), count=count, cells=elites)
         best = [elite.image for elite in response.archive.elites]
@@ -39,8 +67,7 @@ def explore(
         archive = {"archive": plain(response.archive)} if response.HasField("archive") else {}
         archive |= {"discovery": plain(response.discovery)} if response.HasField("discovery") else {}
         images = [plain(image) for image in response.images]
-        emit({"taste": taste_name(taste), "images": images, "saved": saved, **archive})
-        return
+        return emit({"taste": taste_name(taste), "images": images, "saved": saved, **archive})
     if response.images:
         _print_far(response)
     else:
@@ -51,6 +78,65 @@ def explore(
         say(_discovery(response.discovery))
     for path in saved:
         say(path)
+    return None
+
+
+def _search(
+    words: str | None,
+    like: str | None,
+    taste: str,
+    page: tuple[int, int],
+    save: Path | None,
+    *,
+    elites: int,
+    as_json: bool,
+) -> None:
+    """Prints the images nearest to words or to an image; `page` is how many, and how many before them are left out."""
+    if words is not None and like is not None:
+        raise InvalidArgument(text("--text and --like are two searches; give one of them"))
+    if elites:
+        raise InvalidArgument(text("--elites goes with the long tail, not with --text or --like"))
+    name, (count, skip) = taste_name(taste), page
+    with attached() as client:
+        if words is not None:
+            found = search.by_text(client, name, words, count, skip)
+        else:
+            found = search.by_image(client, name, search.query_image(client, name, like or ""), count, skip)
+        there = [hit.image.digest for hit in found.hits if not hit.image.pixels_collected]
+        saved = [write_image(client, digest, save) for digest in there] if save else []
+    if as_json:
+        images = [plain(hit.image) | {"similarity": hit.similarity} for hit in found.hits]
+        about = {"text": words} if words is not None else {"like": like}
+        return emit({"taste": name, **about, "skip": skip, "total": found.total_size, "images": images, "saved": saved})
+    _print_hits(found, skip)
+    for path in saved:
+        say(path)
+
+
+def _print_hits(found: rater.SearchImagesResponse, skip: int) -> None:
+    if not found.hits:
+        return note(text("no more images: there are {total}", total=found.total_size))
+    rows = [
+        (
+            hit.image.digest[:12],
+            f"{hit.similarity:.3f}",
+            str(plain(hit.image)["grade"]) if hit.image.grade else "",
+            f"{hit.image.score.utility:.2f}" if hit.image.HasField("score") else "",
+            _about(hit.image),
+        )
+        for hit in found.hits
+    ]
+    table(("image", "similarity", "your grade", "score", "prompt or file"), rows)
+    last = skip + len(found.hits)
+    if last < found.total_size:
+        line = text(
+            "{first} to {last} of {total}; the next with --skip {last}",
+            first=skip + 1,
+            last=last,
+            total=found.total_size,
+        )
+        note(line)
+    return None
 
 
 def _print_far(response: rater.ExploreNoveltyResponse) -> None:

@@ -7,6 +7,7 @@ import { LETTERS, numberOf } from "../data/labels.js";
 import { unitName } from "../ui/models.js";
 import { fileName, full, named, small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
+import { likeHash } from "../ui/search.js";
 import { Zoom } from "../ui/zoom.js";
 
 const NEIGHBOURS = 48;
@@ -33,7 +34,8 @@ async function fill(body, digest, current) {
   const zoom = new Zoom([look]);
   look.addEventListener("dblclick", (event) => zoom.toggle(look, [event.clientX, event.clientY]));
   replace(body, h("div", { class: "two" },
-    h("div", {}, look, h("p", { class: "small" }, h("button", { class: "plain", click: () => zoom.toggle() }, t("zoom"))),
+    h("div", {}, look, h("p", { class: "small" }, h("button", { class: "plain", click: () => zoom.toggle() }, t("zoom")), " ",
+      h("button", { click: (event) => { event.target.closest("dialog").close(); location.hash = likeHash(digest); } }, t("search_like_this"))),
       image.pixelsCollected && h("p", { class: "small" }, t("pixels_collected_note")), near),
     h("div", {}, verdict(image), facts(image, await unitName(image.unit)))));
   const story = h("div", { class: "story" });

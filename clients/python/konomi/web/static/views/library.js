@@ -1,4 +1,4 @@
-// The library: every image of a taste in one grid, by filter and order, graded by the same keys.
+// The library: every image of a taste in one grid, by filter and order or by likeness, graded by the same keys.
 
 import { call } from "../data/connect.js";
 import { openDetail } from "./detail.js";
@@ -9,6 +9,7 @@ import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
 import { idOf, models } from "../ui/models.js";
 import { nextStep } from "../ui/next.js";
 import { fileName, small, thumb } from "../ui/picture.js";
+import { asked, request as searchRequest, searchBox } from "../ui/search.js";
 import { get, set, taste } from "../prefs.js";
 
 const PAGE = 120;
@@ -30,6 +31,7 @@ class Library {
     this.current = current;
     this.filter = { grades: new Set(), unit: "", source: "", prompt: "", path: "", score: "", novelty: "" };
     this.order = "create_time desc";
+    this.query = asked();  // words or an image that are looked for: then the nearest come first, and no filter holds
     this.past = [];
     this.forget();
   }
@@ -49,10 +51,10 @@ class Library {
     this.grid.scroller.addEventListener("dblclick", () => this.detail());
     this.found = h("span", { role: "status" });
     replace(this.main, h("h1", { class: "unseen" }, t("library")),
-      h("section", { class: "library" }, this.filters(), this.bar(), this.none = h("div", { class: "empty", hidden: true }, nextStep("pictures")), this.grid.scroller));
+      h("section", { class: "library" }, searchBox(this.query), this.query ? this.units = null : this.filters(), this.bar(), this.none = h("div", { class: "empty", hidden: true }, nextStep("pictures")), this.grid.scroller));
     const [first, units] = await Promise.all([this.ask(0), models().catch(() => [])]);
     if (!this.current() || !first) return;
-    this.units.append(...units.map((model) => h("option", { value: idOf(model) }, model.displayName || idOf(model))));
+    this.units?.append(...units.map((model) => h("option", { value: idOf(model) }, model.displayName || idOf(model))));
     this.grid.scroller.focus({ preventScroll: true });
   }
 
@@ -111,20 +113,29 @@ class Library {
     return { taste: taste(), filter, orderBy: this.order, pageSize: PAGE, skip: page * PAGE, withScores: true };
   }
 
+  async page(number, signal) {
+    if (!this.query) {
+      const { images = [], totalSize } = await call("RaterService/ListImages", this.request(number), { signal });
+      return { images, total: Number(totalSize ?? 0) };
+    }
+    const { hits = [], totalSize } = await call("RaterService/SearchImages", searchRequest(this.query, PAGE, number * PAGE), { signal });
+    return { images: hits.map(({ image, similarity = 0 }) => Object.assign(image, { similarity })), total: Number(totalSize ?? 0) };
+  }
+
   async ask(page) {
     const number = this.number;
     const giveUp = new AbortController();
     this.asking.set(page, giveUp);
     try {
-      const reply = await call("RaterService/ListImages", this.request(page), { signal: giveUp.signal });
+      const reply = await this.page(page, giveUp.signal);
       if (number !== this.number || !this.current()) return null;
-      this.pages.set(page, reply.images ?? []);
+      const { images, total } = reply;
+      this.pages.set(page, images);
       for (const old of this.pages.keys()) {
         if (this.pages.size <= PAGES_KEPT) break;
         if (Math.abs(old - page) > 4) this.pages.delete(old);
       }
-      const total = Number(reply.totalSize ?? 0);
-      this.found.textContent = total ? many("images_found", total) : t("nothing_found");
+      this.found.textContent = total ? many(this.query ? "images_nearest" : "images_found", total) : t("nothing_found");
       const { filter } = this.request(0);
       this.none.hidden = Boolean(total || filter.grades.length || Object.keys(filter).length > 1);
       this.grid.scroller.hidden = !total;
@@ -133,12 +144,24 @@ class Library {
       return reply;
     } catch (error) {
       if (error.code === "canceled" || number !== this.number) return null;
-      if (error.code === "failed_precondition" && this.order.startsWith("utility")) toast(t("no_rater"), "bad");
+      if (this.query) this.refused(error);
+      else if (error.code === "failed_precondition" && this.order.startsWith("utility")) toast(t("no_rater"), "bad");
       else toast(t("problem", { why: error.message }), "bad");
       return null;
     } finally {
       if (this.asking.get(page) === giveUp) this.asking.delete(page);
     }
+  }
+
+  // Why nothing was found stays where the images would be.
+  refused(error) {
+    const empty = error.code === "failed_precondition";
+    this.none.hidden = !empty;
+    this.grid.scroller.hidden = true;
+    if (empty) this.found.textContent = t("search_empty");
+    else if (error.code === "not_found") this.found.textContent = t("search_gone");
+    else if (error.code === "invalid_argument") this.found.textContent = t("search_refused", { why: error.message });
+    else this.found.textContent = t("problem", { why: error.message });
   }
 
   need(first, last) {
@@ -184,10 +207,11 @@ class Library {
     grade.hidden = !number;
     grade.className = `chip g${number}`;
     grade.textContent = LETTERS[number];
-    guess.hidden = !image?.score;
-    guess.textContent = image?.score ? decimal(image.score.utility ?? 0, 1) : "";
+    const near = this.query && image ? decimal(image.similarity) : "";
+    guess.hidden = !near && !image?.score;
+    guess.textContent = near || (image?.score ? decimal(image.score.utility ?? 0, 1) : "");
     cell.title = image?.path ?? "";
-    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || fileName(image) || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}` : String(index + 1));
+    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || fileName(image) || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${near ? `, ${brief("search_near", { n: near })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}` : String(index + 1));
   }
 
   parts(cell) {
