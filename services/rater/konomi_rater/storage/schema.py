@@ -390,4 +390,16 @@ MIGRATIONS = (
         # The file an image was imported from, as what was imported names it; empty where nobody said, or before this.
         ("ALTER TABLE images ADD COLUMN path TEXT NOT NULL DEFAULT ''",),
     ),
+    Migration(
+        12,
+        (
+            # What populations added to a version when it was fitted: as they were then, whatever was removed since.
+            """
+            CREATE TABLE version_populations (
+                taste TEXT NOT NULL, number INTEGER NOT NULL, uses TEXT NOT NULL, PRIMARY KEY (taste, number),
+                FOREIGN KEY (taste, number) REFERENCES rater_versions (taste, number)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )
