@@ -52,16 +52,17 @@ def remove(rater, name: str = "friends") -> pb.Population:
 
 
 def test_what_others_like_is_learnt_used_and_told_with_both_figures(rater, library, own_models):
-    made = rater.call("FitPopulation", request_of(library)).population
-    assert (made.rater_count, made.rating_count, made.embedder) == (5, 300, "starter")
+    group = pb.RatingGroup(kind="ratings", consent=CONSENT, people=people(library, count=12))
+    made = rater.call("FitPopulation", request_of(library, groups=[group])).population
+    assert (made.rater_count, made.rating_count, made.embedder) == (12, 720, "starter")
     assert 60 <= made.image_count <= 120 and made.srcc.low < made.srcc.value < made.srcc.high
-    assert [(s.kind, s.rater_count, s.consent) for s in made.sources] == [("ratings", 5, CONSENT)]
+    assert [(s.kind, s.rater_count, s.consent) for s in made.sources] == [("ratings", 12, CONSENT)]
     assert listed(rater) == [made]
-    rater.label(library.taste, grades_of(library, library.digests[:30]))
+    rater.label(library.taste, grades_of(library, library.digests[:20]))
     (use,) = rater.fit(library.taste).populations
     assert (use.name, use.digest, use.used) == (made.name, made.digest, True)
     assert use.srcc > use.srcc_without and use.nats > 0.5
-    assert use.gain.value == pytest.approx(use.srcc - use.srcc_without) and use.gain.n == 30
+    assert use.gain.value == pytest.approx(use.srcc - use.srcc_without) and use.gain.n == 20
 
 
 def test_a_prior_that_does_not_help_is_dropped_and_changes_nothing(rater, library, own_models):
