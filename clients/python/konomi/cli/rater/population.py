@@ -151,11 +151,16 @@ def _tell(answer: rater.FitPopulationResponse, gathered: Gathered, tally: Tally,
         return emit(facts | {"absent_images": absent, "unread": unread, "unread_count": tally.unread_counts.total()})
     _describe(answer.population)
     if count:
-        one, many = "{count} rated image is not at hand: {names}", "{count} rated images are not at hand: {names}"
-        note(plural(one, many, count, names=", ".join(absent[:SHOWN]) + (" …" if count > SHOWN else "")))
+        names = ", ".join(absent[:SHOWN]) + (" …" if count > SHOWN else "")
+        line = "{count} rated image is not at hand: {names}"
+        note(plural(line, "{count} rated images are not at hand: {names}", count, names=names))
     if unheard:
-        one = "{count} person was not heard: fewer than five ratings at hand, or all the same"
-        note(plural(one, "{count} people were not heard: fewer than five ratings at hand, or all the same", unheard))
+        note(_unheard(unheard))
     for unreadable in tally.unread[:SHOWN]:
         note(f"{unreadable.path}: {unreadable.message}")
     return note(text("the next version weighs it: konomi rater fit"))
+
+
+def _unheard(count: int) -> str:
+    one = "{count} person was not heard: fewer than five ratings at hand, or all the same"
+    return plural(one, "{count} people were not heard: fewer than five ratings at hand, or all the same", count)
