@@ -141,7 +141,7 @@ def bundle(rater, taste: str, path):
 )
 def test_what_is_wrong_is_said(shell, arguments, words, code):
     done = shell("population", *arguments)
-    assert words in " ".join(done.stderr.split()) and done.returncode != 0, (done.stderr, done.returncode)
+    assert words in " ".join(done.stderr.split()) and done.returncode == code, (done.stderr, done.returncode)
 
 
 def test_lines_of_json_and_every_delimiter_read_alike(tmp_path):
