@@ -99,7 +99,7 @@ def show(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def remove(name: Name, as_json: Json = False) -> None:
-    """Remove a population: no later version stands on it. Versions that do keep what they need of it.
+    """Remove a population: no later version stands on it, and those that do keep what they need.
 
     Example: konomi population remove others
     """
