@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, rankdata
+import scipy  # its statistics are loaded at their first use: they take a second
+from scipy.special import ndtri
 
 from konomi_rater.preference.features import learn_features
 from konomi_rater.preference.metrics import Estimate, spearman
@@ -81,7 +82,7 @@ def mean_ratings(people: Sequence[Ratings]) -> MeanRatings:
         values = np.array(list(last.values()))
         if len(values) < LEAST_RATINGS or np.ptp(values) == 0:
             continue
-        scores = norm.ppf((rankdata(values) - 0.375) / (len(values) + 0.25))
+        scores = ndtri((scipy.stats.rankdata(values) - 0.375) / (len(values) + 0.25))
         rows = np.array(list(last), np.int64)
         total[rows] += (scores - scores.mean()) / scores.std()
         counts[rows] += 1
