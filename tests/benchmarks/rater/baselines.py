@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from konomi_rater.preference import metrics
 from konomi_rater.preference.calibration import Calibration
-from konomi_rater.preference.features import Population
 from konomi_rater.preference.fitting import Fitted, Training, fit
+from konomi_rater.preference.population.file import Population
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def konomi_prior(task: Task) -> Answer:
 def fitted(task: Task, prior: Population | None, calibration: Calibration | None = None) -> Fitted:
     """Returns konomi's fit of a task, exactly as a version is fitted."""
     groups = [str(row) for row in range(len(task.grades))]
-    training = Training(task.embeddings, task.grades, groups, task.drawn, task.background, population=prior)
+    priors = () if prior is None else (prior,)
+    training = Training(task.embeddings, task.grades, groups, task.drawn, task.background, populations=priors)
     *_, found = fit(training, 0)
     assert isinstance(found, Fitted)
     return found

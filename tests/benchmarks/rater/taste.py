@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from konomi_rater.preference.features import Population
+from konomi_rater.preference.population.file import Population
 from tests.benchmarks.rater import acquisition as rater_acquisition
 from tests.benchmarks.rater import emoji as rater_emoji
 from tests.benchmarks.rater import persons as rater_persons

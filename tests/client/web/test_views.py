@@ -323,3 +323,22 @@ def test_a_page_that_cannot_have_its_language_speaks_english(site, chromium, mis
     page.wait_for_selector(READY["taste"])
     assert "Grade" in page.inner_text("nav") and page.title()
     context.close()
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", ("is used", "is not used")), ("ja", ("使っています", "使っていません"))]
+)
+def test_the_page_says_what_a_population_added_to_the_rater_that_scores(visit, language, words):
+    uses = [
+        {"name": "populations/<b>friends", "used": True, "srcc": 0.61, "srccWithout": 0.52, "gain": {"n": "20"}},
+        {"name": "populations/strangers", "srcc": 0.4, "srccWithout": 0.5, "gain": {"n": "20"}},
+    ]
+    version = {"name": "tastes/default/raterVersions/1", "active": True, "labelCount": "20", "populations": uses}
+    page = visit("rate", language, service_workers="block")
+    answer = recorded.spoken(json.dumps({"raterVersions": [version]}))
+    page.route("**/konomi.v1.RaterService/ListRaterVersions", answer)
+    page.evaluate("location.hash = 'taste'")
+    page.wait_for_selector(".prior")
+    used, dropped = page.locator(".prior").all_inner_texts()
+    assert words[0] in used and "<b>friends" in used and "0.61" in used and "0.52" in used
+    assert words[1] in dropped and "strangers" in dropped

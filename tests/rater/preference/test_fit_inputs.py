@@ -7,7 +7,6 @@ import pytest
 
 from konomi.errors import FailedPrecondition
 from konomi.v1 import rater_pb2 as pb
-from konomi_rater.preference.features import Population, to_bytes
 from tests.rater.conftest import grades_of, png
 
 
@@ -81,21 +80,3 @@ def test_comparisons_order_images_of_one_grade(rater, library):
     rater.fit(library.taste)
     winner, loser = (answer.score.utility for answer in rater.call("ScoreImages", request).results)
     assert winner > loser
-
-
-def test_a_population_file_is_read_and_a_broken_one_is_named(rater, library):
-    rater.label(library.taste, grades_of(library, library.digests[:40]))
-    plain = rater.fit(library.taste)
-    folder = rater.home / "models" / "population"
-    made = rater.home / "own-models"
-    made.mkdir()
-    (made / "starter").symlink_to((rater.home / "models").resolve() / "starter")
-    (rater.home / "models").unlink()
-    made.rename(rater.home / "models")
-    folder.mkdir()
-    weights = np.random.default_rng(0).standard_normal((32, 1))
-    (folder / "crowd.safetensors").write_bytes(to_bytes(Population(weights), "starter"))
-    assert rater.fit(library.taste).artifact_digest != plain.artifact_digest
-    (folder / "crowd.safetensors").write_bytes(b"not a tensor")
-    with pytest.raises(FailedPrecondition, match=r"models/population/crowd\.safetensors"):
-        rater.fit(library.taste)

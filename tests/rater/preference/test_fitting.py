@@ -1,22 +1,21 @@
 """Around the process: population prior, ordinal likelihood, comparisons, favourites alone, thousands of labels."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from konomi.errors import FailedPrecondition
 from konomi_rater.preference import features
 from konomi_rater.preference import head as ensemble
 from konomi_rater.preference.comparisons import Preference, shifts
-from konomi_rater.preference.features import Population, learn_maps, read_population, to_bytes
+from konomi_rater.preference.features import learn_maps
 from konomi_rater.preference.fitting import Training, fit, quick_fit
 from konomi_rater.preference.gaussian_process import Kernel, condition, held_out
 from konomi_rater.preference.head import MOST_EXACT
 from konomi_rater.preference.metrics import auc, spearman
 from konomi_rater.preference.ordinal import scale_of, sites
+from konomi_rater.preference.population.file import Population
 from konomi_rater.preference.sparse_gaussian_process import condition_sparse, held_out_sparse
 
 
@@ -41,7 +40,9 @@ def test_what_others_like_helps_while_labels_are_few_and_never_replaces_them():
         rows, shared, wanted, grades = world(seed)
         prior = Population(shared[:, None].astype(float))
         for count, gains in ((10, few), (150, many)):
-            with_, without = (fitted(rows, grades, count, population=p).head.predict(rows[200:]) for p in (prior, None))
+            with_, without = (
+                fitted(rows, grades, count, populations=p).head.predict(rows[200:]) for p in ((prior,), ())
+            )
             gains.append(spearman(wanted[200:], with_.utility) - spearman(wanted[200:], without.utility))
     assert np.mean(few) > 0.05
     assert np.mean(many) > -0.01
@@ -56,21 +57,6 @@ def test_what_chooses_the_next_images_knows_what_others_like_too():
         with_, without = (spearman(wanted[200:], head.predict(rows[200:]).utility) for head in heads)
         gains.append(with_ - without)
     assert np.mean(gains) > 0.05
-
-
-def test_population_scores_come_from_files_of_the_same_embedder(tmp_path: Path):
-    assert read_population(tmp_path / "none", "starter", 4) is None
-    weights = np.arange(8.0).reshape(4, 2)
-    (tmp_path / "a.safetensors").write_bytes(to_bytes(Population(weights), "starter"))
-    (tmp_path / "b.safetensors").write_bytes(to_bytes(Population(np.ones((7, 1))), "another"))
-    found = read_population(tmp_path, "starter", 4)
-    assert found is not None and np.array_equal(found.weights, weights)
-    with pytest.raises(FailedPrecondition, match="4"):
-        read_population(tmp_path, "another", 4)
-    (tmp_path / "c.safetensors").write_bytes(b"PK not a tensor")
-    with pytest.raises(FailedPrecondition, match=r"c\.safetensors") as caught:
-        read_population(tmp_path, "starter", 4)
-    assert caught.value.reason == "POPULATION_UNREADABLE"
 
 
 def test_sites_sit_at_the_mode_of_the_ordinal_posterior():

@@ -8,7 +8,7 @@ import pytest
 
 from konomi.v1 import rater_pb2 as pb
 from konomi_rater.preference import gaussian_process
-from konomi_rater.usecases import versions
+from konomi_rater.usecases.fitting import versions
 from tests.rater.conftest import grades_of
 
 MOST_MORE = 2

@@ -11,7 +11,7 @@ from konomi_rater.storage.embeddings import view_of
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import LabelEntry, NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
-from konomi_rater.usecases.versions import _people
+from konomi_rater.usecases.fitting.versions import _people
 from tests.rater.conftest import grades_of, png
 
 AUDIT, NOVEL = pb.SUGGESTION_REASON_AUDIT, pb.SUGGESTION_REASON_AUDIT_NOVEL

@@ -20,7 +20,7 @@ from konomi_rater.storage.embeddings import view_of
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import NewLabel
 from konomi_rater.storage.schema import MIGRATIONS
-from konomi_rater.usecases import versions
+from konomi_rater.usecases.fitting import versions
 from tests.rater.conftest import grades_of, png
 
 

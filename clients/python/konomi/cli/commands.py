@@ -44,6 +44,9 @@ COMMANDS = {
     ),
     "label": CommandEntry("konomi.cli.label", "label", "Open the page and grade, or move grades to and from files."),
     "rater": CommandEntry("konomi.cli.rater.fit", "app", "Fit a new rater version, or show how good it is."),
+    "population": CommandEntry(
+        "konomi.cli.rater.population", "app", "Other people's ratings as a prior, where they help your own."
+    ),
     "score": CommandEntry("konomi.cli.images.score", "score", "Grade a folder the way the owner would."),
     "sources": CommandEntry(
         "konomi.cli.images.sources", "app", "Where images came from, on whose word, and taking it back."

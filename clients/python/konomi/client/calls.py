@@ -42,6 +42,7 @@ DEADLINES = {
     "MergeModels": 1800.0,
     "RetrieveImages": 1800.0,
     "FitRater": 1800.0,
+    "FitPopulation": 1800.0,
     "ExportTaste": 1800.0,
     "ExportLineage": 1800.0,
     "ImportTaste": 1800.0,

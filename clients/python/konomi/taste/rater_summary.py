@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any, TypedDict
 
-from konomi.i18n.catalogue import percent, text
+from konomi.i18n.catalogue import N_, percent, text
 from konomi.v1 import rater_pb2 as rater
 
 SENTENCES: Mapping[str, str] = {
@@ -131,12 +131,22 @@ def compared(version: rater.RaterVersion) -> list[str]:
         lines.append(text(line, qwk=_figure(own), retest=_figure(again), n=again.n))
     if version.HasField("diff"):
         lines.append(_diff(version.diff))
+    lines += [_prior(use) for use in version.populations]
     if version.HasField("pressure") and version.pressure.selections:
         line = "selection pressure since the last audit: {nats} nats over {n} selections (best of n: {best})"
         spent = version.pressure
         best = f"{spent.best_of_n_nats:.1f}"
         lines.append(text(line, nats=f"{spent.nats:.1f}", n=spent.selections, best=best))
     return lines
+
+
+def _prior(use: rater.PopulationUse) -> str:
+    """Returns what a population added by the owner's held-out labels."""
+    line = N_("what others like ({name}): on {n} held-out labels srcc {srcc}, without it {without}; dropped")
+    if use.used:
+        line = N_("what others like ({name}): on {n} held-out labels srcc {srcc}, without it {without}; used")
+    name, figures = use.name.removeprefix("populations/"), (f"{use.srcc:.2f}", f"{use.srcc_without:.2f}")
+    return text(line, name=name, n=use.gain.n, srcc=figures[0], without=figures[1])
 
 
 def _diff(diff: rater.VersionDiff) -> str:

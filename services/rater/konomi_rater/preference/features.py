@@ -2,77 +2,15 @@
 
 A frozen encoder gives most of its variance to a few directions (for portraits: the style). Dividing by a power of the
 standard deviation along each principal direction, learnt from unlabelled images, lets few labels speak about the rest.
-Population scores, where a home has them (see `read_population`), are further columns.
+Population scores, where a home has them (`population`), are further columns.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from konomi.errors import FailedPrecondition
-
-FOLDER = "population"
-
-
-@dataclass(frozen=True)
-class Population:
-    """Linear population scores.
-
-    Attributes:
-        weights: (D, S) float64, one column a score.
-    """
-
-    weights: np.ndarray
-
-
-def to_bytes(population: Population, embedder: str) -> bytes:
-    """Serialises population scores for one embedder."""
-    return save({"weights": population.weights.astype(np.float32)}, metadata={"embedder": embedder})
-
-
-def read_population(folder: Path, embedder: str, dimensions: int) -> Population | None:
-    """Returns every population score of an embedder, or None where there is none.
-
-    Args:
-        folder: the home's folder of population files; it may be missing.
-        embedder: name of the taste's embedder; files of others are passed over.
-        dimensions: D of its vectors.
-
-    Raises:
-        FailedPrecondition: a file is no safetensors file, or does not fit the embedder.
-    """
-    columns = [column for path in sorted(folder.glob("*.safetensors")) for column in _read(path, embedder, dimensions)]
-    return Population(np.stack(columns, axis=1)) if columns else None
-
-
-def _read(path: Path, embedder: str, dimensions: int) -> list[np.ndarray]:
-    data = path.read_bytes()
-    try:
-        weights = load(data)["weights"].astype(np.float64)
-        size = int.from_bytes(data[:8], "little")
-        meant = json.loads(data[8 : 8 + size])["__metadata__"]["embedder"]
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise FailedPrecondition(
-            f"expected population scores in models/{FOLDER}/{path.name} (a safetensors file with weights, and the "
-            f"embedder in its metadata), found other bytes ({type(error).__name__}); remove the file or replace it",
-            reason="POPULATION_UNREADABLE",
-        ) from error
-    if meant != embedder:
-        return []
-    columns = weights.reshape(len(weights), -1)
-    if len(columns) != dimensions or not np.isfinite(columns).all():
-        raise FailedPrecondition(
-            f"expected finite weights of {dimensions} numbers for the embedder {embedder!r} in "
-            f"models/{FOLDER}/{path.name}, found {len(columns)}; remove the file or replace it",
-            reason="POPULATION_UNREADABLE",
-        )
-    return list(columns.T)
-
+from konomi_rater.preference.population.file import Population
 
 MAX_BACKGROUND = 5_000
 """Rows that the principal directions are learnt from; more change nothing but the time."""
@@ -122,8 +60,7 @@ def learn_maps(
     Returns:
         A map a power; with fewer than two rows, the identity about the mean.
     """
-    most = MAX_WIDE if background.shape[1] > WIDE else MAX_BACKGROUND
-    rows = background[:: max(1, -(-len(background) // most))].astype(np.float64)
+    rows = _some(background)
     mean = rows.mean(axis=0)
     centred = rows - mean
     values, vectors = _directions(centred)
@@ -138,6 +75,20 @@ def learn_maps(
         basis = vectors[:, :count] * scales / length
         maps[power] = Features(mean, np.hstack([basis, population_scores]), population_scores.shape[1])
     return maps
+
+
+def with_population(features: Features, background: np.ndarray, population: Population | None) -> Features:
+    """Returns a map learnt without population scores with those of a population beside."""
+    if population is None or np.array_equal(features.basis, np.eye(len(features.mean))):
+        return features
+    scores = _standardised(population, _some(background) - features.mean)
+    return Features(features.mean, np.hstack([features.basis, scores]), scores.shape[1])
+
+
+def _some(background: np.ndarray) -> np.ndarray:
+    """Returns the rows (N, D) float64 a map is learnt from, of all images of a taste."""
+    most = MAX_WIDE if background.shape[1] > WIDE else MAX_BACKGROUND
+    return background[:: max(1, -(-len(background) // most))].astype(np.float64)
 
 
 def _directions(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

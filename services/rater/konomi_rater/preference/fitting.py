@@ -9,13 +9,16 @@ from konomi_rater.preference import head as ensemble
 from konomi_rater.preference import large_fit
 from konomi_rater.preference.calibration import LEAST_RANDOM, Calibration, calibrate
 from konomi_rater.preference.comparisons import Preference, shifts
-from konomi_rater.preference.features import Features, Population
+from konomi_rater.preference.features import Features, with_population
 from konomi_rater.preference.gaussian_process import Process, held_out
 from konomi_rater.preference.head import MOST_EXACT, RECIPES, Head, Sites, feature_maps, fit_head
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
 from konomi_rater.preference.ordinal import Check, never, scale_of
 from konomi_rater.preference.parameters import Provenance
+from konomi_rater.preference.population import benefit
+from konomi_rater.preference.population.benefit import Benefit, Labels
+from konomi_rater.preference.population.file import Population, joined
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
 from konomi_rater.preference.trees import stack
@@ -47,7 +50,7 @@ class Training:
         provenances: how each graded image was made.
         comparisons: which of two graded images is preferred.
         unlabelled: (u, D) own ungraded images, for the case that every grade is a favourite's.
-        population: what people in general like, where something is known.
+        populations: what people in general like, where something is known; each is used only where it helps.
     """
 
     embeddings: np.ndarray
@@ -58,7 +61,7 @@ class Training:
     provenances: Sequence[Provenance] = ()
     comparisons: Sequence[Preference] = ()
     unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    population: Population | None = None
+    populations: Sequence[Population] = ()
 
     def take(self, rows: np.ndarray) -> "Training":
         """Returns the same with the labels at rows (R,) alone and no comparisons."""
@@ -84,6 +87,7 @@ class Fitted:
         alarms: what the owner should know first.
         embeddings: (n, D) the images it rests on.
         grades: (n,) their grades, 0 for an ungraded one.
+        benefits: what each population adds by the owner's held-out labels, and whether it was used.
     """
 
     head: Head
@@ -92,6 +96,7 @@ class Fitted:
     alarms: Sequence[Sentence]
     embeddings: np.ndarray
     grades: np.ndarray
+    benefits: Sequence[Benefit] = ()
 
 
 @dataclass(frozen=True)
@@ -129,15 +134,17 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
         yield Step("favourites", 0, 1)
         yield _fit_favourites(training, seed, rng)
         return
-    maps = feature_maps(training.background, training.population)
+    maps = feature_maps(training.background)
     folds = make_folds(training.groups, rng)
+    weighed = _weigh(training, maps, seed, check)
+    maps = _on_populations(training, maps, weighed)
     moved = shifts(training.comparisons, training.grades, scale_of(training.grades))
     if len(training.grades) > WHOLE:
         yield Step("cross-validation", 0, 2)
         large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check, threads)
         yield Step("quality", 1, 2)
         judged = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, large.measured)
-        yield replace(judged, alarms=alarms(training, judged.metrics))
+        yield replace(judged, alarms=alarms(training, judged.metrics), benefits=weighed)
         return
     kinds = [kind for kind, recipe in RECIPES.items() if recipe.needs <= len(training.grades) <= recipe.most]
     held_out: dict[str, _HeldOut] = {}
@@ -146,7 +153,27 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
         head = fit_head(kind, maps[RECIPES[kind].power], training.embeddings, training.grades, moved, check)
         held_out[kind] = _cross_validate(head, training.embeddings, folds, check)
     yield Step("quality", len(kinds), len(kinds) + 1)
-    yield _finish(training, held_out, seed, rng, check)
+    yield replace(_finish(training, held_out, seed, rng, check), benefits=weighed)
+
+
+def _weigh(training: Training, maps: Mapping[float, Features], seed: int, check: Check) -> list[Benefit]:
+    """Returns what each population adds; the folds are drawn apart, so that a fit without any is as it was."""
+    if not training.populations:
+        return []
+    count = len(training.grades)
+    few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
+    folds = make_folds(few.groups, np.random.default_rng((seed, 1)))
+    labels = Labels(few.embeddings, few.grades, folds, few.background)
+    plain = maps[RECIPES[benefit.deciding_kind(len(few.grades))].power]
+    return benefit.benefits(training.populations, labels, plain, seed, check)
+
+
+def _on_populations(
+    training: Training, maps: Mapping[float, Features], weighed: Sequence[Benefit]
+) -> dict[float, Features]:
+    """Returns the maps with the scores of the populations that help beside."""
+    helping = joined([one for one, found in zip(training.populations, weighed, strict=True) if found.used])
+    return {power: with_population(features, training.background, helping) for power, features in maps.items()}
 
 
 def quick_fit(
@@ -348,7 +375,7 @@ def _fit_favourites(training: Training, seed: int, rng: np.random.Generator) -> 
     training = training.take(large_fit.sample(len(training.grades), MOST_EXACT - len(training.unlabelled), seed))
     embeddings = np.concatenate([training.embeddings, training.unlabelled])
     groups = [*training.groups, *(f"ungraded {row}" for row in range(len(training.unlabelled)))]
-    features = feature_maps(training.background, training.population)
+    features = feature_maps(training.background)  # nothing is held out to weigh a population by
     positive_fit = fit_positives(
         features, training.embeddings, training.grades, training.unlabelled, make_folds(groups, rng)
     )

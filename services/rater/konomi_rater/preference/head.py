@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from konomi_rater.preference.calibration import Calibration
-from konomi_rater.preference.features import Features, Population, learn_maps
+from konomi_rater.preference.features import Features, learn_maps
 from konomi_rater.preference.gaussian_process import LEAST_NOISE, Kernel, Process, condition, optimise
 from konomi_rater.preference.ordinal import (
     Check,
@@ -23,6 +23,7 @@ from konomi_rater.preference.ordinal import (
     utility,
 )
 from konomi_rater.preference.parameters import Provenance
+from konomi_rater.preference.population.file import Population
 from konomi_rater.preference.sparse_gaussian_process import SparseProcess, condition_sparse
 from konomi_rater.preference.trees import Trees
 

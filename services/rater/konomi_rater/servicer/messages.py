@@ -8,12 +8,13 @@ from konomi.errors import InvalidArgument, KonomiError
 from konomi.v1 import artifact_pb2, rater_pb2
 from konomi_rater.preference.fitting import Step
 from konomi_rater.preference.metrics import Estimate
+from konomi_rater.preference.population.benefit import Benefit
 from konomi_rater.preference.promotion import Diff
 from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.fitting.versions import Described
 from konomi_rater.usecases.scoring import Diversity, Score
 from konomi_rater.usecases.vectors import ImageInput
-from konomi_rater.usecases.versions import Described
 
 
 def taste_id(name: str) -> str:
@@ -93,6 +94,19 @@ def diversity(measured: Diversity) -> rater_pb2.Diversity:
     return rater_pb2.Diversity(vendi=measured.vendi, n=measured.n, typical_share=measured.typical_share)
 
 
+def population_use(benefit: Benefit) -> rater_pb2.PopulationUse:
+    """Returns what a population added to a version."""
+    return rater_pb2.PopulationUse(
+        name=f"populations/{benefit.name}",
+        digest=benefit.digest,
+        used=benefit.used,
+        srcc=benefit.srcc,
+        srcc_without=benefit.srcc_without,
+        gain=estimate(benefit.gain),
+        nats=benefit.nats,
+    )
+
+
 def estimate(figure: Estimate) -> rater_pb2.Estimate:
     """Returns a figure with its interval."""
     return rater_pb2.Estimate(value=figure.value, low=figure.low, high=figure.high, n=figure.n)
@@ -168,6 +182,7 @@ def rater_version(described: Described) -> rater_pb2.RaterVersion:
             rater_pb2.Alarm(name=alarm.name, numbers=alarm.numbers, words=alarm.words) for alarm in described.alarms
         ],
     )
+    message.populations.extend(population_use(benefit) for benefit in row.populations)
     if described.diff is not None:
         message.diff.CopyFrom(_diff(described.diff, row.taste))
     if described.pressure is not None:

@@ -7,9 +7,9 @@ from konomi_rater.servicer.embedders import EmbedderServicer
 from konomi_rater.servicer.images import ImageServicer
 from konomi_rater.servicer.labels import LabelServicer
 from konomi_rater.servicer.measures import MeasureServicer
+from konomi_rater.servicer.populations import PopulationServicer
 from konomi_rater.servicer.scores import ScoreServicer
 from konomi_rater.servicer.selection import SelectionServicer
-from konomi_rater.servicer.snapshots import SnapshotServicer
 from konomi_rater.servicer.tastes import TasteServicer
 from konomi_rater.servicer.versions import VersionServicer
 
@@ -25,7 +25,7 @@ class RaterServicer(
     AuditServicer,
     ConsentServicer,
     MeasureServicer,
-    SnapshotServicer,
+    PopulationServicer,
     rater_pb2_grpc.RaterServiceServicer,
 ):
     """Serves one rater. The parts know nothing of each other; the generated class, last, refuses what none serves."""

@@ -31,6 +31,7 @@ VERSION = pattern(f"tastes/{TASTE_ID}/raterVersions/{PART}", '"tastes/{id}/rater
 VERSION_OR_NONE = pattern(
     f"tastes/{TASTE_ID}/raterVersions/[0-9]{{1,15}}", '"tastes/{id}/raterVersions/{version}"', optional=True
 )
+POPULATION = pattern(f"populations/{TASTE_ID}", '"populations/{id}", of lower-case letters, digits and hyphens')
 CERTIFICATE = pattern(f"tastes/{TASTE_ID}/certificates/{PART}", '"tastes/{id}/certificates/{certificate}"')
 
 
@@ -91,6 +92,21 @@ RULES: RequestRules = {
     "GetRaterVersionRequest": {"name": VERSION},
     "ListRaterVersionsRequest": {"taste": TASTE, **PAGE},
     "ActivateRaterVersionRequest": {"name": VERSION, "request_id": UUID_OR_NONE},
+    "FitPopulationRequest": {
+        "name": POPULATION,
+        "taste": TASTE,
+        **digests("digests", 0, 100_000),
+        "groups": count(0, 100),
+        "groups[].kind": pattern("ratings|bundle", '"ratings" or "bundle"'),
+        "groups[].consent": text(400),
+        "groups[].people": count(1, 10_000),
+        "tastes": count(0, 100),
+        "tastes[].taste": TASTE,
+        "tastes[].consent": text(400),
+        "request_id": UUID_OR_NONE,
+    },
+    "ListPopulationsRequest": PAGE,
+    "RemovePopulationRequest": {"name": POPULATION, "request_id": UUID_OR_NONE},
     "ScoreImagesRequest": {"taste": TASTE_OR_NONE, "images": count(1, 256), "rater_version": VERSION_OR_NONE},
     "ScoreImageStreamRequest": {"taste": TASTE_OR_NONE, "key": text()},
     "SuggestImagesRequest": {

@@ -13,8 +13,8 @@ from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage.image_records import ImageRow
-from konomi_rater.usecases import versions
 from konomi_rater.usecases.exploration import Discovery, EliteArchive
+from konomi_rater.usecases.fitting import versions
 from konomi_rater.usecases.propagation import GrowthRequest
 from konomi_rater.usecases.selection import SelectedImage, Selection, SelectionRequest
 

@@ -13,7 +13,7 @@ from konomi_rater.servicer.base import ServicerPart, caller
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.storage import tastes
 from konomi_rater.storage.tastes import VersionRow
-from konomi_rater.usecases.versions import NewVersion
+from konomi_rater.usecases.fitting.versions import NewVersion
 
 NEWEST = 2**62
 """Above every version number."""

@@ -395,4 +395,16 @@ MIGRATIONS = (
         # What a choice was for, as a sha256; empty where nobody said, or before this.
         ("ALTER TABLE selections ADD COLUMN purpose TEXT NOT NULL DEFAULT ''",),
     ),
+    Migration(
+        13,
+        (
+            # What populations added to a version when it was fitted: as they were then, whatever was removed since.
+            """
+            CREATE TABLE version_populations (
+                taste TEXT NOT NULL, number INTEGER NOT NULL, uses TEXT NOT NULL, PRIMARY KEY (taste, number),
+                FOREIGN KEY (taste, number) REFERENCES rater_versions (taste, number)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )

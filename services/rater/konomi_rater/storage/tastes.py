@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import AlreadyExists, FailedPrecondition, NotFound
 from konomi_rater.preference.metrics import Estimate
+from konomi_rater.preference.population.benefit import Benefit
 from konomi_rater.preference.promotion import Diff, PromotionDecision
 from konomi_rater.sentences import Sentence
 
@@ -45,6 +46,7 @@ class VersionRow:
     alarms: Sequence[Sentence]
     artifact: str
     label_digest: str
+    populations: Sequence[Benefit] = ()
 
 
 _TASTE = (
@@ -153,6 +155,12 @@ def add_version(connection: Connection, version: VersionRow, *, activate: bool) 
         text("INSERT INTO version_alarms VALUES (:taste, :number, :alarms)"),
         {"taste": version.taste, "number": number, "alarms": json.dumps(details, sort_keys=True)},
     )
+    if version.populations:
+        uses = json.dumps([asdict(benefit) for benefit in version.populations], sort_keys=True)
+        connection.execute(
+            text("INSERT INTO version_populations VALUES (:taste, :number, :uses)"),
+            {"taste": version.taste, "number": number, "uses": uses},
+        )
     if activate:
         set_active(connection, version.taste, number)
     return read_version(connection, version.taste, number)
@@ -227,8 +235,8 @@ def read_diff(connection: Connection, taste: str, number: int) -> Diff | None:
 def _versions(connection: Connection, where: str, taste: str, bound: int, limit: int) -> list[VersionRow]:
     rows = connection.execute(
         text(
-            "SELECT v.*, a.alarms AS details FROM rater_versions AS v LEFT JOIN version_alarms AS a "
-            "USING (taste, number) "
+            "SELECT v.*, a.alarms AS details, p.uses FROM rater_versions AS v LEFT JOIN version_alarms AS a "
+            "USING (taste, number) LEFT JOIN version_populations AS p USING (taste, number) "
             f"WHERE taste = :taste AND {where} ORDER BY number DESC LIMIT :limit"
         ),
         {"taste": taste, "bound": bound, "limit": limit},
@@ -238,11 +246,12 @@ def _versions(connection: Connection, where: str, taste: str, bound: int, limit:
 
 def _version(row: RowMapping) -> VersionRow:
     facts: dict[str, Any] = dict(row)
-    details = facts.pop("details")
+    details, uses = facts.pop("details"), json.loads(str(facts.pop("uses") or "[]"))
     for name in ("metrics", "candidates", "alarms"):
         facts[name] = json.loads(str(facts[name]))
     facts["metrics"] = {name: Estimate(**figure) for name, figure in facts["metrics"].items()}
     facts["alarms"] = _alarms(facts["alarms"], json.loads(str(details)) if details is not None else [])
+    facts["populations"] = [Benefit(**{**use, "gain": Estimate(**use["gain"])}) for use in uses]
     return VersionRow(**facts)
 
 

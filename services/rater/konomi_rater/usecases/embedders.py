@@ -26,7 +26,7 @@ from konomi_rater.preference.fitting import Step
 from konomi_rater.storage import collected, image_records, tastes
 from konomi_rater.storage.embeddings import SELF
 from konomi_rater.storage.tastes import TasteRow
-from konomi_rater.usecases.versions import NewVersion, Versions
+from konomi_rater.usecases.fitting.versions import NewVersion, Versions
 from konomi_rater.usecases.workspace import Workspace
 
 BATCH = 64

@@ -5,6 +5,8 @@ from konomi_rater.usecases.certification import Certifying
 from konomi_rater.usecases.collection import Collecting
 from konomi_rater.usecases.embedders import Advising, Reembedding
 from konomi_rater.usecases.exploration import Exploring, Searching, Slating
+from konomi_rater.usecases.fitting.populations import Populations
+from konomi_rater.usecases.fitting.versions import Versions
 from konomi_rater.usecases.images import Adding, Browsing
 from konomi_rater.usecases.measurement import Measuring
 from konomi_rater.usecases.propagation import Growing
@@ -12,7 +14,6 @@ from konomi_rater.usecases.scoring import Scoring
 from konomi_rater.usecases.selection import Selecting
 from konomi_rater.usecases.snapshots import TasteSnapshots
 from konomi_rater.usecases.suggestion import Suggesting
-from konomi_rater.usecases.versions import Versions
 from konomi_rater.usecases.workspace import Workspace
 
 
@@ -30,6 +31,7 @@ class Rater:
         self.selecting = Selecting(workspace, self.scoring)
         self.growing = Growing(workspace, self.scoring)
         self.versions = Versions(workspace)
+        self.populations = Populations(workspace)
         self.certifying = Certifying(workspace)
         self.exploring = Exploring(workspace, self.scoring, self.suggesting)
         self.advising = Advising(workspace)

@@ -8,11 +8,10 @@ import numpy as np
 import sqlalchemy
 from cachetools import LRUCache
 
-from konomi_rater.preference import features
-from konomi_rater.preference.features import Population
 from konomi_rater.preference.fitting import LEAST_LABELS, quick_fit
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.large_fit import WHOLE
+from konomi_rater.preference.population.file import Population, joined
 from konomi_rater.selection import acquisition
 from konomi_rater.selection.acquisition import TYPICAL_START, Pool, RowsAt, SuggestionReason
 from konomi_rater.storage import image_records, labels, panel, tastes
@@ -21,6 +20,7 @@ from konomi_rater.storage.image_records import Filter, ImageRow
 from konomi_rater.storage.in_force import Grades, Moment
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.fitting.populations import populations_for
 from konomi_rater.usecases.novelty_index import GradedIndex
 from konomi_rater.usecases.scoring import TYPICAL_PERCENTILE, Scoring
 from konomi_rater.usecases.workspace import Workspace
@@ -147,8 +147,12 @@ class Suggesting:
         return replace(pool, novelty=novelty, plausible=plausible)
 
     def _population(self, taste: TasteRow, view: MatrixView) -> Population | None:
-        folder = self._workspace.embedders.folder / features.FOLDER
-        return features.read_population(folder, taste.embedder, view.embeddings.shape[1])
+        """Returns what others like, without what the version that scores has dropped."""
+        with self._workspace.reading() as connection:
+            uses = tastes.read_version(connection, taste.id, taste.active).populations if taste.active else ()
+        dropped = {use.digest for use in uses if not use.used}
+        found = populations_for(self._workspace, taste, view.embeddings.shape[1])
+        return joined([population for population in found if population.digest not in dropped])
 
     def novelty(self, taste: TasteRow, view: MatrixView, positions: np.ndarray, grades: Grades) -> np.ndarray:
         """Returns how far images (N,) of the view are from everything graded, or from all while nothing is: (N,)."""

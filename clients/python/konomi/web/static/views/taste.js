@@ -28,7 +28,7 @@ async function paint(place, current) {
   const fitting = h("p", { role: "status" });
   replace(place, h("h1", {}, t("taste")), h("p", { class: "lead" }, t("taste_lead")),
     h("p", {}, h("button", { class: "primary", click: (event) => fit(event.currentTarget, fitting, () => paint(place, current)) }, many("fit", about.labelCount ?? 0))), fitting,
-    active ? metrics(active) : [h("p", {}, t("no_rater")), stepOf(about) === "learn" ? null : nextStep(stepOf(about))],
+    active ? [metrics(active), ...priors(active)] : [h("p", {}, t("no_rater")), stepOf(about) === "learn" ? null : nextStep(stepOf(about))],
     alarms.length ? [h("h2", {}, t("alarms")), h("ul", {}, alarms.map((alarm) => h("li", {}, alarm)))] : null,
     charts, versions.length ? table(versions, () => paint(place, current)) : null);
   if (versions.length) charts.append(nShot(versions));
@@ -63,6 +63,12 @@ function metrics(version) {
       h("p", {}, figure ? t("interval", { low: decimal(figure.low ?? 0), high: decimal(figure.high ?? 0), n: whole(figure.n ?? 0) }) : t("not_measured")),
       h("p", {}, !figure && name === "retest_qwk" ? t("retest_how") : t(`metric_${name}_note`)));
   }));
+}
+
+// What other people like, as far as the owner's own held-out grades gained by it when the version was fitted.
+function priors(version) {
+  return (version.populations ?? []).map((use) => h("p", { class: "prior" }, t(use.used ? "prior_used" : "prior_dropped", {
+    name: (use.name ?? "").replace("populations/", ""), n: whole(use.gain?.n ?? 0), srcc: decimal(use.srcc ?? 0), without: decimal(use.srccWithout ?? 0) })));
 }
 
 function figure(title, picture, note) {

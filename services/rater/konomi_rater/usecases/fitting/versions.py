@@ -12,7 +12,7 @@ from sqlalchemy import text
 from konomi.errors import DataLoss, FailedPrecondition
 from konomi_rater.measures import overoptimisation
 from konomi_rater.measures.overoptimisation import Generation, Pressure, pressure_of
-from konomi_rater.preference import features, fitting, promotion
+from konomi_rater.preference import fitting, promotion
 from konomi_rater.preference.comparisons import Preference
 from konomi_rater.preference.fitting import LEAST_LABELS, Fitted, Step, Training
 from konomi_rater.preference.head import Head
@@ -29,6 +29,7 @@ from konomi_rater.storage.in_force import seen
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.panel import LEAST_IMAGES
 from konomi_rater.storage.tastes import TasteRow, VersionRow
+from konomi_rater.usecases.fitting.populations import populations_for
 from konomi_rater.usecases.scoring import TYPICAL_PERCENTILE
 from konomi_rater.usecases.selection import Selection
 from konomi_rater.usecases.workspace import Workspace
@@ -233,7 +234,6 @@ class Versions:
         positions = _positions(inputs.view, inputs.grades)
         rows = inputs.view.rows[positions].tolist()
         entries, taste, view = list(inputs.grades.values()), inputs.taste, inputs.view
-        folder = self._workspace.embedders.folder / features.FOLDER
         return Training(
             embeddings=inputs.view.embeddings[positions],
             grades=np.array([entry.grade for entry in entries]),
@@ -243,7 +243,7 @@ class Versions:
             provenances=[view.provenances[at] for at in positions],
             comparisons=_preferences(comparisons.standing(connection, taste.id), inputs.grades),
             unlabelled=view.embeddings[_own_ungraded(view, inputs)],
-            population=features.read_population(folder, taste.embedder, view.embeddings.shape[1]),
+            populations=populations_for(self._workspace, taste, view.embeddings.shape[1]),
         )
 
     def _stored(self, inputs: _FitInputs, training: Training, fitted: Fitted) -> NewVersion:
@@ -265,6 +265,7 @@ class Versions:
             alarms=[*fitted.alarms, *overoptimisation.over_optimised(history), *_refused(diff)],
             artifact=artifact.digest,
             label_digest=labels.digest_of(inputs.grades),
+            populations=fitted.benefits,
         )
         return NewVersion(row, diff)
 

@@ -1,0 +1,242 @@
+"""Populations of a home: learnt from ratings of many, listed, removed, and lent to fits.
+
+A taste whose own grades are in a population never stands on it: its held-out labels would not be held out.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy
+
+from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from konomi_chassis.durable_files import make_folder, sync_folder
+from konomi_rater.preference.population import crowd
+from konomi_rater.preference.population.crowd import LEAST_IMAGES, LEAST_RATERS, LEAST_RATINGS, MeanRatings, Ratings
+from konomi_rater.preference.population.file import (
+    ENDING,
+    FOLDER,
+    Population,
+    PopulationRecord,
+    PopulationSource,
+    from_bytes,
+    read_all,
+    read_populations,
+    to_bytes,
+)
+from konomi_rater.storage import image_records, tastes
+from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RatingGroup:
+    """People whose ratings came together, under one consent; `images` of each are places among the digests."""
+
+    kind: str
+    consent: str
+    people: Sequence[Ratings]
+
+
+@dataclass(frozen=True)
+class PopulationRequest:
+    """What a population is learnt from; the fields are the contract's, `tastes` with what each consent says."""
+
+    name: str
+    taste: str
+    digests: Sequence[str]
+    groups: Sequence[RatingGroup]
+    tastes: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class FittedPopulation:
+    """What was learnt; `absent` are places among the digests of images without a vector."""
+
+    population: Population
+    unheard: int
+    absent: Sequence[int]
+
+
+def populations_for(workspace: Workspace, taste: TasteRow, dimensions: int) -> tuple[Population, ...]:
+    """Returns what others like, for one taste: those of its embedder that it is no member of.
+
+    Raises:
+        FailedPrecondition: a file cannot be read, or does not fit the embedder.
+    """
+    found = read_populations(folder_of(workspace), taste.embedder, dimensions)
+    return tuple(population for population in found if taste.uid not in population.record.members)
+
+
+def folder_of(workspace: Workspace) -> Path:
+    """Returns the folder of population files; it may be missing."""
+    return workspace.embedders.folder / FOLDER
+
+
+class Populations:
+    """The use cases behind FitPopulation, ListPopulations and RemovePopulation."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def fit(self, request: PopulationRequest) -> FittedPopulation:
+        """Learns a population and keeps it, durable before it returns; nobody waits for the database meanwhile.
+
+        Raises:
+            AlreadyExists: there is one of that name.
+            NotFound: a taste there is none of.
+            InvalidArgument: a consent is empty, or a rating speaks of no image.
+            FailedPrecondition: too few people, or too few images of theirs at hand.
+        """
+        path = folder_of(self._workspace) / f"{request.name}{ENDING}"
+        if path.exists():
+            raise AlreadyExists(
+                f"populations/{request.name} exists already; remove it first with RemovePopulation, or choose another "
+                "name",
+                reason="POPULATION_EXISTS",
+            )
+        with self._workspace.reading() as connection:
+            taste = tastes.read(connection, request.taste)
+            groups, digests, members = self._with_tastes(connection, request)
+            vectors = image_records.read_embeddings(connection, taste.embedder, digests)
+            background = self._workspace.view(connection, taste).embeddings
+        absent = [place for place, digest in enumerate(digests) if digest not in vectors]
+        people = [person for group in groups for person in _at_hand(group, absent, len(digests)).people]
+        said = crowd.mean_ratings(people)
+        _check_enough(said, len(people), len(absent), taste)
+        rated = np.stack([vectors[digests[int(place)]] for place in said.images])
+        learnt = crowd.fit_crowd(rated, said, background if len(background) >= LEAST_IMAGES else rated)
+        record = PopulationRecord(
+            raters=said.raters,
+            ratings=int(said.counts.sum()),
+            images=len(said.images),
+            created=self._workspace.clock(),
+            sources=tuple(PopulationSource(group.kind, len(group.people), group.consent) for group in groups),
+            members=tuple(members),
+            srcc=learnt.srcc,
+        )
+        data = to_bytes(Population(learnt.weights, record=record), taste.embedder)
+        _write(path, data)
+        return FittedPopulation(from_bytes(data, request.name), len(people) - said.raters, absent)
+
+    def read_all(self, after: str, limit: int) -> list[Population]:
+        """Returns up to `limit` populations past the name `after`, by name."""
+        return [population for population in read_all(folder_of(self._workspace)) if population.name > after][:limit]
+
+    def remove(self, name: str) -> Population:
+        """Removes a population, one whose file cannot be read too, and returns what it was.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        path = folder_of(self._workspace) / f"{name}{ENDING}"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(
+                f"expected a population of this home, found no populations/{name}; list them with ListPopulations",
+                reason="POPULATION_NOT_FOUND",
+            ) from error
+        try:
+            population = from_bytes(data, name)
+        except FailedPrecondition:
+            population = Population(np.zeros((0, 0)), name)
+        path.unlink()
+        sync_folder(path.parent)
+        return population
+
+    def _with_tastes(
+        self, connection: sqlalchemy.Connection, request: PopulationRequest
+    ) -> tuple[list[RatingGroup], list[str], list[str]]:
+        """Returns the groups with one more a taste, the digests with those these graded, and the tastes' ids."""
+        groups, digests, members = list(request.groups), list(request.digests), []
+        for group in groups:
+            _check_group(group, len(digests))
+        places = {digest: place for place, digest in enumerate(digests)}
+        for name, consent in request.tastes:
+            if name == request.taste:
+                raise InvalidArgument(
+                    f"expected tastes of others, found tastes/{name}, for which the population is; leave it out: "
+                    "what a taste says of itself is no prior",
+                    reason="POPULATION_OF_ITSELF",
+                    field="tastes",
+                )
+            members.append(tastes.read(connection, name).uid)
+            grades = self._workspace.grades(connection, name).every
+            given = [(digest, entry.grade) for digest, entry in grades.items() if entry.grade]
+            for digest, _ in given:
+                if digest not in places:
+                    places[digest] = len(digests)
+                    digests.append(digest)
+            rows = np.array([places[digest] for digest, _ in given], np.int64)
+            person = Ratings(rows, np.array([grade for _, grade in given], np.float64))
+            groups.append(RatingGroup("taste", consent, [person]))
+        for group in groups:
+            _check_consent(group)
+        return groups, digests, members
+
+
+def _check_consent(group: RatingGroup) -> None:
+    if not group.consent.strip():
+        raise InvalidArgument(
+            "expected what the consent to use these ratings says, found nothing; say it, or the licence they were "
+            "published under: ratings of people who did not consent are not used",
+            reason="CONSENT_MISSING",
+            field="consent",
+        )
+
+
+def _check_group(group: RatingGroup, images: int) -> None:
+    for person in group.people:
+        if len(person.images) != len(person.values) or not np.isfinite(person.values).all():
+            raise InvalidArgument(
+                f"expected one finite value for each image, found {len(person.values)} values of "
+                f"{len(person.images)} images; send pairs",
+                reason="RATINGS_UNPAIRED",
+                field="groups",
+            )
+        if len(person.images) and not (person.images.min() >= 0 and person.images.max() < images):
+            raise InvalidArgument(
+                f"expected places of images from 0 to {images - 1}, found {person.images.max()}; send every image's "
+                "digest",
+                reason="RATINGS_UNPAIRED",
+                field="groups",
+            )
+
+
+def _at_hand(group: RatingGroup, absent: Sequence[int], images: int) -> RatingGroup:
+    """Returns the group without its ratings of absent images."""
+    here = np.ones(images, bool)
+    here[list(absent)] = False
+    kept = [Ratings(one.images[here[one.images]], one.values[here[one.images]]) for one in group.people]
+    return RatingGroup(group.kind, group.consent, kept)
+
+
+def _check_enough(said: MeanRatings, people: int, absent: int, taste: TasteRow) -> None:
+    if said.raters < LEAST_RATERS:
+        raise FailedPrecondition(
+            f"expected at least {LEAST_RATERS} people who each rated {LEAST_RATINGS} images at hand and not all of "
+            f"them alike, found {said.raters} of {people}, with {absent} images not at hand under {taste.embedder}; "
+            "add people, or import the images: a mean of fewer would tell what one of them likes",
+            reason="TOO_FEW_RATERS",
+        )
+    if len(said.images) < LEAST_IMAGES:
+        raise FailedPrecondition(
+            f"expected ratings of at least {LEAST_IMAGES} images at hand under {taste.embedder}, found "
+            f"{len(said.images)}, and {absent} that are not at hand; import the images first",
+            reason="TOO_FEW_IMAGES",
+        )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes a file complete or not at all, and durable."""
+    make_folder(path.parent)
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+    sync_folder(path.parent)
