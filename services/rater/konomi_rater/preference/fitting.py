@@ -8,12 +8,21 @@ import numpy as np
 from konomi_rater.preference import head as ensemble
 from konomi_rater.preference import large_fit
 from konomi_rater.preference.calibration import LEAST_RANDOM, Calibration, calibrate
-from konomi_rater.preference.comparisons import Preference, shifts
+from konomi_rater.preference.comparisons import NONE, Pairs, Preference, pairs_of, right, shifts
 from konomi_rater.preference.features import Features, Population
 from konomi_rater.preference.gaussian_process import Process, held_out
-from konomi_rater.preference.head import MOST_EXACT, RECIPES, Head, Sites, feature_maps, fit_head
+from konomi_rater.preference.head import (
+    LEAST_LABELS,
+    MOST_EXACT,
+    RECIPES,
+    Head,
+    Sites,
+    feature_maps,
+    fit_head,
+    thresholds_known,
+)
 from konomi_rater.preference.large_fit import WHOLE
-from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
+from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman, wilson
 from konomi_rater.preference.ordinal import Check, never, scale_of
 from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
@@ -25,7 +34,8 @@ FOLDS = 10
 LARGE = "nystroem"
 """The kind of head on more than WHOLE labels."""
 TREE_FOLDS = 5
-LEAST_LABELS = 5
+LEAST_COMPARED = 10
+"""Comparisons that say which is preferred, below which nothing is fitted on them alone; a grade counts as two."""
 LEAST_UR = 3
 SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
@@ -45,7 +55,10 @@ class Training:
         drawn: (n,) bool, graded when shown at random.
         background: (N, D) unit rows of all images of the taste.
         provenances: how each graded image was made.
-        comparisons: which of two graded images is preferred.
+        comparisons: which of two images is preferred, in the order that was said: rows of the graded ones, then of the
+            compared.
+        compared: (c, D) unit rows of images that were compared and not graded.
+        compared_groups: their c group keys.
         unlabelled: (u, D) own ungraded images, for the case that every grade is a favourite's.
         population: what people in general like, where something is known.
     """
@@ -59,6 +72,8 @@ class Training:
     comparisons: Sequence[Preference] = ()
     unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     population: Population | None = None
+    compared: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    compared_groups: Sequence[str] = ()
 
     def take(self, rows: np.ndarray) -> "Training":
         """Returns the same with the labels at rows (R,) alone and no comparisons."""
@@ -70,7 +85,13 @@ class Training:
             drawn=self.drawn[rows],
             provenances=[self.provenances[row] for row in rows] if self.provenances else (),
             comparisons=(),
+            compared=self.compared[:0],
+            compared_groups=(),
         )
+
+    def seen(self) -> np.ndarray:
+        """Returns the embeddings (n + c, D) of all images that were judged, graded ones first."""
+        return np.concatenate([self.embeddings, self.compared]) if len(self.compared) else self.embeddings
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,7 @@ class Fitted:
         alarms: what the owner should know first.
         embeddings: (n, D) the images it rests on.
         grades: (n,) their grades, 0 for an ungraded one.
+        compared: comparisons it was fitted on.
     """
 
     head: Head
@@ -92,6 +114,7 @@ class Fitted:
     alarms: Sequence[Sentence]
     embeddings: np.ndarray
     grades: np.ndarray
+    compared: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,11 +128,15 @@ class Step:
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """A head with its predictions of each label without the label's group: latent mean and predictive variance."""
+    """A head with its predictions of each label without the label's group: latent mean and predictive variance.
+
+    `gaps` (m,) are the differences it predicts of what was compared, without what is known of one of the two images.
+    """
 
     head: Head
     mean: np.ndarray
     variance: np.ndarray
+    gaps: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -> Iterator[Step | Fitted]:
@@ -125,43 +152,90 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
         threads: that add up many labels; the result is the same.
     """
     rng = np.random.default_rng(seed)
-    if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
+    pairs = learnt_pairs(training.comparisons, len(training.grades))
+    favourites = only_favourites(training.grades) and _clear(training.comparisons) < LEAST_COMPARED
+    if len(training.unlabelled) >= LEAST_UNLABELLED and favourites:
         yield Step("favourites", 0, 1)
         yield _fit_favourites(training, seed, rng)
         return
     maps = feature_maps(training.background, training.population)
-    folds = make_folds(training.groups, rng)
-    moved = shifts(training.comparisons, training.grades, scale_of(training.grades))
+    folds = make_folds([*training.groups, *training.compared_groups], rng)
+    moved, shifting = _moved(training, pairs)
     if len(training.grades) > WHOLE:
         yield Step("cross-validation", 0, 2)
         large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check, threads)
         yield Step("quality", 1, 2)
-        judged = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, large.measured)
-        yield replace(judged, alarms=alarms(training, judged.metrics))
+        judged = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, measured=large.measured)
+        yield replace(judged, alarms=alarms(training, judged.metrics), compared=shifting)
         return
-    kinds = [kind for kind, recipe in RECIPES.items() if recipe.needs <= len(training.grades) <= recipe.most]
+    kinds = kinds_for(len(training.grades), pairs)
     held_out: dict[str, _HeldOut] = {}
     for done, kind in enumerate(kinds):
         yield Step("cross-validation", done, len(kinds) + 1)
-        head = fit_head(kind, maps[RECIPES[kind].power], training.embeddings, training.grades, moved, check)
-        held_out[kind] = _cross_validate(head, training.embeddings, folds, check)
+        head = fit_head(kind, maps[RECIPES[kind].power], training.seen(), training.grades, moved, check, pairs)
+        held_out[kind] = _cross_validate(head, training.seen(), folds, check)
     yield Step("quality", len(kinds), len(kinds) + 1)
-    yield _finish(training, held_out, seed, rng, check)
+    fitted = _finish(training, held_out, seed, rng, check, pairs)
+    yield replace(fitted, compared=shifting or int(pairs.times.sum()))
+
+
+def enough(grades: np.ndarray, comparisons: Sequence[Preference]) -> bool:
+    """Returns whether a rater can be fitted: on grades (n,) of two kinds, on comparisons, or on both together."""
+    clear = _clear(comparisons)
+    if len(np.unique(grades)) < 2:
+        return clear >= LEAST_COMPARED
+    return len(grades) >= LEAST_LABELS or 2 * len(grades) + clear >= LEAST_COMPARED
+
+
+def _clear(comparisons: Sequence[Preference]) -> int:
+    return sum(not one.tie for one in comparisons)
+
+
+def learnt_pairs(comparisons: Sequence[Preference], graded: int) -> Pairs:
+    """Returns the comparisons that are labels of their own: none beside more than MOST_EXACT grades."""
+    return pairs_of(comparisons) if graded <= MOST_EXACT else NONE
+
+
+def kinds_for(graded: int, pairs: Pairs) -> list[str]:
+    """Returns the kinds of heads to try on so many grades and what was compared; two pairs count as a grade."""
+    worth = min(graded + len(pairs) // 2, max(graded, MOST_EXACT))
+    return [kind for kind, recipe in RECIPES.items() if recipe.needs <= worth <= recipe.most]
+
+
+def _moved(training: Training, pairs: Pairs) -> tuple[np.ndarray, int]:
+    """Returns what comparisons add to the targets where they are no labels of their own, and how many do that."""
+    count = len(training.grades)
+    if len(pairs) or not training.comparisons:
+        return np.zeros(count), 0
+    between = [one for one in training.comparisons if max(one.winner, one.loser) < count]
+    moved = shifts(between, training.grades, scale_of(training.grades))
+    return moved, sum(moved[one.winner] != 0 or moved[one.loser] != 0 for one in between)
 
 
 def quick_fit(
-    embeddings: np.ndarray, grades: np.ndarray, background: np.ndarray, population: Population | None = None
+    embeddings: np.ndarray,
+    grades: np.ndarray,
+    background: np.ndarray,
+    population: Population | None = None,
+    pairs: Pairs = NONE,
 ) -> Head:
     """Fits one head without measuring it, for choosing what to label next.
 
     Of more than WHOLE labels it learns from half as many of the last, and as many spread evenly over those before.
 
     Args:
-        embeddings: (n, D) of the graded images; of more than WHOLE in the order they were graded.
+        embeddings: (n, D) of the graded images; of more than WHOLE in the order they were graded. With pairs, those of
+            the images that were only compared follow.
         grades: (n,) integers 1..5.
         background: (N, D) of all images of the taste.
         population: what people in general like, where something is known.
+        pairs: which of two images is preferred (`learnt_pairs`).
     """
+    if len(pairs):
+        kind = kinds_for(len(grades), pairs)[0]
+        features = feature_maps(background, population)[RECIPES[kind].power]
+        head = fit_head(kind, features, embeddings, grades, pairs=pairs)
+        return head if thresholds_known(grades) else ensemble.with_usual_shares(head, background)
     rows = _recent_and_spread(len(grades))
     embeddings, grades = embeddings[rows], grades[rows]
     kind = next(kind for kind, recipe in RECIPES.items() if recipe.needs <= len(grades) <= recipe.most)
@@ -189,16 +263,22 @@ def make_folds(groups: Sequence[str], rng: np.random.Generator, most: int = FOLD
     return [np.flatnonzero(fold_of[members] == fold) for fold in range(count)]
 
 
-def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[Sentence]:
+def alarms(training: Training, metrics: Mapping[str, Estimate], pairs: Pairs = NONE) -> list[Sentence]:
     """Returns what the owner should know before trusting the version."""
     raised = []
     top, drawn = int((training.grades == 5).sum()), int(training.drawn.sum())
-    if top < LEAST_UR:
-        raised.append(Sentence("few_ur", {"top": top, "missing": LEAST_UR - top}))
-    if drawn < LEAST_RANDOM:
-        raised.append(Sentence("few_random", {"missing": LEAST_RANDOM - drawn}))
-    srcc = metrics.get("srcc")
-    if srcc is None:
+    if len(pairs) and not thresholds_known(training.grades):
+        raised.append(Sentence("only_pairs", {"more": SITTING}))
+    else:
+        if top < LEAST_UR:
+            raised.append(Sentence("few_ur", {"top": top, "missing": LEAST_UR - top}))
+        if drawn < LEAST_RANDOM:
+            raised.append(Sentence("few_random", {"missing": LEAST_RANDOM - drawn}))
+    srcc, right_of = metrics.get("srcc"), metrics.get("pair_accuracy")
+    if srcc is None and right_of is not None:
+        if right_of.low <= 0.5:
+            raised.append(Sentence("pairs_chance", {"share": right_of.value, "base": 0.5, "more": SITTING}))
+    elif srcc is None:
         raised.append(Sentence("unmeasured", {"more": SITTING}))
     elif srcc.low <= 0:
         raised.append(Sentence("chance", {"low": srcc.low, "high": srcc.high, "more": SITTING}))
@@ -206,15 +286,24 @@ def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[Sentence
 
 
 def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarray], check: Check) -> _HeldOut:
-    targets, noise = head.sites.targets, head.sites.noise
+    targets, noise, pairs = head.sites.targets, head.sites.noise, head.sites.pairs
+    graded = len(targets) - len(pairs)
     if len(folds) < 2:
-        return _HeldOut(head, np.zeros(len(targets)), np.ones(len(targets)))
+        return _HeldOut(head, np.zeros(graded), np.ones(graded), np.zeros(len(pairs)))
     if isinstance(head.process, Process):
-        mean, variance = held_out(head.process, targets, folds)
+        mean, variance = held_out(head.process, targets, [_observations(fold, graded, pairs) for fold in folds])
     else:
         inputs = head.features(embeddings)
         mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds, check)
-    return _HeldOut(head, mean, (variance - noise).clip(1e-9) + head.process.kernel.noise)
+    doubt = (variance[:graded] - noise[:graded]).clip(1e-9) + head.process.kernel.noise
+    return _HeldOut(head, mean[:graded], doubt, mean[graded:])
+
+
+def _observations(fold: np.ndarray, graded: int, pairs: np.ndarray) -> np.ndarray:
+    """Returns which observations touch an image of a fold: grades by its row, pairs after all grades."""
+    if not len(pairs):
+        return fold
+    return np.concatenate([fold[fold < graded], graded + np.flatnonzero(np.isin(pairs, fold).any(axis=1))])
 
 
 @dataclass(frozen=True)
@@ -269,6 +358,7 @@ def _finish(
     seed: int,
     rng: np.random.Generator,
     check: Check,
+    pairs: Pairs = NONE,
     measured: np.ndarray | None = None,
 ) -> Fitted:
     """Chooses among the kinds, lets trees add what they can, calibrates and measures.
@@ -279,28 +369,58 @@ def _finish(
         seed: of the trees.
         rng: of folds and bootstrap.
         check: asked between two steps whether anybody waits.
+        pairs: what was compared.
         measured: (n,) bool, the labels that measure; None for all, and members are drawn among them.
     """
-    candidates = {kind: spearman(training.grades, prediction.mean) for kind, prediction in held_out.items()}
+    candidates = {kind: _order(training.grades, prediction, pairs) for kind, prediction in held_out.items()}
     best = held_out[_best(list(held_out), candidates)]
     stacked = _stacked(training, best, seed, rng, check)
     if stacked is not None:
-        candidates["stack"] = spearman(training.grades, stacked.mean)
+        candidates["stack"] = _order(training.grades, stacked, pairs)
         best = stacked if candidates["stack"] > candidates[best.head.kind] + MARGIN else best
     head = best.head
     if measured is None:
-        drawn = ensemble.draw(len(training.grades), rng)
-        head = ensemble.with_members(head, head.features(training.embeddings), drawn, check)
-    metrics: dict[str, Estimate] = {}
-    if best.mean.std() > 0:
+        drawn = ensemble.draw(len(head.sites.targets), rng)
+        head = ensemble.with_members(head, head.features(training.seen()), drawn, check)
+    assumed = len(pairs) > 0 and not thresholds_known(training.grades)
+    if assumed:
+        head = ensemble.with_usual_shares(head, training.background)
+    metrics = _pair_accuracy(best, pairs)
+    if not assumed and best.mean.std() > 0:
         head = replace(head, calibration=_calibrated(best, training, np.ones(len(training.grades), bool)))
         some = np.ones(len(training.grades), bool) if measured is None else measured
         check()
-        metrics = estimates(
+        metrics |= estimates(
             training.grades[some], _held_out_predictions(best, training, rng).take(some), rng, check=check
         )
     finite = {kind: value for kind, value in candidates.items() if np.isfinite(value)}
-    return Fitted(head, metrics, finite, alarms(training, metrics), training.embeddings, training.grades)
+    grades = np.concatenate([training.grades, np.zeros(len(training.compared), training.grades.dtype)])
+    return Fitted(head, metrics, finite, alarms(training, metrics, pairs), training.seen(), grades)
+
+
+def _order(grades: np.ndarray, held: _HeldOut, pairs: Pairs) -> float:
+    """Returns how well a head orders what it had not seen, -1..1: of grades by SRCC, of pairs by those it gets right.
+
+    Where there are both, each counts by its number; two pairs count as a grade.
+    """
+    srcc = spearman(grades, held.mean) if len(grades) > 1 or not len(pairs) else float("nan")
+    if not len(pairs) or not held.gaps.any():
+        return srcc
+    of_pairs, share = 2 * right(pairs, held.gaps) / pairs.wins.sum() - 1, pairs.wins.sum() / 2
+    return float(of_pairs if not np.isfinite(srcc) else (len(grades) * srcc + share * of_pairs) / (len(grades) + share))
+
+
+def _pair_accuracy(held: _HeldOut, pairs: Pairs) -> dict[str, Estimate]:
+    """Returns "pair_accuracy", the share of comparisons it orders as the owner did, where it was measured.
+
+    One of the two images was unseen. The interval is Wilson's on what the comparisons count (`comparisons.weights`).
+    """
+    counted = float(pairs.wins.sum())
+    if counted < 1 or not held.gaps.any():
+        return {}
+    share = right(pairs, held.gaps) / counted
+    of_whole = wilson(share * int(counted), int(counted))
+    return {"pair_accuracy": replace(of_whole, value=share, n=int(pairs.times.sum()))}
 
 
 def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:

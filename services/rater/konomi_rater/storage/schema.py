@@ -390,4 +390,9 @@ MIGRATIONS = (
         # The file an image was imported from, as what was imported names it; empty where nobody said, or before this.
         ("ALTER TABLE images ADD COLUMN path TEXT NOT NULL DEFAULT ''",),
     ),
+    Migration(
+        12,
+        # Comparisons a version was fitted on; before this they were no labels of their own.
+        ("ALTER TABLE rater_versions ADD COLUMN comparison_count INTEGER NOT NULL DEFAULT 0",),
+    ),
 )

@@ -45,6 +45,7 @@ class VersionRow:
     alarms: Sequence[Sentence]
     artifact: str
     label_digest: str
+    comparison_count: int = 0
 
 
 _TASTE = (
@@ -133,12 +134,21 @@ def add_version(connection: Connection, version: VersionRow, *, activate: bool) 
     connection.execute(
         text(
             "INSERT INTO rater_versions VALUES (:taste, :number, :created, :label_count, :head, :embedder, :metrics, "
-            ":candidates, :alarms, :artifact, :label_digest)"
+            ":candidates, :alarms, :artifact, :label_digest, :comparison_count)"
         ),
         {
             **{
                 name: getattr(version, name)
-                for name in ("taste", "created", "label_count", "head", "embedder", "artifact", "label_digest")
+                for name in (
+                    "taste",
+                    "created",
+                    "label_count",
+                    "head",
+                    "embedder",
+                    "artifact",
+                    "label_digest",
+                    "comparison_count",
+                )
             },
             "number": number,
             "metrics": json.dumps(

@@ -13,8 +13,7 @@ from konomi.errors import DataLoss, FailedPrecondition
 from konomi_rater.measures import overoptimisation
 from konomi_rater.measures.overoptimisation import Generation, Pressure, pressure_of
 from konomi_rater.preference import features, fitting, promotion
-from konomi_rater.preference.comparisons import Preference
-from konomi_rater.preference.fitting import LEAST_LABELS, Fitted, Step, Training
+from konomi_rater.preference.fitting import LEAST_COMPARED, LEAST_LABELS, Fitted, Step, Training
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.ordinal import Check, never
@@ -23,6 +22,7 @@ from konomi_rater.preference.promotion import Diff, PromotionDecision
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
+from konomi_rater.storage.comparisons import Learnable
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
 from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
 from konomi_rater.storage.in_force import seen
@@ -147,13 +147,14 @@ class Described:
 
 @dataclass(frozen=True)
 class _FitInputs:
-    """What a fit reads of a taste: its images, the grades to fit on, the panel's, and repeated grades."""
+    """What a fit reads of a taste: images, the grades to fit on, the panel's, repeated grades, what was compared."""
 
     taste: TasteRow
     view: MatrixView
     grades: dict[str, LabelEntry]
     panel: dict[str, LabelEntry]
     retests: list[tuple[int, int]]
+    compared: Learnable
 
 
 class Versions:
@@ -172,7 +173,7 @@ class Versions:
             check: asked between two steps whether anybody waits; what it raises ends the fit.
 
         Raises:
-            FailedPrecondition: fewer than five labels, or all of one grade.
+            FailedPrecondition: fewer than five labels, or all of one grade, and not enough comparisons either.
             DataLoss: a label was changed behind the log's back.
         """
         yield Step("labels", 0, 0)
@@ -211,12 +212,14 @@ class Versions:
         view = self._workspace.view(connection, taste)
         grades = self._workspace.grades(connection, taste_id)
         training, aside = (dict(sorted(seen(part, view).items())) for part in (grades.training, grades.aside))
-        return _FitInputs(taste, view, training, aside, labels.retests(connection, taste_id))
+        said = comparisons.learnable(connection, taste_id, view, training, grades.panel)
+        return _FitInputs(taste, view, training, aside, labels.retests(connection, taste_id), said)
 
     def _training(self, connection: sqlalchemy.Connection, inputs: _FitInputs) -> Training:
         positions = _positions(inputs.view, inputs.grades)
         rows = inputs.view.rows[positions].tolist()
         entries, taste, view = list(inputs.grades.values()), inputs.taste, inputs.view
+        compared = view.digests.places(inputs.compared.images)
         folder = self._workspace.embedders.folder / features.FOLDER
         return Training(
             embeddings=inputs.view.embeddings[positions],
@@ -225,7 +228,9 @@ class Versions:
             drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries]),
             background=view.embeddings,
             provenances=[view.provenances[at] for at in positions],
-            comparisons=_preferences(comparisons.standing(connection, taste.id), inputs.grades),
+            comparisons=inputs.compared.said,
+            compared=view.embeddings[compared],
+            compared_groups=image_records.read_groups(connection, taste.id, view.rows[compared].tolist()),
             unlabelled=view.embeddings[_own_ungraded(view, inputs)],
             population=features.read_population(folder, taste.embedder, view.embeddings.shape[1]),
         )
@@ -242,13 +247,14 @@ class Versions:
             number=0,
             created=self._workspace.clock(),
             label_count=len(inputs.grades),
+            comparison_count=fitted.compared,
             head=fitted.head.kind,
             embedder=taste.embedder,
             metrics={**fitted.metrics, **reliability(inputs.retests)},
             candidates=fitted.candidates,
             alarms=[*fitted.alarms, *overoptimisation.over_optimised(history), *_refused(diff)],
             artifact=artifact.digest,
-            label_digest=labels.digest_of(inputs.grades),
+            label_digest=_digest_of(inputs),
         )
         return NewVersion(row, diff)
 
@@ -284,14 +290,10 @@ def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:
     return view.digests.places(list(grades))
 
 
-def _preferences(standing: Sequence[tuple[str, str, bool]], grades: dict[str, LabelEntry]) -> list[Preference]:
-    """Returns the comparisons between graded images, by their place among the grades."""
-    place = {digest: row for row, digest in enumerate(grades)}
-    return [
-        Preference(place[winner], place[loser], tie)
-        for winner, loser, tie in standing
-        if winner in place and loser in place
-    ]
+def _digest_of(inputs: _FitInputs) -> str:
+    """Returns the sha256 of the labels: of the grades, and of what was compared where anything was."""
+    of_grades, compared = labels.digest_of(inputs.grades), inputs.compared.digest
+    return hashlib.sha256((of_grades + compared).encode()).hexdigest() if compared else of_grades
 
 
 def _own_ungraded(view: MatrixView, inputs: _FitInputs) -> np.ndarray:
@@ -314,13 +316,17 @@ def _check_enough(inputs: _FitInputs, free: int) -> None:
     taste, grades = inputs.taste, inputs.grades
     given = np.array([entry.grade for entry in grades.values()], dtype=np.int64)
     kinds = len({entry.grade for entry in grades.values()})
-    if len(grades) < LEAST_LABELS or (kinds < 2 and not only_favourites(given)):
+    compared = sum(not one.tie for one in inputs.compared.said)
+    if fitting.enough(given, inputs.compared.said):
+        return
+    if len(grades) < LEAST_LABELS or not only_favourites(given):
         raise FailedPrecondition(
-            f"expected at least {LEAST_LABELS} graded images of at least two grades, "
-            f"tastes/{taste.id} has {len(grades)} of {kinds}; grade more",
+            f"expected at least {LEAST_LABELS} graded images of at least two grades, or {LEAST_COMPARED} pairs of "
+            f"which one image is preferred, tastes/{taste.id} has {len(grades)} of {kinds}, and {compared} pairs; "
+            "grade or compare more",
             reason="TOO_FEW_LABELS",
         )
-    if kinds < 2 and free < LEAST_UNLABELLED:
+    if free < LEAST_UNLABELLED:
         raise FailedPrecondition(
             f"expected at least {LEAST_UNLABELLED} ungraded images of your own to tell favourites from, "
             f"tastes/{taste.id} has {free} and nothing but favourites graded; generate or grade more",
