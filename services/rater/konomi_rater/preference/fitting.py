@@ -435,7 +435,7 @@ def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:
 
 
 def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator, check: Check) -> _HeldOut | None:
-    if len(training.provenances) != len(training.grades) or best.mean.std() == 0:
+    if len(training.provenances) != len(best.mean) or not best.mean.size or best.mean.std() == 0:
         return None
     folds = make_folds(training.groups, rng, TREE_FOLDS)
     stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.provenances, folds, seed, check)
