@@ -82,8 +82,7 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
     )
     say(line)
     if version.comparison_count:
-        one = "{count} comparison of two images beside the labels"
-        say(plural(one, "{count} comparisons of two images beside the labels", version.comparison_count))
+        say(_compared(version.comparison_count))
     if version.held_out_count:
         one = "{count} label was kept out of the fit, to judge versions by"
         say(plural(one, "{count} labels were kept out of the fit, to judge versions by", version.held_out_count))
@@ -102,3 +101,8 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
         say(line)
     for alarm in alarms(version):
         note(f"! {alarm}")
+
+
+def _compared(count: int) -> str:
+    one = "{count} comparison of two images beside the labels"
+    return plural(one, "{count} comparisons of two images beside the labels", count)
