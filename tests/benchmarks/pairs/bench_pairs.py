@@ -6,13 +6,14 @@ draws over the valence of 399 emoji (a crowd's, not a person's). Pairs and picks
 anew with the person's noise (.3 for the emoji); a pick is 3 of 9. The figure is the area under the ROC curve of SSR or
 better, against what the person says of a fresh image; every arm has the same persons, and a difference is the mean of
 the paired ones with its 95 % bootstrap interval over persons (draws). One baseline is not konomi's: a logistic
-regression on the differences of standardised embeddings. `make bench-pairs`; minutes on one core: 4 for the images,
-once, and 2; `--persons 3` is a smoke test.
+regression on the differences of standardised embeddings. Favourites: 20 of the images the person calls UR (of
+the emoji, all but two), and up to 300 of the rest, ungraded, liked ones among them; against the plain mean of their
+embeddings. `make bench-pairs`; minutes on one core: 4 for the images, once, and 2; `--persons 3` is a smoke test.
 """
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,14 @@ DUELS = (
     ("20 grades, 12 picks", "20 grades"),
     ("20 grades, 100 pairs", "100 pairs"),
     ("100 grades, 100 pairs", "100 grades"),
+)
+
+
+FAVOURITES, UNGRADED = 20, 300
+FAVOURITE_DUELS = (
+    ("favourites", "plain mean of the favourites"),
+    ("favourites", "mean of the favourites less the mean of all"),
+    ("favourites, 30 pairs", "favourites"),
 )
 
 
@@ -120,6 +129,33 @@ def of_differences(training: Training, bed: Bed) -> np.ndarray:
     return np.asarray(scaler.transform(bed.test) @ model.coef_[0])
 
 
+def favourites(bed: Bed, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Returns the orders (M,) that favourites, the rest ungraded, lead to."""
+    best = rng.permutation(np.flatnonzero(bed.grades == 5))
+    liked = best[: min(FAVOURITES, len(best) - 2)]
+    rest = np.sort(rng.permutation(np.setdiff1d(np.arange(len(bed.open)), liked))[:UNGRADED])
+    pairs = judged(bed, 0, 30, 0, rng)
+    names, count = [f"liked {image}" for image in liked], len(liked)
+    alone = Training(
+        bed.open[liked], bed.grades[liked], names, np.zeros(count, bool), bed.open, unlabelled=bed.open[rest]
+    )
+    beside = replace(
+        alone,
+        comparisons=[Preference(one.winner + count, one.loser + count) for one in pairs.comparisons],
+        compared=pairs.compared,
+        compared_groups=pairs.compared_groups,
+    )
+    orders = {}
+    for name, training in (("favourites", alone), ("favourites, 30 pairs", beside)):
+        *_, version = fit(training, 0)
+        assert isinstance(version, Fitted)
+        orders[name] = version.head.predict(bed.test).utility
+    mean, middle = bed.open[liked].mean(axis=0), bed.open.mean(axis=0)
+    orders["plain mean of the favourites"] = bed.test @ mean
+    orders["mean of the favourites less the mean of all"] = (bed.test - middle) @ (mean - middle)
+    return orders
+
+
 def measured(beds: Sequence[Callable[[], Bed]], seed: int) -> dict[str, list[dict[str, float]]]:
     """Returns, for every arm, its figures of every person."""
     found: dict[str, list[dict[str, float]]] = {}
@@ -137,6 +173,8 @@ def measured(beds: Sequence[Callable[[], Bed]], seed: int) -> dict[str, list[dic
             if name == "100 pairs":
                 order = of_differences(training, bed)
                 found.setdefault(LOGISTIC, []).append({"auc": auc(bed.liked, order)})
+        for name, order in favourites(bed, np.random.default_rng((12, seed, number))).items():
+            found.setdefault(name, []).append({"auc": auc(bed.liked, order)})
         print(f"\r{number + 1} of {len(beds)}", end="", flush=True)
     print()
     return found
@@ -149,6 +187,13 @@ def rows_of(where: str, figures: Mapping[str, Sequence[Mapping[str, float]]]) ->
         own, against = ([each["auc"] for each in figures[name]] for name in (one, other))
         gaps = [left - right for left, right in zip(own, against, strict=True)]
         row = {"id": "pairs", "what": f"{where}: {one} against {other}", "unit": "auc", "n": len(own)}
+        said.append(
+            row | {"value": np.mean(own), "baseline": np.mean(against), "difference": [np.mean(gaps), *interval(gaps)]}
+        )
+    for one, other in FAVOURITE_DUELS:
+        own, against = ([each["auc"] for each in figures[name]] for name in (one, other))
+        gaps = [left - right for left, right in zip(own, against, strict=True)]
+        row = {"id": "favourites", "what": f"{where}: {one} against {other}", "unit": "auc", "n": len(own)}
         said.append(
             row | {"value": np.mean(own), "baseline": np.mean(against), "difference": [np.mean(gaps), *interval(gaps)]}
         )

@@ -176,12 +176,23 @@ def test_the_same_pairs_make_the_same_bytes_and_a_head_read_back_says_the_same()
         assert read.compared == 120 - graded
 
 
-def test_favourites_alone_with_pairs_assume_the_shares_too():
-    rows, _, wanted, grades = world(3)
-    order = np.concatenate([np.flatnonzero(grades == 5)[:20], np.flatnonzero(grades < 5)[:180]])
-    found = fitted(rows[order], grades[order], 20, 200, said(wanted[order], 200, 60), background=rows)
-    assert [alarm.name for alarm in found.alarms] == ["only_pairs"]
-    assert found.head.predict(rows).probabilities[:, 3:].sum(1).mean() == pytest.approx(0.12, abs=0.03)
+def test_favourites_and_pairs_are_learnt_together_and_the_shares_stay_assumed():
+    gains = []
+    for seed in range(4):
+        rows, _, wanted, grades = world(seed)
+        order = np.concatenate([np.flatnonzero(grades == 5)[:20], np.flatnonzero(grades < 5)])
+        rows, wanted, grades = rows[order], wanted[order], grades[order]
+        rest = {"unlabelled": rows[300:600]}
+        both = training(rows, grades, 20, 200, said(wanted, 200, 60, seed))
+        *_, found = fit(replace(both, **rest), 0)
+        *_, alone = fit(replace(training(rows, grades, 20, 20, []), **rest), 0)
+        assert alone.head.kind == "favourites" and [alarm.name for alarm in found.alarms] == ["only_pairs"]
+        assert {"auc_pu", "pair_accuracy"} == found.metrics.keys() and found.compared == 60
+        assert found.head.predict(rows).probabilities[:, 3:].sum(1).mean() == pytest.approx(0.12, abs=0.03)
+        scores = [auc(grades[600:] >= 4, one.head.predict(rows[600:]).utility) for one in (found, alone)]
+        gains.append(scores[0] - scores[1])
+        assert found.head.compared == 180 and (found.grades == 5).sum() == 20
+    assert np.mean(gains) > 0.0
 
 
 def test_what_chooses_the_next_images_learns_from_pairs():

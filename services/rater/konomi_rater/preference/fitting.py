@@ -25,7 +25,13 @@ from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman, wilson
 from konomi_rater.preference.ordinal import Check, never, scale_of
 from konomi_rater.preference.parameters import Provenance
-from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
+from konomi_rater.preference.positive_unlabelled import (
+    LEAST_UNLABELLED,
+    PositiveFit,
+    auc_estimate,
+    fit_positives,
+    only_favourites,
+)
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
 from konomi_rater.preference.trees import stack
 from konomi_rater.sentences import Sentence
@@ -59,7 +65,7 @@ class Training:
             compared.
         compared: (c, D) unit rows of images that were compared and not graded.
         compared_groups: their c group keys.
-        unlabelled: (u, D) own ungraded images, for the case that every grade is a favourite's.
+        unlabelled: (u, D) ungraded images, for the case that every grade is a favourite's.
         population: what people in general like, where something is known.
     """
 
@@ -87,6 +93,22 @@ class Training:
             comparisons=(),
             compared=self.compared[:0],
             compared_groups=(),
+        )
+
+    def with_unlabelled(self) -> "Training":
+        """Returns the same with the ungraded images among the graded ones, of grade 0."""
+        graded, more = len(self.grades), len(self.unlabelled)
+        rows = np.append(np.arange(graded), np.arange(graded, graded + len(self.compared)) + more)
+        return replace(
+            self,
+            embeddings=np.concatenate([self.embeddings, self.unlabelled]),
+            grades=np.append(self.grades, np.zeros(more, self.grades.dtype)),
+            groups=[*self.groups, *(f"ungraded {row}" for row in range(more))],
+            drawn=np.append(self.drawn, np.zeros(more, bool)),
+            provenances=(),
+            comparisons=[
+                replace(one, winner=int(rows[one.winner]), loser=int(rows[one.loser])) for one in self.comparisons
+            ],
         )
 
     def seen(self) -> np.ndarray:
@@ -152,12 +174,14 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
         threads: that add up many labels; the result is the same.
     """
     rng = np.random.default_rng(seed)
+    if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
+        many = len(training.grades) + len(training.unlabelled) > MOST_EXACT
+        if many or _clear(training.comparisons) < LEAST_COMPARED:
+            yield Step("favourites", 0, 1)
+            yield _fit_favourites(training, seed, rng)
+            return
+        training = training.with_unlabelled()
     pairs = learnt_pairs(training.comparisons, len(training.grades))
-    favourites = only_favourites(training.grades) and _clear(training.comparisons) < LEAST_COMPARED
-    if len(training.unlabelled) >= LEAST_UNLABELLED and favourites:
-        yield Step("favourites", 0, 1)
-        yield _fit_favourites(training, seed, rng)
-        return
     maps = feature_maps(training.background, training.population)
     folds = make_folds([*training.groups, *training.compared_groups], rng)
     moved, shifting = _moved(training, pairs)
@@ -386,6 +410,8 @@ def _finish(
     if assumed:
         head = ensemble.with_usual_shares(head, training.background)
     metrics = _pair_accuracy(best, pairs)
+    if (training.grades == 0).any():
+        metrics |= auc_estimate(PositiveFit(head, best.mean, training.grades > 0), rng)
     if not assumed and best.mean.std() > 0:
         head = replace(head, calibration=_calibrated(best, training, np.ones(len(training.grades), bool)))
         some = np.ones(len(training.grades), bool) if measured is None else measured
@@ -406,8 +432,12 @@ def _order(grades: np.ndarray, held: _HeldOut, pairs: Pairs) -> float:
     srcc = spearman(grades, held.mean) if len(grades) > 1 or not len(pairs) else float("nan")
     if not len(pairs) or not held.gaps.any():
         return srcc
-    of_pairs, share = 2 * right(pairs, held.gaps) / pairs.wins.sum() - 1, pairs.wins.sum() / 2
-    return float(of_pairs if not np.isfinite(srcc) else (len(grades) * srcc + share * of_pairs) / (len(grades) + share))
+    of_pairs, share, given = (
+        2 * right(pairs, held.gaps) / pairs.wins.sum() - 1,
+        pairs.wins.sum() / 2,
+        (grades > 0).sum(),
+    )
+    return float(of_pairs if not np.isfinite(srcc) else (given * srcc + share * of_pairs) / (given + share))
 
 
 def _pair_accuracy(held: _HeldOut, pairs: Pairs) -> dict[str, Estimate]:

@@ -49,6 +49,8 @@ BLOCK = 8192
 TUNED = 256
 """Labels at most that the kernel's numbers are set on; more change them little and cost their cube."""
 LEAST_LABELS = 5
+UNLABELLED_NOISE = 1.0
+"""Variance of an ungraded image about the average: that of the latent scale itself."""
 USUAL = 1000
 """Images at most that say where the cuts lie if no grade does."""
 MOST_EXACT = 2000
@@ -196,7 +198,8 @@ def fit_head(
         kind: name of a recipe.
         features: map learnt from the taste's unlabelled images.
         embeddings: (n, D) of the labelled images, graded ones first.
-        grades: (g,) integers 1..5 of the graded ones: all, where no pairs are given.
+        grades: (g,) integers 1..5 of the graded ones: all, where no pairs are given. With pairs, 0 is an image that
+            counts as an average one (`positive_unlabelled`).
         moved: (n,) what comparisons add to the latent targets, where they do no more.
         check: asked between two steps whether anybody waits.
         pairs: which of two images is preferred, as labels of their own.
@@ -217,7 +220,8 @@ def fit_head(
 
 
 def thresholds_known(grades: np.ndarray) -> bool:
-    """Returns whether grades (g,) say how often each is given: some, and not of favourites alone."""
+    """Returns whether grades (g,), 0 for none, say how often each is given: some, and not of favourites alone."""
+    grades = grades[grades > 0]
     return len(grades) >= LEAST_LABELS and len(np.unique(grades)) > 1 and int(grades.min()) < SSR
 
 
@@ -228,18 +232,20 @@ def _fit_on_pairs(
     recipe, inputs, alone = RECIPES[kind], features(embeddings), len(grades)
     known = thresholds_known(grades)
     scale = scale_of(grades if known else grades[:0])
-    scores, kernel = scale.targets[grades - 1], replace(recipe.start, scores=features.scores)
+    scores, kernel = np.append(0.0, scale.targets)[grades], replace(recipe.start, scores=features.scores)
     if known:
         kernel = tuned(recipe, features, inputs[:alone], scores, check)
     noise = kernel.noise - quantisation(scale, grades) if known else kernel.noise
     noise = max(noise, LEAST_NOISE) if recipe.ordinal else kernel.noise
     kernel = replace(kernel, noise=noise)
     of_pairs = pair_likelihood(pairs, noise)
-    of_grades = grade_likelihood(grades, scale, noise) if recipe.ordinal else _as_scores(scores, noise)
+    given = grades > 0
+    of_scores = _as_scores(scores, np.where(given, noise, UNLABELLED_NOISE))
+    of_grades = grade_likelihood(grades.clip(1), scale, noise) if recipe.ordinal else of_scores
 
     def likelihood(mode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts = zip(of_grades(mode[:alone]), of_pairs(mode[alone:]), strict=True)
-        slope, curvature = (np.concatenate(part) for part in parts)
+        parts = zip(of_grades(mode[:alone]), of_scores(mode[:alone]), of_pairs(mode[alone:]), strict=True)
+        slope, curvature = (np.append(np.where(given, one, other), pair) for one, other, pair in parts)
         return slope, curvature
 
     covariance = covariance_of(kernel, inputs, alone, pairs.rows)
@@ -268,9 +274,9 @@ def with_usual_shares(head: Head, images: np.ndarray) -> Head:
     return replace(head, scale=replace(head.scale, cuts=(low + high) / 2))
 
 
-def _as_scores(scores: np.ndarray, noise: float) -> Likelihood:
-    """Returns the Gaussian likelihood of normal scores (n,)."""
-    return lambda mode: ((scores - mode) / noise, np.full(len(scores), 1.0 / noise))
+def _as_scores(scores: np.ndarray, noise: np.ndarray) -> Likelihood:
+    """Returns the Gaussian likelihood of normal scores (n,) of these variances (n,)."""
+    return lambda mode: ((scores - mode) / noise, 1.0 / noise)
 
 
 def tuned(recipe: Recipe, features: Features, inputs: np.ndarray, scores: np.ndarray, check: Check = never) -> Kernel:

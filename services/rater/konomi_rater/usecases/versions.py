@@ -180,7 +180,7 @@ class Versions:
         with self._workspace.reading() as connection:
             self._workspace.label_chains.verify(connection, taste_id)
             inputs = self._read_inputs(connection, taste_id, embedder)
-            _check_enough(inputs, len(_own_ungraded(inputs.view, inputs)))
+            _check_enough(inputs, len(_ungraded(inputs.view, inputs)))
             training = self._training(connection, inputs)
         for step in fitting.fit(training, seed % 2**63, check, self._workspace.settings.library_threads):
             yield step if isinstance(step, Step) else self._stored(inputs, training, step)
@@ -231,7 +231,7 @@ class Versions:
             comparisons=inputs.compared.said,
             compared=view.embeddings[compared],
             compared_groups=image_records.read_groups(connection, taste.id, view.rows[compared].tolist()),
-            unlabelled=view.embeddings[_own_ungraded(view, inputs)],
+            unlabelled=view.embeddings[_ungraded(view, inputs)],
             population=features.read_population(folder, taste.embedder, view.embeddings.shape[1]),
         )
 
@@ -296,13 +296,12 @@ def _digest_of(inputs: _FitInputs) -> str:
     return hashlib.sha256((of_grades + compared).encode()).hexdigest() if compared else of_grades
 
 
-def _own_ungraded(view: MatrixView, inputs: _FitInputs) -> np.ndarray:
-    """Returns positions of own ungraded images, where every grade is a favourite's; else none."""
+def _ungraded(view: MatrixView, inputs: _FitInputs) -> np.ndarray:
+    """Returns positions of ungraded images to hold against favourites, where every grade is one's; else none."""
     if not only_favourites(np.array([entry.grade for entry in inputs.grades.values()])):
         return np.zeros(0, np.int64)
-    own = np.flatnonzero(view.sources == SELF)
-    graded = np.concatenate([_positions(view, inputs.grades), _positions(view, inputs.panel)])
-    return choose_unlabelled(own, graded, np.random.default_rng(0))
+    liked, aside = _positions(view, inputs.grades), _positions(view, inputs.panel)
+    return choose_unlabelled(view.sources, SELF, liked, np.concatenate([liked, aside]), np.random.default_rng(0))
 
 
 def _refused(diff: Diff | None) -> list[Sentence]:
@@ -328,7 +327,8 @@ def _check_enough(inputs: _FitInputs, free: int) -> None:
         )
     if free < LEAST_UNLABELLED:
         raise FailedPrecondition(
-            f"expected at least {LEAST_UNLABELLED} ungraded images of your own to tell favourites from, "
-            f"tastes/{taste.id} has {free} and nothing but favourites graded; generate or grade more",
+            f"expected at least {LEAST_UNLABELLED} ungraded images, from where your favourites are or of your own, to "
+            f"tell favourites from, tastes/{taste.id} has {free} and nothing but favourites graded; import or generate "
+            "more, or grade some you do not like",
             reason="TOO_FEW_LABELS",
         )
