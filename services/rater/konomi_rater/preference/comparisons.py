@@ -8,12 +8,13 @@ than a process is exact on, comparisons only shift targets inside a top grade, b
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import log_ndtr
 
 from konomi_rater.preference.gaussian_process import NO_PAIRS
+from konomi_rater.preference.metrics import Estimate, wilson
 from konomi_rater.preference.ordinal import LEAST_CURVATURE, Likelihood, Scale
 
 TOP_GRADES = (4, 5)
@@ -25,6 +26,11 @@ UNBOUNDED = 1.0
 """Width a grade without an upper cut is taken to have, in latent units."""
 MOST_PAIRS = 1500
 """Distinct pairs at most that a fit learns from: the newest. Each costs what a grade costs."""
+
+
+LEAST_LABELS = 5
+LEAST_COMPARED = 10
+"""Comparisons that say which is preferred, below which nothing is fitted on them alone; a grade counts as two."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,43 @@ def right(pairs: Pairs, gaps: np.ndarray) -> float:
     return float(
         np.where(gaps > 0, pairs.wins[:, 0], np.where(gaps < 0, pairs.wins[:, 1], pairs.wins.mean(axis=1))).sum()
     )
+
+
+def accuracy(pairs: Pairs, gaps: np.ndarray) -> dict[str, Estimate]:
+    """Returns "pair_accuracy", the share of comparisons it orders as the owner did, where it was measured.
+
+    The interval is Wilson's on what the comparisons count (`weights`).
+
+    Args:
+        pairs: what was compared.
+        gaps: (m,) the differences that are predicted, without what is known of one of the two images.
+    """
+    counted = float(pairs.wins.sum())
+    if counted < 1 or not gaps.any():
+        return {}
+    share = right(pairs, gaps) / counted
+    of_whole = wilson(share * int(counted), int(counted))
+    return {"pair_accuracy": replace(of_whole, value=share, n=int(pairs.times.sum()))}
+
+
+def touching(fold: np.ndarray, graded: int, pairs: np.ndarray) -> np.ndarray:
+    """Returns which observations touch an image of a fold: grades by its row, pairs after all grades."""
+    if not len(pairs):
+        return fold
+    return np.concatenate([fold[fold < graded], graded + np.flatnonzero(np.isin(pairs, fold).any(axis=1))])
+
+
+def enough(grades: np.ndarray, comparisons: Sequence[Preference]) -> bool:
+    """Returns whether a rater can be fitted: on grades (n,) of two kinds, on comparisons, or on both together."""
+    compared = clear(comparisons)
+    if len(np.unique(grades)) < 2:
+        return compared >= LEAST_COMPARED
+    return len(grades) >= LEAST_LABELS or 2 * len(grades) + compared >= LEAST_COMPARED
+
+
+def clear(comparisons: Sequence[Preference]) -> int:
+    """Returns how many comparisons prefer one of two images."""
+    return sum(not one.tie for one in comparisons)
 
 
 def shifts(preferences: Sequence[Preference], grades: np.ndarray, scale: Scale) -> np.ndarray:

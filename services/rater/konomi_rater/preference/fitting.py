@@ -8,11 +8,21 @@ import numpy as np
 from konomi_rater.preference import head as ensemble
 from konomi_rater.preference import large_fit
 from konomi_rater.preference.calibration import LEAST_RANDOM, Calibration, calibrate
-from konomi_rater.preference.comparisons import NONE, Pairs, Preference, pairs_of, right, shifts
+from konomi_rater.preference.comparisons import (
+    LEAST_COMPARED,
+    NONE,
+    Pairs,
+    Preference,
+    accuracy,
+    clear,
+    pairs_of,
+    right,
+    shifts,
+    touching,
+)
 from konomi_rater.preference.features import Features, Population
 from konomi_rater.preference.gaussian_process import Process, held_out
 from konomi_rater.preference.head import (
-    LEAST_LABELS,
     MOST_EXACT,
     RECIPES,
     Head,
@@ -22,7 +32,7 @@ from konomi_rater.preference.head import (
     thresholds_known,
 )
 from konomi_rater.preference.large_fit import WHOLE
-from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman, wilson
+from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
 from konomi_rater.preference.ordinal import Check, never, scale_of
 from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.positive_unlabelled import (
@@ -40,8 +50,6 @@ FOLDS = 10
 LARGE = "nystroem"
 """The kind of head on more than WHOLE labels."""
 TREE_FOLDS = 5
-LEAST_COMPARED = 10
-"""Comparisons that say which is preferred, below which nothing is fitted on them alone; a grade counts as two."""
 LEAST_UR = 3
 SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
@@ -176,7 +184,7 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     rng = np.random.default_rng(seed)
     if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
         many = len(training.grades) + len(training.unlabelled) > MOST_EXACT
-        if many or _clear(training.comparisons) < LEAST_COMPARED:
+        if many or clear(training.comparisons) < LEAST_COMPARED:
             yield Step("favourites", 0, 1)
             yield _fit_favourites(training, seed, rng)
             return
@@ -201,18 +209,6 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     yield Step("quality", len(kinds), len(kinds) + 1)
     fitted = _finish(training, held_out, seed, rng, check, pairs)
     yield replace(fitted, compared=shifting or int(pairs.times.sum()))
-
-
-def enough(grades: np.ndarray, comparisons: Sequence[Preference]) -> bool:
-    """Returns whether a rater can be fitted: on grades (n,) of two kinds, on comparisons, or on both together."""
-    clear = _clear(comparisons)
-    if len(np.unique(grades)) < 2:
-        return clear >= LEAST_COMPARED
-    return len(grades) >= LEAST_LABELS or 2 * len(grades) + clear >= LEAST_COMPARED
-
-
-def _clear(comparisons: Sequence[Preference]) -> int:
-    return sum(not one.tie for one in comparisons)
 
 
 def learnt_pairs(comparisons: Sequence[Preference], graded: int) -> Pairs:
@@ -315,19 +311,12 @@ def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarr
     if len(folds) < 2:
         return _HeldOut(head, np.zeros(graded), np.ones(graded), np.zeros(len(pairs)))
     if isinstance(head.process, Process):
-        mean, variance = held_out(head.process, targets, [_observations(fold, graded, pairs) for fold in folds])
+        mean, variance = held_out(head.process, targets, [touching(fold, graded, pairs) for fold in folds])
     else:
         inputs = head.features(embeddings)
         mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds, check)
     doubt = (variance[:graded] - noise[:graded]).clip(1e-9) + head.process.kernel.noise
     return _HeldOut(head, mean[:graded], doubt, mean[graded:])
-
-
-def _observations(fold: np.ndarray, graded: int, pairs: np.ndarray) -> np.ndarray:
-    """Returns which observations touch an image of a fold: grades by its row, pairs after all grades."""
-    if not len(pairs):
-        return fold
-    return np.concatenate([fold[fold < graded], graded + np.flatnonzero(np.isin(pairs, fold).any(axis=1))])
 
 
 @dataclass(frozen=True)
@@ -406,19 +395,16 @@ def _finish(
     if measured is None:
         drawn = ensemble.draw(len(head.sites.targets), rng)
         head = ensemble.with_members(head, head.features(training.seen()), drawn, check)
-    assumed = len(pairs) > 0 and not thresholds_known(training.grades)
-    if assumed:
+    metrics = accuracy(pairs, best.gaps)
+    if len(pairs) and not thresholds_known(training.grades):
         head = ensemble.with_usual_shares(head, training.background)
-    metrics = _pair_accuracy(best, pairs)
-    if (training.grades == 0).any():
         metrics |= auc_estimate(PositiveFit(head, best.mean, training.grades > 0), rng)
-    if not assumed and best.mean.std() > 0:
+    elif best.mean.std() > 0:
         head = replace(head, calibration=_calibrated(best, training, np.ones(len(training.grades), bool)))
         some = np.ones(len(training.grades), bool) if measured is None else measured
         check()
-        metrics |= estimates(
-            training.grades[some], _held_out_predictions(best, training, rng).take(some), rng, check=check
-        )
+        predictions = _held_out_predictions(best, training, rng).take(some)
+        metrics |= estimates(training.grades[some], predictions, rng, check=check)
     finite = {kind: value for kind, value in candidates.items() if np.isfinite(value)}
     grades = np.concatenate([training.grades, np.zeros(len(training.compared), training.grades.dtype)])
     return Fitted(head, metrics, finite, alarms(training, metrics, pairs), training.seen(), grades)
@@ -438,19 +424,6 @@ def _order(grades: np.ndarray, held: _HeldOut, pairs: Pairs) -> float:
         (grades > 0).sum(),
     )
     return float(of_pairs if not np.isfinite(srcc) else (given * srcc + share * of_pairs) / (given + share))
-
-
-def _pair_accuracy(held: _HeldOut, pairs: Pairs) -> dict[str, Estimate]:
-    """Returns "pair_accuracy", the share of comparisons it orders as the owner did, where it was measured.
-
-    One of the two images was unseen. The interval is Wilson's on what the comparisons count (`comparisons.weights`).
-    """
-    counted = float(pairs.wins.sum())
-    if counted < 1 or not held.gaps.any():
-        return {}
-    share = right(pairs, held.gaps) / counted
-    of_whole = wilson(share * int(counted), int(counted))
-    return {"pair_accuracy": replace(of_whole, value=share, n=int(pairs.times.sum()))}
 
 
 def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:

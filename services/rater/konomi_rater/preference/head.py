@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from konomi_rater.preference.calibration import Calibration
-from konomi_rater.preference.comparisons import NONE, Pairs, pair_likelihood
+from konomi_rater.preference.comparisons import LEAST_LABELS, NONE, Pairs, pair_likelihood
 from konomi_rater.preference.features import Features, Population, learn_maps
 from konomi_rater.preference.gaussian_process import (
     LEAST_NOISE,
@@ -48,7 +48,6 @@ BLOCK = 8192
 """Rows predicted at a time: bounds the memory, not the result."""
 TUNED = 256
 """Labels at most that the kernel's numbers are set on; more change them little and cost their cube."""
-LEAST_LABELS = 5
 UNLABELLED_NOISE = 1.0
 """Variance of an ungraded image about the average: that of the latent scale itself."""
 USUAL = 1000

@@ -98,6 +98,8 @@ def auc_estimate(fitted: PositiveFit, rng: np.random.Generator, draws: int = 200
     p / 2 + (1 - p) times the area against what is not liked, so a lower bound of that (Elkan & Noto 2008, section 2).
     """
     count = len(fitted.liked)
+    if not count:
+        return {}
     resampled = [auc(fitted.liked[pick], fitted.held_out[pick]) for pick in rng.integers(0, count, (draws, count))]
     value, spread = auc(fitted.liked, fitted.held_out), np.array(resampled)[np.isfinite(resampled)]
     if not np.isfinite(value) or not len(spread):

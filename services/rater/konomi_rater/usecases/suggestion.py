@@ -9,8 +9,9 @@ import sqlalchemy
 from cachetools import LRUCache
 
 from konomi_rater.preference import features
+from konomi_rater.preference.comparisons import enough
 from konomi_rater.preference.features import Population
-from konomi_rater.preference.fitting import enough, learnt_pairs, quick_fit
+from konomi_rater.preference.fitting import learnt_pairs, quick_fit
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.selection import acquisition

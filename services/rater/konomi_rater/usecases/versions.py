@@ -13,7 +13,8 @@ from konomi.errors import DataLoss, FailedPrecondition
 from konomi_rater.measures import overoptimisation
 from konomi_rater.measures.overoptimisation import Generation, Pressure, pressure_of
 from konomi_rater.preference import features, fitting, promotion
-from konomi_rater.preference.fitting import LEAST_COMPARED, LEAST_LABELS, Fitted, Step, Training
+from konomi_rater.preference.comparisons import LEAST_COMPARED, LEAST_LABELS, clear, enough
+from konomi_rater.preference.fitting import Fitted, Step, Training
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.ordinal import Check, never
@@ -315,8 +316,8 @@ def _check_enough(inputs: _FitInputs, free: int) -> None:
     taste, grades = inputs.taste, inputs.grades
     given = np.array([entry.grade for entry in grades.values()], dtype=np.int64)
     kinds = len({entry.grade for entry in grades.values()})
-    compared = sum(not one.tie for one in inputs.compared.said)
-    if fitting.enough(given, inputs.compared.said):
+    compared = clear(inputs.compared.said)
+    if enough(given, inputs.compared.said):
         return
     if len(grades) < LEAST_LABELS or not only_favourites(given):
         raise FailedPrecondition(
