@@ -224,9 +224,9 @@ class Versions:
         folder = self._workspace.embedders.folder / features.FOLDER
         return Training(
             embeddings=inputs.view.embeddings[positions],
-            grades=np.array([entry.grade for entry in entries]),
+            grades=np.array([entry.grade for entry in entries], np.int64),
             groups=image_records.read_groups(connection, inputs.taste.id, rows),
-            drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries]),
+            drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries], bool),
             background=view.embeddings,
             provenances=[view.provenances[at] for at in positions],
             comparisons=inputs.compared.said,
