@@ -123,6 +123,10 @@ class Training:
         """Returns the embeddings (n + c, D) of all images that were judged, graded ones first."""
         return np.concatenate([self.embeddings, self.compared]) if len(self.compared) else self.embeddings
 
+    def seen_grades(self) -> np.ndarray:
+        """Returns their grades (n + c,), 0 for what was only compared."""
+        return np.append(self.grades, np.zeros(len(self.compared), self.grades.dtype))
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -401,13 +405,19 @@ def _finish(
         metrics |= auc_estimate(PositiveFit(head, best.mean, training.grades > 0), rng)
     elif best.mean.std() > 0:
         head = replace(head, calibration=_calibrated(best, training, np.ones(len(training.grades), bool)))
-        some = np.ones(len(training.grades), bool) if measured is None else measured
         check()
-        predictions = _held_out_predictions(best, training, rng).take(some)
-        metrics |= estimates(training.grades[some], predictions, rng, check=check)
+        metrics |= _measured(best, training, measured, rng, check)
     finite = {kind: value for kind, value in candidates.items() if np.isfinite(value)}
-    grades = np.concatenate([training.grades, np.zeros(len(training.compared), training.grades.dtype)])
-    return Fitted(head, metrics, finite, alarms(training, metrics, pairs), training.seen(), grades)
+    return Fitted(head, metrics, finite, alarms(training, metrics, pairs), training.seen(), training.seen_grades())
+
+
+def _measured(
+    best: _HeldOut, training: Training, rows: np.ndarray | None, rng: np.random.Generator, check: Check
+) -> dict[str, Estimate]:
+    """Returns the measures on the labels at rows (n,) bool; on all where None is given."""
+    some = np.ones(len(training.grades), bool) if rows is None else rows
+    predictions = _held_out_predictions(best, training, rng).take(some)
+    return estimates(training.grades[some], predictions, rng, check=check)
 
 
 def _order(grades: np.ndarray, held: _HeldOut, pairs: Pairs) -> float:
