@@ -14,8 +14,8 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from konomi_rater.preference.gaussian_process import NO_PAIRS
-from konomi_rater.preference.metrics import Estimate, wilson
-from konomi_rater.preference.ordinal import LEAST_CURVATURE, Likelihood, Scale
+from konomi_rater.preference.metrics import Estimate, spearman, wilson
+from konomi_rater.preference.ordinal import LEAST_CURVATURE, Likelihood, Scale, scale_of
 
 TOP_GRADES = (4, 5)
 REGULARISATION = 0.5
@@ -146,6 +146,24 @@ def right(pairs: Pairs, gaps: np.ndarray) -> float:
     )
 
 
+def order(grades: np.ndarray, mean: np.ndarray, pairs: Pairs, gaps: np.ndarray) -> float:
+    """Returns how well unseen labels are put in order, -1..1: of grades by SRCC, of pairs by those that are right.
+
+    Where there are both, each counts by its number; two pairs count as a grade.
+
+    Args:
+        grades: (n,) integers, 0 for an image that was not graded.
+        mean: (n,) what is predicted of each without its group.
+        pairs: what was compared.
+        gaps: (m,) the differences that are predicted (`accuracy`).
+    """
+    srcc = spearman(grades, mean) if len(grades) > 1 or not len(pairs) else float("nan")
+    if not len(pairs) or not gaps.any():
+        return srcc
+    of_pairs, share, given = 2 * right(pairs, gaps) / pairs.wins.sum() - 1, pairs.wins.sum() / 2, (grades > 0).sum()
+    return float(of_pairs if not np.isfinite(srcc) else (given * srcc + share * of_pairs) / (given + share))
+
+
 def accuracy(pairs: Pairs, gaps: np.ndarray) -> dict[str, Estimate]:
     """Returns "pair_accuracy", the share of comparisons it orders as the owner did, where it was measured.
 
@@ -181,6 +199,15 @@ def enough(grades: np.ndarray, comparisons: Sequence[Preference]) -> bool:
 def clear(comparisons: Sequence[Preference]) -> int:
     """Returns how many comparisons prefer one of two images."""
     return sum(not one.tie for one in comparisons)
+
+
+def shifted(preferences: Sequence[Preference], grades: np.ndarray) -> tuple[np.ndarray, int]:
+    """Returns `shifts` (n,) by the comparisons between graded images, and how many of them shift anything."""
+    between = [one for one in preferences if max(one.winner, one.loser) < len(grades)]
+    if not between:
+        return np.zeros(len(grades)), 0
+    moved = shifts(between, grades, scale_of(grades))
+    return moved, sum(bool(moved[one.winner] or moved[one.loser]) for one in between)
 
 
 def shifts(preferences: Sequence[Preference], grades: np.ndarray, scale: Scale) -> np.ndarray:

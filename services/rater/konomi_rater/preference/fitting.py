@@ -15,9 +15,9 @@ from konomi_rater.preference.comparisons import (
     Preference,
     accuracy,
     clear,
+    order,
     pairs_of,
-    right,
-    shifts,
+    shifted,
     touching,
 )
 from konomi_rater.preference.features import Features, Population
@@ -29,10 +29,11 @@ from konomi_rater.preference.head import (
     Sites,
     feature_maps,
     fit_head,
+    kinds_for,
     thresholds_known,
 )
 from konomi_rater.preference.large_fit import WHOLE
-from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
+from konomi_rater.preference.metrics import Estimate, Predictions, estimates
 from konomi_rater.preference.ordinal import Check, never, scale_of
 from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.positive_unlabelled import (
@@ -196,7 +197,7 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     pairs = learnt_pairs(training.comparisons, len(training.grades))
     maps = feature_maps(training.background, training.population)
     folds = make_folds([*training.groups, *training.compared_groups], rng)
-    moved, shifting = _moved(training, pairs)
+    moved, shifting = shifted(() if len(pairs) else training.comparisons, training.grades)
     if len(training.grades) > WHOLE:
         yield Step("cross-validation", 0, 2)
         large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check, threads)
@@ -218,22 +219,6 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
 def learnt_pairs(comparisons: Sequence[Preference], graded: int) -> Pairs:
     """Returns the comparisons that are labels of their own: none beside more than MOST_EXACT grades."""
     return pairs_of(comparisons) if graded <= MOST_EXACT else NONE
-
-
-def kinds_for(graded: int, pairs: Pairs) -> list[str]:
-    """Returns the kinds of heads to try on so many grades and what was compared; two pairs count as a grade."""
-    worth = min(graded + len(pairs) // 2, max(graded, MOST_EXACT))
-    return [kind for kind, recipe in RECIPES.items() if recipe.needs <= worth <= recipe.most]
-
-
-def _moved(training: Training, pairs: Pairs) -> tuple[np.ndarray, int]:
-    """Returns what comparisons add to the targets where they are no labels of their own, and how many do that."""
-    count = len(training.grades)
-    if len(pairs) or not training.comparisons:
-        return np.zeros(count), 0
-    between = [one for one in training.comparisons if max(one.winner, one.loser) < count]
-    moved = shifts(between, training.grades, scale_of(training.grades))
-    return moved, sum(moved[one.winner] != 0 or moved[one.loser] != 0 for one in between)
 
 
 def quick_fit(
@@ -389,11 +374,13 @@ def _finish(
         pairs: what was compared.
         measured: (n,) bool, the labels that measure; None for all, and members are drawn among them.
     """
-    candidates = {kind: _order(training.grades, prediction, pairs) for kind, prediction in held_out.items()}
+    candidates = {
+        kind: order(training.grades, prediction.mean, pairs, prediction.gaps) for kind, prediction in held_out.items()
+    }
     best = held_out[_best(list(held_out), candidates)]
     stacked = _stacked(training, best, seed, rng, check)
     if stacked is not None:
-        candidates["stack"] = _order(training.grades, stacked, pairs)
+        candidates["stack"] = order(training.grades, stacked.mean, pairs, stacked.gaps)
         best = stacked if candidates["stack"] > candidates[best.head.kind] + MARGIN else best
     head = best.head
     if measured is None:
@@ -418,22 +405,6 @@ def _measured(
     some = np.ones(len(training.grades), bool) if rows is None else rows
     predictions = _held_out_predictions(best, training, rng).take(some)
     return estimates(training.grades[some], predictions, rng, check=check)
-
-
-def _order(grades: np.ndarray, held: _HeldOut, pairs: Pairs) -> float:
-    """Returns how well a head orders what it had not seen, -1..1: of grades by SRCC, of pairs by those it gets right.
-
-    Where there are both, each counts by its number; two pairs count as a grade.
-    """
-    srcc = spearman(grades, held.mean) if len(grades) > 1 or not len(pairs) else float("nan")
-    if not len(pairs) or not held.gaps.any():
-        return srcc
-    of_pairs, share, given = (
-        2 * right(pairs, held.gaps) / pairs.wins.sum() - 1,
-        pairs.wins.sum() / 2,
-        (grades > 0).sum(),
-    )
-    return float(of_pairs if not np.isfinite(srcc) else (given * srcc + share * of_pairs) / (given + share))
 
 
 def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:

@@ -182,6 +182,12 @@ class Head:
         return Prediction(value.round(DECIMALS), std.round(DECIMALS), shares.round(DECIMALS))
 
 
+def kinds_for(graded: int, pairs: Pairs) -> list[str]:
+    """Returns the kinds of heads to try on so many grades and what was compared; two pairs count as a grade."""
+    worth = min(graded + len(pairs) // 2, max(graded, MOST_EXACT))
+    return [kind for kind, recipe in RECIPES.items() if recipe.needs <= worth <= recipe.most]
+
+
 def fit_head(
     kind: str,
     features: Features,
