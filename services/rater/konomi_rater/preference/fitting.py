@@ -374,9 +374,7 @@ def _finish(
         pairs: what was compared.
         measured: (n,) bool, the labels that measure; None for all, and members are drawn among them.
     """
-    candidates = {
-        kind: order(training.grades, prediction.mean, pairs, prediction.gaps) for kind, prediction in held_out.items()
-    }
+    candidates = {kind: order(training.grades, one.mean, pairs, one.gaps) for kind, one in held_out.items()}
     best = held_out[_best(list(held_out), candidates)]
     stacked = _stacked(training, best, seed, rng, check)
     if stacked is not None:
