@@ -48,6 +48,20 @@ def test_favourites_alone_make_a_rater_that_says_so(rater, library):
     assert np.mean(found[:12]) > np.mean(found[12:])
 
 
+def test_favourites_from_a_folder_are_fitted_against_the_rest_of_the_folder(rater):
+    taste, rng = rater.taste(), np.random.default_rng(5)
+    red = {rater.put(png((int(value), 90, 90), seed=i)): int(value) for i, value in enumerate(rng.integers(0, 255, 80))}
+    rater.add(taste, [pb.Image(digest=digest, source=pb.SOURCE_IMPORTED, path=f"{digest}.png") for digest in red])
+    best = sorted(red, key=lambda digest: -red[digest])
+    rater.label(taste, dict.fromkeys(best[:20:2], 5))
+    version = rater.fit(taste)
+    assert version.head == "favourites" and version.metrics["auc_pu"].value > 0.7
+    images = [pb.ImageInput(digest=digest) for digest in [*best[1:20:2], *best[-10:]]]
+    answers = rater.call("ScoreImages", pb.ScoreImagesRequest(taste=taste, images=images)).results
+    found = [answer.score.utility for answer in answers]
+    assert np.mean(found[:10]) > np.mean(found[10:])
+
+
 def test_favourites_with_nothing_to_tell_them_from_are_refused(rater):
     taste = rater.taste()
     digests = [rater.put(png((200, i, 0), seed=i)) for i in range(10)]

@@ -16,6 +16,7 @@ from konomi_rater.preference.head import MOST_EXACT
 from konomi_rater.preference.metrics import auc, spearman
 from konomi_rater.preference.ordinal import scale_of, sites
 from konomi_rater.preference.population.file import Population
+from konomi_rater.preference.positive_unlabelled import choose_unlabelled
 from konomi_rater.preference.sparse_gaussian_process import condition_sparse, held_out_sparse
 
 
@@ -162,6 +163,36 @@ def test_favourites_alone_are_told_from_ungraded_images():
         assert (fit_.grades == 0).sum() == 300
         found.append(auc(grades[600:] >= 4, fit_.head.predict(rows[600:]).utility))
     assert np.mean(found) > 0.8
+
+
+def test_favourites_from_a_folder_are_held_against_the_rest_of_it():
+    imported, own, made = 4, 1, np.random.default_rng(0)
+    sources = np.array([own] * 50 + [imported] * 100)
+    liked, graded = np.arange(60, 70), np.arange(60, 75)
+    chosen = choose_unlabelled(sources, own, liked, graded, made)
+    assert set(chosen.tolist()) == (set(range(50, 150)) - set(range(60, 75)))
+    few = np.arange(50, 140)
+    assert set(choose_unlabelled(sources, own, few, few, made).tolist()) == {*range(50), *range(140, 150)}
+    assert set(choose_unlabelled(sources, own, np.arange(5), np.arange(5), made).tolist()) == set(range(5, 50))
+
+
+def test_what_hides_among_the_ungraded_lowers_what_is_reported_and_never_raises_it():
+    reported = []
+    for hidden in (0, 100, 200):
+        rows, _, _, grades = world(2, images=3000)
+        best = np.flatnonzero(grades >= 4)
+        rest = np.concatenate([best[25 : 25 + hidden], np.flatnonzero(grades < 4)[: 300 - hidden]])
+        training = Training(
+            rows[best[:25]],
+            np.full(25, 5),
+            [str(i) for i in range(25)],
+            np.zeros(25, bool),
+            rows,
+            unlabelled=rows[rest],
+        )
+        reported.append(list(fit(training, 0))[-1].metrics["auc_pu"].value)
+    assert reported[0] > reported[1] > reported[2]
+    assert reported[0] > 0.9
 
 
 def test_wide_embeddings_have_the_same_directions_by_rows_as_by_columns(monkeypatch):

@@ -20,6 +20,11 @@ SENTENCES: Mapping[str, str] = {
     "{against} (srcc {srcc} against {earlier}); that one goes on scoring.",
     "only_favourites": "Only favourites are graded: the rater knows what is unlike the rest, not how often you would "
     "give a grade; grade some images you do not like.",
+    "only_pairs": "Pairs say which image you prefer, not what is SSR or UR to you: how often you give each grade is "
+    "assumed (of your images 4 % UR, 8 % SSR, 18 % SR, 30 % R, 40 % N); grade {more} images in the view Grade to say "
+    "it.",
+    "pairs_chance": "On unseen pairs the rater is not surely better than chance ({share} right, {base} by chance): "
+    "compare more pairs, or grade {more} images in the view Grade.",
     "few_ur": "Only {top} UR labels: probabilities of UR rest on the order of the lower grades; {missing} more images "
     "graded UR are enough, for example from the best of the Library.",
     "few_random": "Go on in the view Grade: once {missing} more of its random picks (about one image in five) are "

@@ -201,4 +201,7 @@ def _side_by_side(work: Any, starts: range, threads: int) -> list[Any]:
 def _arrays(holder: Any) -> dict[str, Any]:
     """Returns the fields of a dataclass with its arrays in float32."""
     values = {f.name: getattr(holder, f.name) for f in fields(holder)}
-    return {name: v.astype(np.float32) if isinstance(v, np.ndarray) else v for name, v in values.items()}
+    return {
+        name: v.astype(np.float32) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v
+        for name, v in values.items()
+    }

@@ -8,18 +8,45 @@ import numpy as np
 from konomi_rater.preference import head as ensemble
 from konomi_rater.preference import large_fit
 from konomi_rater.preference.calibration import LEAST_RANDOM, Calibration, calibrate
-from konomi_rater.preference.comparisons import Preference, shifts
+from konomi_rater.preference.comparisons import (
+    LEAST_COMPARED,
+    LEAST_LABELS,
+    NONE,
+    Pairs,
+    Preference,
+    accuracy,
+    clear,
+    order,
+    pairs_of,
+    shifted,
+    touching,
+)
 from konomi_rater.preference.features import Features, with_population
 from konomi_rater.preference.gaussian_process import Process, held_out
-from konomi_rater.preference.head import MOST_EXACT, RECIPES, Head, Sites, feature_maps, fit_head
+from konomi_rater.preference.head import (
+    MOST_EXACT,
+    RECIPES,
+    Head,
+    Sites,
+    feature_maps,
+    fit_head,
+    kinds_for,
+    thresholds_known,
+)
 from konomi_rater.preference.large_fit import WHOLE
-from konomi_rater.preference.metrics import Estimate, Predictions, estimates, spearman
+from konomi_rater.preference.metrics import Estimate, Predictions, estimates
 from konomi_rater.preference.ordinal import Check, never, scale_of
 from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.population import benefit
 from konomi_rater.preference.population.benefit import Benefit, Labels
 from konomi_rater.preference.population.file import Population, joined
-from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, auc_estimate, fit_positives, only_favourites
+from konomi_rater.preference.positive_unlabelled import (
+    LEAST_UNLABELLED,
+    PositiveFit,
+    auc_estimate,
+    fit_positives,
+    only_favourites,
+)
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
 from konomi_rater.preference.trees import stack
 from konomi_rater.sentences import Sentence
@@ -28,7 +55,6 @@ FOLDS = 10
 LARGE = "nystroem"
 """The kind of head on more than WHOLE labels."""
 TREE_FOLDS = 5
-LEAST_LABELS = 5
 LEAST_UR = 3
 SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
@@ -48,8 +74,11 @@ class Training:
         drawn: (n,) bool, graded when shown at random.
         background: (N, D) unit rows of all images of the taste.
         provenances: how each graded image was made.
-        comparisons: which of two graded images is preferred.
-        unlabelled: (u, D) own ungraded images, for the case that every grade is a favourite's.
+        comparisons: which of two images is preferred, in the order that was said: rows of the graded ones, then of the
+            compared.
+        compared: (c, D) unit rows of images that were compared and not graded.
+        compared_groups: their c group keys.
+        unlabelled: (u, D) ungraded images, for the case that every grade is a favourite's.
         populations: what people in general like, where something is known; each is used only where it helps.
     """
 
@@ -62,6 +91,8 @@ class Training:
     comparisons: Sequence[Preference] = ()
     unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     populations: Sequence[Population] = ()
+    compared: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    compared_groups: Sequence[str] = ()
 
     def take(self, rows: np.ndarray) -> "Training":
         """Returns the same with the labels at rows (R,) alone and no comparisons."""
@@ -73,7 +104,33 @@ class Training:
             drawn=self.drawn[rows],
             provenances=[self.provenances[row] for row in rows] if self.provenances else (),
             comparisons=(),
+            compared=self.compared[:0],
+            compared_groups=(),
         )
+
+    def with_unlabelled(self) -> "Training":
+        """Returns the same with the ungraded images among the graded ones, of grade 0."""
+        graded, more = len(self.grades), len(self.unlabelled)
+        rows = np.append(np.arange(graded), np.arange(graded, graded + len(self.compared)) + more)
+        return replace(
+            self,
+            embeddings=np.concatenate([self.embeddings, self.unlabelled]),
+            grades=np.append(self.grades, np.zeros(more, self.grades.dtype)),
+            groups=[*self.groups, *(f"ungraded {row}" for row in range(more))],
+            drawn=np.append(self.drawn, np.zeros(more, bool)),
+            provenances=(),
+            comparisons=[
+                replace(one, winner=int(rows[one.winner]), loser=int(rows[one.loser])) for one in self.comparisons
+            ],
+        )
+
+    def seen(self) -> np.ndarray:
+        """Returns the embeddings (n + c, D) of all images that were judged, graded ones first."""
+        return np.concatenate([self.embeddings, self.compared]) if len(self.compared) else self.embeddings
+
+    def seen_grades(self) -> np.ndarray:
+        """Returns their grades (n + c,), 0 for what was only compared."""
+        return np.append(self.grades, np.zeros(len(self.compared), self.grades.dtype))
 
 
 @dataclass(frozen=True)
@@ -88,6 +145,7 @@ class Fitted:
         embeddings: (n, D) the images it rests on.
         grades: (n,) their grades, 0 for an ungraded one.
         benefits: what each population adds by the owner's held-out labels, and whether it was used.
+        compared: comparisons it was fitted on.
     """
 
     head: Head
@@ -97,6 +155,7 @@ class Fitted:
     embeddings: np.ndarray
     grades: np.ndarray
     benefits: Sequence[Benefit] = ()
+    compared: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,11 +169,15 @@ class Step:
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """A head with its predictions of each label without the label's group: latent mean and predictive variance."""
+    """A head with its predictions of each label without the label's group: latent mean and predictive variance.
+
+    `gaps` (m,) are the differences it predicts of what was compared, without what is known of one of the two images.
+    """
 
     head: Head
     mean: np.ndarray
     variance: np.ndarray
+    gaps: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -> Iterator[Step | Fitted]:
@@ -131,36 +194,44 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     """
     rng = np.random.default_rng(seed)
     if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
-        yield Step("favourites", 0, 1)
-        yield _fit_favourites(training, seed, rng)
-        return
+        many = len(training.grades) + len(training.unlabelled) > MOST_EXACT
+        if many or clear(training.comparisons) < LEAST_COMPARED:
+            yield Step("favourites", 0, 1)
+            yield _fit_favourites(training, seed, rng)
+            return
+        training = training.with_unlabelled()
+    pairs = learnt_pairs(training.comparisons, len(training.grades))
     maps = feature_maps(training.background)
-    folds = make_folds(training.groups, rng)
+    folds = make_folds([*training.groups, *training.compared_groups], rng)
     weighed = _weigh(training, maps, seed, check)
     maps = _on_populations(training, maps, weighed)
-    moved = shifts(training.comparisons, training.grades, scale_of(training.grades))
+    moved, shifting = shifted(() if len(pairs) else training.comparisons, training.grades)
     if len(training.grades) > WHOLE:
         yield Step("cross-validation", 0, 2)
         large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check, threads)
         yield Step("quality", 1, 2)
-        judged = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, large.measured)
-        yield replace(judged, alarms=alarms(training, judged.metrics), benefits=weighed)
+        judged = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, measured=large.measured)
+        yield replace(judged, alarms=alarms(training, judged.metrics), benefits=weighed, compared=shifting)
         return
-    kinds = [kind for kind, recipe in RECIPES.items() if recipe.needs <= len(training.grades) <= recipe.most]
+    kinds = kinds_for(len(training.grades), pairs)
     held_out: dict[str, _HeldOut] = {}
     for done, kind in enumerate(kinds):
         yield Step("cross-validation", done, len(kinds) + 1)
-        head = fit_head(kind, maps[RECIPES[kind].power], training.embeddings, training.grades, moved, check)
-        held_out[kind] = _cross_validate(head, training.embeddings, folds, check)
+        head = fit_head(kind, maps[RECIPES[kind].power], training.seen(), training.grades, moved, check, pairs)
+        held_out[kind] = _cross_validate(head, training.seen(), folds, check)
     yield Step("quality", len(kinds), len(kinds) + 1)
-    yield replace(_finish(training, held_out, seed, rng, check), benefits=weighed)
+    fitted = _finish(training, held_out, seed, rng, check, pairs)
+    yield replace(fitted, benefits=weighed, compared=shifting or int(pairs.times.sum()))
 
 
 def _weigh(training: Training, maps: Mapping[float, Features], seed: int, check: Check) -> list[Benefit]:
-    """Returns what each population adds; the folds are drawn apart, so that a fit without any is as it was."""
-    if not training.populations:
-        return []
+    """Returns what each population adds; the folds are drawn apart, so that a fit without any is as it was.
+
+    Nothing is weighed, and none is used, below LEAST_LABELS grades: too few are held out to decide.
+    """
     count = len(training.grades)
+    if not training.populations or count < LEAST_LABELS:
+        return []
     few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
     folds = make_folds(few.groups, np.random.default_rng((seed, 1)))
     labels = Labels(few.embeddings, few.grades, folds, few.background)
@@ -172,23 +243,39 @@ def _on_populations(
     training: Training, maps: Mapping[float, Features], weighed: Sequence[Benefit]
 ) -> dict[float, Features]:
     """Returns the maps with the scores of the populations that help beside."""
-    helping = joined([one for one, found in zip(training.populations, weighed, strict=True) if found.used])
+    helping = joined([one for one, found in zip(training.populations, weighed, strict=False) if found.used])
     return {power: with_population(features, training.background, helping) for power, features in maps.items()}
 
 
+def learnt_pairs(comparisons: Sequence[Preference], graded: int) -> Pairs:
+    """Returns the comparisons that are labels of their own: none beside more than MOST_EXACT grades."""
+    return pairs_of(comparisons) if graded <= MOST_EXACT else NONE
+
+
 def quick_fit(
-    embeddings: np.ndarray, grades: np.ndarray, background: np.ndarray, population: Population | None = None
+    embeddings: np.ndarray,
+    grades: np.ndarray,
+    background: np.ndarray,
+    population: Population | None = None,
+    pairs: Pairs = NONE,
 ) -> Head:
     """Fits one head without measuring it, for choosing what to label next.
 
     Of more than WHOLE labels it learns from half as many of the last, and as many spread evenly over those before.
 
     Args:
-        embeddings: (n, D) of the graded images; of more than WHOLE in the order they were graded.
+        embeddings: (n, D) of the graded images; of more than WHOLE in the order they were graded. With pairs, those of
+            the images that were only compared follow.
         grades: (n,) integers 1..5.
         background: (N, D) of all images of the taste.
         population: what people in general like, where something is known.
+        pairs: which of two images is preferred (`learnt_pairs`).
     """
+    if len(pairs):
+        kind = kinds_for(len(grades), pairs)[0]
+        features = feature_maps(background, population)[RECIPES[kind].power]
+        head = fit_head(kind, features, embeddings, grades, pairs=pairs)
+        return head if thresholds_known(grades) else ensemble.with_usual_shares(head, background)
     rows = _recent_and_spread(len(grades))
     embeddings, grades = embeddings[rows], grades[rows]
     kind = next(kind for kind, recipe in RECIPES.items() if recipe.needs <= len(grades) <= recipe.most)
@@ -216,16 +303,22 @@ def make_folds(groups: Sequence[str], rng: np.random.Generator, most: int = FOLD
     return [np.flatnonzero(fold_of[members] == fold) for fold in range(count)]
 
 
-def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[Sentence]:
+def alarms(training: Training, metrics: Mapping[str, Estimate], pairs: Pairs = NONE) -> list[Sentence]:
     """Returns what the owner should know before trusting the version."""
     raised = []
     top, drawn = int((training.grades == 5).sum()), int(training.drawn.sum())
-    if top < LEAST_UR:
-        raised.append(Sentence("few_ur", {"top": top, "missing": LEAST_UR - top}))
-    if drawn < LEAST_RANDOM:
-        raised.append(Sentence("few_random", {"missing": LEAST_RANDOM - drawn}))
-    srcc = metrics.get("srcc")
-    if srcc is None:
+    if len(pairs) and not thresholds_known(training.grades):
+        raised.append(Sentence("only_pairs", {"more": SITTING}))
+    else:
+        if top < LEAST_UR:
+            raised.append(Sentence("few_ur", {"top": top, "missing": LEAST_UR - top}))
+        if drawn < LEAST_RANDOM:
+            raised.append(Sentence("few_random", {"missing": LEAST_RANDOM - drawn}))
+    srcc, right_of = metrics.get("srcc"), metrics.get("pair_accuracy")
+    if srcc is None and right_of is not None:
+        if right_of.low <= 0.5:
+            raised.append(Sentence("pairs_chance", {"share": right_of.value, "base": 0.5, "more": SITTING}))
+    elif srcc is None:
         raised.append(Sentence("unmeasured", {"more": SITTING}))
     elif srcc.low <= 0:
         raised.append(Sentence("chance", {"low": srcc.low, "high": srcc.high, "more": SITTING}))
@@ -233,15 +326,17 @@ def alarms(training: Training, metrics: Mapping[str, Estimate]) -> list[Sentence
 
 
 def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarray], check: Check) -> _HeldOut:
-    targets, noise = head.sites.targets, head.sites.noise
+    targets, noise, pairs = head.sites.targets, head.sites.noise, head.sites.pairs
+    graded = len(targets) - len(pairs)
     if len(folds) < 2:
-        return _HeldOut(head, np.zeros(len(targets)), np.ones(len(targets)))
+        return _HeldOut(head, np.zeros(graded), np.ones(graded), np.zeros(len(pairs)))
     if isinstance(head.process, Process):
-        mean, variance = held_out(head.process, targets, folds)
+        mean, variance = held_out(head.process, targets, [touching(fold, graded, pairs) for fold in folds])
     else:
         inputs = head.features(embeddings)
         mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds, check)
-    return _HeldOut(head, mean, (variance - noise).clip(1e-9) + head.process.kernel.noise)
+    doubt = (variance[:graded] - noise[:graded]).clip(1e-9) + head.process.kernel.noise
+    return _HeldOut(head, mean[:graded], doubt, mean[graded:])
 
 
 @dataclass(frozen=True)
@@ -296,6 +391,7 @@ def _finish(
     seed: int,
     rng: np.random.Generator,
     check: Check,
+    pairs: Pairs = NONE,
     measured: np.ndarray | None = None,
 ) -> Fitted:
     """Chooses among the kinds, lets trees add what they can, calibrates and measures.
@@ -306,28 +402,38 @@ def _finish(
         seed: of the trees.
         rng: of folds and bootstrap.
         check: asked between two steps whether anybody waits.
+        pairs: what was compared.
         measured: (n,) bool, the labels that measure; None for all, and members are drawn among them.
     """
-    candidates = {kind: spearman(training.grades, prediction.mean) for kind, prediction in held_out.items()}
+    candidates = {kind: order(training.grades, one.mean, pairs, one.gaps) for kind, one in held_out.items()}
     best = held_out[_best(list(held_out), candidates)]
     stacked = _stacked(training, best, seed, rng, check)
     if stacked is not None:
-        candidates["stack"] = spearman(training.grades, stacked.mean)
+        candidates["stack"] = order(training.grades, stacked.mean, pairs, stacked.gaps)
         best = stacked if candidates["stack"] > candidates[best.head.kind] + MARGIN else best
     head = best.head
     if measured is None:
-        drawn = ensemble.draw(len(training.grades), rng)
-        head = ensemble.with_members(head, head.features(training.embeddings), drawn, check)
-    metrics: dict[str, Estimate] = {}
-    if best.mean.std() > 0:
+        drawn = ensemble.draw(len(head.sites.targets), rng)
+        head = ensemble.with_members(head, head.features(training.seen()), drawn, check)
+    metrics = accuracy(pairs, best.gaps)
+    if len(pairs) and not thresholds_known(training.grades):
+        head = ensemble.with_usual_shares(head, training.background)
+        metrics |= auc_estimate(PositiveFit(head, best.mean, training.grades > 0), rng)
+    elif best.mean.std() > 0:
         head = replace(head, calibration=_calibrated(best, training, np.ones(len(training.grades), bool)))
-        some = np.ones(len(training.grades), bool) if measured is None else measured
         check()
-        metrics = estimates(
-            training.grades[some], _held_out_predictions(best, training, rng).take(some), rng, check=check
-        )
+        metrics |= _measured(best, training, measured, rng, check)
     finite = {kind: value for kind, value in candidates.items() if np.isfinite(value)}
-    return Fitted(head, metrics, finite, alarms(training, metrics), training.embeddings, training.grades)
+    return Fitted(head, metrics, finite, alarms(training, metrics, pairs), training.seen(), training.seen_grades())
+
+
+def _measured(
+    best: _HeldOut, training: Training, rows: np.ndarray | None, rng: np.random.Generator, check: Check
+) -> dict[str, Estimate]:
+    """Returns the measures on the labels at rows (n,) bool; on all where None is given."""
+    some = np.ones(len(training.grades), bool) if rows is None else rows
+    predictions = _held_out_predictions(best, training, rng).take(some)
+    return estimates(training.grades[some], predictions, rng, check=check)
 
 
 def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:
@@ -342,7 +448,7 @@ def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:
 
 
 def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator, check: Check) -> _HeldOut | None:
-    if len(training.provenances) != len(training.grades) or best.mean.std() == 0:
+    if len(training.provenances) != len(best.mean) or not best.mean.size or best.mean.std() == 0:
         return None
     folds = make_folds(training.groups, rng, TREE_FOLDS)
     stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.provenances, folds, seed, check)

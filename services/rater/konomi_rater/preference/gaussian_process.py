@@ -22,6 +22,9 @@ PENALTY = 0.5 / 1.0**2
 """Weight of the log-normal prior about the starting values: one unit of log is one standard deviation."""
 
 
+NO_PAIRS = np.zeros((0, 2), np.int64)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """The numbers of the kernel, and of the mean before any label.
@@ -78,6 +81,8 @@ class Process:
         factor: (n, n) lower Cholesky factor of K + noise.
         weights: (n,) (K + noise)^-1 (y - prior mean).
         members: (n, B) the same of every bootstrap member (`head.with_members`).
+        pairs: (m, 2) int64 rows; the last m observations are of the difference of two rows, not of a row of their own.
+            The factor is then that of the covariance of all observations, and no row need have been observed alone.
     """
 
     kernel: Kernel
@@ -85,6 +90,7 @@ class Process:
     factor: np.ndarray
     weights: np.ndarray
     members: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    pairs: np.ndarray = field(default_factory=lambda: NO_PAIRS)
 
     def mean(self, features: np.ndarray) -> np.ndarray:
         """Returns the posterior mean of features (N, P): (N,)."""
@@ -96,7 +102,7 @@ class Process:
         The variance is the greater of the posterior's and of the bootstrap members' disagreement.
         """
         cross = self.kernel(features, self.inputs)
-        half = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
+        half = solve_triangular(self.factor, self._observed(cross).T, lower=True, check_finite=False)
         variance = self.kernel.diagonal(features) - np.einsum("ij,ij->j", half, half)
         if self.members.size:
             variance = np.maximum(variance, (cross @ self.members).var(axis=1, ddof=1))
@@ -104,23 +110,67 @@ class Process:
 
     def covariance(self, features: np.ndarray) -> np.ndarray:
         """Returns the joint posterior covariance of features (N, P): (N, N)."""
-        half = solve_triangular(self.factor, self.kernel(self.inputs, features), lower=True, check_finite=False)
+        cross = self.kernel(self.inputs, features).T
+        half = solve_triangular(self.factor, self._observed(cross).T, lower=True, check_finite=False)
         return self.kernel(features, features) - half.T @ half
 
+    def _observed(self, cross: np.ndarray) -> np.ndarray:
+        """Returns the covariance (N, n + m) with what was observed, of that with the rows."""
+        return observed(cross, len(self.factor) - len(self.pairs), self.pairs) if len(self.pairs) else cross
 
-def condition(kernel: Kernel, inputs: np.ndarray, targets: np.ndarray, noise: np.ndarray | None = None) -> Process:
+
+def observed(values: np.ndarray, alone: int, pairs: np.ndarray) -> np.ndarray:
+    """Returns what was observed of rows: each of the first `alone` of the last axis, then the difference of each pair.
+
+    Args:
+        values: (..., N) of the rows.
+        alone: how many of the rows were observed alone, the first.
+        pairs: (m, 2) rows.
+    """
+    return np.concatenate([values[..., :alone], values[..., pairs[:, 0]] - values[..., pairs[:, 1]]], axis=-1)
+
+
+def condition(
+    kernel: Kernel,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    noise: np.ndarray | None = None,
+    pairs: np.ndarray = NO_PAIRS,
+) -> Process:
     """Conditions a process.
 
     Args:
         kernel: its numbers.
         inputs: (n, P) features.
-        targets: (n,) latent targets.
-        noise: (n,) variance of each target; the kernel's own where it is not given.
+        targets: (n,) latent targets; with pairs (n' + m,): of the first rows, then of the pairs' differences.
+        noise: variance of each target; the kernel's own where it is not given.
+        pairs: (m, 2) rows whose difference is observed.
     """
+    if len(pairs):
+        return _condition_on_pairs(kernel, inputs, targets, noise, pairs)
     spread = np.full(len(inputs), kernel.noise) if noise is None else noise
     factor = cholesky(kernel(inputs, inputs) + np.diag(spread), lower=True, check_finite=False)
     weights = cho_solve((factor, True), targets - kernel.mean(inputs), check_finite=False)
     return Process(kernel, inputs, factor, weights)
+
+
+def _condition_on_pairs(
+    kernel: Kernel, inputs: np.ndarray, targets: np.ndarray, noise: np.ndarray | None, pairs: np.ndarray
+) -> Process:
+    alone = len(targets) - len(pairs)
+    spread = np.full(len(targets), kernel.noise) if noise is None else noise
+    factor = cholesky(covariance_of(kernel, inputs, alone, pairs) + np.diag(spread), lower=True, check_finite=False)
+    solved = cho_solve((factor, True), targets - observed(kernel.mean(inputs), alone, pairs), check_finite=False)
+    weights = np.zeros(len(inputs))
+    weights[:alone] = solved[:alone]
+    np.add.at(weights, pairs[:, 0], solved[alone:])
+    np.subtract.at(weights, pairs[:, 1], solved[alone:])
+    return Process(kernel, inputs, factor, weights, pairs=pairs)
+
+
+def covariance_of(kernel: Kernel, inputs: np.ndarray, alone: int, pairs: np.ndarray) -> np.ndarray:
+    """Returns the prior covariance of what is observed: (alone + m, alone + m)."""
+    return observed(observed(kernel(inputs, inputs), alone, pairs).T, alone, pairs)
 
 
 def held_out(process: Process, targets: np.ndarray, folds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -132,16 +182,20 @@ def held_out(process: Process, targets: np.ndarray, folds: Sequence[np.ndarray])
     Args:
         process: conditioned on all targets.
         targets: (n,) what it was conditioned on.
-        folds: rows of each fold.
+        folds: rows of each fold; with pairs, observations. One that is of several folds has what the last predicts.
 
     Returns:
         Mean and variance, the targets' own noise included: two of (n,).
     """
     inverse = cho_solve((process.factor, True), np.eye(len(targets)), check_finite=False)
+    weights = process.weights
+    if len(process.pairs):
+        prior = process.kernel.mean(process.inputs)
+        weights = inverse @ (targets - observed(prior, len(targets) - len(process.pairs), process.pairs))
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
     for fold in folds:
         spread = np.linalg.inv(inverse[np.ix_(fold, fold)])
-        mean[fold] = targets[fold] - spread @ process.weights[fold]
+        mean[fold] = targets[fold] - spread @ weights[fold]
         variance[fold] = np.diag(spread)
     return mean, variance
 

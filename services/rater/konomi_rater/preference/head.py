@@ -8,14 +8,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.special import ndtr
 
 from konomi_rater.preference.calibration import Calibration
+from konomi_rater.preference.comparisons import LEAST_LABELS, NONE, Pairs, pair_likelihood
 from konomi_rater.preference.features import Features, learn_maps
-from konomi_rater.preference.gaussian_process import LEAST_NOISE, Kernel, Process, condition, optimise
+from konomi_rater.preference.gaussian_process import (
+    LEAST_NOISE,
+    NO_PAIRS,
+    Kernel,
+    Process,
+    condition,
+    covariance_of,
+    observed,
+    optimise,
+)
+from konomi_rater.preference.metrics import SSR
 from konomi_rater.preference.ordinal import (
+    PRIOR,
     Check,
+    Likelihood,
     Scale,
+    grade_likelihood,
     grade_probabilities,
+    laplace,
     never,
     quantisation,
     scale_of,
@@ -33,6 +49,10 @@ BLOCK = 8192
 """Rows predicted at a time: bounds the memory, not the result."""
 TUNED = 256
 """Labels at most that the kernel's numbers are set on; more change them little and cost their cube."""
+UNLABELLED_NOISE = 1.0
+"""Variance of an ungraded image about the average: that of the latent scale itself."""
+USUAL = 1000
+"""Images at most that say where the cuts lie if no grade does."""
 MOST_EXACT = 2000
 """Labels above which the process is approximated (`sparse_gaussian_process`)."""
 
@@ -88,12 +108,14 @@ class Sites:
     """What the process was conditioned on, as Gaussians.
 
     Attributes:
-        targets: (n,) latent targets.
+        targets: (n,) latent targets, of graded images and then of the difference of each pair.
         noise: (n,) their variances.
+        pairs: (m, 2) int64 rows of the images it rests on, graded ones first; (0, 2) where nothing was compared.
     """
 
     targets: np.ndarray
     noise: np.ndarray
+    pairs: np.ndarray = field(default_factory=lambda: NO_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -121,6 +143,12 @@ class Head:
     trees: Trees | None = None
     drawn: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     whole: bool = True
+
+    @property
+    def compared(self) -> int:
+        """How many of the images it rests on were compared and not graded."""
+        pairs = len(self.sites.pairs)
+        return len(self.process.inputs) - (len(self.sites.targets) - pairs) if pairs else 0
 
     def latent(
         self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None
@@ -155,6 +183,12 @@ class Head:
         return Prediction(value.round(DECIMALS), std.round(DECIMALS), shares.round(DECIMALS))
 
 
+def kinds_for(graded: int, pairs: Pairs) -> list[str]:
+    """Returns the kinds of heads to try on so many grades and what was compared; two pairs count as a grade."""
+    worth = min(graded + len(pairs) // 2, max(graded, MOST_EXACT))
+    return [kind for kind, recipe in RECIPES.items() if recipe.needs <= worth <= recipe.most]
+
+
 def fit_head(
     kind: str,
     features: Features,
@@ -162,17 +196,22 @@ def fit_head(
     grades: np.ndarray,
     moved: np.ndarray | None = None,
     check: Check = never,
+    pairs: Pairs = NONE,
 ) -> Head:
     """Fits one kind of head.
 
     Args:
         kind: name of a recipe.
         features: map learnt from the taste's unlabelled images.
-        embeddings: (n, D) of the labelled images.
-        grades: (n,) integers 1..5.
-        moved: (n,) what comparisons add to the latent targets.
+        embeddings: (n, D) of the labelled images, graded ones first.
+        grades: (g,) integers 1..5 of the graded ones: all, where no pairs are given. With pairs, 0 is an image that
+            counts as an average one (`positive_unlabelled`).
+        moved: (n,) what comparisons add to the latent targets, where they do no more.
         check: asked between two steps whether anybody waits.
+        pairs: which of two images is preferred, as labels of their own.
     """
+    if len(pairs):
+        return _fit_on_pairs(kind, features, embeddings, grades, pairs, check)
     recipe, scale, inputs = RECIPES[kind], scale_of(grades), features(embeddings)
     shift = np.zeros(len(grades)) if moved is None else moved
     scores = scale.targets[grades - 1] + shift
@@ -186,6 +225,66 @@ def fit_head(
     return assemble(kind, features, inputs, scale, kernel, Sites(scores, noise))
 
 
+def thresholds_known(grades: np.ndarray) -> bool:
+    """Returns whether grades (g,), 0 for none, say how often each is given: some, and not of favourites alone."""
+    grades = grades[grades > 0]
+    return len(grades) >= LEAST_LABELS and len(np.unique(grades)) > 1 and int(grades.min()) < SSR
+
+
+def _fit_on_pairs(
+    kind: str, features: Features, embeddings: np.ndarray, grades: np.ndarray, pairs: Pairs, check: Check
+) -> Head:
+    """Fits one kind of head on grades and pairs together: Laplace's method on one latent value (`comparisons`)."""
+    recipe, inputs, alone = RECIPES[kind], features(embeddings), len(grades)
+    known = thresholds_known(grades)
+    scale = scale_of(grades if known else grades[:0])
+    scores, kernel = np.append(0.0, scale.targets)[grades], replace(recipe.start, scores=features.scores)
+    if known:
+        kernel = tuned(recipe, features, inputs[:alone], scores, check)
+    noise = kernel.noise - quantisation(scale, grades) if known else kernel.noise
+    noise = max(noise, LEAST_NOISE) if recipe.ordinal else kernel.noise
+    kernel = replace(kernel, noise=noise)
+    of_pairs = pair_likelihood(pairs, noise)
+    given = grades > 0
+    of_scores = _as_scores(scores, np.where(given, noise, UNLABELLED_NOISE))
+    of_grades = grade_likelihood(grades.clip(1), scale, noise) if recipe.ordinal else of_scores
+
+    def likelihood(mode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = zip(of_grades(mode[:alone]), of_scores(mode[:alone]), of_pairs(mode[alone:]), strict=True)
+        slope, curvature = (np.append(np.where(given, one, other), pair) for one, other, pair in parts)
+        return slope, curvature
+
+    covariance = covariance_of(kernel, inputs, alone, pairs.rows)
+    targets, variances = laplace(covariance, observed(kernel.mean(inputs), alone, pairs.rows), likelihood, check)
+    check()
+    return assemble(kind, features, inputs, scale, kernel, Sites(targets, variances, pairs.rows))
+
+
+def with_usual_shares(head: Head, images: np.ndarray) -> Head:
+    """Returns the head with cuts under which these images, taken together, fall into the grades as PRIOR has it.
+
+    Pairs say which is preferred, never what is good: where no grade says it, the shares of a taste's images are
+    assumed.
+
+    Args:
+        head: fitted on pairs.
+        images: (N, D) unit rows of all images of the taste.
+    """
+    mean, variance = head.latent(images[:: -(-len(images) // USUAL)])
+    spread = np.sqrt(variance + head.process.kernel.noise)
+    low, high = np.full((2, len(PRIOR) - 1), [[(mean - 9 * spread).min()], [(mean + 9 * spread).max()]])
+    for _ in range(60):  # halves the interval until no number lies between
+        middle = (low + high) / 2
+        below = ndtr((middle[:, None] - mean) / spread).mean(axis=1) < np.cumsum(PRIOR)[:-1]
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return replace(head, scale=replace(head.scale, cuts=(low + high) / 2))
+
+
+def _as_scores(scores: np.ndarray, noise: np.ndarray) -> Likelihood:
+    """Returns the Gaussian likelihood of normal scores (n,) of these variances (n,)."""
+    return lambda mode: ((scores - mode) / noise, 1.0 / noise)
+
+
 def tuned(recipe: Recipe, features: Features, inputs: np.ndarray, scores: np.ndarray, check: Check = never) -> Kernel:
     """Returns the kernel of a recipe with its numbers set on features (n, P) and scores (n,), of TUNED at most."""
     some = np.linspace(0, len(scores) - 1, min(TUNED, len(scores))).astype(int)
@@ -194,8 +293,11 @@ def tuned(recipe: Recipe, features: Features, inputs: np.ndarray, scores: np.nda
 
 def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, sites: Sites) -> Head:
     """Conditions the process of a head on what is known of features (n, P)."""
-    sparse = len(inputs) > MOST_EXACT
-    process = (condition_sparse if sparse else condition)(kernel, inputs, sites.targets, sites.noise)
+    process: Process | SparseProcess
+    if len(sites.pairs) or len(inputs) <= MOST_EXACT:
+        process = condition(kernel, inputs, sites.targets, sites.noise, sites.pairs)
+    else:
+        process = condition_sparse(kernel, inputs, sites.targets, sites.noise)
     return Head(kind, features, process, scale, sites)
 
 
@@ -235,7 +337,7 @@ def with_members(head: Head, inputs: np.ndarray, drawn: np.ndarray, check: Check
     for times in drawn.T.astype(np.float64):
         check()
         noise = head.sites.noise * np.where(times > 0, 1.0 / times.clip(1.0), LEFT_OUT)
-        sites = Sites(head.sites.targets, noise)
+        sites = replace(head.sites, noise=noise)
         weights.append(
             assemble(head.kind, head.features, inputs, head.scale, head.process.kernel, sites).process.weights
         )

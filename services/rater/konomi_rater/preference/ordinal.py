@@ -21,6 +21,10 @@ Check = Callable[[], None]
 """What a long computation calls between two steps; it raises where nobody waits for the result any more."""
 
 
+Likelihood = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Latent values (n,) to the slope and the negative curvature, above 0, of each one's log likelihood: two of (n,)."""
+
+
 def never() -> None:
     """The check of whoever waits to the end."""
 
@@ -111,13 +115,35 @@ def sites(
     Returns:
         Targets and variances: two of (n,).
     """
+    return laplace(covariance, prior, grade_likelihood(grades, scale, noise), check)
+
+
+def grade_likelihood(grades: np.ndarray, scale: Scale, noise: float) -> Likelihood:
+    """Returns the ordinal likelihood of grades (n,)."""
     edges = np.concatenate([[-np.inf], scale.cuts, [np.inf]])
-    low, high, width = edges[grades - 1], edges[grades], np.sqrt(noise)
+    low, high, width = edges[grades - 1], edges[grades], float(np.sqrt(noise))
+    return lambda mode: _derivatives(mode, low, high, width)
+
+
+def laplace(
+    covariance: np.ndarray, prior: np.ndarray, likelihood: Likelihood, check: Check = never
+) -> tuple[np.ndarray, np.ndarray]:
+    """Replaces likelihoods by Gaussians that agree with them at the posterior mode.
+
+    Args:
+        covariance: (n, n) prior covariance of what is observed.
+        prior: (n,) prior mean.
+        likelihood: of each, log-concave.
+        check: asked before every step whether anybody waits.
+
+    Returns:
+        Targets and variances: two of (n,).
+    """
     mode = prior.copy()
-    targets, variances = mode, np.full(len(grades), noise)
+    targets, variances = mode, np.ones(len(prior))
     for _ in range(NEWTON_STEPS):
         check()
-        slope, curvature = _derivatives(mode, low, high, width)
+        slope, curvature = likelihood(mode)
         targets, variances = mode + slope / curvature, 1.0 / curvature
         factor = cho_factor(covariance + np.diag(variances), lower=True, check_finite=False)
         moved = prior + covariance @ cho_solve(factor, targets - prior, check_finite=False)

@@ -1,4 +1,4 @@
-"""Learning when there are only favourites: positive-unlabelled fitting against the owner's own ungraded outputs.
+"""Learning when there are only favourites: positive-unlabelled fitting against ungraded images of the same origin.
 
 Elkan & Noto (2008): what is not graded is a mixture that holds few favourites, so it counts as an average image with a
 whole prior's noise, a favourite as what it was graded. Order is learnt; how frequent a grade is comes from the prior.
@@ -11,7 +11,7 @@ import numpy as np
 
 from konomi_rater.preference.features import Features
 from konomi_rater.preference.gaussian_process import held_out
-from konomi_rater.preference.head import RECIPES, Head, Sites, assemble
+from konomi_rater.preference.head import RECIPES, UNLABELLED_NOISE, Head, Sites, assemble
 from konomi_rater.preference.metrics import Estimate, auc
 from konomi_rater.preference.ordinal import scale_of
 
@@ -21,8 +21,6 @@ LEAST_LIKED = 4
 UNLABELLED = 300
 """Ungraded images at most that stand for what is not liked."""
 LEAST_UNLABELLED = 20
-UNLABELLED_NOISE = 1.0
-"""Variance of an ungraded image about the average: that of the latent scale itself."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +70,36 @@ def fit_positives(
     return PositiveFit(head, mean, np.arange(len(targets)) < len(liked))
 
 
-def choose_unlabelled(own: np.ndarray, graded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws the ungraded images that stand for what is not liked.
+def choose_unlabelled(
+    sources: np.ndarray, own: int, liked: np.ndarray, graded: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws the ungraded images that stand for what is not liked: those from where the favourites are.
+
+    Against images from elsewhere a rater would learn where an image is from. Only where there are too few, the owner's
+    own outputs stand for them.
 
     Args:
-        own: (N,) positions of the owner's own outputs.
-        graded: (n,) positions of graded images.
+        sources: (N,) where each image is from.
+        own: the number that says that it is the owner's own output.
+        liked: (m,) positions of the favourites.
+        graded: (n,) positions of graded images, the panel's too.
         rng: source of randomness.
     """
-    return np.sort(rng.permutation(np.setdiff1d(own, graded))[:UNLABELLED])
+    free = np.setdiff1d(np.flatnonzero(np.isin(sources, sources[liked])), graded)
+    if len(free) < LEAST_UNLABELLED:
+        free = np.setdiff1d(np.flatnonzero(np.isin(sources, [own, *sources[liked]])), graded)
+    return np.sort(rng.permutation(free)[:UNLABELLED])
 
 
 def auc_estimate(fitted: PositiveFit, rng: np.random.Generator, draws: int = 200) -> dict[str, Estimate]:
-    """Returns "auc_pu", the held-out area under the ROC curve of favourites against ungraded images, if defined."""
+    """Returns "auc_pu", the held-out area under the ROC curve of favourites against ungraded images, if defined.
+
+    Among the ungraded, liked ones hide, and to be ranked beside them is no mistake: with a share p of them it is
+    p / 2 + (1 - p) times the area against what is not liked, so a lower bound of that (Elkan & Noto 2008, section 2).
+    """
     count = len(fitted.liked)
+    if not count:
+        return {}
     resampled = [auc(fitted.liked[pick], fitted.held_out[pick]) for pick in rng.integers(0, count, (draws, count))]
     value, spread = auc(fitted.liked, fitted.held_out), np.array(resampled)[np.isfinite(resampled)]
     if not np.isfinite(value) or not len(spread):

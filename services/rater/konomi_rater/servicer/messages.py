@@ -169,6 +169,7 @@ def rater_version(described: Described) -> rater_pb2.RaterVersion:
         name=version_name(row.taste, row.number),
         create_time=timestamp(row.created),
         label_count=row.label_count,
+        comparison_count=row.comparison_count,
         head=row.head,
         embedder=row.embedder,
         metrics={name: estimate(figure) for name, figure in row.metrics.items()},

@@ -1,11 +1,16 @@
 """The append-only log of comparisons: which of two images was preferred; an undo is another entry."""
 
+import hashlib
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from konomi_rater.preference.comparisons import Preference
+from konomi_rater.storage.embeddings import MatrixView
 from konomi_rater.storage.labels import OWNER
 
 
@@ -136,3 +141,49 @@ def standing(connection: Connection, taste: str) -> list[tuple[str, str, bool]]:
         {"taste": taste},
     )
     return [(row.winner, row.loser, bool(row.tie)) for row in rows]
+
+
+def moment(connection: Connection, taste: str) -> int:
+    """Returns the last entry of the log: equal ones, equal comparisons in force."""
+    last = text("SELECT COALESCE(MAX(sequence), 0) FROM comparisons WHERE taste = :taste")
+    return int(connection.execute(last, {"taste": taste}).scalar_one())
+
+
+@dataclass(frozen=True)
+class Learnable:
+    """The comparisons a rater may be fitted on.
+
+    Attributes:
+        said: in the order recorded: rows of the graded images, then of `images`.
+        images: digests of those that were compared and are not graded, in rising order.
+        digest: sha256 of what was said, by digests; empty where nothing was.
+    """
+
+    said: list[Preference]
+    images: list[str]
+    digest: str
+
+
+def learnable(
+    connection: Connection, taste: str, view: MatrixView, graded: Collection[str], panel: Collection[str]
+) -> Learnable:
+    """Returns the comparisons in force of images that can be learnt from.
+
+    One of a panel image tells of a label no version may know, one of an image that left its taste of nothing.
+
+    Args:
+        connection: a snapshot.
+        taste: the taste.
+        view: its images.
+        graded: digests of the graded images, in the order of their rows.
+        panel: digests of the panel.
+    """
+    whole = standing(connection, taste)
+    named = sorted({digest for winner, loser, _ in whole for digest in (winner, loser)})
+    known = {name for name, at in zip(named, view.digests.places(named).tolist(), strict=True) if at >= 0}
+    known -= set(panel)
+    said = [one for one in whole if one[0] in known and one[1] in known]
+    images = sorted({digest for winner, loser, _ in said for digest in (winner, loser)} - set(graded))
+    row = {digest: number for number, digest in enumerate([*graded, *images])}
+    written = hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest() if said else ""
+    return Learnable([Preference(row[winner], row[loser], tie) for winner, loser, tie in said], images, written)

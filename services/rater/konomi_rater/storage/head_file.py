@@ -13,14 +13,15 @@ from konomi.errors import DataLoss
 from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.preference.calibration import Calibration, Curve
 from konomi_rater.preference.features import Features
-from konomi_rater.preference.gaussian_process import Kernel
+from konomi_rater.preference.gaussian_process import NO_PAIRS, Kernel
 from konomi_rater.preference.head import Head, Sites, assemble, with_members
 from konomi_rater.preference.ordinal import Scale
 from konomi_rater.preference.parameters import Columns
 from konomi_rater.preference.sparse_gaussian_process import SparseProcess
 from konomi_rater.preference.trees import Trees
 
-SCHEMA = "konomi.head/2"
+SCHEMA, ON_PAIRS = "konomi.head/2", "konomi.head/3"
+"""A head that rests on comparisons too has the second: who knows the first alone would take pairs for images."""
 MEDIA_TYPE = "application/vnd.konomi.head+safetensors"
 PROCESS = ("inputs", "outer", "inner", "weights", "members")
 """What is kept of a process on more labels than the file names; one on those it names is conditioned anew."""
@@ -73,6 +74,8 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
         "ur.said": calibration.ur.predicted,
         "ur.held": calibration.ur.observed,
     }
+    if len(head.sites.pairs):
+        tensors["pairs"] = head.sites.pairs
     if not head.whole:
         tensors |= {f"process.{name}": getattr(head.process, name) for name in PROCESS}
     solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -83,7 +86,7 @@ def _header(head: Head, embedder: str) -> dict[str, Any]:
     """Returns what the file's header says of a head: everything that is no array."""
     calibration = head.calibration
     return {
-        "schema": SCHEMA,
+        "schema": ON_PAIRS if len(head.sites.pairs) else SCHEMA,
         "kind": head.kind,
         "embedder": embedder,
         "kernel": asdict(head.process.kernel),
@@ -109,7 +112,7 @@ def from_bytes(data: bytes) -> StoredHead:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
         facts = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["konomi"])
-        if facts["schema"] != SCHEMA:
+        if facts["schema"] not in (SCHEMA, ON_PAIRS):
             raise KeyError(facts["schema"])
         head, support, embedder = _assembled(facts, tensors), tensors["support"], str(facts["embedder"])
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
@@ -123,7 +126,7 @@ def from_bytes(data: bytes) -> StoredHead:
 def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Head:
     features = Features(tensors["features.mean"], tensors["features.basis"], facts["population_scores"])
     scale = Scale(tensors["scale.cuts"], tensors["scale.targets"])
-    sites = Sites(tensors["sites.targets"], tensors["sites.noise"])
+    sites = Sites(tensors["sites.targets"], tensors["sites.noise"], tensors.get("pairs", NO_PAIRS))
     kernel, drawn = Kernel(**facts["kernel"]), tensors["members"]
     if "process.weights" in tensors:
         process = SparseProcess(kernel, **{name: tensors[f"process.{name}"] for name in PROCESS})

@@ -407,4 +407,9 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        14,
+        # Comparisons a version was fitted on; before this they were no labels of their own.
+        ("ALTER TABLE rater_versions ADD COLUMN comparison_count INTEGER NOT NULL DEFAULT 0",),
+    ),
 )

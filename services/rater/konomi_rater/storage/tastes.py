@@ -47,6 +47,7 @@ class VersionRow:
     artifact: str
     label_digest: str
     populations: Sequence[Benefit] = ()
+    comparison_count: int = 0
 
 
 _TASTE = (
@@ -126,6 +127,9 @@ def read_all(connection: Connection, after: str, limit: int) -> list[TasteRow]:
     return [TasteRow(**row) for row in rows.mappings()]
 
 
+_PLAIN = ("taste", "created", "label_count", "head", "embedder", "artifact", "label_digest", "comparison_count")
+
+
 def add_version(connection: Connection, version: VersionRow, *, activate: bool) -> VersionRow:
     """Stores a version under the next number of its taste; `version.number` is ignored."""
     bound = {"taste": version.taste}
@@ -135,13 +139,10 @@ def add_version(connection: Connection, version: VersionRow, *, activate: bool) 
     connection.execute(
         text(
             "INSERT INTO rater_versions VALUES (:taste, :number, :created, :label_count, :head, :embedder, :metrics, "
-            ":candidates, :alarms, :artifact, :label_digest)"
+            ":candidates, :alarms, :artifact, :label_digest, :comparison_count)"
         ),
         {
-            **{
-                name: getattr(version, name)
-                for name in ("taste", "created", "label_count", "head", "embedder", "artifact", "label_digest")
-            },
+            **{name: getattr(version, name) for name in _PLAIN},
             "number": number,
             "metrics": json.dumps(
                 {name: asdict(estimate) for name, estimate in version.metrics.items()}, sort_keys=True

@@ -8,16 +8,17 @@ import numpy as np
 import sqlalchemy
 from cachetools import LRUCache
 
-from konomi_rater.preference.fitting import LEAST_LABELS, quick_fit
+from konomi_rater.preference.comparisons import enough
+from konomi_rater.preference.fitting import learnt_pairs, quick_fit
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.population.file import Population, joined
 from konomi_rater.selection import acquisition
 from konomi_rater.selection.acquisition import TYPICAL_START, Pool, RowsAt, SuggestionReason
-from konomi_rater.storage import image_records, labels, panel, tastes
+from konomi_rater.storage import comparisons, image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, MatrixView
 from konomi_rater.storage.image_records import Filter, ImageRow
-from konomi_rater.storage.in_force import Grades, Moment
+from konomi_rater.storage.in_force import Grades, Moment, seen
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.fitting.populations import populations_for
@@ -40,7 +41,7 @@ class Suggesting:
     def __init__(self, workspace: Workspace, scoring: Scoring) -> None:
         self._workspace, self._scoring = workspace, scoring
         self._lock = threading.Lock()
-        self._heads: LRUCache[tuple[str, str, Moment, int, int], Head] = LRUCache(HEADS)
+        self._heads: LRUCache[tuple[str, str, Moment, int, int, int], Head] = LRUCache(HEADS)
         self._graded: LRUCache[tuple[str, str], GradedIndex] = LRUCache(HEADS)
 
     def suggest(
@@ -69,7 +70,8 @@ class Suggesting:
         pool = self._pool(taste, view, positions, grades, population=head is None or labelled < TYPICAL_START)
         if novel:
             pool = self._with_distances(pool, taste, view, positions, grades, seed)
-        picks = acquisition.suggest(pool, head, labelled, max(0, count - len(hidden)), novel, rng)
+        judged = labelled + (head.compared if head is not None else 0)
+        picks = acquisition.suggest(pool, head, judged, max(0, count - len(hidden)), novel, rng)
         chosen = [(int(view.rows[positions[row]]), reason) for row, reason in picks]
         for at, reason in hidden:
             chosen.insert(int(rng.integers(len(chosen) + 1)), (int(view.rows[at]), reason))
@@ -164,24 +166,33 @@ class Suggesting:
         return index.distance(view, graded, view.embeddings[positions], GRADED_NEIGHBOURS)
 
     def working_head(self, taste: TasteRow, view: MatrixView, grades: Grades) -> Head | None:
-        """Fits on the grades of this moment, so that a batch learns from the one before without a new version."""
-        key = (taste.uid, taste.embedder, grades.moment, view.generation, len(view))
+        """Fits on grades and pairs of this moment, so that a batch learns from the one before without a new version."""
+        with self._workspace.reading() as connection:
+            moment = comparisons.moment(connection, taste.id)
+        key = (taste.uid, taste.embedder, grades.moment, moment, view.generation, len(view))
         with self._lock:
             head = self._heads.get(key)
         if head is None:
-            places = view.digests.places(list(grades.training))
-            entries = [entry for entry, at in zip(grades.training.values(), places.tolist(), strict=True) if at >= 0]
-            if len(entries) < LEAST_LABELS or len({entry.grade for entry in entries}) < 2:
-                return None
-            order = np.arange(len(entries))
-            if len(entries) <= WHOLE:
-                order = np.array(sorted(range(len(entries)), key=lambda at: entries[at].digest))
-            values = np.array([entry.grade for entry in entries])[order]
-            rows = view.embeddings[places[places >= 0][order]]
-            head = quick_fit(rows, values, view.embeddings, self._population(taste, view))
-            with self._lock:
-                self._heads[key] = head
+            head = self._fitted_now(taste, view, grades)
+            if head is not None:
+                with self._lock:
+                    self._heads[key] = head
         return head
+
+    def _fitted_now(self, taste: TasteRow, view: MatrixView, grades: Grades) -> Head | None:
+        """Fits on what was graded and compared; None while that is too little."""
+        entries = list(seen(grades.training, view).values())
+        if len(entries) <= WHOLE:
+            entries.sort(key=lambda entry: entry.digest)
+        graded = [entry.digest for entry in entries]
+        with self._workspace.reading() as connection:
+            compared = comparisons.learnable(connection, taste.id, view, graded, grades.panel)
+        values = np.array([entry.grade for entry in entries], np.int64)
+        if not enough(values, compared.said):
+            return None
+        pairs = learnt_pairs(compared.said, len(entries))
+        places = view.digests.places([*graded, *compared.images] if len(pairs) else graded)
+        return quick_fit(view.embeddings[places], values, view.embeddings, self._population(taste, view), pairs)
 
     def _past(self, connection: sqlalchemy.Connection, taste: str) -> tuple[int, set[str]]:
         """Returns the last entry of the log, and the images that were shown again before."""

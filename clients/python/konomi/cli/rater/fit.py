@@ -27,6 +27,8 @@ MEANINGS = {
     "brier": "error of the probabilities (lower is better)",
     "ece": "miscalibration (lower is better)",
     "retest_qwk": "you against yourself",
+    "pair_accuracy": "pairs ordered as you did, one of the two unseen",
+    "auc_pu": "favourites against ungraded images, where liked ones hide too: at least this good",
 }
 
 
@@ -79,6 +81,8 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
         "{name}: {labels} labels, head {head}", name=version.name, labels=version.label_count, head=version.head
     )
     say(line)
+    if version.comparison_count:
+        say(_compared(version.comparison_count))
     if version.held_out_count:
         one = "{count} label was kept out of the fit, to judge versions by"
         say(plural(one, "{count} labels were kept out of the fit, to judge versions by", version.held_out_count))
@@ -97,3 +101,8 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
         say(line)
     for alarm in alarms(version):
         note(f"! {alarm}")
+
+
+def _compared(count: int) -> str:
+    one = "{count} comparison of two images beside the labels"
+    return plural(one, "{count} comparisons of two images beside the labels", count)

@@ -13,8 +13,8 @@ from konomi.errors import DataLoss, FailedPrecondition
 from konomi_rater.measures import overoptimisation
 from konomi_rater.measures.overoptimisation import Generation, Pressure, pressure_of
 from konomi_rater.preference import fitting, promotion
-from konomi_rater.preference.comparisons import Preference
-from konomi_rater.preference.fitting import LEAST_LABELS, Fitted, Step, Training
+from konomi_rater.preference.comparisons import LEAST_COMPARED, LEAST_LABELS, clear, enough
+from konomi_rater.preference.fitting import Fitted, Step, Training
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.ordinal import Check, never
@@ -23,6 +23,7 @@ from konomi_rater.preference.promotion import Diff, PromotionDecision
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
+from konomi_rater.storage.comparisons import Learnable
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
 from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
 from konomi_rater.storage.in_force import seen
@@ -164,13 +165,14 @@ class Described:
 
 @dataclass(frozen=True)
 class _FitInputs:
-    """What a fit reads of a taste: its images, the grades to fit on, the panel's, and repeated grades."""
+    """What a fit reads of a taste: images, the grades to fit on, the panel's, repeated grades, what was compared."""
 
     taste: TasteRow
     view: MatrixView
     grades: dict[str, LabelEntry]
     panel: dict[str, LabelEntry]
     retests: list[tuple[int, int]]
+    compared: Learnable
 
 
 class Versions:
@@ -189,14 +191,14 @@ class Versions:
             check: asked between two steps whether anybody waits; what it raises ends the fit.
 
         Raises:
-            FailedPrecondition: fewer than five labels, or all of one grade.
+            FailedPrecondition: fewer than five labels, or all of one grade, and not enough comparisons either.
             DataLoss: a label was changed behind the log's back.
         """
         yield Step("labels", 0, 0)
         with self._workspace.reading() as connection:
             self._workspace.label_chains.verify(connection, taste_id)
             inputs = self._read_inputs(connection, taste_id, embedder)
-            _check_enough(inputs, len(_own_ungraded(inputs.view, inputs)))
+            _check_enough(inputs, len(_ungraded(inputs.view, inputs)))
             training = self._training(connection, inputs)
         for step in fitting.fit(training, seed % 2**63, check, self._workspace.settings.library_threads):
             yield step if isinstance(step, Step) else self._stored(inputs, training, step)
@@ -228,21 +230,25 @@ class Versions:
         view = self._workspace.view(connection, taste)
         grades = self._workspace.grades(connection, taste_id)
         training, aside = (dict(sorted(seen(part, view).items())) for part in (grades.training, grades.aside))
-        return _FitInputs(taste, view, training, aside, labels.retests(connection, taste_id))
+        said = comparisons.learnable(connection, taste_id, view, training, grades.panel)
+        return _FitInputs(taste, view, training, aside, labels.retests(connection, taste_id), said)
 
     def _training(self, connection: sqlalchemy.Connection, inputs: _FitInputs) -> Training:
         positions = _positions(inputs.view, inputs.grades)
         rows = inputs.view.rows[positions].tolist()
         entries, taste, view = list(inputs.grades.values()), inputs.taste, inputs.view
+        compared = view.digests.places(inputs.compared.images)
         return Training(
             embeddings=inputs.view.embeddings[positions],
-            grades=np.array([entry.grade for entry in entries]),
+            grades=np.array([entry.grade for entry in entries], np.int64),
             groups=image_records.read_groups(connection, inputs.taste.id, rows),
-            drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries]),
+            drawn=np.array([entry.reason == SuggestionReason.RANDOM for entry in entries], bool),
             background=view.embeddings,
             provenances=[view.provenances[at] for at in positions],
-            comparisons=_preferences(comparisons.standing(connection, taste.id), inputs.grades),
-            unlabelled=view.embeddings[_own_ungraded(view, inputs)],
+            comparisons=inputs.compared.said,
+            compared=view.embeddings[compared],
+            compared_groups=image_records.read_groups(connection, taste.id, view.rows[compared].tolist()),
+            unlabelled=view.embeddings[_ungraded(view, inputs)],
             populations=populations_for(self._workspace, taste, view.embeddings.shape[1]),
         )
 
@@ -258,13 +264,14 @@ class Versions:
             number=0,
             created=self._workspace.clock(),
             label_count=len(inputs.grades),
+            comparison_count=fitted.compared,
             head=fitted.head.kind,
             embedder=taste.embedder,
             metrics={**fitted.metrics, **reliability(inputs.retests)},
             candidates=fitted.candidates,
             alarms=[*fitted.alarms, *overoptimisation.over_optimised(history), *_refused(diff)],
             artifact=artifact.digest,
-            label_digest=labels.digest_of(inputs.grades),
+            label_digest=_digest_of(inputs),
             populations=fitted.benefits,
         )
         return NewVersion(row, diff)
@@ -301,23 +308,18 @@ def _positions(view: MatrixView, grades: dict[str, LabelEntry]) -> np.ndarray:
     return view.digests.places(list(grades))
 
 
-def _preferences(standing: Sequence[tuple[str, str, bool]], grades: dict[str, LabelEntry]) -> list[Preference]:
-    """Returns the comparisons between graded images, by their place among the grades."""
-    place = {digest: row for row, digest in enumerate(grades)}
-    return [
-        Preference(place[winner], place[loser], tie)
-        for winner, loser, tie in standing
-        if winner in place and loser in place
-    ]
+def _digest_of(inputs: _FitInputs) -> str:
+    """Returns the sha256 of the labels: of the grades, and of what was compared where anything was."""
+    of_grades, compared = labels.digest_of(inputs.grades), inputs.compared.digest
+    return hashlib.sha256((of_grades + compared).encode()).hexdigest() if compared else of_grades
 
 
-def _own_ungraded(view: MatrixView, inputs: _FitInputs) -> np.ndarray:
-    """Returns positions of own ungraded images, where every grade is a favourite's; else none."""
+def _ungraded(view: MatrixView, inputs: _FitInputs) -> np.ndarray:
+    """Returns positions of ungraded images to hold against favourites, where every grade is one's; else none."""
     if not only_favourites(np.array([entry.grade for entry in inputs.grades.values()])):
         return np.zeros(0, np.int64)
-    own = np.flatnonzero(view.sources == SELF)
-    graded = np.concatenate([_positions(view, inputs.grades), _positions(view, inputs.panel)])
-    return choose_unlabelled(own, graded, np.random.default_rng(0))
+    liked, aside = _positions(view, inputs.grades), _positions(view, inputs.panel)
+    return choose_unlabelled(view.sources, SELF, liked, np.concatenate([liked, aside]), np.random.default_rng(0))
 
 
 def _refused(diff: Diff | None) -> list[Sentence]:
@@ -331,15 +333,20 @@ def _check_enough(inputs: _FitInputs, free: int) -> None:
     taste, grades = inputs.taste, inputs.grades
     given = np.array([entry.grade for entry in grades.values()], dtype=np.int64)
     kinds = len({entry.grade for entry in grades.values()})
-    if len(grades) < LEAST_LABELS or (kinds < 2 and not only_favourites(given)):
+    compared = clear(inputs.compared.said)
+    if enough(given, inputs.compared.said):
+        return
+    if len(grades) < LEAST_LABELS or not only_favourites(given):
         raise FailedPrecondition(
-            f"expected at least {LEAST_LABELS} graded images of at least two grades, "
-            f"tastes/{taste.id} has {len(grades)} of {kinds}; grade more",
+            f"expected at least {LEAST_LABELS} graded images of at least two grades, or {LEAST_COMPARED} pairs of "
+            f"which one image is preferred, tastes/{taste.id} has {len(grades)} of {kinds}, and {compared} pairs; "
+            "grade or compare more",
             reason="TOO_FEW_LABELS",
         )
-    if kinds < 2 and free < LEAST_UNLABELLED:
+    if free < LEAST_UNLABELLED:
         raise FailedPrecondition(
-            f"expected at least {LEAST_UNLABELLED} ungraded images of your own to tell favourites from, "
-            f"tastes/{taste.id} has {free} and nothing but favourites graded; generate or grade more",
+            f"expected at least {LEAST_UNLABELLED} ungraded images, from where your favourites are or of your own, to "
+            f"tell favourites from, tastes/{taste.id} has {free} and nothing but favourites graded; import or generate "
+            "more, or grade some you do not like",
             reason="TOO_FEW_LABELS",
         )

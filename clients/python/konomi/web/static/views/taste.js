@@ -9,6 +9,7 @@ import { nextStep, stepOf } from "../ui/next.js";
 import { taste } from "../prefs.js";
 
 const METRICS = ["retest_qwk", "qwk", "srcc", "auc_ssr", "ap_ur", "ece", "brier"];
+const WHERE_MEASURED = ["pair_accuracy", "auc_pu"];
 const SAMPLE = 400;
 const BINS = 6;
 
@@ -56,7 +57,7 @@ async function fit(button, told, done) {
 }
 
 function metrics(version) {
-  return h("div", { class: "cards" }, METRICS.map((name) => {
+  return h("div", { class: "cards" }, [...METRICS, ...WHERE_MEASURED.filter((name) => version.metrics?.[name])].map((name) => {
     const figure = version.metrics?.[name];
     return h("section", { class: "card" }, h("h3", {}, t(`metric_${name}`)),
       h("span", { class: "big" }, figure ? decimal(figure.value ?? 0) : "–"),
@@ -120,9 +121,9 @@ function table(versions, done) {
     await done();
   };
   return [h("h2", {}, t("versions")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("versions") }, h("table", {},
-    h("thead", {}, h("tr", {}, [["version", ""], ["grades", "num"], ["head", ""], ["metric_srcc", "num"], ["made", ""]].map(([one, kind]) => h("th", { scope: "col", class: kind }, t(one))), h("td", {}))),
+    h("thead", {}, h("tr", {}, [["version", ""], ["grades", "num"], ["pair", "num"], ["head", ""], ["metric_srcc", "num"], ["made", ""]].map(([one, kind]) => h("th", { scope: "col", class: kind }, t(one))), h("td", {}))),
     h("tbody", {}, versions.map((version) => h("tr", {},
-      h("th", { scope: "row" }, version.name.split("/").at(-1)), h("td", { class: "num" }, whole(version.labelCount ?? 0)), h("td", {}, version.head),
+      h("th", { scope: "row" }, version.name.split("/").at(-1)), h("td", { class: "num" }, whole(version.labelCount ?? 0)), h("td", { class: "num" }, whole(version.comparisonCount ?? 0)), h("td", {}, version.head),
       h("td", { class: "num" }, version.metrics?.srcc ? decimal(version.metrics.srcc.value ?? 0) : "–"), h("td", {}, when(version.createTime)),
       h("td", {}, version.active ? h("span", { class: "chip" }, t("active")) : h("button", { class: "plain", click: () => use(version.name) }, t("use_this"))))))))];
 }
