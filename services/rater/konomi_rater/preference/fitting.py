@@ -94,6 +94,17 @@ class Training:
     compared: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     compared_groups: Sequence[str] = ()
 
+    @property
+    def is_favourites(self) -> bool:
+        """Says whether only favourites are graded, and there is enough to hold them against."""
+        return len(self.unlabelled) >= LEAST_UNLABELLED and only_favourites(self.grades)
+
+    @property
+    def learns_with_unlabelled(self) -> bool:
+        """Says whether there are pairs enough to learn from favourites, the ungraded and pairs at once."""
+        few = len(self.grades) + len(self.unlabelled) <= MOST_EXACT
+        return few and clear(self.comparisons) >= LEAST_COMPARED
+
     def take(self, rows: np.ndarray) -> "Training":
         """Returns the same with the labels at rows (R,) alone and no comparisons."""
         return replace(
@@ -193,9 +204,8 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
         threads: that add up many labels; the result is the same.
     """
     rng = np.random.default_rng(seed)
-    if len(training.unlabelled) >= LEAST_UNLABELLED and only_favourites(training.grades):
-        many = len(training.grades) + len(training.unlabelled) > MOST_EXACT
-        if many or clear(training.comparisons) < LEAST_COMPARED:
+    if training.is_favourites:
+        if not training.learns_with_unlabelled:
             yield Step("favourites", 0, 1)
             yield _fit_favourites(training, seed, rng)
             return

@@ -129,6 +129,7 @@ RULES: RequestRules = {
         "typicality_percentile": between(50, 100),
         "base_units[]": text(200),
         "prompt_quota": between(0, 1e6),
+        "purpose": text(200),
         "false_discovery_rate": between(0, 1),
         "spread": pattern("farthest_point|facility_location", '"farthest_point" or "facility_location"', optional=True),
         **digests("training_sources", 0, 50_000),

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from konomi.v1 import rater_pb2 as pb
-from tests.benchmarks.rater import growth_home
-from tests.benchmarks.rater.growth_home import Size, digest_at
+from tests.benchmarks.growth import growth_home
+from tests.benchmarks.growth.growth_home import Size, digest_at
 from tests.benchmarks.results import FOLDER, merge
 from tests.benchmarks.serving.rig import Server
 
