@@ -56,9 +56,9 @@ LARGE = "nystroem"
 """The kind of head on more than WHOLE labels."""
 TREE_FOLDS = 5
 LEAST_UR = 3
+"""UR labels below which probabilities of UR rest on the order of the lower grades."""
 SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
-"""UR labels below which probabilities of UR rest on the order of the lower grades."""
 MARGIN = 0.02
 """A later recipe must beat an earlier one's cross-validated SRCC by this much: smaller gaps are ties."""
 
@@ -211,17 +211,15 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
             return
         training = training.with_unlabelled()
     pairs = learnt_pairs(training.comparisons, len(training.grades))
-    maps = feature_maps(training.background)
+    maps, weighed = _maps(training, seed, check)
     folds = make_folds([*training.groups, *training.compared_groups], rng)
-    weighed = _weigh(training, maps, seed, check)
-    maps = _on_populations(training, maps, weighed)
     moved, shifting = shifted(() if len(pairs) else training.comparisons, training.grades)
     if len(training.grades) > WHOLE:
         yield Step("cross-validation", 0, 2)
         large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check, threads)
         yield Step("quality", 1, 2)
-        judged = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, measured=large.measured)
-        yield replace(judged, alarms=alarms(training, judged.metrics), benefits=weighed, compared=shifting)
+        fitted = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, measured=large.measured)
+        yield replace(fitted, alarms=alarms(training, fitted.metrics), benefits=weighed, compared=shifting)
         return
     kinds = kinds_for(len(training.grades), pairs)
     held_out: dict[str, _HeldOut] = {}
@@ -234,27 +232,22 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     yield replace(fitted, benefits=weighed, compared=shifting or int(pairs.times.sum()))
 
 
-def _weigh(training: Training, maps: Mapping[float, Features], seed: int, check: Check) -> list[Benefit]:
-    """Returns what each population adds; the folds are drawn apart, so that a fit without any is as it was.
+def _maps(training: Training, seed: int, check: Check) -> tuple[Mapping[float, Features], list[Benefit]]:
+    """Returns the feature maps, with the populations that help as columns beside, and what each of them adds.
 
-    Nothing is weighed, and none is used, below LEAST_LABELS grades: too few are held out to decide.
+    Folds are drawn apart, so that a fit without any is as it was. Below LEAST_LABELS grades, or beside ungraded images,
+    too little decides: none helps.
     """
-    count = len(training.grades)
-    if not training.populations or count < LEAST_LABELS:
-        return []
+    maps, count = feature_maps(training.background), len(training.grades)
+    if not training.populations or count < LEAST_LABELS or not training.grades.all():
+        return maps, []
     few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
     folds = make_folds(few.groups, np.random.default_rng((seed, 1)))
-    labels = Labels(few.embeddings, few.grades, folds, few.background)
     plain = maps[RECIPES[benefit.deciding_kind(len(few.grades))].power]
-    return benefit.benefits(training.populations, labels, plain, seed, check)
-
-
-def _on_populations(
-    training: Training, maps: Mapping[float, Features], weighed: Sequence[Benefit]
-) -> dict[float, Features]:
-    """Returns the maps with the scores of the populations that help beside."""
-    helping = joined([one for one, found in zip(training.populations, weighed, strict=False) if found.used])
-    return {power: with_population(features, training.background, helping) for power, features in maps.items()}
+    labels = Labels(few.embeddings, few.grades, folds, few.background)
+    weighed = benefit.benefits(training.populations, labels, plain, seed, check)
+    helping = joined([one for one, found in zip(training.populations, weighed, strict=True) if found.used])
+    return {power: with_population(one, training.background, helping) for power, one in maps.items()}, weighed
 
 
 def learnt_pairs(comparisons: Sequence[Preference], graded: int) -> Pairs:
