@@ -73,7 +73,7 @@ bench-%: setup ## one benchmark: make bench-demo
 	$(BIN)/python -m $(subst /,.,$(basename $(or $(wildcard tests/benchmarks/*/bench_$*.py),\
 		$(error no tests/benchmarks/*/bench_$*.py)))) $(ARGS)
 
-chaos: setup ## kills and faults; takes long
+chaos: setup ## kills, faults and the long forms of tests; takes long, before a release
 	$(PYTEST) -m chaos $(ARGS)
 
 lock: setup ## resolve pyproject.toml anew into constraints.txt, for Python 3.11 to 3.13

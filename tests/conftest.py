@@ -1,5 +1,6 @@
 """Global rules of the tests: no stray settings, one thread per process, no network hubs, one live site for a folder."""
 
+import gc
 import os
 
 import pytest
@@ -17,8 +18,19 @@ def _no_konomi_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_f
 
 TOGETHER = ("tests/client/web/", "tests/plugins/")
 """Folders whose tests share a live rater, which takes many seconds to start: they stay on one worker."""
-LONGEST = "tests/client/evaluation/test_demo_starter.py"
-"""One test of minutes: it begins first, since the files with the fewest tests else come last and the workers wait."""
+LONGEST = (
+    "tests/client/evaluation/test_demo_starter.py",
+    "tests/client/night/engine/test_workflow.py",
+    "tests/trainer/jobs/test_own_process.py",
+    "tests/trainer/jobs/test_kill.py",
+    "tests/trainer/training/test_ranks.py",
+    "tests/chaos/test_night_kills.py",
+    "tests/generator/test_published_layouts.py",
+    "tests/client/cli/test_cli_storage.py",
+    "tests/contract/test_imports.py",
+    "tests/rater/storage/test_labels.py",
+)
+"""Few tests, each long: they begin first, since the files with the fewest tests else come last and a worker waits."""
 
 
 STARTERS = frozenset(
@@ -53,6 +65,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_collection_finish() -> None:
+    """Leaves all that was imported out of every later search for cycles: it stays, and there are millions of objects.
+
+    What gives memory back searches after every phase of a request that runs short, which took a second each.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Lets the interpreter's end find them: libraries in C++ complain of what is left then."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Hands files to workers as `--dist loadfile` does, and the folders above whole."""
@@ -64,8 +90,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             return folder or super()._split_scope(nodeid)
 
         def _assign_work_unit(self, node: object) -> None:
-            if LONGEST in self.workqueue:
-                self.workqueue.move_to_end(LONGEST, last=False)
+            for file in reversed([file for file in LONGEST if file in self.workqueue]):
+                self.workqueue.move_to_end(file, last=False)
             super()._assign_work_unit(node)
 
     return ByFileOrFolder(config, log) if config.getoption("dist") == "loadfile" else None

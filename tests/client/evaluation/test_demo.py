@@ -1,6 +1,8 @@
 """`konomi demo` on stand-in services: what it prints, where it works, and that it goes on after a kill."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,7 @@ from konomi.errors import FailedPrecondition
 from konomi.evaluation.demo import TOO_FEW_LABELS, Demo, DemoSettings
 from konomi.night.engine.progress import View
 from konomi.v1 import rater_pb2
+from tests.client.night import nights
 
 KEYS = {"person", "labels", "seconds", "rater", "units", "served_unit", "report"}
 UNIT_KEYS = {"unit", "images", "mean_utility", "ssr_rate", "ur_rate", "vendi", "seconds", "promoted"}
@@ -17,13 +20,39 @@ SMALL = {"KONOMI_DEMO_REFERENCE": "32", "KONOMI_DEMO_POOL": "40", "KONOMI_DEMO_R
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_the_demo_prints_exactly_what_scripts_rely_on(bench, tmp_path):
+@dataclass(frozen=True)
+class Shown:
+    """A demo that ran: its home, the command's words, what it said, its report as it was written then."""
+
+    home: Path
+    line: tuple[str, ...]
+    said: dict
+    page: str
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """One bench for all; every test but that of a demo asked for again has a home of its own."""
+    bench = nights.Bench(tmp_path_factory.mktemp("demos"))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="module")
+def shown(bench):
+    """A demo of two units for a person."""
     home = bench.home("demo")
-    person = tmp_path / "person.json"
+    person = bench.folder / "person.json"  # outside of the home, which no report names
     person.write_text(json.dumps({"name": "Aki", "weights": {"colour=red": 1.0}, "noise": 0.1}))
     options = ("--units", "2", "--labels", "16", "--person", str(person), "--json")
-    code, result, err = bench.konomi(home, "demo", "--home", str(home), *options, **SMALL)
+    line = ("demo", "--home", str(home), *options)
+    code, result, err = bench.konomi(home, *line, **SMALL)
     assert code == 0, err
+    return Shown(home, line, result, (home / "report" / "index.html").read_text())
+
+
+def test_the_demo_prints_exactly_what_scripts_rely_on(shown):
+    home, result = shown.home, shown.said
     assert set(result) == KEYS
     assert set(result["rater"]) == {"srcc", "auc_ssr", "ap_ur"}
     assert [set(unit) for unit in result["units"]] == [UNIT_KEYS] * 3
@@ -31,18 +60,15 @@ def test_the_demo_prints_exactly_what_scripts_rely_on(bench, tmp_path):
     base, served = result["units"][0], result["units"][result["served_unit"]]
     assert served["mean_utility"] > base["mean_utility"]
     assert result["report"] == str(home / "report" / "index.html")
-    page = (home / "report" / "index.html").read_text()
+    page = shown.page
     assert "A night for Aki" in page
     assert "g5" in page
     assert str(home) not in page
 
 
-def test_the_demo_in_japanese_and_again_repeats_no_night(bench):
-    home = bench.home("again")
-    line = ("demo", "--home", str(home), "--units", "1", "--labels", "16", "--json")
-    code, first, err = bench.konomi(home, *line, **SMALL)
-    assert code == 0, err
-    code, second, err = bench.konomi(home, *line, "--lang", "ja", **SMALL)
+def test_the_demo_in_japanese_and_again_repeats_no_night(bench, shown):
+    home, first = shown.home, shown.said
+    code, second, err = bench.konomi(home, *shown.line, "--lang", "ja", **SMALL)
     assert code == 0, err
     assert [unit["mean_utility"] for unit in second["units"]] == [unit["mean_utility"] for unit in first["units"]]
     assert len(list(home.glob("nights/*/request.json"))) == 1

@@ -24,6 +24,8 @@ from konomi_rater.storage.schema import MIGRATIONS
 from tests.rater.conftest import png
 
 DIGESTS = [f"{i:064x}" for i in range(4)]
+LABELS = 20
+"""Acknowledged before the rater is killed."""
 
 
 @pytest.fixture
@@ -109,24 +111,22 @@ def request(digest: str, grade: int, request_id: str) -> pb.RecordLabelsRequest:
 @pytest.mark.timeout(900)
 def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home):
     digest = ArtifactStore(StoreSettings(home=home)).put(png((200, 0, 0)), "image/png").digest
-    process, address = serve(home)
+    # Killed between commit and answer of what comes after the taste and twenty acknowledged labels.
+    process, address = serve(home, KONOMI_FAILPOINT=f"rater.after_commit@{1 + LABELS + 1}")
     stub = stub_of(home, address)
     stub.CreateTaste(pb.CreateTasteRequest(taste_id="t"), metadata=stub.metadata, timeout=60)
     add = pb.AddImagesRequest(taste="tastes/t", image={"digest": digest, "source": 1})
     (added,) = stub.AddImages(iter([add]), metadata=stub.metadata, timeout=120)
     assert not added.HasField("error")
     acknowledged = []
-    for number in range(20):
+    for number in range(LABELS):
         answer = stub.RecordLabels(
             request(digest, 1 + number % 5, str(uuid.uuid4())), metadata=stub.metadata, timeout=60
         )
         acknowledged += [(label.sequence, label.grade) for label in answer.labels]
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
 
-    # Killed between commit and answer: the label is there, and the retry finds it instead of writing another.
-    process, address = serve(home, KONOMI_FAILPOINT="rater.after_commit")
-    stub, request_id = stub_of(home, address), str(uuid.uuid4())
+    # The label is there all the same, and the retry finds it instead of writing another.
+    request_id = str(uuid.uuid4())
     with pytest.raises(grpc.RpcError):
         stub.RecordLabels(request(digest, 5, request_id), metadata=stub.metadata, timeout=60)
     assert process.wait(timeout=60) == -signal.SIGKILL
@@ -134,9 +134,9 @@ def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home)
     process, address = serve(home, KONOMI_FAILPOINT="rater.before_commit")
     stub = stub_of(home, address)
     retried = stub.RecordLabels(request(digest, 5, request_id), metadata=stub.metadata, timeout=60)
-    assert retried.labels[0].sequence == 21
+    assert retried.labels[0].sequence == LABELS + 1
     log = stub.ListLabels(pb.ListLabelsRequest(taste="tastes/t"), metadata=stub.metadata, timeout=60).labels
-    assert [(label.sequence, label.grade) for label in log] == [*acknowledged, (21, 5)]
+    assert [(label.sequence, label.grade) for label in log] == [*acknowledged, (LABELS + 1, 5)]
 
     # Killed before the commit: nothing is there.
     with pytest.raises(grpc.RpcError):
@@ -145,9 +145,9 @@ def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home)
     left = open_database(home / "databases" / "rater.sqlite", MIGRATIONS)
     with reading(left) as connection:
         entries = labels.read(connection, "t", 0, -1, in_force=False)
-        assert labels.verify(connection, "t") == 21
+        assert labels.verify(connection, "t") == LABELS + 1
     left.dispose()
-    assert [(entry.sequence, entry.grade) for entry in entries] == [*acknowledged, (21, 5)]
+    assert [(entry.sequence, entry.grade) for entry in entries] == [*acknowledged, (LABELS + 1, 5)]
 
 
 def test_the_log_is_written_with_full_synchronisation(engine):

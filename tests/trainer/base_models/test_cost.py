@@ -41,6 +41,7 @@ def test_a_unit_costs_at_most_twelve_petaflop() -> None:
     assert step_operations(False) * NUMBERS.steps <= 12 * PETA
 
 
+@pytest.mark.chaos
 def test_making_activations_twice_costs_at_most_half_as_much_again() -> None:
     assert 1.3 < step_operations(True) / step_operations(False) < 1.5
 

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,18 @@ def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], base
     """The difference of two sets of weights, as a share of what the second changes."""
     changed = sum(float((right[name] - base[name]).double().pow(2).sum()) for name in base)
     return (sum(float((left[name] - right[name]).double().pow(2).sum()) for name in base) / changed) ** 0.5
+
+
+@pytest.fixture(scope="module")
+def bench(bases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """One trainer for all: what both tests ask for alike is trained once."""
+    place = tmp_path_factory.mktemp("trips") / "home"
+    shutil.copytree(bases, place / "models")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KONOMI_THREADS", "1")
+        bench = Bench(place).start()
+        yield bench
+        bench.stop()
 
 
 @pytest.mark.parametrize("base", SIDES)

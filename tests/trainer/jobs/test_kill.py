@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,19 +96,27 @@ def finish(child: Child, request: pb.CreateTrainingRunRequest) -> pb.TrainingRun
     return last
 
 
-@pytest.fixture
-def unbroken(home: Path) -> tuple[pb.CreateTrainingRunRequest, str]:
-    """A request, and the adapter an unbroken run of it makes in another home."""
-    import shutil
-
-    other = home.with_name("other")
-    shutil.copytree(home, other)
-    bench = Bench(other).start()
-    manifest = bench.manifest()
-    digest = bench.trained(manifest, **NUMBERS).adapter_digest
-    bench.stop()
-    Bench(home).manifest()
+@pytest.fixture(scope="module")
+def elsewhere(bases: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[pb.CreateTrainingRunRequest, str]:
+    """A request, and the adapter an unbroken run of it makes in a home of its own."""
+    other = tmp_path_factory.mktemp("elsewhere") / "home"
+    shutil.copytree(bases, other / "models")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KONOMI_THREADS", "1")
+        bench = Bench(other).start()
+        try:
+            manifest = bench.manifest()
+            digest = bench.trained(manifest, **NUMBERS).adapter_digest
+        finally:
+            bench.stop()
     return bench.request(manifest, **NUMBERS), digest
+
+
+@pytest.fixture
+def unbroken(home: Path, elsewhere: tuple[pb.CreateTrainingRunRequest, str]) -> tuple[pb.CreateTrainingRunRequest, str]:
+    """That request and its adapter, the images of the request being in the home of the test."""
+    Bench(home).manifest()
+    return elsewhere
 
 
 def test_a_run_killed_at_every_point_ends_in_the_same_adapter(home: Path, unbroken) -> None:  # type: ignore[no-untyped-def]

@@ -56,6 +56,29 @@ def test_a_run_in_its_own_process_publishes_and_makes_the_same_bytes(
 
 
 @pytest.mark.slow
+def test_a_run_in_its_own_process_is_cancelled_and_its_errors_are_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_of(home, monkeypatch, "true")
+    try:
+        request = bench.request(bench.manifest(4), steps=100_000, checkpoint_steps=2)
+        name = bench.client.trainer.create_training_run(request).name
+        reached = until(bench, name, 3)
+        bench.client.trainer.cancel_training_run(name=name)
+        assert bench.finish(name).state == pb.TRAINING_STATE_CANCELLED
+        assert not others(os.getpid(), RUN)
+        assert bench.client.trainer.get_training_run(name=name).step >= reached
+        unreadable = bench.store.put(b"no picture", "image/png").digest
+        broken = render((ManifestItem(unreadable, "a face", 1.0, "selected"),))
+        failing = bench.request(bench.store.put(broken, "application/json").digest)
+        failed = bench.finish(bench.client.trainer.create_training_run(failing).name)
+        assert failed.state == pb.TRAINING_STATE_FAILED and failed.error.reason == "IMAGE_TYPE"
+        assert f"image {unreadable} of the manifest" in failed.error.message
+    finally:
+        bench.stop()
+
+
+@pytest.mark.chaos
 def test_a_killed_process_fails_its_run_in_a_sentence_which_goes_on_when_asked_again_and_is_cancelled(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,12 +101,6 @@ def test_a_killed_process_fails_its_run_in_a_sentence_which_goes_on_when_asked_a
         assert bench.finish(name).state == pb.TRAINING_STATE_CANCELLED
         assert not others(os.getpid(), RUN)
         assert bench.client.trainer.get_training_run(name=name).step > reached
-        unreadable = bench.store.put(b"no picture", "image/png").digest
-        broken = render((ManifestItem(unreadable, "a face", 1.0, "selected"),))
-        failing = bench.request(bench.store.put(broken, "application/json").digest)
-        failed = bench.finish(bench.client.trainer.create_training_run(failing).name)
-        assert failed.state == pb.TRAINING_STATE_FAILED and failed.error.reason == "IMAGE_TYPE"
-        assert f"image {unreadable} of the manifest" in failed.error.message
     finally:
         bench.stop()
 

@@ -1,7 +1,11 @@
 """The trainer on a real socket: a run from request to model, its refusals, idempotency, cancel, promotion."""
 
+import shutil
 import time
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -10,6 +14,40 @@ from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Ko
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.auth.authentication import issue_token
 from tests.trainer.conftest import Bench
+
+
+class Trained(NamedTuple):
+    """A trainer whose home holds three models of one manifest, the oldest first; none was ever promoted."""
+
+    bench: Bench
+    names: list[str]
+    manifest: str
+
+
+@pytest.fixture(scope="module")
+def three_models(bases: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Trains them once; nobody changes this home."""
+    place = tmp_path_factory.mktemp("three") / "home"
+    shutil.copytree(bases, place / "models")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KONOMI_THREADS", "1")
+        bench = Bench(place).start()
+        try:
+            manifest = bench.manifest()
+            names = [bench.trained(manifest, steps=steps).name for steps in (1, 2, 3)]
+        finally:
+            bench.stop()
+    return Trained(bench, names, manifest)
+
+
+@pytest.fixture
+def trained(three_models: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
+    """A running trainer on a copy of that home."""
+    monkeypatch.setenv("KONOMI_THREADS", "1")
+    place = Path(shutil.copytree(three_models.bench.home, tmp_path / "home"))
+    bench = Bench(place).start()
+    yield Trained(bench, three_models.names, three_models.manifest)
+    bench.stop()
 
 
 def test_a_run_ends_in_a_model_with_its_lineage(bench: Bench) -> None:
@@ -34,9 +72,7 @@ def test_a_run_ends_in_a_model_with_its_lineage(bench: Bench) -> None:
         time.sleep(0.02)
 
 
-def test_the_same_inputs_give_the_same_adapter_in_another_home(bench: Bench, bases, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    import shutil
-
+def test_the_same_inputs_give_the_same_adapter_in_another_home(bench: Bench, bases: Path, tmp_path: Path) -> None:
     first = bench.trained(bench.manifest())
     shutil.copytree(bases, tmp_path / "other" / "models")
     other = Bench(tmp_path / "other").start()
@@ -179,9 +215,9 @@ def test_a_full_disk_fails_the_run_and_a_new_request_finishes_it(bench: Bench, m
     assert bench.trained(manifest).training_run == name
 
 
-def test_promotion_and_rollback_walk_the_history(bench: Bench) -> None:
-    trainer, manifest = bench.client.trainer, bench.manifest()
-    first, second = (bench.trained(manifest, steps=steps) for steps in (1, 2))
+def test_promotion_and_rollback_walk_the_history(trained: Trained) -> None:
+    trainer = trained.bench.client.trainer
+    first, second = (trainer.get_model(name=name) for name in trained.names[:2])
 
     def current() -> list[str]:
         return [model.name for model in trainer.list_models(taste="tastes/default").models if model.current]
@@ -202,9 +238,8 @@ def test_promotion_and_rollback_walk_the_history(bench: Bench) -> None:
     assert current() == []
 
 
-def test_a_rollback_may_go_several_units_back_in_one_transaction(bench: Bench) -> None:
-    trainer, manifest = bench.client.trainer, bench.manifest()
-    names = [bench.trained(manifest, steps=steps).name for steps in (1, 2, 3)]
+def test_a_rollback_may_go_several_units_back_in_one_transaction(trained: Trained) -> None:
+    trainer, names = trained.bench.client.trainer, trained.names
 
     def promote_all() -> None:
         for name in names:
@@ -227,9 +262,9 @@ def test_a_rollback_may_go_several_units_back_in_one_transaction(bench: Bench) -
         back("unit-1")
 
 
-def test_pages_and_tastes(bench: Bench) -> None:
-    trainer, manifest = bench.client.trainer, bench.manifest()
-    names = [bench.trained(manifest, steps=steps).name for steps in (1, 2, 3)]
+def test_pages_and_tastes(trained: Trained) -> None:
+    bench, names, manifest = trained
+    trainer = bench.client.trainer
     page = trainer.list_models(page_size=2)
     rest = trainer.list_models(page_size=2, page_token=page.next_page_token)
     assert [model.name for model in (*page.models, *rest.models)] == names[::-1] and not rest.next_page_token

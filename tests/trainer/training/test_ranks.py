@@ -52,10 +52,10 @@ def test_a_lost_process_ends_the_run_in_a_sentence_and_it_can_be_started_again(
     monkeypatch.setenv("KONOMI_PROCESSES", "2")
     bench = Bench(home).start()
     try:
-        request = bench.request(bench.manifest(5), steps=100_000, checkpoint_steps=10)
+        request = bench.request(bench.manifest(5), steps=100_000, checkpoint_steps=2)
         run = bench.client.trainer.create_training_run(request).name
         deadline = time.monotonic() + 120
-        while bench.client.trainer.get_training_run(name=run).step < 20 and time.monotonic() < deadline:
+        while bench.client.trainer.get_training_run(name=run).step < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
         (other,) = others(os.getpid())
         os.kill(other, signal.SIGKILL)

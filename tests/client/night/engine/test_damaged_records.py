@@ -31,19 +31,25 @@ def bench(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def unbroken(bench):
-    """What an unbroken night leaves behind, and its finished calls."""
+def whole(bench):
+    """A home whose night was never broken; no test changes it."""
     home = bench.home("whole")
-    code, summary, err = bench.konomi(home, *bench.start(home))
+    code, _, err = bench.konomi(home, *bench.start(home))
     assert code == 0, err
-    return nights.left_behind(home, summary["night"]), Counter(nights.calls(home))
+    return home
+
+
+@pytest.fixture(scope="module")
+def unbroken(whole):
+    """What an unbroken night leaves behind, and its finished calls."""
+    return nights.left_behind(whole, night_of(whole)), Counter(nights.calls(whole))
 
 
 @pytest.fixture(scope="module")
 def halfway(bench):
     """A home whose night was stopped after a unit was trained."""
     home = bench.home("halfway")
-    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.3")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.15")
     wait_for_step(home, child, 9)
     bench.konomi(home, "night", "stop")
     assert child.wait(timeout=300) == 0
@@ -141,14 +147,14 @@ def test_a_lost_request_is_set_aside_and_a_new_night_begins(bench, stopped):
     assert (stopped / "nights" / f"{night}.damaged-1" / "request.json").exists()
 
 
-def test_an_ended_night_whose_database_was_lost_is_told_and_not_run_again(bench):
-    home = bench.home("lost-after")
-    _, first, _ = bench.konomi(home, *bench.start(home))
-    (home / "nights" / first["night"] / "delivered").unlink()
+def test_an_ended_night_whose_database_was_lost_is_told_and_not_run_again(bench, whole, tmp_path):
+    home = Path(shutil.copytree(whole, tmp_path / "home", symlinks=True))
+    night = night_of(home)
+    (home / "nights" / night / "delivered").unlink()
     (home / DATABASE).unlink()
     done = nights.calls(home)
     code, again, err = bench.konomi(home, *bench.start(home))
-    assert (code, again["night"], again["state"]) == (0, first["night"], "finished"), err
+    assert (code, again["night"], again["state"]) == (0, night, "finished"), err
     assert nights.calls(home) == done
 
 

@@ -1,17 +1,55 @@
 """The whole night on stand-in services: real sockets, real SQLite, the command line as a person types it."""
 
 import json
+import shutil
 import signal
 import sqlite3
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.client.night import nights
 
 pytestmark = pytest.mark.timeout(900)
 
 RECORDED = Path(__file__).with_name("recorded_steps.json")
 """What a night of two units records under the present schema."""
+
+
+@dataclass(frozen=True)
+class Unbroken:
+    """A night that ran from its start to its end: its home, which no test changes, and what the command said."""
+
+    home: Path
+    said: dict
+
+    @property
+    def left(self) -> dict:
+        """What it made."""
+        return nights.left_behind(self.home, self.said["night"])
+
+    def copied(self, folder: Path) -> Path:
+        """Returns a copy of its home, which a test may change."""
+        return Path(shutil.copytree(self.home, folder / "home", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """One bench for all, so that one unbroken night serves them; every test has a home of its own."""
+    bench = nights.Bench(tmp_path_factory.mktemp("nights"))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="module")
+def unbroken(bench):
+    """The night of these tests, started in a fresh interpreter as a person does."""
+    home = bench.home("night")
+    code, result, err = bench.konomi(home, *bench.start(home), cold=True)
+    assert code == 0, err
+    return Unbroken(home, result)
 
 
 def night_of(home) -> str:
@@ -48,10 +86,8 @@ def wait_for_step(home, child, count: int) -> None:
     raise AssertionError(child.communicate(timeout=10)[1])
 
 
-def test_a_night_makes_judges_and_serves_units(bench):
-    home = bench.home("night")
-    code, result, err = bench.konomi(home, *bench.start(home), cold=True)
-    assert code == 0, err
+def test_a_night_makes_judges_and_serves_units(unbroken):
+    home, result = unbroken.home, unbroken.said
     assert result["state"] == "finished"
     assert [unit["unit"] for unit in result["units"]] == [0, 1, 2]
     assert result["units"][1]["decision"] == "promote"
@@ -76,20 +112,16 @@ def test_a_night_makes_judges_and_serves_units(bench):
     }
 
 
-def test_the_same_night_in_another_home_makes_the_same_artifacts(bench, nights_module):
-    left = []
-    for name in ("one", "other"):
-        home = bench.home(name)
-        code, result, err = bench.konomi(home, *bench.start(home))
-        assert code == 0, err
-        left.append(nights_module.left_behind(home, result["night"]))
-    assert left[0] == left[1]
+def test_the_same_night_in_another_home_makes_the_same_artifacts(bench, unbroken):
+    home = bench.home("other")
+    code, result, err = bench.konomi(home, *bench.start(home))
+    assert code == 0, err
+    assert nights.left_behind(home, result["night"]) == unbroken.left
 
 
-def test_a_stopped_night_ends_well_and_goes_on(bench, nights_module):
-    unbroken, home = bench.home("unbroken"), bench.home("stopped")
-    _, expected, _ = bench.konomi(unbroken, *bench.start(unbroken))
-    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.5")
+def test_a_stopped_night_ends_well_and_goes_on(bench, unbroken):
+    home = bench.home("stopped")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.25")
     wait_for_step(home, child, 3)
     code, _, status_error = bench.konomi(home, "night", "status", "--json")
     assert code == 0, status_error
@@ -101,12 +133,12 @@ def test_a_stopped_night_ends_well_and_goes_on(bench, nights_module):
     assert (status["state"], status["running"]) == ("stopped", False)
     code, result, err = bench.konomi(home, "night", "resume", "--json")
     assert code == 0, err
-    assert nights_module.left_behind(home, result["night"]) == nights_module.left_behind(unbroken, expected["night"])
+    assert nights.left_behind(home, result["night"]) == unbroken.left
 
 
 def test_sigterm_finishes_the_step_and_exits_0(bench):
     home = bench.home("term")
-    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.5")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.25")
     wait_for_step(home, child, 2)
     child.send_signal(signal.SIGTERM)
     out, _ = child.communicate(timeout=300)
@@ -116,7 +148,7 @@ def test_sigterm_finishes_the_step_and_exits_0(bench):
 
 def test_another_night_waits_for_the_unfinished_one_or_its_end(bench):
     home = bench.home("two")
-    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.5")
+    child = bench.spawn(home, *bench.start(home), STAND_IN_SECONDS="0.25")
     wait_for_step(home, child, 2)
     code, _, err = bench.konomi(home, *bench.start(home))
     assert code == 4
@@ -207,19 +239,17 @@ def test_a_unit_that_collapses_halts_the_night_on_the_last_good_one(bench):
     assert moves.fetchone() == (0,)
 
 
-def test_a_command_killed_after_its_nights_end_tells_it_again_and_runs_no_other(bench, nights_module):
-    home = bench.home("untold")
-    _, first, _ = bench.konomi(home, *bench.start(home))
+def test_a_command_killed_after_its_nights_end_tells_it_again_and_runs_no_other(bench, unbroken, tmp_path):
+    home, first = unbroken.copied(tmp_path), unbroken.said
     (home / "nights" / first["night"] / "delivered").unlink()
-    done = nights_module.calls(home)
+    done = nights.calls(home)
     code, again, err = bench.konomi(home, *bench.start(home))
     assert (code, again["night"]) == (0, first["night"]), err
-    assert nights_module.calls(home) == done
+    assert nights.calls(home) == done
 
 
-def test_a_second_night_builds_on_the_first(bench):
-    home = bench.home("again")
-    _, first, _ = bench.konomi(home, *bench.start(home))
+def test_a_second_night_builds_on_the_first(bench, unbroken, tmp_path):
+    home, first = unbroken.copied(tmp_path), unbroken.said
     code, second, err = bench.konomi(home, *bench.start(home))
     assert code == 0, err
     assert second["night"] != first["night"]
@@ -227,16 +257,16 @@ def test_a_second_night_builds_on_the_first(bench):
     assert second["units"][2]["unit"] == 3
 
 
-def test_a_service_that_hangs_is_replaced_and_the_night_is_the_same(bench, nights_module):
-    unbroken, home = bench.home("smooth"), bench.home("hangs")
-    watched = {"KONOMI_NIGHT_STALL_SECONDS": "20"}  # a step of a loaded machine takes many seconds and hangs not
-    _, expected, _ = bench.konomi(unbroken, *bench.start(unbroken), **watched)
+def test_a_service_that_hangs_is_replaced_and_the_night_is_the_same(bench):
+    smooth, home = bench.home("smooth"), bench.home("hangs")
+    watched = {"KONOMI_NIGHT_STALL_SECONDS": "12"}  # a step of a loaded machine takes many seconds and hangs not
+    _, expected, _ = bench.konomi(smooth, *bench.start(smooth), **watched)
     (home / "hang").touch()
     code, result, err = bench.konomi(home, *bench.start(home), **watched)
     assert code == 0, err
     assert result["state"] == "finished"
     assert not (home / "hang").exists(), "the generator hung"
-    assert nights_module.left_behind(home, result["night"]) == nights_module.left_behind(unbroken, expected["night"])
+    assert nights.left_behind(home, result["night"]) == nights.left_behind(smooth, expected["night"])
 
 
 def test_a_hanging_service_of_konomi_up_interrupts_the_night_which_then_goes_on(bench):
@@ -255,22 +285,21 @@ def test_a_hanging_service_of_konomi_up_interrupts_the_night_which_then_goes_on(
     assert up.wait(timeout=300) == 0
 
 
-def test_a_night_uses_the_services_that_run_and_leaves_them_running(bench, nights_module):
+def test_a_night_uses_the_services_that_run_and_leaves_them_running(bench):
     home = bench.home("attached")
     up = bench.spawn(home, "up", "--json")
     assert json.loads(up.stdout.readline())["generator"]
-    before = nights_module.roles_of(home)
+    before = nights.roles_of(home)
     code, result, err = bench.konomi(home, *bench.start(home))
     assert (code, result["state"]) == (0, "finished"), err
-    assert nights_module.roles_of(home) == before
+    assert nights.roles_of(home) == before
     up.send_signal(signal.SIGTERM)
     assert up.wait(timeout=300) == 0
 
 
-def test_plan_says_what_a_night_takes_once_one_was_measured(bench):
+def test_plan_says_what_a_night_takes_once_one_was_measured(bench, unbroken):
     home = bench.home("plan")
     code, plan, err = bench.konomi(home, "night", "plan", "converge", "--json")
     assert (code, plan["seconds"], plan["images"]) == (0, None, 16 + 3 * 40), err
-    bench.konomi(home, *bench.start(home))
-    code, plan, err = bench.konomi(home, "night", "plan", "converge", "--json")
+    code, plan, err = bench.konomi(unbroken.home, "night", "plan", "converge", "--json")
     assert plan["seconds"] > 0

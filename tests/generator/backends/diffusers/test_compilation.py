@@ -59,7 +59,7 @@ def compile_for_real(home: Path, configs: Path) -> tuple[int, int]:
     return max(int(np.abs(left[n].astype(int) - right[n]).max()) for n in left), made.release()
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(900)
 def test_blocks_really_compile(home) -> None:
     """In a process of its own, as a service has: what other tests import (distutils) keeps inductor from building."""

@@ -28,7 +28,8 @@ class Bench:
         self.sampling = Sampling(1, 4.0, 64, 64)
         self.backend.prepare(self.model, [], self.sampling)
         self.pipe = self.backend._denoiser.pipe
-        self.backend._sizes = SIZES_OF.setdefault((id, str(changes)), self.backend._sizes)
+        deciding = {name: value for name, value in changes.items() if name != "tiled_decoding"}
+        self.backend._sizes = SIZES_OF.setdefault((id, str(deciding)), self.backend._sizes)
 
     def run(self, stopped: Callable[[], bool] = lambda: False, count: int = 4) -> dict[int, GeneratedImage]:
         found: dict[int, GeneratedImage] = {}
