@@ -35,8 +35,6 @@ PENALTY = 3.0
 """Spreads of utility an image loses that lies as far beyond the 95th percentile as that lies beyond the median."""
 LABELLED = 448
 """Images of the base model the person may be shown before the night."""
-SEED_ROWS = 2000
-"""Images konomi may ever see; the others are the truth's own."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,15 @@ class World:
 
     pool: ImagePool
 
+    @property
+    def half(self) -> int:
+        """How many images konomi may ever see; the others are the truth's own."""
+        return len(self.pool.embeddings) // 2
+
     @cached_property
     def base(self) -> np.ndarray:
         """What the base model draws: (N, D) unit rows."""
-        return self.pool.embeddings[:SEED_ROWS]
+        return self.pool.embeddings[: self.half]
 
     @cached_property
     def root(self) -> np.ndarray:
@@ -59,13 +62,13 @@ class World:
     @cached_property
     def truth(self) -> Reference:
         """What real images look like, by images konomi never sees."""
-        rows = self.pool.embeddings[SEED_ROWS:]
+        rows = self.pool.embeddings[self.half :]
         return reference_of(np.arange(len(rows)), rows)
 
     @cached_property
     def probes(self) -> list[LogisticRegression]:
         """One linear reader an attribute, fitted on the images konomi never sees."""
-        rows, records = self.pool.embeddings[SEED_ROWS:], self.pool.records[SEED_ROWS:]
+        rows, records = self.pool.embeddings[self.half :], self.pool.records[self.half :]
         with threadpool_limits(1):
             return [
                 LogisticRegression(C=100, max_iter=300).fit(rows, [record[name] for record in records])
