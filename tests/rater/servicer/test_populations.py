@@ -219,6 +219,17 @@ def test_a_name_is_taken_once_well_formed_and_known(rater, library, own_models):
     assert missing.value.reason == "POPULATION_NOT_FOUND"
 
 
+def test_pages_hold_every_population_by_name(rater, library, own_models):
+    made = rater.call("FitPopulation", request_of(library, name="mika")).population
+    folder = own_models / "population"
+    (folder / "mika-2.safetensors").write_bytes((folder / "mika.safetensors").read_bytes())
+    names, token = [], ""
+    while not names or token:
+        page = rater.call("ListPopulations", pb.ListPopulationsRequest(page_size=1, page_token=token))
+        names, token = [*names, *(one.name for one in page.populations)], page.next_page_token
+    assert names == [made.name, f"{made.name}-2"]
+
+
 def test_a_broken_file_is_named_and_can_be_removed(rater, library, own_models):
     rater.label(library.taste, grades_of(library, library.digests[:20]))
     (own_models / "population").mkdir()
