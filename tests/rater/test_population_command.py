@@ -165,3 +165,10 @@ def test_a_file_without_the_columns_or_without_ratings_is_refused(tmp_path):
         (tmp_path / "x.csv").write_text(content, "utf-8")
         with pytest.raises(InvalidArgument, match=words):
             read_others(tmp_path / "x.csv", Tally())
+
+
+def test_a_quote_that_is_never_closed_is_said_and_is_no_fault_of_konomi(tmp_path):
+    lines = "\n".join(f"{number}.png,mika,3" for number in range(12_000))
+    (tmp_path / "x.csv").write_text(f'image,rater,rating\n"broken.png,mika,3\n{lines}\n', "utf-8")
+    with pytest.raises(InvalidArgument, match="expected a readable file of ratings"):
+        read_others(tmp_path / "x.csv", Tally())

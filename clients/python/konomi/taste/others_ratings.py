@@ -78,14 +78,19 @@ def read_others(path: Path, tally: Tally) -> OthersRatings:
         ) from error
     by_person: dict[str, list[tuple[str, float]]] = {}
     complain = tally.at(str(path))
-    for number, row in _rows(path, written):
-        said = _value(row[2])
-        if said is None or not row[0] or not row[1]:
-            complain(
-                "row", "RATING_UNREADABLE", text("line {number}: expected image, person and number", number=number)
-            )
-            continue
-        by_person.setdefault(row[1], []).append((row[0], said))
+    try:
+        for number, row in _rows(path, written):
+            said = _value(row[2])
+            if said is None or not row[0] or not row[1]:
+                complain(
+                    "row", "RATING_UNREADABLE", text("line {number}: expected image, person and number", number=number)
+                )
+                continue
+            by_person.setdefault(row[1], []).append((row[0], said))
+    except csv.Error as error:  # a quote that is never closed, mostly
+        raise InvalidArgument(
+            text("expected a readable file of ratings at {file}: {why}", file=path, why=error)
+        ) from error
     if not by_person:
         raise InvalidArgument(text("expected ratings in {file}, found none", file=path))
     return OthersRatings("ratings", list(by_person.values()))
