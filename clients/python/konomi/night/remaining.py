@@ -139,12 +139,14 @@ def _expected(stage: Stage, settings: NightSettings, drafts: bool, base: float) 
 def _done(state: NightState, settings: NightSettings, step: UnderWay) -> Work:
     """Returns what a night has done, the step under way included."""
     done = Work()
-    for name, images in [*((past.name, past.images) for past in state.steps), (step.name, step.done)]:
+    over = {past.name for past in state.steps}
+    running = [] if step.name in over else [(step.name, step.done, step.done)]  # the last heartbeat outlives its step
+    for name, images, steps in [*((past.name, past.images, settings.steps) for past in state.steps), *running]:
         kind = _phase(name)
         if kind in ("draft", "generate", "base", "evaluate"):
             done = replace(done, **{kind: getattr(done, kind) + images})
         elif kind == "train":
-            done = replace(done, train=done.train + (images or settings.steps))
+            done = replace(done, train=done.train + steps)
     return done
 
 
