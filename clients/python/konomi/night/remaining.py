@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from konomi.errors import InvalidArgument
 from konomi.night.budgets import measured, rates_so_far, redrawn
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, NightState, UnitRecord
@@ -68,9 +69,11 @@ class UnderWay:
 
 
 def share_done(request: NightRequest, state: NightState, step: UnderWay = UnderWay()) -> float:
-    """Returns how much of a night is done, 0 to 1; below 1 until it has ended."""
+    """Returns how much of a night is done, 0 to 1; below 1 until it has ended, 0 where its system is not known here."""
     if state.state in ENDED:
         return 1.0
+    if not _is_known(request.system):
+        return 0.0
     settings = _settings(request)
     left, done = work_left(settings, request.system, state, step).weight, _done(state, settings, step).weight
     return min(0.99, done / (done + left)) if done + left else 0.99
@@ -91,6 +94,8 @@ def seconds_left(
     """
     if state.state in ENDED:
         return 0.0
+    if not _is_known(request.system):
+        return None
     settings = _settings(request)
     rates = measured(nights, request.settings.get("base_model", ""))
     if rates:
@@ -122,6 +127,14 @@ def work_left(
         parts += [ledger.unit(record, expected) for record in opened]
         parts += [expected] * (0 if ledger.is_past(stage) else max(0, stage.units - len(opened)))
     return Work(*(sum(getattr(part, name) for part in parts) for name in Work.__dataclass_fields__))
+
+
+def _is_known(system: str) -> bool:
+    """Says whether this version runs a system or chain: a paused night may be another version's."""
+    try:
+        return bool(stages(system, 1))
+    except InvalidArgument:
+        return False
 
 
 def _settings(request: NightRequest) -> NightSettings:

@@ -172,3 +172,11 @@ def test_without_a_measured_night_the_share_says_it_and_at_first_nothing_does(tm
     assert seconds_left(nights, asked, seen[5]) == pytest.approx(seen[5].seconds * (1 - share) / share)
     assert seconds_left(nights, asked, seen[-1].changed(state=StateName.FINISHED)) == 0.0
     assert remaining.KNOWN_SHARE < 1
+
+
+def test_of_a_system_of_another_version_nothing_is_foretold(tmp_path):
+    state = states(drafted(1, 24, 12))[4]
+    for system in ("weave", "weave:2+converge:1", "converge:x"):
+        asked = request(drafts_settings(), system)
+        assert share_done(asked, state) == 0.0 and seconds_left(NightStore(tmp_path), asked, state) is None
+        assert share_done(asked, state.changed(state=StateName.FINISHED)) == 1.0
