@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from konomi.datasets.tally import Tally
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.taste.bundle_format import BundleEntry, Manifest, sorted_entries, write_bundle
-from konomi.taste.others_ratings import read_others
+from konomi.taste.others_ratings import digests_of, read_others
 from konomi.v1 import rater_pb2 as pb
 from tests.rater.conftest import grades_of, png
 
@@ -165,3 +167,28 @@ def test_a_file_without_the_columns_or_without_ratings_is_refused(tmp_path):
         (tmp_path / "x.csv").write_text(content, "utf-8")
         with pytest.raises(InvalidArgument, match=words):
             read_others(tmp_path / "x.csv", Tally())
+
+
+def test_a_quote_that_is_never_closed_is_said_and_is_no_fault_of_konomi(tmp_path):
+    lines = "\n".join(f"{number}.png,mika,3" for number in range(12_000))
+    (tmp_path / "x.csv").write_text(f'image,rater,rating\n"broken.png,mika,3\n{lines}\n', "utf-8")
+    with pytest.raises(InvalidArgument, match="expected a readable file of ratings"):
+        read_others(tmp_path / "x.csv", Tally())
+
+
+def test_a_file_of_the_same_name_in_another_folder_is_another_file(rater, tmp_path):
+    taste = rater.taste()
+    known = {
+        path: rater.put(png((at, 9, 9), seed=at)) for at, path in enumerate(("test/1.png", "a/test/2.png", "3.png"))
+    }
+    rater.add(taste, [pb.Image(digest=one, source=pb.SOURCE_IMPORTED, path=path) for path, one in known.items()])
+    client = SimpleNamespace(rater=SimpleNamespace(list_images=partial(listed_by, rater)))
+    find = digests_of(client, taste, tmp_path)
+    for name in ("test/1.png", "1.png", "TEST\\1.png", "data/test/1.png"):
+        assert find(name) == known["test/1.png"]
+    assert find("test/2.png") == find("2.png") == known["a/test/2.png"] and find("photos/3.png") == known["3.png"]
+    assert find("train/1.png") == find("b/test/2.png") == ""
+
+
+def listed_by(rater, **fields):
+    return rater.call("ListImages", pb.ListImagesRequest(**fields))

@@ -219,3 +219,13 @@ def test_how_much_is_enough():
 def test_beside_more_grades_than_a_process_is_exact_on_pairs_split_ties_as_before():
     assert len(learnt_pairs([Preference(0, 1)], MOST_EXACT)) == 1
     assert learnt_pairs([Preference(0, 1)], MOST_EXACT + 1) is NONE
+
+
+def test_images_that_were_only_compared_are_left_out_where_pairs_are_no_labels(monkeypatch):
+    monkeypatch.setattr("konomi_rater.preference.fitting.MOST_EXACT", 30)
+    rows, _, _, grades = world(3)
+    comparisons = [Preference(0, 45), Preference(46, 47), Preference(1, 2)]
+    with_, plain = (fitted(rows, grades, graded=40, judged=judged, comparisons=comparisons[-said:])
+                    for judged, said in ((50, 3), (40, 1)))  # fmt: skip
+    assert np.array_equal(with_.head.predict(rows).utility, plain.head.predict(rows).utility)
+    assert len(with_.embeddings) == len(with_.grades) == 40 and not len(with_.head.sites.pairs)

@@ -1,7 +1,9 @@
 """Over the wire: what other people like is learnt, used where it helps, dropped where it does not, and removed."""
 
 import json
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from safetensors.numpy import load
 
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi.v1 import rater_pb2 as pb
+from konomi_rater.preference.population import crowd
 from konomi_rater.preference.population.file import Population, to_bytes
 from tests.rater.conftest import grades_of
 
@@ -217,6 +220,39 @@ def test_a_name_is_taken_once_well_formed_and_known(rater, library, own_models):
     with pytest.raises(NotFound, match="populations/others") as missing:
         remove(rater, "others")
     assert missing.value.reason == "POPULATION_NOT_FOUND"
+
+
+def test_of_two_that_are_learnt_at_once_under_one_name_the_first_stays(rater, library, own_models, monkeypatch):
+    both, learn = threading.Barrier(2), crowd.fit_crowd
+
+    def at_once(*words, **more):
+        both.wait(20)
+        return learn(*words, **more)
+
+    monkeypatch.setattr(crowd, "fit_crowd", at_once)
+
+    def ask(count: int) -> pb.Population | KonomiError:
+        group = pb.RatingGroup(kind="ratings", consent=CONSENT, people=people(library, count=count))
+        try:
+            return rater.call("FitPopulation", request_of(library, groups=[group])).population
+        except AlreadyExists as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(ask, (4, 7)))
+    made = [one for one in said if isinstance(one, pb.Population)]
+    assert len(made) == 1 and listed(rater) == made
+
+
+def test_pages_hold_every_population_by_name(rater, library, own_models):
+    made = rater.call("FitPopulation", request_of(library, name="mika")).population
+    folder = own_models / "population"
+    (folder / "mika-2.safetensors").write_bytes((folder / "mika.safetensors").read_bytes())
+    names, token = [], ""
+    while not names or token:
+        page = rater.call("ListPopulations", pb.ListPopulationsRequest(page_size=1, page_token=token))
+        names, token = [*names, *(one.name for one in page.populations)], page.next_page_token
+    assert names == [made.name, f"{made.name}-2"]
 
 
 def test_a_broken_file_is_named_and_can_be_removed(rater, library, own_models):

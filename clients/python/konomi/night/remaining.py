@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from konomi.errors import InvalidArgument
 from konomi.night.budgets import measured, rates_so_far, redrawn
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, NightState, UnitRecord
@@ -68,9 +69,11 @@ class UnderWay:
 
 
 def share_done(request: NightRequest, state: NightState, step: UnderWay = UnderWay()) -> float:
-    """Returns how much of a night is done, 0 to 1; below 1 until it has ended."""
+    """Returns how much of a night is done, 0 to 1; below 1 until it has ended, 0 where its system is not known here."""
     if state.state in ENDED:
         return 1.0
+    if not _is_known(request.system):
+        return 0.0
     settings = _settings(request)
     left, done = work_left(settings, request.system, state, step).weight, _done(state, settings, step).weight
     return min(0.99, done / (done + left)) if done + left else 0.99
@@ -91,6 +94,8 @@ def seconds_left(
     """
     if state.state in ENDED:
         return 0.0
+    if not _is_known(request.system):
+        return None
     settings = _settings(request)
     rates = measured(nights, request.settings.get("base_model", ""))
     if rates:
@@ -124,6 +129,14 @@ def work_left(
     return Work(*(sum(getattr(part, name) for part in parts) for name in Work.__dataclass_fields__))
 
 
+def _is_known(system: str) -> bool:
+    """Says whether this version runs a system or chain: a paused night may be another version's."""
+    try:
+        return bool(stages(system, 1))
+    except InvalidArgument:
+        return False
+
+
 def _settings(request: NightRequest) -> NightSettings:
     kind = night_settings()
     return kind.recorded(kind.completed(request.settings))
@@ -139,12 +152,14 @@ def _expected(stage: Stage, settings: NightSettings, drafts: bool, base: float) 
 def _done(state: NightState, settings: NightSettings, step: UnderWay) -> Work:
     """Returns what a night has done, the step under way included."""
     done = Work()
-    for name, images in [*((past.name, past.images) for past in state.steps), (step.name, step.done)]:
+    over = {past.name for past in state.steps}
+    running = [] if step.name in over else [(step.name, step.done, step.done)]  # the last heartbeat outlives its step
+    for name, images, steps in [*((past.name, past.images, settings.steps) for past in state.steps), *running]:
         kind = _phase(name)
         if kind in ("draft", "generate", "base", "evaluate"):
             done = replace(done, **{kind: getattr(done, kind) + images})
         elif kind == "train":
-            done = replace(done, train=done.train + (images or settings.steps))
+            done = replace(done, train=done.train + steps)
     return done
 
 

@@ -78,14 +78,19 @@ def read_others(path: Path, tally: Tally) -> OthersRatings:
         ) from error
     by_person: dict[str, list[tuple[str, float]]] = {}
     complain = tally.at(str(path))
-    for number, row in _rows(path, written):
-        said = _value(row[2])
-        if said is None or not row[0] or not row[1]:
-            complain(
-                "row", "RATING_UNREADABLE", text("line {number}: expected image, person and number", number=number)
-            )
-            continue
-        by_person.setdefault(row[1], []).append((row[0], said))
+    try:
+        for number, row in _rows(path, written):
+            said = _value(row[2])
+            if said is None or not row[0] or not row[1]:
+                complain(
+                    "row", "RATING_UNREADABLE", text("line {number}: expected image, person and number", number=number)
+                )
+                continue
+            by_person.setdefault(row[1], []).append((row[0], said))
+    except csv.Error as error:  # a quote that is never closed, mostly
+        raise InvalidArgument(
+            text("expected a readable file of ratings at {file}: {why}", file=path, why=error)
+        ) from error
     if not by_person:
         raise InvalidArgument(text("expected ratings in {file}, found none", file=path))
     return OthersRatings("ratings", list(by_person.values()))
@@ -186,27 +191,38 @@ def _in_force(lines: Iterable[str]) -> dict[str, float]:
 def digests_of(client: Client, taste: str, folder: Path) -> Callable[[str], str]:
     """Returns what finds the digest of an image by its name in a file of ratings, empty where it is not at hand.
 
-    A digest is its own; a name is that of a file an image was imported from, else of a file beside the ratings.
+    A digest is its own; a name is that of a file an image was imported from, with or without its outermost folders (one
+    of the same name in another folder is another file), else of a file beside the ratings.
 
     Args:
         client: the services.
         taste: whose images are looked through, by id or name.
         folder: where the file of ratings lies.
     """
-    names: dict[str, str] = {}
+    whole: dict[str, str] = {}
+    ends: dict[str, str] = {}
     for page in pages(client.rater.list_images, taste=taste_name(taste)):
         for image in page.images:
-            for name in {one_spelling(image.path), one_spelling(image.path).rpartition("/")[2]} - {""}:
-                names[name] = image.digest if names.get(name, image.digest) == image.digest else ""
+            path = one_spelling(image.path)
+            for names, found in ((whole, [path]), (ends, _ends(path))):
+                for name in filter(None, found):
+                    names[name] = image.digest if names.get(name, image.digest) == image.digest else ""
 
     def find(name: str) -> str:
         if DIGEST.fullmatch(name.lower()):
             return name.lower()
         spelt = one_spelling(name)
-        found = names.get(spelt) or names.get(spelt.rpartition("/")[2])
+        known = next((end for end in _ends(spelt) if end in whole), "")  # the folder above may have been left out
+        found = whole.get(spelt) or ends.get(spelt) or whole.get(known)
         return found or _hashed(folder / name)
 
     return find
+
+
+def _ends(path: str) -> list[str]:
+    """Returns a path and what is left of it without its outermost folders, the longest first."""
+    parts = path.split("/")
+    return ["/".join(parts[at:]) for at in range(len(parts))]
 
 
 def _hashed(path: Path) -> str:

@@ -98,12 +98,15 @@ def weights(preferences: Sequence[Preference]) -> list[float]:
     Args:
         preferences: the comparisons, in the order they were made.
     """
-    runs: list[tuple[int, tuple[int, ...]]] = []
+    runs: list[tuple[int, list[int]]] = []
+    losers_of_last: set[int] = set()
     for one in preferences:
-        if runs and not one.tie and runs[-1][0] == one.winner and one.loser not in runs[-1][1]:
-            runs[-1] = (one.winner, (*runs[-1][1], one.loser))
+        if runs and not one.tie and runs[-1][0] == one.winner and one.loser not in losers_of_last:
+            runs[-1][1].append(one.loser)
+            losers_of_last.add(one.loser)
         else:
-            runs.append((-1 if one.tie else one.winner, (one.loser,)))
+            runs.append((-1 if one.tie else one.winner, [one.loser]))
+            losers_of_last = {one.loser}
     said: list[float] = []
     start = 0
     while start < len(runs):

@@ -119,6 +119,11 @@ class Training:
             compared_groups=(),
         )
 
+    def graded_alone(self) -> "Training":
+        """Returns the same without the images that were only compared: where pairs are no labels, they are none."""
+        between = [one for one in self.comparisons if max(one.winner, one.loser) < len(self.grades)]
+        return replace(self, comparisons=between, compared=self.compared[:0], compared_groups=())
+
     def with_unlabelled(self) -> "Training":
         """Returns the same with the ungraded images among the graded ones, of grade 0."""
         graded, more = len(self.grades), len(self.unlabelled)
@@ -211,6 +216,7 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
             return
         training = training.with_unlabelled()
     pairs = learnt_pairs(training.comparisons, len(training.grades))
+    training = training if len(pairs) else training.graded_alone()
     maps, weighed = _maps(training, seed, check)
     folds = make_folds([*training.groups, *training.compared_groups], rng)
     moved, shifting = shifted(() if len(pairs) else training.comparisons, training.grades)

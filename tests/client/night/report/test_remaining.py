@@ -151,6 +151,19 @@ def test_the_share_goes_from_nothing_to_all_and_never_back():
     assert share_done(asked, ended) == 1.0
 
 
+def test_a_step_that_begins_has_done_nothing_and_one_that_ended_counts_once():
+    """The page keeps the furthest share: what is said too much for a moment would stay."""
+    told = {"settings": drafts_settings(units=1), "steps": drafted(1, 24, 12)}
+    asked, seen = request(told["settings"]), states(told["steps"])
+    for (name, _, images), before, after in zip(told["steps"], seen, seen[1:], strict=False):
+        assert share_done(asked, before, UnderWay(name, 0)) <= share_done(asked, after) + 1e-9, name
+        stale = UnderWay(name, told["settings"]["steps"] if name.endswith("/train") else images)
+        assert share_done(asked, after, stale) == share_done(asked, after), name
+    fitting = next(state for step, state in zip(told["steps"], seen, strict=False) if step[0] == "unit-1/train")
+    shares = [share_done(asked, fitting, UnderWay("unit-1/train", done)) for done in range(11)]
+    assert all(earlier < later for earlier, later in pairwise(shares))
+
+
 def test_without_a_measured_night_the_share_says_it_and_at_first_nothing_does(tmp_path):
     nights, asked = NightStore(tmp_path), request(drafts_settings())
     seen = states(drafted(3, 24, 12))
@@ -159,3 +172,11 @@ def test_without_a_measured_night_the_share_says_it_and_at_first_nothing_does(tm
     assert seconds_left(nights, asked, seen[5]) == pytest.approx(seen[5].seconds * (1 - share) / share)
     assert seconds_left(nights, asked, seen[-1].changed(state=StateName.FINISHED)) == 0.0
     assert remaining.KNOWN_SHARE < 1
+
+
+def test_of_a_system_of_another_version_nothing_is_foretold(tmp_path):
+    state = states(drafted(1, 24, 12))[4]
+    for system in ("weave", "weave:2+converge:1", "converge:x"):
+        asked = request(drafts_settings(), system)
+        assert share_done(asked, state) == 0.0 and seconds_left(NightStore(tmp_path), asked, state) is None
+        assert share_done(asked, state.changed(state=StateName.FINISHED)) == 1.0

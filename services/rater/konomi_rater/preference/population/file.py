@@ -109,7 +109,8 @@ def read_populations(folder: Path, embedder: str, dimensions: int) -> tuple[Popu
 
 def read_all(folder: Path) -> list[Population]:
     """Returns the populations of every embedder, by name; FailedPrecondition names a file that is none."""
-    return [from_bytes(path.read_bytes(), path.stem) for path in sorted(folder.glob(f"*{ENDING}"))]
+    paths = sorted(folder.glob(f"*{ENDING}"), key=lambda path: path.stem)  # "a-b" follows "a", with endings it does not
+    return [from_bytes(path.read_bytes(), path.stem) for path in paths]
 
 
 def from_bytes(data: bytes, name: str) -> Population:

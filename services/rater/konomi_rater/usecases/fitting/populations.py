@@ -4,6 +4,7 @@ A taste whose own grades are in a population never stands on it: its held-out la
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class Populations:
     """The use cases behind FitPopulation, ListPopulations and RemovePopulation."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+        self._workspace, self._lock = workspace, threading.Lock()
 
     def fit(self, request: PopulationRequest) -> FittedPopulation:
         """Learns a population and keeps it, durable before it returns; nobody waits for the database meanwhile.
@@ -91,12 +92,7 @@ class Populations:
             FailedPrecondition: too few people, or too few images of theirs at hand.
         """
         path = folder_of(self._workspace) / f"{request.name}{ENDING}"
-        if path.exists():
-            raise AlreadyExists(
-                f"populations/{request.name} exists already; remove it first with RemovePopulation, or choose another "
-                "name",
-                reason="POPULATION_EXISTS",
-            )
+        _require_unused(path, request.name)
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, request.taste)
             groups, digests, members = self._with_tastes(connection, request)
@@ -118,7 +114,9 @@ class Populations:
             srcc=learnt.srcc,
         )
         data = to_bytes(Population(learnt.weights, record=record), taste.embedder)
-        _write(path, data)
+        with self._lock:  # another may have been learnt meanwhile
+            _require_unused(path, request.name)
+            _write(path, data)
         return FittedPopulation(from_bytes(data, request.name), len(people) - said.raters, absent)
 
     def read_all(self, after: str, limit: int) -> list[Population]:
@@ -176,6 +174,14 @@ class Populations:
         for group in groups:
             _check_consent(group)
         return groups, digests, members
+
+
+def _require_unused(path: Path, name: str) -> None:
+    if path.exists():
+        raise AlreadyExists(
+            f"populations/{name} exists already; remove it first with RemovePopulation, or choose another name",
+            reason="POPULATION_EXISTS",
+        )
 
 
 def _check_consent(group: RatingGroup) -> None:
