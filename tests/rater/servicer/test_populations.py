@@ -267,3 +267,20 @@ def test_a_broken_file_is_named_and_can_be_removed(rater, library, own_models):
     assert {failure.reason for failure in failures} == {"POPULATION_UNREADABLE"}
     assert remove(rater).name == "populations/friends"
     assert rater.fit(library.taste).label_count == 20
+
+
+def test_a_person_is_heard_once_and_never_stands_on_the_own_grades(rater, library, own_models):
+    """Copies of one person's grades are no crowd, whether a uid tells it or only what they say."""
+    rater.label(library.taste, grades_of(library, library.digests[:20]))
+    uid = rater.call("GetTaste", pb.GetTasteRequest(name=library.taste)).uid
+    (alone,) = people(library, count=1)
+    again = pb.PersonRatings(images=list(alone.images)[::-1], values=list(alone.values)[::-1])
+    group = pb.RatingGroup(kind="bundle", consent=CONSENT, people=[alone], members=[uid])
+    unsaid = [pb.RatingGroup(kind="bundle", consent=CONSENT, people=[one]) for one in (alone, again)]
+    for groups in ([group, group, group], unsaid):
+        with pytest.raises(InvalidArgument, match="a person is heard once") as caught:
+            rater.call("FitPopulation", request_of(library, groups=groups))
+        assert caught.value.reason == "PERSON_TWICE"
+    crowd = [group, pb.RatingGroup(kind="ratings", consent=CONSENT, people=people(library, count=5, seed=1))]
+    made = rater.call("FitPopulation", request_of(library, groups=crowd)).population
+    assert made.rater_count == 6 and not rater.fit(library.taste).populations

@@ -54,10 +54,12 @@ class OthersRatings:
     Attributes:
         kind: "ratings" of a file, or "bundle".
         people: for each person, images as they are named and what was said of them.
+        member: uid of the taste in a bundle.
     """
 
     kind: str
     people: Sequence[Sequence[tuple[str, float]]]
+    member: str = ""
 
 
 def read_others(path: Path, tally: Tally) -> OthersRatings:
@@ -68,7 +70,8 @@ def read_others(path: Path, tally: Tally) -> OthersRatings:
         NotFound, DataLoss, FailedPrecondition: a bundle is missing, damaged, or of a newer konomi.
     """
     if path.suffix.casefold() == BUNDLE:
-        return OthersRatings("bundle", [list(_grades_of_bundle(path).items())])
+        grades, member = _grades_of_bundle(path)
+        return OthersRatings("bundle", [list(grades.items())], member)
     try:
         written = text_in(path)
     except (OSError, ValueError) as error:
@@ -156,8 +159,8 @@ def _value(written: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _grades_of_bundle(path: Path) -> dict[str, float]:
-    """Returns the grades in force of the taste in a bundle, by digest, after every byte of it was checked."""
+def _grades_of_bundle(path: Path) -> tuple[dict[str, float], str]:
+    """Returns the grades in force of the taste in a bundle, by digest, and its uid; every byte of it was checked."""
     parts: dict[str, bytes] = {}
 
     def take(entry: BundleEntry, chunks: Iterable[bytes]) -> None:
@@ -166,9 +169,16 @@ def _grades_of_bundle(path: Path) -> dict[str, float]:
 
     manifest = read_bundle(path, take)
     try:
-        return _in_force(parts[manifest.taste_rows].decode().split("\n"))
+        lines = parts[manifest.taste_rows].decode().split("\n")
+        return _in_force(lines), _uid(lines)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidArgument(text("expected the grades of a taste in {file}, found other rows", file=path)) from error
+
+
+def _uid(lines: Iterable[str]) -> str:
+    """Returns the uid of the taste whose rows these are; empty where they do not say it."""
+    rows = (json.loads(line) for line in lines if line)
+    return next((str(row["tastes"]["uid"]) for row in rows if "tastes" in row), "")
 
 
 def _in_force(lines: Iterable[str]) -> dict[str, float]:
@@ -258,7 +268,7 @@ def gather_ratings(
     places: dict[str, int] = {}
     lacking: dict[str, None] = {}
     for ratings, consent, find in sources:
-        group = rater.RatingGroup(kind=ratings.kind, consent=consent)
+        group = rater.RatingGroup(kind=ratings.kind, consent=consent, members=list(filter(None, [ratings.member])))
         found: dict[str, str] = {}
         for person in ratings.people:
             heard = group.people.add()

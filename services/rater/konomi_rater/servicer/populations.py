@@ -71,6 +71,7 @@ def _request(message: rater_pb2.FitPopulationRequest) -> PopulationRequest:
                 group.kind,
                 group.consent,
                 [Ratings(np.array(one.images, np.int64), np.array(one.values, np.float64)) for one in group.people],
+                tuple(group.members),
             )
             for group in message.groups
         ],

@@ -100,6 +100,8 @@ RULES: RequestRules = {
         "groups[].kind": pattern("ratings|bundle", '"ratings" or "bundle"'),
         "groups[].consent": text(400),
         "groups[].people": count(1, 10_000),
+        "groups[].members": count(0, 100),
+        "groups[].members[]": text(64),
         "tastes": count(0, 100),
         "tastes[].taste": TASTE,
         "tastes[].consent": text(400),

@@ -3,6 +3,7 @@
 A taste whose own grades are in a population never stands on it: its held-out labels would not be held out.
 """
 
+import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -34,11 +35,15 @@ from konomi_rater.usecases.workspace import Workspace
 
 @dataclass(frozen=True)
 class RatingGroup:
-    """People whose ratings came together, under one consent; `images` of each are places among the digests."""
+    """People whose ratings came together, under one consent; `images` of each are places among the digests.
+
+    `members` are the uids of the tastes they are, of a bundle.
+    """
 
     kind: str
     consent: str
     people: Sequence[Ratings]
+    members: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Populations:
         Raises:
             AlreadyExists: there is one of that name.
             NotFound: a taste there is none of.
-            InvalidArgument: a consent is empty, or a rating speaks of no image.
+            InvalidArgument: a consent is empty, a taste comes twice, or a rating speaks of no image.
             FailedPrecondition: too few people, or too few images of theirs at hand.
         """
         path = folder_of(self._workspace) / f"{request.name}{ENDING}"
@@ -149,7 +154,9 @@ class Populations:
         self, connection: sqlalchemy.Connection, request: PopulationRequest
     ) -> tuple[list[RatingGroup], list[str], list[str]]:
         """Returns the groups with one more a taste, the digests with those these graded, and the tastes' ids."""
-        groups, digests, members = list(request.groups), list(request.digests), []
+        groups, digests = list(request.groups), list(request.digests)
+        own = [member for group in groups for member in group.members]
+        members = list(own)
         for group in groups:
             _check_group(group, len(digests))
         places = {digest: place for place, digest in enumerate(digests)}
@@ -173,7 +180,26 @@ class Populations:
             groups.append(RatingGroup("taste", consent, [person]))
         for group in groups:
             _check_consent(group)
+        heard = [one for group in request.groups for one in _whose(group)] + members[len(own) :]
+        if len(set(heard)) < len(heard):
+            raise InvalidArgument(
+                "expected each taste and each file of ratings once, found one that comes twice; leave one out: a person "
+                "is heard once",
+                reason="PERSON_TWICE",
+                field="groups",
+            )
         return groups, digests, members
+
+
+def _whose(group: RatingGroup) -> list[str]:
+    """Returns what tells the people of a group from others: tastes' uids, else what they say, as one digest."""
+    if group.members:
+        return list(group.members)
+    said = hashlib.sha256()
+    for one in group.people:
+        order = np.argsort(one.images, kind="stable")
+        said.update(one.images[order].tobytes() + one.values[order].tobytes())
+    return [said.hexdigest()]
 
 
 def _require_unused(path: Path, name: str) -> None:
@@ -217,7 +243,7 @@ def _at_hand(group: RatingGroup, absent: Sequence[int], images: int) -> RatingGr
     here = np.ones(images, bool)
     here[list(absent)] = False
     kept = [Ratings(one.images[here[one.images]], one.values[here[one.images]]) for one in group.people]
-    return RatingGroup(group.kind, group.consent, kept)
+    return RatingGroup(group.kind, group.consent, kept, group.members)
 
 
 def _check_enough(said: MeanRatings, people: int, absent: int, taste: TasteRow) -> None:

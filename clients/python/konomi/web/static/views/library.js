@@ -144,7 +144,7 @@ class Library {
       return reply;
     } catch (error) {
       if (error.code === "canceled" || number !== this.number) return null;
-      if (this.query) this.refused(error);
+      if (this.query && !this.pages.size) this.refused(error);  // a later page that fails hides none of those before
       else if (error.code === "failed_precondition" && this.order.startsWith("utility")) toast(t("no_rater"), "bad");
       else toast(t("problem", { why: error.message }), "bad");
       return null;
