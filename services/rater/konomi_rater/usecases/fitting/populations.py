@@ -183,8 +183,8 @@ class Populations:
         heard = [one for group in request.groups for one in _whose(group)] + members[len(own) :]
         if len(set(heard)) < len(heard):
             raise InvalidArgument(
-                "expected each taste and each file of ratings once, found one that comes twice; leave one out: a person "
-                "is heard once",
+                "expected each taste and each file of ratings once, found one that comes twice; leave one out: "
+                "a person is heard once",
                 reason="PERSON_TWICE",
                 field="groups",
             )
