@@ -45,7 +45,7 @@ def test_the_loss_and_its_gradient_are_those_of_diffusers_training_script(
         factor = torch.tensor(0.7, requires_grad=True)
         loss = (weight * (factor * seen - target) ** 2).mean()
         loss.backward()
-        losses.append(float(loss))
+        losses.append(loss.item())
         gradients.append(float(factor.grad))  # type: ignore[arg-type]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6) and gradients[0] == pytest.approx(gradients[1], abs=1e-6)
 

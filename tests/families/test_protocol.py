@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -16,10 +17,11 @@ from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
-from konomi_trainer.base_models import pipeline
+from konomi_trainer.base_models import checkpoint_layout, pipeline
 from konomi_trainer.configuration import MethodDefaults, complete
 from konomi_trainer.data.cache import TensorCache
 from konomi_trainer.data.manifest import ManifestItem
+from konomi_trainer.export import kohya
 from konomi_trainer.methods import lora
 from konomi_trainer.methods.base import PreparedMethod, TrainingSource
 from tests.families.conftest import MODELS
@@ -44,8 +46,9 @@ def test_a_model_is_of_its_family_with_parts_that_are_counted(home: Path, id: st
     model = BaseModels(home).get(id)
     family = table.family(model.layout)
     assert family.name == MODELS[id]
-    assert set(model.parameters) == set(family.weighted) and all(model.parameters.values())
-    assert model.resolution >= 16 and model.prediction_type in ("epsilon", "v_prediction")
+    assert {family.network, "vae", "text_encoder"} <= set(model.parameters) <= set(family.weighted)
+    assert all(model.parameters.values())
+    assert model.resolution >= 16 and model.prediction_type in ("epsilon", "v_prediction", "flow")
 
 
 def test_what_no_family_knows_is_refused_by_its_pipeline(home: Path, tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_what_no_family_knows_is_refused_by_its_pipeline(home: Path, tmp_path: P
 def test_its_pipeline_loads_with_the_weights_it_counted(home: Path, id: str, pipe: Any) -> None:
     family, model = table.of_pipeline(pipe), BaseModels(home).get(id)
     assert type(pipe).__name__ == family.loaded_as
-    for part in family.weighted:
+    for part in model.parameters:
         counted = sum(weight.numel() for weight in getattr(pipe, part).parameters())
         # files keep buffers too, and of a text encoder what no picture needs
         assert counted == pytest.approx(model.parameters[part], rel=0.05), part
@@ -131,8 +134,6 @@ def test_latents_come_back_from_the_model_s_numbers(pipe: Any) -> None:
 
 
 def trainers_path(pipe: Any) -> Any:
-    import diffusers
-
     family = table.of_pipeline(pipe)
     scheduler = getattr(diffusers, family.trains_by).from_config(pipe.scheduler.config)
     return family.path(scheduler, CPU)
@@ -188,9 +189,9 @@ def test_an_image_is_drawn_and_its_seed_and_words_decide_it(pipe: Any) -> None:
     assert np.allclose(pair[0], drawn[0], atol=1e-3)
 
 
-def prepared(home: Path, folder: Path, id: str) -> tuple[pipeline.BasePipeline, PreparedMethod]:
-    model = BaseModels(home).get(id)
-    base = pipeline.load(model, home / "configs", "0" * 64, pipeline.TrainingPlacement("cpu", "fp32", False))
+def prepared(home: Path, folder: Path, id: str, side: int) -> tuple[pipeline.BasePipeline, PreparedMethod]:
+    model, place = BaseModels(home).get(id), pipeline.TrainingPlacement("cpu", "fp32", False)
+    base = pipeline.load(model, home / "configs", "0" * 64, place, side)
     items = [ManifestItem(f"{number:064x}", TEXTS[number % 2], 1.0, "selected") for number in range(3)]
 
     def pixels(digest: str) -> np.ndarray:
@@ -206,7 +207,7 @@ def prepared(home: Path, folder: Path, id: str) -> tuple[pipeline.BasePipeline, 
 def test_a_lora_takes_a_step_and_its_file_changes_the_pictures_until_it_is_off(
     home: Path, id: str, pipe: Any, tmp_path: Path
 ) -> None:
-    base, method = prepared(home, tmp_path, id)
+    base, method = prepared(home, tmp_path, id, table.of_pipeline(pipe).trained_side(pipe))
     before = method.loss(0, range(3))
     before.backward()
     still = {name: weight for name, weight in method.weights.items() if "lora_B" in name}
@@ -224,3 +225,12 @@ def test_a_lora_takes_a_step_and_its_file_changes_the_pictures_until_it_is_off(
     adapters.apply([])
     assert np.array_equal(image(pipe), plain)
     assert base.path.length == 1000
+
+
+def test_formats_of_other_programs_are_refused_where_the_family_has_no_single_files() -> None:
+    for name, family in table.FAMILIES.items():
+        if family.single_file is None:
+            with pytest.raises(FailedPrecondition, match=f"this one is {name}, whose.* export for diffusers instead"):
+                kohya.rename({}, name, 2)
+            with pytest.raises(FailedPrecondition, match=f"this one is {name}, of which.* export a merged folder"):
+                checkpoint_layout.checkpoint(name, {}, 2)

@@ -227,7 +227,7 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
         format="diffusers",
         size_bytes=sum(path.stat().st_size for path in needed_files(folder)),
         resolution=family.side(found, schedule),
-        parameters=parameters,
+        parameters={part: count for part, count in parameters.items() if count},
         schedule=schedule,
         title=str(found.index.get("_name_or_path") or "").rpartition("/")[2][:200],
     )

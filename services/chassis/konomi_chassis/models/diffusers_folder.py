@@ -183,8 +183,11 @@ def _components(index: Mapping[str, Any]) -> list[str]:
     own = [family.components for family in candidates(index)]
     names = dict.fromkeys(name for components in own for name in sorted(components, key=_place))
     absent = (None, [None, None])
-    parts = [name for name in names if all(name in components for components in own) or index.get(name) not in absent]
-    return [*parts, "scheduler"]
+
+    def is_needed(name: str) -> bool:
+        return all(name in components for components in own) and not name[-1].isdigit()
+
+    return [*(name for name in names if is_needed(name) or index.get(name) not in absent), "scheduler"]
 
 
 def _place(component: str) -> tuple[bool, bool]:

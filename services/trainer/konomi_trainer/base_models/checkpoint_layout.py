@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
+from konomi.errors import FailedPrecondition
 from konomi_chassis.models.families.original_names import text_names, unet_name, vae_name
 from konomi_chassis.models.families.table import family
 
@@ -18,10 +19,18 @@ def checkpoint(layout: str, parts: Mapping[str, Weights], layers_per_block: int)
         layout: of a family that has single files.
         parts: part of the pipeline → its weights under diffusers' and transformers' names.
         layers_per_block: of the UNet.
+
+    Raises:
+        FailedPrecondition: such models have no single files (reason EXPORT_FORMAT).
     """
     tensors: Weights = {}
     kind = family(layout)
-    assert kind.single_file is not None, layout
+    if kind.single_file is None:
+        raise FailedPrecondition(
+            f"expected a base model of Stable Diffusion 1.x, 2.x or XL for this format; this one is {layout}, of which "
+            "there are no single-file checkpoints: export a merged folder instead",
+            reason="EXPORT_FORMAT",
+        )
     for part, head in kind.single_file.heads.items():
         if part == kind.network:
             named = {unet_name(name, layers_per_block, parts[part]): w for name, w in parts[part].items()}

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from konomi.errors import FailedPrecondition
 from konomi_chassis.models.families.original_names import unet_name
 from konomi_chassis.models.families.table import family
 from konomi_trainer.base_models.pipeline import BaseInfo
@@ -45,7 +46,16 @@ def rename(weights: Tensors, layout: str, layers_per_block: int, rank: int = 0) 
         layout: of the base model.
         layers_per_block: of the UNet.
         rank: of kinds whose weights do not show it.
+
+    Raises:
+        FailedPrecondition: kohya's names of such a base's layers are not known (reason EXPORT_FORMAT).
     """
+    if family(layout).single_file is None:
+        raise FailedPrecondition(
+            f"expected a base model of Stable Diffusion 1.x, 2.x or XL for this format; this one is {layout}, whose "
+            "layers it would call by names other programs do not know: export for diffusers instead",
+            reason="EXPORT_FORMAT",
+        )
     renamed: Tensors = {}
     for name, tensor in weights.items():
         part, _, path = name.partition(".")

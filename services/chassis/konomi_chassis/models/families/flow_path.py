@@ -48,11 +48,11 @@ class FlowPath:
     def of(
         cls, scheduler: Any, device: torch.device | None = None, *, cells: int = 4, spaced: bool = False
     ) -> "FlowPath":
-        """Returns the noise a FlowMatchEulerDiscreteScheduler that was just made works with."""
+        """Returns the noise a FlowMatchEulerDiscreteScheduler works with, whatever steps it has now."""
         config = scheduler.config
         numbers = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
         shift = ShiftByTokens(*numbers) if config.use_dynamic_shifting else None
-        trained = scheduler.sigmas[: config.num_train_timesteps]
+        trained = type(scheduler).from_config(config).sigmas[: config.num_train_timesteps]
         return cls(trained.to(device or trained.device, torch.float32), shift, cells, spaced)
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 from konomi_chassis.models.families.family import Family, Found, FoundFolder
 from konomi_chassis.models.families.sd1 import SD1
 from konomi_chassis.models.families.sd2 import SD2
+from konomi_chassis.models.families.sd3 import SD3
 from konomi_chassis.models.families.sdxl import SDXL
 from konomi_chassis.models.families.stable_diffusion import NOT_ONE
 from konomi_chassis.models.safetensors_check import unsupported
@@ -14,6 +15,7 @@ FAMILIES: dict[str, Family] = {
     SDXL.name: SDXL,
     SD2.name: SD2,
     SD1.name: SD1,
+    SD3.name: SD3,
 }
 """Name → family, the most particular first: the first that recognises a model has it."""
 

@@ -130,9 +130,10 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     """
     kind = type(pipe.scheduler)
     if name:
-        if name not in SAMPLERS:
+        able = SAMPLERS if of_pipeline(pipe).noise == "diffusion" else (kind.__name__,)
+        if name not in able:
             raise InvalidArgument(
-                f"One of {', '.join(sorted(SAMPLERS))} was expected; {name[:64]!r} came.",
+                f"One of {', '.join(sorted(able))} was expected; {name[:64]!r} came.",
                 reason="SCHEDULER",
                 field="scheduler",
             )
