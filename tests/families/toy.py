@@ -18,7 +18,7 @@ from konomi_chassis.models.families.discrete_path import DiscretePath
 from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     TEXT_TARGETS,
-    Beside,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
@@ -51,7 +51,7 @@ class Toy:
     targets: Mapping[str, tuple[str, ...]] = {"transformer": LORA_TARGETS, "text_encoder": TEXT_TARGETS}
     single_file: SingleFileNames | None = None
     exported = ExportNames("toy", "toy-v1", "toy", {"text_encoder": "lora_te"})
-    beside, defaults, fragile_autoencoder = Beside(), Defaults(side=16), False
+    beside, defaults, fragile_autoencoder = CompanionNames(), Defaults(side=16), False
 
     def recognise(self, found: Found) -> bool:
         return isinstance(found, FoundFolder) and found.pipeline in self.pipelines

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.models.families.family import Beside
+from konomi_chassis.models.families.family import CompanionNames
 from konomi_chassis.models.families.table import find
 from konomi_chassis.models.model_settings import DrawingSettings, ModelSettings, few_step_drawing
 from konomi_chassis.models.safetensors_check import check_file, unsafe
@@ -155,10 +155,10 @@ def image_prompt_files(models: Path, id: str, layout: str, settings: ModelSettin
     return path, encoder
 
 
-def _beside(layout: str) -> Beside:
+def _beside(layout: str) -> CompanionNames:
     """Returns what usually stands beside models of a layout; nothing where another program holds the model."""
     family = find(layout)
-    return Beside() if family is None else family.beside
+    return CompanionNames() if family is None else family.beside
 
 
 def _first(folder: Path, names: Sequence[str]) -> Path | None:

@@ -116,7 +116,7 @@ class ExportNames:
 
 
 @dataclass(frozen=True)
-class Beside:
+class CompanionNames:
     """What stands beside models of a family, as its authors call the files; the first that is there counts.
 
     Attributes:
@@ -279,7 +279,7 @@ class Family(Protocol):
         """What other programs call it."""
 
     @property
-    def beside(self) -> Beside:
+    def beside(self) -> CompanionNames:
         """What stands beside its models."""
 
     @property

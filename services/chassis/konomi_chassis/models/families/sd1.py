@@ -1,6 +1,12 @@
 """Stable Diffusion 1.x, and the starter, which has its layout: one CLIP text encoder, images of 512 pixels."""
 
-from konomi_chassis.models.families.family import ActivationBytes, Beside, Defaults, ExportNames, SingleFileNames
+from konomi_chassis.models.families.family import (
+    ActivationBytes,
+    CompanionNames,
+    Defaults,
+    ExportNames,
+    SingleFileNames,
+)
 from konomi_chassis.models.families.stable_diffusion import PADS, UNET, VAE, StableDiffusion
 
 TEXT = "cond_stage_model.transformer."
@@ -20,7 +26,7 @@ SD1 = StableDiffusion(
         pipeline="stable-diffusion",
         texts={"text_encoder": "lora_te"},
     ),
-    beside=Beside(
+    beside=CompanionNames(
         few_step=("lcm-lora-sdv1-5.safetensors",),
         ip_adapter=("ip-adapter_sd15.safetensors", "ip-adapter-plus_sd15.safetensors"),
         fetched="sd15",

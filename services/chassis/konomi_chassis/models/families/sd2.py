@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from konomi_chassis.models.families.family import Beside, Defaults, ExportNames, Found, FoundFile, SingleFileNames
+from konomi_chassis.models.families.family import (
+    CompanionNames,
+    Defaults,
+    ExportNames,
+    Found,
+    FoundFile,
+    SingleFileNames,
+)
 from konomi_chassis.models.families.sd1 import SD1
 from konomi_chassis.models.families.stable_diffusion import PADS, UNET, VAE, StableDiffusion
 from konomi_chassis.models.noise_schedule import NoiseSchedule
@@ -44,7 +51,7 @@ SD2 = StableDiffusion2(
         texts={"text_encoder": "lora_te"},
         second=True,
     ),
-    beside=Beside(tiny_vae="sd"),
+    beside=CompanionNames(tiny_vae="sd"),
     defaults=Defaults(side=512, aligned_steps="StableDiffusionSigmas", activations=SD1.defaults.activations),
     told_by_bias=True,
 )

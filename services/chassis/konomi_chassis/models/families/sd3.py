@@ -10,7 +10,7 @@ from konomi_chassis.models.families import latent_scale
 from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     TEXT_TARGETS,
-    Beside,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
@@ -54,7 +54,7 @@ class StableDiffusion3:
         pipeline="stable-diffusion-3",
         texts={"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
     )
-    beside: ClassVar[Beside] = Beside()
+    beside: ClassVar[CompanionNames] = CompanionNames()
     defaults: ClassVar[Defaults] = Defaults(side=1024, large=True)
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "SD3Transformer2DModel")}),

@@ -8,7 +8,7 @@ from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     TEXT_TARGETS,
     ActivationBytes,
-    Beside,
+    CompanionNames,
     Defaults,
     ExportNames,
     FoundFolder,
@@ -93,7 +93,7 @@ SDXL = StableDiffusionXL(
         texts={"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
         original_blocks=True,
     ),
-    beside=Beside(
+    beside=CompanionNames(
         few_step=("lcm-lora-sdxl.safetensors",),
         ip_adapter=("ip-adapter_sdxl_vit-h.safetensors", "ip-adapter-plus_sdxl_vit-h.safetensors"),
         fetched="sdxl",

@@ -9,7 +9,7 @@ from konomi_chassis.models.families import latent_scale
 from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     TEXT_TARGETS,
-    Beside,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
@@ -55,7 +55,7 @@ class StableDiffusion:
     name: str
     single_file: SingleFileNames
     exported: ExportNames
-    beside: Beside
+    beside: CompanionNames
     defaults: Defaults
     mark: str
     """What the name of a tensor begins with that only files of this family have."""

@@ -13,7 +13,7 @@ from konomi_chassis.models.prompt_encoder import PromptEncoder
 PLAIN = "plain"
 
 
-class Towers(Protocol):
+class TextTowers(Protocol):
     """What of a family says how its texts are read."""
 
     def towers(self, pipe: Any) -> list[tuple[Any, Any]]:
@@ -23,7 +23,9 @@ class Towers(Protocol):
         """Returns the hidden states of one chunk of a text."""
 
 
-def encode(family: Towers, pipe: Any, texts: Sequence[str], reading: TextReading, device: torch.device) -> Condition:
+def encode(
+    family: TextTowers, pipe: Any, texts: Sequence[str], reading: TextReading, device: torch.device
+) -> Condition:
     """Returns N texts encoded; plain ones by the pipeline's own call."""
     if reading.syntax == PLAIN and reading.clip_skip > 1 and reading.together > 1:
         return Condition(_earlier_layer(pipe, list(texts), reading.clip_skip, device))
