@@ -54,7 +54,7 @@ def test_the_catalogue_says_what_a_base_and_the_machine_ask_for(home: Path) -> N
 def test_samples_are_decoded_in_float32_whatever_the_unet_computes_in(base: str, precision: str, home: Path) -> None:
     pipe = held(home, base, precision)
     seen: list[torch.dtype] = []
-    vae, unet = pipe._pipe.vae, pipe.unet
+    vae, unet = pipe._pipe.vae, pipe.network
     inner = [module for module in vae.decoder.modules() if isinstance(module, torch.nn.Conv2d)]
     for module in inner:
         module.register_forward_hook(lambda module, given, answer: seen.append(answer.dtype))
