@@ -69,8 +69,8 @@ def test_its_pipeline_loads_with_the_weights_it_counted(home: Path, id: str, pip
     family, model = table.of_pipeline(pipe), BaseModels(home).get(id)
     assert type(pipe).__name__ == family.loaded_as
     for part in model.parameters:
-        counted = sum(weight.numel() for weight in getattr(pipe, part).parameters())
-        # files keep buffers too, and of a text encoder what no picture needs
+        counted = sum(weight.numel() for weight in getattr(pipe, part).state_dict().values())
+        # single files keep of a text encoder what no picture needs
         assert counted == pytest.approx(model.parameters[part], rel=0.05), part
     assert all(tower is not None and tokenizer is not None for tokenizer, tower in family.towers(pipe))
     assert family.trained_side(pipe) % family.unit(pipe) == 0
@@ -211,11 +211,13 @@ def test_a_lora_takes_a_step_and_its_file_changes_the_pictures_until_it_is_off(
     before = method.loss(0, range(3))
     before.backward()
     still = {name: weight for name, weight in method.weights.items() if "lora_B" in name}
-    assert still and all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in still.values())
+    learning = [weight for weight in still.values() if weight.grad is not None and weight.grad.abs().sum() > 0]
+    # what the texts ask in the last block of joint attention is asked for nothing
+    assert len(still) - len(learning) <= (1 if "sd3" in id else 0) and learning
     with torch.no_grad():
-        for weight in still.values():
+        for weight in learning:
             weight -= 0.05 * weight.grad / weight.grad.norm()
-    assert float(method.loss(0, range(3))) < float(before)
+    assert method.loss(0, range(3)).item() < before.item()
     trained = {name: weight.detach().clone() for name, weight in method.weights.items()}
     data = method.save(trained, {"schema": "konomi.adapter/1"}).adapter
     adapters, plain = Adapters(pipe), image(pipe)
