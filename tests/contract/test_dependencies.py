@@ -24,6 +24,7 @@ BEHIND: Mapping[str, str] = {
     "konomi.datasets.parquet": "files",
     "konomi.datasets.png_metadata": "files",
     "konomi_chassis": "chassis",
+    "konomi_chassis.models.families": "generator",
     "konomi_chassis.models.loading": "generator",
     "konomi_chassis.models.prompt_encoder": "generator",
     "konomi_rater": "rater",

@@ -259,10 +259,10 @@ def test_an_infotext_s_conditions_are_the_reference_s(name: str, drawing) -> Non
     hidden, pooled = reference(pipe, [negative, prompt], skip)
     if pooled is not None and not negative:  # XL's own rule for a negative that says nothing
         hidden[0], pooled[0] = 0, 0
-    assert given["encoder_hidden_states"].shape == hidden.shape
-    assert (given["encoder_hidden_states"] - hidden).abs().max() <= 1e-4
+    assert given.hidden.shape == hidden.shape
+    assert (given.hidden - hidden).abs().max() <= 1e-4
     if pooled is not None:
-        assert (given["added_cond_kwargs"]["text_embeds"] - pooled).abs().max() <= 1e-4
+        assert (given.pooled - pooled).abs().max() <= 1e-4
 
 
 @pytest.mark.parametrize("prompt", ["a photograph of an astronaut", "", "1girl, solo, smile", "桜 🐈", TAGS[:200]])

@@ -14,6 +14,7 @@ from konomi.errors import GONE, Cancelled, InvalidArgument, KonomiError, NotFoun
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.companions import Draft, LikenessAdapter
+from konomi_chassis.models.families.table import find
 from konomi_chassis.models.memory_needs import (
     BATCH,
     HALF,
@@ -116,7 +117,8 @@ class Generator:
         device = self._backend.device_memory(model)
         if device is None:
             return None
-        settings, large = model.settings.training, model.layout == "sdxl"
+        family = find(model.layout)
+        settings, large = model.settings.training, family is not None and family.defaults.large
         asked, on_card = settings.gradient_checkpointing, device.device != "cpu"
         night = night_memory(
             model,

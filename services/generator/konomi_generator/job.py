@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from konomi.errors import Cancelled, KonomiError
 from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_chassis.models.companions import Draft
+from konomi_chassis.models.families.table import find
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
 from konomi_generator.png import GenerationRecord, ImagePromptRecord
@@ -55,6 +56,11 @@ class GenerationPlan:
         seen = self.sampling.image_prompt.digests if self.sampling.image_prompt is not None else ()
         return ((init,) if init else ()) + seen + tuple(digest for digest, _ in self.request.adapters)
 
+    def _layer(self) -> int:
+        """Returns which layer of the text encoder counts, from its end."""
+        family = find(self.model.layout)
+        return self.sampling.clip_skip if family is None else family.clip_skip(self.sampling.clip_skip)
+
     def record(self, index: int, fallbacks: tuple[str, ...]) -> GenerationRecord:
         """Returns what the image says of itself."""
         request, sampling, image, prepared = self.request, self.sampling, self.images[index], self.prepared
@@ -85,7 +91,7 @@ class GenerationPlan:
             guidance_rescale=sampling.guidance_rescale,
             timestep_spacing=prepared.timestep_spacing if imported or sampling.timestep_spacing else "",
             karras_sigmas=prepared.karras_sigmas,
-            clip_skip=1 if self.model.layout == "sdxl" else sampling.clip_skip,
+            clip_skip=self._layer(),
             prompt_syntax=sampling.prompt_syntax,
             imported=imported,
             draft=self.draft is not None,

@@ -17,7 +17,7 @@ from konomi_generator.requests import Finished, Image, Likeness, Request
 from konomi_generator.sampling import Annealing, DeviceMemory
 
 FITS = {"whole": pb.NIGHT_FIT_WHOLE, "reduced": pb.NIGHT_FIT_REDUCED, "none": pb.NIGHT_FIT_NONE}
-LAYOUTS = {"sd1": pb.MODEL_LAYOUT_SD1, "sd2": pb.MODEL_LAYOUT_SD2, "sdxl": pb.MODEL_LAYOUT_SDXL}
+LAYOUTS = {name.removeprefix("MODEL_LAYOUT_").lower(): value for name, value in pb.ModelLayout.items()}
 
 
 class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):

@@ -102,7 +102,7 @@ def _placed(pipe: Any, task: Task) -> BasePipeline:
 
 def script_base(base: BasePipeline, task: Task) -> BasePipeline:
     """Returns the base once more for the script: other modules around the same weights, texts in its precision."""
-    parts = {**base._pipe.components, "unet": sharing(base.unet)}
+    parts = {**base._pipe.components, "unet": sharing(base.network)}
     for name in ("text_encoder", "text_encoder_2"):
         if task.precision != "fp32" and parts.get(name) is not None:
             parts[name] = copy.deepcopy(parts[name]).to(PRECISIONS[task.precision])
@@ -127,7 +127,7 @@ class ScriptStep:
     def __init__(self, base: BasePipeline, task: Task) -> None:
         """Takes a base model of its own; adds the same LoRA with the same first weights."""
         self._base, self._task, self._pipe = base, task, base._pipe
-        self._weights = lora.attach({"unet": base.unet}, lora.LORA, 8, SEED)
+        self._weights = lora.attach({"unet": base.network}, lora.LORA, 8, SEED)
         self._parameters = list(self._weights.values())
         self._optimizer = torch.optim.AdamW(self._parameters, lr=1e-3)
         self._pixels = torch.stack([dataset.fit(pixels(item.digest, task.side), task.side)[0] for item in items()])
@@ -142,7 +142,7 @@ class ScriptStep:
         rng = np.random.default_rng([SEED, dataset.DRAWS, step])
         shape = (task.batch, 4, task.side // 8, task.side // 8)
         noise = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(task.device)
-        times = torch.from_numpy(rng.integers(0, len(base.alphas), task.batch)).to(task.device)
+        times = torch.from_numpy(rng.integers(0, len(base.path.alphas), task.batch)).to(task.device)
         rng.random(task.batch)
         spread = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(task.device)
         batch = self._pixels[torch.from_numpy(rows)].to(task.device)
@@ -151,7 +151,7 @@ class ScriptStep:
             found = vae.encode(batch).latent_dist
             latents = (found.mean + found.std * spread) * vae.config.scaling_factor
             texts = base.embed([self._captions[row] for row in rows])
-        alphas = base.alphas[times].view(-1, 1, 1, 1)
+        alphas = base.path.alphas[times].view(-1, 1, 1, 1)
         noisy = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
         sizes = torch.tensor([[task.side, task.side, 0, 0, task.side, task.side]] * task.batch, dtype=torch.float32)
         given = dataset.Batch(latents, noise, times, texts["hidden"], texts.get("pooled"), sizes, torch.ones(1))
@@ -199,7 +199,7 @@ def operations(task: Task, divisor: int, side: int) -> dict[str, float]:
         unet, vae = published.unet(layout, divisor), published.vae(layout, divisor)
         towers = [published.text_encoder(layout, number, divisor) for number in ((1, 2) if layout == "sdxl" else (1,))]
         unet.requires_grad_(False)
-        adapted = inject_adapter_in_model(lora.LORA.configure(8, adapter_file.TARGETS["unet"]), unet)
+        adapted = inject_adapter_in_model(lora.LORA.configure(8, adapter_file.UNET_TARGETS["unet"]), unet)
         noisy, words = torch.empty(1, 4, latent, latent), torch.zeros(1, WORDS, dtype=torch.long)
         hidden = torch.empty(1, WORDS, int(unet.config.cross_attention_dim))
         added = None

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from konomi_chassis.models.catalogue import BaseModels
+from konomi_chassis.models.families.condition import Condition
 from konomi_chassis.models.prompt_encoder import PromptEncoder
 from konomi_trainer.base_models import pipeline
 from konomi_trainer.base_models.captions import CaptionReading
-from konomi_trainer.data.conditions import CHUNK_STATES, Conditions
+from konomi_trainer.data.conditions import CHUNK_STATES, embedded
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.methods import custom_diffusion, lora, token_rows
 from konomi_trainer.methods.concepts import Concept
@@ -139,25 +140,25 @@ def test_a_short_captions_answer_does_not_depend_on_a_long_one_beside_it(
     held = loaded(bases, base, WEIGHTED, precision)
     if concepts:
         generator = torch.Generator().manual_seed(4)
-        for weight in custom_diffusion.attach(held.unet).values():
+        for weight in custom_diffusion.attach(held.network).values():
             weight.data = torch.randn(weight.shape, generator=generator) * 0.1
     with torch.no_grad():
-        texts = Conditions.of(held.embed(["a face", LONG, f"{LONG} BREAK end"]))
-        alone = Conditions.of(held.embed(["a face"]))
+        texts = embedded(held.embed(["a face", LONG, f"{LONG} BREAK end"]))
+        alone = embedded(held.embed(["a face"]))
         generator = torch.Generator().manual_seed(5)
         noisy, times = torch.randn(3, 4, 8, 8, generator=generator), torch.tensor([3, 500, 990])
         whole, single = (
             held.predict(noisy[: len(rows.hidden)], times[: len(rows.hidden)], batch(noisy, rows))
             for rows in (texts, alone)
         )
-        unmasked = held.predict(noisy, times, batch(noisy, Conditions(texts.hidden, texts.pooled)))
+        unmasked = held.predict(noisy, times, batch(noisy, Condition(texts.hidden, texts.pooled)))
     assert alone.mask is None and texts.mask is not None
     difference = (whole[0].float() - single[0].float()).abs().max()
     assert difference <= (1e-5 if precision == "fp32" else 0.05)
     assert (unmasked[0].float() - single[0].float()).abs().max() > 10 * difference
 
 
-def batch(noisy: torch.Tensor, texts: Conditions) -> Batch:
+def batch(noisy: torch.Tensor, texts: Condition) -> Batch:
     """Returns a batch of those captions."""
     count = len(texts.hidden)
     sizes, weights = torch.full((count, 6), 64.0), torch.ones(count)
@@ -166,7 +167,7 @@ def batch(noisy: torch.Tensor, texts: Conditions) -> Batch:
 
 
 def test_no_chunks_start_token_gives_a_gradient(bases: Path) -> None:
-    unet = loaded(bases, "tiny").unet
+    unet = loaded(bases, "tiny").network
     weights = custom_diffusion.attach(unet)
     name = next(iter(weights))
     layer = unet.get_submodule(name)

@@ -11,7 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from konomi_chassis.models.memory_needs import ACTIVATIONS, ADAPTER_SHARE
+from konomi_chassis.models.families.table import family
+from konomi_chassis.models.memory_needs import ADAPTER_SHARE
 from konomi_trainer.methods import lora
 from tests.benchmarks.trainer import published_layouts as published
 
@@ -153,13 +154,13 @@ def decoding_and_encoding(layout: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("layout", ["sd1", "sdxl"])
 def test_the_table_says_what_drawing_takes(layout):
-    table = ACTIVATIONS[layout]
+    table = family(layout).defaults.activations
     assert table.drawing == pytest.approx(drawing(layout), rel=0.05)
     assert (table.decoding, table.encoding) == pytest.approx(decoding_and_encoding(layout), rel=0.05)
 
 
 @pytest.mark.parametrize("layout", ["sd1", pytest.param("sdxl", marks=pytest.mark.chaos)])
 def test_the_table_says_what_training_takes(layout):
-    table = ACTIVATIONS[layout]
+    table = family(layout).defaults.activations
     assert table.training == pytest.approx(training(layout, False), rel=0.05)
     assert table.checkpointed == pytest.approx(training(layout, True), rel=0.05)

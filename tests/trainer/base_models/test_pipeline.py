@@ -26,11 +26,11 @@ def load(home: Path, base: str, **settings: object) -> pipeline.BasePipeline:
 @pytest.mark.parametrize("base", ["tiny", "tiny-xl"])
 def test_the_unet_is_loaded_in_the_type_it_trains_in_and_nothing_else(base: str, home: Path) -> None:
     pipe = loading.load_pipeline(
-        BaseModels(home).get(base), home, torch.device("cpu"), torch.float32, unet_dtype=torch.bfloat16
+        BaseModels(home).get(base), home, torch.device("cpu"), torch.float32, network_dtype=torch.bfloat16
     )
     assert pipe.unet.dtype == torch.bfloat16
     assert {pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.float32}
-    assert load(home, base).unet.dtype == torch.bfloat16
+    assert load(home, base).network.dtype == torch.bfloat16
 
 
 def test_large_bases_make_activations_twice_on_cards_without_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_the_catalogue_says_what_a_base_and_the_machine_ask_for(home: Path) -> N
 def test_samples_are_decoded_in_float32_whatever_the_unet_computes_in(base: str, precision: str, home: Path) -> None:
     pipe = held(home, base, precision)
     seen: list[torch.dtype] = []
-    vae, unet = pipe._pipe.vae, pipe.unet
+    vae, unet = pipe._pipe.vae, pipe.network
     inner = [module for module in vae.decoder.modules() if isinstance(module, torch.nn.Conv2d)]
     for module in inner:
         module.register_forward_hook(lambda module, given, answer: seen.append(answer.dtype))
@@ -115,7 +115,7 @@ def test_on_a_card_texts_then_pictures_then_all_of_it_have_the_room(
 ) -> None:
     """Where each part is after each phase; what leaves goes before what comes."""
     loaded = load(home, "tiny-xl")
-    names = {id(getattr(loaded._pipe, name)): name for name in pipeline.PARTS}
+    names = {id(getattr(loaded._pipe, name)): name for name in loaded.parts}
     moves: list[tuple[str, str]] = []
 
     def to(module: torch.nn.Module, place: str) -> torch.nn.Module:
@@ -125,7 +125,7 @@ def test_on_a_card_texts_then_pictures_then_all_of_it_have_the_room(
     monkeypatch.setattr(torch.nn.Module, "to", to)
     loaded._placement = pipeline.TrainingPlacement("cuda", "bf16", False)
     loaded._here = frozenset()
-    for phase, here in ((pipeline.TEXTS, pipeline.TEXTS), (pipeline.PICTURES, pipeline.PICTURES)):
+    for phase, here in ((loaded.texts, loaded.texts), (pipeline.PICTURES, pipeline.PICTURES)):
         moves.clear()
         loaded._bring(phase)
         assert {name for name, place in moves if place == "cuda"} == here

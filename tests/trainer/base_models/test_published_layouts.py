@@ -95,7 +95,7 @@ def test_names_of_the_true_layouts_are_kohya_s() -> None:
             f"{part}.{name}"
             for part, network in parts.items()
             for name, _ in network.named_modules()
-            if name.endswith(tuple(f".{target}" for target in adapter_file.TARGETS[part]))
+            if name.endswith(tuple(f".{target}" for target in adapter_file.UNET_TARGETS[part]))
         ]
         assert len(modules) == count
         weights = {f"{m}.lora_{letter}.weight": torch.zeros(8, 8) for m in modules for letter in "AB"}

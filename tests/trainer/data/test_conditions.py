@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from konomi_chassis.models import text_chunks
+from konomi_chassis.models.families.condition import Condition, choose, join
 from konomi_trainer.data import conditions
-from konomi_trainer.data.conditions import Conditions, choose, collect, join
+from konomi_trainer.data.conditions import collect
 
 
 def states(length: int, value: float) -> torch.Tensor:
@@ -50,7 +51,7 @@ def test_a_row_is_one_or_the_other_with_its_own_mask() -> None:
     assert chosen.mask is not None and chosen.mask.sum(1).tolist() == [6, 2]
     assert chosen.hidden[0].eq(6).all() and chosen.hidden[1].tolist() == [[2, 2], [2, 2], *[[0, 0]] * 4]
     assert chosen.pooled is not None and chosen.pooled[:, 0].tolist() == [6, 2]
-    assert choose(torch.tensor([True, False]), Conditions(one.hidden), Conditions(one.hidden)).mask is None
+    assert choose(torch.tensor([True, False]), Condition(one.hidden), Condition(one.hidden)).mask is None
 
 
 def test_how_many_captions_were_cut_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from konomi_chassis.models.families.discrete_path import DiscretePath
 from konomi_trainer.data import buckets
 from konomi_trainer.data.cache import TensorCache, key
 from konomi_trainer.data.dataset import Batch, DrawSettings, Shape, TrainingData, build, draw, fit
@@ -30,11 +31,12 @@ class Encoder:
         return {"hidden": torch.full((2, 3), float(len(caption)))}
 
 
+PATH = DiscretePath(torch.ones(1000), "epsilon")
 ITEMS = [ManifestItem(f"{i:064x}", "ab" if i % 2 else "", 1.0 + i, "selected") for i in range(5)]
 
 
 def batch(data: TrainingData, seed: int, group: int, size: int, dropout: float = 0.0) -> Batch:
-    return draw(data, seed, group, DrawSettings(size, dropout, 1000))
+    return draw(data, seed, group, DrawSettings(size, dropout, PATH))
 
 
 def make(folder: Path, encoder: Encoder) -> TrainingData:
@@ -147,7 +149,7 @@ def test_mirrored_images_are_kept_and_shown_half_the_time(tmp_path: Path) -> Non
     assert bucket.mirrored is not None
     left, right = bucket.views.mean[0, :, :, 0], bucket.mirrored.mean[0, :, :, 0]
     assert (left > 0.9).all() and (right < -0.9).all()
-    drawn = torch.cat([draw(data, 3, group, DrawSettings(40, 0.0, 1000)).latents[:, 0, 0, 0] for group in range(20)])
+    drawn = torch.cat([draw(data, 3, group, DrawSettings(40, 0.0, PATH)).latents[:, 0, 0, 0] for group in range(20)])
     share = (drawn > 0).float().mean().item()
     assert 0.4 < share < 0.6
 
@@ -157,7 +159,7 @@ def test_images_of_the_prior_are_drawn_apart(tmp_path: Path, role: str) -> None:
     data = mixed(tmp_path, prior=2, role=role)
     assert sum(len(bucket.caption) for bucket in data.prior) == 2
     assert sum(len(bucket.caption) for bucket in data.buckets) == len(SHAPES) - 2
-    drawing = DrawSettings(2, 0.0, 1000)
+    drawing = DrawSettings(2, 0.0, PATH)
     own, prior = draw(data, 3, 0, drawing), draw(data, 3, 0, drawing, prior=True)
     assert not torch.equal(own.timesteps, prior.timesteps)
     assert set(prior.weights.tolist()) <= {w for bucket in data.prior for w in bucket.weights.tolist()}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from konomi_chassis.models.families.discrete_path import DiscretePath
 from konomi_trainer.data.cache import TensorCache
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods.base import TrainingSource
@@ -14,7 +15,7 @@ from konomi_trainer.methods.losses import masked_mse
 class Base:
     """Latents are 4-pixel means; a caption's embedding is its length."""
 
-    space, text_space, resolution, alphas = "fake:cpu", "fake:cpu", 16, torch.ones(10)
+    space, text_space, resolution = "fake:cpu", "fake:cpu", 16
 
     def encode_image(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"mean": torch.nn.functional.avg_pool2d(pixels, 4), "std": torch.full((3, 4, 4), 0.1)}
@@ -23,6 +24,7 @@ class Base:
         return {"hidden": torch.full((2, 3), float(len(caption)))}
 
 
+PATH = DiscretePath(torch.ones(10), "epsilon")
 CONCEPTS = [ManifestItem(f"{n:064x}", "a <a> face", 1.0 + n, "selected") for n in range(3)]
 PRIOR = [ManifestItem(f"{n:064x}", f"face {n}", 1.0, "prior") for n in range(10, 15)]
 
@@ -68,24 +70,24 @@ def test_half_of_a_batch_is_prior_and_every_image_comes_as_often(tmp_path) -> No
     assert data.mean.shape == (3, 16, 3, 4, 4) and data.weights.mean().item() == pytest.approx(1)
     seen, priors = [], []
     for step in range(30):
-        rows = draw(data, 1, step, 7, 0.0, 10)
+        rows = draw(data, 1, step, 7, 0.0, PATH)
         assert rows.concepts == 4 and len(rows.prior) == 3 and rows.latents.shape == (7, 3, 4, 4)
         assert bool(rows.mask[4:].all()) and bool((rows.weights[4:] == 1).all())
         seen += rows.weights[:4].tolist()
         priors += rows.prior.tolist()
     assert all(seen.count(weight) == 40 for weight in data.weights.tolist())
     assert all(priors.count(index) == 18 for index in range(5))
-    one, two = draw(data, 1, 3, 7, 0.5, 10), draw(data, 1, 3, 7, 0.5, 10)
+    one, two = draw(data, 1, 3, 7, 0.5, PATH), draw(data, 1, 3, 7, 0.5, PATH)
     assert all(
         torch.equal(a, b) for a, b in zip(list(vars(one).values())[1:], list(vars(two).values())[1:], strict=True)
     )
-    assert not torch.equal(one.noise, draw(data, 2, 3, 7, 0.5, 10).noise)
-    assert (draw(data, 1, 0, 400, 0.3, 10).prompt == -1).float().mean().item() == pytest.approx(0.3, abs=0.1)
+    assert not torch.equal(one.noise, draw(data, 2, 3, 7, 0.5, PATH).noise)
+    assert (draw(data, 1, 0, 400, 0.3, PATH).prompt == -1).float().mean().item() == pytest.approx(0.3, abs=0.1)
 
 
 def test_without_prior_or_scales_there_are_only_concepts(tmp_path) -> None:  # type: ignore[no-untyped-def]
     data = made(tmp_path, priors=[], scales=False)
-    rows = draw(data, 1, 0, 6, 0.0, 10)
+    rows = draw(data, 1, 0, 6, 0.0, PATH)
     assert rows.concepts == 6 and not len(rows.prior) and bool(rows.mask.all()) and data.prompts == ["a <a> face"]
     assert made(tmp_path, priors=[]).prompts == sorted(
         ["a <a> face", *(f"a <a> face, {words}" for words in ("far away", "very small", "zoomed in", "close up"))]

@@ -74,7 +74,9 @@ def test_sizes_on_sdxls_layers(kind: str, rank: int, gigabytes: float | None) ->
     """Counted on shapes without weights; None is larger than a generator reads, so its own weights are published."""
     with torch.device("meta"):
         unet = published.unet("sdxl")
-        inject_adapter_in_model(KINDS[kind].configure(rank, adapter_file.TARGETS["unet"]), unet, adapter_name="default")
+        inject_adapter_in_model(
+            KINDS[kind].configure(rank, adapter_file.UNET_TARGETS["unet"]), unet, adapter_name="default"
+        )
     named = ((name, weight) for name, weight in unet.named_parameters() if any(m in name for m in KINDS[kind].marks))
     own = {f"unet.{name.removesuffix('.default')}": weight.detach() for name, weight in named}
     size = adapter_file.lora_bytes(exact_factors.of_modules(own))

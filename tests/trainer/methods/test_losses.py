@@ -5,6 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.models.families import discrete_path
 from konomi_trainer.methods import losses
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -21,20 +22,22 @@ def drawn() -> tuple[DDPMScheduler, torch.Tensor, torch.Tensor, torch.Tensor, to
 
 def test_noise_and_velocity_are_those_of_diffusers(drawn) -> None:  # type: ignore[no-untyped-def]
     scheduler, latents, noise, timesteps, alphas = drawn
-    assert torch.allclose(losses.add_noise(latents, noise, alphas), scheduler.add_noise(latents, noise, timesteps))
+    assert torch.allclose(
+        discrete_path.add_noise(latents, noise, alphas), scheduler.add_noise(latents, noise, timesteps)
+    )
     velocity = scheduler.get_velocity(latents, noise, timesteps)
-    assert torch.allclose(losses.target("v_prediction", latents, noise, alphas), velocity)
-    assert losses.target("epsilon", latents, noise, alphas) is noise
+    assert torch.allclose(discrete_path.target("v_prediction", latents, noise, alphas), velocity)
+    assert discrete_path.target("epsilon", latents, noise, alphas) is noise
     with pytest.raises(FailedPrecondition):
-        losses.target("sample", latents, noise, alphas)
+        discrete_path.target("sample", latents, noise, alphas)
 
 
 def test_min_snr_is_the_paper_s_weight() -> None:
     alphas = torch.tensor([0.99, 0.9, 0.5, 0.01])
     snr = alphas / (1 - alphas)
-    assert torch.allclose(losses.min_snr("epsilon", alphas, 5.0), snr.clamp_max(5) / snr)
-    assert torch.allclose(losses.min_snr("v_prediction", alphas, 5.0), snr.clamp_max(5) / (snr + 1))
-    assert losses.min_snr("epsilon", alphas, 0).tolist() == [1, 1, 1, 1]
+    assert torch.allclose(discrete_path.min_snr("epsilon", alphas, 5.0), snr.clamp_max(5) / snr)
+    assert torch.allclose(discrete_path.min_snr("v_prediction", alphas, 5.0), snr.clamp_max(5) / (snr + 1))
+    assert discrete_path.min_snr("epsilon", alphas, 0).tolist() == [1, 1, 1, 1]
 
 
 def test_weights_count_samples() -> None:

@@ -51,8 +51,7 @@ def batch(seed: int, hidden: int = 80, pooled: int = 48, side: int = 8, rows: in
 
 def error(base: pipeline.BasePipeline, rows: dataset.Batch) -> torch.Tensor:
     """Returns the denoising error of a batch."""
-    alphas = base.alphas[rows.timesteps]
-    answer = base.predict(losses.add_noise(rows.latents, rows.noise, alphas), rows.timesteps, rows)
+    answer = base.predict(base.path.noisy(rows.latents, rows.noise, rows.timesteps), rows.timesteps, rows)
     return losses.weighted_mse(answer, rows.noise, rows.weights) / len(rows.weights)
 
 
@@ -60,7 +59,7 @@ def error(base: pipeline.BasePipeline, rows: dataset.Batch) -> torch.Tensor:
 def gradient(bases: Path, kind: str, precision: str, checkpointing: bool) -> torch.Tensor:
     """Returns the gradient of all of an adapter's weights, none of them at zero."""
     base = xl(bases, precision, checkpointing)
-    weights = lora.attach({"unet": base.unet}, KINDS[kind], RANK, 1)
+    weights = lora.attach({"unet": base.network}, KINDS[kind], RANK, 1)
     generator = torch.Generator().manual_seed(2)
     for name, weight in weights.items():
         if "magnitude" not in name:
@@ -105,7 +104,7 @@ def _run(
 ) -> tuple[float, float]:
     """Trains on one batch and returns the mean loss of the first and last steps; no step may be skipped."""
     base = xl(bases, precision, checkpointing)
-    weights = lora.attach({"unet": base.unet}, KINDS[kind], RANK, 1)
+    weights = lora.attach({"unet": base.network}, KINDS[kind], RANK, 1)
     rows = batch(5, rows=ROWS if checkpointing else 1)
     scale = 65536.0 if precision == "fp16" else 1.0
     settings = LoopSettings(steps, ROWS, ROWS, 0.02, 1.0, 0.0, steps, scale)
@@ -126,7 +125,7 @@ def test_fp16_at_the_scale_a_run_begins_with_is_within_a_hundredth_of_float32_on
             if isinstance(part, torch.nn.Module):
                 part.eval().requires_grad_(False)
         base = pipeline.BasePipeline(pipe, "0" * 64, pipeline.TrainingPlacement("cpu", precision, False), 256)
-        weights = lora.attach({"unet": base.unet}, lora.LORA, RANK, 1)
+        weights = lora.attach({"unet": base.network}, lora.LORA, RANK, 1)
         rows = batch(7, 256, 160, 32, 1)
         answer = base.predict(rows.latents, rows.timesteps, rows)
         loss = (answer.float() - rows.noise).square().sum() / (4 * 128 * 128) / 4

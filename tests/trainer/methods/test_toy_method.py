@@ -22,8 +22,8 @@ def prepare(base: LoadedBase, source: TrainingSource, configuration: Configurati
     shape = dataset.Shape(((base.resolution, base.resolution),), False)
     data = dataset.build(source.items, source.pixels, base, source.cache, source.tick, shape)
     base.release_encoders()
-    base.unet.requires_grad_(False)
-    weights = {"conv_out.bias": base.unet.get_parameter("conv_out.bias").requires_grad_(True)}
+    base.network.requires_grad_(False)
+    weights = {"conv_out.bias": base.network.get_parameter("conv_out.bias").requires_grad_(True)}
 
     def save(trained: Tensors, record: Mapping[str, str]) -> Files:
         return Files(pack(dict(trained), {"method": record["method"]}))

@@ -10,8 +10,8 @@ from safetensors.torch import load
 
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.models.catalogue import BaseModels
+from konomi_chassis.models.families import discrete_path
 from konomi_trainer.base_models import pipeline
-from konomi_trainer.methods import losses
 from tests.trainer.conftest import Bench
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -29,10 +29,10 @@ def test_at_zero_signal_noise_targets_and_weights_are_finite_and_the_paper_s() -
     alphas = DDPMScheduler(**SCHEDULE, rescale_betas_zero_snr=True).alphas_cumprod[[0, 500, 998, 999]]
     assert float(alphas[-1]) == 0
     latents, noise = (torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
-    assert torch.equal(losses.add_noise(latents, noise, alphas)[-1], noise[-1])
-    assert torch.equal(losses.target("v_prediction", latents, noise, alphas)[-1], -latents[-1])
+    assert torch.equal(discrete_path.add_noise(latents, noise, alphas)[-1], noise[-1])
+    assert torch.equal(discrete_path.target("v_prediction", latents, noise, alphas)[-1], -latents[-1])
     for kind in ("epsilon", "v_prediction"):
-        weights = losses.min_snr(kind, alphas, 5.0)
+        weights = discrete_path.min_snr(kind, alphas, 5.0)
         assert torch.isfinite(weights).all()
         assert weights[-1].item() == (1.0 if kind == "epsilon" else 0.0)
 
@@ -43,8 +43,8 @@ def test_the_trainer_s_schedule_is_the_rescaled_one(bench: Bench) -> None:
     rescale(bench.home, "tiny")
     base = pipeline.load(model.get("tiny"), bench.home / "configs", "0" * 64, PLACE)
     wanted = DDPMScheduler(**SCHEDULE, rescale_betas_zero_snr=True).alphas_cumprod
-    assert torch.equal(base.alphas, wanted) and float(base.alphas[-1]) == 0 < float(plain.alphas[-1])
-    assert base.prediction == "v_prediction"
+    assert torch.equal(base.path.alphas, wanted) and float(base.path.alphas[-1]) == 0 < float(plain.path.alphas[-1])
+    assert base.path.prediction == "v_prediction"
     sheets = [one.sampler(["face 1"], 3)() for one in (plain, base)]
     assert (sheets[0] != sheets[1]).any()
 

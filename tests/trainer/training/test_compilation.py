@@ -62,7 +62,7 @@ def test_a_compiled_unet_gives_the_same_gradients(bases: Path) -> None:
     gradients = []
     for compiled in (False, True):
         base = xl(bases, "fp32")
-        weights = lora.attach({"unet": base.unet}, lora.LORA, 4, 1)
+        weights = lora.attach({"unet": base.network}, lora.LORA, 4, 1)
         generator = torch.Generator().manual_seed(2)
         for weight in weights.values():
             weight.data = torch.randn(weight.shape, generator=generator) * 0.1

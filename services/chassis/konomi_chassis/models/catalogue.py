@@ -6,8 +6,9 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.memory_shortage import is_shortage
@@ -21,12 +22,13 @@ from konomi_chassis.models.companions import (
     is_few_step,
 )
 from konomi_chassis.models.diffusers_folder import check_folder, model_files, needed_files, read_json, weight_files
+from konomi_chassis.models.families.family import FoundFolder
+from konomi_chassis.models.families.table import recognised
 from konomi_chassis.models.model_settings import STARTER_SETTINGS, ModelSettings, read_settings, settings_of_names
-from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_folder
+from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
 from konomi_chassis.models.single_file import describe
 
-Layout = Literal["sd1", "sd2", "sdxl", "unknown"]
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 STARTER = "starter"
 OTHERS = frozenset({FEW_STEP, IP_ADAPTER, "open_clip", "population", "timm", "tiny_vae"})
@@ -40,7 +42,7 @@ class BaseModel:
     Attributes:
         id: the name of its folder or file among the home's models, or "starter".
         path: the folder or file; what another program calls it where that program holds it.
-        layout: which pipeline it is; unknown where another program holds it.
+        layout: name of its family (see families); "unknown" where another program holds it.
         format: "diffusers" for a folder, "single_file" for one .safetensors, "sdapi" for another program's.
         size_bytes: size on disk.
         resolution: side of the images it was trained for, in pixels.
@@ -52,7 +54,7 @@ class BaseModel:
 
     id: str
     path: Path
-    layout: Layout
+    layout: str
     format: Literal["diffusers", "single_file", "sdapi"]
     size_bytes: int
     resolution: int
@@ -211,46 +213,36 @@ class BaseModels:
 
 def _folder_model(id: str, folder: Path) -> BaseModel:
     headers = check_folder(folder)
-    index, unet, vae, scheduler = (
-        read_json(folder / name, f"The file {name} of {id}")
-        for name in ("model_index.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
-    )
-    layout = _folder_layout(id, index, unet, vae)
+    found = _found(id, folder)
+    family = recognised(found)
     parameters: dict[str, int] = {}
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2")[: 4 if layout == "sdxl" else 3]:
+    for part in family.weighted:
         files = [path.name for path in weight_files(folder / part) if path.suffix == ".safetensors"]
         parameters[part] = sum(t.parameters for name in files for t in headers[f"{part}/{name}"].tensors.values())
-    scale = 2 ** (len(vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [0] * 4) - 1)
+    schedule = family.schedule(found)
     return BaseModel(
         id=id,
         path=folder,
-        layout=layout,
+        layout=family.name,
         format="diffusers",
         size_bytes=sum(path.stat().st_size for path in needed_files(folder)),
-        resolution=_side(unet.get("sample_size")) * scale,
-        parameters=parameters,
-        schedule=schedule_of_folder(id, scheduler),
-        title=str(index.get("_name_or_path") or "").rpartition("/")[2][:200],
+        resolution=family.side(found, schedule),
+        parameters={part: count for part, count in parameters.items() if count},
+        schedule=schedule,
+        title=str(found.index.get("_name_or_path") or "").rpartition("/")[2][:200],
     )
 
 
-def _folder_layout(id: str, index: dict[str, Any], unet: dict[str, Any], vae: dict[str, Any]) -> Layout:
-    names = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusionImg2ImgPipeline")
-    if index.get("_class_name") not in names:
-        unsupported(id, f"its pipeline is {str(index.get('_class_name'))[:80]!r}")
-    if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
-        unsupported(id, "its unet is not a UNet2DConditionModel")
-    if vae.get("_class_name") not in ("AutoencoderKL", "AutoencoderTiny"):
-        unsupported(id, f"its vae is {str(vae.get('_class_name'))[:80]!r}")
-    if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
-        unsupported(id, "its unet does not take the vae's latents (an inpainting or upscaling model)")
-    if unet.get("addition_embed_type") == "text_time":
-        if not (index.get("text_encoder") or [None])[0]:
-            unsupported(id, "it has no first text encoder (a refiner)")
-        if not (index.get("text_encoder_2") or [None])[0]:
-            unsupported(id, "it has no second text encoder")
-        return "sdxl"
-    return "sd2" if unet.get("use_linear_projection") else "sd1"
+def _found(id: str, folder: Path) -> FoundFolder:
+    """Returns a folder as families look at it: what they ask for is read once."""
+
+    @cache
+    def config(part: str) -> Mapping[str, Any]:
+        name = f"{part}/{'scheduler_config' if part == 'scheduler' else 'config'}.json"
+        return read_json(folder / name, f"The file {name} of {id}")
+
+    index = read_json(folder / "model_index.json", f"The file model_index.json of {id}")
+    return FoundFolder(id, index, config)
 
 
 def _file_model(id: str, path: Path) -> BaseModel:
@@ -258,7 +250,7 @@ def _file_model(id: str, path: Path) -> BaseModel:
     return BaseModel(
         id=id,
         path=path,
-        layout=cast(Layout, checkpoint.layout),
+        layout=checkpoint.layout,
         format="single_file",
         size_bytes=path.stat().st_size,
         resolution=checkpoint.resolution,
@@ -266,8 +258,3 @@ def _file_model(id: str, path: Path) -> BaseModel:
         schedule=checkpoint.schedule,
         title=checkpoint.title,
     )
-
-
-def _side(sample_size: Any) -> int:
-    size = sample_size[0] if isinstance(sample_size, list) and sample_size else sample_size
-    return size if isinstance(size, int) and 0 < size <= 1024 else 64

@@ -6,11 +6,13 @@ SDXL-Lightning (Lin et al. 2024, 2402.13929), Hyper-SD (Ren et al. 2024, 2404.13
 encoder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.models.families.family import CompanionNames
+from konomi_chassis.models.families.table import find
 from konomi_chassis.models.model_settings import DrawingSettings, ModelSettings, few_step_drawing
 from konomi_chassis.models.safetensors_check import check_file, unsafe
 
@@ -19,18 +21,6 @@ FEW_STEP, IP_ADAPTER = "few_step", "ip_adapter"
 ENDING = ".safetensors"
 MOST_STEPS = 8
 """Steps up to which a base model of its own guidance is one of few steps."""
-USUAL_FEW_STEP: Mapping[str, Sequence[str]] = {
-    "sd1": ("lcm-lora-sdv1-5.safetensors",),
-    "sdxl": ("lcm-lora-sdxl.safetensors",),
-}
-"""The few-step adapter of a layout where its models' settings name none; for epsilon alone, as these were distilled."""
-USUAL_IP_ADAPTER: Mapping[str, Sequence[str]] = {
-    "sd1": ("ip-adapter_sd15.safetensors", "ip-adapter-plus_sd15.safetensors"),
-    "sdxl": ("ip-adapter_sdxl_vit-h.safetensors", "ip-adapter-plus_sdxl_vit-h.safetensors"),
-}
-"""The IP-Adapters of a layout, as their authors call the files; the first that is there counts."""
-FETCHED = {"sd1": "sd15", "sdxl": "sdxl"}
-"""How `konomi models fetch` names a layout."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +86,12 @@ def few_step_file(models: Path, id: str, kind: tuple[str, str, bool], settings: 
     """
     layout, prediction, zero_snr = kind
     asked = settings.draft
-    plain = prediction == "epsilon" and not zero_snr
-    names = (asked.adapter,) if asked.adapter else tuple(USUAL_FEW_STEP.get(layout, ())) if plain else ()
+    plain, beside = prediction == "epsilon" and not zero_snr, _beside(layout)
+    names = (asked.adapter,) if asked.adapter else tuple(beside.few_step) if plain else ()
     path = _first(models / FEW_STEP, names)
     if path is None:
-        fetched = (
-            f" `konomi models fetch lcm-lora-{FETCHED[layout]}` brings one;" if plain and layout in FETCHED else ""
-        )
+        brings = plain and beside.fetched
+        fetched = f" `konomi models fetch lcm-lora-{beside.fetched}` brings one;" if brings else ""
         raise FailedPrecondition(
             f"Drafts of {id} need a few-step adapter, which this home has not:{fetched} or put an LCM, Lightning, "
             f"Hyper or DMD2 LoRA for it into models/{FEW_STEP} of the home and name it in models/{id}.toml, as adapter "
@@ -146,15 +135,15 @@ def image_prompt_files(models: Path, id: str, layout: str, settings: ModelSettin
     Raises:
         FailedPrecondition: one is not there (IMAGE_PROMPT_ADAPTER_MISSING) or no safetensors (UNSAFE_FORMAT).
     """
-    asked = settings.image_prompt
-    names = (asked.adapter,) if asked.adapter else tuple(USUAL_IP_ADAPTER.get(layout, ()))
+    asked, beside = settings.image_prompt, _beside(layout)
+    names = (asked.adapter,) if asked.adapter else tuple(beside.ip_adapter)
     path = _first(models / IP_ADAPTER, names)
     encoder = models / IP_ADAPTER / asked.image_encoder
     weights = encoder / "model.safetensors"
     if not weights.is_file() and (encoder / "pytorch_model.bin").is_file():
         unsafe(f"The image encoder {encoder.name}/pytorch_model.bin", "it is a pickle; put model.safetensors there")
     if path is None or not weights.is_file() or not (encoder / "config.json").is_file():
-        fetched = f" `konomi models fetch ip-adapter-{FETCHED[layout]}` brings both;" if layout in FETCHED else ""
+        fetched = f" `konomi models fetch ip-adapter-{beside.fetched}` brings both;" if beside.fetched else ""
         lacking = _missing(names) if path is None else f"; {encoder.name}/config.json or model.safetensors is missing"
         raise FailedPrecondition(
             f"Images as prompts for {id} need an IP-Adapter and its image encoder, which this home has not:{fetched} "
@@ -164,6 +153,12 @@ def image_prompt_files(models: Path, id: str, layout: str, settings: ModelSettin
         )
     check_file(weights, f"The image encoder {encoder.name}/{weights.name}")
     return path, encoder
+
+
+def _beside(layout: str) -> CompanionNames:
+    """Returns what usually stands beside models of a layout; nothing where another program holds the model."""
+    family = find(layout)
+    return CompanionNames() if family is None else family.beside
 
 
 def _first(folder: Path, names: Sequence[str]) -> Path | None:

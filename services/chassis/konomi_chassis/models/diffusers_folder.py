@@ -5,17 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from konomi_chassis.models.families.table import candidates, classes, weighted
 from konomi_chassis.models.safetensors_check import Header, check_file, unsafe, unsupported
 
-COMPONENTS: Mapping[str, frozenset[tuple[str, str]]] = {
-    "unet": frozenset({("diffusers", "UNet2DConditionModel")}),
-    "vae": frozenset({("diffusers", "AutoencoderKL"), ("diffusers", "AutoencoderTiny")}),
-    "text_encoder": frozenset({("transformers", "CLIPTextModel")}),
-    "text_encoder_2": frozenset({("transformers", "CLIPTextModelWithProjection")}),
-    "tokenizer": frozenset({("transformers", "CLIPTokenizer"), ("transformers", "CLIPTokenizerFast")}),
-    "tokenizer_2": frozenset({("transformers", "CLIPTokenizer"), ("transformers", "CLIPTokenizerFast")}),
-}
-"""The components konomi loads and the only classes each may be; the scheduler's class is looked up in its own table."""
 UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 CODE_KEYS = frozenset(
     {
@@ -35,29 +27,18 @@ CODE_KEYS = frozenset(
     }
 )
 """Configuration keys that make a library fetch or run something; none is ever needed."""
-WEIGHTS: Mapping[str, str] = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "text_encoder_2": "model",
-}
-"""What the names of a component's weight files begin with."""
-CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(WEIGHTS, ("config.json",)),
-    **dict.fromkeys(
-        ("tokenizer", "tokenizer_2"),
-        (
-            "vocab.json",
-            "merges.txt",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "added_tokens.json",
-        ),
-    ),
-    "scheduler": ("scheduler_config.json",),
-}
-"""The other files a loader looks for in a component's folder."""
+NETWORKS, TEXTS = "diffusion_pytorch_model", "model"
+"""What the names of weight files begin with, diffusers' and transformers'."""
+TOKENIZER_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+SCHEDULER_FILES = ("scheduler_config.json",)
+CONFIGURATION = ("config.json",)
 INDEX = "model_index.json"
 ADAPTER = "adapter_config.json"
 """Where it lies beside a text encoder, transformers would put the adapter it names on the weights."""
@@ -98,16 +79,16 @@ def needed_files(folder: Path) -> list[Path]:
     files = [folder / INDEX]
     for component in _components(_checked_index(folder)):
         names = {path.name: path for path in _visible(folder / component)}
-        files += [names[name] for name in CONFIGURATIONS[component] if name in names]
+        files += [names[name] for name in _configurations(component) if name in names]
         files += weight_files(folder / component)
     return files
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Returns the files of a component's folder that hold its weights, with the index that names them."""
-    stem = WEIGHTS.get(folder.name)
-    if stem is None:
+    if folder.name not in weighted():
         return []
+    stem = TEXTS if folder.name.startswith("text_encoder") else NETWORKS
     files = [path for path in _visible(folder) if path.name.startswith((f"{stem}.", f"{stem}-"))]
     indices = [path for path in files if ".safetensors.index." in path.name and path.suffix == ".json"]
     maps = [read_json(path, f"The file {path.name}").get("weight_map") or {} for path in indices]
@@ -123,7 +104,7 @@ def model_files(folder: Path) -> Iterator[Path]:
     """Yields the files of a model folder that its digest covers, in order: the index, and what its parts consist of."""
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder).parts
-        listed = inner == (INDEX,) or (len(inner) == 2 and inner[0] in {*COMPONENTS, *UNUSED, "scheduler"})
+        listed = inner == (INDEX,) or (len(inner) == 2 and inner[0] in {*classes(), *UNUSED, "scheduler"})
         if listed and not path.name.startswith(".") and path.suffix.lower() in DIGESTED and path.is_file():
             yield path
 
@@ -182,13 +163,14 @@ def _checked_index(folder: Path) -> dict[str, Any]:
     index = read_json(folder / INDEX, f"The file {INDEX} of {folder.name}")
     if _code_key(index):
         unsafe(f"The file {INDEX}", f'its key "{_code_key(index)}" asks for code to be run or fetched')
+    known = classes()
     for name, value in index.items():
         if name.startswith("_") or not isinstance(value, list):
             continue
         pair = tuple(value)
         if len(pair) != 2 or not all(part is None or isinstance(part, str) for part in pair):
             unsafe(f"The model {folder.name}", f'its component "{name[:80]}" is not a library and a class')
-        allowed = COMPONENTS.get(name)
+        allowed = known.get(name)
         fine = pair == (None, None) or name in UNUSED or (name == "scheduler" and pair[0] == "diffusers")
         if not fine and (allowed is None or pair not in allowed):
             component = ".".join(str(part) for part in pair)[:120]
@@ -197,9 +179,27 @@ def _checked_index(folder: Path) -> dict[str, Any]:
 
 
 def _components(index: Mapping[str, Any]) -> list[str]:
-    """Returns the parts that are loaded: those every pipeline has, and those of the second encoder an index names."""
+    """Returns the parts that are loaded: those every model of the pipeline has, and others that the index names."""
+    own = [family.components for family in candidates(index)]
+    names = dict.fromkeys(name for components in own for name in sorted(components, key=_place))
     absent = (None, [None, None])
-    return [name for name in CONFIGURATIONS if not name.endswith("_2") or index.get(name) not in absent]
+
+    def is_needed(name: str) -> bool:
+        return all(name in components for components in own) and not name[-1].isdigit()
+
+    return [*(name for name in names if is_needed(name) or index.get(name) not in absent), "scheduler"]
+
+
+def _place(component: str) -> tuple[bool, bool]:
+    """Returns where a component stands in the order in which parts are checked: tokenizers last, second parts after."""
+    return component.startswith("tokenizer"), component[-1].isdigit()
+
+
+def _configurations(component: str) -> tuple[str, ...]:
+    """Returns the other files than weights that a loader looks for in a component's folder."""
+    if component == "scheduler":
+        return SCHEDULER_FILES
+    return TOKENIZER_FILES if component.startswith("tokenizer") else CONFIGURATION
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -209,7 +209,7 @@ def _visible(folder: Path) -> list[Path]:
 
 def _check_weights(folder: Path, component: str) -> None:
     """Refuses a part whose weights are only there in a format that can run code, or that an adapter would change."""
-    if component not in WEIGHTS:
+    if component not in weighted():
         return
     if (folder / component / ADAPTER).exists():
         unsafe(f"The model {folder.name}", f"its file {component}/{ADAPTER} names other weights; remove it")

@@ -1,74 +1,67 @@
-"""Stable Diffusion pipelines from checked folders and files, as every service loads them; nothing is ever fetched.
+"""Pipelines from checked folders and files, as every service loads them; nothing is ever fetched.
 
-Of the chassis this file alone imports diffusers and transformers, and with `prompt_encoder` alone torch; a service
-without them imports neither.
+What parts a pipeline has, its family says. Of the chassis this file alone imports diffusers and transformers, and
+torch only with it `prompt_encoder` and what of `families` computes; a service without them imports none.
 """
 
 import inspect
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderTiny,
-    EulerDiscreteScheduler,
-    LCMScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from safetensors import safe_open
-from transformers import (
-    CLIPImageProcessor,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    CLIPVisionModelWithProjection,
-)
+from transformers import CLIPImageProcessor, CLIPTextConfig, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.memory_shortage import is_broken_device, is_shortage
 from konomi_chassis.models.catalogue import BaseModel
-from konomi_chassis.models.clip_vocabulary import END, clip_vocabulary
+from konomi_chassis.models.clip_vocabulary import clip_vocabulary
 from konomi_chassis.models.diffusers_folder import read_json, weight_files
-from konomi_chassis.models.original_names import HEADS, OPEN_CLIP_PARTS
+from konomi_chassis.models.families.family import Family, Noise, SingleFileNames
+from konomi_chassis.models.families.table import family
 from konomi_chassis.models.original_tensors import OriginalTensors
 
-PADS = {("sd1", 1): END, ("sd2", 1): "!", ("sdxl", 1): END, ("sdxl", 2): "!"}
-"""Padding token of each tokenizer of each layout, as their authors trained them."""
-SCHEDULERS = frozenset(kind.name for kind in KarrasDiffusionSchedulers) | {LCMScheduler.__name__}
-"""Classes a model's scheduler may be of."""
+SCHEDULERS: Mapping[Noise, frozenset[str]] = {
+    "diffusion": frozenset(kind.name for kind in KarrasDiffusionSchedulers) | {LCMScheduler.__name__},
+    "flow": frozenset({FlowMatchEulerDiscreteScheduler.__name__}),
+}
+"""Classes a model's scheduler may be of, by how its noise grows."""
 
 
 def load_pipeline(
-    model: BaseModel, configs: Path, device: torch.device, dtype: torch.dtype, unet_dtype: torch.dtype | None = None
+    model: BaseModel, configs: Path, device: torch.device, dtype: torch.dtype, network_dtype: torch.dtype | None = None
 ) -> Any:
-    """Loads a base model into a StableDiffusion(XL)Pipeline, ready to run.
+    """Loads a base model into its family's pipeline, ready to run.
 
     Args:
         model: a model the catalogue has checked; nothing else is read, nothing is ever fetched.
         configs: folder with the configurations of single-file checkpoints, by layout.
         device: where it shall run.
         dtype: number format of the weights.
-        unet_dtype: of the UNet's, where it is another; no wider copy of it is ever made.
+        network_dtype: of the weights of what denoises, where it is another; no wider copy of it is ever made.
 
     Raises:
         FailedPrecondition: its weights do not fit its configuration (reason MODEL_BROKEN).
         RuntimeError, MemoryError: memory ran out, or the device is broken (see memory_shortage); nothing is left of it.
     """
-    load = _from_folder if model.format == "diffusers" else _from_file
+    kind = family(model.layout)
     try:
-        with quiet():
-            pipe = load(model, configs, dtype, unet_dtype or dtype)
-            return _placed(pipe, model, device, dtype)
+        with quiet(), ExitStack() as stack:
+            if model.format == "diffusers":
+                parts: _FolderParts | _FileParts = _FolderParts(model, kind.noise, dtype, network_dtype or dtype)
+            else:
+                file, names = stack.enter_context(safe_open(model.path, "pt")), kind.single_file
+                assert names is not None, "such a family has no single files"
+                parts = _FileParts(model, configs / model.layout, names, file, dtype, network_dtype or dtype)
+            return _placed(kind.load(parts), kind, device, dtype)
     except KonomiError:
         raise
     except Exception as error:
@@ -77,62 +70,93 @@ def load_pipeline(
         raise _broken(model.id, f"its weights do not fit its configuration ({type(error).__name__})") from error
 
 
-def _placed(pipe: Any, model: BaseModel, device: torch.device, dtype: torch.dtype) -> Any:
+def _placed(pipe: Any, kind: Family, device: torch.device, dtype: torch.dtype) -> Any:
     """Returns the pipeline on its device, frozen."""
-    for part in (pipe.unet, pipe.vae):
+    for part in (getattr(pipe, kind.network), pipe.vae):
         part.to(memory_format=torch.channels_last)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-    if model.layout == "sdxl" and dtype == torch.float16 and pipe.vae.config.get("force_upcast"):
+    if kind.fragile_autoencoder and dtype == torch.float16 and pipe.vae.config.get("force_upcast"):
         pipe.vae.to(dtype=torch.float32)  # SDXL's own VAE overflows in fp16
     return pipe.to(device)
 
 
-def _from_folder(model: BaseModel, _configs: Path, dtype: torch.dtype, unet_dtype: torch.dtype) -> Any:
-    folder = model.path
-    index = read_json(folder / "model_index.json", f"The file model_index.json of {model.id}")
-    tiny = read_json(folder / "vae" / "config.json", f"The vae of {model.id}").get("_class_name") == "AutoencoderTiny"
-    parts: dict[str, Any] = {
-        "unet": _weights(UNet2DConditionModel, folder / "unet", unet_dtype),
-        "vae": _weights(AutoencoderTiny if tiny else AutoencoderKL, folder / "vae", dtype),
-        "text_encoder": _weights(CLIPTextModel, folder / "text_encoder", dtype),
-        "tokenizer": CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True),
-        "scheduler": _scheduler(folder / "scheduler"),
-    }
-    if model.layout != "sdxl":
-        return _plain(parts)
-    parts["text_encoder_2"] = _weights(CLIPTextModelWithProjection, folder / "text_encoder_2", dtype)
-    parts["tokenizer_2"] = CLIPTokenizer.from_pretrained(str(folder / "tokenizer_2"), local_files_only=True)
-    zeros = bool(index.get("force_zeros_for_empty_prompt", True))
-    return StableDiffusionXLPipeline(**parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False)
+@dataclass(frozen=True)
+class _FolderParts:
+    """The parts of a diffusers folder; see PartLoader."""
+
+    model: BaseModel
+    noise: Noise
+    dtype: torch.dtype
+    network_dtype: torch.dtype
+
+    def index(self) -> Mapping[str, Any]:
+        return read_json(self.model.path / "model_index.json", f"The file model_index.json of {self.model.id}")
+
+    def network(self, part: str, kind: str) -> Any:
+        return _weights(getattr(diffusers, kind), self.model.path / part, self.network_dtype)
+
+    def autoencoder(self, part: str, kinds: Sequence[str]) -> Any:
+        folder = self.model.path / part
+        named = read_json(folder / "config.json", f"The {part} of {self.model.id}").get("_class_name")
+        kind = next((kind for kind in kinds if kind == named), kinds[0])
+        return _weights(getattr(diffusers, kind), folder, self.dtype)
+
+    def text_encoder(self, part: str, kind: str) -> Any:
+        return _weights(getattr(transformers, kind), self.model.path / part, self.dtype)
+
+    def tokenizer(self, part: str, kind: str) -> Any:
+        return getattr(transformers, kind).from_pretrained(str(self.model.path / part), local_files_only=True)
+
+    def scheduler(self) -> Any:
+        return _scheduler(self.model.path / "scheduler", self.noise)
+
+    def pipeline(self, kind: str, **parts: Any) -> Any:
+        return getattr(diffusers, kind)(**parts)
 
 
-def _from_file(model: BaseModel, configs: Path, dtype: torch.dtype, unet_dtype: torch.dtype) -> Any:
-    config = configs / model.layout
-    heads = HEADS[model.layout]
-    with safe_open(model.path, "pt") as file:
-        tensors = OriginalTensors(model.id, file, dtype)
-        parts: dict[str, Any] = {
-            "unet": OriginalTensors(model.id, file, unet_dtype).unet(
-                _empty_network(UNet2DConditionModel, config / "unet"), heads["unet"]
-            ),
-            "vae": tensors.vae(_empty_network(AutoencoderKL, config / "vae"), heads["vae"]),
-        }
-        for part, kind in (("text_encoder", CLIPTextModel), ("text_encoder_2", CLIPTextModelWithProjection)):
-            if part in heads:
-                empty = _empty_encoder(kind, config / part)
-                parts[part] = tensors.text_encoder(empty, heads[part], (model.layout, part) in OPEN_CLIP_PARTS)
-    parts |= {
-        "tokenizer": _tokenizer(model.layout, 1),
-        "scheduler": _scheduler(config / "scheduler", **model.schedule.configuration()),
-    }
-    if model.layout != "sdxl":
-        return _plain(parts)
-    parts["tokenizer_2"] = _tokenizer(model.layout, 2)
-    index = read_json(config / "model_index.json", "The bundled model_index.json")
-    zeros = bool(index.get("force_zeros_for_empty_prompt", True))
-    return StableDiffusionXLPipeline(**parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False)
+@dataclass(frozen=True)
+class _FileParts:
+    """The parts of a single file, by its family's names and the bundled configurations; see PartLoader."""
+
+    model: BaseModel
+    configs: Path
+    names: SingleFileNames
+    file: Any
+    dtype: torch.dtype
+    network_dtype: torch.dtype
+
+    def index(self) -> Mapping[str, Any]:
+        return read_json(self.configs / "model_index.json", "The bundled model_index.json")
+
+    def network(self, part: str, kind: str) -> Any:
+        tensors = OriginalTensors(self.model.id, self.file, self.network_dtype)
+        return tensors.unet(_empty_network(getattr(diffusers, kind), self.configs / part), self.names.heads[part])
+
+    def autoencoder(self, part: str, kinds: Sequence[str]) -> Any:
+        return self._tensors().vae(
+            _empty_network(getattr(diffusers, kinds[0]), self.configs / part), self.names.heads[part]
+        )
+
+    def text_encoder(self, part: str, kind: str) -> Any:
+        empty = _empty_encoder(getattr(transformers, kind), self.configs / part)
+        return self._tensors().text_encoder(empty, self.names.heads[part], part in self.names.open_clip)
+
+    def tokenizer(self, part: str, kind: str) -> Any:
+        vocabulary, merges = clip_vocabulary()
+        pad = self.names.pads[part]
+        return CLIPTokenizer(vocab=dict(vocabulary), merges=list(merges), model_max_length=77, pad_token=pad)
+
+    def scheduler(self) -> Any:
+        changes = self.model.schedule.configuration()
+        return _scheduler(self.configs / "scheduler", family(self.model.layout).noise, **changes)
+
+    def pipeline(self, kind: str, **parts: Any) -> Any:
+        return getattr(diffusers, kind)(**parts)
+
+    def _tensors(self) -> OriginalTensors:
+        return OriginalTensors(self.model.id, self.file, self.dtype)
 
 
 def _empty_network(kind: Any, folder: Path) -> Any:
@@ -149,10 +173,6 @@ def _empty_encoder(kind: Any, folder: Path) -> Any:
         if "position_ids" in module._buffers:  # the one buffer, which no file need hold
             module.position_ids = torch.arange(config.max_position_embeddings).expand((1, -1))
     return encoder
-
-
-def _plain(parts: dict[str, Any]) -> Any:
-    return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
 
 def _weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
@@ -197,13 +217,13 @@ def load_image_encoder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         ) from error
 
 
-def _scheduler(folder: Path, **changes: Any) -> Any:
+def _scheduler(folder: Path, noise: Noise, **changes: Any) -> Any:
     config = read_json(folder / "scheduler_config.json", "The file scheduler_config.json")
     config |= changes
     name = str(config.get("_class_name"))
-    if name not in SCHEDULERS:
+    if name not in SCHEDULERS[noise]:
         raise FailedPrecondition(
-            f"The model's scheduler is {name[:64]!r}; konomi runs {', '.join(sorted(SCHEDULERS))}.",
+            f"The model's scheduler is {name[:64]!r}; konomi runs {', '.join(sorted(SCHEDULERS[noise]))}.",
             reason="MODEL_LAYOUT",
         )
     kind = getattr(diffusers, name)
@@ -215,13 +235,6 @@ def _scheduler(folder: Path, **changes: Any) -> Any:
 def knows_zero_snr(kind: Any) -> bool:
     """Says whether a class of schedulers can begin where nothing but noise is left."""
     return "rescale_betas_zero_snr" in inspect.signature(kind.__init__).parameters
-
-
-def _tokenizer(layout: str, number: int) -> CLIPTokenizer:
-    vocabulary, merges = clip_vocabulary()
-    return CLIPTokenizer(
-        vocab=dict(vocabulary), merges=list(merges), model_max_length=77, pad_token=PADS[(layout, number)]
-    )
 
 
 def _broken(id: str, why: str) -> FailedPrecondition:

@@ -1,15 +1,16 @@
 """What a night takes of a card on a base model, by count, before it starts: at rest, at its peak, and at the least.
 
 Weights are counted from the files. What comes and goes while the networks run is proportional to the pixels that are
-in work, so one number a layout says it; tests count them on the published shapes without a GPU. A GPU's allocator and
+in work, so one number a family says it; tests count them on the published shapes without a GPU. A GPU's allocator and
 kernels add to it, which ALLOWANCE stands for.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.families.family import ActivationBytes, Family
+from konomi_chassis.models.families.table import find
 
 Fit = Literal["whole", "reduced", "none"]
 """Whether a night fits as it is set, with fewer images at once and parts that wait on the host, or not at all."""
@@ -33,32 +34,6 @@ GUIDED = 2
 SCORED_TOGETHER = 64
 SCORED_BYTES = 13_000_000
 """What an image takes while it is embedded by a ViT-L/14 in float32, at the most."""
-
-
-@dataclass(frozen=True)
-class ActivationBytes:
-    """Bytes that come and go for every pixel of an image, the UNet's in half precision, the autoencoder's in float32.
-
-    Attributes:
-        drawing: of a row that is denoised.
-        decoding: of the image that is decoded.
-        encoding: of the image that is encoded.
-        training: of a row of a training step that keeps its activations.
-        checkpointed: of a row of a step that makes them twice.
-    """
-
-    drawing: int
-    decoding: int
-    encoding: int
-    training: int
-    checkpointed: int
-
-
-ACTIVATIONS: Mapping[str, ActivationBytes] = {
-    "sd1": ActivationBytes(261, 3073, 2573, 4430, 1035),
-    "sd2": ActivationBytes(261, 3073, 2573, 4430, 1035),
-    "sdxl": ActivationBytes(158, 3073, 2573, 7515, 602),
-}
 
 
 @dataclass(frozen=True)
@@ -121,16 +96,42 @@ class NightShape:
     on_card: bool = True
 
 
+@dataclass(frozen=True)
+class _CountedModel:
+    """A base model as its parts are counted, by what its family calls them."""
+
+    model: BaseModel
+    family: Family
+    activations: ActivationBytes
+
+    @property
+    def pixels(self) -> int:
+        return self.model.resolution**2
+
+    def weights(self, part: str, width: int) -> int:
+        return self.model.parameters.get(part, 0) * width
+
+    def network(self, width: int) -> int:
+        return self.weights(self.family.network, width)
+
+    def texts(self, width: int) -> int:
+        return sum(self.weights(part, width) for part in self.family.weighted if part.startswith("text_encoder"))
+
+    def adapter(self) -> float:
+        return self.model.parameters.get(self.family.network, 0) * ADAPTER_SHARE * ADAPTER_BYTES
+
+
 def night_memory(model: BaseModel, shape: NightShape) -> NightMemory | None:
     """Returns what a night on a base model takes of a card; None where another program holds the model.
 
     The generator gives its memory back before a run trains, and the trainer's process ends with its run (the driver's
     share with it), so the two never meet; the rater stays.
     """
-    activations = ACTIVATIONS.get(model.layout)
-    if activations is None:
+    family = find(model.layout)
+    if family is None or family.defaults.activations is None:
         return None
-    generator, trainer = _generator(model, activations, shape), _trainer(model, activations, shape)
+    counted = _CountedModel(model, family, family.defaults.activations)
+    generator, trainer = _generator(counted, shape), _trainer(counted, shape)
     scoring = round(SCORED_TOGETHER * SCORED_BYTES * ALLOWANCE)
     rater = MemoryNeed("rater", shape.rater_bytes, shape.rater_bytes + scoring, shape.rater_bytes + scoring)
     context = CONTEXT_BYTES if shape.on_card else 0
@@ -144,46 +145,34 @@ def night_memory(model: BaseModel, shape: NightShape) -> NightMemory | None:
     )
 
 
-def _generator(model: BaseModel, activations: ActivationBytes, shape: NightShape) -> MemoryNeed:
+def _generator(model: _CountedModel, shape: NightShape) -> MemoryNeed:
     """Counts texts, UNet and autoencoder; both UNets of a guided night share what no adapter touches.
 
     A few-step adapter touches almost every weight: its factors run beside them, or the base's own wait on the host.
     """
-    width = shape.precision_bytes
-    unet, texts, vae = _weights(model, "unet", width), _texts(model, width), _weights(model, "vae", WHOLE)
-    pixels, wide = model.resolution**2, width / HALF
+    width, activations = shape.precision_bytes, model.activations
+    unet, texts, vae = model.network(width), model.texts(width), model.weights("vae", WHOLE)
+    pixels, wide = model.pixels, width / HALF
     row = activations.drawing * pixels * wide * ALLOWANCE
     decoding = activations.decoding * pixels * ALLOWANCE
     streamed = min(unet, BLOCK_BYTES) + row * GUIDED
     few_step = 0 if not shape.few_step_bytes else shape.few_step_bytes if shape.on_card else unet
-    rest = unet + texts + vae + round(_adapter(model)) + few_step
+    rest = unet + texts + vae + round(model.adapter()) + few_step
     least = max(streamed, texts + vae, vae + decoding) + (0 if shape.on_card else few_step)
     return MemoryNeed(
         "generator", rest, rest + round(max(row * GUIDED * shape.images_together, decoding)), round(least)
     )
 
 
-def _trainer(model: BaseModel, activations: ActivationBytes, shape: NightShape) -> MemoryNeed:
+def _trainer(model: _CountedModel, shape: NightShape) -> MemoryNeed:
     """Counts a step, and the encoders, float32: texts, then pictures, then the UNet have the card to themselves."""
-    pixels, wide = model.resolution**2, shape.trained_bytes / HALF
+    pixels, wide, activations = model.pixels, shape.trained_bytes / HALF, model.activations
     kept = activations.checkpointed if shape.checkpointing else activations.training
-    pictures = _weights(model, "vae", WHOLE) + activations.encoding * pixels * ALLOWANCE
-    unet = _weights(model, "unet", shape.trained_bytes)
-    apart = max(_texts(model, WHOLE), pictures)
-    encoding = apart if shape.on_card else unet + _texts(model, WHOLE) + pictures
-    frozen = unet + _adapter(model)
+    pictures = model.weights("vae", WHOLE) + activations.encoding * pixels * ALLOWANCE
+    unet = model.network(shape.trained_bytes)
+    apart = max(model.texts(WHOLE), pictures)
+    encoding = apart if shape.on_card else unet + model.texts(WHOLE) + pictures
+    frozen = unet + model.adapter()
     step = frozen + kept * pixels * wide * ALLOWANCE * shape.rows_together
     least = frozen + activations.checkpointed * pixels * wide * ALLOWANCE
     return MemoryNeed("trainer", 0, round(max(encoding, step)), round(max(encoding, least)))
-
-
-def _weights(model: BaseModel, part: str, width: int) -> int:
-    return model.parameters.get(part, 0) * width
-
-
-def _texts(model: BaseModel, width: int) -> int:
-    return _weights(model, "text_encoder", width) + _weights(model, "text_encoder_2", width)
-
-
-def _adapter(model: BaseModel) -> float:
-    return model.parameters.get("unet", 0) * ADAPTER_SHARE * ADAPTER_BYTES

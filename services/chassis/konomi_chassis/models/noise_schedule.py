@@ -75,7 +75,7 @@ def schedule_of_folder(id: str, scheduler: Mapping[str, Any]) -> NoiseSchedule:
     return NoiseSchedule(str(prediction), zero, betas)
 
 
-def schedule_of_file(id: str, path: Path, header: Header, layout: str) -> NoiseSchedule:
+def schedule_of_file(id: str, path: Path, header: Header, *, told_by_bias: bool) -> NoiseSchedule:
     """Returns what a single-file checkpoint says of its noise; a mark is believed before the header's metadata.
 
     Raises:
@@ -87,10 +87,10 @@ def schedule_of_file(id: str, path: Path, header: Header, layout: str) -> NoiseS
     betas = _betas(path, header)
     zero = ZERO_SNR_MARK in header.tensors or header.metadata.get("ss_zero_terminal_snr", "").lower() == "true"
     zero = zero or _ends_without_signal(betas) or _products_end_without_signal(path, header)
-    return NoiseSchedule(_prediction(id, path, header, layout), zero, () if _is_published(betas) else betas)
+    return NoiseSchedule(_prediction(id, path, header, told_by_bias), zero, () if _is_published(betas) else betas)
 
 
-def _prediction(id: str, path: Path, header: Header, layout: str) -> str:
+def _prediction(id: str, path: Path, header: Header, told_by_bias: bool) -> str:
     """Says what the UNet predicts: by a mark, by the file's metadata, for SD 2.x by a bias's spread.
 
     The two kinds of SD 2.x have the same tensors; in v-prediction models this bias spreads by more than 0.09.
@@ -102,7 +102,7 @@ def _prediction(id: str, path: Path, header: Header, layout: str) -> str:
         unsupported(id, f"its modelspec.prediction_type is {declared[:40]!r}")
     if declared:
         return DECLARED[declared]
-    values = _values(path, header, V_PREDICTION_KEY) if layout == "sd2" else ()
+    values = _values(path, header, V_PREDICTION_KEY) if told_by_bias else ()
     if len(values) < 2:
         return "epsilon"
     mean = math.fsum(values) / len(values)

@@ -4,21 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_file
+from konomi_chassis.models.families.family import FoundFile
+from konomi_chassis.models.families.table import recognised
+from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import Header, check_file, unsupported
 
-MARKS: Mapping[str, tuple[str, ...]] = {
-    "sdxl": ("conditioner.embedders.1.model.",),
-    "sd2": ("cond_stage_model.model.",),
-    "sd1": ("cond_stage_model.transformer.",),
-}
-"""What the name of a tensor begins with that only this layout has, most particular first."""
-PARTS = {
-    "unet": ("model.diffusion_model.",),
-    "vae": ("first_stage_model.",),
-    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0."),
-    "text_encoder_2": ("conditioner.embedders.1.",),
-}
 SCALED = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant")
 """How the names of tensors end that numbers of eight bits must be multiplied with."""
 
@@ -28,7 +18,7 @@ class SingleFile:
     """What a checkpoint is.
 
     Attributes:
-        layout: "sd1", "sd2" or "sdxl".
+        layout: name of its family.
         schedule: what it says of its noise.
         resolution: side of the images it was trained for, pixels.
         parameters: number of weights per component.
@@ -49,23 +39,19 @@ def describe(id: str, path: Path) -> SingleFile:
         FailedPrecondition: it is not safetensors (UNSAFE_FORMAT), or of a kind konomi does not run (MODEL_LAYOUT).
     """
     header = check_file(path, f"The base model {id}")
-    layout = next((name for name, marks in MARKS.items() if any(t.startswith(marks) for t in header.tensors)), None)
-    stem = header.tensors.get("model.diffusion_model.input_blocks.0.0.weight")
-    if layout is None or stem is None or not any(t.startswith("first_stage_model.") for t in header.tensors):
-        unsupported(id, "it is no Stable Diffusion 1.x, 2.x or XL checkpoint with UNet, VAE and text encoder")
-    if len(stem.shape) != 4 or stem.shape[1] != 4:
-        unsupported(id, "its unet does not take 4 latent channels (an inpainting or upscaling model)")
+    found = FoundFile(id, path, header)
+    family = recognised(found)
     _check_numbers(id, header)
-    schedule = schedule_of_file(id, path, header, layout)
-    wide = layout == "sd2" and schedule.prediction_type == "v_prediction"
+    schedule = family.schedule(found)
+    counted = family.single_file.counted if family.single_file is not None else {}
     parameters = {
-        part: sum(t.parameters for name, t in header.tensors.items() if name.startswith(prefixes))
-        for part, prefixes in PARTS.items()
+        part: sum(t.parameters for name, t in header.tensors.items() if name.startswith(head))
+        for part, head in counted.items()
     }
     return SingleFile(
-        layout,
+        family.name,
         schedule,
-        1024 if layout == "sdxl" else 768 if wide else 512,
+        family.side(found, schedule),
         {part: count for part, count in parameters.items() if count},
         header.metadata.get("modelspec.title", "")[:200],
     )

@@ -7,6 +7,7 @@ import torch
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import read_json
+from konomi_chassis.models.families.table import family
 from konomi_chassis.models.noise_schedule import V_MARK, ZERO_SNR_MARK
 from konomi_trainer.base_models import checkpoint_layout, device, pipeline
 from konomi_trainer.base_models.captions import CaptionReading
@@ -42,10 +43,9 @@ class BaseCatalogue:
         model = self._catalogue.get(name)
         drawing, training = model.settings.drawing, model.settings.training
         numbers = {field: value for field in OF_FILE if (value := getattr(training, field)) not in (0, AUTO)}
-        skip = 1 if model.layout in pipeline.LARGE else drawing.clip_skip  # XL reads one layer whatever it says
-        return BaseTraits(
-            device.precision(self.device), model.layout in pipeline.LARGE, numbers, drawing.prompt_syntax, skip
-        )
+        kind = family(model.layout)
+        skip = kind.clip_skip(drawing.clip_skip)
+        return BaseTraits(device.precision(self.device), kind.defaults.large, numbers, drawing.prompt_syntax, skip)
 
     def check(self, configuration: Configuration) -> None:
         """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
@@ -61,7 +61,8 @@ class BaseCatalogue:
         """Returns layout, prediction type, resolution and depth of a base model."""
         model = self._catalogue.get(name)
         folder = model.path if model.format == "diffusers" else self._settings.single_file_configs / model.layout
-        layers = read_json(folder / "unet" / "config.json", f"The unet of {name}").get("layers_per_block", 2)
+        part = family(model.layout).network
+        layers = read_json(folder / part / "config.json", f"The {part} of {name}").get("layers_per_block", 2)
         zero = model.schedule.zero_terminal_snr
         return BaseInfo(model.layout, model.prediction_type, model.resolution, int(layers), zero)
 
@@ -132,7 +133,7 @@ class BaseCatalogue:
             return asked
         if filed != "auto":
             return filed == "on"
-        return model.layout in pipeline.LARGE and not device.has_room(self.device)
+        return family(model.layout).defaults.large and not device.has_room(self.device)
 
 
 def _marks(base: BaseInfo) -> Tensors:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 
 import torch
 
-from konomi_chassis.models.original_names import HEADS, OPEN_CLIP_PARTS, text_names, unet_name, vae_name
+from konomi.errors import FailedPrecondition
+from konomi_chassis.models.families.original_names import text_names, unet_name, vae_name
+from konomi_chassis.models.families.table import family
 
 Weights = dict[str, torch.Tensor]
 
@@ -14,18 +16,28 @@ def checkpoint(layout: str, parts: Mapping[str, Weights], layers_per_block: int)
     """Returns the tensors of a single-file checkpoint.
 
     Args:
-        layout: "sd1", "sd2" or "sdxl".
+        layout: of a family that has single files.
         parts: part of the pipeline → its weights under diffusers' and transformers' names.
         layers_per_block: of the UNet.
+
+    Raises:
+        FailedPrecondition: such models have no single files (reason EXPORT_FORMAT).
     """
     tensors: Weights = {}
-    for part, head in HEADS[layout].items():
-        if part == "unet":
+    kind = family(layout)
+    if kind.single_file is None:
+        raise FailedPrecondition(
+            f"expected a base model of Stable Diffusion 1.x, 2.x or XL for this format; this one is {layout}, of which "
+            "there are no single-file checkpoints: export a merged folder instead",
+            reason="EXPORT_FORMAT",
+        )
+    for part, head in kind.single_file.heads.items():
+        if part == kind.network:
             named = {unet_name(name, layers_per_block, parts[part]): w for name, w in parts[part].items()}
         elif part == "vae":
             named = _vae(parts[part])
         else:
-            named = (_open_clip if (layout, part) in OPEN_CLIP_PARTS else _clip)(parts[part])
+            named = (_open_clip if part in kind.single_file.open_clip else _clip)(parts[part])
         tensors |= {head + name: tensor for name, tensor in named.items()}
     return tensors
 

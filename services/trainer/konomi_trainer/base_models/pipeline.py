@@ -1,21 +1,25 @@
-"""Base models through diffusers: encoders, UNet and noise schedule, loaded from checked files and nothing else."""
+"""Base models through diffusers: encoders, network and noise, loaded from checked files and nothing else."""
 
 import gc
 import logging
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from transformers import PreTrainedTokenizerBase
 
 from konomi_chassis.memory_shortage import give_back
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.families import latent_scale
+from konomi_chassis.models.families.condition import Condition
+from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.loading import load_pipeline
 from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
 from konomi_trainer.base_models.captions import CaptionEncoder, CaptionReading
@@ -32,7 +36,7 @@ class BaseInfo:
     """What a header says of the base model.
 
     Attributes:
-        layout: "sd1", "sd2" or "sdxl".
+        layout: name of its family.
         prediction: "epsilon" or "v_prediction".
         resolution: side of its images, pixels.
         layers_per_block: of its UNet.
@@ -47,12 +51,8 @@ class BaseInfo:
 
 
 SAMPLE_GUIDANCE = 5.0
-TEXTS, PICTURES = frozenset({"text_encoder", "text_encoder_2"}), frozenset({"vae"})
-PARTS = TEXTS | PICTURES | {"unet"}
-"""Parts of a pipeline that have weights."""
+PICTURES = frozenset({"vae"})
 PLAIN_READING = CaptionReading()
-LARGE = frozenset({"sdxl"})
-"""Layouts of SDXL's class: of their images one card holds few."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -75,9 +75,11 @@ class BasePipeline:
         chunk_states: hidden states of one chunk of a caption, 77.
         resolution: side of the squares whose area images have, pixels.
         step: what both sides of an image are multiples of, pixels.
-        prediction: "epsilon" or "v_prediction".
-        alphas: (T,) float32 cumulative products of its noise schedule; the last is 0 at zero terminal SNR.
-        unet: the network that is trained.
+        family: of the model.
+        path: its noise, on the device.
+        device: where it runs.
+        network: what is trained.
+        texts, parts: names of the parts of the pipeline that have weights: text encoders, all.
         checkpointing: whether activations are made twice instead of being kept.
     """
 
@@ -89,22 +91,23 @@ class BasePipeline:
         resolution: int = 0,
         reading: CaptionReading = PLAIN_READING,
     ) -> None:
-        """Takes a pipeline; all but its UNet is float32, so that the cache fits every precision."""
-        self._pipe, self._placement = pipe, placement
+        """Takes a pipeline; all but its network is float32, so that the cache fits every precision."""
+        self._pipe, self._placement, self.family = pipe, placement, of_pipeline(pipe)
+        self.parts = frozenset(self.family.weighted)
+        self.texts = self.parts - PICTURES - {self.family.network}
+        self.device = torch.device(placement.device)
         self.space = f"{digest}:{torch.device(placement.device).type}"
         self.text_space = self.space + reading.name
         self._captions = CaptionEncoder(pipe, placement.device, reading)
         self.chunk_states = self._captions.chunk_states
-        schedule = DDPMScheduler.from_config(pipe.scheduler.config)
-        self.prediction = str(schedule.config.prediction_type)
-        self._rescale = GUIDANCE_RESCALE if schedule.config.rescale_betas_zero_snr else 0.0
-        self.alphas = schedule.alphas_cumprod.float().to(placement.device)
-        pipe.unet.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)
-        self._here: frozenset[str] = PARTS if placement.device == "cpu" else frozenset()
-        self.unet = pipe.unet
-        self.xl = isinstance(pipe, StableDiffusionXLPipeline)
-        self.resolution = resolution or int(self.unet.config.sample_size) * int(pipe.vae_scale_factor)
-        unit = int(pipe.vae_scale_factor) * 2 ** (len(self.unet.config.down_block_types) - 1)
+        schedule = getattr(diffusers, self.family.trains_by).from_config(pipe.scheduler.config)
+        self._rescale = GUIDANCE_RESCALE if schedule.config.get("rescale_betas_zero_snr") else 0.0
+        self.path = self.family.path(schedule, self.device)
+        self._here: frozenset[str] = self.parts if placement.device == "cpu" else frozenset()
+        self.network = getattr(pipe, self.family.network)
+        self.network.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)
+        self.resolution = resolution or self.family.trained_side(pipe)
+        unit = self.family.unit(pipe)
         self.step = unit * max(1, self.resolution // 16 // unit)
         self._sampling = False
         self.checkpointing, self._learning = False, list[torch.nn.Module]()
@@ -115,25 +118,25 @@ class BasePipeline:
         """Makes activations twice from now on instead of keeping them; False where it does so already."""
         if self.checkpointing:
             return False
-        self.unet.train()
-        self.unet.enable_gradient_checkpointing()
+        self.network.train()
+        self.network.enable_gradient_checkpointing()
         self.checkpointing = True
         self._checkpoint_texts()
         return True
 
     def compiler(self, steps: int, cache: Path) -> BlockCompiler:
-        """Returns what decides whether a run of so many steps compiles the UNet's blocks, by figures in `cache`."""
+        """Returns what decides whether a run of so many steps compiles the network's blocks, by figures in `cache`."""
         kind, precision = torch.device(self._placement.device).type, self._placement.precision
         name = f"{self.space[:16]}-{kind}-{precision}.json"
         return BlockCompiler(self, self._placement.compile_blocks, steps, CostFile(kind, cache / "compilation" / name))
 
     def compile_blocks(self) -> None:
-        """Compiles the UNet's repeated blocks at their next use; what cannot be compiled goes on as it is."""
+        """Compiles the network's repeated blocks at their next use; what cannot be compiled goes on as it is."""
         torch._dynamo.config.suppress_errors = True
-        self.unet.compile_repeated_blocks()
+        self.network.compile_repeated_blocks()
 
     def learn_texts(self) -> None:
-        """Brings the text encoders' frozen weights, which learn beside the UNet, to the type the UNet has."""
+        """Brings the text encoders' frozen weights, which learn beside the network, to the type it has."""
         self._learning = [tower for _, tower in self.text_towers()]
         for tower in self._learning:
             tower.to(dtype=PRECISIONS[self._placement.precision])
@@ -147,13 +150,13 @@ class BasePipeline:
 
     def settle(self) -> None:
         """Has all parts on the device, as training needs them."""
-        self._bring(PARTS)
+        self._bring(self.parts)
 
     def _bring(self, names: frozenset[str]) -> None:
         """Has these parts on the device, and the others on the host: while a set is encoded none needs another."""
         if names <= self._here and (self._here == names or self._placement.device == "cpu"):
             return
-        for part, leaves in sorted(((part, part not in names) for part in PARTS), key=lambda pair: not pair[1]):
+        for part, leaves in sorted(((part, part not in names) for part in self.parts), key=lambda pair: not pair[1]):
             module = getattr(self._pipe, part, None)
             if module is not None:
                 module.to("cpu" if leaves else self._placement.device)
@@ -162,25 +165,18 @@ class BasePipeline:
 
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> Tensors:
-        """Returns the latent of a (3, S, S) image in -1..1 as the UNet expects it: "mean", and any "std"."""
+        """Returns the latent of a (3, S, S) image in -1..1 as the network expects it: "mean", and any "std"."""
         self._bring(PICTURES)
         vae = self._pipe.vae
         encoded = vae.encode(pixels[None].to(self._placement.device))
         if isinstance(vae, AutoencoderTiny):
-            return {"mean": encoded.latents[0].float().cpu() * vae.config.scaling_factor}
+            return {"mean": self.family.to_model(encoded.latents[0].float().cpu(), vae)}
         mean, std = encoded.latent_dist.mean[0].float().cpu(), encoded.latent_dist.std[0].float().cpu()
-        scale: torch.Tensor | float = vae.config.scaling_factor
-        if (
-            getattr(vae.config, "latents_mean", None) is not None
-            and getattr(vae.config, "latents_std", None) is not None
-        ):
-            mean = mean - torch.tensor(vae.config.latents_mean).view(-1, 1, 1)
-            scale = scale / torch.tensor(vae.config.latents_std).view(-1, 1, 1)
-        return {"mean": mean * scale, "std": std * scale}
+        return {"mean": self.family.to_model(mean, vae), "std": latent_scale.spread_to_model(std, vae)}
 
     def encode_caption(self, caption: str) -> Tensors:
         """Returns the embedding of a caption: "hidden", "pooled" for SDXL; see CaptionEncoder.alone."""
-        self._bring(TEXTS)
+        self._bring(self.texts)
         return self._captions.alone(caption)
 
     def embed(self, captions: list[str]) -> Tensors:
@@ -194,8 +190,7 @@ class BasePipeline:
 
     def text_towers(self) -> list[tuple[PreTrainedTokenizerBase, torch.nn.Module]]:
         """Returns tokenizer and text encoder of the base, two pairs for SDXL."""
-        pairs = [(self._pipe.tokenizer, self._pipe.text_encoder)]
-        return [*pairs, (self._pipe.tokenizer_2, self._pipe.text_encoder_2)] if self.xl else pairs
+        return self.family.towers(self._pipe)
 
     def release_image_encoder(self) -> None:
         """Frees the autoencoder alone, for methods that go on encoding texts."""
@@ -206,7 +201,7 @@ class BasePipeline:
 
     def release_encoders(self) -> None:
         """Frees the autoencoder, where no samples are drawn, and the text encoders once everything is cached."""
-        for name in TEXTS:
+        for name in self.texts:
             if getattr(self._pipe, name, None) is not None:
                 setattr(self._pipe, name, None)
         self.release_image_encoder()
@@ -220,7 +215,7 @@ class BasePipeline:
         """
         self._sampling = True
         self._pipe.set_progress_bar_config(disable=True)
-        self._bring(TEXTS)
+        self._bring(self.texts)
         encoded = [self._captions.guided(prompt) for prompt in prompts]
 
         @torch.no_grad()
@@ -234,7 +229,7 @@ class BasePipeline:
                         height=self.resolution,
                         width=self.resolution,
                         guidance_scale=SAMPLE_GUIDANCE,
-                        guidance_rescale=self._rescale,
+                        **({"guidance_rescale": self._rescale} if self._rescale else {}),
                         generator=torch.Generator().manual_seed(index),
                         output_type="latent",
                     ).images
@@ -250,42 +245,26 @@ class BasePipeline:
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Returns (1, 3, H, W) pixels in -1..1 of (1, C, h, w) latents, float32: in half SDXL's decoder overflows."""
         vae = self._pipe.vae
-        config, latents = vae.config, latents.to(vae.dtype)
-        mean, spread = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-        if mean is not None and spread is not None:
-            mean, spread = (torch.tensor(row).view(1, -1, 1, 1).to(latents) for row in (mean, spread))
-            latents = latents * spread / config.scaling_factor + mean
-        else:
-            latents = latents / config.scaling_factor
+        latents = self.family.from_model(latents.to(vae.dtype), vae)
         with torch.autocast(torch.device(self._placement.device).type, enabled=False):
             pixels: torch.Tensor = vae.decode(latents, return_dict=False)[0]
         return pixels
 
     def _autocast(self) -> AbstractContextManager[None]:
-        """Returns the context the UNet, and text encoders that learn, compute in."""
+        """Returns the context the network, and text encoders that learn, compute in."""
         dtype = PRECISIONS[self._placement.precision]
         return torch.autocast(torch.device(self._placement.device).type, dtype, enabled=dtype != torch.float32)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Returns the UNet's (B, C, h, w) answer to noisy latents at (B,) timesteps."""
-        device, dtype = self._placement.device, PRECISIONS[self._placement.precision]
-        added = None
-        if self.xl and batch.pooled is not None:
-            pooled, sizes = batch.pooled.to(device, non_blocking=True), batch.sizes.to(device, non_blocking=True)
-            added = {"text_embeds": pooled.to(dtype), "time_ids": sizes}
+        """Returns the network's (B, C, h, w) answer to noisy latents at (B,) times."""
+        dtype = PRECISIONS[self._placement.precision]
         self.settle()
-        mask = None if batch.mask is None else batch.mask.to(device, non_blocking=True)
+        given = Condition(batch.hidden, batch.pooled, batch.mask, batch.sizes)
         with self._autocast():
-            hidden = batch.hidden.to(device, non_blocking=True).to(dtype)
-            answer = self.unet(
-                noisy.to(dtype),
-                timesteps,
-                hidden,
-                added_cond_kwargs=added,
-                encoder_attention_mask=mask,
-                return_dict=False,
-            )
-        return answer[0]
+            here = given.to(self.device)
+            pooled = None if here.pooled is None else here.pooled.to(dtype)
+            condition = replace(here, hidden=here.hidden.to(dtype), pooled=pooled)
+            return self.family.answer(self.network, noisy.to(dtype), timesteps, condition)
 
 
 def load(
@@ -309,7 +288,7 @@ def load(
     if torch.device(placement.device).type == "cuda":
         torch.set_float32_matmul_precision("high")  # of the encoders: TF32
     dtype = PRECISIONS[placement.precision]
-    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32, unet_dtype=dtype)
+    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32, network_dtype=dtype)
     return BasePipeline(pipe, digest, placement, resolution or model.resolution, reading)
 
 
@@ -327,7 +306,7 @@ def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline
         named = {loadable_name(name): tensor for name, tensor in tensors.items()}
         (Path(folder) / "adapter.safetensors").write_bytes(pack(named, header))
         pipe.load_lora_weights(folder, weight_name="adapter.safetensors", local_files_only=True)
-    parts = [name for name in ("unet", "text_encoder", "text_encoder_2") if getattr(pipe, name, None) is not None]
+    parts = [name for name in of_pipeline(pipe).targets if getattr(pipe, name, None) is not None]
     pipe.fuse_lora(components=[part for part in parts if part in pipe._lora_loadable_modules])
     pipe.unload_lora_weights()
     return pipe
@@ -340,9 +319,7 @@ def has_usual_autoencoder(pipe: DiffusionPipeline) -> bool:
 
 def weights_of(pipe: DiffusionPipeline) -> dict[str, Tensors]:
     """Returns part → name → float16 weight of a pipeline."""
-    parts = [
-        name for name in ("unet", "vae", "text_encoder", "text_encoder_2") if getattr(pipe, name, None) is not None
-    ]
+    parts = [name for name in of_pipeline(pipe).weighted if getattr(pipe, name, None) is not None]
     return {
         part: {name: tensor.detach().half() for name, tensor in getattr(pipe, part).state_dict().items()}
         for part in parts

@@ -1,16 +1,16 @@
-"""Encoded captions as the UNet is conditioned on them: of unequal length, padded and masked where they meet in a batch.
+"""The captions of a set, encoded one by one and each as long as it is, and what of them was cut.
 
-What is padded is masked in cross-attention, so a row's answer does not depend on the rows beside it.
+Where they meet in a batch they are padded and masked (see Condition).
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from konomi_chassis.models.families.condition import Condition
 from konomi_trainer.data.cache import Tensors
 
 log = logging.getLogger(__name__)
@@ -20,78 +20,9 @@ MOST_CHUNKS = 3
 """Chunks that are read of a caption."""
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What N rows are conditioned on.
-
-    Attributes:
-        hidden: (N, T, D) states of the text encoders; zeros behind a row's own end.
-        pooled: (N, P), or None.
-        mask: (N, T) bool, true where a row has states of its own; None where all rows are T long.
-    """
-
-    hidden: torch.Tensor
-    pooled: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
-
-    @classmethod
-    def of(cls, tensors: Tensors) -> "Conditions":
-        """Returns what a base model embedded."""
-        return cls(tensors["hidden"], tensors.get("pooled"), tensors.get("mask"))
-
-    def rows(self, index: torch.Tensor) -> "Conditions":
-        """Returns the rows at (n,) places."""
-        return Conditions(*(None if part is None else part[index] for part in self._parts()))  # type: ignore[arg-type]
-
-    def to(self, device: torch.device) -> "Conditions":
-        """Returns the same on a device."""
-        return Conditions(*(None if part is None else part.to(device) for part in self._parts()))  # type: ignore[arg-type]
-
-    def float(self) -> "Conditions":
-        """Returns the same in float32."""
-        return replace(self, hidden=self.hidden.float(), pooled=None if self.pooled is None else self.pooled.float())
-
-    def padded(self, length: int) -> "Conditions":
-        """Returns the same `length` tokens long, masked behind what was there."""
-        count, own = self.hidden.shape[:2]
-        if own == length:
-            return self
-        mask = self.mask if self.mask is not None else self.hidden.new_ones(count, own, dtype=torch.bool)
-        more = length - own
-        return replace(self, hidden=functional.pad(self.hidden, (0, 0, 0, more)), mask=functional.pad(mask, (0, more)))
-
-    def _parts(self) -> tuple[torch.Tensor | None, ...]:
-        return self.hidden, self.pooled, self.mask
-
-
-def join(parts: Sequence[Conditions]) -> Conditions:
-    """Returns the rows of all parts, one part after another; there is at least one."""
-    length = max(part.hidden.shape[1] for part in parts)
-    whole = [part.padded(length) for part in parts]
-    pooled = [part.pooled for part in whole if part.pooled is not None]
-    return Conditions(
-        torch.cat([part.hidden for part in whole]),
-        torch.cat(pooled) if pooled else None,
-        torch.cat([_mask(part) for part in whole]) if any(part.mask is not None for part in whole) else None,
-    )
-
-
-def choose(first: torch.Tensor, one: Conditions, other: Conditions) -> Conditions:
-    """Returns row for row one or the other.
-
-    Args:
-        first: (N,) bool, true for the rows of `one`.
-        one: N rows.
-        other: N rows, or a single one for all.
-    """
-    length = max(one.hidden.shape[1], other.hidden.shape[1])
-    one, other = one.padded(length), other.padded(length)
-    mask = pooled = None
-    if one.mask is not None or other.mask is not None:
-        mask = torch.where(first[:, None], _mask(one), _mask(other))
-    if one.pooled is not None and other.pooled is not None:
-        pooled = torch.where(first[:, None], one.pooled, other.pooled)
-    return Conditions(torch.where(first[:, None, None], one.hidden, other.hidden), pooled, mask)
+def embedded(tensors: Tensors) -> Condition:
+    """Returns what a base model embedded."""
+    return Condition(tensors["hidden"], tensors.get("pooled"), tensors.get("mask"))
 
 
 @dataclass(frozen=True)
@@ -108,15 +39,15 @@ class EncodedCaptions:
     pooled: torch.Tensor | None
     cut: int = 0
 
-    def rows(self, index: torch.Tensor) -> Conditions:
+    def rows(self, index: torch.Tensor) -> Condition:
         """Returns the captions at (n,) places, as long as the longest of these."""
         hidden = [self.hidden[place] for place in index.tolist()]
         pooled = None if self.pooled is None else self.pooled[index]
         lengths = torch.tensor([len(states) for states in hidden])
         if bool((lengths == lengths[0]).all()):
-            return Conditions(torch.stack(hidden), pooled)
+            return Condition(torch.stack(hidden), pooled)
         longest = torch.arange(int(lengths.max()))
-        return Conditions(pad_sequence(hidden, batch_first=True), pooled, longest[None] < lengths[:, None])
+        return Condition(pad_sequence(hidden, batch_first=True), pooled, longest[None] < lengths[:, None])
 
 
 def collect(texts: Sequence[Tensors]) -> EncodedCaptions:
@@ -136,7 +67,3 @@ def figures_of(cut: int) -> dict[str, float]:
         return {}
     log.warning("%d captions are longer than the %d tokens that are read of one", cut, MOST_CHUNKS * CHUNK_TOKENS)
     return {"cut_captions": float(cut)}
-
-
-def _mask(part: Conditions) -> torch.Tensor:
-    return part.mask if part.mask is not None else part.hidden.new_ones(part.hidden.shape[:2], dtype=torch.bool)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from konomi_chassis.models.families.family import NoisePath
 from konomi_trainer.data import buckets
 from konomi_trainer.data.cache import TensorCache, Tensors, key
 from konomi_trainer.data.conditions import EncodedCaptions, collect
@@ -94,7 +95,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images that go through the network together; B rows of everything, timesteps in 0..T-1."""
+    """Images that go through the network together; B rows of everything, times as the base's noise has them."""
 
     latents: torch.Tensor
     noise: torch.Tensor
@@ -119,11 +120,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """What a step draws: images per group, share of dropped captions, length T of the noise schedule."""
+    """What a step draws: images per group, share of dropped captions, times of the base's noise."""
 
     size: int
     dropout: float
-    timesteps: int
+    path: NoisePath
 
 
 def build(
@@ -190,7 +191,7 @@ def draw(data: TrainingData, seed: int, group: int, drawing: DrawSettings, prior
     index = torch.from_numpy(rows)
     shape = (size, *bucket.views.mean.shape[1:])
     noise = torch.from_numpy(rng.standard_normal(shape, np.float32))
-    times = torch.from_numpy(rng.integers(0, drawing.timesteps, size))
+    times = drawing.path.draw(rng, size, shape[-2] * shape[-1])
     dropped = torch.from_numpy(rng.random(size) < drawing.dropout)
     spread = torch.from_numpy(rng.standard_normal(shape, np.float32)) if bucket.views.std is not None else None
     seen = _seen(bucket, index, torch.from_numpy(rng.random(size) < 0.5) if bucket.mirrored is not None else None)

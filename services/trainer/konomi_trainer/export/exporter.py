@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.models.families.table import family
 from konomi_trainer.base_models import pipeline
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.manifest import parse
@@ -123,7 +124,7 @@ class Exporter:
         if own:
             rank = int(json.loads(header["konomi"])["rank"])
         else:
-            rank = int(json.loads(header["lora_adapter_metadata"])["unet.r"])
+            rank = int(json.loads(header["lora_adapter_metadata"])[f"{family(base.layout).network}.r"])
         named = kohya.rename(weights, base.layout, base.layers_per_block, rank if own else 0)
         fields = self._header(model, base, rank, extras)
         return self._store.put(pack(named, {**fields, **kohya.hashes(pack(named))}), kohya.MEDIA_TYPE)
@@ -134,7 +135,7 @@ class Exporter:
         fields = {
             name: value for name, value in self._header(model, base, 0, extras).items() if name.startswith("modelspec.")
         }
-        fields["modelspec.architecture"] = kohya.MERGED_ARCHITECTURES[base.layout]
+        fields["modelspec.architecture"] = kohya.architecture(base)
         return self._store.put(pack(tensors, {**fields, **kohya.hashes(pack(tensors))}), CHECKPOINT_MEDIA_TYPE)
 
     def _folder(self, model: ModelRow, _extras: Extras) -> Any:

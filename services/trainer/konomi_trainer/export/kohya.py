@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from konomi_chassis.models.original_names import unet_name
+from konomi.errors import FailedPrecondition
+from konomi_chassis.models.families.original_names import unet_name
+from konomi_chassis.models.families.table import family
 from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.configuration import PLAIN
 from konomi_trainer.data.cache import Tensors
@@ -25,12 +27,6 @@ from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.storage.models import ModelRow
 
 MEDIA_TYPE = "application/vnd.konomi.kohya+safetensors"
-BASES = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
-ARCHITECTURES = {
-    "sd1": "stable-diffusion-v1/lora",
-    "sd2": "stable-diffusion-v2/lora",
-    "sdxl": "stable-diffusion-xl-v1-base/lora",
-}
 ENDS = {
     ".lora_A.weight": ".lora_down.weight",
     ".lora_B.weight": ".lora_up.weight",
@@ -47,10 +43,19 @@ def rename(weights: Tensors, layout: str, layers_per_block: int, rank: int = 0) 
 
     Args:
         weights: part, dot and peft's name → weight.
-        layout: "sd1", "sd2" or "sdxl".
+        layout: of the base model.
         layers_per_block: of the UNet.
         rank: of kinds whose weights do not show it.
+
+    Raises:
+        FailedPrecondition: kohya's names of such a base's layers are not known (reason EXPORT_FORMAT).
     """
+    if family(layout).single_file is None:
+        raise FailedPrecondition(
+            f"expected a base model of Stable Diffusion 1.x, 2.x or XL for this format; this one is {layout}, whose "
+            "layers it would call by names other programs do not know: export for diffusers instead",
+            reason="EXPORT_FORMAT",
+        )
     renamed: Tensors = {}
     for name, tensor in weights.items():
         part, _, path = name.partition(".")
@@ -76,12 +81,12 @@ def header(model: ModelRow, base: BaseInfo, rank: int, captions: Sequence[str], 
         captions: of the images it learned from.
         author: who made it; "" leaves it out.
     """
-    layout, side, v = base.layout, base.resolution, base.prediction == "v_prediction"
+    names, side, v = family(base.layout).exported, base.resolution, base.prediction == "v_prediction"
     module = METHODS[model.method].kohya
     words = Counter(word.strip() for caption in captions for word in caption.split(",") if word.strip())
     fields = {
-        "ss_v2": str(layout == "sd2"),
-        "ss_base_model_version": BASES[layout] + ("_v" if layout == "sd2" and v else ""),
+        "ss_v2": str(names.second),
+        "ss_base_model_version": names.base + ("_v" if names.second and v else ""),
         "ss_network_module": module.name,
         "ss_network_dim": str(rank),
         "ss_network_alpha": f"{rank:g}",
@@ -107,7 +112,7 @@ def _card(model: ModelRow, base: BaseInfo) -> dict[str, str]:
     """Returns the `modelspec.*` half of the header."""
     return {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": ARCHITECTURES[base.layout],
+        "modelspec.architecture": f"{architecture(base)}/lora",
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": model.display_name or model.id,
         "modelspec.resolution": f"{base.resolution}x{base.resolution}",
@@ -157,16 +162,17 @@ def _cut(path: str) -> tuple[str, str]:
 
 
 def _head(part: str, layout: str) -> str:
-    if part == "unet":
-        return "lora_unet"
-    return {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}[part] if layout == "sdxl" else "lora_te"
+    kind = family(layout)
+    return "lora_unet" if part == kind.network else kind.exported.texts[part]
 
 
 def _path(part: str, module: str, layout: str, layers_per_block: int) -> str:
-    if part != "unet":
+    kind = family(layout)
+    if part != kind.network:
         return f"text_model.{module.removeprefix('text_model.')}"
-    return unet_name(module, layers_per_block) if layout == "sdxl" else module
+    return unet_name(module, layers_per_block) if kind.exported.original_blocks else module
 
 
-MERGED_ARCHITECTURES: Mapping[str, str] = {name: value.removesuffix("/lora") for name, value in ARCHITECTURES.items()}
-"""What modelspec calls whole checkpoints."""
+def architecture(base: BaseInfo) -> str:
+    """Returns what modelspec calls whole checkpoints of a base model's family."""
+    return family(base.layout).exported.architecture

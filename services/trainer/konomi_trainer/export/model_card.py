@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 
+from konomi_chassis.models.families.table import family
 from konomi_trainer.storage.models import ModelRow
 
 SHOWN_CAPTIONS = 3
-PIPELINE = {"sd1": "stable-diffusion", "sd2": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
 
 
 def card(model: ModelRow, layout: str, captions: Sequence[str]) -> str:
@@ -14,15 +14,16 @@ def card(model: ModelRow, layout: str, captions: Sequence[str]) -> str:
 
     Args:
         model: the model.
-        layout: of its base: "sd1", "sd2" or "sdxl".
+        layout: of its base.
         captions: of the images it learned from.
     """
+    tags = ("konomi", model.method, "text-to-image", family(layout).exported.pipeline)
     lines = [
         "---",
         f"base_model: {_quote(model.base_model)}",
         "library_name: diffusers",
         "license: other",
-        f"tags: [{', '.join(_quote(tag) for tag in ('konomi', model.method, 'text-to-image', PIPELINE[layout]))}]",
+        f"tags: [{', '.join(_quote(tag) for tag in tags)}]",
     ]
     examples = list(dict.fromkeys(caption for caption in captions if caption))[:SHOWN_CAPTIONS]
     if examples:

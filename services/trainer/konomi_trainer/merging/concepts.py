@@ -78,7 +78,7 @@ def merge_parts(
     deltas: dict[str, Any] = {}
     error = moved = 0.0
     for name in sorted(set(chain.from_iterable(dense))):
-        start: Any = base.unet.get_submodule(name).weight
+        start: Any = base.network.get_submodule(name).weight
         layer = _merge_layer(start.detach().cpu().double(), [part.get(name) for part in dense], words, keep_mass)
         deltas[name] = layer.delta
         error, moved = max(error, layer.constraint_error), max(moved, layer.drift)

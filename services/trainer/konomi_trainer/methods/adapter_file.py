@@ -9,24 +9,30 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from konomi_chassis.models.families.sdxl import SDXL
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.tensors import pack, unpack
 from konomi_trainer.methods import exact_factors
 from konomi_trainer.methods.base import Files
 
 MEDIA_TYPE = "application/vnd.konomi.adapter+safetensors"
-TARGETS: Mapping[str, tuple[str, ...]] = {
-    "unet": ("to_q", "to_k", "to_v", "to_out.0"),
-    "text_encoder": ("q_proj", "k_proj", "v_proj", "out_proj"),
-    "text_encoder_2": ("q_proj", "k_proj", "v_proj", "out_proj"),
-}
-"""The layers an adapter sits on, by part of the pipeline."""
+Targets = Mapping[str, tuple[str, ...]]
+"""Part of the pipeline → names of the layers an adapter sits on."""
+UNET_TARGETS: Targets = SDXL.targets
+"""Of Stable Diffusion, whose files do not say more."""
 ADAPTER, NATIVE = "konomi.adapter/1", "konomi.lycoris/1"
 LARGEST_BYTES = (2 << 30) - (16 << 20)
 """Largest LoRA that is published for a kind that is none: what a generator reads, less the room of a header."""
 
 
-def lora_file(own: Tensors, parts: Iterable[str], rank: int, record: Mapping[str, str], dora: bool) -> Files:
+def lora_file(
+    own: Tensors,
+    parts: Iterable[str],
+    rank: int,
+    record: Mapping[str, str],
+    dora: bool,
+    targets: Targets = UNET_TARGETS,
+) -> Files:
     """Returns the file of an adapter that is a LoRA.
 
     Args:
@@ -35,11 +41,12 @@ def lora_file(own: Tensors, parts: Iterable[str], rank: int, record: Mapping[str
         rank: r, which is alpha too.
         record: where the adapter comes from; it becomes the header entry "konomi".
         dora: whether the lengths of rows are learnt apart.
+        targets: of the base model's family.
     """
-    return Files(pack(own, _header(parts, rank, record, dora)))
+    return Files(pack(own, _header(parts, rank, record, dora, targets=targets)))
 
 
-def other_file(own: Tensors, rank: int, record: Mapping[str, str]) -> Files:
+def other_file(own: Tensors, rank: int, record: Mapping[str, str], targets: Targets = UNET_TARGETS) -> Files:
     """Returns the file of the LoRA that equals an adapter of another kind, and the adapter's own weights beside it.
 
     Where the LoRA would be larger than a generator reads, the own weights are the file: a generator adds them as well.
@@ -48,12 +55,13 @@ def other_file(own: Tensors, rank: int, record: Mapping[str, str]) -> Files:
         own: see lora_file.
         rank: r of its own weights.
         record: see lora_file.
+        targets: see lora_file.
     """
     native = pack(own, {"konomi": _json({**record, "schema": NATIVE, "rank": str(rank)})})
     factors = exact_factors.of_modules(own)
     if lora_bytes(factors) > LARGEST_BYTES:
         return Files(native)
-    return Files(_equal_lora(factors, {**record, "native": hashlib.sha256(native).hexdigest()}), (native,))
+    return Files(_equal_lora(factors, {**record, "native": hashlib.sha256(native).hexdigest()}, targets), (native,))
 
 
 def loadable(data: bytes) -> bytes:
@@ -74,7 +82,9 @@ def lora_bytes(factors: Mapping[str, exact_factors.Factors]) -> int:
     return sum(4 * (up.numel() + down.numel()) for up, down in factors.values())
 
 
-def _equal_lora(factors: Mapping[str, exact_factors.Factors], record: Mapping[str, str]) -> bytes:
+def _equal_lora(
+    factors: Mapping[str, exact_factors.Factors], record: Mapping[str, str], targets: Targets = UNET_TARGETS
+) -> bytes:
     """Returns the file of a LoRA of given factors, each layer with a rank of its own."""
     tensors: Tensors = {}
     ranks: dict[str, int] = {}
@@ -83,11 +93,16 @@ def _equal_lora(factors: Mapping[str, exact_factors.Factors], record: Mapping[st
         ranks[module] = down.shape[0]
     parts = sorted({module.partition(".")[0] for module in factors})
     usual = Counter(ranks.values()).most_common(1)[0][0]
-    return pack(tensors, _header(parts, usual, record, False, ranks))
+    return pack(tensors, _header(parts, usual, record, False, ranks, targets))
 
 
 def _header(
-    parts: Iterable[str], rank: int, record: Mapping[str, str], dora: bool, ranks: Mapping[str, int] | None = None
+    parts: Iterable[str],
+    rank: int,
+    record: Mapping[str, str],
+    dora: bool,
+    ranks: Mapping[str, int] | None = None,
+    targets: Targets = UNET_TARGETS,
 ) -> dict[str, str]:
     metadata: dict[str, Any] = {}
     for part in parts:
@@ -96,7 +111,7 @@ def _header(
         metadata |= {
             f"{part}.lora_alpha": rank,
             f"{part}.r": rank,
-            f"{part}.target_modules": sorted(TARGETS[part]),
+            f"{part}.target_modules": sorted(targets[part]),
             f"{part}.peft_type": "LORA",
             f"{part}.lora_dropout": 0.0,
             f"{part}.bias": "none",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from konomi_chassis.models.families.family import Family, NoisePath
 from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import TensorCache, Tensors
@@ -23,16 +24,17 @@ from konomi_trainer.training.loop import Loss
 class LoadedBase(dataset.Encoder, Protocol):
     """A loaded base model; see base_models/pipeline.py."""
 
-    prediction: str
-    alphas: torch.Tensor
-    unet: torch.nn.Module
+    family: Family
+    path: NoisePath
+    device: torch.device
+    network: torch.nn.Module
     checkpointing: bool
     chunk_states: int
 
     def embed(self, captions: list[str]) -> Tensors:
         """Returns embeddings of captions, differentiable: "hidden" (N, T, D), and "pooled" (N, P) for SDXL.
 
-        Also "mask" (N, T) where they differ in length; see data/conditions.py.
+        Also "mask" (N, T) where they differ in length; see Condition.
         """
 
     def text_towers(self) -> list[tuple[Any, torch.nn.Module]]:
@@ -48,16 +50,16 @@ class LoadedBase(dataset.Encoder, Protocol):
         """Frees what is not needed once images and captions are encoded."""
 
     def compiler(self, steps: int, cache: Path) -> BlockCompiler:
-        """Returns what decides whether a run of so many steps compiles the UNet's blocks, by figures in `cache`."""
+        """Returns what decides whether a run of so many steps compiles the network's blocks, by figures in `cache`."""
 
     def learn_texts(self) -> None:
-        """Brings text encoders that learn to the type the UNet has."""
+        """Brings text encoders that learn to the type the network has."""
 
     def sampler(self, prompts: list[str], steps: int) -> Callable[[], np.ndarray | None]:
         """Returns a function that draws the prompts, always with the same seeds, as (N, H, W, 3) uint8, or None."""
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dataset.Batch) -> torch.Tensor:
-        """Returns the UNet's (B, C, h, w) answer."""
+        """Returns the network's (B, C, h, w) answer."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from konomi_chassis.models.families.condition import Condition
+from konomi_chassis.models.families.family import NoisePath
 from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import Tensors, key
-from konomi_trainer.data.conditions import Conditions, EncodedCaptions, collect
+from konomi_trainer.data.conditions import EncodedCaptions, collect
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods.base import LoadedBase, TrainingSource
 
@@ -109,7 +111,7 @@ class ConceptSet:
     sizes: torch.Tensor
     weights: torch.Tensor
     prior: "Prior | None"
-    empty: Conditions
+    empty: Condition
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def build(
     )
 
 
-def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, timesteps: int) -> ConceptBatch:
+def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, path: NoisePath) -> ConceptBatch:
     """Returns the batch of a step: half concepts and half prior where there is one, else concepts alone.
 
     Args:
@@ -195,7 +197,7 @@ def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, time
         step: optimiser step, from 0.
         size: rows B of the batch.
         dropout: share of the concepts' captions that are dropped.
-        timesteps: length T of the noise schedule.
+        path: the base's noise.
     """
     rng = np.random.default_rng([seed & (2**64 - 1), DRAWS, step])
     images, views = data.prompt.shape
@@ -204,7 +206,7 @@ def draw(data: ConceptSet, seed: int, step: int, size: int, dropout: float, time
     view = torch.from_numpy(rng.integers(0, views, concepts))
     noise = torch.from_numpy(rng.standard_normal((size, *data.mean.shape[2:]), np.float32))
     spread = torch.from_numpy(rng.standard_normal(noise.shape, np.float32))
-    times = torch.from_numpy(rng.integers(0, timesteps, size))
+    times = path.draw(rng, size, noise.shape[-2] * noise.shape[-1])
     dropped = torch.from_numpy(rng.random(concepts) < dropout)
     latents = [_sample(data.mean, data.std, (chosen, view), spread[:concepts])]
     prior = torch.zeros(0, dtype=torch.int64)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from konomi.errors import InvalidArgument
 from konomi_chassis.models.concept_format import MEDIA_TYPE
+from konomi_chassis.models.families.condition import Condition, choose
 from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data import conditions
 from konomi_trainer.data.cache import Tensors
@@ -40,7 +41,7 @@ def prepare(base: LoadedBase, source: TrainingSource, configuration: Configurati
     data = concept_set.build(targets, priors, base, source, configuration.scale_augmentation)
     base.release_image_encoder()
     rows = token_rows.bind(base.text_towers(), bound)
-    deltas = attach(base.unet, base.chunk_states)
+    deltas = attach(base.network, base.chunk_states)
     weights = deltas | {
         f"{prefix}{token}": row
         for token, parameters in rows.items()
@@ -129,11 +130,10 @@ class ConceptLoss:
 
     def __call__(self, step: int, rows: range) -> torch.Tensor:
         """Returns the scalar loss of `rows`: over all rows, mean of the concepts + prior_weight · mean of the prior."""
-        base, kind, part = self._base, self._base.prediction, slice(rows.start, rows.stop)
-        drawn, device = self._rows(step), self._base.alphas.device
+        base, path, part = self._base, self._base.path, slice(rows.start, rows.stop)
+        drawn, device = self._rows(step), self._base.device
         latents, noise = drawn.latents[part].to(device), drawn.noise[part].to(device)
         timesteps, mask = drawn.timesteps[part].to(device), drawn.mask[part].to(device)
-        alphas = base.alphas[timesteps]
         texts = self._texts(drawn, rows)
         batch = Batch(
             latents=latents,
@@ -145,16 +145,16 @@ class ConceptLoss:
             weights=drawn.weights[part],
             mask=texts.mask,
         )
-        answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
-        target = losses.target(kind, latents, noise, alphas)
-        weights = self._shares(drawn)[part].to(device) * losses.min_snr(kind, alphas, self._configuration.min_snr_gamma)
+        answer = base.predict(path.noisy(latents, noise, timesteps), timesteps, batch)
+        target = path.target(latents, noise, timesteps)
+        weights = self._shares(drawn)[part].to(device) * path.weight(timesteps, self._configuration.min_snr_gamma)
         return losses.masked_mse(answer, target, mask, weights)
 
     def _rows(self, step: int) -> concept_set.ConceptBatch:
         if self._drawn is None or self._drawn[0] != step:
             numbers = self._configuration
-            length, dropout = len(self._base.alphas), numbers.caption_dropout
-            self._drawn = (step, concept_set.draw(self._data, numbers.seed, step, self._size, dropout, length))
+            path, dropout = self._base.path, numbers.caption_dropout
+            self._drawn = (step, concept_set.draw(self._data, numbers.seed, step, self._size, dropout, path))
         return self._drawn[1]
 
     def _shares(self, drawn: concept_set.ConceptBatch) -> torch.Tensor:
@@ -164,21 +164,21 @@ class ConceptLoss:
         shares[drawn.concepts :] *= self._configuration.prior_weight / max(1, rest)
         return shares
 
-    def _texts(self, drawn: concept_set.ConceptBatch, rows: range) -> conditions.Conditions:
+    def _texts(self, drawn: concept_set.ConceptBatch, rows: range) -> Condition:
         """Returns the encoded captions of `rows`; those of concepts carry gradients."""
-        device, data, parts = self._base.alphas.device, self._data, []
+        device, data, parts = self._base.device, self._data, []
         prompts = drawn.prompt[rows.start : min(rows.stop, drawn.concepts)]
         if len(prompts):
             unique, place = torch.unique(prompts, return_inverse=True)
             texts = self._base.embed([data.prompts[index] if index >= 0 else "" for index in unique.tolist()])
-            own = conditions.Conditions.of(texts).float().rows(place)
+            own = conditions.embedded(texts).float().rows(place)
             if bool((prompts < 0).any()):
-                own = conditions.choose((prompts >= 0).to(device), own, data.empty.to(device))
+                own = choose((prompts >= 0).to(device), own, data.empty.to(device))
             parts.append(own)
         others = drawn.prior[max(0, rows.start - drawn.concepts) : max(0, rows.stop - drawn.concepts)]
         if len(others) and data.prior is not None:
             parts.append(data.prior.texts.rows(others).to(device))
-        return conditions.join(parts)
+        return self._base.family.join(parts)
 
 
 def _warn(images: int, generated: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import dataset
 from konomi_trainer.data.ahead import Ahead
-from konomi_trainer.data.conditions import Conditions
+from konomi_trainer.data.conditions import embedded
 from konomi_trainer.methods import losses
 from konomi_trainer.methods.base import LoadedBase
 
@@ -28,16 +28,16 @@ class DenoisingLoss:
         self._base, self._data, self._configuration, self._live = base, data, configuration, live_texts
         self._group = configuration.batch_size
         self._size = configuration.batch_size * configuration.gradient_accumulation
-        self._drawing = dataset.DrawSettings(self._group, configuration.caption_dropout, len(base.alphas))
+        self._drawing = dataset.DrawSettings(self._group, configuration.caption_dropout, base.path)
         self._prior = bool(data.prior) and configuration.prior_weight > 0
-        card = base.alphas.device.type == "cuda"
+        card = base.device.type == "cuda"
         self._drawn: Ahead[tuple[int, bool], dataset.Batch] = Ahead(
             lambda key: self._draw(*key, pinned=card), lambda key: (key[0] + 1, key[1]), card, 2
         )
 
     def __call__(self, step: int, rows: range) -> torch.Tensor:
         """Returns the scalar loss of `rows`; over all rows of the batch these sum to the batch's mean."""
-        total = torch.zeros((), device=self._base.alphas.device)
+        total = torch.zeros((), device=self._base.device)
         for group in range(rows.start // self._group, (rows.stop - 1) // self._group + 1):
             first = group * self._group
             part = slice(max(0, rows.start - first), min(self._group, rows.stop - first))
@@ -51,19 +51,17 @@ class DenoisingLoss:
 
     def _error(self, batch: dataset.Batch, captions: tuple[str, ...], gamma: float) -> torch.Tensor:
         """Returns the scalar sum of the rows' weighted errors."""
-        base, device = self._base, self._base.alphas.device
+        base, device = self._base, self._base.device
         if self._live and batch.captions is not None:
-            texts = Conditions.of(base.embed([captions[row] for row in batch.captions.tolist()]))
+            texts = embedded(base.embed([captions[row] for row in batch.captions.tolist()]))
             batch = replace(batch, hidden=texts.hidden, pooled=texts.pooled, mask=texts.mask)
         latents, noise, timesteps, weights = (
             tensor.to(device, non_blocking=True)
             for tensor in (batch.latents, batch.noise, batch.timesteps, batch.weights)
         )
-        alphas = base.alphas[timesteps]
-        target = losses.target(base.prediction, latents, noise, alphas)
-        answer = base.predict(losses.add_noise(latents, noise, alphas), timesteps, batch)
-        snr = losses.min_snr(base.prediction, alphas, gamma)
-        return losses.weighted_mse(answer, target, weights * snr)
+        target = base.path.target(latents, noise, timesteps)
+        answer = base.predict(base.path.noisy(latents, noise, timesteps), timesteps, batch)
+        return losses.weighted_mse(answer, target, weights * base.path.weight(timesteps, gamma))
 
     def _draw(self, group: int, prior: bool, pinned: bool) -> dataset.Batch:
         """Returns a group's images, in memory the device reads by itself where it is `pinned`."""
@@ -78,7 +76,6 @@ class DenoisingLoss:
     def held_out(self, data: dataset.TrainingData) -> float:
         """Returns the plain loss of images that are not trained on, at fixed times and with fixed noise."""
         total, count = 0.0, 0
-        length = len(self._base.alphas)
         for bucket in data.buckets:
             for first in range(0, len(bucket.caption), HELD_OUT_AT_ONCE):
                 part = slice(first, first + HELD_OUT_AT_ONCE)
@@ -86,7 +83,7 @@ class DenoisingLoss:
                 text = data.texts.rows(caption)
                 for time in range(HELD_OUT_TIMES):
                     generator = torch.Generator().manual_seed(count * HELD_OUT_TIMES + time)
-                    timesteps = torch.full((len(caption),), int((time + 0.5) / HELD_OUT_TIMES * length))
+                    timesteps = self._base.path.at((time + 0.5) / HELD_OUT_TIMES).repeat(len(caption))
                     batch = dataset.Batch(
                         latents,
                         torch.randn(latents.shape, generator=generator),

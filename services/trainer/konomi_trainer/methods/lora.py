@@ -21,10 +21,12 @@ from konomi_trainer.data.conditions import figures_of
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.data.tensors import loadable_name
 from konomi_trainer.methods import adapter_file
+from konomi_trainer.methods.adapter_file import UNET_TARGETS, Targets
 from konomi_trainer.methods.base import Files, KohyaModule, LoadedBase, Method, PreparedMethod, TrainingSource
 from konomi_trainer.methods.denoising_loss import DenoisingLoss
 
-TEXT_PARTS, ADAPTER = ("text_encoder", "text_encoder_2"), "default"
+ADAPTER = "default"
+TEXT_PARTS = ("text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,21 @@ class Kind:
         shape = dataset.Shape(_sizes(base, configuration), configuration.flip)
         data = dataset.build(learnt, source.pixels, base, source.cache, source.tick, shape)
         aside = dataset.build(held, source.pixels, base, source.cache, source.tick, shape) if held else None
-        networks: dict[str, torch.nn.Module] = {"unet": base.unet}
+        networks: dict[str, torch.nn.Module] = {base.family.network: base.network}
         if live:
             base.release_image_encoder()
             base.learn_texts()
             networks |= dict(zip(TEXT_PARTS, (tower for _, tower in base.text_towers()), strict=False))
         else:
             base.release_encoders()
-        weights = attach(networks, self, configuration.rank, configuration.seed)
+        weights = attach(networks, self, configuration.rank, configuration.seed, base.family.targets)
         loss = DenoisingLoss(base, data, configuration, live)
         share = configuration.text_encoder_learning_rate / configuration.learning_rate
         figures = {"images": float(len(learnt)), "held_out_images": float(len(held))}
         figures |= figures_of(data.texts.cut + (aside.texts.cut if aside else 0))
 
         def save(trained: Tensors, record: Mapping[str, str]) -> Files:
-            return self.files(networks, trained, configuration.rank, record)
+            return self.files(networks, trained, configuration.rank, record, base.family.targets)
 
         return PreparedMethod(
             weights,
@@ -79,7 +81,12 @@ class Kind:
         )
 
     def files(
-        self, networks: Mapping[str, torch.nn.Module], weights: Tensors, rank: int, record: Mapping[str, str]
+        self,
+        networks: Mapping[str, torch.nn.Module],
+        weights: Tensors,
+        rank: int,
+        record: Mapping[str, str],
+        targets: Targets = UNET_TARGETS,
     ) -> Files:
         """Returns the adapter's files; see adapter_file.py.
 
@@ -88,14 +95,15 @@ class Kind:
             weights: trained, by the names `attach` gave.
             rank: r.
             record: where the adapter comes from.
+            targets: see `attach`.
         """
         own: Tensors = {}
         for part, network in networks.items():
             state = get_peft_model_state_dict(network, state_dict=_of(weights, part), adapter_name=ADAPTER)
             own |= {loadable_name(f"{part}.{name}"): tensor.float() for name, tensor in state.items()}
         if self.equals_lora:
-            return adapter_file.lora_file(own, networks, rank, record, self.name == "dora")
-        return adapter_file.other_file(own, rank, record)
+            return adapter_file.lora_file(own, networks, rank, record, self.name == "dora", targets)
+        return adapter_file.other_file(own, rank, record, targets)
 
 
 def _lora(rank: int, targets: Sequence[str], dora: bool = False) -> LoraConfig:
@@ -122,25 +130,28 @@ LOHA_METHOD = Method(LOHA.name, 4, LOHA.prepare, kohya=KohyaModule("lycoris.kohy
 LOKR_METHOD = Method(LOKR.name, 5, LOKR.prepare, kohya=KohyaModule("lycoris.kohya", '{"algo": "lokr"}'))
 
 
-def attach(networks: Mapping[str, torch.nn.Module], kind: Kind, rank: int, seed: int) -> dict[str, torch.nn.Parameter]:
+def attach(
+    networks: Mapping[str, torch.nn.Module], kind: Kind, rank: int, seed: int, targets: Targets = UNET_TARGETS
+) -> dict[str, torch.nn.Parameter]:
     """Freezes the networks, adds adapters with alpha = rank to their attention and returns what is trained.
 
     All but the weight that stays at zero are drawn from `seed` in the order of names (Kaiming uniform, as peft does).
 
     Args:
-        networks: the base model's UNet under "unet", and text encoders that learn too; changed in place.
+        networks: what denoises under its part's name, and text encoders that learn too; changed in place.
         kind: of the adapters.
         rank: r.
         seed: of their weights.
+        targets: part → names of the layers it sits on.
 
     Returns:
-        The adapters' weights, float32, by their name in the UNet, or "text_encoder/" and the name in a text encoder.
+        The adapters' weights, float32, by their name in what denoises, or "text_encoder/" and that in a text encoder.
     """
     weights: dict[str, torch.nn.Parameter] = {}
     for part, network in networks.items():
         network.requires_grad_(False)
-        inject_adapter_in_model(kind.configure(rank, adapter_file.TARGETS[part]), network, adapter_name=ADAPTER)
-        head = "" if part == "unet" else f"{part}/"
+        inject_adapter_in_model(kind.configure(rank, targets[part]), network, adapter_name=ADAPTER)
+        head = f"{part}/" if part in TEXT_PARTS else ""
         marked = (n for n in network.named_parameters() if any(mark in n[0] for mark in kind.marks))
         weights |= {head + name: weight for name, weight in marked}
     generator = torch.Generator().manual_seed(seed & (2**63 - 1))
@@ -187,7 +198,7 @@ def _sizes(base: LoadedBase, configuration: Configuration) -> tuple[buckets.Size
 
 
 def _of(weights: Tensors, part: str) -> Tensors:
-    if part == "unet":
+    if part not in TEXT_PARTS:
         return {name: tensor for name, tensor in weights.items() if "/" not in name}
     head = f"{part}/"
     return {name.removeprefix(head): tensor for name, tensor in weights.items() if name.startswith(head)}

@@ -5,11 +5,11 @@ import pytest
 import torch
 from diffusers import LCMScheduler
 
+from konomi_chassis.models.families.discrete_path import DiscretePath
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer, cleanness
 from konomi_generator.backends.diffusers.denoising import Denoiser
-from konomi_generator.backends.diffusers.latents import clean
 from konomi_generator.backends.diffusers.pipeline import load_pipeline, make_scheduler
 from konomi_generator.sampling import AdapterFile, Annealing, ImageRequest, Sampling
 from tests.generator.backends.diffusers.test_adapters import lora
@@ -109,7 +109,7 @@ def test_a_preview_is_the_clean_image_the_answer_names(prediction: str) -> None:
     noisy = scheduler.add_noise(image, noise, t)
     alpha = scheduler.alphas_cumprod[400]
     answer = noise if prediction == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * image
-    assert torch.allclose(clean(noisy, answer, 400, scheduler), image, atol=1e-4)
+    assert torch.allclose(DiscretePath.of(scheduler).clean(noisy, answer, 400), image, atol=1e-4)
 
 
 def test_a_few_step_adapter_runs_with_its_scheduler_as_in_diffusers(pipe) -> None:

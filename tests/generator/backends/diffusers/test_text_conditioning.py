@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from konomi_chassis.models.families.family import TextReading
 from konomi_chassis.models.prompt_encoder import PromptEncoder
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline
-from konomi_generator.backends.diffusers.text_conditioning import Reading, Texts
+from konomi_generator.backends.diffusers.text_conditioning import Texts
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Request
 from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
@@ -39,7 +40,7 @@ def drawn(pipe, prompt: str, sampling: Sampling) -> np.ndarray:
 
 @torch.inference_mode()
 def hidden(pipe, prompts: list[str], sampling: Sampling) -> torch.Tensor:
-    return Texts(pipe).conditions(prompts, sampling, guided=True)["encoder_hidden_states"]
+    return Texts(pipe).conditions(prompts, sampling, guided=True).hidden
 
 
 @pytest.mark.parametrize("id", ["sd1", "sdxl"])
@@ -96,7 +97,12 @@ def test_texts_are_remembered_by_how_they_are_read(pipes, monkeypatch) -> None:
         return inner(self, prompts, *rest)
 
     monkeypatch.setattr(PromptEncoder, "encode_all", counted)
-    readings = [Reading("weighted"), Reading("weighted", 2), Reading("weighted", 1, 2), Reading("plain", 2)]
+    readings = [
+        TextReading("weighted"),
+        TextReading("weighted", 2),
+        TextReading("weighted", 1, 2),
+        TextReading("plain", 2),
+    ]
     with torch.inference_mode():
         states = [texts.encode("a (cat)", reading).hidden for reading in readings * 2]
     assert read == ["a (cat)"] * 4 and all(torch.equal(*pair) for pair in zip(states[:4], states[4:], strict=True))
@@ -155,7 +161,7 @@ def test_an_adapter_s_words_are_read_among_weights(id: str, models, settings) ->
     rows = {name: row for name, row in load(concept(pipe)).items() if name.startswith("tokens")}
     words = AdapterFile("a" * 64, save(rows, {"format": "konomi.custom_diffusion/1"}), 1.0)
     adapters, texts = Adapters(pipe), Texts(pipe)
-    reading = Reading("weighted")
+    reading = TextReading("weighted")
     with torch.inference_mode():
         before = texts.encode("photo of a (<new1>:1.2) cat", reading).hidden
         count = texts.length("<new1> " * 40, WEIGHTED, guided=True)

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.models.original_names import unet_name
+from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.safetensors_check import Header
 
 Module = tuple[str, str]
 """(component, module name)."""
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 ROLES: Mapping[str, tuple[str, ...]] = {
     "down": (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", ".lora_linear_layer.down.weight"),
     "up": (".lora_B.weight", ".lora_up.weight", ".lora.up.weight", ".lora_linear_layer.up.weight"),
@@ -80,17 +79,14 @@ class ModuleNames:
 
     def __init__(self, pipe: Any) -> None:
         self._modules: dict[str, Module] = {}
-        second = getattr(pipe, "text_encoder_2", None) is not None
-        for component in COMPONENTS:
+        family = of_pipeline(pipe)
+        for component in family.targets:
             network = getattr(pipe, component, None)
             if network is None:
                 continue
             names = [name for name, module in network.named_modules() if getattr(module, "weight", None) is not None]
             for name in names:
-                calls = (
-                    _unet_calls(name, network, names) if component == "unet" else _text_calls(name, component, second)
-                )
-                self._modules |= dict.fromkeys(calls, (component, name))
+                self._modules |= dict.fromkeys(family.layer_calls(component, name, pipe, names), (component, name))
 
     def find(self, name: str) -> Module | None:
         """Returns the module a file means, None where the pipeline has none of this name."""
@@ -161,20 +157,6 @@ def _parsed(name: str) -> tuple[str, str]:
             return f"{plain[: match.start()]}.{output if match[1] == 'out' else letter}", match[2]
     end, role = next(((end, role) for end, role in ENDS if plain.endswith(end)), ("", ""))
     return plain.removesuffix(end), role
-
-
-def _unet_calls(name: str, network: Any, names: Iterable[str]) -> list[str]:
-    layers = int(network.config.layers_per_block) if isinstance(network.config.layers_per_block, int) else 2
-    original = unet_name(name, layers, dict.fromkeys(names))
-    kohya = [f"{head}_{call.replace('.', '_')}" for head in ("lora_unet", "lycoris") for call in (name, original)]
-    return [*kohya, f"unet.{name}", name, f"diffusion_model.{original}", f"model.diffusion_model.{original}"]
-
-
-def _text_calls(name: str, component: str, second: bool) -> list[str]:
-    plain = name.removeprefix("text_model.")
-    head = {"text_encoder": "lora_te1" if second else "lora_te", "text_encoder_2": "lora_te2"}[component]
-    calls = (plain, f"text_model.{plain}")
-    return [*(f"{head}_{call.replace('.', '_')}" for call in calls), *(f"{component}.{call}" for call in calls)]
 
 
 def _shown(names: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from safetensors.torch import load
 
 from konomi_chassis.memory_shortage import is_shortage
+from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.safetensors_check import Header, check_bytes
 from konomi_generator.backends.diffusers.adapter_changes import Change, LowRankChange, Place, Strength, changes
 from konomi_generator.backends.diffusers.adapter_keys import ModuleNames, check_kinds, mismatch
@@ -78,7 +79,7 @@ class Adapters:
 
     def __init__(self, pipe: Any, prepare: Callable[[Any], None] = lambda unet: None) -> None:
         """Takes a pipeline, and what makes ready a second UNet when there is one."""
-        self._pipe, self._prepare = pipe, prepare
+        self._pipe, self._prepare, self._family = pipe, prepare, of_pipeline(pipe)
         self._base: Weights = {}
         self._plain: dict[Place, torch.nn.Module] = {}
         self._kept: LRUCache[_Key, _AdapterSet] = LRUCache(KEPT_BYTES, _AdapterSet.size)
@@ -89,13 +90,17 @@ class Adapters:
         self._touched: list[Place] = []
         self._sharing = threading.Lock()
 
+    @property
+    def _network(self) -> Any:
+        return getattr(self._pipe, self._family.network)
+
     def base_unet(self) -> Any:
         """Returns the UNet without adapters: the pipeline's own when none is on it.
 
         Else one that shares with it every weight that no adapter touches, and is made at its first use.
         """
         if self._current == _NONE:
-            return self._pipe.unet
+            return self._network
         with self._sharing:
             if self._unet is None:
                 self._unet = self._shared_base()
@@ -110,12 +115,12 @@ class Adapters:
         self._unet = None
 
     def _shared_base(self) -> Any:
-        unet = self._pipe.unet
-        beside = {self._layer(place): layer for place, layer in self._plain.items() if place[0] == "unet"}
+        unet, part = self._network, self._family.network
+        beside = {self._layer(place): layer for place, layer in self._plain.items() if place[0] == part}
         base = sharing(unet, beside)
         with torch.inference_mode(False):
             for component, name in self._touched:
-                if component == "unet":
+                if component == part:
                     own = unet.get_parameter(name)
                     replace_parameter(base, name, self._base[component, name].to(own.device, copy=True))
         self._prepare(base)
@@ -137,7 +142,7 @@ class Adapters:
             RuntimeError, MemoryError: memory ran out; the base stays as it was.
         """
         adapters = [adapter for adapter in adapters if adapter.scale]
-        beside = both and bool(adapters) and self._pipe.unet.dtype == torch.float16
+        beside = both and bool(adapters) and self._network.dtype == torch.float16
         key: _Key = (beside, tuple((adapter.digest, adapter.scale) for adapter in adapters))
         if key == self._current:
             return False
@@ -191,7 +196,7 @@ class Adapters:
             if is_concepts(header):
                 concepts = read(adapter)
                 words.append(Concepts({}, concepts.rows))
-                additions = {("unet", name): _whole(delta) for name, delta in concepts.deltas.items()}
+                additions = {(self._family.network, name): _whole(delta) for name, delta in concepts.deltas.items()}
             else:
                 keys = self._names.read(adapter.digest, header)
                 additions = changes(adapter.digest, keys, load(adapter.data), Strength.of(adapter.digest, header))

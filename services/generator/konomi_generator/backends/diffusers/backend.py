@@ -18,6 +18,7 @@ from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.memory_shortage import bytes_asked, give_back, host_memory, is_shortage, shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.diffusers_folder import model_files
+from konomi_chassis.models.families.table import family, of_pipeline
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch, plan
 from konomi_generator.backends.diffusers.compilation import Compilation, forget, release
@@ -139,7 +140,7 @@ class DiffusersBackend:
     def _unets(self) -> list[Any]:
         assert self._loaded is not None
         denoiser, adapters = self._loaded
-        return [unet for unet in (denoiser.pipe.unet, adapters.made_base_unet()) if unet is not None]
+        return [unet for unet in (denoiser.network, adapters.made_base_unet()) if unet is not None]
 
     @property
     def _denoiser(self) -> Denoiser:
@@ -273,7 +274,8 @@ class DiffusersBackend:
             raise shortage(error, f"while loading {model.id}", LOADING_ADVICE, reason="DEVICE_MEMORY") from error
         compilation = Compilation(self._settings.compile_unet, self._device)
         adapters = Adapters(pipe, compilation.prepare)
-        places = Places(pipe, self._device, {"unet": adapters.made_base_unet})
+        network = of_pipeline(pipe).network
+        places = Places(pipe, self._device, {network: adapters.made_base_unet}, network)
         self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet, places), adapters)
         self._compilation = compilation
         self._image_prompts = ImagePrompts(pipe, self._device, adapters.forget_base_unet)
@@ -419,7 +421,8 @@ def _pixels(image: np.ndarray) -> np.ndarray:
 
 
 def _is_small(model: BaseModel, sampling: Sampling) -> bool:
-    return model.parameters.get("unet", SMALL_PARAMETERS) < SMALL_PARAMETERS and (
+    network = family(model.layout).network
+    return model.parameters.get(network, SMALL_PARAMETERS) < SMALL_PARAMETERS and (
         sampling.width * sampling.height <= SMALL_SIDE * SMALL_SIDE
     )
 

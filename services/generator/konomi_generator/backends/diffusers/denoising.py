@@ -9,24 +9,26 @@ answer to the prompt back, by that share (Lin et al. 2023, 2305.08891, eq. 15 an
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from konomi.errors import Cancelled
+from konomi_chassis.models.families.condition import Condition
+from konomi_chassis.models.families.family import NoisePath
+from konomi_chassis.models.families.table import of_pipeline
 from konomi_generator.backends import image_prompts
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer
-from konomi_generator.backends.diffusers.latents import Latents, clean, noise
+from konomi_generator.backends.diffusers.latents import Latents, noise
 from konomi_generator.backends.diffusers.memory_fallback import FallbackLevel, Places, decoding_in_tiles
 from konomi_generator.backends.diffusers.pipeline import make_schedule
-from konomi_generator.backends.diffusers.text_conditioning import Text, Texts, rows_of
+from konomi_generator.backends.diffusers.text_conditioning import Texts
 from konomi_generator.backends.image_prompts import Embeds
 from konomi_generator.sampling import ImageRequest, Sampling
 
-Conditions = dict[str, Any]
 Watch = Callable[[int, np.ndarray], None]
 """Takes the steps done and what the images of a batch promise to be, (n, h, w, 3) float32 in 0..1."""
 
@@ -42,13 +44,14 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Start:
-    """What the loop begins with: noise schedule, random streams, latents (n, C, h, w), conditions."""
+    """What the loop begins with: noise and its schedule, random streams, latents (n, C, h, w), conditions."""
 
+    path: NoisePath
     scheduler: Any
     timesteps: torch.Tensor
     generators: Sequence[torch.Generator]
     latents: torch.Tensor
-    conditions: Conditions
+    conditions: Condition
     anneal: Annealer | None
     guided: bool
 
@@ -57,23 +60,28 @@ class Denoiser:
     """Makes batches of images with one pipeline; safe to use from several threads at once."""
 
     def __init__(self, pipe: Any, base_unet: Callable[[], Any] | None = None, places: Places | None = None) -> None:
-        """Takes the pipeline, what returns its UNet as it is without adapters, and what moves its parts.
+        """Takes the pipeline, what returns its network as it is without adapters, and what moves its parts.
 
         Args:
-            pipe: a StableDiffusion(XL)Pipeline.
+            pipe: a pipeline of one of the families.
             base_unet: where none is given no adapter is ever on the pipeline.
-            places: where none is given all runs where the pipeline's UNet is.
+            places: where none is given all runs where the pipeline's network is.
         """
-        self.pipe = pipe
-        self.places = places or Places(pipe, pipe.unet.device)
-        self.device, self._dtype = self.places.device, pipe.unet.dtype
+        self.pipe, self.family = pipe, of_pipeline(pipe)
+        self.places = places or Places(pipe, self.network.device, largest=self.family.network)
+        self.device, self._dtype = self.places.device, self.network.dtype
         self.texts, self.latents = Texts(pipe, self.device), Latents(pipe, self.device)
-        self._base_unet = base_unet or (lambda: pipe.unet)
+        self._base_unet = base_unet or (lambda: self.network)
         self.image_prompt: Embeds | None = None
         self.preview_vae: Any = None
         self.places.more["preview"] = lambda: self.preview_vae
 
-    def text(self, text: str) -> Text:
+    @property
+    def network(self) -> Any:
+        """What denoises, with the adapters that are on."""
+        return getattr(self.pipe, self.family.network)
+
+    def text(self, text: str) -> Condition:
         """Returns an encoded text."""
         return self.texts.encode(text)
 
@@ -120,11 +128,11 @@ class Denoiser:
         """
         rows = [*batch.images, *[batch.images[-1]] * (batch.rows - len(batch.images))]
         with decoding_in_tiles(self.pipe, level):
-            with self.places.only("text_encoder", "text_encoder_2", "vae", level=level):
+            with self.places.only(*(set(self.family.weighted) - {self.family.network}), level=level):
                 start = self._begin(rows, sampling)
             if sampling.guide_from_base or sampling.base_share:
                 self._base_unet()  # made now, so that it moves with the other
-            with self.places.only("unet", level=level):
+            with self.places.only(self.family.network, level=level):
                 latents = self._denoise(start, sampling, stopped, watch)
             with self.places.only("vae", level=level):
                 images = self.latents.decode(latents)
@@ -136,22 +144,22 @@ class Denoiser:
     def _begin(self, rows: Sequence[ImageRequest], sampling: Sampling) -> _Start:
         """Encodes texts and pictures, draws the noise."""
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
-        scheduler = make_schedule(self.pipe, sampling).begin(sampling.steps, self.device)
+        schedule = make_schedule(self.pipe, sampling)
+        path, scheduler = schedule.path, schedule.begin(sampling.steps, self.device, self.latents.cells(sampling))
         timesteps = _remaining(scheduler, sampling.steps, self.denoising_steps(rows[0], sampling))
         guided = self._is_guided(sampling)
         conditions = self.texts.conditions([row.prompt for row in rows], sampling, guided)
         conditions = self._with_images(conditions, len(rows), guided)
-        latents = self.latents.first(rows, sampling, scheduler, timesteps, generators)
+        latents = self.latents.first(rows, sampling, path, scheduler, timesteps, generators)
         anneal = Annealer(sampling.annealing, [row.seed for row in rows]) if sampling.annealing else None
-        return _Start(scheduler, timesteps, generators, latents, conditions, anneal, guided)
+        return _Start(path, scheduler, timesteps, generators, latents, conditions, anneal, guided)
 
-    def _with_images(self, conditions: Conditions, rows: int, guided: bool) -> Conditions:
+    def _with_images(self, conditions: Condition, rows: int, guided: bool) -> Condition:
         """Returns the conditions with what the images of a prompt add, where there are any."""
         if self.image_prompt is None:
             return conditions
         seen = image_prompts.rows(self.image_prompt, rows, guided=guided)
-        added = {"image_embeds": [part.to(self.device) for part in seen]}
-        return conditions | {"added_cond_kwargs": conditions.get("added_cond_kwargs", {}) | added}
+        return replace(conditions, images=tuple(part.to(self.device) for part in seen))
 
     def _denoise(
         self, start: _Start, sampling: Sampling, stopped: Callable[[], bool], watch: Watch | None
@@ -165,16 +173,16 @@ class Denoiser:
                 raise Cancelled("The caller went away.", reason="CANCELLED")
             step = _Step((whole - steps + number) / whole, t, scheduler)
             given = _annealed(start.conditions, start.anneal, step, rows) if start.anneal else start.conditions
-            scaled = scheduler.scale_model_input(torch.cat([latents] * 2) if start.guided else latents, t)
+            scaled = start.path.scaled(scheduler, torch.cat([latents] * 2) if start.guided else latents, t)
             answer = self._predict(scaled, given, step, sampling, start.guided)
             latents = scheduler.step(answer, t, latents, return_dict=False, **extra)[0].to(self._dtype)
             if watch and _is_due(number + 1, steps, sampling.preview_every):
-                finished = clean(scaled[-rows:], answer, t, scheduler)
+                finished = start.path.clean(scaled[-rows:], answer, t)
                 watch(number + 1, self.latents.decode(finished, self.preview_vae))
         return latents
 
     def _is_guided(self, sampling: Sampling) -> bool:
-        return sampling.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
+        return sampling.guidance_scale > 1 and self.family.is_guided(self.pipe)
 
     def stable_sizes(self, sampling: Sampling, sizes: Sequence[int] = SIZES, length: int = 1) -> tuple[int, ...]:
         """Returns the batch sizes whose rows are equal to the last bit, wherever a row stands; (1,) when none agree.
@@ -192,10 +200,8 @@ class Denoiser:
         latents = start.to(self.device, self._dtype)
         text = self.text("")
         hidden = _spread(text.hidden.repeat(1, length, 1), rows)
-        conditions = {"encoder_hidden_states": hidden} | self.texts.added(
-            None if text.pooled is None else _spread(text.pooled, rows), sampling
-        )
-        conditions = self._with_images(conditions, rows, guided=False)
+        texts = Condition(hidden, None if text.pooled is None else _spread(text.pooled, rows))
+        conditions = self._with_images(self.texts.sized(texts, sampling), rows, guided=False)
         whole = self._in_chunks(latents, conditions, rows)
         agreeing = {
             n: torch.equal(self._in_chunks(latents, conditions, n), whole) for n in {*sizes, *(2 * n for n in sizes)}
@@ -209,30 +215,30 @@ class Denoiser:
         return tuple(stable) if len(stable) > 1 else (1,)
 
     def _predict(
-        self, scaled: torch.Tensor, conditions: Conditions, step: _Step, sampling: Sampling, guided: bool
+        self, scaled: torch.Tensor, conditions: Condition, step: _Step, sampling: Sampling, guided: bool
     ) -> torch.Tensor:
-        """Returns the UNet's answer, guided where it is to be."""
-        unet = self._base_unet() if step.place < sampling.base_share else self.pipe.unet
-        weaker = self._base_unet() if sampling.guide_from_base else unet
-        t = step.timestep
+        """Returns the network's answer, guided where it is to be."""
+        network = self._base_unet() if step.place < sampling.base_share else self.network
+        weaker = self._base_unet() if sampling.guide_from_base else network
+        t, answer = step.timestep, self.family.answer
         if not guided:
-            return unet(scaled, t, return_dict=False, **conditions)[0]
-        if weaker is unet:
-            without, with_text = unet(scaled, t, return_dict=False, **conditions)[0].chunk(2)
+            return answer(network, scaled, t, conditions)
+        if weaker is network:
+            without, with_text = answer(network, scaled, t, conditions).chunk(2)
         else:
             half = len(scaled) // 2
             first, second = slice(0, half), slice(half, None)
-            without = weaker(scaled[first], t, return_dict=False, **rows_of(conditions, first))[0]
-            with_text = unet(scaled[second], t, return_dict=False, **rows_of(conditions, second))[0]
+            without = answer(weaker, scaled[first], t, conditions.rows(first))
+            with_text = answer(network, scaled[second], t, conditions.rows(second))
         guided_answer = without + sampling.guidance_scale * (with_text - without)
         return _rescaled(guided_answer, with_text, sampling.guidance_rescale)
 
-    def _in_chunks(self, latents: torch.Tensor, conditions: Conditions, size: int) -> torch.Tensor:
+    def _in_chunks(self, latents: torch.Tensor, conditions: Condition, size: int) -> torch.Tensor:
         t = torch.tensor(500, device=self.device)
         parts = []
         for start in range(0, len(latents), size):
             rows = slice(start, start + size)
-            parts.append(self.pipe.unet(latents[rows], t, return_dict=False, **rows_of(conditions, rows))[0])
+            parts.append(self.family.answer(self.network, latents[rows], t, conditions.rows(rows)))
         return torch.cat(parts)
 
 
@@ -252,18 +258,14 @@ def _remaining(scheduler: Any, steps: int, run: int) -> torch.Tensor:
     return scheduler.timesteps[skipped:] if run else scheduler.timesteps[:0]
 
 
-def _annealed(conditions: Conditions, anneal: Annealer, step: _Step, rows: int) -> Conditions:
+def _annealed(conditions: Condition, anneal: Annealer, step: _Step, rows: int) -> Condition:
     """Returns the conditions with noise on those of the prompts, which are the last `rows`."""
     time = float(step.timestep) / step.scheduler.config.num_train_timesteps
-    hidden = conditions["encoder_hidden_states"]
-    changed = {"encoder_hidden_states": torch.cat([hidden[:-rows], anneal(hidden[-rows:], time)])}
-    added = conditions.get("added_cond_kwargs", {})
-    if "text_embeds" in added:
-        pooled = added["text_embeds"]
-        changed["added_cond_kwargs"] = added | {
-            "text_embeds": torch.cat([pooled[:-rows], anneal(pooled[-rows:], time)])
-        }
-    return conditions | changed
+    hidden, pooled = conditions.hidden, conditions.pooled
+    hidden = torch.cat([hidden[:-rows], anneal(hidden[-rows:], time)])
+    if pooled is not None:
+        pooled = torch.cat([pooled[:-rows], anneal(pooled[-rows:], time)])
+    return replace(conditions, hidden=hidden, pooled=pooled)
 
 
 def _is_due(done: int, steps: int, every: int) -> bool:

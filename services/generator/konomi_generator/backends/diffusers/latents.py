@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from konomi_chassis.models.families.family import NoisePath
+from konomi_chassis.models.families.table import of_pipeline
 from konomi_generator.png import fit
 from konomi_generator.sampling import ImageRequest, Sampling
 
@@ -17,17 +19,25 @@ class Latents:
     """The autoencoder of one pipeline."""
 
     def __init__(self, pipe: Any, device: torch.device | None = None) -> None:
-        self._pipe, self._device, self._dtype = pipe, device or pipe.unet.device, pipe.unet.dtype
+        self._pipe, self._family = pipe, of_pipeline(pipe)
+        network = getattr(pipe, self._family.network)
+        self._device, self._dtype = device or network.device, network.dtype
 
     def shape(self, sampling: Sampling, rows: int) -> tuple[int, int, int, int]:
         """Returns the shape of so many images' latents."""
         scale = self._pipe.vae_scale_factor
-        return (rows, self._pipe.unet.config.in_channels, sampling.height // scale, sampling.width // scale)
+        return (rows, self._family.channels(self._pipe), sampling.height // scale, sampling.width // scale)
+
+    def cells(self, sampling: Sampling) -> int:
+        """Returns how many cells an image's latents have."""
+        _, _, height, width = self.shape(sampling, 1)
+        return height * width
 
     def first(
         self,
         rows: Sequence[ImageRequest],
         sampling: Sampling,
+        path: NoisePath,
         scheduler: Any,
         timesteps: torch.Tensor,
         generators: Sequence[torch.Generator],
@@ -36,7 +46,7 @@ class Latents:
         shape = self.shape(sampling, 1)
         if rows[0].init is None:
             drawn = torch.cat([noise(shape, generator) for generator in generators])
-            return drawn.to(self._device, self._dtype) * scheduler.init_noise_sigma
+            return path.begin(scheduler, drawn.to(self._device, self._dtype), None, None)
         encoded: dict[int, torch.Tensor] = {}
         images, noises = [], []
         for row, generator in zip(rows, generators, strict=True):
@@ -45,12 +55,12 @@ class Latents:
             images.append(encoded[row.index])
             noises.append(noise(shape, generator))
         latents, drawn = torch.cat(images), torch.cat(noises).to(self._device, self._dtype)
-        return scheduler.add_noise(latents, drawn, timesteps[:1].repeat(len(rows))) if len(timesteps) else latents
+        return path.begin(scheduler, drawn, latents, timesteps[:1].repeat(len(rows))) if len(timesteps) else latents
 
     def decode(self, latents: torch.Tensor, vae: Any = None) -> np.ndarray:
         """Returns (n, H, W, 3) float32 in 0..1; large images one by one, which needs less memory and costs nothing."""
         vae = vae or self._pipe.vae
-        latents = (latents / vae.config.scaling_factor).to(vae.dtype)
+        latents = self._family.from_model(latents, vae).to(vae.dtype)
         large = latents.shape[-1] * latents.shape[-2] * self._pipe.vae_scale_factor**2 > LARGE_PIXELS
         parts = latents.split(1 if large else len(latents))
         with torch.autocast(self._device.type, enabled=False):
@@ -86,23 +96,9 @@ class Latents:
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(self._device, vae.dtype) / 127.5 - 1
         encoded = vae.encode(image)
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.sample(generator)
-        return (latents * vae.config.scaling_factor).to(self._dtype)
+        return self._family.to_model(latents, vae).to(self._dtype)
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Returns standard normal numbers, always drawn on the CPU so that a seed means the same on every device."""
     return torch.randn(shape, generator=generator)
-
-
-def clean(latents: torch.Tensor, answer: torch.Tensor, timestep: Any, scheduler: Any) -> torch.Tensor:
-    """Returns what the UNet thinks the finished latents are, from scaled latents and its answer at a timestep.
-
-    Ho et al. 2020, eq. 15, for epsilon; Salimans and Ho 2022, appendix D, for v.
-    """
-    alpha = scheduler.alphas_cumprod[int(timestep)].to(latents.device, latents.dtype)
-    signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
-    if scheduler.config.prediction_type == "sample":
-        return answer
-    if scheduler.config.prediction_type == "v_prediction":
-        return signal * latents - spread * answer
-    return (latents - spread * answer) / signal

@@ -80,9 +80,16 @@ def decoding_in_tiles(pipe: Any, level: FallbackLevel) -> Iterator[None]:
 class Places:
     """Moves a pipeline's parts between the device and the computer's memory: all are there, or only those needed."""
 
-    def __init__(self, pipe: Any, device: torch.device, more: Parts | None = None) -> None:
-        """Takes a pipeline, its device, and what else moves with a part: its name → what returns the module."""
-        self._pipe, self.device, self.more = pipe, device, {**(more or {})}
+    def __init__(self, pipe: Any, device: torch.device, more: Parts | None = None, largest: str = "unet") -> None:
+        """Takes a pipeline and its device.
+
+        Args:
+            pipe: the pipeline.
+            device: of it.
+            more: what else moves with a part: its name → what returns the module.
+            largest: the part that goes through the device block by block where it does not fit: what denoises.
+        """
+        self._pipe, self.device, self.more, self._largest = pipe, device, {**(more or {})}, largest
         self._settled = False
 
     def size(self) -> int:
@@ -129,7 +136,7 @@ class Places:
         give_back()
         with ExitStack() as stack:
             for part in here:
-                if level >= FallbackLevel.BLOCKS and "unet" in names:
+                if level >= FallbackLevel.BLOCKS and self._largest in names:
                     stack.enter_context(in_blocks(part, self.device))
                 else:
                     move(part, self.device)

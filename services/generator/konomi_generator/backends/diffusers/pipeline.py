@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.memory_shortage import is_shortage
 from konomi_chassis.models.catalogue import BaseModel
+from konomi_chassis.models.families.family import NoisePath
+from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.loading import knows_zero_snr, load_pipeline
 from konomi_chassis.models.safetensors_check import check_file
 from konomi_generator.backends.diffusers.align_your_steps import noise_levels, timesteps_at
@@ -22,8 +24,6 @@ from konomi_generator.sampling import Sampling
 
 __all__ = ["Schedule", "load_pipeline", "load_preview_decoder", "make_schedule", "make_scheduler"]
 
-TINY = {"sd1": "sd", "sd2": "sd", "sdxl": "sdxl"}
-"""Which tiny autoencoder knows a layout's latents."""
 DIVIDE_BY_SIGNAL = frozenset({"DDIMScheduler", "DDPMScheduler", "LCMScheduler", "TCDScheduler"})
 """Schedulers that divide by the share of signal, which is zero at the last step of some schedules."""
 ALIGNED = "ays"
@@ -47,10 +47,12 @@ class Schedule:
 
     Attributes:
         scheduler: of diffusers, with no timesteps yet.
+        path: the noise it works with.
         aligned: the noise levels of ten steps (see align_your_steps) that stand in place of a spacing; none for others.
     """
 
     scheduler: Any
+    path: NoisePath
     aligned: tuple[float, ...] = ()
 
     @property
@@ -72,10 +74,10 @@ class Schedule:
         """Says whether its noise ends without any signal."""
         return bool(self.scheduler.config.get("rescale_betas_zero_snr"))
 
-    def begin(self, steps: int, device: torch.device) -> Any:
-        """Returns the scheduler with the timesteps of so many steps."""
+    def begin(self, steps: int, device: torch.device, cells: int = 0) -> Any:
+        """Returns the scheduler with the timesteps of so many steps, for latents of so many cells."""
         if not self.aligned:
-            self.scheduler.set_timesteps(steps, device=device)
+            self.path.timesteps(self.scheduler, steps, device, cells)
             return self.scheduler
         levels = noise_levels(self.aligned, steps)
         if isinstance(self.scheduler, diffusers.EulerDiscreteScheduler):
@@ -98,7 +100,8 @@ def make_schedule(pipe: Any, sampling: Sampling) -> Schedule:
         FailedPrecondition: the scheduler that the model's settings name cannot draw with it (reason MODEL_SETTINGS).
     """
     plain = _named(pipe, sampling)
-    kind = type(plain)
+    kind, family = type(plain), of_pipeline(pipe)
+    path = family.path(plain)
     karras = _is_kept(sampling, "karras_sigmas", kind, _takers(KARRAS))
     spacing = sampling.timestep_spacing
     if spacing and not _reaches_the_end(spacing, plain, sampling):
@@ -111,12 +114,12 @@ def make_schedule(pipe: Any, sampling: Sampling) -> Schedule:
         changes = {name: karras and name == KARRAS for name in LEVELS if _takes(kind, name)}
     elif "karras_sigmas" not in sampling.defaults and _takes(kind, KARRAS):
         changes = {KARRAS: False}
-    ends = "linspace" if karras and not Schedule(plain).karras else "trailing" if spacing == ALIGNED else spacing
+    ends = "linspace" if karras and not Schedule(plain, path).karras else "trailing" if spacing == ALIGNED else spacing
     if ends and _takes(kind, "timestep_spacing"):
         changes["timestep_spacing"] = ends
-    published = AysSchedules["StableDiffusionXLSigmas" if hasattr(pipe, "text_encoder_2") else "StableDiffusionSigmas"]
     scheduler = kind.from_config(plain.config, **changes) if changes else plain
-    return Schedule(scheduler, tuple(published) if spacing == ALIGNED else ())
+    aligned = tuple(AysSchedules[family.defaults.aligned_steps]) if spacing == ALIGNED else ()
+    return Schedule(scheduler, family.path(scheduler), aligned)
 
 
 def make_scheduler(pipe: Any, name: str) -> Any:
@@ -127,9 +130,10 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     """
     kind = type(pipe.scheduler)
     if name:
-        if name not in SAMPLERS:
+        able = SAMPLERS if of_pipeline(pipe).noise == "diffusion" else (kind.__name__,)
+        if name not in able:
             raise InvalidArgument(
-                f"One of {', '.join(sorted(SAMPLERS))} was expected; {name[:64]!r} came.",
+                f"One of {', '.join(sorted(able))} was expected; {name[:64]!r} came.",
                 reason="SCHEDULER",
                 field="scheduler",
             )
@@ -221,11 +225,12 @@ def load_preview_decoder(pipe: Any, model: BaseModel, models: Path, device: torc
     """
     if isinstance(pipe.vae, diffusers.AutoencoderTiny):
         return pipe.vae
-    file = models / "tiny_vae" / f"{TINY[model.layout]}.safetensors"
+    family = of_pipeline(pipe)
+    file = models / "tiny_vae" / f"{family.beside.tiny_vae}.safetensors"
     if not file.is_file():
         raise FailedPrecondition(
             f"Previews of {model.id} need a tiny autoencoder, which this home has not: run `konomi models fetch "
-            f"tiny-vae-{TINY[model.layout]}`, or leave preview_every at 0.",
+            f"tiny-vae-{family.beside.tiny_vae}`, or leave preview_every at 0.",
             reason="PREVIEW_DECODER_MISSING",
         )
     check_file(file, f"The tiny autoencoder {file.name}")
@@ -238,7 +243,7 @@ def load_preview_decoder(pipe: Any, model: BaseModel, models: Path, device: torc
         raise _broken_decoder(file, "holds weights of another autoencoder") from error
     if missing:
         raise _broken_decoder(file, f"lacks {len(missing)} weights")
-    return vae.to(device, pipe.unet.dtype).eval().requires_grad_(False)
+    return vae.to(device, getattr(pipe, family.network).dtype).eval().requires_grad_(False)
 
 
 def _broken_decoder(file: Path, why: str) -> FailedPrecondition:
