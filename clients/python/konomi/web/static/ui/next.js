@@ -30,6 +30,11 @@ export function enough(about) {
   return Number(about.labelCount ?? 0) >= ENOUGH || Number(about.comparisonCount ?? 0) >= PAIRS;
 }
 
+// Whether anything was said to learn from.
+export function said(about) {
+  return Number(about.labelCount ?? 0) + Number(about.comparisonCount ?? 0) > 0;
+}
+
 // What the button says that lets the rater learn: from grades, from pairs, or from both.
 export function learnFrom(about) {
   const [grades, pairs] = [Number(about.labelCount ?? 0), Number(about.comparisonCount ?? 0)];
