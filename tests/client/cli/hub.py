@@ -60,7 +60,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def answer(self, *, body: bool) -> None:
             hub.asked.append((self.command, self.path, self.headers.get("Range", "")))
-            direct = re.fullmatch(r"/[^/]+/[^/]+/resolve/([0-9a-f]{40})/(.+)", self.path)
+            direct = re.fullmatch(r"/[^/]+/[^/]+/resolve/([0-9a-f]{40}|main)/(.+)", self.path)
             name = direct[2] if direct else self.path.removeprefix("/blobs/")
             data = hub.files.get(name)
             if data is None:

@@ -2,6 +2,11 @@
 
 import hashlib
 
+import pytest
+
+from konomi.cli.rater import fit
+from konomi.v1 import rater_pb2
+
 
 def test_rater_show(live):
     said = live.json("rater", "show")
@@ -110,3 +115,13 @@ def test_prompts_of_a_taste_are_written_down_shown_and_forgotten(live, tmp_path)
     assert live.json("taste", "prompts", "--clear")["prompts"] == []
     done = live.run("taste", "prompts", "--set", str(tmp_path / "gone.txt"))
     assert done.returncode == 2 and "cannot read the prompts" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [(0, "11 comparisons of two images, and no grades"), (30, "11 comparisons of two images beside")],
+)
+def test_a_rater_of_pairs_alone_says_that_there_are_no_grades(labels, words, capsys):
+    shown = rater_pb2.RaterVersion(name="tastes/t/raterVersions/1", label_count=labels, comparison_count=11)
+    fit._print(shown, as_json=False)
+    assert words in capsys.readouterr().out

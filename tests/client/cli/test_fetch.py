@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,11 +148,35 @@ def test_the_command_shows_digest_and_size_first(tmp_path: Path, monkeypatch: py
     assert "toy" in said.out and "known are toy" in said.err
 
 
+def test_without_a_revision_of_its_own_the_hub_names_one_and_that_one_is_kept(tmp_path: Path) -> None:
+    wanted = replace(model(), revision="")
+    with Hub({"model.safetensors": DATA}, commit=REVISION).running() as hub:
+        assert bring(hub, tmp_path, wanted)["revision"] == REVISION
+        asked = len(hub.asked)
+        assert bring(hub, tmp_path, wanted)["revision"] == REVISION and len(hub.asked) == asked
+        (tmp_path / "models" / "toy.safetensors").unlink()
+        hub.commit = "f" * 40
+        with pytest.raises(DataLoss, match=REVISION):  # what was fetched once is asked for again, not the newest
+            bring(hub, tmp_path, wanted)
+    with Hub({"model.safetensors": DATA}, commit="no commit").running() as hub:
+        error = failed(Unavailable, hub, tmp_path / "other", wanted)
+    assert error.reason == "HUB" and "some/body" in error.message
+
+
 def test_the_list_holds_only_pinned_safetensors_and_their_small_companions() -> None:
     assert len({model.name for model in DOWNLOADS}) == len(DOWNLOADS) >= 6
     for wanted in DOWNLOADS:
-        assert len(wanted.revision) == 40 and wanted.licence
+        assert len(wanted.revision) in (0, 40) and wanted.licence
+        assert wanted.size > 0
         for file in wanted.files:
             assert file.path.endswith((".safetensors", ".json"))
             assert not file.sha256 or (len(file.sha256) == 64 and file.size > 0)
             assert ".." not in file.target and not file.target.startswith("/")
+            assert wanted.revision or file.path.endswith(".safetensors")
+
+
+def test_embedders_of_today_lie_where_the_rater_looks_for_them_and_the_next_step_names_them() -> None:
+    steps = {download.name: fetch.next_step(download) for download in DOWNLOADS}
+    assert steps["siglip2-b16"] == "konomi rater embedder open_clip:ViT-B-16-SigLIP2/webli"
+    assert steps["pe-core-l14"] == "konomi rater embedder open_clip:PE-Core-L-14-336/meta"
+    assert steps["mobileclip2-s0"] == "konomi rater embedder open_clip:MobileCLIP2-S0/dfndr2b"

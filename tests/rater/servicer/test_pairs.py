@@ -51,6 +51,14 @@ def test_pairs_alone_make_a_rater_that_says_what_it_rests_on(rater, library):
     assert spearman(np.array([library.utility[digest] for digest in unseen]), np.array(found)) > 0.5
 
 
+def test_a_taste_says_how_many_pairs_are_in_force(rater, library):
+    names = prefer(rater, library, 12)
+    undo(rater, library.taste, names[3])
+    compare(rater, library.taste, library.digests[0], library.digests[1], tie=True)
+    told = rater.call("GetTaste", pb.GetTasteRequest(name=library.taste))
+    assert (told.comparison_count, told.label_count) == (12, 0)
+
+
 def test_the_same_pairs_have_the_same_digests_and_one_more_has_others(rater, library):
     prefer(rater, library, 30)
     first, again = rater.fit(library.taste), rater.fit(library.taste)

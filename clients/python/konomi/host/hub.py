@@ -9,7 +9,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote, urljoin, urlsplit
@@ -26,6 +26,7 @@ REDIRECTS = 5
 SECONDS = 60.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PLAIN = {"User-Agent": "konomi", "Accept-Encoding": "identity"}
+NEWEST = "main"
 SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 MAX_HEADER_BYTES = 8_000_000
 Beat = Callable[..., None]
@@ -59,6 +60,22 @@ class Facts:
     git: str
     size: int
     pinned: bool
+
+
+def newest(hub: str, model: Download) -> str:
+    """Asks the hub for the commit its newest revision of a model is, without any bytes of it.
+
+    Raises:
+        Unavailable: the hub cannot be reached, or names none.
+    """
+    asked = replace(model, revision=NEWEST)
+    commit = _ask(_url(hub, asked, model.files[0]), "HEAD", {}, follow=False).headers.get("X-Repo-Commit", "").lower()
+    if SHA1.fullmatch(commit):
+        return commit
+    message = text(
+        "the hub names no revision of {repository}, so none could be kept; try later", repository=model.repository
+    )
+    raise Unavailable(message, reason="HUB")
 
 
 def facts(hub: str, model: Download, file: Remote) -> Facts:

@@ -33,10 +33,12 @@ class Download:
     Attributes:
         name: what to ask for.
         what: what it is, in a few words.
-        repository, revision: where it is; the revision is a commit, which never changes.
+        repository, revision: where it is; the revision is a commit, which never changes. Empty where none is known
+            here: then the hub names its newest at the first fetch, and that one is kept.
         licence: as its authors name it.
         files: what is fetched.
         draws: what a base model can draw, in one plain line; "" for what is none.
+        about: bytes of a float32 file of its parameters, where no file's size is known here.
     """
 
     name: str
@@ -46,6 +48,12 @@ class Download:
     licence: str
     files: tuple[Remote, ...]
     draws: str = ""
+    about: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files, as far as they are known here, exactly or about."""
+        return sum(file.size for file in self.files) or self.about
 
 
 SIGLIP = "open_clip/ViT-SO400M-14-SigLIP-384/webli"
@@ -60,6 +68,92 @@ VIT_H = (
     ),
 )
 """The image encoder both IP-Adapters were trained with."""
+
+APPLE = "apple-amlr (for research only)"
+"""Apple's licence for its models' weights."""
+
+
+def _embedder(
+    name: str,
+    what: str,
+    repository: str,
+    revision: str,
+    licence: str,
+    model: str,
+    tag: str,
+    size: int,
+    sha256: str = "",
+) -> Download:
+    """Returns the weights alone of a model open_clip knows: its configuration comes with open_clip."""
+    target = f"open_clip/{model}/{tag}.safetensors"
+    file = Remote("open_clip_model.safetensors", target, sha256, size if sha256 else 0)
+    whole = f"embedder, open_clip {model} ({tag}); {what}"
+    return Download(name, whole, repository, revision, licence, (file,), about=0 if sha256 else size)
+
+
+EMBEDDERS_OF_TODAY: tuple[Download, ...] = (
+    _embedder(
+        "siglip2-b16",
+        "SigLIP 2, searched by pictures alone",
+        "timm/ViT-B-16-SigLIP2",
+        "eee10eff6dd8cabae2d7f379d4e8cfcd352030aa",
+        "Apache-2.0",
+        "ViT-B-16-SigLIP2",
+        "webli",
+        1_500_786_832,
+        "d0a51069d2fa6c95b371b3bffd2a2c765c1815004798ee99f075290dbca73041",
+    ),
+    _embedder(
+        "siglip2-so400m",
+        "SigLIP 2, searched by pictures alone",
+        "timm/ViT-SO400M-16-SigLIP2-384",
+        "fec784dabb3081a5f101fc74eefaf9d1ed08237b",
+        "Apache-2.0",
+        "ViT-SO400M-16-SigLIP2-384",
+        "webli",
+        4_544_158_408,
+    ),
+    _embedder(
+        "pe-core-b16",
+        "Perception Encoder, reads words",
+        "timm/PE-Core-B-16",
+        "",
+        "Apache-2.0",
+        "PE-Core-B-16",
+        "meta",
+        1_790_642_180,
+    ),
+    _embedder(
+        "pe-core-l14",
+        "Perception Encoder, reads words",
+        "timm/PE-Core-L-14-336",
+        "",
+        "Apache-2.0",
+        "PE-Core-L-14-336",
+        "meta",
+        2_684_555_268,
+    ),
+    _embedder(
+        "mobileclip2-s0",
+        "quick on a processor, reads words",
+        "timm/MobileCLIP2-S0-OpenCLIP",
+        "095906d28bf54d7584dc411e8ffe448f34289e05",
+        APPLE,
+        "MobileCLIP2-S0",
+        "dfndr2b",
+        299_543_500,
+    ),
+    _embedder(
+        "mobileclip2-s2",
+        "quick on a processor, reads words",
+        "timm/MobileCLIP2-S2-OpenCLIP",
+        "",
+        APPLE,
+        "MobileCLIP2-S2",
+        "dfndr2b",
+        397_472_148,
+    ),
+)
 
 DOWNLOADS: tuple[Download, ...] = (
     Download(
@@ -137,7 +231,9 @@ DOWNLOADS: tuple[Download, ...] = (
             Remote("special_tokens_map.json", f"{SIGLIP}/special_tokens_map.json"),
             Remote("open_clip_model.safetensors", f"{SIGLIP}/open_clip_model.safetensors"),
         ),
+        about=3_512_000_000,
     ),
+    *EMBEDDERS_OF_TODAY,
     Download(
         "tiny-vae-sd",
         "previews of Stable Diffusion 1.x and 2.x",

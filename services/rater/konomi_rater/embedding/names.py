@@ -3,6 +3,9 @@
 A name may end in the precision its tower computes in, "@bf16" or "@fp16"; without one it is float32. Vectors of two
 precisions are near but not equal, so they are of two embedders: what rests on a name (vectors, indices, heads,
 bundles) never mixes them, and a taste keeps the precision it began with on whatever machine it is opened.
+
+"#early" behind a model of timm adds statistics of its early layers. Two names joined by "+" are one embedder, whose
+vectors are those of both side by side; the precision behind them is that of both.
 """
 
 import re
@@ -16,15 +19,23 @@ STARTER = "starter"
 LITE = "timm:tf_efficientnet_lite0"
 """The one embedder whose weights come inside a package."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-FORMS = f'"{STARTER}", "open_clip:NAME/PRETRAINED-or-file", "timm:NAME/file" or "{LITE}"'
+EARLY = "early"
+"""Layers a name may ask for of a model of timm, besides its last."""
+FORMS = (
+    f'"{STARTER}", "open_clip:NAME/PRETRAINED-or-file", "timm:NAME/file" (with "#{EARLY}" for its early layers too), '
+    f'"{LITE}" or two of these joined by "+"'
+)
 FP32, HALVES = "fp32", ("bf16", "fp16")
 """Precisions of a tower; the first is in no name."""
 AUTO = "auto"
+MOST_JOINED = 2
 IN_FOLDER = "open_clip_model.safetensors"
 """Weights in a folder of their own, as they are published."""
 SPACES: Mapping[str, str] = {LITE: f"{LITE}#224-bicubic-0.875+early3-0.75/1"}
 """Embedder to the space of its vectors, where weights, preparation or pooling are konomi's own choice: another choice
 is another space, so no vector of the one is ever taken for one of the other."""
+EARLY_SPACE = "-0.75/1"
+"""Behind "#early" in the name of a space: the weight of the early part, and the number of the way it is made."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +44,29 @@ class EmbedderName:
 
     Attributes:
         precision: what the tower computes in: "fp32", "bf16" or "fp16".
+        layers: "early" where those are looked at too.
+        joined: the two embedders this one joins; then kind, model, file and layers are empty.
     """
 
     kind: str
     model: str = ""
     file: str = ""
     precision: str = FP32
+    layers: str = ""
+    joined: tuple["EmbedderName", ...] = ()
 
     @property
     def plain(self) -> str:
         """The name without its precision."""
-        return ":".join(part for part in (self.kind, "/".join(p for p in (self.model, self.file) if p)) if part)
+        if self.joined:
+            return "+".join(name.plain for name in self.joined)
+        whole = ":".join(part for part in (self.kind, "/".join(p for p in (self.model, self.file) if p)) if part)
+        return f"{whole}#{self.layers}" if self.layers else whole
+
+    @property
+    def singles(self) -> tuple["EmbedderName", ...]:
+        """The embedders it is made of, each with its precision: itself, or the two it joins."""
+        return tuple(replace(name, precision=self.precision) for name in self.joined) or (self,)
 
     @property
     def text(self) -> str:
@@ -58,13 +81,9 @@ def parse(name: str) -> EmbedderName:
         InvalidArgument: it has none of the known forms.
     """
     plain, mark, precision = name.partition("@")
-    if plain == STARTER:
-        kind, model, file, whole = STARTER, "", "", True
-    else:
-        kind, _, rest = plain.partition(":")
-        model, _, file = rest.partition("/")
-        whole = bool(NAME.fullmatch(model) and (NAME.fullmatch(file) or plain == LITE))
-        whole &= kind in ("open_clip", "timm") and not file.endswith((".pt", ".pth", ".bin", ".ckpt", ".pkl"))
+    found = [_single(part) for part in plain.split("+")]
+    singles = [part for part in found if part is not None]
+    whole = len(singles) == len(found) <= MOST_JOINED and len(set(singles)) == len(singles)
     if not whole or (mark and precision not in (FP32, *HALVES)):
         raise InvalidArgument(
             f"expected an embedder {FORMS}, weights as safetensors, each maybe with @bf16 or @fp16 behind it, found "
@@ -72,7 +91,22 @@ def parse(name: str) -> EmbedderName:
             reason="EMBEDDER_UNKNOWN",
             field="taste.embedder",
         )
-    return EmbedderName(kind, model, file, precision or FP32)
+    if len(singles) == 1:
+        return replace(singles[0], precision=precision or FP32)
+    return EmbedderName("", precision=precision or FP32, joined=tuple(singles))
+
+
+def _single(plain: str) -> EmbedderName | None:
+    """Returns the parts of a name that joins nothing, without a precision; None where it has none of the forms."""
+    if plain == STARTER:
+        return EmbedderName(STARTER)
+    bare, mark, layers = plain.partition("#")
+    kind, _, rest = bare.partition(":")
+    model, _, file = rest.partition("/")
+    whole = bool(NAME.fullmatch(model) and (NAME.fullmatch(file) or plain == LITE))
+    whole &= kind in ("open_clip", "timm") and not file.endswith((".pt", ".pth", ".bin", ".ckpt", ".pkl"))
+    whole &= not mark or (kind == "timm" and layers == EARLY)
+    return EmbedderName(kind, model, file, layers=layers) if whole else None
 
 
 def in_precision(name: str, precision: str) -> str:
@@ -93,7 +127,11 @@ def plain(embedder: str) -> str:
 def space_of(embedder: str) -> str:
     """Returns the name under which an embedder's vectors are kept: another precision is another space."""
     name, mark, precision = embedder.partition("@")
-    return SPACES.get(name, name) + mark + precision
+    return "+".join(map(_space, name.split("+"))) + mark + precision
+
+
+def _space(single: str) -> str:
+    return SPACES.get(single, single) + (EARLY_SPACE if single.endswith(f"#{EARLY}") else "")
 
 
 def folder(models: Path, name: EmbedderName) -> Path:

@@ -17,6 +17,7 @@ from konomi_chassis.memory_shortage import is_broken_device, is_shortage, shorta
 from konomi_chassis.models.safetensors_check import check_file
 from konomi_rater.embedding import names, packaged
 from konomi_rater.embedding.device import Placement, precision, settled
+from konomi_rater.embedding.joined import JoinedEmbedder
 from konomi_rater.embedding.names import AUTO, FP32, LITE, STARTER, EmbedderName
 
 if TYPE_CHECKING:
@@ -57,14 +58,16 @@ class Libraries:
     Attributes:
         open_clip, timm: the modules of this room that stand on those libraries.
         placement: where towers run, settled.
+        covering: the size that is enough for several embedders.
     """
 
     def __init__(self, placement: Placement) -> None:
         for name in BEFORE_TORCH:
             import_module(name)
-        from konomi_rater.embedding import open_clip, timm
+        from konomi_rater.embedding import open_clip, timm, tower
 
         self.open_clip, self.timm, self.placement = open_clip, timm, settled(placement)
+        self.covering = tower.covering
 
 
 class Embedders:
@@ -93,14 +96,14 @@ class Embedders:
 
     def check(self, name: str) -> None:
         """Raises InvalidArgument for a name of no known form, FailedPrecondition where its files are missing."""
-        parts = names.parse(name)
-        if parts.plain == LITE:
-            packaged.check(self._models)
-        elif parts.kind == STARTER:
-            _present(self._models / "starter" / "embedder" / "model.safetensors", parts)
-        else:
-            self._check_model(parts)
-            _present(names.weights(self._models, parts), parts)
+        for parts in names.parse(name).singles:
+            if parts.plain == LITE:
+                packaged.check(self._models)
+            elif parts.kind == STARTER:
+                _present(self._models / "starter" / "embedder" / "model.safetensors", parts)
+            else:
+                self._check_model(parts)
+                _present(names.weights(self._models, parts), parts)
 
     def settle(self, name: str) -> str:
         """Returns the whole name of an embedder a taste is about to get, with this machine's precision if it has none.
@@ -111,7 +114,8 @@ class Embedders:
         Raises:
             InvalidArgument: a name of no known form.
         """
-        ours = self._asked.precision == AUTO and names.parse(name).plain in (STARTER, LITE)
+        ours = all(single.plain in (STARTER, LITE) for single in names.parse(name).singles)
+        ours &= self._asked.precision == AUTO
         return names.in_precision(name, FP32 if ours else precision(self._libraries().placement))
 
     def open(self, name: str) -> Embedder:
@@ -123,21 +127,25 @@ class Embedders:
             ResourceExhausted: memory ran out (OUT_OF_MEMORY).
         """
         with self._lock:
-            if name not in self._open:
-                self.check(name)
-                try:
-                    self._open[name] = self._load(name)
-                except (*MISFITS, MemoryError) as error:
-                    if is_shortage(error):
-                        raise shortage(error, f"while loading the embedder {name!r}", ADVICE) from error
-                    if is_broken_device(error):
-                        raise
-                    raise FailedPrecondition(
-                        f"expected the embedder {name!r} to load, but its files do not fit "
-                        f"({type(error).__name__}); install it again",
-                        reason="EMBEDDER_UNREADABLE",
-                    ) from error
-            return self._open[name]
+            return self._opened(name)
+
+    def _opened(self, name: str) -> Embedder:
+        """Returns an embedder, loaded where it is not; two that are joined are loaded as they would be alone."""
+        if name not in self._open:
+            self.check(name)
+            try:
+                self._open[name] = self._load(name)
+            except (*MISFITS, MemoryError) as error:
+                if is_shortage(error):
+                    raise shortage(error, f"while loading the embedder {name!r}", ADVICE) from error
+                if is_broken_device(error):
+                    raise
+                raise FailedPrecondition(
+                    f"expected the embedder {name!r} to load, but its files do not fit "
+                    f"({type(error).__name__}); install it again",
+                    reason="EMBEDDER_UNREADABLE",
+                ) from error
+        return self._open[name]
 
     def at_hand(self) -> list[str]:
         """Returns the embedders whose files are on this machine, best first: open_clip models, timm's packaged one."""
@@ -155,10 +163,12 @@ class Embedders:
         Raises:
             InvalidArgument: a name of no known form.
         """
-        parts = names.parse(name)
-        if parts.kind != "open_clip":
-            return parts.kind == STARTER
-        return self._libraries().open_clip.reads_text(parts.model, names.weights(self._models, parts))
+        return any(map(self._reads_text, names.parse(name).singles))
+
+    def _reads_text(self, name: EmbedderName) -> bool:
+        if name.kind != "open_clip":
+            return name.kind == STARTER
+        return self._libraries().open_clip.reads_text(name.model, names.weights(self._models, name))
 
     def _check_model(self, name: EmbedderName) -> None:
         libraries = self._libraries()
@@ -177,17 +187,20 @@ class Embedders:
 
     def _load(self, name: str) -> Embedder:
         parts, libraries = names.parse(name), self._libraries()
+        if parts.joined:
+            both = [self._opened(single.text) for single in parts.singles]
+            return JoinedEmbedder(both, libraries.covering([one.fit for one in both]))
         placement, open_clip, timm = libraries.placement, libraries.open_clip, libraries.timm
         placement = replace(placement, precision=parts.precision)
         if parts.plain == LITE:
-            return timm.open_timm(parts.model, packaged.weights(self._models), placement, early=True)
+            return timm.open_timm(parts.model, packaged.weights(self._models), placement, layers="blocks")
         if parts.kind == STARTER:
             return open_clip.open_starter(self._models / "starter" / "embedder", placement)
         path = names.weights(self._models, parts)
         if parts.kind == "open_clip":
             return open_clip.open_weights(parts.model, parts.file, path, placement)
         check_file(path)
-        return timm.open_timm(parts.model, path, placement)
+        return timm.open_timm(parts.model, path, placement, layers=parts.layers)
 
 
 def _present(path: Path, name: EmbedderName) -> None:

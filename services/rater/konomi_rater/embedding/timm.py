@@ -8,49 +8,10 @@ import timm
 import torch
 from safetensors.torch import load_file
 
+from konomi.errors import FailedPrecondition
 from konomi_rater.embedding.device import Placement
+from konomi_rater.embedding.early_layers import EarlyBlocks, EarlyLayers, NoEarlyLayers
 from konomi_rater.embedding.tower import Preparation, ResizeRule, TorchEmbedder
-
-STAGES = 3
-"""First stages whose first block is read."""
-WEIGHT = 0.75
-"""Length of the early part beside the last layer's length 1; measured in LOG.md."""
-
-
-class EarlyLayers(torch.nn.Module):
-    """Maps images (N, 3, H, W) to (N, D): last layer, length 1, beside early statistics of length WEIGHT.
-
-    Args:
-        model: an EfficientNet of timm without its classifier.
-    """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Returns the joined features; the caller brings them to unit length."""
-        model = self.model
-        features = model.bn1(model.conv_stem(images))
-        early = []
-        for number, stage in enumerate(model.blocks):
-            for place, block in enumerate(stage):
-                features = block(features)
-                if place == 0 and number < STAGES:
-                    early.append(_statistics(features, block.bn3 if hasattr(block, "bn3") else block.bn2))
-        last = model.global_pool(model.bn2(model.conv_head(features)))
-        return torch.cat([_unit(last), WEIGHT * _unit(torch.cat(early, dim=1))], dim=1)
-
-
-def _statistics(features: torch.Tensor, norm: Any) -> torch.Tensor:
-    """Returns mean and log standard deviation per channel of (N, C, H, W), in the units of its norm: (N, 2 C)."""
-    spread = norm.weight.abs() + 1e-3
-    mean, deviation = features.mean(dim=(2, 3)), features.std(dim=(2, 3))
-    return torch.cat([(mean - norm.bias) / spread, torch.log(deviation / spread + 1e-3)], dim=1)
-
-
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(rows, dim=1)
 
 
 def is_known(model: str) -> bool:
@@ -58,16 +19,18 @@ def is_known(model: str) -> bool:
     return bool(timm.is_model(model))
 
 
-def open_timm(model: str, weights: Path, placement: Placement, *, early: bool = False) -> TorchEmbedder:
+def open_timm(model: str, weights: Path, placement: Placement, *, layers: str = "") -> TorchEmbedder:
     """Returns the image tower of a timm model.
 
     Args:
         model: its name in timm.
         weights: checked safetensors; a classifier among them may be left over.
         placement: where it runs.
-        early: join the statistics of its first stages; only for EfficientNets.
+        layers: "early" joins the statistics of its early layers, whatever tower it is; "blocks" those of the first
+            blocks of an EfficientNet, in the units of its own norms, as the packaged embedder has them.
 
     Raises:
+        FailedPrecondition: timm cannot say where its early layers are (EMBEDDER_UNSUPPORTED).
         ValueError: tensors are missing, or the model is fed in a way konomi does not know.
     """
     network = timm.create_model(model, pretrained=False)
@@ -76,8 +39,17 @@ def open_timm(model: str, weights: Path, placement: Placement, *, early: bool = 
     missing = network.load_state_dict(load_file(weights), strict=False).missing_keys
     if missing:  # the file's own classifier may be left over; a tower without its weights may not
         raise ValueError(f"{len(missing)} tensors are missing")
-    tower: torch.nn.Module = EarlyLayers(network) if early else network
-    tower.eval().to(placement.device, placement.dtype)
+    tower: torch.nn.Module = network.eval()
+    if layers:
+        try:
+            tower = EarlyBlocks(network) if layers == "blocks" else EarlyLayers(network, prepare)
+        except NoEarlyLayers as error:
+            raise FailedPrecondition(
+                f"expected a tower of timm whose early layers are maps konomi can read, but of {model!r} {error}; "
+                f"choose it without #early, or another",
+                reason="EMBEDDER_UNSUPPORTED",
+            ) from error
+    tower.to(placement.device, placement.dtype)
     return TorchEmbedder(tower, prepare, placement, None)
 
 

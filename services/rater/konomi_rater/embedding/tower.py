@@ -58,6 +58,12 @@ class ResizeRule:
         return int(self.edge * width / height), self.edge
 
 
+def covering(rules: Sequence[ResizeRule]) -> ResizeRule:
+    """Returns a rule whose `least` is enough for each of some: an image keeps its shape unless all squash it."""
+    edge = max(max(rule.width, rule.height) if rule.squash else rule.edge for rule in rules)
+    return ResizeRule(edge, edge, edge, all(rule.squash for rule in rules))
+
+
 def _middle(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     left, top = round((pixels.shape[1] - width) / 2), round((pixels.shape[0] - height) / 2)
     return pixels[top : top + height, left : left + width]

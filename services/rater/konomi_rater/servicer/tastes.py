@@ -10,7 +10,7 @@ from konomi_chassis.rpc.pagination import page
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
-from konomi_rater.storage import tastes
+from konomi_rater.storage import comparisons, tastes
 
 
 class TasteServicer(ServicerPart):
@@ -33,7 +33,9 @@ class TasteServicer(ServicerPart):
     def GetTaste(self, request: rater_pb2.GetTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
         """Returns a taste."""
         with self._rater.workspace.reading() as connection:
-            return messages.taste(tastes.read(connection, taste_id(request.name)))
+            message = messages.taste(tastes.read(connection, taste_id(request.name)))
+            message.comparison_count = comparisons.count(connection, taste_id(request.name))
+            return message
 
     def ListTastes(
         self, request: rater_pb2.ListTastesRequest, context: grpc.ServicerContext

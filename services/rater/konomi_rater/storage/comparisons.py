@@ -143,6 +143,15 @@ def standing(connection: Connection, taste: str) -> list[tuple[str, str, bool]]:
     return [(row.winner, row.loser, bool(row.tie)) for row in rows]
 
 
+def count(connection: Connection, taste: str) -> int:
+    """Returns how many comparisons are in force, without reading them: entries are numbered through from 1.
+
+    An undo is an entry too, and takes the one it undoes out of force.
+    """
+    undone = text("SELECT COUNT(*) FROM comparisons WHERE taste = :taste AND undoes IS NOT NULL")
+    return moment(connection, taste) - 2 * int(connection.execute(undone, {"taste": taste}).scalar_one())
+
+
 def moment(connection: Connection, taste: str) -> int:
     """Returns the last entry of the log: equal ones, equal comparisons in force."""
     last = text("SELECT COALESCE(MAX(sequence), 0) FROM comparisons WHERE taste = :taste")

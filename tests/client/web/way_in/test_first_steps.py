@@ -4,14 +4,17 @@ import base64
 import io
 import json
 import time
+import uuid
 
 import pytest
 from PIL import Image
 
 from konomi.client import connect_home
+from konomi.v1 import rater_pb2 as rater
 from tests.client.web import recorded
 from tests.client.web.grading.test_grading import press, shown
 from tests.client.web.site import picture, until
+from tests.client.web.test_search import taste_of
 from tests.client.web.test_views import PAYLOADS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
@@ -226,6 +229,26 @@ def test_every_empty_view_leads_to_the_next_step(site, visit):
         assert page.get_attribute(".next a", "href") == "#add", view
         found[view] = [(one["id"], one["nodes"][0]["html"][:160]) for one in axe.run(page).response["violations"]]
     assert not {view: faults for view, faults in found.items() if faults}
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_where_pairs_alone_were_said_the_buttons_say_pairs(site, visit, language):
+    name = f"pairs-{language}"
+    taste_of(site, f"tastes/{name}", "timm:tf_efficientnet_lite0", 6)
+    with connect_home(site.home.root) as client:
+        asked = client.rater.list_images(taste=f"tastes/{name}", page_size=6)
+        digests = [image.digest for image in asked.images]
+        pairs = [(a, b) for place, a in enumerate(digests) for b in digests[:place]][:11]
+        for winner, loser in pairs:
+            compared = rater.Comparison(winner_digest=winner, loser_digest=loser)
+            client.rater.record_comparison(taste=f"tastes/{name}", comparison=compared, request_id=str(uuid.uuid4()))
+    page = visit(f"taste&taste={name}", language)
+    words = {"en": "Learn from 11 pairs", "ja": "11 組の比較から学ぶ"}[language]
+    until(page, f"document.querySelector('button.primary')?.textContent === '{words}'")
+    page.evaluate("location.hash = 'guide'")
+    until(page, "document.querySelector('[data-pairs]')?.dataset.pairs === '11'")
+    assert page.get_by_role("button", name=words).count() == 1
+    assert page.get_by_role("button", name=words).is_enabled()
 
 
 def large(colour: tuple[int, int, int]) -> bytes:

@@ -1,6 +1,7 @@
 """`konomi models fetch`: a known model from the hub, once; the only command that uses the network."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypedDict
 
@@ -10,7 +11,7 @@ from konomi.cli.console import Json, emit, note, progress, say, table
 from konomi.errors import DataLoss, InvalidArgument
 from konomi.files import make_folder, sync_folder, write_json
 from konomi.home import Home
-from konomi.host.hub import Facts, FetchSettings, address, check_safetensors, facts, fetch
+from konomi.host.hub import Facts, FetchSettings, address, check_safetensors, facts, fetch, newest
 from konomi.host.hub_models import DOWNLOADS, Download
 from konomi.i18n.catalogue import text
 
@@ -46,8 +47,8 @@ def fetch_(
 ) -> None:
     """Get a known embedder or base model once; the only command that uses the network.
 
-    Only safetensors come, of one pinned revision. Digest and size are shown first; an interrupted fetch goes on
-    where it ended.
+    Only safetensors come, of one revision: konomi's own list says which, else the hub at the first fetch. Digest and
+    size are shown first; an interrupted fetch goes on where it ended.
 
     Example: konomi models fetch sd15
     """
@@ -75,10 +76,12 @@ def find(name: str) -> Download:
 
 def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) -> FetchedModel:
     """Fetches what of a model is missing and returns what is there; every file complete or not there."""
+    kept = _kept(home)
+    if not model.revision:
+        model = replace(model, revision=_revision_of(kept, model) or newest(settings.hub, model))
     if not quiet:
         words = {"name": model.name, "repository": model.repository, "revision": model.revision}
         note(text("{name}: {repository} at {revision}, licence {licence}", licence=model.licence, **words))
-    kept = _kept(home)
     files: list[FetchedFile] = []
     for file in model.files:
         target, key = home.models / file.target, f"{model.repository}@{model.revision}/{file.path}"
@@ -110,6 +113,12 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
         "files": files,
         "next": next_step(model),
     }
+
+
+def _revision_of(kept: dict[str, KeptFile], model: Download) -> str:
+    """Returns the revision a file of a model was fetched of before; "" where none was."""
+    before = (key.removeprefix(f"{model.repository}@") for key in kept if key.startswith(f"{model.repository}@"))
+    return next(before, "").partition("/")[0]
 
 
 def next_step(model: Download) -> str:
@@ -144,10 +153,13 @@ def _compare(before: KeptFile | None, facts: Facts, path: str) -> None:
 
 def _list(as_json: bool) -> None:
     if as_json:
-        emit({"models": [{"name": m.name, "what": m.what, "licence": m.licence} for m in DOWNLOADS]})
+        rows = [{"name": m.name, "what": m.what, "licence": m.licence, "size_bytes": m.size} for m in DOWNLOADS]
+        emit({"models": rows})
         return
-    rows = [(m.name, m.what, f"{sum(f.size for f in m.files) / 1e9:.2f} GB", m.licence) for m in DOWNLOADS]
-    table(("name", "what", "size", "licence"), [(a, b, c if c != "0.00 GB" else "", d) for a, b, c, d in rows])
+    table(
+        ("name", "what", "size", "licence"),
+        [(m.name, m.what, f"{m.size / 1e9:.2f} GB" if m.size else "", m.licence) for m in DOWNLOADS],
+    )
 
 
 def _record(home: Home) -> Path:

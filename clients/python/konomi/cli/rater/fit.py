@@ -82,7 +82,8 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
     )
     say(line)
     if version.comparison_count:
-        say(_compared(version.comparison_count))
+        sentence = _compared if version.label_count else _compared_alone
+        say(sentence(version.comparison_count))
     if version.held_out_count:
         one = "{count} label was kept out of the fit, to judge versions by"
         say(plural(one, "{count} labels were kept out of the fit, to judge versions by", version.held_out_count))
@@ -101,6 +102,11 @@ def _print(version: rater.RaterVersion, as_json: bool) -> None:
         say(line)
     for alarm in alarms(version):
         note(f"! {alarm}")
+
+
+def _compared_alone(count: int) -> str:
+    one = "{count} comparison of two images, and no grades"
+    return plural(one, "{count} comparisons of two images, and no grades", count)
 
 
 def _compared(count: int) -> str:

@@ -2,11 +2,13 @@
 
 import { call } from "../data/connect.js";
 import { h } from "./dom.js";
-import { t } from "../i18n/i18n.js";
+import { many, t, whole } from "../i18n/i18n.js";
 import { taste } from "../prefs.js";
 
 export const ENOUGH = 30;
 export const FEW = 5;
+// Pairs a rater is fitted from where there are no grades.
+export const PAIRS = 10;
 
 // Where each step is taken.
 const WHERE = { pictures: "add", grade: "rate", learn: "taste", night: "night", lineage: "lineage" };
@@ -20,7 +22,24 @@ export function nextStep(step) {
 export function stepOf(about) {
   if (!Number(about.imageCount ?? 0)) return "pictures";
   if (about.activeRaterVersion) return "night";
-  return Number(about.labelCount ?? 0) < ENOUGH ? "grade" : "learn";
+  return enough(about) ? "learn" : "grade";
+}
+
+// Whether enough was said for a first rater: grades, or pairs.
+export function enough(about) {
+  return Number(about.labelCount ?? 0) >= ENOUGH || Number(about.comparisonCount ?? 0) >= PAIRS;
+}
+
+// Whether anything was said to learn from.
+export function said(about) {
+  return Number(about.labelCount ?? 0) + Number(about.comparisonCount ?? 0) > 0;
+}
+
+// What the button says that lets the rater learn: from grades, from pairs, or from both.
+export function learnFrom(about) {
+  const [grades, pairs] = [Number(about.labelCount ?? 0), Number(about.comparisonCount ?? 0)];
+  if (grades && pairs) return t("fit_both", { n: whole(grades), pairs: whole(pairs) });
+  return pairs ? many("fit_pairs", pairs) : many("fit", grades);
 }
 
 // The same, asked of the rater; nothing where it cannot be asked.

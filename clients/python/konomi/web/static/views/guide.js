@@ -2,7 +2,7 @@
 
 import { call, stream } from "../data/connect.js";
 import { LETTERS } from "../data/labels.js";
-import { ENOUGH, stepOf } from "../ui/next.js";
+import { ENOUGH, enough, learnFrom, stepOf } from "../ui/next.js";
 import { h, replace } from "../ui/dom.js";
 import { brief, many, percent, t, whole } from "../i18n/i18n.js";
 import { chip } from "./detail.js";
@@ -124,12 +124,14 @@ class Guide {
 
   ofGrades() {
     const graded = Number(this.about.labelCount ?? 0);
-    const learn = graded >= ENOUGH && !this.about.activeRaterVersion;
+    const pairs = Number(this.about.comparisonCount ?? 0);
+    const learn = enough(this.about) && !this.about.activeRaterVersion;
     return [h("p", { class: "big", "data-graded": graded }, brief("guide_graded", { n: whole(graded), of: whole(ENOUGH) })),
       h("progress", { max: ENOUGH, value: Math.min(graded, ENOUGH), "aria-label": t("guide_grade") }),
+      pairs ? h("p", { class: "small", "data-pairs": pairs }, many("guide_pairs", pairs)) : null,
       this.about.activeRaterVersion ? h("p", { class: "small" }, t("guide_learnt")) : null,
       h("div", { class: "inline" }, h("a", { class: this.step === "grade" ? "button primary" : "button", href: "#rate" }, t("go_grade")),
-        learn ? h("button", { class: "primary", click: (event) => this.learn(event.currentTarget) }, many("fit", graded)) : null)];
+        learn ? h("button", { class: "primary", click: (event) => this.learn(event.currentTarget) }, learnFrom(this.about)) : null)];
   }
 
   async learn(button) {

@@ -3,9 +3,9 @@
 import { call, stream } from "../data/connect.js";
 import { curve, reliability, shares, wilson } from "../ui/charts.js";
 import { h, replace, toast } from "../ui/dom.js";
-import { decimal, locale, many, percent, t, when, whole } from "../i18n/i18n.js";
+import { decimal, locale, percent, t, when, whole } from "../i18n/i18n.js";
 import { LETTERS, numberOf } from "../data/labels.js";
-import { nextStep, stepOf } from "../ui/next.js";
+import { learnFrom, nextStep, said, stepOf } from "../ui/next.js";
 import { taste } from "../prefs.js";
 
 const METRICS = ["retest_qwk", "qwk", "srcc", "auc_ssr", "ap_ur", "ece", "brier"];
@@ -28,7 +28,7 @@ async function paint(place, current) {
   const charts = h("div", { class: "charts" });
   const fitting = h("p", { role: "status" });
   replace(place, h("h1", {}, t("taste")), h("p", { class: "lead" }, t("taste_lead")),
-    h("p", {}, h("button", { class: "primary", click: (event) => fit(event.currentTarget, fitting, () => paint(place, current)) }, many("fit", about.labelCount ?? 0))), fitting,
+    said(about) ? h("p", {}, h("button", { class: "primary", click: (event) => fit(event.currentTarget, fitting, () => paint(place, current)) }, learnFrom(about))) : null, fitting,
     active ? [metrics(active), ...priors(active)] : [h("p", {}, t("no_rater")), stepOf(about) === "learn" ? null : nextStep(stepOf(about))],
     alarms.length ? [h("h2", {}, t("alarms")), h("ul", {}, alarms.map((alarm) => h("li", {}, alarm)))] : null,
     charts, versions.length ? table(versions, () => paint(place, current)) : null);
