@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from konomi.errors import ResourceExhausted, Unavailable
 from konomi_chassis.decoding.worker_process import Decoded, Least
-from konomi_rater.embedding.registry import Embedder
+from konomi_rater.embedding.joined import Embedder
 from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, ImageSource
 
 T = TypeVar("T")

@@ -1,15 +1,34 @@
-"""Two embedders as one: the unit vectors of both side by side, each half of the whole."""
+"""What an embedder is, and two of them as one: the unit vectors of both side by side, each half of the whole."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from konomi_chassis.decoding.worker_process import Decoded
 
 if TYPE_CHECKING:
-    from konomi_rater.embedding.registry import Embedder
     from konomi_rater.embedding.tower import ResizeRule
+
+
+class Embedder(Protocol):
+    """What turns images, and where it can texts, into unit vectors."""
+
+    dimensions: int
+    reads_text: bool
+    fit: "ResizeRule"
+
+    def fitted(self, decoded: Decoded) -> np.ndarray:
+        """Brings a decoded image, shrunk or whole, to the size `embed` takes: (H, W, 3) uint8."""
+
+    def embed(self, images: Sequence[np.ndarray], *, keep: bool) -> np.ndarray:
+        """Maps RGB images (H, W, 3) uint8 to (N, D) float32; `keep` makes each row independent of the others.
+
+        A fitted image goes in as it is; one of any other size is brought to it first.
+        """
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Maps texts to (N, D) float32 in the space of the images."""
 
 
 class JoinedEmbedder:
@@ -22,7 +41,7 @@ class JoinedEmbedder:
         fit: the size an image must be decoded to, so that each of them still gets what it wants.
     """
 
-    def __init__(self, parts: Sequence["Embedder"], fit: "ResizeRule") -> None:
+    def __init__(self, parts: Sequence[Embedder], fit: "ResizeRule") -> None:
         self._parts, self.fit = parts, fit
         self._shapes = [(part.fit.height, part.fit.width, 3) for part in parts]
         self._ends = np.cumsum([height * width for height, width, _ in self._shapes])

@@ -1,51 +1,24 @@
 """Opens embedders by name, once each: what turns images, and where it can texts, into unit vectors."""
 
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 from safetensors import SafetensorError
 
 from konomi.errors import FailedPrecondition, InvalidArgument
-from konomi_chassis.decoding.worker_process import Decoded
 from konomi_chassis.lazy_value import LazyValue
 from konomi_chassis.memory_shortage import is_broken_device, is_shortage, shortage
 from konomi_chassis.models.safetensors_check import check_file
 from konomi_rater.embedding import names, packaged
 from konomi_rater.embedding.device import Placement, precision, settled
-from konomi_rater.embedding.joined import JoinedEmbedder
+from konomi_rater.embedding.joined import Embedder, JoinedEmbedder
 from konomi_rater.embedding.names import AUTO, FP32, LITE, STARTER, EmbedderName
-
-if TYPE_CHECKING:
-    from konomi_rater.embedding.tower import ResizeRule
 
 MISFITS = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError)
 """What the libraries raise where files do not fit each other."""
 ADVICE = "close programs that hold memory, or set the rater's embedder_device to cpu, then try again"
-
-
-class Embedder(Protocol):
-    """What turns images, and where it can texts, into unit vectors."""
-
-    dimensions: int
-    reads_text: bool
-    fit: "ResizeRule"
-
-    def fitted(self, decoded: Decoded) -> np.ndarray:
-        """Brings a decoded image, shrunk or whole, to the size `embed` takes: (H, W, 3) uint8."""
-
-    def embed(self, images: Sequence[np.ndarray], *, keep: bool) -> np.ndarray:
-        """Maps RGB images (H, W, 3) uint8 to (N, D) float32; `keep` makes each row independent of the others.
-
-        A fitted image goes in as it is; one of any other size is brought to it first.
-        """
-
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Maps texts to (N, D) float32 in the space of the images."""
 
 
 BEFORE_TORCH = ("sklearn.cluster", "scipy.stats")

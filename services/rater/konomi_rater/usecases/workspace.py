@@ -17,7 +17,8 @@ from konomi_chassis.lazy_value import LazyValue
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
 from konomi_rater.embedding.batching import Batcher, QueueLimits
-from konomi_rater.embedding.registry import Embedder, Embedders
+from konomi_rater.embedding.joined import Embedder
+from konomi_rater.embedding.registry import Embedders
 from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.settings import RaterSettings
 from konomi_rater.storage import tastes
