@@ -9,13 +9,11 @@ from konomi_rater.preference import head as ensemble
 from konomi_rater.preference import large_fit
 from konomi_rater.preference.calibration import LEAST_RANDOM, Calibration, calibrate
 from konomi_rater.preference.comparisons import (
-    LEAST_COMPARED,
     LEAST_LABELS,
     NONE,
     Pairs,
     Preference,
     accuracy,
-    clear,
     order,
     pairs_of,
     shifted,
@@ -36,19 +34,14 @@ from konomi_rater.preference.head import (
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates
 from konomi_rater.preference.ordinal import Check, never, scale_of
-from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.population import benefit
 from konomi_rater.preference.population.benefit import Benefit, Labels
 from konomi_rater.preference.population.file import Population, joined
-from konomi_rater.preference.positive_unlabelled import (
-    LEAST_UNLABELLED,
-    PositiveFit,
-    auc_estimate,
-    fit_positives,
-    only_favourites,
-)
+from konomi_rater.preference.positive_unlabelled import PositiveFit, auc_estimate, fit_positives
+from konomi_rater.preference.provenance.origins import learn_origins
+from konomi_rater.preference.provenance.trees import stack
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
-from konomi_rater.preference.trees import stack
+from konomi_rater.preference.training import Training
 from konomi_rater.sentences import Sentence
 
 FOLDS = 10
@@ -61,87 +54,6 @@ SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
 MARGIN = 0.02
 """A later recipe must beat an earlier one's cross-validated SRCC by this much: smaller gaps are ties."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """Everything a fit reads.
-
-    Attributes:
-        embeddings: (n, D) unit rows of the graded images.
-        grades: (n,) integers 1..5.
-        groups: n group keys; near-duplicates share one (prompt and seed) and never straddle a fold.
-        drawn: (n,) bool, graded when shown at random.
-        background: (N, D) unit rows of all images of the taste.
-        provenances: how each graded image was made.
-        comparisons: which of two images is preferred, in the order that was said: rows of the graded ones, then of the
-            compared.
-        compared: (c, D) unit rows of images that were compared and not graded.
-        compared_groups: their c group keys.
-        unlabelled: (u, D) ungraded images, for the case that every grade is a favourite's.
-        populations: what people in general like, where something is known; each is used only where it helps.
-    """
-
-    embeddings: np.ndarray
-    grades: np.ndarray
-    groups: Sequence[str]
-    drawn: np.ndarray
-    background: np.ndarray
-    provenances: Sequence[Provenance] = ()
-    comparisons: Sequence[Preference] = ()
-    unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    populations: Sequence[Population] = ()
-    compared: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    compared_groups: Sequence[str] = ()
-
-    @property
-    def is_favourites(self) -> bool:
-        """Says whether only favourites are graded, and there is enough to hold them against."""
-        return len(self.unlabelled) >= LEAST_UNLABELLED and only_favourites(self.grades)
-
-    @property
-    def learns_with_unlabelled(self) -> bool:
-        """Says whether there are pairs enough to learn from favourites, the ungraded and pairs at once."""
-        few = len(self.grades) + len(self.unlabelled) <= MOST_EXACT
-        return few and clear(self.comparisons) >= LEAST_COMPARED
-
-    def take(self, rows: np.ndarray) -> "Training":
-        """Returns the same with the labels at rows (R,) alone and no comparisons."""
-        return replace(
-            self,
-            embeddings=self.embeddings[rows],
-            grades=self.grades[rows],
-            groups=[self.groups[row] for row in rows],
-            drawn=self.drawn[rows],
-            provenances=[self.provenances[row] for row in rows] if self.provenances else (),
-            comparisons=(),
-            compared=self.compared[:0],
-            compared_groups=(),
-        )
-
-    def with_unlabelled(self) -> "Training":
-        """Returns the same with the ungraded images among the graded ones, of grade 0."""
-        graded, more = len(self.grades), len(self.unlabelled)
-        rows = np.append(np.arange(graded), np.arange(graded, graded + len(self.compared)) + more)
-        return replace(
-            self,
-            embeddings=np.concatenate([self.embeddings, self.unlabelled]),
-            grades=np.append(self.grades, np.zeros(more, self.grades.dtype)),
-            groups=[*self.groups, *(f"ungraded {row}" for row in range(more))],
-            drawn=np.append(self.drawn, np.zeros(more, bool)),
-            provenances=(),
-            comparisons=[
-                replace(one, winner=int(rows[one.winner]), loser=int(rows[one.loser])) for one in self.comparisons
-            ],
-        )
-
-    def seen(self) -> np.ndarray:
-        """Returns the embeddings (n + c, D) of all images that were judged, graded ones first."""
-        return np.concatenate([self.embeddings, self.compared]) if len(self.compared) else self.embeddings
-
-    def seen_grades(self) -> np.ndarray:
-        """Returns their grades (n + c,), 0 for what was only compared."""
-        return np.append(self.grades, np.zeros(len(self.compared), self.grades.dtype))
 
 
 @dataclass(frozen=True)
@@ -212,6 +124,9 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
         training = training.with_unlabelled()
     pairs = learnt_pairs(training.comparisons, len(training.grades))
     maps, weighed = _maps(training, seed, check)
+    made = training.seen_provenances()
+    origins = learn_origins(made)
+    maps = {power: one.with_origins(origins) for power, one in maps.items()}
     folds = make_folds([*training.groups, *training.compared_groups], rng)
     moved, shifting = shifted(() if len(pairs) else training.comparisons, training.grades)
     if len(training.grades) > WHOLE:
@@ -225,8 +140,8 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     held_out: dict[str, _HeldOut] = {}
     for done, kind in enumerate(kinds):
         yield Step("cross-validation", done, len(kinds) + 1)
-        head = fit_head(kind, maps[RECIPES[kind].power], training.seen(), training.grades, moved, check, pairs)
-        held_out[kind] = _cross_validate(head, training.seen(), folds, check)
+        head = fit_head(kind, maps[RECIPES[kind].power], training.seen(), training.grades, moved, check, pairs, made)
+        held_out[kind] = _cross_validate(head, training, folds, check)
     yield Step("quality", len(kinds), len(kinds) + 1)
     fitted = _finish(training, held_out, seed, rng, check, pairs)
     yield replace(fitted, benefits=weighed, compared=shifting or int(pairs.times.sum()))
@@ -328,7 +243,7 @@ def alarms(training: Training, metrics: Mapping[str, Estimate], pairs: Pairs = N
     return raised
 
 
-def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarray], check: Check) -> _HeldOut:
+def _cross_validate(head: Head, training: Training, folds: Sequence[np.ndarray], check: Check) -> _HeldOut:
     targets, noise, pairs = head.sites.targets, head.sites.noise, head.sites.pairs
     graded = len(targets) - len(pairs)
     if len(folds) < 2:
@@ -336,7 +251,7 @@ def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarr
     if isinstance(head.process, Process):
         mean, variance = held_out(head.process, targets, [touching(fold, graded, pairs) for fold in folds])
     else:
-        inputs = head.features(embeddings)
+        inputs = head.features(training.seen(), training.seen_provenances())
         mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds, check)
     doubt = (variance[:graded] - noise[:graded]).clip(1e-9) + head.process.kernel.noise
     return _HeldOut(head, mean[:graded], doubt, mean[graded:])
@@ -366,7 +281,7 @@ def _fit_large(
     check: Check,
     threads: int,
 ) -> _Large:
-    scale, inputs = scale_of(training.grades), features(training.embeddings)
+    scale, inputs = scale_of(training.grades), features(training.embeddings, training.seen_provenances())
     targets = scale.targets[training.grades - 1] + moved
     kernel = ensemble.tuned(RECIPES[LARGE], features, inputs, targets, check)
     parts, fold_of = large_fit.parts_of(folds)
@@ -417,7 +332,8 @@ def _finish(
     head = best.head
     if measured is None:
         drawn = ensemble.draw(len(head.sites.targets), rng)
-        head = ensemble.with_members(head, head.features(training.seen()), drawn, check)
+        inputs = head.features(training.seen(), training.seen_provenances())
+        head = ensemble.with_members(head, inputs, drawn, check)
     metrics = accuracy(pairs, best.gaps)
     if len(pairs) and not thresholds_known(training.grades):
         head = ensemble.with_usual_shares(head, training.background)

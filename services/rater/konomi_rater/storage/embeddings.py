@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from konomi_rater.embedding.names import space_of
-from konomi_rater.preference.parameters import Provenance
+from konomi_rater.preference.provenance.parameters import Provenance
 from konomi_rater.storage.columns import Column, DigestIndex, Digests, Names, Shared
 
 BASE_UNITS = ("base",)

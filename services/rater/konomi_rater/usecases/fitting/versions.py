@@ -14,12 +14,13 @@ from konomi_rater.measures import overoptimisation
 from konomi_rater.measures.overoptimisation import Generation, Pressure, pressure_of
 from konomi_rater.preference import fitting, promotion
 from konomi_rater.preference.comparisons import LEAST_COMPARED, LEAST_LABELS, clear, enough
-from konomi_rater.preference.fitting import Fitted, Step, Training
+from konomi_rater.preference.fitting import Fitted, Step
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
 from konomi_rater.preference.promotion import Diff, PromotionDecision
+from konomi_rater.preference.training import Training
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
