@@ -50,6 +50,10 @@ class Features:
             return features
         return np.hstack([features, self.origins.table(provenances, len(features)).astype(features.dtype)])
 
+    def with_unknown_origins(self) -> "Features":
+        """Returns the map that takes every image for one of which nobody knows how it was made."""
+        return self.with_origins(self.origins.unknown())
+
     def with_origins(self, origins: Origins) -> "Features":
         """Returns the map with these columns of how an image was made."""
         return replace(self, origins=origins)

@@ -151,6 +151,10 @@ class Head:
         """Whether how an image was made changes what the head thinks of it."""
         return self.trees is not None or len(self.features.origins) > 0
 
+    def without_provenance(self) -> "Head":
+        """Returns the head as it predicts an image of which nothing is known but its pixels."""
+        return replace(self, trees=None, features=self.features.with_unknown_origins())
+
     @property
     def compared(self) -> int:
         """How many of the images it rests on were compared and not graded."""

@@ -38,6 +38,11 @@ class Origins:
     def __len__(self) -> int:
         return len(self.models) + len(self.numbers)
 
+    def unknown(self) -> "Origins":
+        """Returns as many columns that no image has anything in."""
+        nobody = ("",) * len(self)  # an image whose model is not known is in no column
+        return Origins(nobody)
+
     def table(self, provenances: Sequence[Provenance | None] | None, count: int) -> np.ndarray:
         """Returns (count, C) float64: zeros where nothing is known, everywhere where no provenances are given."""
         table = np.zeros((count, len(self)))
@@ -57,7 +62,7 @@ class Origins:
             0.0 if value is None else (value - centre) / spread
             for value, centre, spread in zip(said, self.centres, self.spreads, strict=True)
         ]
-        return np.array([*(provenance.unit == model for model in self.models), *numbers], np.float64)
+        return np.array([*(provenance.unit == model != "" for model in self.models), *numbers], np.float64)
 
 
 def learn_origins(provenances: Sequence[Provenance | None]) -> Origins:

@@ -61,7 +61,7 @@ def generations(
     history = []
     for unit, rows in _units(view):
         drawn = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
-        prediction = head.predict(view.embeddings[drawn], view.provenances_at(drawn))
+        prediction = head.predict(view.embeddings[drawn])  # units side by side: none is liked for its name
         distance = reference.index.distance(view.embeddings[drawn], drawn)
         grades = given[rows][given[rows] > 0]
         history.append(
@@ -248,6 +248,7 @@ class Versions:
             provenances=[view.provenances[at] for at in positions],
             comparisons=inputs.compared.said,
             compared=view.embeddings[compared],
+            compared_provenances=[view.provenances[at] for at in compared],
             compared_groups=image_records.read_groups(connection, taste.id, view.rows[compared].tolist()),
             unlabelled=view.embeddings[_ungraded(view, inputs)],
             populations=populations_for(self._workspace, taste, view.embeddings.shape[1]),
