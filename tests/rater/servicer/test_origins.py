@@ -98,7 +98,8 @@ def test_an_older_home_knows_no_models(tmp_path):
         columns = (
             "taste, digest, source, prompt, seed, unit, night, parents, licence, consent, parameters, width, height"
         )
-        line = f"INSERT INTO images ({columns}, created) VALUES ('t', :digest, 4, '', 0, '', '', '[]', '', '', '{{}}', 1, 1, 0)"
+        values = "'t', :digest, 4, '', 0, '', '', '[]', '', '', '{}', 1, 1, 0"
+        line = f"INSERT INTO images ({columns}, created) VALUES ({values})"
         connection.execute(text(line), {"digest": uuid.uuid4().hex})
     engine.dispose()
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)

@@ -124,9 +124,6 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
         training = training.with_unlabelled()
     pairs = learnt_pairs(training.comparisons, len(training.grades))
     maps, weighed = _maps(training, seed, check)
-    made = training.seen_provenances()
-    origins = learn_origins(made)
-    maps = {power: one.with_origins(origins) for power, one in maps.items()}
     folds = make_folds([*training.groups, *training.compared_groups], rng)
     moved, shifting = shifted(() if len(pairs) else training.comparisons, training.grades)
     if len(training.grades) > WHOLE:
@@ -140,7 +137,7 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     held_out: dict[str, _HeldOut] = {}
     for done, kind in enumerate(kinds):
         yield Step("cross-validation", done, len(kinds) + 1)
-        head = fit_head(kind, maps[RECIPES[kind].power], training.seen(), training.grades, moved, check, pairs, made)
+        head = _fit_kind(kind, maps[RECIPES[kind].power], training, moved, check, pairs)
         held_out[kind] = _cross_validate(head, training, folds, check)
     yield Step("quality", len(kinds), len(kinds) + 1)
     fitted = _finish(training, held_out, seed, rng, check, pairs)
@@ -155,14 +152,29 @@ def _maps(training: Training, seed: int, check: Check) -> tuple[Mapping[float, F
     """
     maps, count = feature_maps(training.background), len(training.grades)
     if not training.populations or count < LEAST_LABELS or not training.grades.all():
-        return maps, []
+        return _with_origins(maps, training), []
     few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
     folds = make_folds(few.groups, np.random.default_rng((seed, 1)))
     plain = maps[RECIPES[benefit.deciding_kind(len(few.grades))].power]
     labels = Labels(few.embeddings, few.grades, folds, few.background)
     weighed = benefit.benefits(training.populations, labels, plain, seed, check)
     helping = joined([one for one, found in zip(training.populations, weighed, strict=True) if found.used])
-    return {power: with_population(one, training.background, helping) for power, one in maps.items()}, weighed
+    maps = {power: with_population(one, training.background, helping) for power, one in maps.items()}
+    return _with_origins(maps, training), weighed
+
+
+def _with_origins(maps: Mapping[float, Features], training: Training) -> dict[float, Features]:
+    origins = learn_origins(training.seen_provenances())
+    return {power: one.with_origins(origins) for power, one in maps.items()}
+
+
+def _fit_kind(kind: str, features: Features, training: Training, moved: np.ndarray, check: Check, pairs: Pairs) -> Head:
+    made = training.seen_provenances()
+    return fit_head(kind, features, training.seen(), training.grades, moved, check, pairs, made)
+
+
+def _inputs(head: Head, training: Training) -> np.ndarray:
+    return head.features(training.seen(), training.seen_provenances())
 
 
 def learnt_pairs(comparisons: Sequence[Preference], graded: int) -> Pairs:
@@ -251,7 +263,7 @@ def _cross_validate(head: Head, training: Training, folds: Sequence[np.ndarray],
     if isinstance(head.process, Process):
         mean, variance = held_out(head.process, targets, [touching(fold, graded, pairs) for fold in folds])
     else:
-        inputs = head.features(training.seen(), training.seen_provenances())
+        inputs = _inputs(head, training)
         mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds, check)
     doubt = (variance[:graded] - noise[:graded]).clip(1e-9) + head.process.kernel.noise
     return _HeldOut(head, mean[:graded], doubt, mean[graded:])
@@ -281,7 +293,10 @@ def _fit_large(
     check: Check,
     threads: int,
 ) -> _Large:
-    scale, inputs = scale_of(training.grades), features(training.embeddings, training.seen_provenances())
+    scale, inputs = (
+        scale_of(training.grades),
+        features(training.embeddings, training.seen_provenances()[: len(training.grades)]),
+    )
     targets = scale.targets[training.grades - 1] + moved
     kernel = ensemble.tuned(RECIPES[LARGE], features, inputs, targets, check)
     parts, fold_of = large_fit.parts_of(folds)
@@ -332,8 +347,7 @@ def _finish(
     head = best.head
     if measured is None:
         drawn = ensemble.draw(len(head.sites.targets), rng)
-        inputs = head.features(training.seen(), training.seen_provenances())
-        head = ensemble.with_members(head, inputs, drawn, check)
+        head = ensemble.with_members(head, _inputs(head, training), drawn, check)
     metrics = accuracy(pairs, best.gaps)
     if len(pairs) and not thresholds_known(training.grades):
         head = ensemble.with_usual_shares(head, training.background)
