@@ -41,6 +41,18 @@ CARES = {"cares": 0.5, "indifferent": 0.0}
 Figures = Mapping[str, float]
 
 
+def _shuffled(images: pool.ImagePool) -> pool.ImagePool:
+    """Returns the pool in another order: it lies by guidance, and labelled and test images shall be alike."""
+    at = np.random.default_rng(15).permutation(len(images.embeddings))
+    return pool.ImagePool(
+        images.embeddings[at],
+        [images.records[row] for row in at],
+        [images.prompts[row] for row in at],
+        images.seeds[at],
+        images.guidance[at],
+    )
+
+
 def made_by(images: pool.ImagePool, shift: float) -> tuple[np.ndarray, list[Provenance], np.ndarray]:
     """Returns the embeddings as the models render them, how each image was made, and the number of its model (N,)."""
     rng = np.random.default_rng(13)
@@ -91,7 +103,7 @@ def _one(images: pool.ImagePool, shift: float, liking: float, number: int, count
 
 def rows(people: int, shifts: Sequence[float]) -> Iterator[dict[str, Any]]:
     """Yields a row a kind of person, rendering difference, count and measure."""
-    images = pool.load(IMAGES)
+    images = _shuffled(pool.load(IMAGES))
     for kind, liking in CARES.items():
         for shift in shifts:
             for count in COUNTS:

@@ -152,7 +152,7 @@ def _maps(training: Training, seed: int, check: Check) -> tuple[Mapping[float, F
     """
     maps, count = feature_maps(training.background), len(training.grades)
     if not training.populations or count < LEAST_LABELS or not training.grades.all():
-        return _with_origins(maps, training), []
+        return _with_origins(maps, training, seed, check), []
     few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
     folds = make_folds(few.groups, np.random.default_rng((seed, 1)))
     plain = maps[RECIPES[benefit.deciding_kind(len(few.grades))].power]
@@ -160,12 +160,26 @@ def _maps(training: Training, seed: int, check: Check) -> tuple[Mapping[float, F
     weighed = benefit.benefits(training.populations, labels, plain, seed, check)
     helping = joined([one for one, found in zip(training.populations, weighed, strict=True) if found.used])
     maps = {power: with_population(one, training.background, helping) for power, one in maps.items()}
-    return _with_origins(maps, training), weighed
+    return _with_origins(maps, training, seed, check), weighed
 
 
-def _with_origins(maps: Mapping[float, Features], training: Training) -> dict[float, Features]:
-    origins = learn_origins(training.seen_provenances())
-    return {power: one.with_origins(origins) for power, one in maps.items()}
+def _with_origins(
+    maps: Mapping[float, Features], training: Training, seed: int, check: Check
+) -> Mapping[float, Features]:
+    """Returns the maps with how images were made, where that orders held-out labels better by MARGIN; else as they are.
+
+    What pixels show already is better learnt from pixels: where models are compared there is nothing else.
+    """
+    origins, count = learn_origins(training.seen_provenances()), len(training.grades)
+    if not len(origins) or count < LEAST_LABELS:
+        return maps
+    few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
+    folds = make_folds(few.groups, np.random.default_rng((seed, 2)))
+    kind, worth = benefit.deciding_kind(len(few.grades)), []
+    for features in (maps[RECIPES[kind].power], maps[RECIPES[kind].power].with_origins(origins)):
+        head = _fit_kind(kind, features, few, np.zeros(len(few.grades)), check, NONE)
+        worth.append(order(few.grades, _cross_validate(head, few, folds, check).mean, NONE, np.zeros(0)))
+    return {power: one.with_origins(origins) for power, one in maps.items()} if worth[1] > worth[0] + MARGIN else maps
 
 
 def _fit_kind(kind: str, features: Features, training: Training, moved: np.ndarray, check: Check, pairs: Pairs) -> Head:

@@ -16,6 +16,8 @@ LEAST_OF_MODEL = 3
 """Labelled images a model must have made: of fewer, what is the model's and what the image's cannot be told apart."""
 LEAST_MODELS = 2
 """Models below which there is nothing to tell apart, and no columns."""
+MOST = 1.5
+"""Most a number says, in what it is divided by: a line through the labelled ones is not followed beyond them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Origins:
     def _row(self, provenance: Provenance) -> np.ndarray:
         said = [provenance.parameters.get(name) for name in self.numbers]
         numbers = [
-            0.0 if value is None else (value - centre) / spread
+            0.0 if value is None else float(np.clip((value - centre) / spread, -MOST, MOST))
             for value, centre, spread in zip(said, self.centres, self.spreads, strict=True)
         ]
         return np.array([*(provenance.unit == model != "" for model in self.models), *numbers], np.float64)
