@@ -24,7 +24,8 @@ from konomi.night.systems import converge
 from konomi.night.systems.registry import night_settings
 from konomi_rater.measures.graded import graded_measures
 from konomi_rater.measures.novelty import reference_of
-from konomi_rater.preference.fitting import Fitted, Training, fit
+from konomi_rater.preference.fitting import Fitted, fit
+from konomi_rater.preference.training import Training
 from konomi_rater.selection.selection import (
     POLICIES,
     Candidates,

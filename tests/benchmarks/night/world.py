@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from konomi_rater.measures.novelty import Reference, reference_of
-from konomi_rater.preference.fitting import Fitted, Training, fit, quick_fit
+from konomi_rater.preference.fitting import Fitted, fit, quick_fit
+from konomi_rater.preference.training import Training
 from konomi_rater.selection.acquisition import Pool, SuggestionReason, suggest
 from konomi_rater.storage.head_file import StoredHead, from_bytes, to_bytes
 from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES

@@ -22,8 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from konomi_rater.preference.comparisons import Preference
-from konomi_rater.preference.fitting import Fitted, Training, fit
+from konomi_rater.preference.fitting import Fitted, fit
 from konomi_rater.preference.metrics import auc
+from konomi_rater.preference.training import Training
 from konomi_starter.persons.utility import QUANTILES
 from tests.benchmarks.rater import emoji, persons, pool
 from tests.benchmarks.rater.taste import interval

@@ -16,8 +16,9 @@ from sklearn.preprocessing import StandardScaler
 
 from konomi_rater.preference import metrics
 from konomi_rater.preference.calibration import Calibration
-from konomi_rater.preference.fitting import Fitted, Training, fit
+from konomi_rater.preference.fitting import Fitted, fit
 from konomi_rater.preference.population.file import Population
+from konomi_rater.preference.training import Training
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from konomi_rater.preference.features import with_population
-from konomi_rater.preference.fitting import Fitted, Training, fit
+from konomi_rater.preference.fitting import Fitted, fit
 from konomi_rater.preference.head import RECIPES, feature_maps, fit_head
 from konomi_rater.preference.metrics import spearman
 from konomi_rater.preference.population import benefit
 from konomi_rater.preference.population.crowd import Ratings, fit_crowd, mean_ratings
 from konomi_rater.preference.population.file import Population
+from konomi_rater.preference.training import Training
 from konomi_starter.persons.utility import QUANTILES
 from tests.benchmarks.rater import persons as rater_persons
 from tests.benchmarks.rater import pool as rater_pool

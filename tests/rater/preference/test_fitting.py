@@ -10,7 +10,7 @@ from konomi_rater.preference import features
 from konomi_rater.preference import head as ensemble
 from konomi_rater.preference.comparisons import Preference, shifts
 from konomi_rater.preference.features import learn_maps
-from konomi_rater.preference.fitting import Training, fit, quick_fit
+from konomi_rater.preference.fitting import fit, quick_fit
 from konomi_rater.preference.gaussian_process import Kernel, condition, held_out
 from konomi_rater.preference.head import MOST_EXACT
 from konomi_rater.preference.metrics import auc, spearman
@@ -18,6 +18,7 @@ from konomi_rater.preference.ordinal import scale_of, sites
 from konomi_rater.preference.population.file import Population
 from konomi_rater.preference.positive_unlabelled import choose_unlabelled
 from konomi_rater.preference.sparse_gaussian_process import condition_sparse, held_out_sparse
+from konomi_rater.preference.training import Training
 
 
 def world(seed: int, images: int = 1200, dimensions: int = 24):

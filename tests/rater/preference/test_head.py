@@ -6,11 +6,12 @@ import pytest
 from konomi.errors import DataLoss
 from konomi_rater.preference import gaussian_process
 from konomi_rater.preference.features import learn_features
-from konomi_rater.preference.fitting import Fitted, Step, Training, fit, make_folds, quick_fit
+from konomi_rater.preference.fitting import Fitted, Step, fit, make_folds, quick_fit
 from konomi_rater.preference.gaussian_process import LEAST_NOISE, Kernel, condition, optimise
 from konomi_rater.preference.head import RECIPES, feature_maps, fit_head
 from konomi_rater.preference.metrics import auc, average_precision, spearman
 from konomi_rater.preference.ordinal import grade_probabilities, scale_of, utility
+from konomi_rater.preference.training import Training
 from konomi_rater.storage.head_file import from_bytes, to_bytes
 
 

@@ -5,12 +5,13 @@ import pytest
 
 from konomi.errors import Cancelled
 from konomi_rater.preference import fitting, large_fit
-from konomi_rater.preference.fitting import Fitted, Training, fit, quick_fit
+from konomi_rater.preference.fitting import Fitted, fit, quick_fit
 from konomi_rater.preference.gaussian_process import Kernel
 from konomi_rater.preference.head import feature_maps
 from konomi_rater.preference.metrics import spearman
-from konomi_rater.preference.parameters import Provenance
+from konomi_rater.preference.provenance.parameters import Provenance
 from konomi_rater.preference.sparse_gaussian_process import POINTS
+from konomi_rater.preference.training import Training
 from konomi_rater.storage.head_file import from_bytes, to_bytes
 
 FOLDED = range(fitting.FOLDS * large_fit.PARTS)

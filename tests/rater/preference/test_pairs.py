@@ -9,11 +9,12 @@ from scipy.stats import norm
 
 from konomi_rater.preference.batch_prediction import rescore
 from konomi_rater.preference.comparisons import NONE, Preference, enough, pairs_of, weights
-from konomi_rater.preference.fitting import Fitted, Training, fit, learnt_pairs, quick_fit
+from konomi_rater.preference.fitting import Fitted, fit, learnt_pairs, quick_fit
 from konomi_rater.preference.gaussian_process import Kernel, condition, held_out
 from konomi_rater.preference.head import MOST_EXACT, feature_maps, fit_head
 from konomi_rater.preference.metrics import auc, spearman
 from konomi_rater.preference.ordinal import PRIOR
+from konomi_rater.preference.training import Training
 from konomi_rater.storage.head_file import from_bytes, to_bytes
 from tests.rater.preference.test_fitting import world
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from konomi.errors import FailedPrecondition
-from konomi_rater.preference.fitting import Training, fit
+from konomi_rater.preference.fitting import fit
 from konomi_rater.preference.metrics import Estimate, spearman
 from konomi_rater.preference.population.crowd import LEAST_RATINGS, Ratings, fit_crowd, mean_ratings
 from konomi_rater.preference.population.file import (
@@ -18,6 +18,7 @@ from konomi_rater.preference.population.file import (
     read_populations,
     to_bytes,
 )
+from konomi_rater.preference.training import Training
 
 
 def world(seed: int, images: int = 900, dimensions: int = 32):

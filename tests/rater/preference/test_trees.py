@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from konomi_rater.preference.fitting import Training, fit
+from konomi_rater.preference.fitting import fit
 from konomi_rater.preference.metrics import spearman
-from konomi_rater.preference.parameters import Provenance, learn_columns, terms_of
+from konomi_rater.preference.provenance.parameters import Provenance, learn_columns, terms_of
+from konomi_rater.preference.training import Training
 from konomi_rater.storage.head_file import from_bytes, to_bytes
 
 

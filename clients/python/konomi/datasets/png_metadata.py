@@ -8,7 +8,7 @@ import importlib
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from konomi.datasets.exif import exif_texts
@@ -16,6 +16,7 @@ from konomi.datasets.prompts import (
     MAX_PROMPT_BYTES,
     Said,
     clean,
+    model_name,
     said_by,
     said_by_infotext,
     said_by_konomi,
@@ -51,6 +52,8 @@ class Origin:
         unread: reason why a prompt that is there was not read; empty where none was passed over.
         odd_seed: a seed that is there and cannot be one, as it stands there.
         cut: the prompt is longer than the rater takes, and was cut.
+        model: the model that made it elsewhere, as it says; empty where it names none.
+        numbers: steps and guidance scale, where it says them.
     """
 
     prompt: str = ""
@@ -59,6 +62,8 @@ class Origin:
     unread: str = UNDERSTOOD
     odd_seed: str = ""
     cut: bool = False
+    model: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def origin_of(data: bytes) -> Origin:
@@ -126,7 +131,15 @@ def _said(data: bytes, chunks: Mapping[str, str | None]) -> Iterator[Said]:
 def _origin(said: Said) -> Origin:
     prompt = said.prompt or ""
     cut = len(prompt.strip().encode("utf-8", "ignore")) > MAX_PROMPT_BYTES
-    return Origin(clean(prompt), said.seed, said.starter, odd_seed=said.odd_seed, cut=cut)
+    return Origin(
+        clean(prompt),
+        said.seed,
+        said.starter,
+        odd_seed=said.odd_seed,
+        cut=cut,
+        model=said.model,
+        numbers=said.numbers,
+    )
 
 
 def _text(kind: bytes, rest: bytes) -> str | None:
@@ -191,9 +204,16 @@ def _of_graph(graph: Mapping[str, Any]) -> Origin:
             if isinstance(link, list) and len(link) == 2
         ]
         metadata = parsers.ComfyUIParser().parse({"prompt": nodes, "workflow": {"links": links}})
-        return _of_samplers(metadata)
+        return replace(_of_samplers(metadata), model=_model_of(graph))
     except (*FAULTS, unreadable):
         return Origin(unread=STRANGE)
+
+
+def _model_of(graph: Mapping[str, Any]) -> str:
+    """Returns the model of a graph; empty where it loads none, or several, of which any may have made the image."""
+    inputs = [node["inputs"] for node in graph.values() if isinstance(node.get("inputs"), dict)]
+    names = {model_name(one[key]) for one in inputs for key in ("ckpt_name", "unet_name") if key in one}
+    return names.pop() if len(names) == 1 else ""
 
 
 def _with_values(inputs: Mapping[str, Any], graph: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,13 +7,23 @@ keys and fill them differently; JSON under `parameters` is a record, never the p
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MAX_PROMPT_BYTES = 4096
 SEED = re.compile(r"(?:^|, )Seed: (\d{1,20})(?:,|$)", re.MULTILINE)
 LAST_LINE = re.compile(r"(?:^|\n)(?:Negative prompt:|Steps: \d)")
 INFOTEXT = re.compile(r"(?:^|\n)Steps: \d+,")
+NAMED_MODEL = re.compile(r"(?:^|, )Model: ([^,\n]+)")
+NUMBERS = {
+    "steps": re.compile(r"(?:^|\n)Steps: (\d{1,6})"),
+    "guidance_scale": re.compile(r", CFG scale: (\d{1,4}(?:\.\d+)?)"),
+}
+"""What an infotext says of how an image was made, under the names the generator has for it."""
+MODELS = ("model", "Model", "use_stable_diffusion_model", "base_model")
+"""Names of the model in flat records: its name, or a record with `model_name` or `name`."""
+MOST_MODEL = 200
+"""Bytes of a model's name that are kept."""
 DREAM = re.compile(r'^\s*"(?P<prompt>.*?)"(?P<options>(?:\s+-{1,2}\w.*)?)$', re.DOTALL)
 DREAM_SEED = re.compile(r"(?:^|\s)(?:-S\s*|--seed[ =])(\d{1,20})\b")
 
@@ -45,6 +55,8 @@ class Said:
         odd_seed: a seed that no seed can be, as it stands there; empty where there is none.
         graph: ComfyUI's graph of what was computed, where the text is one.
         strange: the text is a record of a kind that is not known here.
+        model: the model that made the image, as the text names it; empty where it names none.
+        numbers: steps and guidance scale, where it says them.
     """
 
     prompt: str | None = None
@@ -53,6 +65,8 @@ class Said:
     odd_seed: str = ""
     graph: Mapping[str, Any] | None = None
     strange: bool = False
+    model: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def said_by(value: str, *, plain: bool = False) -> Said:
@@ -77,9 +91,27 @@ def said_by(value: str, *, plain: bool = False) -> Said:
 
 
 def said_by_infotext(infotext: str) -> Said:
-    """Returns prompt and seed of an infotext as A1111 writes it."""
+    """Returns prompt, seed, model, steps and guidance scale of an infotext as A1111 writes it."""
     end, match = LAST_LINE.search(infotext), SEED.search(infotext)
-    return with_seed(infotext[: end.start()] if end else infotext, int(match[1]) if match else None)
+    said = with_seed(infotext[: end.start()] if end else infotext, int(match[1]) if match else None)
+    begin = INFOTEXT.search(infotext)
+    if begin is None:
+        return said
+    rest = infotext[begin.start() :]  # a prompt may speak of models too
+    model = NAMED_MODEL.search(rest)
+    numbers = {name: float(found[1]) for name, pattern in NUMBERS.items() if (found := pattern.search(rest))}
+    return replace(said, model=model_name(model[1]) if model else "", numbers=numbers)
+
+
+def model_name(value: object) -> str:
+    """Returns the name of a model as a record has it, without folder, file ending or control characters."""
+    if isinstance(value, Mapping):
+        value = next((value[name] for name in ("model_name", "name") if isinstance(value.get(name), str)), "")
+    if not isinstance(value, str):
+        return ""
+    name = "".join(character for character in re.split(r"[\\/]", value.strip())[-1] if character.isprintable())
+    name = re.sub(r"\.(safetensors|ckpt|pt|gguf)$", "", name)
+    return name.encode("utf-8", "ignore")[:MOST_MODEL].decode("utf-8", "ignore").strip()
 
 
 def said_by_konomi(value: str) -> Said:
@@ -179,7 +211,8 @@ def _flat(record: Mapping[str, Any]) -> Said | None:
     if name is None or (name == "c" and not COMPANIONS & set(record)):
         return None
     prompt = str(record[name])
-    return with_seed(prompt, next((record[name] for name in SEEDS if name in record), None))
+    said = with_seed(prompt, next((record[name] for name in SEEDS if name in record), None))
+    return replace(said, model=next((found for key in MODELS if (found := model_name(record.get(key)))), ""))
 
 
 READERS: tuple[Callable[[Mapping[str, Any]], Said | None], ...] = (_swarmui, _comfyui, _novelai, _invokeai, _flat)

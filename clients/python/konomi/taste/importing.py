@@ -196,7 +196,8 @@ class ImportRun:
         prompt = origin.prompt if file.caption is None else file.caption
         _tell_of_prompt(file, origin, complain)
         seed = _seed(file, origin, complain) or 0
-        image = rater.Image(digest=digest, prompt=prompt, seed=seed, path=file.path)
+        image = rater.Image(digest=digest, prompt=prompt, seed=seed, path=file.path, elsewhere_model=origin.model)
+        image.parameters.update(origin.numbers)
         image.MergeFrom(self._given)
         return _Added(file, origin, rater.AddImagesRequest(taste=self._taste, image=image))
 

@@ -18,7 +18,7 @@ from konomi_rater.preference.features import Features
 from konomi_rater.preference.gaussian_process import CONSTANT, Kernel, Process
 from konomi_rater.preference.head import Head, Prediction
 from konomi_rater.preference.ordinal import Check, never
-from konomi_rater.preference.parameters import Provenance
+from konomi_rater.preference.provenance.parameters import Provenance
 from konomi_rater.preference.sparse_gaussian_process import SparseProcess
 
 BLOCK = 4096
@@ -40,9 +40,10 @@ _ONE_AT_A_TIME = threading.Lock()
 class SingleFeatures(Features):
     """The same map in float32, with the mean taken off after the product."""
 
-    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Maps embeddings (N, D) to features (N, P + S) float32."""
-        return embeddings.astype(np.float32, copy=False) @ self.basis - self.mean @ self.basis
+    def __call__(self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None) -> np.ndarray:
+        """Maps embeddings (N, D), and how each image was made, to features (N, P + S + O) float32."""
+        own = embeddings.astype(np.float32, copy=False) @ self.basis - self.mean @ self.basis
+        return self._beside(own, provenances)
 
 
 def rescore(
@@ -103,7 +104,7 @@ class SingleProcess:
         kernel: its numbers.
         points: (P + 2, m) float32, the inducing points' side of the exponent.
         product: (m, 1 + B + r) float32: weights of the mean, of every member, and the root of what labels settled.
-        straight: (P + S, 1 + B + r) float32, the linear parts of the kernel times the product.
+        straight: (P + S + O, 1 + B + r) float32, the linear parts of the kernel times the product.
         level: (1 + B + r,) float32, the constant part.
         members: B.
     """
@@ -163,9 +164,10 @@ def _joined(process: SparseProcess) -> SingleProcess:
     halves = root @ (directions * np.sqrt(settled.clip(0.0)))
     columns = np.column_stack([process.weights, process.members]) if process.members.size else process.weights[:, None]
     product = np.column_stack([root @ (turn @ (process.outer.T @ columns)), halves])
-    kernel, count = process.kernel, process.inputs.shape[1] - process.kernel.scores
-    own, scores = process.inputs[:, :count], process.inputs[:, count:]
-    straight = np.vstack([kernel.linear * own.T @ product, kernel.population * scores.T @ product])
+    kernel = process.kernel
+    own, scores, made = kernel.split(process.inputs)
+    parts = [kernel.linear * own.T, kernel.population * scores.T, kernel.origin * made.T]
+    straight = np.vstack([part @ product for part in parts])
     level = CONSTANT * product.sum(axis=0)
     points = _beside_squares(own, kernel.length)[1].T
     solid = [np.ascontiguousarray(part, np.float32) for part in (points, product, straight, level)]

@@ -2,15 +2,17 @@
 
 A frozen encoder gives most of its variance to a few directions (for portraits: the style). Dividing by a power of the
 standard deviation along each principal direction, learnt from unlabelled images, lets few labels speak about the rest.
-Population scores, where a home has them (`population`), are further columns.
+Population scores, where a home has them (`population`), are further columns; so is how it was made (`provenance`).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from konomi_rater.preference.population.file import Population
+from konomi_rater.preference.provenance.origins import Origins
+from konomi_rater.preference.provenance.parameters import Provenance
 
 MAX_BACKGROUND = 5_000
 """Rows that the principal directions are learnt from; more change nothing but the time."""
@@ -28,15 +30,33 @@ class Features:
         mean: (D,) float64, the centre of the taste's images.
         basis: (D, P + S) float64: principal directions, scaled; then the weights of the population scores.
         scores: S, how many of the columns are population scores.
+        origins: the columns that say how an image was made, where several models made the labelled ones.
     """
 
     mean: np.ndarray
     basis: np.ndarray
     scores: int = 0
+    origins: Origins = field(default_factory=Origins)
 
-    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Maps embeddings (N, D) to features (N, P + S) float64."""
-        return (embeddings.astype(np.float64) - self.mean) @ self.basis
+    def __call__(self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None) -> np.ndarray:
+        """Maps embeddings (N, D), and how each image was made, to features (N, P + S + O) float64.
+
+        Without provenances, and at None, the O columns are 0: how an image was made then says nothing.
+        """
+        return self._beside((embeddings.astype(np.float64) - self.mean) @ self.basis, provenances)
+
+    def _beside(self, features: np.ndarray, provenances: Sequence[Provenance | None] | None) -> np.ndarray:
+        if not len(self.origins):
+            return features
+        return np.hstack([features, self.origins.table(provenances, len(features)).astype(features.dtype)])
+
+    def with_unknown_origins(self) -> "Features":
+        """Returns the map that takes every image for one of which nobody knows how it was made."""
+        return self.with_origins(self.origins.unknown())
+
+    def with_origins(self, origins: Origins) -> "Features":
+        """Returns the map with these columns of how an image was made."""
+        return replace(self, origins=origins)
 
 
 def learn_features(

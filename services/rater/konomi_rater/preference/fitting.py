@@ -9,13 +9,11 @@ from konomi_rater.preference import head as ensemble
 from konomi_rater.preference import large_fit
 from konomi_rater.preference.calibration import LEAST_RANDOM, Calibration, calibrate
 from konomi_rater.preference.comparisons import (
-    LEAST_COMPARED,
     LEAST_LABELS,
     NONE,
     Pairs,
     Preference,
     accuracy,
-    clear,
     order,
     pairs_of,
     shifted,
@@ -36,19 +34,14 @@ from konomi_rater.preference.head import (
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates
 from konomi_rater.preference.ordinal import Check, never, scale_of
-from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.population import benefit
 from konomi_rater.preference.population.benefit import Benefit, Labels
 from konomi_rater.preference.population.file import Population, joined
-from konomi_rater.preference.positive_unlabelled import (
-    LEAST_UNLABELLED,
-    PositiveFit,
-    auc_estimate,
-    fit_positives,
-    only_favourites,
-)
+from konomi_rater.preference.positive_unlabelled import PositiveFit, auc_estimate, fit_positives
+from konomi_rater.preference.provenance.origins import learn_origins
+from konomi_rater.preference.provenance.trees import stack
 from konomi_rater.preference.sparse_gaussian_process import held_out_sparse
-from konomi_rater.preference.trees import stack
+from konomi_rater.preference.training import Training
 from konomi_rater.sentences import Sentence
 
 FOLDS = 10
@@ -61,92 +54,6 @@ SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
 MARGIN = 0.02
 """A later recipe must beat an earlier one's cross-validated SRCC by this much: smaller gaps are ties."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """Everything a fit reads.
-
-    Attributes:
-        embeddings: (n, D) unit rows of the graded images.
-        grades: (n,) integers 1..5.
-        groups: n group keys; near-duplicates share one (prompt and seed) and never straddle a fold.
-        drawn: (n,) bool, graded when shown at random.
-        background: (N, D) unit rows of all images of the taste.
-        provenances: how each graded image was made.
-        comparisons: which of two images is preferred, in the order that was said: rows of the graded ones, then of the
-            compared.
-        compared: (c, D) unit rows of images that were compared and not graded.
-        compared_groups: their c group keys.
-        unlabelled: (u, D) ungraded images, for the case that every grade is a favourite's.
-        populations: what people in general like, where something is known; each is used only where it helps.
-    """
-
-    embeddings: np.ndarray
-    grades: np.ndarray
-    groups: Sequence[str]
-    drawn: np.ndarray
-    background: np.ndarray
-    provenances: Sequence[Provenance] = ()
-    comparisons: Sequence[Preference] = ()
-    unlabelled: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    populations: Sequence[Population] = ()
-    compared: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    compared_groups: Sequence[str] = ()
-
-    @property
-    def is_favourites(self) -> bool:
-        """Says whether only favourites are graded, and there is enough to hold them against."""
-        return len(self.unlabelled) >= LEAST_UNLABELLED and only_favourites(self.grades)
-
-    @property
-    def learns_with_unlabelled(self) -> bool:
-        """Says whether there are pairs enough to learn from favourites, the ungraded and pairs at once."""
-        few = len(self.grades) + len(self.unlabelled) <= MOST_EXACT
-        return few and clear(self.comparisons) >= LEAST_COMPARED
-
-    def take(self, rows: np.ndarray) -> "Training":
-        """Returns the same with the labels at rows (R,) alone and no comparisons."""
-        return replace(
-            self,
-            embeddings=self.embeddings[rows],
-            grades=self.grades[rows],
-            groups=[self.groups[row] for row in rows],
-            drawn=self.drawn[rows],
-            provenances=[self.provenances[row] for row in rows] if self.provenances else (),
-            comparisons=(),
-            compared=self.compared[:0],
-            compared_groups=(),
-        )
-
-    def graded_alone(self) -> "Training":
-        """Returns the same without the images that were only compared: where pairs are no labels, they are none."""
-        between = [one for one in self.comparisons if max(one.winner, one.loser) < len(self.grades)]
-        return replace(self, comparisons=between, compared=self.compared[:0], compared_groups=())
-
-    def with_unlabelled(self) -> "Training":
-        """Returns the same with the ungraded images among the graded ones, of grade 0."""
-        graded, more = len(self.grades), len(self.unlabelled)
-        rows = np.append(np.arange(graded), np.arange(graded, graded + len(self.compared)) + more)
-        return replace(
-            self,
-            embeddings=np.concatenate([self.embeddings, self.unlabelled]),
-            grades=np.append(self.grades, np.zeros(more, self.grades.dtype)),
-            groups=[*self.groups, *(f"ungraded {row}" for row in range(more))],
-            drawn=np.append(self.drawn, np.zeros(more, bool)),
-            provenances=(),
-            comparisons=[
-                replace(one, winner=int(rows[one.winner]), loser=int(rows[one.loser])) for one in self.comparisons
-            ],
-        )
-
-    def seen(self) -> np.ndarray:
-        """Returns the embeddings (n + c, D) of all images that were judged, graded ones first."""
-        return np.concatenate([self.embeddings, self.compared]) if len(self.compared) else self.embeddings
-
-    def seen_grades(self) -> np.ndarray:
-        """Returns their grades (n + c,), 0 for what was only compared."""
-        return np.append(self.grades, np.zeros(len(self.compared), self.grades.dtype))
 
 
 @dataclass(frozen=True)
@@ -231,8 +138,8 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     held_out: dict[str, _HeldOut] = {}
     for done, kind in enumerate(kinds):
         yield Step("cross-validation", done, len(kinds) + 1)
-        head = fit_head(kind, maps[RECIPES[kind].power], training.seen(), training.grades, moved, check, pairs)
-        held_out[kind] = _cross_validate(head, training.seen(), folds, check)
+        head = _fit_kind(kind, maps[RECIPES[kind].power], training, moved, check, pairs)
+        held_out[kind] = _cross_validate(head, training, folds, check)
     yield Step("quality", len(kinds), len(kinds) + 1)
     fitted = _finish(training, held_out, seed, rng, check, pairs)
     yield replace(fitted, benefits=weighed, compared=shifting or int(pairs.times.sum()))
@@ -246,14 +153,43 @@ def _maps(training: Training, seed: int, check: Check) -> tuple[Mapping[float, F
     """
     maps, count = feature_maps(training.background), len(training.grades)
     if not training.populations or count < LEAST_LABELS or not training.grades.all():
-        return maps, []
+        return _with_origins(maps, training, seed, check), []
     few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
     folds = make_folds(few.groups, np.random.default_rng((seed, 1)))
     plain = maps[RECIPES[benefit.deciding_kind(len(few.grades))].power]
     labels = Labels(few.embeddings, few.grades, folds, few.background)
     weighed = benefit.benefits(training.populations, labels, plain, seed, check)
     helping = joined([one for one, found in zip(training.populations, weighed, strict=True) if found.used])
-    return {power: with_population(one, training.background, helping) for power, one in maps.items()}, weighed
+    maps = {power: with_population(one, training.background, helping) for power, one in maps.items()}
+    return _with_origins(maps, training, seed, check), weighed
+
+
+def _with_origins(
+    maps: Mapping[float, Features], training: Training, seed: int, check: Check
+) -> Mapping[float, Features]:
+    """Returns the maps with how images were made, where that orders held-out labels better by MARGIN; else as they are.
+
+    What pixels show already is better learnt from pixels: where models are compared there is nothing else.
+    """
+    origins, count = learn_origins(training.seen_provenances()), len(training.grades)
+    if not len(origins) or count < LEAST_LABELS:
+        return maps
+    few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
+    folds = make_folds(few.groups, np.random.default_rng((seed, 2)))
+    kind, worth = benefit.deciding_kind(len(few.grades)), []
+    for features in (maps[RECIPES[kind].power], maps[RECIPES[kind].power].with_origins(origins)):
+        head = _fit_kind(kind, features, few, np.zeros(len(few.grades)), check, NONE)
+        worth.append(order(few.grades, _cross_validate(head, few, folds, check).mean, NONE, np.zeros(0)))
+    return {power: one.with_origins(origins) for power, one in maps.items()} if worth[1] > worth[0] + MARGIN else maps
+
+
+def _fit_kind(kind: str, features: Features, training: Training, moved: np.ndarray, check: Check, pairs: Pairs) -> Head:
+    made = training.seen_provenances()
+    return fit_head(kind, features, training.seen(), training.grades, moved, check, pairs, made)
+
+
+def _inputs(head: Head, training: Training) -> np.ndarray:
+    return head.features(training.seen(), training.seen_provenances())
 
 
 def learnt_pairs(comparisons: Sequence[Preference], graded: int) -> Pairs:
@@ -334,7 +270,7 @@ def alarms(training: Training, metrics: Mapping[str, Estimate], pairs: Pairs = N
     return raised
 
 
-def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarray], check: Check) -> _HeldOut:
+def _cross_validate(head: Head, training: Training, folds: Sequence[np.ndarray], check: Check) -> _HeldOut:
     targets, noise, pairs = head.sites.targets, head.sites.noise, head.sites.pairs
     graded = len(targets) - len(pairs)
     if len(folds) < 2:
@@ -342,7 +278,7 @@ def _cross_validate(head: Head, embeddings: np.ndarray, folds: Sequence[np.ndarr
     if isinstance(head.process, Process):
         mean, variance = held_out(head.process, targets, [touching(fold, graded, pairs) for fold in folds])
     else:
-        inputs = head.features(embeddings)
+        inputs = _inputs(head, training)
         mean, variance = held_out_sparse(head.process.kernel, inputs, targets, noise, folds, check)
     doubt = (variance[:graded] - noise[:graded]).clip(1e-9) + head.process.kernel.noise
     return _HeldOut(head, mean[:graded], doubt, mean[graded:])
@@ -372,7 +308,10 @@ def _fit_large(
     check: Check,
     threads: int,
 ) -> _Large:
-    scale, inputs = scale_of(training.grades), features(training.embeddings)
+    scale, inputs = (
+        scale_of(training.grades),
+        features(training.embeddings, training.seen_provenances()[: len(training.grades)]),
+    )
     targets = scale.targets[training.grades - 1] + moved
     kernel = ensemble.tuned(RECIPES[LARGE], features, inputs, targets, check)
     parts, fold_of = large_fit.parts_of(folds)
@@ -423,7 +362,7 @@ def _finish(
     head = best.head
     if measured is None:
         drawn = ensemble.draw(len(head.sites.targets), rng)
-        head = ensemble.with_members(head, head.features(training.seen()), drawn, check)
+        head = ensemble.with_members(head, _inputs(head, training), drawn, check)
     metrics = accuracy(pairs, best.gaps)
     if len(pairs) and not thresholds_known(training.grades):
         head = ensemble.with_usual_shares(head, training.background)

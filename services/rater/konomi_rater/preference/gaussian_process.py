@@ -1,7 +1,8 @@
 """A Gaussian process with an additive kernel, its numbers set by penalised marginal likelihood.
 
 Rasmussen & Williams (2006), algorithm 2.1 and equations 5.9 and 5.12.
-k(x, y) = c + a x.y + b exp(-|x - y|^2 / (2 l^2)) + p s.t, where s and t are the population scores of x and y.
+k(x, y) = c + a x.y + b exp(-|x - y|^2 / (2 l^2)) + p s.t + o u.v, where s and t are the population scores of x and y, u
+and v how they were made (`provenance.origins`).
 """
 
 import math
@@ -36,7 +37,9 @@ class Kernel:
         noise: variance of a label.
         population: variance of the slope on each population score.
         slope: slope on each population score before any label.
-        scores: how many population scores there are: the last columns of the features.
+        scores: how many population scores there are: the columns after the features' own.
+        origin: variance of the part of how an image was made.
+        origins: how many columns say that: the last.
     """
 
     linear: float = 0.5
@@ -46,29 +49,37 @@ class Kernel:
     population: float = 0.1
     slope: float = 0.4
     scores: int = 0
+    origin: float = 0.1
+    origins: int = 0
 
     def __call__(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Returns the covariance of features (N, P + S) and (M, P + S): (N, M)."""
-        (left_own, left_scores), (right_own, right_scores) = self._split(left), self._split(right)
+        """Returns the covariance of features (N, P + S + O) and (M, P + S + O): (N, M)."""
+        (left_own, left_scores, left_made), (right_own, right_scores, right_made) = self.split(left), self.split(right)
         products = left_own @ right_own.T
         covariance = CONSTANT + self.linear * products
         if self.rbf:
             covariance += self.rbf * np.exp(-_squares(left_own, right_own, products) / (2 * self.length**2))
-        return covariance + self.population * (left_scores @ right_scores.T) if self.scores else covariance
+        if self.scores:
+            covariance = covariance + self.population * (left_scores @ right_scores.T)
+        return covariance + self.origin * (left_made @ right_made.T) if self.origins else covariance
 
     def diagonal(self, features: np.ndarray) -> np.ndarray:
-        """Returns the prior variance of each row of features (N, P + S): (N,)."""
-        own, scores = self._split(features)
+        """Returns the prior variance of each row of features (N, P + S + O): (N,)."""
+        own, scores, made = self.split(features)
         linear = self.linear * np.einsum("ij,ij->i", own, own) + self.population * np.einsum("ij,ij->i", scores, scores)
+        if self.origins:
+            linear = linear + self.origin * np.einsum("ij,ij->i", made, made)
         return CONSTANT + linear + self.rbf
 
     def mean(self, features: np.ndarray) -> np.ndarray:
-        """Returns the prior mean of each row of features (N, P + S): (N,)."""
-        return self.slope * self._split(features)[1].sum(axis=1)
+        """Returns the prior mean of each row of features (N, P + S + O): (N,)."""
+        return self.slope * self.split(features)[1].sum(axis=1)
 
-    def _split(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        count = features.shape[1] - self.scores
-        return features[:, :count], features[:, count:]
+    def split(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the parts of features (N, P + S + O): their own (N, P), population scores, how it was made."""
+        made = features.shape[1] - self.origins
+        own = made - self.scores
+        return features[:, :own], features[:, own:made], features[:, made:]
 
 
 @dataclass(frozen=True)
@@ -212,17 +223,18 @@ def optimise(
         steps: at most this many L-BFGS iterations.
         check: asked before every evaluation whether anybody waits.
     """
-    names = ["linear", *(["rbf", "length"] if start.rbf else []), *(["population"] if start.scores else []), "noise"]
+    names = ["linear", *(["rbf", "length"] if start.rbf else []), *(["population"] if start.scores else [])]
+    names += [*(["origin"] if start.origins else []), "noise"]
     origin = np.log([getattr(start, name) for name in names])
-    own, scores = start._split(inputs)
-    products, agreement = own @ own.T, scores @ scores.T
+    own, scores, made = start.split(inputs)
+    products, agreement, origins = own @ own.T, scores @ scores.T, made @ made.T if start.origins else None
     squares = _squares(own, own, products)
     rest = targets - start.mean(inputs)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
         check()
         kernel = replace(start, **dict(zip(names, np.exp(point), strict=True)))
-        value, gradient = _evidence(kernel, products, squares, agreement, rest)
+        value, gradient = _evidence(kernel, products, squares, agreement, rest, origins)
         offset = point - origin
         picked = np.array([gradient[name] for name in names])
         return value + PENALTY * offset @ offset, picked + 2 * PENALTY * offset
@@ -234,15 +246,21 @@ def optimise(
 
 
 def _evidence(
-    kernel: Kernel, products: np.ndarray, squares: np.ndarray, agreement: np.ndarray, targets: np.ndarray
+    kernel: Kernel,
+    products: np.ndarray,
+    squares: np.ndarray,
+    agreement: np.ndarray,
+    targets: np.ndarray,
+    origins: np.ndarray | None = None,
 ) -> tuple[float, dict[str, float]]:
     """Returns the negative log marginal likelihood and its gradient by the log of each number."""
     eye = np.eye(len(targets))
     bumps = kernel.rbf * np.exp(-squares / (2 * kernel.length**2)) if kernel.rbf else np.zeros_like(squares)
     shared = kernel.population * agreement
-    factor = cholesky(
-        CONSTANT + kernel.linear * products + bumps + shared + kernel.noise * eye, lower=True, check_finite=False
-    )
+    parts = CONSTANT + kernel.linear * products + bumps + shared
+    if origins is not None:
+        parts = parts + kernel.origin * origins
+    factor = cholesky(parts + kernel.noise * eye, lower=True, check_finite=False)
     weights = cho_solve((factor, True), targets, check_finite=False)
     inner = cho_solve((factor, True), eye, check_finite=False) - np.outer(weights, weights)
     value = 0.5 * targets @ weights + np.log(np.diag(factor)).sum()
@@ -251,6 +269,7 @@ def _evidence(
         "rbf": 0.5 * np.vdot(inner, bumps),
         "length": 0.5 * np.vdot(inner, bumps * squares) / kernel.length**2 if kernel.rbf else 0.0,
         "population": 0.5 * np.vdot(inner, shared),
+        "origin": 0.0 if origins is None else 0.5 * kernel.origin * np.vdot(inner, origins),
         "noise": 0.5 * kernel.noise * np.trace(inner),
     }
     return float(value), {name: float(number) for name, number in gradient.items()}

@@ -38,10 +38,10 @@ from konomi_rater.preference.ordinal import (
     sites,
     utility,
 )
-from konomi_rater.preference.parameters import Provenance
 from konomi_rater.preference.population.file import Population
+from konomi_rater.preference.provenance.parameters import Provenance
+from konomi_rater.preference.provenance.trees import Trees
 from konomi_rater.preference.sparse_gaussian_process import SparseProcess, condition_sparse
-from konomi_rater.preference.trees import Trees
 
 DECIMALS = 9
 """Predictions are rounded to it: a matrix product's last bits depend on the rows beside, a score must not."""
@@ -111,11 +111,13 @@ class Sites:
         targets: (n,) latent targets, of graded images and then of the difference of each pair.
         noise: (n,) their variances.
         pairs: (m, 2) int64 rows of the images it rests on, graded ones first; (0, 2) where nothing was compared.
+        origins: (n', O) how each image it rests on was made (`provenance.origins`); (0, 0) where that is no evidence.
     """
 
     targets: np.ndarray
     noise: np.ndarray
     pairs: np.ndarray = field(default_factory=lambda: NO_PAIRS)
+    origins: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,15 @@ class Head:
     whole: bool = True
 
     @property
+    def reads_provenance(self) -> bool:
+        """Whether how an image was made changes what the head thinks of it."""
+        return self.trees is not None or len(self.features.origins) > 0
+
+    def without_provenance(self) -> "Head":
+        """Returns the head as it predicts an image of which nothing is known but its pixels."""
+        return replace(self, trees=None, features=self.features.with_unknown_origins())
+
+    @property
     def compared(self) -> int:
         """How many of the images it rests on were compared and not graded."""
         pairs = len(self.sites.pairs)
@@ -154,7 +165,11 @@ class Head:
         self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the latent posterior mean and variance of embeddings (N, D): two of (N,)."""
-        parts = [self.process.predict(self.features(block)) for block in _blocks(embeddings)]
+        parts = []
+        for start in range(0, len(embeddings), BLOCK):
+            rows = slice(start, start + BLOCK)
+            made = provenances[rows] if provenances is not None and len(self.features.origins) else None
+            parts.append(self.process.predict(self.features(embeddings[rows], made)))
         mean = np.concatenate([mean for mean, _ in parts])
         if self.trees is not None and provenances is not None:
             mean = mean + self.trees(mean, provenances)
@@ -165,7 +180,8 @@ class Head:
 
         Args:
             embeddings: (N, D) unit rows.
-            provenances: how each image was made, None for one of which nothing is known.
+            provenances: how each image was made, None for one of which nothing is known. Left out where scores compare
+                models: a model must be liked for its images, not for its name.
         """
         if not len(embeddings):
             return Prediction(np.zeros(0), np.zeros(0), np.zeros((0, 5)))
@@ -197,6 +213,7 @@ def fit_head(
     moved: np.ndarray | None = None,
     check: Check = never,
     pairs: Pairs = NONE,
+    provenances: Sequence[Provenance | None] | None = None,
 ) -> Head:
     """Fits one kind of head.
 
@@ -209,10 +226,12 @@ def fit_head(
         moved: (n,) what comparisons add to the latent targets, where they do no more.
         check: asked between two steps whether anybody waits.
         pairs: which of two images is preferred, as labels of their own.
+        provenances: how each of the n images was made, where the features read it.
     """
+    inputs = features(embeddings, provenances)
     if len(pairs):
-        return _fit_on_pairs(kind, features, embeddings, grades, pairs, check)
-    recipe, scale, inputs = RECIPES[kind], scale_of(grades), features(embeddings)
+        return _fit_on_pairs(kind, features, inputs, grades, pairs, check)
+    recipe, scale = RECIPES[kind], scale_of(grades)
     shift = np.zeros(len(grades)) if moved is None else moved
     scores = scale.targets[grades - 1] + shift
     kernel = tuned(recipe, features, inputs, scores, check)
@@ -232,13 +251,13 @@ def thresholds_known(grades: np.ndarray) -> bool:
 
 
 def _fit_on_pairs(
-    kind: str, features: Features, embeddings: np.ndarray, grades: np.ndarray, pairs: Pairs, check: Check
+    kind: str, features: Features, inputs: np.ndarray, grades: np.ndarray, pairs: Pairs, check: Check
 ) -> Head:
     """Fits one kind of head on grades and pairs together: Laplace's method on one latent value (`comparisons`)."""
-    recipe, inputs, alone = RECIPES[kind], features(embeddings), len(grades)
+    recipe, alone = RECIPES[kind], len(grades)
     known = thresholds_known(grades)
     scale = scale_of(grades if known else grades[:0])
-    scores, kernel = np.append(0.0, scale.targets)[grades], replace(recipe.start, scores=features.scores)
+    scores, kernel = np.append(0.0, scale.targets)[grades], _start(recipe, features)
     if known:
         kernel = tuned(recipe, features, inputs[:alone], scores, check)
     noise = kernel.noise - quantisation(scale, grades) if known else kernel.noise
@@ -288,12 +307,18 @@ def _as_scores(scores: np.ndarray, noise: np.ndarray) -> Likelihood:
 def tuned(recipe: Recipe, features: Features, inputs: np.ndarray, scores: np.ndarray, check: Check = never) -> Kernel:
     """Returns the kernel of a recipe with its numbers set on features (n, P) and scores (n,), of TUNED at most."""
     some = np.linspace(0, len(scores) - 1, min(TUNED, len(scores))).astype(int)
-    return optimise(replace(recipe.start, scores=features.scores), inputs[some], scores[some], steps=25, check=check)
+    return optimise(_start(recipe, features), inputs[some], scores[some], steps=25, check=check)
+
+
+def _start(recipe: Recipe, features: Features) -> Kernel:
+    return replace(recipe.start, scores=features.scores, origins=len(features.origins))
 
 
 def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, kernel: Kernel, sites: Sites) -> Head:
     """Conditions the process of a head on what is known of features (n, P)."""
     process: Process | SparseProcess
+    if len(features.origins):
+        sites = replace(sites, origins=kernel.split(inputs)[2])
     if len(sites.pairs) or len(inputs) <= MOST_EXACT:
         process = condition(kernel, inputs, sites.targets, sites.noise, sites.pairs)
     else:
@@ -304,10 +329,6 @@ def assemble(kind: str, features: Features, inputs: np.ndarray, scale: Scale, ke
 def feature_maps(background: np.ndarray, population: Population | None = None) -> dict[float, Features]:
     """Learns the feature map of every whitening power a recipe asks for."""
     return learn_maps(background, {r.power for r in RECIPES.values()}, population=population)
-
-
-def _blocks(embeddings: np.ndarray) -> list[np.ndarray]:
-    return [embeddings[start : start + BLOCK] for start in range(0, len(embeddings), BLOCK)]
 
 
 MEMBERS = 5

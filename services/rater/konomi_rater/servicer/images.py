@@ -100,6 +100,7 @@ def _facts(image: rater_pb2.Image) -> ImageFacts:
         licence=image.licence,
         consent=image.consent,
         path=image.path,
+        elsewhere_model=image.elsewhere_model,
         parameters=dict(image.parameters),
     )
 

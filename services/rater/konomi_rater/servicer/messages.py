@@ -59,6 +59,7 @@ def image(row: ImageRow, taste: str, scored: Score | None = None) -> rater_pb2.I
         consent=row.facts.consent,
         path=row.facts.path,
         parameters=dict(row.facts.parameters),
+        elsewhere_model=row.facts.elsewhere_model,
         width=row.width,
         height=row.height,
         create_time=timestamp(row.created),

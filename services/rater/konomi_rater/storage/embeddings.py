@@ -13,21 +13,23 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from konomi_rater.embedding.names import space_of
-from konomi_rater.preference.parameters import Provenance
+from konomi_rater.preference.provenance.parameters import Provenance
 from konomi_rater.storage.columns import Column, DigestIndex, Digests, Names, Shared
 
 BASE_UNITS = ("base",)
 CHUNK = 20_000
 """Rows read at a time: bounds the memory of the first view, not the result."""
 SELF = 1
+ELSEWHERE = "elsewhere:"
+"""Before the name of a model that made an image elsewhere: no unit of this home is taken for it."""
 Parameters = Mapping[str, float]
 
 
 class Provenances(Sequence[Provenance]):
-    """How N images were made, put together when it is asked for: prompts, units and parameters, each by number."""
+    """How N images were made, put together when it is asked for: prompts, models and parameters, each by number."""
 
-    def __init__(self, prompts: Shared[str], units: Shared[str], parameters: Shared[Parameters]) -> None:
-        self._prompts, self._units, self._parameters = prompts, units, parameters
+    def __init__(self, prompts: Shared[str], models: Shared[str], parameters: Shared[Parameters]) -> None:
+        self._prompts, self._models, self._parameters = prompts, models, parameters
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -38,11 +40,11 @@ class Provenances(Sequence[Provenance]):
     def __getitem__(self, at: slice) -> "Provenances": ...
     def __getitem__(self, at: int | slice) -> "Provenance | Provenances":
         if isinstance(at, slice):
-            return Provenances(self._prompts[at], self._units[at], self._parameters[at])
-        return Provenance(self._prompts[at], self._units[at], self._parameters[at])
+            return Provenances(self._prompts[at], self._models[at], self._parameters[at])
+        return Provenance(self._prompts[at], self._models[at], self._parameters[at])
 
     def __iter__(self) -> Iterator[Provenance]:
-        return map(Provenance, self._prompts, self._units, self._parameters)
+        return map(Provenance, self._prompts, self._models, self._parameters)
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class _Columns:
     rows: Column = field(default_factory=lambda: Column(np.int64))
     sources: Column = field(default_factory=lambda: Column(np.int64))
     units: Column = field(default_factory=lambda: Column(np.int32))
+    models: Column = field(default_factory=lambda: Column(np.int32))
     nights: Column = field(default_factory=lambda: Column(np.int32))
     prompts: Column = field(default_factory=lambda: Column(np.int32))
     parameters: Column = field(default_factory=lambda: Column(np.int32))
@@ -149,6 +152,7 @@ class EmbeddingMatrix:
         self._forgotten, self._generation, self._collected = 0, 0, 0
         self._columns = _Columns()
         self._units: Names[str] = Names()
+        self._models: Names[str] = Names()
         self._nights: Names[str] = Names()
         self._prompts: Names[str] = Names()
         self._texts: Names[str] = Names()
@@ -166,6 +170,7 @@ class EmbeddingMatrix:
         columns = self._columns
         units = Shared(columns.units.head(n), self._units.names)
         prompts = Shared(columns.prompts.head(n), self._prompts.names)
+        models = Shared(columns.models.head(n), self._models.names)
         return MatrixView(
             rows=columns.rows.head(n),
             embeddings=columns.embeddings.head(n),
@@ -174,7 +179,7 @@ class EmbeddingMatrix:
             units=units,
             nights=Shared(columns.nights.head(n), self._nights.names),
             prompts=prompts,
-            provenances=Provenances(prompts, units, Shared(columns.parameters.head(n), self._parameters)),
+            provenances=Provenances(prompts, models, Shared(columns.parameters.head(n), self._parameters)),
             without_pixels=columns.without_pixels.head(n),
             generation=self._generation,
         )
@@ -191,8 +196,9 @@ class EmbeddingMatrix:
         last = int(columns.rows.head(len(columns.rows))[-1]) if len(columns.rows) else 0
         new = connection.execute(
             text(
-                "SELECT i.row, i.digest, i.unit, i.night, i.source, i.prompt, i.parameters, e.vector, EXISTS (SELECT 1 "
-                "FROM images_without_pixels AS w WHERE w.taste = i.taste AND w.digest = i.digest) AS without_pixels "
+                "SELECT i.row, i.digest, i.unit, i.night, i.source, i.prompt, i.parameters, i.elsewhere_model, "
+                "e.vector, EXISTS (SELECT 1 FROM images_without_pixels AS w "
+                "WHERE w.taste = i.taste AND w.digest = i.digest) AS without_pixels "
                 "FROM images AS i JOIN embeddings AS e ON e.digest = i.digest AND e.embedder = :embedder "
                 "WHERE i.taste = :taste AND i.row > :last ORDER BY i.row"
             ),
@@ -249,6 +255,7 @@ class EmbeddingMatrix:
         columns.rows.extend([row.row for row in new])
         columns.sources.extend([row.source for row in new])
         columns.units.extend([self._units.number(row.unit) for row in new])
+        columns.models.extend([self._models.number(_model(row.unit, row.elsewhere_model)) for row in new])
         columns.nights.extend([self._nights.number(row.night) for row in new])
         columns.prompts.extend([self._prompts.number(row.prompt) for row in new])
         columns.parameters.extend([self._number(row.parameters) for row in new])
@@ -262,6 +269,11 @@ class EmbeddingMatrix:
         if number == len(self._parameters):
             self._parameters.append(json.loads(stored))
         return number
+
+
+def _model(unit: str, elsewhere: str) -> str:
+    """Returns the name a rater tells an image's model by; empty where nobody knows it."""
+    return unit or (ELSEWHERE + elsewhere if elsewhere else "")
 
 
 def view_of(digests: Sequence[str], embeddings: np.ndarray, units: Sequence[str], sources: np.ndarray) -> MatrixView:

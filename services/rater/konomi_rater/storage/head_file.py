@@ -16,12 +16,14 @@ from konomi_rater.preference.features import Features
 from konomi_rater.preference.gaussian_process import NO_PAIRS, Kernel
 from konomi_rater.preference.head import Head, Sites, assemble, with_members
 from konomi_rater.preference.ordinal import Scale
-from konomi_rater.preference.parameters import Columns
+from konomi_rater.preference.provenance.origins import Origins
+from konomi_rater.preference.provenance.parameters import Columns
+from konomi_rater.preference.provenance.trees import Trees
 from konomi_rater.preference.sparse_gaussian_process import SparseProcess
-from konomi_rater.preference.trees import Trees
 
-SCHEMA, ON_PAIRS = "konomi.head/2", "konomi.head/3"
-"""A head that rests on comparisons too has the second: who knows the first alone would take pairs for images."""
+SCHEMA, ON_PAIRS, WITH_ORIGINS = "konomi.head/2", "konomi.head/3", "konomi.head/4"
+"""A head that rests on comparisons too has the second: who knows the first alone would take pairs for images. One that
+reads how images were made has the third."""
 MEDIA_TYPE = "application/vnd.konomi.head+safetensors"
 PROCESS = ("inputs", "outer", "inner", "weights", "members")
 """What is kept of a process on more labels than the file names; one on those it names is conditioned anew."""
@@ -76,6 +78,8 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
     }
     if len(head.sites.pairs):
         tensors["pairs"] = head.sites.pairs
+    if len(head.features.origins) and head.whole:
+        tensors["origins"] = head.sites.origins
     if not head.whole:
         tensors |= {f"process.{name}": getattr(head.process, name) for name in PROCESS}
     solid = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -84,12 +88,15 @@ def to_bytes(head: Head, embeddings: np.ndarray, grades: np.ndarray, embedder: s
 
 def _header(head: Head, embedder: str) -> dict[str, Any]:
     """Returns what the file's header says of a head: everything that is no array."""
-    calibration = head.calibration
+    calibration, origins, kernel = head.calibration, head.features.origins, asdict(head.process.kernel)
+    if not len(origins):  # then the file is what it was before there were any
+        del kernel["origin"], kernel["origins"]
+    schema = ON_PAIRS if len(head.sites.pairs) else SCHEMA
     return {
-        "schema": ON_PAIRS if len(head.sites.pairs) else SCHEMA,
+        "schema": WITH_ORIGINS if len(origins) else schema,
         "kind": head.kind,
         "embedder": embedder,
-        "kernel": asdict(head.process.kernel),
+        "kernel": kernel,
         "population_scores": head.features.scores,
         "calibration": {
             "temperature": calibration.temperature,
@@ -99,6 +106,7 @@ def _header(head: Head, embedder: str) -> dict[str, Any]:
             "random": calibration.random,
         },
         "trees": None if head.trees is None else asdict(head.trees),
+        **({"origins": asdict(origins)} if len(origins) else {}),
     }
 
 
@@ -112,7 +120,7 @@ def from_bytes(data: bytes) -> StoredHead:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
         facts = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["konomi"])
-        if facts["schema"] not in (SCHEMA, ON_PAIRS):
+        if facts["schema"] not in (SCHEMA, ON_PAIRS, WITH_ORIGINS):
             raise KeyError(facts["schema"])
         head, support, embedder = _assembled(facts, tensors), tensors["support"], str(facts["embedder"])
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
@@ -125,6 +133,8 @@ def from_bytes(data: bytes) -> StoredHead:
 
 def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Head:
     features = Features(tensors["features.mean"], tensors["features.basis"], facts["population_scores"])
+    if "origins" in facts:
+        features = features.with_origins(Origins(**{name: tuple(values) for name, values in facts["origins"].items()}))
     scale = Scale(tensors["scale.cuts"], tensors["scale.targets"])
     sites = Sites(tensors["sites.targets"], tensors["sites.noise"], tensors.get("pairs", NO_PAIRS))
     kernel, drawn = Kernel(**facts["kernel"]), tensors["members"]
@@ -133,6 +143,8 @@ def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> H
         head = Head(facts["kind"], features, process, scale, sites, drawn=drawn, whole=False)
     else:
         inputs = features(tensors["support"])
+        if "origins" in tensors:
+            inputs[:, inputs.shape[1] - kernel.origins :] = tensors["origins"]
         head = with_members(assemble(facts["kind"], features, inputs, scale, kernel, sites), inputs, drawn)
     calibration, stored = facts["calibration"], facts["trees"]
     return replace(

@@ -28,6 +28,7 @@ class ImageFacts:
     licence: str = ""
     consent: str = ""
     path: str = ""
+    elsewhere_model: str = ""
     parameters: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -68,6 +69,8 @@ class Filter:
         return any(facts)
 
 
+_TOLD = ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")
+
 _IMAGE = (
     "SELECT i.*, COALESCE(l.grade, 0) AS grade, EXISTS (SELECT 1 FROM images_without_pixels AS w "
     "WHERE w.taste = i.taste AND w.digest = i.digest) AS without_pixels FROM images AS i "
@@ -83,16 +86,13 @@ def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, 
     done = connection.execute(
         text(
             "INSERT INTO images (taste, digest, source, prompt, seed, unit, night, parents, licence, consent, "
-            "path, parameters, width, height, created) "
+            "path, elsewhere_model, parameters, width, height, created) "
             "VALUES (:taste, :digest, :source, :prompt, :seed, :unit, :night, :parents, :licence, :consent, "
-            ":path, :parameters, :width, :height, :now) "
+            ":path, :elsewhere_model, :parameters, :width, :height, :now) "
             "ON CONFLICT (taste, digest) DO NOTHING"
         ),
         {
-            **{
-                name: getattr(facts, name)
-                for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent", "path")
-            },
+            **{name: getattr(facts, name) for name in (*_TOLD, "path", "elsewhere_model")},
             "taste": taste,
             "parents": json.dumps(facts.parents),
             "parameters": json.dumps(dict(facts.parameters), sort_keys=True),
@@ -248,10 +248,10 @@ def group_of(digest: str, prompt: str, seed: int, source: int) -> str:
 
 def facts_of(row: Mapping[Any, Any]) -> ImageFacts:
     """Returns what a row of the table says about its image."""
-    facts = {name: row[name] for name in ("digest", "source", "prompt", "seed", "unit", "night", "licence", "consent")}
+    facts = {name: row[name] for name in _TOLD}
     parents, parameters = tuple(json.loads(str(row["parents"]))), json.loads(str(row["parameters"]))
-    path = row.get("path", "")  # a snapshot of an earlier konomi has none
-    return ImageFacts(**facts, path=path, parents=parents, parameters=parameters)
+    later = {name: row.get(name, "") for name in ("path", "elsewhere_model")}  # an earlier konomi's snapshot has none
+    return ImageFacts(**facts, **later, parents=parents, parameters=parameters)
 
 
 def _image(row: RowMapping) -> ImageRow:

@@ -412,4 +412,9 @@ MIGRATIONS = (
         # Comparisons a version was fitted on; before this they were no labels of their own.
         ("ALTER TABLE rater_versions ADD COLUMN comparison_count INTEGER NOT NULL DEFAULT 0",),
     ),
+    Migration(
+        15,
+        # The model that made an image elsewhere, as the image says; empty where it says none, or before this.
+        ("ALTER TABLE images ADD COLUMN elsewhere_model TEXT NOT NULL DEFAULT ''",),
+    ),
 )

@@ -157,6 +157,7 @@ def check_facts(facts: ImageFacts) -> None:
         ("licence", TEXT_BYTES),
         ("consent", TEXT_BYTES),
         ("path", PATH_BYTES),
+        ("elsewhere_model", TEXT_BYTES),
     ):
         value = getattr(facts, name)
         if len(value.encode()) > limit:

@@ -72,7 +72,8 @@ class Growing:
         originals = _positions(view, request.originals, "originals")
         members = np.union1d(originals, _positions(view, request.members, "members"))
         at = view.indices(np.array([image.row for image in images], dtype=np.int64))
-        prediction = self._scoring.predict_known(taste, view)
+        # a candidate's unit is not its members': neither is liked for its name
+        prediction = self._scoring.predict_known(taste, view, compares_models=True)
         bounds = prediction.utility - request.kappa * prediction.std
         gate = GrowthGate(
             originals=view.embeddings[originals],
@@ -91,7 +92,7 @@ class Growing:
         """Returns the images a growth took in with their scores, and what became of the others."""
         picked = at[growth.taken]
         self._workspace.store.use(images[row].facts.digest for row in growth.taken)
-        scores = self._scoring.score_known(taste, view, picked)
+        scores = self._scoring.score_known(taste, view, picked, compares_models=True)
         return Selection(
             chosen=[
                 SelectedImage(images[row].facts.digest, images[row].facts.prompt, 0, score)

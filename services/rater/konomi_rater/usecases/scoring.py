@@ -50,12 +50,16 @@ class Diversity:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """Images being scored: the taste and its images at the moment they were asked for."""
+    """Images being scored: the taste and its images at the moment they were asked for.
+
+    `compares_models`: the scores compare models, so how an image was made is left out.
+    """
 
     taste: TasteRow
     view: MatrixView
     inputs: Sequence[ImageInput]
     vectors: VectorRequest
+    compares_models: bool = False
 
 
 class Scoring:
@@ -64,10 +68,17 @@ class Scoring:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._lock = threading.Lock()
-        self._predictions: LRUCache[tuple[str, str, int], Prediction] = LRUCache(PREDICTIONS)
+        self._predictions: LRUCache[tuple[str, str, int, bool], Prediction] = LRUCache(PREDICTIONS)
 
     def score_inputs(
-        self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, *, diversity: bool, version: int = 0
+        self,
+        taste_id: str,
+        inputs: Sequence[ImageInput],
+        caller: Caller,
+        *,
+        diversity: bool,
+        version: int = 0,
+        compares_models: bool = False,
     ) -> tuple[str, list[Score | KonomiError], Diversity | None]:
         """Scores images given by bytes or digest, in order; one bad image is that image's error.
 
@@ -77,6 +88,7 @@ class Scoring:
             caller: who waits.
             diversity: also measure how diverse the good ones are.
             version: the rater version that scores; 0 means the active one.
+            compares_models: leave out how an image was made.
 
         Returns:
             The taste that scored, a score or an error per image, the diversity where it was asked for.
@@ -87,16 +99,24 @@ class Scoring:
             ResourceExhausted: too many images wait already.
             Cancelled: the caller went away.
         """
-        return self.answer(self.request(taste_id, inputs, caller, version), diversity=diversity)
+        return self.answer(self.request(taste_id, inputs, caller, version, compares_models), diversity=diversity)
 
-    def request(self, taste_id: str, inputs: Sequence[ImageInput], caller: Caller, version: int = 0) -> ScoreRequest:
+    def request(
+        self,
+        taste_id: str,
+        inputs: Sequence[ImageInput],
+        caller: Caller,
+        version: int = 0,
+        compares_models: bool = False,
+    ) -> ScoreRequest:
         """Begins to score images and returns at once; the version named, else the one active now, will score them."""
         workspace = self._workspace
         with workspace.reading() as connection:
             taste = tastes.read_scored_by(connection, taste_id or tastes.only_one(connection), version)
             view = workspace.view(connection, taste)
         workspace.active_head(taste)
-        return ScoreRequest(taste, view, inputs, workspace.vectors.request(taste.embedder, view, inputs, caller))
+        vectors = workspace.vectors.request(taste.embedder, view, inputs, caller)
+        return ScoreRequest(taste, view, inputs, vectors, compares_models)
 
     def answer(
         self, request: ScoreRequest, *, diversity: bool
@@ -107,11 +127,18 @@ class Scoring:
         good = [place for place, item in enumerate(items) if isinstance(item, np.ndarray)]
         vectors = np.array([items[place] for place in good], np.float32).reshape(len(good), view.embeddings.shape[1])
         own = np.array([_position(view, request.inputs[place]) for place in good], np.int64)
-        scores = iter(self.score(taste, view, vectors, own))
+        scores = iter(self.score(taste, view, vectors, own, request.compares_models))
         results = [item if isinstance(item, KonomiError) else next(scores) for item in items]
         return taste.id, results, self.diversity(taste, view, vectors, own) if diversity else None
 
-    def score(self, taste: TasteRow, view: MatrixView, embeddings: np.ndarray, own: np.ndarray) -> list[Score]:
+    def score(
+        self,
+        taste: TasteRow,
+        view: MatrixView,
+        embeddings: np.ndarray,
+        own: np.ndarray,
+        compares_models: bool = False,
+    ) -> list[Score]:
         """Scores unit rows.
 
         Args:
@@ -119,11 +146,12 @@ class Scoring:
             view: its images.
             embeddings: (N, D) unit rows.
             own: (N,) position of each row in the view, -1 for a stranger.
+            compares_models: leave out how an image was made: no model is liked for its name.
         """
         if not len(embeddings):
             return []
         stored = self._workspace.active_head(taste)
-        prediction = stored.head.predict(embeddings, view.provenances_at(own))
+        prediction = stored.head.predict(embeddings, None if compares_models else view.provenances_at(own))
         reference = self._workspace.reference(taste, view, BASE_UNITS)
         typicality = reference.typicality(reference.index.distance(embeddings, own))
         novelty = self._workspace.archive(taste, view).distance(embeddings, own)
@@ -142,14 +170,20 @@ class Scoring:
             for i in range(len(embeddings))
         ]
 
-    def score_known(self, taste: TasteRow, view: MatrixView, positions: np.ndarray) -> list[Score]:
+    def score_known(
+        self, taste: TasteRow, view: MatrixView, positions: np.ndarray, *, compares_models: bool = False
+    ) -> list[Score]:
         """Scores images of the view by position."""
-        return self.score(taste, view, view.embeddings[positions], positions)
+        return self.score(taste, view, view.embeddings[positions], positions, compares_models)
 
-    def predict_known(self, taste: TasteRow, view: MatrixView) -> Prediction:
-        """Returns the active version's prediction of every image of the view; what was predicted before is kept."""
-        self._workspace.active_head(taste)
-        return self._predicted(taste, view, self._workspace.artifact(taste.id, taste.active))
+    def predict_known(self, taste: TasteRow, view: MatrixView, *, compares_models: bool = False) -> Prediction:
+        """Returns the active version's prediction of every image of the view; what was predicted before is kept.
+
+        Where models are compared, how an image was made is left out.
+        """
+        head = self._workspace.active_head(taste).head
+        artifact = self._workspace.artifact(taste.id, taste.active)
+        return self._predicted(taste, view, artifact, bare=compares_models and head.reads_provenance)
 
     def prepare(self, taste_id: str, artifact: str, check: Check = never) -> None:
         """Scores every image of a taste with a version that is about to score, so that the change costs no caller."""
@@ -159,13 +193,16 @@ class Scoring:
         if len(view):
             self._predicted(taste, view, artifact, check)
 
-    def _predicted(self, taste: TasteRow, view: MatrixView, artifact: str, check: Check = never) -> Prediction:
-        key, n = (taste.id, artifact, view.generation), len(view)
+    def _predicted(
+        self, taste: TasteRow, view: MatrixView, artifact: str, check: Check = never, *, bare: bool = False
+    ) -> Prediction:
+        key, n = (taste.id, artifact, view.generation, bare), len(view)
         with self._lock:
             prediction = self._predictions.get(key)
         done = len(prediction.utility) if prediction is not None else 0
         if prediction is None or done < n:
-            prediction = self._predict_more(view, self._workspace.stored_head(artifact).head, prediction, check)
+            head = self._workspace.stored_head(artifact).head
+            prediction = self._predict_more(view, head.without_provenance() if bare else head, prediction, check)
             with self._lock:
                 self._predictions[key] = prediction
         return Prediction(prediction.utility[:n], prediction.std[:n], prediction.probabilities[:n])

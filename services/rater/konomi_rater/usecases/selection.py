@@ -264,7 +264,7 @@ class Selecting:
         column = self._workspace.grade_column(task.taste, view, grades)
         positions = image_records.admit(view, criteria, column, with_pixels=True)
         if criteria.min_utility is not None:
-            utility = self._scoring.predict_known(task.taste, view).utility
+            utility = self._scoring.predict_known(task.taste, view, compares_models=True).utility
             positions = positions[utility[positions] >= criteria.min_utility]
         positions = np.setdiff1d(positions, view.digests.places(list(task.judged)))
         return image_records.read_rows(task.connection, task.taste.id, view.rows[positions].tolist())
@@ -314,7 +314,8 @@ class Selecting:
     ) -> list[SelectedImage]:
         """Returns images of the view as members of a set, each with its cell and score."""
         at = task.view.indices(np.array([image.row for image in images], dtype=np.int64))
-        scores = self._scoring.score_known(task.taste, task.view, at) if task.scored else [None] * len(at)
+        known = self._scoring.score_known
+        scores = known(task.taste, task.view, at, compares_models=True) if task.scored else [None] * len(at)
         numbers = cells.of(task.view.embeddings[at]) if len(at) else at
         return [
             _member(image, int(cell), score, vouched)
@@ -340,10 +341,14 @@ class Selecting:
         return image_records.read_rows(task.connection, task.taste.id, view.rows[rows].tolist())
 
     def _lower_bounds(self, task: _Task, positions: np.ndarray) -> np.ndarray:
-        """Returns mean - kappa * std of images at positions (N,); zeros where no rater scores."""
+        """Returns mean - kappa * std of images at positions (N,); zeros where no rater scores.
+
+        How an image was made is left out: units stand beside each other here, and none shall train the next for its
+        name.
+        """
         if not task.scored:
             return np.zeros(len(positions))
-        predicted = self._scoring.predict_known(task.taste, task.view)
+        predicted = self._scoring.predict_known(task.taste, task.view, compares_models=True)
         return np.asarray((predicted.utility - task.request.kappa * predicted.std)[positions])
 
     def _by_evidence(

@@ -299,7 +299,7 @@ class NightServices:
         scores = []
         for start in range(0, len(digests), SCORE_BATCH):
             inputs = [rater_pb2.ImageInput(digest=digest) for digest in digests[start : start + SCORE_BATCH]]
-            for result in self.by_version(self.client.rater.score_images, images=inputs).results:
+            for result in self.by_version(self.client.rater.score_images, images=inputs, compares_models=True).results:
                 if result.WhichOneof("result") == "error":
                     raise errors.from_item(result.error.code, result.error.reason, result.error.message)
                 scores.append(messages.score(result.score))

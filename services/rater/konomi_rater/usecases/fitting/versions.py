@@ -14,12 +14,13 @@ from konomi_rater.measures import overoptimisation
 from konomi_rater.measures.overoptimisation import Generation, Pressure, pressure_of
 from konomi_rater.preference import fitting, promotion
 from konomi_rater.preference.comparisons import LEAST_COMPARED, LEAST_LABELS, clear, enough
-from konomi_rater.preference.fitting import Fitted, Step, Training
+from konomi_rater.preference.fitting import Fitted, Step
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
 from konomi_rater.preference.promotion import Diff, PromotionDecision
+from konomi_rater.preference.training import Training
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
@@ -60,7 +61,7 @@ def generations(
     history = []
     for unit, rows in _units(view):
         drawn = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
-        prediction = head.predict(view.embeddings[drawn], view.provenances_at(drawn))
+        prediction = head.predict(view.embeddings[drawn])  # units side by side: none is liked for its name
         distance = reference.index.distance(view.embeddings[drawn], drawn)
         grades = given[rows][given[rows] > 0]
         history.append(
@@ -247,6 +248,7 @@ class Versions:
             provenances=[view.provenances[at] for at in positions],
             comparisons=inputs.compared.said,
             compared=view.embeddings[compared],
+            compared_provenances=[view.provenances[at] for at in compared],
             compared_groups=image_records.read_groups(connection, taste.id, view.rows[compared].tolist()),
             unlabelled=view.embeddings[_ungraded(view, inputs)],
             populations=populations_for(self._workspace, taste, view.embeddings.shape[1]),

@@ -19,7 +19,7 @@ class Provenance:
 
     Attributes:
         prompt: its prompt.
-        unit: the model that made it; empty when not generated here.
+        unit: the model that made it, here or elsewhere; empty when that is not known.
         parameters: for example guidance_scale, adapter_scale.
     """
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from konomi_rater.preference.ordinal import Check, never
-from konomi_rater.preference.parameters import Columns, Provenance, learn_columns
+from konomi_rater.preference.provenance.parameters import Columns, Provenance, learn_columns
 
 LEAST_LABELS = 50
 ROUNDS = 60
