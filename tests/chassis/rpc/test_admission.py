@@ -79,7 +79,7 @@ def test_waiting_for_the_last_call(admission):
     def call():
         with admission.admit(CallLane.READS, A):
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
 
     thread = threading.Thread(target=call)
     thread.start()

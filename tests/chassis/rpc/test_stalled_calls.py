@@ -99,14 +99,14 @@ def test_a_refusal_comes_before_the_message_and_says_why(serve, rater):
     began, unsent = time.monotonic(), threading.Event()
 
     def messages():
-        unsent.wait(10)
+        unsent.wait(60)
         yield LABEL.SerializeToString()
 
     caller = Caller(running.address)
     with pytest.raises(Exception) as caught:
-        list(caller.channel.stream_stream(RECORD)(messages(), timeout=10))
+        list(caller.channel.stream_stream(RECORD)(messages(), timeout=60))
     unsent.set()
-    assert caught.value.code().name == "UNAUTHENTICATED" and time.monotonic() - began < 5
+    assert caught.value.code().name == "UNAUTHENTICATED" and time.monotonic() - began < 30
     assert caller.outcome(RECORD, LABEL) == ("UNAUTHENTICATED", "TOKEN_MISSING")
     assert rater.calls == []
 
@@ -149,11 +149,11 @@ def test_a_message_that_does_not_come_in_time_ends_the_call(serve, rater, owner)
     caller, unsent = owner(running), threading.Event()
 
     def messages():
-        unsent.wait(10)
+        unsent.wait(60)
         yield b""
 
     for rpc in (RECORD, FIT, RATER + "AddImages"):
-        call = caller.channel.stream_stream(rpc)(messages(), metadata=caller.metadata, timeout=10)
+        call = caller.channel.stream_stream(rpc)(messages(), metadata=caller.metadata, timeout=60)
         with pytest.raises(KonomiError) as caught:
             read(call)
         assert isinstance(caught.value, DeadlineExceeded) and caught.value.reason == "MESSAGE_SLOW"
@@ -171,7 +171,7 @@ def test_only_the_first_message_of_a_stream_has_to_hurry(serve, rater, owner):
         time.sleep(0.8)
         yield image
 
-    call = caller.channel.stream_stream(RATER + "AddImages")(messages(), metadata=caller.metadata, timeout=10)
+    call = caller.channel.stream_stream(RATER + "AddImages")(messages(), metadata=caller.metadata, timeout=60)
     assert len(list(call)) == 2
 
 
@@ -187,10 +187,10 @@ def test_probes_come_through_beside_stalled_ones_and_the_oldest_is_told_to_go(se
     unsent = threading.Event()
 
     def messages():
-        unsent.wait(10)
+        unsent.wait(60)
         yield b""
 
-    first = person.channel.stream_stream(HEALTH + "Check")(messages(), timeout=10)
+    first = person.channel.stream_stream(HEALTH + "Check")(messages(), timeout=60)
     connections = stall(running, HEALTH + "Check")
     assert (person.labels(), person.probes()) == (5, 5)
     with pytest.raises(KonomiError) as caught:
@@ -234,16 +234,16 @@ def test_callers_that_take_no_answer_are_cut_off(serve, rater, labeller, home):
 
 
 def test_a_dropped_connection_gives_its_places_back(serve, rater, home, holder, stall):
-    running = serve(rater, message_seconds=60.0)
+    running = serve(rater, message_seconds=300.0)
     token = issue_token(home, "stalling", "tool", "mine")
     connections = raw.open_many(running.address, 32, SCORE, bearer(token))
     caller = Caller(running.address, token)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while caller.outcome(SCORE, score()) != ("RESOURCE_EXHAUSTED", "BUSY"):
         assert time.monotonic() < deadline
     for connection in connections:
         connection.close()
-    assert running._interceptor.admission.wait_until_idle(10)
+    assert running._interceptor.admission.wait_until_idle(60)
     assert caller.outcome(SCORE, score()) == ("OK", "")
 
 
@@ -251,7 +251,7 @@ def test_nothing_of_a_refused_call_is_kept(serve, rater, stall):
     running = serve(rater)
     for _ in range(3):
         assert raw.ended(stall(running, RECORD), MANY) == MANY
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while running._server._state.rpc_states:
         assert time.monotonic() < deadline, "grpc still keeps calls that were refused"
         time.sleep(0.05)
