@@ -17,7 +17,7 @@ from konomi_rater.preference import metrics
 from tests.benchmarks.night.persons import SSR, UR, NightPerson, persons, table_of
 from tests.benchmarks.night.trials import Trial, Trials, by_person, interval, row
 from tests.benchmarks.rater import pool as rater_pool
-from tests.benchmarks.rater.acquisition import _acquire as acquire
+from tests.benchmarks.rater.acquisition import acquire
 from tests.benchmarks.rater.baselines import METHODS, Task
 
 COUNTS = (10, 20, 50, 100, 200)

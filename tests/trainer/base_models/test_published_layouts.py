@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusio
 from safetensors.torch import load, save_file
 
 from konomi.v1 import trainer_pb2 as pb
+from konomi_chassis.models.families.table import family
 from konomi_trainer.base_models import checkpoint_layout
 from konomi_trainer.export import kohya
 from konomi_trainer.methods import adapter_file
@@ -78,7 +79,7 @@ def test_a_published_layout_trains_exports_and_loads(
         assert (draw(whole) - tuned).abs().max() < 2e-3
         data = bench.store.get(merged.digest)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        assert header["modelspec.architecture"] == kohya.MERGED_ARCHITECTURES[layout]
+        assert header["modelspec.architecture"] == family(layout).exported.architecture
     finally:
         bench.stop()
 

@@ -33,9 +33,7 @@ class TasteServicer(ServicerPart):
     def GetTaste(self, request: rater_pb2.GetTasteRequest, context: grpc.ServicerContext) -> rater_pb2.Taste:
         """Returns a taste."""
         with self._rater.workspace.reading() as connection:
-            message = messages.taste(tastes.read(connection, taste_id(request.name)))
-            message.comparison_count = comparisons.count(connection, taste_id(request.name))
-            return message
+            return _whole(connection, taste_id(request.name))
 
     def ListTastes(
         self, request: rater_pb2.ListTastesRequest, context: grpc.ServicerContext
@@ -67,8 +65,15 @@ class TasteServicer(ServicerPart):
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Taste:
             self._rater.snapshots.restore(connection, snapshot, replace=request.replace)
-            return messages.taste(tastes.read(connection, snapshot.taste))
+            return _whole(connection, snapshot.taste)
 
         reply = self._answer_once("ImportTaste", request, rater_pb2.Taste(), work)
         self._rater.workspace.forget_versions(snapshot.taste)
         return reply
+
+
+def _whole(connection: sqlalchemy.Connection, taste: str) -> rater_pb2.Taste:
+    """Returns a taste with what is counted of it alone, not of each in a list."""
+    message = messages.taste(tastes.read(connection, taste))
+    message.comparison_count = comparisons.count(connection, taste)
+    return message

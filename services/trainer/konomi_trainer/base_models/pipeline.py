@@ -182,7 +182,7 @@ class BasePipeline:
     def embed(self, captions: list[str]) -> Tensors:
         """Returns embeddings of captions, "hidden" (N, T, D) and for SDXL "pooled" (N, P), differentiable.
 
-        Also "mask" (N, T) where they differ in length; see Conditions.
+        Also "mask" (N, T) where they differ in length; see Condition.
         """
         self.settle()
         with self._autocast():

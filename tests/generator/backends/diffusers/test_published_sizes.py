@@ -15,6 +15,10 @@ META = torch.device("meta")
 ENDS = (".to_q", ".to_k", ".to_v", ".to_out.0")
 
 
+class StableDiffusionXLPipeline(SimpleNamespace):
+    """The parts under the name of diffusers' pipeline, by which its family is known."""
+
+
 @pytest.fixture(scope="module")
 def pipe() -> SimpleNamespace:
     """SDXL's parts in half precision, the autoencoder in float32."""
@@ -27,7 +31,7 @@ def pipe() -> SimpleNamespace:
         }
     for part in parts.values():
         part.requires_grad_(False)
-    return SimpleNamespace(**parts, components=parts)
+    return StableDiffusionXLPipeline(**parts, components=parts)
 
 
 def lora_of(unet: torch.nn.Module, rank: int) -> bytes:
