@@ -95,7 +95,8 @@ def test_each_damaged_thing_is_named_with_the_way_back(home):
         connection.exec_driver_sql("DROP TRIGGER labels_UPDATE")
         connection.exec_driver_sql("UPDATE labels SET grade = 5 WHERE sequence = 3")
         connection.exec_driver_sql(
-            "INSERT INTO rater_versions VALUES ('t', 1, 0, 5, 'h', 'starter', '{}', '[]', '[]', ?, '')", (damaged.name,)
+            "INSERT INTO rater_versions VALUES ('t', 1, 0, 5, 'h', 'starter', '{}', '[]', '[]', ?, '', 0)",
+            (damaged.name,),
         )
     engine.dispose()
     flip(damaged, 2)

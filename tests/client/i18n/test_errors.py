@@ -25,6 +25,7 @@ ELSEWHERE = {
     "night/gateway/concepts.py prior": "the rater's words",
     "night/engine/drafting.py drafts_wanted": "the generator's words",
     "cli/models/import_model.py put": "the importer's words",
+    "taste/search.py by_text": "the sentences of its own file, each from the catalogue; else the rater's words",
 }
 """File and function of the errors whose words come from elsewhere, and from where."""
 
