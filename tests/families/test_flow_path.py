@@ -9,7 +9,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.training_utils import compute_density_for_timestep_sampling, compute_loss_weighting_for_sd3
 
-from konomi_chassis.models.families.flow_path import FlowPath
+from konomi_chassis.models.families.flow.flow_path import FlowPath
 
 CPU = torch.device("cpu")
 KINDS = {"plain": {}, "static": {"shift": 3.0}, "by size": {"use_dynamic_shifting": True}}

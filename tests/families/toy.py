@@ -14,7 +14,6 @@ from transformers import CLIPTextModel
 
 from konomi_chassis.models.families import condition, latent_scale
 from konomi_chassis.models.families.condition import Condition
-from konomi_chassis.models.families.discrete_path import DiscretePath
 from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     TEXT_TARGETS,
@@ -28,6 +27,7 @@ from konomi_chassis.models.families.family import (
     SingleFileNames,
     TextReading,
 )
+from konomi_chassis.models.families.unet.discrete_path import DiscretePath
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_folder
 from konomi_chassis.models.safetensors_check import unsupported
 from tests.trainer import tiny

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from konomi_chassis.models.families.discrete_path import DiscretePath
+from konomi_chassis.models.families.unet.discrete_path import DiscretePath
 from konomi_trainer.data import buckets
 from konomi_trainer.data.cache import TensorCache, key
 from konomi_trainer.data.dataset import Batch, DrawSettings, Shape, TrainingData, build, draw, fit

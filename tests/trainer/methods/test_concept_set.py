@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from konomi_chassis.models.families.discrete_path import DiscretePath
+from konomi_chassis.models.families.unet.discrete_path import DiscretePath
 from konomi_trainer.data.cache import TensorCache
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods.base import TrainingSource

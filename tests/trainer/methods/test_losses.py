@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.models.families import discrete_path
+from konomi_chassis.models.families.unet import discrete_path
 from konomi_trainer.methods import losses
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -10,7 +10,7 @@ from safetensors.torch import load
 
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.models.catalogue import BaseModels
-from konomi_chassis.models.families import discrete_path
+from konomi_chassis.models.families.unet import discrete_path
 from konomi_trainer.base_models import pipeline
 from tests.trainer.conftest import Bench
 

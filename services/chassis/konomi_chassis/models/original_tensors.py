@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.models.families.original_names import Original, text_names, unet_name, vae_name
+from konomi_chassis.models.families.unet.original_names import Original, text_names, unet_name, vae_name
 
 SHOWN = 3
 

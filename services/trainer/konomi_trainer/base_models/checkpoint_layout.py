@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.models.families.original_names import text_names, unet_name, vae_name
 from konomi_chassis.models.families.table import family
+from konomi_chassis.models.families.unet.original_names import text_names, unet_name, vae_name
 
 Weights = dict[str, torch.Tensor]
 

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.models.families.original_names import unet_name
 from konomi_chassis.models.families.table import family
+from konomi_chassis.models.families.unet.original_names import unet_name
 from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.configuration import PLAIN
 from konomi_trainer.data.cache import Tensors

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from konomi_chassis.models.families.sdxl import SDXL
+from konomi_chassis.models.families.unet.sdxl import SDXL
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.tensors import pack, unpack
 from konomi_trainer.methods import exact_factors

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import LCMScheduler
 
-from konomi_chassis.models.families.discrete_path import DiscretePath
+from konomi_chassis.models.families.unet.discrete_path import DiscretePath
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.condition_annealing import Annealer, cleanness

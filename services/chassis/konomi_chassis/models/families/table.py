@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from konomi_chassis.models.families.family import Family, Found, FoundFolder
-from konomi_chassis.models.families.sd1 import SD1
-from konomi_chassis.models.families.sd2 import SD2
-from konomi_chassis.models.families.sd3 import SD3
-from konomi_chassis.models.families.sdxl import SDXL
-from konomi_chassis.models.families.stable_diffusion import NOT_ONE
+from konomi_chassis.models.families.flow.sd3 import SD3
+from konomi_chassis.models.families.unet.sd1 import SD1
+from konomi_chassis.models.families.unet.sd2 import SD2
+from konomi_chassis.models.families.unet.sdxl import SDXL
+from konomi_chassis.models.families.unet.stable_diffusion import NOT_ONE
 from konomi_chassis.models.safetensors_check import unsupported
 
 FAMILIES: dict[str, Family] = {

@@ -21,7 +21,7 @@ from konomi_chassis.models.families.family import (
     SingleFileNames,
     TextReading,
 )
-from konomi_chassis.models.families.original_names import unet_name
+from konomi_chassis.models.families.unet.original_names import unet_name
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_file, schedule_of_folder
 from konomi_chassis.models.safetensors_check import unsupported
 
@@ -152,15 +152,15 @@ class StableDiffusion:
 
     def chunk_count(self, pipe: Any, text: str) -> int:
         """Returns how many chunks a text has, those that are not read included."""
-        from konomi_chassis.models.families import unet_conditioning
+        from konomi_chassis.models.families.unet import conditioning
 
-        return unet_conditioning.chunk_count(pipe, text)
+        return conditioning.chunk_count(pipe, text)
 
     def encode(self, pipe: Any, texts: Sequence[str], reading: TextReading, device: "torch.device") -> "Condition":
         """Returns texts encoded: plain ones by the pipeline's own call."""
-        from konomi_chassis.models.families import unet_conditioning
+        from konomi_chassis.models.families.unet import conditioning
 
-        return unet_conditioning.encode(self, pipe, texts, reading, device)
+        return conditioning.encode(self, pipe, texts, reading, device)
 
     def drops_by_zeros(self, pipe: Any) -> bool:
         """Says that no text is an empty text."""
@@ -208,21 +208,21 @@ class StableDiffusion:
 
     def with_guidance(self, pipe: Any, condition: "Condition", scale: float) -> "Condition":
         """Returns the condition with the guidance embedded where the UNet takes one."""
-        from konomi_chassis.models.families import unet_conditioning
+        from konomi_chassis.models.families.unet import conditioning
 
-        return unet_conditioning.with_guidance(pipe, condition, scale)
+        return conditioning.with_guidance(pipe, condition, scale)
 
     def answer(
         self, network: Any, latents: "torch.Tensor", time: "torch.Tensor", condition: "Condition"
     ) -> "torch.Tensor":
         """Returns the UNet's answer."""
-        from konomi_chassis.models.families import unet_conditioning
+        from konomi_chassis.models.families.unet import conditioning
 
-        return unet_conditioning.answer(network, latents, time, condition)
+        return conditioning.answer(network, latents, time, condition)
 
     def path(self, scheduler: Any, device: "torch.device | None" = None) -> NoisePath:
         """Returns the noise of the scheduler's steps; on a device, in float32, where one is named."""
-        from konomi_chassis.models.families.discrete_path import DiscretePath
+        from konomi_chassis.models.families.unet.discrete_path import DiscretePath
 
         return DiscretePath.of(scheduler, device)
 

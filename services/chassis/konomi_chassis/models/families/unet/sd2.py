@@ -12,8 +12,8 @@ from konomi_chassis.models.families.family import (
     FoundFile,
     SingleFileNames,
 )
-from konomi_chassis.models.families.sd1 import SD1
-from konomi_chassis.models.families.stable_diffusion import PADS, UNET, VAE, StableDiffusion
+from konomi_chassis.models.families.unet.sd1 import SD1
+from konomi_chassis.models.families.unet.stable_diffusion import PADS, UNET, VAE, StableDiffusion
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 
 TEXT = "cond_stage_model.model."

@@ -201,7 +201,7 @@ class StableDiffusion3:
 
     def path(self, scheduler: Any, device: "torch.device | None" = None) -> NoisePath:
         """Returns the flow of a scheduler."""
-        from konomi_chassis.models.families.flow_path import FlowPath
+        from konomi_chassis.models.families.flow.flow_path import FlowPath
 
         return FlowPath.of(scheduler, device, cells=4)
 

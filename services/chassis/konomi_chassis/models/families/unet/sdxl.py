@@ -15,7 +15,14 @@ from konomi_chassis.models.families.family import (
     PartLoader,
     SingleFileNames,
 )
-from konomi_chassis.models.families.stable_diffusion import COMPONENTS, PADS, TOKENIZERS, UNET, VAE, StableDiffusion
+from konomi_chassis.models.families.unet.stable_diffusion import (
+    COMPONENTS,
+    PADS,
+    TOKENIZERS,
+    UNET,
+    VAE,
+    StableDiffusion,
+)
 from konomi_chassis.models.safetensors_check import unsupported
 
 FIRST, SECOND = "conditioner.embedders.0.", "conditioner.embedders.1."

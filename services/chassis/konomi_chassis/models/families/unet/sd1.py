@@ -7,7 +7,7 @@ from konomi_chassis.models.families.family import (
     ExportNames,
     SingleFileNames,
 )
-from konomi_chassis.models.families.stable_diffusion import PADS, UNET, VAE, StableDiffusion
+from konomi_chassis.models.families.unet.stable_diffusion import PADS, UNET, VAE, StableDiffusion
 
 TEXT = "cond_stage_model.transformer."
 """What stands before the names of CLIP's encoder in a single file."""
