@@ -106,6 +106,7 @@ class Bench:
         self._figure("L8", "labels at rest, p99", self.at_rest, LABEL_GOAL, "s", len(beside.labels))
         peak = self._flood("8 callers of 4k images", 0, 8)
         self._flood("200 callers of 4k images", 0, 200, peak)
+        self._flood("200 callers that come back every half second", -1, 200, peak)
         self._flood("an open loop at 10 times the peak", max(1.0, 10 * peak), 0, peak)
         label, score = RATER + "RecordLabels", RATER + "ScoreImages"
         unknown = ("authorization", "Bearer konomi_invented")

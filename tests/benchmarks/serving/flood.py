@@ -1,7 +1,9 @@
 """A caller that keeps to a clock, not to the answers: so many ScoreImages a second, each a 4k photograph (open loop).
 
 As a script, a process of its own: `python -m tests.benchmarks.serving.flood ADDRESS TOKEN IMAGE RATE CALLERS SECONDS`.
-With a RATE of 0 it is a closed loop: so many CALLERS that each send the next image when the last is answered.
+With a RATE of 0 it is a closed loop: so many CALLERS that each send the next image when the last is answered, and come
+back after a refusal when they were asked to; with a
+negative RATE they come back every half second, whatever they heard.
 """
 
 import asyncio
@@ -13,13 +15,14 @@ from pathlib import Path
 import grpc
 
 from konomi.client.load import load_metadata
+from konomi.errors import from_rpc_error
 from konomi.v1 import rater_pb2 as pb
 from tests.benchmarks.serving.rig import TASTE
 
 RPC = "/konomi.v1.RaterService/ScoreImages"
 CHANNELS = 4
 PAUSE = 0.5
-"""Seconds a caller of the closed loop waits after a refusal; its server asks for one."""
+"""Seconds after which a caller that does not listen comes back from a refusal; its server asks for one at least."""
 
 
 class Flood:
@@ -39,7 +42,7 @@ class Flood:
     async def run(self, rate: float, callers: int, seconds: float) -> dict[str, object]:
         """Sends for so long and returns what came of it."""
         began = time.monotonic()
-        if rate:
+        if rate > 0:
             tasks = []
             for number in range(int(rate * seconds)):
                 await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
@@ -48,7 +51,7 @@ class Flood:
             served = len(self._served)
             await asyncio.gather(*tasks)
         else:
-            await asyncio.gather(*(self._again(number, began + seconds) for number in range(callers)))
+            await asyncio.gather(*(self._again(number, began + seconds, rate == 0) for number in range(callers)))
             ended, served = time.monotonic(), len(self._served)
         return {
             "goodput": served / (ended - began),
@@ -58,12 +61,14 @@ class Flood:
             "failed": self._failed,
         }
 
-    async def _again(self, number: int, until: float) -> None:
-        while time.monotonic() < until:
-            if not await self._call(number):
-                await asyncio.sleep(PAUSE)
+    async def _again(self, number: int, until: float, listens: bool) -> None:
+        while (left := until - time.monotonic()) > 0:
+            asked = await self._call(number)
+            if asked is not None:
+                await asyncio.sleep(min(left, asked if listens else PAUSE))
 
-    async def _call(self, number: int) -> bool:
+    async def _call(self, number: int) -> float | None:
+        """Sends one image; returns after how many seconds to come back where that was refused."""
         began = time.monotonic()
         try:
             await self._calls[number % CHANNELS](self._data, metadata=self._metadata, timeout=60)
@@ -73,9 +78,9 @@ class Flood:
             else:
                 name = error.code().name
                 self._failed[name] = self._failed.get(name, 0) + 1
-            return False
+            return from_rpc_error(error).retry_after or PAUSE
         self._served.append(time.monotonic() - began)
-        return True
+        return None
 
 
 def _p99(seconds: list[float]) -> float:

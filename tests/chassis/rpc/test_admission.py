@@ -105,3 +105,22 @@ def test_waiting_for_the_last_call(admission):
 )
 def test_the_lane_of_an_rpc(rpc, lane):
     assert lane_of(rpc) is lane
+
+
+def delay(admission, lane, caller):
+    with pytest.raises(ResourceExhausted) as caught, admission.admit(lane, caller):
+        pass
+    assert f"try again in {caught.value.retry_after:.1f} seconds" in caught.value.message
+    return caught.value.retry_after
+
+
+def test_a_crowd_comes_back_one_after_another_and_costs_other_callers_no_wait(admission):
+    with contextlib.ExitStack() as stack:
+        take(stack, admission, *[(CallLane.WORK, A)] * 3)
+        own = [delay(admission, CallLane.WORK, A) for _ in range(100)]
+        assert own == sorted(own) and own[-1] - own[0] > 3
+        take(stack, admission, *[(CallLane.WORK, B)] * 2)
+        assert delay(admission, CallLane.WORK, B) == 1.0, "the flood of A is A's to wait for"
+    with contextlib.ExitStack() as stack:
+        take(stack, admission, *[(CallLane.WORK, A)] * 3)
+        assert delay(admission, CallLane.WORK, A) == 1.0, "its flood is over"

@@ -1,6 +1,7 @@
 """Who calls: bearer tokens and client certificates turned into principals, guesses slowed down."""
 
 import hmac
+import os
 import threading
 import time
 from collections import deque
@@ -82,6 +83,7 @@ class Authenticator:
 
     def __init__(self, home: Path, failures_per_minute: int = 10, clock: Callable[[], float] = time.monotonic) -> None:
         self._home, self._limit, self._clock = home, failures_per_minute, clock
+        self._file = str(home / "tokens" / "tokens.json")  # looked at in every call: a Path makes this text each time
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
         self._records: tuple[TokenRecord, ...] = ()
@@ -143,7 +145,7 @@ class Authenticator:
 
     def _current(self) -> tuple[TokenRecord, ...]:
         try:
-            status = (self._home / "tokens" / "tokens.json").stat()
+            status = os.stat(self._file)
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         except FileNotFoundError:
             return ()

@@ -5,17 +5,18 @@ how many pixels its images, and where there is no room for them the call is refu
 """
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from konomi.errors import ResourceExhausted
 from konomi_chassis.auth.authentication import Principal
 from konomi_chassis.rpc.lanes import NAMED, OPEN_AT_ONCE, WATCHES_AT_ONCE, CallLane
+from konomi_chassis.rpc.retry_schedule import RetrySchedule
 from konomi_chassis.settings import ServerSettings
 
-RETRY_SECONDS = 1.0
 BYTES_KEY, PIXELS_KEY = "konomi-bytes", "konomi-pixels"
 """Metadata in which a caller says how large the message of a call is, and how many pixels the images in it have."""
 
@@ -61,9 +62,14 @@ class Place:
 
 
 class Admission:
-    """Counts the calls in flight, and of those that work their bytes and pixels."""
+    """Counts the calls in flight, and of those that work their bytes and pixels.
 
-    def __init__(self, settings: ServerSettings) -> None:
+    Args:
+        settings: how many there may be.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._total = settings.max_in_flight
         self._each = settings.max_in_flight_per_principal
         self._reserve = min(settings.label_reserve, settings.max_in_flight - 1)
@@ -73,6 +79,9 @@ class Admission:
         self._of_others: Counter[CallLane] = Counter()
         self._held = (0, 0)
         self._changed = threading.Condition()
+        self._clock = clock
+        self._turns = {lane: RetrySchedule(clock) for lane in CallLane}
+        self._turns_of_caller: dict[tuple[CallLane, str], RetrySchedule] = {}
 
     @contextmanager
     def admit(self, lane: CallLane, caller: Principal, load: Load | None = None) -> Iterator[Place]:
@@ -103,8 +112,12 @@ class Admission:
                 self._of_lane[lane] -= 1
                 self._of_others[lane] -= other
                 self._of_caller[key] -= 1
+                self._turns[lane].freed()
+                if key in self._turns_of_caller:
+                    self._turns_of_caller[key].freed()
                 if not self._of_caller[key]:
                     del self._of_caller[key]
+                    self._turns_of_caller.pop(key, None)
                 self._hold(place.load, -1)
                 self._changed.notify_all()
 
@@ -131,25 +144,31 @@ class Admission:
 
     def _check(self, lane: CallLane, caller: Principal, key: tuple[CallLane, str]) -> None:
         if lane is CallLane.OPEN and self._of_lane[lane] >= OPEN_AT_ONCE:
-            raise _busy("Too many calls without a token are in flight")
+            raise self._busy("Too many calls without a token are in flight", lane)
         if lane is CallLane.WATCH and self._of_lane[lane] >= WATCHES_AT_ONCE:
-            raise _busy("Health has as many watches as it takes")
+            raise self._busy("Health has as many watches as it takes", lane)
         if lane not in NAMED:
             return
         if self._of_lane[lane] >= self._total:
-            raise _busy("The server has as many calls as it takes")
+            raise self._busy("The server has as many calls as it takes", lane)
         if lane is not CallLane.WORK:
             if caller.scope == "owner":
                 return  # the owner's labels and pictures, the page's: nobody else may starve them
             if self._of_others[lane] >= self._total - self._reserve:
-                raise _busy("The server has as many calls as it takes")
+                raise self._busy("The server has as many calls as it takes", lane)
         if self._of_caller[key] >= self._each:
-            raise _busy(f"{caller.name} has {self._each} calls in flight already")
+            raise self._busy(f"{caller.name} has {self._each} calls in flight already", lane, key)
 
     def _check_load(self) -> None:
         """Refuses once what is held reaches the most: one call may go beyond it, so that a large one has its turn."""
         if any(held >= most for held, most in zip(self._held, self._most, strict=True)):
-            raise _busy("The server has as many images as it takes")
+            raise self._busy("The server has as many images as it takes", CallLane.WORK)
+
+    def _busy(self, why: str, lane: CallLane, key: tuple[CallLane, str] | None = None) -> ResourceExhausted:
+        """Returns the refusal, with a turn among those who wait for a place of the lane, or of one caller's in it."""
+        turns = self._turns[lane] if key is None else self._turns_of_caller.setdefault(key, RetrySchedule(self._clock))
+        wait = turns.turn()
+        return ResourceExhausted(f"{why}; try again in {wait:.1f} seconds.", reason="BUSY", retry_after=wait)
 
     def _hold(self, load: Load | None, sign: int) -> None:
         if load is not None:
@@ -165,7 +184,3 @@ def load_of(metadata: Mapping[str, str]) -> Load:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) <= 12 else None
-
-
-def _busy(why: str) -> ResourceExhausted:
-    return ResourceExhausted(f"{why}; try again in a moment.", reason="BUSY", retry_after=RETRY_SECONDS)

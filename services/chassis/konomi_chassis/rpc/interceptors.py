@@ -92,6 +92,7 @@ class Interceptor(grpc.ServerInterceptor):
         self._pools = thread_pools(settings.max_in_flight)
         self._probes: OrderedDict[ServedCall, None] = OrderedDict()
         self._lock = threading.Lock()
+        self._wrapped: dict[tuple[str, CallLane], grpc.RpcMethodHandler[Any, Any]] = {}
         self.gate, self.admission, self.deadlines = Gate(), Admission(settings), DeadlineWatch()
         self.on_device_failure: Callable[[], None] = lambda: None
         """Called when a handler met a device that fails from now on at every call."""
@@ -114,8 +115,14 @@ class Interceptor(grpc.ServerInterceptor):
         rpc = str(handler_call_details.method)
         handler = continuation(handler_call_details)
         lane = self._lane(rpc, _texts(handler_call_details.invocation_metadata))
-        serve = None if handler is None else self._serve(rpc, handler)
-        return grpc.stream_stream_rpc_method_handler(self._behaviour(rpc, lane, serve))
+        if handler is None:
+            return grpc.stream_stream_rpc_method_handler(self._behaviour(rpc, lane, None))
+        wrapped = self._wrapped.get((rpc, lane))
+        if wrapped is None:  # what the table of rpcs holds, so there are few
+            serve = self._serve(rpc, handler)
+            wrapped = grpc.stream_stream_rpc_method_handler(self._behaviour(rpc, lane, serve))
+            self._wrapped[rpc, lane] = wrapped
+        return wrapped
 
     def _lane(self, rpc: str, metadata: Mapping[str, str]) -> CallLane:
         if rpc.startswith(HEALTH_RPCS):
