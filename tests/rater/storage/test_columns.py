@@ -32,7 +32,8 @@ def test_every_digest_is_found_however_many_came_how():
         index.extend(fresh)
         known += fresh
         some = rng.integers(0, len(known), 50)
-        assert index.places([known[at] for at in some]).tolist() == some.tolist()
+        for _ in range(2):  # the second time from memory
+            assert index.places([known[at] for at in some]).tolist() == some.tolist()
         assert index.places([digest(-1), known[0], "", "0" * 63, known[0].upper(), "é" * 64]).tolist() == [
             -1,
             0,

@@ -12,6 +12,8 @@ import numpy as np
 LEAST_ROOM = 1024
 LEAST_RECENT = 4096
 """Digests that are looked up in a dictionary before they are sorted in with the others."""
+MOST_FOUND = 1 << 20
+"""Digests of which an index remembers where they are once it was asked; the graded images of no taste are as many."""
 _DIGEST, _DIGITS = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]*")
 
 Name = TypeVar("Name", bound=Hashable)
@@ -143,6 +145,7 @@ class DigestIndex:
             np.zeros(0, np.int64),
         )  # keys and places, one object: readers hold no lock
         self._recent: dict[str, int] = {}
+        self._found: dict[str, int] = {}  # of those asked for: the graded ones are asked for with every suggestion
         self.extend(digests)
 
     def __len__(self) -> int:
@@ -174,7 +177,12 @@ class DigestIndex:
     def places(self, digests: Sequence[str]) -> np.ndarray:
         """Returns the place of each digest, -1 where it is unknown: (M,) int64."""
         recent, (keys, order) = self._recent, self._sorted  # in this order: what left the one is in the other
-        places = np.array([recent.get(digest, -1) for digest in digests], np.int64)
+        found = self._found
+        places = np.array([found.get(digest, -1) for digest in digests], np.int64)
+        if recent and (places < 0).any():
+            places = np.array(
+                [recent.get(d, -1) if at < 0 else at for d, at in zip(digests, places.tolist(), strict=True)], np.int64
+            )
         if len(keys):
             open_ = np.flatnonzero(places < 0).tolist()
             queries = [digests[at] for at in open_]
@@ -182,6 +190,8 @@ class DigestIndex:
                 open_ = [at for at in open_ if _DIGEST.fullmatch(digests[at])]
                 queries = [digests[at] for at in open_]
             places[open_] = self._sorted_places(keys, order, _bytes(queries))
+            if len(found) < MOST_FOUND:
+                found.update((digests[at], place) for at in open_ if (place := int(places[at])) >= 0)
         return places
 
     def _sorted_places(self, keys: np.ndarray, order: np.ndarray, queries: np.ndarray) -> np.ndarray:

@@ -173,11 +173,12 @@ def in_force_of(connection: Connection, taste: str, digests: Sequence[str]) -> l
     rows = connection.execute(
         text(
             "SELECT sequence, digest, grade, labeller, reason, created FROM labels_in_force "
-            "WHERE taste = :taste AND grade > 0 AND digest IN (SELECT value FROM json_each(:digests)) ORDER BY sequence"
+            # Sorted here: asked to, SQLite would walk the whole log in that order and look for the few.
+            "WHERE taste = :taste AND grade > 0 AND digest IN (SELECT value FROM json_each(:digests))"
         ),
         {"taste": taste, "digests": json.dumps(list(digests))},
     )
-    return [LabelEntry(*row) for row in rows]
+    return sorted((LabelEntry(*row) for row in rows), key=lambda entry: entry.sequence)
 
 
 def retests(connection: Connection, taste: str) -> list[tuple[int, int]]:
