@@ -5,6 +5,7 @@ from typing import Any
 
 from konomi_chassis.models.families.family import Family, Found, FoundFolder
 from konomi_chassis.models.families.flow.sd3 import SD3
+from konomi_chassis.models.families.flow.z_image import Z_IMAGE
 from konomi_chassis.models.families.unet.sd1 import SD1
 from konomi_chassis.models.families.unet.sd2 import SD2
 from konomi_chassis.models.families.unet.sdxl import SDXL
@@ -16,6 +17,7 @@ FAMILIES: dict[str, Family] = {
     SD2.name: SD2,
     SD1.name: SD1,
     SD3.name: SD3,
+    Z_IMAGE.name: Z_IMAGE,
 }
 """Name → family, the most particular first: the first that recognises a model has it."""
 
