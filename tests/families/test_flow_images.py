@@ -17,7 +17,7 @@ from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.sampling import Annealing, ImageRequest, Sampling
 
 CPU = torch.device("cpu")
-FLOWS = {"sd3": "StableDiffusion3Img2ImgPipeline", "z-image": "ZImageImg2ImgPipeline"}
+FLOWS = {"sd3": "StableDiffusion3Img2ImgPipeline", "z-image": "ZImageImg2ImgPipeline", "lumina2": ""}
 """Base model → what changes a picture with it in diffusers; empty where nothing does."""
 CHANGED = [id for id, kind in FLOWS.items() if kind]
 SHORT, LONG = "a cat", "an owl on a wall in the rain, seen from far away by somebody who is very small"
@@ -58,7 +58,9 @@ def theirs_drawn(denoiser: Denoiser, pipe: Any, row: ImageRequest, sampling: Sam
 
 
 @pytest.mark.parametrize("id", FLOWS)
-@pytest.mark.parametrize(("prompt", "negative", "guidance"), [(SHORT, "", 1.0), (SHORT, NEGATIVE, 4.0), (LONG, "", 3.5)])
+@pytest.mark.parametrize(
+    ("prompt", "negative", "guidance"), [(SHORT, "", 1.0), (SHORT, NEGATIVE, 4.0), (LONG, "", 3.5)]
+)
 def test_text_to_image_is_diffusers_own_call(
     prompt: str, negative: str, guidance: float, id: str, loaded: dict[str, tuple[Denoiser, Any]]
 ) -> None:

@@ -143,7 +143,7 @@ class Guiding:
         nothing: what the pipelines' own number is where w is 1.
     """
 
-    rule: Literal["plain", "from_text", "same_length"] = "plain"
+    rule: Literal["plain", "from_text", "same_length", "same_token_length"] = "plain"
     apart: bool = False
     nothing: float = 1.0
 

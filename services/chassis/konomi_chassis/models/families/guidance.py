@@ -1,7 +1,7 @@
 """How a network's answers with and without a text become one, by the rule of a family's own pipelines.
 
-All say the same of w, classifier-free guidance by Ho and Salimans 2022 (2207.12598), eq. 6: without + w (with - without).
-Written from the text, with + (w - 1) (with - without), it differs in the last bit, which pictures are compared by.
+All say the same of w, classifier-free guidance by Ho and Salimans 2022 (2207.12598), eq. 6: without + w (with -
+without). Written from the text, with + (w - 1) (with - without), it differs in the last bit, which pictures are compared by.
 Z-Image counts so. Lumina 2 gives the guided answer the length of the text's own, so that a strong guidance does not
 burn out: Lin et al. 2023 (2305.08891), section 3.4, do it by spread.
 """

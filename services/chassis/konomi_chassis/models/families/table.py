@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from konomi_chassis.models.families.family import Family, Found, FoundFolder
+from konomi_chassis.models.families.flow.lumina2 import LUMINA2
 from konomi_chassis.models.families.flow.sd3 import SD3
 from konomi_chassis.models.families.flow.z_image import Z_IMAGE
 from konomi_chassis.models.families.unet.sd1 import SD1
@@ -18,6 +19,7 @@ FAMILIES: dict[str, Family] = {
     SD1.name: SD1,
     SD3.name: SD3,
     Z_IMAGE.name: Z_IMAGE,
+    LUMINA2.name: LUMINA2,
 }
 """Name → family, the most particular first: the first that recognises a model has it."""
 

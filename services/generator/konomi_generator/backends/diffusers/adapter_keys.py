@@ -60,6 +60,14 @@ LOOKS_LIKE = (
     ("first_stage_model", "a whole checkpoint"),
 )
 """What files hold of which konomi applies nothing, by a part of their tensors' names."""
+MADE_FOR = (
+    (r"(layers|refiner)[._]\d+[._]attention[._]to_", "Z-Image"),
+    (r"(layers|refiner)[._]\d+[._]attn[._]to_", "Lumina 2"),
+    (r"single_transformer_blocks|double_blocks|single_blocks", "FLUX"),
+    (r"transformer_blocks[._]\d+[._]attn[._]add_", "a transformer with joint attention, as Stable Diffusion 3"),
+    (r"(down|up|input|output)_blocks[._]", "Stable Diffusion 1.x, 2.x or XL"),
+)
+"""What a layer's name has → the family whose layers are called so; the first that fits counts."""
 SHOWN = 3
 
 
@@ -114,9 +122,10 @@ class ModuleNames:
             raise refused(digest, foreign, "the same layer twice, under two names")
         if absent:
             count = len(absent) + len(keys.modules)
+            looks = next((f"; it looks like an adapter of {name}" for mark, name in MADE_FOR if _any(mark, absent)), "")
             raise mismatch(
                 f"The adapter {digest[:12]} changes {count} layers, of which the base model has {len(keys.modules)}; "
-                f"it has not, for example, {_shown(absent)}"
+                f"it has not, for example, {_shown(absent)}{looks}"
             )
         return keys
 
@@ -157,6 +166,10 @@ def _parsed(name: str) -> tuple[str, str]:
             return f"{plain[: match.start()]}.{output if match[1] == 'out' else letter}", match[2]
     end, role = next(((end, role) for end, role in ENDS if plain.endswith(end)), ("", ""))
     return plain.removesuffix(end), role
+
+
+def _any(mark: str, names: Iterable[str]) -> bool:
+    return any(re.search(mark, name) for name in names)
 
 
 def _shown(names: Iterable[str]) -> str:
