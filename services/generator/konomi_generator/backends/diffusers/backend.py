@@ -131,6 +131,7 @@ class DiffusersBackend:
             zero_terminal_snr=schedule.zero_terminal_snr,
             timestep_spacing=schedule.spacing,
             karras_sigmas=schedule.karras,
+            shift=schedule.shift,
         )
 
     def _look(self, model: BaseModel, prompt: ImagePrompt | None) -> None:

@@ -74,6 +74,12 @@ class Schedule:
         """Says whether its noise ends without any signal."""
         return bool(self.scheduler.config.get("rescale_betas_zero_snr"))
 
+    @property
+    def shift(self) -> float:
+        """How far the noise of a flow is shifted, whatever the size of an image; 0 where that is no one number."""
+        config = self.scheduler.config
+        return 0.0 if "shift" not in config or config.get("use_dynamic_shifting") else float(config.shift)
+
     def begin(self, steps: int, device: torch.device, cells: int = 0) -> Any:
         """Returns the scheduler with the timesteps of so many steps, for latents of so many cells."""
         if not self.aligned:
