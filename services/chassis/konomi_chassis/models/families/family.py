@@ -133,6 +133,25 @@ class CompanionNames:
 
 
 @dataclass(frozen=True)
+class Guiding:
+    """How a family's pipelines guide; konomi's own number w is that of Ho and Salimans 2022, where 1 is none.
+
+    Attributes:
+        rule: how the answers with and without a text become one; see `guidance`.
+        apart: whether the pipelines ask for the two one after the other.
+        nothing: what the pipelines' own number is where w is 1.
+    """
+
+    rule: Literal["plain", "from_text", "same_length", "same_token_length"] = "plain"
+    apart: bool = False
+    nothing: float = 1.0
+
+    def theirs(self, scale: float) -> float:
+        """Returns what the pipelines call w."""
+        return scale - 1 + self.nothing
+
+
+@dataclass(frozen=True)
 class Defaults:
     """Numbers of a family where nobody says otherwise.
 
@@ -141,12 +160,14 @@ class Defaults:
         large: whether one card holds few of its images, so that a training step takes fewer and checkpoints.
         aligned_steps: name of the published noise levels of Align Your Steps in diffusers; empty where there are none.
         activations: what comes and goes in memory; None where nobody has counted it.
+        guiding: how its pipelines guide.
     """
 
     side: int
     large: bool = False
     aligned_steps: str = ""
     activations: ActivationBytes | None = None
+    guiding: Guiding = field(default_factory=Guiding)
 
 
 @dataclass(frozen=True)
@@ -349,6 +370,19 @@ class Family(Protocol):
 
     def with_guidance(self, pipe: Any, condition: "Condition", scale: float) -> "Condition":
         """Returns the condition of a distilled network with the guidance; that of any other as it is."""
+
+    def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
+        """Returns what diffusers' call of the pipeline gives as latents, as the network takes them.
+
+        Args:
+            pipe: the pipeline.
+            latents: what the call returned for output_type "latent".
+            height: of the images, pixels.
+            width: likewise.
+
+        Returns:
+            (N, C, h, w) latents.
+        """
 
     def answer(
         self, network: Any, latents: "torch.Tensor", time: "torch.Tensor", condition: "Condition"

@@ -18,6 +18,7 @@ import torch
 from konomi.errors import Cancelled
 from konomi_chassis.models.families.condition import Condition
 from konomi_chassis.models.families.family import NoisePath
+from konomi_chassis.models.families.guidance import guided_by
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_generator.backends import image_prompts
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch
@@ -220,17 +221,17 @@ class Denoiser:
         """Returns the network's answer, guided where it is to be."""
         network = self._base_unet() if step.place < sampling.base_share else self.network
         weaker = self._base_unet() if sampling.guide_from_base else network
-        t, answer = step.timestep, self.family.answer
+        t, answer, guiding = step.timestep, self.family.answer, self.family.defaults.guiding
         if not guided:
             return answer(network, scaled, t, conditions)
-        if weaker is network:
+        if weaker is network and not guiding.apart:
             without, with_text = answer(network, scaled, t, conditions).chunk(2)
         else:
             half = len(scaled) // 2
             first, second = slice(0, half), slice(half, None)
             without = answer(weaker, scaled[first], t, conditions.rows(first))
             with_text = answer(network, scaled[second], t, conditions.rows(second))
-        guided_answer = without + sampling.guidance_scale * (with_text - without)
+        guided_answer = guided_by(guiding.rule, without, with_text, sampling.guidance_scale)
         return _rescaled(guided_answer, with_text, sampling.guidance_rescale)
 
     def _in_chunks(self, latents: torch.Tensor, conditions: Condition, size: int) -> torch.Tensor:
