@@ -17,6 +17,7 @@ from tests.generator import original_layout, tiny_models
 MODELS = {"starter": "sd1", "sd1": "sd1", "sd1-file": "sd1", "sd2": "sd2", "sd2-file": "sd2", "sdxl": "sdxl"}
 MODELS |= {"sdxl-file": "sdxl", "sd3": "sd3", "toy": "toy"}
 MODELS |= tiny_packed.MODELS
+MODELS |= {"z-image": "z_image"}
 """Base model → its family. A new family is tested by a line here and a tiny model below."""
 
 
@@ -42,6 +43,7 @@ def home(_entered: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy.save(home / "models" / "toy")
     tiny_flows.sd3().save_pretrained(home / "models" / "sd3")
     tiny_packed.save(home / "models")
+    tiny_flows.z_image().save_pretrained(home / "models" / "z-image")
     return home
 
 

@@ -6,9 +6,12 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import CLIPTextModelWithProjection
 
+from tests.families import tiny_texts
 from tests.generator.tiny_models import text_config, tokenizer
 
 
@@ -50,4 +53,42 @@ def sd3() -> StableDiffusion3Pipeline:
         tokenizer_2=tokenizer("!"),
         text_encoder_3=None,
         tokenizer_3=None,
+    )
+
+
+def z_image(shift: float = 6.0) -> ZImagePipeline:
+    """Z-Image, with a shift of 3 its Turbo: images of 32 pixels, latents of 16 x 16 and 16 channels."""
+    torch.manual_seed(11)
+    transformer = ZImageTransformer2DModel(
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[8, 4, 4],
+        axes_lens=[1024, 64, 64],
+    )
+    torch.nn.init.normal_(transformer.x_pad_token, std=0.5)  # all zero until it is trained
+    torch.nn.init.normal_(transformer.cap_pad_token, std=0.5)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=16,
+        norm_num_groups=4,
+        sample_size=32,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.1159,
+        scaling_factor=0.3611,
+        force_upcast=True,
+    )
+    tokens = tiny_texts.qwen_tokenizer()
+    return ZImagePipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        vae=vae,
+        text_encoder=tiny_texts.qwen(16, tokens),
+        tokenizer=tokens,
     )

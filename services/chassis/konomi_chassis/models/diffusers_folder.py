@@ -36,13 +36,14 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
 )
 SCHEDULER_FILES = ("scheduler_config.json",)
 CONFIGURATION = ("config.json",)
 INDEX = "model_index.json"
 ADAPTER = "adapter_config.json"
 """Where it lies beside a text encoder, transformers would put the adapter it names on the weights."""
-DIGESTED = frozenset({".safetensors", ".json", ".txt"})
+DIGESTED = frozenset({".safetensors", ".json", ".txt", ".jinja"})
 OTHER_WEIGHTS = frozenset({".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".pkl"})
 MAX_JSON_BYTES = 32_000_000
 VOCABULARIES = frozenset({"vocab.json", "tokenizer.json"})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import Header
 
@@ -160,6 +161,11 @@ class Defaults:
         large: whether one card holds few of its images, so that a training step takes fewer and checkpoints.
         aligned_steps: name of the published noise levels of Align Your Steps in diffusers; empty where there are none.
         activations: what comes and goes in memory; None where nobody has counted it.
+        drawing: how a model draws whose name says nothing of it.
+        few_step: how one draws that was distilled; None goes by what it was distilled with.
+        half: the half precision its network computes in on a card.
+        text_unit: states whose number tells apart which texts fit together to the last bit; 0 where any do.
+        whole_latents: whether latents are float32 between the steps whatever the network computes in.
         guiding: how its pipelines guide.
     """
 
@@ -167,6 +173,11 @@ class Defaults:
     large: bool = False
     aligned_steps: str = ""
     activations: ActivationBytes | None = None
+    drawing: DrawingSettings = field(default_factory=DrawingSettings)
+    few_step: DrawingSettings | None = None
+    half: Literal["fp16", "bf16"] = "fp16"
+    text_unit: int = 0
+    whole_latents: bool = False
     guiding: Guiding = field(default_factory=Guiding)
 
 
@@ -180,6 +191,7 @@ class TextReading:
         length: chunks at least; what is missing is filled up by empty ones.
         most: chunks that are read at most; 0 reads all.
         together: chunks that go through an encoder at once; 1 keeps their bits free of one another.
+        negative: whether the texts are what to keep away from.
     """
 
     syntax: str = "plain"
@@ -187,6 +199,7 @@ class TextReading:
     length: int = 1
     most: int = 0
     together: int = 1
+    negative: bool = False
 
 
 class PartLoader(Protocol):
@@ -244,6 +257,9 @@ class NoisePath(Protocol):
 
     def timesteps(self, scheduler: Any, steps: int, device: "torch.device", cells: int) -> "torch.Tensor":
         """Gives a scheduler so many steps for latents of so many cells, and returns its timesteps."""
+
+    def steps_run(self, steps: int, strength: float) -> int:
+        """Returns how many of so many steps a picture runs through that is changed with a strength in 0..1."""
 
     def begin(self, scheduler: Any, noise: "torch.Tensor", latents: "torch.Tensor | None", time: Any) -> "torch.Tensor":
         """Returns what sampling starts from: noise alone, or (B,) times' worth of it on given latents."""

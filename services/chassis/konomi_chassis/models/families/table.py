@@ -9,6 +9,7 @@ from konomi_chassis.models.families.flow.flux import FLUX1
 from konomi_chassis.models.families.flow.flux2 import FLUX2_KLEIN
 from konomi_chassis.models.families.flow.qwen_image import QWEN_IMAGE
 from konomi_chassis.models.families.flow.sd3 import SD3
+from konomi_chassis.models.families.flow.z_image import Z_IMAGE
 from konomi_chassis.models.families.unet.sd1 import SD1
 from konomi_chassis.models.families.unet.sd2 import SD2
 from konomi_chassis.models.families.unet.sdxl import SDXL
@@ -24,6 +25,7 @@ FAMILIES: dict[str, Family] = {
     CHROMA.name: CHROMA,
     QWEN_IMAGE.name: QWEN_IMAGE,
     FLUX2_KLEIN.name: FLUX2_KLEIN,
+    Z_IMAGE.name: Z_IMAGE,
 }
 """Name → family, the most particular first: the first that recognises a model has it."""
 

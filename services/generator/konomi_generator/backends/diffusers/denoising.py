@@ -72,6 +72,7 @@ class Denoiser:
         self.places = places or Places(pipe, self.network.device, largest=self.family.network)
         self.device, self._dtype = self.places.device, self.network.dtype
         self.texts, self.latents = Texts(pipe, self.device), Latents(pipe, self.device)
+        self._path = self.family.path(pipe.scheduler)
         self._base_unet = base_unet or (lambda: self.network)
         self.image_prompt: Embeds | None = None
         self.preview_vae: Any = None
@@ -88,7 +89,7 @@ class Denoiser:
 
     def denoising_steps(self, image: ImageRequest, sampling: Sampling) -> int:
         """Returns how many steps an image runs: all of them, or its strength's share."""
-        return sampling.steps if image.init is None else min(int(sampling.steps * image.strength), sampling.steps)
+        return sampling.steps if image.init is None else self._path.steps_run(sampling.steps, image.strength)
 
     def length(self, image: ImageRequest, sampling: Sampling) -> int:
         """Returns how many chunks of tokens an image's conditions have."""
@@ -175,8 +176,8 @@ class Denoiser:
             step = _Step((whole - steps + number) / whole, t, scheduler)
             given = _annealed(start.conditions, start.anneal, step, rows) if start.anneal else start.conditions
             scaled = start.path.scaled(scheduler, torch.cat([latents] * 2) if start.guided else latents, t)
-            answer = self._predict(scaled, given, step, sampling, start.guided)
-            latents = scheduler.step(answer, t, latents, return_dict=False, **extra)[0].to(self._dtype)
+            answer = self._predict(scaled.to(self._dtype), given, step, sampling, start.guided).to(latents.dtype)
+            latents = scheduler.step(answer, t, latents, return_dict=False, **extra)[0].to(latents.dtype)
             if watch and _is_due(number + 1, steps, sampling.preview_every):
                 finished = start.path.clean(scaled[-rows:], answer, t)
                 watch(number + 1, self.latents.decode(finished, self.preview_vae))
@@ -263,7 +264,8 @@ def _annealed(conditions: Condition, anneal: Annealer, step: _Step, rows: int) -
     """Returns the conditions with noise on those of the prompts, which are the last `rows`."""
     time = float(step.timestep) / step.scheduler.config.num_train_timesteps
     hidden, pooled = conditions.hidden, conditions.pooled
-    hidden = torch.cat([hidden[:-rows], anneal(hidden[-rows:], time)])
+    own = None if conditions.mask is None else conditions.mask[-rows:].sum(1).tolist()
+    hidden = torch.cat([hidden[:-rows], anneal(hidden[-rows:], time, own)])
     if pooled is not None:
         pooled = torch.cat([pooled[:-rows], anneal(pooled[-rows:], time)])
     return replace(conditions, hidden=hidden, pooled=pooled)

@@ -22,7 +22,8 @@ class Latents:
     def __init__(self, pipe: Any, device: torch.device | None = None) -> None:
         self._pipe, self._family = pipe, of_pipeline(pipe)
         network = getattr(pipe, self._family.network)
-        self._device, self._dtype = device or network.device, network.dtype
+        self._device = device or network.device
+        self._dtype = torch.float32 if self._family.defaults.whole_latents else network.dtype
 
     def shape(self, sampling: Sampling, rows: int) -> tuple[int, int, int, int]:
         """Returns the shape of so many images' latents."""
