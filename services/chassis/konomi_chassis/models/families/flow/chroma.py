@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import ExportNames, PartLoader, TextReading
 from konomi_chassis.models.families.flow.flux import T5_TOKENIZERS, THOUSAND, TOKENS
+from konomi_chassis.models.families.flow.original_layers import FLUX1_LAYERS, HEAD
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
 
 if TYPE_CHECKING:
@@ -25,7 +26,15 @@ class Chroma1(PackedFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("ChromaPipeline",)
     loaded_as: ClassVar[str] = "ChromaPipeline"
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder")
-    exported: ClassVar[ExportNames] = ExportNames(base="chroma", architecture="chroma", pipeline="chroma", texts={})
+    exported: ClassVar[ExportNames] = ExportNames(
+        base="chroma",
+        architecture="chroma",
+        pipeline="chroma",
+        texts={},
+        head=HEAD,
+        layers=FLUX1_LAYERS,
+        implementation="https://github.com/lodestone-rock/flow",
+    )
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "ChromaTransformer2DModel")}),
         "vae": frozenset({("diffusers", "AutoencoderKL")}),

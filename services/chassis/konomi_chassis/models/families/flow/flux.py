@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import TEXT_TARGETS, ExportNames, PartLoader, TextReading
+from konomi_chassis.models.families.flow.original_layers import FLUX1_LAYERS, HEAD
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ class Flux1(PackedFamily):
     loaded_as: ClassVar[str] = "FluxPipeline"
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "text_encoder_2")
     exported: ClassVar[ExportNames] = ExportNames(
-        base="flux1", architecture="flux-1-dev", pipeline="flux", texts={"text_encoder": "lora_te1"}
+        base="flux1",
+        architecture="flux-1-dev",
+        pipeline="flux",
+        texts={"text_encoder": "lora_te1"},
+        head=HEAD,
+        layers=FLUX1_LAYERS,
+        implementation="https://github.com/black-forest-labs/flux",
     )
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "FluxTransformer2DModel")}),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import ExportNames, NoisePath, PartLoader, TextReading
 from konomi_chassis.models.families.flow.flux import THOUSAND
+from konomi_chassis.models.families.flow.original_layers import FLUX2_LAYERS, HEAD
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PACKED, PackedFamily
 from konomi_chassis.models.families.flow.qwen_image import QWEN_TOKENIZERS
 
@@ -35,7 +36,16 @@ class Flux2Klein(PackedFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2KleinPipeline",)
     loaded_as: ClassVar[str] = "Flux2KleinPipeline"
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder")
-    exported: ClassVar[ExportNames] = ExportNames(base="flux2", architecture="flux-2-klein", pipeline="flux2", texts={})
+    exported: ClassVar[ExportNames] = ExportNames(
+        base="flux2",
+        architecture="flux-2-klein",
+        pipeline="flux2",
+        texts={},
+        head=HEAD,
+        layers=FLUX2_LAYERS,
+        peft_ends=True,
+        implementation="https://github.com/black-forest-labs/flux2",
+    )
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "Flux2Transformer2DModel")}),
         "vae": frozenset({("diffusers", "AutoencoderKLFlux2")}),

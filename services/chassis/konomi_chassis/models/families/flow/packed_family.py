@@ -19,6 +19,8 @@ from konomi_chassis.models.families.family import (
     NoisePath,
     SingleFileNames,
 )
+from konomi_chassis.models.families.flow.original_layers import HEAD
+from konomi_chassis.models.families.text_calls import text_calls
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
 
@@ -136,8 +138,12 @@ class PackedFamily:
         return FlowPath.of(scheduler, device, cells=PACKED, spaced=True)
 
     def layer_calls(self, component: str, name: str, pipe: Any, names: Sequence[str]) -> list[str]:
-        """Returns diffusers' names of a layer."""
-        return [f"{component}.{name}", *([name] if component == self.network else [])]
+        """Returns diffusers' names of a layer, and as what stands for dots kohya's and LyCORIS'."""
+        if component != self.network:
+            return text_calls(name, component, self.exported.texts[component])
+        flat = name.replace(".", "_")
+        kohya = [f"{head}_{flat}" for head in ("lora_unet", "lora_transformer", "lycoris")]
+        return [f"{component}.{name}", name, f"{HEAD}{name}", *kohya]
 
 
 def _side(vae: Mapping[str, Any], usual: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import Defaults, ExportNames, Guiding, PartLoader, TextReading
 from konomi_chassis.models.families.flow.flux import THOUSAND
+from konomi_chassis.models.families.flow.original_layers import HEAD
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ class QwenImage(PackedFamily):
         side=1024, large=True, guiding=Guiding(rule="same_token_length", apart=True)
     )
     exported: ClassVar[ExportNames] = ExportNames(
-        base="qwen-image", architecture="qwen-image", pipeline="qwen-image", texts={}
+        base="qwen-image",
+        architecture="qwen-image",
+        pipeline="qwen-image",
+        texts={},
+        head=HEAD,
+        implementation="https://github.com/QwenLM/Qwen-Image",
     )
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "QwenImageTransformer2DModel")}),
