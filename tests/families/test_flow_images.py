@@ -17,7 +17,7 @@ from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.sampling import Annealing, ImageRequest, Sampling
 
 CPU = torch.device("cpu")
-FLOWS = {"sd3": "StableDiffusion3Img2ImgPipeline", "z-image": "ZImageImg2ImgPipeline"}
+FLOWS = {"sd3": "StableDiffusion3Img2ImgPipeline", "z-image": "ZImageImg2ImgPipeline", "lumina2": ""}
 """Base model → what changes a picture with it in diffusers; empty where nothing does."""
 CHANGED = [id for id, kind in FLOWS.items() if kind]
 SHORT, LONG = "a cat", "an owl on a wall in the rain, seen from far away by somebody who is very small"

@@ -4,6 +4,8 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     ZImagePipeline,
@@ -90,5 +92,42 @@ def z_image(shift: float = 6.0) -> ZImagePipeline:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
         vae=vae,
         text_encoder=tiny_texts.qwen(16, tokens),
+        tokenizer=tokens,
+    )
+
+
+def lumina2(**scheduler: object) -> Lumina2Pipeline:
+    """Lumina 2: images of 64 pixels, for its pipeline knows an autoencoder of 8 pixels a cell alone."""
+    torch.manual_seed(12)
+    transformer = Lumina2Transformer2DModel(
+        sample_size=8,
+        hidden_size=24,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=16,
+        axes_dim_rope=(4, 4, 4),
+        axes_lens=(300, 64, 64),
+        cap_feat_dim=16,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=16,
+        norm_num_groups=4,
+        sample_size=64,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.1159,
+        scaling_factor=0.3611,
+    )
+    tokens = tiny_texts.gemma_tokenizer()
+    return Lumina2Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**({"shift": 6.0} | scheduler)),
+        vae=vae,
+        text_encoder=tiny_texts.gemma(16, tokens),
         tokenizer=tokens,
     )

@@ -2,6 +2,7 @@
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
 from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer, Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
 CHAT = (
@@ -48,6 +49,8 @@ def gemma_tokenizer() -> GemmaTokenizer:
     words = [*marks, *(f"<0x{byte:02X}>" for byte in range(256)), *letters, "ca", "cat"]
     merges = [("c", "a"), ("ca", "t")]
     tokens = GemmaTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=merges)
+    begun = [("<bos>", tokens.convert_tokens_to_ids("<bos>"))]
+    tokens._tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=begun)
     return tokens
 
 

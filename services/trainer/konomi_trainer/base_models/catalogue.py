@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from konomi.errors import FailedPrecondition
+from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.families.table import family
@@ -55,6 +55,22 @@ class BaseCatalogue:
                 "expected fp32 or bf16 on this machine, which has no GPU; fp16 came: choose another precision, here or "
                 f"in the settings {configuration.base_model}.toml among the home's models",
                 reason="PRECISION_UNAVAILABLE",
+            )
+
+    def check_binds(self, name: str) -> None:
+        """Raises InvalidArgument where a method that binds concepts has nothing to change in a base model.
+
+        Custom Diffusion changes keys and values of cross-attention; transformers that follow a flow read text and image
+        in one attention.
+        """
+        kind = family(self._catalogue.get(name).layout)
+        if kind.noise == "flow":
+            raise InvalidArgument(
+                f"expected a base model with cross-attention for Custom Diffusion; {name} is a {kind.name}, which reads "
+                "text and image in one attention: train a LoRA, or choose a base model of Stable Diffusion 1.x, 2.x or "
+                "XL",
+                reason="METHOD",
+                field="method",
             )
 
     def describe(self, name: str) -> BaseInfo:

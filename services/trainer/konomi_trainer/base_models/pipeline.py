@@ -37,7 +37,7 @@ class BaseInfo:
 
     Attributes:
         layout: name of its family.
-        prediction: "epsilon" or "v_prediction".
+        prediction: "epsilon", "v_prediction" or "flow".
         resolution: side of its images, pixels.
         layers_per_block: of its UNet.
         zero_terminal_snr: whether its noise schedule ends without any signal.
@@ -90,8 +90,18 @@ class BasePipeline:
         placement: TrainingPlacement,
         resolution: int = 0,
         reading: CaptionReading = PLAIN_READING,
+        guidance: float = SAMPLE_GUIDANCE,
     ) -> None:
-        """Takes a pipeline; all but its network is float32, so that the cache fits every precision."""
+        """Takes a pipeline; all but its network is float32, so that the cache fits every precision.
+
+        Args:
+            pipe: of a family.
+            digest: of its weights.
+            placement: where it runs.
+            resolution: see the attribute; 0 is the model's own.
+            reading: how captions are read.
+            guidance: of sample sheets; 1 is none.
+        """
         self._pipe, self._placement, self.family = pipe, placement, of_pipeline(pipe)
         self.parts = frozenset(self.family.weighted)
         self.texts = self.parts - PICTURES - {self.family.network}
@@ -109,7 +119,7 @@ class BasePipeline:
         self.resolution = resolution or self.family.trained_side(pipe)
         unit = self.family.unit(pipe)
         self.step = unit * max(1, self.resolution // 16 // unit)
-        self._sampling = False
+        self._sampling, self._guidance = False, self.family.defaults.guiding.theirs(guidance)
         self.checkpointing, self._learning = False, list[torch.nn.Module]()
         if placement.gradient_checkpointing:
             self.checkpoint_activations()
@@ -228,7 +238,7 @@ class BasePipeline:
                         num_inference_steps=steps,
                         height=self.resolution,
                         width=self.resolution,
-                        guidance_scale=SAMPLE_GUIDANCE,
+                        guidance_scale=self._guidance,
                         **({"guidance_rescale": self._rescale} if self._rescale else {}),
                         generator=torch.Generator().manual_seed(index),
                         output_type="latent",
@@ -289,7 +299,8 @@ def load(
         torch.set_float32_matmul_precision("high")  # of the encoders: TF32
     dtype = PRECISIONS[placement.precision]
     pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32, network_dtype=dtype)
-    return BasePipeline(pipe, digest, placement, resolution or model.resolution, reading)
+    guidance = SAMPLE_GUIDANCE if model.settings.drawing.guidance_scale > 1 else 1.0
+    return BasePipeline(pipe, digest, placement, resolution or model.resolution, reading, guidance)
 
 
 def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline:

@@ -224,6 +224,8 @@ class TrainerServicer(ListingRpcs, SnapshotRpcs, CollectionRpcs):
         traits = self._bases.traits(base)
         complete = configuration.complete(method.name, base, digest, request.seed, numbers, method.defaults, traits)
         self._bases.check(complete)
+        if binds:
+            self._bases.check_binds(base)
         return complete
 
     def _check_manifest(self, digest: str, bound: Sequence[concepts.Concept]) -> None:

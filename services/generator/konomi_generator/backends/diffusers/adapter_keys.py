@@ -74,10 +74,11 @@ MADE_FOR = (
         r"transformer_blocks[._]\d+[._]attn[._](add|to)_",
         "a model with joint attention, as Stable Diffusion 3, FLUX and Qwen-Image",
     ),
-    (r"(context|noise)_refiner|layers[._]\d+[._](attention|attn|feed_forward)", "Z-Image or Lumina"),
+    (r"(layers|refiner)[._]\d+[._]attention[._]", "Z-Image"),
+    (r"(layers|refiner)[._]\d+[._]attn[._]", "Lumina 2"),
     (r"(down|up|mid|input|output|middle)_blocks?", "Stable Diffusion 1.x, 2.x or XL"),
 )
-"""What the layers of a file belong to that the base model has not, by their names; the first that fits counts."""
+"""What a layer's name has → the family whose layers are called so; the first that fits counts."""
 SHOWN = 3
 
 
@@ -162,9 +163,10 @@ class ModuleNames:
             raise refused(digest, foreign, "the same layer twice, under two names")
         if absent:
             count = len(absent) + len(keys.modules)
+            looks = next((f"; it looks like an adapter of {name}" for mark, name in MADE_FOR if _any(mark, absent)), "")
             raise mismatch(
                 f"The adapter {digest[:12]} changes {count} layers, of which the base model has {len(keys.modules)}; "
-                f"it has not, for example, {_shown(absent)}{_made_for(absent)}"
+                f"it has not, for example, {_shown(absent)}{looks}"
             )
         return keys
 
@@ -207,11 +209,8 @@ def _parsed(name: str) -> tuple[str, str]:
     return plain.removesuffix(end), role
 
 
-def _made_for(absent: Iterable[str]) -> str:
-    """Returns what an adapter looks like that was made for another base model, to stand behind its layers' names."""
-    joined = " ".join(sorted(absent))
-    kind = next((kind for pattern, kind in MADE_FOR if re.search(pattern, joined)), "")
-    return f": it looks like an adapter of {kind}" if kind else ""
+def _any(mark: str, names: Iterable[str]) -> bool:
+    return any(re.search(mark, name) for name in names)
 
 
 def _shown(names: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from konomi.errors import FailedPrecondition, KonomiError
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi_chassis.memory_shortage import bytes_asked, give_back, host_memory, is_shortage, shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.diffusers_folder import model_files
@@ -93,6 +93,7 @@ class DiffusersBackend:
         self._fits: dict[tuple[int, ...], MemoryFit] = {}
         self._least = FallbackLevel.NOTHING
         self._compilation = Compilation(asked=False, device=self._device)
+        self._half = "fp16"
 
     def prepare(
         self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling, images: int = 1
@@ -101,13 +102,15 @@ class DiffusersBackend:
 
         Raises:
             FailedPrecondition: the model or an adapter is broken, or does not fit; previews without a decoder.
-            InvalidArgument: no such scheduler, or an image of a prompt that cannot be read.
+            InvalidArgument: no such scheduler, sides the network has no whole tokens for, or an image of a prompt that
+                cannot be read.
             NotFound: an image of a prompt is not there.
             ResourceExhausted: the model or an adapter does not fit into memory (DEVICE_MEMORY).
         """
         self._load(model)
         assert self._loaded is not None
         denoiser, fused = self._loaded
+        _check_sides(denoiser, sampling)
         both = sampling.guide_from_base or sampling.base_share > 0
         self._look(model, sampling.image_prompt)
         doing = f"while putting {len(adapters)} adapters on {model.id}"
@@ -266,6 +269,7 @@ class DiffusersBackend:
         if key == self._key:
             return
         self.release()
+        self._half = family(model.layout).defaults.half
         try:
             pipe = load_pipeline(model, self._settings.single_file_configs, HOST, DTYPES[self._precision()])
         except (RuntimeError, MemoryError, OSError) as error:
@@ -318,7 +322,7 @@ class DiffusersBackend:
 
     def _precision(self) -> str:
         precision = self._settings.precision
-        return precision if precision != "auto" else "fp32" if self._device.type == "cpu" else "fp16"
+        return precision if precision != "auto" else "fp32" if self._device.type == "cpu" else self._half
 
     def _by_length(self, images: Sequence[ImageRequest], sampling: Sampling) -> dict[int, list[ImageRequest]]:
         """Returns the images by the chunks of their conditions, on which it depends which batch sizes agree."""
@@ -359,6 +363,19 @@ class DiffusersBackend:
                 raise
             return SIZES[-1:]  # too little memory to measure: the smallest, which is among those that agree
         return measurements[0]
+
+
+def _check_sides(denoiser: Denoiser, sampling: Sampling) -> None:
+    """Refuses sides that are not whole tokens of a transformer; a UNet pads what it has not."""
+    family = denoiser.family
+    unit = family.unit(denoiser.pipe) if family.network != "unet" else 1
+    for name, side in (("width", sampling.width), ("height", sampling.height)):
+        if side % unit:
+            raise InvalidArgument(
+                f"A multiple of {unit} was expected, as this base model ({family.name}) draws; {side} came.",
+                reason="SIZE",
+                field=name,
+            )
 
 
 def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Callable[[], None]) -> None:

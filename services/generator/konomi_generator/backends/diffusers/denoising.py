@@ -200,8 +200,11 @@ class Denoiser:
         rows = 2 * max(sizes)
         start = noise(self.latents.shape(sampling, rows), torch.Generator().manual_seed(0))
         latents = start.to(self.device, self._dtype)
-        text = self.text("")
-        hidden = _spread(text.hidden.repeat(1, length, 1), rows)
+        text, unit = self.text(""), self.family.defaults.text_unit
+        hidden = text.hidden.repeat(1, length, 1)
+        if unit:
+            hidden = text.hidden.repeat(1, -(-unit * length // text.hidden.shape[1]), 1)[:, : unit * length]
+        hidden = _spread(hidden, rows)
         texts = Condition(hidden, None if text.pooled is None else _spread(text.pooled, rows))
         conditions = self._with_images(self.texts.sized(texts, sampling), rows, guided=False)
         whole = self._in_chunks(latents, conditions, rows)

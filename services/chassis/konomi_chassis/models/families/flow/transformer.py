@@ -16,7 +16,6 @@ from konomi_chassis.models.families.family import (
     Noise,
     PartLoader,
     SingleFileNames,
-    TextReading,
 )
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
@@ -158,6 +157,3 @@ def lengths(condition: "Condition") -> list[int]:
 def sensible_side(size: Any, usual: int) -> int:
     """Returns the side a configuration names where it is one, else the usual; pixels."""
     return size if isinstance(size, int) and 0 < size <= LARGEST_SIDE else usual
-
-
-__all__ = ["FLOW", "WEIGHTED", "FlowTransformer", "TextReading", "lengths", "own_states", "sensible_side"]

@@ -1,0 +1,97 @@
+"""LoRAs of the families that follow a flow: what konomi trains plain diffusers loads, under its names and ComfyUI's."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi_chassis.models.catalogue import BaseModels
+from konomi_chassis.models.families import table
+from konomi_chassis.models.loading import load_pipeline
+from konomi_generator.backends.diffusers.adapters import Adapters
+from konomi_generator.backends.diffusers.denoising import Denoiser
+from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
+from konomi_trainer.methods import custom_diffusion
+from tests.families.test_flow_images import CPU, FLOWS, SHORT, drawn, theirs_drawn
+from tests.families.test_protocol import prepared
+
+
+@pytest.fixture(params=FLOWS)
+def flow(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def trained(home: Path, folder: Path, id: str, side: int) -> bytes:
+    """Returns the file of a LoRA after three steps that are large enough to be seen."""
+    _, method = prepared(home, folder, id, side)
+    optimizer = torch.optim.AdamW(list(method.weights.values()), lr=0.05)
+    losses = []
+    for step in range(3):
+        loss = method.loss(step, range(3))
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert np.isfinite(losses).all()
+    weights = {name: weight.detach().clone() for name, weight in method.weights.items()}
+    return method.save(weights, {"schema": "konomi.adapter/1"}).adapter
+
+
+def test_three_steps_are_loaded_by_plain_diffusers_and_off_is_the_base_to_the_bit(
+    home: Path, flow: str, tmp_path: Path
+) -> None:
+    own = load_pipeline(BaseModels(home).get(flow), home / "configs", CPU, torch.float32)
+    denoiser, adapters = Denoiser(own), Adapters(own)
+    side = denoiser.family.trained_side(own)
+    data = trained(home, tmp_path / "cache", flow, side)
+    sampling, row = Sampling(3, 4.0, side, side), ImageRequest(0, SHORT, 5)
+    plain = drawn(denoiser, [row], sampling)
+    adapters.apply([AdapterFile("a" * 64, data, 1.0)])
+    changed = drawn(denoiser, [row], sampling)
+    assert np.abs(changed - plain).max() > 0.01
+    assert np.allclose(theirs_with(home, flow, own, data, tmp_path, denoiser, row, sampling), changed, atol=1e-3)
+    adapters.apply([])
+    assert np.array_equal(drawn(denoiser, [row], sampling), plain)
+    as_comfyui = {name.replace("transformer.", "diffusion_model.", 1): weight for name, weight in load(data).items()}
+    adapters.apply([AdapterFile("b" * 64, save(as_comfyui), 1.0)])
+    assert np.array_equal(drawn(denoiser, [row], sampling), changed)
+
+
+def theirs_with(
+    home: Path,
+    id: str,
+    own: Any,
+    data: bytes,
+    folder: Path,
+    denoiser: Denoiser,
+    row: ImageRequest,
+    sampling: Sampling,
+) -> np.ndarray:
+    absent = {name: None for name, part in own.components.items() if part is None}
+    kind = getattr(diffusers, table.of_pipeline(own).loaded_as)
+    pipe = kind.from_pretrained(home / "models" / id, local_files_only=True, **absent)
+    pipe.set_progress_bar_config(disable=True)
+    (folder / "adapter.safetensors").write_bytes(data)
+    pipe.load_lora_weights(folder, weight_name="adapter.safetensors", local_files_only=True)
+    return theirs_drawn(denoiser, pipe, row, sampling, height=sampling.height, width=sampling.width)
+
+
+def test_custom_diffusion_is_refused_by_name(home: Path, flow: str) -> None:
+    pipe = load_pipeline(BaseModels(home).get(flow), home / "configs", CPU, torch.float32)
+    with pytest.raises(InvalidArgument, match="expected a base model with cross-attention; this one has none"):
+        custom_diffusion.attach(pipe.transformer)
+
+
+def test_an_adapter_of_another_family_is_refused_by_name(home: Path, flow: str, tmp_path: Path) -> None:
+    other = "z-image" if flow != "z-image" else "lumina2"
+    side = 32 if other == "z-image" else 64
+    data = trained(home, tmp_path, other, side)
+    pipe = load_pipeline(BaseModels(home).get(flow), home / "configs", CPU, torch.float32)
+    name = {"z-image": "Z-Image", "lumina2": "Lumina 2"}[other]
+    with pytest.raises(FailedPrecondition, match=f"looks like an adapter of {name}"):
+        Adapters(pipe).apply([AdapterFile("a" * 64, data, 1.0)])
