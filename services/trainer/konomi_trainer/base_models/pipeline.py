@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from konomi_chassis.memory_shortage import give_back
 from konomi_chassis.models.catalogue import BaseModel
-from konomi_chassis.models.families import latent_scale
+from konomi_chassis.models.families import autoencoder, latent_scale
 from konomi_chassis.models.families.condition import Condition
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.loading import load_pipeline
@@ -178,7 +178,7 @@ class BasePipeline:
         """Returns the latent of a (3, S, S) image in -1..1 as the network expects it: "mean", and any "std"."""
         self._bring(PICTURES)
         vae = self._pipe.vae
-        encoded = vae.encode(pixels[None].to(self._placement.device))
+        encoded = autoencoder.encode(vae, pixels[None].to(self._placement.device))
         if isinstance(vae, AutoencoderTiny):
             return {"mean": self.family.to_model(encoded.latents[0].float().cpu(), vae)}
         mean, std = encoded.latent_dist.mean[0].float().cpu(), encoded.latent_dist.std[0].float().cpu()
@@ -243,7 +243,8 @@ class BasePipeline:
                         generator=torch.Generator().manual_seed(index),
                         output_type="latent",
                     ).images
-                pixels = self._decode(latents)
+                side = self.resolution
+                pixels = self._decode(self.family.drawn(self._pipe, latents, side, side))
                 if not bool(torch.isfinite(pixels).all()):
                     log.warning("no sample sheet: the image of %r has pixels that are no numbers", prompt[:80])
                     return None
@@ -257,8 +258,7 @@ class BasePipeline:
         vae = self._pipe.vae
         latents = self.family.from_model(latents.to(vae.dtype), vae)
         with torch.autocast(torch.device(self._placement.device).type, enabled=False):
-            pixels: torch.Tensor = vae.decode(latents, return_dict=False)[0]
-        return pixels
+            return autoencoder.decode(vae, latents)
 
     def _autocast(self) -> AbstractContextManager[None]:
         """Returns the context the network, and text encoders that learn, compute in."""

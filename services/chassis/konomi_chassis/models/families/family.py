@@ -96,6 +96,21 @@ class SingleFileNames:
 
 
 @dataclass(frozen=True)
+class OriginalLayer:
+    """A layer as a family's authors have it, which diffusers may keep in parts.
+
+    Attributes:
+        name: theirs, with {} for the number of a block.
+        parts: diffusers' names likewise, in the order in which their outputs lie in one.
+        widths: outputs of each part by those of the first; empty where all have as many.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    widths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExportNames:
     """What other programs call a family and its parts in the headers of LoRA files.
 
@@ -106,6 +121,11 @@ class ExportNames:
         pipeline: tag of a model card.
         texts: text encoder → what stands before its layers' names.
         original_blocks: whether the network's layers go by their original block numbers.
+        head: what stands before the names of the network's layers in a LoRA for ComfyUI, where it is not kohya's; empty
+            where it is, or nothing is known.
+        layers: the network's layers where they are not diffusers' own.
+        peft_ends: whether such a LoRA calls its factors as peft does, and names no alpha.
+        implementation: modelspec's, of the family's code.
     """
 
     base: str
@@ -114,6 +134,10 @@ class ExportNames:
     texts: Mapping[str, str]
     second: bool = False
     original_blocks: bool = False
+    head: str = ""
+    layers: tuple[OriginalLayer, ...] = ()
+    peft_ends: bool = False
+    implementation: str = "https://github.com/Stability-AI/generative-models"
 
 
 @dataclass(frozen=True)
@@ -386,6 +410,19 @@ class Family(Protocol):
 
     def with_guidance(self, pipe: Any, condition: "Condition", scale: float) -> "Condition":
         """Returns the condition of a distilled network with the guidance; that of any other as it is."""
+
+    def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
+        """Returns what diffusers' call of the pipeline gives as latents, as the network takes them.
+
+        Args:
+            pipe: the pipeline.
+            latents: what the call returned for output_type "latent".
+            height: of the images, pixels.
+            width: likewise.
+
+        Returns:
+            (N, C, h, w) latents.
+        """
 
     def answer(
         self, network: Any, latents: "torch.Tensor", time: "torch.Tensor", condition: "Condition"

@@ -193,6 +193,10 @@ class StableDiffusion3:
         """Returns the condition as it is."""
         return condition
 
+    def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
+        """Returns the latents as they are."""
+        return latents
+
     def answer(
         self, network: Any, latents: "torch.Tensor", time: "torch.Tensor", condition: "Condition"
     ) -> "torch.Tensor":

@@ -127,6 +127,10 @@ class FlowTransformer:
         """Returns the condition as it is."""
         return condition
 
+    def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
+        """Returns the latents as they are."""
+        return latents
+
     def layer_calls(self, component: str, name: str, pipe: Any, names: Sequence[str]) -> list[str]:
         """Returns diffusers', ComfyUI's and kohya's names of a layer."""
         if component != self.network:

@@ -21,6 +21,7 @@ from konomi_chassis.models.families.family import (
     SingleFileNames,
     TextReading,
 )
+from konomi_chassis.models.families.text_calls import text_calls
 from konomi_chassis.models.families.unet.original_names import unet_name
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_file, schedule_of_folder
 from konomi_chassis.models.safetensors_check import unsupported
@@ -212,6 +213,10 @@ class StableDiffusion:
 
         return conditioning.with_guidance(pipe, condition, scale)
 
+    def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
+        """Returns the latents as they are."""
+        return latents
+
     def answer(
         self, network: Any, latents: "torch.Tensor", time: "torch.Tensor", condition: "Condition"
     ) -> "torch.Tensor":
@@ -229,17 +234,11 @@ class StableDiffusion:
     def layer_calls(self, component: str, name: str, pipe: Any, names: Sequence[str]) -> list[str]:
         """Returns kohya's, LyCORIS', ComfyUI's and diffusers' names of a layer."""
         if component != self.network:
-            return _text_calls(name, component, self.exported.texts[component])
+            return text_calls(name, component, self.exported.texts[component])
         blocks = pipe.unet.config.layers_per_block
         original = unet_name(name, blocks if isinstance(blocks, int) else 2, dict.fromkeys(names))
         kohya = [f"{head}_{call.replace('.', '_')}" for head in ("lora_unet", "lycoris") for call in (name, original)]
         return [*kohya, f"unet.{name}", name, f"diffusion_model.{original}", f"{UNET}{original}"]
-
-
-def _text_calls(name: str, component: str, head: str) -> list[str]:
-    plain = name.removeprefix("text_model.")
-    calls = (plain, f"text_model.{plain}")
-    return [*(f"{head}_{call.replace('.', '_')}" for call in calls), *(f"{component}.{call}" for call in calls)]
 
 
 def _latent_side(sample_size: Any) -> int:
