@@ -60,8 +60,8 @@ class BaseCatalogue:
     def check_binds(self, name: str) -> None:
         """Raises InvalidArgument where a method that binds concepts has nothing to change in a base model.
 
-        Custom Diffusion changes keys and values of cross-attention; transformers that follow a flow read text and image
-        in one attention.
+        Custom Diffusion changes keys and values of cross-attention; transformers that follow a flow read text and
+        image in one attention.
         """
         kind = family(self._catalogue.get(name).layout)
         if kind.noise == "flow":
