@@ -66,9 +66,9 @@ class BaseCatalogue:
         kind = family(self._catalogue.get(name).layout)
         if kind.noise == "flow":
             raise InvalidArgument(
-                f"expected a base model with cross-attention for Custom Diffusion; {name} is a {kind.name}, which reads "
-                "text and image in one attention: train a LoRA, or choose a base model of Stable Diffusion 1.x, 2.x or "
-                "XL",
+                f"expected a base model with cross-attention for Custom Diffusion; {name} is a {kind.name}, which "
+                "reads text and image in one attention: train a LoRA, or choose a base model of Stable Diffusion 1.x, "
+                "2.x or XL",
                 reason="METHOD",
                 field="method",
             )
