@@ -17,6 +17,8 @@ from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
 from konomi_trainer.methods import custom_diffusion
+from konomi_trainer.training.checkpoints import Checkpoints
+from konomi_trainer.training.loop import LoopSettings, Stopped, Surroundings, train
 from tests.families.test_flow_images import CPU, FLOWS, SHORT, drawn, theirs_drawn
 from tests.families.test_protocol import prepared
 
@@ -60,6 +62,26 @@ def test_three_steps_are_loaded_by_plain_diffusers_and_off_is_the_base_to_the_bi
     as_comfyui = {name.replace("transformer.", "diffusion_model.", 1): weight for name, weight in load(data).items()}
     adapters.apply([AdapterFile("b" * 64, save(as_comfyui), 1.0)])
     assert np.array_equal(drawn(denoiser, [row], sampling), changed)
+
+
+def test_a_run_stopped_after_a_step_goes_on_to_the_same_bits(home: Path, flow: str, tmp_path: Path) -> None:
+    """From its checkpoint alone, with the base model loaded anew."""
+    side = BaseModels(home).get(flow).resolution
+    settings = LoopSettings(
+        steps=3, rows=3, micro=2, learning_rate=0.05, max_grad_norm=1.0, ema_decay=0.9, checkpoint_steps=1
+    )
+
+    def run(folder: Path, steps: int) -> dict[str, torch.Tensor]:
+        _, method = prepared(home, tmp_path / "cache", flow, side)
+        left = iter(range(steps))
+        around = Surroundings(lambda progress: None, lambda: next(left, None) is None)
+        return train(method.weights, method.loss, settings, Checkpoints(folder), around)[0]
+
+    whole = run(tmp_path / "whole", 100)
+    with pytest.raises(Stopped):
+        run(tmp_path / "killed", 2)
+    resumed = run(tmp_path / "killed", 100)
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def theirs_with(
