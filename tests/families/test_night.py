@@ -1,4 +1,4 @@
-"""A whole night of converge on a Z-Image-layout model of stand-in weights, by the real services and the command line."""
+"""A whole night of converge on a model of Z-Image's layout with stand-in weights, by the real services."""
 
 import io
 import json

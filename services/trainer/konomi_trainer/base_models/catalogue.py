@@ -60,15 +60,15 @@ class BaseCatalogue:
     def check_binds(self, name: str) -> None:
         """Raises InvalidArgument where a method that binds concepts has nothing to change in a base model.
 
-        Custom Diffusion changes keys and values of cross-attention; transformers that follow a flow read text and image
-        in one attention.
+        Custom Diffusion changes keys and values of cross-attention; transformers that follow a flow read text and
+        image in one attention.
         """
         kind = family(self._catalogue.get(name).layout)
         if kind.noise == "flow":
             raise InvalidArgument(
-                f"expected a base model with cross-attention for Custom Diffusion; {name} is a {kind.name}, which reads "
-                "text and image in one attention: train a LoRA, or choose a base model of Stable Diffusion 1.x, 2.x or "
-                "XL",
+                f"expected a base model with cross-attention for Custom Diffusion; {name} is a {kind.name}, which "
+                "reads text and image in one attention: train a LoRA, or choose a base model of Stable Diffusion 1.x, "
+                "2.x or XL",
                 reason="METHOD",
                 field="method",
             )

@@ -89,10 +89,6 @@ class FlowTransformer:
         """Returns 1: it reads its encoder's last layer but one."""
         return 1
 
-    def chunk_states(self, pipe: Any) -> int:
-        """Returns the states that decide which texts fit together."""
-        raise NotImplementedError
-
     def drops_by_zeros(self, pipe: Any) -> bool:
         """Says that no text is an empty text."""
         return False
