@@ -46,12 +46,14 @@ class NoiseSchedule:
         zero_terminal_snr: whether the last step holds no signal at all.
         betas: the schedule's steps where the file brings some that are not the published ones; else empty.
         few_steps: whether it is that of a model distilled to a few steps without guidance.
+        unguided: whether its network was distilled so that it has no unconditional half.
     """
 
     prediction_type: str = "epsilon"
     zero_terminal_snr: bool = False
     betas: tuple[float, ...] = ()
     few_steps: bool = False
+    unguided: bool = False
 
     def configuration(self) -> dict[str, Any]:
         """Returns what a scheduler's configuration says where it is to keep this schedule."""

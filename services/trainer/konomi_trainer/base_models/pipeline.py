@@ -238,7 +238,7 @@ class BasePipeline:
                         num_inference_steps=steps,
                         height=self.resolution,
                         width=self.resolution,
-                        guidance_scale=self._guidance,
+                        **{self.family.defaults.guiding.argument: self._guidance},
                         **({"guidance_rescale": self._rescale} if self._rescale else {}),
                         generator=torch.Generator().manual_seed(index),
                         output_type="latent",

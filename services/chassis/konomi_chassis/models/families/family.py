@@ -165,11 +165,13 @@ class Guiding:
         rule: how the answers with and without a text become one; see `guidance`.
         apart: whether the pipelines ask for the two one after the other.
         nothing: what the pipelines' own number is where w is 1.
+        argument: what their calls call it.
     """
 
     rule: Literal["plain", "from_text", "same_length", "same_token_length"] = "plain"
     apart: bool = False
     nothing: float = 1.0
+    argument: str = "guidance_scale"
 
     def theirs(self, scale: float) -> float:
         """Returns what the pipelines call w."""

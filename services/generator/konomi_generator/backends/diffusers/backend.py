@@ -102,8 +102,8 @@ class DiffusersBackend:
 
         Raises:
             FailedPrecondition: the model or an adapter is broken, or does not fit; previews without a decoder.
-            InvalidArgument: no such scheduler, sides the network has no whole tokens for, or an image of a prompt that
-                cannot be read.
+            InvalidArgument: no such scheduler, sides the network has no whole tokens for, guidance by the base of a
+                model that has no unconditional half, or an image of a prompt that cannot be read.
             NotFound: an image of a prompt is not there.
             ResourceExhausted: the model or an adapter does not fit into memory (DEVICE_MEMORY).
         """
@@ -111,6 +111,7 @@ class DiffusersBackend:
         assert self._loaded is not None
         denoiser, fused = self._loaded
         _check_sides(denoiser, sampling)
+        _check_guidance(denoiser, sampling)
         both = sampling.guide_from_base or sampling.base_share > 0
         self._look(model, sampling.image_prompt)
         doing = f"while putting {len(adapters)} adapters on {model.id}"
@@ -377,6 +378,17 @@ def _check_sides(denoiser: Denoiser, sampling: Sampling) -> None:
                 reason="SIZE",
                 field=name,
             )
+
+
+def _check_guidance(denoiser: Denoiser, sampling: Sampling) -> None:
+    """Refuses what an unconditional half would be for where the network has none."""
+    if sampling.guide_from_base and not denoiser.family.is_guided(denoiser.pipe):
+        raise InvalidArgument(
+            f"This base model ({denoiser.family.name}) was distilled and has no unconditional half that the base could "
+            "answer in place of the adapters, so guide_from_base was expected to be left out.",
+            reason="GUIDANCE",
+            field="guide_from_base",
+        )
 
 
 def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Callable[[], None]) -> None:

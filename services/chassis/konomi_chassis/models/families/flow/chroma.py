@@ -8,10 +8,11 @@ attended to, so that padding counts (its issue 12116); given as booleans, as her
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from konomi_chassis.models.families.family import ExportNames, PartLoader, TextReading
+from konomi_chassis.models.families.family import Defaults, ExportNames, Guiding, PartLoader, TextReading
 from konomi_chassis.models.families.flow.flux import T5_TOKENIZERS, THOUSAND, TOKENS
 from konomi_chassis.models.families.flow.original_layers import FLUX1_LAYERS, HEAD
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.model_settings import DrawingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,15 @@ class Chroma1(PackedFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("ChromaPipeline",)
     loaded_as: ClassVar[str] = "ChromaPipeline"
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder")
+    defaults: ClassVar[Defaults] = Defaults(
+        side=1024,
+        large=True,
+        drawing=DrawingSettings(steps=40, guidance_scale=3.0, prompt_syntax="plain"),
+        few_step=DrawingSettings(steps=8, guidance_scale=1.0, prompt_syntax="plain"),
+        half="bf16",
+        text_unit=1,
+        guiding=Guiding(apart=True),
+    )
     exported: ClassVar[ExportNames] = ExportNames(
         base="chroma",
         architecture="chroma",
@@ -57,6 +67,10 @@ class Chroma1(PackedFamily):
     def chunk_states(self, pipe: Any) -> int:
         """Returns the most states a text has."""
         return TOKENS
+
+    def chunk_count(self, pipe: Any, text: str) -> int:
+        """Returns how many states a text has."""
+        return min(len(pipe.tokenizer(text).input_ids) + 1, TOKENS)
 
     def encode(self, pipe: Any, texts: Sequence[str], reading: TextReading, device: "torch.device") -> "Condition":
         """Returns texts encoded by the pipeline's own call, whatever the syntax, without padding that is masked."""

@@ -8,9 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from konomi_chassis.models.families.family import TEXT_TARGETS, ExportNames, PartLoader, TextReading
+from konomi_chassis.models.families.family import (
+    TEXT_TARGETS,
+    Defaults,
+    ExportNames,
+    Found,
+    FoundFolder,
+    PartLoader,
+    TextReading,
+)
 from konomi_chassis.models.families.flow.original_layers import FLUX1_LAYERS, HEAD
-from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.families.flow.packed_family import FLOW, JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.model_settings import DrawingSettings
+from konomi_chassis.models.noise_schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +43,13 @@ class Flux1(PackedFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     loaded_as: ClassVar[str] = "FluxPipeline"
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "text_encoder_2")
+    defaults: ClassVar[Defaults] = Defaults(
+        side=1024,
+        large=True,
+        drawing=DrawingSettings(steps=28, guidance_scale=3.5, prompt_syntax="plain"),
+        few_step=DrawingSettings(steps=4, guidance_scale=1.0, prompt_syntax="plain"),
+        half="bf16",
+    )
     exported: ClassVar[ExportNames] = ExportNames(
         base="flux1",
         architecture="flux-1-dev",
@@ -51,6 +68,12 @@ class Flux1(PackedFamily):
         "tokenizer_2": T5_TOKENIZERS,
     }
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"transformer": JOINT_TARGETS, "text_encoder": TEXT_TARGETS}
+
+    def schedule(self, found: Found) -> NoiseSchedule:
+        """Returns that it has no unconditional half, and whether it is [schnell], which takes no guidance either."""
+        assert isinstance(found, FoundFolder)
+        takes = bool(found.config("transformer").get("guidance_embeds", False))
+        return NoiseSchedule(FLOW, few_steps=not takes, unguided=True)
 
     def load(self, parts: PartLoader) -> Any:
         """Returns the FluxPipeline."""

@@ -8,11 +8,22 @@ texts with Mistral, is another family.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from konomi_chassis.models.families.family import ExportNames, NoisePath, PartLoader, TextReading
+from konomi_chassis.models.families.family import (
+    Defaults,
+    ExportNames,
+    Found,
+    FoundFolder,
+    Guiding,
+    NoisePath,
+    PartLoader,
+    TextReading,
+)
 from konomi_chassis.models.families.flow.flux import THOUSAND
 from konomi_chassis.models.families.flow.original_layers import FLUX2_LAYERS, HEAD
-from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PACKED, PackedFamily
+from konomi_chassis.models.families.flow.packed_family import FLOW, JOINT_TARGETS, PACKED, PackedFamily
 from konomi_chassis.models.families.flow.qwen_image import QWEN_TOKENIZERS
+from konomi_chassis.models.model_settings import DrawingSettings
+from konomi_chassis.models.noise_schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +47,14 @@ class Flux2Klein(PackedFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2KleinPipeline",)
     loaded_as: ClassVar[str] = "Flux2KleinPipeline"
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder")
+    defaults: ClassVar[Defaults] = Defaults(
+        side=1024,
+        large=True,
+        drawing=DrawingSettings(steps=50, guidance_scale=4.0, prompt_syntax="plain"),
+        few_step=DrawingSettings(steps=4, guidance_scale=1.0, prompt_syntax="plain"),
+        half="bf16",
+        guiding=Guiding(apart=True),
+    )
     exported: ClassVar[ExportNames] = ExportNames(
         base="flux2",
         architecture="flux-2-klein",
@@ -53,6 +72,12 @@ class Flux2Klein(PackedFamily):
         "tokenizer": QWEN_TOKENIZERS,
     }
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"transformer": (*JOINT_TARGETS, SINGLE_TARGET)}
+
+    def schedule(self, found: Found) -> NoiseSchedule:
+        """Returns whether it was distilled, as its index says."""
+        assert isinstance(found, FoundFolder)
+        distilled = bool(found.index.get("is_distilled", False))
+        return NoiseSchedule(FLOW, few_steps=distilled, unguided=distilled)
 
     def load(self, parts: PartLoader) -> Any:
         """Returns the Flux2KleinPipeline, distilled where its index says so."""

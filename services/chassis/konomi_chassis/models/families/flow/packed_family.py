@@ -14,7 +14,6 @@ from konomi_chassis.models.families.family import (
     Defaults,
     Found,
     FoundFolder,
-    Guiding,
     Noise,
     NoisePath,
     SingleFileNames,
@@ -49,8 +48,8 @@ class PackedFamily:
     trains_by: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
     single_file: ClassVar[SingleFileNames | None] = None
     beside: ClassVar[CompanionNames] = CompanionNames()
-    defaults: ClassVar[Defaults] = Defaults(side=1024, large=True, guiding=Guiding(apart=True))
-    fragile_autoencoder: ClassVar[bool] = False
+    defaults: ClassVar[Defaults]
+    fragile_autoencoder: ClassVar[bool] = True
     latent_channels: ClassVar[str] = "latent_channels"
     """What the autoencoder's configuration calls the channels of a latent."""
 

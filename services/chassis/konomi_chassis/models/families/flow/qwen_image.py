@@ -11,6 +11,7 @@ from konomi_chassis.models.families.family import Defaults, ExportNames, Guiding
 from konomi_chassis.models.families.flow.flux import THOUSAND
 from konomi_chassis.models.families.flow.original_layers import HEAD
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.model_settings import DrawingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,13 @@ class QwenImage(PackedFamily):
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder")
     latent_channels: ClassVar[str] = "z_dim"
     defaults: ClassVar[Defaults] = Defaults(
-        side=1024, large=True, guiding=Guiding(rule="same_token_length", apart=True)
+        side=1024,
+        large=True,
+        drawing=DrawingSettings(steps=50, guidance_scale=4.0, prompt_syntax="plain"),
+        few_step=DrawingSettings(steps=8, guidance_scale=1.0, prompt_syntax="plain"),
+        half="bf16",
+        text_unit=1,
+        guiding=Guiding(rule="same_token_length", apart=True, argument="true_cfg_scale"),
     )
     exported: ClassVar[ExportNames] = ExportNames(
         base="qwen-image",
@@ -62,6 +69,11 @@ class QwenImage(PackedFamily):
     def chunk_states(self, pipe: Any) -> int:
         """Returns the most states a text has."""
         return MOST_STATES
+
+    def chunk_count(self, pipe: Any, text: str) -> int:
+        """Returns how many states a text has."""
+        begin = pipe.prompt_template_encode_start_idx
+        return min(len(pipe.tokenizer(pipe.prompt_template_encode.format(text)).input_ids) - begin, MOST_STATES)
 
     def encode(self, pipe: Any, texts: Sequence[str], reading: TextReading, device: "torch.device") -> "Condition":
         """Returns texts encoded by the pipeline's own call, whatever the syntax: the model reads words alone."""

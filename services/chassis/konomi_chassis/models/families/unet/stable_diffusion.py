@@ -1,7 +1,7 @@
 """What Stable Diffusion 1.x, 2.x and XL share: a UNet on latents, CLIP's texts, a thousand steps of noise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.clip_vocabulary import END
@@ -109,7 +109,8 @@ class StableDiffusion:
     def schedule(self, found: Found) -> NoiseSchedule:
         """Returns what the scheduler's configuration, or the file's marks, say of the noise."""
         if isinstance(found, FoundFolder):
-            return schedule_of_folder(found.id, found.config("scheduler"))
+            schedule = schedule_of_folder(found.id, found.config("scheduler"))
+            return replace(schedule, unguided=found.config(self.network).get("time_cond_proj_dim") is not None)
         return schedule_of_file(found.id, found.path, found.header, told_by_bias=self.told_by_bias)
 
     def side(self, found: Found, schedule: NoiseSchedule) -> int:
