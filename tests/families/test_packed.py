@@ -26,16 +26,10 @@ STEPS = 3
 PLAIN = TextReading()
 
 
-@pytest.fixture(params=MODELS)
-def packed(request: pytest.FixtureRequest) -> str:
-    """A base model of these families."""
-    return str(request.param)
-
-
-@pytest.fixture
-def pipe(home: Path, packed: str) -> Any:
-    """It, loaded in float32."""
-    pipe = load(home, packed)
+@pytest.fixture(scope="module", params=MODELS)
+def pipe(home: Path, request: pytest.FixtureRequest) -> Any:
+    """A base model of these families, loaded in float32."""
+    pipe = load(home, str(request.param))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

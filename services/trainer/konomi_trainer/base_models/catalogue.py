@@ -48,7 +48,20 @@ class BaseCatalogue:
         return BaseTraits(device.precision(self.device), kind.defaults.large, numbers, drawing.prompt_syntax, skip)
 
     def check(self, configuration: Configuration) -> None:
-        """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
+        """Refuses what this machine or the base model cannot train.
+
+        Raises:
+            FailedPrecondition: not with this precision or optimiser on this machine.
+            InvalidArgument: the base model's text encoders, for adapters on which no program has a place.
+        """
+        name = configuration.base_model
+        if configuration.text_encoder_learning_rate > 0 and not _has_text_targets(self._catalogue.get(name)):
+            raise InvalidArgument(
+                f"expected 0, since the text encoder of {name} stays as it is; "
+                f"{configuration.text_encoder_learning_rate:g} came: leave it out",
+                reason="HYPER_PARAMETER",
+                field="hyper_parameters.text_encoder_learning_rate",
+            )
         check_optimizer(configuration.optimizer)
         if configuration.precision == "fp16" and self.device == "cpu":
             raise FailedPrecondition(
@@ -156,3 +169,7 @@ def _marks(base: BaseInfo) -> Tensors:
     """Returns the empty tensors that tell other programs of a checkpoint's noise by being there."""
     marks = {V_MARK: base.prediction == "v_prediction", ZERO_SNR_MARK: base.zero_terminal_snr}
     return {name: torch.zeros(0) for name, holds in marks.items() if holds}
+
+
+def _has_text_targets(model: BaseModel) -> bool:
+    return any(part.startswith("text_encoder") for part in family(model.layout).targets)

@@ -1,7 +1,7 @@
 """An autoencoder as still images need it: pixels to latents and back, whatever axes its class has besides.
 
-Qwen-Image's autoencoder was made for video too: its pixels and latents have an axis of frames, of which one image is
-one frame.
+Qwen-Image's autoencoder was made for video too (Wu et al. 2025, 2508.02324, section 2.2): its pixels and latents have
+an axis of frames, of which one image is one frame.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,12 @@ def encode(vae: Any, pixels: "torch.Tensor") -> Any:
 
 
 def decode(vae: Any, latents: "torch.Tensor") -> "torch.Tensor":
-    """Returns (N, 3, H, W) pixels, about -1..1, of (N, C, h, w) latents as the autoencoder takes them."""
+    """Returns (N, 3, H, W) pixels, about -1..1, of (N, C, h, w) latents as the autoencoder takes them.
+
+    Args:
+        vae: the autoencoder, of any family.
+        latents: what a family's `from_model` gives.
+    """
     if not has_frames(vae):
         pixels: torch.Tensor = vae.decode(latents, return_dict=False)[0]
         return pixels

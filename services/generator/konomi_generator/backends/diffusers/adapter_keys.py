@@ -13,7 +13,7 @@ from typing import Any
 
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.families.family import OriginalLayer
-from konomi_chassis.models.families.flow.original_layers import HEAD
+from konomi_chassis.models.families.layer_names import HEAD
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.safetensors_check import Header
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import Defaults, ExportNames, Guiding, PartLoader, TextReading
 from konomi_chassis.models.families.flow.flux import T5_TOKENIZERS, THOUSAND, TOKENS
-from konomi_chassis.models.families.flow.original_layers import FLUX1_LAYERS, HEAD
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 
 if TYPE_CHECKING:

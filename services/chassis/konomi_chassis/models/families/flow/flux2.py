@@ -19,9 +19,9 @@ from konomi_chassis.models.families.family import (
     TextReading,
 )
 from konomi_chassis.models.families.flow.flux import THOUSAND
-from konomi_chassis.models.families.flow.original_layers import FLUX2_LAYERS, HEAD
 from konomi_chassis.models.families.flow.packed_family import FLOW, JOINT_TARGETS, PACKED, PackedFamily
 from konomi_chassis.models.families.flow.qwen_image import QWEN_TOKENIZERS
+from konomi_chassis.models.families.layer_names import FLUX2_LAYERS, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 

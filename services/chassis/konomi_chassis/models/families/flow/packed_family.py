@@ -18,8 +18,7 @@ from konomi_chassis.models.families.family import (
     NoisePath,
     SingleFileNames,
 )
-from konomi_chassis.models.families.flow.original_layers import HEAD
-from konomi_chassis.models.families.text_calls import text_calls
+from konomi_chassis.models.families.layer_names import HEAD, text_calls
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
 

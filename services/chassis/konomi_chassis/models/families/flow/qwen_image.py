@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import Defaults, ExportNames, Guiding, PartLoader, TextReading
 from konomi_chassis.models.families.flow.flux import THOUSAND
-from konomi_chassis.models.families.flow.original_layers import HEAD
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.families.layer_names import HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from konomi_chassis.models.families.family import (
     SingleFileNames,
     TextReading,
 )
-from konomi_chassis.models.families.text_calls import text_calls
+from konomi_chassis.models.families.layer_names import text_calls
 from konomi_chassis.models.families.unet.original_names import unet_name
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_file, schedule_of_folder
 from konomi_chassis.models.safetensors_check import unsupported

@@ -1,6 +1,7 @@
-"""The layers of FLUX.1 and FLUX.2 as their authors have them, whom LoRA files for ComfyUI and kohya's follow.
+"""What adapter files call layers: those of CLIP's text encoders, and of FLUX.1 and FLUX.2 as their authors have them.
 
-Queries, keys and values are one layer there, in a single block with the feed-forward's input beside them.
+Files for ComfyUI and kohya's follow the authors. Queries, keys and values are one layer there, in a single block with
+the feed-forward's input beside them.
 """
 
 from konomi_chassis.models.families.family import OriginalLayer
@@ -69,3 +70,16 @@ FLUX2_LAYERS = (
         },
     ),
 )
+
+
+def text_calls(name: str, component: str, head: str) -> list[str]:
+    """Returns kohya's and diffusers' names of a layer.
+
+    Args:
+        name: of the layer, as transformers has it.
+        component: of the pipeline.
+        head: what kohya's names of the component begin with.
+    """
+    plain = name.removeprefix("text_model.")
+    calls = (plain, f"text_model.{plain}")
+    return [*(f"{head}_{call.replace('.', '_')}" for call in calls), *(f"{component}.{call}" for call in calls)]
