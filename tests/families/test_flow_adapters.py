@@ -1,5 +1,7 @@
 """LoRAs of the families that follow a flow: what konomi trains plain diffusers loads, under its names and ComfyUI's."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from safetensors.torch import load, save
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.models.families import table
+from konomi_chassis.models.families.flow.z_image import Z_IMAGE
+from konomi_chassis.models.families.layer_names import Z_IMAGE_LAYERS
 from konomi_chassis.models.loading import load_pipeline
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
+from konomi_trainer.export import comfyui, kohya
 from konomi_trainer.methods import custom_diffusion
 from konomi_trainer.training.checkpoints import Checkpoints
 from konomi_trainer.training.loop import LoopSettings, Stopped, Surroundings, train
@@ -62,6 +67,35 @@ def test_three_steps_are_loaded_by_plain_diffusers_and_off_is_the_base_to_the_bi
     as_comfyui = {name.replace("transformer.", "diffusion_model.", 1): weight for name, weight in load(data).items()}
     adapters.apply([AdapterFile("b" * 64, save(as_comfyui), 1.0)])
     assert np.array_equal(drawn(denoiser, [row], sampling), changed)
+
+
+COMFY = {"z-image": "layers.0.attention.to_q.lora_down.weight", "lumina2": "layers.0.attention.qkv.lora_A.weight"}
+"""Base model → a tensor of its file for ComfyUI, which knows Lumina 2 by its authors' layers."""
+
+
+@pytest.mark.parametrize("id", COMFY)
+def test_an_export_for_comfyui_comes_back_as_the_same_lora(id: str, home: Path, tmp_path: Path) -> None:
+    own = load_pipeline(BaseModels(home).get(id), home / "configs", CPU, torch.float32)
+    denoiser, adapters = Denoiser(own), Adapters(own)
+    side = denoiser.family.trained_side(own)
+    data = trained(home, tmp_path / "cache", id, side)
+    sampling, row = Sampling(2, 1.0, side, side), ImageRequest(0, SHORT, 5)
+
+    def image(file: bytes) -> np.ndarray:
+        adapters.apply([AdapterFile(hashlib.sha256(file).hexdigest(), file, 1.0)])
+        return drawn(denoiser, [row], sampling)
+
+    exported = kohya.rename(load(data), denoiser.family.name, 0)
+    assert f"diffusion_model.{COMFY[id]}" in exported
+    assert all(name.startswith("diffusion_model.") for name in exported)
+    assert np.allclose(image(save(exported)), image(data), atol=2e-3)  # in half precision
+    if id == "z-image":
+        own_layers = {name.removeprefix("transformer."): tensor for name, tensor in load(data).items()}
+        joined = comfyui.layers(own_layers, replace(Z_IMAGE.exported, layers=Z_IMAGE_LAYERS))
+        assert "diffusion_model.layers.0.attention.qkv.lora_down.weight" in joined
+        assert np.allclose(image(save(joined)), image(save(exported)), atol=1e-4)
+        theirs = theirs_with(home, id, own, save(exported), tmp_path, denoiser, row, sampling)
+        assert np.allclose(theirs, image(save(exported)), atol=1e-3)
 
 
 def test_a_run_stopped_after_a_step_goes_on_to_the_same_bits(home: Path, flow: str, tmp_path: Path) -> None:

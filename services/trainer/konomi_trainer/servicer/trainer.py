@@ -45,6 +45,9 @@ class TrainableBases(Protocol):
     def check(self, configuration: configuration.Configuration) -> None:
         """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
 
+    def check_binds(self, name: str) -> None:
+        """Raises InvalidArgument where a method that binds words has nothing to change in a base model."""
+
 
 @dataclass(frozen=True)
 class ModelOperations:

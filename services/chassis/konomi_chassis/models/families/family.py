@@ -124,6 +124,7 @@ class ExportNames:
         head: what stands before the names of the network's layers in a LoRA for ComfyUI, where it is not kohya's; empty
             where it is, or nothing is known.
         layers: the network's layers where they are not diffusers' own.
+        read: those that files of other programs have in place of diffusers' own, and no export has.
         peft_ends: whether such a LoRA calls its factors as peft does, and names no alpha.
         implementation: modelspec's, of the family's code.
     """
@@ -136,6 +137,7 @@ class ExportNames:
     original_blocks: bool = False
     head: str = ""
     layers: tuple[OriginalLayer, ...] = ()
+    read: tuple[OriginalLayer, ...] = ()
     peft_ends: bool = False
     implementation: str = "https://github.com/Stability-AI/generative-models"
 

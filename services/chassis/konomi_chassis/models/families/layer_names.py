@@ -1,7 +1,7 @@
-"""What adapter files call layers: those of CLIP's text encoders, and of FLUX.1 and FLUX.2 as their authors have them.
+"""What adapter files call layers: those of CLIP's text encoders, and of flow transformers as their authors have them.
 
-Files for ComfyUI and kohya's follow the authors. Queries, keys and values are one layer there, in a single block with
-the feed-forward's input beside them.
+Files for ComfyUI and kohya's follow the authors, or ComfyUI's own names. Queries, keys and values are one layer
+there, in a single block of FLUX with the feed-forward's input beside them.
 """
 
 from konomi_chassis.models.families.family import OriginalLayer
@@ -70,6 +70,24 @@ FLUX2_LAYERS = (
         },
     ),
 )
+
+
+def _stream(attention: str, widths: tuple[int, ...] = ()) -> tuple[OriginalLayer, ...]:
+    """Returns the attention of a single stream and of its refiners, given what diffusers calls it."""
+    layers = []
+    for blocks in ("layers", "noise_refiner", "context_refiner"):
+        block = f"{blocks}.{{}}."
+        parts = tuple(f"{block}{attention}.to_{name}" for name in "qkv")
+        layers += [
+            OriginalLayer(f"{block}attention.qkv", parts, widths),
+            OriginalLayer(f"{block}attention.out", (f"{block}{attention}.to_out.0",)),
+        ]
+    return tuple(layers)
+
+
+Z_IMAGE_LAYERS = _stream("attention")
+"""As ComfyUI has them; their authors have queries, keys and values apart, as diffusers."""
+LUMINA2_LAYERS = _stream("attn", (3, 1, 1))
 
 
 def text_calls(name: str, component: str, head: str) -> list[str]:

@@ -102,7 +102,7 @@ class ModuleNames:
         self._modules: dict[str, Module] = {}
         self._joined: dict[str, list[tuple[Module, Cut]]] = {}
         family = of_pipeline(pipe)
-        for layer in family.exported.layers:
+        for layer in (*family.exported.layers, *family.exported.read):
             self._join(layer, getattr(pipe, family.network), family.network)
         for component in family.targets:
             network = getattr(pipe, component, None)

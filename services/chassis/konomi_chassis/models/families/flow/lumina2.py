@@ -18,6 +18,7 @@ from konomi_chassis.models.families.family import (
     TextReading,
 )
 from konomi_chassis.models.families.flow.transformer import FlowTransformer, own_states, sensible_side
+from konomi_chassis.models.families.layer_names import HEAD, LUMINA2_LAYERS
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 
@@ -49,7 +50,14 @@ class Lumina2(FlowTransformer):
         "tokenizer": frozenset({("transformers", "GemmaTokenizer"), ("transformers", "GemmaTokenizerFast")}),
     }
     exported: ClassVar[ExportNames] = ExportNames(
-        base="lumina2", architecture="lumina-2", pipeline="lumina-image-2", texts={}
+        base="lumina2",
+        architecture="lumina-2",
+        pipeline="lumina-image-2",
+        texts={},
+        head=HEAD,
+        layers=LUMINA2_LAYERS,
+        peft_ends=True,
+        implementation="https://github.com/Alpha-VLLM/Lumina-Image-2.0",
     )
     defaults: ClassVar[Defaults] = Defaults(
         side=VAE_SCALE * CELLS,

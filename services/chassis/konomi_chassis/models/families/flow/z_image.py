@@ -25,6 +25,7 @@ from konomi_chassis.models.families.flow.transformer import (
     own_states,
     sensible_side,
 )
+from konomi_chassis.models.families.layer_names import HEAD, Z_IMAGE_LAYERS
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
@@ -61,7 +62,15 @@ class ZImage(FlowTransformer):
         "text_encoder": frozenset({("transformers", "Qwen3Model"), ("transformers", "Qwen3ForCausalLM")}),
         "tokenizer": frozenset({("transformers", "Qwen2Tokenizer"), ("transformers", "Qwen2TokenizerFast")}),
     }
-    exported: ClassVar[ExportNames] = ExportNames(base="zimage", architecture="z-image", pipeline="z-image", texts={})
+    exported: ClassVar[ExportNames] = ExportNames(
+        base="zimage",
+        architecture="z-image",
+        pipeline="z-image",
+        texts={},
+        head=HEAD,
+        read=Z_IMAGE_LAYERS,
+        implementation="https://github.com/Tongyi-MAI/Z-Image",
+    )
     defaults: ClassVar[Defaults] = Defaults(
         side=SIDE,
         large=True,
