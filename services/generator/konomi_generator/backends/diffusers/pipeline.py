@@ -36,6 +36,8 @@ ALIGNABLE = (
 """Schedulers that take steps from outside."""
 FROM_THE_END = ("linspace", "trailing")
 """Spacings whose first step is the schedule's last, all noise."""
+EULER = "EulerDiscreteScheduler"
+"""What infotexts name by "Euler", which along a flow is the flow's own."""
 KARRAS = "use_karras_sigmas"
 LEVELS = (KARRAS, "use_exponential_sigmas", "use_beta_sigmas")
 """How a model's own configuration may space noise levels; at most one of them."""
@@ -136,7 +138,10 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     """
     kind = type(pipe.scheduler)
     if name:
-        able = SAMPLERS if of_pipeline(pipe).noise == "diffusion" else (kind.__name__,)
+        flows = of_pipeline(pipe).noise == "flow"
+        able = (kind.__name__,) if flows else SAMPLERS
+        if flows and name == EULER:
+            name = kind.__name__
         if name not in able:
             raise InvalidArgument(
                 f"One of {', '.join(sorted(able))} was expected; {name[:64]!r} came.",
