@@ -94,7 +94,8 @@ PUBLISHED: Mapping[str, PublishedFlow] = {
     ),
     "Z-Image": PublishedFlow("z_image", "ZImageTransformer2DModel", 12.3e9, {"text_encoder": QWEN3_4B}, width=2560),
     "Lumina Image 2.0": PublishedFlow(
-        "lumina2", "Lumina2Transformer2DModel", 5.22e9, {"text_encoder": GEMMA2_2B}, tokens=256, width=2304
+        "lumina2", "Lumina2Transformer2DModel", 5.22e9, {"text_encoder": GEMMA2_2B}, tokens=256, width=2304,
+        config={"cap_feat_dim": 2304},
     ),
 }  # fmt: skip
 """Public name → its shapes, as its own folder says them."""

@@ -63,6 +63,8 @@ Found = FoundFolder | FoundFile
 class ActivationBytes:
     """Bytes that come and go for every pixel of an image: the network's in half precision, the rest in float32.
 
+    Of a family with models of several sizes they are the largest's.
+
     Attributes:
         drawing: of a row that is denoised.
         decoding: of the image that is decoded.

@@ -8,7 +8,14 @@ attended to, so that padding counts (its issue 12116); given as booleans, as her
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from konomi_chassis.models.families.family import Defaults, ExportNames, Guiding, PartLoader, TextReading
+from konomi_chassis.models.families.family import (
+    ActivationBytes,
+    Defaults,
+    ExportNames,
+    Guiding,
+    PartLoader,
+    TextReading,
+)
 from konomi_chassis.models.families.flow.flux import T5_TOKENIZERS, THOUSAND, TOKENS
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
 from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, HEAD
@@ -33,6 +40,7 @@ class Chroma1(PackedFamily):
         drawing=DrawingSettings(steps=40, guidance_scale=3.0, prompt_syntax="plain"),
         few_step=DrawingSettings(steps=8, guidance_scale=1.0, prompt_syntax="plain"),
         half="bf16",
+        activations=ActivationBytes(drawing=444, decoding=3073, encoding=2573, training=28106, checkpointed=2364),
         text_unit=1,
         guiding=Guiding(apart=True),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import (
     TEXT_TARGETS,
+    ActivationBytes,
     Defaults,
     ExportNames,
     Found,
@@ -49,6 +50,7 @@ class Flux1(PackedFamily):
         drawing=DrawingSettings(steps=28, guidance_scale=3.5, prompt_syntax="plain"),
         few_step=DrawingSettings(steps=4, guidance_scale=1.0, prompt_syntax="plain"),
         half="bf16",
+        activations=ActivationBytes(drawing=466, decoding=3073, encoding=2573, training=28128, checkpointed=2362),
     )
     exported: ClassVar[ExportNames] = ExportNames(
         base="flux1",

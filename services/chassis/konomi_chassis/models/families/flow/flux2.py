@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import (
+    ActivationBytes,
     Defaults,
     ExportNames,
     Found,
@@ -53,6 +54,7 @@ class Flux2Klein(PackedFamily):
         drawing=DrawingSettings(steps=50, guidance_scale=4.0, prompt_syntax="plain"),
         few_step=DrawingSettings(steps=4, guidance_scale=1.0, prompt_syntax="plain"),
         half="bf16",
+        activations=ActivationBytes(drawing=779, decoding=3076, encoding=2572, training=26910, checkpointed=2660),
         guiding=Guiding(apart=True),
     )
     exported: ClassVar[ExportNames] = ExportNames(

@@ -7,7 +7,14 @@ the guided answer keeps the length, token by token, of the answer to the prompt.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from konomi_chassis.models.families.family import Defaults, ExportNames, Guiding, PartLoader, TextReading
+from konomi_chassis.models.families.family import (
+    ActivationBytes,
+    Defaults,
+    ExportNames,
+    Guiding,
+    PartLoader,
+    TextReading,
+)
 from konomi_chassis.models.families.flow.flux import THOUSAND
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
 from konomi_chassis.models.families.layer_names import HEAD
@@ -36,6 +43,7 @@ class QwenImage(PackedFamily):
         drawing=DrawingSettings(steps=50, guidance_scale=4.0, prompt_syntax="plain"),
         few_step=DrawingSettings(steps=8, guidance_scale=1.0, prompt_syntax="plain"),
         half="bf16",
+        activations=ActivationBytes(drawing=380, decoding=6920, encoding=3869, training=36040, checkpointed=2563),
         text_unit=1,
         guiding=Guiding(rule="same_token_length", apart=True, argument="true_cfg_scale"),
     )

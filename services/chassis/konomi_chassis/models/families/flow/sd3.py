@@ -10,6 +10,7 @@ from konomi_chassis.models.families import latent_scale
 from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     TEXT_TARGETS,
+    ActivationBytes,
     CompanionNames,
     Defaults,
     ExportNames,
@@ -62,6 +63,7 @@ class StableDiffusion3:
         drawing=DrawingSettings(steps=28, guidance_scale=5.0, prompt_syntax="plain"),
         few_step=DrawingSettings(steps=4, guidance_scale=1.0, prompt_syntax="plain"),
         half="bf16",
+        activations=ActivationBytes(drawing=254, decoding=3073, encoding=2573, training=17408, checkpointed=1418),
     )
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "SD3Transformer2DModel")}),
