@@ -129,6 +129,7 @@ class ExportNames:
         read: those that files of other programs have in place of diffusers' own, and no export has.
         peft_ends: whether such a LoRA calls its factors as peft does, and names no alpha.
         implementation: modelspec's, of the family's code.
+        bound: what the licence of some of the family's models forbids, in a sentence for model cards; "" where nothing.
     """
 
     base: str
@@ -142,6 +143,7 @@ class ExportNames:
     read: tuple[OriginalLayer, ...] = ()
     peft_ends: bool = False
     implementation: str = "https://github.com/Stability-AI/generative-models"
+    bound: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Flux1(PackedFamily):
         head=HEAD,
         layers=FLUX1_LAYERS,
         implementation="https://github.com/black-forest-labs/flux",
+        bound="FLUX.1 [dev], and what was trained on it, is for non-commercial use; FLUX.1 [schnell] is Apache-2.0.",
     )
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "FluxTransformer2DModel")}),

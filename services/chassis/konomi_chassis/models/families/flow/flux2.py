@@ -66,6 +66,7 @@ class Flux2Klein(PackedFamily):
         layers=FLUX2_LAYERS,
         peft_ends=True,
         implementation="https://github.com/black-forest-labs/flux2",
+        bound="FLUX.2 [klein] 9B, and what was trained on it, is for non-commercial use; the 4B models are Apache-2.0.",
     )
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "Flux2Transformer2DModel")}),
