@@ -237,6 +237,12 @@ def load_preview_decoder(pipe: Any, model: BaseModel, models: Path, device: torc
     if isinstance(pipe.vae, diffusers.AutoencoderTiny):
         return pipe.vae
     family = of_pipeline(pipe)
+    if not family.beside.tiny_vae:
+        raise FailedPrecondition(
+            f"Previews need a tiny autoencoder, of which none is known for {model.id} ({family.name}): leave "
+            "preview_every at 0.",
+            reason="PREVIEW_DECODER_MISSING",
+        )
     file = models / "tiny_vae" / f"{family.beside.tiny_vae}.safetensors"
     if not file.is_file():
         raise FailedPrecondition(

@@ -91,7 +91,7 @@ class Texts:
         encoded = self._family.encode(self._pipe, texts, replace(reading, together=together), self._device)
         if replace(reading, negative=False) != PLAIN:
             encoded = replace(encoded, hidden=encoded.hidden.to(self._dtype))
-        return [encoded.rows(slice(row, row + 1)) for row in range(len(texts))]
+        return [encoded.rows(slice(row, row + 1)).trimmed() for row in range(len(texts))]
 
     def conditions(self, prompts: Sequence[str], sampling: Sampling, guided: bool) -> Condition:
         """Returns what the network takes besides latents and time; where guided, the unconditional rows come first.
