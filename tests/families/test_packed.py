@@ -88,6 +88,16 @@ def test_a_text_is_encoded_as_the_pipeline_s_own_call_does(pipe: Any) -> None:
     assert length == (pieces if family.name == "chroma" else theirs.shape[1])
 
 
+@torch.inference_mode()
+def test_a_chat_template_of_a_folder_is_never_run(home: Path) -> None:
+    for id in ("klein", "qwen-image"):
+        pipe = load(home, id)
+        family = table.of_pipeline(pipe)
+        before = family.encode(pipe, ["an owl"], PLAIN, CPU).hidden
+        pipe.tokenizer.chat_template = "{{ 1 / 0 }}"
+        assert torch.equal(family.encode(pipe, ["an owl"], PLAIN, CPU).hidden, before)
+
+
 def test_a_distilled_model_takes_the_guidance_as_a_number(home: Path) -> None:
     dev, schnell, klein, base = (load(home, id) for id in ("flux1-dev", "flux1-schnell", "klein", "klein-base"))
     family = table.of_pipeline(dev)

@@ -20,8 +20,10 @@ from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.sampling import AdapterFile, ImageRequest, Sampling
+from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.data.tensors import pack
-from konomi_trainer.export import kohya
+from konomi_trainer.export import kohya, model_card
+from konomi_trainer.storage.models import ModelRow
 from tests.families.test_packed import by_prompt, load
 from tests.families.test_protocol import prepared
 
@@ -218,3 +220,29 @@ def test_a_dora_of_a_part_of_a_layer_is_not_exported_for_comfyui(home: Path) -> 
     with pytest.raises(FailedPrecondition, match=r"all of the layer single_blocks\.0\.linear1, or no DoRA") as no:
         kohya.rename({f"{name}.{end}": tensor for end, tensor in weights.items()}, "flux1", 0)
     assert no.value.reason == "EXPORT_FORMAT"
+
+
+def row(method: str, base: str) -> ModelRow:
+    texts = dict.fromkeys(("training_run", "taste", "display_name", "adapter_digest", "manifest_digest"), "")
+    texts |= dict.fromkeys(("rater_version", "config_digest", "night"), "")
+    return ModelRow(
+        "m", method=method, base_model=base, base_digest="0" * 64, parents=(), configuration="{}", seed=1,
+        metrics={}, create_time=0.0, **texts,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layout", "bound"), [("flux1", "FLUX.1 [dev]"), ("flux2_klein", "FLUX.2 [klein] 9B"), ("chroma", "")]
+)
+def test_the_model_card_says_where_the_base_is_for_non_commercial_use(layout: str, bound: str) -> None:
+    text = model_card.card(row("lora", "mine"), layout, [])
+    assert ("non-commercial" in text) == bool(bound) and bound in text
+
+
+@pytest.mark.parametrize("method", ["lora", "lokr"])
+def test_the_header_for_other_programs_names_the_family_and_no_noise_that_is_predicted(method: str) -> None:
+    """Every kind is exported as the LoRA that equals it, so the header names none of LyCORIS."""
+    header = kohya.header(row(method, "mine"), BaseInfo("flux1", "flow", 1024, 0), 8, [])
+    assert header["modelspec.architecture"] == "flux-1-dev/lora" and header["ss_base_model_version"] == "flux1"
+    assert header["modelspec.implementation"].endswith("/flux") and header["ss_network_module"] == "networks.lora"
+    assert "modelspec.prediction_type" not in header
