@@ -12,6 +12,7 @@ from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     CompanionNames,
     Defaults,
+    ExportNames,
     Found,
     FoundFolder,
     Noise,
@@ -48,6 +49,7 @@ class PackedFamily:
     single_file: ClassVar[SingleFileNames | None] = None
     beside: ClassVar[CompanionNames] = CompanionNames()
     defaults: ClassVar[Defaults]
+    exported: ClassVar[ExportNames]
     fragile_autoencoder: ClassVar[bool] = True
     latent_channels: ClassVar[str] = "latent_channels"
     """What the autoencoder's configuration calls the channels of a latent."""
