@@ -60,7 +60,7 @@ def test_guidance_by_the_base_is_refused_where_there_is_no_unconditional_half(
     backend.prepare(model, [], Sampling(2, 3.5, SIDE, SIDE))
 
 
-@pytest.mark.parametrize("id", ["flux1-dev", "chroma", "qwen-image", "klein-base"])
+@pytest.mark.parametrize("id", ["chroma", "qwen-image"])  # whose texts are as long as they are
 def test_an_image_has_its_bits_whatever_texts_stand_beside_it(id: str, backend: DiffusersBackend, home: Path) -> None:
     model, sampling = BaseModels(home).get(id), Sampling(2, 4.0, SIDE, SIDE, negative_prompt="fog")
     texts = ("a cat", "an owl on a wall in the rain", "a dog", "a cat")
