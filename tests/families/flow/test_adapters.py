@@ -24,7 +24,7 @@ from konomi_trainer.export import comfyui, kohya
 from konomi_trainer.methods import custom_diffusion
 from konomi_trainer.training.checkpoints import Checkpoints
 from konomi_trainer.training.loop import LoopSettings, Stopped, Surroundings, train
-from tests.families.test_flow_images import CPU, FLOWS, SHORT, drawn, theirs_drawn
+from tests.families.flow.test_images import CPU, FLOWS, SHORT, drawn, theirs_drawn
 from tests.families.test_protocol import prepared
 
 

@@ -16,7 +16,7 @@ from konomi_chassis.models.families.family import TextReading
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.loading import load_pipeline
 from konomi_generator.model_import.importer import put
-from tests.families.test_flow_images import CPU, SHORT
+from tests.families.flow.test_images import CPU, SHORT
 from tests.generator.model_import.test_hostile_models import Canary
 
 IDS = ("z-image", "lumina2")

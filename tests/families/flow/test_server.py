@@ -26,7 +26,7 @@ from konomi_generator.rules import RULES
 from konomi_generator.servicer import GeneratorServicer
 from konomi_generator.settings import GeneratorSettings
 from tests.families.conftest import MODELS
-from tests.families.test_flow_images import FLOWS
+from tests.families.flow.test_images import FLOWS
 from tests.generator.test_server import Calls
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.sampling import ImageRequest, Sampling
-from tests.families.test_packed import by_prompt, load
+from tests.families.flow.test_packed import by_prompt, load
 
 CHANGES = {
     "flux1-dev": "FluxImg2ImgPipeline",

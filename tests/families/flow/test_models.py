@@ -23,7 +23,7 @@ from konomi_generator.settings import GeneratorSettings
 from konomi_trainer.base_models import pipeline
 from konomi_trainer.base_models.catalogue import BaseCatalogue
 from konomi_trainer.settings import TrainerSettings
-from tests.families.test_flow_images import CPU, LONG, NEGATIVE, SHORT, drawn, theirs_drawn
+from tests.families.flow.test_images import CPU, LONG, NEGATIVE, SHORT, drawn, theirs_drawn
 
 
 def changed(home: Path, folder: Path, id: str, part: str, **values: object) -> Path:

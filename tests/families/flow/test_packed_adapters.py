@@ -24,7 +24,7 @@ from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.data.tensors import pack
 from konomi_trainer.export import kohya, model_card
 from konomi_trainer.storage.models import ModelRow
-from tests.families.test_packed import by_prompt, load
+from tests.families.flow.test_packed import by_prompt, load
 from tests.families.test_protocol import prepared
 
 IDS = ("flux1-dev", "chroma", "qwen-image", "klein-base")
