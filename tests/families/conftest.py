@@ -11,11 +11,13 @@ from safetensors.torch import save_file
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.models.families import table
 from konomi_chassis.models.loading import load_pipeline
-from tests.families import tiny_flows, toy
+from tests.families import tiny_flows, tiny_packed, toy
 from tests.generator import original_layout, tiny_models
 
 MODELS = {"starter": "sd1", "sd1": "sd1", "sd1-file": "sd1", "sd2": "sd2", "sd2-file": "sd2", "sdxl": "sdxl"}
 MODELS |= {"sdxl-file": "sdxl", "sd3": "sd3", "toy": "toy"}
+MODELS |= tiny_packed.MODELS
+MODELS |= {"z-image": "z_image", "lumina2": "lumina2"}
 """Base model → its family. A new family is tested by a line here and a tiny model below."""
 
 
@@ -40,6 +42,9 @@ def home(_entered: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_file(original_layout.checkpoint(pipe), home / "models" / f"{name}-file.safetensors")
     toy.save(home / "models" / "toy")
     tiny_flows.sd3().save_pretrained(home / "models" / "sd3")
+    tiny_packed.save(home / "models")
+    tiny_flows.z_image().save_pretrained(home / "models" / "z-image")
+    tiny_flows.lumina2().save_pretrained(home / "models" / "lumina2")
     return home
 
 

@@ -69,7 +69,8 @@ def test_its_pipeline_loads_with_the_weights_it_counted(home: Path, id: str, pip
     family, model = table.of_pipeline(pipe), BaseModels(home).get(id)
     assert type(pipe).__name__ == family.loaded_as
     for part in model.parameters:
-        counted = sum(weight.numel() for weight in getattr(pipe, part).state_dict().values())
+        weights = {weight.data_ptr(): weight for weight in getattr(pipe, part).state_dict().values()}  # some are tied
+        counted = sum(weight.numel() for weight in weights.values())
         # single files keep of a text encoder what no picture needs
         assert counted == pytest.approx(model.parameters[part], rel=0.05), part
     assert all(tower is not None and tokenizer is not None for tokenizer, tower in family.towers(pipe))
@@ -213,7 +214,7 @@ def test_a_lora_takes_a_step_and_its_file_changes_the_pictures_until_it_is_off(
     still = {name: weight for name, weight in method.weights.items() if "lora_B" in name}
     learning = [weight for weight in still.values() if weight.grad is not None and weight.grad.abs().sum() > 0]
     # what the texts ask in the last block of joint attention is asked for nothing
-    assert len(still) - len(learning) <= (1 if "sd3" in id else 0) and learning
+    assert len(still) - len(learning) <= {"sd3": 1, "qwen-image": 2}.get(id, 0) and learning
     with torch.no_grad():
         for weight in learning:
             weight -= 0.05 * weight.grad / weight.grad.norm()
@@ -223,7 +224,8 @@ def test_a_lora_takes_a_step_and_its_file_changes_the_pictures_until_it_is_off(
     adapters, plain = Adapters(pipe), image(pipe)
     adapters.apply([AdapterFile("a" * 64, data, 20.0)])
     assert not np.array_equal(image(pipe), plain)
-    assert not np.array_equal(image(pipe, adapters=adapters, guide_from_base=True), image(pipe))
+    if table.of_pipeline(pipe).is_guided(pipe):
+        assert not np.array_equal(image(pipe, adapters=adapters, guide_from_base=True), image(pipe))
     adapters.apply([])
     assert np.array_equal(image(pipe), plain)
     assert base.path.length == 1000
@@ -231,8 +233,9 @@ def test_a_lora_takes_a_step_and_its_file_changes_the_pictures_until_it_is_off(
 
 def test_formats_of_other_programs_are_refused_where_the_family_has_no_single_files() -> None:
     for name, family in table.FAMILIES.items():
-        if family.single_file is None:
+        if family.single_file is None and not family.exported.head:
             with pytest.raises(FailedPrecondition, match=f"this one is {name}, whose.* export for diffusers instead"):
                 kohya.rename({}, name, 2)
+        if family.single_file is None:
             with pytest.raises(FailedPrecondition, match=f"this one is {name}, of which.* export a merged folder"):
                 checkpoint_layout.checkpoint(name, {}, 2)

@@ -4,11 +4,16 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import CLIPTextModelWithProjection
 
+from tests.families import tiny_texts
 from tests.generator.tiny_models import text_config, tokenizer
 
 
@@ -50,4 +55,79 @@ def sd3() -> StableDiffusion3Pipeline:
         tokenizer_2=tokenizer("!"),
         text_encoder_3=None,
         tokenizer_3=None,
+    )
+
+
+def z_image(shift: float = 6.0) -> ZImagePipeline:
+    """Z-Image, with a shift of 3 its Turbo: images of 32 pixels, latents of 16 x 16 and 16 channels."""
+    torch.manual_seed(11)
+    transformer = ZImageTransformer2DModel(
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[8, 4, 4],
+        axes_lens=[1024, 64, 64],
+    )
+    torch.nn.init.normal_(transformer.x_pad_token, std=0.5)  # all zero until it is trained
+    torch.nn.init.normal_(transformer.cap_pad_token, std=0.5)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=16,
+        norm_num_groups=4,
+        sample_size=32,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.1159,
+        scaling_factor=0.3611,
+        force_upcast=True,
+    )
+    tokens = tiny_texts.qwen_tokenizer()
+    return ZImagePipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        vae=vae,
+        text_encoder=tiny_texts.qwen(16, tokens),
+        tokenizer=tokens,
+    )
+
+
+def lumina2(**scheduler: object) -> Lumina2Pipeline:
+    """Lumina 2: images of 64 pixels, for its pipeline knows an autoencoder of 8 pixels a cell alone."""
+    torch.manual_seed(12)
+    transformer = Lumina2Transformer2DModel(
+        sample_size=8,
+        hidden_size=24,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=16,
+        axes_dim_rope=(4, 4, 4),
+        axes_lens=(300, 64, 64),
+        cap_feat_dim=16,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=16,
+        norm_num_groups=4,
+        sample_size=64,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.1159,
+        scaling_factor=0.3611,
+    )
+    tokens = tiny_texts.gemma_tokenizer()
+    return Lumina2Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**({"shift": 6.0} | scheduler)),
+        vae=vae,
+        text_encoder=tiny_texts.gemma(16, tokens),
+        tokenizer=tokens,
     )

@@ -135,6 +135,9 @@ class Toy:
     def with_guidance(self, pipe: Any, condition: Condition, scale: float) -> Condition:
         return condition
 
+    def drawn(self, pipe: Any, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return latents
+
     def answer(self, network: Any, latents: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
         answer: torch.Tensor = network(
             latents,

@@ -61,6 +61,11 @@ class GenerationPlan:
         family = find(self.model.layout)
         return self.sampling.clip_skip if family is None else family.clip_skip(self.sampling.clip_skip)
 
+    def _flow(self) -> str:
+        """Returns the family of a base model that follows a flow; empty for the others."""
+        family = find(self.model.layout)
+        return family.name if family is not None and family.noise == "flow" else ""
+
     def record(self, index: int, fallbacks: tuple[str, ...]) -> GenerationRecord:
         """Returns what the image says of itself."""
         request, sampling, image, prepared = self.request, self.sampling, self.images[index], self.prepared
@@ -98,6 +103,8 @@ class GenerationPlan:
             few_step=(self.draft.digest, self.draft.scale) if self.draft is not None and self.draft.path else None,
             draft_digest=request.images[index].draft_digest,
             image_prompt=_likeness(sampling.image_prompt),
+            family=self._flow(),
+            shift=prepared.shift,
         )
 
 

@@ -31,6 +31,8 @@ SAMPLERS = {
     "UniPCMultistepScheduler": "UniPC",
 }
 """A1111's names of diffusers' schedulers."""
+FLOW_SAMPLERS = {"FlowMatchEulerDiscreteScheduler": "Euler"}
+"""Likewise of those that follow a flow."""
 SCHEDULE_TYPES = {
     "leading": "DDIM",
     "trailing": "SGM Uniform",
@@ -47,6 +49,8 @@ ZERO_TERMINAL_SNR = "Zero Terminal SNR"
 """A1111's name of a noise schedule that ends without any signal."""
 DRAFT, LIKE = "Draft", "Image prompt"
 """konomi's own pairs: what made a draft, and the images a picture was to look like."""
+FAMILY, SHIFT = "Model family", "Shift"
+"""What follows a flow says so: konomi's own pair, and Forge's name of how far its noise is shifted."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class GenerationRecord:
     What it says of spacing, clip skip and syntax is what was in use, or empty where the bundled model's own was.
     `imported` is what other programs can load too: its infotext says all that they need for the same picture.
     A `draft` says the digest and strength of its `few_step` adapter, where it has one; what was drawn again in full
-    says the digest of its draft.
+    says the digest of its draft. The `family` of a base model that follows a flow, and the `shift` of its noise where
+    that is one number; empty and 0 for the others.
     """
 
     prompt: str
@@ -101,6 +106,8 @@ class GenerationRecord:
     few_step: tuple[str, float] | None = None
     draft_digest: str = ""
     image_prompt: ImagePromptRecord | None = None
+    family: str = ""
+    shift: float = 0.0
 
     @property
     def schedule_type(self) -> str:
@@ -159,6 +166,8 @@ def _special(record: GenerationRecord) -> dict[str, Any]:
         "few_step": {"digest": record.few_step[0], "scale": record.few_step[1]} if record.few_step else None,
         "draft_digest": record.draft_digest,
         "image_prompt": asdict(record.image_prompt) if record.image_prompt is not None else None,
+        "family": record.family,
+        "shift": record.shift,
     }
 
 
@@ -166,13 +175,15 @@ def infotext(record: GenerationRecord) -> str:
     """Returns A1111's text: the prompt, the negative prompt, one line of `Name: value` pairs."""
     pairs: dict[str, object] = {
         "Steps": record.steps,
-        "Sampler": SAMPLERS.get(record.scheduler, record.scheduler),
+        "Sampler": (SAMPLERS | FLOW_SAMPLERS).get(record.scheduler, record.scheduler),
         "Schedule type": record.schedule_type,
         "CFG scale": _number(record.guidance_scale, record),
         "Seed": record.seed,
         "Size": f"{record.width}x{record.height}",
         "Model hash": record.base_digest[:10],
         "Model": record.base_model,
+        FAMILY: record.family,
+        SHIFT: _number(record.shift, record) if record.shift else "",
         "Denoising strength": _number(record.strength, record) if record.strength is not None else "",
         "Clip skip": record.clip_skip if record.clip_skip > 1 else "",
         "RNG": "CPU" if record.imported and record.backend == "diffusers" else "",

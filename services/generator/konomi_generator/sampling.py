@@ -154,6 +154,7 @@ class Prepared:
         zero_terminal_snr: whether the noise schedule in use ends without any signal.
         timestep_spacing: of the timesteps in use; empty where the scheduler knows one way alone, or Karras' is in use.
         karras_sigmas: whether the noise levels are spaced as Karras et al. do.
+        shift: of a flow's noise, where it is one number; else 0.
     """
 
     scheduler: str
@@ -162,6 +163,7 @@ class Prepared:
     zero_terminal_snr: bool = False
     timestep_spacing: str = ""
     karras_sigmas: bool = False
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)

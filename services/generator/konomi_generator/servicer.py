@@ -175,6 +175,7 @@ def _model(model: BaseModel, digest: str) -> pb.BaseModel:
         parameters=model.parameters,
         digest=digest,
         zero_terminal_snr=model.schedule.zero_terminal_snr,
+        unguided=model.schedule.unguided,
         drawing=pb.DrawingSettings(**model.settings.drawing.model_dump()),
         training=pb.TrainingSettings(**model.settings.training.model_dump()),
         settings_in_file=sorted(model.settings.in_file),

@@ -12,7 +12,10 @@ from konomi import errors
 from konomi.cli.models.compare import _Attached
 from konomi.client import Client
 from konomi.errors import PermissionDenied
+from konomi.night.draws import Draw
 from konomi.night.gateway.services import NightServices, TrainingRun
+from konomi.night.records.state import Model
+from konomi.night.settings import NightSettings
 from konomi.v1 import generator_pb2, generator_pb2_grpc
 
 RUN = TrainingRun("0" * 64, "starter", 1, "0190b2c4-0000-7000-8000-000000000001", "unit-1", (), "")
@@ -85,6 +88,31 @@ def test_any_other_failure_is_told(gateway_of, calls: list[str]) -> None:
     with pytest.raises(PermissionDenied):
         gateway_of(Releasing(calls, grpc.StatusCode.PERMISSION_DENIED)).train(RUN, {}, lambda *_beat: None, "lora")
     assert calls == ["release"]
+
+
+class Drawing(generator_pb2_grpc.GeneratorServiceServicer):
+    """Draws one image by a base model with or without an unconditional half, and notes what it was asked."""
+
+    def __init__(self, unguided: bool) -> None:
+        self.unguided, self.asked, self.looked = unguided, [], 0
+
+    def InspectModel(self, request, context):
+        self.looked += 1
+        return generator_pb2.BaseModel(id=request.id, unguided=self.unguided)
+
+    def GenerateImages(self, request, context):
+        self.asked.append(request.guide_from_base)
+        yield generator_pb2.GeneratedImage(index=0, artifact={"digest": "1" * 64})
+
+
+@pytest.mark.parametrize("unguided", [True, False])
+def test_a_base_without_an_unconditional_half_does_not_guide_a_unit(unguided: bool, gateway_of) -> None:
+    generator, unit = Drawing(unguided), Model(model="m", unit=1, adapter="a" * 64)
+    gateway = gateway_of(generator)
+    for seed in (1, 2):
+        gateway.generate([Draw("a cat", seed, "served")], unit, NightSettings(base_model="flux"), lambda *_beat: None)
+    gateway.generate([Draw("a cat", 3, "served")], unit, NightSettings(guide_from_base=False), lambda *_beat: None)
+    assert generator.asked == [not unguided, not unguided, False] and generator.looked == 1
 
 
 class Versions:

@@ -87,6 +87,14 @@ def test_the_infotext_is_a1111_s() -> None:
     }
 
 
+def test_what_follows_a_flow_says_its_family_and_its_shift() -> None:
+    flow = record(scheduler="FlowMatchEulerDiscreteScheduler", family="z_image", shift=6.0)
+    said = texts(png.encode(np.zeros((48, 64, 3), np.uint8), flow))
+    assert {"family": "z_image", "shift": 6.0}.items() <= json.loads(said["konomi"]).items()
+    found = dict(A1111.findall(said["parameters"].split("\n")[-1]))
+    assert (found["Sampler"], found["Model family"], found["Shift"]) == ("Euler", "z_image", "6")
+
+
 @settings(max_examples=50)
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=200))
 def test_any_prompt_leaves_the_last_line_readable(prompt: str) -> None:

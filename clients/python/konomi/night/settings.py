@@ -94,7 +94,10 @@ class NightSettings(KonomiSettings):
     guidance_scale: float = Field(0.0, ge=0, le=30)
     """Classifier-free guidance; 0 means the model's own."""
     guide_from_base: bool = True
-    """The unconditional branch of the guidance runs without the unit, which amplifies what the unit learned."""
+    """The unconditional branch of the guidance runs without the unit, which amplifies what the unit learned.
+
+    Base models that were distilled have no such branch, and are guided as they are.
+    """
 
     promote_win_rate: float = Field(0.5, ge=0, le=1)
     """A candidate is promoted only if it wins more than this share of the pairs against its parent."""

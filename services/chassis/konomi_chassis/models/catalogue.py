@@ -23,7 +23,7 @@ from konomi_chassis.models.companions import (
 )
 from konomi_chassis.models.diffusers_folder import check_folder, model_files, needed_files, read_json, weight_files
 from konomi_chassis.models.families.family import FoundFolder
-from konomi_chassis.models.families.table import recognised
+from konomi_chassis.models.families.table import family, recognised
 from konomi_chassis.models.model_settings import STARTER_SETTINGS, ModelSettings, read_settings, settings_of_names
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
@@ -65,7 +65,7 @@ class BaseModel:
 
     @property
     def prediction_type(self) -> str:
-        """What its UNet answers: "epsilon" or "v_prediction"; empty where another program knows."""
+        """What its network answers: "epsilon", "v_prediction" or "flow"; empty where another program knows."""
         return self.schedule.prediction_type
 
 
@@ -107,8 +107,7 @@ class BaseModels:
         path = self._path(id)
         try:
             model = _folder_model(id, path) if path.is_dir() else _file_model(id, path)
-            derived = settings_of_names([id, model.title], model.schedule) if id != STARTER else STARTER_SETTINGS
-            return replace(model, settings=read_settings(self.settings_file(id), derived))
+            return replace(model, settings=read_settings(self.settings_file(id), derived_settings(model)))
         except KonomiError:
             raise
         except OSError as error:
@@ -211,22 +210,35 @@ class BaseModels:
             temporary.unlink(missing_ok=True)
 
 
+def derived_settings(model: BaseModel, *names: str) -> ModelSettings:
+    """Returns how a model draws and learns by what it says of itself, as its family's models do.
+
+    Args:
+        model: from the catalogue.
+        names: what else it was called.
+    """
+    if model.id == STARTER:
+        return STARTER_SETTINGS
+    usual = family(model.layout).defaults
+    return settings_of_names([model.id, model.title, *names], model.schedule, usual.drawing, usual.few_step)
+
+
 def _folder_model(id: str, folder: Path) -> BaseModel:
     headers = check_folder(folder)
     found = _found(id, folder)
-    family = recognised(found)
+    kind = recognised(found)
     parameters: dict[str, int] = {}
-    for part in family.weighted:
+    for part in kind.weighted:
         files = [path.name for path in weight_files(folder / part) if path.suffix == ".safetensors"]
         parameters[part] = sum(t.parameters for name in files for t in headers[f"{part}/{name}"].tensors.values())
-    schedule = family.schedule(found)
+    schedule = kind.schedule(found)
     return BaseModel(
         id=id,
         path=folder,
-        layout=family.name,
+        layout=kind.name,
         format="diffusers",
         size_bytes=sum(path.stat().st_size for path in needed_files(folder)),
-        resolution=family.side(found, schedule),
+        resolution=kind.side(found, schedule),
         parameters={part: count for part, count in parameters.items() if count},
         schedule=schedule,
         title=str(found.index.get("_name_or_path") or "").rpartition("/")[2][:200],

@@ -36,15 +36,17 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
 )
 SCHEDULER_FILES = ("scheduler_config.json",)
 CONFIGURATION = ("config.json",)
 INDEX = "model_index.json"
 ADAPTER = "adapter_config.json"
 """Where it lies beside a text encoder, transformers would put the adapter it names on the weights."""
-DIGESTED = frozenset({".safetensors", ".json", ".txt"})
+DIGESTED = frozenset({".safetensors", ".json", ".txt", ".jinja"})
 OTHER_WEIGHTS = frozenset({".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".pkl"})
-MAX_JSON_BYTES = 32_000_000
+MAX_JSON_BYTES, MAX_VOCABULARY_BYTES = 32_000_000, 64_000_000
+"""Gemma's tokenizer.json, the largest that is about, has 34 million."""
 VOCABULARIES = frozenset({"vocab.json", "tokenizer.json"})
 
 
@@ -116,8 +118,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         FailedPrecondition: it is missing, too large or not a JSON object (reason UNSAFE_FORMAT).
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            unsafe(what, f"it has more than {MAX_JSON_BYTES} bytes")
+        most = MAX_VOCABULARY_BYTES if path.name in VOCABULARIES else MAX_JSON_BYTES
+        if path.stat().st_size > most:
+            unsafe(what, f"it has more than {most} bytes")
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         unsafe(what, "it is missing")

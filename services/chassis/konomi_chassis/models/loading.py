@@ -73,13 +73,20 @@ def load_pipeline(
 def _placed(pipe: Any, kind: Family, device: torch.device, dtype: torch.dtype) -> Any:
     """Returns the pipeline on its device, frozen."""
     for part in (getattr(pipe, kind.network), pipe.vae):
-        part.to(memory_format=torch.channels_last)
+        _channels_last(part)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     if kind.fragile_autoencoder and dtype == torch.float16 and pipe.vae.config.get("force_upcast"):
         pipe.vae.to(dtype=torch.float32)  # SDXL's own VAE overflows in fp16
     return pipe.to(device)
+
+
+def _channels_last(part: Any) -> None:
+    """Lays the weights of convolutions over images out by pixels; those over videos as well have an axis too many."""
+    for weight in part.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

@@ -135,14 +135,23 @@ DISTILLED: Sequence[tuple[str, DrawingSettings]] = tuple(
 """What a model's name says, as a pattern, and how such a model draws; the first that fits counts."""
 
 
-def settings_of_names(names: Sequence[str], schedule: NoiseSchedule) -> ModelSettings:
+def settings_of_names(
+    names: Sequence[str],
+    schedule: NoiseSchedule,
+    usual: DrawingSettings | None = None,
+    few_step: DrawingSettings | None = None,
+) -> ModelSettings:
     """Returns how a model draws and learns by what it says of itself.
 
     Args:
         names: its id, the name of its file, its title.
         schedule: of its noise.
+        usual: how a model of its family draws that does not say; None as Stable Diffusion.
+        few_step: how one draws that was distilled; None as what it was distilled with wants.
     """
-    drawing = few_step_drawing(" ".join(names)) or DrawingSettings()
+    drawing = few_step_drawing(" ".join(names), few_step)
+    if drawing is None:
+        drawing = few_step if few_step and schedule.few_steps else usual or DrawingSettings()
     if schedule.zero_terminal_snr:
         changes: dict[str, Any] = {"timestep_spacing": "trailing"}
         if drawing.guidance_scale > 1:
@@ -151,10 +160,15 @@ def settings_of_names(names: Sequence[str], schedule: NoiseSchedule) -> ModelSet
     return ModelSettings(drawing)
 
 
-def few_step_drawing(name: str) -> DrawingSettings | None:
-    """Returns how what was distilled to a few steps draws, by its name; None where the name does not say so."""
+def few_step_drawing(name: str, of_family: DrawingSettings | None = None) -> DrawingSettings | None:
+    """Returns how what was distilled to a few steps draws, by its name; None where the name does not say so.
+
+    Args:
+        name: what it is called.
+        of_family: how distilled models of its family draw, whatever they were distilled with; None where that decides.
+    """
     words = name.lower()
-    drawing = next((settings for mark, settings in DISTILLED if re.search(mark, words)), None)
+    drawing = next((of_family or settings for mark, settings in DISTILLED if re.search(mark, words)), None)
     count = STEP_COUNT.search(words)
     return drawing.model_copy(update={"steps": int(count[1])}) if drawing and count else drawing
 

@@ -42,14 +42,18 @@ class NoiseSchedule:
     """A model's own words on its noise.
 
     Attributes:
-        prediction_type: "epsilon" or "v_prediction"; what another program holds says nothing.
+        prediction_type: "epsilon", "v_prediction" or "flow"; what another program holds says nothing.
         zero_terminal_snr: whether the last step holds no signal at all.
         betas: the schedule's steps where the file brings some that are not the published ones; else empty.
+        few_steps: whether it is that of a model distilled to a few steps without guidance.
+        unguided: whether its network was distilled so that it has no unconditional half.
     """
 
     prediction_type: str = "epsilon"
     zero_terminal_snr: bool = False
     betas: tuple[float, ...] = ()
+    few_steps: bool = False
+    unguided: bool = False
 
     def configuration(self) -> dict[str, Any]:
         """Returns what a scheduler's configuration says where it is to keep this schedule."""

@@ -28,6 +28,11 @@ BITS = {
     "BOOL": 8,
 }
 """The dtypes konomi reads, and their bits."""
+RUN = (
+    "Stable Diffusion 1.x, 2.x and XL, and as diffusers folders Stable Diffusion 3 and 3.5, FLUX.1, Chroma, "
+    "FLUX.2 klein, Qwen-Image, Z-Image and Lumina Image 2.0"
+)
+"""The base models konomi runs, as refusals say it."""
 PREFIXES = {
     b"PK\x03\x04": "a zip archive (a PyTorch pickle, most likely)",
     b"\x80": "a Python pickle",
@@ -105,7 +110,7 @@ def unsafe(what: str, why: str) -> NoReturn:
 def unsupported(id: str, why: str) -> NoReturn:
     """Raises the one error for base models konomi does not run."""
     raise FailedPrecondition(
-        f'The base model "{id}" cannot be run: {why}. konomi runs Stable Diffusion 1.x, 2.x and XL.',
+        f'The base model "{id}" cannot be run: {why}. konomi runs {RUN}.',
         reason="MODEL_LAYOUT",
     )
 

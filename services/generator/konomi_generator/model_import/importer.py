@@ -22,9 +22,9 @@ from pathlib import Path
 
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.durable_files import make_folder, sync_file, sync_folder
-from konomi_chassis.models.catalogue import ID, BaseModel, BaseModels
+from konomi_chassis.models.catalogue import ID, BaseModel, BaseModels, derived_settings
 from konomi_chassis.models.diffusers_folder import check_folder, needed_files
-from konomi_chassis.models.model_settings import read_settings, settings_of_names, written
+from konomi_chassis.models.model_settings import read_settings, written
 from konomi_chassis.models.safetensors_check import check_file, unsafe
 from konomi_generator.model_import import beside
 
@@ -139,7 +139,7 @@ def _put_settings(model: BaseModel, source: str, home: Path, stage: Path) -> Pat
         FailedPrecondition: the file that is there cannot be read (reason MODEL_SETTINGS).
     """
     path, staged = BaseModels(home).settings_file(model.id), BaseModels(stage).settings_file(model.id)
-    settings = settings_of_names([model.id, model.title, source], model.schedule)
+    settings = derived_settings(model, source)
     if path.exists():
         read_settings(path, settings)
         return path

@@ -63,7 +63,8 @@ class CaptionEncoder:
 
         With "weighted" also "chunks", a number: how many it has, those that are not read included.
         """
-        tensors = self._zeroed([caption], self._tensors([caption], replace(self._reading, most=MOST_CHUNKS)))
+        reading = replace(self._reading, most=MOST_CHUNKS, negative=not caption)
+        tensors = self._zeroed([caption], self._tensors([caption], reading))
         on_host = {name: tensor[0].float().cpu() for name, tensor in tensors.items()}
         if self._reading.syntax == PLAIN:
             return on_host
@@ -86,7 +87,8 @@ class CaptionEncoder:
         """Returns the arguments of the pipeline for a prompt and for none, which are of one length."""
         own = self._encode([prompt], self._reading)
         length = 1 if self._reading.syntax == PLAIN else own.hidden.shape[1] // self.chunk_states
-        nothing = own.zeros() if self._zeros else self._encode([""], replace(self._reading, length=length))
+        reading = replace(self._reading, length=length, negative=True)
+        nothing = own.zeros() if self._zeros else self._encode([""], reading)
         return self._family.arguments(own, nothing)
 
     def _encode(self, captions: Sequence[str], reading: TextReading) -> Condition:

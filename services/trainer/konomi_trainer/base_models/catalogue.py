@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from konomi.errors import FailedPrecondition
+from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.families.table import family
@@ -48,13 +48,42 @@ class BaseCatalogue:
         return BaseTraits(device.precision(self.device), kind.defaults.large, numbers, drawing.prompt_syntax, skip)
 
     def check(self, configuration: Configuration) -> None:
-        """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
+        """Refuses what this machine or the base model cannot train.
+
+        Raises:
+            FailedPrecondition: not with this precision or optimiser on this machine.
+            InvalidArgument: the base model's text encoders, for adapters on which no program has a place.
+        """
+        name = configuration.base_model
+        if configuration.text_encoder_learning_rate > 0 and not _has_text_targets(self._catalogue.get(name)):
+            raise InvalidArgument(
+                f"expected 0, since the text encoder of {name} stays as it is; "
+                f"{configuration.text_encoder_learning_rate:g} came: leave it out",
+                reason="HYPER_PARAMETER",
+                field="hyper_parameters.text_encoder_learning_rate",
+            )
         check_optimizer(configuration.optimizer)
         if configuration.precision == "fp16" and self.device == "cpu":
             raise FailedPrecondition(
                 "expected fp32 or bf16 on this machine, which has no GPU; fp16 came: choose another precision, here or "
                 f"in the settings {configuration.base_model}.toml among the home's models",
                 reason="PRECISION_UNAVAILABLE",
+            )
+
+    def check_binds(self, name: str) -> None:
+        """Raises InvalidArgument where a method that binds concepts has nothing to change in a base model.
+
+        Custom Diffusion changes keys and values of cross-attention; transformers that follow a flow read text and
+        image in one attention.
+        """
+        kind = family(self._catalogue.get(name).layout)
+        if kind.noise == "flow":
+            raise InvalidArgument(
+                f"expected a base model with cross-attention for Custom Diffusion; {name} is a {kind.name}, which "
+                "reads text and image in one attention: train a LoRA, or choose a base model of Stable Diffusion 1.x, "
+                "2.x or XL",
+                reason="METHOD",
+                field="method",
             )
 
     def describe(self, name: str) -> BaseInfo:
@@ -140,3 +169,7 @@ def _marks(base: BaseInfo) -> Tensors:
     """Returns the empty tensors that tell other programs of a checkpoint's noise by being there."""
     marks = {V_MARK: base.prediction == "v_prediction", ZERO_SNR_MARK: base.zero_terminal_snr}
     return {name: torch.zeros(0) for name, holds in marks.items() if holds}
+
+
+def _has_text_targets(model: BaseModel) -> bool:
+    return any(part.startswith("text_encoder") for part in family(model.layout).targets)

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from konomi_chassis.memory_shortage import give_back
 from konomi_chassis.models.catalogue import BaseModel
-from konomi_chassis.models.families import latent_scale
+from konomi_chassis.models.families import autoencoder, latent_scale
 from konomi_chassis.models.families.condition import Condition
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.loading import load_pipeline
@@ -37,7 +37,7 @@ class BaseInfo:
 
     Attributes:
         layout: name of its family.
-        prediction: "epsilon" or "v_prediction".
+        prediction: "epsilon", "v_prediction" or "flow".
         resolution: side of its images, pixels.
         layers_per_block: of its UNet.
         zero_terminal_snr: whether its noise schedule ends without any signal.
@@ -90,8 +90,18 @@ class BasePipeline:
         placement: TrainingPlacement,
         resolution: int = 0,
         reading: CaptionReading = PLAIN_READING,
+        guidance: float = SAMPLE_GUIDANCE,
     ) -> None:
-        """Takes a pipeline; all but its network is float32, so that the cache fits every precision."""
+        """Takes a pipeline; all but its network is float32, so that the cache fits every precision.
+
+        Args:
+            pipe: of a family.
+            digest: of its weights.
+            placement: where it runs.
+            resolution: see the attribute; 0 is the model's own.
+            reading: how captions are read.
+            guidance: of sample sheets; 1 is none.
+        """
         self._pipe, self._placement, self.family = pipe, placement, of_pipeline(pipe)
         self.parts = frozenset(self.family.weighted)
         self.texts = self.parts - PICTURES - {self.family.network}
@@ -109,7 +119,7 @@ class BasePipeline:
         self.resolution = resolution or self.family.trained_side(pipe)
         unit = self.family.unit(pipe)
         self.step = unit * max(1, self.resolution // 16 // unit)
-        self._sampling = False
+        self._sampling, self._guidance = False, self.family.defaults.guiding.theirs(guidance)
         self.checkpointing, self._learning = False, list[torch.nn.Module]()
         if placement.gradient_checkpointing:
             self.checkpoint_activations()
@@ -168,7 +178,7 @@ class BasePipeline:
         """Returns the latent of a (3, S, S) image in -1..1 as the network expects it: "mean", and any "std"."""
         self._bring(PICTURES)
         vae = self._pipe.vae
-        encoded = vae.encode(pixels[None].to(self._placement.device))
+        encoded = autoencoder.encode(vae, pixels[None].to(self._placement.device))
         if isinstance(vae, AutoencoderTiny):
             return {"mean": self.family.to_model(encoded.latents[0].float().cpu(), vae)}
         mean, std = encoded.latent_dist.mean[0].float().cpu(), encoded.latent_dist.std[0].float().cpu()
@@ -228,12 +238,13 @@ class BasePipeline:
                         num_inference_steps=steps,
                         height=self.resolution,
                         width=self.resolution,
-                        guidance_scale=SAMPLE_GUIDANCE,
+                        **{self.family.defaults.guiding.argument: self._guidance},
                         **({"guidance_rescale": self._rescale} if self._rescale else {}),
                         generator=torch.Generator().manual_seed(index),
                         output_type="latent",
                     ).images
-                pixels = self._decode(latents)
+                side = self.resolution
+                pixels = self._decode(self.family.drawn(self._pipe, latents, side, side))
                 if not bool(torch.isfinite(pixels).all()):
                     log.warning("no sample sheet: the image of %r has pixels that are no numbers", prompt[:80])
                     return None
@@ -247,8 +258,7 @@ class BasePipeline:
         vae = self._pipe.vae
         latents = self.family.from_model(latents.to(vae.dtype), vae)
         with torch.autocast(torch.device(self._placement.device).type, enabled=False):
-            pixels: torch.Tensor = vae.decode(latents, return_dict=False)[0]
-        return pixels
+            return autoencoder.decode(vae, latents)
 
     def _autocast(self) -> AbstractContextManager[None]:
         """Returns the context the network, and text encoders that learn, compute in."""
@@ -289,7 +299,8 @@ def load(
         torch.set_float32_matmul_precision("high")  # of the encoders: TF32
     dtype = PRECISIONS[placement.precision]
     pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32, network_dtype=dtype)
-    return BasePipeline(pipe, digest, placement, resolution or model.resolution, reading)
+    guidance = SAMPLE_GUIDANCE if model.settings.drawing.guidance_scale > 1 else 1.0
+    return BasePipeline(pipe, digest, placement, resolution or model.resolution, reading, guidance)
 
 
 def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline:

@@ -115,9 +115,10 @@ class Exporter:
                 concept, fields, lambda tensors: kohya.rename(tensors, base.layout, base.layers_per_block)
             )
             return self._store.put(archive, custom_diffusion.MEDIA_TYPE)
-        weights, header = unpack(self._store.get(model.adapter_digest))
+        stored, joined = self._store.get(model.adapter_digest), bool(family(base.layout).exported.head)
+        weights, header = unpack(adapter_file.loadable(stored) if joined else stored)
         record = json.loads(header["konomi"])
-        native = record.get("native")
+        native = None if joined else record.get("native")
         if native:
             weights, header = unpack(self._store.get(native))
         own = bool(native) or record["schema"] == adapter_file.NATIVE

@@ -1,7 +1,8 @@
 """LoRA files as kohya's sd-scripts write them, for A1111, Forge and ComfyUI: names of tensors and header.
 
 Modules are `lora_unet_…`, `lora_te_…` (Stable Diffusion 1.x, 2.x), `lora_te1_…` and `lora_te2_…` (XL), dots being
-underscores; XL's UNet goes by its original block numbers. The other kinds bear LyCORIS' names.
+underscores; XL's UNet goes by its original block numbers. The other kinds bear LyCORIS' names. What of a transformer is
+trained goes by the names ComfyUI has for it; see `comfyui`.
 """
 
 import base64
@@ -23,6 +24,8 @@ from konomi_trainer.base_models.pipeline import BaseInfo
 from konomi_trainer.configuration import PLAIN
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.conditions import CHUNK_TOKENS, MOST_CHUNKS
+from konomi_trainer.export import comfyui
+from konomi_trainer.methods.base import KohyaModule
 from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.storage.models import ModelRow
 
@@ -50,13 +53,19 @@ def rename(weights: Tensors, layout: str, layers_per_block: int, rank: int = 0) 
     Raises:
         FailedPrecondition: kohya's names of such a base's layers are not known (reason EXPORT_FORMAT).
     """
-    if family(layout).single_file is None:
+    kind = family(layout)
+    if kind.single_file is None and not kind.exported.head:
         raise FailedPrecondition(
-            f"expected a base model of Stable Diffusion 1.x, 2.x or XL for this format; this one is {layout}, whose "
+            f"expected a base model whose LoRA other programs know by this format; this one is {layout}, whose "
             "layers it would call by names other programs do not know: export for diffusers instead",
             reason="EXPORT_FORMAT",
         )
     renamed: Tensors = {}
+    if kind.exported.head:
+        head = f"{kind.network}."
+        own = {name.removeprefix(head): tensor for name, tensor in weights.items() if name.startswith(head)}
+        renamed = comfyui.layers(own, kind.exported)
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(head)}
     for name, tensor in weights.items():
         part, _, path = name.partition(".")
         module, end = _cut(path)
@@ -82,7 +91,7 @@ def header(model: ModelRow, base: BaseInfo, rank: int, captions: Sequence[str], 
         author: who made it; "" leaves it out.
     """
     names, side, v = family(base.layout).exported, base.resolution, base.prediction == "v_prediction"
-    module = METHODS[model.method].kohya
+    module = KohyaModule() if names.head else METHODS[model.method].kohya  # there every kind is the LoRA that equals it
     words = Counter(word.strip() for caption in captions for word in caption.split(",") if word.strip())
     fields = {
         "ss_v2": str(names.second),
@@ -109,14 +118,15 @@ def header(model: ModelRow, base: BaseInfo, rank: int, captions: Sequence[str], 
 
 
 def _card(model: ModelRow, base: BaseInfo) -> dict[str, str]:
-    """Returns the `modelspec.*` half of the header."""
+    """Returns the `modelspec.*` half of the header; what follows a flow predicts neither v nor epsilon."""
+    predicted = {"v_prediction": "v", "epsilon": "epsilon"}.get(base.prediction)
     return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{architecture(base)}/lora",
-        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.implementation": family(base.layout).exported.implementation,
         "modelspec.title": model.display_name or model.id,
         "modelspec.resolution": f"{base.resolution}x{base.resolution}",
-        "modelspec.prediction_type": "v" if base.prediction == "v_prediction" else "epsilon",
+        **({"modelspec.prediction_type": predicted} if predicted else {}),
     }
 
 

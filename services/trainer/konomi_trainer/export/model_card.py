@@ -30,7 +30,8 @@ def card(model: ModelRow, layout: str, captions: Sequence[str]) -> str:
         lines += [f"instance_prompt: {_quote(examples[0])}", "widget:", *(f"  - text: {_quote(e)}" for e in examples)]
     lines += ["---", "", f"# {model.display_name or model.id}", "", _opening(model), "", *_lineage(model)]
     lines += ["", "## Figures", "", *_figures(model.metrics), "", "## Limits", ""]
-    lines += [f"- {limit}" for limit in LIMITS]
+    bound = family(layout).exported.bound
+    lines += [f"- {limit}" for limit in (*LIMITS, *([bound] if bound else []))]
     return "\n".join(lines) + "\n"
 
 

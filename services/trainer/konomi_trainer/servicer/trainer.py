@@ -45,6 +45,9 @@ class TrainableBases(Protocol):
     def check(self, configuration: configuration.Configuration) -> None:
         """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
 
+    def check_binds(self, name: str) -> None:
+        """Raises InvalidArgument where a method that binds words has nothing to change in a base model."""
+
 
 @dataclass(frozen=True)
 class ModelOperations:
@@ -224,6 +227,8 @@ class TrainerServicer(ListingRpcs, SnapshotRpcs, CollectionRpcs):
         traits = self._bases.traits(base)
         complete = configuration.complete(method.name, base, digest, request.seed, numbers, method.defaults, traits)
         self._bases.check(complete)
+        if binds:
+            self._bases.check_binds(base)
         return complete
 
     def _check_manifest(self, digest: str, bound: Sequence[concepts.Concept]) -> None:

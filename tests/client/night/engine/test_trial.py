@@ -9,12 +9,14 @@ from konomi.errors import NotFound
 from konomi.night import metrics
 from konomi.night.alarms import sentence
 from konomi.night.engine import preparation, trial
+from konomi.night.engine.bases import PUBLISHED_LICENCES, licence_of
 from konomi.night.gateway.services import NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records import trial as records
 from konomi.night.records.store import NightStore
 from konomi.night.records.trial import Trial
 from konomi.night.systems.registry import night_settings
+from konomi.v1 import generator_pb2 as generator
 from konomi.v1 import rater_pb2
 
 
@@ -131,3 +133,24 @@ def test_a_plan_shows_the_trial_and_where_its_images_are(bench):
     assert code == 0, err
     assert plan["trial"]["base"] == "starter" and plan["trial"]["far"] is False
     assert len(list((home / "trials" / "starter").glob("*.png"))) == trial.IMAGES
+
+
+@pytest.mark.parametrize(
+    ("id", "layout", "licence"),
+    [
+        ("starter", "SD1", "Apache-2.0"),
+        ("sdxl", "SDXL", "CreativeML Open RAIL++-M"),
+        ("mine", "SDXL", ""),
+        ("mine", "FLUX1", "its family as published: FLUX.1 [dev] non-commercial, [schnell] Apache-2.0"),
+        ("mine", "FLUX2_KLEIN", "its family as published: 4B Apache-2.0, 9B non-commercial"),
+        ("mine", "QWEN_IMAGE", "its family as published: Apache-2.0"),
+    ],
+)
+def test_a_licence_is_a_models_own_or_its_familys(id: str, layout: str, licence: str) -> None:
+    model = generator.BaseModel(id=id, layout=generator.ModelLayout.Value(f"MODEL_LAYOUT_{layout}"))
+    assert licence_of(model) == licence
+
+
+def test_every_family_that_follows_a_flow_has_its_licence() -> None:
+    names = {name.removeprefix("MODEL_LAYOUT_") for name in generator.ModelLayout.keys()}  # noqa: SIM118
+    assert names - {"UNSPECIFIED", "SD1", "SD2", "SDXL"} == set(PUBLISHED_LICENCES)

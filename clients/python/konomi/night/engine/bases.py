@@ -16,6 +16,17 @@ from konomi.v1 import generator_pb2 as generator
 STARTER = "starter"
 STARTER_DRAWS = N_("illustrated portraits of one small world only; no places, no animals, nothing else")
 STARTER_LICENCE = "Apache-2.0"
+PUBLISHED = N_("its family as published: {licence}")
+PUBLISHED_LICENCES = {
+    "FLUX1": "FLUX.1 [dev] non-commercial, [schnell] Apache-2.0",
+    "FLUX2_KLEIN": "4B Apache-2.0, 9B non-commercial",
+    "CHROMA": "Apache-2.0",
+    "QWEN_IMAGE": "Apache-2.0",
+    "Z_IMAGE": "Apache-2.0",
+    "LUMINA2": "Apache-2.0",
+    "SD3": "Stability AI Community",
+}
+"""Layout → the licences its authors published its models under, which another's copy may have changed."""
 OTHER_DRAWS = N_("what its makers trained it for, at about {pixels} pixels")
 
 
@@ -65,7 +76,7 @@ def _here(client: Client, home: Home, model: generator.BaseModel) -> BaseLine:
         "layout": _layout(model),
         "size_bytes": model.size_bytes,
         "resolution": model.resolution,
-        "licence": licence_of(model.id),
+        "licence": licence_of(model),
         "draws": why or draws_of(model),
         "memory": None if memory is None else plain(memory),
         "fit": fit if fit in ("WHOLE", "REDUCED", "NONE") else None,
@@ -90,11 +101,13 @@ def draws_of(model: generator.BaseModel) -> str:
     return text(OTHER_DRAWS, pixels=model.resolution or "?") if known is None else text(known.draws)
 
 
-def licence_of(name: str) -> str:
-    """Returns the licence of a base model at hand; "" where nobody said it."""
-    if name == STARTER:
+def licence_of(model: generator.BaseModel) -> str:
+    """Returns the licence of a base model at hand, else that of its family as published; "" where nobody said it."""
+    if model.id == STARTER:
         return STARTER_LICENCE
-    return next((download.licence for download in DOWNLOADS if download.name == name), "")
+    known = next((download.licence for download in DOWNLOADS if download.name == model.id), "")
+    published = PUBLISHED_LICENCES.get(_layout(model), "")
+    return known or (text(PUBLISHED, licence=published) if published else "")
 
 
 def hours_of(home: Home, name: str) -> float | None:

@@ -96,6 +96,7 @@ class NightServices:
         self.night = night
         self.version = ""
         """Rater version that scores and chooses; "" means whichever is active."""
+        self._guided: dict[str, bool] = {}
 
     @property
     def client(self) -> Client:
@@ -278,8 +279,13 @@ class NightServices:
             request.condition_annealing.SetInParent()
         if model:
             request.adapters.add(digest=model.adapter, scale=settings.adapter_scale)
-            request.guide_from_base = settings.guide_from_base
+            request.guide_from_base = settings.guide_from_base and self._has_unconditional_half(settings.base_model)
         return request
+
+    def _has_unconditional_half(self, base_model: str) -> bool:
+        if base_model not in self._guided:
+            self._guided[base_model] = not self.client.generator.inspect_model(id=base_model).unguided
+        return self._guided[base_model]
 
     def add(self, images: Sequence[rater_pb2.Image], unit: str) -> int:
         """Makes images known to the taste and returns how many were refused; adding twice changes nothing.

@@ -55,6 +55,20 @@ class Condition:
         more = length - own
         return replace(self, hidden=functional.pad(self.hidden, (0, 0, 0, more)), mask=functional.pad(mask, (0, more)))
 
+    def trimmed(self) -> "Condition":
+        """Returns the same without the padding that no row needs, and without a mask where none is padded then."""
+        if self.mask is None:
+            return self
+        lengths = self.mask.sum(dim=1)
+        longest = int(lengths.max())
+        padded = bool((lengths < longest).any())
+        hidden = self.hidden[:, :longest].contiguous()  # as rows that never were padded lie, for the same bits
+        return replace(self, hidden=hidden, mask=self.mask[:, :longest] if padded else None)
+
+    def present(self) -> torch.Tensor:
+        """Returns (N, T) bool, true where a row has states of its own."""
+        return _mask(self)
+
     def zeros(self) -> "Condition":
         """Returns texts of the same shape that are all zero."""
         pooled = None if self.pooled is None else torch.zeros_like(self.pooled)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import Header
 
@@ -62,6 +63,8 @@ Found = FoundFolder | FoundFile
 class ActivationBytes:
     """Bytes that come and go for every pixel of an image: the network's in half precision, the rest in float32.
 
+    Of a family with models of several sizes they are the largest's.
+
     Attributes:
         drawing: of a row that is denoised.
         decoding: of the image that is decoded.
@@ -95,6 +98,21 @@ class SingleFileNames:
 
 
 @dataclass(frozen=True)
+class OriginalLayer:
+    """A layer as a family's authors have it, which diffusers may keep in parts.
+
+    Attributes:
+        name: theirs, with {} for the number of a block.
+        parts: diffusers' names likewise, in the order in which their outputs lie in one.
+        widths: outputs of each part by those of the first; empty where all have as many.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    widths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExportNames:
     """What other programs call a family and its parts in the headers of LoRA files.
 
@@ -105,6 +123,13 @@ class ExportNames:
         pipeline: tag of a model card.
         texts: text encoder → what stands before its layers' names.
         original_blocks: whether the network's layers go by their original block numbers.
+        head: what stands before the names of the network's layers in a LoRA for ComfyUI, where it is not kohya's; empty
+            where it is, or nothing is known.
+        layers: the network's layers where they are not diffusers' own.
+        read: those that files of other programs have in place of diffusers' own, and no export has.
+        peft_ends: whether such a LoRA calls its factors as peft does, and names no alpha.
+        implementation: modelspec's, of the family's code.
+        bound: what the licence of some of the family's models forbids, in a sentence for model cards; "" where nothing.
     """
 
     base: str
@@ -113,6 +138,12 @@ class ExportNames:
     texts: Mapping[str, str]
     second: bool = False
     original_blocks: bool = False
+    head: str = ""
+    layers: tuple[OriginalLayer, ...] = ()
+    read: tuple[OriginalLayer, ...] = ()
+    peft_ends: bool = False
+    implementation: str = "https://github.com/Stability-AI/generative-models"
+    bound: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +164,27 @@ class CompanionNames:
 
 
 @dataclass(frozen=True)
+class Guiding:
+    """How a family's pipelines guide; konomi's own number w is that of Ho and Salimans 2022, where 1 is none.
+
+    Attributes:
+        rule: how the answers with and without a text become one; see `guidance`.
+        apart: whether the pipelines ask for the two one after the other.
+        nothing: what the pipelines' own number is where w is 1.
+        argument: what their calls call it.
+    """
+
+    rule: Literal["plain", "from_text", "same_length", "same_token_length"] = "plain"
+    apart: bool = False
+    nothing: float = 1.0
+    argument: str = "guidance_scale"
+
+    def theirs(self, scale: float) -> float:
+        """Returns what the pipelines call w."""
+        return scale - 1 + self.nothing
+
+
+@dataclass(frozen=True)
 class Defaults:
     """Numbers of a family where nobody says otherwise.
 
@@ -141,12 +193,24 @@ class Defaults:
         large: whether one card holds few of its images, so that a training step takes fewer and checkpoints.
         aligned_steps: name of the published noise levels of Align Your Steps in diffusers; empty where there are none.
         activations: what comes and goes in memory; None where nobody has counted it.
+        drawing: how a model draws whose name says nothing of it.
+        few_step: how one draws that was distilled; None goes by what it was distilled with.
+        half: the half precision its network computes in on a card.
+        text_unit: states whose number tells apart which texts fit together to the last bit; 0 where any do.
+        whole_latents: whether latents are float32 between the steps whatever the network computes in.
+        guiding: how its pipelines guide.
     """
 
     side: int
     large: bool = False
     aligned_steps: str = ""
     activations: ActivationBytes | None = None
+    drawing: DrawingSettings = field(default_factory=DrawingSettings)
+    few_step: DrawingSettings | None = None
+    half: Literal["fp16", "bf16"] = "fp16"
+    text_unit: int = 0
+    whole_latents: bool = False
+    guiding: Guiding = field(default_factory=Guiding)
 
 
 @dataclass(frozen=True)
@@ -159,6 +223,7 @@ class TextReading:
         length: chunks at least; what is missing is filled up by empty ones.
         most: chunks that are read at most; 0 reads all.
         together: chunks that go through an encoder at once; 1 keeps their bits free of one another.
+        negative: whether the texts are what to keep away from.
     """
 
     syntax: str = "plain"
@@ -166,6 +231,7 @@ class TextReading:
     length: int = 1
     most: int = 0
     together: int = 1
+    negative: bool = False
 
 
 class PartLoader(Protocol):
@@ -223,6 +289,9 @@ class NoisePath(Protocol):
 
     def timesteps(self, scheduler: Any, steps: int, device: "torch.device", cells: int) -> "torch.Tensor":
         """Gives a scheduler so many steps for latents of so many cells, and returns its timesteps."""
+
+    def steps_run(self, steps: int, strength: float) -> int:
+        """Returns how many of so many steps a picture runs through that is changed with a strength in 0..1."""
 
     def begin(self, scheduler: Any, noise: "torch.Tensor", latents: "torch.Tensor | None", time: Any) -> "torch.Tensor":
         """Returns what sampling starts from: noise alone, or (B,) times' worth of it on given latents."""
@@ -349,6 +418,19 @@ class Family(Protocol):
 
     def with_guidance(self, pipe: Any, condition: "Condition", scale: float) -> "Condition":
         """Returns the condition of a distilled network with the guidance; that of any other as it is."""
+
+    def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
+        """Returns what diffusers' call of the pipeline gives as latents, as the network takes them.
+
+        Args:
+            pipe: the pipeline.
+            latents: what the call returned for output_type "latent".
+            height: of the images, pixels.
+            width: likewise.
+
+        Returns:
+            (N, C, h, w) latents.
+        """
 
     def answer(
         self, network: Any, latents: "torch.Tensor", time: "torch.Tensor", condition: "Condition"

@@ -4,7 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from konomi_chassis.models.families.family import Family, Found, FoundFolder
+from konomi_chassis.models.families.flow.chroma import CHROMA
+from konomi_chassis.models.families.flow.flux import FLUX1
+from konomi_chassis.models.families.flow.flux2 import FLUX2_KLEIN
+from konomi_chassis.models.families.flow.lumina2 import LUMINA2
+from konomi_chassis.models.families.flow.qwen_image import QWEN_IMAGE
 from konomi_chassis.models.families.flow.sd3 import SD3
+from konomi_chassis.models.families.flow.z_image import Z_IMAGE
 from konomi_chassis.models.families.unet.sd1 import SD1
 from konomi_chassis.models.families.unet.sd2 import SD2
 from konomi_chassis.models.families.unet.sdxl import SDXL
@@ -16,6 +22,12 @@ FAMILIES: dict[str, Family] = {
     SD2.name: SD2,
     SD1.name: SD1,
     SD3.name: SD3,
+    FLUX1.name: FLUX1,
+    CHROMA.name: CHROMA,
+    QWEN_IMAGE.name: QWEN_IMAGE,
+    FLUX2_KLEIN.name: FLUX2_KLEIN,
+    Z_IMAGE.name: Z_IMAGE,
+    LUMINA2.name: LUMINA2,
 }
 """Name → family, the most particular first: the first that recognises a model has it."""
 

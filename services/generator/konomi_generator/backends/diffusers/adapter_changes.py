@@ -17,7 +17,7 @@ import torch
 
 from konomi_chassis.memory_shortage import is_shortage
 from konomi_chassis.models.safetensors_check import Header
-from konomi_generator.backends.diffusers.adapter_keys import AdapterKeys, Module, refused
+from konomi_generator.backends.diffusers.adapter_keys import AdapterKeys, Cut, Module, refused
 
 Tensors = Mapping[str, torch.Tensor]
 """What a tensor is, see adapter_keys.ROLES, → the tensor."""
@@ -110,7 +110,7 @@ def changes(
         tensors = {role: data[tensor] for role, tensor in roles.items()}
         left = set(tensors)
         try:
-            result |= _of_module(tensors, strength, module, left)
+            result |= _of_module(tensors, strength, module, left, keys.cuts.get(module))
         except (IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:
             if is_shortage(error):
                 raise
@@ -120,10 +120,21 @@ def changes(
     return result
 
 
-def _of_module(tensors: Tensors, strength: Strength, module: Module, left: set[str]) -> dict[Place, Change]:
-    """Returns what is added to a module's weight and bias, and takes what it used of the tensors from `left`."""
+def _of_module(
+    tensors: Tensors, strength: Strength, module: Module, left: set[str], cut: Cut | None = None
+) -> dict[Place, Change]:
+    """Returns what is added to a module's weight and bias, and takes what it used of the tensors from `left`.
+
+    Args:
+        tensors: of the module, or of the layer it is a part of.
+        strength: what the file's header says.
+        module: the module.
+        left: what the tensors are that nothing was made of yet.
+        cut: what of the layer's outputs the module has; None where it is the layer.
+    """
     (component, name), made = module, {}
-    delta, bias = _delta(tensors, strength, module, left), _bias(tensors, strength, module, left)
+    tensors = tensors if cut is None else _cut(tensors, cut)
+    delta, bias = _delta(tensors, strength, module, left, cut), _bias(tensors, strength, module, left)
     if delta is not None:
         lengths = left & LENGTHS
         if strength.is_dora(component) and not lengths:
@@ -135,7 +146,26 @@ def _of_module(tensors: Tensors, strength: Strength, module: Module, left: set[s
     return made
 
 
-def _delta(tensors: Tensors, strength: Strength, module: Module, left: set[str]) -> Change | None:
+BY_OUTPUT = ("up", "up_bias", "diff", "diff_b", "magnitude", "dora_scale", "hada_w1_a", "hada_w2_a")
+"""Tensors that have a row for each output of a layer."""
+
+
+def _cut(tensors: Tensors, cut: Cut) -> dict[str, torch.Tensor]:
+    """Returns a layer's tensors for some of its outputs; those of a LoKr are whole, since their rows are products."""
+    start, stop, total = cut
+    parts = dict(tensors)
+    for role in BY_OUTPUT:
+        if role not in tensors:
+            continue
+        if tensors[role].shape[0] != total or "hada_t1" in tensors:
+            raise ValueError(f"{tensors[role].shape[0]} rows for a layer of {total} outputs")
+        parts[role] = tensors[role][start:stop]
+    return parts
+
+
+def _delta(
+    tensors: Tensors, strength: Strength, module: Module, left: set[str], cut: Cut | None = None
+) -> Change | None:
     """Returns what is added to a weight, and takes what it used of the tensors from `left`."""
     if {"down", "up"} <= left:
         left -= {"down", "up", "mid", "alpha"}
@@ -156,7 +186,7 @@ def _delta(tensors: Tensors, strength: Strength, module: Module, left: set[str])
         rank = next((tensors[n].shape[0] for n in ("lokr_w1_b", "lokr_w2_b") if n in tensors), 1)
         factor = 1.0 if whole else strength.factor(module, rank, tensors.get("alpha"))
         size = _half_size(tensors, 1) * _half_size(tensors, 2)
-        return _scaled(lambda: _kronecker(first(), second()), size, factor)
+        return _scaled(lambda: _kronecker(first(), second()), size, factor, cut)
     if "diff" in left:
         left -= {"diff"}
         return _scaled(lambda: tensors["diff"].float(), tensors["diff"].numel(), 1.0)
@@ -174,13 +204,17 @@ def _bias(tensors: Tensors, strength: Strength, module: Module, left: set[str]) 
     return None
 
 
-def _scaled(whole: Callable[[], torch.Tensor], size: int, factor: float) -> Change:
-    """Returns the change that adds factor · whole(), which has so many numbers: counted before any are made."""
+def _scaled(whole: Callable[[], torch.Tensor], size: int, factor: float, cut: Cut | None = None) -> Change:
+    """Returns the change that adds factor · whole(), which has so many numbers: counted before any are made.
+
+    Where there is a cut, whole() is that of a layer of which the weight is a part.
+    """
 
     def change(weight: torch.Tensor) -> torch.Tensor:
-        if size != weight.numel():
+        expected = weight.numel() if cut is None else weight[0].numel() * cut[2]
+        if size != expected:
             raise ValueError(f"a change of {size} numbers for a weight of {tuple(weight.shape)}")
-        delta = whole()
+        delta = whole() if cut is None else whole()[cut[0] : cut[1]]
         if delta.shape[0] != weight.shape[0]:
             raise ValueError(f"a change of {tuple(delta.shape)} for a weight of {tuple(weight.shape)}")
         return (factor * delta).reshape(weight.shape).to(weight.device)

@@ -1,8 +1,9 @@
 """The names of an adapter file's tensors: which module of the base model each belongs to, and as what.
 
 Read are kohya's names (`lora_unet_…`, `lora_te_…`, `lora_te1_…`, `lora_te2_…`, XL's UNet by diffusers' or by its
-original block numbers), LyCORIS' (`lycoris_…`), ComfyUI's (`diffusion_model.…`) and diffusers' of every age. Every
-tensor of a file is accounted for: what has no place is named in the refusal, never left out.
+original block numbers), LyCORIS' (`lycoris_…`), ComfyUI's (`diffusion_model.…`) and diffusers' of every age. A layer
+that diffusers keeps in parts changes each of them by its own outputs. Every tensor of a file is accounted for: what has
+no place is named in the refusal, never left out.
 """
 
 import re
@@ -11,11 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.models.families.family import OriginalLayer
+from konomi_chassis.models.families.layer_names import HEAD
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.safetensors_check import Header
 
 Module = tuple[str, str]
 """(component, module name)."""
+Cut = tuple[int, int, int]
+"""Of a layer's outputs those of one module: the first, the one behind the last, how many the layer has."""
 ROLES: Mapping[str, tuple[str, ...]] = {
     "down": (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", ".lora_linear_layer.down.weight"),
     "up": (".lora_B.weight", ".lora_up.weight", ".lora.up.weight", ".lora_linear_layer.up.weight"),
@@ -60,6 +65,20 @@ LOOKS_LIKE = (
     ("first_stage_model", "a whole checkpoint"),
 )
 """What files hold of which konomi applies nothing, by a part of their tensors' names."""
+MADE_FOR = (
+    (r"to_qkv_mlp_proj|double_stream_modulation", "FLUX.2"),
+    (r"double_blocks|single_blocks|single_transformer_blocks", "FLUX.1, FLUX.2 or Chroma"),
+    (r"joint_blocks", "Stable Diffusion 3"),
+    (r"(img|txt)_(mlp|mod)", "Qwen-Image"),
+    (
+        r"transformer_blocks[._]\d+[._]attn[._](add|to)_",
+        "a model with joint attention, as Stable Diffusion 3, FLUX and Qwen-Image",
+    ),
+    (r"(layers|refiner)[._]\d+[._]attention[._]", "Z-Image"),
+    (r"(layers|refiner)[._]\d+[._]attn[._]", "Lumina 2"),
+    (r"(down|up|mid|input|output|middle)_blocks?", "Stable Diffusion 1.x, 2.x or XL"),
+)
+"""What a layer's name has → the family whose layers are called so; the first that fits counts."""
 SHOWN = 3
 
 
@@ -69,9 +88,11 @@ class AdapterKeys:
 
     Attributes:
         modules: module → what a tensor is → its name in the file.
+        cuts: of modules that are a part of the layer their tensors are for.
     """
 
     modules: dict[Module, dict[str, str]] = field(default_factory=dict)
+    cuts: dict[Module, Cut] = field(default_factory=dict)
 
 
 class ModuleNames:
@@ -79,7 +100,10 @@ class ModuleNames:
 
     def __init__(self, pipe: Any) -> None:
         self._modules: dict[str, Module] = {}
+        self._joined: dict[str, list[tuple[Module, Cut]]] = {}
         family = of_pipeline(pipe)
+        for layer in (*family.exported.layers, *family.exported.read):
+            self._join(layer, getattr(pipe, family.network), family.network)
         for component in family.targets:
             network = getattr(pipe, component, None)
             if network is None:
@@ -88,9 +112,31 @@ class ModuleNames:
             for name in names:
                 self._modules |= dict.fromkeys(family.layer_calls(component, name, pipe, names), (component, name))
 
-    def find(self, name: str) -> Module | None:
-        """Returns the module a file means, None where the pipeline has none of this name."""
-        return self._modules.get(name)
+    def _join(self, layer: OriginalLayer, network: Any, component: str) -> None:
+        """Learns what files call a layer of every block that has all its parts."""
+        modules = dict(network.named_modules())
+        blocks = range(1 + sum(name.startswith(layer.parts[0].partition("{}")[0]) for name in modules))
+        for block in blocks if "{}" in layer.name else [0]:
+            parts = [part.format(block) for part in layer.parts]
+            if not all(part in modules for part in parts):
+                continue
+            name, stop = layer.name.format(block), 0
+            places: list[tuple[Module, Cut]] = []
+            total = sum(modules[part].weight.shape[0] for part in parts)
+            for part in parts:
+                start, stop = stop, stop + modules[part].weight.shape[0]
+                places.append(((component, part), (start, stop, total)))
+            flat = name.replace(".", "_")
+            calls = (name, f"{HEAD}{name}", f"lora_unet_{flat}", f"lycoris_{flat}")
+            self._joined |= dict.fromkeys(calls, places)
+
+    def find(self, name: str) -> list[tuple[Module, Cut | None]]:
+        """Returns the modules a file means, with what of the layer each is; none where the pipeline has none so."""
+        if name in self._joined:
+            whole = len(self._joined[name]) == 1
+            return [(module, None if whole else cut) for module, cut in self._joined[name]]
+        module = self._modules.get(name)
+        return [] if module is None else [(module, None)]
 
     def read(self, digest: str, header: Header) -> AdapterKeys:
         """Returns the tensors of a file by the module they change.
@@ -103,20 +149,24 @@ class ModuleNames:
         keys, foreign, absent = AdapterKeys(), [], set()
         for name in sorted(header.tensors):
             called, role = _parsed(name)
-            module = self.find(called)
-            if module is None:
+            places = self.find(called)
+            if not places:
                 absent.add(called)
-            elif role in keys.modules.setdefault(module, {}):
-                foreign.append(name)
-            else:
-                keys.modules[module][role] = name
+            for module, cut in places:
+                known = keys.modules.get(module, {})
+                if role in known or (known and keys.cuts.get(module) != cut):
+                    foreign.append(name)
+                keys.modules[module] = known | {role: name}
+                if cut is not None:
+                    keys.cuts[module] = cut
         if foreign:
             raise refused(digest, foreign, "the same layer twice, under two names")
         if absent:
             count = len(absent) + len(keys.modules)
+            looks = next((f"; it looks like an adapter of {name}" for mark, name in MADE_FOR if _any(mark, absent)), "")
             raise mismatch(
                 f"The adapter {digest[:12]} changes {count} layers, of which the base model has {len(keys.modules)}; "
-                f"it has not, for example, {_shown(absent)}"
+                f"it has not, for example, {_shown(absent)}{looks}"
             )
         return keys
 
@@ -157,6 +207,10 @@ def _parsed(name: str) -> tuple[str, str]:
             return f"{plain[: match.start()]}.{output if match[1] == 'out' else letter}", match[2]
     end, role = next(((end, role) for end, role in ENDS if plain.endswith(end)), ("", ""))
     return plain.removesuffix(end), role
+
+
+def _any(mark: str, names: Iterable[str]) -> bool:
+    return any(re.search(mark, name) for name in names)
 
 
 def _shown(names: Iterable[str]) -> str:

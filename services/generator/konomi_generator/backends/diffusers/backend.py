@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from konomi.errors import FailedPrecondition, KonomiError
+from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi_chassis.memory_shortage import bytes_asked, give_back, host_memory, is_shortage, shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.diffusers_folder import model_files
@@ -93,6 +93,7 @@ class DiffusersBackend:
         self._fits: dict[tuple[int, ...], MemoryFit] = {}
         self._least = FallbackLevel.NOTHING
         self._compilation = Compilation(asked=False, device=self._device)
+        self._half = "fp16"
 
     def prepare(
         self, model: BaseModel, adapters: Sequence[AdapterFile], sampling: Sampling, images: int = 1
@@ -101,13 +102,16 @@ class DiffusersBackend:
 
         Raises:
             FailedPrecondition: the model or an adapter is broken, or does not fit; previews without a decoder.
-            InvalidArgument: no such scheduler, or an image of a prompt that cannot be read.
+            InvalidArgument: no such scheduler, sides the network has no whole tokens for, guidance by the base of a
+                model that has no unconditional half, or an image of a prompt that cannot be read.
             NotFound: an image of a prompt is not there.
             ResourceExhausted: the model or an adapter does not fit into memory (DEVICE_MEMORY).
         """
         self._load(model)
         assert self._loaded is not None
         denoiser, fused = self._loaded
+        _check_sides(denoiser, sampling)
+        _check_guidance(denoiser, sampling)
         both = sampling.guide_from_base or sampling.base_share > 0
         self._look(model, sampling.image_prompt)
         doing = f"while putting {len(adapters)} adapters on {model.id}"
@@ -128,6 +132,7 @@ class DiffusersBackend:
             zero_terminal_snr=schedule.zero_terminal_snr,
             timestep_spacing=schedule.spacing,
             karras_sigmas=schedule.karras,
+            shift=schedule.shift,
         )
 
     def _look(self, model: BaseModel, prompt: ImagePrompt | None) -> None:
@@ -266,6 +271,7 @@ class DiffusersBackend:
         if key == self._key:
             return
         self.release()
+        self._half = family(model.layout).defaults.half
         try:
             pipe = load_pipeline(model, self._settings.single_file_configs, HOST, DTYPES[self._precision()])
         except (RuntimeError, MemoryError, OSError) as error:
@@ -318,7 +324,7 @@ class DiffusersBackend:
 
     def _precision(self) -> str:
         precision = self._settings.precision
-        return precision if precision != "auto" else "fp32" if self._device.type == "cpu" else "fp16"
+        return precision if precision != "auto" else "fp32" if self._device.type == "cpu" else self._half
 
     def _by_length(self, images: Sequence[ImageRequest], sampling: Sampling) -> dict[int, list[ImageRequest]]:
         """Returns the images by the chunks of their conditions, on which it depends which batch sizes agree."""
@@ -359,6 +365,30 @@ class DiffusersBackend:
                 raise
             return SIZES[-1:]  # too little memory to measure: the smallest, which is among those that agree
         return measurements[0]
+
+
+def _check_sides(denoiser: Denoiser, sampling: Sampling) -> None:
+    """Refuses sides that are not whole tokens of a transformer; a UNet pads what it has not."""
+    family = denoiser.family
+    unit = family.unit(denoiser.pipe) if family.network != "unet" else 1
+    for name, side in (("width", sampling.width), ("height", sampling.height)):
+        if side % unit:
+            raise InvalidArgument(
+                f"A multiple of {unit} was expected, as this base model ({family.name}) draws; {side} came.",
+                reason="SIZE",
+                field=name,
+            )
+
+
+def _check_guidance(denoiser: Denoiser, sampling: Sampling) -> None:
+    """Refuses what an unconditional half would be for where the network has none."""
+    if sampling.guide_from_base and not denoiser.family.is_guided(denoiser.pipe):
+        raise InvalidArgument(
+            f"This base model ({denoiser.family.name}) was distilled and has no unconditional half that the base could "
+            "answer in place of the adapters, so guide_from_base was expected to be left out.",
+            reason="GUIDANCE",
+            field="guide_from_base",
+        )
 
 
 def _in_threads(work: Callable[[], None], workers: int, threads: int, failed: Callable[[], None]) -> None:

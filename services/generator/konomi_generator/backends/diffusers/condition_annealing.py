@@ -28,13 +28,25 @@ class Annealer:
         self._annealing = annealing
         self._generators = [torch.Generator().manual_seed(_stream(seed)) for seed in seeds]
 
-    def __call__(self, condition: torch.Tensor, time: float) -> torch.Tensor:
-        """Returns the condition (N, ...) of N rows at a noise time, 1 at the start of sampling and 0 at its end."""
+    def __call__(self, condition: torch.Tensor, time: float, lengths: Sequence[int] | None = None) -> torch.Tensor:
+        """Returns the condition of N rows at a noise time, 1 at the start of sampling and 0 at its end.
+
+        Args:
+            condition: (N, ...), or (N, T, D) where rows have lengths of their own.
+            time: of the noise.
+            lengths: of the rows, which are zero behind them and stay so; None where all are T long.
+        """
         share = cleanness(time, self._annealing)
         if share == 1.0:
             return condition
-        rows = [self._row(row, share, generator) for row, generator in zip(condition, self._generators, strict=True)]
-        return torch.stack(rows)
+        own = condition if lengths is None else [row[:n] for row, n in zip(condition, lengths, strict=True)]
+        rows = [self._row(row, share, generator) for row, generator in zip(own, self._generators, strict=True)]
+        if lengths is None:
+            return torch.stack(rows)
+        whole = torch.zeros_like(condition)
+        for place, row in enumerate(rows):
+            whole[place, : len(row)] = row
+        return whole
 
     def _row(self, row: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
         noise = torch.randn(row.shape, generator=generator).to(row.device, row.dtype)

@@ -18,6 +18,7 @@ import torch
 from konomi.errors import Cancelled
 from konomi_chassis.models.families.condition import Condition
 from konomi_chassis.models.families.family import NoisePath
+from konomi_chassis.models.families.guidance import guided_by
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_generator.backends import image_prompts
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch
@@ -71,6 +72,7 @@ class Denoiser:
         self.places = places or Places(pipe, self.network.device, largest=self.family.network)
         self.device, self._dtype = self.places.device, self.network.dtype
         self.texts, self.latents = Texts(pipe, self.device), Latents(pipe, self.device)
+        self._path = self.family.path(pipe.scheduler)
         self._base_unet = base_unet or (lambda: self.network)
         self.image_prompt: Embeds | None = None
         self.preview_vae: Any = None
@@ -87,7 +89,7 @@ class Denoiser:
 
     def denoising_steps(self, image: ImageRequest, sampling: Sampling) -> int:
         """Returns how many steps an image runs: all of them, or its strength's share."""
-        return sampling.steps if image.init is None else min(int(sampling.steps * image.strength), sampling.steps)
+        return sampling.steps if image.init is None else self._path.steps_run(sampling.steps, image.strength)
 
     def length(self, image: ImageRequest, sampling: Sampling) -> int:
         """Returns how many chunks of tokens an image's conditions have."""
@@ -174,8 +176,8 @@ class Denoiser:
             step = _Step((whole - steps + number) / whole, t, scheduler)
             given = _annealed(start.conditions, start.anneal, step, rows) if start.anneal else start.conditions
             scaled = start.path.scaled(scheduler, torch.cat([latents] * 2) if start.guided else latents, t)
-            answer = self._predict(scaled, given, step, sampling, start.guided)
-            latents = scheduler.step(answer, t, latents, return_dict=False, **extra)[0].to(self._dtype)
+            answer = self._predict(scaled.to(self._dtype), given, step, sampling, start.guided).to(latents.dtype)
+            latents = scheduler.step(answer, t, latents, return_dict=False, **extra)[0].to(latents.dtype)
             if watch and _is_due(number + 1, steps, sampling.preview_every):
                 finished = start.path.clean(scaled[-rows:], answer, t)
                 watch(number + 1, self.latents.decode(finished, self.preview_vae))
@@ -198,8 +200,11 @@ class Denoiser:
         rows = 2 * max(sizes)
         start = noise(self.latents.shape(sampling, rows), torch.Generator().manual_seed(0))
         latents = start.to(self.device, self._dtype)
-        text = self.text("")
-        hidden = _spread(text.hidden.repeat(1, length, 1), rows)
+        text, unit = self.text(""), self.family.defaults.text_unit
+        hidden = text.hidden.repeat(1, length, 1)
+        if unit:
+            hidden = text.hidden.repeat(1, -(-unit * length // text.hidden.shape[1]), 1)[:, : unit * length]
+        hidden = _spread(hidden, rows)
         texts = Condition(hidden, None if text.pooled is None else _spread(text.pooled, rows))
         conditions = self._with_images(self.texts.sized(texts, sampling), rows, guided=False)
         whole = self._in_chunks(latents, conditions, rows)
@@ -220,17 +225,17 @@ class Denoiser:
         """Returns the network's answer, guided where it is to be."""
         network = self._base_unet() if step.place < sampling.base_share else self.network
         weaker = self._base_unet() if sampling.guide_from_base else network
-        t, answer = step.timestep, self.family.answer
+        t, answer, guiding = step.timestep, self.family.answer, self.family.defaults.guiding
         if not guided:
             return answer(network, scaled, t, conditions)
-        if weaker is network:
+        if weaker is network and not guiding.apart:
             without, with_text = answer(network, scaled, t, conditions).chunk(2)
         else:
             half = len(scaled) // 2
             first, second = slice(0, half), slice(half, None)
             without = answer(weaker, scaled[first], t, conditions.rows(first))
             with_text = answer(network, scaled[second], t, conditions.rows(second))
-        guided_answer = without + sampling.guidance_scale * (with_text - without)
+        guided_answer = guided_by(guiding.rule, without, with_text, sampling.guidance_scale)
         return _rescaled(guided_answer, with_text, sampling.guidance_rescale)
 
     def _in_chunks(self, latents: torch.Tensor, conditions: Condition, size: int) -> torch.Tensor:
@@ -262,7 +267,8 @@ def _annealed(conditions: Condition, anneal: Annealer, step: _Step, rows: int) -
     """Returns the conditions with noise on those of the prompts, which are the last `rows`."""
     time = float(step.timestep) / step.scheduler.config.num_train_timesteps
     hidden, pooled = conditions.hidden, conditions.pooled
-    hidden = torch.cat([hidden[:-rows], anneal(hidden[-rows:], time)])
+    own = None if conditions.mask is None else conditions.mask[-rows:].sum(1).tolist()
+    hidden = torch.cat([hidden[:-rows], anneal(hidden[-rows:], time, own)])
     if pooled is not None:
         pooled = torch.cat([pooled[:-rows], anneal(pooled[-rows:], time)])
     return replace(conditions, hidden=hidden, pooled=pooled)

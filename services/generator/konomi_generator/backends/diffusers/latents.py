@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from konomi_chassis.models.families import autoencoder
 from konomi_chassis.models.families.family import NoisePath
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_generator.png import fit
@@ -21,7 +22,8 @@ class Latents:
     def __init__(self, pipe: Any, device: torch.device | None = None) -> None:
         self._pipe, self._family = pipe, of_pipeline(pipe)
         network = getattr(pipe, self._family.network)
-        self._device, self._dtype = device or network.device, network.dtype
+        self._device = device or network.device
+        self._dtype = torch.float32 if self._family.defaults.whole_latents else network.dtype
 
     def shape(self, sampling: Sampling, rows: int) -> tuple[int, int, int, int]:
         """Returns the shape of so many images' latents."""
@@ -64,7 +66,7 @@ class Latents:
         large = latents.shape[-1] * latents.shape[-2] * self._pipe.vae_scale_factor**2 > LARGE_PIXELS
         parts = latents.split(1 if large else len(latents))
         with torch.autocast(self._device.type, enabled=False):
-            images = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+            images = torch.cat([autoencoder.decode(vae, part) for part in parts])
         images = images.masked_fill(~images.isfinite(), torch.nan)  # what is clamped would pass for white or black
         return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
 
@@ -94,7 +96,7 @@ class Latents:
         vae = self._pipe.vae
         pixels = fit(row.init(), sampling.width, sampling.height)  # (H, W, 3) uint8
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(self._device, vae.dtype) / 127.5 - 1
-        encoded = vae.encode(image)
+        encoded = autoencoder.encode(vae, image)
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.sample(generator)
         return self._family.to_model(latents, vae).to(self._dtype)
 

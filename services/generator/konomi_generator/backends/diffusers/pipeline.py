@@ -36,6 +36,8 @@ ALIGNABLE = (
 """Schedulers that take steps from outside."""
 FROM_THE_END = ("linspace", "trailing")
 """Spacings whose first step is the schedule's last, all noise."""
+EULER = "EulerDiscreteScheduler"
+"""What infotexts name by "Euler", which along a flow is the flow's own."""
 KARRAS = "use_karras_sigmas"
 LEVELS = (KARRAS, "use_exponential_sigmas", "use_beta_sigmas")
 """How a model's own configuration may space noise levels; at most one of them."""
@@ -73,6 +75,12 @@ class Schedule:
     def zero_terminal_snr(self) -> bool:
         """Says whether its noise ends without any signal."""
         return bool(self.scheduler.config.get("rescale_betas_zero_snr"))
+
+    @property
+    def shift(self) -> float:
+        """How far the noise of a flow is shifted, whatever the size of an image; 0 where that is no one number."""
+        config = self.scheduler.config
+        return 0.0 if "shift" not in config or config.get("use_dynamic_shifting") else float(config.shift)
 
     def begin(self, steps: int, device: torch.device, cells: int = 0) -> Any:
         """Returns the scheduler with the timesteps of so many steps, for latents of so many cells."""
@@ -130,7 +138,10 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     """
     kind = type(pipe.scheduler)
     if name:
-        able = SAMPLERS if of_pipeline(pipe).noise == "diffusion" else (kind.__name__,)
+        flows = of_pipeline(pipe).noise == "flow"
+        able = (kind.__name__,) if flows else SAMPLERS
+        if flows and name == EULER:
+            name = kind.__name__
         if name not in able:
             raise InvalidArgument(
                 f"One of {', '.join(sorted(able))} was expected; {name[:64]!r} came.",
@@ -226,6 +237,12 @@ def load_preview_decoder(pipe: Any, model: BaseModel, models: Path, device: torc
     if isinstance(pipe.vae, diffusers.AutoencoderTiny):
         return pipe.vae
     family = of_pipeline(pipe)
+    if not family.beside.tiny_vae:
+        raise FailedPrecondition(
+            f"Previews need a tiny autoencoder, of which none is known for {model.id} ({family.name}): leave "
+            "preview_every at 0.",
+            reason="PREVIEW_DECODER_MISSING",
+        )
     file = models / "tiny_vae" / f"{family.beside.tiny_vae}.safetensors"
     if not file.is_file():
         raise FailedPrecondition(

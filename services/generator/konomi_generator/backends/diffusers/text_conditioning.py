@@ -60,7 +60,12 @@ class Texts:
         return [self.encode(text, reading) for text in texts]
 
     def length(self, prompt: str, sampling: Sampling, guided: bool) -> int:
-        """Returns how many chunks an image's conditions have: as many as the longer of its prompt and the negative."""
+        """Returns how many chunks an image's conditions have: as many as the longer of its prompt and the negative.
+
+        Where texts are as long as they are, on the CPU, how many units its own prompt has: whom it may stand beside.
+        """
+        if self._family.defaults.text_unit:
+            return self._count(prompt) if self._device.type == "cpu" else 1
         if sampling.prompt_syntax == "plain":
             return 1
         return max(self._count(prompt), self._count(sampling.negative_prompt) if guided else 1)
@@ -84,9 +89,9 @@ class Texts:
         """Returns texts encoded: plain ones by the pipeline's own call."""
         together = 1 if self._device.type == "cpu" else TOGETHER
         encoded = self._family.encode(self._pipe, texts, replace(reading, together=together), self._device)
-        if reading != PLAIN:
+        if replace(reading, negative=False) != PLAIN:
             encoded = replace(encoded, hidden=encoded.hidden.to(self._dtype))
-        return [encoded.rows(slice(row, row + 1)) for row in range(len(texts))]
+        return [encoded.rows(slice(row, row + 1)).trimmed() for row in range(len(texts))]
 
     def conditions(self, prompts: Sequence[str], sampling: Sampling, guided: bool) -> Condition:
         """Returns what the network takes besides latents and time; where guided, the unconditional rows come first.
@@ -113,7 +118,7 @@ class Texts:
     def _negative(self, text: str, like: Condition, reading: TextReading) -> Condition:
         if not text and self._family.drops_by_zeros(self._pipe):
             return like.zeros()
-        return self.encode(text, reading)
+        return self.encode(text, replace(reading, negative=True))
 
 
 def _size(text: Condition) -> int:

@@ -37,23 +37,31 @@ class FlowPath:
         shift: by the size of an image; None where every size has the scheduler's own.
         cells: of a latent that are one token.
         spaced: whether the pipelines of the family space s evenly from 1 and leave nothing to the scheduler but shift.
+        single: whether they do that in single precision.
     """
 
     sigmas: torch.Tensor
     shift: ShiftByTokens | None = None
     cells: int = 4
     spaced: bool = False
+    single: bool = False
 
     @classmethod
     def of(
-        cls, scheduler: Any, device: torch.device | None = None, *, cells: int = 4, spaced: bool = False
+        cls,
+        scheduler: Any,
+        device: torch.device | None = None,
+        *,
+        cells: int = 4,
+        spaced: bool = False,
+        single: bool = False,
     ) -> "FlowPath":
         """Returns the noise a FlowMatchEulerDiscreteScheduler works with, whatever steps it has now."""
         config = scheduler.config
         numbers = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
         shift = ShiftByTokens(*numbers) if config.use_dynamic_shifting else None
         trained = type(scheduler).from_config(config).sigmas[: config.num_train_timesteps]
-        return cls(trained.to(device or trained.device, torch.float32), shift, cells, spaced)
+        return cls(trained.to(device or trained.device, torch.float32), shift, cells, spaced, single)
 
     @property
     def length(self) -> int:
@@ -91,11 +99,16 @@ class FlowPath:
         """Spaces so many steps as the family's pipelines do, shifted by the size of the latents."""
         shift = {} if self.shift is None else {"mu": self.shift.at(cells // self.cells)}
         if self.spaced:
-            scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=device, **shift)
+            even = torch.linspace(1.0, 1 / steps, steps).tolist() if self.single else np.linspace(1.0, 1 / steps, steps)
+            scheduler.set_timesteps(sigmas=even, device=device, **shift)
         else:
             scheduler.set_timesteps(steps, device=device, **shift)
         timesteps: torch.Tensor = scheduler.timesteps
         return timesteps
+
+    def steps_run(self, steps: int, strength: float) -> int:
+        """Returns the steps of a strength, a step that is begun counted whole."""
+        return steps - int(max(steps - min(steps * strength, steps), 0))
 
     def begin(self, scheduler: Any, noise: torch.Tensor, latents: torch.Tensor | None, time: Any) -> torch.Tensor:
         """Returns noise alone, or latents with as much of it as (B,) times have."""

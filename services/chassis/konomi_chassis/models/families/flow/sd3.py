@@ -10,6 +10,7 @@ from konomi_chassis.models.families import latent_scale
 from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     TEXT_TARGETS,
+    ActivationBytes,
     CompanionNames,
     Defaults,
     ExportNames,
@@ -21,6 +22,7 @@ from konomi_chassis.models.families.family import (
     SingleFileNames,
     TextReading,
 )
+from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
 
@@ -55,7 +57,14 @@ class StableDiffusion3:
         texts={"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
     )
     beside: ClassVar[CompanionNames] = CompanionNames()
-    defaults: ClassVar[Defaults] = Defaults(side=1024, large=True)
+    defaults: ClassVar[Defaults] = Defaults(
+        side=1024,
+        large=True,
+        drawing=DrawingSettings(steps=28, guidance_scale=5.0, prompt_syntax="plain"),
+        few_step=DrawingSettings(steps=4, guidance_scale=1.0, prompt_syntax="plain"),
+        half="bf16",
+        activations=ActivationBytes(drawing=254, decoding=3073, encoding=2573, training=17408, checkpointed=1418),
+    )
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "SD3Transformer2DModel")}),
         "vae": frozenset({("diffusers", "AutoencoderKL")}),
@@ -186,6 +195,10 @@ class StableDiffusion3:
         """Returns the condition as it is."""
         return condition
 
+    def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
+        """Returns the latents as they are."""
+        return latents
+
     def answer(
         self, network: Any, latents: "torch.Tensor", time: "torch.Tensor", condition: "Condition"
     ) -> "torch.Tensor":
@@ -207,7 +220,7 @@ class StableDiffusion3:
 
     def layer_calls(self, component: str, name: str, pipe: Any, names: Sequence[str]) -> list[str]:
         """Returns diffusers' names of a layer."""
-        return [f"{component}.{name}", *([name] if component == self.network else [])]
+        return [f"{component}.{name}", *([name, f"diffusion_model.{name}"] if component == self.network else [])]
 
 
 SD3 = StableDiffusion3()

@@ -78,6 +78,10 @@ class DiscretePath:
         timesteps: torch.Tensor = scheduler.timesteps
         return timesteps
 
+    def steps_run(self, steps: int, strength: float) -> int:
+        """Returns the steps of a strength, rounded down."""
+        return min(int(steps * strength), steps)
+
     def begin(self, scheduler: Any, noise: torch.Tensor, latents: torch.Tensor | None, time: Any) -> torch.Tensor:
         """Returns noise as strong as the scheduler's first, or latents with as much noise as (B,) times have."""
         start: torch.Tensor

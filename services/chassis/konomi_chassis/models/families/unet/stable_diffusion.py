@@ -1,7 +1,7 @@
 """What Stable Diffusion 1.x, 2.x and XL share: a UNet on latents, CLIP's texts, a thousand steps of noise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.clip_vocabulary import END
@@ -21,6 +21,7 @@ from konomi_chassis.models.families.family import (
     SingleFileNames,
     TextReading,
 )
+from konomi_chassis.models.families.layer_names import text_calls
 from konomi_chassis.models.families.unet.original_names import unet_name
 from konomi_chassis.models.noise_schedule import NoiseSchedule, schedule_of_file, schedule_of_folder
 from konomi_chassis.models.safetensors_check import unsupported
@@ -108,7 +109,8 @@ class StableDiffusion:
     def schedule(self, found: Found) -> NoiseSchedule:
         """Returns what the scheduler's configuration, or the file's marks, say of the noise."""
         if isinstance(found, FoundFolder):
-            return schedule_of_folder(found.id, found.config("scheduler"))
+            schedule = schedule_of_folder(found.id, found.config("scheduler"))
+            return replace(schedule, unguided=found.config(self.network).get("time_cond_proj_dim") is not None)
         return schedule_of_file(found.id, found.path, found.header, told_by_bias=self.told_by_bias)
 
     def side(self, found: Found, schedule: NoiseSchedule) -> int:
@@ -212,6 +214,10 @@ class StableDiffusion:
 
         return conditioning.with_guidance(pipe, condition, scale)
 
+    def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
+        """Returns the latents as they are."""
+        return latents
+
     def answer(
         self, network: Any, latents: "torch.Tensor", time: "torch.Tensor", condition: "Condition"
     ) -> "torch.Tensor":
@@ -229,17 +235,11 @@ class StableDiffusion:
     def layer_calls(self, component: str, name: str, pipe: Any, names: Sequence[str]) -> list[str]:
         """Returns kohya's, LyCORIS', ComfyUI's and diffusers' names of a layer."""
         if component != self.network:
-            return _text_calls(name, component, self.exported.texts[component])
+            return text_calls(name, component, self.exported.texts[component])
         blocks = pipe.unet.config.layers_per_block
         original = unet_name(name, blocks if isinstance(blocks, int) else 2, dict.fromkeys(names))
         kohya = [f"{head}_{call.replace('.', '_')}" for head in ("lora_unet", "lycoris") for call in (name, original)]
         return [*kohya, f"unet.{name}", name, f"diffusion_model.{original}", f"{UNET}{original}"]
-
-
-def _text_calls(name: str, component: str, head: str) -> list[str]:
-    plain = name.removeprefix("text_model.")
-    calls = (plain, f"text_model.{plain}")
-    return [*(f"{head}_{call.replace('.', '_')}" for call in calls), *(f"{component}.{call}" for call in calls)]
 
 
 def _latent_side(sample_size: Any) -> int:
