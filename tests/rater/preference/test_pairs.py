@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from konomi_rater.preference import head
 from konomi_rater.preference.batch_prediction import rescore
 from konomi_rater.preference.comparisons import NONE, Preference, enough, pairs_of, weights
 from konomi_rater.preference.fitting import Fitted, fit, learnt_pairs, quick_fit
@@ -58,6 +59,24 @@ def test_each_two_images_are_one_pair_with_what_was_said_either_way():
     newest = pairs_of([Preference(0, 1), Preference(5, 6), Preference(2, 3), Preference(1, 0)], most=2)
     assert newest.rows.tolist() == [[0, 1], [2, 3]]
     assert len(pairs_of([Preference(3, 3)])) == len(pairs_of([])) == len(NONE) == 0
+
+
+@pytest.mark.parametrize("graded", [0, 30])
+def test_laplaces_method_on_few_images_finds_what_it_finds_on_many_pairs(monkeypatch, graded):
+    rows, _, wanted, grades = world(0, 200)
+    maps = feature_maps(rows)
+    pairs = pairs_of(said(wanted, 60, 300))
+    heads = []
+    for least in (0.0, 1.0):
+        monkeypatch.setattr(head, "FEW_IMAGES", least)
+        heads.append(fit_head("gp", maps[0.5], rows[:60], grades[:graded], pairs=pairs))
+    on_pairs, on_images = heads
+    np.testing.assert_allclose(on_images.sites.targets, on_pairs.sites.targets, atol=1e-5)
+    np.testing.assert_allclose(on_images.predict(rows).utility, on_pairs.predict(rows).utility, atol=1e-6)
+    again = quick_fit(rows[:60], grades[:graded], rows, pairs=pairs, maps=maps)
+    assert (
+        again.predict(rows).utility == quick_fit(rows[:60], grades[:graded], rows, pairs=pairs).predict(rows).utility
+    ).all()
 
 
 def test_a_pick_of_three_in_nine_says_what_a_choice_among_84_says_not_18_times_a_pair():

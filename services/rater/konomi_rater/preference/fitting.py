@@ -203,6 +203,7 @@ def quick_fit(
     background: np.ndarray,
     population: Population | None = None,
     pairs: Pairs = NONE,
+    maps: Mapping[float, Features] | None = None,
 ) -> Head:
     """Fits one head without measuring it, for choosing what to label next.
 
@@ -215,16 +216,17 @@ def quick_fit(
         background: (N, D) of all images of the taste.
         population: what people in general like, where something is known.
         pairs: which of two images is preferred (`learnt_pairs`).
+        maps: what `feature_maps` returns of this background and population, where it is known already.
     """
+    maps = feature_maps(background, population) if maps is None else maps
     if len(pairs):
         kind = kinds_for(len(grades), pairs)[0]
-        features = feature_maps(background, population)[RECIPES[kind].power]
-        head = fit_head(kind, features, embeddings, grades, pairs=pairs)
+        head = fit_head(kind, maps[RECIPES[kind].power], embeddings, grades, pairs=pairs)
         return head if thresholds_known(grades) else ensemble.with_usual_shares(head, background)
     rows = _recent_and_spread(len(grades))
     embeddings, grades = embeddings[rows], grades[rows]
     kind = next(kind for kind, recipe in RECIPES.items() if recipe.needs <= len(grades) <= recipe.most)
-    return fit_head(kind, feature_maps(background, population)[RECIPES[kind].power], embeddings, grades)
+    return fit_head(kind, maps[RECIPES[kind].power], embeddings, grades)
 
 
 def _recent_and_spread(count: int) -> np.ndarray:

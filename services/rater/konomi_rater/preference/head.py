@@ -20,6 +20,7 @@ from konomi_rater.preference.gaussian_process import (
     Process,
     condition,
     covariance_of,
+    observations,
     observed,
     optimise,
 )
@@ -32,6 +33,7 @@ from konomi_rater.preference.ordinal import (
     grade_likelihood,
     grade_probabilities,
     laplace,
+    laplace_on_images,
     never,
     quantisation,
     scale_of,
@@ -53,6 +55,9 @@ UNLABELLED_NOISE = 1.0
 """Variance of an ungraded image about the average: that of the latent scale itself."""
 USUAL = 1000
 """Images at most that say where the cuts lie if no grade does."""
+FEW_IMAGES = 0.75
+"""Images for each observation below which Laplace's method is the faster on images: a system of half as many takes a
+quarter of the time, as it is not symmetric."""
 MOST_EXACT = 2000
 """Labels above which the process is approximated (`sparse_gaussian_process`)."""
 
@@ -273,8 +278,12 @@ def _fit_on_pairs(
         slope, curvature = (np.append(np.where(given, one, other), pair) for one, other, pair in parts)
         return slope, curvature
 
-    covariance = covariance_of(kernel, inputs, alone, pairs.rows)
-    targets, variances = laplace(covariance, observed(kernel.mean(inputs), alone, pairs.rows), likelihood, check)
+    if len(inputs) < FEW_IMAGES * (alone + len(pairs)):
+        seen, prior = observations(len(inputs), alone, pairs.rows), kernel.mean(inputs)
+        targets, variances = laplace_on_images(kernel(inputs, inputs), prior, seen, likelihood, check)
+    else:
+        covariance = covariance_of(kernel, inputs, alone, pairs.rows)
+        targets, variances = laplace(covariance, observed(kernel.mean(inputs), alone, pairs.rows), likelihood, check)
     check()
     return assemble(kind, features, inputs, scale, kernel, Sites(targets, variances, pairs.rows))
 
