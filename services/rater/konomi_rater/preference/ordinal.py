@@ -67,9 +67,9 @@ def grade_probabilities(mean: np.ndarray, variance: np.ndarray, scale: Scale) ->
 def utility(mean: np.ndarray, doubt: np.ndarray, noise: float, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
     """Returns the expected grade and its standard deviation, 1..5.
 
-    The expected grade given the latent f is 1 + sum_k P(grade > k | f); its mean and spread over
-    f ~ N(mean, doubt) are taken by Gauss-Hermite quadrature, so the spread is the doubt of the
-    model alone, without the owner's own label noise.
+    The expected grade given the latent f is 1 + sum_k P(grade > k | f). Over f ~ N(mean, doubt) its mean has a closed
+    form; its spread is taken by Gauss-Hermite quadrature, and is the doubt of the model alone, without the owner's own
+    label noise.
 
     Args:
         mean: (N,) latent mean.
@@ -81,8 +81,8 @@ def utility(mean: np.ndarray, doubt: np.ndarray, noise: float, scale: Scale) -> 
     expected = np.ones_like(latent)
     for cut in scale.cuts:
         expected += ndtr((latent - cut) / np.sqrt(noise))
-    first = expected @ WEIGHTS
-    second = ((expected - first[:, None]) ** 2) @ WEIGHTS
+    second = ((expected - (expected @ WEIGHTS)[:, None]) ** 2) @ WEIGHTS
+    first = 1.0 + ndtr((mean[:, None] - scale.cuts) / np.sqrt(doubt + noise)[:, None]).sum(axis=1)
     return first, np.sqrt(second.clip(0.0))
 
 

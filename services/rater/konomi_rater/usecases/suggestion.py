@@ -1,7 +1,7 @@
 """What to show next: images worth a grade, hidden repeats among them, and the far but plausible."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +9,9 @@ import sqlalchemy
 from cachetools import LRUCache
 
 from konomi_rater.preference.comparisons import enough
-from konomi_rater.preference.features import Features
+from konomi_rater.preference.features import Features, learn_features
 from konomi_rater.preference.fitting import learnt_pairs, quick_fit
-from konomi_rater.preference.head import Head, feature_maps
+from konomi_rater.preference.head import Head
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.population.file import Population, joined
 from konomi_rater.selection import acquisition
@@ -43,7 +43,7 @@ class Suggesting:
         self._workspace, self._scoring = workspace, scoring
         self._lock = threading.Lock()
         self._heads: LRUCache[tuple[str, str, Moment, int, int, int], Head] = LRUCache(HEADS)
-        self._maps: LRUCache[tuple[str, str, int, int, str], Mapping[float, Features]] = LRUCache(HEADS)
+        self._features: LRUCache[tuple[str, str, int, int, str], Features] = LRUCache(HEADS)
         self._graded: LRUCache[tuple[str, str], GradedIndex] = LRUCache(HEADS)
 
     def suggest(
@@ -195,21 +195,19 @@ class Suggesting:
         pairs = learnt_pairs(compared.said, len(entries))
         places = view.digests.places([*graded, *compared.images] if len(pairs) else graded)
         population = self._population(taste, view)
-        maps = self._feature_maps(taste, view, population)
-        return quick_fit(view.embeddings[places], values, view.embeddings, population, pairs, maps)
+        features = self._learnt_features(taste, view, population)
+        return quick_fit(view.embeddings[places], values, view.embeddings, population, pairs, features)
 
-    def _feature_maps(
-        self, taste: TasteRow, view: MatrixView, population: Population | None
-    ) -> Mapping[float, Features]:
-        """Returns the maps of a taste's images, which stay the same from one grade to the next."""
+    def _learnt_features(self, taste: TasteRow, view: MatrixView, population: Population | None) -> Features:
+        """Returns the map of a taste's images, which stays the same from one grade to the next."""
         key = (taste.uid, taste.embedder, view.generation, len(view), population.digest if population else "")
         with self._lock:
-            maps = self._maps.get(key)
-        if maps is None:
-            maps = feature_maps(view.embeddings, population)
+            features = self._features.get(key)
+        if features is None:
+            features = learn_features(view.embeddings, population=population)
             with self._lock:
-                self._maps[key] = maps
-        return maps
+                self._features[key] = features
+        return features
 
     def _past(self, connection: sqlalchemy.Connection, taste: str) -> tuple[int, set[str]]:
         """Returns the last entry of the log, and the images that were shown again before."""
