@@ -32,7 +32,7 @@ from konomi_rater.preference.head import (
 )
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates
-from konomi_rater.preference.ordinal import Check, never, scale_of
+from konomi_rater.preference.ordinal import Check, never, quantisation, scale_of
 from konomi_rater.preference.population import benefit
 from konomi_rater.preference.population.benefit import Benefit, Labels
 from konomi_rater.preference.population.file import Population, joined
@@ -379,13 +379,17 @@ def _measured(
 def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator, check: Check) -> _HeldOut | None:
     if len(training.provenances) != len(best.mean) or not best.mean.size or best.mean.std() == 0:
         return None
-    folds = make_folds(training.groups, rng, TREE_FOLDS)
-    stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.provenances, folds, seed, check)
+    head, folds = best.head, make_folds(training.groups, rng, TREE_FOLDS)
+    targets = head.scale.targets[training.grades - 1]
+    stacking = stack(best.mean, targets, training.provenances, folds, seed, check)
     if stacking is None:
         return None
-    return replace(
-        best, head=replace(best.head, kind="stack", trees=stacking.trees), mean=best.mean + stacking.held_out
-    )
+    noise = head.process.kernel.noise
+    known = stacking.trees.own**2 * (best.variance - noise)  # the head's own doubt, as far as it is believed
+    missed = float(np.mean((targets - stacking.held_out) ** 2)) - quantisation(head.scale, training.grades) - noise
+    trees = replace(stacking.trees, doubt=max(0.0, missed - float(known.mean())))
+    head = replace(head, kind="stack", trees=trees)
+    return replace(best, head=head, mean=stacking.held_out, variance=known + trees.doubt + noise)
 
 
 def _calibrated(best: _HeldOut, training: Training, rows: np.ndarray) -> Calibration:

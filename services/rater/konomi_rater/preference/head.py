@@ -129,7 +129,7 @@ class Head:
         scale: cuts of the latent scale.
         sites: what the process was conditioned on.
         calibration: what makes its probabilities honest.
-        trees: what an image's provenance adds, if it adds anything.
+        trees: what says more of an image by its provenance, if anything does.
         drawn: (n, B) how often each label is in each bootstrap member; (0, 0) without members.
         whole: whether the sites are all it was conditioned on; a head on more labels (`large_fit`) names some of them.
     """
@@ -168,10 +168,10 @@ class Head:
             rows = slice(start, start + BLOCK)
             made = provenances[rows] if provenances is not None and len(self.features.origins) else None
             parts.append(self.process.predict(self.features(embeddings[rows], made)))
-        mean = np.concatenate([mean for mean, _ in parts])
+        mean, variance = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
         if self.trees is not None and provenances is not None:
-            mean = mean + self.trees(mean, provenances)
-        return mean, np.concatenate([variance for _, variance in parts])
+            mean, variance = self.trees(mean, variance, provenances)
+        return mean, variance
 
     def predict(self, embeddings: np.ndarray, provenances: Sequence[Provenance | None] | None = None) -> Prediction:
         """Returns utility, doubt and P(grade).

@@ -156,8 +156,16 @@ def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> H
             Curve(tensors["ur.said"], tensors["ur.held"], calibration["ur_weight"]),
             calibration["random"],
         ),
-        trees=None if stored is None else Trees(_columns(stored["columns"]), stored["weight"], stored["text"]),
+        trees=None if stored is None else trees_of(stored),
     )
+
+
+def trees_of(stored: Mapping[str, Any]) -> Trees:
+    """Returns the trees a header holds, those of earlier versions too."""
+    columns, kept = _columns(stored["columns"]), {"weight": stored["weight"], "text": stored["text"]}
+    if "own" not in stored:
+        return Trees(columns, on_rest=True, **kept)
+    return Trees(columns, own=stored["own"], doubt=stored["doubt"], **kept)
 
 
 def _columns(stored: Mapping[str, list[str]]) -> Columns:

@@ -20,7 +20,7 @@ from konomi_rater.preference.population.file import Population
 MOST_LABELS = 300
 """Labels that decide at most, spread evenly: a prior matters while there are few."""
 LEAST_NATS = 1.0
-"""What all held-out labels together must gain. On 40 simulated worlds that are none of the benchmark's this kept 80 % of
+"""What all held-out labels together must gain. On 40 simulated worlds, none of them the benchmark's, this kept 80 % of
 right priors at 20 labels and 12 % of wrong ones, and 62 % and 10 % at 10; 0.5 kept 20 % and 25 % of the wrong, 2 only
 68 % and 35 % of the right."""
 DRAWS = 200
