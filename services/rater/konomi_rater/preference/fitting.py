@@ -385,7 +385,7 @@ def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Gener
     if stacking is None:
         return None
     noise = head.process.kernel.noise
-    known = stacking.trees.own**2 * (best.variance - noise)  # the head's own doubt, as far as it is believed
+    known = stacking.trees.weights[0] ** 2 * (best.variance - noise)  # the head's own doubt, as far as it is believed
     missed = float(np.mean((targets - stacking.held_out) ** 2)) - quantisation(head.scale, training.grades) - noise
     trees = replace(stacking.trees, doubt=max(0.0, missed - float(known.mean())))
     head = replace(head, kind="stack", trees=trees)

@@ -161,11 +161,12 @@ def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> H
 
 
 def trees_of(stored: Mapping[str, Any]) -> Trees:
-    """Returns the trees a header holds, those of earlier versions too."""
-    columns, kept = _columns(stored["columns"]), {"weight": stored["weight"], "text": stored["text"]}
-    if "own" not in stored:
-        return Trees(columns, on_rest=True, **kept)
-    return Trees(columns, own=stored["own"], doubt=stored["doubt"], **kept)
+    """Returns the trees a header holds; those of earlier versions know the rest alone."""
+    columns = _columns(stored["columns"])
+    if "forest" not in stored:
+        return Trees(columns, "", stored["text"], (1.0, 0.0, stored["weight"]))
+    own, forest, rest = stored["weights"]
+    return Trees(columns, stored["forest"], stored["rest"], (own, forest, rest), stored["doubt"])
 
 
 def _columns(stored: Mapping[str, list[str]]) -> Columns:

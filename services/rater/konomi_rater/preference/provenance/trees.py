@@ -1,10 +1,10 @@
-"""A forest on how images were made, stacked on a head's out-of-fold scores: the only file that knows LightGBM.
+"""Trees on how images were made, stacked on a head's out-of-fold scores: the only file that knows LightGBM.
 
-Extremely randomised trees (Geurts et al. 2006) on parameters, words and models alone. What they say and what the head
-says are weighed against each other on labels neither had seen, by weights that are not negative (stacked regressions,
-Breiman 1996): a head that knows nothing gets none, and adds no noise. An image of which nothing is known but its
-pixels keeps the head's score. Parameters are few and axis-aligned: there trees win; on embeddings, dense and rotated,
-they lose and are never used.
+Two kinds: a forest of extremely randomised trees (Geurts et al. 2006) on parameters, words and models alone, and
+boosted trees on what the head leaves over. Head, forest and rest are weighed on labels none of them had seen, by
+weights that are not negative (stacked regressions, Breiman 1996): a head that knows nothing adds no noise. An image of
+which nothing is known but its pixels keeps the head's score. Parameters are few and axis-aligned: there trees win; on
+embeddings, dense and rotated, they lose and are never used.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,16 @@ from scipy.optimize import nnls
 from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.preference.provenance.parameters import Columns, Provenance, learn_columns
 
-LEAST_LABELS = 50
-ROUNDS = 200
-SETTINGS = {
+LEAST_LABELS = 30
+ALIKE = {
     "objective": "l2",
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbose": -1,
+}
+FOREST_ROUNDS, REST_ROUNDS = 200, 60
+FOREST = {
     "boosting": "rf",
     "extra_trees": True,
     "bagging_fraction": 0.8,
@@ -29,33 +35,34 @@ SETTINGS = {
     "num_leaves": 64,
     "min_child_samples": 2,
     "min_sum_hessian_in_leaf": 0.0,
-    "num_threads": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbose": -1,
+}
+REST = {
+    "learning_rate": 0.05,
+    "num_leaves": 7,
+    "min_child_samples": 5,
+    "feature_fraction": 0.5,
+    "lambda_l2": 1.0,
 }
 """The default of 20 rows a leaf could not split 40 rows at all."""
 
 
 @dataclass(frozen=True)
 class Trees:
-    """A fitted forest.
+    """Fitted trees, and what each says is multiplied by.
 
     Attributes:
-        columns: the table it reads.
-        weight: what its answer is multiplied by, 0 or more.
-        text: the model in LightGBM's own text format.
-        own: what the head's latent mean is multiplied by beside it, 0 or more.
+        columns: the table they read.
+        forest: the forest in LightGBM's own text format; empty of an earlier version.
+        rest: the boosted trees in the same; they read the head's latent mean as their last column.
+        weights: of the head's latent mean, of the forest, of the rest; each 0 or more.
         doubt: variance of the sum, beside the head's own.
-        on_rest: an earlier version's: they read the head's latent mean as their last column and were added to it.
     """
 
     columns: Columns
-    weight: float
-    text: str
-    own: float = 1.0
+    forest: str
+    rest: str
+    weights: tuple[float, float, float]
     doubt: float = 0.0
-    on_rest: bool = False
 
     def __call__(
         self, mean: np.ndarray, variance: np.ndarray, provenances: Sequence[Provenance | None]
@@ -65,18 +72,16 @@ class Trees:
         if not recorded.any():
             return mean, variance
         mean, variance = mean.copy(), variance.copy()
-        made = [provenance for provenance in provenances if provenance is not None]
-        if self.on_rest:
-            rows = np.column_stack([self.columns.table(made), mean[recorded]])
-            mean[recorded] += self.weight * _lightgbm().Booster(model_str=self.text).predict(rows, num_threads=1)
-            return mean, variance
-        said = self._said(made)
-        mean[recorded] = self.own * mean[recorded] + self.weight * said
-        variance[recorded] = self.own**2 * variance[recorded] + self.doubt
+        made, own = [provenance for provenance in provenances if provenance is not None], mean[recorded]
+        parts = (own, self._of_forest(made), self._of_rest(made, own))
+        mean[recorded] = sum(weight * part for weight, part in zip(self.weights, parts, strict=True))
+        variance[recorded] = self.weights[0] ** 2 * variance[recorded] + self.doubt
         return mean, variance
 
-    def _said(self, provenances: Sequence[Provenance]) -> np.ndarray:
-        """Returns what the forest says of images (N,); of those that were made alike once."""
+    def _of_forest(self, provenances: Sequence[Provenance]) -> np.ndarray:
+        """Returns what the forest says of images (N,); of those that were made alike it is asked once."""
+        if not self.forest or not self.weights[1]:
+            return np.zeros(len(provenances))
         places: dict[tuple[str, str, int], int] = {}
         alike, first = np.zeros(len(provenances), np.int64), []
         for row, one in enumerate(provenances):
@@ -84,13 +89,19 @@ class Trees:
             alike[row] = place
             if place == len(first):
                 first.append(one)
-        booster = _lightgbm().Booster(model_str=self.text)
+        booster = _lightgbm().Booster(model_str=self.forest)
         return np.asarray(booster.predict(self.columns.table(first), num_threads=1))[alike]
+
+    def _of_rest(self, provenances: Sequence[Provenance], latent: np.ndarray) -> np.ndarray:
+        if not self.weights[2]:
+            return np.zeros(len(provenances))
+        rows = np.column_stack([self.columns.table(provenances), latent])
+        return np.asarray(_lightgbm().Booster(model_str=self.rest).predict(rows, num_threads=1))
 
 
 @dataclass(frozen=True)
 class Stacked:
-    """A forest with the latent means of labels neither it nor the head had seen: (n,)."""
+    """Trees with the latent means of labels neither they nor the head had seen: (n,)."""
 
     trees: Trees
     held_out: np.ndarray
@@ -104,33 +115,45 @@ def stack(
     seed: int,
     check: Check = never,
 ) -> Stacked | None:
-    """Fits a forest and weighs it against a head; None where nothing differs in how the images were made.
+    """Fits trees and weighs them against a head; None where nothing differs in how the images were made.
 
     Args:
         latent: (n,) the head's out-of-fold latent means.
         targets: (n,) latent targets.
         provenances: how each image was made.
         folds: rows of each fold.
-        seed: of the forest.
+        seed: of the trees.
         check: asked before every training whether anybody waits.
     """
     columns = learn_columns(provenances)
     if not len(columns) or len(targets) < LEAST_LABELS:
         return None
-    rows, held_out = columns.table(provenances), np.zeros(len(targets))
+    table = columns.table(provenances)
+    beside, left = np.column_stack([table, latent]), targets - latent
+    unseen = np.zeros((2, len(targets)))
     for fold in folds:
         check()
         others = np.setdiff1d(np.arange(len(targets)), fold)
-        held_out[fold] = _train(rows[others], targets[others], seed).predict(rows[fold], num_threads=1)
-    own, weight = (float(part) for part in nnls(np.column_stack([latent, held_out]), targets)[0])
-    trees = Trees(columns, weight, _train(rows, targets, seed).model_to_string(), own)
-    return Stacked(trees, own * latent + weight * held_out)
+        unseen[0, fold] = _forest(table[others], targets[others], seed).predict(table[fold], num_threads=1)
+        unseen[1, fold] = _rest(beside[others], left[others], seed).predict(beside[fold], num_threads=1)
+    parts = np.column_stack([latent, *unseen])
+    own, forest, rest = (float(weight) for weight in nnls(parts, targets)[0])
+    texts = (_forest(table, targets, seed).model_to_string(), _rest(beside, left, seed).model_to_string())
+    return Stacked(Trees(columns, *texts, (own, forest, rest)), parts @ [own, forest, rest])
 
 
-def _train(rows: np.ndarray, targets: np.ndarray, seed: int) -> Any:
+def _forest(rows: np.ndarray, targets: np.ndarray, seed: int) -> Any:
+    return _train(rows, targets, FOREST | {"seed": seed % 2**31}, FOREST_ROUNDS)
+
+
+def _rest(rows: np.ndarray, targets: np.ndarray, seed: int) -> Any:
+    return _train(rows, targets, REST | {"seed": seed % 2**31}, REST_ROUNDS)
+
+
+def _train(rows: np.ndarray, targets: np.ndarray, settings: dict[str, Any], rounds: int) -> Any:
     lightgbm = _lightgbm()
     data = lightgbm.Dataset(rows, targets, params={"verbose": -1, "min_data_in_bin": 1})
-    return lightgbm.train({**SETTINGS, "seed": seed % 2**31}, data, ROUNDS)
+    return lightgbm.train({**ALIKE, **settings}, data, rounds)
 
 
 def _lightgbm() -> Any:
