@@ -14,7 +14,7 @@ from konomi_rater.preference.population.file import Population
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
-from konomi_rater.storage.population_images import NOTHING, Revoked
+from konomi_rater.storage.consents import NOTHING, RevokedTeaching
 from konomi_rater.usecases.fitting.populations import PopulationRequest, RatingGroup
 
 MOST_NAMED = 1000
@@ -91,7 +91,7 @@ def _key(message: rater_pb2.FitPopulationRequest) -> str:
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def _population(population: Population, revoked: Revoked = NOTHING) -> rater_pb2.Population:
+def _population(population: Population, revoked: RevokedTeaching = NOTHING) -> rater_pb2.Population:
     record = population.record
     message = rater_pb2.Population(
         name=f"{NAME}{population.name}",

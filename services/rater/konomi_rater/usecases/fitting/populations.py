@@ -30,8 +30,8 @@ from konomi_rater.preference.population.file import (
     read_populations,
     to_bytes,
 )
-from konomi_rater.storage import image_records, population_images, tastes
-from konomi_rater.storage.population_images import Revoked
+from konomi_rater.storage import consents, image_records, tastes
+from konomi_rater.storage.consents import RevokedTeaching
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.workspace import Workspace
 
@@ -79,7 +79,7 @@ class ListedPopulation:
     """A population of the home, and what was revoked of its images since."""
 
     population: Population
-    revoked: Revoked
+    revoked: RevokedTeaching
 
 
 def populations_for(workspace: Workspace, taste: TasteRow, dimensions: int) -> tuple[Population, ...]:
@@ -138,14 +138,14 @@ class Populations:
         kept = before or from_bytes(data, request.name)
         with self._workspace.writing() as connection:
             learnt_at = kept.record.created
-            population_images.remember(connection, kept.digest, rated_images, said.counts.tolist(), learnt_at)
+            consents.remember_taught(connection, kept.digest, rated_images, said.counts.tolist(), learnt_at)
         return FittedPopulation(kept, len(people) - said.raters, absent)
 
     def read_all(self, after: str, limit: int) -> list[ListedPopulation]:
         """Returns up to `limit` populations past the name `after`, by name."""
         found = [one for one in read_all(folder_of(self._workspace)) if one.name > after][:limit]
         with self._workspace.reading() as connection:
-            return [ListedPopulation(one, population_images.revoked(connection, one.digest)) for one in found]
+            return [ListedPopulation(one, consents.revoked_teaching(connection, one.digest)) for one in found]
 
     def remove(self, connection: sqlalchemy.Connection, name: str) -> Population:
         """Removes a population, one whose file cannot be read too, and returns what it was.
@@ -171,7 +171,7 @@ class Populations:
             population = Population(np.zeros((0, 0)), name)
         path.unlink()
         sync_folder(path.parent)
-        population_images.forget(connection, hashlib.sha256(data).hexdigest())
+        consents.forget_taught(connection, hashlib.sha256(data).hexdigest())
         return population
 
     def _with_tastes(
