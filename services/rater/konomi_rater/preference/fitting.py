@@ -52,7 +52,8 @@ LEAST_UR = 3
 SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
 MARGIN = 0.02
-"""What is added to a head must better its cross-validated SRCC by this much: smaller gaps are ties."""
+"""What is added to a head must better its cross-validated SRCC by this much: smaller gaps are ties. Trees, which are
+weighed on the very labels they are judged by, must better it by a standard error of SRCC where that is more."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +351,8 @@ def _finish(
     stacked = _stacked(training, best, seed, rng, check)
     if stacked is not None:
         candidates["stack"] = order(training.grades, stacked.mean, pairs, stacked.gaps)
-        best = stacked if candidates["stack"] > candidates[best.head.kind] + MARGIN else best
+        needed = candidates[best.head.kind] + max(MARGIN, len(training.grades) ** -0.5)
+        best = stacked if candidates["stack"] > needed else best
     head = best.head
     if measured is None:
         drawn = ensemble.draw(len(head.sites.targets), rng)

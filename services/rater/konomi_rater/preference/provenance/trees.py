@@ -83,7 +83,8 @@ class Trees:
         if not self.forest or not self.weights[1]:
             return np.zeros(len(provenances))
         places: dict[tuple[str, str, int], int] = {}
-        alike, first = np.zeros(len(provenances), np.int64), []
+        alike = np.zeros(len(provenances), np.int64)
+        first: list[Provenance] = []
         for row, one in enumerate(provenances):
             place = places.setdefault((one.prompt, one.unit, id(one.parameters)), len(first))
             alike[row] = place
