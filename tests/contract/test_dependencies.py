@@ -28,6 +28,7 @@ BEHIND: Mapping[str, str] = {
     "konomi_chassis.models.loading": "generator",
     "konomi_chassis.models.prompt_encoder": "generator",
     "konomi_rater": "rater",
+    "konomi_rater.embedding.vision_language": "vlm",
     "konomi_generator": "generator",
     "konomi_trainer": "trainer",
     "konomi_starter": "starter",

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from konomi.cli.rater import population
 from konomi.datasets.tally import Tally
 from konomi.errors import InvalidArgument
 from konomi.home import Home
@@ -192,3 +193,13 @@ def test_a_file_of_the_same_name_in_another_folder_is_another_file(rater, tmp_pa
 
 def listed_by(rater, **fields):
     return rater.call("ListImages", pb.ListImagesRequest(**fields))
+
+
+def test_what_was_revoked_since_is_told_with_what_to_do(capsys):
+    population.tell_revoked(pb.Population(name="populations/friends", image_count=80))
+    assert not capsys.readouterr().err
+    gone = pb.Population(name="populations/friends", image_count=80, revoked_image_count=3, revoked_rating_count=17)
+    population.tell_revoked(gone)
+    told = capsys.readouterr().err
+    assert "3 of its 80 images were revoked since" in told and "17 ratings" in told
+    assert "konomi population remove friends, then konomi population fit again" in told

@@ -48,12 +48,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a method says of N images: an order, P(SSR or better), an order for UR, a grade."""
+    """What a method says of N images: an order, P(SSR or better), orders for UR and for SSR or better, a grade.
+
+    Without an order for SSR or better it is that of its probability.
+    """
 
     order: np.ndarray
     ssr: np.ndarray
     ur: np.ndarray
     grade: np.ndarray
+    top: np.ndarray | None = None
 
 
 Method = Callable[[Task], Answer]
@@ -91,9 +95,19 @@ def logistic(task: Task) -> Answer:
 
 def ridge(task: Task) -> Answer:
     """Ridge regression of the grade on standardised embeddings, its penalty by leave-one-out."""
-    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 16))).fit(task.embeddings, task.grades)
-    grade = model.predict(task.others)
-    spread = np.sqrt(max(-model[-1].best_score_, 0.05))
+    return _ridge(task, task.embeddings)
+
+
+def fair_ridge(task: Task) -> Answer:
+    """The same, standardised on all images of the taste, which konomi's features see too, and not on the labelled."""
+    return _ridge(task, task.background)
+
+
+def _ridge(task: Task, known: np.ndarray) -> Answer:
+    scaler, model = StandardScaler().fit(known), RidgeCV(np.logspace(0, 5, 16))
+    model.fit(scaler.transform(task.embeddings), task.grades)
+    grade = model.predict(scaler.transform(task.others))
+    spread = np.sqrt(max(-model.best_score_, 0.05))
     return Answer(grade, ndtr((grade - 3.5) / spread), grade, grade)
 
 
@@ -129,9 +143,13 @@ def fitted(task: Task, prior: Population | None, calibration: Calibration | None
 
 
 def answer_of(found: Fitted, task: Task) -> Answer:
-    """Returns what a fitted head says of the images to judge."""
+    """Returns what a fitted head says of the images to judge; its best are those of the highest expected grade.
+
+    By P(UR), what is little known would stand before what is likely liked while labels are few; lists, exports and
+    nights are ordered by the expected grade or its lower bound.
+    """
     said = found.head.predict(task.others)
-    return Answer(said.utility, said.probabilities[:, 3:].sum(axis=1), said.probabilities[:, 4], said.utility)
+    return Answer(said.utility, said.probabilities[:, 3:].sum(axis=1), said.utility, said.utility, said.utility)
 
 
 METHODS: Mapping[str, Method] = {
@@ -141,6 +159,7 @@ METHODS: Mapping[str, Method] = {
     "kNN-10": neighbours,
     "logistic": logistic,
     "ridge": ridge,
+    "fair ridge": fair_ridge,
     "LightGBM default": trees,
 }
 OWN = ("konomi", "konomi + population")
@@ -149,11 +168,12 @@ OWN = ("konomi", "konomi + population")
 def measure(answer: Answer, grades: np.ndarray, best: int = 50) -> dict[str, float]:
     """Measures an answer against the grades (N,) the person gives; ties in a probability are split by the order."""
     nudge = 1e-9 * answer.order
-    top = grades[np.argsort(-(answer.ssr + nudge), kind="stable")[:best]] >= 4
+    ssr = (answer.ssr if answer.top is None else answer.top) + nudge
+    top = grades[np.argsort(-ssr, kind="stable")[:best]] >= 4
     return {
         "srcc": metrics.spearman(grades, answer.order),
         "ap_ur": metrics.average_precision(grades == 5, answer.ur + nudge),
-        "ap_ssr": metrics.average_precision(grades >= 4, answer.ssr + nudge),
+        "ap_ssr": metrics.average_precision(grades >= 4, ssr),
         "precision": float(top.mean()),
         "qwk": metrics.quadratic_kappa(grades, answer.grade.round().astype(int).clip(1, 5)),
         "ece": metrics.calibration_error(grades >= 4, answer.ssr),

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from konomi_rater.preference.features import with_population
+from konomi_rater.preference.features import learn_features, with_population
 from konomi_rater.preference.fitting import Fitted, fit
-from konomi_rater.preference.head import RECIPES, feature_maps, fit_head
+from konomi_rater.preference.head import fit_head, kind_for
 from konomi_rater.preference.metrics import spearman
-from konomi_rater.preference.population import benefit
 from konomi_rater.preference.population.crowd import Ratings, fit_crowd, mean_ratings
 from konomi_rater.preference.population.file import Population
 from konomi_rater.preference.training import Training
@@ -89,8 +88,7 @@ def _one(
         return spearman(person.again[LABELLED:], predict(pool.embeddings[LABELLED:]))
 
     none = agreement(lambda rows: fitted().head.predict(rows).utility)
-    kind = benefit.deciding_kind(count)
-    plain = feature_maps(background)[RECIPES[kind].power]
+    kind, plain = kind_for(count), learn_features(background)
     bare = fit_head(kind, plain, pool.embeddings[chosen], person.said[chosen])
     alone = agreement(lambda rows: bare.predict(rows).utility)
     figures = {"none": {"srcc": none}}

@@ -18,7 +18,8 @@ from scipy.stats import spearmanr
 from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
 from konomi_chassis.process import keep_freed_memory
 from konomi_rater.embedding.open_clip import like_open_clip
-from konomi_rater.preference.head import RECIPES, feature_maps, fit_head
+from konomi_rater.preference.features import learn_features
+from konomi_rater.preference.head import fit_head
 from tests.benchmarks.results import FOLDER
 from tests.benchmarks.serving import rig
 
@@ -82,7 +83,7 @@ def _correlation(whole: np.ndarray, small: np.ndarray) -> list[float]:
         utility += rng.normal(size=len(whole)) * utility.std() * 0.3
         grades = 1 + np.searchsorted(np.quantile(utility, [0.3, 0.6, 0.82, 0.94]), utility)
         graded, rest = np.split(rng.permutation(len(whole)), [len(whole) // 2])
-        head = fit_head("gp", feature_maps(whole)[RECIPES["gp"].power], whole[graded], grades[graded])
+        head = fit_head("gp", learn_features(whole), whole[graded], grades[graded])
         said = [head.predict(rows[rest]).utility for rows in (whole, small)]
         found.append(float(spearmanr(*said)[0]))
     return found

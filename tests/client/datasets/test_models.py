@@ -34,7 +34,7 @@ def png(**texts: str) -> bytes:
 def test_an_infotext_names_its_model_steps_and_guidance():
     origin = origin_of(png(parameters=INFOTEXT))
     assert origin.model == "dreamy_v3", "a prompt that speaks of a model names none"
-    assert origin.numbers == {"steps": 20.0, "guidance_scale": 7.5}
+    assert origin.numbers == {"steps": 20.0, "guidance_scale": 7.5, "sampler: euler a": 1.0}
 
 
 def test_a_graph_names_the_checkpoint_it_loads_and_none_of_several():

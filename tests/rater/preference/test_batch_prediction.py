@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from konomi_rater.preference.batch_prediction import BLOCK, TOLERANCE, linear, rescore
-from konomi_rater.preference.head import Prediction, draw, feature_maps, fit_head, with_members
+from konomi_rater.preference.features import learn_features
+from konomi_rater.preference.head import Prediction, draw, fit_head, with_members
 
-KINDS = ("ridge", "gp", "nystroem")
+KINDS = ("gp", "nystroem")
 
 
 def library(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +24,7 @@ def head(request):
     rows, utility = library(count)
     count = count * 9 // 10 if request.param == "nystroem" else 120
     grades = 1 + np.searchsorted(np.quantile(utility, [0.3, 0.6, 0.82, 0.94]), utility[:count])
-    fitted = fit_head(request.param, feature_maps(rows)[0.5], rows[:count], grades)
+    fitted = fit_head(request.param, learn_features(rows), rows[:count], grades)
     return with_members(fitted, fitted.features(rows[:count]), draw(count, np.random.default_rng(1)))
 
 

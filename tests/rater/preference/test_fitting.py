@@ -9,7 +9,7 @@ from scipy.stats import norm
 from konomi_rater.preference import features
 from konomi_rater.preference import head as ensemble
 from konomi_rater.preference.comparisons import Preference, shifts
-from konomi_rater.preference.features import learn_maps
+from konomi_rater.preference.features import learn_features
 from konomi_rater.preference.fitting import fit, quick_fit
 from konomi_rater.preference.gaussian_process import Kernel, condition, held_out
 from konomi_rater.preference.head import MOST_EXACT
@@ -199,7 +199,7 @@ def test_what_hides_among_the_ungraded_lowers_what_is_reported_and_never_raises_
 def test_wide_embeddings_have_the_same_directions_by_rows_as_by_columns(monkeypatch):
     rng = np.random.default_rng(6)
     rows = rng.standard_normal((60, 40)) * np.arange(1, 41) ** -0.5
-    by_columns = learn_maps(rows, (0.5,))[0.5]
+    by_columns = learn_features(rows)
     monkeypatch.setattr(features, "WIDE", 8)
-    by_rows = learn_maps(rows, (0.5,))[0.5]
+    by_rows = learn_features(rows)
     assert np.abs(by_columns(rows)) == pytest.approx(np.abs(by_rows(rows)), abs=1e-9)

@@ -5,9 +5,9 @@ import pytest
 
 from konomi.errors import Cancelled
 from konomi_rater.preference import fitting, large_fit
+from konomi_rater.preference.features import learn_features
 from konomi_rater.preference.fitting import Fitted, fit, quick_fit
 from konomi_rater.preference.gaussian_process import Kernel
-from konomi_rater.preference.head import feature_maps
 from konomi_rater.preference.metrics import spearman
 from konomi_rater.preference.provenance.parameters import Provenance
 from konomi_rater.preference.sparse_gaussian_process import POINTS
@@ -68,7 +68,7 @@ def test_few_labels_are_fitted_to_the_bit_as_if_there_were_no_other_way(monkeypa
     rows, grades = rows[:count], grades[:count]
     assert np.array_equal(
         quick_fit(rows, grades, rows).predict(rows[:50]).utility,
-        fitting.fit_head("nystroem" if count > 2000 else "gp", feature_maps(rows)[0.5], rows, grades)
+        fitting.fit_head("nystroem" if count > 2000 else "gp", learn_features(rows), rows, grades)
         .predict(rows[:50])
         .utility,
     )
@@ -112,7 +112,7 @@ def test_more_labels_make_no_worse_head_than_a_sample_of_them(small_limits):
 def test_blocks_leave_out_and_repeat_what_conditioning_anew_would():
     rows, _, _ = world(900)
     kernel, rng = Kernel(linear=0.5, rbf=0.4, length=1.0, noise=0.3), np.random.default_rng(0)
-    inputs = feature_maps(rows)[0.5](rows)
+    inputs = learn_features(rows)(rows)
     targets, folds = rng.standard_normal(900), np.array_split(rng.permutation(900), 5)
     points = large_fit.choose_points(inputs, 0)
     parts, fold_of = large_fit.parts_of(folds)
@@ -137,7 +137,7 @@ def conditioned_on(points, kernel, inputs, targets):
 
 def feature_queries():
     rows, _, _ = world(900)
-    return feature_maps(rows)[0.5](rows)[:50]
+    return learn_features(rows)(rows)[:50]
 
 
 def test_the_sample_measures_all_alike_and_calibrates_on_what_was_shown_at_random(small_limits):

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from konomi_rater.preference import head
 from konomi_rater.preference.batch_prediction import rescore
 from konomi_rater.preference.comparisons import NONE, Preference, enough, pairs_of, weights
+from konomi_rater.preference.features import learn_features
 from konomi_rater.preference.fitting import Fitted, fit, learnt_pairs, quick_fit
 from konomi_rater.preference.gaussian_process import Kernel, condition, held_out
-from konomi_rater.preference.head import MOST_EXACT, feature_maps, fit_head
+from konomi_rater.preference.head import MOST_EXACT, fit_head
 from konomi_rater.preference.metrics import auc, spearman
 from konomi_rater.preference.ordinal import PRIOR
 from konomi_rater.preference.training import Training
@@ -60,6 +62,24 @@ def test_each_two_images_are_one_pair_with_what_was_said_either_way():
     assert len(pairs_of([Preference(3, 3)])) == len(pairs_of([])) == len(NONE) == 0
 
 
+@pytest.mark.parametrize("graded", [0, 30])
+def test_laplaces_method_on_few_images_finds_what_it_finds_on_many_pairs(monkeypatch, graded):
+    rows, _, wanted, grades = world(0, 200)
+    features = learn_features(rows)
+    pairs = pairs_of(said(wanted, 60, 300))
+    heads = []
+    for least in (0.0, 1.0):
+        monkeypatch.setattr(head, "FEW_IMAGES", least)
+        heads.append(fit_head("gp", features, rows[:60], grades[:graded], pairs=pairs))
+    on_pairs, on_images = heads
+    np.testing.assert_allclose(on_images.sites.targets, on_pairs.sites.targets, atol=1e-5)
+    np.testing.assert_allclose(on_images.predict(rows).utility, on_pairs.predict(rows).utility, atol=1e-6)
+    again = quick_fit(rows[:60], grades[:graded], rows, pairs=pairs, features=features)
+    assert (
+        again.predict(rows).utility == quick_fit(rows[:60], grades[:graded], rows, pairs=pairs).predict(rows).utility
+    ).all()
+
+
 def test_a_pick_of_three_in_nine_says_what_a_choice_among_84_says_not_18_times_a_pair():
     pick = [Preference(winner, loser) for winner in (0, 1, 2) for loser in range(3, 9)]
     alone = [Preference(9, 10), Preference(11, 12)]
@@ -74,7 +94,7 @@ def test_the_mode_of_grades_and_pairs_together_is_the_greatest_posterior():
     rng = np.random.default_rng(0)
     rows, _, wanted, grades = world(0, images=40, dimensions=6)
     pairs = pairs_of(said(wanted, 30, 25))
-    head = fit_head("logits", feature_maps(rows)[0.25], rows[:30], grades[:12], pairs=pairs)
+    head = fit_head("gp", learn_features(rows), rows[:30], grades[:12], pairs=pairs)
     inputs, kernel = head.features(rows[:30]), head.process.kernel
     covariance = kernel(inputs, inputs) + 1e-9 * np.eye(30)
     edges = np.concatenate([[-np.inf], head.scale.cuts, [np.inf]])

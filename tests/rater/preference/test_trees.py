@@ -1,5 +1,6 @@
 """Trees learn from how images were made what pixels do not show, and leave strangers alone."""
 
+import lightgbm
 import numpy as np
 import pytest
 
@@ -7,7 +8,7 @@ from konomi_rater.preference.fitting import fit
 from konomi_rater.preference.metrics import spearman
 from konomi_rater.preference.provenance.parameters import Provenance, learn_columns, terms_of
 from konomi_rater.preference.training import Training
-from konomi_rater.storage.head_file import from_bytes, to_bytes
+from konomi_rater.storage.head_file import from_bytes, to_bytes, trees_of
 
 
 def world(seed: int, count: int = 900) -> tuple[np.ndarray, list[Provenance], np.ndarray, np.ndarray]:
@@ -65,7 +66,7 @@ def test_a_stored_stack_predicts_the_same_bits():
 
 def test_few_labels_or_images_made_alike_grow_no_trees():
     rows, provenances, _, grades = world(2)
-    assert "stack" not in fitted(rows, provenances, grades, 49).candidates
+    assert "stack" not in fitted(rows, provenances, grades, 29).candidates
     assert (
         "stack"
         not in fitted(rows, [Provenance("a cat", "base", {"guidance_scale": 4.0})] * 900, grades, 120).candidates
@@ -95,3 +96,28 @@ def test_the_table_has_a_column_a_word_a_phrase_and_a_parameter():
     assert np.isnan(table[2, 0])
     assert table[2, 1 + columns.words.index("blue hair")] == 1
     assert terms_of("A cat, A CAT") == ["a", "cat", "a cat"]
+
+
+def test_a_head_that_knows_nothing_adds_no_noise_to_what_parameters_say():
+    rows, provenances, _, _ = world(4)
+    guidance = np.array([one.parameters["guidance_scale"] for one in provenances])
+    wanted = -np.abs(guidance - 4)  # pixels show nothing of it
+    grades = 1 + np.searchsorted(np.quantile(wanted, [0.3, 0.6, 0.82, 0.94]), wanted)
+    found = fitted(rows, provenances, grades, 100)
+    said = found.head.predict(rows[100:], provenances[100:])
+    assert found.head.kind == "stack" and found.candidates["gp"] < 0.3
+    assert spearman(wanted[100:], said.utility) > 0.9
+    brier = np.mean((said.probabilities[:, 3:].sum(axis=1) - (grades[100:] >= 4)) ** 2)
+    assert brier < 0.75 * np.var(grades[100:] >= 4)
+
+
+def test_trees_of_an_earlier_version_are_read_and_added_as_they_were():
+    _, provenances, _, _ = world(0)
+    columns, latent = learn_columns(provenances), np.linspace(-1, 1, 900)
+    data = lightgbm.Dataset(np.column_stack([columns.table(provenances), latent]), latent, params={"verbose": -1})
+    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, data, 5)
+    columns_of = {name: list(getattr(columns, name)) for name in ("parameters", "words", "units")}
+    earlier = trees_of({"columns": columns_of, "weight": 0.5, "text": booster.model_to_string()})
+    mean, variance = earlier(latent, np.ones(900), [*provenances[:600], *[None] * 300])
+    added = 0.5 * booster.predict(np.column_stack([columns.table(provenances), latent]), num_threads=1)
+    assert np.allclose(mean, latent + np.where(np.arange(900) < 600, added, 0)) and (variance == 1).all()

@@ -7,6 +7,7 @@ import pytest
 
 from konomi_rater.preference.fitting import quick_fit
 from konomi_rater.preference.gaussian_process import condition
+from konomi_rater.selection import acquisition
 from konomi_rater.selection.acquisition import Pool, SuggestionReason, repeats, suggest
 
 
@@ -78,11 +79,25 @@ def test_one_of_two_alike_is_enough():
         assert len(set(chosen)) == len(chosen) == 8
 
 
-def test_a_long_list_has_as_many_as_were_asked_for_none_twice():
+def test_a_long_list_has_as_many_as_were_asked_for_none_twice(monkeypatch):
+    monkeypatch.setattr(acquisition, "RUNS_OUT", 1.0)
     pool, wanted = pool_of(8)
     picks = suggest(pool, head_of(pool, wanted), 40, 250, 0, np.random.default_rng(0))
     assert len({row for row, _ in picks}) == 250
     assert Counter(reason for _, reason in picks) == {SuggestionReason.UNCERTAIN: 200, SuggestionReason.RANDOM: 50}
+
+
+def test_where_a_pool_runs_out_chance_decides_more_and_more_and_at_half_of_it_alone():
+    pool, wanted = pool_of(8)
+    head, size = head_of(pool, wanted), len(pool.embeddings)
+
+    def drawn(labelled: int) -> float:
+        picks = suggest(pool, head, labelled, 60, 0, np.random.default_rng(0))
+        return sum(reason is SuggestionReason.RANDOM for _, reason in picks) / 60
+
+    assert drawn(size // 10) == 0.2
+    assert 0.4 < drawn(size // 2) < 0.9
+    assert drawn(size + 1) == 1.0
 
 
 def test_novel_slots_take_the_farthest_plausible_and_spread():

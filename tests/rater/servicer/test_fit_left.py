@@ -105,4 +105,4 @@ def test_a_fit_whose_caller_stays_goes_on_to_the_end(rater, library, monkeypatch
     wait_until(
         lambda: len(rater.call("ListRaterVersions", pb.ListRaterVersionsRequest(taste=library.taste)).rater_versions)
     )
-    assert held.error is None and held.after > 10 * MOST_MORE
+    assert held.error is None and held.after > 5 * MOST_MORE

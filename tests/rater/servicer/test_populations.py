@@ -54,6 +54,11 @@ def remove(rater, name: str = "friends") -> pb.Population:
     return rater.call("RemovePopulation", request)
 
 
+def revoke(rater, library, digests: list[str]) -> None:
+    request = pb.RevokeImagesRequest(taste=library.taste, digests=digests, request_id=str(uuid.uuid4()))
+    rater.call("RevokeImages", request)
+
+
 def test_what_others_like_is_learnt_used_and_told_with_both_figures(rater, library, own_models):
     group = pb.RatingGroup(kind="ratings", consent=CONSENT, people=people(library, count=12))
     made = rater.call("FitPopulation", request_of(library, groups=[group])).population
@@ -113,7 +118,7 @@ def test_no_rating_and_no_name_is_kept(rater, library, own_models):
     data = (own_models / "population" / "friends.safetensors").read_bytes()
     assert {name: tensor.shape for name, tensor in load(data).items()} == {"weights": (32, 1)}
     header = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["konomi"])
-    assert set(header) == {"raters", "ratings", "images", "created", "sources", "members", "srcc"}
+    assert set(header) == {"raters", "ratings", "images", "created", "sources", "members", "srcc", "request"}
     assert not [digest for digest in library.digests if digest.encode() in data]
 
 
@@ -132,6 +137,43 @@ def test_images_that_are_not_at_hand_are_counted_and_named(rater, library, own_m
 def test_the_same_request_is_answered_once(rater, library, own_models):
     request = request_of(library)
     assert rater.call("FitPopulation", request) == rater.call("FitPopulation", request)
+
+
+def test_a_request_whose_answer_was_lost_behind_its_file_is_answered_with_that_file(
+    rater, library, own_models, monkeypatch
+):
+    """The file is durable before the answer is: whoever asks again hears of it, and nobody else takes its name."""
+    request = request_of(library)
+    monkeypatch.setenv("KONOMI_FAILPOINT", "population.after_file=eio")
+    with pytest.raises(KonomiError):
+        rater.call("FitPopulation", request)
+    monkeypatch.delenv("KONOMI_FAILPOINT")
+    (left,) = listed(rater)
+    with pytest.raises(AlreadyExists):
+        rater.call("FitPopulation", request_of(library))
+    other = pb.FitPopulationRequest.FromString(request.SerializeToString())
+    other.groups[0].consent = "another"
+    with pytest.raises(AlreadyExists):
+        rater.call("FitPopulation", other)
+    answer = rater.call("FitPopulation", request)
+    assert answer.population == left and rater.call("FitPopulation", request) == answer
+    revoke(rater, library, library.digests[:1])
+    assert listed(rater)[0].revoked_image_count == 1
+
+
+def test_what_was_revoked_since_is_counted_until_it_is_learnt_anew(rater, library, own_models):
+    made = rater.call("FitPopulation", request_of(library)).population
+    assert (made.revoked_image_count, made.revoked_rating_count) == (0, 0)
+    gone = library.digests[:30]
+    rated = [place for person in people(library) for place in person.images if place < 30]
+    revoke(rater, library, gone)
+    (told,) = listed(rater)
+    assert told.digest == made.digest
+    assert (told.revoked_image_count, told.revoked_rating_count) == (len(set(rated)), len(rated))
+    remove(rater)
+    again = rater.call("FitPopulation", request_of(library)).population
+    assert again.image_count == made.image_count - len(set(rated))
+    assert [one.revoked_image_count for one in listed(rater)] == [0]
 
 
 def test_a_restored_taste_still_says_what_it_stood_on(rater, library, own_models):

@@ -20,6 +20,9 @@ NUMBERS = {
     "guidance_scale": re.compile(r", CFG scale: (\d{1,4}(?:\.\d+)?)"),
 }
 """What an infotext says of how an image was made, under the names the generator has for it."""
+NAMED_SAMPLER = re.compile(r", Sampler: ([^,\n]{1,60})")
+SAMPLER = "sampler: "
+"""Before a sampler's name, in small letters, as a number of value 1: one of each there is, and no order among them."""
 MODELS = ("model", "Model", "use_stable_diffusion_model", "base_model")
 """Names of the model in flat records: its name, or a record with `model_name` or `name`."""
 MOST_MODEL = 200
@@ -56,7 +59,7 @@ class Said:
         graph: ComfyUI's graph of what was computed, where the text is one.
         strange: the text is a record of a kind that is not known here.
         model: the model that made the image, as the text names it; empty where it names none.
-        numbers: steps and guidance scale, where it says them.
+        numbers: steps, guidance scale and the sampler, where it says them.
     """
 
     prompt: str | None = None
@@ -91,7 +94,7 @@ def said_by(value: str, *, plain: bool = False) -> Said:
 
 
 def said_by_infotext(infotext: str) -> Said:
-    """Returns prompt, seed, model, steps and guidance scale of an infotext as A1111 writes it."""
+    """Returns prompt, seed, model, steps, guidance scale and sampler of an infotext as A1111 writes it."""
     end, match = LAST_LINE.search(infotext), SEED.search(infotext)
     said = with_seed(infotext[: end.start()] if end else infotext, int(match[1]) if match else None)
     begin = INFOTEXT.search(infotext)
@@ -100,6 +103,9 @@ def said_by_infotext(infotext: str) -> Said:
     rest = infotext[begin.start() :]  # a prompt may speak of models too
     model = NAMED_MODEL.search(rest)
     numbers = {name: float(found[1]) for name, pattern in NUMBERS.items() if (found := pattern.search(rest))}
+    sampler = NAMED_SAMPLER.search(rest)
+    if sampler and sampler[1].strip().isprintable() and sampler[1].strip():
+        numbers[SAMPLER + sampler[1].strip().lower()] = 1.0
     return replace(said, model=model_name(model[1]) if model else "", numbers=numbers)
 
 

@@ -4,7 +4,8 @@ A name may end in the precision its tower computes in, "@bf16" or "@fp16"; witho
 precisions are near but not equal, so they are of two embedders: what rests on a name (vectors, indices, heads,
 bundles) never mixes them, and a taste keeps the precision it began with on whatever machine it is opened.
 
-"#early" behind a model of timm adds statistics of its early layers. Two names joined by "+" are one embedder, whose
+"#early" behind a model of timm adds statistics of its early layers; the number behind "vlm:FOLDER" is that of a layer
+of a vision-language model. Two names joined by "+" are one embedder, whose
 vectors are those of both side by side; the precision behind them is that of both.
 """
 
@@ -21,9 +22,11 @@ LITE = "timm:tf_efficientnet_lite0"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 EARLY = "early"
 """Layers a name may ask for of a model of timm, besides its last."""
+VLM = "vlm"
+LAYER = re.compile(r"0|[1-9][0-9]{0,2}")
 FORMS = (
     f'"{STARTER}", "open_clip:NAME/PRETRAINED-or-file", "timm:NAME/file" (with "#{EARLY}" for its early layers too), '
-    f'"{LITE}" or two of these joined by "+"'
+    f'"{LITE}", "{VLM}:FOLDER#layer" or two of these joined by "+"'
 )
 FP32, HALVES = "fp32", ("bf16", "fp16")
 """Precisions of a tower; the first is in no name."""
@@ -36,15 +39,18 @@ SPACES: Mapping[str, str] = {LITE: f"{LITE}#224-bicubic-0.875+early3-0.75/1"}
 is another space, so no vector of the one is ever taken for one of the other."""
 EARLY_SPACE = "-0.75/1"
 """Behind "#early" in the name of a space: the weight of the early part, and the number of the way it is made."""
+VLM_SPACE = "-mean/1"
+"""Behind the layer of a vision-language model: how its states become one vector, and the number of that way."""
 
 
 @dataclass(frozen=True)
 class EmbedderName:
-    """The parts of a name: kind "starter", "open_clip" or "timm", model, and tag or file, empty where there is none.
+    """The parts of a name: kind, model, and tag or file, empty where there is none.
 
     Attributes:
+        kind: "starter", "open_clip", "timm" or "vlm".
         precision: what the tower computes in: "fp32", "bf16" or "fp16".
-        layers: "early" where those are looked at too.
+        layers: "early" where those are looked at too; of a vision-language model the number of the layer.
         joined: the two embedders this one joins; then kind, model, file and layers are empty.
     """
 
@@ -103,6 +109,9 @@ def _single(plain: str) -> EmbedderName | None:
     bare, mark, layers = plain.partition("#")
     kind, _, rest = bare.partition(":")
     model, _, file = rest.partition("/")
+    if kind == VLM:
+        whole = bool(NAME.fullmatch(rest) and LAYER.fullmatch(layers))
+        return EmbedderName(kind, rest, layers=layers) if whole else None
     whole = bool(NAME.fullmatch(model) and (NAME.fullmatch(file) or plain == LITE))
     whole &= kind in ("open_clip", "timm") and not file.endswith((".pt", ".pth", ".bin", ".ckpt", ".pkl"))
     whole &= not mark or (kind == "timm" and layers == EARLY)
@@ -131,7 +140,8 @@ def space_of(embedder: str) -> str:
 
 
 def _space(single: str) -> str:
-    return SPACES.get(single, single) + (EARLY_SPACE if single.endswith(f"#{EARLY}") else "")
+    made = VLM_SPACE if single.startswith(f"{VLM}:") else EARLY_SPACE if single.endswith(f"#{EARLY}") else ""
+    return SPACES.get(single, single) + made
 
 
 def folder(models: Path, name: EmbedderName) -> Path:

@@ -14,7 +14,7 @@ from konomi_chassis.models.safetensors_check import check_file
 from konomi_rater.embedding import names, packaged
 from konomi_rater.embedding.device import Placement, precision, settled
 from konomi_rater.embedding.joined import Embedder, JoinedEmbedder
-from konomi_rater.embedding.names import AUTO, FP32, LITE, STARTER, EmbedderName
+from konomi_rater.embedding.names import AUTO, FP32, LITE, STARTER, VLM, EmbedderName
 
 MISFITS = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError)
 """What the libraries raise where files do not fit each other."""
@@ -74,6 +74,8 @@ class Embedders:
                 packaged.check(self._models)
             elif parts.kind == STARTER:
                 _present(self._models / "starter" / "embedder" / "model.safetensors", parts)
+            elif parts.kind == VLM:
+                _present(names.folder(self._models, parts) / "config.json", parts)
             else:
                 self._check_model(parts)
                 _present(names.weights(self._models, parts), parts)
@@ -169,6 +171,10 @@ class Embedders:
             return timm.open_timm(parts.model, packaged.weights(self._models), placement, layers="blocks")
         if parts.kind == STARTER:
             return open_clip.open_starter(self._models / "starter" / "embedder", placement)
+        if parts.kind == VLM:
+            from konomi_rater.embedding import vision_language  # brings transformers, which few need
+
+            return vision_language.open_folder(names.folder(self._models, parts), int(parts.layers), placement)
         path = names.weights(self._models, parts)
         if parts.kind == "open_clip":
             return open_clip.open_weights(parts.model, parts.file, path, placement)

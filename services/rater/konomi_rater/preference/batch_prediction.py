@@ -30,7 +30,7 @@ LIBRARY = 20_000
 TOLERANCE = 2e-3
 """How far a utility may be from the one in double precision: where a calibration curve is steep."""
 
-LEAST_SHARE = 1e-5
+LEAST_SHARE = 1e-6
 """Eigenvalues of the covariance of inducing points, as a share of the largest, below which single precision fails."""
 
 _ONE_AT_A_TIME = threading.Lock()

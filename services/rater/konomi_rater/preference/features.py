@@ -1,11 +1,12 @@
-"""The space a taste is learnt in: embeddings centred and partly whitened with what all of its images have in common.
+"""The space a taste is learnt in: embeddings standardised and partly whitened by what all its images have in common.
 
-A frozen encoder gives most of its variance to a few directions (for portraits: the style). Dividing by a power of the
-standard deviation along each principal direction, learnt from unlabelled images, lets few labels speak about the rest.
+An encoder's numbers are of unlike sizes, and a few directions have most of its variance (for portraits: the style).
+Each number is divided by its own deviation, then each principal direction by a power of its deviation, both learnt from
+unlabelled images: few labels can then speak about the rest.
 Population scores, where a home has them (`population`), are further columns; so is how it was made (`provenance`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +21,10 @@ WIDE, MAX_WIDE = 1024, 1024
 """Dimensions beyond which fewer rows do, and how many: directions then come from the products of rows, not columns."""
 KEEP = 0.995
 """Share of the variance that is kept."""
+POWER = 0.25
+"""How far directions are whitened: 0 not at all, 1 fully."""
+LEAST_SPREAD = 1e-9
+"""Deviation of a number below which it says nothing, and is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -60,41 +65,32 @@ class Features:
 
 
 def learn_features(
-    background: np.ndarray, *, power: float, keep: float = KEEP, population: Population | None = None
+    background: np.ndarray, *, power: float = POWER, keep: float = KEEP, population: Population | None = None
 ) -> Features:
-    """Learns one map; see learn_maps."""
-    return learn_maps(background, (power,), keep=keep, population=population)[power]
-
-
-def learn_maps(
-    background: np.ndarray, powers: Iterable[float], *, keep: float = KEEP, population: Population | None = None
-) -> dict[float, Features]:
-    """Learns the maps of several whitening powers from unlabelled embeddings.
+    """Learns the map from unlabelled embeddings.
 
     Args:
         background: (N, D) unit embeddings of all images of the taste.
-        powers: 0 keeps the encoder's own metric, 1 whitens fully.
+        power: 0 keeps the metric of the standardised numbers, 1 whitens fully.
         keep: share of the variance that is kept, 0..1.
         population: what others liked, if anything is known.
 
     Returns:
-        A map a power; with fewer than two rows, the identity about the mean.
+        The map; with fewer than two rows, the identity about the mean.
     """
     rows = _some(background)
-    mean = rows.mean(axis=0)
+    mean, spread = rows.mean(axis=0), rows.std(axis=0)
+    spread[spread < LEAST_SPREAD] = 1.0
     centred = rows - mean
-    values, vectors = _directions(centred)
+    values, vectors = _directions(centred / spread)
     if not len(values) or values[0] <= 1e-12:
-        return {power: Features(mean, np.eye(rows.shape[1])) for power in powers}
+        return Features(mean, np.eye(rows.shape[1]))
     count = int(np.searchsorted(np.cumsum(values) / values.sum(), keep)) + 1
+    scales = values[:count] ** (-power / 2)
+    length = np.sqrt((values[:count] * scales**2).sum())
+    basis = vectors[:, :count] * scales / length / spread[:, None]
     population_scores = _standardised(population, centred)
-    maps = {}
-    for power in powers:
-        scales = values[:count] ** (-power / 2)
-        length = np.sqrt((values[:count] * scales**2).sum())
-        basis = vectors[:, :count] * scales / length
-        maps[power] = Features(mean, np.hstack([basis, population_scores]), population_scores.shape[1])
-    return maps
+    return Features(mean, np.hstack([basis, population_scores]), population_scores.shape[1])
 
 
 def with_population(features: Features, background: np.ndarray, population: Population | None) -> Features:

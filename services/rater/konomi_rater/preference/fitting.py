@@ -1,4 +1,4 @@
-"""Fits a rater version: every kind of head in grouped cross-validation, then the best one on all labels."""
+"""Fits a rater version: a head on all labels, what trees can add, calibration, quality by grouped cross-validation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,21 +19,20 @@ from konomi_rater.preference.comparisons import (
     shifted,
     touching,
 )
-from konomi_rater.preference.features import Features, with_population
+from konomi_rater.preference.features import Features, learn_features, with_population
 from konomi_rater.preference.gaussian_process import Process, held_out
 from konomi_rater.preference.head import (
     MOST_EXACT,
     RECIPES,
     Head,
     Sites,
-    feature_maps,
     fit_head,
-    kinds_for,
+    kind_for,
     thresholds_known,
 )
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates
-from konomi_rater.preference.ordinal import Check, never, scale_of
+from konomi_rater.preference.ordinal import Check, never, quantisation, scale_of
 from konomi_rater.preference.population import benefit
 from konomi_rater.preference.population.benefit import Benefit, Labels
 from konomi_rater.preference.population.file import Population, joined
@@ -53,7 +52,8 @@ LEAST_UR = 3
 SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
 MARGIN = 0.02
-"""A later recipe must beat an earlier one's cross-validated SRCC by this much: smaller gaps are ties."""
+"""What is added to a head must better its cross-validated SRCC by this much: smaller gaps are ties. Trees, which are
+weighed on the very labels they are judged by, must better it by a standard error of SRCC where that is more."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Fitted:
     Attributes:
         head: the model.
         metrics: held-out quality.
-        candidates: cross-validated SRCC of every kind that was tried.
+        candidates: cross-validated SRCC of the head, and of "stack" where trees were tried.
         alarms: what the owner should know first.
         embeddings: (n, D) the images it rests on.
         grades: (n,) their grades, 0 for an ungraded one.
@@ -124,63 +124,57 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
         training = training.with_unlabelled()
     pairs = learnt_pairs(training.comparisons, len(training.grades))
     training = training if len(pairs) else training.graded_alone()
-    maps, weighed = _maps(training, seed, check)
+    features, weighed = _features(training, seed, check)
     folds = make_folds([*training.groups, *training.compared_groups], rng)
     moved, shifting = shifted(() if len(pairs) else training.comparisons, training.grades)
     if len(training.grades) > WHOLE:
         yield Step("cross-validation", 0, 2)
-        large = _fit_large(training, maps[RECIPES[LARGE].power], folds, moved, seed, check, threads)
+        large = _fit_large(training, features, folds, moved, seed, check, threads)
         yield Step("quality", 1, 2)
-        fitted = _finish(large.sample, {LARGE: large.held_out}, seed, rng, check, measured=large.measured)
+        fitted = _finish(large.sample, large.held_out, seed, rng, check, measured=large.measured)
         yield replace(fitted, alarms=alarms(training, fitted.metrics), benefits=weighed, compared=shifting)
         return
-    kinds = kinds_for(len(training.grades), pairs)
-    held_out: dict[str, _HeldOut] = {}
-    for done, kind in enumerate(kinds):
-        yield Step("cross-validation", done, len(kinds) + 1)
-        head = _fit_kind(kind, maps[RECIPES[kind].power], training, moved, check, pairs)
-        held_out[kind] = _cross_validate(head, training, folds, check)
-    yield Step("quality", len(kinds), len(kinds) + 1)
+    yield Step("cross-validation", 0, 2)
+    head = _fit_kind(kind_for(len(training.grades)), features, training, moved, check, pairs)
+    held_out = _cross_validate(head, training, folds, check)
+    yield Step("quality", 1, 2)
     fitted = _finish(training, held_out, seed, rng, check, pairs)
     yield replace(fitted, benefits=weighed, compared=shifting or int(pairs.times.sum()))
 
 
-def _maps(training: Training, seed: int, check: Check) -> tuple[Mapping[float, Features], list[Benefit]]:
-    """Returns the feature maps, with the populations that help as columns beside, and what each of them adds.
+def _features(training: Training, seed: int, check: Check) -> tuple[Features, list[Benefit]]:
+    """Returns the feature map, with the populations that help as columns beside, and what each of them adds.
 
     Folds are drawn apart, so that a fit without any is as it was. Below LEAST_LABELS grades, or beside ungraded images,
     too little decides: none helps.
     """
-    maps, count = feature_maps(training.background), len(training.grades)
+    features, count = learn_features(training.background), len(training.grades)
     if not training.populations or count < LEAST_LABELS or not training.grades.all():
-        return _with_origins(maps, training, seed, check), []
+        return _with_origins(features, training, seed, check), []
     few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
     folds = make_folds(few.groups, np.random.default_rng((seed, 1)))
-    plain = maps[RECIPES[benefit.deciding_kind(len(few.grades))].power]
     labels = Labels(few.embeddings, few.grades, folds, few.background)
-    weighed = benefit.benefits(training.populations, labels, plain, seed, check)
+    weighed = benefit.benefits(training.populations, labels, features, seed, check)
     helping = joined([one for one, found in zip(training.populations, weighed, strict=True) if found.used])
-    maps = {power: with_population(one, training.background, helping) for power, one in maps.items()}
-    return _with_origins(maps, training, seed, check), weighed
+    features = with_population(features, training.background, helping)
+    return _with_origins(features, training, seed, check), weighed
 
 
-def _with_origins(
-    maps: Mapping[float, Features], training: Training, seed: int, check: Check
-) -> Mapping[float, Features]:
-    """Returns the maps with how images were made, where that orders held-out labels better by MARGIN; else as they are.
+def _with_origins(features: Features, training: Training, seed: int, check: Check) -> Features:
+    """Returns the map with how images were made, where that orders held-out labels better by MARGIN; else as it is.
 
     What pixels show already is better learnt from pixels: where models are compared there is nothing else.
     """
     origins, count = learn_origins(training.seen_provenances()), len(training.grades)
     if not len(origins) or count < LEAST_LABELS:
-        return maps
+        return features
     few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
     folds = make_folds(few.groups, np.random.default_rng((seed, 2)))
-    kind, worth = benefit.deciding_kind(len(few.grades)), []
-    for features in (maps[RECIPES[kind].power], maps[RECIPES[kind].power].with_origins(origins)):
-        head = _fit_kind(kind, features, few, np.zeros(len(few.grades)), check, NONE)
+    worth = []
+    for tried in (features, features.with_origins(origins)):
+        head = _fit_kind(kind_for(len(few.grades)), tried, few, np.zeros(len(few.grades)), check, NONE)
         worth.append(order(few.grades, _cross_validate(head, few, folds, check).mean, NONE, np.zeros(0)))
-    return {power: one.with_origins(origins) for power, one in maps.items()} if worth[1] > worth[0] + MARGIN else maps
+    return features.with_origins(origins) if worth[1] > worth[0] + MARGIN else features
 
 
 def _fit_kind(kind: str, features: Features, training: Training, moved: np.ndarray, check: Check, pairs: Pairs) -> Head:
@@ -203,6 +197,7 @@ def quick_fit(
     background: np.ndarray,
     population: Population | None = None,
     pairs: Pairs = NONE,
+    features: Features | None = None,
 ) -> Head:
     """Fits one head without measuring it, for choosing what to label next.
 
@@ -215,16 +210,15 @@ def quick_fit(
         background: (N, D) of all images of the taste.
         population: what people in general like, where something is known.
         pairs: which of two images is preferred (`learnt_pairs`).
+        features: what `learn_features` returns of this background and population, where it is known already.
     """
+    features = learn_features(background, population=population) if features is None else features
     if len(pairs):
-        kind = kinds_for(len(grades), pairs)[0]
-        features = feature_maps(background, population)[RECIPES[kind].power]
-        head = fit_head(kind, features, embeddings, grades, pairs=pairs)
+        head = fit_head(kind_for(len(grades)), features, embeddings, grades, pairs=pairs)
         return head if thresholds_known(grades) else ensemble.with_usual_shares(head, background)
     rows = _recent_and_spread(len(grades))
     embeddings, grades = embeddings[rows], grades[rows]
-    kind = next(kind for kind, recipe in RECIPES.items() if recipe.needs <= len(grades) <= recipe.most)
-    return fit_head(kind, feature_maps(background, population)[RECIPES[kind].power], embeddings, grades)
+    return fit_head(kind_for(len(grades)), features, embeddings, grades)
 
 
 def _recent_and_spread(count: int) -> np.ndarray:
@@ -335,30 +329,30 @@ def _fit_large(
 
 def _finish(
     training: Training,
-    held_out: Mapping[str, _HeldOut],
+    best: _HeldOut,
     seed: int,
     rng: np.random.Generator,
     check: Check,
     pairs: Pairs = NONE,
     measured: np.ndarray | None = None,
 ) -> Fitted:
-    """Chooses among the kinds, lets trees add what they can, calibrates and measures.
+    """Lets trees add what they can to a head, calibrates and measures.
 
     Args:
         training: the labels held out.
-        held_out: the heads with their predictions of these, by kind.
+        best: the head with its predictions of these.
         seed: of the trees.
         rng: of folds and bootstrap.
         check: asked between two steps whether anybody waits.
         pairs: what was compared.
         measured: (n,) bool, the labels that measure; None for all, and members are drawn among them.
     """
-    candidates = {kind: order(training.grades, one.mean, pairs, one.gaps) for kind, one in held_out.items()}
-    best = held_out[_best(list(held_out), candidates)]
+    candidates = {best.head.kind: order(training.grades, best.mean, pairs, best.gaps)}
     stacked = _stacked(training, best, seed, rng, check)
     if stacked is not None:
         candidates["stack"] = order(training.grades, stacked.mean, pairs, stacked.gaps)
-        best = stacked if candidates["stack"] > candidates[best.head.kind] + MARGIN else best
+        needed = candidates[best.head.kind] + max(MARGIN, len(training.grades) ** -0.5)
+        best = stacked if candidates["stack"] > needed else best
     head = best.head
     if measured is None:
         drawn = ensemble.draw(len(head.sites.targets), rng)
@@ -384,27 +378,20 @@ def _measured(
     return estimates(training.grades[some], predictions, rng, check=check)
 
 
-def _best(kinds: Sequence[str], candidates: Mapping[str, float]) -> str:
-    def worth(kind: str) -> float:
-        return candidates[kind] if np.isfinite(candidates[kind]) else -1.0
-
-    best = kinds[0]
-    for kind in kinds[1:]:
-        if worth(kind) > worth(best) + MARGIN:
-            best = kind
-    return best
-
-
 def _stacked(training: Training, best: _HeldOut, seed: int, rng: np.random.Generator, check: Check) -> _HeldOut | None:
     if len(training.provenances) != len(best.mean) or not best.mean.size or best.mean.std() == 0:
         return None
-    folds = make_folds(training.groups, rng, TREE_FOLDS)
-    stacking = stack(best.mean, best.head.scale.targets[training.grades - 1], training.provenances, folds, seed, check)
+    head, folds = best.head, make_folds(training.groups, rng, TREE_FOLDS)
+    targets = head.scale.targets[training.grades - 1]
+    stacking = stack(best.mean, targets, training.provenances, folds, seed, check)
     if stacking is None:
         return None
-    return replace(
-        best, head=replace(best.head, kind="stack", trees=stacking.trees), mean=best.mean + stacking.held_out
-    )
+    noise = head.process.kernel.noise
+    known = stacking.trees.weights[0] ** 2 * (best.variance - noise)  # the head's own doubt, as far as it is believed
+    missed = float(np.mean((targets - stacking.held_out) ** 2)) - quantisation(head.scale, training.grades) - noise
+    trees = replace(stacking.trees, doubt=max(0.0, missed - float(known.mean())))
+    head = replace(head, kind="stack", trees=trees)
+    return replace(best, head=head, mean=stacking.held_out, variance=known + trees.doubt + noise)
 
 
 def _calibrated(best: _HeldOut, training: Training, rows: np.ndarray) -> Calibration:
@@ -429,7 +416,7 @@ def _fit_favourites(training: Training, seed: int, rng: np.random.Generator) -> 
     training = training.take(large_fit.sample(len(training.grades), MOST_EXACT - len(training.unlabelled), seed))
     embeddings = np.concatenate([training.embeddings, training.unlabelled])
     groups = [*training.groups, *(f"ungraded {row}" for row in range(len(training.unlabelled)))]
-    features = feature_maps(training.background)  # nothing is held out to weigh a population by
+    features = learn_features(training.background)  # nothing is held out to weigh a population by
     positive_fit = fit_positives(
         features, training.embeddings, training.grades, training.unlabelled, make_folds(groups, rng)
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
@@ -139,6 +140,16 @@ def observed(values: np.ndarray, alone: int, pairs: np.ndarray) -> np.ndarray:
         pairs: (m, 2) rows.
     """
     return np.concatenate([values[..., :alone], values[..., pairs[:, 0]] - values[..., pairs[:, 1]]], axis=-1)
+
+
+def observations(rows: int, alone: int, pairs: np.ndarray) -> sparse.csr_array:
+    """Returns what `observed` does of so many rows as a matrix, (alone + m, rows)."""
+    number = np.arange(alone, alone + len(pairs))
+    values = np.concatenate([np.ones(alone + len(pairs)), -np.ones(len(pairs))])
+    places = np.concatenate([np.arange(alone), pairs[:, 0], pairs[:, 1]])
+    return sparse.csr_array(
+        (values, (np.concatenate([np.arange(alone), number, number]), places)), (alone + len(pairs), rows)
+    )
 
 
 def condition(

@@ -4,18 +4,20 @@ Elkan & Noto (2008): what is not graded is a mixture that holds few favourites, 
 whole prior's noise, a favourite as what it was graded. Order is learnt; how frequent a grade is comes from the prior.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from konomi_rater.preference.features import Features
-from konomi_rater.preference.gaussian_process import held_out
-from konomi_rater.preference.head import RECIPES, UNLABELLED_NOISE, Head, Sites, assemble
+from konomi_rater.preference.gaussian_process import Kernel, held_out
+from konomi_rater.preference.head import UNLABELLED_NOISE, Head, Sites, assemble
 from konomi_rater.preference.metrics import Estimate, auc
 from konomi_rater.preference.ordinal import scale_of
 
-KIND, RECIPE = "favourites", "ridge"
+KIND = "favourites"
+LINEAR = Kernel(linear=1.0, rbf=0.0, noise=0.4)
+"""Bayesian ridge: with favourites alone nothing is tuned."""
 LEAST_LIKED = 4
 """Grade from which on a label is a favourite."""
 UNLABELLED = 300
@@ -44,7 +46,7 @@ def only_favourites(grades: np.ndarray) -> bool:
 
 
 def fit_positives(
-    maps: Mapping[float, Features],
+    features: Features,
     liked: np.ndarray,
     grades: np.ndarray,
     unlabelled: np.ndarray,
@@ -53,15 +55,13 @@ def fit_positives(
     """Fits a head on favourites against ungraded images.
 
     Args:
-        maps: feature maps learnt from the taste's images, by whitening power.
+        features: map learnt from the taste's images.
         liked: (n, D) embeddings of favourites.
         grades: (n,) their grades, 4 or 5.
         unlabelled: (u, D) embeddings of ungraded images.
         folds: rows of each fold of the n + u images, favourites first.
     """
-    scale, recipe = scale_of(np.zeros(0, np.int64)), RECIPES[RECIPE]
-    features = maps[recipe.power]
-    kernel = replace(recipe.start, scores=features.scores)
+    scale, kernel = scale_of(np.zeros(0, np.int64)), replace(LINEAR, scores=features.scores)
     inputs = features(np.concatenate([liked, unlabelled]))
     targets = np.concatenate([scale.targets[grades - 1], np.zeros(len(unlabelled))])
     noise = np.concatenate([np.full(len(liked), kernel.noise), np.full(len(unlabelled), UNLABELLED_NOISE)])

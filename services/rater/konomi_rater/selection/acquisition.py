@@ -66,6 +66,9 @@ MOST_CANDIDATES = 2000
 """Candidates whose joint posterior is held: n^2 memory, 32 MB; a larger pool is sampled."""
 MOST_CONDITIONED = 64
 """Picks of one call after which the posterior stays: each costs n^2 work, and a longer list is chosen anew soon."""
+RUNS_OUT = 0.25
+"""Labelled share of a taste from which on random picks become more, until at twice the share all are: where most is
+labelled already, what nobody will like was left out longest, and a rater that never saw it orders worse."""
 RANDOM_EVERY = 5
 """Every fifth suggestion after the start is drawn at random; short batches go on where the last one stopped."""
 REPEATS_FROM = 20
@@ -216,7 +219,9 @@ def _mixed(pool: Pool, head: Head, labelled: int, count: int, free: np.ndarray, 
     open_ = np.ones(len(rows), dtype=bool)
     picks: list[Pick] = []
     for step in range(min(count, len(rows))):
-        if (labelled + step) % RANDOM_EVERY == RANDOM_EVERY - 1:
+        share = (labelled + step) / (labelled + len(pool.embeddings))
+        late = share > RUNS_OUT and rng.random() < share / RUNS_OUT - 1
+        if late or (labelled + step) % RANDOM_EVERY == RANDOM_EVERY - 1:
             row, reason = int(rng.choice(np.flatnonzero(open_))), SuggestionReason.RANDOM
         else:
             row, reason = int(np.argmax(np.where(open_, gain, -np.inf))), SuggestionReason.UNCERTAIN

@@ -1,16 +1,20 @@
 """The rpcs about what other people like: learn it, list it, remove it."""
 
+import hashlib
+
 import grpc
 import numpy as np
 import sqlalchemy
 
 from konomi.v1 import rater_pb2
 from konomi_chassis.rpc.pagination import page
+from konomi_chassis.storage.idempotency import payload_digest
 from konomi_rater.preference.population.crowd import Ratings
 from konomi_rater.preference.population.file import Population
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
+from konomi_rater.storage.consents import NOTHING, RevokedTeaching
 from konomi_rater.usecases.fitting.populations import PopulationRequest, RatingGroup
 
 MOST_NAMED = 1000
@@ -44,10 +48,11 @@ class PopulationServicer(ServicerPart):
         listed = page(
             request.page_size,
             lambda limit: self._rater.populations.read_all(request.page_token, limit),
-            lambda population: population.name,
+            lambda listed: listed.population.name,
         )
         return rater_pb2.ListPopulationsResponse(
-            populations=[_population(population) for population in listed.rows], next_page_token=listed.next_token
+            populations=[_population(one.population, one.revoked) for one in listed.rows],
+            next_page_token=listed.next_token,
         )
 
     def RemovePopulation(
@@ -56,7 +61,7 @@ class PopulationServicer(ServicerPart):
         """Removes a population and returns what it was."""
 
         def work(connection: sqlalchemy.Connection) -> rater_pb2.Population:
-            return _population(self._rater.populations.remove(request.name.removeprefix(NAME)))
+            return _population(self._rater.populations.remove(connection, request.name.removeprefix(NAME)))
 
         return self._answer_once("RemovePopulation", request, rater_pb2.Population(), work)
 
@@ -76,10 +81,17 @@ def _request(message: rater_pb2.FitPopulationRequest) -> PopulationRequest:
             for group in message.groups
         ],
         tastes=[(taste_id(given.taste), given.consent) for given in message.tastes],
+        key=_key(message) if message.request_id else "",
     )
 
 
-def _population(population: Population) -> rater_pb2.Population:
+def _key(message: rater_pb2.FitPopulationRequest) -> str:
+    """Returns the sha256 of a request, its id included."""
+    said = f"{message.request_id.lower()} {payload_digest('FitPopulation', message)}"
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _population(population: Population, revoked: RevokedTeaching = NOTHING) -> rater_pb2.Population:
     record = population.record
     message = rater_pb2.Population(
         name=f"{NAME}{population.name}",
@@ -92,6 +104,8 @@ def _population(population: Population) -> rater_pb2.Population:
             rater_pb2.PopulationSource(kind=source.kind, rater_count=source.raters, consent=source.consent)
             for source in record.sources
         ],
+        revoked_image_count=revoked.images,
+        revoked_rating_count=revoked.ratings,
     )
     if record.srcc is not None:
         message.srcc.CopyFrom(messages.estimate(record.srcc))

@@ -156,8 +156,17 @@ def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> H
             Curve(tensors["ur.said"], tensors["ur.held"], calibration["ur_weight"]),
             calibration["random"],
         ),
-        trees=None if stored is None else Trees(_columns(stored["columns"]), stored["weight"], stored["text"]),
+        trees=None if stored is None else trees_of(stored),
     )
+
+
+def trees_of(stored: Mapping[str, Any]) -> Trees:
+    """Returns the trees a header holds; those of earlier versions know the rest alone."""
+    columns = _columns(stored["columns"])
+    if "forest" not in stored:
+        return Trees(columns, "", stored["text"], (1.0, 0.0, stored["weight"]))
+    own, forest, rest = stored["weights"]
+    return Trees(columns, stored["forest"], stored["rest"], (own, forest, rest), stored["doubt"])
 
 
 def _columns(stored: Mapping[str, list[str]]) -> Columns:

@@ -417,4 +417,16 @@ MIGRATIONS = (
         # The model that made an image elsewhere, as the image says; empty where it says none, or before this.
         ("ALTER TABLE images ADD COLUMN elsewhere_model TEXT NOT NULL DEFAULT ''",),
     ),
+    Migration(
+        16,
+        (
+            # Which images taught a population, by the digest of its file; what is revoked later can then be said.
+            """
+            CREATE TABLE population_images (
+                population TEXT NOT NULL, image TEXT NOT NULL, ratings INTEGER NOT NULL, learnt REAL NOT NULL,
+                PRIMARY KEY (population, image)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )

@@ -9,6 +9,7 @@ import sqlalchemy
 from cachetools import LRUCache
 
 from konomi_rater.preference.comparisons import enough
+from konomi_rater.preference.features import Features, learn_features
 from konomi_rater.preference.fitting import learnt_pairs, quick_fit
 from konomi_rater.preference.head import Head
 from konomi_rater.preference.large_fit import WHOLE
@@ -42,6 +43,7 @@ class Suggesting:
         self._workspace, self._scoring = workspace, scoring
         self._lock = threading.Lock()
         self._heads: LRUCache[tuple[str, str, Moment, int, int, int], Head] = LRUCache(HEADS)
+        self._features: LRUCache[tuple[str, str, int, int, str], Features] = LRUCache(HEADS)
         self._graded: LRUCache[tuple[str, str], GradedIndex] = LRUCache(HEADS)
 
     def suggest(
@@ -192,7 +194,20 @@ class Suggesting:
             return None
         pairs = learnt_pairs(compared.said, len(entries))
         places = view.digests.places([*graded, *compared.images] if len(pairs) else graded)
-        return quick_fit(view.embeddings[places], values, view.embeddings, self._population(taste, view), pairs)
+        population = self._population(taste, view)
+        features = self._learnt_features(taste, view, population)
+        return quick_fit(view.embeddings[places], values, view.embeddings, population, pairs, features)
+
+    def _learnt_features(self, taste: TasteRow, view: MatrixView, population: Population | None) -> Features:
+        """Returns the map of a taste's images, which stays the same from one grade to the next."""
+        key = (taste.uid, taste.embedder, view.generation, len(view), population.digest if population else "")
+        with self._lock:
+            features = self._features.get(key)
+        if features is None:
+            features = learn_features(view.embeddings, population=population)
+            with self._lock:
+                self._features[key] = features
+        return features
 
     def _past(self, connection: sqlalchemy.Connection, taste: str) -> tuple[int, set[str]]:
         """Returns the last entry of the log, and the images that were shown again before."""

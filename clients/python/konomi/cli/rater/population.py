@@ -76,7 +76,10 @@ def list_(as_json: Json = False) -> None:
         return emit({"populations": [plain(population) for population in found]})
     if not found:
         return note(text("no populations yet: konomi population fit FILE --consent WORDS"))
-    return table(("population", "people", "ratings", "images", "embedder"), [_row(one) for one in found])
+    table(("population", "people", "ratings", "images", "embedder"), [_row(one) for one in found])
+    for one in found:
+        tell_revoked(one)
+    return None
 
 
 @app.command()
@@ -136,6 +139,23 @@ def _describe(one: rater.Population) -> None:
         say(text("rank agreement with their mean on images left out: {figure}", figure=figure))
     rows = [(source.kind, str(source.rater_count), source.consent) for source in one.sources]
     table(("source", "people", "consent"), rows)
+    tell_revoked(one)
+
+
+def tell_revoked(one: rater.Population) -> None:
+    """Says which of a population's images were revoked since: it keeps what they taught it."""
+    count, name = one.revoked_image_count, one.name.removeprefix("populations/")
+    if not count:
+        return
+    line = (
+        "{name}: {count} of its {images} images was revoked since, and what its {ratings} ratings taught is still in "
+        "it; without it: konomi population remove {name}, then konomi population fit again"
+    )
+    lines = (
+        "{name}: {count} of its {images} images were revoked since, and what their {ratings} ratings taught is still "
+        "in it; without them: konomi population remove {name}, then konomi population fit again"
+    )
+    note(plural(line, lines, count, name=name, images=one.image_count, ratings=one.revoked_rating_count))
 
 
 def _full(name: str) -> str:

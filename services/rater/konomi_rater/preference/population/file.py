@@ -48,6 +48,7 @@ class PopulationRecord:
         sources: where the ratings came from.
         members: unique ids of the tastes among them: none of these takes it for other people's.
         srcc: rank agreement with the mean of all on images it was not fitted on; None where it could not be measured.
+        request: sha256 of the request it answers, its id included; empty where that had none.
     """
 
     raters: int = 0
@@ -57,6 +58,7 @@ class PopulationRecord:
     sources: tuple[PopulationSource, ...] = ()
     members: tuple[str, ...] = ()
     srcc: Estimate | None = None
+    request: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,11 @@ def from_bytes(data: bytes, name: str) -> Population:
 
 
 def joined(populations: Sequence[Population]) -> Population | None:
-    """Returns the scores of several populations side by side, None where there is none."""
+    """Returns the scores of several populations side by side, named by their digests; None where there is none."""
     if not populations:
         return None
-    return Population(np.hstack([population.weights for population in populations]))
+    weights = np.hstack([population.weights for population in populations])
+    return Population(weights, digest="+".join(population.digest for population in populations))
 
 
 def _record(facts: Mapping[str, Any]) -> PopulationRecord:

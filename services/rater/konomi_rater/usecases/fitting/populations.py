@@ -3,11 +3,12 @@
 A taste whose own grades are in a population never stands on it: its held-out labels would not be held out.
 """
 
+import contextlib
 import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import sqlalchemy
 
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from konomi_chassis.durable_files import make_folder, sync_folder
+from konomi_chassis.storage.failpoints import failpoint
 from konomi_rater.preference.population import crowd
 from konomi_rater.preference.population.crowd import LEAST_IMAGES, LEAST_RATERS, LEAST_RATINGS, MeanRatings, Ratings
 from konomi_rater.preference.population.file import (
@@ -28,7 +30,8 @@ from konomi_rater.preference.population.file import (
     read_populations,
     to_bytes,
 )
-from konomi_rater.storage import image_records, tastes
+from konomi_rater.storage import consents, image_records, tastes
+from konomi_rater.storage.consents import RevokedTeaching
 from konomi_rater.storage.tastes import TasteRow
 from konomi_rater.usecases.workspace import Workspace
 
@@ -48,13 +51,18 @@ class RatingGroup:
 
 @dataclass(frozen=True)
 class PopulationRequest:
-    """What a population is learnt from; the fields are the contract's, `tastes` with what each consent says."""
+    """What a population is learnt from; the fields are the contract's, `tastes` with what each consent says.
+
+    `key` is the sha256 of all of it with the request's id, empty where there is none: who asks the same again, because
+    the answer was lost on its way, gets what was learnt then.
+    """
 
     name: str
     taste: str
     digests: Sequence[str]
     groups: Sequence[RatingGroup]
     tastes: Sequence[tuple[str, str]]
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,14 @@ class FittedPopulation:
     population: Population
     unheard: int
     absent: Sequence[int]
+
+
+@dataclass(frozen=True)
+class ListedPopulation:
+    """A population of the home, and what was revoked of its images since."""
+
+    population: Population
+    revoked: RevokedTeaching
 
 
 def populations_for(workspace: Workspace, taste: TasteRow, dimensions: int) -> tuple[Population, ...]:
@@ -97,7 +113,7 @@ class Populations:
             FailedPrecondition: too few people, or too few images of theirs at hand.
         """
         path = folder_of(self._workspace) / f"{request.name}{ENDING}"
-        _require_unused(path, request.name)
+        _require_unused(path, request)
         with self._workspace.reading() as connection:
             taste = tastes.read(connection, request.taste)
             groups, digests, members = self._with_tastes(connection, request)
@@ -107,29 +123,36 @@ class Populations:
         people = [person for group in groups for person in _at_hand(group, absent, len(digests)).people]
         said = crowd.mean_ratings(people)
         _check_enough(said, len(people), len(absent), taste)
-        rated = np.stack([vectors[digests[int(place)]] for place in said.images])
+        rated_images = [digests[int(place)] for place in said.images]
+        rated = np.stack([vectors[digest] for digest in rated_images])
         learnt = crowd.fit_crowd(rated, said, background if len(background) >= LEAST_IMAGES else rated)
-        record = PopulationRecord(
-            raters=said.raters,
-            ratings=int(said.counts.sum()),
-            images=len(said.images),
-            created=self._workspace.clock(),
-            sources=tuple(PopulationSource(group.kind, len(group.people), group.consent) for group in groups),
-            members=tuple(members),
-            srcc=learnt.srcc,
+        record = replace(
+            _record(said, groups, members), created=self._workspace.clock(), srcc=learnt.srcc, request=request.key
         )
         data = to_bytes(Population(learnt.weights, record=record), taste.embedder)
         with self._lock:  # another may have been learnt meanwhile
-            _require_unused(path, request.name)
-            _write(path, data)
-        return FittedPopulation(from_bytes(data, request.name), len(people) - said.raters, absent)
+            before = _require_unused(path, request)
+            if before is None:
+                _write(path, data)
+        failpoint("population.after_file")
+        kept = before or from_bytes(data, request.name)
+        with self._workspace.writing() as connection:
+            learnt_at = kept.record.created
+            consents.remember_taught(connection, kept.digest, rated_images, said.counts.tolist(), learnt_at)
+        return FittedPopulation(kept, len(people) - said.raters, absent)
 
-    def read_all(self, after: str, limit: int) -> list[Population]:
+    def read_all(self, after: str, limit: int) -> list[ListedPopulation]:
         """Returns up to `limit` populations past the name `after`, by name."""
-        return [population for population in read_all(folder_of(self._workspace)) if population.name > after][:limit]
+        found = [one for one in read_all(folder_of(self._workspace)) if one.name > after][:limit]
+        with self._workspace.reading() as connection:
+            return [ListedPopulation(one, consents.revoked_teaching(connection, one.digest)) for one in found]
 
-    def remove(self, name: str) -> Population:
+    def remove(self, connection: sqlalchemy.Connection, name: str) -> Population:
         """Removes a population, one whose file cannot be read too, and returns what it was.
+
+        Args:
+            connection: the transaction that forgets its images.
+            name: its name.
 
         Raises:
             NotFound: there is none of that name.
@@ -148,6 +171,7 @@ class Populations:
             population = Population(np.zeros((0, 0)), name)
         path.unlink()
         sync_folder(path.parent)
+        consents.forget_taught(connection, hashlib.sha256(data).hexdigest())
         return population
 
     def _with_tastes(
@@ -191,6 +215,17 @@ class Populations:
         return groups, digests, members
 
 
+def _record(said: MeanRatings, groups: Sequence[RatingGroup], members: Sequence[str]) -> PopulationRecord:
+    """Returns what was heard."""
+    return PopulationRecord(
+        raters=said.raters,
+        ratings=int(said.counts.sum()),
+        images=len(said.images),
+        sources=tuple(PopulationSource(group.kind, len(group.people), group.consent) for group in groups),
+        members=tuple(members),
+    )
+
+
 def _whose(group: RatingGroup) -> list[str]:
     """Returns what tells the people of a group from others: tastes' uids, else what they say, as one digest."""
     if group.members:
@@ -202,12 +237,23 @@ def _whose(group: RatingGroup) -> list[str]:
     return [said.hexdigest()]
 
 
-def _require_unused(path: Path, name: str) -> None:
-    if path.exists():
-        raise AlreadyExists(
-            f"populations/{name} exists already; remove it first with RemovePopulation, or choose another name",
-            reason="POPULATION_EXISTS",
-        )
+def _require_unused(path: Path, request: PopulationRequest) -> Population | None:
+    """Returns what an earlier try of the same request left, None where nothing has the name.
+
+    Raises:
+        AlreadyExists: another request's has it.
+    """
+    if not path.exists():
+        return None
+    if request.key:
+        with contextlib.suppress(FailedPrecondition):  # a file that cannot be read is another's
+            found = from_bytes(path.read_bytes(), request.name)
+            if found.record.request == request.key:
+                return found
+    raise AlreadyExists(
+        f"populations/{request.name} exists already; remove it first with RemovePopulation, or choose another name",
+        reason="POPULATION_EXISTS",
+    )
 
 
 def _check_consent(group: RatingGroup) -> None:
