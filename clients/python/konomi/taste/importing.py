@@ -10,7 +10,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
-from konomi.client import Client
+from konomi.client import Client, refusals
 from konomi.client.services import taste_name
 from konomi.datasets.beside import told
 from konomi.datasets.captions import seed_of
@@ -54,7 +54,7 @@ class ImportSummary:
 
     def fail(self, name: str, error: KonomiError) -> None:
         """Notes an image that was refused."""
-        self.failed.append({"path": name, "reason": error.reason, "message": error.message})
+        self.failed.append({"path": name, "reason": error.reason, "message": refusals.told(error)})
 
     def counts(self) -> dict[str, object]:
         """Returns it as JSON has it."""
