@@ -93,7 +93,9 @@ def test_words_of_libraries_are_of_the_language_in_use_and_only_meanwhile(monkey
     assert gettext.gettext("Options") == "Options"
 
 
-@pytest.mark.parametrize(("parent", "told"), [("元のモデル", "元のモデルを残しました"), ("unit-1", "unit-1 を残しました")])
+@pytest.mark.parametrize(
+    ("parent", "told"), [("元のモデル", "元のモデルを残しました"), ("unit-1", "unit-1 を残しました")]
+)
 def test_a_name_stands_in_a_japanese_sentence_as_its_own_script_is_set(parent, told):
     english = "{parent} stays: in the rater's eyes unit-{unit} won only {win_rate} of the pairs against it."
     with catalogue.speaking("ja"):

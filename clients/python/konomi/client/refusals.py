@@ -17,16 +17,12 @@ OF_REASON: Mapping[str, str] = {
     "ALREADY_UNDONE": N_("This was undone already."),
     "ANSWER_OF_ANOTHER": N_("This was said by somebody else; only they and the owner can take it back."),
     "ARTIFACT_COLLECTED": N_("The storage policy has removed these bytes; their record stays."),
-    "ARTIFACT_DAMAGED": N_(
-        "Stored bytes are damaged: restore them from a backup. All damage: konomi doctor --deep"
-    ),
+    "ARTIFACT_DAMAGED": N_("Stored bytes are damaged: restore them from a backup. All damage: konomi doctor --deep"),
     "ARTIFACT_NOT_FOUND": N_("This file is not in the store any more."),
     "ARTIFACT_REVOKED": N_("These bytes were removed because their consent was revoked."),
     "ARTIFACT_TOO_LARGE": N_("The file is larger than the store takes."),
     "BACKEND_FEATURE": N_("The program that draws the images cannot do this."),
-    "BASE_CHANGED": N_(
-        "The files of the base model have changed meanwhile: put them back, or start anew."
-    ),
+    "BASE_CHANGED": N_("The files of the base model have changed meanwhile: put them back, or start anew."),
     "BUSY": N_("The service is busy; try again in a moment."),
     "CANCELLED": N_("The call was given up."),
     "CHECKPOINT_COLLECTED": N_("The storage policy has removed this adapter."),
@@ -80,9 +76,7 @@ OF_REASON: Mapping[str, str] = {
     "RUN_NOT_FOUND": N_("There is no such training run."),
     "SAME_IMAGE": N_("Two different images are needed for a comparison."),
     "SCOPE_DENIED": N_("Your token may not do this."),
-    "STORE_READ_ONLY": N_(
-        "The disk failed or is read-only; nothing was stored. Check it, then restart konomi."
-    ),
+    "STORE_READ_ONLY": N_("The disk failed or is read-only; nothing was stored. Check it, then restart konomi."),
     "TASTE_CHANGED": N_("The taste has changed meanwhile; try again."),
     "TASTE_DENIED": N_("Your token is not for this taste."),
     "TASTE_EXISTS": N_("There is a taste of this name already: choose another one."),
