@@ -172,9 +172,9 @@ def from_rpc_error(error: grpc.RpcError) -> KonomiError:
             field = bad.field_violations[0].field
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-    error = BY_CODE.get(code, Internal)(message, reason=reason, field=field, retry_after=retry_after)
-    error.served = status is not None
-    return error
+    failure = BY_CODE.get(code, Internal)(message, reason=reason, field=field, retry_after=retry_after)
+    failure.served = status is not None
+    return failure
 
 
 def from_item(code: int, reason: str, message: str) -> KonomiError:

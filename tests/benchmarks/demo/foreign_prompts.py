@@ -128,7 +128,7 @@ def bring(client: Client, kind: str, seed: int) -> None:
     replies = list(client.rater.add_images(rater.AddImagesRequest(taste=TASTE, image=image) for image in images))
     assert not [reply.error.message for reply in replies if reply.HasField("error")]
     means = np.stack([one.reshape(-1, 3).mean(axis=0) for one in pixels])
-    liking = means[:, 0] - means[:, 2] if seed % 2 else means.sum(axis=1)
+    liking = means[:, 0] - means[:, 2] if seed % 2 and kind != "grey" else means.sum(axis=1)
     liking = liking + rng.normal(0, 0.3 * liking.std(), PICTURES)
     grades = 1 + np.searchsorted(np.quantile(liking, (0.3, 0.6, 0.82, 0.94)), liking)
     labels = [
