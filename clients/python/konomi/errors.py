@@ -38,8 +38,10 @@ class KonomiError(Exception):
         reason: upper-case machine-readable reason, for example "IMAGE_UNREADABLE".
         field: path of the request field at fault, for InvalidArgument.
         retry_after: seconds after which a retry makes sense, for ResourceExhausted and Unavailable.
+        served: whether a service said it, which writes English; what the client says is in the reader's language.
     """
 
+    served = False
     code = grpc.StatusCode.INTERNAL
     default_reason = "INTERNAL"
 
@@ -170,13 +172,17 @@ def from_rpc_error(error: grpc.RpcError) -> KonomiError:
             field = bad.field_violations[0].field
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-    return BY_CODE.get(code, Internal)(message, reason=reason, field=field, retry_after=retry_after)
+    failure = BY_CODE.get(code, Internal)(message, reason=reason, field=field, retry_after=retry_after)
+    failure.served = status is not None
+    return failure
 
 
 def from_item(code: int, reason: str, message: str) -> KonomiError:
     """Returns the konomi error of one failed item of a batch."""
     by_number = {status.value[0]: cls for status, cls in BY_CODE.items()}
-    return by_number.get(code, Internal)(message, reason=reason or None)
+    error = by_number.get(code, Internal)(message, reason=reason or None)
+    error.served = True
+    return error
 
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)

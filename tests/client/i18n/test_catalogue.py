@@ -91,3 +91,13 @@ def test_words_of_libraries_are_of_the_language_in_use_and_only_meanwhile(monkey
     with catalogue.spoken_by_libraries():
         assert gettext.gettext("Options") == "オプション"
     assert gettext.gettext("Options") == "Options"
+
+
+@pytest.mark.parametrize(
+    ("parent", "told"), [("元のモデル", "元のモデルを残しました"), ("unit-1", "unit-1 を残しました")]
+)
+def test_a_name_stands_in_a_japanese_sentence_as_its_own_script_is_set(parent, told):
+    english = "{parent} stays: in the rater's eyes unit-{unit} won only {win_rate} of the pairs against it."
+    with catalogue.speaking("ja"):
+        assert text(english, parent=parent, unit=2, win_rate="40 %").startswith(told)
+        assert "unit-2 の勝率は 40 % に" in text(english, parent=parent, unit=2, win_rate="40 %")

@@ -17,9 +17,13 @@ BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version
 @pytest.mark.parametrize(
     ("changes", "english", "japanese"),
     [
-        ({"vendi": 12.93}, "keeps only 64.6 % of the base model's diversity; the floor is 65 %", "64.6 % まで"),
-        ({"vendi": 12.9998}, "keeps only 64.999 % of the base model's diversity; the floor is 65 %", "64.999 % まで"),
-        ({"vendi": 9.0}, "keeps only 45 % of the base model's diversity; the floor is 65 %", "45 % まで"),
+        ({"vendi": 12.93}, "64.6 % of the base model's diversity is left, and the least is 65 %", "64.6 % しか残って"),
+        (
+            {"vendi": 12.9998},
+            "64.999 % of the base model's diversity is left, and the least is 65 %",
+            "64.999 % しか残って",
+        ),
+        ({"vendi": 9.0}, "45 % of the base model's diversity is left, and the least is 65 %", "45 % しか残って"),
         ({"exceedance": 0.1004}, "10.04 % of unit-1's images are unlike anything known; the limit is 10 %", "10.04 %"),
         ({"doubt": 0.804}, "2.01 times as much as the base model's; the limit is 2.0", "2.01 倍"),
         ({"likes_kept": 0.7999, "liked_cells": 5}, "only 79.99 % of the liked regions", "79.99 % に"),

@@ -44,8 +44,8 @@ def imported(client, *paths):
 
 
 def test_an_import_killed_between_adding_and_grading_is_finished_by_the_same_command(client, pictures, monkeypatch):
-    write(pictures, {f"{n:02}.png": of(n) for n in range(40)})
-    write(pictures, {f"{n:02}.png.xmp": XMP.format(n % 5 + 1) for n in range(40)})
+    write(pictures, {f"{n:02}.png": of(n) for n in range(72)})
+    write(pictures, {f"{n:02}.png.xmp": XMP.format(n % 5 + 1) for n in range(72)})
 
     def killed(**_):
         raise KeyboardInterrupt
@@ -53,10 +53,10 @@ def test_an_import_killed_between_adding_and_grading_is_finished_by_the_same_com
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(client.rater, "record_labels", killed)
         imported(client, pictures)
-    assert list(grades(client).values()) == [""] * 32, "a batch was added and not graded"
+    assert list(grades(client).values()) == [""] * 64, "what was under way was added and not graded"
     again = imported(client, pictures)
-    assert (again.added, again.already_known, again.rated) == (8, 32, 40)
-    assert grades(client) == {of(n): ("N", "R", "SR", "SSR", "UR")[n % 5] for n in range(40)}
+    assert (again.added, again.already_known, again.rated) == (8, 64, 72)
+    assert grades(client) == {of(n): ("N", "R", "SR", "SSR", "UR")[n % 5] for n in range(72)}
     assert imported(client, pictures).rated == 0
 
 

@@ -12,6 +12,7 @@ import typer
 
 from konomi.cli import completion
 from konomi.client import Client, connect_home
+from konomi.client.refusals import told
 from konomi.errors import (
     Aborted,
     AlreadyExists,
@@ -55,7 +56,7 @@ def exit_code(error: KonomiError) -> int:
 
 def complain(error: KonomiError) -> int:
     """Prints an error and returns its exit code."""
-    note(f"konomi: {text('error')}: {error.message}")
+    note(f"konomi: {text('error')}: {told(error)}")
     return exit_code(error)
 
 

@@ -17,6 +17,9 @@ DOMAIN = "konomi"
 SOURCE = "en"
 """The language the code is written in, and what stands where a translation is missing."""
 
+_CJK = re.compile("[\u3005-\u30ff\u4e00-\u9fff]")
+"""A character that is set without spaces around it."""
+
 _language: ContextVar[str] = ContextVar("konomi_language", default=SOURCE)
 
 
@@ -47,7 +50,7 @@ def accepted(header: str) -> str:
 def text(english: str, **values: object) -> str:
     """Returns a sentence in the language in use, its `{names}` filled in; English where there is no translation."""
     words = _translations(FOLDER, _language.get()).gettext(english) if english else ""
-    return words.format(**values) if values else words
+    return _filled(words, values) if values else words
 
 
 class Translatable(str):
@@ -83,7 +86,7 @@ def plural(singular: str, many: str, count: int, **values: object) -> str:
         values: what else is filled in.
     """
     words = _translations(FOLDER, _language.get()).ngettext(singular, many, count)
-    return words.format(count=count, **values)
+    return _filled(words, {"count": count, **values})
 
 
 def listing(parts: Iterable[str]) -> str:
@@ -132,6 +135,22 @@ def spoken_by_libraries() -> Iterator[None]:
             del os.environ["LANGUAGE"]
         else:
             os.environ["LANGUAGE"] = before
+
+
+def _filled(words: str, values: Mapping[str, object]) -> str:
+    """Returns a sentence with its `{names}` filled in.
+
+    It leaves a space beside a Latin name ("unit-1 とのペア"); beside a Japanese one ("元のモデルとの") there is none.
+    """
+    sentence = words.format(**values)
+    if not _CJK.search(words):
+        return sentence
+    own = _CJK.pattern
+    names = {re.escape(shown) for shown in map(str, values.values()) if shown and _CJK.search(shown[0] + shown[-1])}
+    for name in names:
+        sentence = re.sub(f"(?<={own}) (?={name})(?={own})", "", sentence)
+        sentence = re.sub(f"(?<={own})(?<={name}) (?={own})", "", sentence)
+    return sentence
 
 
 @functools.cache

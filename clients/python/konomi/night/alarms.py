@@ -86,6 +86,26 @@ ALARMS: Mapping[str, AlarmText] = {
         ),
         percent=("share",),
     ),
+    # what helps after a night that a guard halted, or that serves nothing
+    "way_on_base": AlarmText(
+        N_(
+            "What helps: {base} draws nothing like the pictures you graded, so its units can only repeat the few you "
+            "like. Choose a base model that draws such pictures (konomi models bases lists them, konomi night start "
+            "--base takes one; on the page it is the choice Base model), and prompts that say what yours show."
+        )
+    ),
+    "way_on_kinds": AlarmText(
+        N_(
+            "What helps: the unit repeats a few kinds of image. Grade more pictures of different kinds, give more and "
+            "more varied prompts, or train for fewer steps (the setting steps of the night)."
+        )
+    ),
+    "way_on_grades": AlarmText(
+        N_(
+            "What helps: the rater does not know such images well enough. Grade some that this night made (the view "
+            "Grade shows them), let the rater learn from them, then start the next night."
+        )
+    ),
     # guards that halt a night
     "not_finite": AlarmText(N_("The night was halted: unit-{unit} makes images whose scores are not numbers.")),
     "other_rater": AlarmText(
@@ -95,7 +115,10 @@ ALARMS: Mapping[str, AlarmText] = {
         )
     ),
     "diversity": AlarmText(
-        N_("The night was halted: unit-{unit} keeps only {ratio} of the base model's diversity; the floor is {floor}."),
+        N_(
+            "The night was halted: unit-{unit}'s images are too much alike: {ratio} of the base model's diversity is "
+            "left, and the least is {floor}."
+        ),
         percent=("ratio", "floor"),
     ),
     "exceedance": AlarmText(

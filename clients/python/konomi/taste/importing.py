@@ -4,13 +4,14 @@ The two durable steps of an image, adding and grading, are decided by what stand
 was killed between them is finished by the same command, and a second copy's rating counts.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
-from konomi.client import Client
+from konomi.client import Client, refusals
 from konomi.client.services import taste_name
 from konomi.datasets.beside import told
 from konomi.datasets.captions import seed_of
@@ -30,6 +31,8 @@ from konomi.i18n.catalogue import text
 from konomi.v1 import rater_pb2 as rater
 
 BATCH = 32
+AHEAD = 2
+"""Batches the rater has at once: while it writes one down, the next is decoded and embedded, and a third is stored."""
 PAGE = 1000
 
 
@@ -54,7 +57,7 @@ class ImportSummary:
 
     def fail(self, name: str, error: KonomiError) -> None:
         """Notes an image that was refused."""
-        self.failed.append({"path": name, "reason": error.reason, "message": error.message})
+        self.failed.append({"path": name, "reason": error.reason, "message": refusals.told(error)})
 
     def counts(self) -> dict[str, object]:
         """Returns it as JSON has it."""
@@ -128,7 +131,7 @@ class ImportRun:
         self._client, self._taste, self._given, self._summary = client, taste_name(taste), given, summary
         self._graded = GradedImages(client, self._taste)
         self._recorded: dict[str, int] = {}
-        self._underway: _Underway | None = None
+        self._underway: deque[_Underway] = deque()
 
     def add_all(self, files: Iterable[ImageFile], report: Callable[[int], None]) -> None:
         """Stores images and makes them known, some dozens at a time; a bad image is noted and passed over.
@@ -138,7 +141,7 @@ class ImportRun:
             report: told how many are done.
         """
         batch: list[ImageFile] = []
-        with ThreadPoolExecutor(1, "konomi-import") as pool:
+        with ThreadPoolExecutor(AHEAD, "konomi-import") as pool:
             try:
                 for number, file in enumerate(files, start=1):
                     if file.error is not None:
@@ -151,25 +154,26 @@ class ImportRun:
                         batch = []
                 self._add(batch, pool)
             except KonomiError:
-                with suppress(KonomiError):  # what was sent is known, and has its ratings, whatever ends the import
-                    self._finish()
+                while self._underway:  # what was sent is known, and has its ratings, whatever ends the import
+                    with suppress(KonomiError):
+                        self._finish()
                 raise
-            self._finish()
+            while self._underway:
+                self._finish()
 
     def _add(self, batch: Sequence[ImageFile], pool: Executor) -> None:
-        """Stores a batch while the rater embeds the one before, then sends it there."""
+        """Stores a batch while the rater embeds those before, then sends it there."""
         items = [item for file in batch if (item := self._stored(file)) is not None]
-        self._finish()
+        if len(self._underway) == AHEAD:
+            self._finish()
         if items:
             requests = [item.request for item in items]
             results = pool.submit(copy_context().run, self._client.rater.add_images.exchange, requests)
-            self._underway = _Underway(items, results)
+            self._underway.append(_Underway(items, results))
 
     def _finish(self) -> None:
-        """Waits for the batch under way to be known, and records its ratings; it is counted once, however it ends."""
-        underway, self._underway = self._underway, None
-        if underway is None:
-            return
+        """Waits for the first batch under way, and records its ratings; it is counted once, however it ends."""
+        underway = self._underway.popleft()
         known: list[_Added] = []
         fresh: list[_Added] = []
         for item, result in zip(underway.items, underway.results.result(), strict=True):

@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from konomi.client import Client
 from konomi.client.calls import Service, snake
 from konomi.client.channel import Link
+from konomi.client.refusals import told
 from konomi.client.services import ArtifactClient, GeneratorClient, RaterClient, TrainerClient
 from konomi.errors import Internal, InvalidArgument, KonomiError, ResourceExhausted
 from konomi.i18n.catalogue import text
@@ -233,7 +234,7 @@ def _depth(structure: bytes) -> int:
 
 def translated(error: KonomiError) -> ConnectError:
     """Returns the Connect error with the same code; a fault's own words stay in the log."""
-    message = text("the page met a fault of its own") if isinstance(error, Internal) else error.message
+    message = text("the page met a fault of its own") if isinstance(error, Internal) else told(error)
     return ConnectError(Code[_CODES.get(error.code.name, error.code.name)], message)
 
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from konomi.client.refusals import told
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.i18n import catalogue
 
@@ -72,7 +73,7 @@ def error_body(code: str, message: str, reason: str = "") -> bytes:
 def failure(error: KonomiError) -> Response:
     """Returns the answer that an error is."""
     code = error.code.name.lower()
-    body = error_body(code, error.message, error.reason)
+    body = error_body(code, told(error), error.reason)
     return Response(body, STATUS.get(code, 500), media_type="application/json")
 
 

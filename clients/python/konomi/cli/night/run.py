@@ -207,6 +207,8 @@ def show(summary: NightSummary) -> None:
         table(("unit", "decision", "won (rater)", "Vendi", "time"), rows)
     if summary.reason is not None:
         say(summary.reason.told(language))
+    if summary.way_on is not None:
+        say(summary.way_on.told(language))
     if summary.in_use is not None and summary.state in ENDED:
         say(text("in use after this night: {unit}", unit=unit_name(summary.in_use.unit)))
     if summary.verdict.pairs:

@@ -21,6 +21,7 @@ from konomi.night.records.state import (
     UnitRecord,
 )
 from konomi.night.records.store import NightStore
+from konomi.night.records.trial import Trial
 from konomi.night.report.status import reasons_of
 from konomi.night.systems.registry import night_settings
 from konomi.night.verdict import BlindEvaluation
@@ -282,7 +283,7 @@ def read_night(nights: NightStore, night: str) -> NightFacts:
         in_use=BlindEvaluation(nights, night).in_use.unit,
         seconds=state.seconds,
         units=[_unit(unit) for unit in state.units],
-        reasons=_reasons(state),
+        reasons=_reasons(state, nights.trial(night)),
         rater_reports=rater_reports_of(state),
         work=_work(state),
     )
@@ -293,9 +294,9 @@ def _served(state: NightState) -> int:
     return state.served.unit if state.served is not None else 0
 
 
-def _reasons(state: NightState) -> list[Reason]:
+def _reasons(state: NightState, tried: Trial | None) -> list[Reason]:
     interruptions = (StateName.STOPPED, StateName.INTERRUPTED)
-    return [reason for reason in reasons_of(state) if reason.name not in interruptions]
+    return [reason for reason in reasons_of(state, tried) if reason.name not in interruptions]
 
 
 def _work(state: NightState) -> dict[str, float]:

@@ -19,6 +19,7 @@ from konomi.night.alarms import unit_name
 from konomi.night.records import sealed
 from konomi.night.records.state import NightState
 from konomi.night.records.store import NightStore
+from konomi.night.records.trial import Trial
 from konomi.night.report.status import reasons_of
 from konomi.night.verdict import BlindEvaluation
 from konomi.settings import KonomiSettings
@@ -147,22 +148,24 @@ def announce(home: Path, night: str, state: NightState, report: str, now: float)
 
     What is not taken stays in the outbox: `konomi up` and every later night offer it again.
     """
-    in_use = BlindEvaluation(NightStore(home), night).in_use.unit
-    title, body = words_of(state, in_use, report)
+    nights = NightStore(home)
+    in_use = BlindEvaluation(nights, night).in_use.unit
+    title, body = words_of(state, in_use, report, nights.trial(night))
     for url in NotifySettings(home=home).urls:
         Outbox(home).keep(Message(f"night-{night}", _name(url), title, body, now))
     return offer(home)
 
 
-def words_of(state: NightState, in_use: int, report: str) -> tuple[str, str]:
+def words_of(state: NightState, in_use: int, report: str, tried: Trial | None = None) -> tuple[str, str]:
     """Returns title and body of a night's message in the language in use.
 
     Args:
         state: what the night has done.
         in_use: number of the unit in use after it.
         report: path of its report.
+        tried: what its base model drew before it; None where nobody looked.
     """
-    lines = [reason.told(language()) for reason in reasons_of(state)]
+    lines = [reason.told(language()) for reason in reasons_of(state, tried)]
     lines += [
         text("report: {path}", path=report),
         text("to judge it blind, then keep it or roll it back: konomi night verdict"),

@@ -1,11 +1,12 @@
 """A night in figures: the JSON of `konomi night status` and of the page."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from konomi.night.alarms import Alarm
-from konomi.night.records.state import AnyState, NightState, Reason, Record, Served, StateName, UnitRecord
+from konomi.night.records.state import ENDED, AnyState, NightState, Reason, Record, Served, StateName, UnitRecord
 from konomi.night.records.store import Heartbeat, NightStore
+from konomi.night.records.trial import Trial
 from konomi.night.remaining import UnderWay, seconds_left
 from konomi.night.verdict import BlindEvaluation, VerdictSummary
 
@@ -43,6 +44,7 @@ class NightSummary(Record):
         eta_seconds: working time it still takes, by what its steps and the last night's took; None where it does not
             run or nothing says it.
         reason: why it ended, where it has.
+        way_on: what helps where it was halted or serves nothing; None otherwise.
         verdict: what the owner says of it.
     """
 
@@ -62,6 +64,7 @@ class NightSummary(Record):
     seconds: float
     eta_seconds: float | None
     reason: Reason | None
+    way_on: Reason | None
     verdict: VerdictSummary
 
 
@@ -101,6 +104,7 @@ def summary_of(
         seconds=round(state.seconds, 1),
         eta_seconds=None if left is None else round(left, 1),
         reason=state.reason,
+        way_on=way_on(state, nights.trial(night)),
         verdict=evaluation.summary(),
     )
 
@@ -111,14 +115,51 @@ def _age(progress: Heartbeat, now: float, up: float) -> float:
     return round(max(0.0, age), 1)
 
 
-def reasons_of(state: NightState) -> list[Reason]:
-    """Returns what tells a night's story: why each unit was decided as it was, and how the night ended, none twice."""
+WAYS_ON: Mapping[str, str] = {
+    "diversity": "way_on_kinds",
+    "coverage": "way_on_kinds",
+    "exceedance": "way_on_grades",
+    "doubt": "way_on_grades",
+    "gap": "way_on_grades",
+    "pressure": "way_on_grades",
+    "nothing_selected": "way_on_grades",
+    "base_share": "way_on_grades",
+}
+"""Guard that halted a night to what helps, where its base model can draw the taste."""
+
+NOT_SERVED = ("far_from_liked", "not_surely_better", "not_better")
+"""Why a unit is not served: what a base model that cannot draw the taste comes to as well."""
+
+
+def way_on(state: NightState, tried: Trial | None) -> Reason | None:
+    """Returns what helps after a night that was halted or serves nothing; None where it serves or nothing is known.
+
+    Args:
+        state: what the night has done.
+        tried: what its base model drew before it; None where nobody looked.
+    """
+    ended = state.reason.name if state.state in ENDED and state.reason is not None else ""
+    nothing = state.state in ENDED and (state.served is None or state.served.unit == 0)
+    refused = nothing and any(unit.reason is not None and unit.reason.name in NOT_SERVED for unit in state.units)
+    if tried is not None and tried.far and (ended in WAYS_ON or refused):
+        return Reason.of(Alarm("way_on_base", {"base": tried.base}))
+    return Reason.of(Alarm(WAYS_ON[ended])) if ended in WAYS_ON else None
+
+
+def reasons_of(state: NightState, tried: Trial | None = None) -> list[Reason]:
+    """Returns what tells a night's story: why each unit was decided as it was, how the night ended, and what helps.
+
+    Args:
+        state: what the night has done.
+        tried: what its base model drew before it; None where nobody looked.
+    """
     reasons = [unit.reason for unit in state.units if unit.reason is not None]
     if newer_rater(state):
         reasons.append(Reason.of(Alarm("newer_rater")))
     if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
         reasons.append(state.reason)
-    return reasons
+    helps = way_on(state, tried)
+    return [*reasons, helps] if helps is not None else reasons
 
 
 def newer_rater(state: NightState) -> bool:

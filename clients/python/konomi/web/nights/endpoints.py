@@ -272,7 +272,7 @@ class NightEndpoints:
             seed=request.seed,
             wanted_units=settings["units"],
             doing=work(summary.step, language) if summary.step else "",
-            sentences=tuple(reason.told(language) for reason in reasons_of(state)),
+            sentences=tuple(reason.told(language) for reason in reasons_of(state, self._nights.trial(night))),
             figures=figures,
             share=self._share(night, share_done(request, state, UnderWay(summary.step or "", summary.done or 0))),
             stopping=summary.running and self._nights.stop_asked(night),

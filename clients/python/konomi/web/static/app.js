@@ -73,6 +73,7 @@ function header() {
       choice(t("language"), "language", languages(), start),
       choice(t("theme"), "theme", THEMES.map((one) => [one, brief(`theme_${one}`)]), applyTheme),
       h("button", { class: "plain", id: "help", title: t("keys"), "aria-label": t("keys"), click: help }, "?")));
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });  // narrow screens show some of the views
   showState();
 }
 
@@ -103,7 +104,7 @@ function help() {
   const dialog = h("dialog", { class: "keys", "aria-labelledby": "keys-title", close: () => dialog.remove() },
     h("h2", { id: "keys-title" }, t("keys")),
     h("dl", {}, rows.map(([key, word]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, t(word))])),
-    h("div", { class: "inline" }, h("button", { class: "primary", autofocus: true, click: () => dialog.close() }, t("close")),
+    h("div", { class: "closing" }, h("button", { class: "primary", autofocus: true, click: () => dialog.close() }, t("close")),
       h("a", { class: "button", href: "#guide", click: () => dialog.close() }, t("guide_show"))));
   document.body.append(dialog);
   dialog.showModal();

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypedDict
 
 from konomi.client import Client
+from konomi.client.refusals import told
 from konomi.datasets.media import ImageFile
 from konomi.datasets.reader import find_images
 from konomi.errors import FailedPrecondition, KonomiError, ResourceExhausted
@@ -97,7 +98,7 @@ class PageUpload:
             ImportRun(self._client(), self._taste, self._given, self._summary).add_all(files, lambda _: None)
             outcome, self._problem = (STOPPED if self._stop.is_set() else DONE), ""
         except KonomiError as error:
-            self._problem = self._shown(error.message)
+            self._problem = self._shown(told(error))
         finally:
             self.staging.remove()
             self._state = outcome

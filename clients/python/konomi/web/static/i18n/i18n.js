@@ -3,6 +3,7 @@
 import { get } from "../prefs.js";
 
 const SOURCE = "en";
+const CJK = /[\u3005-\u30ff\u4e00-\u9fff]/;
 const loaded = {};
 let names = { [SOURCE]: "English" };
 
@@ -55,8 +56,14 @@ async function words(file) {
   return reply.json();
 }
 
+// A sentence leaves a space beside a Latin name; beside a Japanese one ("元のモデル") there is none.
 function fill(text, values) {
-  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  return text.replace(/( ?)\{(\w+)\}( ?)/g, (whole, before, name, after, at) => {
+    if (values[name] === undefined || values[name] === null) return whole;
+    const value = String(values[name]);
+    const joined = (one, other) => CJK.test(one ?? "") && CJK.test(other ?? "");
+    return (joined(text[at - 1], value[0]) ? "" : before) + value + (joined(value.at(-1), text[at + whole.length]) ? "" : after);
+  });
 }
 
 export const whole = (value) => Number(value).toLocaleString(locale());

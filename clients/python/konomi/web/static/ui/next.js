@@ -2,7 +2,7 @@
 
 import { call } from "../data/connect.js";
 import { h } from "./dom.js";
-import { many, t, whole } from "../i18n/i18n.js";
+import { many, percent, t, whole } from "../i18n/i18n.js";
 import { taste } from "../prefs.js";
 
 export const ENOUGH = 30;
@@ -42,7 +42,12 @@ export function learnFrom(about) {
   return pairs ? many("fit_pairs", pairs) : many("fit", grades);
 }
 
-// The same, asked of the rater; nothing where it cannot be asked.
+// How much of a long piece of work is done; nothing where it cannot be said.
+export function partOf({ done = 0, total = 0 }) {
+  return Number(total) ? percent(Number(done) / Number(total)) : "";
+}
+
+// The same step, asked of the rater; nothing where it cannot be asked.
 export async function due() {
   try {
     return stepOf(await call("RaterService/GetTaste", { name: taste() }));

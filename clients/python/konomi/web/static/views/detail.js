@@ -89,7 +89,7 @@ function verdict(image) {
       h("span", {}, percent(chance)),
     ])),
     h("dl", { class: "facts" },
-      row("lower_bound", decimal(score.lowerBound ?? 0)), row("typicality", percent(score.typicality ?? 0)), row("novelty", decimal(score.novelty ?? 0, 3))),
+      explained("lower_bound", "lower_bound_note", decimal(score.lowerBound ?? 0)), explained("typicality", "typicality_note", percent(score.typicality ?? 0)), explained("novelty", "novelty_note", decimal(score.novelty ?? 0, 3))),
   ];
 }
 
@@ -114,6 +114,10 @@ function copied(name) {
       toast(t("problem", { why: error.message }), "bad");
     }
   } }, t("copy_name"));
+}
+
+function explained(word, note, value) {
+  return row(word, [value, " ", h("span", { class: "small" }, t(note))]);
 }
 
 function row(word, value) {

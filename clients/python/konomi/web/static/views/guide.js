@@ -2,7 +2,7 @@
 
 import { call, stream } from "../data/connect.js";
 import { LETTERS } from "../data/labels.js";
-import { ENOUGH, enough, learnFrom, stepOf } from "../ui/next.js";
+import { ENOUGH, enough, learnFrom, partOf, stepOf } from "../ui/next.js";
 import { h, replace } from "../ui/dom.js";
 import { brief, many, percent, t, whole } from "../i18n/i18n.js";
 import { chip } from "./detail.js";
@@ -103,14 +103,14 @@ class Guide {
 
   async change(embedder) {
     this.changing = true;
-    const told = h("p", { role: "status" }, t("guide_eye_changing", { name: embedder, phase: "" }));
+    const told = h("p", { role: "status" }, t("guide_eye_changing", { name: embedder, part: "" }));
     const bar = h("progress", { "aria-label": t("guide_eye") });
     replace(this.eye, told, bar);
     try {
       for await (const { progress } of stream("RaterService/ChangeEmbedder", { taste: taste(), embedder, requestId: crypto.randomUUID() })) {
         if (!progress) continue;
-        const { phase = "", done = 0, total = 0 } = progress;
-        told.textContent = t("guide_eye_changing", { name: embedder, phase });
+        const { done = 0, total = 0 } = progress;
+        told.textContent = t("guide_eye_changing", { name: embedder, part: partOf(progress) });
         if (Number(total)) [bar.max, bar.value] = [Number(total), Number(done)];
         else bar.removeAttribute("value");
       }
@@ -136,11 +136,11 @@ class Guide {
 
   async learn(button) {
     button.disabled = true;
-    const told = h("p", { role: "status" }, t("fitting", { phase: "" }));
+    const told = h("p", { role: "status" }, t("fitting", { part: "" }));
     this.grades.append(told);
     try {
       for await (const { progress } of stream("RaterService/FitRater", { taste: taste(), requestId: crypto.randomUUID() })) {
-        if (progress) told.textContent = t("fitting", { phase: progress.phase ?? "" });
+        if (progress) told.textContent = t("fitting", { part: partOf(progress) });
       }
       await this.look(true);
     } catch (error) {

@@ -95,7 +95,7 @@ class Tail {
     const tiles = this.shown.map((item, place) => h("li", {}, this.tile(item, place)));
     replace(this.parts, this.slate.length ? ofPart.map(([word, items]) => h("section", {}, h("h3", {}, t(word)), h("ul", { class: "row" }, tiles.splice(0, items.length))))
       : h("p", {}, t("slate_none")));
-    replace(this.row, tiles.length ? tiles : h("li", {}, t("tail_none")));
+    replace(this.row, tiles.length ? tiles : h("li", { class: "none" }, t("tail_none")));
     if (!this.shown.length && !this.next) due().then((step) => this.parts.after(this.next = nextStep(step)));
     else if (this.shown.length) this.next = this.next?.remove();
     this.at = Math.max(0, Math.min(this.at, this.shown.length - 1));

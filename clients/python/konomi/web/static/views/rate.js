@@ -108,8 +108,8 @@ class Rate {
     const item = this.item;
     if (!item) {
       const step = await due();
-      const words = step === "pictures" ? "empty_text" : "empty_graded";
-      replace(this.frame, h("div", { class: "empty" }, h("h2", {}, t("empty_title")), h("p", {}, t(words)), nextStep(step === "grade" ? "pictures" : step)));
+      const words = step === "pictures" ? "" : "empty_graded";
+      replace(this.frame, h("div", { class: "empty" }, h("h2", {}, t("empty_title")), words ? h("p", {}, t(words)) : null, nextStep(step === "grade" ? "pictures" : step)));
       this.caption.textContent = "";
     } else {
       const picture = prepared(item.image);

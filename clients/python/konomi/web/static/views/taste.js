@@ -5,7 +5,7 @@ import { curve, reliability, shares, wilson } from "../ui/charts.js";
 import { h, replace, toast } from "../ui/dom.js";
 import { decimal, locale, percent, t, when, whole } from "../i18n/i18n.js";
 import { LETTERS, numberOf } from "../data/labels.js";
-import { learnFrom, nextStep, said, stepOf } from "../ui/next.js";
+import { learnFrom, nextStep, partOf, said, stepOf } from "../ui/next.js";
 import { taste } from "../prefs.js";
 
 const METRICS = ["retest_qwk", "qwk", "srcc", "auc_ssr", "ap_ur", "ece", "brier"];
@@ -46,7 +46,7 @@ async function fit(button, told, done) {
   button.disabled = true;
   try {
     for await (const reply of stream("RaterService/FitRater", { taste: taste(), requestId: crypto.randomUUID() })) {
-      if (reply.progress) told.textContent = t("fitting", { phase: reply.progress.phase ?? "" });
+      if (reply.progress) told.textContent = t("fitting", { part: partOf(reply.progress) });
     }
     await done();
     toast(t("fitted"));
@@ -121,9 +121,9 @@ function table(versions, done) {
     await done();
   };
   return [h("h2", {}, t("versions")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("versions") }, h("table", {},
-    h("thead", {}, h("tr", {}, [["version", ""], ["grades", "num"], ["pair", "num"], ["head", ""], ["metric_srcc", "num"], ["made", ""]].map(([one, kind]) => h("th", { scope: "col", class: kind }, t(one))), h("td", {}))),
+    h("thead", {}, h("tr", {}, [["version", ""], ["grades", "num"], ["comparisons", "num"], ["head", ""], ["metric_srcc", "num"], ["made", ""]].map(([one, kind]) => h("th", { scope: "col", class: kind }, t(one))), h("td", {}))),
     h("tbody", {}, versions.map((version) => h("tr", {},
-      h("th", { scope: "row" }, version.name.split("/").at(-1)), h("td", { class: "num" }, whole(version.labelCount ?? 0)), h("td", { class: "num" }, whole(version.comparisonCount ?? 0)), h("td", {}, version.head),
+      h("th", { scope: "row" }, version.name.split("/").at(-1)), h("td", { class: "num" }, whole(version.labelCount ?? 0)), h("td", { class: "num" }, whole(version.comparisonCount ?? 0)), h("td", {}, t(`head_${version.head}`)),
       h("td", { class: "num" }, version.metrics?.srcc ? decimal(version.metrics.srcc.value ?? 0) : "–"), h("td", {}, when(version.createTime)),
       h("td", {}, version.active ? h("span", { class: "chip" }, t("active")) : h("button", { class: "plain", click: () => use(version.name) }, t("use_this"))))))))];
 }
