@@ -18,7 +18,6 @@ from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import percent, text
-from konomi.night.alarms import work
 from konomi.night.engine import preparation
 from konomi.night.engine.progress import View, showing
 from konomi.night.records.store import NightStore
@@ -128,7 +127,7 @@ def _run(
                 spread=spread_of(truth[0]),
                 prompts=[draw.prompt for draw in demo.draws("reference", settings.reference)],
                 command=_again(night, settings, system, labels, seed, file),
-                phases=[(work(name, language), seconds) for name, seconds in demo.phases],
+                phases=demo.phases,
                 weights=person.introduction["weights"],
             )
             liked = likes_of(session.client, request.taste)

@@ -174,7 +174,7 @@ def demo(store: Store, name: str, prompt: str) -> DemoFacts:
         spread=0.8,
         prompts=[prompt] * count,
         command=f"konomi demo --person '{name}'",
-        phases=[("the night", 40.0)],
+        phases=[("night", 40.0)],
     )
 
 
@@ -286,6 +286,15 @@ def test_hostile_words_are_text_wherever_they_stand(tmp_path):
 def test_a_value_the_template_is_not_given_is_an_error():
     with pytest.raises(UndefinedError):
         render("page.html", page=Page("title"))
+
+
+def test_where_the_time_went_is_said_in_the_reports_language():
+    said = []
+    for language in ("en", "ja"):
+        with catalogue.speaking(language):
+            (fold,) = sections.times([("services", 3.0), ("night", 9.0)])
+        said.append([row[0].value for row in fold.blocks[0].rows])
+    assert said == [["starting the services", "the night"], ["サービスを起動中", "夜"]]
 
 
 def test_lengths_of_time_are_said_in_both_languages():

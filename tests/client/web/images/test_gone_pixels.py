@@ -81,7 +81,7 @@ def emptied(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize(("language", "words"), [("en", "pixels collected"), ("ja", "画素は片付け済み")])
+@pytest.mark.parametrize(("language", "words"), [("en", "no longer stored"), ("ja", "保存なし")])
 def test_the_library_shows_a_tile_for_each_and_its_detail_says_why(emptied, chromium, language, words):
     complaints: list[str] = []
     context = chromium.new_context()
@@ -102,8 +102,8 @@ def test_the_library_shows_a_tile_for_each_and_its_detail_says_why(emptied, chro
     assert (
         note.text_content()
         == {
-            "en": "The storage policy took the pixels of this image. What is known of it stays.",
-            "ja": "この画像の画素は保管の方針により片付けられました。画像についての記録は残っています。",
+            "en": "This image is no longer stored: the storage policy let it go. What is known of it stays.",
+            "ja": "この画像は保管の方針により、もう保存されていません。画像についての記録は残っています。",
         }[language]
     )
     until(page, "document.querySelector('dialog .main-picture').naturalWidth > 0")

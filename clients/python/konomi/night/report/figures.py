@@ -10,7 +10,7 @@ from konomi.night.report.facts import NightFacts
 from konomi.night.report.page import Block, Cell, Meaning, Meanings, Paragraph, Table, duration
 
 DECISIONS: Mapping[str, str] = {
-    "start": N_("the beginning"),
+    "start": N_("base model"),
     "promote": N_("promoted"),
     "keep": N_("parent kept"),
     "halt": N_("halted"),

@@ -110,7 +110,7 @@ def _figures(facts: NightFacts, truth: DemoFacts | None = None) -> list[Block]:
     blocks = curves.curves(facts, truth) if curved else []
     blocks += curves.rater(truth) if truth else []
     blocks += [*figures.units(facts), *figures.measures(facts)]
-    return [*blocks, *sections.times(truth.phases if truth else sections.steps(facts))]
+    return [*blocks, *sections.times(truth.phases if truth else list(facts.work.items()))]
 
 
 def _night_sheets(facts: NightFacts, thumbnails: Thumbnails) -> list[ContactSheet]:

@@ -273,20 +273,15 @@ def _strip(reason: str, count: int, digests: Sequence[str], thumbnails: Thumbnai
 
 
 def times(phases: Sequence[tuple[str, float]]) -> list[Block]:
-    """Returns where the time went: name and seconds of each phase."""
+    """Returns where the time went: recorded name and seconds of each phase."""
     total = sum(seconds for _, seconds in phases) or 1.0
     rows = [
-        [Cell(name), Cell(duration(seconds)), Cell(f"{100 * seconds / total:.1f}", style="bar")]
+        [Cell(work(name, language())), Cell(duration(seconds)), Cell(f"{100 * seconds / total:.1f}", style="bar")]
         for name, seconds in phases
     ]
     heading = text("Where the time went")
     table = Table([text("work"), text("time"), ""], rows, numeric=(1,), wide=2, label=heading)
     return [page.Fold(heading, [table])]
-
-
-def steps(night: NightFacts) -> list[tuple[str, float]]:
-    """Returns the kinds of steps of a night with their seconds."""
-    return [(work(kind, language()), seconds) for kind, seconds in night.work.items()]
 
 
 def cost(spent: Cost) -> list[Block]:

@@ -54,7 +54,7 @@ class DemoFacts:
         spread: standard deviation of the true utility on the base model's images.
         prompts: prompt of each image.
         command: does it again.
-        phases: name and seconds of each phase.
+        phases: name, as `night.alarms.WORK` has it, and seconds of each phase.
         weights: what the person truly likes: "attribute=value" to its weight, below 0 what it does not like.
     """
 

@@ -61,7 +61,8 @@ function choice(label, name, options, change) {
 
 function header() {
   const current = viewName();
-  const links = VIEWS.map((view) => h("li", {}, h("a", { href: `#${view}`, "aria-current": view === current ? "page" : null }, brief(view))));
+  // Each place has the name its link goes to: where it is scrolled out of sight, a link to nothing is a way past nothing.
+  const links = VIEWS.map((view) => h("li", { id: view }, h("a", { href: `#${view}`, "aria-current": view === current ? "page" : null }, brief(view))));
   const names = tastes.map((one) => one.name.replace("tastes/", ""));
   replace(document.getElementById("top"),
     h("a", { class: "mark", href: "#rate", "aria-label": "konomi" }, h("span", { "aria-hidden": "true", lang: "ja" }, "好み"), h("b", {}, "konomi")),
