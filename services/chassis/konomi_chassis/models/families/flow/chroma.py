@@ -13,7 +13,6 @@ from konomi_chassis.models.families.family import (
     Defaults,
     ExportNames,
     Guiding,
-    PartLoader,
     TextReading,
 )
 from konomi_chassis.models.families.flow.flux import T5_TOKENIZERS, THOUSAND, TOKENS
@@ -33,7 +32,7 @@ class Chroma1(PackedFamily):
     name: ClassVar[str] = "chroma"
     pipelines: ClassVar[tuple[str, ...]] = ("ChromaPipeline",)
     loaded_as: ClassVar[str] = "ChromaPipeline"
-    weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder")
+    kinds: ClassVar[tuple[str, str, str]] = ("ChromaTransformer2DModel", "T5EncoderModel", "T5TokenizerFast")
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,
@@ -60,17 +59,6 @@ class Chroma1(PackedFamily):
         "tokenizer": T5_TOKENIZERS,
     }
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"transformer": JOINT_TARGETS}
-
-    def load(self, parts: PartLoader) -> Any:
-        """Returns the ChromaPipeline."""
-        return parts.pipeline(
-            self.loaded_as,
-            transformer=parts.network("transformer", "ChromaTransformer2DModel"),
-            vae=parts.autoencoder("vae", ("AutoencoderKL",)),
-            text_encoder=parts.text_encoder("text_encoder", "T5EncoderModel"),
-            tokenizer=parts.tokenizer("tokenizer", "T5TokenizerFast"),
-            scheduler=parts.scheduler(),
-        )
 
     def chunk_states(self, pipe: Any) -> int:
         """Returns the most states a text has."""

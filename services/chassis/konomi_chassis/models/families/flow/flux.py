@@ -18,7 +18,8 @@ from konomi_chassis.models.families.family import (
     PartLoader,
     TextReading,
 )
-from konomi_chassis.models.families.flow.packed_family import FLOW, JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.families.flow.transformer import FLOW
 from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule

@@ -20,8 +20,9 @@ from konomi_chassis.models.families.family import (
     TextReading,
 )
 from konomi_chassis.models.families.flow.flux import THOUSAND
-from konomi_chassis.models.families.flow.packed_family import FLOW, JOINT_TARGETS, PACKED, PackedFamily
+from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PACKED, PackedFamily
 from konomi_chassis.models.families.flow.qwen_image import QWEN_TOKENIZERS
+from konomi_chassis.models.families.flow.transformer import FLOW
 from konomi_chassis.models.families.layer_names import FLUX2_LAYERS, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
@@ -47,7 +48,6 @@ class Flux2Klein(PackedFamily):
     name: ClassVar[str] = "flux2_klein"
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2KleinPipeline",)
     loaded_as: ClassVar[str] = "Flux2KleinPipeline"
-    weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder")
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,

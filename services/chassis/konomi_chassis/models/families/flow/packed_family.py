@@ -4,21 +4,11 @@ FLUX.1 (Black Forest Labs 2024) and what came after it: each is a file of its ow
 conditions and its call of the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from konomi_chassis.models.families import latent_scale
-from konomi_chassis.models.families.family import (
-    LORA_TARGETS,
-    CompanionNames,
-    Defaults,
-    ExportNames,
-    Found,
-    FoundFolder,
-    Noise,
-    NoisePath,
-    SingleFileNames,
-)
+from konomi_chassis.models.families.family import LORA_TARGETS, Defaults, ExportNames, Found, FoundFolder, NoisePath
+from konomi_chassis.models.families.flow.transformer import FlowTransformer, sensible_side
 from konomi_chassis.models.families.layer_names import HEAD, text_calls
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
@@ -26,37 +16,19 @@ from konomi_chassis.models.safetensors_check import unsupported
 if TYPE_CHECKING:
     import torch
 
-    from konomi_chassis.models.families.condition import Condition
-
-FLOW = "flow"
-"""What their networks answer, as records say it."""
 JOINT_TARGETS = (*LORA_TARGETS, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 """The layers of joint attention an adapter sits on: those of the image, then those of the text."""
 PACKED = 4
 """Channels of a token for every channel of a latent."""
-LARGEST_SIDE = 4096
 
 
-class PackedFamily:
+class PackedFamily(FlowTransformer):
     """See Family; what a family of this kind has of its own its class says."""
 
-    name: ClassVar[str]
-    pipelines: ClassVar[tuple[str, ...]]
-    loaded_as: ClassVar[str]
-    network: ClassVar[str] = "transformer"
-    noise: ClassVar[Noise] = "flow"
-    trains_by: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
-    single_file: ClassVar[SingleFileNames | None] = None
-    beside: ClassVar[CompanionNames] = CompanionNames()
     defaults: ClassVar[Defaults]
     exported: ClassVar[ExportNames]
-    fragile_autoencoder: ClassVar[bool] = True
     latent_channels: ClassVar[str] = "latent_channels"
     """What the autoencoder's configuration calls the channels of a latent."""
-
-    def recognise(self, found: Found) -> bool:
-        """Says whether a folder's pipeline is the family's."""
-        return isinstance(found, FoundFolder) and found.pipeline in self.pipelines
 
     def check(self, found: Found) -> None:
         """Refuses a transformer that does not take the autoencoder's latents: one for inpainting or for depth."""
@@ -65,36 +37,18 @@ class PackedFamily:
         if taken != PACKED * found.config("vae").get(self.latent_channels, 16):
             unsupported(found.id, "its transformer does not take the vae's latents")
 
-    def schedule(self, found: Found) -> NoiseSchedule:
-        """Returns that it answers the velocity of a flow."""
-        return NoiseSchedule(FLOW)
-
     def side(self, found: Found, schedule: NoiseSchedule) -> int:
         """Returns the side of the images it was trained for, pixels; the autoencoder's configuration may say it."""
         assert isinstance(found, FoundFolder)
-        return _side(found.config("vae"), self.defaults.side)
+        return sensible_side(found.config("vae").get("sample_size"), self.defaults.side)
 
     def towers(self, pipe: Any) -> list[tuple[Any, Any]]:
         """Returns none: its text encoders stay as they are."""
         return []
 
-    def clip_skip(self, asked: int) -> int:
-        """Returns 1: which layers of its text encoders count is part of the family."""
-        return 1
-
     def chunk_count(self, pipe: Any, text: str) -> int:
         """Returns 1: what is longer is cut."""
         return 1
-
-    def drops_by_zeros(self, pipe: Any) -> bool:
-        """Says that no text is an empty text."""
-        return False
-
-    def join(self, rows: Sequence["Condition"]) -> "Condition":
-        """Returns the rows of all parts, padded and masked where their lengths differ."""
-        from konomi_chassis.models.families import condition
-
-        return condition.join(rows)
 
     def channels(self, pipe: Any) -> int:
         """Returns the channels of a latent."""
@@ -102,27 +56,7 @@ class PackedFamily:
 
     def trained_side(self, pipe: Any) -> int:
         """Returns the side of the images its transformer was made for, pixels."""
-        return _side(pipe.vae.config, self.defaults.side)
-
-    def unit(self, pipe: Any) -> int:
-        """Returns the pixels of a token's side."""
-        return 2 * int(pipe.vae_scale_factor)
-
-    def to_model(self, latents: "torch.Tensor", vae: Any) -> "torch.Tensor":
-        """Returns latents as the transformer takes them, not packed yet."""
-        return latent_scale.to_model(latents, vae)
-
-    def from_model(self, latents: "torch.Tensor", vae: Any) -> "torch.Tensor":
-        """Returns latents as the autoencoder takes them."""
-        return latent_scale.from_model(latents, vae)
-
-    def is_guided(self, pipe: Any) -> bool:
-        """Says that it has an unconditional half."""
-        return True
-
-    def with_guidance(self, pipe: Any, condition: "Condition", scale: float) -> "Condition":
-        """Returns the condition as it is."""
-        return condition
+        return sensible_side(pipe.vae.config.get("sample_size"), self.defaults.side)
 
     def drawn(self, pipe: Any, latents: "torch.Tensor", height: int, width: int) -> "torch.Tensor":
         """Returns (N, C, h, w) latents of the tokens that the pipeline's call gives for images of so many pixels."""
@@ -144,8 +78,3 @@ class PackedFamily:
         flat = name.replace(".", "_")
         kohya = [f"{head}_{flat}" for head in ("lora_unet", "lora_transformer", "lycoris")]
         return [f"{component}.{name}", name, f"{HEAD}{name}", *kohya]
-
-
-def _side(vae: Mapping[str, Any], usual: int) -> int:
-    size = vae.get("sample_size")
-    return size if isinstance(size, int) and 0 < size <= LARGEST_SIDE else usual

@@ -12,7 +12,6 @@ from konomi_chassis.models.families.family import (
     Defaults,
     ExportNames,
     Guiding,
-    PartLoader,
     TextReading,
 )
 from konomi_chassis.models.families.flow.flux import THOUSAND
@@ -35,7 +34,12 @@ class QwenImage(PackedFamily):
     name: ClassVar[str] = "qwen_image"
     pipelines: ClassVar[tuple[str, ...]] = ("QwenImagePipeline",)
     loaded_as: ClassVar[str] = "QwenImagePipeline"
-    weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder")
+    kinds: ClassVar[tuple[str, str, str]] = (
+        "QwenImageTransformer2DModel",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen2Tokenizer",
+    )
+    autoencoder: ClassVar[str] = "AutoencoderKLQwenImage"
     latent_channels: ClassVar[str] = "z_dim"
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
@@ -62,17 +66,6 @@ class QwenImage(PackedFamily):
         "tokenizer": QWEN_TOKENIZERS,
     }
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"transformer": JOINT_TARGETS}
-
-    def load(self, parts: PartLoader) -> Any:
-        """Returns the QwenImagePipeline."""
-        return parts.pipeline(
-            self.loaded_as,
-            transformer=parts.network("transformer", "QwenImageTransformer2DModel"),
-            vae=parts.autoencoder("vae", ("AutoencoderKLQwenImage",)),
-            text_encoder=parts.text_encoder("text_encoder", "Qwen2_5_VLForConditionalGeneration"),
-            tokenizer=parts.tokenizer("tokenizer", "Qwen2Tokenizer"),
-            scheduler=parts.scheduler(),
-        )
 
     def chunk_states(self, pipe: Any) -> int:
         """Returns the most states a text has."""

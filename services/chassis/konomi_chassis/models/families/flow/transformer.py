@@ -1,7 +1,8 @@
-"""What the families share whose transformer reads one language model's states and follows a flow.
+"""What the families share whose transformer follows a flow, most of them by one language model's states.
 
-Their texts are as long as they are: rows are padded and masked where they meet. Sides of images are multiples of a
-token's. Text encoders are read, never trained, and learn no words: diffusers loads adapters of the transformer alone.
+Rows of texts that differ in length are padded and masked where they meet. Sides of images are multiples of a token's.
+Text encoders are read, never trained, and learn no words, where a family does not say otherwise. `packed_family` adds
+what those share that take patches as tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,9 @@ class FlowTransformer:
     pipelines: ClassVar[tuple[str, ...]]
     loaded_as: ClassVar[str]
     kinds: ClassVar[tuple[str, str, str]]
-    """Classes of transformer, text encoder and tokenizer it is loaded as."""
+    """Classes of transformer, text encoder and tokenizer it is loaded as, where it has one of each."""
+    autoencoder: ClassVar[str] = "AutoencoderKL"
+    """Class of the autoencoder it is loaded as."""
     states: ClassVar[str] = "cap_feat_dim"
     """What its transformer's configuration calls the width of a text's states."""
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]]
@@ -75,7 +78,7 @@ class FlowTransformer:
         return parts.pipeline(
             self.loaded_as,
             transformer=parts.network("transformer", transformer),
-            vae=parts.autoencoder("vae", ("AutoencoderKL",)),
+            vae=parts.autoencoder("vae", (self.autoencoder,)),
             text_encoder=parts.text_encoder("text_encoder", text_encoder),
             tokenizer=parts.tokenizer("tokenizer", tokenizer),
             scheduler=parts.scheduler(),
