@@ -17,6 +17,21 @@ from tests.families import tiny_texts
 from tests.generator.tiny_models import text_config, tokenizer
 
 
+def autoencoder(channels: int, widths: tuple[int, ...] = (8, 16), **more: object) -> AutoencoderKL:
+    """Returns an autoencoder of so many channels at reduced width; its images have 16 cells a side, or 8."""
+    return AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=32 if len(widths) == 2 else 64,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        **{"shift_factor": 0.1159, "scaling_factor": 0.3611} | more,
+    )
+
+
 def sd3() -> StableDiffusion3Pipeline:
     """Stable Diffusion 3 without T5: images of 32 pixels, latents of 16 x 16."""
     torch.manual_seed(8)
@@ -33,22 +48,10 @@ def sd3() -> StableDiffusion3Pipeline:
         out_channels=4,
         pos_embed_max_size=16,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=32,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        shift_factor=0.0609,
-        scaling_factor=1.5305,
-    )
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=vae,
+        vae=autoencoder(4, shift_factor=0.0609, scaling_factor=1.5305),
         text_encoder=CLIPTextModelWithProjection(text_config(32)),
         tokenizer=tokenizer(),
         text_encoder_2=CLIPTextModelWithProjection(text_config(64, hidden_act="gelu")),
@@ -73,19 +76,7 @@ def z_image(shift: float = 6.0) -> ZImagePipeline:
     )
     torch.nn.init.normal_(transformer.x_pad_token, std=0.5)  # all zero until it is trained
     torch.nn.init.normal_(transformer.cap_pad_token, std=0.5)
-    vae = AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=16,
-        norm_num_groups=4,
-        sample_size=32,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        shift_factor=0.1159,
-        scaling_factor=0.3611,
-        force_upcast=True,
-    )
+    vae = autoencoder(16, force_upcast=True)
     tokens = tiny_texts.qwen_tokenizer()
     return ZImagePipeline(
         transformer=transformer,
@@ -111,18 +102,7 @@ def lumina2(**scheduler: object) -> Lumina2Pipeline:
         axes_lens=(300, 64, 64),
         cap_feat_dim=16,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=16,
-        norm_num_groups=4,
-        sample_size=64,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        shift_factor=0.1159,
-        scaling_factor=0.3611,
-    )
+    vae = autoencoder(16, (8, 8, 16, 16))
     tokens = tiny_texts.gemma_tokenizer()
     return Lumina2Pipeline(
         transformer=transformer,

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     ChromaPipeline,
@@ -29,6 +28,7 @@ from transformers import (
 )
 
 from tests.families import tiny_texts
+from tests.families.tiny_flows import autoencoder
 from tests.generator.tiny_models import text_config, tokenizer
 
 MODELS = {"flux1-dev": "flux1", "flux1-schnell": "flux1", "chroma": "chroma", "qwen-image": "qwen_image"}
@@ -65,22 +65,6 @@ def t5() -> T5EncoderModel:
     )
 
 
-def autoencoder() -> AutoencoderKL:
-    """Returns FLUX.1's autoencoder at reduced width: images of 32 pixels, latents of 4 x 16 x 16."""
-    return AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=32,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        shift_factor=0.1159,
-        scaling_factor=0.3611,
-    )
-
-
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
     """Returns the scheduler of FLUX.1 [dev], whose shift grows with the image."""
     return FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
@@ -102,7 +86,7 @@ def flux1(guidance: bool = True) -> FluxPipeline:
             axes_dims_rope=ROPE,
         ),
         scheduler=scheduler() if guidance else FlowMatchEulerDiscreteScheduler(shift=1.0),
-        vae=autoencoder(),
+        vae=autoencoder(4),
         text_encoder=CLIPTextModel(text_config(32)),
         tokenizer=tokenizer(),
         text_encoder_2=t5(),
@@ -127,7 +111,7 @@ def chroma() -> ChromaPipeline:
             approximator_layers=1,
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-        vae=autoencoder(),
+        vae=autoencoder(4),
         text_encoder=t5(),
         tokenizer=t5_tokenizer(),
     )
