@@ -1,10 +1,13 @@
 """What no service keeps: caches, journals and homes of demos, by age, by lock, and through no link."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
+from konomi.cli.demo import new_folder
 from konomi.cli.storage import leftovers
 from konomi.cli.storage.command import size
 from konomi.cli.storage.leftovers import DiskSpace, demo_homes, old_caches, old_demos, remove_demo, space_of
@@ -114,3 +117,22 @@ def test_the_policy_is_read_from_the_home_and_a_wrong_one_is_refused(tmp_path, m
     (tmp_path / "konomi.toml").write_text("[storage]\nrejected_days = -1\n")
     with pytest.raises(ValueError, match="rejected_days"):
         StorageSettings(home=tmp_path)
+
+
+def test_demos_that_begin_at_once_have_a_folder_each(tmp_path):
+    root = tmp_path / "konomi"
+    folders = [new_folder(root, 1_700_000_000.0) for _ in range(3)]
+    assert len(set(folders)) == 3 and all(leftovers.DEMO.fullmatch(folder.name) for folder in folders)
+    assert {folder.stat().st_mode & 0o777 for folder in (root, *folders)} == {0o700}
+
+
+def test_a_demo_that_is_refused_leaves_no_folder(tmp_path):
+    strange = tmp_path / "person.json"
+    strange.write_text("{}")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KONOMI_", "XDG_"))}
+    command = [sys.executable, "-m", "konomi", "demo", "--person", str(strange)]
+    done = subprocess.run(
+        command, env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert 'expected {"name"' in done.stderr and not list(tmp_path.rglob("demo-*"))

@@ -3,7 +3,9 @@
 import json
 import shlex
 import time
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Annotated, TypedDict
 
@@ -77,9 +79,38 @@ def demo(
         return _attributes(as_json)
     started = time.monotonic()
     extras.require("overnight", "rater", "generator", "trainer")
-    home = Home.locate() if chosen() else Home(Home.locate().root / time.strftime("demo-%Y%m%d-%H%M%S"))
+    home = Home.locate() if chosen() else Home(new_folder(Home.locate().root, time.time()))
+    try:
+        night = _checked(home, system, units, images, seed, person)
+    except BaseException:
+        if not chosen():
+            with suppress(OSError):  # something stands in it already: then it stays
+                home.root.rmdir()
+        raise
+    note(text("the demo works in {home}", home=home.root))
+    with showing(catalogue.language()) as show:
+        result = _run(home, night, system, labels, seed, person, View(show, lambda beat: None), started)
+    emit(result) if as_json else _say(result)
+
+
+def new_folder(root: Path, now: float) -> Path:
+    """Makes a folder named by the moment, seconds since 1970, or by the first later second nobody else has taken.
+
+    Two demos that begin at once have a folder each.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for second in count():
+        folder = root / time.strftime("demo-%Y%m%d-%H%M%S", time.localtime(now + second))
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+            return folder
+    raise AssertionError("seconds do not end")
+
+
+def _checked(home: Home, system: str, units: int, images: int | None, seed: int, person: Path | None) -> NightSettings:
+    """Returns the settings of the night. Raises InvalidArgument where the night or the person cannot be."""
     settings = DemoSettings(home=home.root)
-    night = night_settings()(
+    night: NightSettings = night_settings()(
         home=home.root,
         units=units,
         reserve_gib=settings.reserve_gib,
@@ -89,10 +120,7 @@ def demo(
     preparation.new_request(system, "tastes/default", seed, night, preparation.guards_of(home.root), [])
     if person is not None:
         starter("check-person", "--person", str(person))
-    note(text("the demo works in {home}", home=home.root))
-    with showing(catalogue.language()) as show:
-        result = _run(home, night, system, labels, seed, person, View(show, lambda beat: None), started)
-    emit(result) if as_json else _say(result)
+    return night
 
 
 def _run(
@@ -116,7 +144,6 @@ def _run(
             with demo.phase("truth"):
                 truth = demo.truth(state, reference)
                 quality = demo.quality(truth[0])
-            language = catalogue.language()
             facts = DemoFacts(
                 person=person.introduction["name"],
                 labels=graded,
@@ -131,7 +158,9 @@ def _run(
                 weights=person.introduction["weights"],
             )
             liked = likes_of(session.client, request.taste)
-            path = write_demo_report(nights, request.id, facts, session.client.artifacts.get, language, liked)
+            path = write_demo_report(
+                nights, request.id, facts, session.client.artifacts.get, catalogue.language(), liked
+            )
     return result_of(facts, state.served.unit if state.served else 0, path, time.monotonic() - started)
 
 
