@@ -149,7 +149,8 @@ def to_status(error: KonomiError) -> status_pb2.Status:
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after is not None:
-        delay = duration_pb2.Duration(seconds=int(error.retry_after), nanos=int(error.retry_after % 1 * 1e9))
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(error.retry_after * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     if isinstance(error, FailedPrecondition):
         failure = error_details_pb2.PreconditionFailure.Violation(type=error.reason, description=error.message)
@@ -158,11 +159,12 @@ def to_status(error: KonomiError) -> status_pb2.Status:
 
 
 def from_rpc_error(error: grpc.RpcError) -> KonomiError:
-    """Returns the konomi error a failed rpc stands for, with reason, field and retry delay where it carries them."""
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    message = (error.details() if isinstance(error, grpc.Call) else str(error)) or code.name
+    """Returns the konomi error a failed rpc of grpc or grpc.aio stands for, with what it carries: reason, field, delay."""
+    call = error if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+    code = grpc.StatusCode.UNKNOWN if call is None else call.code()
+    message = (str(error) if call is None else call.details()) or code.name
     reason, field, retry_after = None, None, None
-    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
+    status = None if call is None else rpc_status.from_call(call)
     details: Iterable[Any] = status.details if status is not None else ()
     for detail in details:
         info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()

@@ -1,5 +1,6 @@
 """More work than there is room for: it is refused before it is carried here, quickly, and nobody else notices."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,24 @@ def test_a_call_there_is_no_room_for_is_refused_with_its_message_unsent(busy, ra
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in rpc_status.from_call(caught.value).details)
     assert len(rater.sizes) == 1
+
+
+def test_callers_that_wait_for_many_calls_at_once_are_told_when_to_come_back_too(busy):
+    running, caller = busy
+
+    async def refused():
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary(SCORE)(b"", metadata=caller.metadata, timeout=60)
+        return from_rpc_error(caught.value)
+
+    failures = [asyncio.run(refused()) for _ in range(3)]
+    assert {(failure.code.name, failure.reason, failure.served) for failure in failures} == {
+        ("RESOURCE_EXHAUSTED", "BUSY", True)
+    }
+    asked = [failure.retry_after for failure in failures]
+    assert all(1 <= wait <= 30 for wait in asked)
+    assert [f"{wait:.1f} seconds" in failure.message for wait, failure in zip(asked, failures, strict=True)] == [True] * 3
 
 
 def test_labels_reads_and_health_are_not_weighed(busy):

@@ -268,8 +268,7 @@ def snake(name: str) -> str:
 def readable(error: grpc.RpcError, address: str) -> KonomiError:
     """Returns the konomi error of a failed rpc; where nothing answered it says what to do about it."""
     failure = from_rpc_error(error)
-    answered = isinstance(error, grpc.Call) and "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
-    if isinstance(failure, Unavailable) and not answered:
+    if isinstance(failure, Unavailable) and not failure.served:
         message = text(
             "no konomi service answers at {address} ({why}); check address, TLS and client certificate, or start it: "
             "konomi up",
