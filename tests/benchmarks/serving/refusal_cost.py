@@ -1,8 +1,8 @@
-"""L1: what refusing a call costs the server, beside a gRPC server that does nothing else: milliseconds of its processor.
+"""L1: what refusing a call costs the server, beside a gRPC server that does nothing else.
 
-`python -m tests.benchmarks.serving.refusal_cost`. Who does not keep to the times a refusal names takes at least this
-much from the work at every call, whatever is done about it: the bare server is the least that grpc's Python server takes
-to answer a call with a status, its message unread. Both are sent the same calls by the same process.
+`python -m tests.benchmarks.serving.refusal_cost`, in milliseconds of processor time. Who does not keep to the times a
+refusal names takes at least this much from the work at every call, whatever is done about it: the bare server is the
+least that grpc's Python server takes to answer a call with a status, its message unread. Both get the same calls.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import grpc
 
 from konomi.client.load import BYTES_KEY, PIXELS_KEY
 from konomi.v1 import rater_pb2 as pb
-from konomi.v1 import rater_pb2_grpc
 from konomi_chassis import server as chassis
 from konomi_chassis.auth.authentication import issue_token
 from konomi_chassis.process import switch_threads_often
@@ -47,13 +46,13 @@ class Bare(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-class Full(rater_pb2_grpc.RaterServiceServicer):
-    """Serves one call for ever."""
+class Full:
+    """A rater whose one place is taken for as long as it is wanted."""
 
     def __init__(self) -> None:
         self.entered, self.release = threading.Event(), threading.Event()
 
-    def ScoreImages(self, request: pb.ScoreImagesRequest, context: grpc.ServicerContext) -> pb.ScoreImagesResponse:  # noqa: N802
+    def score(self, request: pb.ScoreImagesRequest, context: grpc.ServicerContext) -> pb.ScoreImagesResponse:
         """Waits."""
         self.entered.set()
         self.release.wait()
@@ -65,7 +64,7 @@ async def send(address: str, token: str, count: int) -> None:
     metadata = (("authorization", f"Bearer {token}"), (BYTES_KEY, str(IMAGE_BYTES)), (PIXELS_KEY, "8294400"))
     turn = asyncio.Semaphore(AT_ONCE)
     async with grpc.aio.insecure_channel(address) as channel:
-        score = channel.unary_unary(RPC)
+        score: Any = channel.unary_unary(RPC)
 
         async def one() -> None:
             async with turn:
@@ -77,6 +76,16 @@ async def send(address: str, token: str, count: int) -> None:
                     raise AssertionError("a call was served")
 
         await asyncio.gather(*(one() for _ in range(count)))
+
+
+def _add(full: Full, server: grpc.Server) -> None:
+    handler = grpc.unary_unary_rpc_method_handler(
+        full.score,
+        request_deserializer=pb.ScoreImagesRequest.FromString,
+        response_serializer=pb.ScoreImagesResponse.SerializeToString,
+    )
+    service, method = RPC.strip("/").split("/")
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
 
 
 def cost(address: str, token: str, count: int) -> float:
@@ -111,15 +120,13 @@ def ours(count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         home, full = Path(folder), Full()
         token = issue_token(home, "flood", "tool", "bench")
-        service = chassis.ServedService(
-            "konomi.v1.RaterService", rater_pb2_grpc.add_RaterServiceServicer_to_server, full, RULES
-        )
+        service = chassis.ServedService("konomi.v1.RaterService", _add, full, RULES)
         settings = ServerSettings(home=home, port=0, max_in_flight_per_principal=1)
         running = chassis.start("rater", [service], settings, ArtifactStore(StoreSettings(home=home)))
         try:
             with grpc.insecure_channel(running.address) as channel:
                 request = pb.ScoreImagesRequest(taste="tastes/bench", images=[pb.ImageInput(content=b"x")])
-                score = channel.unary_unary(RPC, request_serializer=pb.ScoreImagesRequest.SerializeToString)
+                score: Any = channel.unary_unary(RPC, request_serializer=pb.ScoreImagesRequest.SerializeToString)
                 held = score.future(request, metadata=(("authorization", f"Bearer {token}"),))
                 assert full.entered.wait(60)
                 taken = cost(running.address, token, count)
