@@ -159,7 +159,7 @@ def to_status(error: KonomiError) -> status_pb2.Status:
 
 
 def from_rpc_error(error: grpc.RpcError) -> KonomiError:
-    """Returns the error that a failed rpc of grpc or grpc.aio stands for, with reason, field and delay where it has them."""
+    """Returns the error a failed rpc of grpc or grpc.aio stands for, with reason, field and delay where it has them."""
     call = error if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
     code = grpc.StatusCode.UNKNOWN if call is None else call.code()
     message = (str(error) if call is None else call.details()) or code.name
