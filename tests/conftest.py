@@ -2,10 +2,15 @@
 
 import gc
 import os
+import sys
 
 import pytest
 
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+# A container may forbid bytecode. Hundreds of commands and services start here, and each would compile konomi anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)
