@@ -29,6 +29,7 @@ LONGEST = (
     "tests/trainer/jobs/test_own_process.py",
     "tests/trainer/jobs/test_kill.py",
     "tests/trainer/training/test_ranks.py",
+    "tests/trainer/base_models/test_published_layouts.py",
     "tests/chaos/test_night_kills.py",
     "tests/generator/test_published_layouts.py",
     "tests/client/cli/test_cli_storage.py",
