@@ -2,10 +2,15 @@
 
 import gc
 import os
+import sys
 
 import pytest
 
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+# A container may forbid bytecode. Hundreds of commands and services start here, and each would compile konomi anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +29,7 @@ LONGEST = (
     "tests/trainer/jobs/test_own_process.py",
     "tests/trainer/jobs/test_kill.py",
     "tests/trainer/training/test_ranks.py",
+    "tests/trainer/base_models/test_published_layouts.py",
     "tests/chaos/test_night_kills.py",
     "tests/generator/test_published_layouts.py",
     "tests/client/cli/test_cli_storage.py",

@@ -48,13 +48,13 @@ def home(_entered: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(scope="module", params=MODELS)
 def id(request: pytest.FixtureRequest) -> str:
     """A base model of the home."""
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pipe(home: Path, id: str) -> Any:
-    """It, loaded in float32."""
+    """It, loaded in float32 once for all a module asks of it: adapters are off again after each test."""
     return load_pipeline(BaseModels(home).get(id), home / "configs", torch.device("cpu"), torch.float32)

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel, BaseModels
-from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.backends.diffusers.batches import DenoisingBatch
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.backends.diffusers.pipeline import load_pipeline, make_scheduler
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Request
 from konomi_generator.sampling import ImageRequest, Sampling
+from tests.generator.conftest import OneByOne
 
 MARK = torch.zeros(0)
 
@@ -194,7 +194,7 @@ def test_a_folder_s_configuration_is_honoured_whichever_scheduler_it_names(
 
 def test_the_image_itself_says_which_schedule_made_it(marked, store, settings, tmp_path: Path) -> None:
     decoder, models = Decoder(), marked("sdxl", {"v_pred": MARK, "ztsnr": MARK})
-    generator = Generator(models, store, DiffusersBackend(settings), decoder, writers=1, max_side=512)
+    generator = Generator(models, store, OneByOne(settings), decoder, writers=1, max_side=512)
     texts = {}
     for rescale in (None, 0.0, 0.3):
         request = Request([Image("a cat", 3)], "m", steps=2, width=64, height=64, guidance_rescale=rescale)

@@ -11,14 +11,12 @@ from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.backends.diffusers.backend import DiffusersBackend
-from konomi_generator.backends.diffusers.batches import SIZES
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Request
-from konomi_generator.sampling import Sampling
 from konomi_generator.settings import GeneratorSettings
 from tests.benchmarks.trainer import published_layouts as published
 from tests.generator import original_layout
+from tests.generator.conftest import SmallBatches
 from tests.generator.tiny_models import save_configs, tokenizer
 
 DIVISOR = 8
@@ -28,14 +26,6 @@ KINDS = {
     "sd2-v": ("v_prediction", "DDIMScheduler"),
     "sdxl": ("epsilon", "EulerDiscreteScheduler"),
 }
-
-
-class SmallBatches(DiffusersBackend):
-    """Looks for batch sizes among the two smallest, on eight rows a size: of all four it takes minutes here."""
-
-    def _measure(self, sampling: Sampling, length: int) -> tuple[int, ...]:
-        with torch.inference_mode():
-            return self._denoiser.stable_sizes(sampling, SIZES[-2:], length)
 
 
 def narrow(kind: str):

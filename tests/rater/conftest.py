@@ -1,8 +1,11 @@
 """A rater on a socket over a tiny random open_clip model, and images to feed it."""
 
+import copy
 import gzip
 import io
 import json
+import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,9 +114,13 @@ def models(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, models: Path) -> Path:
-    """A home with the tiny model as its starter."""
-    (tmp_path / "models").symlink_to(models)
+def home(tmp_path: Path, models: Path, request: pytest.FixtureRequest) -> Path:
+    """A home with the tiny model as its starter, or a copy of the kept one of the library a test asks for."""
+    kept = [name for name in ("kept_fitted", "kept_library") if name in request.fixturenames]
+    if kept:
+        shutil.copytree(request.getfixturevalue(kept[0])[0], tmp_path, symlinks=True, dirs_exist_ok=True)
+    else:
+        (tmp_path / "models").symlink_to(models)
     return tmp_path
 
 
@@ -165,9 +172,38 @@ class Library:
     utility: dict[str, float]
 
 
-@pytest.fixture
-def library(rater: Rater) -> Library:
-    """120 images of a base model; the owner likes red."""
+@pytest.fixture(scope="session")
+def kept_library(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Library]:
+    """A home with 120 images, nobody's to change; embedding them for every test took longer than the tests."""
+    home = tmp_path_factory.mktemp("kept") / "home"
+    home.mkdir()
+    (home / "models").symlink_to(models)
+    with plain_settings(), serving(home) as rater:
+        return home, filled(rater)
+
+
+@pytest.fixture(scope="session")
+def kept_fitted(kept_library: tuple[Path, Library], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Library]:
+    """That home with 40 grades and a fit, nobody's to change."""
+    home, library = tmp_path_factory.mktemp("kept") / "home", kept_library[1]
+    shutil.copytree(kept_library[0], home, symlinks=True)
+    with plain_settings(), serving(home) as rater:
+        rater.label(library.taste, grades_of(library, library.digests[:40]))
+        rater.fit(library.taste)
+    return home, library
+
+
+@contextmanager
+def plain_settings() -> Iterator[None]:
+    """Leaves no setting of konomi in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("KONOMI_")]:
+            patch.delenv(name)
+        yield
+
+
+def filled(rater: Rater) -> Library:
+    """Adds the images of a library."""
     taste = rater.taste()
     rng = np.random.default_rng(7)
     utility, images = {}, []
@@ -195,8 +231,12 @@ def grades_of(library: Library, digests: list[str]) -> dict[str, int]:
 
 
 @pytest.fixture
-def fitted(rater: Rater, library: Library) -> Library:
+def library(rater: Rater, kept_library: tuple[Path, Library]) -> Library:
+    """120 images of a base model; the owner likes red."""
+    return copy.deepcopy(kept_library[1])
+
+
+@pytest.fixture
+def fitted(library: Library, kept_fitted: tuple[Path, Library]) -> Library:
     """The library with 40 grades and an active rater version."""
-    rater.label(library.taste, grades_of(library, library.digests[:40]))
-    rater.fit(library.taste)
     return library

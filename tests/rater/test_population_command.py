@@ -21,11 +21,12 @@ from tests.rater.conftest import grades_of, png
 
 
 @pytest.fixture
-def home(tmp_path, models):
+def home(home, models):
     """A home with a folder of models of its own: populations are kept in it."""
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "starter").symlink_to(models / "starter")
-    return tmp_path
+    (home / "models").unlink()
+    (home / "models").mkdir()
+    (home / "models" / "starter").symlink_to(models / "starter")
+    return home
 
 
 @pytest.fixture

@@ -18,7 +18,10 @@ from multiprocessing.connection import Connection
 
 from tests.forks import Forked
 
-READ = ("dbos", "typer", "pydantic_settings", "filelock", "rich.console", "PIL.Image", "konomi.v1.rater_pb2")
+READ = (
+    *("dbos", "typer", "pydantic_settings", "filelock", "rich.console", "PIL.Image", "konomi.v1.rater_pb2"),
+    *("numpy", "matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "jinja2"),
+)
 """What is read once. Nothing that imports grpc: in a child of such a process no broken connection is made anew."""
 
 

@@ -16,7 +16,6 @@ from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.models.families.flow.lumina2 import LATENT_CHANNELS, LUMINA2
 from konomi_chassis.models.loading import load_pipeline
-from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.backends.diffusers.denoising import Denoiser
 from konomi_generator.sampling import GeneratedImage, ImageRequest, Preview, Sampling
 from konomi_generator.settings import GeneratorSettings
@@ -24,6 +23,7 @@ from konomi_trainer.base_models import pipeline
 from konomi_trainer.base_models.catalogue import BaseCatalogue
 from konomi_trainer.settings import TrainerSettings
 from tests.families.flow.test_images import CPU, LONG, NEGATIVE, SHORT, drawn, theirs_drawn
+from tests.generator.conftest import SmallBatches
 
 
 def changed(home: Path, folder: Path, id: str, part: str, **values: object) -> Path:
@@ -76,13 +76,11 @@ def test_parts_that_do_not_fit_each_other_are_refused(
 
 
 @pytest.fixture(scope="module")
-def backend(home: Path) -> DiffusersBackend:
-    return DiffusersBackend(GeneratorSettings(home=home, device="cpu", threads=1))
+def backend(home: Path) -> SmallBatches:
+    return SmallBatches(GeneratorSettings(home=home, device="cpu", threads=1))
 
 
-def made(
-    backend: DiffusersBackend, home: Path, id: str, rows: list[ImageRequest], sampling: Sampling
-) -> dict[int, Any]:
+def made(backend: SmallBatches, home: Path, id: str, rows: list[ImageRequest], sampling: Sampling) -> dict[int, Any]:
     model, images = BaseModels(home).get(id), dict[int, Any]()
 
     def deliver(index: int, image: GeneratedImage | Preview | KonomiError) -> None:
@@ -95,18 +93,18 @@ def made(
 
 
 @pytest.mark.parametrize("id", ["z-image", "lumina2"])
-def test_an_image_has_its_bits_whatever_texts_stand_beside_it(id: str, backend: DiffusersBackend, home: Path) -> None:
+def test_an_image_has_its_bits_whatever_texts_stand_beside_it(id: str, backend: SmallBatches, home: Path) -> None:
     side = BaseModels(home).get(id).resolution
     sampling = Sampling(2, 4.0, side, side, negative_prompt=NEGATIVE)
     texts = (SHORT, LONG, "a dog", SHORT, LONG, "an owl on a wall")
     rows = [ImageRequest(place, text, place) for place, text in enumerate(texts)]
     together = made(backend, home, id, rows, sampling)
-    for row in rows:
+    for row in rows[2:5]:
         assert np.array_equal(together[row.index], made(backend, home, id, [row], sampling)[row.index])
 
 
 @pytest.mark.parametrize(("id", "unit"), [("lumina2", 16), ("sd3", 4)])
-def test_sides_that_are_no_whole_tokens_are_refused(id: str, unit: int, backend: DiffusersBackend, home: Path) -> None:
+def test_sides_that_are_no_whole_tokens_are_refused(id: str, unit: int, backend: SmallBatches, home: Path) -> None:
     with pytest.raises(InvalidArgument, match=f"A multiple of {unit} was expected.*{unit + 1} came") as caught:
         backend.prepare(BaseModels(home).get(id), [], Sampling(2, 1.0, 4 * unit, unit + 1))
     assert (caught.value.reason, caught.value.field) == ("SIZE", "height")

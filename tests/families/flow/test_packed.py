@@ -58,8 +58,7 @@ def by_embeddings(pipe: Any, rows: list[ImageRequest], guidance: float) -> dict[
     return {**family.arguments(text, nothing), scale: guidance}
 
 
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
-@pytest.mark.parametrize("sides", [(32, 32), (48, 32)])
+@pytest.mark.parametrize(("guidance", "sides"), [(1.0, (32, 32)), (4.0, (48, 32))])
 @torch.inference_mode()
 def test_text_to_image_is_diffusers_own_call_bit_by_bit(guidance: float, sides: tuple[int, int], pipe: Any) -> None:
     width, height = sides

@@ -11,20 +11,20 @@ import pytest
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi_chassis.models.catalogue import BaseModels
-from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.sampling import GeneratedImage, ImageRequest, Preview, Sampling
 from konomi_generator.servicer import _model
 from konomi_generator.settings import GeneratorSettings
 from konomi_trainer.base_models import pipeline
 from konomi_trainer.base_models.catalogue import BaseCatalogue
 from konomi_trainer.settings import TrainerSettings
+from tests.generator.conftest import SmallBatches
 
 SIDE = 32
 
 
 @pytest.fixture(scope="module")
-def backend(home: Path) -> DiffusersBackend:
-    return DiffusersBackend(GeneratorSettings(home=home, device="cpu", threads=1))
+def backend(home: Path) -> SmallBatches:
+    return SmallBatches(GeneratorSettings(home=home, device="cpu", threads=1))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_model_draws_as_its_family_and_says_whether_it_has_an_unconditional_ha
 
 @pytest.mark.parametrize("id", ["flux1-dev", "klein"])
 def test_guidance_by_the_base_is_refused_where_there_is_no_unconditional_half(
-    id: str, backend: DiffusersBackend, home: Path
+    id: str, backend: SmallBatches, home: Path
 ) -> None:
     model = BaseModels(home).get(id)
     with pytest.raises(
@@ -61,7 +61,7 @@ def test_guidance_by_the_base_is_refused_where_there_is_no_unconditional_half(
 
 
 @pytest.mark.parametrize("id", ["chroma", "qwen-image"])  # whose texts are as long as they are
-def test_an_image_has_its_bits_whatever_texts_stand_beside_it(id: str, backend: DiffusersBackend, home: Path) -> None:
+def test_an_image_has_its_bits_whatever_texts_stand_beside_it(id: str, backend: SmallBatches, home: Path) -> None:
     model, sampling = BaseModels(home).get(id), Sampling(2, 4.0, SIDE, SIDE, negative_prompt="fog")
     texts = ("a cat", "an owl on a wall in the rain", "a dog", "a cat")
     rows = [ImageRequest(place, text, place) for place, text in enumerate(texts)]

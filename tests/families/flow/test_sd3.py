@@ -22,13 +22,12 @@ from konomi_trainer.methods import custom_diffusion
 ROWS = [ImageRequest(0, "a cat", 5), ImageRequest(1, "an owl on a wall", 6)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sd3(home: Path) -> Any:
     return load_pipeline(BaseModels(home).get("sd3"), home / "configs", torch.device("cpu"), torch.float32)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
-@pytest.mark.parametrize("sides", [(32, 32), (32, 16)])
+@pytest.mark.parametrize(("guidance", "sides"), [(1.0, (32, 32)), (4.0, (32, 16))])
 def test_text_to_image_is_diffusers_own_call_bit_by_bit(guidance: float, sides: tuple[int, int], sd3: Any) -> None:
     """A prompt by its words; several by their embeddings, since diffusers encodes them together and konomi apart."""
     width, height = sides

@@ -20,13 +20,13 @@ from konomi_chassis.models.families import table
 from konomi_chassis.server import ServedService, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
 from konomi_generator.rules import RULES
 from konomi_generator.servicer import GeneratorServicer
 from konomi_generator.settings import GeneratorSettings
 from tests.families.conftest import MODELS
 from tests.families.flow.test_images import FLOWS
+from tests.generator.conftest import OneByOne
 from tests.generator.test_server import Calls
 
 
@@ -38,7 +38,7 @@ def store(home: Path) -> ArtifactStore:
 @pytest.fixture(scope="module")
 def calls(home: Path, store: ArtifactStore) -> Iterator[Calls]:
     """A server over the home of all families, and calls to it."""
-    backend = DiffusersBackend(GeneratorSettings(home=home, threads=1, device="cpu"))
+    backend = OneByOne(GeneratorSettings(home=home, threads=1, device="cpu"))
     decoder = Decoder()
     generator = Generator(BaseModels(home), store, backend, decoder, writers=1, max_side=256)
     adder, servicer = add_GeneratorServiceServicer_to_server, GeneratorServicer(generator)

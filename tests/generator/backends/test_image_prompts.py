@@ -19,12 +19,12 @@ from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.models.loading import load_image_encoder, load_pipeline
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Likeness, Request
 from konomi_generator.settings import GeneratorSettings
 from tests.generator.backends.diffusers.test_adapters import lora
 from tests.generator.backends.diffusers.test_drafts import rows_together
+from tests.generator.conftest import SmallBatches
 
 SIDE, WIDE, TOKENS = 64, 24, 4
 FILES = {
@@ -114,7 +114,7 @@ def looking(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawer(looking: Path) -> Iterator[Generator]:
     settings = GeneratorSettings(home=looking, threads=1, single_file_configs=looking, device="cpu")
     decoder, store = Decoder(), ArtifactStore(StoreSettings(home=looking))
-    generator = Generator(BaseModels(looking), store, DiffusersBackend(settings), decoder, writers=1, max_side=SIDE)
+    generator = Generator(BaseModels(looking), store, SmallBatches(settings), decoder, writers=1, max_side=SIDE)
     yield generator
     generator.close()
     decoder.close()

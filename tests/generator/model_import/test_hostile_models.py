@@ -30,11 +30,11 @@ from konomi_chassis.server import ServedService, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.backends.diffusers.adapters import check_adapter
-from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
 from konomi_generator.rules import RULES
 from konomi_generator.servicer import GeneratorServicer
 from konomi_generator.settings import GeneratorSettings
+from tests.generator.conftest import OneByOne
 
 DTYPES = ["", "F31", "f32", "OBJECT", "PICKLE", "C64", "F4", "I128", None, 7, ["F32"], {"F32": 1}, True, "F32\0"]
 SHAPES = [None, "1", -1, [-1], [1.5], [True], ["1"], [[1]], [1 << 62], [1 << 40, 1 << 40], [1] * 40, {}, [None], 1]
@@ -177,7 +177,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, home: Path):
     (own / "models" / "starter").symlink_to(home / "models" / "starter")
     store, decoder = ArtifactStore(StoreSettings(home=own)), Decoder()
     settings = GeneratorSettings(home=own, threads=1, device="cpu")
-    generator = Generator(BaseModels(own), store, DiffusersBackend(settings), decoder, writers=1, max_side=512)
+    generator = Generator(BaseModels(own), store, OneByOne(settings), decoder, writers=1, max_side=512)
     service = ServedService(
         "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator), RULES
     )

@@ -18,12 +18,16 @@ from konomi.datasets.png_metadata import texts
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.v1 import generator_pb2 as pb
 from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.server import ServedService, start
 from konomi_chassis.settings import ServerSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.generator import Generator
 from konomi_generator.rules import RULES
 from konomi_generator.servicer import GeneratorServicer
+from konomi_generator.settings import GeneratorSettings
+from tests.generator.conftest import OneByOne
 from tests.generator.test_server import Calls
 
 SIZE = {"width": 64, "height": 64, "steps": 3}
@@ -31,7 +35,7 @@ LONG = "1girl, (long hair:1.2), [hat], " * 20
 
 
 @pytest.fixture(scope="module")
-def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Calls]:
+def calls(home: Path, store: ArtifactStore, models: BaseModels, settings: GeneratorSettings) -> Iterator[Calls]:
     """A server over the tiny home with a base of zero terminal SNR, a distilled one and an owner's file."""
     mark = torch.zeros(0)
     whole = load_file(home / "models" / "sdxl-file.safetensors")
@@ -40,6 +44,8 @@ def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Ca
     owners.write_text('[drawing]\nkarras_sigmas = true\nscheduler = "EulerDiscreteScheduler"\nclip_skip = 2\n')
     few = home / "models" / "x-lightning-2step.safetensors"
     shutil.copyfile(home / "models" / "sdxl-file.safetensors", few)
+    decoder = Decoder()
+    generator = Generator(models, store, OneByOne(settings), decoder, writers=1, max_side=512)
     service = ServedService(
         "konomi.v1.GeneratorService", add_GeneratorServiceServicer_to_server, GeneratorServicer(generator), RULES
     )
@@ -47,6 +53,8 @@ def calls(home: Path, store: ArtifactStore, generator: Generator) -> Iterator[Ca
     with grpc.insecure_channel(server.address) as channel:
         yield Calls(channel, (home / "tokens" / "owner.token").read_text().strip())
     assert server.stop(5.0)
+    generator.close()
+    decoder.close()
     for path in (zero, owners, few):
         path.unlink()
 

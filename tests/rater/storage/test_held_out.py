@@ -128,9 +128,13 @@ def test_a_unit_that_has_its_grades_costs_nothing_more():
     assert panel.due(view, {}, np.arange(20), 4, 0, farthest) == []
 
 
-@pytest.mark.slow
-def test_none_are_asked_for_where_the_owner_wants_none(monkeypatch, request):
+@pytest.fixture
+def no_audits(monkeypatch):
+    """Settings of the rater that starts next."""
     monkeypatch.setenv("KONOMI_AUDIT_GRADES", "0")
-    rater, fitted = request.getfixturevalue("rater"), request.getfixturevalue("fitted")
+
+
+@pytest.mark.slow
+def test_none_are_asked_for_where_the_owner_wants_none(no_audits, rater, fitted):
     make(rater, fitted.taste, "unit-2", 1000)
     assert not hidden(suggest(rater, fitted.taste, count=60))

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,37 +9,28 @@ import pytest
 from konomi.errors import NotFound
 from konomi_rater.selection.selection import CONSENTED, IMPORTED
 from konomi_rater.storage import consents
-from tests.rater.usecases.shelf import NOW, opened
+from tests.forks import Forked
+from tests.rater.usecases.shelf import NOW, Shelf, opened
 
-RUN_AND_DIE = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from tests.rater.usecases.shelf import Shelf
-from konomi_rater.storage import consents
-home, what = Path(sys.argv[1]), sys.argv[3]
-shelf = Shelf(home)
-if what == "collect":
-    shelf.run()
-else:
-    with shelf.writing() as connection:
-        consents.revoke_consent(connection, "t", "mail-1", "", 0.0)
-    shelf.collecting.finish_revocations()
-"""
+
+def run_and_die(home: str, what: str, place: str) -> None:
+    """Collects, or revokes a consent."""
+    os.environ["KONOMI_FAILPOINT"] = place
+    shelf = Shelf(Path(home))
+    if what == "collect":
+        shelf.run()
+    else:
+        with shelf.writing() as connection:
+            consents.revoke_consent(connection, "t", "mail-1", "", 0.0)
+        shelf.collecting.finish_revocations()
 
 
 def dies(home: Path, what: str, place: str) -> None:
     """Does it in a process that is killed at a place."""
-    root = Path(__file__).parents[3]
-    ran = subprocess.run(
-        [sys.executable, "-c", RUN_AND_DIE, str(home), str(root), what],
-        env={**os.environ, "KONOMI_FAILPOINT": place},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    child = Forked(("pytest", "tests.rater.usecases.shelf"), run_and_die, (str(home), what, place))
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.slow

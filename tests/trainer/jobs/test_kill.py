@@ -35,6 +35,15 @@ POINTS = (
     "trainer.after_register",
 )
 """In the order a run passes them; each kills a process of its own."""
+FEW = (
+    "trainer.after_create",
+    "trainer.checkpoint.mid_safetensors",
+    "trainer.step@2",
+    "trainer.checkpoint.after_tensors",
+    "trainer.before_adapter",
+    "trainer.in_register",
+)
+"""One of every kind: accepted, in a file, between checkpoints, between the files of one, before the end, at the end."""
 
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -119,9 +128,10 @@ def unbroken(home: Path, elsewhere: tuple[pb.CreateTrainingRunRequest, str]) -> 
     return elsewhere
 
 
-def test_a_run_killed_at_every_point_ends_in_the_same_adapter(home: Path, unbroken) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("points", [FEW, pytest.param(POINTS, marks=pytest.mark.chaos)], ids=["few", "all"])
+def test_a_run_killed_at_every_point_ends_in_the_same_adapter(points: tuple[str, ...], home: Path, unbroken) -> None:  # type: ignore[no-untyped-def]
     request, digest = unbroken
-    for point in POINTS:
+    for point in points:
         child = Child(home, point)
         if child.client is not None:
             try:

@@ -90,13 +90,14 @@ def test_gradients_are_near_those_of_float32(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_run_learns_in_half_precision(kind: str, precision: str, bases: Path, tmp_path: Path) -> None:
-    before, after = _run(bases, tmp_path, kind, precision, 12)
+    before, after = _run(bases, tmp_path, kind, precision, 8)
     assert after < before
 
 
 @pytest.mark.slow
-def test_three_hundred_steps_in_fp16_without_a_rollback(bases: Path, tmp_path: Path) -> None:
-    _run(bases, tmp_path, "lora", "fp16", 300, False)
+@pytest.mark.parametrize("steps", [80, pytest.param(300, marks=pytest.mark.chaos)])
+def test_many_steps_in_fp16_without_a_rollback(steps: int, bases: Path, tmp_path: Path) -> None:
+    _run(bases, tmp_path, "lora", "fp16", steps, False)
 
 
 def _run(

@@ -257,16 +257,21 @@ def test_a_second_night_builds_on_the_first(bench, unbroken, tmp_path):
     assert second["units"][2]["unit"] == 3
 
 
-def test_a_service_that_hangs_is_replaced_and_the_night_is_the_same(bench):
-    smooth, home = bench.home("smooth"), bench.home("hangs")
-    watched = {"KONOMI_NIGHT_STALL_SECONDS": "12"}  # a step of a loaded machine takes many seconds and hangs not
-    _, expected, _ = bench.konomi(smooth, *bench.start(smooth), **watched)
+def test_a_service_that_hangs_is_replaced_and_the_night_is_the_same(bench, unbroken):
+    home = bench.home("hangs")
     (home / "hang").touch()
-    code, result, err = bench.konomi(home, *bench.start(home), **watched)
+    # a step of a loaded machine takes many seconds and hangs not
+    code, result, err = bench.konomi(home, *bench.start(home), KONOMI_NIGHT_STALL_SECONDS="8")
     assert code == 0, err
     assert result["state"] == "finished"
     assert not (home / "hang").exists(), "the generator hung"
-    assert nights.left_behind(home, result["night"]) == nights.left_behind(smooth, expected["night"])
+    assert but_for_names(nights.left_behind(home, result["night"])) == but_for_names(unbroken.left)
+
+
+def but_for_names(left: dict) -> dict:
+    """Returns what a night made without the names of its models, which come of the settings it was asked for too."""
+    kept = {name: left[name] for name in ("images", "artifacts", "steps", "state", "reason")}
+    return kept | {"units": [{name: unit[name] for name in unit if name != "model"} for unit in left["units"]]}
 
 
 def test_a_hanging_service_of_konomi_up_interrupts_the_night_which_then_goes_on(bench):

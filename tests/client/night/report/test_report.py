@@ -234,27 +234,28 @@ def tried(store: Store, far: bool = False, graded: int = 40, prompt: str = "a po
     )
 
 
-@pytest.mark.parametrize(
-    ("far", "graded", "said"),
-    [
-        (True, 40, "The base model sdxl cannot draw this taste: of 16 trial images"),
-        (False, 40, "The base model sdxl draws what you grade."),
-        (False, 0, "too little is graded to say whether sdxl can draw this taste"),
-    ],
+TRIALS = (
+    (True, 40, "The base model sdxl cannot draw this taste: of 16 trial images"),
+    (False, 40, "The base model sdxl draws what you grade."),
+    (False, 0, "too little is graded to say whether sdxl can draw this taste"),
 )
-def test_a_trial_before_the_night_is_shown_with_its_sentence_and_folded_figures(two_nights, far, graded, said):
+"""Far from the taste or not, graded images, and what a report says of it."""
+
+
+def test_a_trial_before_the_night_is_shown_with_its_sentence_and_folded_figures(two_nights):
     nights, store = two_nights
     without = write_night_report(nights, "n2", store.files.__getitem__, "en").read_text()
     assert "The trial before the night" not in without
-    nights.keep_trial("n2", tried(store, far, graded))
-    html = write_night_report(nights, "n2", store.files.__getitem__, "en").read_text()
-    assert "The trial before the night" in html and "夜の前の試し描き" in html and said in html
-    assert html.count('alt="a portrait"') - without.count('alt="a portrait"') == 16, "each once, for every language"
-    folds = html.split("<details")[1:]
-    figures = [fold for fold in folds if "The trial in figures" in fold]
-    assert len(figures) == bool(graded)
-    if graded:
-        assert "held against 40 graded ones" in figures[0] and "like what you graded: " in figures[0]
+    for far, graded, said in TRIALS:
+        nights.keep_trial("n2", tried(store, far, graded))
+        html = write_night_report(nights, "n2", store.files.__getitem__, "en").read_text()
+        assert "The trial before the night" in html and "夜の前の試し描き" in html and said in html
+        assert html.count('alt="a portrait"') - without.count('alt="a portrait"') == 16, "each once, for every language"
+        folds = html.split("<details")[1:]
+        figures = [fold for fold in folds if "The trial in figures" in fold]
+        assert len(figures) == bool(graded)
+        if graded:
+            assert "held against 40 graded ones" in figures[0] and "like what you graded: " in figures[0]
 
 
 @pytest.mark.slow

@@ -132,9 +132,13 @@ def test_no_view_takes_text_for_markup(site, visit, pictures, language):
 
 
 def test_a_served_report_runs_nothing(site, chromium, tmp_path):
-    """Its night, prompts, captions, models, alarms and reasons are attacks; its own policy would stop what got out."""
+    """Its night, prompts, captions, models, alarms and reasons are attacks; its own policy would stop what got out.
+
+    Four attacks a text, one behind the other: what swallows the rest stands last, what has to begin a text first.
+    """
     nights, store = NightStore(site.home.root), Store()
-    for number, payload in enumerate(PAYLOADS):
+    payloads = [" ".join(PAYLOADS[first::5]) for first in range(5)]
+    for number, payload in enumerate(payloads):
         night = f"hostile-{number}"
         record_night(nights, store, night, 1, prompt=payload)
         state = nights.read(night)
@@ -151,7 +155,7 @@ def test_a_served_report_runs_nothing(site, chromium, tmp_path):
     page.goto(site.link("night"))
     page.wait_for_selector("main :not(.quiet)")
     heard = watch(page, site.address)
-    for number in range(len(PAYLOADS)):
+    for number in range(len(payloads)):
         answer = page.goto(f"{site.address}/report/hostile-{number}")
         assert answer.status == 200 and "sandbox" in answer.headers["content-security-policy"]
         page.wait_for_timeout(100)

@@ -19,11 +19,11 @@ from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.models.loading import load_pipeline
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.backends.diffusers.backend import DiffusersBackend
 from konomi_generator.generator import Generator
 from konomi_generator.requests import Image, Request
 from konomi_generator.settings import GeneratorSettings
 from tests.generator.backends.diffusers.test_adapters import lora
+from tests.generator.conftest import OneByOne
 
 SIDE = 64
 
@@ -62,7 +62,7 @@ def drafting(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawer(drafting: Path) -> Iterator[Generator]:
     settings = GeneratorSettings(home=drafting, threads=1, single_file_configs=drafting, device="cpu")
     decoder, store = Decoder(), ArtifactStore(StoreSettings(home=drafting))
-    generator = Generator(BaseModels(drafting), store, DiffusersBackend(settings), decoder, writers=1, max_side=SIDE)
+    generator = Generator(BaseModels(drafting), store, OneByOne(settings), decoder, writers=1, max_side=SIDE)
     yield generator
     generator.close()
     decoder.close()
