@@ -1,4 +1,4 @@
-"""Signed targets in families of every kind of noise: the base to the bit where the adapter is off, and a step that learns."""
+"""Signed targets in families of every kind of noise: off, the base to the bit; on, a step that learns."""
 
 from pathlib import Path
 

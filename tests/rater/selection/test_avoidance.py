@@ -1,4 +1,4 @@
-"""What is turned away from: the worst of each prompt by the stated order, konomi's own alone, no more than was selected."""
+"""What is turned away from: the worst of each prompt in the stated order, konomi's own alone, no more than selected."""
 
 from collections import Counter
 
@@ -85,7 +85,8 @@ def test_a_set_comes_with_the_other_tail_which_spends_pressure_too(rater, fitted
     worst = [fitted.utility[image.digest] for image in found.avoided]
     assert np.mean(worst) < np.mean(list(fitted.utility.values())) - 0.1
     assert found.avoided_share == pytest.approx(len(found.avoided) / found.considered)
-    both = np.log(1 / found.kept_share) + np.log(1 / found.avoided_share)
+    assert found.avoided_nats == pytest.approx(-np.log(found.avoided_share) * len(found.avoided) / taken.total())
+    both = np.log(1 / found.kept_share) + found.avoided_nats
     assert found.pressure_nats == pytest.approx(both) and found.best_of_n_nats > plain.best_of_n_nats
     assert nats(rater, fitted.taste) == pytest.approx(both), "the choice made again takes the place of the first"
 

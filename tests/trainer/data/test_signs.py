@@ -33,7 +33,7 @@ def test_every_selected_image_comes_once_an_epoch_and_the_avoided_take_turns() -
     drawn = bucket().rows(0, 16 * 9)  # 54 pairs: six epochs of nine
     for sign, first, each in ((1, 0, 6), (-1, 9, 6), (0, 18, 12)):
         seen = Counter(drawn.index[drawn.signs == sign].tolist())
-        assert seen == {place: each for place in range(first, first + (3 if sign == 0 else 9))}
+        assert seen == dict.fromkeys(range(first, first + (3 if sign == 0 else 9)), each)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 16])

@@ -46,8 +46,8 @@ class SelectionServicer(ServicerPart):
         if request.policy == PROPAGATE:
             if request.avoid:
                 raise InvalidArgument(
-                    'expected avoid with a policy whose set is trained on at once, not with "propagate", whose set grows; '
-                    "leave it out",
+                    'expected avoid with a policy whose set is trained on at once, not with "propagate", whose set '
+                    "grows; leave it out",
                     reason="AVOID_UNUSED",
                     field="avoid",
                 )
@@ -155,6 +155,7 @@ def _selection(selection: Selection, taste: str) -> rater_pb2.SelectImagesRespon
         best_of_n_nats=selection.best_of_n_nats,
         avoided=[_avoided(image, taste) for image in selection.avoided],
         avoided_share=selection.avoided_share,
+        avoided_nats=selection.avoided_nats,
     )
     if selection.explanation is not None:
         reply.explanation = str(selection.explanation)

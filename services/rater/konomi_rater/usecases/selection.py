@@ -186,14 +186,20 @@ class Selection:
         return len(self.avoided) / self.considered if self.considered else 0.0
 
     @property
+    def avoided_nats(self) -> float:
+        """Pressure of the other tail: ln(1 / avoided share), by the share of the selected that are accompanied."""
+        wanted = len(self.chosen) + len(self.filled)
+        return -math.log(self.avoided_share) * len(self.avoided) / wanted if self.avoided else 0.0
+
+    @property
     def spent_share(self) -> float:
-        """Share whose ln(1 / share) is the pressure of both tails: their product, 0..1."""
-        return self.pressed_share * (self.avoided_share or 1.0)
+        """Share whose ln(1 / share) is the pressure of both tails, 0..1."""
+        return self.pressed_share * math.exp(-self.avoided_nats)
 
     @property
     def pressure_nats(self) -> float:
-        """Selection pressure of the choice, ln(1 / share) of each tail; 0 where nothing was kept."""
-        return -math.log(self.spent_share) if self.chosen else 0.0
+        """Selection pressure of the choice, of both tails; 0 where nothing was kept."""
+        return self.avoided_nats - math.log(self.pressed_share) if self.chosen else 0.0
 
     @property
     def best_of_n_nats(self) -> float:

@@ -1,8 +1,8 @@
 """Which rows a signed batch is made of: selected images, each with an avoided one of its prompt, and base images.
 
-Every bucket has an endless row of places, which groups of images are cut from: in each run of `PERIOD` places pairs of a
-selected image and its avoided one, and base images in the share they have in the bucket. With a quarter of base images
-a batch of 16 is 6 selected, 6 avoided and 4 of the base. The row is a function of the bucket and the seed alone.
+Every bucket has an endless row of places, which groups of images are cut from: in each run of `PERIOD` places pairs of
+a selected image and its avoided one, and base images in the share they have in the bucket. With a quarter of base
+images a batch of 16 is 6 selected, 6 avoided and 4 of the base. The row is a function of the bucket and the seed alone.
 """
 
 from collections import defaultdict
@@ -74,7 +74,7 @@ class SignedBucket:
         return found
 
     def period(self) -> np.ndarray:
-        """Returns what a run of places is for, (PERIOD,) int64: 1 selected, -1 the avoided one of the place before, 0."""
+        """Returns what a run of places is for, (PERIOD,) int64: 1 selected, -1 the avoided one of it, 0 base."""
         members = len(self.selected) + len(self.base)
         pairs = round(PERIOD / 2 * len(self.selected) / members)
         if len(self.selected) and len(self.base):

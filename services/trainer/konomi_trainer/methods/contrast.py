@@ -4,15 +4,16 @@ DiffusionNFT (Zheng et al. 2025, 2509.16117) trains v_θ on images with an optim
 
     L = r ‖v⁺ - v‖² + (1 - r) ‖v⁻ - v‖²,   v⁺ = (1 - β) v_old + β v_θ,   v⁻ = (1 + β) v_old - β v_θ,
 
-where v is what the noise's path asks for and v_old the answer of the model the images come from. With d = v_θ - v_old and
-e = v - v_old both squares have the same quadratic part: ‖β d - e‖² and ‖β d + e‖², so that
+where v is what the noise's path asks for and v_old the answer of the model the images come from. With d = v_θ - v_old
+and e = v - v_old both squares have the same quadratic part: ‖β d - e‖² and ‖β d + e‖², so that
 
     L = β² ‖d - (2 r - 1) e / β‖² + a constant.
 
-It is a plain regression: s = 2 r - 1 is a sign and β a step length. An image to move toward has s = 1, one to turn away
-from s = -1, and s = 0 is a pull to the base. Dividing by β, as done here, keeps the size of the gradient near that of the
-plain loss: β ‖v_θ - (v_old + s e / β)‖². All of it is in the space of the network's own answers, so it holds for noise, v
-and flow alike: they differ by a factor of each time, which is part of how times are weighted.
+It is a plain regression: s = 2 r - 1 is a sign and β a step length. An image to move toward has s = 1, one to turn
+away from s = -1, and s = 0 is a pull to the base. Dividing by β, as done here, keeps the size of the gradient near that
+of the plain loss: β ‖v_θ - (v_old + s e / β)‖². All of it is in the space of the network's own answers, so it holds for
+noise, v and flow alike: they differ by a factor of each time, which is part of how times are weighted. The old model is
+the base one, since every fit starts from it: the same network with its adapter switched off.
 """
 
 from collections.abc import Sequence
@@ -56,8 +57,8 @@ def check(numbers: Configuration, can_switch_off: bool, items: Sequence[Manifest
     if not numbers.contrast_beta:
         if AVOIDED in roles:
             raise _refused(
-                "expected contrast_beta from 0.35 to 4 for a manifest with avoided images; came 0, which would learn them "
-                "as if they were liked: set it, or leave these images out"
+                "expected contrast_beta from 0.35 to 4 for a manifest with avoided images; came 0, which would learn "
+                "them as if they were liked: set it, or leave these images out"
             )
         return
     if not can_switch_off:

@@ -160,7 +160,7 @@ class NightSteps:
         end = system.verdict(turn, chosen, earlier)
         figures = {name: value for name, value in turn.seen.items() if isinstance(value, float)}
         more = {
-            "nats": chosen.nats if system.rater_chooses else 0.0,
+            "nats": chosen.nats if system.rater_chooses else chosen.avoided_nats,
             "end": Reason(name=end.name, numbers=dict(end.numbers)) if end else None,
             "rater": self.gateway.rater(),
         }
@@ -187,6 +187,8 @@ class NightSteps:
     def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits an adapter from the base model on the frozen manifest."""
         hyper = registry.find(context.system).hyper_parameters(self.settings)
+        if chosen.avoided:
+            hyper["contrast_beta"] = self.settings.contrast_beta
         return self.gateway.train(self.training(context.unit, parent, chosen), hyper, self.beat, self.settings.method)
 
     def training(self, unit: int, parent: Model | None, chosen: Selection) -> TrainingRun:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests
@@ -122,7 +122,19 @@ def selection(reply: rater_pb2.SelectImagesResponse) -> Selection:
         largest_cell_share=reply.largest_cell_share,
         rater_version=reply.rater_version,
         rejected=rejected(reply.rejections),
+        **avoided(reply),
     )
+
+
+def avoided(reply: rater_pb2.SelectImagesResponse) -> dict[str, Any]:
+    """Returns the fields of a Selection that say what it turns away from; none where it does not."""
+    if not reply.avoided:
+        return {}
+    examples: dict[str, list[str]] = {}
+    for image in reply.avoided:
+        name = rater_pb2.AvoidanceReason.Name(image.reason).removeprefix("AVOIDANCE_REASON_").lower()
+        examples.setdefault(name, []).append(image.digest)
+    return {"avoided": _counted(examples), "avoided_share": reply.avoided_share, "avoided_nats": reply.avoided_nats}
 
 
 def gated(reply: rater_pb2.SelectImagesResponse) -> Selection:
@@ -150,6 +162,10 @@ def rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, Rejection]:
     for rejection in rejections:
         name = rater_pb2.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_").lower()
         examples.setdefault(name, []).append(rejection.digest)
+    return _counted(examples)
+
+
+def _counted(examples: Mapping[str, Sequence[str]]) -> dict[str, Rejection]:
     return {
         name: Rejection(count=len(digests), examples=tuple(digests[:EXAMPLES])) for name, digests in examples.items()
     }
@@ -179,7 +195,7 @@ def items(reply: rater_pb2.SelectImagesResponse, weights: Mapping[str, float]) -
             manifests.SELECTED if _chosen(image) else manifests.BASE,
         )
         for image in reply.selected
-    ]
+    ] + [Item(image.digest, plain(image.prompt), image.weight or 1.0, manifests.AVOIDED) for image in reply.avoided]
 
 
 def _chosen(image: rater_pb2.SelectedImage) -> bool:

@@ -256,6 +256,7 @@ class Selection(Record):
         largest_cell_share: share of the largest cell, 0..1.
         selected: digests of some chosen images.
         rejected: by reason.
+        avoided: what it turns away from, by reason; `avoided_share` of those considered, `avoided_nats` what it spent.
         sources: how many came from where.
         end: why the system ends before this fit.
         coverage: share of the regions covered when the unit began, of a system that observes them.
@@ -277,6 +278,9 @@ class Selection(Record):
     rater_version: str = ""
     selected: tuple[str, ...] = ()
     rejected: dict[str, Rejection] = Field(default_factory=dict)
+    avoided: dict[str, Rejection] = Field(default_factory=dict)
+    avoided_share: float = 0.0
+    avoided_nats: float = 0.0
     strangest: tuple[StrangeImage, ...] = ()
     sources: dict[str, int] = Field(default_factory=dict)
     rater: RaterReport | None = None

@@ -118,6 +118,7 @@ class UnitSelection:
         base_share: share of base images in the training set.
         selected: digests of the selected images.
         rejections: why others were not, the most frequent reason first.
+        avoided: what it turns away from, by reason; empty where it does not.
         nats: selection pressure spent, ln(1 / kept share).
         strangest: the most novel images considered.
         islands: liked regions found so far; None where the system does not look for them.
@@ -131,6 +132,7 @@ class UnitSelection:
     base_share: float
     selected: Sequence[str]
     rejections: Sequence[RejectedImages]
+    avoided: Sequence[RejectedImages]
     nats: float
     strangest: Sequence[StrangeImage]
     islands: float | None
@@ -363,6 +365,7 @@ def _training_set(selection: Selection) -> UnitSelection:
         base_share=selection.base_share,
         selected=selection.selected,
         rejections=sorted(rejections, key=lambda rejection: -rejection.count),
+        avoided=[RejectedImages(reason, met.count, met.examples) for reason, met in selection.avoided.items()],
         nats=selection.nats,
         strangest=selection.strangest,
         islands=len(islands) if isinstance(islands, list | dict) else islands,
