@@ -125,6 +125,10 @@ ALARMS: Mapping[str, AlarmText] = {
         N_("The night was halted: {share} of unit-{unit}'s images are unlike anything known; the limit is {limit}."),
         percent=("share", "limit"),
     ),
+    "realism": AlarmText(
+        N_("The night was halted: {share} of unit-{unit}'s images are intact; the floor is {floor}."),
+        percent=("share", "floor"),
+    ),
     "doubt": AlarmText(
         N_(
             "The night was halted: the rater doubts unit-{unit}'s images {ratio} times as much as the base model's; "

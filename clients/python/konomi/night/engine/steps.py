@@ -38,6 +38,10 @@ GROUPS = 4
 """Disjoint groups whose spread gives the interval of the Vendi score."""
 
 
+IntactReader = Callable[[Sequence[str]], float]
+"""Digests of images → share of them that is not broken, 0..1."""
+
+
 class Returned(Record):
     """The unit served after a step."""
 
@@ -53,10 +57,19 @@ class NightSteps:
         request: lineage.NightRequest,
         beat: Beat,
         audits: Callable[[str], list[Audit]] = lambda version: [],
+        intact: IntactReader | None = None,
     ) -> None:
-        """Takes the services, what was asked for, what shows progress, and the audits of a rater version's choices."""
+        """Joins the parts.
+
+        Args:
+            gateway: the services.
+            request: what was asked for.
+            beat: shows progress.
+            audits: rater version → the finished audits of its choices.
+            intact: reads how many images are not broken; None where nothing at hand can.
+        """
         self.gateway = gateway
-        self.audits = audits
+        self.audits, self.intact = audits, intact
         self.request = request
         settings = registry.night_settings()
         self.settings = settings(**settings.completed(request.settings))
@@ -241,6 +254,11 @@ class NightSteps:
         client, taste = self.gateway.client, self.request.taste
         sources = unit_measures.sources_of(client, manifest)
         numbers = scores if finite else []
+        read = (
+            {}
+            if self.intact is None
+            else {"intact": intervals.share(self.intact(digests) * len(digests), len(digests))}
+        )
         return Scores(
             n=len(scores),
             finite=finite,
@@ -258,6 +276,7 @@ class NightSteps:
             novelty=intervals.mean([score.novelty for score in numbers]),
             measures=unit_measures.measure(client, taste, digests, reference, sources) if finite else Measures(),
             bounds=tuple(round(score.lower_bound, 6) if finite else 0.0 for score in scores),
+            **read,
         )
 
     def judge(
@@ -324,6 +343,8 @@ def compare(candidate: UnitRecord, parent: UnitRecord, base: UnitRecord | None) 
     if base is not None and base.scores is not None:
         gap = (scores.doubt - base.scores.doubt) / max(base.scores.spread, 1e-9)
         guarded = unit_measures.guarded(scores.measures) | _liked(scores, base.scores)
+    if scores.intact:
+        guarded |= {"intact": scores.intact["value"], "intact_high": scores.intact["high"]}
     return UnitNumbers(
         unit=candidate.unit,
         vendi=scores.vendi["value"],

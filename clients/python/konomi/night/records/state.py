@@ -357,6 +357,7 @@ class Scores(Record):
         unknown: share unlike anything graded, 0..1.
         typical_share: share within the typical distances, 0..1.
         vendi: Vendi score; `vendi_quarter` its mean over disjoint quarters.
+        intact: share that is not broken, where a reader of that was at hand.
         bounds: the lower bound of every image, for paired comparisons; not kept with a unit.
     """
 
@@ -374,6 +375,7 @@ class Scores(Record):
     vendi: Estimate = Field(default_factory=dict)
     vendi_quarter: float = 0.0
     novelty: Estimate | None = None
+    intact: Estimate | None = None
     measures: Measures = Field(default_factory=Measures)
     bounds: tuple[float, ...] = ()
 

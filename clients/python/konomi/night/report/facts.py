@@ -118,13 +118,13 @@ class UnitSelection:
         base_share: share of base images in the training set.
         selected: digests of the selected images.
         rejections: why others were not, the most frequent reason first.
-        avoided: what it turns away from, by reason; empty where it does not.
         nats: selection pressure spent, ln(1 / kept share).
         strangest: the most novel images considered.
         islands: liked regions found so far; None where the system does not look for them.
         unseen_likes: chance that the next liked image is of a region not liked before.
         growth: what the gate of a growing set said.
         manifest: digest of the training set.
+        avoided: what it turns away from, by reason; empty where it does not.
     """
 
     considered: int
@@ -132,13 +132,13 @@ class UnitSelection:
     base_share: float
     selected: Sequence[str]
     rejections: Sequence[RejectedImages]
-    avoided: Sequence[RejectedImages]
     nats: float
     strangest: Sequence[StrangeImage]
     islands: float | None
     unseen_likes: float | None
     growth: Growth | None
     manifest: str
+    avoided: Sequence[RejectedImages] = ()
 
 
 @dataclass(frozen=True)
