@@ -20,6 +20,7 @@ from konomi.night.settings import NightSettings
 from konomi.night.systems import converge, golden, longtail
 from konomi.night.systems.registry import night_settings
 from konomi.v1 import rater_pb2
+from tests.benchmarks.night.trials import at_equal_vendi
 
 A, B, C, D = (letter * 64 for letter in "abcd")
 
@@ -116,6 +117,16 @@ def test_what_is_turned_away_from_is_in_the_manifest_the_record_and_the_report()
     paragraph, strips = told(chosen)
     assert "turned away from 2 of konomi's own images" in str(paragraph) and strips[1] == "turned away from: graded N"
     assert "turned away" not in str(told(messages.selection(reply()))[0])
+
+
+def test_two_ways_are_compared_where_both_keep_as_much_diversity():
+    curve = [(1.0, 0.0), (0.9, 0.6), (0.8, 0.9), (0.7, 1.1)]
+    assert at_equal_vendi(curve, 0.85, 0.95) == pytest.approx(0.2)
+    assert at_equal_vendi(curve, 0.9, 0.6) == pytest.approx(0.0)
+    assert at_equal_vendi(curve, 0.65, 1.2) == pytest.approx(0.0), "beyond the end the last segment goes on"
+    assert at_equal_vendi(curve, 1.05, 0.0) == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="two scales"):
+        at_equal_vendi(curve[:1], 0.9, 1.0)
 
 
 def test_what_is_turned_away_from_is_no_training_source_whose_copies_are_counted():
