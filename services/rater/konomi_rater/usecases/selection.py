@@ -260,8 +260,8 @@ class Selecting:
             judged = audits.held_out(connection, taste.id)
             task = _Task(connection, taste, view, request, policy, scored, judged)
             selection = self._choose(task, self._admitted(task))
-        used = [image.digest for image in (*selection.chosen, *selection.filled, *selection.base)]
-        self._workspace.store.use([*used, *(image.facts.digest for image in selection.avoided)])
+        used = [*selection.chosen, *selection.filled, *selection.base, *(image.facts for image in selection.avoided)]
+        self._workspace.store.use(image.digest for image in used)
         return selection
 
     def _admitted(self, task: _Task) -> list[ImageRow]:
@@ -294,24 +294,18 @@ class Selecting:
             copies=_copies(view, images, positions, request),
             certified=np.array([image.facts.digest in vouched for image in images], dtype=bool),
         )
-        explanation = None
-        if task.policy.by_evidence:
-            choice, explanation = self._by_evidence(task, positions, candidates)
-        else:
-            choice = select(task.policy, candidates, _limits(request, cells, counts, len(images)))
+        choice, explanation = self._ranked(task, positions, candidates, _limits(request, cells, counts, len(images)))
         picked = positions[choice.selected]
         chosen = self._members(task, [images[row] for row in choice.selected], cells, vouched)
         filled = self._members(task, self._filling(task, positions, len(chosen)), cells, {})
         taken = np.concatenate([picked, view.digests.places([member.digest for member in filled])])
-        base, avoided = self._base(task, cells, set(taken.tolist())), list[AvoidedImage]()
-        if request.avoid and chosen:
-            avoided = self._avoided(task, images, positions, [*chosen, *filled], {member.digest for member in base})
+        base = self._base(task, cells, set(taken.tolist()))
         held = np.bincount([member.cell for member in (*chosen, *filled)], minlength=1)
         return Selection(
             chosen=chosen,
             filled=filled,
             base=base,
-            avoided=avoided,
+            avoided=self._avoided(task, images, positions, (chosen, filled, base)) if request.avoid and chosen else (),
             considered=len(images),
             rejections=_rejections(images, choice),
             version=taste.active if task.scored else 0,
@@ -352,11 +346,11 @@ class Selecting:
         return image_records.read_rows(task.connection, task.taste.id, view.rows[rows].tolist())
 
     def _avoided(
-        self, task: _Task, images: list[ImageRow], positions: np.ndarray, liked: list[SelectedImage], base: set[str]
+        self, task: _Task, images: list[ImageRow], positions: np.ndarray, parts: tuple[list[SelectedImage], ...]
     ) -> list[AvoidedImage]:
-        """Returns which candidates to turn away from, beside what was chosen by taste and drawn from the base."""
-        view, bounds = task.view, self._bounds(task, positions, 1.0)
-        inside = base.union(member.digest for member in liked)
+        """Returns which candidates to turn away from, beside what was chosen, filled up and drawn from the base."""
+        view, bounds, liked = task.view, self._bounds(task, positions, 1.0), [*parts[0], *parts[1]]
+        inside = {member.digest for part in parts for member in part}
         columns = AvoidableImages(
             embeddings=view.embeddings[positions],
             upper_bounds=bounds if task.scored else None,
@@ -390,9 +384,12 @@ class Selecting:
         predicted = self._scoring.predict_known(task.taste, task.view, compares_models=True)
         return np.asarray((predicted.utility + deviations * predicted.std)[positions])
 
-    def _by_evidence(
-        self, task: _Task, positions: np.ndarray, candidates: Candidates
-    ) -> tuple[SelectionOutcome, Sentence]:
+    def _ranked(
+        self, task: _Task, positions: np.ndarray, candidates: Candidates, limits: SelectionLimits
+    ) -> tuple[SelectionOutcome, Sentence | None]:
+        """Returns the choice of a policy, by what random labels show or by rank, and what the first promises."""
+        if not task.policy.by_evidence:
+            return select(task.policy, candidates, limits), None
         rate = task.request.false_discovery_rate
         free = np.flatnonzero((candidates.grades == 0) & np.isin(candidates.sources, list(task.policy.sources)))
         grades = self._workspace.grades(task.connection, task.taste.id)

@@ -90,10 +90,9 @@ def plan(
     Example: konomi night plan converge --units 3 --base sdxl --trial
     """
     home = Home.locate()
-    narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
+    learn = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model, "contrast_beta": contrast}
     spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
-    wish = {"units": units, "images": images, "base_model": base, "contrast_beta": contrast, "budget_disk_gib": disk}
-    wish |= spend | narrow
+    wish = {"units": units, "images": images, "base_model": base, "budget_disk_gib": disk, **spend, **learn}
     result, (chain, settings) = plan_of(home.root, system, **wish), settings_of(home.root, system, **wish)
     memory = memory_of(home, settings.base_model)
     tried = tried_on(home, chain, f"tastes/{taste}", settings, read_prompts(prompts)) if trial else None

@@ -254,11 +254,6 @@ class NightSteps:
         client, taste = self.gateway.client, self.request.taste
         sources = unit_measures.sources_of(client, manifest)
         numbers = scores if finite else []
-        read = (
-            {}
-            if self.intact is None
-            else {"intact": intervals.share(self.intact(digests) * len(digests), len(digests))}
-        )
         return Scores(
             n=len(scores),
             finite=finite,
@@ -276,8 +271,14 @@ class NightSteps:
             novelty=intervals.mean([score.novelty for score in numbers]),
             measures=unit_measures.measure(client, taste, digests, reference, sources) if finite else Measures(),
             bounds=tuple(round(score.lower_bound, 6) if finite else 0.0 for score in scores),
-            **read,
+            **self._intact(digests),
         )
+
+    def _intact(self, digests: Sequence[str]) -> dict[str, intervals.Estimate]:
+        """Returns the field of Scores that says how many images are not broken; none where nothing reads that."""
+        if self.intact is None:
+            return {}
+        return {"intact": intervals.share(self.intact(digests) * len(digests), len(digests))}
 
     def judge(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests
@@ -113,7 +113,7 @@ def score(score: rater_pb2.Score) -> ImageScore:
 
 def selection(reply: rater_pb2.SelectImagesResponse) -> Selection:
     """Returns the figures every choice has; what was chosen is the caller's to say."""
-    return Selection(
+    figures = Selection(
         considered=reply.considered,
         kept_share=reply.kept_share,
         nats=reply.pressure_nats,
@@ -122,19 +122,18 @@ def selection(reply: rater_pb2.SelectImagesResponse) -> Selection:
         largest_cell_share=reply.largest_cell_share,
         rater_version=reply.rater_version,
         rejected=rejected(reply.rejections),
-        **avoided(reply),
     )
+    return figures.merged(avoided(reply)) if reply.avoided else figures
 
 
-def avoided(reply: rater_pb2.SelectImagesResponse) -> dict[str, Any]:
-    """Returns the fields of a Selection that say what it turns away from; none where it does not."""
-    if not reply.avoided:
-        return {}
+def avoided(reply: rater_pb2.SelectImagesResponse) -> Selection:
+    """Returns what a choice turns away from, and nothing else of it."""
     examples: dict[str, list[str]] = {}
     for image in reply.avoided:
         name = rater_pb2.AvoidanceReason.Name(image.reason).removeprefix("AVOIDANCE_REASON_").lower()
         examples.setdefault(name, []).append(image.digest)
-    return {"avoided": _counted(examples), "avoided_share": reply.avoided_share, "avoided_nats": reply.avoided_nats}
+    counted = _counted(examples)
+    return Selection(avoided=counted, avoided_share=reply.avoided_share, avoided_nats=reply.avoided_nats)
 
 
 def gated(reply: rater_pb2.SelectImagesResponse) -> Selection:
