@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from konomi.errors import InvalidArgument
-from konomi.night.draws import Turn
+from konomi.night.draws import Turn, UnitContext
 from konomi.night.engine import preparation
+from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway import manifests, measures, messages
 from konomi.night.gateway.manifests import Item
 from konomi.night.guards import GuardSettings
-from konomi.night.records.state import Selection
+from konomi.night.records.state import Rejection, Selection
 from konomi.night.report.again import OPTIONS
 from konomi.night.report.facts import _training_set
 from konomi.night.report.sections import selected
@@ -117,6 +118,20 @@ def test_what_is_turned_away_from_is_in_the_manifest_the_record_and_the_report()
     paragraph, strips = told(chosen)
     assert "turned away from 2 of konomi's own images" in str(paragraph) and strips[1] == "turned away from: graded N"
     assert "turned away" not in str(told(messages.selection(reply()))[0])
+
+
+@pytest.mark.parametrize(("avoided", "asked"), [({"graded_n": Rejection(count=2)}, 0.5), ({}, None)])
+def test_the_trainer_is_asked_for_a_step_length_only_where_there_is_something_to_avoid(avoided, asked):
+    class Gateway:
+        def train(self, run, hyper, beat, method):
+            return hyper
+
+    request = preparation.new_request(
+        "converge", "tastes/default", 1, night_settings()(contrast_beta=0.5), GuardSettings(), ["a"], "n"
+    )
+    steps = NightSteps(Gateway(), request, lambda *_: None)
+    hyper = steps.train(UnitContext(1, 1, "converge", 0.0, {}), None, Selection(manifest=A, avoided=avoided))
+    assert hyper.get("contrast_beta") == asked
 
 
 def test_two_ways_are_compared_where_both_keep_as_much_diversity():
