@@ -77,6 +77,8 @@ def training(run: trainer_pb2.TrainingRun, metrics: Mapping[str, float]) -> dict
         metrics: of the model it made.
     """
     settled: dict[str, float | str] = {name: getattr(run.request.hyper_parameters, name) for name in SETTLED}
+    if run.request.hyper_parameters.contrast_beta:
+        settled["contrast_beta"] = run.request.hyper_parameters.contrast_beta
     if run.prompt_syntax:  # a trainer of an earlier version does not say
         settled |= {"prompt_syntax": run.prompt_syntax, "clip_skip": run.clip_skip}
     return settled | {name: metrics[name] for name in MEASURED if name in metrics}
