@@ -5,8 +5,11 @@ import math
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from konomi.cli.night.run import app
 from konomi.errors import InvalidArgument
+from konomi.home import Home
 from konomi.night.draws import Turn, UnitContext
 from konomi.night.engine import preparation
 from konomi.night.engine.steps import NightSteps
@@ -21,6 +24,7 @@ from konomi.night.settings import NightSettings
 from konomi.night.systems import converge, golden, longtail
 from konomi.night.systems.registry import night_settings
 from konomi.v1 import rater_pb2
+from konomi.web.nights import endpoints
 from tests.benchmarks.night.trials import at_equal_vendi
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -77,6 +81,19 @@ def test_off_a_night_is_asked_for_in_the_words_of_before(tmp_path):
     plain = manifests.render([Item(B, "b"), Item(A, "a", role=manifests.BASE)])
     assert json.loads(plain)["schema"] == "konomi.manifest/1"
     assert OPTIONS["contrast_beta"] == "--contrast"
+
+
+def test_the_page_and_the_command_line_ask_for_the_same_setting(tmp_path, monkeypatch):
+    assert endpoints._options({"contrast": 0.5}) == ["--contrast", "0.5"]
+    plan = endpoints.NightEndpoints(Home(tmp_path)).plan({"system": "converge", "contrast": 0.5})
+    assert plan["units"] == 3
+    with pytest.raises(InvalidArgument, match="golden_avoids"):
+        endpoints.NightEndpoints(Home(tmp_path)).plan({"system": "golden", "contrast": 0.5})
+    monkeypatch.setenv("KONOMI_HOME", str(tmp_path))
+    asked = CliRunner().invoke(app, ["plan", "converge", "--contrast", "0.5", "--json"])
+    assert asked.exit_code == 0 and json.loads(asked.stdout.splitlines()[-1])["units"] == 3
+    refused = CliRunner().invoke(app, ["plan", "converge", "--contrast", "0.2"])
+    assert refused.exit_code != 0 and "0.35" in str(refused.exception)
 
 
 def reply(*avoided):
