@@ -260,8 +260,8 @@ class Selecting:
             judged = audits.held_out(connection, taste.id)
             task = _Task(connection, taste, view, request, policy, scored, judged)
             selection = self._choose(task, self._admitted(task))
-        used = [*selection.chosen, *selection.filled, *selection.base, *(image.facts for image in selection.avoided)]
-        self._workspace.store.use(image.digest for image in used)
+        used = [member.digest for member in (*selection.chosen, *selection.filled, *selection.base)]
+        self._workspace.store.use([*used, *(image.facts.digest for image in selection.avoided)])
         return selection
 
     def _admitted(self, task: _Task) -> list[ImageRow]:
