@@ -77,7 +77,7 @@ ABLATIONS = (
 SIGNED = tuple(
     Policy(f"signed {beta:g}", {"contrast_beta": beta}, reader=True) for beta in (0.5, 0.35, 1.0)
 )  # fmt: skip
-WIDE = Policy("signed 0.5, wide budget", {"contrast_beta": 0.5}, {"pressure_nats": 38 / 3}, reader=True)
+WIDE = Policy("signed 0.5 wide", {"contrast_beta": 0.5}, {"pressure_nats": 38 / 3}, reader=True)
 """The tails of the trial: each as strong as today's selection, so that the budget holds twice what it does."""
 WEIGHTED = Policy("reward weights 0.6", guards={"base_share": 0.0, "pressure_nats": OFF}, weighted=0.6, reader=True)
 WAYS = (DEFAULT, *SIGNED, WIDE, WEIGHTED)
