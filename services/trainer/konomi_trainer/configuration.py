@@ -35,6 +35,7 @@ DEFAULTS: Mapping[str, Any] = {
     "optimizer": "adamw",
     "validation_share": 0.0,
     "resolution": 0,
+    "contrast_beta": 0.0,
 }
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "steps": (1, 100_000),
@@ -51,8 +52,11 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "text_encoder_learning_rate": (0, 1.0),
     "validation_share": (0, 0.5),
     "resolution": (0, 4096),
+    "contrast_beta": (0.35, 4),
 }
 """Least and largest value of each number; the field rules of a request are made of these too."""
+OFF_AT_ZERO = frozenset({"contrast_beta"})
+"""Numbers that may also be 0, which leaves out what they are of."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Configuration:
     Attributes:
         prompt_syntax: "plain", or "weighted" for captions of 225 tokens with emphasis; the base's when the run began.
         clip_skip: which layer of the text encoder counts, from the end, 1 is the last; likewise the base's.
+        contrast_beta: step length of signed targets, 0 without; see methods.contrast.
     """
 
     method: str
@@ -136,6 +141,7 @@ class Configuration:
     resolution: int = 0
     prompt_syntax: str = PLAIN
     clip_skip: int = 1
+    contrast_beta: float = 0.0
 
     def digest(self) -> str:
         """Returns the sha256 of the canonical JSON of the fields.
@@ -186,6 +192,8 @@ def _check(numbers: Mapping[str, Any]) -> None:
     """Raises InvalidArgument where a number is out of its bounds or a name is none of those there are."""
     for name, (low, high) in BOUNDS.items():
         value = numbers[name]
+        if value == 0 and name in OFF_AT_ZERO:
+            continue
         if not math.isfinite(value) or not low <= value <= high:
             raise _refused(name, f"from {low:g} to {high:g}; came {value:g}")
     for name, accepted, names in (("precision", PRECISIONS, ASKED_PRECISIONS), ("optimizer", OPTIMIZERS, OPTIMIZERS)):

@@ -2,7 +2,8 @@
 
 `make bench-night`, or one part: `make bench-night ARGS="--only M2,M4 --persons 6 --seeds 1"`. Finished
 trials are kept in build/bench/night/, one JSON line each, and are not repeated; figures of whatever is finished go to
-build/bench/night.json. `--ci` is a small subset of every part, about ten minutes on two cores.
+build/bench/night.json. `--only M2 --ways "default,signed 0.5"` compares ways of learning; it may be cut off at any time
+and goes on with the next night. `--ci` is a small subset of every part, about ten minutes on two cores.
 """
 
 import argparse
@@ -45,6 +46,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--persons", type=int, default=0, help="persons of 20; 0 means as many as a part uses")
     parser.add_argument("--seeds", type=int, default=0, help="seeds a person; 0 means as many as a part uses")
     parser.add_argument("--units", type=int, default=0, help="units of a real night; 0 means 5")
+    parser.add_argument("--ways", default="", help="M2 alone: ways of learning to compare, by name, or all")
     parser.add_argument("--ci", action="store_true", help="a small subset; its figures are no proof")
     parser.add_argument("--figures", action="store_true", help="run nothing, only report what is finished")
     return parser.parse_args(words)

@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.benchmarks.night import real as night_real
 from tests.benchmarks.night.persons import NightPerson, persons, table_of
-from tests.benchmarks.night.policies import DEFAULT, EVEN, NAIVE, Policy
-from tests.benchmarks.night.trials import Trial, Trials, by_person, interval, ratio, row
+from tests.benchmarks.night.policies import DEFAULT, EVEN, NAIVE, WAYS, Policy
+from tests.benchmarks.night.trials import Trial, Trials, at_equal_vendi, by_person, interval, ratio, row
 from tests.benchmarks.rater import pool as rater_pool
 
 IMAGES = 4000
@@ -20,6 +20,7 @@ SIZES: Mapping[str, int] = {"labels": 100, "images": 320, "evaluation": 128, "fr
 SMALL: Mapping[str, int] = {"labels": 40, "images": 48, "evaluation": 48, "fresh": 48}
 PERSONS = 6
 NAIVE_PERSONS = 2
+PERSONS_IN_ALL = 20
 
 
 def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -35,8 +36,29 @@ def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return figures(list(trials.all().values()))
 
 
+def compared(arguments: argparse.Namespace) -> list[tuple[NightPerson, Policy, dict[str, Any]]]:
+    """Returns the nights that compare ways of learning, person by person, so that what is finished can be compared."""
+    known = {way.name: way for way in WAYS}
+    names = list(known) if arguments.ways == "all" else [name.strip() for name in arguments.ways.split(",")]
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"expected ways among {', '.join(known)}, found {', '.join(sorted(unknown))}")
+    everybody = persons(table_of(rater_pool.load(IMAGES).records), PERSONS_IN_ALL)[
+        : arguments.persons or PERSONS_IN_ALL
+    ]
+    found = []
+    for seed in range(arguments.seeds or 1):
+        asked = {"seed": seed, "units": arguments.units or 3, **SIZES}
+        for person in everybody:
+            for name in names:
+                curve = "whole" if known[name] is DEFAULT else "served"
+                found.append((person, known[name], {**asked, "curve": curve}))
+    return found
+
+
 def plan(arguments: argparse.Namespace) -> list[tuple[NightPerson, Policy, dict[str, Any]]]:
     """Returns the nights to sleep, the most telling first."""
+    if arguments.ways:
+        return compared(arguments)
     sizes, count = (SMALL, 1) if arguments.ci else (SIZES, arguments.persons or PERSONS)
     units = arguments.units or (2 if arguments.ci else 5)
     table = table_of(rater_pool.load(600 if arguments.ci else IMAGES).records)
@@ -57,14 +79,55 @@ def told(person: NightPerson, policy: Policy, asked: Mapping[str, Any]) -> dict[
 
 def figures(trials: list[Trial]) -> list[dict[str, Any]]:
     """Returns the rows of M2 and the real nights' regret."""
-    large = [trial for trial in trials if trial["labels"] == SIZES["labels"]]
-    found: list[dict[str, Any]] = []
+    found = ways_compared([trial for trial in trials if trial.get("curve")])
+    large = [trial for trial in trials if trial["labels"] == SIZES["labels"] and not trial.get("curve")]
     for policy in (DEFAULT, EVEN, *NAIVE):
         nights = [trial for trial in large if trial["policy"] == policy.name]
         if nights:
             first = not any(one["id"] == "M2" for one in found) and not policy.naive
             found += _of_policy(policy, nights, "M2" if first else "M2 others")
     return found
+
+
+def ways_compared(trials: list[Trial]) -> list[dict[str, Any]]:
+    """Returns the rows of every way of learning, and of its difference to today's at equal Vendi, person by person."""
+    found = []
+    plain = {(trial["person"], trial["seed"]): trial for trial in trials if trial["policy"] == DEFAULT.name}
+    for name in dict.fromkeys(trial["policy"] for trial in trials):
+        nights = [trial for trial in trials if trial["policy"] == name]
+        for key, words in (("win", "blind win rate"), ("vendi", "Vendi, share of the base model's"),
+                           ("ssr", "SSR or better"), ("ur", "UR"), ("realism", "intact")):  # fmt: skip
+            said = interval(by_person(nights, lambda t, k=key: of_served(t)[k]))  # type: ignore[misc]
+            found.append(row("M2 ways", f"{words} of the served unit, {name}", said, None, "share", len(nights)))
+        lost = by_person(nights, lambda t: of_served(t)["realism"] - t["units_made"][0]["realism"])
+        words = f"intact of the served unit less the base model's, {name}"
+        found.append(row("M2 ways", words, interval(lost), -0.02, "share", len(nights)))
+        pairs = [(t, plain[t["person"], t["seed"]]) for t in nights if (t["person"], t["seed"]) in plain]
+        if name == DEFAULT.name or not pairs:
+            continue
+        for key, words in (("win", "blind win rate"), ("gain", "gain, spreads")):
+            plus = {t["person"]: of_served(t)[key] - of_served(d)[key] for t, d in pairs}
+            found.append(row("M2 ways", f"{words}, {name} less default", interval(plus), 0.0, "share", len(pairs)))
+            equal = {t["person"]: d for t, e in pairs if (d := _at_equal_vendi(t, e, key)) is not None}
+            words = f"{words} at equal Vendi, {name} less default"
+            found.append(row("M2 ways", words, interval(equal), 0.0, "share", len(equal)))
+    return found
+
+
+def of_served(trial: Trial) -> dict[str, float]:
+    """Returns the truth of the served unit as it is served; of the base model where that is served still."""
+    if trial["scales"]:
+        return dict(trial["scales"][0])
+    return {**trial["units_made"][0], "win": 0.5, "gain": 0.0, "vendi": 1.0}
+
+
+def _at_equal_vendi(trial: Trial, plain: Trial, key: str) -> float | None:
+    """Returns how much a figure exceeds that of today's way at the same Vendi; None where either serves no unit."""
+    if not trial["scales"] or not plain["scales"]:
+        return None
+    nothing = (1.0, 0.5 if key == "win" else 0.0)
+    curve = [nothing, *((one["vendi"], one[key]) for one in plain["scales"])]
+    return at_equal_vendi(curve, trial["scales"][0]["vendi"], trial["scales"][0][key])
 
 
 def _of_policy(policy: Policy, nights: list[Trial], key: str) -> list[dict[str, Any]]:

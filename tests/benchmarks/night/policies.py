@@ -18,6 +18,8 @@ class Policy:
         naive: "" or how a naive loop keeps data, "replace" or "accumulate".
         data: "accumulate", or "replace" where each unit sees the last unit's images alone.
         fresh_fit: every fit starts from the base model; else from the last unit.
+        weighted: temperature of reward weights exp(z / T) over all own images within prompts; 0 selects.
+        reader: whether the night has a reader of intact images at hand, for its guard.
         rater: "honest", "adversarial", or "spurious" where the grades follow a factor the taste does not care for.
     """
 
@@ -27,6 +29,8 @@ class Policy:
     naive: str = ""
     data: str = "accumulate"
     fresh_fit: bool = True
+    weighted: float = 0.0
+    reader: bool = False
     rater: str = "honest"
 
 
@@ -70,4 +74,13 @@ ABLATIONS = (
     Policy("without promotion test", {"promote_win_rate": 0.0, "patience": 10}),
     Policy("without any alarm", {"promote_win_rate": 0.0, "patience": 10}, NO_ALARMS | _NO_COVERAGE),
 )
+SIGNED = tuple(
+    Policy(f"signed {beta:g}", {"contrast_beta": beta}, reader=True) for beta in (0.5, 0.35, 1.0)
+)  # fmt: skip
+WIDE = Policy("signed 0.5 wide", {"contrast_beta": 0.5}, {"pressure_nats": 38 / 3}, reader=True)
+"""The tails of the trial: each as strong as today's selection, so that the budget holds twice what it does."""
+WEIGHTED = Policy("reward weights 0.6", guards={"base_share": 0.0, "pressure_nats": OFF}, weighted=0.6, reader=True)
+WAYS = (DEFAULT, *SIGNED, WIDE, WEIGHTED)
+"""What units can learn from, for M2; the rule of the default was written down before: win >= .82, Vendi >= .76, intact
+>= the base model's - .02 over 20 persons."""
 ALL = (DEFAULT, *NAIVE, *ADVERSARY, SPURIOUS, *ABLATIONS)

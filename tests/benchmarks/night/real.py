@@ -7,7 +7,7 @@ seeds, which neither the rater nor a guard ever saw (the blind pairs).
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +43,8 @@ PROMPTS, POOL, ROUND = 24, 448, 25
 GUIDANCE = 3.0
 TOP = 0.05
 """Share a naive policy keeps."""
+SERVED_SCALE, SCALES = 0.8, (0.5, 1.1)
+"""Strength of a unit's adapter in a night, and others whose wins and diversity are the curve of today's way."""
 
 
 @dataclass
@@ -66,9 +68,12 @@ class Bed:
             self.made[key] = self.make(NightServices(self.session, ""), draws, None)
         return draws, self.made[key]
 
-    def make(self, gateway: NightServices, draws: list[Draw], model: Model | None) -> list[str]:
-        """Makes images as the night does."""
-        return gateway.generate(draws, model, night_settings()(guidance_scale=GUIDANCE), _quiet)
+    def make(
+        self, gateway: NightServices, draws: list[Draw], model: Model | None, scale: float = SERVED_SCALE
+    ) -> list[str]:
+        """Makes images as the night does, with a unit's adapter at a scale, which may be above what a night allows."""
+        settings = night_settings()(guidance_scale=GUIDANCE).model_copy(update={"adapter_scale": scale})
+        return gateway.generate(draws, model, settings, _quiet)
 
     def look(self, digests: Sequence[str]) -> tuple[np.ndarray, float]:
         """Returns the attributes (N, C) of images and the share of them that looks like a portrait."""
@@ -124,14 +129,54 @@ class NaiveServices(NightServices):
         )
 
     def _images(self) -> list[tuple[str, str]]:
-        filter_ = rater_pb2.ImageFilter(units=[self.unit] if self.replace else [])
-        found, token = [], ""
-        while True:
-            page = self.client.rater.list_images(taste=self.taste, filter=filter_, page_size=1000, page_token=token)
-            found += [(image.digest, image.prompt) for image in page.images]
-            token = page.next_page_token
-            if not token:
-                return found
+        return _images_of(self, rater_pb2.ImageFilter(units=[self.unit] if self.replace else []))
+
+
+class WeightedServices(NightServices):
+    """Trains on all of konomi's own images, each weighted by exp(z / temperature) within its prompt."""
+
+    temperature = 0.6
+
+    def select(self, asked: Mapping[str, Any], seed: int) -> Selection:
+        """Weighs every image by the rater's mean utility and freezes the manifest."""
+        images = _images_of(self, rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF]))
+        utility = np.array([score.utility for score in self.score([digest for digest, _ in images])])
+        prompts = np.unique([prompt for _, prompt in images], return_inverse=True)[1]
+        weights = np.empty(len(images))
+        for prompt in range(prompts.max() + 1):
+            rows = prompts == prompt
+            z = (utility[rows] - utility[rows].mean()) / max(float(utility[rows].std()), 1e-9)
+            weights[rows] = np.exp(z / self.temperature)
+            weights[rows] /= weights[rows].mean()
+        pairs = zip(images, weights.tolist(), strict=True)
+        items = [manifests.Item(digest, prompt, max(weight, 1e-6)) for (digest, prompt), weight in pairs]
+        nats = float((weights * np.log(weights.clip(1e-12))).mean())
+        best = [images[at][0] for at in np.argsort(weights)[::-1][:256]]
+        return Selection(
+            manifest=manifests.freeze(self.client, items),
+            n=len(items),
+            base_share=0.0,
+            considered=len(images),
+            kept_share=math.exp(-nats),
+            nats=nats,
+            best_of_n_nats=0.0,
+            vendi=self.diversity(best).vendi,
+            largest_cell_share=0.0,
+            rater_version=self.state().rater_version,
+            selected=tuple(best[:24]),
+            rejected={},
+        )
+
+
+def _images_of(gateway: NightServices, filter_: rater_pb2.ImageFilter) -> list[tuple[str, str]]:
+    """Returns digest and prompt of a taste's images."""
+    found, token = list[tuple[str, str]](), ""
+    while True:
+        page = gateway.client.rater.list_images(taste=gateway.taste, filter=filter_, page_size=1000, page_token=token)
+        found += [(image.digest, image.prompt) for image in page.images]
+        token = page.next_page_token
+        if not token:
+            return found
 
 
 @contextmanager
@@ -154,7 +199,10 @@ def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) 
     """
     gateway = begun(bed, person, policy.name, asked)
     state = _sleep(bed, gateway.taste, policy, asked)
-    return _truth(bed, person, state, gateway, asked)
+    found = _truth(bed, person, state, gateway, asked)
+    if asked.get("curve"):
+        found["scales"] = _scales(bed, person, state, gateway, asked)
+    return found
 
 
 def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) -> NightServices:
@@ -217,11 +265,16 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
     state = bed.nights.read(night)
     if state["state"] in store.ENDED:
         return state
-    steps = NightSteps(_studio(bed, taste, policy, request), request, _quiet)
+    reader = (lambda digests: bed.look(digests)[1]) if policy.reader else None
+    steps = NightSteps(_studio(bed, taste, policy, request), request, _quiet, intact=reader)
     return NightWorkflow(bed.nights, steps, _never).run(bed.session).plain()
 
 
 def _studio(bed: Bed, taste: str, policy: Policy, request: NightRequest) -> NightServices:
+    if policy.weighted:
+        weighted = WeightedServices(bed.session, taste, request.id)
+        weighted.temperature = policy.weighted
+        return weighted
     if not policy.naive:
         return NightServices(bed.session, taste, request.id)
     gateway = NaiveServices(bed.session, taste, request.id)
@@ -250,6 +303,25 @@ def _truth(
         units.append(entry)
     reason = state["reason"]["name"] if state["reason"] else ""
     return {"units_made": units, "served": served, "state": state["state"], "reason": reason, "nats": state["nats"]}
+
+
+def _scales(
+    bed: Bed, person: NightPerson, state: dict[str, Any], gateway: NightServices, asked: dict[str, Any]
+) -> list[dict[str, float]]:
+    """Returns scale, Vendi as a share of the base model's and truth of the served unit's fresh images; none of base."""
+    draws, before = bed.base("fresh", asked["fresh"])
+    served = next(one for one in state["units"] if one["unit"] == state["served"]["unit"])
+    if not served["unit"]:
+        return []
+    base, _ = bed.look(before)
+    least, found = gateway.diversity(before).vendi, []
+    model = Model(model=served["model"], adapter=served["adapter"])
+    for scale in (SERVED_SCALE, *SCALES) if asked["curve"] == "whole" else (SERVED_SCALE,):
+        made = bed.make(gateway, draws, model, scale)
+        table, real = bed.look(made)
+        vendi = gateway.diversity(made).vendi / least
+        found.append({"scale": scale, "vendi": vendi, "realism": real, **figures(person, table, base)})
+    return found
 
 
 def figures(person: NightPerson, table: np.ndarray, base: np.ndarray) -> dict[str, float]:

@@ -90,6 +90,26 @@ def ratio(above: Mapping[int, float], below: Mapping[int, float], floor: float =
     return float(a.mean() / max(b.mean(), floor)), float(low), float(high)
 
 
+def at_equal_vendi(curve: Sequence[tuple[float, float]], vendi: float, figure: float) -> float:
+    """Returns how much a figure exceeds what today's way has at the same diversity.
+
+    Strength alone buys wins for diversity, so two ways are compared where both keep as much of it.
+
+    Args:
+        curve: (Vendi as a share of the base model's, figure) of today's way at several scales of its adapter, the base
+            model itself among them; two or more of different Vendi. Beyond its ends the nearest segment goes on.
+        vendi: of what is compared, as a share of the base model's.
+        figure: of what is compared.
+    """
+    points = sorted(dict(curve).items())
+    if len(points) < 2:
+        raise ValueError(f"expected two scales of different Vendi or more, got {len(points)}")
+    at = np.array([place for place, _ in points])
+    right = int(np.clip(np.searchsorted(at, vendi), 1, len(points) - 1))
+    (x0, y0), (x1, y1) = points[right - 1 : right + 1]
+    return float(figure - (y0 + (y1 - y0) * (vendi - x0) / (x1 - x0)))
+
+
 def row(name: str, what: str, value: tuple[float, float, float], baseline: float | None, unit: str, n: int) -> Trial:
     """Returns one figure as night.json holds it; the ratio is value over baseline."""
     said, low, high = (number if np.isfinite(number) else None for number in value)

@@ -10,7 +10,7 @@ from konomi.night.guards import NAMES, GuardSettings, UnitNumbers, before_traini
 from konomi.night.records.state import GradedLikeness, Measures, Scores, UnitRecord
 
 SETTINGS = GuardSettings()
-BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version="v", promoted=True)
+BASE = UnitNumbers(unit=0, vendi=20.0, exceedance=0.05, doubt=0.4, rater_version="v", promoted=True, intact=0.95)
 
 
 def unit(number: int, **changes) -> UnitNumbers:
@@ -32,6 +32,7 @@ def test_a_better_unit_is_promoted():
     [
         ({"vendi": 12.9}, "diversity"),
         ({"exceedance": 0.11}, "exceedance"),
+        ({"intact": 0.919, "intact_high": 0.949}, "realism"),
         ({"doubt": 0.81}, "doubt"),
         ({"finite": False}, "not_finite"),
         ({"rater_version": "w"}, "other_rater"),
@@ -48,6 +49,8 @@ def test_each_guard_halts_on_the_served_unit(changes, name):
     [
         {"vendi": 13.0},
         {"exceedance": 0.1},
+        {"intact": 0.92, "intact_high": 0.94},
+        {"intact": 0.9, "intact_high": 0.95},
         {"doubt": 0.8},
         {"likes_kept": 0.8, "liked_cells": 5},
         {"likes_kept": 0.1, "liked_cells": 4},
@@ -123,6 +126,7 @@ BROKEN = {
     "not_finite": {"finite": False},
     "other_rater": {"rater_version": "w"},
     "exceedance": {"exceedance": 0.9},
+    "realism": {"intact": 0.8, "intact_high": 0.85},
     "doubt": {"doubt": 9.0},
     "diversity": {"vendi": 1.0},
     "coverage": {"likes_kept": 0.1, "liked_cells": 9},

@@ -25,7 +25,8 @@ def test_a_night_has_the_settings_every_version_recorded_and_no_more():
     known = settings.model_fields.keys() - {"home"}
     younger = settings.younger_defaults().keys() | settings.unrecorded.keys()
     assert known - younger == json.loads(request)["settings"].keys()
-    assert settings.younger_defaults() == {"draft": "off", "method": "lora", "redrawn_share": 0.25}
+    younger = {"contrast_beta": 0.0, "draft": "off", "golden_avoids": False, "method": "lora", "redrawn_share": 0.25}
+    assert settings.younger_defaults() == younger
     assert settings.completed(json.loads(request)["settings"])["precision"] == "fp32", "it began so"
 
 

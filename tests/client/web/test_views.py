@@ -104,9 +104,11 @@ def test_a_night_is_planned_judged_and_rolled_back(site, visit, hostile, languag
     page.wait_for_selector(".cards .card")
     assert {"en": "Accelerator hours", "ja": "アクセラレーター時間"}[language] in page.inner_text(".cards ~ .verdict")
     page.fill("#chain", "longtail:2 + golden:1")
+    page.check("#contrast")
     with page.expect_request("**/NightPlan") as asked:
         estimate.click()
-    assert json.loads(asked.value.post_data) == {"system": "longtail:2+golden:1", "images": 320, "gpu_hours": 1}
+    said = {"system": "longtail:2+golden:1", "images": 320, "gpu_hours": 1, "contrast": 0.5}
+    assert json.loads(asked.value.post_data) == said
     page.locator(".blind .side").first.click()
     page.wait_for_selector(".decide .primary")
     assert {"en": "surely loses", "ja": "負けています"}[language] in page.inner_text(".sheet")

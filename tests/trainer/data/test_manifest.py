@@ -22,6 +22,8 @@ def test_what_is_written_is_read() -> None:
     items = (ManifestItem(B, "長い髪, comic", 2.5, "base"), ManifestItem(A, "", 1.0, "selected"))
     assert parse(render(items)) == items[::-1]
     assert render(items) == render(items[::-1])
+    avoided = (*items, ManifestItem("c" * 64, "", 1.0, "avoided"))
+    assert json.loads(render(avoided))["schema"] == "konomi.manifest/2" and len(parse(render(avoided))) == 3
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,8 @@ def test_what_is_written_is_read() -> None:
         (b"[]", "manifest"),
         (b'{"schema":"konomi.manifest/1"}', "manifest"),
         (document(row(), schema="konomi.manifest/2"), "manifest.schema"),
+        (document(row(role="avoided")), "manifest.schema"),
+        (document(row(), schema="konomi.manifest/3"), "manifest.schema"),
         (document(), "manifest.items"),
         (b'{"schema":"konomi.manifest/1","items":{}}', "manifest.items"),
         (document(row(), 7), "manifest.items[1]"),

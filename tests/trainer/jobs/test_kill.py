@@ -18,6 +18,7 @@ from konomi.client import connect
 from konomi.errors import KonomiError, Unavailable
 from konomi.v1 import trainer_pb2 as pb
 from tests.trainer.conftest import Bench, child_environment
+from tests.trainer.methods.test_contrast import signed_manifest
 
 NUMBERS = {"steps": 12, "checkpoint_steps": 3, "ema_decay": 0.9}
 POINTS = (
@@ -148,6 +149,27 @@ def test_a_run_killed_at_every_point_ends_in_the_same_adapter(points: tuple[str,
     assert len(child.client.trainer.list_training_runs().training_runs) == 1
     assert not list((home / "checkpoints").glob("*"))
     assert child.terminate() == 0
+
+
+@pytest.mark.chaos
+def test_a_run_with_signs_killed_in_mid_step_ends_in_the_same_adapter(home: Path, bases: Path, tmp_path: Path) -> None:
+    digests = []
+    for place, point in ((home, "trainer.step@4"), (tmp_path / "unbroken", "")):
+        if not place.exists():
+            shutil.copytree(bases, place / "models")
+        bench = Bench(place)
+        request = bench.request(signed_manifest(bench), **NUMBERS, contrast_beta=0.5)
+        child = Child(place, point)
+        if point:
+            with pytest.raises(Unavailable):
+                finish(child, request)
+            assert child.killed()
+            child = Child(place)
+        assert finish(child, request).state == pb.TRAINING_STATE_SUCCEEDED
+        assert child.client is not None
+        digests.append(child.client.trainer.list_models().models[0].adapter_digest)
+        child.kill()
+    assert digests[0] == digests[1]
 
 
 def test_a_stop_in_mid_run_is_quick_and_loses_nothing(home: Path, unbroken) -> None:  # type: ignore[no-untyped-def]

@@ -21,6 +21,7 @@ OF_REASON: Mapping[str, str] = {
     "ARTIFACT_NOT_FOUND": N_("This file is not in the store any more."),
     "ARTIFACT_REVOKED": N_("These bytes were removed because their consent was revoked."),
     "ARTIFACT_TOO_LARGE": N_("The file is larger than the store takes."),
+    "AVOID_UNUSED": N_("A set that grows by itself turns away from nothing: leave avoid out."),
     "BACKEND_FEATURE": N_("The program that draws the images cannot do this."),
     "BASE_CHANGED": N_("The files of the base model have changed meanwhile: put them back, or start anew."),
     "BUSY": N_("The service is busy; try again in a moment."),
@@ -29,6 +30,10 @@ OF_REASON: Mapping[str, str] = {
     "COMPARISON_NOT_FOUND": N_("This comparison is not on record."),
     "COMPARISON_OF_ANOTHER": N_("This was said by somebody else; only they and the owner can take it back."),
     "CONSENT_REVOKED": N_("The consent for these images was revoked; they cannot be used."),
+    "CONTRAST": N_(
+        "A fit with a contrast needs selected and avoided images, one of lora, dora, loha and lokr, and text encoders "
+        "that stay as they are; without one there may be no avoided images."
+    ),
     "DATABASE_BUSY": N_("The database is busy; try again."),
     "DATABASE_DAMAGED": N_("A database of the home is damaged: stop konomi and restore it from a backup."),
     "DATABASE_TAKEN": N_("Another konomi writes to this home: stop it first."),

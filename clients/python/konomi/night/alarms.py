@@ -125,6 +125,10 @@ ALARMS: Mapping[str, AlarmText] = {
         N_("The night was halted: {share} of unit-{unit}'s images are unlike anything known; the limit is {limit}."),
         percent=("share", "limit"),
     ),
+    "realism": AlarmText(
+        N_("The night was halted: {share} of unit-{unit}'s images are intact; the floor is {floor}."),
+        percent=("share", "floor"),
+    ),
     "doubt": AlarmText(
         N_(
             "The night was halted: the rater doubts unit-{unit}'s images {ratio} times as much as the base model's; "
@@ -338,6 +342,10 @@ FATES: Mapping[str, str] = {
     "quota": N_("enough like this already"),
     "lower_bound": N_("not good enough, with the doubt subtracted"),
     "grade": N_("graded too low by the owner"),
+    "avoided": N_("turned away from"),
+    "graded_n": N_("turned away from: graded N"),
+    "graded_r": N_("turned away from: graded R"),
+    "upper_bound": N_("turned away from: the worst of its prompt, even with the doubt added"),
     "source": N_("source not allowed"),
 }
 """What became of an image at a selection; a name that is not here reads "other"."""

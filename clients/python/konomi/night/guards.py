@@ -114,6 +114,21 @@ def exceedance(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm
     return Alarm("exceedance", {"unit": last.unit, "share": last.exceedance, "limit": limit})
 
 
+INTACT_DROP = 0.03
+"""How far below unit 0's the share of intact images may lie; in trials signed targets cost .007 +- .004 of it."""
+
+
+def realism(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:
+    """Surely fewer images are intact than of unit 0; where nothing reads that, `exceedance` is what is left to tell."""
+    first, last = history[0], history[-1]
+    if first.intact is None or last.intact is None or last.intact_high is None:
+        return None
+    if last.intact >= first.intact - INTACT_DROP or last.intact_high >= first.intact:
+        return None
+    floor = first.intact - INTACT_DROP
+    return Alarm("realism", {"unit": last.unit, "share": last.intact, "floor": floor})
+
+
 def doubt(history: Sequence[UnitNumbers], settings: GuardSettings) -> Alarm | None:
     """The rater no longer knows what it looks at."""
     ratio = history[-1].doubt / max(history[0].doubt, 1e-9)
@@ -145,6 +160,7 @@ HALTS: tuple[Callable[[Sequence[UnitNumbers], GuardSettings], Alarm | None], ...
     not_finite,
     other_rater,
     exceedance,
+    realism,
     doubt,
     diversity,
     coverage,

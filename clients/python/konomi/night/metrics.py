@@ -87,6 +87,8 @@ class UnitNumbers(BaseModel):
             None where how it lies to the graded images was not measured.
         near_liked: share of its images as near to a liked image as graded images usually are; None likewise.
         near_liked_high: upper end of the 95 % interval of that share.
+        intact: share of its images that are not broken, 0..1; None where nothing at hand can read that.
+        intact_high: upper end of the 95 % interval of that share; None likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -110,6 +112,8 @@ class UnitNumbers(BaseModel):
     ssr_gain_low: float | None = None
     near_liked: float | None = None
     near_liked_high: float | None = None
+    intact: float | None = None
+    intact_high: float | None = None
 
 
 def ranks(values: Sequence[float]) -> list[float]:

@@ -8,12 +8,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from konomi.settings import KonomiSettings
 
 Kind = TypeVar("Kind", bound="NightSettings")
+LEAST_BETA = 0.35
+"""Shortest step length of signed targets; the trainer refuses a shorter one too."""
 
 
 class NightSettings(KonomiSettings):
@@ -23,7 +25,7 @@ class NightSettings(KonomiSettings):
         env_prefix="KONOMI_NIGHT_", frozen=True, extra="forbid", use_attribute_docstrings=True
     )
     toml_table: ClassVar[str] = "night"
-    younger: ClassVar[frozenset[str]] = frozenset({"draft", "method", "redrawn_share"})
+    younger: ClassVar[frozenset[str]] = frozenset({"contrast_beta", "draft", "method", "redrawn_share"})
     """Settings that nights begun by earlier versions do not have; a class that does not say adds only such."""
     former: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "learning_rate": 0.0015}
     """Defaults earlier versions recorded where the base's own number is taken today."""
@@ -86,6 +88,9 @@ class NightSettings(KonomiSettings):
     """Rank of the adapter."""
     caption_dropout: float = Field(0.1, ge=0, le=1)
     """Share of captions dropped while training."""
+    contrast_beta: float = Field(0.0, ge=0, le=4)
+    """Also turn away from the worst of the same prompts (signed targets, arXiv 2509.16117): 0 does not; from 0.35 to 4
+    it is the step length, the smaller the farther. `golden` asks the owner again: `golden_avoids`."""
 
     adapter_scale: float = Field(0.8, gt=0, le=0.8)
     """Strength of a unit's adapter when it generates."""
@@ -124,6 +129,13 @@ class NightSettings(KonomiSettings):
     """Pause before the second try; it doubles every time."""
     stall_seconds: float = Field(1800.0, ge=0)
     """Seconds without any progress after which the services are killed and the step is tried again; 0 means never."""
+
+    @field_validator("contrast_beta")
+    @classmethod
+    def _within_its_bounds(cls, beta: float) -> float:
+        if 0 < beta < LEAST_BETA:
+            raise ValueError(f"expected 0, or a number from {LEAST_BETA:g} to 4, got {beta:g}: below it goes too far")
+        return beta
 
     def of(self, kind: type[Kind]) -> Kind:
         """Returns these settings as those of a system.

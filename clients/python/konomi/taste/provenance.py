@@ -16,6 +16,9 @@ DIGEST_LENGTH = 64
 SHORTEST = 6
 """Digits of a digest that may stand for the whole."""
 
+AVOIDED = "avoided"
+"""Role of an image a unit was turned away from."""
+
 DEPTH = 8
 """Generations of parents followed; a unit's images are at most a few deep."""
 

@@ -4,7 +4,11 @@ Jin & Candes (2210.01408): a conformal p-value against "not good" for every cand
 not fitted on, and the procedure of Benjamini & Hochberg (1995) over them. Finite sample, needs only exchangeability.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+
+from konomi_rater.sentences import Sentence
 
 
 def p_values(scores: np.ndarray, good: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -30,3 +34,28 @@ def benjamini_hochberg(p: np.ndarray, rate: float) -> np.ndarray:
 def least_share(labels: int, rate: float) -> float:
     """Returns the smallest share of the candidates that so many random labels can ever admit, 0..1."""
     return min(1.0, 1.0 / (rate * (labels + 1)))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the labels show about M candidates.
+
+    Attributes:
+        order: rows that qualify, the strongest evidence first.
+        labels: random labels that spoke.
+        explanation: why nothing qualifies; None where something does.
+    """
+
+    order: list[int]
+    labels: int
+    explanation: Sentence | None
+
+
+def promise(evidence: Evidence, count: int, rate: float) -> Sentence:
+    """Returns what is promised of the first `count` images that qualify."""
+    if evidence.explanation is not None:
+        return evidence.explanation
+    numbers = {"rate": rate, "n": evidence.labels, "count": count}
+    if count >= len(evidence.order):
+        return Sentence("evidence_all", numbers)
+    return Sentence("evidence_cut", {**numbers, "admitted": len(evidence.order)})

@@ -16,7 +16,7 @@ from konomi_rater.storage.image_records import ImageRow
 from konomi_rater.usecases.exploration import Discovery, EliteArchive
 from konomi_rater.usecases.fitting import versions
 from konomi_rater.usecases.propagation import GrowthRequest
-from konomi_rater.usecases.selection import SelectedImage, Selection, SelectionRequest
+from konomi_rater.usecases.selection import AvoidedImage, SelectedImage, Selection, SelectionRequest
 
 PROPAGATE = "propagate"
 """The policy under which a set grows by itself; all others are tables of `selection.selection`."""
@@ -44,6 +44,13 @@ class SelectionServicer(ServicerPart):
         """Selects a training set."""
         taste = taste_id(request.taste)
         if request.policy == PROPAGATE:
+            if request.avoid:
+                raise InvalidArgument(
+                    'expected avoid with a policy whose set is trained on at once, not with "propagate", whose set '
+                    "grows; leave it out",
+                    reason="AVOID_UNUSED",
+                    field="avoid",
+                )
             selection = self._rater.growing.grow(taste, _growth_request(request))
         else:
             selection = self._rater.selecting.select(taste, _selection_request(request))
@@ -103,6 +110,7 @@ def _selection_request(message: rater_pb2.SelectImagesRequest) -> SelectionReque
         certificates=tuple(_certificates(message)),
         fill_to=message.fill_to,
         version=messages.version_asked(message.taste, message.rater_version),
+        avoid=message.avoid,
         **given,
     )
 
@@ -145,6 +153,9 @@ def _selection(selection: Selection, taste: str) -> rater_pb2.SelectImagesRespon
         diversity=messages.diversity(selection.diversity),
         largest_cell_share=selection.largest_cell_share,
         best_of_n_nats=selection.best_of_n_nats,
+        avoided=[_avoided(image, taste) for image in selection.avoided],
+        avoided_share=selection.avoided_share,
+        avoided_nats=selection.avoided_nats,
     )
     if selection.explanation is not None:
         reply.explanation = str(selection.explanation)
@@ -165,6 +176,21 @@ def _member(member: SelectedImage, taste: str, role: rater_pb2.SelectionRole.Val
     )
     if member.score is not None:
         message.score.CopyFrom(messages.score(member.score, taste))
+    return message
+
+
+def _avoided(image: AvoidedImage, taste: str) -> rater_pb2.AvoidedImage:
+    """Returns an image to turn away from, with its reason."""
+    message = rater_pb2.AvoidedImage(
+        digest=image.facts.digest,
+        prompt=image.facts.prompt,
+        reason=rater_pb2.AvoidanceReason.ValueType(int(image.reason)),
+        weight=1.0,
+        upper_bound=image.upper_bound,
+        unit=image.facts.unit,
+    )
+    if image.score is not None:
+        message.score.CopyFrom(messages.score(image.score, taste))
     return message
 
 

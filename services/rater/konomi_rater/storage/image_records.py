@@ -31,6 +31,11 @@ class ImageFacts:
     elsewhere_model: str = ""
     parameters: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the base model or a unit of this home made it, which no imported image was."""
+        return self.source == SELF and bool(self.unit)
+
 
 @dataclass(frozen=True)
 class ImageRow:

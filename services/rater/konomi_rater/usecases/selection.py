@@ -1,6 +1,7 @@
 """The training set of the next unit: candidates scored, gated and chosen under a policy, all accounted for."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,8 @@ from konomi_rater.measures.novelty import reference_of
 from konomi_rater.measures.overoptimisation import best_of_n
 from konomi_rater.preference.fitting import quick_fit
 from konomi_rater.selection.acquisition import SuggestionReason
-from konomi_rater.selection.conformal import benjamini_hochberg, least_share, p_values
+from konomi_rater.selection.avoidance import AvoidableImages, AvoidanceReason, avoid
+from konomi_rater.selection.conformal import Evidence, benjamini_hochberg, least_share, p_values, promise
 from konomi_rater.selection.propagation import GrowthOutcome
 from konomi_rater.selection.selection import (
     POLICIES,
@@ -34,7 +36,7 @@ from konomi_rater.selection.selection import (
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, image_records, tastes
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
-from konomi_rater.storage.image_records import Filter, ImageRow
+from konomi_rater.storage.image_records import Filter, ImageFacts, ImageRow
 from konomi_rater.storage.in_force import Grades, seen
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.tastes import TasteRow
@@ -44,21 +46,6 @@ from konomi_rater.usecases.workspace import LEAST_REFERENCE, Workspace
 
 LEAST_LABELS = 500
 """Labels below which evidence selects nothing."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the labels show about M candidates.
-
-    Attributes:
-        order: rows that qualify, the strongest evidence first.
-        labels: random labels that spoke.
-        explanation: why nothing qualifies; None where something does.
-    """
-
-    order: list[int]
-    labels: int
-    explanation: Sentence | None
 
 
 def weigh(grades: Grades, view: MatrixView, positions: np.ndarray, rate: float) -> Evidence:
@@ -98,16 +85,6 @@ def weigh(grades: Grades, view: MatrixView, positions: np.ndarray, rate: float) 
     return Evidence(order, len(witnesses), None if order else none)
 
 
-def promise(evidence: Evidence, count: int, rate: float) -> Sentence:
-    """Returns what is promised of the first `count` images that qualify."""
-    if evidence.explanation is not None:
-        return evidence.explanation
-    numbers = {"rate": rate, "n": evidence.labels, "count": count}
-    if count >= len(evidence.order):
-        return Sentence("evidence_all", numbers)
-    return Sentence("evidence_cut", {**numbers, "admitted": len(evidence.order)})
-
-
 def _witnesses(graded: Mapping[str, LabelEntry], aside: set[str]) -> dict[str, LabelEntry]:
     """Returns the random labels that speak: the panel's first, never more than half of all labels."""
     drawn = sorted(
@@ -143,6 +120,7 @@ class SelectionRequest:
     certificates: tuple[int, ...] = ()
     fill_to: int = 0
     version: int = 0
+    avoid: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,10 +136,21 @@ class SelectedImage:
 
 
 @dataclass(frozen=True)
+class AvoidedImage:
+    """One image to turn away from; `upper_bound` is utility plus std, 0 where no rater scores."""
+
+    facts: ImageFacts
+    reason: AvoidanceReason
+    score: Score | None
+    upper_bound: float
+
+
+@dataclass(frozen=True)
 class Selection:
     """The set and its accounting: considered = members chosen by taste + rejections.
 
     `filled`: graded images beside the candidates that fill the set up; they spend no pressure.
+    `avoided`: the other tail, which spends pressure too.
     """
 
     chosen: list[SelectedImage]
@@ -174,6 +163,7 @@ class Selection:
     explanation: Sentence | None = None
     growth: GrowthOutcome | None = None
     filled: Sequence[SelectedImage] = ()
+    avoided: Sequence[AvoidedImage] = ()
 
     @property
     def kept_share(self) -> float:
@@ -191,14 +181,30 @@ class Selection:
         return float(self.kept_share ** (len(self.chosen) / max(1, len(self.chosen) + len(self.filled))))
 
     @property
+    def avoided_share(self) -> float:
+        """Share of the candidates that are turned away from, 0..1."""
+        return len(self.avoided) / self.considered if self.considered else 0.0
+
+    @property
+    def avoided_nats(self) -> float:
+        """Pressure of the other tail: ln(1 / avoided share), by the share of the selected that are accompanied."""
+        wanted = len(self.chosen) + len(self.filled)
+        return -math.log(self.avoided_share) * len(self.avoided) / wanted if self.avoided else 0.0
+
+    @property
+    def spent_share(self) -> float:
+        """Share whose ln(1 / share) is the pressure of both tails, 0..1."""
+        return self.pressed_share * math.exp(-self.avoided_nats)
+
+    @property
     def pressure_nats(self) -> float:
-        """Selection pressure of the choice, ln(1 / kept share); 0 where nothing was kept."""
-        return -math.log(self.pressed_share) if self.chosen else 0.0
+        """Selection pressure of the choice, of both tails; 0 where nothing was kept."""
+        return self.avoided_nats - math.log(self.pressed_share) if self.chosen else 0.0
 
     @property
     def best_of_n_nats(self) -> float:
         """Best-of-n estimate of the same; 0 where nothing was kept."""
-        return best_of_n(self.pressed_share) if self.chosen else 0.0
+        return best_of_n(self.spent_share) if self.chosen else 0.0
 
 
 @dataclass(frozen=True)
@@ -254,7 +260,8 @@ class Selecting:
             judged = audits.held_out(connection, taste.id)
             task = _Task(connection, taste, view, request, policy, scored, judged)
             selection = self._choose(task, self._admitted(task))
-        self._workspace.store.use(image.digest for image in (*selection.chosen, *selection.filled, *selection.base))
+        used = [member.digest for member in (*selection.chosen, *selection.filled, *selection.base)]
+        self._workspace.store.use([*used, *(image.facts.digest for image in selection.avoided)])
         return selection
 
     def _admitted(self, task: _Task) -> list[ImageRow]:
@@ -287,20 +294,18 @@ class Selecting:
             copies=_copies(view, images, positions, request),
             certified=np.array([image.facts.digest in vouched for image in images], dtype=bool),
         )
-        explanation = None
-        if task.policy.by_evidence:
-            choice, explanation = self._by_evidence(task, positions, candidates)
-        else:
-            choice = select(task.policy, candidates, _limits(request, cells, counts, len(images)))
+        choice, explanation = self._ranked(task, positions, candidates, _limits(request, cells, counts, len(images)))
         picked = positions[choice.selected]
         chosen = self._members(task, [images[row] for row in choice.selected], cells, vouched)
         filled = self._members(task, self._filling(task, positions, len(chosen)), cells, {})
         taken = np.concatenate([picked, view.digests.places([member.digest for member in filled])])
+        base = self._base(task, cells, set(taken.tolist()))
         held = np.bincount([member.cell for member in (*chosen, *filled)], minlength=1)
         return Selection(
             chosen=chosen,
             filled=filled,
-            base=self._base(task, cells, set(taken.tolist())),
+            base=base,
+            avoided=self._avoided(task, images, positions, (chosen, filled, base)) if request.avoid and chosen else (),
             considered=len(images),
             rejections=_rejections(images, choice),
             version=taste.active if task.scored else 0,
@@ -340,8 +345,36 @@ class Selecting:
         rows = free[fill_up(view.embeddings[free], column[free], bounds, room, cosine)]
         return image_records.read_rows(task.connection, task.taste.id, view.rows[rows].tolist())
 
+    def _avoided(
+        self, task: _Task, images: list[ImageRow], positions: np.ndarray, parts: tuple[list[SelectedImage], ...]
+    ) -> list[AvoidedImage]:
+        """Returns which candidates to turn away from, beside what was chosen, filled up and drawn from the base."""
+        view, bounds, liked = task.view, self._bounds(task, positions, 1.0), [*parts[0], *parts[1]]
+        inside = {member.digest for part in parts for member in part}
+        columns = AvoidableImages(
+            embeddings=view.embeddings[positions],
+            upper_bounds=bounds if task.scored else None,
+            grades=np.array([image.grade for image in images], dtype=np.int64),
+            own=np.array([image.facts.is_own and image.facts.digest not in inside for image in images], dtype=bool),
+            prompts=[image.facts.prompt for image in images],
+        )
+        selected = view.embeddings[view.digests.places([member.digest for member in liked])]
+        wanted = Counter(member.prompt for member in liked)
+        found = avoid(columns, selected, wanted, task.request.duplicate_cosine)
+        at = positions[np.array([row for row, _ in found], dtype=np.int64)]
+        known = self._scoring.score_known
+        scores = known(task.taste, view, at, compares_models=True) if task.scored and found else [None] * len(found)
+        return [
+            AvoidedImage(images[row].facts, reason, score, float(bounds[row]))
+            for (row, reason), score in zip(found, scores, strict=True)
+        ]
+
     def _lower_bounds(self, task: _Task, positions: np.ndarray) -> np.ndarray:
-        """Returns mean - kappa * std of images at positions (N,); zeros where no rater scores.
+        """Returns mean - kappa * std of images at positions (N,); zeros where no rater scores."""
+        return self._bounds(task, positions, -task.request.kappa)
+
+    def _bounds(self, task: _Task, positions: np.ndarray, deviations: float) -> np.ndarray:
+        """Returns the mean and so many deviations of images at positions (N,); zeros where no rater scores.
 
         How an image was made is left out: units stand beside each other here, and none shall train the next for its
         name.
@@ -349,11 +382,14 @@ class Selecting:
         if not task.scored:
             return np.zeros(len(positions))
         predicted = self._scoring.predict_known(task.taste, task.view, compares_models=True)
-        return np.asarray((predicted.utility - task.request.kappa * predicted.std)[positions])
+        return np.asarray((predicted.utility + deviations * predicted.std)[positions])
 
-    def _by_evidence(
-        self, task: _Task, positions: np.ndarray, candidates: Candidates
-    ) -> tuple[SelectionOutcome, Sentence]:
+    def _ranked(
+        self, task: _Task, positions: np.ndarray, candidates: Candidates, limits: SelectionLimits
+    ) -> tuple[SelectionOutcome, Sentence | None]:
+        """Returns the choice of a policy, by what random labels show or by rank, and what the first promises."""
+        if not task.policy.by_evidence:
+            return select(task.policy, candidates, limits), None
         rate = task.request.false_discovery_rate
         free = np.flatnonzero((candidates.grades == 0) & np.isin(candidates.sources, list(task.policy.sources)))
         grades = self._workspace.grades(task.connection, task.taste.id)

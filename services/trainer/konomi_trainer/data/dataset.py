@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from konomi_chassis.models.families.family import NoisePath
-from konomi_trainer.data import buckets
+from konomi_trainer.data import buckets, signs
 from konomi_trainer.data.cache import TensorCache, Tensors, key
 from konomi_trainer.data.conditions import EncodedCaptions, collect
 from konomi_trainer.data.manifest import ManifestItem
@@ -68,12 +68,14 @@ class SizeBucket:
         mirrored: the same left for right, or None.
         caption: (N,) int64 row of each image's caption.
         weights: (N,) float32; their mean over all buckets is 1.
+        signs: (N,) int64: 1 selected, -1 avoided, 0 any other; see `signs`.
     """
 
     views: Views
     mirrored: Views | None
     caption: torch.Tensor
     weights: torch.Tensor
+    signs: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class Batch:
     """(B,) rows of the captions, the dropped ones being 0."""
     mask: torch.Tensor | None = None
     """(B, T) bool, true where `hidden` is a caption's own; None where all captions are T long."""
+    signs: torch.Tensor | None = None
+    """(B,) direction of each row, 1, 0 or -1, where targets are signed; see methods.contrast."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +124,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """What a step draws: images per group, share of dropped captions, times of the base's noise."""
+    """What a step draws: images per group, share of dropped captions, times of the base's noise, rows with signs."""
 
     size: int
     dropout: float
     path: NoisePath
+    signed: bool = False
 
 
 def build(
@@ -185,10 +190,15 @@ def draw(data: TrainingData, seed: int, group: int, drawing: DrawSettings, prior
     candidates = data.prior if prior else data.buckets
     stream = (PRIOR,) if prior else ()
     rng = np.random.default_rng([seed & (2**64 - 1), DRAWS, group, *stream])
-    which, before = buckets.bucket_of(tuple(len(bucket.caption) for bucket in candidates), seed, group)
+    signed = drawing.signed and not prior
+    which, before = buckets.bucket_of(tuple(_count(bucket, signed) for bucket in candidates), seed, group)
     bucket, size = candidates[which], drawing.size
-    rows = buckets.order(len(bucket.caption), seed, (*stream, which) if which or prior else (), before * size, size)
-    index = torch.from_numpy(rows)
+    if signed:
+        chosen = signs.SignedBucket(bucket.signs.numpy(), bucket.caption.numpy(), which, seed).rows(before * size, size)
+        index, direction = torch.from_numpy(chosen.index), torch.from_numpy(chosen.signs)
+    else:
+        rows = buckets.order(len(bucket.caption), seed, (*stream, which) if which or prior else (), before * size, size)
+        index, direction = torch.from_numpy(rows), None
     shape = (size, *bucket.views.mean.shape[1:])
     noise = torch.from_numpy(rng.standard_normal(shape, np.float32))
     times = drawing.path.draw(rng, size, shape[-2] * shape[-1])
@@ -199,7 +209,12 @@ def draw(data: TrainingData, seed: int, group: int, drawing: DrawSettings, prior
     captions = torch.where(dropped, 0, bucket.caption[index])
     text = data.texts.rows(captions)
     weights = bucket.weights[index]
-    return Batch(latents, noise, times, text.hidden, text.pooled, seen.sizes, weights, captions, text.mask)
+    return Batch(latents, noise, times, text.hidden, text.pooled, seen.sizes, weights, captions, text.mask, direction)
+
+
+def _count(bucket: SizeBucket, signed: bool) -> int:
+    """Returns how often a bucket comes: with signs, avoided images only accompany others."""
+    return int((bucket.signs >= 0).sum()) if signed else len(bucket.caption)
 
 
 def encode(image: np.ndarray, encoder: Encoder, shape: Shape) -> Tensors:
@@ -247,6 +262,7 @@ def _buckets(items: Sequence[ManifestItem], images: Sequence[Tensors], rows: dic
             _views([images[index] for index in part], "-") if "mean-" in images[part[0]] else None,
             torch.tensor([rows[items[index].caption] for index in part]),
             weights[part],
+            torch.tensor([signs.SIGNS.get(items[index].role, 0) for index in part]),
         )
         for _, part in sorted(parts.items())
     )

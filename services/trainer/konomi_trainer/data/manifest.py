@@ -1,4 +1,8 @@
-"""The frozen manifest of a training run: which images, with which captions and weights, and nothing else."""
+"""The frozen manifest of a training run: which images, with which captions and weights, and nothing else.
+
+A set with images to turn away from has a schema of its own, so that a trainer that knows none refuses it; every other
+set has the bytes it always had.
+"""
 
 import json
 import math
@@ -9,8 +13,10 @@ from typing import Any
 
 from konomi.errors import InvalidArgument
 
-SCHEMA = "konomi.manifest/1"
-ROLES = ("selected", "base", "prior", "prior_generated")
+SCHEMA, SIGNED_SCHEMA = "konomi.manifest/1", "konomi.manifest/2"
+AVOIDED = "avoided"
+"""Role of an image to turn away from; a manifest of the second schema has at least one."""
+ROLES = ("selected", "base", "prior", "prior_generated", AVOIDED)
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_BYTES, MAX_ITEMS, MAX_CAPTION_BYTES = 64 * 2**20, 100_000, 4096
 
@@ -45,8 +51,9 @@ def parse(data: bytes) -> tuple[ManifestItem, ...]:
             "manifest", "a JSON document in UTF-8", f"bytes that are none ({type(error).__name__})"
         ) from error
     _keys("manifest", document, {"schema", "items"})
-    if document["schema"] != SCHEMA:
-        raise _refuse("manifest.schema", f'"{SCHEMA}"', repr(document["schema"])[:80])
+    schema = document["schema"]
+    if schema not in (SCHEMA, SIGNED_SCHEMA):
+        raise _refuse("manifest.schema", f'"{SCHEMA}" or "{SIGNED_SCHEMA}"', repr(schema)[:80])
     rows = document["items"]
     if not isinstance(rows, list) or len(rows) > MAX_ITEMS:
         raise _refuse("manifest.items", f"a list of at most {MAX_ITEMS} items", type(rows).__name__)
@@ -60,14 +67,21 @@ def parse(data: bytes) -> tuple[ManifestItem, ...]:
     for index, (before, after) in enumerate(pairwise(items), 1):
         if before.digest >= after.digest:
             raise _refuse(f"manifest.items[{index}].digest", "digests in rising order, each once", after.digest[:12])
+    if schema != schema_of(items):
+        raise _refuse("manifest.schema", f'"{schema_of(items)}" for images of these roles', f'"{schema}"')
     return items
+
+
+def schema_of(items: tuple[ManifestItem, ...]) -> str:
+    """Returns the schema of a manifest of these items: the second where some are avoided."""
+    return SIGNED_SCHEMA if any(item.role == AVOIDED for item in items) else SCHEMA
 
 
 def render(items: tuple[ManifestItem, ...]) -> bytes:
     """Returns the canonical bytes of a manifest: sorted by digest, sorted keys, no spaces."""
     rows = [vars(item) for item in sorted(items, key=lambda item: item.digest)]
-    text = json.dumps({"schema": SCHEMA, "items": rows}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode("utf-8")
+    document = {"schema": schema_of(items), "items": rows}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
 def _item(field: str, row: Any) -> ManifestItem:

@@ -45,6 +45,7 @@ LIMITS = (
 
 FIGURES: Mapping[str, str] = {
     "adapter_norm": "norm of the adapter's weights",
+    "avoided_images": "images it was turned away from",
     "cut_captions": "captions longer than is read of one",
     "doubt": "the rater's doubt (mean standard deviation of its predictions)",
     "exceedance": "share of images unlike anything the rater knows",
@@ -76,7 +77,19 @@ def _opening(model: ModelRow) -> str:
         if low is not None and high is not None:
             judged += f" (95 % interval {_percent(low)} to {_percent(high)})"
         judged += ". That is a prediction: this card knows of no person's judgement."
-    return f"A {model.method} adapter of {model.base_model}, trained by konomi. {judged}"
+    return f"A {model.method} adapter of {model.base_model}, trained by konomi. {_avoided(model)}{judged}"
+
+
+def _avoided(model: ModelRow) -> str:
+    """Returns the sentence of a model that also learnt what to keep away from."""
+    count = int(model.metrics.get("avoided_images", 0))
+    if not count:
+        return ""
+    what = "1 image" if count == 1 else f"{count:,} images"
+    return (
+        f"Besides what was liked it was turned away from {what} of konomi's own, the worst of the same prompts "
+        "(signed targets, arXiv 2509.16117). "
+    )
 
 
 def _percent(share: float) -> str:

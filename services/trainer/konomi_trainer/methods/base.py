@@ -130,6 +130,7 @@ class Method:
         kohya: what the header of an export for other tools says.
         read_concepts: where the method binds concepts to new words, reads its adapter file; such models are exported
             with their words and merged in closed form. None where it changes weights alone.
+        signed: whether its change can be switched off for a forward, as signed targets need; see `contrast`.
     """
 
     name: str
@@ -138,3 +139,4 @@ class Method:
     defaults: MethodDefaults = field(default_factory=MethodDefaults)
     kohya: KohyaModule = field(default_factory=KohyaModule)
     read_concepts: Callable[[bytes], ConceptModel] | None = None
+    signed: bool = False

@@ -1,5 +1,7 @@
 """The denoising loss of a step's batch over cached latents, with cached or live embeddings, prior and held-out set."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -8,7 +10,7 @@ from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import dataset
 from konomi_trainer.data.ahead import Ahead
 from konomi_trainer.data.conditions import embedded
-from konomi_trainer.methods import losses
+from konomi_trainer.methods import contrast, losses
 from konomi_trainer.methods.base import LoadedBase
 
 HELD_OUT_TIMES, HELD_OUT_AT_ONCE = 4, 4
@@ -18,17 +20,34 @@ class DenoisingLoss:
     """The loss of some rows of a step's batch, a function of the step and the weights alone.
 
     A step's rows are `gradient_accumulation` groups of `batch_size`; images of one group have one size. Where there
-    is a prior (Ruiz et al. 2022, eq. 2), each row is accompanied by one of its images.
+    is a prior (Ruiz et al. 2022, eq. 2), each row is accompanied by one of its images. With `contrast_beta` targets are
+    signed (see `contrast`), which takes a forward more.
     """
 
     def __init__(
-        self, base: LoadedBase, data: dataset.TrainingData, configuration: Configuration, live_texts: bool = False
+        self,
+        base: LoadedBase,
+        data: dataset.TrainingData,
+        configuration: Configuration,
+        live_texts: bool = False,
+        switched_off: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Takes base model, data and the numbers of the run; `live_texts` encodes captions anew at every step."""
+        """Takes base model, data and the numbers of the run.
+
+        Args:
+            base: the base model.
+            data: the set.
+            configuration: the numbers of the run.
+            live_texts: encodes captions anew at every step.
+            switched_off: gives a context in which the base model answers as if nothing had been learnt.
+        """
         self._base, self._data, self._configuration, self._live = base, data, configuration, live_texts
         self._group = configuration.batch_size
         self._size = configuration.batch_size * configuration.gradient_accumulation
-        self._drawing = dataset.DrawSettings(self._group, configuration.caption_dropout, base.path)
+        self._switched_off, self._beta = switched_off, configuration.contrast_beta
+        self._drawing = dataset.DrawSettings(
+            self._group, configuration.caption_dropout, base.path, signed=self._beta > 0
+        )
         self._prior = bool(data.prior) and configuration.prior_weight > 0
         card = base.device.type == "cuda"
         self._drawn: Ahead[tuple[int, bool], dataset.Batch] = Ahead(
@@ -59,9 +78,15 @@ class DenoisingLoss:
             tensor.to(device, non_blocking=True)
             for tensor in (batch.latents, batch.noise, batch.timesteps, batch.weights)
         )
-        target = base.path.target(latents, noise, timesteps)
-        answer = base.predict(base.path.noisy(latents, noise, timesteps), timesteps, batch)
-        return losses.weighted_mse(answer, target, weights * base.path.weight(timesteps, gamma))
+        target, noisy = base.path.target(latents, noise, timesteps), base.path.noisy(latents, noise, timesteps)
+        weights = weights * base.path.weight(timesteps, gamma)
+        if batch.signs is not None:
+            with torch.no_grad(), self._switched_off():
+                before = base.predict(noisy, timesteps, batch)
+            target = contrast.signed_target(target, before, batch.signs.to(device, non_blocking=True), self._beta)
+            weights = weights * self._beta
+        answer = base.predict(noisy, timesteps, batch)
+        return losses.weighted_mse(answer, target, weights)
 
     def _draw(self, group: int, prior: bool, pinned: bool) -> dataset.Batch:
         """Returns a group's images, in memory the device reads by itself where it is `pinned`."""

@@ -6,21 +6,23 @@ alpha = r. Only LoRA and DoRA are what every tool loads, so the file of the othe
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from konomi.errors import InvalidArgument
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.data import buckets, dataset
 from konomi_trainer.data.cache import Tensors, key
 from konomi_trainer.data.conditions import figures_of
-from konomi_trainer.data.manifest import ManifestItem
+from konomi_trainer.data.manifest import AVOIDED, ManifestItem
 from konomi_trainer.data.tensors import loadable_name
-from konomi_trainer.methods import adapter_file
+from konomi_trainer.methods import adapter_file, contrast
 from konomi_trainer.methods.adapter_file import UNET_TARGETS, Targets
 from konomi_trainer.methods.base import Files, KohyaModule, LoadedBase, Method, PreparedMethod, TrainingSource
 from konomi_trainer.methods.denoising_loss import DenoisingLoss
@@ -51,6 +53,7 @@ class Kind:
         """Encodes the set, frees the encoders and puts the adapter on the networks."""
         live = configuration.text_encoder_learning_rate > 0
         learnt, held = split(source.items, configuration.validation_share, configuration.seed)
+        contrast.check(configuration, True, learnt)
         shape = dataset.Shape(_sizes(base, configuration), configuration.flip)
         data = dataset.build(learnt, source.pixels, base, source.cache, source.tick, shape)
         aside = dataset.build(held, source.pixels, base, source.cache, source.tick, shape) if held else None
@@ -62,9 +65,11 @@ class Kind:
         else:
             base.release_encoders()
         weights = attach(networks, self, configuration.rank, configuration.seed, base.family.targets)
-        loss = DenoisingLoss(base, data, configuration, live)
+        loss = DenoisingLoss(base, data, configuration, live, lambda: switched_off(base.network))
         share = configuration.text_encoder_learning_rate / configuration.learning_rate
         figures = {"images": float(len(learnt)), "held_out_images": float(len(held))}
+        if configuration.contrast_beta:
+            figures["avoided_images"] = float(sum(item.role == AVOIDED for item in learnt))
         figures |= figures_of(data.texts.cut + (aside.texts.cut if aside else 0))
 
         def save(trained: Tensors, record: Mapping[str, str]) -> Files:
@@ -124,10 +129,10 @@ LOHA = Kind(
     False,
 )
 LOKR = Kind("lokr", _lokr, ("lokr_",), "lokr_w1", False)
-LORA_METHOD = Method(LORA.name, 1, LORA.prepare)
-DORA_METHOD = Method(DORA.name, 3, DORA.prepare)
-LOHA_METHOD = Method(LOHA.name, 4, LOHA.prepare, kohya=KohyaModule("lycoris.kohya", '{"algo": "loha"}'))
-LOKR_METHOD = Method(LOKR.name, 5, LOKR.prepare, kohya=KohyaModule("lycoris.kohya", '{"algo": "lokr"}'))
+LORA_METHOD = Method(LORA.name, 1, LORA.prepare, signed=True)
+DORA_METHOD = Method(DORA.name, 3, DORA.prepare, signed=True)
+LOHA_METHOD = Method(LOHA.name, 4, LOHA.prepare, kohya=KohyaModule("lycoris.kohya", '{"algo": "loha"}'), signed=True)
+LOKR_METHOD = Method(LOKR.name, 5, LOKR.prepare, kohya=KohyaModule("lycoris.kohya", '{"algo": "lokr"}'), signed=True)
 
 
 def attach(
@@ -166,8 +171,21 @@ def attach(
     return dict(sorted(weights.items()))
 
 
+@contextmanager
+def switched_off(network: torch.nn.Module) -> Iterator[None]:
+    """Lets a network answer as the base model does, bit for bit, while the context lasts."""
+    layers = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
 def split(items: Sequence[ManifestItem], share: float, seed: int) -> tuple[list[ManifestItem], list[ManifestItem]]:
-    """Returns the items to learn and those held out, which images of the prior never are.
+    """Returns the items to learn and those held out, which images of the prior and avoided ones never are.
 
     Args:
         items: of the manifest.
@@ -178,7 +196,8 @@ def split(items: Sequence[ManifestItem], share: float, seed: int) -> tuple[list[
         InvalidArgument: nothing would be left to learn.
     """
     candidates = sorted(
-        (item for item in items if not item.is_prior), key=lambda item: key("held out", str(seed), item.digest)
+        (item for item in items if not item.is_prior and item.role != AVOIDED),
+        key=lambda item: key("held out", str(seed), item.digest),
     )
     count = max(1, round(share * len(candidates))) if share else 0
     if len(candidates) <= count:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from konomi_trainer.data import manifest
 from konomi_trainer.export.exporter import Exporter, Extras
 from konomi_trainer.jobs import publishing
 from konomi_trainer.jobs.worker import Worker
-from konomi_trainer.methods import concepts, registry
+from konomi_trainer.methods import concepts, contrast, registry
 from konomi_trainer.servicer import concepts as concept_rpcs
 from konomi_trainer.servicer import messages
 from konomi_trainer.servicer.collection import CollectionRpcs
@@ -82,7 +82,7 @@ class TrainerServicer(ListingRpcs, SnapshotRpcs, CollectionRpcs):
         if earlier is not None:
             return pb.TrainingRun.FromString(earlier)
         numbers = self._configure(request)
-        self._check_manifest(request.manifest_digest, concepts.from_rows(numbers.concepts))
+        self._check_manifest(request.manifest_digest, numbers)
         full, digest = messages.completed(request, numbers), numbers.digest()
         with self._engine.begin() as connection:
             earlier = self._idempotency.replay(connection, "CreateTrainingRun", request)
@@ -231,10 +231,11 @@ class TrainerServicer(ListingRpcs, SnapshotRpcs, CollectionRpcs):
             self._bases.check_binds(base)
         return complete
 
-    def _check_manifest(self, digest: str, bound: Sequence[concepts.Concept]) -> None:
-        """Refuses a manifest that is malformed, lacks a concept or names an image the store lacks."""
+    def _check_manifest(self, digest: str, numbers: configuration.Configuration) -> None:
+        """Refuses a manifest that is malformed, does not fit the numbers or names an image the store lacks."""
         items = manifest.parse(self._store.get(digest))
-        concepts.check_captions(bound, items)
+        concepts.check_captions(concepts.from_rows(numbers.concepts), items)
+        contrast.check(numbers, registry.METHODS[numbers.method].signed, items)
         for item in items:
             if not self._store.exists(item.digest):
                 gone = self._store.missing(item.digest)

@@ -181,7 +181,8 @@ def demo(store: Store, name: str, prompt: str) -> DemoFacts:
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_every_reason_of_rejection_has_words(language):
     reasons = [name.removeprefix("REJECTION_REASON_").lower() for name in rater_pb2.RejectionReason.keys()[1:]]
-    assert "unknown" in reasons and set(reasons) <= set(alarms.FATES)
+    away = [name.removeprefix("AVOIDANCE_REASON_").lower() for name in rater_pb2.AvoidanceReason.keys()[1:]]
+    assert "unknown" in reasons and {*reasons, *away} <= set(alarms.FATES)
     rejections = [RejectedImages(reason, 1, []) for reason in reasons]
     chosen = UnitSelection(9, 1, 0.25, [], rejections, 0.0, [], None, None, None, "")
     with catalogue.speaking(language):

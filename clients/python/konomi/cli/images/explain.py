@@ -9,7 +9,7 @@ from konomi.cli.console import Json, TasteId, attached, emit, say
 from konomi.client.messages import GRADES, plain
 from konomi.client.services import taste_name
 from konomi.i18n.catalogue import text
-from konomi.taste.provenance import Explanation, ParentImage, TrainingSet
+from konomi.taste.provenance import AVOIDED, Explanation, ParentImage, TrainingSet
 from konomi.taste.provenance import explain as everything
 from konomi.v1 import rater_pb2 as rater
 
@@ -82,6 +82,8 @@ def _score(score: rater.Score | None) -> str:
 
 def _training_set(training_set: TrainingSet) -> str:
     words = "trained {name} as {role}, one of {images} images, chosen by rater version {version}"
+    if training_set.role == AVOIDED:
+        words = "turned away from by {name}, whose set has {images} images, chosen by rater version {version}"
     version = training_set.rater_version.rpartition("/")[2] or "-"
     return "  " + text(
         words, name=training_set.display_name, role=training_set.role, images=training_set.images, version=version

@@ -50,6 +50,13 @@ Regularisation = Annotated[
     str | None, typer.Option("--regularisation", metavar="FOLDER", help="Real images with captions (.txt).")
 ]
 
+Contrast = Annotated[
+    float | None,
+    typer.Option(
+        "--contrast", metavar="BETA", min=0, max=4,
+        help="Also turn away from the worst of the same prompts: 0.35 to 4, the smaller the farther; 0.5 is usual.",
+    ),
+]  # fmt: skip
 Hours = Annotated[float | None, typer.Option(min=0.001, help="Working hours the night may spend.")]
 Budget = Annotated[int | None, typer.Option(min=1, help="Images the night may generate in all.")]
 GpuHours = Annotated[
@@ -70,6 +77,7 @@ def plan(
     gpu_hours: GpuHours = None,
     disk: Disk = None,
     base: Base = None,
+    contrast: Contrast = None,
     taste: TasteId = "default",
     prompts: Prompts = None,
     trial: Tried = False,
@@ -82,9 +90,9 @@ def plan(
     Example: konomi night plan converge --units 3 --base sdxl --trial
     """
     home = Home.locate()
-    narrow = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model}
+    learn = {"seed_images": seed_image, "concepts": concept, "concept_model": concept_model, "contrast_beta": contrast}
     spend = {"budget_hours": hours, "budget_images": budget_images, "budget_gpu_hours": gpu_hours}
-    wish = {"units": units, "images": images, "base_model": base, "budget_disk_gib": disk, **spend, **narrow}
+    wish = {"units": units, "images": images, "base_model": base, "budget_disk_gib": disk, **spend, **learn}
     result, (chain, settings) = plan_of(home.root, system, **wish), settings_of(home.root, system, **wish)
     memory = memory_of(home, settings.base_model)
     tried = tried_on(home, chain, f"tastes/{taste}", settings, read_prompts(prompts)) if trial else None

@@ -13,6 +13,7 @@ from konomi.cli.night.plan import (
     Base,
     Budget,
     Concepts,
+    Contrast,
     Disk,
     GpuHours,
     Hours,
@@ -82,6 +83,7 @@ def start(
     concept_model: Taught = None,
     regularisation: Regularisation = None,
     base: Base = None,
+    contrast: Contrast = None,
     anyway: Anyway = False,
     request_id: RequestId = "",
     check: Check = False,
@@ -98,7 +100,7 @@ def start(
     home = Home.locate()
     system, settings = preparation.settings_of(
         home.root, system, units=units, images=images, budget_hours=hours, budget_images=budget_images,
-        budget_gpu_hours=gpu_hours, budget_disk_gib=disk, base_model=base,
+        budget_gpu_hours=gpu_hours, budget_disk_gib=disk, base_model=base, contrast_beta=contrast,
         seed_images=seed_image, concepts=concept, concept_model=concept_model, regularisation=regularisation,
     )  # fmt: skip
     asked = preparation.new_request(

@@ -23,12 +23,31 @@ def check_settings(settings: NightSettings, guards: GuardSettings, chain: Sequen
     """Raises where settings alone would halt a night.
 
     Raises:
-        InvalidArgument: more units than one night may make, an unknown method, or fewer base images than a guard wants.
+        InvalidArgument: more units than one night may make, an unknown method, fewer base images than a guard wants, or
+            a step length for systems that turn away from nothing.
     """
     _check_units(settings.units, guards.units_per_night)
     _check_method(settings.method)
+    if settings.contrast_beta and not any(stage.system.avoids(settings) for stage in chain):
+        raise _turns_away_from_nothing(chain)
     if any(stage.system.run_unit is draw_choose_fit for stage in chain):
         _check_base_share(settings.base_share, guards)
+
+
+def _turns_away_from_nothing(chain: Sequence[Stage]) -> errors.InvalidArgument:
+    names = [stage.name for stage in chain]
+    if golden.SYSTEM.name in names:
+        message = text(
+            "golden learns from UR alone and turns away from nothing unless golden_avoids is true in the [night] table "
+            "of konomi.toml; set it, or leave contrast_beta at 0."
+        )
+    else:
+        message = text(
+            "contrast_beta is for converge and longtail, and for golden with golden_avoids; {systems} turns away from "
+            "nothing. Leave it at 0.",
+            systems=listing(names),
+        )
+    return errors.InvalidArgument(message, reason="CONTRAST_UNUSED", field="contrast_beta")
 
 
 def check_taste(gateway: NightServices, settings: NightSettings, chain: Sequence[Stage]) -> None:

@@ -38,6 +38,10 @@ GROUPS = 4
 """Disjoint groups whose spread gives the interval of the Vendi score."""
 
 
+IntactReader = Callable[[Sequence[str]], float]
+"""Digests of images → share of them that is not broken, 0..1."""
+
+
 class Returned(Record):
     """The unit served after a step."""
 
@@ -53,10 +57,19 @@ class NightSteps:
         request: lineage.NightRequest,
         beat: Beat,
         audits: Callable[[str], list[Audit]] = lambda version: [],
+        intact: IntactReader | None = None,
     ) -> None:
-        """Takes the services, what was asked for, what shows progress, and the audits of a rater version's choices."""
+        """Joins the parts.
+
+        Args:
+            gateway: the services.
+            request: what was asked for.
+            beat: shows progress.
+            audits: rater version → the finished audits of its choices.
+            intact: reads how many images are not broken; None where nothing at hand can.
+        """
         self.gateway = gateway
-        self.audits = audits
+        self.audits, self.intact = audits, intact
         self.request = request
         settings = registry.night_settings()
         self.settings = settings(**settings.completed(request.settings))
@@ -160,7 +173,7 @@ class NightSteps:
         end = system.verdict(turn, chosen, earlier)
         figures = {name: value for name, value in turn.seen.items() if isinstance(value, float)}
         more = {
-            "nats": chosen.nats if system.rater_chooses else 0.0,
+            "nats": chosen.nats if system.rater_chooses else chosen.avoided_nats,
             "end": Reason(name=end.name, numbers=dict(end.numbers)) if end else None,
             "rater": self.gateway.rater(),
         }
@@ -187,6 +200,8 @@ class NightSteps:
     def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits an adapter from the base model on the frozen manifest."""
         hyper = registry.find(context.system).hyper_parameters(self.settings)
+        if chosen.avoided:
+            hyper["contrast_beta"] = self.settings.contrast_beta
         return self.gateway.train(self.training(context.unit, parent, chosen), hyper, self.beat, self.settings.method)
 
     def training(self, unit: int, parent: Model | None, chosen: Selection) -> TrainingRun:
@@ -256,7 +271,14 @@ class NightSteps:
             novelty=intervals.mean([score.novelty for score in numbers]),
             measures=unit_measures.measure(client, taste, digests, reference, sources) if finite else Measures(),
             bounds=tuple(round(score.lower_bound, 6) if finite else 0.0 for score in scores),
+            **self._intact(digests),
         )
+
+    def _intact(self, digests: Sequence[str]) -> dict[str, intervals.Estimate]:
+        """Returns the field of Scores that says how many images are not broken; none where nothing reads that."""
+        if self.intact is None:
+            return {}
+        return {"intact": intervals.share(self.intact(digests) * len(digests), len(digests))}
 
     def judge(
         self,
@@ -322,6 +344,8 @@ def compare(candidate: UnitRecord, parent: UnitRecord, base: UnitRecord | None) 
     if base is not None and base.scores is not None:
         gap = (scores.doubt - base.scores.doubt) / max(base.scores.spread, 1e-9)
         guarded = unit_measures.guarded(scores.measures) | _liked(scores, base.scores)
+    if scores.intact:
+        guarded |= {"intact": scores.intact["value"], "intact_high": scores.intact["high"]}
     return UnitNumbers(
         unit=candidate.unit,
         vendi=scores.vendi["value"],

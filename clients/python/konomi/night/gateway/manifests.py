@@ -1,7 +1,8 @@
 """The manifest of a training run: what it is made of, frozen as canonical JSON.
 
 Every manifest of the client is built here and read here: a document of the schema "konomi.manifest/1" whose items name
-an image each, in the order of their digests.
+an image each, in the order of their digests; with images to turn away from it is "konomi.manifest/2", which a trainer
+that knows none refuses.
 """
 
 import json
@@ -11,9 +12,9 @@ from dataclasses import asdict, dataclass
 from konomi import files
 from konomi.client import Client
 
-SCHEMA = "konomi.manifest/1"
-SELECTED, BASE, PRIOR = "selected", "base", "prior"
-"""Roles of an image: chosen by taste or taught, made by the base model, or real regularisation."""
+SCHEMA, SIGNED_SCHEMA = "konomi.manifest/1", "konomi.manifest/2"
+SELECTED, BASE, PRIOR, AVOIDED = "selected", "base", "prior", "avoided"
+"""Roles of an image: chosen by taste or taught, made by the base model, real regularisation, or to turn away from."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Item:
         digest: of the image.
         caption: what the model is told it shows.
         weight: its weight in the loss, 1 for an ordinary image.
-        role: SELECTED, BASE or PRIOR.
+        role: SELECTED, BASE, PRIOR or AVOIDED.
     """
 
     digest: str
@@ -36,7 +37,9 @@ class Item:
 def render(items: Sequence[Item]) -> bytes:
     """Returns the bytes of a manifest: every digest once, rising; what is said first of an image counts."""
     rows = {item.digest: asdict(item) for item in reversed(items)}
-    return files.canonical({"schema": SCHEMA, "items": [rows[digest] for digest in sorted(rows)]})
+    signed = any(row["role"] == AVOIDED for row in rows.values())
+    schema = SIGNED_SCHEMA if signed else SCHEMA
+    return files.canonical({"schema": schema, "items": [rows[digest] for digest in sorted(rows)]})
 
 
 def freeze(client: Client, items: Sequence[Item]) -> str:

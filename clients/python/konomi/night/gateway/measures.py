@@ -101,8 +101,8 @@ def guarded(measures: Measures) -> dict[str, float]:
 
 
 def sources_of(client: Client, manifest: str) -> list[str]:
-    """Returns the digests of a manifest's images; none where no manifest is named."""
-    return [item.digest for item in manifests.items_of(client, manifest)]
+    """Returns the digests of a manifest's images, but those it turns away from; none where no manifest is named."""
+    return [item.digest for item in manifests.items_of(client, manifest) if item.role != manifests.AVOIDED]
 
 
 def earlier_sources(client: Client, taste: str) -> list[str]:
@@ -129,10 +129,11 @@ def strangest(
         client: the services.
         taste: "tastes/{taste}".
         night: id of the night.
-        reply: the choice; a fate is "selected", "base", the reason of a rejection, or "passed_over".
+        reply: the choice; a fate is "selected", "base", "avoided", the reason of a rejection, or "passed_over".
         count: at most this many.
     """
     fates = {image.digest: _small(rater_pb2.RejectionReason.Name(image.reason)) for image in reply.rejections}
+    fates |= {image.digest: manifests.AVOIDED for image in reply.avoided}
     for image in reply.selected:
         fates[image.digest] = "base" if image.role == rater_pb2.SELECTION_ROLE_BASE else "selected"
     own = rater_pb2.ImageFilter(nights=[night])

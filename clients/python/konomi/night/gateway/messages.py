@@ -77,6 +77,8 @@ def training(run: trainer_pb2.TrainingRun, metrics: Mapping[str, float]) -> dict
         metrics: of the model it made.
     """
     settled: dict[str, float | str] = {name: getattr(run.request.hyper_parameters, name) for name in SETTLED}
+    if run.request.hyper_parameters.contrast_beta:
+        settled["contrast_beta"] = run.request.hyper_parameters.contrast_beta
     if run.prompt_syntax:  # a trainer of an earlier version does not say
         settled |= {"prompt_syntax": run.prompt_syntax, "clip_skip": run.clip_skip}
     return settled | {name: metrics[name] for name in MEASURED if name in metrics}
@@ -113,7 +115,7 @@ def score(score: rater_pb2.Score) -> ImageScore:
 
 def selection(reply: rater_pb2.SelectImagesResponse) -> Selection:
     """Returns the figures every choice has; what was chosen is the caller's to say."""
-    return Selection(
+    figures = Selection(
         considered=reply.considered,
         kept_share=reply.kept_share,
         nats=reply.pressure_nats,
@@ -123,6 +125,17 @@ def selection(reply: rater_pb2.SelectImagesResponse) -> Selection:
         rater_version=reply.rater_version,
         rejected=rejected(reply.rejections),
     )
+    return figures.merged(avoided(reply)) if reply.avoided else figures
+
+
+def avoided(reply: rater_pb2.SelectImagesResponse) -> Selection:
+    """Returns what a choice turns away from, and nothing else of it."""
+    examples: dict[str, list[str]] = {}
+    for image in reply.avoided:
+        name = rater_pb2.AvoidanceReason.Name(image.reason).removeprefix("AVOIDANCE_REASON_").lower()
+        examples.setdefault(name, []).append(image.digest)
+    counted = _counted(examples)
+    return Selection(avoided=counted, avoided_share=reply.avoided_share, avoided_nats=reply.avoided_nats)
 
 
 def gated(reply: rater_pb2.SelectImagesResponse) -> Selection:
@@ -150,6 +163,10 @@ def rejected(rejections: Sequence[rater_pb2.Rejection]) -> dict[str, Rejection]:
     for rejection in rejections:
         name = rater_pb2.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_").lower()
         examples.setdefault(name, []).append(rejection.digest)
+    return _counted(examples)
+
+
+def _counted(examples: Mapping[str, Sequence[str]]) -> dict[str, Rejection]:
     return {
         name: Rejection(count=len(digests), examples=tuple(digests[:EXAMPLES])) for name, digests in examples.items()
     }
@@ -179,7 +196,7 @@ def items(reply: rater_pb2.SelectImagesResponse, weights: Mapping[str, float]) -
             manifests.SELECTED if _chosen(image) else manifests.BASE,
         )
         for image in reply.selected
-    ]
+    ] + [Item(image.digest, plain(image.prompt), image.weight or 1.0, manifests.AVOIDED) for image in reply.avoided]
 
 
 def _chosen(image: rater_pb2.SelectedImage) -> bool:

@@ -333,10 +333,11 @@ class NightServices:
         reply = self.by_version(self.client.rater.select_images, seed=seed, candidates=filter_, **fields)
         items = messages.items(reply, asked.get("source_weights", {}))
         chosen = [item.digest for item in items if item.role == manifests.SELECTED]
+        base = sum(item.role == manifests.BASE for item in items)
         return messages.selection(reply).changed(
             manifest=manifests.freeze(self.client, items),
             n=len(chosen),
-            base_share=1 - len(chosen) / max(1, len(items)),
+            base_share=1 - len(chosen) / max(1, len(chosen) + base),
             selected=tuple(chosen[: 4 * messages.EXAMPLES]),
             strangest=tuple(measures.strangest(self.client, self.taste, self.night, reply)),
             sources=messages.sources(reply),

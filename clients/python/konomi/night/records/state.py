@@ -256,6 +256,7 @@ class Selection(Record):
         largest_cell_share: share of the largest cell, 0..1.
         selected: digests of some chosen images.
         rejected: by reason.
+        avoided: what it turns away from, by reason; `avoided_share` of those considered, `avoided_nats` what it spent.
         sources: how many came from where.
         end: why the system ends before this fit.
         coverage: share of the regions covered when the unit began, of a system that observes them.
@@ -277,6 +278,9 @@ class Selection(Record):
     rater_version: str = ""
     selected: tuple[str, ...] = ()
     rejected: dict[str, Rejection] = Field(default_factory=dict)
+    avoided: dict[str, Rejection] = Field(default_factory=dict)
+    avoided_share: float = 0.0
+    avoided_nats: float = 0.0
     strangest: tuple[StrangeImage, ...] = ()
     sources: dict[str, int] = Field(default_factory=dict)
     rater: RaterReport | None = None
@@ -353,6 +357,7 @@ class Scores(Record):
         unknown: share unlike anything graded, 0..1.
         typical_share: share within the typical distances, 0..1.
         vendi: Vendi score; `vendi_quarter` its mean over disjoint quarters.
+        intact: share that is not broken, where a reader of that was at hand.
         bounds: the lower bound of every image, for paired comparisons; not kept with a unit.
     """
 
@@ -370,6 +375,7 @@ class Scores(Record):
     vendi: Estimate = Field(default_factory=dict)
     vendi_quarter: float = 0.0
     novelty: Estimate | None = None
+    intact: Estimate | None = None
     measures: Measures = Field(default_factory=Measures)
     bounds: tuple[float, ...] = ()
 

@@ -21,6 +21,7 @@ OPTIONS: Mapping[str, str] = {
     "budget_images": "--budget-images",
     "budget_gpu_hours": "--gpu-hours",
     "budget_disk_gib": "--disk",
+    "contrast_beta": "--contrast",
     "seed_images": "--seed-image",
     "concepts": "--concept",
     "concept_model": "--concept-model",

@@ -124,6 +124,7 @@ class UnitSelection:
         unseen_likes: chance that the next liked image is of a region not liked before.
         growth: what the gate of a growing set said.
         manifest: digest of the training set.
+        avoided: what it turns away from, by reason; empty where it does not.
     """
 
     considered: int
@@ -137,6 +138,7 @@ class UnitSelection:
     unseen_likes: float | None
     growth: Growth | None
     manifest: str
+    avoided: Sequence[RejectedImages] = ()
 
 
 @dataclass(frozen=True)
@@ -363,6 +365,7 @@ def _training_set(selection: Selection) -> UnitSelection:
         base_share=selection.base_share,
         selected=selection.selected,
         rejections=sorted(rejections, key=lambda rejection: -rejection.count),
+        avoided=[RejectedImages(reason, met.count, met.examples) for reason, met in selection.avoided.items()],
         nats=selection.nats,
         strangest=selection.strangest,
         islands=len(islands) if isinstance(islands, list | dict) else islands,

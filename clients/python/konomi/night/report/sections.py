@@ -239,8 +239,15 @@ def selections(night: NightFacts, thumbnails: Thumbnails) -> list[Block]:
 def selected(unit: str, selection: UnitSelection, thumbnails: Thumbnails) -> list[Block]:
     """Returns what one unit learned from, and what was rejected and why."""
     strips = [_strip("selected", selection.count, selection.selected[:EXAMPLES], thumbnails)]
+    strips += [_strip(each.reason, each.count, each.examples, thumbnails) for each in selection.avoided]
     strips += [_strip(each.reason, each.count, each.examples, thumbnails) for each in selection.rejections]
     line = _growth(selection, selection.growth) if selection.growth else _considered(selection)
+    if selection.avoided:
+        line += " " + text(
+            "It also turned away from {count} of konomi's own images, the worst of the same prompts; they are no part "
+            "of what it learned to make.",
+            count=sum(each.count for each in selection.avoided),
+        )
     return [Heading(unit, minor=True), Paragraph(line, small=True), page.Strips(strips)]
 
 

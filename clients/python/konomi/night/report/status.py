@@ -119,6 +119,7 @@ WAYS_ON: Mapping[str, str] = {
     "diversity": "way_on_kinds",
     "coverage": "way_on_kinds",
     "exceedance": "way_on_grades",
+    "realism": "way_on_kinds",
     "doubt": "way_on_grades",
     "gap": "way_on_grades",
     "pressure": "way_on_grades",

@@ -106,6 +106,16 @@ def hyper_parameters(settings: NightSettings) -> dict[str, Any]:
     }
 
 
+def avoids_as_asked(settings: NightSettings) -> bool:
+    """Says whether the owner asked for units that also turn away from the worst."""
+    return settings.contrast_beta > 0
+
+
+def avoids_nothing(settings: NightSettings) -> bool:
+    """Says no: the system never turns away from anything."""
+    return False
+
+
 def never(turn: Turn, chosen: Selection, earlier: Sequence[Selection]) -> Alarm | None:
     """Returns no reason to end: units, patience, budgets and guards end such a system."""
     return None
@@ -216,6 +226,7 @@ class System:
         spared: guards that compare with the base model and are left out, because the owner asked for something narrow.
         drafted: its pool may be drawn as drafts first, of which the best by the rater's lower bound are drawn again;
             not where what is unlike the best is looked for.
+        avoids: whether its units also turn away from the worst of the same prompts, by the owner's settings.
         planned: images and training steps of so many units; pool and fit of each where it says nothing.
     """
 
@@ -239,6 +250,7 @@ class System:
     patient: bool = False
     spared: tuple[str, ...] = ()
     drafted: bool = False
+    avoids: Callable[[NightSettings], bool] = avoids_nothing
     planned: Callable[[NightSettings, int], tuple[int, int]] | None = None
 
     def cost(self, settings: NightSettings, units: int) -> tuple[int, int]:

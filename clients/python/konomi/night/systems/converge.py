@@ -10,7 +10,7 @@ from konomi.i18n.catalogue import N_
 from konomi.night.draws import Draw, Turn, image_seed, shuffled
 from konomi.night.guards import PRESSURE_MARGIN
 from konomi.night.settings import NightSettings
-from konomi.night.systems.base import System
+from konomi.night.systems.base import System, avoids_as_asked
 
 
 def pool_size(settings: NightSettings) -> int:
@@ -38,10 +38,10 @@ def selection(turn: Turn) -> dict[str, object]:
 
     Over all units of a long night it would be too thin to move any: every choice is made anew from the whole pool.
     """
-    settings = turn.settings
-    left = max(0.0, PRESSURE_MARGIN * turn.budget_nats - turn.spent_nats)
+    settings, tails = turn.settings, 2 if turn.settings.contrast_beta else 1  # what is turned away from spends as much
+    left = max(0.0, (1 - tails * (1 - PRESSURE_MARGIN)) * turn.budget_nats - turn.spent_nats)
     ahead = min(settings.pressure_units, settings.units - turn.position + 1)
-    share = max(settings.kept_share, math.exp(-left / ahead))
+    share = max(settings.kept_share, math.exp(-left / ahead / tails))
     room = math.floor((1 - settings.base_share) * turn.pool)  # the rest may be all there is of the base model's own
     least = min(settings.select_minimum, max(1, room))
     count = min(settings.select_maximum, max(least, math.ceil(share * turn.pool)))
@@ -55,6 +55,7 @@ def selection(turn: Turn) -> dict[str, object]:
         "prompt_quota": settings.prompt_quota,
         "duplicate_cosine": settings.duplicate_cosine,
         "typicality_percentile": settings.typicality_percentile,
+        **({"avoid": True} if settings.contrast_beta else {}),
     }
 
 
@@ -66,4 +67,5 @@ SYSTEM = System(
     pool_size,
     selection,
     drafted=True,
+    avoids=avoids_as_asked,
 )

@@ -2,7 +2,8 @@
 
 After Emu (Dai et al. 2309.15807): a small set of excellent images, every fit from the base model. A 99 is not a 100:
 only what was graded UR enters; SSR and below stay negatives of the rater. Nothing is generated for the pool, since
-nothing enters it ungraded but the members of sets a person certified, so the night spends no selection pressure.
+nothing enters it ungraded but the members of sets a person certified, so the night spends no selection pressure; where
+the owner lets it turn away from the worst as well, that tail alone does.
 What was revoked has left the taste: the same seed and the same remaining images make the same set, as if it never was.
 """
 
@@ -28,7 +29,7 @@ GROWTH = 0.02
 class GoldenSettings(NightSettings):
     """What `golden` alone is told."""
 
-    younger: ClassVar[frozenset[str]] = frozenset()  # every night has recorded these
+    younger: ClassVar[frozenset[str]] = frozenset({"golden_avoids"})
 
     golden_minimum: int = Field(8, ge=1)
     """Fewest images graded UR that `golden` trains on."""
@@ -42,6 +43,9 @@ class GoldenSettings(NightSettings):
     """`golden`: certified sets whose members enter ungraded, by the number of their certificate."""
     certified_weight: float = Field(0.5, ge=0, le=1)
     """`golden`: weight in the loss of what a certificate alone vouches for; it promises SSR, not UR."""
+    golden_avoids: bool = False
+    """`golden`: also turn away from the worst of the same prompts, where `contrast_beta` says how far; nothing is
+    diluted by it, since it learns toward UR alone, but what it turns away from is the rater's choice too."""
 
 
 def pool_size(settings: NightSettings) -> int:
@@ -72,6 +76,7 @@ def selection(turn: Turn) -> dict[str, object]:
             "certified": settings.certified_weight,
         },
         "certificates": list(settings.certificates),
+        **({"avoid": True} if avoids(settings) else {}),
     }
 
 
@@ -96,6 +101,11 @@ def certificates(settings: NightSettings) -> tuple[int, ...]:
     return settings.of(GoldenSettings).certificates
 
 
+def avoids(settings: NightSettings) -> bool:
+    """Says whether its units also turn away from the worst: only where the owner said so for `golden` itself."""
+    return settings.contrast_beta > 0 and settings.of(GoldenSettings).golden_avoids
+
+
 SYSTEM = System(
     "golden",
     N_("Golden"),
@@ -108,5 +118,6 @@ SYSTEM = System(
     grades=("UR",),
     sources=SOURCES,
     certificates=certificates,
+    avoids=avoids,
     rater_chooses=False,
 )

@@ -18,7 +18,7 @@ from konomi.night.draws import Draw, Turn, image_seed
 from konomi.night.records.state import Selection
 from konomi.night.settings import NightSettings
 from konomi.night.systems import converge
-from konomi.night.systems.base import System
+from konomi.night.systems.base import System, avoids_as_asked
 
 STRENGTHS = (0.5, 0.6, 0.7, 0.8)
 """Strengths of img2img: enough to keep the region, too much to keep the picture."""
@@ -136,4 +136,5 @@ SYSTEM = System(
     verdict,
     settings=LongTailSettings,
     observed_cells=observed_cells,
+    avoids=avoids_as_asked,
 )

@@ -34,9 +34,11 @@ from konomi.web.responses import Asked, measure, number, text
 
 NIGHT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WHOLE = {"units": 10, "images": 10_000, "budget_images": 10_000_000}
-BROKEN = {"hours": 1000.0, "gpu_hours": 1000.0, "disk": 100_000.0}
+BROKEN = {"hours": 1000.0, "gpu_hours": 1000.0, "disk": 100_000.0, "contrast": 4.0}
 """What a night may be asked for, and its most; `disk` in GiB."""
-NIGHT_SETTINGS = {"hours": "budget_hours", "gpu_hours": "budget_gpu_hours", "disk": "budget_disk_gib"}
+NIGHT_SETTINGS = {
+    "hours": "budget_hours", "gpu_hours": "budget_gpu_hours", "disk": "budget_disk_gib", "contrast": "contrast_beta",
+}  # fmt: skip
 """The setting of a night each of these is, where it has another name."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 EXAMPLES = 4
@@ -368,11 +370,13 @@ def _figures(unit: UnitRecord) -> UnitFigures:
 
 
 def _rejected(unit: UnitRecord) -> tuple[RejectedShown, ...]:
-    """Returns why images were not selected, the most frequent reason first, in the language in use."""
-    met = unit.selection.rejected.items() if unit.selection is not None else ()
+    """Returns what was turned away from, then why others were not selected, the most frequent reason first."""
+    if unit.selection is None:
+        return ()
+    met = sorted(unit.selection.rejected.items(), key=lambda pair: -pair[1].count)
     return tuple(
         RejectedShown(reason=fate_of(name), count=rejection.count, examples=rejection.examples[:EXAMPLES])
-        for name, rejection in sorted(met, key=lambda pair: -pair[1].count)
+        for name, rejection in (*unit.selection.avoided.items(), *met)
     )
 
 

@@ -86,13 +86,15 @@ def remember_selection(
     """
     if not selection.chosen or not selection.version:
         return
-    key = hashlib.sha256(json.dumps(sorted(member.digest for member in selection.chosen)).encode()).hexdigest()
+    chosen = sorted(member.digest for member in selection.chosen)
+    avoided = sorted(image.facts.digest for image in selection.avoided)
+    key = hashlib.sha256(json.dumps([chosen, avoided] if avoided else chosen).encode()).hexdigest()
     fields = {
         "taste": taste,
         "key": key,
         "version": selection.version,
         "policy": policy,
-        "share": selection.pressed_share,
+        "share": selection.spent_share,
         "now": now,
         "purpose": hashlib.sha256(purpose.encode()).hexdigest() if purpose else "",
     }

@@ -54,7 +54,7 @@ async function fill(body, digest, current) {
 async function tell(place, digest) {
   const { labels, parents, training_sets: sets } = await call("Explain", { taste: taste(), digest });
   const graded = labels.map((label) => h("li", {}, t("graded_as", { grade: label.grade === "UNSPECIFIED" ? "–" : label.grade, who: label.labeller, time: when(label.create_time) }), label.undone ? ` (${t("taken_back")})` : null));
-  const trained = sets.map((one) => h("li", {}, t("trained_into", { name: one.display_name, n: one.images, role: t(`role_${one.role}`) })));
+  const trained = sets.map((one) => h("li", {}, one.role === "avoided" ? t("turned_from", { name: one.display_name }) : t("trained_into", { name: one.display_name, n: one.images, role: t(`role_${one.role}`) })));
   const family = parents.map((parent) => h("li", {}, h("code", {}, parent.digest.slice(0, 12)), parent.prompt ? ` ${parent.prompt}` : null));
   const list = (word, items, none) => [h("h3", {}, t(word)), items.length ? h("ul", {}, items) : h("p", { class: "small" }, t(none))];
   replace(place, list("its_grades", graded, "never_graded"), list("its_training", trained, "never_trained"), family.length ? list("made_from", family, "") : null);

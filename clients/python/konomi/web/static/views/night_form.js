@@ -10,6 +10,7 @@ const SEEDS = 5;
 const OFFERED = 60;
 const UR = "GRADE_UR";
 const LIKED = ["GRADE_SSR", UR];
+const BETA = 0.5;  // how far a night turns away from the worst; the command line takes other lengths
 const LONG = 600000;  // a trial on a large base model takes minutes
 
 export class NightForm {
@@ -41,6 +42,7 @@ export class NightForm {
     const amount = (id, word, { value = "", min, max, step = 1 }) => h("label", { for: id }, t(word), h("input", { type: "number", name: "amount", id, min, max, step, value }));
     return [h("h2", {}, t("start_night")), this.tiles, this.more, this.bases, this.writing,
       h("p", { class: "small" }, t("unit_note")), h("div", { class: "inline" }, amount("units", "units", { value: 3, min: 1, max: 10 }), amount("images", "images_each", { value: 320, min: 8, max: 10000 }), amount("hours", "budget_hours", { min: 0.5, max: 1000, step: 0.5 })),
+      h("label", { class: "check", for: "contrast" }, h("input", { type: "checkbox", id: "contrast" }), h("span", {}, t("contrast"))), h("p", { class: "small" }, t("contrast_note")),
       h("details", {}, h("summary", {}, t("more_budgets")),
         h("div", { class: "inline" }, amount("budget_images", "budget_images", { min: 1, max: 10000000 }), amount("gpu_hours", "budget_gpu_hours", { min: 0.5, max: 1000, step: 0.5 }), amount("disk", "budget_disk", { min: 0.5, max: 100000, step: 0.5 })),
         h("div", { class: "inline wide" }, h("label", { for: "chain" }, t("chain"), h("input", { type: "text", id: "chain", placeholder: "longtail:2+golden:1", autocomplete: "off", spellcheck: false }))),
@@ -143,6 +145,7 @@ export class NightForm {
   asked() {
     const wish = { system: this.system() };
     for (const input of this.element.querySelectorAll("input[name=amount]")) if (input.value) wish[input.id] = Number(input.value);
+    if (this.element.querySelector("#contrast").checked) wish.contrast = BETA;
     if (this.base && this.base !== this.known.chosen) wish.base = this.base;
     const chain = this.element.querySelector("#chain").value.replaceAll(" ", "");
     if (!chain) return wish;
