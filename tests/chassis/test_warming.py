@@ -1,6 +1,7 @@
 """What a service loads after its port is open: who waits for it, and what becomes of a server that cannot load it."""
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -228,3 +229,28 @@ def test_a_value_that_could_not_be_made_is_tried_again():
     with pytest.raises(OSError, match="busy"):
         value()
     assert value.if_made is None and value() == 7 and value() == 7 and value.if_made == 7
+
+
+def test_the_collector_rests_while_a_service_warms_and_works_again_after(tmp_path, store):
+    seen = []
+    with running_with(tmp_path, store, lambda: seen.append((gc.isenabled(), gc.get_freeze_count())) or Heavy()) as (
+        running,
+        _,
+    ):
+        assert running.wait_until_warm(20)
+        assert seen[0][0] is False and gc.isenabled() and gc.get_freeze_count() > seen[0][1]
+
+
+def test_torch_is_mapped_before_python_imports_it_and_imports_as_ever_after():
+    code = """
+import json, sys
+from konomi_chassis.process import map_torch
+mapped = map_torch()
+maps = open("/proc/self/maps").read()
+before = "torch" in sys.modules
+import torch
+again = map_torch()
+print(json.dumps([mapped, "libtorch_cpu.so" in maps, before, again, float(torch.ones(2).sum())]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stdout) == [2, True, False, 0, 2.0]

@@ -1,10 +1,15 @@
-"""Ties a child process to its parent: when the parent is gone, so is the child."""
+"""What a process is told once: to end with its parent, to keep freed memory, to answer while libraries load."""
 
+import atexit
 import ctypes
+import gc
 import os
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 
 from konomi.errors import FailedPrecondition
 
@@ -79,3 +84,47 @@ def switch_threads_often() -> None:
     under way a label came through five times sooner, and at rest nothing is slower.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Keeps the garbage collector from running while libraries load beside calls, and what they made out of its sight.
+
+    A full collection holds the interpreter for as long as it walks half a million objects, .2 s and more on a busy
+    machine, and happens several times while torch and timm are imported. What an import leaves is kept anyhow: cycles
+    among it are about one object in a hundred.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)  # extensions that count what they left behind would name all of it at the end
+
+
+TORCH_LIBRARIES = (("libtorch_global_deps.so", os.RTLD_GLOBAL), ("libtorch.so", os.RTLD_LOCAL))
+"""Shared libraries of torch, each with what it stands on, and who sees its symbols: as torch itself opens them."""
+
+
+def map_torch() -> int:
+    """Maps torch's shared libraries into the process before Python imports torch; returns how many are mapped.
+
+    Python opens an extension with the interpreter held, and linking a gigabyte of torch takes .4 s, a second and more
+    on a busy machine, in which no call is answered. A foreign call to `dlopen` holds nothing, and the import after it
+    finds the libraries there. Where they have other names or cannot be opened, the import does as it always did.
+    """
+    found = find_spec("torch")
+    if found is None or found.origin is None or "torch" in sys.modules:
+        return 0
+    try:
+        dlopen = ctypes.CDLL(None).dlopen
+    except (OSError, AttributeError, TypeError):
+        return 0
+    dlopen.restype, dlopen.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
+    folder = Path(found.origin).parent / "lib"
+    here = [(folder / name, who) for name, who in TORCH_LIBRARIES if (folder / name).is_file()]
+    return sum(dlopen(os.fsencode(path), os.RTLD_NOW | who) is not None for path, who in here)

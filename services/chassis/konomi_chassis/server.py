@@ -21,7 +21,7 @@ from konomi.v1 import artifact_pb2_grpc
 from konomi_chassis.auth.authentication import Authenticator, ensure_owner_token
 from konomi_chassis.auth.policy import POLICY, TasteOf
 from konomi_chassis.early_port import REFUSED_CONFIGURATION, TAKEN
-from konomi_chassis.process import die_with_parent, switch_threads_often
+from konomi_chassis.process import die_with_parent, loading, switch_threads_often
 from konomi_chassis.rpc.field_rules import RequestRules
 from konomi_chassis.rpc.interceptors import Interceptor, ServiceRules
 from konomi_chassis.rpc.telemetry import RpcTelemetry, configure
@@ -115,9 +115,10 @@ class RunningServer:
 
     def _warm(self) -> None:
         try:
-            for service in self._services:
-                if service.warm is not None and not self.draining.is_set():
-                    service.warm()
+            with loading():
+                for service in self._services:
+                    if service.warm is not None and not self.draining.is_set():
+                        service.warm()
         except BaseException as error:  # noqa: BLE001  whatever it is, a server without its libraries is to end
             self.failure = error
             self._end()

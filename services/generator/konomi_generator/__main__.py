@@ -80,6 +80,9 @@ def _backend(own: "GeneratorSettings", decoder: "Decoder") -> "tuple[Catalogue, 
 
 
 def _diffusers(own: "GeneratorSettings") -> "Backend":
+    from konomi_chassis.process import map_torch
+
+    map_torch()
     from konomi_generator.backends.diffusers.backend import DiffusersBackend
 
     return DiffusersBackend(own)

@@ -90,6 +90,9 @@ class TrainerHome:
 
 def _join(settings: "TrainerSettings", home: TrainerHome, board: "ProgressBoard") -> "tuple[TrainerServicer, Worker]":
     """Joins the trainer's parts: what it serves, and the thread that trains."""
+    from konomi_chassis.process import map_torch
+
+    map_torch()
     import torch
 
     from konomi_trainer.base_models import device

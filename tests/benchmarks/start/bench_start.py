@@ -113,19 +113,20 @@ def first_starts(home: Path, starts: int) -> list[Figure]:
         loading.append(time.monotonic() - began)
         with up(home) as (client, seconds):
             ready.append(seconds)
-            slowest.append(slowest_call(client))
+            taste = client.rater.ensure_taste("default").name  # the first time this waits for the libraries itself
+            if len(ready) > 1 or starts == 1:
+                slowest.append(slowest_call(client, taste))
     first = Figure("F1", "seconds to ready, a fresh home", ready[0], statistics.median(loading), "s", 1)
     again = statistics.median(ready[1:]) if starts > 1 else ready[0]
     return [
         first,
         Figure("F2", "seconds to ready, later starts", again, statistics.median(loading), "s", max(1, starts - 1)),
-        Figure("F3", "slowest GetTaste while it loads (baseline 1 s)", max(slowest), 1.0, "s", starts),
+        Figure("F3", "slowest GetTaste while it loads (baseline 1 s)", max(slowest), 1.0, "s", len(slowest)),
     ]
 
 
-def slowest_call(client: Client) -> float:
+def slowest_call(client: Client, taste: str) -> float:
     """Returns the longest a small call takes while the roles load their libraries."""
-    taste = client.rater.ensure_taste("default").name
     longest, until = 0.0, time.monotonic() + LOADING_SECONDS
     while time.monotonic() < until:
         began = time.monotonic()

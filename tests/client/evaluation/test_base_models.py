@@ -1,21 +1,23 @@
 """Which base model suits a taste: equal prompts and seeds, figures with intervals, a warning where it is a guess."""
 
 import importlib
+import json
 import re
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from konomi.cli.models import compare as command
 from konomi.cli.models.compare import _Attached, _sheet, advised
-from konomi.client import Client
+from konomi.client import Client, connect_home
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi.evaluation import base_models
+from konomi.home import Home
 from konomi.i18n import catalogue
+from konomi.night.draws import image_seed
 from konomi.night.gateway.services import NightServices
 from konomi.taste import prompts
+from konomi.v1 import generator_pb2
 
 PROMPTS = ["a red portrait", "a portrait", "a portrait, hat"]
 
@@ -80,21 +82,46 @@ def test_without_a_rater_nothing_can_be_told(gateway, tmp_path):
         base_models.check(gateway, ["starter", "redder"])
 
 
-@pytest.mark.parametrize(("given", "asked"), [((), ["a dragon", "a cat"]), (("a dog",), ["a dog"])])
-def test_bases_are_compared_on_the_prompts_that_were_kept(tmp_path, monkeypatch, given, asked):
-    monkeypatch.setenv("KONOMI_HOME", str(tmp_path / "home"))
-    prompts.keep(tmp_path / "home", "default", ["a dragon", "a cat"])
-    compared = []
+KEPT = ["a dragon, red scales", "a cat (sitting:1.2)", "猫、赤い背景", *[f"a portrait, {n}" for n in range(34)]]
+"""Prompts as somebody writes them down: weights, another script, commas."""
 
-    def judged(gateway, bases, asked, count, seed, update):
-        compared.append(asked)
-        return []
 
-    client = SimpleNamespace(artifacts=SimpleNamespace(get=None))
-    monkeypatch.setattr(command, "attached", lambda: nullcontext(client))
-    monkeypatch.setattr(command, "check", lambda gateway, bases: None)
-    monkeypatch.setattr(command, "compare", judged)
-    monkeypatch.setattr(command, "_sheet", lambda *_: "")
-    for taste in ("default", "tastes/default"):
-        command.compare_bases(["starter", "sdxl"], taste, given, 2, 0, tmp_path / "sheet.html", True)
-    assert compared == [asked, asked]
+@pytest.fixture
+def up(gateway, tmp_path, monkeypatch) -> Home:
+    """A home on which the services of `gateway` are announced as `konomi up` announces its own."""
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("KONOMI_HOME", str(home.root))
+    with home.held():
+        home.announce(gateway.client.addresses)
+        yield home
+
+
+@pytest.mark.parametrize("taste", ["default", "tastes/default"])
+def test_bases_are_compared_on_the_prompts_that_were_kept_each_as_it_was_written(up, tmp_path, capsys, taste):
+    written = prompts.keep(up.root, taste, KEPT)
+    command.compare_bases(["starter", "redder"], taste, (), len(written), 0, tmp_path / "sheet.html", True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["prompts"] == len(written) == 37
+    for base in told["bases"]:
+        assert sorted(base["prompts"]) == sorted(written), "all of them, once each"
+        place = base["prompts"].index("猫、赤い背景")
+        again = {"prompt": "猫、赤い背景", "seed": image_seed(0, "bases", place)}
+        made = generator_pb2.GenerateImagesRequest(base_model=base["base"], images=[again], unit="base")
+        with connect_home() as client:
+            (image,) = client.generator.generate_images(made)
+        assert image.artifact.digest == base["digests"][place], "the generator had the words as they were written"
+
+
+def test_prompts_on_the_line_come_before_those_that_were_kept(up, tmp_path, capsys):
+    prompts.keep(up.root, "default", KEPT)
+    command.compare_bases(["starter", "redder"], "default", ["a dog"], 8, 0, tmp_path / "sheet.html", True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["prompts"] == 1 and {prompt for base in told["bases"] for prompt in base["prompts"]} == {"a dog"}
+
+
+def test_fewer_images_than_prompts_is_said_with_what_draws_them_all(up, tmp_path, capsys):
+    prompts.keep(up.root, "default", KEPT)
+    command.compare_bases(["starter", "redder"], "default", (), 8, 0, tmp_path / "sheet.html", True)
+    told = capsys.readouterr()
+    assert json.loads(told.out)["prompts"] == 8
+    assert "8 of 37 prompts were drawn" in told.err and "--images 37" in told.err

@@ -1,12 +1,13 @@
 """What a service refuses, told in the reader's language: by its reason, else by its kind with the service's words."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from konomi import errors
-from konomi.client.refusals import OF_CODE, OF_REASON, told
+from konomi.client.refusals import OF_CODE, OF_REASON, names_calls, retellable, told
 from konomi.i18n import catalogue
 from konomi_rater.preference.comparisons import LEAST_COMPARED, LEAST_LABELS
 
@@ -45,6 +46,74 @@ def test_a_reason_without_a_sentence_is_told_by_its_kind_with_what_the_service_s
     error = errors.from_item(code.value[0], "SOMETHING_NEW", WORDS)
     with catalogue.speaking("ja"):
         assert told(error).endswith(WORDS) and told(error) != WORDS
+
+
+def refused_by_services() -> Iterator[tuple[str, str, str]]:
+    """Yields place, reason and words of every error a service makes, as far as they stand in its code."""
+    kinds = {kind.__name__ for kind in errors.KonomiError.__subclasses__()}
+    for path in SERVICES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and node.args and getattr(node.func, "id", "") in kinds:
+                parts = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
+                given = {word.arg: word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)}
+                yield f"{path.name}:{node.lineno}", str(given.get("reason", "")), " ".join(map(str, parts))
+
+
+OF_PROGRAMS = {
+    "": "faults of the program, told as such",
+    "ANNEALING": "an option of the call that neither page nor command has",
+    "IMAGE_PROMPT_ADAPTER_MISSING": "names the table of a settings file",
+    "KEPT_UNREADABLE": "the client names what is kept itself",
+    "POPULATION_UNREADABLE": "names what a file laid there by hand must hold",
+    "PREVIEW_DECODER_MISSING": "an option of the call that neither page nor command has",
+    "SCHEDULER": "an option of the call that neither page nor command has",
+}
+"""Reasons whose words speak of calls and fields and need no sentence for people, each with why."""
+
+
+def test_what_speaks_of_calls_and_fields_has_a_sentence_for_people():
+    lacking = {
+        reason: f"{place}: {words}"
+        for place, reason, words in refused_by_services()
+        if names_calls(words) and reason not in OF_REASON
+    }
+    assert sorted(lacking) == sorted(OF_PROGRAMS), lacking
+    assert not [reason for reason, sentence in OF_REASON.items() if names_calls(sentence)]
+
+
+@pytest.mark.parametrize(
+    ("error", "english", "japanese"),
+    [
+        (
+            ("FIELD_INVALID", "taste_id: expected 1 to 40 lower-case letters, digits and hyphens", "taste_id"),
+            "the name of the taste: expected 1 to 40 lower-case letters, digits and hyphens",
+            "このままでは使えません:好みの名前",
+        ),
+        (
+            ("FIELD_INVALID", 'taste: expected "tastes/{id}"', "taste"),
+            "This cannot be used as it is: the name of the taste.",
+            "このままでは使えません:好みの名前",
+        ),
+        (
+            ("RATER_NOT_FITTED", "tastes/mine has none; grade images with RecordLabels, then call FitRater", None),
+            "konomi has not learnt from your grades yet: grade about 30 images, then let it learn.",
+            "評価モデルはまだ採点から学んでいません",
+        ),
+        (
+            ("TOO_FEW_LABELS", "expected 5 graded images, tastes/mine has 3 of 2 kinds; grade or compare more", None),
+            "expected 5 graded images, the taste mine has 3 of 2 kinds; grade or compare more",
+            "学習には採点が足りません",
+        ),
+    ],
+)
+def test_the_words_of_a_program_are_told_in_a_persons(error, english, japanese):
+    reason, message, field = error
+    refused = errors.InvalidArgument(message, reason=reason, field=field)
+    refused.served = True
+    assert told(refused) == english
+    with catalogue.speaking("ja"):
+        assert told(refused).startswith(japanese)
+        assert retellable(refused).english
 
 
 def test_what_the_client_says_itself_stays():

@@ -48,6 +48,7 @@ def status(digests: list[str]) -> dict[str, Any]:
         "stopping": False,
         "steps": 40,
         "newest": [],
+        "drafts": False,
         "seconds": 152.7,
         "sentences": ["unit-3 was promoted."],
         "figures": units,

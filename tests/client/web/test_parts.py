@@ -260,6 +260,9 @@ def test_a_night_shows_its_newest_images_and_why_others_were_not_chosen(desk):
     nights.beat("n1", {"step": "unit-2/generate", "done": 2, "total": 64, "made": [*made, "../../night.json"]})
     told = desk.status({"language": "ja"})["night"]
     assert told["newest"] == made, "nothing but a digest becomes an address"
+    assert told["drafts"] is False
+    nights.beat("n1", {"step": "unit-2/rate", "done": 0, "total": 0, "made": made, "drafts": True})
+    assert desk.status({})["night"]["drafts"] is True, "also while they are rated"
     unit = told["figures"][1]
     assert unit["selected"] == 32 and told["figures"][0]["selected"] is None
     assert [(reason["reason"], reason["count"], len(reason["examples"])) for reason in unit["rejected"]] == [

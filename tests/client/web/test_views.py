@@ -344,3 +344,31 @@ def test_the_page_says_what_a_population_added_to_the_rater_that_scores(visit, l
     used, dropped = page.locator(".prior").all_inner_texts()
     assert words[0] in used and "<b>friends" in used and "0.61" in used and "0.52" in used
     assert words[1] in dropped and "strangers" in dropped
+
+
+def test_on_a_phone_the_head_is_two_rows_however_many_tastes(site, visit):
+    tastes = {"tastes": [{"name": f"tastes/{name}", "imageCount": "200"} for name in ("default", "landscapes-of-mine")]}
+    page = visit("rate", viewport={"width": 390, "height": 844}, service_workers="block")
+    page.route("**/konomi.v1.RaterService/ListTastes", recorded.spoken(json.dumps(tastes)))
+    page.reload()
+    page.wait_for_selector("#choose-taste")
+    mark, tools, views = (page.locator(f"#top > {one}").bounding_box() for one in (".mark", ".tools", "nav"))
+    assert abs(mark["y"] + mark["height"] / 2 - tools["y"] - tools["height"] / 2) < 8 and tools["x"] > mark["width"]
+    assert views["y"] >= tools["y"] + tools["height"] - 1 and views["y"] + views["height"] < 120
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#help").click()
+    page.select_option("#choose-theme-here", "dark")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark", "the theme is chosen beside the keys"
+
+
+def test_a_library_that_cannot_be_had_says_so_in_its_place_and_tries_again(site, visit):
+    page = visit("rate", strict=False, service_workers="block")
+    address, refused = "**/konomi.v1.RaterService/ListImages", {"code": "internal", "message": "no room"}
+    page.route(address, lambda route: route.fulfill(status=500, json=refused))
+    page.evaluate("location.hash = 'library'")
+    page.wait_for_selector(".found .failed")
+    assert "no room" in page.inner_text(".found .failed")
+    page.unroute(address)
+    page.locator(".found .failed button").click()
+    page.wait_for_selector("[role=option] img:not([hidden])")
+    assert not page.locator(".found .failed").count()

@@ -1,15 +1,20 @@
 """What a service refuses, in the reader's language: a service writes English, and names the reason by a code.
 
-In English its own sentence stays, which holds the numbers of the case; in another language the reason's sentence stands
-for it. A reason that has none here is told by the kind of error, with the service's words behind it.
+In English its own sentence stays, which holds the numbers of the case, unless it speaks of what only programs know
+(calls, fields of messages, digests); in another language the reason's sentence stands for it. A reason that has none
+here is told by the kind of error, with the service's words behind it.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
 
 from konomi.errors import KonomiError
-from konomi.i18n.catalogue import N_, SOURCE, language, text
+from konomi.i18n.catalogue import N_, SOURCE, Translatable, language, text, translatable
+from konomi.v1 import artifact_pb2, generator_pb2, rater_pb2, trainer_pb2
 
 OF_REASON: Mapping[str, str] = {
     "ADAPTER_MISMATCH": N_("These adapters do not fit the base model: give adapters that were trained on it."),
@@ -21,14 +26,18 @@ OF_REASON: Mapping[str, str] = {
     "ARTIFACT_NOT_FOUND": N_("This file is not in the store any more."),
     "ARTIFACT_REVOKED": N_("These bytes were removed because their consent was revoked."),
     "ARTIFACT_TOO_LARGE": N_("The file is larger than the store takes."),
+    "AUDIT_ENDED": N_("This check has ended, so its answers stay as they are: begin another one."),
     "AVOID_UNUSED": N_("A set that grows by itself turns away from nothing: leave avoid out."),
     "BACKEND_FEATURE": N_("The program that draws the images cannot do this."),
     "BASE_CHANGED": N_("The files of the base model have changed meanwhile: put them back, or start anew."),
     "BUSY": N_("The service is busy; try again in a moment."),
     "CANCELLED": N_("The call was given up."),
+    "CERTIFICATE_NOT_FOUND": N_("There is no such checked set; konomi rater certify draws one."),
     "CHECKPOINT_COLLECTED": N_("The storage policy has removed this adapter."),
     "COMPARISON_NOT_FOUND": N_("This comparison is not on record."),
     "COMPARISON_OF_ANOTHER": N_("This was said by somebody else; only they and the owner can take it back."),
+    "CONCEPT_UNUSED": N_("None of the chosen images has a caption with the word that is taught."),
+    "CONSENT_NOT_FOUND": N_("There is no such consent here; konomi sources list shows those there are."),
     "CONSENT_REVOKED": N_("The consent for these images was revoked; they cannot be used."),
     "CONTRAST": N_(
         "A fit with a contrast needs selected and avoided images, one of lora, dora, loha and lokr, and text encoders "
@@ -40,6 +49,10 @@ OF_REASON: Mapping[str, str] = {
     "DEVICE_FAILED": N_("The GPU has failed and the service ends: start konomi up again."),
     "DEVICE_MEMORY": N_("One image of this size does not fit into the memory of the GPU: ask for a smaller one."),
     "DEVICE_MISSING": N_("The GPU that is set is not there: set the device to auto."),
+    "DIGEST_INVALID": N_(
+        "This is no picture or file that konomi knows by its number: 64 digits and letters were expected."
+    ),
+    "DIGEST_MISMATCH": N_("The file changed on its way; send it again."),
     "DISK_FULL": N_("The disk is full; nothing was stored. Free some space, then try again."),
     "DRAFT_ADAPTER_MISSING": N_("Drafts need a few-step adapter beside this base model, and there is none."),
     "DRAINING": N_("The service is stopping; try again once it runs."),
@@ -48,8 +61,14 @@ OF_REASON: Mapping[str, str] = {
     "EMBEDDER_MISSING": N_("The embedder of this taste is not installed here; konomi doctor says how to get it."),
     "EMBEDDER_UNKNOWN": N_("There is no such embedder here; konomi rater embedder lists those there are."),
     "EXTRA_MISSING": N_("A library is missing here; konomi doctor says how to install it."),
-    "FIELD_INVALID": N_("A value of the request is out of its range ({field})."),
+    "FIELD_INVALID": N_("This cannot be used as it is: {field}."),
     "GRADE_MISSING": N_("A grade is missing."),
+    "GRADE_TIME_DENIED": N_("Only the owner may say when a grade was given."),
+    "GUIDANCE": N_("This base model was distilled: the guidance by the base alone is not for it."),
+    "HEAD_MISSING": N_("What konomi learnt is not in the home any more: let it learn again with konomi rater fit."),
+    "IMAGES_UNREADABLE": N_(
+        "Some images of the taste cannot be read, so the embedder stays as it was: import them again."
+    ),
     "IMAGE_MISSING": N_("This image is not in the taste."),
     "IMAGE_NOT_FOUND": N_("This image is not in the taste."),
     "IMAGE_REVOKED": N_("The consent for this image was revoked; it cannot be used."),
@@ -57,11 +76,19 @@ OF_REASON: Mapping[str, str] = {
     "IMAGE_TYPE": N_("This is no kind of image that konomi reads."),
     "IMAGE_UNKNOWN": N_("This image is not in the taste."),
     "IMAGE_UNREADABLE": N_("The image cannot be read: it is damaged, or not whole."),
+    "LABELLER_DENIED": N_("Only the owner may grade in the owner's name."),
     "LABEL_NOT_FOUND": N_("This grade is not on record."),
     "LABEL_OF_ANOTHER": N_("This was said by somebody else; only they and the owner can take it back."),
-    "LABELLER_DENIED": N_("Only the owner may grade in the owner's name."),
+    "MALFORMED": N_(
+        "The page, or the program that asks, is of another version of konomi: load it again, or update it."
+    ),
     "MANIFEST_EMPTY": N_("The training set is empty: nothing was selected."),
+    "MEMBER_TWICE": N_("Some images are named twice: name each once."),
+    "MESSAGE_MISSING": N_(
+        "The page, or the program that asks, is of another version of konomi: load it again, or update it."
+    ),
     "MESSAGE_TOO_LARGE": N_("This is too much at once: send or ask for less."),
+    "METHOD_NOT_MERGED": N_("Only models that were taught words can be merged like this; one of these was not."),
     "MODEL_BROKEN": N_("The base model cannot be loaded: its files are damaged or incomplete. Download it again."),
     "MODEL_LAYOUT": N_("konomi cannot run a base model of this kind."),
     "MODEL_MISSING": N_("There is no such base model here; konomi models bases lists those there are."),
@@ -69,23 +96,33 @@ OF_REASON: Mapping[str, str] = {
     "NEVER_CURRENT": N_("This unit was never in use, so there is no going back to it; promote it instead."),
     "NOTHING_TO_ROLL_BACK": N_("The base model is in use: there is nothing to go back to."),
     "NOTHING_TO_UNDO": N_("There is nothing to undo."),
+    "NOT_CERTIFIED": N_("This checked set vouches for nothing so far: finish its check first."),
     "NOT_SHOWN": N_("This image was not shown, so it cannot be answered."),
     "NO_IMAGES": N_("There are no images in this taste yet: add some first."),
     "NO_TEXT_TOWER": N_("The embedder of this taste reads no words."),
     "OUT_OF_MEMORY": N_("The memory is too small for this: close other programs, or choose a smaller base model."),
     "PIXELS_COLLECTED": N_("The storage policy has removed the pixels of this image; its record stays."),
+    "POPULATION_EXISTS": N_("There are ratings of this name already: konomi population remove takes them away first."),
+    "POPULATION_NOT_FOUND": N_("There are no such ratings here; konomi population list shows those there are."),
     "QUEUE_FULL": N_("Many images wait already; try again in a moment."),
     "RATER_NOT_FITTED": N_("konomi has not learnt from your grades yet: grade about 30 images, then let it learn."),
     "RATER_VERSION_NOT_FOUND": N_("There is no such version of the rater."),
+    "RATINGS_UNPAIRED": N_("The ratings name images that were not sent: import the images first."),
     "REQUEST_ID_REUSED": N_("This was sent before with other contents; send it anew."),
+    "REVOKE_WHAT": N_("Name a consent, or images, to revoke: one of the two."),
     "RUN_NOT_FOUND": N_("There is no such training run."),
     "SAME_IMAGE": N_("Two different images are needed for a comparison."),
     "SCOPE_DENIED": N_("Your token may not do this."),
+    "STAGES_INVALID": N_("The sizes of the check were expected to grow, up to the whole set."),
+    "STORE_ELSEWHERE": N_(
+        "The pictures lie on another machine, which decides itself what may go; nothing was removed."
+    ),
     "STORE_READ_ONLY": N_("The disk failed or is read-only; nothing was stored. Check it, then restart konomi."),
     "TASTE_CHANGED": N_("The taste has changed meanwhile; try again."),
     "TASTE_DENIED": N_("Your token is not for this taste."),
     "TASTE_EXISTS": N_("There is a taste of this name already: choose another one."),
     "TASTE_NOT_FOUND": N_("There is no such taste here; adding pictures makes one."),
+    "TASTE_REQUIRED": N_("The name of the taste is missing."),
     "TEXT_MISSING": N_("Words to search for are missing."),
     "TEXT_TOO_LONG": N_("The text is longer than the embedder of this taste reads: use fewer words."),
     "TOKEN_CHANGED": N_("Your token has just changed; try again."),
@@ -119,10 +156,87 @@ OF_CODE: Mapping[grpc.StatusCode, str] = {
 """Kind of error to the sentence of a reason that has none; `why` is what the service said."""
 
 
+FIELDS: Mapping[str, str] = {
+    "base_model": N_("the base model"),
+    "count": N_("how many"),
+    "digest": N_("the picture or file"),
+    "display_name": N_("the name shown"),
+    "embedder": N_("the embedder"),
+    "images": N_("the images"),
+    "labels": N_("the grades"),
+    "name": N_("the name"),
+    "negative_prompt": N_("the negative prompt"),
+    "page_size": N_("how many at once"),
+    "prompt": N_("the prompt"),
+    "query": N_("the words to search for"),
+    "seed": N_("the seed"),
+    "steps": N_("the steps"),
+    "taste": N_("the name of the taste"),
+    "taste_id": N_("the name of the taste"),
+    "text": N_("the words"),
+}
+"""Last part of a field's path to words for it; any other is told by its own, without the marks of a program."""
+
+TASTE = re.compile(r"\btastes/([a-z0-9-]+)")
+
+
 def told(error: KonomiError) -> str:
     """Returns what an error says, in the language in use: a service's English is put into it, all else is already."""
-    if not error.served or language() == SOURCE:
+    return str(retellable(error))
+
+
+def retellable(error: KonomiError) -> str | Translatable:
+    """Returns the same as a sentence that can be told again in another language, where it is one of the catalogue."""
+    if not error.served:
         return error.message
+    if error.reason == "FIELD_INVALID":
+        return _of_field(error)
+    own = TASTE.sub(r"the taste \1", error.message)
+    if language() == SOURCE and not names_calls(own):
+        return own
     if error.reason in OF_REASON:
-        return text(OF_REASON[error.reason], field=error.field or "")
-    return text(OF_CODE[error.code], why=error.message)
+        return translatable(OF_REASON[error.reason])
+    return own if language() == SOURCE else translatable(OF_CODE[error.code], why=own)
+
+
+def _of_field(error: KonomiError) -> str | Translatable:
+    """Returns what is wrong with a field, under words for it; in another language without the service's English."""
+    path = error.field or ""
+    field = re.sub(r"\[\d+\]", "", path).rpartition(".")[2]
+    words = text(FIELDS[field]) if field in FIELDS else field.replace("_", " ")
+    wrong = error.message.removeprefix(f"{path}: ")
+    if language() == SOURCE and not names_calls(wrong):
+        return f"{words}: {wrong}"
+    return translatable(OF_REASON["FIELD_INVALID"], field=words)
+
+
+def names_calls(sentence: str) -> bool:
+    """Says whether a sentence speaks of what only programs know: calls, fields, digests, the names of resources."""
+    return bool(_of_programs().search(sentence))
+
+
+@cache
+def _of_programs() -> re.Pattern[str]:
+    contracts = (artifact_pb2, generator_pb2, rater_pb2, trainer_pb2)
+    names = {name for contract in contracts for name in _names(contract.DESCRIPTOR)}
+    words = (
+        r"rpc",
+        r"digests?",
+        r"artifacts?",
+        r"manifest",
+        r"payload",
+        r"metadata",
+        r"[A-Z]{2,}_[A-Z_]+",
+        *sorted(names),
+    )
+    return re.compile(rf"\b({'|'.join(words)})\b|\{{id\}}|\b[a-z]+\[\d+\]")
+
+
+def _names(contract: FileDescriptor) -> Iterator[str]:
+    """Yields the calls of a contract, and the fields of its messages whose names are no English words."""
+    for service in contract.services_by_name.values():
+        yield service.name
+        yield from (call.name for call in service.methods)
+    for message in contract.message_types_by_name.values():
+        for one in (message, *message.nested_types):
+            yield from (field.name for field in one.fields if "_" in field.name)

@@ -122,7 +122,6 @@ def measured(nights: NightStore, base_model: str = "") -> dict[str, float]:
 
 
 def _rates(state: NightState, settings: Mapping[str, Any]) -> dict[str, float]:
-    fit_steps = {f"unit-{record.unit}": _fit_steps(record.system) for record in state.units}
     trained = 0
     seconds: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
@@ -130,7 +129,7 @@ def _rates(state: NightState, settings: Mapping[str, Any]) -> dict[str, float]:
         kind = step.name.rpartition("/")[2].split("-")[0]
         kind = kind if kind in (*DRAWN, "train") else "rest"
         seconds[kind] += step.seconds
-        trained += settings[fit_steps.get(step.name.partition("/")[0], "steps")] if kind == "train" else 0
+        trained += settings[fit_setting(state, step.name)] if kind == "train" else 0
         count[kind] += step.images if kind in DRAWN else 1
     base = sum(step.images for step in state.steps if "/generate-base" in step.name)
     if not (count["generate"] and count["evaluate"] and count["train"]):
@@ -150,18 +149,29 @@ def rates_so_far(state: NightState, settings: NightSettings) -> dict[str, float]
     """Returns what a night's own images and training steps took, of those kinds it has done; see `measured`."""
     seconds: dict[str, float] = defaultdict(float)
     amount: dict[str, float] = defaultdict(float)
-    fit_steps = {f"unit-{record.unit}": _fit_steps(record.system) for record in state.units}
     for step in state.steps:
         kind = step.name.rpartition("/")[2].split("-")[0]
         if kind in (*DRAWN, "train"):
-            setting = fit_steps.get(step.name.partition("/")[0], "steps")
             seconds[kind] += step.seconds
-            amount[kind] += getattr(settings, setting, settings.steps) if kind == "train" else step.images
+            amount[kind] += fit_steps(state, step.name, settings) if kind == "train" else step.images
     return {kind: seconds[kind] / count for kind, count in amount.items() if count}
 
 
-def _fit_steps(system: str) -> str:
+def fit_steps(state: NightState, step: str, settings: NightSettings) -> int:
+    """Returns the optimiser steps of a fit, by the system whose unit it is of.
+
+    Args:
+        state: record of the night.
+        step: name of the step that fitted, for example "unit-1/train".
+        settings: settings of the night.
+    """
+    return int(getattr(settings, fit_setting(state, step), settings.steps))
+
+
+def fit_setting(state: NightState, step: str) -> str:
     """Returns the setting that holds the optimiser steps of a fit; "steps" for a system of another version."""
+    unit = step.partition("/")[0]
+    system = next((record.system for record in state.units if f"unit-{record.unit}" == unit), "")
     return SYSTEMS[system].fit_steps if system in SYSTEMS else "steps"
 
 

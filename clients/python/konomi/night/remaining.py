@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from konomi.errors import InvalidArgument
-from konomi.night.budgets import measured, rates_so_far, redrawn
+from konomi.night.budgets import fit_steps, measured, rates_so_far, redrawn
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED, NightState, UnitRecord
 from konomi.night.records.store import NightStore
@@ -154,7 +154,8 @@ def _done(state: NightState, settings: NightSettings, step: UnderWay) -> Work:
     done = Work()
     over = {past.name for past in state.steps}
     running = [] if step.name in over else [(step.name, step.done, step.done)]  # the last heartbeat outlives its step
-    for name, images, steps in [*((past.name, past.images, settings.steps) for past in state.steps), *running]:
+    finished = [(past.name, past.images, fit_steps(state, past.name, settings)) for past in state.steps]
+    for name, images, steps in [*finished, *running]:
         kind = _phase(name)
         if kind in ("draft", "generate", "base", "evaluate"):
             done = replace(done, **{kind: getattr(done, kind) + images})

@@ -77,7 +77,7 @@ class NightSettings(KonomiSettings):
     method: str = "lora"
     """Training method of a fit: lora, dora, loha or lokr; words are bound by Custom Diffusion whatever it says."""
     steps: int = Field(160, ge=1)
-    """Optimiser steps per unit."""
+    """Optimiser steps per unit; `propagate` and `concepts` go by propagate_steps and concept_steps."""
     batch_size: int = Field(0, ge=0)
     """Images per optimiser step; 0 means as many as the base model asks for: 16, and 4 of SDXL's class."""
     learning_rate: float = Field(0.0, ge=0)

@@ -19,9 +19,10 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 
 from konomi.client import Client
 from konomi.client.messages import GRADES, plain
+from konomi.client.refusals import told
 from konomi.client.services import BATCH_BYTES, taste_name
 from konomi.datasets.reader import ImageFile
-from konomi.errors import ResourceExhausted
+from konomi.errors import ResourceExhausted, from_item
 from konomi.v1 import rater_pb2 as rater
 
 KEEP_SECONDS = 7 * 24 * 3600.0
@@ -221,5 +222,6 @@ class ScoreRun:
 
 def _scored(path: str, result: rater.ScoreResult) -> Scored:
     if result.HasField("error"):
-        return Scored(path, error={"reason": result.error.reason, "message": result.error.message})
+        refused = from_item(result.error.code, result.error.reason, result.error.message)
+        return Scored(path, error={"reason": refused.reason, "message": told(refused)})
     return Scored(path, score=result.score)

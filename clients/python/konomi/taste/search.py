@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from konomi.client import Client
+from konomi.client.refusals import told
 from konomi.client.services import BATCH_BYTES, DIGEST
 from konomi.datasets.media import not_an_image
 from konomi.datasets.reader import find_images
@@ -101,11 +102,11 @@ def _refused(client: Client, taste: str, error: InvalidArgument) -> str:
         case "TEXT_MISSING":
             return text("expected words to search for, got none")
         case "TEXT_TOO_LONG":
-            return text("these are more words than the taste's embedder reads; use fewer ({why})", why=error.message)
+            return text("these are more words than the taste's embedder reads; use fewer ({why})", why=told(error))
         case "NO_TEXT_TOWER":
             advice = client.rater.advise_embedder(taste=taste)
             return no_text(advice.embedder, reading_lines(advice, taste))
-    return error.message
+    return told(error)
 
 
 def no_text(embedder: str, lines: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.lazy_value import LazyValue
 from konomi_chassis.memory_shortage import is_broken_device, is_shortage, shortage
 from konomi_chassis.models.safetensors_check import check_file
+from konomi_chassis.process import map_torch
 from konomi_rater.embedding import names, packaged
 from konomi_rater.embedding.device import Placement, precision, settled
 from konomi_rater.embedding.joined import Embedder, JoinedEmbedder
@@ -37,6 +38,7 @@ class Libraries:
     def __init__(self, placement: Placement) -> None:
         for name in BEFORE_TORCH:
             import_module(name)
+        map_torch()
         from konomi_rater.embedding import open_clip, timm, tower
 
         self.open_clip, self.timm, self.placement = open_clip, timm, settled(placement)

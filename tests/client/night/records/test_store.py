@@ -20,7 +20,7 @@ from konomi.night.records.journal import StepJournal
 from konomi.night.records.request import NightRequest
 from konomi.night.records.sealed import seal_of
 from konomi.night.records.state import NightState, Served, StateName
-from konomi.night.records.store import NightStore
+from konomi.night.records.store import Heartbeat, NightStore
 from konomi.night.report.facts import read_night
 from konomi.night.report.status import summary_of
 from konomi.night.settings import NightSettings
@@ -278,6 +278,21 @@ def test_a_heartbeat_is_as_old_as_it_is_whatever_the_clock_says(nights, clock, j
         assert summary_of(nights, night, clock, lambda: up + 7.0).heartbeat_age == 7.0
         (nights.folder / night / "progress.json").write_text(json.dumps({"step": "plan", "time": clock.now - jump}))
         assert summary_of(nights, night, clock, lambda: up).heartbeat_age == max(0.0, jump)
+
+
+def test_drafts_never_stand_among_images_drawn_in_full() -> None:
+    said: list[Heartbeat] = []
+    seconds = iter(range(0, 100, 2))
+    view = View(lambda *_: None, said.append, lambda: 0.0, lambda: float(next(seconds)))
+    for step, made in (("unit-1/draft-000", "ab"), ("unit-1/rate", ""), ("unit-1/generate-000", "c")):
+        view.beat(step, 0, 0)
+        for done, digest in enumerate(made, start=1):
+            view.beat("generate", done, len(made), digest)
+    assert [(beat.get("made"), beat.get("drafts")) for beat in said] == [
+        (None, None), (["a"], True), (["b", "a"], True),  # drawn
+        (["b", "a"], True),  # rated
+        (["b", "a"], True), (["c"], False),  # drawn again in full
+    ]  # fmt: skip
 
 
 def test_budgets_count_working_time_which_no_clock_changes(nights, tmp_path) -> None:

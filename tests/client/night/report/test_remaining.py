@@ -164,6 +164,21 @@ def test_a_step_that_begins_has_done_nothing_and_one_that_ended_counts_once():
     assert all(earlier < later for earlier, later in pairwise(shares))
 
 
+@pytest.mark.parametrize(
+    ("system", "setting"), [("converge", "steps"), ("propagate", "propagate_steps"), ("concepts", "concept_steps")]
+)
+def test_a_fit_counts_the_steps_of_its_own_system(system, setting):
+    settings = drafts_settings(steps=160, propagate_steps=40, concept_steps=250, draft="off")
+    asked, name = request(settings, f"{system}:2"), "unit-1/train"
+    begun = NightState(state=StateName.RUNNING).with_unit(UnitRecord(unit=1, system=system, parent=0, stage=0))
+    begun = budgets.note(begun, "unit-1/generate-000", {"seconds": 9.0, "value": {}}, 16)
+    fitted = budgets.note(begun, name, {"seconds": 8.0, "value": {}}, 0)
+    whole = share_done(asked, begun, UnderWay(name, settings[setting]))
+    assert share_done(asked, fitted) == whole > share_done(asked, begun, UnderWay(name, settings[setting] // 2))
+    kind = night_settings()
+    assert budgets.rates_so_far(fitted, kind(**settings))["train"] == 8.0 / settings[setting]
+
+
 def test_without_a_measured_night_the_share_says_it_and_at_first_nothing_does(tmp_path):
     nights, asked = NightStore(tmp_path), request(drafts_settings())
     seen = states(drafted(3, 24, 12))

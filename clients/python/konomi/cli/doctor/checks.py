@@ -13,6 +13,7 @@ from pathlib import Path
 from konomi.cli.doctor.exposure import listening, page, privacy, secrets
 from konomi.cli.doctor.finding import Finding, command
 from konomi.client import connect_home
+from konomi.client.refusals import told
 from konomi.errors import KonomiError, Unavailable
 from konomi.home import Home
 from konomi.host.extras import EXTRAS, PURPOSES, install_line, missing, pip_line
@@ -181,9 +182,9 @@ def services(home: Home) -> Finding:
             client.rater.list_tastes(page_size=1, timeout=10.0)
     except Unavailable as error:
         state = "fail" if home.is_up() else "ok"
-        return Finding("services", state, error.message if home.is_up() else text("not running"), "konomi up")
+        return Finding("services", state, told(error) if home.is_up() else text("not running"), "konomi up")
     except KonomiError as error:
-        return Finding("services", "fail", error.message, "konomi up")
+        return Finding("services", "fail", told(error), "konomi up")
     return Finding("services", "ok", ", ".join(f"{role} {address}" for role, address in client.addresses.items()))
 
 
@@ -196,7 +197,7 @@ def embedder(home: Home) -> Finding:
             names = [taste.name for taste in client.rater.list_tastes(page_size=1000).tastes]
             advised = {name: line for name in names if (line := advice(client, name))}
     except KonomiError as error:
-        return Finding("embedder", "warn", error.message)
+        return Finding("embedder", "warn", told(error))
     if advised:
         return Finding("embedder", "warn", ", ".join(advised), "; ".join(advised.values()))
     return Finding("embedder", "ok", text("fits the images of every taste"))

@@ -25,6 +25,8 @@ from konomi.v1 import generator_pb2 as generator
 from konomi.v1 import trainer_pb2 as trainer
 
 PROMPTS = 512
+MOST_IMAGES = 256
+"""Images of each base model at most."""
 SHEET = Path("bases.html")
 
 
@@ -57,8 +59,12 @@ def compare_bases(
         with progress(text("making images"), len(bases) * count) as update:
             judgements = compare(gateway, bases, asked, count, seed, lambda done: update(completed=done))
         write_for_user(out, _sheet(judgements, taste, client.artifacts.get).encode())
+    drawn = len(set(judgements[0]["prompts"]))
+    if drawn < len(asked):
+        line = "{drawn} of {count} prompts were drawn, picked by the seed; --images {more} draws {more} of them"
+        note(text(line, drawn=drawn, count=len(asked), more=min(MOST_IMAGES, len(asked))))
     if as_json:
-        return emit({"sheet": str(out), "images": count, "prompts": len(asked), "bases": judgements})
+        return emit({"sheet": str(out), "images": count, "prompts": drawn, "bases": judgements})
     columns = ("base model", "score", "lower bound", "SSR or better", "UR", "Vendi", "typical", "pairs won against it")
     table(columns, [_row(judgement) for judgement in judgements])
     say(text("all of it in the rater's eyes: nobody looked at these images"))
@@ -157,7 +163,9 @@ def command(find: Find) -> Callable[..., None]:
         bases: Annotated[
             bool, typer.Option("--bases", help="The names are base models: say which one suits the taste.")
         ] = False,
-        count: Annotated[int, typer.Option("--images", min=8, max=256, help="With --bases: images of each.")] = 32,
+        count: Annotated[
+            int, typer.Option("--images", min=8, max=MOST_IMAGES, help="With --bases: images of each.")
+        ] = 32,
         taste: TasteId = "default",
         as_json: Json = False,
     ) -> None:

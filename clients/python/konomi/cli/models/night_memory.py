@@ -3,6 +3,7 @@
 from konomi.cli.console import note, say, table
 from konomi.cli.storage.command import size
 from konomi.client.client import connect_home
+from konomi.client.refusals import told
 from konomi.errors import KonomiError
 from konomi.home import Home
 from konomi.i18n.catalogue import text
@@ -28,7 +29,7 @@ def memory_of(home: Home, base_model: str) -> generator.NightMemory | None:
         with connect_home(home.root) as client:
             base = client.generator.inspect_model(id=base_model)
     except KonomiError as error:
-        note(error.message)
+        note(told(error))
         return None
     return base.memory if base.HasField("memory") else None
 

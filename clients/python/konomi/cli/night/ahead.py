@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 from konomi import errors
 from konomi.cli.console import emit, note, say
+from konomi.client.refusals import told
 from konomi.home import Home
 from konomi.host import extras
 from konomi.host.session import Session, open_session
@@ -101,4 +102,4 @@ def _say_trial(gateway: NightServices, request: NightRequest, home: Home) -> Non
 
 
 def _later(error: errors.KonomiError) -> None:
-    note(text("this cannot be looked at now, so the night looks for itself at its hour: {why}", why=error.message))
+    note(text("this cannot be looked at now, so the night looks for itself at its hour: {why}", why=told(error)))

@@ -4,6 +4,7 @@ from typing import TypedDict
 
 from konomi.client import Client
 from konomi.client.messages import plain
+from konomi.client.refusals import told
 from konomi.errors import KonomiError
 from konomi.home import Home
 from konomi.host.hub_models import DOWNLOADS, Download
@@ -67,7 +68,7 @@ def _here(client: Client, home: Home, model: generator.BaseModel) -> BaseLine:
     try:
         model = client.generator.inspect_model(id=model.id)
     except KonomiError as error:  # one that cannot be used is listed all the same, and says why
-        why = error.message
+        why = told(error)
     memory = model.memory if model.HasField("memory") else None
     fit = "" if memory is None else generator.NightFit.Name(memory.fit).removeprefix("NIGHT_FIT_")
     return {

@@ -14,6 +14,8 @@ HEARTBEAT_SECONDS = 1.0
 """How often the heartbeat file is written at most."""
 NEWEST = 12
 """Images the heartbeat names at most."""
+DRAFTING = "/draft-"
+"""In the names of the steps whose images are drafts."""
 
 
 class View:
@@ -33,20 +35,31 @@ class View:
         self._step = ""
         self._next = 0.0
         self._made: deque[str] = deque(maxlen=NEWEST)
+        self._drafts = False
 
     def beat(self, name: str, done: int, total: int, made: str = "") -> None:
         """Notes that a step began (total 0) or advanced, and the digest of the image that was made, where one was."""
         if total == 0:
             self._step = name
         if made:
-            self._made.appendleft(made)
+            self._note(made)
         self._show(self._step, done, total)
         now = self._up()
         if now >= self._next or total == 0:
             self._next = now + HEARTBEAT_SECONDS
             told, up = round(self._clock(), 1), round(now, 1)
             beat: Heartbeat = {"step": self._step, "done": done, "total": total, "time": told, "up": up}
-            self._heartbeat(beat | {"made": list(self._made)} if self._made else beat)  # type: ignore[arg-type]
+            if self._made:
+                beat |= {"made": list(self._made), "drafts": self._drafts}
+            self._heartbeat(beat)
+
+    def _note(self, made: str) -> None:
+        """Keeps the digest of an image; drafts, which are only rated, never stand among images drawn in full."""
+        drafts = DRAFTING in self._step
+        if drafts != self._drafts:
+            self._made.clear()
+        self._drafts = drafts
+        self._made.appendleft(made)
 
 
 @contextmanager

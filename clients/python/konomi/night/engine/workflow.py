@@ -14,6 +14,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos import error as dbos_errors
 
 from konomi import errors
+from konomi.client.refusals import retellable
 from konomi.errors import DISK_FULL, disk_full_error, is_full
 from konomi.host.session import Session
 from konomi.i18n.catalogue import N_, SOURCE, Translatable, speaking, text, translatable
@@ -341,7 +342,7 @@ class NightWorkflow:
         if state.state not in ENDED:
             error = interruption.error
             name = StateName.INTERRUPTED if error else StateName.STOPPED
-            reason = Reason.of_error(name.value, error.message if error else "stopped")
+            reason = Reason.of_error(name.value, retellable(error) if error else "stopped")
             state = state.changed(state=name, reason=reason)
             self.nights.write(self.request.id, state)
             if error is not None:

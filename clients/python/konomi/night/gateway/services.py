@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypedDict
 
 from konomi import errors, files
 from konomi.client import Client, paging
+from konomi.client.refusals import told
 from konomi.i18n.catalogue import text, translatable
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests, measures, messages
@@ -370,7 +371,10 @@ class NightServices:
             raise errors.Unavailable(translatable(message))
         if latest.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
             why = latest.error.reason or "CANCELLED"
-            return Fit(run=latest.name, failed=latest.error.message or "the run was cancelled", why=why)
+            refused = errors.from_item(latest.error.code, why, latest.error.message)
+            return Fit(
+                run=latest.name, failed=told(refused) if latest.error.message else "the run was cancelled", why=why
+            )
         made = self.client.trainer.get_model(name=latest.model)
         loss = latest.loss if math.isfinite(latest.loss) else -1.0
         settled = messages.training(latest, made.metrics)

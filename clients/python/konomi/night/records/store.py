@@ -31,7 +31,7 @@ class Heartbeat(TypedDict, total=False):
     """How far the step under way is, and when that was said; empty where none was.
 
     `time` is the clock's, for people; `up` counts the seconds this machine runs, which nobody sets; `made` are the
-    digests of the images made last, the newest first.
+    digests of the images made last, the newest first; `drafts` says that they are drafts.
     """
 
     step: str
@@ -40,6 +40,7 @@ class Heartbeat(TypedDict, total=False):
     time: float
     up: float
     made: list[str]
+    drafts: bool
 
 
 class NightStore:
@@ -294,7 +295,15 @@ class NightStore:
         """Returns the last heartbeat."""
         with suppress(sealed.Damaged):  # it is not synced, so a power cut may empty it
             beat = sealed.read(self.folder / night / "progress.json")
-            kinds = {"step": str, "done": int, "total": int, "time": int | float, "up": int | float, "made": list}
+            kinds = {
+                "step": str,
+                "done": int,
+                "total": int,
+                "time": int | float,
+                "up": int | float,
+                "made": list,
+                "drafts": bool,
+            }
             if all(isinstance(value, kinds.get(name, object)) for name, value in beat.items()):  # type: ignore[arg-type]
                 return cast(Heartbeat, beat)
         return {}

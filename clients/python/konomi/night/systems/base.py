@@ -257,7 +257,11 @@ class System:
         """Returns how many pool images and training steps so many units take."""
         if self.planned is not None:
             return self.planned(settings, units)
-        return units * self.pool_size(settings), units * settings.steps
+        return units * self.pool_size(settings), units * self.steps_of_fit(settings)
+
+    def steps_of_fit(self, settings: NightSettings) -> int:
+        """Returns the optimiser steps of one of its fits."""
+        return int(getattr(settings, self.fit_steps))
 
 
 @dataclass(frozen=True)

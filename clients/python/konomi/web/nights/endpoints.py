@@ -102,7 +102,7 @@ class UnitFigures(Record):
 
 
 class NightDetail(NightSummary):
-    """A night's summary, and what the page alone shows of it."""
+    """A night's summary, and what the page alone shows of it; `drafts` says that the newest images are drafts."""
 
     taste: str
     seed: int
@@ -113,6 +113,7 @@ class NightDetail(NightSummary):
     share: float
     stopping: bool
     newest: tuple[str, ...]
+    drafts: bool
 
 
 class Nights(TypedDict):
@@ -283,6 +284,7 @@ class NightEndpoints:
                 for made in self._nights.progress(night).get("made", [])
                 if isinstance(made, str) and DIGEST.fullmatch(made)
             ),
+            drafts=self._nights.progress(night).get("drafts", False),
         )
 
     def _settings(self, night: str, recorded: Mapping[str, Any]) -> Mapping[str, Any]:

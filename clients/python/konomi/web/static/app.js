@@ -51,13 +51,15 @@ function begun() {
   if (!Number(mine?.imageCount ?? 0) && !get("guide") && viewName() === "rate") history.replaceState(null, "", "#guide");
 }
 
-function choice(label, name, options, change) {
-  const id = `choose-${name}`;
-  return h("div", { class: "choice" },
-    h("label", { for: id, class: "unseen" }, label),
+function choice(label, name, options, change, place = "") {
+  const id = `choose-${name}${place}`;
+  return h("div", { class: `choice ${name}` },
+    h("label", { for: id, class: place ? "small" : "unseen" }, label),
     h("select", { id, change: (event) => { set(name, event.target.value); change(); } },
       options.map(([value, words]) => h("option", { value, selected: get(name) === value }, words))));
 }
+
+const themes = (place = "") => choice(t("theme"), "theme", THEMES.map((one) => [one, brief(`theme_${one}`)]), applyTheme, place);
 
 function header() {
   const current = viewName();
@@ -72,7 +74,7 @@ function header() {
       h("a", { class: "button plain", href: "#add", "aria-label": brief("add"), title: brief("add"), "aria-current": current === "add" ? "page" : null }, "＋"),
       names.length > 1 && choice(t("taste_choice"), "taste", names.map((name) => [name, name]), start),
       choice(t("language"), "language", languages(), start),
-      choice(t("theme"), "theme", THEMES.map((one) => [one, brief(`theme_${one}`)]), applyTheme),
+      themes(),
       h("button", { class: "plain", id: "help", title: t("keys"), "aria-label": t("keys"), click: help }, "?")));
   document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });  // narrow screens show some of the views
   showState();
@@ -105,6 +107,7 @@ function help() {
   const dialog = h("dialog", { class: "keys", "aria-labelledby": "keys-title", close: () => dialog.remove() },
     h("h2", { id: "keys-title" }, t("keys")),
     h("dl", {}, rows.map(([key, word]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, t(word))])),
+    themes("-here"),
     h("div", { class: "closing" }, h("button", { class: "primary", autofocus: true, click: () => dialog.close() }, t("close")),
       h("a", { class: "button", href: "#guide", click: () => dialog.close() }, t("guide_show"))));
   document.body.append(dialog);
@@ -168,7 +171,7 @@ async function show() {
   } catch (error) {
     if (mine !== turn || error.code === "unauthenticated") return;
     replace(main, h("section", { class: "quiet" }, h("h1", {}, t(name)), h("p", {}, t("problem", { why: error.message })),
-      h("button", { click: show }, t("go"))));
+      h("button", { click: show }, t("again"))));
   }
 }
 

@@ -135,6 +135,7 @@ class Library {
         if (this.pages.size <= PAGES_KEPT) break;
         if (Math.abs(old - page) > 4) this.pages.delete(old);
       }
+      this.found.className = "";
       this.found.textContent = total ? many(this.query ? "images_nearest" : "images_found", total) : t("nothing_found");
       const { filter } = this.request(0);
       this.none.hidden = Boolean(total || filter.grades.length || Object.keys(filter).length > 1);
@@ -146,11 +147,19 @@ class Library {
       if (error.code === "canceled" || number !== this.number) return null;
       if (this.query && !this.pages.size) this.refused(error);  // a later page that fails hides none of those before
       else if (error.code === "failed_precondition" && this.order.startsWith("utility")) toast(t("no_rater"), "bad");
+      else if (!this.pages.size) this.failed(error);
       else toast(t("problem", { why: error.message }), "bad");
       return null;
     } finally {
       if (this.asking.get(page) === giveUp) this.asking.delete(page);
     }
+  }
+
+  // Where not one image came, what went wrong and the way on stand where they would be.
+  failed(error) {
+    this.grid.scroller.hidden = true;
+    this.found.className = "failed";
+    replace(this.found, t("problem", { why: error.message }), " ", h("button", { click: () => { this.restart(); this.grid.scroller.focus(); } }, t("again")));
   }
 
   // Why nothing was found stays where the images would be.

@@ -200,7 +200,7 @@ export class NightForm {
       try {
         await work();
       } catch (error) {
-        replace(this.told, h("p", {}, t("problem", { why: error.message })));
+        replace(this.told, h("p", { class: "verdict" }, t("problem", { why: error.message })));
       } finally {
         button.disabled = false;
       }

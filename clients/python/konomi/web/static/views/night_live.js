@@ -52,10 +52,11 @@ export class Live {
   }
 
   pictures(night) {
-    const key = night.newest.join();
+    const key = `${night.drafts}${night.newest.join()}`;
     if (key === this.shown) return;
     this.shown = key;
-    replace(this.newest, night.newest.length ? [h("h2", {}, t("made_last")), h("ul", { class: "strip" }, night.newest.map((digest) => h("li", {}, picture(digest))))] : null);
+    const drafts = night.drafts ? h("p", { class: "small" }, t("made_drafts_note")) : null;  // never taken for what is kept
+    replace(this.newest, night.newest.length ? [h("h2", {}, t(night.drafts ? "made_drafts" : "made_last")), drafts, h("ul", { class: "strip" }, night.newest.map((digest) => h("li", {}, picture(digest))))] : null);
   }
 
   // The rater's lower bound: what is good even if its doubt is right.
