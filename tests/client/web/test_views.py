@@ -342,3 +342,15 @@ def test_the_page_says_what_a_population_added_to_the_rater_that_scores(visit, l
     used, dropped = page.locator(".prior").all_inner_texts()
     assert words[0] in used and "<b>friends" in used and "0.61" in used and "0.52" in used
     assert words[1] in dropped and "strangers" in dropped
+
+
+def test_the_page_says_which_of_two_embedders_serves_the_taste(visit):
+    beside = {"embedder": "starter", "second": "timm:x", "labelCount": "40"}
+    version = {"name": "tastes/default/raterVersions/1", "active": True, "embedderComparison": beside}
+    page = visit("rate", "en", service_workers="block")
+    page.route("**/konomi.v1.RaterService/ListRaterVersions", recorded.spoken(json.dumps({"raterVersions": [version]})))
+    sentences = {"alarms": [], "embedders": ["on 40 grades", "<b>timm:x serves this taste better"]}
+    page.route("**/konomi.page/RaterAlarms", recorded.spoken(json.dumps(sentences)))
+    page.evaluate("location.hash = 'taste'")
+    page.wait_for_selector(".prior")
+    assert page.locator(".prior").all_inner_texts() == sentences["embedders"]
