@@ -109,8 +109,8 @@ MEASURES: Mapping[str, Measure] = {
     "brier": lambda grades, predictions: brier(grades >= SSR, predictions.probabilities[:, 3:].sum(1)),
     "ece": lambda grades, predictions: calibration_error(grades >= SSR, predictions.probabilities[:, 3:].sum(1)),
 }
-"""Every measure a rater version reports. What is found is measured in the order lists are shown and units are chosen by,
-the expected grade; by the chance of UR alone it would be another list's, on simulated persons a little better."""
+"""Every measure a rater version reports. What is found is measured in the order lists are shown and images are chosen
+by, the expected grade; by the chance of UR alone it would be that of another list."""
 
 
 def estimates(

@@ -240,8 +240,8 @@ def compare_embedders(
     both = replace(both, n=len(some))
     if len(some) < promotion.LEAST_PANEL or len(set(own.grades.tolist())) < 2:
         return both
-    orders = [held_out_order(training, seed, caller.check) for training in (own, other)]
-    _, figures = promotion.compare(own.grades, *orders, np.random.default_rng(seed), own.groups)
+    first, second = (held_out_order(training, seed, caller.check) for training in (own, other))
+    _, figures = promotion.compare(own.grades, first, second, np.random.default_rng(seed), own.groups)
     if not figures:
         return both
     return replace(both, srcc=figures["earlier_srcc"], second_srcc=figures["srcc"], gain=figures["gain"])
