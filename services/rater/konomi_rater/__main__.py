@@ -77,6 +77,7 @@ def build(server: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedS
     rater = Rater(workspace)
     rater.collecting.finish_revocations()
     rater.reembedding.resume()
+    rater.second_embedders.resume()
     servicer = RaterServicer(rater)
     return [
         ServedService(

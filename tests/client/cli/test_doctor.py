@@ -182,6 +182,10 @@ def test_services_that_run_and_foreign_images(command_line, tmp_path, png):
     assert "konomi rater embedder timm:tf_efficientnet_lite0" in checks["embedder"]["fix"]
     shown = command_line.json("rater", "embedder")
     assert (shown["embedder"], shown["change"]) == ("starter", True)
+    kept = command_line.json("rater", "embedder", "timm:tf_efficientnet_lite0", "--second")
+    assert (kept["taste"]["embedder"], kept["taste"]["second_embedder"]) == ("starter", "timm:tf_efficientnet_lite0")
+    assert command_line.json("rater", "embedder")["second_embedder"] == "timm:tf_efficientnet_lite0"
+    assert command_line.json("rater", "embedder", "--no-second")["taste"]["second_embedder"] == ""
     changed = command_line.json("rater", "embedder", "timm:tf_efficientnet_lite0")
     assert changed["taste"]["embedder"] == "timm:tf_efficientnet_lite0"
     checks = {check["name"]: check for check in command_line.json("doctor")["checks"]}

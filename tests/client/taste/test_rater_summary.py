@@ -56,6 +56,33 @@ def test_the_diff_names_the_version_before_and_the_verdict(verdict, words):
     )
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.02, 0.2, "timm:b serves this taste better; to change over, run: konomi rater embedder timm:b --taste cats"),
+        (-0.2, -0.02, "starter, which is in use, serves this taste better"),
+        (-0.1, 0.2, "neither is surely better: more grades can tell, a change need not help"),
+    ],
+)
+def test_two_embedders_stand_side_by_side_with_one_sentence(low, high, words):
+    gain = rater.Estimate(value=0.1, low=low, high=high, n=40)
+    beside = rater.EmbedderComparison(
+        embedder="starter", second="timm:b", label_count=40, srcc=estimate(0.4), second_srcc=estimate(0.5), gain=gain
+    )
+    figures, sentence = compared(rater.RaterVersion(name="tastes/cats/raterVersions/4", embedder_comparison=beside))
+    assert "on 40 held-out grades" in figures and "starter srcc 0.40 (0.30 – 0.50)" in figures
+    assert f"timm:b srcc 0.50 (0.40 – 0.60); difference +0.10 ({low:+.2f} – {high:+.2f})" in figures
+    assert sentence == words
+
+
+def test_a_second_embedder_that_cannot_be_told_apart_yet_says_why(japanese):
+    few = rater.EmbedderComparison(embedder="starter", second="timm:b", label_count=12)
+    (line,) = compared(version(embedder_comparison=few))
+    assert "採点 12 件" in line and "20 枚" in line
+    (line,) = compared(version(embedder_comparison=rater.EmbedderComparison(second="timm:b", pending=True)))
+    assert "timm:b" in line and "まだ" in line
+
+
 def test_a_diff_without_a_panel_says_so(japanese):
     diff = rater.VersionDiff(
         against="tastes/t/raterVersions/1", verdict=rater.VERSION_VERDICT_TOO_FEW, labels_changed=3

@@ -372,3 +372,15 @@ def test_a_library_that_cannot_be_had_says_so_in_its_place_and_tries_again(site,
     page.locator(".found .failed button").click()
     page.wait_for_selector("[role=option] img:not([hidden])")
     assert not page.locator(".found .failed").count()
+
+
+def test_the_page_says_which_of_two_embedders_serves_the_taste(visit):
+    beside = {"embedder": "starter", "second": "timm:x", "labelCount": "40"}
+    version = {"name": "tastes/default/raterVersions/1", "active": True, "embedderComparison": beside}
+    page = visit("rate", "en", service_workers="block")
+    page.route("**/konomi.v1.RaterService/ListRaterVersions", recorded.spoken(json.dumps({"raterVersions": [version]})))
+    sentences = {"alarms": [], "embedders": ["on 40 grades", "<b>timm:x serves this taste better"]}
+    page.route("**/konomi.page/RaterAlarms", recorded.spoken(json.dumps(sentences)))
+    page.evaluate("location.hash = 'taste'")
+    page.wait_for_selector(".prior")
+    assert page.locator(".prior").all_inner_texts() == sentences["embedders"]

@@ -11,7 +11,7 @@ from konomi.v1 import rater_pb2 as pb
 from konomi_rater.measures.diversity import facility_location, farthest_points, vendi
 from konomi_rater.measures.elites import BOUND, find_elites, learn_behaviour
 from konomi_rater.selection.selection import POLICIES, SelectionLimits, select
-from konomi_rater.usecases.embedders import Advice, foreign_share
+from konomi_rater.usecases.embedders.advice import Advice, foreign_share
 from tests.rater.selection.test_selection import plain
 
 

@@ -2,10 +2,11 @@
 
 import uuid
 
+import numpy as np
 import pytest
 
 from konomi.v1 import rater_pb2 as pb
-from konomi_rater.preference.metrics import wilson
+from konomi_rater.preference.metrics import MEASURES, Predictions, wilson
 from tests.rater.conftest import grades_of
 
 REPEAT, RANDOM = pb.SUGGESTION_REASON_REPEAT_CHECK, pb.SUGGESTION_REASON_RANDOM
@@ -53,3 +54,12 @@ def test_a_suggested_repeat_looks_like_any_other_image(rater, fitted):
 def test_wilsons_interval():
     assert wilson(0, 0).high == 1.0
     assert wilson(20, 20).low == pytest.approx(0.839, abs=1e-3)
+
+
+def test_what_is_found_is_measured_in_the_order_lists_are_shown_in():
+    """The likeliest UR is not what a list shows first: UR 3rd of 4 by the expected grade, 1st by its chance."""
+    utility = np.array([3.9, 3.5, 3.4, 1.0])
+    chances = np.array([[0, 0, 0.1, 0.9, 0], [0, 0, 0.5, 0.5, 0], [0.4, 0, 0, 0, 0.6], [1, 0, 0, 0, 0]])
+    said, grades = Predictions(utility, chances), np.array([4, 3, 5, 1])
+    assert MEASURES["ap_ur"](grades, said) == pytest.approx(1 / 3)
+    assert MEASURES["ap_ssr"](grades, said) == pytest.approx((1 + 2 / 3) / 2)

@@ -15,6 +15,7 @@ from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.storage.schema import MIGRATIONS
 from konomi_rater.usecases import snapshots
 from tests.rater.conftest import Rater, grades_of, png, serving
+from tests.rater.models_on_disk import write_second_model
 
 
 @pytest.fixture
@@ -229,6 +230,22 @@ def test_only_the_owner_takes_a_taste_along(rater, fitted):
                 with pytest.raises(grpc.RpcError) as refused:
                     call()
                 assert isinstance(from_rpc_error(refused.value), PermissionDenied)
+
+
+def test_a_second_embedder_travels_with_its_vectors_and_what_was_found(rater, other, fitted, models):
+    second = write_second_model(models)
+    asked = pb.ChangeEmbedderRequest(taste=fitted.taste, embedder=second, second=True)
+    kept = rater.stream("ChangeEmbedder", asked)[-1]
+    rows = carry(rater, other, export(rater, fitted.taste))
+    assert restore(other, rows).second_embedder == second
+    name = kept.rater_version.name
+    there = other.call("GetRaterVersion", pb.GetRaterVersionRequest(name=name))
+    assert there.embedder_comparison == kept.rater_version.embedder_comparison and there.embedder_comparison.label_count
+    for strange in ({"embedder": 7}, {"seed": "x"}):
+        row = forged(other, rows, lambda x, s=strange: {"second_embedders": {**x["second_embedders"], **s}}
+                     if "second_embedders" in x else x)  # fmt: skip
+        with pytest.raises(InvalidArgument):
+            restore(other, row, taste="tastes/forged")
 
 
 def test_every_table_is_carried_or_left_behind_on_purpose(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 from konomi.client.messages import GRADES
 from konomi.datasets.png_metadata import read_infotext
-from konomi.datasets.prompts import INFOTEXT, clean, seed_in, whole_number
+from konomi.datasets.prompts import INFOTEXT, SAMPLER, clean, numbers_of, seed_in, whole_number
 from konomi.datasets.spelling import decoded, lines_of, one_spelling, readable_name
 from konomi.datasets.tally import Tally
 from konomi.datasets.xmp import Rating, rating_of_value
@@ -158,6 +158,15 @@ def grade_of(facts: Facts) -> Rating:
         return rating_of_value(str(whole_number(grade)))
     except (ValueError, OverflowError):
         return Rating(odd=str(grade)[:40])
+
+
+def making_of(facts: Facts) -> dict[str, float]:
+    """Returns the steps, guidance scale and sampler a row of konomi's own holds in its `parameters`."""
+    made = facts.get("parameters")
+    if not isinstance(made, dict):
+        return {}
+    samplers = [name.removeprefix(SAMPLER) for name, is_it in made.items() if name.startswith(SAMPLER) and is_it == 1]
+    return numbers_of({**made, "sampler": samplers[0]} if len(samplers) == 1 else made)
 
 
 def seed_of(facts: Facts) -> int | None:

@@ -17,6 +17,7 @@ from konomi.datasets.prompts import (
     Said,
     clean,
     model_name,
+    numbers_of,
     said_by,
     said_by_infotext,
     said_by_konomi,
@@ -53,7 +54,7 @@ class Origin:
         odd_seed: a seed that is there and cannot be one, as it stands there.
         cut: the prompt is longer than the rater takes, and was cut.
         model: the model that made it elsewhere, as it says; empty where it names none.
-        numbers: steps and guidance scale, where it says them.
+        numbers: steps, guidance scale and the sampler, where it says them.
     """
 
     prompt: str = ""
@@ -204,7 +205,7 @@ def _of_graph(graph: Mapping[str, Any]) -> Origin:
             if isinstance(link, list) and len(link) == 2
         ]
         metadata = parsers.ComfyUIParser().parse({"prompt": nodes, "workflow": {"links": links}})
-        return replace(_of_samplers(metadata), model=_model_of(graph))
+        return replace(_of_samplers(metadata), model=_model_of(graph), numbers=_numbers_of(graph))
     except (*FAULTS, unreadable):
         return Origin(unread=STRANGE)
 
@@ -214,6 +215,20 @@ def _model_of(graph: Mapping[str, Any]) -> str:
     inputs = [node["inputs"] for node in graph.values() if isinstance(node.get("inputs"), dict)]
     names = {model_name(one[key]) for one in inputs for key in ("ckpt_name", "unet_name") if key in one}
     return names.pop() if len(names) == 1 else ""
+
+
+def _numbers_of(graph: Mapping[str, Any]) -> Mapping[str, float]:
+    """Returns steps, guidance scale and sampler of a graph; of what several nodes say differently nothing is known.
+
+    "scheduler" is how ComfyUI spaces the steps, no sampler; a number that comes from another node is that node's.
+    """
+    found: dict[str, set[object]] = {}
+    for node in graph.values():
+        inputs = node["inputs"] if isinstance(node.get("inputs"), dict) else {}
+        for name in ("steps", "cfg", "sampler_name"):
+            if isinstance(inputs.get(name), int | float | str):
+                found.setdefault(name, set()).add(inputs[name])
+    return numbers_of({name: values.pop() for name, values in found.items() if len(values) == 1})
 
 
 def _with_values(inputs: Mapping[str, Any], graph: Mapping[str, Any]) -> Mapping[str, Any]:

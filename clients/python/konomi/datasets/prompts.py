@@ -20,9 +20,24 @@ NUMBERS = {
     "guidance_scale": re.compile(r", CFG scale: (\d{1,4}(?:\.\d+)?)"),
 }
 """What an infotext says of how an image was made, under the names the generator has for it."""
-NAMED_SAMPLER = re.compile(r", Sampler: ([^,\n]{1,60})")
+NAMED_SAMPLER = re.compile(r", Sampler: ([^,\n]+)")
 SAMPLER = "sampler: "
 """Before a sampler's name, in small letters, as a number of value 1: one of each there is, and no order among them."""
+MOST_SAMPLER = 55
+"""Characters of a sampler's name at most: the rater takes names of 64 for a number. A longer one is no sampler's."""
+IN_RECORDS: Mapping[str, tuple[str, ...]] = {
+    "steps": ("steps", "Steps", "num_inference_steps"),
+    "guidance_scale": ("guidance_scale", "cfg_scale", "cfgscale", "cfg", "CFG scale", "scale"),
+    SAMPLER: ("sampler", "sampler_name", "Sampler", "scheduler"),
+}
+"""The same in records, by the names Fooocus, InvokeAI, SwarmUI, NovelAI, Easy Diffusion, Draw Things, ComfyUI's nodes
+and konomi have for it; the first that is there speaks."""
+IN_DREAM = {
+    "steps": re.compile(r"(?:^|\s)(?:-s\s*|--steps[ =])(\d{1,6})\b"),
+    "guidance_scale": re.compile(r"(?:^|\s)(?:-C\s*|--cfg_scale[ =])(\d{1,4}(?:\.\d+)?)"),
+    SAMPLER: re.compile(r"(?:^|\s)(?:-A\s*|--sampler[ =])(\w{1,40})"),
+}
+"""The same in InvokeAI's command line."""
 MODELS = ("model", "Model", "use_stable_diffusion_model", "base_model")
 """Names of the model in flat records: its name, or a record with `model_name` or `name`."""
 MOST_MODEL = 200
@@ -87,7 +102,9 @@ def said_by(value: str, *, plain: bool = False) -> Said:
     dream = DREAM.match(value[:MAX_DREAM]) if value.lstrip().startswith('"') else None
     if dream is not None and dream["options"]:
         seed = DREAM_SEED.search(dream["options"])
-        return with_seed(dream["prompt"], int(seed[1]) if seed else None)
+        found = {name: match[1] for name, pattern in IN_DREAM.items() if (match := pattern.search(dream["options"]))}
+        said = with_seed(dream["prompt"], int(seed[1]) if seed else None)
+        return replace(said, numbers=numbers_of(found))
     if TORN.match(value):
         return Said(strange=True)  # a record that was cut off
     return said_by_infotext(value) if plain and value.strip() else Said()
@@ -102,11 +119,41 @@ def said_by_infotext(infotext: str) -> Said:
         return said
     rest = infotext[begin.start() :]  # a prompt may speak of models too
     model = NAMED_MODEL.search(rest)
-    numbers = {name: float(found[1]) for name, pattern in NUMBERS.items() if (found := pattern.search(rest))}
-    sampler = NAMED_SAMPLER.search(rest)
-    if sampler and sampler[1].strip().isprintable() and sampler[1].strip():
-        numbers[SAMPLER + sampler[1].strip().lower()] = 1.0
-    return replace(said, model=model_name(model[1]) if model else "", numbers=numbers)
+    patterns = {**NUMBERS, SAMPLER: NAMED_SAMPLER}
+    found = {name: match[1] for name, pattern in patterns.items() if (match := pattern.search(rest))}
+    return replace(said, model=model_name(model[1]) if model else "", numbers=numbers_of(found))
+
+
+def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the steps, guidance scale and sampler of a record in whatever names; what cannot be one is left out.
+
+    Args:
+        record: names to values of any type.
+
+    Returns:
+        "steps" and "guidance_scale", above 0 and finite, and 1 under "sampler: NAME".
+    """
+    numbers: dict[str, float] = {}
+    for name, spellings in IN_RECORDS.items():
+        value = next((record[key] for key in (name, *spellings) if record.get(key) is not None), None)
+        if name == SAMPLER:
+            words = value.strip().lower() if isinstance(value, str) else ""
+            if words and words.isprintable() and len(words) <= MOST_SAMPLER:
+                numbers[SAMPLER + words] = 1.0
+        elif (number := _amount(value)) is not None:
+            numbers[name] = number
+    return numbers
+
+
+def _amount(value: object) -> float | None:
+    """Returns a value of any type as an amount above 0 and below a million; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 < number < 1e6 else None
 
 
 def model_name(value: object) -> str:
@@ -126,7 +173,8 @@ def said_by_konomi(value: str) -> Said:
     if record is None:
         return Said(strange=bool(value.strip()))
     said = with_seed(_words(record.get("prompt")), record.get("seed"))
-    return Said(said.prompt, said.seed, record.get("base_model") == "starter", said.odd_seed)
+    starter = record.get("base_model") == "starter"
+    return Said(said.prompt, said.seed, starter, said.odd_seed, numbers=numbers_of(record))
 
 
 def clean(prompt: str) -> str:
@@ -198,7 +246,8 @@ def _novelai(record: Mapping[str, Any]) -> Said | None:
     if comment is None:
         return None
     prompt = _words(comment.get("prompt"))
-    return with_seed(_words(record.get("Description")) if prompt is None else prompt, comment.get("seed"))
+    said = with_seed(_words(record.get("Description")) if prompt is None else prompt, comment.get("seed"))
+    return replace(said, numbers=numbers_of(comment))
 
 
 def _invokeai(record: Mapping[str, Any]) -> Said | None:
@@ -209,7 +258,7 @@ def _invokeai(record: Mapping[str, Any]) -> Said | None:
     prompt = image["prompt"]
     if isinstance(prompt, list):
         prompt = ", ".join(words for part in prompt if isinstance(part, dict) and (words := _words(part.get("prompt"))))
-    return with_seed(_words(prompt), image.get("seed"))
+    return replace(with_seed(_words(prompt), image.get("seed")), numbers=numbers_of(image))
 
 
 def _flat(record: Mapping[str, Any]) -> Said | None:
@@ -218,7 +267,8 @@ def _flat(record: Mapping[str, Any]) -> Said | None:
         return None
     prompt = str(record[name])
     said = with_seed(prompt, next((record[name] for name in SEEDS if name in record), None))
-    return replace(said, model=next((found for key in MODELS if (found := model_name(record.get(key)))), ""))
+    model = next((found for key in MODELS if (found := model_name(record.get(key)))), "")
+    return replace(said, model=model, numbers=numbers_of(record))
 
 
 READERS: tuple[Callable[[Mapping[str, Any]], Said | None], ...] = (_swarmui, _comfyui, _novelai, _invokeai, _flat)

@@ -70,7 +70,8 @@ VIT_H = (
 """The image encoder both IP-Adapters were trained with."""
 
 APPLE = "apple-amlr (for research only)"
-"""Apple's licence for its models' weights."""
+"""Apple's licence for its models' weights, MobileCLIP2's among them: LICENSE_MODELS of apple/ml-mobileclip (2025), the
+Apple Machine Learning Research Model licence, non-commercial research alone."""
 
 
 def _embedder(

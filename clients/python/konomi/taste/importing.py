@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from konomi.client import Client, refusals
 from konomi.client.services import taste_name
 from konomi.datasets.beside import told
-from konomi.datasets.captions import seed_of
+from konomi.datasets.captions import making_of, seed_of
 from konomi.datasets.media import ImageFile
 from konomi.datasets.png_metadata import (
     NEEDS_EXTRA,
@@ -201,7 +201,7 @@ class ImportRun:
         _tell_of_prompt(file, origin, complain)
         seed = _seed(file, origin, complain) or 0
         image = rater.Image(digest=digest, prompt=prompt, seed=seed, path=file.path, elsewhere_model=origin.model)
-        image.parameters.update(origin.numbers)
+        image.parameters.update({**origin.numbers, **making_of(file.facts)})
         image.MergeFrom(self._given)
         return _Added(file, origin, rater.AddImagesRequest(taste=self._taste, image=image))
 

@@ -5,6 +5,7 @@ from itertools import zip_longest
 from typing import Any, TypedDict
 
 from konomi.i18n.catalogue import N_, percent, text
+from konomi.taste.embedder import change_line
 from konomi.v1 import rater_pb2 as rater
 
 SENTENCES: Mapping[str, str] = {
@@ -137,12 +138,46 @@ def compared(version: rater.RaterVersion) -> list[str]:
     if version.HasField("diff"):
         lines.append(_diff(version.diff))
     lines += [_prior(use) for use in version.populations]
+    lines += embedders_compared(version)
     if version.HasField("pressure") and version.pressure.selections:
         line = "selection pressure since the last audit: {nats} nats over {n} selections (best of n: {best})"
         spent = version.pressure
         best = f"{spent.best_of_n_nats:.1f}"
         lines.append(text(line, nats=f"{spent.nats:.1f}", n=spent.selections, best=best))
     return lines
+
+
+LEAST_TOLD = 20
+"""Held-out grades below which two embedders cannot be told apart."""
+
+
+def embedders_compared(version: rater.RaterVersion) -> list[str]:
+    """Returns what a version's embedder is beside a second one: both figures, then one sentence; none without one."""
+    if not version.HasField("embedder_comparison"):
+        return []
+    found = version.embedder_comparison
+    names = {"own": found.embedder, "second": found.second}
+    if found.pending:
+        return [text("{second} is not compared with {own} yet: its images are still being embedded", **names)]
+    if not found.HasField("gain"):
+        line = N_("{second} and {own} cannot be told apart by {n} grades; grade {least} images of at least two grades")
+        return [text(line, n=found.label_count, least=LEAST_TOLD, **names)]
+    gain = found.gain
+    figures = text(
+        "on {n} held-out grades, the same for both: {own} srcc {srcc}, {second} srcc {other}; difference {gain}",
+        n=gain.n,
+        srcc=_figure(found.srcc),
+        other=_figure(found.second_srcc),
+        gain=f"{gain.value:+.2f} ({gain.low:+.2f} – {gain.high:+.2f})",
+        **names,
+    )
+    if gain.low > 0:
+        taste = version.name.partition("/raterVersions/")[0]
+        line = N_("{second} serves this taste better; to change over, run: {line}")
+        return [figures, text(line, line=change_line(found.second, taste), **names)]
+    if gain.high < 0:
+        return [figures, text("{own}, which is in use, serves this taste better", **names)]
+    return [figures, text("neither is surely better: more grades can tell, a change need not help", **names)]
 
 
 def _prior(use: rater.PopulationUse) -> str:

@@ -16,7 +16,7 @@ from konomi.i18n import catalogue
 from konomi.i18n.catalogue import speaking
 from konomi.taste.embedder import lines, reading_lines
 from konomi.taste.provenance import explain
-from konomi.taste.rater_summary import alarms
+from konomi.taste.rater_summary import alarms, embedders_compared
 from konomi.web.auth import COOKIE, SESSION_SECONDS, BearerCheck, SessionAuth
 from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
@@ -118,10 +118,10 @@ class PageApplication:
         return explain(self._client(), taste, digest).plain()
 
     def _alarms(self, asked: Asked) -> dict[str, list[str]]:
-        """Endpoint: the alarms of a rater version in the reader's language, as the command says them."""
+        """Endpoint: a version's alarms, and its embedder beside a second one, in the reader's language."""
         version = self._client().rater.get_rater_version(name=text(asked, "version"))
         with speaking(text(asked, "language", "en")):
-            return {"alarms": alarms(version)}
+            return {"alarms": alarms(version), "embedders": embedders_compared(version)}
 
     def _embedder(self, asked: Asked) -> Mapping[str, object]:
         """Endpoint: whether a taste's embedder knows its images and reads words, and what to run for one that does."""

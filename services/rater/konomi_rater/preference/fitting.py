@@ -142,6 +142,18 @@ def fit(training: Training, seed: int, check: Check = never, threads: int = 1) -
     yield replace(fitted, benefits=weighed, compared=shifting or int(pairs.times.sum()))
 
 
+def held_out_order(training: Training, seed: int, check: Check = never) -> np.ndarray:
+    """Returns what the head of these grades says of each without its fold: (n,) latent means.
+
+    Comparisons and trees stay out: it is what the embeddings, populations and the known making of images say. Equal
+    groups and seed make equal folds, so two trainings of the same labels can be compared label by label.
+    """
+    features, _ = _features(training, seed, check)
+    folds, count = make_folds(training.groups, np.random.default_rng(seed)), len(training.grades)
+    head = _fit_kind(kind_for(count), features, training, np.zeros(count), check, NONE)
+    return _cross_validate(head, training, folds, check).mean
+
+
 def _features(training: Training, seed: int, check: Check) -> tuple[Features, list[Benefit]]:
     """Returns the feature map, with the populations that help as columns beside, and what each of them adds.
 

@@ -103,13 +103,14 @@ def calibration_error(positive: np.ndarray, probability: np.ndarray, bins: int =
 MEASURES: Mapping[str, Measure] = {
     "srcc": lambda grades, predictions: spearman(grades, predictions.utility),
     "auc_ssr": lambda grades, predictions: auc(grades >= SSR, predictions.utility),
-    "ap_ssr": lambda grades, predictions: average_precision(grades >= SSR, predictions.probabilities[:, 3:].sum(1)),
-    "ap_ur": lambda grades, predictions: average_precision(grades == UR, predictions.probabilities[:, 4]),
+    "ap_ssr": lambda grades, predictions: average_precision(grades >= SSR, predictions.utility),
+    "ap_ur": lambda grades, predictions: average_precision(grades == UR, predictions.utility),
     "qwk": lambda grades, predictions: quadratic_kappa(grades, _likeliest(predictions)),
     "brier": lambda grades, predictions: brier(grades >= SSR, predictions.probabilities[:, 3:].sum(1)),
     "ece": lambda grades, predictions: calibration_error(grades >= SSR, predictions.probabilities[:, 3:].sum(1)),
 }
-"""Every measure a rater version reports."""
+"""Every measure a rater version reports. What is found is measured in the order lists are shown and images are chosen
+by, the expected grade; by the chance of UR alone it would be that of another list."""
 
 
 def estimates(

@@ -1,5 +1,10 @@
-"""Whether a new rater version may score: its ranking of the frozen panel against that of the version before."""
+"""Two rankings of the same graded images side by side.
 
+A new rater version's and that of the one before say whether the new one may score; those of two embedders, which of
+them serves a taste better.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -42,8 +47,35 @@ class Diff:
     gain: Estimate | None = None
 
 
+@dataclass(frozen=True)
+class EmbedderComparison:
+    """A version's embedder beside a second one, each cross-validated on the same labels and folds.
+
+    Attributes:
+        embedder: the version's.
+        second: the other.
+        labels: sha256 of the grades it rests on.
+        n: how many they are.
+        srcc: rank agreement of the first with the held-out grades, None where it could not be measured.
+        second_srcc: that of the second.
+        gain: the second less the first, paired grade by grade.
+    """
+
+    embedder: str
+    second: str
+    labels: str
+    n: int
+    srcc: Estimate | None = None
+    second_srcc: Estimate | None = None
+    gain: Estimate | None = None
+
+
 def compare(
-    grades: np.ndarray, earlier: np.ndarray, new: np.ndarray, rng: np.random.Generator
+    grades: np.ndarray,
+    earlier: np.ndarray,
+    new: np.ndarray,
+    rng: np.random.Generator,
+    groups: Sequence[str] | None = None,
 ) -> tuple[PromotionDecision, dict[str, Estimate]]:
     """Compares two predictions of the same graded images by a paired bootstrap of Spearman's correlation.
 
@@ -52,6 +84,7 @@ def compare(
         earlier: (n,) expected grades by the earlier version.
         new: (n,) expected grades by the new version.
         rng: source of the bootstrap draws.
+        groups: n group keys; near-duplicates share one and are drawn together. None: each image by itself.
 
     Returns:
         The verdict, and "srcc", "earlier_srcc" and "gain" where they can be measured.
@@ -59,7 +92,7 @@ def compare(
     n = len(grades)
     if n < LEAST_PANEL:
         return PromotionDecision.TOO_FEW, {}
-    picks = rng.integers(0, n, (DRAWS, n))
+    picks = rng.integers(0, n, (DRAWS, n)) if groups is None else _grouped(groups, rng)
     draws = np.array([_pair(grades[pick], earlier[pick], new[pick]) for pick in picks])
     draws = draws[np.isfinite(draws).all(axis=1)]
     before, after = _pair(grades, earlier, new)
@@ -73,6 +106,14 @@ def compare(
     if figures["gain"].high < 0:
         return PromotionDecision.WORSE, figures
     return (PromotionDecision.BETTER if figures["gain"].low > 0 else PromotionDecision.NOT_WORSE), figures
+
+
+def _grouped(groups: Sequence[str], rng: np.random.Generator) -> list[np.ndarray]:
+    """Returns the rows of each draw: whole groups, as many as there are, with replacement."""
+    names, of = np.unique(np.asarray(groups), return_inverse=True)
+    members = [np.flatnonzero(of == number) for number in range(len(names))]
+    drawn = rng.integers(0, len(names), (DRAWS, len(names)))
+    return [np.concatenate([members[number] for number in draw]) for draw in drawn]
 
 
 def _pair(grades: np.ndarray, earlier: np.ndarray, new: np.ndarray) -> tuple[float, float]:

@@ -42,6 +42,7 @@ def taste(row: TasteRow) -> rater_pb2.Taste:
         label_count=row.label_count,
         active_rater_version=version_name(row.id, row.active) if row.active else "",
         next_embedder=row.next_embedder,
+        second_embedder=row.second_embedder,
     )
 
 
@@ -187,6 +188,8 @@ def rater_version(described: Described) -> rater_pb2.RaterVersion:
     message.populations.extend(population_use(benefit) for benefit in row.populations)
     if described.diff is not None:
         message.diff.CopyFrom(_diff(described.diff, row.taste))
+    if described.pending or described.comparison is not None:
+        message.embedder_comparison.CopyFrom(_embedder_comparison(described))
     if described.pressure is not None:
         pressure = described.pressure
         message.pressure.CopyFrom(
@@ -194,6 +197,19 @@ def rater_version(described: Described) -> rater_pb2.RaterVersion:
                 nats=pressure.nats, best_of_n_nats=pressure.best_of_n_nats, selections=pressure.selections
             )
         )
+    return message
+
+
+def _embedder_comparison(described: Described) -> rater_pb2.EmbedderComparison:
+    found = described.comparison
+    if described.pending or found is None:
+        own = described.row.embedder
+        return rater_pb2.EmbedderComparison(embedder=own, second=described.pending, pending=True)
+    message = rater_pb2.EmbedderComparison(embedder=found.embedder, second=found.second, label_count=found.n)
+    for name in ("srcc", "second_srcc", "gain"):
+        figure = getattr(found, name)
+        if figure is not None:
+            getattr(message, name).CopyFrom(estimate(figure))
     return message
 
 

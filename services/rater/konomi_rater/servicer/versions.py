@@ -42,6 +42,7 @@ class VersionServicer(ServicerPart):
                 return rater_pb2.FitRaterResponse(rater_version=self._version(connection, row))
 
             yield self._answer_once("FitRater", request, rater_pb2.FitRaterResponse(), work)
+            self._rater.second_embedders.resume()
 
     def GetRaterVersion(
         self, request: rater_pb2.GetRaterVersionRequest, context: grpc.ServicerContext

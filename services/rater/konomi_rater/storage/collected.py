@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from konomi_rater.embedding.names import space_of
 from konomi_rater.selection.selection import SELF
 from konomi_rater.storage.embeddings import BASE_UNITS
 
@@ -32,6 +33,9 @@ SELECT i.row, i.digest, i.unit, i.night, i.created, CASE
     WHEN i.unit IN (SELECT value FROM json_each(:base)) THEN 'base'
     WHEN i.unit = '' OR i.night = '' THEN 'single'
     WHEN EXISTS (SELECT 1 FROM embedder_changes WHERE taste = :taste) THEN 'embedder_changing'
+    WHEN :second <> '' AND NOT EXISTS (
+        SELECT 1 FROM embeddings AS e WHERE e.digest = i.digest AND e.embedder = :second
+    ) THEN 'embedder_changing'
     ELSE '' END AS reason
 FROM images AS i WHERE i.taste = :taste
 """
@@ -54,7 +58,11 @@ class Standing:
 
 def standings(connection: Connection, taste: str, digests: Sequence[str] | None = None) -> list[Standing]:
     """Returns how the images of a taste stand, all or those among `digests`, oldest first."""
+    second = connection.execute(
+        text("SELECT embedder FROM second_embedders WHERE taste = :taste"), {"taste": taste}
+    ).scalar()
     bound: dict[str, object] = {"taste": taste, "own": SELF, "base": json.dumps(BASE_UNITS)}
+    bound["second"] = space_of(str(second)) if second else ""
     among = ""
     if digests is not None:
         among, bound["digests"] = _AMONG, json.dumps(list(digests))

@@ -429,4 +429,22 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        17,
+        (
+            # The embedder a taste keeps beside its own, and what a version's was beside it on the same held-out labels.
+            """
+            CREATE TABLE second_embedders (
+                taste TEXT PRIMARY KEY REFERENCES tastes (id), embedder TEXT NOT NULL, seed INTEGER NOT NULL,
+                created REAL NOT NULL
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE embedder_comparisons (
+                taste TEXT NOT NULL, number INTEGER NOT NULL, comparison TEXT NOT NULL, PRIMARY KEY (taste, number),
+                FOREIGN KEY (taste, number) REFERENCES rater_versions (taste, number)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )

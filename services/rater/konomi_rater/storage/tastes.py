@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, text
 from konomi.errors import AlreadyExists, FailedPrecondition, NotFound
 from konomi_rater.preference.metrics import Estimate
 from konomi_rater.preference.population.benefit import Benefit
-from konomi_rater.preference.promotion import Diff, PromotionDecision
+from konomi_rater.preference.promotion import Diff, EmbedderComparison, PromotionDecision
 from konomi_rater.sentences import Sentence
 
 
@@ -29,6 +29,16 @@ class TasteRow:
     image_count: int = 0
     label_count: int = 0
     next_embedder: str = ""
+    second_embedder: str = ""
+
+
+@dataclass(frozen=True)
+class SecondEmbedder:
+    """An embedder a taste keeps beside its own; `seed` is that of the comparison."""
+
+    taste: str
+    embedder: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,8 @@ class VersionRow:
 
 _TASTE = (
     "SELECT t.*, n.images AS image_count, n.graded AS label_count, "
-    "COALESCE((SELECT c.embedder FROM embedder_changes AS c WHERE c.taste = t.id), '') AS next_embedder "
+    "COALESCE((SELECT c.embedder FROM embedder_changes AS c WHERE c.taste = t.id), '') AS next_embedder, "
+    "COALESCE((SELECT s.embedder FROM second_embedders AS s WHERE s.taste = t.id), '') AS second_embedder "
     "FROM tastes AS t JOIN taste_counts AS n ON n.taste = t.id "
 )
 
@@ -189,6 +200,52 @@ def set_embedder(connection: Connection, taste: str, embedder: str) -> None:
     """Gives a taste another embedder; none of its versions scores any more."""
     bound = {"embedder": embedder, "taste": taste}
     connection.execute(text("UPDATE tastes SET embedder = :embedder, active = 0 WHERE id = :taste"), bound)
+
+
+def set_second(connection: Connection, second: SecondEmbedder, now: float) -> None:
+    """Gives a taste a second embedder, in the place of one it has."""
+    bound = {**asdict(second), "now": now}
+    connection.execute(text("INSERT OR REPLACE INTO second_embedders VALUES (:taste, :embedder, :seed, :now)"), bound)
+
+
+def end_second(connection: Connection, taste: str) -> None:
+    """Leaves a taste without a second embedder."""
+    connection.execute(text("DELETE FROM second_embedders WHERE taste = :taste"), {"taste": taste})
+
+
+def read_seconds(connection: Connection) -> list[SecondEmbedder]:
+    """Returns the second embedders of all tastes, oldest first."""
+    rows = connection.execute(text("SELECT taste, embedder, seed FROM second_embedders ORDER BY created, taste"))
+    return [SecondEmbedder(row.taste, row.embedder, row.seed) for row in rows]
+
+
+def embedders_in_use(connection: Connection) -> set[str]:
+    """Returns every embedder a taste has, changes to, keeps as a second one, or has a version of."""
+    tables = ("tastes", "embedder_changes", "second_embedders", "rater_versions")
+    found = connection.execute(text(" UNION ".join(f"SELECT embedder FROM {table}" for table in tables)))
+    return {row.embedder for row in found}
+
+
+def put_embedder_comparison(connection: Connection, taste: str, number: int, found: EmbedderComparison) -> None:
+    """Stores what a version's embedder is beside a second one, in the place of what was found before."""
+    connection.execute(
+        text("INSERT OR REPLACE INTO embedder_comparisons VALUES (:taste, :number, :found)"),
+        {"taste": taste, "number": number, "found": json.dumps(asdict(found), sort_keys=True)},
+    )
+
+
+def read_embedder_comparison(connection: Connection, taste: str, number: int) -> EmbedderComparison | None:
+    """Returns what a version's embedder is beside a second one, None where none was compared."""
+    document = connection.execute(
+        text("SELECT comparison FROM embedder_comparisons WHERE taste = :taste AND number = :number"),
+        {"taste": taste, "number": number},
+    ).scalar()
+    if document is None:
+        return None
+    facts = json.loads(str(document))
+    for name in ("srcc", "second_srcc", "gain"):
+        facts[name] = Estimate(**facts[name]) if facts[name] else None
+    return EmbedderComparison(**facts)
 
 
 def read_version(connection: Connection, taste: str, number: int) -> VersionRow:

@@ -3,7 +3,9 @@
 from konomi_rater.storage import tastes
 from konomi_rater.usecases.certification import Certifying
 from konomi_rater.usecases.collection import Collecting
-from konomi_rater.usecases.embedders import Advising, Reembedding
+from konomi_rater.usecases.embedders.advice import Advising
+from konomi_rater.usecases.embedders.change import Reembedding
+from konomi_rater.usecases.embedders.second import SecondEmbedders
 from konomi_rater.usecases.exploration import Exploring, Searching, Slating
 from konomi_rater.usecases.fitting.populations import Populations
 from konomi_rater.usecases.fitting.versions import Versions
@@ -37,6 +39,7 @@ class Rater:
         self.advising = Advising(workspace)
         self.measuring = Measuring(workspace)
         self.reembedding = Reembedding(workspace, self.versions)
+        self.second_embedders = SecondEmbedders(workspace, self.versions)
         self.snapshots = TasteSnapshots(workspace)
         self.collecting = Collecting(workspace)
 
@@ -48,4 +51,5 @@ class Rater:
     def close(self) -> None:
         """Ends the work in the background, then what it works with."""
         self.reembedding.close()
+        self.second_embedders.close()
         self.workspace.close()

@@ -136,6 +136,7 @@ class TasteSnapshots:
             for number in [row["number"] for row in snapshot.tables["rater_versions"]]:
                 tastes.read_version(connection, snapshot.taste, number)
                 tastes.read_diff(connection, snapshot.taste, number)
+                tastes.read_embedder_comparison(connection, snapshot.taste, number)
         except (SQLAlchemyError, OverflowError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise invalid(f"its rows do not fit the tables ({type(error).__name__})") from error
 
@@ -202,6 +203,8 @@ def _check(tables: Tables, taste: str) -> None:
             want_digest(row, column)
     for row in tables["rater_versions"]:
         want(row, "number", int)
+    for row in tables["second_embedders"]:
+        want(row, "embedder", str), want(row, "seed", int)
     for row in tables["images"]:
         _check_image(row)
     without = [*tables["collected_images"], *tables["images_without_pixels"]]

@@ -42,7 +42,7 @@ WHY = {
     "newest_units": N_("of the newest units"),
     "in_use": N_("used within a day"),
     "night_under_way": N_("of a night under way"),
-    "embedder_changing": N_("the embedder is being changed"),
+    "embedder_changing": N_("the embedder is being changed, or a second one has not seen them yet"),
     "other_taste": N_("needed by another taste"),
     "elsewhere": N_("the store is no folder of this machine"),
     "imported": N_("not made here"),

@@ -19,13 +19,13 @@ from konomi_rater.preference.head import Head
 from konomi_rater.preference.metrics import reliability
 from konomi_rater.preference.ordinal import Check, never
 from konomi_rater.preference.positive_unlabelled import LEAST_UNLABELLED, choose_unlabelled, only_favourites
-from konomi_rater.preference.promotion import Diff, PromotionDecision
+from konomi_rater.preference.promotion import Diff, EmbedderComparison, PromotionDecision
 from konomi_rater.preference.training import Training
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
 from konomi_rater.storage.comparisons import Learnable
-from konomi_rater.storage.embeddings import BASE_UNITS, SELF, MatrixView
+from konomi_rater.storage.embeddings import BASE_UNITS, SELF, EmbeddingMatrix, MatrixView
 from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
 from konomi_rater.storage.in_force import seen
 from konomi_rater.storage.labels import LabelEntry
@@ -155,7 +155,8 @@ class NewVersion:
 class Described:
     """A version with what is known of it now; only the one that scores has a pressure.
 
-    `held_out` counts the panel as it was at the fit, which did not see it.
+    `held_out` counts the panel as it was at the fit, which did not see it. `comparison` is its embedder beside a second
+    one; `pending` the second one of its taste, where that is not compared yet.
     """
 
     row: VersionRow
@@ -164,6 +165,8 @@ class Described:
     diff: Diff | None
     pressure: Pressure | None
     held_out: int
+    comparison: EmbedderComparison | None = None
+    pending: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,18 +222,48 @@ class Versions:
 
     def describe(self, connection: sqlalchemy.Connection, row: VersionRow) -> Described:
         """Returns a version with its diff; the one that scores also with the pressure on it and what that alarms."""
-        active = tastes.read(connection, row.taste).active == row.number
+        taste = tastes.read(connection, row.taste)
+        active = taste.active == row.number
         spent = pressure(connection, row.taste) if active else None
         now = overoptimisation.over_pressed(spent, self._workspace.settings.pressure_nats) if spent is not None else []
         diff = tastes.read_diff(connection, row.taste, row.number)
         held_out = panel.count(connection, row.taste, row.created)
-        return Described(row, active, [*row.alarms, *now], diff, spent, held_out)
+        beside = tastes.read_embedder_comparison(connection, row.taste, row.number)
+        due = active and taste.second_embedder not in ("", beside.second if beside is not None else "")
+        pending = taste.second_embedder if due else ""
+        return Described(row, active, [*row.alarms, *now], diff, spent, held_out, beside, pending)
 
-    def _read_inputs(self, connection: sqlalchemy.Connection, taste_id: str, embedder: str) -> _FitInputs:
+    def trainings_of_both(
+        self, connection: sqlalchemy.Connection, taste_id: str, second: str
+    ) -> tuple[str, Training, Training]:
+        """Returns the grades that have a vector under a taste's embedder and under a second one, as either sees them.
+
+        Args:
+            connection: a snapshot.
+            taste_id: the taste.
+            second: the other embedder.
+
+        Returns:
+            The sha256 of these grades, and the training under each, in the same order and without comparisons.
+        """
+        own = self._read_inputs(connection, taste_id, "")
+        # Read apart: what the workspace keeps of an embedder follows the newest images, and here earlier ones come too.
+        view = EmbeddingMatrix(taste_id, second).view(connection)
+        other = self._read_inputs(connection, taste_id, second, view)
+        both = {digest: entry for digest, entry in own.grades.items() if digest in other.grades}
+        trainings = [
+            self._training(connection, replace(inputs, grades=both, compared=Learnable([], [], "")))
+            for inputs in (own, other)
+        ]
+        return labels.digest_of(both), trainings[0], trainings[1]
+
+    def _read_inputs(
+        self, connection: sqlalchemy.Connection, taste_id: str, embedder: str, view: MatrixView | None = None
+    ) -> _FitInputs:
         taste = tastes.read(connection, taste_id)
         if embedder not in ("", taste.embedder):
             taste = replace(taste, embedder=embedder, active=0)
-        view = self._workspace.view(connection, taste)
+        view = self._workspace.view(connection, taste) if view is None else view
         grades = self._workspace.grades(connection, taste_id)
         training, aside = (dict(sorted(seen(part, view).items())) for part in (grades.training, grades.aside))
         said = comparisons.learnable(connection, taste_id, view, training, grades.panel)

@@ -95,19 +95,23 @@ class Guide {
     const fact = advice.change ? t("guide_eye_foreign", { share: percent(advice.foreign_share) }) : t("guide_eye_fits", { name: advice.embedder || "starter" });
     const offers = advice.offers.map(({ embedder, reads_text: reads }, place) => h("button", { class: advice.change && !place ? "primary" : "", click: () => this.change(embedder) },
       t(reads ? "guide_eye_use_text" : "guide_eye_use", { name: embedder })));
+    const beside = advice.second_embedder ? h("p", { class: "small", "data-eye": "second" }, t("guide_eye_second", { name: advice.second_embedder })) : null;
+    const compare = advice.offers.filter(({ embedder }) => embedder !== (advice.second_embedder ?? "").split("@")[0]).map(({ embedder }) =>
+      h("button", { class: "plain", click: () => this.change(embedder, true) }, t("guide_eye_compare", { name: embedder })));
     const run = advice.change && !offers.length ? [h("p", {}, t("guide_eye_run")), h("pre", {}, h("code", {}, advice.lines.join("\n")))] : null;
     const keep = h("button", { "data-eye": "keep", click: () => { set("eye", taste()); this.paint(); } }, t("guide_eye_keep"));
-    return [h("p", {}, fact), advice.change ? [run, h("div", { class: "inline" }, offers, get("eye") === taste() ? null : keep)]
-      : offers.length ? h("details", {}, h("summary", {}, t("guide_eye_others")), h("div", { class: "inline" }, offers)) : null];
+    return [h("p", {}, fact), beside, advice.change ? [run, h("div", { class: "inline" }, offers, get("eye") === taste() ? null : keep)]
+      : offers.length ? h("details", {}, h("summary", {}, t("guide_eye_others")), h("div", { class: "inline" }, offers, compare)) : null];
   }
 
-  async change(embedder) {
+  // Changes over to an embedder, or keeps it as a second one, which the view Taste then holds against the one in use.
+  async change(embedder, second = false) {
     this.changing = true;
     const told = h("p", { role: "status" }, t("guide_eye_changing", { name: embedder, part: "" }));
     const bar = h("progress", { "aria-label": t("guide_eye") });
     replace(this.eye, told, bar);
     try {
-      for await (const { progress } of stream("RaterService/ChangeEmbedder", { taste: taste(), embedder, requestId: crypto.randomUUID() })) {
+      for await (const { progress } of stream("RaterService/ChangeEmbedder", { taste: taste(), embedder, second, requestId: crypto.randomUUID() })) {
         if (!progress) continue;
         const { done = 0, total = 0 } = progress;
         told.textContent = t("guide_eye_changing", { name: embedder, part: partOf(progress) });

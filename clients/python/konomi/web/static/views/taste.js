@@ -24,22 +24,22 @@ async function paint(place, current) {
   const [about, listed] = await Promise.all([call("RaterService/GetTaste", { name: taste() }), call("RaterService/ListRaterVersions", { taste: taste(), pageSize: 200 })]);
   const versions = listed.raterVersions ?? [];
   const active = versions.find((version) => version.active);
-  const alarms = active?.alarms?.length ? await saidBy(active) : [];
+  const { alarms = [], embedders = [] } = active?.alarms?.length || active?.embedderComparison ? await saidBy(active) : {};
   const charts = h("div", { class: "charts" });
   const fitting = h("p", { role: "status" });
   replace(place, h("h1", {}, t("taste")), h("p", { class: "lead" }, t("taste_lead")),
     said(about) ? h("p", {}, h("button", { class: "primary", click: (event) => fit(event.currentTarget, fitting, () => paint(place, current)) }, learnFrom(about))) : null, fitting,
-    active ? [metrics(active), ...priors(active)] : [h("p", {}, t("no_rater")), stepOf(about) === "learn" ? null : nextStep(stepOf(about))],
+    active ? [metrics(active), ...priors(active), ...embedders.map((line) => h("p", { class: "prior" }, line))] : [h("p", {}, t("no_rater")), stepOf(about) === "learn" ? null : nextStep(stepOf(about))],
     alarms.length ? [h("h2", {}, t("alarms")), h("ul", {}, alarms.map((alarm) => h("li", {}, alarm)))] : null,
     charts, versions.length ? table(versions, () => paint(place, current)) : null);
   if (versions.length) charts.append(nShot(versions));
   if (active) charts.append(...await compared(current).catch((error) => [h("p", {}, t("problem", { why: error.message }))]));
 }
 
-// The alarms of a version in the reader's language; as the rater sent them where the page's server cannot say them.
+// The alarms of a version, and its embedder beside a second one, in the reader's language; the alarms as the rater sent
+// them where the page's server cannot say them.
 async function saidBy(version) {
-  const { alarms } = await call("RaterAlarms", { version: version.name, language: locale() }).catch(() => version);
-  return alarms;
+  return call("RaterAlarms", { version: version.name, language: locale() }).catch(() => ({ alarms: version.alarms }));
 }
 
 async function fit(button, told, done) {

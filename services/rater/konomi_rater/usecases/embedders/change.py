@@ -1,4 +1,4 @@
-"""Says whether a taste's embedder fits its images, and changes it beside the running rater.
+"""Changes a taste's embedder beside the running rater.
 
 A change embeds all images anew, fits on the standing labels and switches. It is a row of the database, and every
 vector is kept as it comes, so a killed rater goes on where it was. Until the one transaction that switches, the taste
@@ -6,31 +6,22 @@ scores with its old embedder.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import scipy  # its statistics are loaded at their first use: they take a second
 import sqlalchemy
-from safetensors.numpy import load_file
 from sqlalchemy import text
 
 from konomi.errors import Cancelled, FailedPrecondition, KonomiError, Unavailable
-from konomi_chassis.models.safetensors_check import check_file
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_rater.embedding import names
-from konomi_rater.embedding.names import STARTER
-from konomi_rater.embedding.requests import Caller, Embedded
+from konomi_rater.embedding.requests import Caller
 from konomi_rater.preference.fitting import Step
-from konomi_rater.storage import collected, image_records, tastes
-from konomi_rater.storage.embeddings import SELF
+from konomi_rater.storage import collected, tastes
 from konomi_rater.storage.tastes import TasteRow
+from konomi_rater.usecases.embedders.unembedded import EmbeddingWork, embed_missing, missing
 from konomi_rater.usecases.fitting.versions import NewVersion, Versions
 from konomi_rater.usecases.workspace import Workspace
-
-BATCH = 64
-"""Images embedded between two commits."""
 
 
 @dataclass(frozen=True)
@@ -170,29 +161,14 @@ class Reembedding:
                 return
 
     def _embed(self, change: _EmbedderChange) -> None:
-        """Embeds what is missing, some dozens at a time, each kept as it comes."""
-        done = 0
-        while self._standing(change) and not self._caller.ended:
-            with self._workspace.reading() as connection:
-                total = tastes.read(connection, change.taste).image_count
-                missing = _missing(connection, change, BATCH)
-                left = _count_missing(connection, change)
-            done = total - left
-            self._say(change, Step("embedding", done, total))
-            if not missing:
-                return
-            results = self._workspace.vectors.keepable(change.embedder, missing, self._caller)
-            good = {d: f.vector for d, f in zip(missing, results, strict=True) if isinstance(f, Embedded)}
-            with self._workspace.writing() as connection:
-                image_records.remember_embeddings(connection, change.embedder, good)
-            failpoint("reembedding.batch")
-            if not good:
-                why = next(f for f in results if isinstance(f, KonomiError))
-                raise FailedPrecondition(
-                    f"expected to embed every image of tastes/{change.taste} anew, but {left} cannot be read, the "
-                    f"first {missing[0]}: {why.message}; put its artifact back, then change the embedder again",
-                    reason="IMAGES_UNREADABLE",
-                )
+        """Embeds what is missing; ends early where the change stands no longer."""
+        embed_missing(
+            self._workspace,
+            EmbeddingWork(change.taste, change.embedder),
+            self._caller,
+            lambda connection: change in _read(connection),
+            lambda step: self._say(change, step),
+        )
 
     def _fit(self, change: _EmbedderChange) -> NewVersion | None:
         try:
@@ -208,10 +184,12 @@ class Reembedding:
     def _switch(self, change: _EmbedderChange, version: NewVersion | None) -> bool:
         """Changes embedder and rater version at once; returns False where images came meanwhile."""
         with self._workspace.writing() as connection:
-            before = tastes.read(connection, change.taste)
-            if before.next_embedder != change.embedder or _missing(connection, change, 1):
+            before, work = tastes.read(connection, change.taste), EmbeddingWork(change.taste, change.embedder)
+            if before.next_embedder != change.embedder or missing(connection, work, 1):
                 return False
             tastes.set_embedder(connection, change.taste, change.embedder)
+            if before.second_embedder == change.embedder:
+                tastes.end_second(connection, change.taste)
             collected.mark_unembedded(connection, change.taste, names.space_of(change.embedder))
             if version is not None:
                 self._versions.keep(connection, version, activate=True)
@@ -249,96 +227,3 @@ class Reembedding:
 def _read(connection: sqlalchemy.Connection) -> list[_EmbedderChange]:
     rows = connection.execute(text("SELECT taste, embedder, seed FROM embedder_changes ORDER BY created, taste"))
     return [_EmbedderChange(row.taste, row.embedder, row.seed) for row in rows]
-
-
-_MISSING = (
-    "FROM images AS i WHERE i.taste = :taste AND NOT EXISTS "
-    "(SELECT 1 FROM embeddings AS e WHERE e.digest = i.digest AND e.embedder = :space) "
-    "AND NOT EXISTS (SELECT 1 FROM images_without_pixels AS w WHERE w.taste = i.taste AND w.digest = i.digest)"
-)
-
-
-def _missing(connection: sqlalchemy.Connection, change: _EmbedderChange, most: int) -> list[str]:
-    bound = {"taste": change.taste, "space": names.space_of(change.embedder), "most": most}
-    rows = connection.execute(text(f"SELECT i.digest {_MISSING} ORDER BY i.row LIMIT :most"), bound)
-    return [row.digest for row in rows]
-
-
-def _count_missing(connection: sqlalchemy.Connection, change: _EmbedderChange) -> int:
-    bound = {"taste": change.taste, "space": names.space_of(change.embedder)}
-    return int(connection.execute(text(f"SELECT COUNT(*) {_MISSING}"), bound).scalar_one())
-
-
-PORTRAITS = Path(STARTER) / "reader" / "realism.safetensors"
-MOST_IMAGES = 2000
-PORTRAITS_BEYOND = 0.05
-"""Share of true portraits that lie beyond the threshold."""
-FOREIGN = 0.2
-"""Share of foreign images from which another embedder serves better: photographs score about .4, portraits .05."""
-DOUBT = 0.01
-"""Chance of as many foreign images among portraits above which nothing is advised: a few images may be chance."""
-
-
-@dataclass(frozen=True)
-class Offer:
-    """An embedder at hand."""
-
-    embedder: str
-    reads_text: bool
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What is known of a taste's embedder and of others."""
-
-    embedder: str
-    foreign_share: float
-    n: int
-    offers: Sequence[Offer]
-    reads_text: bool
-
-    @property
-    def change(self) -> bool:
-        """Whether another embedder would serve the taste better."""
-        beyond = round(self.foreign_share * self.n)
-        return (
-            self.foreign_share > FOREIGN and float(scipy.stats.binom.sf(beyond - 1, self.n, PORTRAITS_BEYOND)) < DOUBT
-        )
-
-
-class Advising:
-    """The use case behind AdviseEmbedder."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-
-    def advise(self, taste_id: str) -> Advice:
-        """Returns how well the embedder fits the images that were not made here, and which others are at hand."""
-        workspace = self._workspace
-        with workspace.reading() as connection:
-            taste = tastes.read(connection, taste_id)
-            view = workspace.view(connection, taste)
-        imported = np.flatnonzero(view.sources != SELF)[-MOST_IMAGES:]
-        share = 0.0
-        if taste.embedder == STARTER and len(imported):
-            share = foreign_share(view.embeddings[imported], workspace.embedders.folder / PORTRAITS)
-        others = [name for name in workspace.embedders.at_hand() if name != names.plain(taste.embedder)]
-        reads = workspace.embedders.reads_text
-        offers = [Offer(name, reads(name)) for name in others]
-        return Advice(taste.embedder, share, len(imported), offers, reads(taste.embedder))
-
-
-def foreign_share(embeddings: np.ndarray, portraits: Path) -> float:
-    """Returns the share of unit rows (N, D) of the starter embedder that are unlike every starter portrait, 0..1.
-
-    0 where the portraits of these embeddings are not installed: nothing is known then.
-    """
-    if not portraits.is_file():
-        return 0.0
-    check_file(portraits)
-    tensors = load_file(portraits)
-    renders = tensors["renders"].astype(np.float32)
-    if renders.shape[1] != embeddings.shape[1]:
-        return 0.0
-    distance = 1.0 - (embeddings @ renders.T).max(axis=1)
-    return float((distance > tensors["threshold"][0]).mean())
