@@ -89,7 +89,8 @@ class BaseCatalogue:
     def describe(self, name: str) -> BaseInfo:
         """Returns layout, prediction type, resolution and depth of a base model."""
         model = self._catalogue.get(name)
-        folder = model.path if model.format == "diffusers" else self._settings.single_file_configs / model.layout
+        whole = model.path if model.format == "diffusers" else self._settings.single_file_configs / model.layout
+        folder = model.lender or whole
         part = family(model.layout).network
         layers = read_json(folder / part / "config.json", f"The {part} of {name}").get("layers_per_block", 2)
         zero = model.schedule.zero_terminal_snr

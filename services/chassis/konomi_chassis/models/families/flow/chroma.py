@@ -14,6 +14,7 @@ from konomi_chassis.models.families.family import (
     ExportNames,
     Guiding,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.flux import T5_TOKENIZERS, THOUSAND, TOKENS
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
@@ -33,6 +34,9 @@ class Chroma1(PackedFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("ChromaPipeline",)
     loaded_as: ClassVar[str] = "ChromaPipeline"
     kinds: ClassVar[tuple[str, str, str]] = ("ChromaTransformer2DModel", "T5EncoderModel", "T5TokenizerFast")
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("double_blocks.0.img_attn.qkv.weight", "distilled_guidance_layer.in_proj.weight")
+    )
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,

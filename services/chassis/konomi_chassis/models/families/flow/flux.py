@@ -17,6 +17,7 @@ from konomi_chassis.models.families.family import (
     FoundFolder,
     PartLoader,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
 from konomi_chassis.models.families.flow.transformer import FLOW
@@ -45,6 +46,9 @@ class Flux1(PackedFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     loaded_as: ClassVar[str] = "FluxPipeline"
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "text_encoder_2")
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("double_blocks.0.img_attn.qkv.weight", "single_blocks.0.modulation.lin.weight", "vector_in.in_layer.weight")
+    )
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,

@@ -18,6 +18,7 @@ from konomi_chassis.models.families.family import (
     NoisePath,
     PartLoader,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.flux import THOUSAND
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PACKED, PackedFamily
@@ -48,6 +49,9 @@ class Flux2Klein(PackedFamily):
     name: ClassVar[str] = "flux2_klein"
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2KleinPipeline",)
     loaded_as: ClassVar[str] = "Flux2KleinPipeline"
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("double_blocks.0.img_attn.qkv.weight", "double_stream_modulation_img.lin.weight"), autoencoder=False
+    )
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,

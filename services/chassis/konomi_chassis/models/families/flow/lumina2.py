@@ -16,6 +16,7 @@ from konomi_chassis.models.families.family import (
     Guiding,
     NoisePath,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.transformer import FlowTransformer, own_states, sensible_side
 from konomi_chassis.models.families.layer_names import HEAD, LUMINA2_LAYERS
@@ -49,6 +50,9 @@ class Lumina2(FlowTransformer):
         "text_encoder": frozenset({("transformers", "Gemma2Model")}),
         "tokenizer": frozenset({("transformers", "GemmaTokenizer"), ("transformers", "GemmaTokenizerFast")}),
     }
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("cap_embedder.1.weight", "layers.0.attention.qkv.weight"), lacks=("x_pad_token",)
+    )
     exported: ClassVar[ExportNames] = ExportNames(
         base="lumina2",
         architecture="lumina-2",

@@ -18,6 +18,7 @@ from konomi_chassis.models.families.family import (
     NoisePath,
     PartLoader,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.transformer import (
     FLOW,
@@ -63,6 +64,9 @@ class ZImage(FlowTransformer):
         "text_encoder": frozenset({("transformers", "Qwen3Model"), ("transformers", "Qwen3ForCausalLM")}),
         "tokenizer": frozenset({("transformers", "Qwen2Tokenizer"), ("transformers", "Qwen2TokenizerFast")}),
     }
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("cap_embedder.1.weight", "layers.0.attention_norm1.weight", "x_pad_token", "cap_pad_token")
+    )
     exported: ClassVar[ExportNames] = ExportNames(
         base="zimage",
         architecture="z-image",
