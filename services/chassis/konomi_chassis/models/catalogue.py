@@ -43,6 +43,8 @@ from konomi_chassis.models.safetensors_check import unsupported
 from konomi_chassis.models.single_file import describe, read, title, transformer_weights
 
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+BLOCK = re.compile(r"[^.]+\.\d+\.")
+"""How the name of a tensor in a transformer's block begins."""
 STARTER = "starter"
 ALIKE = 5e-4
 """How far the weights of a file's transformer may be from those of a folder's: FLUX.1's guidance is a thousandth."""
@@ -65,6 +67,8 @@ class BaseModel:
         schedule: what it says of the noise it was trained with.
         title: what it calls itself, where it does.
         settings: how it draws and learns where nobody says otherwise.
+        resident: weights of what denoises that are on a device where its blocks come one by one: those of no block and
+            of the largest; 0 where nobody counted them.
         lender: of a single file that holds a transformer alone the folder all else comes from; None of any other.
     """
 
@@ -78,6 +82,7 @@ class BaseModel:
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     title: str = ""
     settings: ModelSettings = field(default_factory=ModelSettings)
+    resident: int = 0
     lender: Path | None = None
 
     @property
@@ -290,10 +295,12 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
     headers = check_folder(folder)
     found = _found(id, folder)
     kind = recognised(found)
-    parameters: dict[str, int] = {}
+    sizes: dict[str, dict[str, int]] = {}
     for part in kind.weighted:
         files = [path.name for path in weight_files(folder / part) if path.suffix == ".safetensors"]
-        parameters[part] = sum(t.parameters for name in files for t in headers[f"{part}/{name}"].tensors.values())
+        tensors = [pair for name in files for pair in headers[f"{part}/{name}"].tensors.items()]
+        sizes[part] = {name: tensor.parameters for name, tensor in tensors}
+    parameters = {part: sum(counts.values()) for part, counts in sizes.items()}
     schedule = kind.schedule(found)
     return BaseModel(
         id=id,
@@ -305,7 +312,22 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
         parameters={part: count for part, count in parameters.items() if count},
         schedule=schedule,
         title=str(found.index.get("_name_or_path") or "").rpartition("/")[2][:200],
+        resident=resident_weights(sizes[kind.network]) if kind.noise == "flow" else 0,
     )
+
+
+def resident_weights(sizes: Mapping[str, int]) -> int:
+    """Returns how many weights of a transformer are on a device where its blocks come one by one.
+
+    Args:
+        sizes: its tensors' names → their numbers of weights; blocks are the numbered members of what it consists of.
+    """
+    blocks: dict[str, int] = {}
+    for name, size in sizes.items():
+        match = BLOCK.match(name)
+        if match:
+            blocks[match[0]] = blocks.get(match[0], 0) + size
+    return sum(sizes.values()) - sum(blocks.values()) + max(blocks.values(), default=0)
 
 
 def _found(id: str, folder: Path) -> FoundFolder:

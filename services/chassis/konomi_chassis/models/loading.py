@@ -38,26 +38,39 @@ SCHEDULERS: Mapping[Noise, frozenset[str]] = {
 """Classes a model's scheduler may be of, by how its noise grows."""
 
 
-def load_pipeline(
-    model: BaseModel, configs: Path, device: torch.device, dtype: torch.dtype, network_dtype: torch.dtype | None = None
-) -> Any:
+@dataclass(frozen=True)
+class Dtypes:
+    """Number formats of a model's weights.
+
+    Attributes:
+        others: of the autoencoder, and what else there is.
+        network: of what denoises; no wider copy of it is ever made.
+        texts: of the text encoders.
+    """
+
+    others: torch.dtype
+    network: torch.dtype
+    texts: torch.dtype
+
+
+def load_pipeline(model: BaseModel, configs: Path, device: torch.device, dtype: torch.dtype | Dtypes) -> Any:
     """Loads a base model into its family's pipeline, ready to run.
 
     Args:
         model: a model the catalogue has checked; nothing else is read, nothing is ever fetched.
         configs: folder with the configurations of single-file checkpoints, by layout.
         device: where it shall run.
-        dtype: number format of the weights.
-        network_dtype: of the weights of what denoises, where it is another; no wider copy of it is ever made.
+        dtype: number format of the weights, one or by part.
 
     Raises:
         FailedPrecondition: its weights do not fit its configuration (reason MODEL_BROKEN).
         RuntimeError, MemoryError: memory ran out, or the device is broken (see memory_shortage); nothing is left of it.
     """
     kind = family(model.layout)
+    dtypes = dtype if isinstance(dtype, Dtypes) else Dtypes(dtype, dtype, dtype)
     try:
         with quiet(), ExitStack() as stack:
-            numbers = _Numbers(kind.noise, dtype, network_dtype or dtype)
+            numbers = _Numbers(kind.noise, dtypes)
             parts: PartLoader
             if model.format == "diffusers":
                 parts = _FolderParts(model.id, model.path, numbers)
@@ -69,7 +82,7 @@ def load_pipeline(
                 file, names = stack.enter_context(safe_open(model.path, "pt")), kind.single_file
                 assert names is not None, "such a family has no single files"
                 parts = _FileParts(model, configs / model.layout, names, file, numbers)
-            return _placed(kind.load(parts), kind, device, dtype)
+            return _placed(kind.load(parts), kind, device, dtypes.others)
     except KonomiError:
         raise
     except Exception as error:
@@ -99,11 +112,10 @@ def _channels_last(part: Any) -> None:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """How a model's noise grows, and the number formats of its weights: of all, and of what denoises."""
+    """How a model's noise grows, and the number formats of its weights."""
 
     noise: Noise
-    dtype: torch.dtype
-    network_dtype: torch.dtype
+    dtypes: Dtypes
 
 
 @dataclass(frozen=True)
@@ -118,16 +130,16 @@ class _FolderParts:
         return read_json(self.folder / "model_index.json", f"The file model_index.json of {self.id}")
 
     def network(self, part: str, kind: str) -> Any:
-        return _weights(getattr(diffusers, kind), self.folder / part, self.numbers.network_dtype)
+        return _weights(getattr(diffusers, kind), self.folder / part, self.numbers.dtypes.network)
 
     def autoencoder(self, part: str, kinds: Sequence[str]) -> Any:
         folder = self.folder / part
         named = read_json(folder / "config.json", f"The {part} of {self.id}").get("_class_name")
         kind = next((kind for kind in kinds if kind == named), kinds[0])
-        return _weights(getattr(diffusers, kind), folder, self.numbers.dtype)
+        return _weights(getattr(diffusers, kind), folder, self.numbers.dtypes.others)
 
     def text_encoder(self, part: str, kind: str) -> Any:
-        return _weights(getattr(transformers, kind), self.folder / part, self.numbers.dtype)
+        return _weights(getattr(transformers, kind), self.folder / part, self.numbers.dtypes.texts)
 
     def tokenizer(self, part: str, kind: str) -> Any:
         return getattr(transformers, kind).from_pretrained(str(self.folder / part), local_files_only=True)
@@ -152,7 +164,7 @@ class _LentParts(_FolderParts):
         network = getattr(diffusers, kind).from_single_file(
             tensors,
             config=str(self.folder / part),
-            torch_dtype=self.numbers.network_dtype,
+            torch_dtype=self.numbers.dtypes.network,
             local_files_only=True,
             low_cpu_mem_usage=True,
         )
@@ -166,7 +178,7 @@ class _LentParts(_FolderParts):
         if not head:
             return super().autoencoder(part, kinds)
         empty = _empty_network(getattr(diffusers, kinds[0]), self.folder / part)
-        return OriginalTensors(self.id, self.file, self.numbers.dtype).vae(empty, head)
+        return OriginalTensors(self.id, self.file, self.numbers.dtypes.others).vae(empty, head)
 
 
 @dataclass(frozen=True)
@@ -183,7 +195,7 @@ class _FileParts:
         return read_json(self.configs / "model_index.json", "The bundled model_index.json")
 
     def network(self, part: str, kind: str) -> Any:
-        tensors = OriginalTensors(self.model.id, self.file, self.numbers.network_dtype)
+        tensors = OriginalTensors(self.model.id, self.file, self.numbers.dtypes.network)
         return tensors.unet(_empty_network(getattr(diffusers, kind), self.configs / part), self.names.heads[part])
 
     def autoencoder(self, part: str, kinds: Sequence[str]) -> Any:
@@ -208,7 +220,7 @@ class _FileParts:
         return getattr(diffusers, kind)(**parts)
 
     def _tensors(self) -> OriginalTensors:
-        return OriginalTensors(self.model.id, self.file, self.numbers.dtype)
+        return OriginalTensors(self.model.id, self.file, self.numbers.dtypes.others)
 
 
 def _empty_network(kind: Any, folder: Path) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import (
+    ActivationBytes,
     Defaults,
     ExportNames,
     Found,
@@ -69,6 +70,7 @@ class Lumina2(FlowTransformer):
         drawing=DrawingSettings(steps=30, guidance_scale=4.0, prompt_syntax="plain"),
         few_step=DrawingSettings(steps=8, guidance_scale=1.0, prompt_syntax="plain"),
         half="bf16",
+        activations=ActivationBytes(drawing=507, decoding=3073, encoding=2573, training=21591, checkpointed=2912),
         text_unit=1,
         guiding=Guiding(rule="same_length", apart=True),
     )
