@@ -144,11 +144,13 @@ class OriginalLayer:
         name: theirs, with {} for the number of a block.
         parts: diffusers' names likewise, in the order in which their outputs lie in one.
         widths: outputs of each part by those of the first; empty where all have as many.
+        turned: whether the one part has the second half of its outputs first.
     """
 
     name: str
     parts: tuple[str, ...]
     widths: tuple[int, ...] = ()
+    turned: bool = False
 
 
 @dataclass(frozen=True)

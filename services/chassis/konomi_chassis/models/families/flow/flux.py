@@ -21,7 +21,7 @@ from konomi_chassis.models.families.family import (
 )
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
 from konomi_chassis.models.families.flow.transformer import FLOW
-from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, HEAD
+from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, FLUX_LAST, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 
@@ -64,6 +64,7 @@ class Flux1(PackedFamily):
         texts={"text_encoder": "lora_te1"},
         head=HEAD,
         layers=FLUX1_LAYERS,
+        read=FLUX_LAST,
         implementation="https://github.com/black-forest-labs/flux",
         bound="FLUX.1 [dev], and what was trained on it, is for non-commercial use; FLUX.1 [schnell] is Apache-2.0.",
     )
