@@ -171,6 +171,12 @@ def _flow(name: str, what: str, repository: str, revision: str, about: int) -> D
     )
 
 
+def _tiny_vae(name: str, what: str, repository: str) -> Download:
+    """Returns a tiny autoencoder for latents of 16 channels, 2.46 million weights in float32."""
+    file = Remote("diffusion_pytorch_model.safetensors", f"tiny_vae/{name}.safetensors")
+    return Download(f"tiny-vae-{name}", f"previews of {what}", repository, "", "MIT", (file,), about=9_835_596)
+
+
 FLOW_BASES: tuple[Download, ...] = (
     _flow(
         "z-image",
@@ -329,6 +335,8 @@ DOWNLOADS: tuple[Download, ...] = (
             ),
         ),
     ),
+    _tiny_vae("flux1", "FLUX.1, Chroma, Z-Image and Lumina 2", "madebyollin/taef1"),
+    _tiny_vae("sd3", "Stable Diffusion 3 and 3.5", "madebyollin/taesd3"),
     Download(
         "lcm-lora-sd15",
         "few-step adapter for drafts, Stable Diffusion 1.5",

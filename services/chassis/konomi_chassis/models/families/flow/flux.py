@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from konomi_chassis.models.families.family import (
     TEXT_TARGETS,
     ActivationBytes,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
@@ -20,7 +21,7 @@ from konomi_chassis.models.families.family import (
     TransformerFile,
 )
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
-from konomi_chassis.models.families.flow.transformer import FLOW
+from konomi_chassis.models.families.flow.transformer import FLOW, FLUX1_LATENTS
 from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, FLUX_LAST, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
@@ -45,6 +46,7 @@ class Flux1(PackedFamily):
     name: ClassVar[str] = "flux1"
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     loaded_as: ClassVar[str] = "FluxPipeline"
+    beside: ClassVar[CompanionNames] = FLUX1_LATENTS
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "text_encoder_2")
     transformer_file: ClassVar[TransformerFile] = TransformerFile(
         ("double_blocks.0.img_attn.qkv.weight", "single_blocks.0.modulation.lin.weight", "vector_in.in_layer.weight")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import (
     ActivationBytes,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
@@ -19,7 +20,7 @@ from konomi_chassis.models.families.family import (
     TextReading,
     TransformerFile,
 )
-from konomi_chassis.models.families.flow.transformer import FlowTransformer, own_states, sensible_side
+from konomi_chassis.models.families.flow.transformer import FLUX1_LATENTS, FlowTransformer, own_states, sensible_side
 from konomi_chassis.models.families.layer_names import HEAD, LUMINA2_LAYERS
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
@@ -44,6 +45,7 @@ class Lumina2(FlowTransformer):
     name: ClassVar[str] = "lumina2"
     pipelines: ClassVar[tuple[str, ...]] = ("Lumina2Pipeline", "Lumina2Text2ImgPipeline")
     loaded_as: ClassVar[str] = "Lumina2Pipeline"
+    beside: ClassVar[CompanionNames] = FLUX1_LATENTS
     kinds: ClassVar[tuple[str, str, str]] = ("Lumina2Transformer2DModel", "Gemma2Model", "GemmaTokenizerFast")
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "Lumina2Transformer2DModel")}),

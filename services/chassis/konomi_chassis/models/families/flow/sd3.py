@@ -61,7 +61,7 @@ class StableDiffusion3:
         pipeline="stable-diffusion-3",
         texts={"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
     )
-    beside: ClassVar[CompanionNames] = CompanionNames()
+    beside: ClassVar[CompanionNames] = CompanionNames(tiny_vae="sd3")
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,

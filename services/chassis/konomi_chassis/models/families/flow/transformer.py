@@ -32,6 +32,8 @@ FLOW = "flow"
 """What their networks answer, as records say it."""
 WEIGHTED = ("transformer", "vae", "text_encoder")
 LARGEST_SIDE = 4096
+FLUX1_LATENTS = CompanionNames(tiny_vae="flux1")
+"""Of families whose published models have the autoencoder of FLUX.1."""
 
 
 class FlowTransformer:

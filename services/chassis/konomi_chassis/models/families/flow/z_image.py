@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import (
     ActivationBytes,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
@@ -22,6 +23,7 @@ from konomi_chassis.models.families.family import (
 )
 from konomi_chassis.models.families.flow.transformer import (
     FLOW,
+    FLUX1_LATENTS,
     FlowTransformer,
     lengths,
     own_states,
@@ -57,6 +59,7 @@ class ZImage(FlowTransformer):
     name: ClassVar[str] = "z_image"
     pipelines: ClassVar[tuple[str, ...]] = ("ZImagePipeline", "ZImageImg2ImgPipeline")
     loaded_as: ClassVar[str] = "ZImagePipeline"
+    beside: ClassVar[CompanionNames] = FLUX1_LATENTS
     kinds: ClassVar[tuple[str, str, str]] = ("ZImageTransformer2DModel", "Qwen3Model", "Qwen2Tokenizer")
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "ZImageTransformer2DModel")}),
