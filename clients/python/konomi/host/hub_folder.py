@@ -4,9 +4,8 @@ Nothing is known here of how its weights are cut: each part's index names the fi
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from konomi.errors import FailedPrecondition, NotFound
 from konomi.host.hub_models import Remote
@@ -72,7 +71,7 @@ def bring_folder(bring: Bring, folder: str) -> list[Remote]:
     return files
 
 
-def _parts(index: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _parts(index: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yields the parts a model_index.json names, and the library of each."""
     for name, pair in index.items():
         if name.startswith("_") or name in UNUSED or not isinstance(pair, list) or pair[:1] in ([], [None]):
@@ -82,7 +81,7 @@ def _parts(index: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield name, str(pair[0])
 
 
-def _shards(part: str, index: dict[str, Any]) -> list[str]:
+def _shards(part: str, index: Mapping[str, object]) -> list[str]:
     """Returns the files that an index of weights names."""
     named = index.get("weight_map")
     names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
@@ -91,7 +90,7 @@ def _shards(part: str, index: dict[str, Any]) -> list[str]:
     return [f"{part}/{name}" for name in names]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Mapping[str, object]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError):

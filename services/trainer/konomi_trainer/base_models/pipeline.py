@@ -109,11 +109,8 @@ class BasePipeline:
         self.parts = frozenset(self.family.weighted)
         self.texts = self.parts - PICTURES - {self.family.network}
         self.device = torch.device(placement.device)
-        self.space = f"{digest}:{torch.device(placement.device).type}"
-        texts = next(
-            (getattr(pipe, name) for name in sorted(self.texts) if getattr(pipe, name, None) is not None), None
-        )
-        self.text_space = self.space + reading.name + (":bf16" if _is_half(texts) else "")
+        self.space = f"{digest}:{self.device.type}"
+        self.text_space = self.space + reading.name + _text_format(pipe, self.texts)
         self._captions = CaptionEncoder(pipe, placement.device, reading)
         self.chunk_states = self._captions.chunk_states
         schedule = getattr(diffusers, self.family.trains_by).from_config(pipe.scheduler.config)
@@ -123,8 +120,7 @@ class BasePipeline:
         self.network = getattr(pipe, self.family.network)
         self.network.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)
         self.resolution = resolution or self.family.trained_side(pipe)
-        unit = self.family.unit(pipe)
-        self.step = unit * max(1, self.resolution // 16 // unit)
+        self.step = _whole_tokens(self.resolution // 16, self.family.unit(pipe))
         self._sampling, self._guidance = False, self.family.defaults.guiding.theirs(guidance)
         self.checkpointing, self._learning = False, list[torch.nn.Module]()
         self._streamed = StreamedBlocks(self.network, self.device) if placement.stream_blocks else None
@@ -341,9 +337,15 @@ def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline
     return pipe
 
 
-def _is_half(encoder: torch.nn.Module | None) -> bool:
-    """Says whether a text encoder is bfloat16, whose states are others than float32's."""
-    return encoder is not None and next(encoder.parameters()).dtype == torch.bfloat16
+def _whole_tokens(side: int, unit: int) -> int:
+    """Returns the largest multiple of a unit that is not more than a side, at least one; pixels."""
+    return unit * max(1, side // unit)
+
+
+def _text_format(pipe: DiffusionPipeline, texts: frozenset[str]) -> str:
+    """Names the number format of a pipeline's text encoders in the cache, empty for float32: their states differ."""
+    encoders = [encoder for name in sorted(texts) if (encoder := getattr(pipe, name, None)) is not None]
+    return ":bf16" if encoders and next(encoders[0].parameters()).dtype == torch.bfloat16 else ""
 
 
 def has_usual_autoencoder(pipe: DiffusionPipeline) -> bool:
