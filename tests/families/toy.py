@@ -50,6 +50,7 @@ class Toy:
     weighted = ("transformer", "vae", "text_encoder")
     targets: Mapping[str, tuple[str, ...]] = {"transformer": LORA_TARGETS, "text_encoder": TEXT_TARGETS}
     single_file: SingleFileNames | None = None
+    transformer_file: None = None
     exported = ExportNames("toy", "toy-v1", "toy", {"text_encoder": "lora_te"})
     beside, defaults, fragile_autoencoder = CompanionNames(), Defaults(side=16), False
 

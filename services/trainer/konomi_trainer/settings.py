@@ -37,6 +37,11 @@ class TrainerSettings(KonomiSettings):
     is what the base's file of settings says, else so for bases of SDXL's class on cards below 48 GiB, and for any base
     of which one image does not fit else."""
 
+    block_offload: bool | Literal["auto"] = "auto"
+    """Keeps a flow transformer's blocks in the computer's memory and brings them to the device one by one, twice a
+    step: a base of 12 billion weights then trains on a card of 12 GB, slower by what crosses the bus. "auto" does so on
+    a GPU where the base does not fit otherwise, by count."""
+
     single_file_configs: Path = Path(konomi_chassis.__file__).with_name("configs")
     """Folder with the configurations of single-file checkpoints: sd1, sd2, sdxl."""
 

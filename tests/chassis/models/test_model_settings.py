@@ -75,7 +75,10 @@ def test_what_the_file_leaves_out_is_as_derived(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("steps = 3\n", "has 'steps' where one of [drawing], [training], [draft], [image_prompt] was expected"),
+        (
+            "steps = 3\n",
+            "has 'steps' where one of [drawing], [training], [draft], [image_prompt], [parts] was expected",
+        ),
         ("drawing = 3\n", "has a value 'drawing' where the table [drawing] was expected"),
         ("[drawing]\nstep = 3\n", "has drawing.step = '3': extra inputs are not permitted"),
         ("[drawing]\nsteps = 0\n", "has drawing.steps = '0': input should be greater than or equal to 1"),

@@ -26,7 +26,10 @@ def load(home: Path, base: str, **settings: object) -> pipeline.BasePipeline:
 @pytest.mark.parametrize("base", ["tiny", "tiny-xl"])
 def test_the_unet_is_loaded_in_the_type_it_trains_in_and_nothing_else(base: str, home: Path) -> None:
     pipe = loading.load_pipeline(
-        BaseModels(home).get(base), home, torch.device("cpu"), torch.float32, network_dtype=torch.bfloat16
+        BaseModels(home).get(base),
+        home,
+        torch.device("cpu"),
+        loading.Dtypes(torch.float32, torch.bfloat16, torch.float32),
     )
     assert pipe.unet.dtype == torch.bfloat16
     assert {pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.float32}

@@ -93,6 +93,7 @@ OF_REASON: Mapping[str, str] = {
     "MODEL_LAYOUT": N_("konomi cannot run a base model of this kind."),
     "MODEL_MISSING": N_("There is no such base model here; konomi models bases lists those there are."),
     "MODEL_NOT_FOUND": N_("There is no such unit here; konomi models list shows those there are."),
+    "MODEL_PARTS": N_("The base model is a transformer alone, and no folder of the home lends it its other parts."),
     "NEVER_CURRENT": N_("This unit was never in use, so there is no going back to it; promote it instead."),
     "NOTHING_TO_ROLL_BACK": N_("The base model is in use: there is nothing to go back to."),
     "NOTHING_TO_UNDO": N_("There is nothing to undo."),

@@ -26,7 +26,7 @@ REDIRECTS = 5
 SECONDS = 60.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PLAIN = {"User-Agent": "konomi", "Accept-Encoding": "identity"}
-NEWEST = "main"
+NEWEST, INDEX = "main", "model_index.json"
 SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 MAX_HEADER_BYTES = 8_000_000
 Beat = Callable[..., None]
@@ -69,7 +69,8 @@ def newest(hub: str, model: Download) -> str:
         Unavailable: the hub cannot be reached, or names none.
     """
     asked = replace(model, revision=NEWEST)
-    commit = _ask(_url(hub, asked, model.files[0]), "HEAD", {}, follow=False).headers.get("X-Repo-Commit", "").lower()
+    first = model.files[0] if model.files else Remote(INDEX, INDEX)
+    commit = _ask(_url(hub, asked, first), "HEAD", {}, follow=False).headers.get("X-Repo-Commit", "").lower()
     if SHA1.fullmatch(commit):
         return commit
     message = text(

@@ -37,8 +37,11 @@ class Download:
             here: then the hub names its newest at the first fetch, and that one is kept.
         licence: as its authors name it.
         files: what is fetched.
+        folder: name among the home's models of a whole diffusers folder, which is fetched by what its own index files
+            name; "" where `files` says it all.
+        bound: what its licence forbids, one plain line that is said before anything is fetched; "" for nothing.
         draws: what a base model can draw, in one plain line; "" for what is none.
-        about: bytes of a float32 file of its parameters, where no file's size is known here.
+        about: bytes in all, counted from its parameters, where no file's size is known here.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Download:
     files: tuple[Remote, ...]
     draws: str = ""
     about: int = 0
+    folder: str = ""
+    bound: str = ""
 
     @property
     def size(self) -> int:
@@ -156,6 +161,71 @@ EMBEDDERS_OF_TODAY: tuple[Download, ...] = (
     ),
 )
 
+APACHE = "Apache-2.0"
+LONG_PROMPTS = N_("whatever a prompt says, in any style, at about 1024 pixels; long prompts, text in pictures")
+
+
+def _flow(name: str, what: str, repository: str, revision: str, about: int) -> Download:
+    """Returns a flow transformer's whole diffusers folder, whose licence is Apache-2.0."""
+    return Download(
+        name, f"base model, {what}", repository, revision, APACHE, (), LONG_PROMPTS, about=about, folder=name
+    )
+
+
+def _tiny_vae(name: str, what: str, repository: str) -> Download:
+    """Returns a tiny autoencoder for latents of 16 channels, 2.46 million weights in float32."""
+    file = Remote("diffusion_pytorch_model.safetensors", f"tiny_vae/{name}.safetensors")
+    return Download(f"tiny-vae-{name}", f"previews of {what}", repository, "", "MIT", (file,), about=9_835_596)
+
+
+FLOW_BASES: tuple[Download, ...] = (
+    _flow(
+        "z-image",
+        "Z-Image",
+        "Tongyi-MAI/Z-Image",
+        "04cc4abb7c5069926f75c9bfde9ef43d49423021",
+        20_500_000_000,
+    ),
+    _flow(
+        "z-image-turbo",
+        "Z-Image-Turbo, in 8 steps",
+        "Tongyi-MAI/Z-Image-Turbo",
+        "f332072aa78be7aecdf3ee76d5c247082da564a6",
+        32_800_000_000,
+    ),
+    _flow(
+        "flux2-klein-base-4b",
+        "FLUX.2 [klein] base 4B",
+        "black-forest-labs/FLUX.2-klein-base-4B",
+        "a3b4f4849157f664bdbc776fd7453c2783562f4d",
+        16_000_000_000,
+    ),
+    _flow(
+        "flux2-klein-4b",
+        "FLUX.2 [klein] 4B, in 4 steps",
+        "black-forest-labs/FLUX.2-klein-4B",
+        "e7b7dc27f91deacad38e78976d1f2b499d76a294",
+        16_000_000_000,
+    ),
+    _flow(
+        "chroma1-hd",
+        "Chroma1-HD",
+        "lodestones/Chroma1-HD",
+        "0e0c60ece1e82b17cb7f77342d765ba5024c40c0",
+        27_500_000_000,
+    ),
+    _flow(
+        "qwen-image",
+        "Qwen-Image",
+        "Qwen/Qwen-Image",
+        "75e0b4be04f60ec59a75f475837eced720f823b6",
+        57_700_000_000,
+    ),
+    _flow("lumina-image-2", "Lumina Image 2.0", "Alpha-VLLM/Lumina-Image-2.0", "", 10_600_000_000),
+)
+"""Those that everybody may fetch. The hub gives FLUX.1, klein 9B and Stable Diffusion 3 only to who has accepted their
+terms there: a browser brings their folders, and `konomi models import` takes them in."""
+
 DOWNLOADS: tuple[Download, ...] = (
     Download(
         "sd15",
@@ -189,6 +259,7 @@ DOWNLOADS: tuple[Download, ...] = (
         ),
         N_("whatever a prompt says, in any style, at about 1024 pixels; longer prompts, finer hands and faces"),
     ),
+    *FLOW_BASES,
     Download(
         "clip-vit-b-32",
         "embedder, open_clip ViT-B-32 (laion2b_s34b_b79k)",
@@ -265,6 +336,8 @@ DOWNLOADS: tuple[Download, ...] = (
             ),
         ),
     ),
+    _tiny_vae("flux1", "FLUX.1, Chroma, Z-Image and Lumina 2", "madebyollin/taef1"),
+    _tiny_vae("sd3", "Stable Diffusion 3 and 3.5", "madebyollin/taesd3"),
     Download(
         "lcm-lora-sd15",
         "few-step adapter for drafts, Stable Diffusion 1.5",

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,16 +21,33 @@ from konomi_chassis.models.companions import (
     image_prompt_files,
     is_few_step,
 )
-from konomi_chassis.models.diffusers_folder import check_folder, model_files, needed_files, read_json, weight_files
-from konomi_chassis.models.families.family import FoundFolder
+from konomi_chassis.models.diffusers_folder import (
+    INDEX,
+    check_folder,
+    model_files,
+    needed_files,
+    read_json,
+    weight_files,
+)
+from konomi_chassis.models.families.family import Family, FoundFile, FoundFolder
 from konomi_chassis.models.families.table import family, recognised
-from konomi_chassis.models.model_settings import STARTER_SETTINGS, ModelSettings, read_settings, settings_of_names
+from konomi_chassis.models.model_settings import (
+    STARTER_SETTINGS,
+    ModelSettings,
+    PartsSettings,
+    read_settings,
+    settings_of_names,
+)
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
-from konomi_chassis.models.single_file import describe
+from konomi_chassis.models.single_file import describe, read, title, transformer_weights
 
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+BLOCK = re.compile(r"[^.]+\.\d+\.")
+"""How the name of a tensor in a transformer's block begins."""
 STARTER = "starter"
+ALIKE = 5e-4
+"""How far the weights of a file's transformer may be from those of a folder's: FLUX.1's guidance is a thousandth."""
 OTHERS = frozenset({FEW_STEP, IP_ADAPTER, "open_clip", "population", "timm", "tiny_vae"})
 """Folders among the home's models that hold no base models."""
 
@@ -50,6 +67,9 @@ class BaseModel:
         schedule: what it says of the noise it was trained with.
         title: what it calls itself, where it does.
         settings: how it draws and learns where nobody says otherwise.
+        resident: weights of what denoises that are on a device where its blocks come one by one: those of no block and
+            of the largest; 0 where nobody counted them.
+        lender: of a single file that holds a transformer alone the folder all else comes from; None of any other.
     """
 
     id: str
@@ -62,6 +82,8 @@ class BaseModel:
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     title: str = ""
     settings: ModelSettings = field(default_factory=ModelSettings)
+    resident: int = 0
+    lender: Path | None = None
 
     @property
     def prediction_type(self) -> str:
@@ -72,8 +94,10 @@ class BaseModel:
 class BaseModels:
     """The base models of one home; looks at the disk on every call, so a model dropped in is seen at once."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, lenders: Path | None = None) -> None:
+        """Takes the home, and another whose folders lend to single files where it is not this one."""
         self._folder = home / "models"
+        self._lenders = self if lenders is None else BaseModels(lenders)
 
     def usable(self) -> list[BaseModel]:
         """Returns the usable base models by id; those that would be refused are left out (`get` says why)."""
@@ -102,11 +126,12 @@ class BaseModels:
             InvalidArgument: the id is not an id.
             NotFound, FailedPrecondition: there is no such model (reason MODEL_MISSING).
             FailedPrecondition: it is unsafe (UNSAFE_FORMAT), of a kind konomi does not run (MODEL_LAYOUT), or its
-                files cannot be read (MODEL_BROKEN), or the owner's settings of it cannot (MODEL_SETTINGS).
+                files cannot be read (MODEL_BROKEN), the owner's settings of it cannot (MODEL_SETTINGS), or it is a
+                transformer alone that no folder lends the rest (MODEL_PARTS).
         """
         path = self._path(id)
         try:
-            model = _folder_model(id, path) if path.is_dir() else _file_model(id, path)
+            model = _folder_model(id, path) if path.is_dir() else self._file_model(id, path)
             return replace(model, settings=read_settings(self.settings_file(id), derived_settings(model)))
         except KonomiError:
             raise
@@ -151,14 +176,56 @@ class BaseModels:
     def digest(self, model: BaseModel) -> str:
         """Returns the sha256 over the model's files; hashed once, then remembered by size and time of change.
 
-        For a single file it is the file's own sha256; for a folder the sha256 over names and digests of its files.
+        For a single file it is the file's own sha256; for a folder the sha256 over names and digests of its files, and
+        for a file with a folder that lends it parts the sha256 over the file's and those of what is lent.
         """
+        if model.lender is not None:
+            lent = self._lenders._names_and_digests(model.lender, but=family(model.layout).network)
+            return hashlib.sha256(f"{self._file_digest(model.path)}\n{lent}".encode()).hexdigest()
         if model.format == "single_file":
             return self._file_digest(model.path)
-        whole = hashlib.sha256()
-        for path in model_files(model.path):
-            whole.update(f"{path.relative_to(model.path).as_posix()} {self._file_digest(path)}\n".encode())
-        return whole.hexdigest()
+        return hashlib.sha256(self._names_and_digests(model.path).encode()).hexdigest()
+
+    def _names_and_digests(self, folder: Path, but: str = "") -> str:
+        """Returns a line for each file of a folder, for weights of one part none."""
+        lines = []
+        for path in model_files(folder):
+            name = path.relative_to(folder).as_posix()
+            if not (but and name.startswith(f"{but}/") and path.suffix == ".safetensors"):
+                lines.append(f"{name} {self._file_digest(path)}\n")
+        return "".join(lines)
+
+    def _file_model(self, id: str, path: Path) -> BaseModel:
+        found, kind = read(id, path)
+        if kind.transformer_file is None:
+            return _checkpoint_model(found, kind)
+        asked = read_settings(self._lenders.settings_file(id), ModelSettings()).parts.folder
+        lender = choose(found, kind, self._lenders._folders_of(kind), asked)
+        counted = {kind.network: transformer_weights(found)}
+        return replace(
+            lender,
+            id=id,
+            path=path,
+            format="single_file",
+            size_bytes=path.stat().st_size,
+            parameters=dict(lender.parameters) | counted,
+            title=title(found),
+            lender=lender.path,
+        )
+
+    def _folders_of(self, kind: Family) -> list[BaseModel]:
+        """Returns the usable folders of a family, by id."""
+        models = []
+        for id in self.ids():
+            folder = self._folder / id
+            if not (folder / INDEX).is_file():
+                continue
+            try:
+                model = _folder_model(id, folder)
+            except KonomiError:
+                continue
+            models += [model] * (model.layout == kind.name)
+        return models
 
     def _path(self, id: str) -> Path:
         if not ID.fullmatch(id):
@@ -220,17 +287,20 @@ def derived_settings(model: BaseModel, *names: str) -> ModelSettings:
     if model.id == STARTER:
         return STARTER_SETTINGS
     usual = family(model.layout).defaults
-    return settings_of_names([model.id, model.title, *names], model.schedule, usual.drawing, usual.few_step)
+    settings = settings_of_names([model.id, model.title, *names], model.schedule, usual.drawing, usual.few_step)
+    return settings if model.lender is None else replace(settings, parts=PartsSettings(folder=model.lender.name))
 
 
 def _folder_model(id: str, folder: Path) -> BaseModel:
     headers = check_folder(folder)
     found = _found(id, folder)
     kind = recognised(found)
-    parameters: dict[str, int] = {}
+    sizes: dict[str, dict[str, int]] = {}
     for part in kind.weighted:
         files = [path.name for path in weight_files(folder / part) if path.suffix == ".safetensors"]
-        parameters[part] = sum(t.parameters for name in files for t in headers[f"{part}/{name}"].tensors.values())
+        tensors = [pair for name in files for pair in headers[f"{part}/{name}"].tensors.items()]
+        sizes[part] = {name: tensor.parameters for name, tensor in tensors}
+    parameters = {part: sum(counts.values()) for part, counts in sizes.items()}
     schedule = kind.schedule(found)
     return BaseModel(
         id=id,
@@ -242,7 +312,22 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
         parameters={part: count for part, count in parameters.items() if count},
         schedule=schedule,
         title=str(found.index.get("_name_or_path") or "").rpartition("/")[2][:200],
+        resident=resident_weights(sizes[kind.network]) if kind.noise == "flow" else 0,
     )
+
+
+def resident_weights(sizes: Mapping[str, int]) -> int:
+    """Returns how many weights of a transformer are on a device where its blocks come one by one.
+
+    Args:
+        sizes: its tensors' names → their numbers of weights; blocks are the numbered members of what it consists of.
+    """
+    blocks: dict[str, int] = {}
+    for name, size in sizes.items():
+        match = BLOCK.match(name)
+        if match:
+            blocks[match[0]] = blocks.get(match[0], 0) + size
+    return sum(sizes.values()) - sum(blocks.values()) + max(blocks.values(), default=0)
 
 
 def _found(id: str, folder: Path) -> FoundFolder:
@@ -257,16 +342,52 @@ def _found(id: str, folder: Path) -> FoundFolder:
     return FoundFolder(id, index, config)
 
 
-def _file_model(id: str, path: Path) -> BaseModel:
-    checkpoint = describe(id, path)
+def _checkpoint_model(found: FoundFile, kind: Family) -> BaseModel:
+    checkpoint = describe(found, kind)
     return BaseModel(
-        id=id,
-        path=path,
+        id=found.id,
+        path=found.path,
         layout=checkpoint.layout,
         format="single_file",
-        size_bytes=path.stat().st_size,
+        size_bytes=found.path.stat().st_size,
         resolution=checkpoint.resolution,
         parameters=checkpoint.parameters,
         schedule=checkpoint.schedule,
         title=checkpoint.title,
+    )
+
+
+def choose(found: FoundFile, kind: Family, folders: Sequence[BaseModel], asked: str) -> BaseModel:
+    """Returns the folder that lends a transformer's file its text encoders, autoencoder, scheduler and configuration.
+
+    Args:
+        found: the file.
+        kind: its family.
+        folders: of that family.
+        asked: id of the folder the owner's settings name; "" where they name none.
+
+    Raises:
+        FailedPrecondition: none fits, or several do and none was named (reason MODEL_PARTS).
+    """
+    weights, named = transformer_weights(found), [model for model in folders if asked in ("", model.id)]
+    fitting = [model for model in named if abs(model.parameters[kind.network] - weights) <= ALIKE * weights]
+    if len(fitting) == 1:
+        return fitting[0]
+    where = f"in the settings {found.id}.toml among the home's models"
+    if fitting:
+        ids = [model.id for model in fitting]
+        why = f'which fits {" and ".join(ids)}: name the one it was made from {where}, as [parts] folder = "{ids[0]}"'
+    elif named:
+        sizes = ", ".join(f"{model.id} has {model.parameters[kind.network]}" for model in named)
+        why = f"of {weights} weights, where {sizes}: put the folder of the model it was made from beside it"
+    elif asked:
+        why = f"and {where} [parts] names {asked[:64]!r}, which is no usable folder of this family: name one that is"
+    else:
+        why = (
+            "alone: put a diffusers folder of that family among the home's models; its text encoders, autoencoder and "
+            "configuration are used"
+        )
+    raise FailedPrecondition(
+        f'The base model "{found.id}" is a single file with the transformer of a {kind.name}, {why}.',
+        reason="MODEL_PARTS",
     )

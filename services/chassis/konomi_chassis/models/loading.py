@@ -25,9 +25,11 @@ from konomi_chassis.memory_shortage import is_broken_device, is_shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.clip_vocabulary import clip_vocabulary
 from konomi_chassis.models.diffusers_folder import read_json, weight_files
-from konomi_chassis.models.families.family import Family, Noise, SingleFileNames
+from konomi_chassis.models.families.family import Family, FoundFile, Noise, PartLoader, SingleFileNames
 from konomi_chassis.models.families.table import family
 from konomi_chassis.models.original_tensors import OriginalTensors
+from konomi_chassis.models.safetensors_check import check_file
+from konomi_chassis.models.single_file import UNUSED, autoencoder_head
 
 SCHEDULERS: Mapping[Noise, frozenset[str]] = {
     "diffusion": frozenset(kind.name for kind in KarrasDiffusionSchedulers) | {LCMScheduler.__name__},
@@ -36,32 +38,51 @@ SCHEDULERS: Mapping[Noise, frozenset[str]] = {
 """Classes a model's scheduler may be of, by how its noise grows."""
 
 
-def load_pipeline(
-    model: BaseModel, configs: Path, device: torch.device, dtype: torch.dtype, network_dtype: torch.dtype | None = None
-) -> Any:
+@dataclass(frozen=True)
+class Dtypes:
+    """Number formats of a model's weights.
+
+    Attributes:
+        others: of the autoencoder, and what else there is.
+        network: of what denoises; no wider copy of it is ever made.
+        texts: of the text encoders.
+    """
+
+    others: torch.dtype
+    network: torch.dtype
+    texts: torch.dtype
+
+
+def load_pipeline(model: BaseModel, configs: Path, device: torch.device, dtype: torch.dtype | Dtypes) -> Any:
     """Loads a base model into its family's pipeline, ready to run.
 
     Args:
         model: a model the catalogue has checked; nothing else is read, nothing is ever fetched.
         configs: folder with the configurations of single-file checkpoints, by layout.
         device: where it shall run.
-        dtype: number format of the weights.
-        network_dtype: of the weights of what denoises, where it is another; no wider copy of it is ever made.
+        dtype: number format of the weights, one or by part.
 
     Raises:
         FailedPrecondition: its weights do not fit its configuration (reason MODEL_BROKEN).
         RuntimeError, MemoryError: memory ran out, or the device is broken (see memory_shortage); nothing is left of it.
     """
     kind = family(model.layout)
+    dtypes = dtype if isinstance(dtype, Dtypes) else Dtypes(dtype, dtype, dtype)
     try:
         with quiet(), ExitStack() as stack:
+            numbers = _Numbers(kind.noise, dtypes)
+            parts: PartLoader
             if model.format == "diffusers":
-                parts: _FolderParts | _FileParts = _FolderParts(model, kind.noise, dtype, network_dtype or dtype)
+                parts = _FolderParts(model.id, model.path, numbers)
+            elif model.lender is not None:
+                file = stack.enter_context(safe_open(model.path, "pt"))
+                found = FoundFile(model.id, model.path, check_file(model.path))
+                parts = _LentParts(model.id, model.lender, numbers, found, file)
             else:
                 file, names = stack.enter_context(safe_open(model.path, "pt")), kind.single_file
                 assert names is not None, "such a family has no single files"
-                parts = _FileParts(model, configs / model.layout, names, file, dtype, network_dtype or dtype)
-            return _placed(kind.load(parts), kind, device, dtype)
+                parts = _FileParts(model, configs / model.layout, names, file, numbers)
+            return _placed(kind.load(parts), kind, device, dtypes.others)
     except KonomiError:
         raise
     except Exception as error:
@@ -90,37 +111,74 @@ def _channels_last(part: Any) -> None:
 
 
 @dataclass(frozen=True)
+class _Numbers:
+    """How a model's noise grows, and the number formats of its weights."""
+
+    noise: Noise
+    dtypes: Dtypes
+
+
+@dataclass(frozen=True)
 class _FolderParts:
     """The parts of a diffusers folder; see PartLoader."""
 
-    model: BaseModel
-    noise: Noise
-    dtype: torch.dtype
-    network_dtype: torch.dtype
+    id: str
+    folder: Path
+    numbers: _Numbers
 
     def index(self) -> Mapping[str, Any]:
-        return read_json(self.model.path / "model_index.json", f"The file model_index.json of {self.model.id}")
+        return read_json(self.folder / "model_index.json", f"The file model_index.json of {self.id}")
 
     def network(self, part: str, kind: str) -> Any:
-        return _weights(getattr(diffusers, kind), self.model.path / part, self.network_dtype)
+        return _weights(getattr(diffusers, kind), self.folder / part, self.numbers.dtypes.network)
 
     def autoencoder(self, part: str, kinds: Sequence[str]) -> Any:
-        folder = self.model.path / part
-        named = read_json(folder / "config.json", f"The {part} of {self.model.id}").get("_class_name")
+        folder = self.folder / part
+        named = read_json(folder / "config.json", f"The {part} of {self.id}").get("_class_name")
         kind = next((kind for kind in kinds if kind == named), kinds[0])
-        return _weights(getattr(diffusers, kind), folder, self.dtype)
+        return _weights(getattr(diffusers, kind), folder, self.numbers.dtypes.others)
 
     def text_encoder(self, part: str, kind: str) -> Any:
-        return _weights(getattr(transformers, kind), self.model.path / part, self.dtype)
+        return _weights(getattr(transformers, kind), self.folder / part, self.numbers.dtypes.texts)
 
     def tokenizer(self, part: str, kind: str) -> Any:
-        return getattr(transformers, kind).from_pretrained(str(self.model.path / part), local_files_only=True)
+        return getattr(transformers, kind).from_pretrained(str(self.folder / part), local_files_only=True)
 
     def scheduler(self) -> Any:
-        return _scheduler(self.model.path / "scheduler", self.noise)
+        return _scheduler(self.folder / "scheduler", self.numbers.noise)
 
     def pipeline(self, kind: str, **parts: Any) -> Any:
         return getattr(diffusers, kind)(**parts)
+
+
+@dataclass(frozen=True)
+class _LentParts(_FolderParts):
+    """A single file's transformer, its autoencoder where it has one, and the rest of the folder that lends it."""
+
+    found: FoundFile
+    file: Any
+
+    def network(self, part: str, kind: str) -> Any:
+        head = self.found.head
+        tensors = {name: self.file.get_tensor(head + name) for name in self.found.transformer if name != UNUSED}
+        network = getattr(diffusers, kind).from_single_file(
+            tensors,
+            config=str(self.folder / part),
+            torch_dtype=self.numbers.dtypes.network,
+            local_files_only=True,
+            low_cpu_mem_usage=True,
+        )
+        missing = [name for name, weight in network.state_dict().items() if weight.is_meta]
+        if missing:
+            raise ValueError(f"{len(missing)} weights are missing")
+        return network
+
+    def autoencoder(self, part: str, kinds: Sequence[str]) -> Any:
+        head = autoencoder_head(self.found.header)
+        if not head:
+            return super().autoencoder(part, kinds)
+        empty = _empty_network(getattr(diffusers, kinds[0]), self.folder / part)
+        return OriginalTensors(self.id, self.file, self.numbers.dtypes.others).vae(empty, head)
 
 
 @dataclass(frozen=True)
@@ -131,14 +189,13 @@ class _FileParts:
     configs: Path
     names: SingleFileNames
     file: Any
-    dtype: torch.dtype
-    network_dtype: torch.dtype
+    numbers: _Numbers
 
     def index(self) -> Mapping[str, Any]:
         return read_json(self.configs / "model_index.json", "The bundled model_index.json")
 
     def network(self, part: str, kind: str) -> Any:
-        tensors = OriginalTensors(self.model.id, self.file, self.network_dtype)
+        tensors = OriginalTensors(self.model.id, self.file, self.numbers.dtypes.network)
         return tensors.unet(_empty_network(getattr(diffusers, kind), self.configs / part), self.names.heads[part])
 
     def autoencoder(self, part: str, kinds: Sequence[str]) -> Any:
@@ -157,13 +214,13 @@ class _FileParts:
 
     def scheduler(self) -> Any:
         changes = self.model.schedule.configuration()
-        return _scheduler(self.configs / "scheduler", family(self.model.layout).noise, **changes)
+        return _scheduler(self.configs / "scheduler", self.numbers.noise, **changes)
 
     def pipeline(self, kind: str, **parts: Any) -> Any:
         return getattr(diffusers, kind)(**parts)
 
     def _tensors(self) -> OriginalTensors:
-        return OriginalTensors(self.model.id, self.file, self.dtype)
+        return OriginalTensors(self.model.id, self.file, self.numbers.dtypes.others)
 
 
 def _empty_network(kind: Any, folder: Path) -> Any:

@@ -117,8 +117,42 @@ class _CountedModel:
     def texts(self, width: int) -> int:
         return sum(self.weights(part, width) for part in self.family.weighted if part.startswith("text_encoder"))
 
+    def resident(self, width: int) -> int:
+        """Returns the bytes of the network on a card where it is trained block by block; all of it where it is not."""
+        return (self.model.resident or self.model.parameters.get(self.family.network, 0)) * width
+
+    def text_width(self) -> int:
+        """Returns the bytes of a weight of the text encoders while they are read on a card."""
+        return HALF if reads_in_bf16(self.family) else WHOLE
+
     def adapter(self) -> float:
         return self.model.parameters.get(self.family.network, 0) * ADAPTER_SHARE * ADAPTER_BYTES
+
+
+def reads_in_bf16(family: Family) -> bool:
+    """Says whether a family's text encoders are read in bfloat16 on a card, as its pipelines do, and not in float32."""
+    return family.noise == "flow"
+
+
+def trains_in_blocks(model: BaseModel, width: int, card_bytes: int) -> bool:
+    """Says whether a transformer's blocks come to a card one by one while it is trained, for all of it does not fit.
+
+    Args:
+        model: the base.
+        width: bytes of a weight of the network.
+        card_bytes: memory of the card.
+    """
+    family = find(model.layout)
+    if family is None or family.defaults.activations is None or not model.resident:
+        return False
+    counted = _CountedModel(model, family, family.defaults.activations)
+    taken = NightShape().rater_bytes + 3 * CONTEXT_BYTES
+    return taken + counted.network(width) + _step(counted, width) > card_bytes
+
+
+def _step(model: _CountedModel, width: int) -> float:
+    """Returns the bytes of an adapter and of one row of a step that makes its activations twice."""
+    return model.adapter() + model.activations.checkpointed * model.pixels * width / HALF * ALLOWANCE
 
 
 def night_memory(model: BaseModel, shape: NightShape) -> NightMemory | None:
@@ -165,14 +199,17 @@ def _generator(model: _CountedModel, shape: NightShape) -> MemoryNeed:
 
 
 def _trainer(model: _CountedModel, shape: NightShape) -> MemoryNeed:
-    """Counts a step, and the encoders, float32: texts, then pictures, then the UNet have the card to themselves."""
+    """Counts a step, and the encoders: texts, then pictures, then the network have the card to themselves.
+
+    At the least a transformer's blocks come to a card one by one.
+    """
     pixels, wide, activations = model.pixels, shape.trained_bytes / HALF, model.activations
     kept = activations.checkpointed if shape.checkpointing else activations.training
     pictures = model.weights("vae", WHOLE) + activations.encoding * pixels * ALLOWANCE
-    unet = model.network(shape.trained_bytes)
-    apart = max(model.texts(WHOLE), pictures)
-    encoding = apart if shape.on_card else unet + model.texts(WHOLE) + pictures
-    frozen = unet + model.adapter()
-    step = frozen + kept * pixels * wide * ALLOWANCE * shape.rows_together
-    least = frozen + activations.checkpointed * pixels * wide * ALLOWANCE
+    network = model.network(shape.trained_bytes)
+    apart = max(model.texts(model.text_width()), pictures)
+    encoding = apart if shape.on_card else network + model.texts(WHOLE) + pictures
+    step = network + model.adapter() + kept * pixels * wide * ALLOWANCE * shape.rows_together
+    frozen = model.resident(shape.trained_bytes) if shape.on_card else network
+    least = frozen + _step(model, shape.trained_bytes)
     return MemoryNeed("trainer", 0, round(max(encoding, step)), round(max(encoding, least)))

@@ -22,7 +22,7 @@ Spacing = Literal["", "leading", "trailing", "linspace", "ays"]
 """Which timesteps are drawn at; empty is the model's own choice, ays Align Your Steps (2404.14507)."""
 Syntax = Literal["plain", "weighted"]
 """Whether a prompt is one text of at most 77 tokens, or has emphasis, BREAK and any length (see prompt_weights)."""
-TABLES = ("drawing", "training", "draft", "image_prompt")
+TABLES = ("drawing", "training", "draft", "image_prompt", "parts")
 """What a model's file may hold."""
 Settings = TypeVar("Settings", bound=pydantic.BaseModel)
 STEP_COUNT = re.compile(r"(?<![0-9])([1-9]|1[0-6])[-_ ]?steps?(?![a-z])")
@@ -104,12 +104,22 @@ class LikenessSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
     scale: float = pydantic.Field(0.6, ge=0, le=1)
 
 
+class PartsSettings(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """Where a single file that holds a transformer alone takes its other parts from.
+
+    Attributes:
+        folder: id of a base model that is a diffusers folder of its family; empty for the only one that fits.
+    """
+
+    folder: str = pydantic.Field("", pattern=r"^$|^[a-z0-9][a-z0-9._-]{0,63}$")
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """All tables of a model's file.
 
     Attributes:
-        drawing, training, draft, image_prompt: the tables.
+        drawing, training, draft, image_prompt, parts: the tables.
         in_file: names the file itself says, for example "drawing.steps"; the others were derived.
     """
 
@@ -117,6 +127,7 @@ class ModelSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     draft: DraftSettings = field(default_factory=DraftSettings)
     image_prompt: LikenessSettings = field(default_factory=LikenessSettings)
+    parts: PartsSettings = field(default_factory=PartsSettings)
     in_file: frozenset[str] = field(default=frozenset(), compare=False)
 
 
@@ -193,8 +204,9 @@ def read_settings(path: Path, derived: ModelSettings) -> ModelSettings:
     training = _checked(path, "training", derived.training, table)
     draft = _checked(path, "draft", derived.draft, table)
     image_prompt = _checked(path, "image_prompt", derived.image_prompt, table)
+    parts = _checked(path, "parts", derived.parts, table)
     names = frozenset(f"{name}.{key}" for name in TABLES for key in table.get(name, {}))
-    return ModelSettings(drawing, training, draft, image_prompt, names)
+    return ModelSettings(drawing, training, draft, image_prompt, parts, names)
 
 
 def written(settings: ModelSettings) -> str:
@@ -216,6 +228,7 @@ def written(settings: ModelSettings) -> str:
             "[image_prompt]",
             *_lines(settings.image_prompt, LIKENESS_NOTES),
             "",
+            *(["[parts]", *_lines(settings.parts, PARTS_NOTES), ""] if settings.parts.folder else []),
         ]
     )
 
@@ -249,6 +262,8 @@ LIKENESS_NOTES = {
     "image_encoder": "folder of its image encoder, beside it",
     "scale": "its strength, 0 to 1",
 }
+
+PARTS_NOTES = {"folder": "base model whose text encoders, autoencoder and configuration it uses"}
 
 
 def _lines(settings: pydantic.BaseModel, notes: dict[str, str]) -> list[str]:

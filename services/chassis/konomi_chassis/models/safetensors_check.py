@@ -29,8 +29,8 @@ BITS = {
 }
 """The dtypes konomi reads, and their bits."""
 RUN = (
-    "Stable Diffusion 1.x, 2.x and XL, and as diffusers folders Stable Diffusion 3 and 3.5, FLUX.1, Chroma, "
-    "FLUX.2 klein, Qwen-Image, Z-Image and Lumina Image 2.0"
+    "Stable Diffusion 1.x, 2.x and XL, and as diffusers folders, or a transformer's file beside one, Stable Diffusion "
+    "3 and 3.5, FLUX.1, Chroma, FLUX.2 klein, Qwen-Image, Z-Image and Lumina Image 2.0"
 )
 """The base models konomi runs, as refusals say it."""
 PREFIXES = {

@@ -68,7 +68,7 @@ def put(source: Path, home: Path, id: str, *, convert: bool) -> dict[str, object
     with _staging(home) as stage:
         staged = stage / "models" / (id if source.is_dir() else f"{id}.safetensors")
         _bring(source, staged, convert=convert)
-        model = BaseModels(stage).get(id)
+        model = BaseModels(stage, lenders=home).get(id)
         _settle(staged)
         settings = _put_settings(model, source.stem if source.is_file() else source.name, home, stage)
         staged.rename(home / "models" / staged.name)

@@ -1,4 +1,5 @@
 """The frozen model a fit starts from.
 
-The `catalogue`, its `pipeline`, how it reads `captions`, and the `checkpoint_layout` other programs use.
+The `catalogue`, its `pipeline`, how it reads `captions`, `streamed_blocks` that come to a small card one by one, and
+the `checkpoint_layout` other programs use.
 """

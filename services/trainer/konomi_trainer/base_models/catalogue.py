@@ -8,6 +8,7 @@ from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.families.table import family
+from konomi_chassis.models.memory_needs import WIDTHS, trains_in_blocks
 from konomi_chassis.models.noise_schedule import V_MARK, ZERO_SNR_MARK
 from konomi_trainer.base_models import checkpoint_layout, device, pipeline
 from konomi_trainer.base_models.captions import CaptionReading
@@ -89,7 +90,8 @@ class BaseCatalogue:
     def describe(self, name: str) -> BaseInfo:
         """Returns layout, prediction type, resolution and depth of a base model."""
         model = self._catalogue.get(name)
-        folder = model.path if model.format == "diffusers" else self._settings.single_file_configs / model.layout
+        whole = model.path if model.format == "diffusers" else self._settings.single_file_configs / model.layout
+        folder = model.lender or whole
         part = family(model.layout).network
         layers = read_json(folder / part / "config.json", f"The {part} of {name}").get("layers_per_block", 2)
         zero = model.schedule.zero_terminal_snr
@@ -148,8 +150,13 @@ class BaseCatalogue:
             FailedPrecondition: its files are not those the run was created with.
         """
         model = self._unchanged(configuration.base_model, configuration.base_digest)
+        streams = self._streams(model, configuration)
         placement = pipeline.TrainingPlacement(
-            self.device, configuration.precision, self._checkpointing(model), self._settings.compile_blocks
+            self.device,
+            configuration.precision,
+            streams or self._checkpointing(model),
+            self._settings.compile_blocks,
+            streams,
         )
         configs = self._settings.single_file_configs
         reading = CaptionReading(configuration.prompt_syntax, configuration.clip_skip)
@@ -163,6 +170,16 @@ class BaseCatalogue:
         if filed != "auto":
             return filed == "on"
         return family(model.layout).defaults.large and not device.has_room(self.device)
+
+    def _streams(self, model: BaseModel, configuration: Configuration) -> bool:
+        """Says whether a transformer's blocks come to the device one by one: as the settings say, else by count."""
+        asked = self._settings.block_offload
+        if family(model.layout).noise != "flow" or asked is False:
+            return False
+        if asked is True:
+            return True
+        width = WIDTHS[configuration.precision]
+        return self.device != device.CPU and trains_in_blocks(model, width, device.memory(self.device))
 
 
 def _marks(base: BaseInfo) -> Tensors:

@@ -28,7 +28,7 @@ def checkpoint(layout: str, parts: Mapping[str, Weights], layers_per_block: int)
     if kind.single_file is None:
         raise FailedPrecondition(
             f"expected a base model of Stable Diffusion 1.x, 2.x or XL for this format; this one is {layout}, of which "
-            "there are no single-file checkpoints: export a merged folder instead",
+            "konomi writes no single-file checkpoints: export a merged folder instead",
             reason="EXPORT_FORMAT",
         )
     for part, head in kind.single_file.heads.items():

@@ -104,9 +104,14 @@ def precision(device: str) -> str:
     return "bf16" if abilities(device).bf16 else "fp16"
 
 
+def memory(device: str) -> int:
+    """Returns the bytes of memory of a GPU of this process."""
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
 def has_room(device: str) -> bool:
     """Says whether the device of this process holds an SDXL step without making activations twice; a CPU does."""
-    return device == CPU or torch.cuda.get_device_properties(device).total_memory >= ROOM_BYTES
+    return device == CPU or memory(device) >= ROOM_BYTES
 
 
 def main() -> int:

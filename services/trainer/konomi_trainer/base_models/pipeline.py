@@ -19,10 +19,12 @@ from konomi_chassis.memory_shortage import give_back
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.families import autoencoder, latent_scale
 from konomi_chassis.models.families.condition import Condition
-from konomi_chassis.models.families.table import of_pipeline
-from konomi_chassis.models.loading import load_pipeline
+from konomi_chassis.models.families.table import family, of_pipeline
+from konomi_chassis.models.loading import Dtypes, load_pipeline
+from konomi_chassis.models.memory_needs import reads_in_bf16
 from konomi_chassis.models.noise_schedule import GUIDANCE_RESCALE
 from konomi_trainer.base_models.captions import CaptionEncoder, CaptionReading
+from konomi_trainer.base_models.streamed_blocks import StreamedBlocks
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
 from konomi_trainer.data.tensors import loadable_name, pack, unpack
@@ -64,6 +66,7 @@ class TrainingPlacement:
     precision: str
     gradient_checkpointing: bool
     compile_blocks: bool | Literal["auto"] = "auto"
+    stream_blocks: bool = False
 
 
 class BasePipeline:
@@ -92,7 +95,7 @@ class BasePipeline:
         reading: CaptionReading = PLAIN_READING,
         guidance: float = SAMPLE_GUIDANCE,
     ) -> None:
-        """Takes a pipeline; all but its network is float32, so that the cache fits every precision.
+        """Takes a pipeline; its autoencoder is float32, so that the cache fits every precision.
 
         Args:
             pipe: of a family.
@@ -106,8 +109,8 @@ class BasePipeline:
         self.parts = frozenset(self.family.weighted)
         self.texts = self.parts - PICTURES - {self.family.network}
         self.device = torch.device(placement.device)
-        self.space = f"{digest}:{torch.device(placement.device).type}"
-        self.text_space = self.space + reading.name
+        self.space = f"{digest}:{self.device.type}"
+        self.text_space = self.space + reading.name + _text_format(pipe, self.texts)
         self._captions = CaptionEncoder(pipe, placement.device, reading)
         self.chunk_states = self._captions.chunk_states
         schedule = getattr(diffusers, self.family.trains_by).from_config(pipe.scheduler.config)
@@ -117,19 +120,23 @@ class BasePipeline:
         self.network = getattr(pipe, self.family.network)
         self.network.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)
         self.resolution = resolution or self.family.trained_side(pipe)
-        unit = self.family.unit(pipe)
-        self.step = unit * max(1, self.resolution // 16 // unit)
+        self.step = _whole_tokens(self.resolution // 16, self.family.unit(pipe))
         self._sampling, self._guidance = False, self.family.defaults.guiding.theirs(guidance)
         self.checkpointing, self._learning = False, list[torch.nn.Module]()
+        self._streamed = StreamedBlocks(self.network, self.device) if placement.stream_blocks else None
         if placement.gradient_checkpointing:
             self.checkpoint_activations()
 
     def checkpoint_activations(self) -> bool:
-        """Makes activations twice from now on instead of keeping them; False where it does so already."""
+        """Makes activations twice from now on instead of keeping them; False where it does so already.
+
+        Blocks that come one by one do so anyhow, without the network's own way.
+        """
         if self.checkpointing:
             return False
-        self.network.train()
-        self.network.enable_gradient_checkpointing()
+        if self._streamed is None:
+            self.network.train()
+            self.network.enable_gradient_checkpointing()
         self.checkpointing = True
         self._checkpoint_texts()
         return True
@@ -138,7 +145,8 @@ class BasePipeline:
         """Returns what decides whether a run of so many steps compiles the network's blocks, by figures in `cache`."""
         kind, precision = torch.device(self._placement.device).type, self._placement.precision
         name = f"{self.space[:16]}-{kind}-{precision}.json"
-        return BlockCompiler(self, self._placement.compile_blocks, steps, CostFile(kind, cache / "compilation" / name))
+        asked = False if self._streamed is not None else self._placement.compile_blocks
+        return BlockCompiler(self, asked, steps, CostFile(kind, cache / "compilation" / name))
 
     def compile_blocks(self) -> None:
         """Compiles the network's repeated blocks at their next use; what cannot be compiled goes on as it is."""
@@ -159,8 +167,10 @@ class BasePipeline:
             tower.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
     def settle(self) -> None:
-        """Has all parts on the device, as training needs them."""
+        """Has all parts on the device, as training needs them: of blocks that come one by one what learns."""
         self._bring(self.parts)
+        if self._streamed is not None:
+            self._streamed.settle()
 
     def _bring(self, names: frozenset[str]) -> None:
         """Has these parts on the device, and the others on the host: while a set is encoded none needs another."""
@@ -168,7 +178,9 @@ class BasePipeline:
             return
         for part, leaves in sorted(((part, part not in names) for part in self.parts), key=lambda pair: not pair[1]):
             module = getattr(self._pipe, part, None)
-            if module is not None:
+            if module is self.network and self._streamed is not None and not leaves:
+                self._streamed.settle()
+            elif module is not None:
                 module.to("cpu" if leaves else self._placement.device)
         give_back()
         self._here = names
@@ -295,10 +307,12 @@ def load(
         resolution: side of the squares whose area images have, pixels; 0 takes the model's own.
         reading: how captions are read.
     """
-    if torch.device(placement.device).type == "cuda":
+    on_card = torch.device(placement.device).type == "cuda"
+    if on_card:
         torch.set_float32_matmul_precision("high")  # of the encoders: TF32
-    dtype = PRECISIONS[placement.precision]
-    pipe = load_pipeline(model, configs, torch.device("cpu"), torch.float32, network_dtype=dtype)
+    half = on_card and placement.precision == "bf16" and reads_in_bf16(family(model.layout))
+    dtypes = Dtypes(torch.float32, PRECISIONS[placement.precision], torch.bfloat16 if half else torch.float32)
+    pipe = load_pipeline(model, configs, torch.device("cpu"), dtypes)
     guidance = SAMPLE_GUIDANCE if model.settings.drawing.guidance_scale > 1 else 1.0
     return BasePipeline(pipe, digest, placement, resolution or model.resolution, reading, guidance)
 
@@ -321,6 +335,17 @@ def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline
     pipe.fuse_lora(components=[part for part in parts if part in pipe._lora_loadable_modules])
     pipe.unload_lora_weights()
     return pipe
+
+
+def _whole_tokens(side: int, unit: int) -> int:
+    """Returns the largest multiple of a unit that is not more than a side, at least one; pixels."""
+    return unit * max(1, side // unit)
+
+
+def _text_format(pipe: DiffusionPipeline, texts: frozenset[str]) -> str:
+    """Names the number format of a pipeline's text encoders in the cache, empty for float32: their states differ."""
+    encoders = [encoder for name in sorted(texts) if (encoder := getattr(pipe, name, None)) is not None]
+    return ":bf16" if encoders and next(encoders[0].parameters()).dtype == torch.bfloat16 else ""
 
 
 def has_usual_autoencoder(pipe: DiffusionPipeline) -> bool:

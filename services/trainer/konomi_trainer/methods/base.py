@@ -43,6 +43,9 @@ class LoadedBase(dataset.Encoder, Protocol):
     def checkpoint_activations(self) -> bool:
         """Makes activations twice instead of keeping them; False where it does so already."""
 
+    def settle(self) -> None:
+        """Has on the device what trains, an adapter that was just put on the network too."""
+
     def release_image_encoder(self) -> None:
         """Frees the autoencoder alone."""
 

@@ -65,6 +65,7 @@ class Kind:
         else:
             base.release_encoders()
         weights = attach(networks, self, configuration.rank, configuration.seed, base.family.targets)
+        base.settle()
         loss = DenoisingLoss(base, data, configuration, live, lambda: switched_off(base.network))
         share = configuration.text_encoder_learning_rate / configuration.learning_rate
         figures = {"images": float(len(learnt)), "held_out_images": float(len(held))}

@@ -8,11 +8,12 @@ from typing import Annotated, TypedDict
 import typer
 
 from konomi.cli.console import Json, emit, note, progress, say, table
-from konomi.errors import DataLoss, InvalidArgument
+from konomi.errors import AlreadyExists, DataLoss, InvalidArgument
 from konomi.files import make_folder, sync_folder, write_json
 from konomi.home import Home
 from konomi.host.hub import Facts, FetchSettings, address, check_safetensors, facts, fetch, newest
-from konomi.host.hub_models import DOWNLOADS, Download
+from konomi.host.hub_folder import bring_folder
+from konomi.host.hub_models import DOWNLOADS, Download, Remote
 from konomi.i18n.catalogue import text
 
 
@@ -78,34 +79,15 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
     """Fetches what of a model is missing and returns what is there; every file complete or not there."""
     kept = _kept(home)
     if not model.revision:
-        model = replace(model, revision=_revision_of(kept, model) or newest(settings.hub, model))
+        revision = _revision_of(kept, model) or newest(settings.hub, model)
+        model = replace(model, revision=revision)
     if not quiet:
         words = {"name": model.name, "repository": model.repository, "revision": model.revision}
         note(text("{name}: {repository} at {revision}, licence {licence}", licence=model.licence, **words))
-    files: list[FetchedFile] = []
-    for file in model.files:
-        target, key = home.models / file.target, f"{model.repository}@{model.revision}/{file.path}"
-        if target.is_file() and key in kept:
-            files.append({"file": str(target), **kept[key], "fetched": False})
-            continue
-        url = address(settings.hub, model, file)
-        offered = facts(settings.hub, model, file)
-        _compare(kept.get(key), offered, file.path)
-        if not quiet:
-            note(_announcement(file.path, offered))
-        part = home.models / ".fetch" / f"{model.name}-{Path(file.target).name}.part"
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with progress(file.path, offered.size) as update:
-            fetch(url, part, offered, settings.fetch_tries, update)
-        if target.suffix == ".safetensors":
-            check_safetensors(part, file.path)
-        make_folder(target.parent)
-        digest = offered.sha256 or f"git:{offered.git}"
-        kept |= {key: {"digest": digest, "size_bytes": offered.size, "pinned": offered.pinned}}
-        write_json(_record(home), kept)
-        part.replace(target)
-        sync_folder(target.parent)
-        files.append({"file": str(target), **kept[key], "fetched": True})
+        if model.bound:
+            note(text(model.bound))
+    files = _bring_folder(model, home, settings, quiet=quiet) if model.folder else []
+    files += [_bring_file(model, file, home, settings, quiet=quiet) for file in model.files]
     return {
         "name": model.name,
         "revision": model.revision,
@@ -113,6 +95,66 @@ def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) 
         "files": files,
         "next": next_step(model),
     }
+
+
+def _bring_folder(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) -> list[FetchedFile]:
+    """Fetches a diffusers folder, which gets its name among the models once all of it is there.
+
+    Raises:
+        AlreadyExists: there is a model of that name that was not fetched.
+    """
+    target = home.models / model.folder
+    if target.exists():
+        return _fetched_before(model, home)
+    aside = f".fetch/{model.folder}"
+    files: list[FetchedFile] = []
+
+    def bring(file: Remote) -> Path:
+        files.append(_bring_file(model, file, home, settings, quiet=quiet))
+        return home.models / file.target
+
+    bring_folder(bring, aside)
+    (home.models / aside).rename(target)
+    sync_folder(home.models)
+    moved = str(home.models / aside)
+    return [{**file, "file": str(target) + file["file"].removeprefix(moved)} for file in files]
+
+
+def _fetched_before(model: Download, home: Home) -> list[FetchedFile]:
+    head, target = f"{model.repository}@{model.revision}/", home.models / model.folder
+    before = {key.removeprefix(head): facts for key, facts in _kept(home).items() if key.startswith(head)}
+    if not before:
+        raise AlreadyExists(
+            text("this home has a model {name} that did not come by this command; rename it first", name=model.folder),
+            reason="MODEL_EXISTS",
+        )
+    return [{"file": str(target / path), **facts, "fetched": False} for path, facts in before.items()]
+
+
+def _bring_file(model: Download, file: Remote, home: Home, settings: FetchSettings, *, quiet: bool) -> FetchedFile:
+    """Has one file, complete or not at all; what is there already is not asked for again."""
+    kept = _kept(home)
+    target, key = home.models / file.target, f"{model.repository}@{model.revision}/{file.path}"
+    if target.is_file() and key in kept:
+        return {"file": str(target), **kept[key], "fetched": False}
+    url = address(settings.hub, model, file)
+    offered = facts(settings.hub, model, file)
+    _compare(kept.get(key), offered, file.path)
+    if not quiet:
+        note(_announcement(file.path, offered))
+    part = home.models / ".fetch" / f"{model.name}-{file.path.replace('/', '-') if model.folder else target.name}.part"
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with progress(file.path, offered.size) as update:
+        fetch(url, part, offered, settings.fetch_tries, update)
+    if target.suffix == ".safetensors":
+        check_safetensors(part, file.path)
+    make_folder(target.parent)
+    digest = offered.sha256 or f"git:{offered.git}"
+    kept |= {key: {"digest": digest, "size_bytes": offered.size, "pinned": offered.pinned}}
+    write_json(_record(home), kept)
+    part.replace(target)
+    sync_folder(target.parent)
+    return {"file": str(target), **kept[key], "fetched": True}
 
 
 def _revision_of(kept: dict[str, KeptFile], model: Download) -> str:

@@ -88,7 +88,7 @@ def _here(client: Client, home: Home, model: generator.BaseModel) -> BaseLine:
 
 def _there(model: Download) -> BaseLine:
     return {
-        "id": model.name, "here": False, "layout": "", "size_bytes": sum(file.size for file in model.files),
+        "id": model.name, "here": False, "layout": "", "size_bytes": model.size,
         "resolution": 0, "licence": model.licence, "draws": text(model.draws), "memory": None, "fit": None,
         "hours": None, "next": f"konomi models fetch {model.name}",
     }  # fmt: skip

@@ -4,14 +4,15 @@ A family is one file that makes a `Family` and one line in `table`. Facts stand 
 imports torch where it is called, since the catalogue reads this room in processes that have none.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
-from konomi_chassis.models.safetensors_check import Header
+from konomi_chassis.models.safetensors_check import Header, TensorEntry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
     from konomi_chassis.models.families.condition import Condition
 
+TRANSFORMER = "model.diffusion_model."
+"""What stands before the names of what denoises in a whole checkpoint; a file of it alone has nothing there."""
+AUTOENCODERS = ("vae.", "first_stage_model.")
+"""Likewise of an autoencoder, one or the other."""
+BESIDE = (*AUTOENCODERS, "text_encoders.", "cond_stage_model.", "conditioner.", "model_ema.")
+"""Likewise of all that stands beside."""
 Noise = Literal["diffusion", "flow"]
 """How a family's noise grows, which decides whose schedulers can draw with it."""
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -54,6 +61,19 @@ class FoundFile:
     id: str
     path: Path
     header: Header
+
+    @property
+    def head(self) -> str:
+        """What stands before the names of its transformer's tensors, where it has one."""
+        return TRANSFORMER if any(name.startswith(TRANSFORMER) for name in self.header.tensors) else ""
+
+    @cached_property
+    def transformer(self) -> Mapping[str, TensorEntry]:
+        """Its transformer's tensors by name without head; what stands beside them in a whole checkpoint left out."""
+        named = self.header.tensors.items()
+        if self.head:
+            return {name.removeprefix(self.head): entry for name, entry in named if name.startswith(self.head)}
+        return {name: entry for name, entry in named if not name.startswith(BESIDE)}
 
 
 Found = FoundFolder | FoundFile
@@ -98,6 +118,25 @@ class SingleFileNames:
 
 
 @dataclass(frozen=True)
+class TransformerFile:
+    """How single files of a family are told that hold its transformer and perhaps its autoencoder, but no whole model.
+
+    Attributes:
+        has: names of tensors that all of them have, without what may stand before the transformer's.
+        lacks: those that none of them has.
+        autoencoder: whether the autoencoder of one that holds it is read.
+    """
+
+    has: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
+    autoencoder: bool = True
+
+    def is_told_by(self, names: Collection[str]) -> bool:
+        """Says whether a file whose transformer has tensors of these names is one."""
+        return all(name in names for name in self.has) and not any(name in names for name in self.lacks)
+
+
+@dataclass(frozen=True)
 class OriginalLayer:
     """A layer as a family's authors have it, which diffusers may keep in parts.
 
@@ -105,11 +144,13 @@ class OriginalLayer:
         name: theirs, with {} for the number of a block.
         parts: diffusers' names likewise, in the order in which their outputs lie in one.
         widths: outputs of each part by those of the first; empty where all have as many.
+        turned: whether the one part has the second half of its outputs first.
     """
 
     name: str
     parts: tuple[str, ...]
     widths: tuple[int, ...] = ()
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -342,6 +383,10 @@ class Family(Protocol):
     @property
     def single_file(self) -> SingleFileNames | None:
         """Names of its single files; None where it has none."""
+
+    @property
+    def transformer_file(self) -> TransformerFile | None:
+        """How single files are told that hold its transformer alone; None where it has none."""
 
     @property
     def exported(self) -> ExportNames:

@@ -71,6 +71,9 @@ FLUX2_LAYERS = (
     ),
 )
 
+FLUX_LAST = (OriginalLayer("final_layer.adaLN_modulation.1", ("norm_out.linear",), turned=True),)
+"""Shift and scale to its authors, scale and shift to diffusers."""
+
 
 def _stream(attention: str, widths: tuple[int, ...] = ()) -> tuple[OriginalLayer, ...]:
     """Returns the attention of a single stream and of its refiners, given what diffusers calls it."""
@@ -85,9 +88,18 @@ def _stream(attention: str, widths: tuple[int, ...] = ()) -> tuple[OriginalLayer
     return tuple(layers)
 
 
-Z_IMAGE_LAYERS = _stream("attention")
+Z_IMAGE_LAYERS = (
+    *_stream("attention"),
+    OriginalLayer("final_layer.adaLN_modulation.1", ("all_final_layer.2-1.adaLN_modulation.1",)),
+    OriginalLayer("final_layer.linear", ("all_final_layer.2-1.linear",)),
+    OriginalLayer("x_embedder", ("all_x_embedder.2-1",)),
+)
 """As ComfyUI has them; their authors have queries, keys and values apart, as diffusers."""
-LUMINA2_LAYERS = _stream("attn", (3, 1, 1))
+LUMINA2_LAYERS = (
+    *_stream("attn", (3, 1, 1)),
+    OriginalLayer("final_layer.adaLN_modulation.1", ("norm_out.linear_1",)),
+    OriginalLayer("final_layer.linear", ("norm_out.linear_2",)),
+)
 
 
 def text_calls(name: str, component: str, head: str) -> list[str]:

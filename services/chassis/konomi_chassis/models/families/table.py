@@ -43,7 +43,8 @@ def recognised(found: Found) -> Family:
         unsupported(found.id, f"its pipeline is {str(found.index.get('_class_name'))[:80]!r}")
     if family is None:
         unsupported(found.id, NOT_ONE)
-    family.check(found)
+    if isinstance(found, FoundFolder) or family.transformer_file is None:
+        family.check(found)  # a transformer alone is checked with the folder that lends it the rest
     return family
 
 

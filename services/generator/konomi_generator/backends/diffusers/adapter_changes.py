@@ -152,15 +152,21 @@ BY_OUTPUT = ("up", "up_bias", "diff", "diff_b", "magnitude", "dora_scale", "hada
 
 def _cut(tensors: Tensors, cut: Cut) -> dict[str, torch.Tensor]:
     """Returns a layer's tensors for some of its outputs; those of a LoKr are whole, since their rows are products."""
-    start, stop, total = cut
+    total = cut[2]
     parts = dict(tensors)
     for role in BY_OUTPUT:
         if role not in tensors:
             continue
         if tensors[role].shape[0] != total or "hada_t1" in tensors:
             raise ValueError(f"{tensors[role].shape[0]} rows for a layer of {total} outputs")
-        parts[role] = tensors[role][start:stop]
+        parts[role] = _rows(tensors[role], cut)
     return parts
+
+
+def _rows(tensor: torch.Tensor, cut: Cut) -> torch.Tensor:
+    """Returns some of a layer's rows."""
+    start, stop, _ = cut
+    return tensor[start:stop] if start < stop else torch.cat([tensor[start:], tensor[:stop]])
 
 
 def _delta(
@@ -214,7 +220,7 @@ def _scaled(whole: Callable[[], torch.Tensor], size: int, factor: float, cut: Cu
         expected = weight.numel() if cut is None else weight[0].numel() * cut[2]
         if size != expected:
             raise ValueError(f"a change of {size} numbers for a weight of {tuple(weight.shape)}")
-        delta = whole() if cut is None else whole()[cut[0] : cut[1]]
+        delta = whole() if cut is None else _rows(whole(), cut)
         if delta.shape[0] != weight.shape[0]:
             raise ValueError(f"a change of {tuple(delta.shape)} for a weight of {tuple(weight.shape)}")
         return (factor * delta).reshape(weight.shape).to(weight.device)

@@ -20,7 +20,8 @@ from konomi_chassis.models.safetensors_check import Header
 Module = tuple[str, str]
 """(component, module name)."""
 Cut = tuple[int, int, int]
-"""Of a layer's outputs those of one module: the first, the one behind the last, how many the layer has."""
+"""Of a layer's outputs those of one module: the first, the one behind the last, how many the layer has; where the first
+is not before the last, from the first on and then from the layer's beginning."""
 ROLES: Mapping[str, tuple[str, ...]] = {
     "down": (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", ".lora_linear_layer.down.weight"),
     "up": (".lora_B.weight", ".lora_up.weight", ".lora.up.weight", ".lora_linear_layer.up.weight"),
@@ -125,7 +126,8 @@ class ModuleNames:
             total = sum(modules[part].weight.shape[0] for part in parts)
             for part in parts:
                 start, stop = stop, stop + modules[part].weight.shape[0]
-                places.append(((component, part), (start, stop, total)))
+                half = total // 2
+                places.append(((component, part), (half, half, total) if layer.turned else (start, stop, total)))
             flat = name.replace(".", "_")
             calls = (name, f"{HEAD}{name}", f"lora_unet_{flat}", f"lycoris_{flat}")
             self._joined |= dict.fromkeys(calls, places)
@@ -133,8 +135,7 @@ class ModuleNames:
     def find(self, name: str) -> list[tuple[Module, Cut | None]]:
         """Returns the modules a file means, with what of the layer each is; none where the pipeline has none so."""
         if name in self._joined:
-            whole = len(self._joined[name]) == 1
-            return [(module, None if whole else cut) for module, cut in self._joined[name]]
+            return [(module, None if cut == (0, cut[2], cut[2]) else cut) for module, cut in self._joined[name]]
         module = self._modules.get(name)
         return [] if module is None else [(module, None)]
 

@@ -251,7 +251,7 @@ def load_preview_decoder(pipe: Any, model: BaseModel, models: Path, device: torc
             reason="PREVIEW_DECODER_MISSING",
         )
     check_file(file, f"The tiny autoencoder {file.name}")
-    vae = diffusers.AutoencoderTiny()
+    vae = diffusers.AutoencoderTiny(latent_channels=family.channels(pipe))
     try:
         missing = vae.load_state_dict(load_file(file), strict=False).missing_keys
     except RuntimeError as error:  # weights of other shapes

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import (
     ActivationBytes,
+    CompanionNames,
     Defaults,
     ExportNames,
     Guiding,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.flux import T5_TOKENIZERS, THOUSAND, TOKENS
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
+from konomi_chassis.models.families.flow.transformer import FLUX1_LATENTS
 from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 
@@ -32,7 +35,11 @@ class Chroma1(PackedFamily):
     name: ClassVar[str] = "chroma"
     pipelines: ClassVar[tuple[str, ...]] = ("ChromaPipeline",)
     loaded_as: ClassVar[str] = "ChromaPipeline"
+    beside: ClassVar[CompanionNames] = FLUX1_LATENTS
     kinds: ClassVar[tuple[str, str, str]] = ("ChromaTransformer2DModel", "T5EncoderModel", "T5TokenizerFast")
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("double_blocks.0.img_attn.qkv.weight", "distilled_guidance_layer.in_proj.weight")
+    )
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,

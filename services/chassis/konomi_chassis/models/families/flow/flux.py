@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from konomi_chassis.models.families.family import (
     TEXT_TARGETS,
     ActivationBytes,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
     FoundFolder,
     PartLoader,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
-from konomi_chassis.models.families.flow.transformer import FLOW
-from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, HEAD
+from konomi_chassis.models.families.flow.transformer import FLOW, FLUX1_LATENTS
+from konomi_chassis.models.families.layer_names import FLUX1_LAYERS, FLUX_LAST, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 
@@ -44,7 +46,11 @@ class Flux1(PackedFamily):
     name: ClassVar[str] = "flux1"
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     loaded_as: ClassVar[str] = "FluxPipeline"
+    beside: ClassVar[CompanionNames] = FLUX1_LATENTS
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "text_encoder_2")
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("double_blocks.0.img_attn.qkv.weight", "single_blocks.0.modulation.lin.weight", "vector_in.in_layer.weight")
+    )
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,
@@ -60,6 +66,7 @@ class Flux1(PackedFamily):
         texts={"text_encoder": "lora_te1"},
         head=HEAD,
         layers=FLUX1_LAYERS,
+        read=FLUX_LAST,
         implementation="https://github.com/black-forest-labs/flux",
         bound="FLUX.1 [dev], and what was trained on it, is for non-commercial use; FLUX.1 [schnell] is Apache-2.0.",
     )

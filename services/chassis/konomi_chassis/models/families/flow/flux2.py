@@ -18,12 +18,13 @@ from konomi_chassis.models.families.family import (
     NoisePath,
     PartLoader,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.flux import THOUSAND
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PACKED, PackedFamily
 from konomi_chassis.models.families.flow.qwen_image import QWEN_TOKENIZERS
 from konomi_chassis.models.families.flow.transformer import FLOW
-from konomi_chassis.models.families.layer_names import FLUX2_LAYERS, HEAD
+from konomi_chassis.models.families.layer_names import FLUX2_LAYERS, FLUX_LAST, HEAD
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 
@@ -48,6 +49,9 @@ class Flux2Klein(PackedFamily):
     name: ClassVar[str] = "flux2_klein"
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2KleinPipeline",)
     loaded_as: ClassVar[str] = "Flux2KleinPipeline"
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("double_blocks.0.img_attn.qkv.weight", "double_stream_modulation_img.lin.weight"), autoencoder=False
+    )
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,
@@ -64,6 +68,7 @@ class Flux2Klein(PackedFamily):
         texts={},
         head=HEAD,
         layers=FLUX2_LAYERS,
+        read=FLUX_LAST,
         peft_ends=True,
         implementation="https://github.com/black-forest-labs/flux2",
         bound="FLUX.2 [klein] 9B, and what was trained on it, is for non-commercial use; the 4B models are Apache-2.0.",

@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import (
+    ActivationBytes,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
@@ -16,8 +18,9 @@ from konomi_chassis.models.families.family import (
     Guiding,
     NoisePath,
     TextReading,
+    TransformerFile,
 )
-from konomi_chassis.models.families.flow.transformer import FlowTransformer, own_states, sensible_side
+from konomi_chassis.models.families.flow.transformer import FLUX1_LATENTS, FlowTransformer, own_states, sensible_side
 from konomi_chassis.models.families.layer_names import HEAD, LUMINA2_LAYERS
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
@@ -42,6 +45,7 @@ class Lumina2(FlowTransformer):
     name: ClassVar[str] = "lumina2"
     pipelines: ClassVar[tuple[str, ...]] = ("Lumina2Pipeline", "Lumina2Text2ImgPipeline")
     loaded_as: ClassVar[str] = "Lumina2Pipeline"
+    beside: ClassVar[CompanionNames] = FLUX1_LATENTS
     kinds: ClassVar[tuple[str, str, str]] = ("Lumina2Transformer2DModel", "Gemma2Model", "GemmaTokenizerFast")
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "Lumina2Transformer2DModel")}),
@@ -49,6 +53,9 @@ class Lumina2(FlowTransformer):
         "text_encoder": frozenset({("transformers", "Gemma2Model")}),
         "tokenizer": frozenset({("transformers", "GemmaTokenizer"), ("transformers", "GemmaTokenizerFast")}),
     }
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("cap_embedder.1.weight", "layers.0.attention.qkv.weight"), lacks=("x_pad_token",)
+    )
     exported: ClassVar[ExportNames] = ExportNames(
         base="lumina2",
         architecture="lumina-2",
@@ -65,6 +72,7 @@ class Lumina2(FlowTransformer):
         drawing=DrawingSettings(steps=30, guidance_scale=4.0, prompt_syntax="plain"),
         few_step=DrawingSettings(steps=8, guidance_scale=1.0, prompt_syntax="plain"),
         half="bf16",
+        activations=ActivationBytes(drawing=507, decoding=3073, encoding=2573, training=21591, checkpointed=2912),
         text_unit=1,
         guiding=Guiding(rule="same_length", apart=True),
     )

@@ -13,6 +13,7 @@ from konomi_chassis.models.families.family import (
     ExportNames,
     Guiding,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.flux import THOUSAND
 from konomi_chassis.models.families.flow.packed_family import JOINT_TARGETS, PackedFamily
@@ -41,6 +42,9 @@ class QwenImage(PackedFamily):
     )
     autoencoder: ClassVar[str] = "AutoencoderKLQwenImage"
     latent_channels: ClassVar[str] = "z_dim"
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("transformer_blocks.0.attn.add_q_proj.weight", "txt_norm.weight", "img_in.weight"), autoencoder=False
+    )
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,

@@ -15,12 +15,14 @@ from konomi_chassis.models.families.family import (
     Defaults,
     ExportNames,
     Found,
+    FoundFile,
     FoundFolder,
     Noise,
     NoisePath,
     PartLoader,
     SingleFileNames,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.model_settings import DrawingSettings
 from konomi_chassis.models.noise_schedule import NoiseSchedule
@@ -49,6 +51,9 @@ class StableDiffusion3:
     trains_by: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
     weighted: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
     single_file: ClassVar[SingleFileNames | None] = None
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("joint_blocks.0.x_block.attn.qkv.weight", "joint_blocks.0.context_block.attn.qkv.weight", "pos_embed")
+    )
     fragile_autoencoder: ClassVar[bool] = False
     exported: ClassVar[ExportNames] = ExportNames(
         base="sd3",
@@ -56,7 +61,7 @@ class StableDiffusion3:
         pipeline="stable-diffusion-3",
         texts={"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
     )
-    beside: ClassVar[CompanionNames] = CompanionNames()
+    beside: ClassVar[CompanionNames] = CompanionNames(tiny_vae="sd3")
     defaults: ClassVar[Defaults] = Defaults(
         side=1024,
         large=True,
@@ -82,8 +87,10 @@ class StableDiffusion3:
     }
 
     def recognise(self, found: Found) -> bool:
-        """Says whether a folder's pipeline is this one."""
-        return isinstance(found, FoundFolder) and found.pipeline in self.pipelines
+        """Says whether a folder's pipeline is this one, or a file holds its transformer."""
+        if isinstance(found, FoundFile):
+            return self.transformer_file.is_told_by(found.transformer)
+        return found.pipeline in self.pipelines
 
     def check(self, found: Found) -> None:
         """Refuses a transformer that does not take the autoencoder's latents."""

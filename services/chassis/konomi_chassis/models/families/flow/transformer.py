@@ -13,10 +13,12 @@ from konomi_chassis.models.families.family import (
     LORA_TARGETS,
     CompanionNames,
     Found,
+    FoundFile,
     FoundFolder,
     Noise,
     PartLoader,
     SingleFileNames,
+    TransformerFile,
 )
 from konomi_chassis.models.noise_schedule import NoiseSchedule
 from konomi_chassis.models.safetensors_check import unsupported
@@ -30,6 +32,8 @@ FLOW = "flow"
 """What their networks answer, as records say it."""
 WEIGHTED = ("transformer", "vae", "text_encoder")
 LARGEST_SIDE = 4096
+FLUX1_LATENTS = CompanionNames(tiny_vae="flux1")
+"""Of families whose published models have the autoencoder of FLUX.1."""
 
 
 class FlowTransformer:
@@ -51,13 +55,16 @@ class FlowTransformer:
     trains_by: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
     weighted: ClassVar[tuple[str, ...]] = WEIGHTED
     single_file: ClassVar[SingleFileNames | None] = None
+    transformer_file: ClassVar[TransformerFile | None] = None
     fragile_autoencoder: ClassVar[bool] = True
     beside: ClassVar[CompanionNames] = CompanionNames()
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"transformer": LORA_TARGETS}
 
     def recognise(self, found: Found) -> bool:
-        """Says whether a folder's pipeline is this one."""
-        return isinstance(found, FoundFolder) and found.pipeline in self.pipelines
+        """Says whether a folder's pipeline is this one, or a file holds its transformer."""
+        if isinstance(found, FoundFile):
+            return self.transformer_file is not None and self.transformer_file.is_told_by(found.transformer)
+        return found.pipeline in self.pipelines
 
     def check(self, found: Found) -> None:
         """Refuses a transformer that does not take the autoencoder's latents or the text encoder's states."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from konomi_chassis.models.families.family import (
     ActivationBytes,
+    CompanionNames,
     Defaults,
     ExportNames,
     Found,
@@ -18,9 +19,11 @@ from konomi_chassis.models.families.family import (
     NoisePath,
     PartLoader,
     TextReading,
+    TransformerFile,
 )
 from konomi_chassis.models.families.flow.transformer import (
     FLOW,
+    FLUX1_LATENTS,
     FlowTransformer,
     lengths,
     own_states,
@@ -56,6 +59,7 @@ class ZImage(FlowTransformer):
     name: ClassVar[str] = "z_image"
     pipelines: ClassVar[tuple[str, ...]] = ("ZImagePipeline", "ZImageImg2ImgPipeline")
     loaded_as: ClassVar[str] = "ZImagePipeline"
+    beside: ClassVar[CompanionNames] = FLUX1_LATENTS
     kinds: ClassVar[tuple[str, str, str]] = ("ZImageTransformer2DModel", "Qwen3Model", "Qwen2Tokenizer")
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = {
         "transformer": frozenset({("diffusers", "ZImageTransformer2DModel")}),
@@ -63,6 +67,9 @@ class ZImage(FlowTransformer):
         "text_encoder": frozenset({("transformers", "Qwen3Model"), ("transformers", "Qwen3ForCausalLM")}),
         "tokenizer": frozenset({("transformers", "Qwen2Tokenizer"), ("transformers", "Qwen2TokenizerFast")}),
     }
+    transformer_file: ClassVar[TransformerFile] = TransformerFile(
+        ("cap_embedder.1.weight", "layers.0.attention_norm1.weight", "x_pad_token", "cap_pad_token")
+    )
     exported: ClassVar[ExportNames] = ExportNames(
         base="zimage",
         architecture="z-image",

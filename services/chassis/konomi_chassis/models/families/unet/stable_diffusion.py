@@ -65,6 +65,7 @@ class StableDiffusion:
     told_by_bias: bool = False
     """Whether files of both predictions have the same tensors, so that a bias's spread tells which it is."""
 
+    transformer_file: ClassVar[None] = None
     pipelines: ClassVar[tuple[str, ...]] = PIPELINES
     network: ClassVar[str] = "unet"
     noise: ClassVar[Noise] = "diffusion"
