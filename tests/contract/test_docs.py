@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from babel.messages import pofile
 
 from konomi.cli.commands import command_for
 from tests.contract.source_tree import ROOT
@@ -45,6 +46,26 @@ def test_both_languages_give_the_same_commands():
         re.findall(r"^konomi .*$", (ROOT / "docs" / g).read_text("utf-8"), re.MULTILINE) for g in GUIDES
     )
     assert english == japanese
+
+
+def told_words(guide: str) -> list[str]:
+    """What a guide says that konomi says, in its table of what to do: in Japanese within brackets, else in italics."""
+    table = (ROOT / "docs" / guide).read_text("utf-8").rpartition("\n## ")[2]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    quoted = r"「([^」]+)」" if guide.endswith(".ja.md") else r"\*([^*]+)\*"
+    return [words.strip() for cell in cells for words in re.findall(quoted, cell)]
+
+
+@pytest.mark.parametrize(("guide", "language"), [("first-night.md", "en"), ("first-night.ja.md", "ja")])
+def test_every_message_a_guide_explains_is_one_that_konomi_says(guide: str, language: str):
+    folder = ROOT / "clients" / "python" / "konomi" / "locale" / "ja" / "LC_MESSAGES"
+    with (folder / "konomi.po").open("rb") as file:
+        catalogue = pofile.read_po(file)
+    said = [str(message.id if language == "en" else message.string) for message in catalogue]
+    said += [path.read_text("utf-8") for path in (ROOT / "services").rglob("*.py")] if language == "en" else []
+    explained = told_words(guide)
+    assert len(explained) > 12
+    assert [words for words in explained if not any(words in sentence for sentence in said)] == []
 
 
 @pytest.mark.parametrize("guide", [path.name for path in sorted((ROOT / "docs").glob("*.md"))])

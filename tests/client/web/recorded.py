@@ -93,7 +93,7 @@ def bases() -> dict[str, Any]:
         {"id": name, "here": True, "fit": fit, "hours": hours, "draws": draws[name]}
         for name, fit, hours in (("starter", "WHOLE", 0.5), ("sdxl", "REDUCED", None))
     ]
-    return {"bases": lines, "chosen": "starter", "golden_minimum": 8}
+    return {"bases": lines, "chosen": "starter", "golden_minimum": 8, "units": 2, "images": 96}
 
 
 def trial(digests: list[str], *, warning: bool = False) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def check(numbers: Configuration, can_switch_off: bool, items: Sequence[Manifest
     if not {"selected", AVOIDED} <= roles:
         raise _refused(
             "expected selected and avoided images in the manifest, as contrast_beta needs; came only the roles "
-            f"{', '.join(sorted(roles))}: select images to turn away from as well, or set contrast_beta to 0"
+            f"{', '.join(sorted(roles))}: choose images to turn away from as well, or set contrast_beta to 0"
         )
 
 

@@ -19,7 +19,7 @@ def form(client, tmp_path) -> NightForm:
 
 def test_the_base_models_are_those_of_this_machine_each_with_what_it_can_draw(form):
     told = form.bases({})
-    assert (told["chosen"], told["golden_minimum"]) == ("starter", 8)
+    assert (told["chosen"], told["golden_minimum"], told["units"], told["images"]) == ("starter", 8, 3, 320)
     (starter,) = told["bases"]
     assert starter["id"] == "starter" and starter["fit"] == "REDUCED" and starter["here"]
     assert starter["draws"].startswith("illustrated portraits of one small world only")

@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+import statistics
 
 import pytest
 
@@ -12,6 +13,7 @@ from konomi.night.draws import Draw, Turn
 from konomi.night.guards import PRESSURE_MARGIN
 from konomi.night.systems.registry import night_settings
 from tests.client.night.nights import calls
+from tests.client.night.stand_in_store import colour
 
 
 def turn(tmp_path, **fields) -> Turn:
@@ -92,6 +94,15 @@ def test_a_drafted_night_trains_and_is_evaluated_on_what_was_drawn_in_full(bench
     manifest = json.loads((home / "artifacts" / unit["selection"]["manifest"]).read_bytes())
     trained = {item["digest"] for item in manifest["items"]}
     assert trained <= images and not (trained | set(unit["evaluation"])) & set(drafts)
+    assert unit["selection"]["considered"] == len(images), "the choice weighs what was drawn in full, each rated anew"
+    red = {
+        digest: colour((home / "artifacts" / digest).read_bytes())[0] / 255
+        for digest in (*drafts, *images, *unit["evaluation"])
+    }
+    again = [(red[f], red[d]) for one in redrawn for f, d in zip(one["digests"], one["drafts"], strict=True)]
+    assert all(0 <= full - draft <= 0.025 for full, draft in again) and any(full > draft for full, draft in again)
+    utility = 1 + 4 * statistics.fmean(red[digest] for digest in unit["evaluation"])
+    assert unit["scores"]["utility"]["value"] == pytest.approx(utility), "the unit is worth what it draws in full"
     assert (unit["drafts"], unit["images"]) == (24, 24 + len(images) + len(unit["evaluation"]))
     assert unit["selection"]["nats"] == pytest.approx(
         unit["draft_nats"] + math.log(len(images) / unit["selection"]["n"])

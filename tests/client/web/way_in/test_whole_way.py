@@ -22,6 +22,7 @@ from konomi.taste import prompts as written
 from konomi.v1 import generator_pb2 as generator
 from konomi.web.auth import link
 from tests.client.web.grading.test_grading import press, shown
+from tests.client.web.screenshots import shoot
 from tests.client.web.site import until
 from tests.client.web.way_in.test_first_steps import NOW, SUM, drop
 
@@ -132,11 +133,13 @@ def write_prompts(page, lines: list[str]) -> None:
     until(page, "document.getElementById('toast')?.textContent === 'Kept'")
 
 
-def test_from_an_empty_home_to_a_blind_verdict_in_the_morning(home, page):
+def test_from_an_empty_home_to_a_blind_verdict_in_the_morning(home, page, chromium):
     with connect_home(home.root) as client:
         files = portraits(client)
     prompts = dict(zip(files, PORTRAITS, strict=True))
     bring(page, {f"{place}.png": data for place, data in enumerate(files.values())})
+    shoot(chromium, home, "first-steps", "guide", "[data-step=eye] p", 1500)
+    shoot(chromium, home, "rate", "rate", ".frame img")
     grade(page, lambda digest: str(5 - BACKGROUNDS.index(prompts[digest].split(", ")[-1].split()[0])))
 
     page.wait_for_selector("#base")
@@ -146,15 +149,19 @@ def test_from_an_empty_home_to_a_blind_verdict_in_the_morning(home, page):
     wanted = ["comic portrait, blue background", "flat portrait, long black hair"]
     write_prompts(page, wanted)
     assert written.kept(home.root, "default") == wanted
+    shoot(chromium, home, "night-form", "night", "#base", 1250)
     page.fill("#units", "1")
     page.fill("#images", "16")
     page.locator("button.primary", has_text="Start the night").click()
+    page.wait_for_selector(".live .big, .blind", timeout=300_000)
+    shoot(chromium, home, "night-live", "night", ".live h2, h2 + .strip img, .blind", 900)
     until(
         page,
         "!!document.querySelector('.blind') || document.querySelector('.told')?.textContent.includes('cannot')",
         300,
     )
     assert page.locator(".told .verdict").count() == 0, "the starter draws its own portraits"
+    shoot(chromium, home, "night", "night", ".blind .side img", 1100)
     with page.context.expect_page() as opened:
         page.locator("button", has_text="Report").first.click()
     report = opened.value

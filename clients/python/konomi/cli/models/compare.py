@@ -27,6 +27,7 @@ from konomi.v1 import trainer_pb2 as trainer
 PROMPTS = 512
 MOST_IMAGES = 256
 """Images of each base model at most."""
+Count = Annotated[int, typer.Option("--images", min=8, max=MOST_IMAGES, help="With --bases: images of each.")]
 SHEET = Path("bases.html")
 
 
@@ -163,9 +164,7 @@ def command(find: Find) -> Callable[..., None]:
         bases: Annotated[
             bool, typer.Option("--bases", help="The names are base models: say which one suits the taste.")
         ] = False,
-        count: Annotated[
-            int, typer.Option("--images", min=8, max=MOST_IMAGES, help="With --bases: images of each.")
-        ] = 32,
+        count: Count = 32,
         taste: TasteId = "default",
         as_json: Json = False,
     ) -> None:

@@ -371,10 +371,8 @@ class NightServices:
             raise errors.Unavailable(translatable(message))
         if latest.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
             why = latest.error.reason or "CANCELLED"
-            refused = errors.from_item(latest.error.code, why, latest.error.message)
-            return Fit(
-                run=latest.name, failed=told(refused) if latest.error.message else "the run was cancelled", why=why
-            )
+            failed = told(errors.from_item(latest.error.code, why, latest.error.message)) or "the run was cancelled"
+            return Fit(run=latest.name, failed=failed, why=why)
         made = self.client.trainer.get_model(name=latest.model)
         loss = latest.loss if math.isfinite(latest.loss) else -1.0
         settled = messages.training(latest, made.metrics)

@@ -32,11 +32,13 @@ MOST_SEEDS, MOST_TAUGHT, MOST_CONCEPTS = 5, 100, 8
 
 
 class Bases(TypedDict):
-    """The base models of this machine, the one a night starts from where nobody chooses, and the UR golden needs."""
+    """The base models of this machine, and what holds where nobody chooses: base, units, images a unit, golden's UR."""
 
     bases: list[BaseLine]
     chosen: str
     golden_minimum: int
+    units: int
+    images: int
 
 
 class Prompts(TypedDict):
@@ -76,7 +78,8 @@ class NightForm:
             lines = [line for line in base_lines(self._client(), self._home) if line["here"]]
         _, settings = preparation.settings_of(self._home.root, "converge")
         least = settings.of(GoldenSettings).golden_minimum
-        return {"bases": lines, "chosen": settings.base_model, "golden_minimum": least}
+        unasked = {"chosen": settings.base_model, "units": settings.units, "images": settings.images}
+        return {"bases": lines, "golden_minimum": least, **unasked}
 
     def prompts(self, asked: Asked) -> Prompts:
         """Endpoint: the prompts a night would draw with; suggested ones where there are none."""

@@ -17,7 +17,7 @@ export class NightForm {
   constructor(systems, started) {
     this.systems = systems;
     this.started = started;
-    this.known = { bases: [], chosen: "", golden_minimum: 8, prompts: [], origin: "", ur: 0, pictures: [] };
+    this.known = { bases: [], chosen: "", golden_minimum: 8, units: 3, images: 320, prompts: [], origin: "", ur: 0, pictures: [] };
     this.picked = { seeds: new Set(), concept: new Set() };
     this.told = h("div", { class: "told", role: "status" });
     this.more = h("div", {});
@@ -34,8 +34,17 @@ export class NightForm {
     const images = (grades, pageSize) => call("RaterService/ListImages", { taste: taste(), filter: { grades }, pageSize });
     const wanted = [call("NightBases", { language: locale() }), call("TastePrompts", { taste: taste() }), images([UR], 1), images(LIKED, OFFERED)];
     const [bases, prompts, ur, liked] = (await Promise.allSettled(wanted)).map((one) => one.value ?? {});
+    this.preset(bases);
     Object.assign(this.known, bases, prompts, { ur: Number(ur.totalSize ?? 0), pictures: liked.images ?? [] });
     this.draw();
+  }
+
+  // How much a night makes where nobody says: as konomi.toml has it; what was typed meanwhile stays.
+  preset(settings) {
+    for (const id of ["units", "images"]) {
+      const input = this.element.querySelector(`#${id}`);
+      if (settings[id] && input.value === String(this.known[id])) input.value = settings[id];
+    }
   }
 
   parts() {
@@ -144,7 +153,7 @@ export class NightForm {
   // What is asked for; what nobody changed is left to the server.
   asked() {
     const wish = { system: this.system() };
-    for (const input of this.element.querySelectorAll("input[name=amount]")) if (input.value) wish[input.id] = Number(input.value);
+    for (const input of this.element.querySelectorAll("input[name=amount]")) if (input.value && input.value !== String(this.known[input.id])) wish[input.id] = Number(input.value);
     if (this.element.querySelector("#contrast").checked) wish.contrast = BETA;
     if (this.base && this.base !== this.known.chosen) wish.base = this.base;
     const chain = this.element.querySelector("#chain").value.replaceAll(" ", "");
