@@ -273,13 +273,23 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
         foreign = 1.0 if imported and embedder == "starter" else 0.0
         offer = rater.EmbedderOffer(embedder="timm:tf_efficientnet_lite0")
         offers = [offer] if embedder == "starter" else []
+        second = self.tastes[request.taste].second_embedder
         return rater.EmbedderAdvice(
-            embedder=embedder, foreign_share=foreign, n=len(imported), change=foreign > 0, offers=offers
+            embedder=embedder,
+            foreign_share=foreign,
+            n=len(imported),
+            change=foreign > 0,
+            offers=offers,
+            second_embedder=second,
         )
 
     def ChangeEmbedder(self, request, context):
         yield rater.ChangeEmbedderResponse(progress=rater.Progress(phase="embedding", done=1, total=2))
-        self.tastes[request.taste].embedder = request.embedder
+        taste = self.tastes[request.taste]
+        if request.second:
+            taste.second_embedder = request.embedder if request.embedder != taste.embedder else ""
+        else:
+            taste.embedder = request.embedder
         yield rater.ChangeEmbedderResponse(taste=self.tastes[request.taste])
 
 
