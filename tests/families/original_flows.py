@@ -26,7 +26,6 @@ FLUX_RENAMES = (
     (rf"{CONTEXT}attn\.norm_k\.weight", r"double_blocks.\1.img_attn.norm.key_norm.scale"),
     (rf"{CONTEXT}attn\.norm_added_q\.weight", r"double_blocks.\1.txt_attn.norm.query_norm.scale"),
     (rf"{CONTEXT}attn\.norm_added_k\.weight", r"double_blocks.\1.txt_attn.norm.key_norm.scale"),
-    (r"^norm_out\.linear", "final_layer.adaLN_modulation.1"),
 )
 RENAMES: Mapping[str, Sequence[tuple[str, str]]] = {
     "flux1": FLUX_RENAMES,
@@ -74,8 +73,6 @@ RENAMES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
 }
 """Family → what its other names become, those of joined layers apart."""
-SWAPPED = {"flux1": 1, "flux2_klein": 1, "sd3": 1}
-"""Families whose last layer's scale and shift the authors have the other way round."""
 
 
 def original(kind: str, weights: Weights) -> Weights:
@@ -88,15 +85,20 @@ def original(kind: str, weights: Weights) -> Weights:
             if match := first.match(name):
                 *number, end = match.groups()
                 parts = [rest.pop(f"{part.format(*number)}.{end}") for part in layer.parts]
-                made[f"{layer.name.format(*number)}.{end}"] = torch.cat(parts)
+                whole = torch.cat(parts)
+                made[f"{layer.name.format(*number)}.{end}"] = _turned(whole) if layer.turned else whole
     blocks = max((int(match[1]) for match in (re.match(CONTEXT, name) for name in weights) if match), default=0)
     for name, tensor in rest.items():
         last_text = kind == "sd3" and name.startswith(f"transformer_blocks.{blocks}.norm1_context.")
-        if last_text or (kind in SWAPPED and name.startswith("norm_out.linear.")):
-            tensor = torch.cat(tensor.chunk(2)[::-1])
+        if last_text or (kind == "sd3" and name.startswith("norm_out.linear.")):
+            tensor = _turned(tensor)
         for pattern, theirs in RENAMES[kind]:
             name, count = re.subn(pattern, theirs, name)
             if count:
                 break
         made[name] = tensor
     return {name: tensor.contiguous() for name, tensor in made.items()}
+
+
+def _turned(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.cat(tensor.chunk(2)[::-1])
