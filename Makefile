@@ -16,7 +16,7 @@ BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
-.PHONY: help setup demo up test check lint audit words format bench chaos lock
+.PHONY: help setup demo up test check lint audit words figures format bench chaos lock
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,7 @@ lint: setup ## the static checks alone: ruff, mypy, import-linter, the catalogue
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PYTHONPATH=. $(BIN)/python .ci/words.py check
+	$(BIN)/python .ci/figures.py check
 	$(BIN)/buf lint
 	.ci/breaking
 
@@ -61,6 +62,9 @@ audit: setup ## look the pins of constraints.txt up in the package index's advis
 
 words: setup ## bring locale/*/LC_MESSAGES/konomi.po up to the English of the code, and name what is left to translate
 	PYTHONPATH=. $(BIN)/python .ci/words.py update
+
+figures: setup ## make the tables of the README anew from the results that are filed
+	$(BIN)/python .ci/figures.py update
 
 format: setup ## put imports and layout right
 	$(BIN)/ruff check --fix .
