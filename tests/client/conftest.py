@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from konomi.client import Client, connect
-from tests.client.night.warm import Child
 from tests.client.stand_in import StandIn
 
 REPOSITORY = Path(__file__).parents[2]
@@ -58,7 +57,7 @@ def client(stand_in: StandIn, tmp_path: Path) -> Iterator[Client]:
 
 
 class CommandLine:
-    """Runs `konomi` in child processes, the roles being stand-ins; what only runs to its end is forked, see warm."""
+    """Runs `python -m konomi` in child processes, the roles being stand-ins."""
 
     def __init__(self, home: Path, modules: Path):
         self.home = home
@@ -70,16 +69,9 @@ class CommandLine:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, env={**self.environment, **options.pop("env", {})}, **pipes, **options)
 
-    def run(
-        self, *arguments: str, stdin: str = "", cold: bool = False, env: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess:
-        """Runs it to its end: as a person does, in a fresh interpreter, where it is to read or to inherit anything."""
-        if stdin or cold:
-            process: subprocess.Popen | Child = self.start(*arguments, env=env or {})
-            out, err = process.communicate(stdin, timeout=60)
-        else:
-            process = Child(arguments, self.environment | (env or {}))
-            out, err = process.communicate(timeout=60)
+    def run(self, *arguments: str, stdin: str = "", **options) -> subprocess.CompletedProcess:
+        process = self.start(*arguments, **options)
+        out, err = process.communicate(stdin, timeout=60)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def json(self, *arguments: str, **options) -> dict:

@@ -47,7 +47,7 @@ def generous():
 
 @pytest.mark.parametrize("first", [["models", "fetch", "none"], ["night", "plan"], ["doctor"], ["up", "--port", "x"]])
 def test_a_home_is_its_owners_alone_whichever_command_makes_it(generous, command_line, tmp_path, first):
-    command_line.run("--home", str(tmp_path / "fresh"), *first, cold=True)  # with the umask of this process
+    command_line.run("--home", str(tmp_path / "fresh"), *first)
     assert not (tmp_path / "fresh").exists() or open_to_others(tmp_path / "fresh") == []
 
 
