@@ -22,8 +22,8 @@ from konomi.taste import prompts as written
 from konomi.v1 import generator_pb2 as generator
 from konomi.web.auth import link
 from tests.client.web.grading.test_grading import press, shown
-from tests.client.web.screenshots import shoot
 from tests.client.web.site import until
+from tests.client.web.way_in.screenshots import shoot
 from tests.client.web.way_in.test_first_steps import NOW, SUM, drop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(560)]
