@@ -101,7 +101,9 @@ def test_a_night_is_planned_judged_and_rolled_back(site, visit, hostile, languag
     until(page, "document.getElementById('images').value === '96'")  # as the home's settings have it
     with page.expect_request("**/NightPlan") as asked:
         estimate.click()
-    assert json.loads(asked.value.post_data) == {"system": "converge", "gpu_hours": 1}, "what nobody changed is not sent"
+    assert json.loads(asked.value.post_data) == {"system": "converge", "gpu_hours": 1}, (
+        "what nobody changed is not sent"
+    )
     page.fill("#units", "3")
     page.fill("#images", "320")
     page.wait_for_selector(".cards .card")

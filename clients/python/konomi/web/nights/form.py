@@ -78,8 +78,10 @@ class NightForm:
             lines = [line for line in base_lines(self._client(), self._home) if line["here"]]
         _, settings = preparation.settings_of(self._home.root, "converge")
         least = settings.of(GoldenSettings).golden_minimum
-        unasked = {"chosen": settings.base_model, "units": settings.units, "images": settings.images}
-        return {"bases": lines, "golden_minimum": least, **unasked}
+        return {
+            "bases": lines, "chosen": settings.base_model, "golden_minimum": least, "units": settings.units,
+            "images": settings.images,
+        }  # fmt: skip
 
     def prompts(self, asked: Asked) -> Prompts:
         """Endpoint: the prompts a night would draw with; suggested ones where there are none."""
