@@ -21,8 +21,9 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["lora", "lokr", "dora"])
-@pytest.mark.parametrize("head", ["diffusion_model.", "lora_unet_"])
+@pytest.mark.parametrize(
+    ("kind", "head"), [("lora", "diffusion_model."), ("lokr", "lora_unet_"), ("dora", "lora_unet_")]
+)
 @pytest.mark.parametrize("id", PLACES)
 def test_an_adapter_on_the_last_modulation_turns_its_halves_as_the_weights_are_turned(
     id: str, head: str, kind: str, home: Path
