@@ -79,8 +79,9 @@ def told(person: NightPerson, policy: Policy, asked: Mapping[str, Any]) -> dict[
 
 def figures(trials: list[Trial]) -> list[dict[str, Any]]:
     """Returns the rows of M2 and the real nights' regret."""
-    found = ways_compared([trial for trial in trials if trial.get("curve")])
-    large = [trial for trial in trials if trial["labels"] == SIZES["labels"] and not trial.get("curve")]
+    large = [trial for trial in trials if trial["labels"] == SIZES["labels"]]
+    found = ways_compared([trial for trial in large if trial.get("curve")])
+    large = [trial for trial in large if not trial.get("curve")]
     for policy in (DEFAULT, EVEN, *NAIVE):
         nights = [trial for trial in large if trial["policy"] == policy.name]
         if nights:
