@@ -86,7 +86,7 @@ def test_a_wrong_token_is_refused(live):
 
 def test_the_base_models_at_hand_and_those_to_fetch_say_what_they_draw_and_what_comes_next(live):
     lines = {line["id"]: line for line in live.json("models", "bases")["bases"]}
-    assert set(lines) == {"starter", "sd15", "sdxl"}
+    assert set(lines) > {"starter", "sd15", "sdxl", "z-image", "chroma1-hd", "qwen-image"}
     starter, sdxl = lines["starter"], lines["sdxl"]
     assert (starter["here"], starter["layout"], starter["fit"], starter["hours"]) == (True, "SD1", "REDUCED", None)
     assert starter["draws"].startswith("illustrated portraits") and starter["licence"] == "Apache-2.0"

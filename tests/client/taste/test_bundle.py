@@ -18,7 +18,7 @@ from konomi.taste.bundle_format import read_bundle, read_manifest
 from konomi_chassis.server import start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from tests.rater.conftest import fitted, grades_of, library, make_embedder, png, serving  # noqa: F401
+from tests.rater.conftest import Library, filled, grades_of, make_embedder, png, serving
 
 pytestmark = pytest.mark.slow
 QUIET = lambda done, total: None  # noqa: E731
@@ -69,8 +69,11 @@ def there(tmp_path: Path, embedder: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def rater(here: Machine):
-    return here.rater
+def fitted(here: Machine) -> Library:
+    library = filled(here.rater)
+    here.rater.label(library.taste, grades_of(library, library.digests[:40]))
+    here.rater.fit(library.taste)
+    return library
 
 
 def night(home: Home, name: str, taste: str = "tastes/default", state: str = "finished") -> None:
@@ -83,7 +86,7 @@ def night(home: Home, name: str, taste: str = "tastes/default", state: str = "fi
 NIGHTS = [f"{number:08}-2222-5333-8444-555555555555" for number in range(3)]
 
 
-def test_a_taste_moves_to_an_empty_home(here, there, fitted, tmp_path):  # noqa: F811
+def test_a_taste_moves_to_an_empty_home(here, there, fitted, tmp_path):
     night(here.home, NIGHTS[0])
     night(here.home, NIGHTS[1], state="running")
     night(here.home, NIGHTS[2], taste="tastes/other")
@@ -121,7 +124,7 @@ def test_a_taste_moves_to_an_empty_home(here, there, fitted, tmp_path):  # noqa:
     assert [path.read_bytes() for path in sorted(there.home.root.glob("nights/*/*.json"))] == before
 
 
-def test_a_changed_bundle_restores_nothing_and_a_small_one_scores(here, there, fitted, tmp_path):  # noqa: F811
+def test_a_changed_bundle_restores_nothing_and_a_small_one_scores(here, there, fitted, tmp_path):
     file = tmp_path / "mine.konomi"
     here.pack(file, images=False)
     assert read_manifest(file).count("image") == 0

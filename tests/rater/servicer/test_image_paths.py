@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from konomi.datasets.media import path_below
 from konomi_chassis.storage.database import open_database, reading
-from konomi_rater.storage import image_records, tastes
+from konomi_rater.storage import image_records
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.schema import MIGRATIONS
 from tests.rater.conftest import pb, png
@@ -72,7 +72,7 @@ def test_how_an_import_tells_of_a_hostile_name_is_taken(rater, name):
 def test_an_older_home_has_no_paths_and_takes_them(tmp_path: Path):
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS[:10])
     with engine.begin() as connection:
-        tastes.create(connection, "t", "", "starter", "starter", 0.0)
+        connection.execute(text("INSERT INTO tastes VALUES ('t', 'u', '', 'starter', 'starter', 0, 0)"))
         connection.execute(
             text(
                 "INSERT INTO images (taste, digest, source, prompt, seed, unit, night, parents, licence, consent, "

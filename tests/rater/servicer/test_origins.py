@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.storage.database import open_database
-from konomi_rater.storage import image_records, tastes
+from konomi_rater.storage import image_records
 from konomi_rater.storage.schema import MIGRATIONS
 from tests.rater.conftest import png
 
@@ -98,7 +98,7 @@ def test_a_name_that_is_too_long_is_refused(rater):
 def test_an_older_home_knows_no_models(tmp_path):
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS[:14])
     with engine.begin() as connection:
-        tastes.create(connection, "t", "", "starter", "starter", 0.0)
+        connection.execute(text("INSERT INTO tastes VALUES ('t', 'u', '', 'starter', 'starter', 0, 0)"))
         columns = (
             "taste, digest, source, prompt, seed, unit, night, parents, licence, consent, parameters, width, height"
         )

@@ -12,7 +12,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.selection.certificate import AuditLimits
 from konomi_rater.selection.selection import CONSENTED, IMPORTED
-from konomi_rater.storage import audits, collected, image_records, labels, tastes
+from konomi_rater.storage import audits, collected, image_records, labels
 from konomi_rater.storage.audits import AuditRow, BlindAudit, BlindChoice, BlindPair, Terms
 from konomi_rater.storage.schema import MIGRATIONS
 from konomi_rater.usecases.collection import RetentionPolicy
@@ -300,7 +300,7 @@ def test_something_else_in_the_place_of_pixels_stops_nobody_and_stays(shelf):
 def test_an_older_home_gains_the_tables_and_loses_nothing(tmp_path):
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS[:9])
     with engine.begin() as connection:
-        tastes.create(connection, "t", "", "starter", "starter", NOW)
+        connection.execute(text("INSERT INTO tastes VALUES ('t', 'uid', '', 'starter', 'starter', 0, 0)"))
         connection.execute(
             text(
                 "INSERT INTO images (taste, digest, source, prompt, seed, unit, night, parents, licence, consent, "

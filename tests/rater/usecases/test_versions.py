@@ -72,7 +72,7 @@ def test_of_choices_for_one_unit_the_last_alone_is_pressure(rater, fitted):
 def test_an_older_home_counts_what_it_counted(tmp_path):
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS[:11])
     with engine.begin() as connection:
-        tastes.create(connection, "t", "", "starter", "starter", 0.0)
+        connection.execute(text("INSERT INTO tastes VALUES ('t', 'u', '', 'starter', 'starter', 0, 0)"))
         for key in ("one", "two"):
             line = "INSERT INTO selections VALUES ('t', :key, 1, 'converge', 0.5, 1.0)"
             connection.execute(text(line), {"key": key})

@@ -178,6 +178,10 @@ FIELDS: Mapping[str, str] = {
 }
 """Last part of a field's path to words for it; any other is told by its own, without the marks of a program."""
 
+NAME_OF_TASTE = N_("the name of the taste, which has 1 to 40 lower-case letters, digits and hyphens")
+TASTE_PATTERN = '"tastes/{id}"'
+"""How a service says that a taste's name was expected, whatever the field is called."""
+
 TASTE = re.compile(r"\btastes/([a-z0-9-]+)")
 
 
@@ -206,6 +210,8 @@ def _of_field(error: KonomiError) -> str | Translatable:
     field = re.sub(r"\[\d+\]", "", path).rpartition(".")[2]
     words = text(FIELDS[field]) if field in FIELDS else field.replace("_", " ")
     wrong = error.message.removeprefix(f"{path}: ")
+    if TASTE_PATTERN in wrong:
+        words = text(NAME_OF_TASTE)
     if language() == SOURCE and not names_calls(wrong):
         return f"{words}: {wrong}"
     return translatable(OF_REASON["FIELD_INVALID"], field=words)

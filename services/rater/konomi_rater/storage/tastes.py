@@ -113,8 +113,7 @@ def read(connection: Connection, taste: str) -> TasteRow:
     row = connection.execute(text(_TASTE + "WHERE t.id = :id"), {"id": taste}).mappings().first()
     if row is None:
         raise NotFound(
-            f"expected an existing taste, found no tastes/{taste[:80]}; "
-            "`konomi import PATH…` makes the first one, CreateTaste any",
+            f"there is no tastes/{taste[:80]} here; adding pictures to it makes it: konomi import PATH…",
             reason="TASTE_NOT_FOUND",
         )
     return TasteRow(**row)

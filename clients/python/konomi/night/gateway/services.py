@@ -33,7 +33,6 @@ SCORE_BATCH = 256
 PAGE = 1000
 """Images one ListImages call returns at most."""
 
-
 LOST_VERSION = ("EMBEDDER_CHANGED", "RATER_VERSION_NOT_FOUND", "HEAD_MISSING")
 """Why a rater version that was once active can score no more."""
 
@@ -330,15 +329,15 @@ class NightServices:
         if "certificates" in fields:
             fields["certificates"] = [f"{self.taste}/certificates/{number}" for number in fields["certificates"]]
         sources = [rater_pb2.Source.Value(f"SOURCE_{name.upper()}") for name in asked.get("sources", ("self",))]
-        filter_ = rater_pb2.ImageFilter(sources=sources)
-        reply = self.by_version(self.client.rater.select_images, seed=seed, candidates=filter_, **fields)
+        fields["candidates"] = rater_pb2.ImageFilter(sources=sources)
+        reply = self.by_version(self.client.rater.select_images, seed=seed, **fields)
         items = messages.items(reply, asked.get("source_weights", {}))
         chosen = [item.digest for item in items if item.role == manifests.SELECTED]
-        base = sum(item.role == manifests.BASE for item in items)
+        kept = len(chosen) + sum(item.role == manifests.BASE for item in items)
         return messages.selection(reply).changed(
             manifest=manifests.freeze(self.client, items),
             n=len(chosen),
-            base_share=1 - len(chosen) / max(1, len(chosen) + base),
+            base_share=1 - len(chosen) / max(1, kept),
             selected=tuple(chosen[: 4 * messages.EXAMPLES]),
             strangest=tuple(measures.strangest(self.client, self.taste, self.night, reply)),
             sources=messages.sources(reply),

@@ -162,7 +162,7 @@ class Populations:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise NotFound(
-                f"expected a population of this home, found no populations/{name}; list them with ListPopulations",
+                f"expected a population of this home, found no populations/{name}; konomi population list shows them",
                 reason="POPULATION_NOT_FOUND",
             ) from error
         try:
@@ -251,7 +251,7 @@ def _require_unused(path: Path, request: PopulationRequest) -> Population | None
             if found.record.request == request.key:
                 return found
     raise AlreadyExists(
-        f"populations/{request.name} exists already; remove it first with RemovePopulation, or choose another name",
+        f"populations/{request.name} exists already; remove it first (konomi population remove), or use another name",
         reason="POPULATION_EXISTS",
     )
 
