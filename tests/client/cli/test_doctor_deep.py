@@ -146,7 +146,7 @@ def test_a_home_of_before_images_could_be_collected_is_read_as_it_is(home):
     path.unlink()
     engine = open_database(path, RATER[:9])
     with engine.begin() as connection:
-        tastes.create(connection, "t", "", "starter", "starter", 0.0)
+        connection.exec_driver_sql("INSERT INTO tastes VALUES ('t', 'u', '', 'starter', 'starter', 0, 0)")
         columns = (
             "taste, digest, source, prompt, seed, unit, night, parents, licence, consent, parameters, width, height"
         )

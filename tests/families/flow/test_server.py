@@ -108,7 +108,7 @@ def test_what_a_flow_cannot_be_asked_is_refused_in_words(calls: Calls) -> None:
     error = calls.refused(asked(width=72, height=64), InvalidArgument, "SIZE")
     assert "A multiple of 16 was expected, as this base model (lumina2) draws; 72 came." in error.message
     error = calls.refused(asked(preview_every=1), FailedPrecondition, "PREVIEW_DECODER_MISSING")
-    assert "none is known for lumina2 (lumina2): leave preview_every at 0" in error.message
+    assert "run `konomi models fetch tiny-vae-flux1`, or leave preview_every at 0" in error.message
     error = calls.refused(asked(draft=True), FailedPrecondition, "DRAFT_ADAPTER_MISSING")
     assert "lumina2" in error.message
     error = calls.refused(asked(scheduler="DDIMScheduler"), InvalidArgument, "SCHEDULER")

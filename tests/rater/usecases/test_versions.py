@@ -177,7 +177,7 @@ def test_a_version_that_is_named_scores_and_chooses_though_a_newer_is_active(rat
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [
-        ("{taste}/raterVersions/9", errors.NotFound, "no version 9; list them with ListRaterVersions"),
+        ("{taste}/raterVersions/9", errors.NotFound, "no version 9; konomi rater show lists them"),
         ("tastes/other/raterVersions/1", errors.InvalidArgument, "expected a rater version of tastes/default"),
         ("{taste}/raterVersions/active", errors.InvalidArgument, "raterVersions/{version}"),
     ],

@@ -113,7 +113,7 @@ def read(connection: Connection, taste: str, number: int) -> AuditRow:
     row = result.mappings().first()
     if row is None:
         raise NotFound(
-            f"expected a certificate of tastes/{taste}, found no certificate {number}; draw one with CertifySet",
+            f"expected a certificate of tastes/{taste}, found no certificate {number}; konomi rater certify draws one",
             reason="CERTIFICATE_NOT_FOUND",
         )
     return _audit(row)

@@ -118,7 +118,8 @@ def read(connection: Connection, taste: str, reference: str) -> ConsentRow:
     row = result.mappings().first()
     if row is None:
         raise NotFound(
-            f"expected a consent of tastes/{taste}, found none called {reference[:120]!r}; list them with ListConsents",
+            f"expected a consent of tastes/{taste}, found none called {reference[:120]!r}; "
+            "konomi sources list shows them",
             reason="CONSENT_NOT_FOUND",
         )
     return ConsentRow(**row)

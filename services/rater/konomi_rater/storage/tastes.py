@@ -188,7 +188,7 @@ def set_active(connection: Connection, taste: str, number: int) -> VersionRow:
     if version.embedder != embedder:
         raise FailedPrecondition(
             f"expected a version that reads {embedder}, the embedder of tastes/{taste}, but version {number} reads "
-            f"{version.embedder}; fit a new one, or change the embedder back with ChangeEmbedder",
+            f"{version.embedder}; fit a new one, or change the embedder back (konomi rater embedder)",
             reason="EMBEDDER_CHANGED",
         )
     connection.execute(text("UPDATE tastes SET active = :number WHERE id = :taste"), {"taste": taste, "number": number})
@@ -257,7 +257,7 @@ def read_version(connection: Connection, taste: str, number: int) -> VersionRow:
     if not versions:
         raise NotFound(
             f"expected a rater version of tastes/{taste}, found no version {number}; "
-            "list them with ListRaterVersions, or fit one with FitRater",
+            "konomi rater show lists them, konomi rater fit makes one",
             reason="RATER_VERSION_NOT_FOUND",
         )
     return versions[0]

@@ -126,7 +126,7 @@ class Certifying:
         if not audit.outcome.certified:
             raise FailedPrecondition(
                 f"expected a certificate that holds, found number {number} of tastes/{taste_id} that certifies nothing "
-                "so far; finish its audit, or certify another set with CertifySet",
+                "so far; finish its audit, or certify another set (konomi rater certify)",
                 reason="NOT_CERTIFIED",
             )
         size = audit.samples[audit.outcome.certified - 1].size
@@ -243,6 +243,6 @@ def _check_answers(before: Audit, given: Sequence[tuple[str, int, str]], by: str
             )
         if before.outcome.ended and before.answers[digest].grade != grade:
             raise FailedPrecondition(
-                f"{what} has ended, its answers cannot change any more; audit another set with CertifySet",
+                f"{what} has ended, its answers cannot change any more; begin another one (konomi rater certify)",
                 reason="AUDIT_ENDED",
             )
