@@ -27,7 +27,7 @@ def test_the_blocks_run_in_order(site, token, tmp_path, monkeypatch, capsys):
         r"^(new|known already) [0-9a-f]{12}$",
         r"^tastes/default/raterVersions/\d+ knows \d+ grades$",
         r"^\d\.\d\d [0-9a-f]{12} \d+ bytes$",
-        r"^TASTE_NOT_FOUND - expected ",
+        r"^TASTE_NOT_FOUND - there is no tastes/",
     ):
         assert re.search(words, said, re.MULTILINE), f"{words} not in\n{said}"
 
