@@ -91,7 +91,8 @@ def test_what_speaks_of_calls_and_fields_has_a_sentence_for_people():
         ),
         (
             ("FIELD_INVALID", 'taste: expected "tastes/{id}"', "taste"),
-            "This cannot be used as it is: the name of the taste.",
+            "This cannot be used as it is: the name of the taste, which has 1 to 40 lower-case letters, digits and "
+            "hyphens.",
             "このままでは使えません:好みの名前",
         ),
         (
