@@ -105,7 +105,7 @@ def test_an_end_is_final(rater, library):
     with pytest.raises(FailedPrecondition) as failure:
         answer(rater, drawn.name, {drawn.shown[0]: 1})
     assert failure.value.reason == "AUDIT_ENDED"
-    assert "CertifySet" in failure.value.message
+    assert "begin another one (konomi rater certify)" in failure.value.message
 
 
 IMPOSSIBLE = [
