@@ -1,6 +1,7 @@
 """The README's examples, run as they stand there against a live rater; both languages say the same."""
 
 import colorsys
+import importlib.util
 import io
 import json
 import os
@@ -53,6 +54,21 @@ def test_the_first_screen_links_both_languages_and_names_the_two_commands():
             ["make", "demo"],
             ["make", "test"],
         ]
+
+
+def test_a_table_that_drifted_from_what_was_filed_is_named_and_made_anew(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("figures", ROOT / ".ci/figures.py")
+    assert spec and spec.loader
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    (tmp_path / figures.DEMO).parent.mkdir(parents=True)
+    for name in (*LANGUAGES, figures.DEMO):
+        (tmp_path / name).write_text((ROOT / name).read_text("utf-8"), "utf-8")
+    assert figures.main("check", tmp_path) == 0
+    text = (tmp_path / "README.ja.md").read_text("utf-8")
+    (tmp_path / "README.ja.md").write_text(text.replace("18 % → 33 %", "18 % → 73 %"), "utf-8")
+    assert figures.main("check", tmp_path) == 1 and "README.ja.md" in capsys.readouterr().err
+    assert figures.main("update", tmp_path) == 0 and (tmp_path / "README.ja.md").read_text("utf-8") == text
 
 
 def test_grpcurl_is_told_the_same_call():
