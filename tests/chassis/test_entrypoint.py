@@ -352,3 +352,40 @@ def test_a_damaged_configuration_is_a_sentence(tmp_path, capsys, content, said):
     assert run("rater", lambda settings, store: [], ["--home", str(tmp_path)]) == 78
     line = capsys.readouterr().err
     assert line.startswith("rater cannot start: ") and said in line
+
+
+SIGNALLED = """
+import os, signal, threading, time
+{take}
+with stop._cond:  # as the main thread holds it for a moment on its way into `wait`
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.05)
+assert stop.wait(30)
+"""
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        "from konomi_chassis.server import _on_signal; stop = threading.Event(); _on_signal(stop)",
+        "from konomi.host.signals import stop_signals; kept = stop_signals(); stop = kept.__enter__()",
+    ],
+)
+def test_a_signal_that_comes_as_the_main_thread_goes_to_wait_for_it_is_not_its_own_deadlock(take):
+    ran = subprocess.run([sys.executable, "-c", SIGNALLED.format(take=take)], timeout=60)
+    assert ran.returncode == 0
+
+
+HANGS = """
+import threading
+from konomi_chassis.process import leave
+threading.Thread(target=threading.Event().wait, name="stuck").start()
+leave(0, 0.2)
+"""
+
+
+def test_an_end_that_hangs_is_ended_and_says_where():
+    ran = subprocess.run([sys.executable, "-c", HANGS], timeout=60, capture_output=True, text=True)
+    assert ran.returncode == 1 and "threading.py" in ran.stderr
+    well = HANGS.replace("threading.Event().wait", "threading.Event().is_set")
+    assert subprocess.run([sys.executable, "-c", well], timeout=60).returncode == 0

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from _thread import start_new_thread
 from concurrent import futures
 from pathlib import Path
 
@@ -420,12 +421,15 @@ def main(role: str) -> None:
     if behaviour == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
-        signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
+        signal.signal(signal.SIGTERM, lambda number, frame: start_new_thread(stopped.set, ()))
     token = arguments.home / "tokens" / "owner.token"
     token.parent.mkdir(exist_ok=True)
     token.write_text(TOKEN + "\n")
     token.chmod(0o600)
     running = StandIn(arguments.home / "artifacts", TOKEN, arguments.port)
+    if behaviour == "mute":
+        stopped.wait()
+        return
     print(json.dumps({"event": f"{role} is up"}), file=sys.stderr, flush=True)
     print(json.dumps({"role": role, "address": running.address}), flush=True)
     if behaviour == "die":

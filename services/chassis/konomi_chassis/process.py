@@ -1,7 +1,8 @@
-"""What a process is told once: to end with its parent, to keep freed memory, to answer while libraries load."""
+"""What a process is told once: to end with its parent, to keep freed memory, to answer while libraries load, to end."""
 
 import atexit
 import ctypes
+import faulthandler
 import gc
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from konomi.errors import FailedPrecondition
 
@@ -128,3 +130,15 @@ def map_torch() -> int:
     folder = Path(found.origin).parent / "lib"
     here = [(folder / name, who) for name, who in TORCH_LIBRARIES if (folder / name).is_file()]
     return sum(dlopen(os.fsencode(path), os.RTLD_NOW | who) is not None for path, who in here)
+
+
+EXIT_SECONDS = 30
+
+
+def leave(code: int, seconds: float = EXIT_SECONDS) -> NoReturn:
+    """Ends the process; where a library's end hangs, after so many seconds with every thread's place on stderr.
+
+    A server that has stopped has nothing left to lose, and whoever waits for it would wait for ever.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)  # a thread in C, which needs no interpreter
+    sys.exit(code)

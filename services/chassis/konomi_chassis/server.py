@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import traceback
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -260,7 +261,8 @@ def _on_signal(stop: threading.Event) -> None:
     def handle(_number: int, _frame: Any) -> None:
         if stop.is_set():
             os._exit(0)
-        stop.set()
+        # In a thread of its own: this one may be about to wait for the event and hold its lock, for ever.
+        start_new_thread(stop.set, ())
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)

@@ -88,7 +88,8 @@ def test_a_stubborn_role_is_killed_after_its_grace(home, command_line):
     assert time.monotonic() - begun < 5
 
 
-def test_waiting_ends_by_deadline_and_by_giving_up(home):
+def test_waiting_ends_by_deadline_and_by_giving_up(home, command_line):
+    command_line.behave(rater="mute")
     role = supervisor.Role("rater", home)
     try:
         with pytest.raises(DeadlineExceeded, match="not ready in time"):

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from _thread import start_new_thread
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -455,7 +456,7 @@ def main(role: str, arguments: list[str]) -> None:
     if os.environ.get("KONOMI_PARENT_PID"):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    signal.signal(signal.SIGTERM, lambda *_: start_new_thread(stopped.set, ()))
     server, address = start(role, options.home, options.port)
     print(json.dumps({"role": role, "address": address}), flush=True)
     stopped.wait()

@@ -192,10 +192,13 @@ def test_a_stop_in_mid_run_is_quick_and_loses_nothing(home: Path, unbroken) -> N
 def test_the_module_serves_and_stops(home: Path) -> None:
     command = [sys.executable, "-m", "konomi_trainer", "--home", str(home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=child_environment()) as process:
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
-        assert ready["role"] == "trainer"
-        with connect(ready["address"], home=home) as client:
-            assert not client.trainer.list_models().models
-        process.terminate()
-        assert process.wait(40) == 0
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            assert ready["role"] == "trainer"
+            with connect(ready["address"], home=home) as client:
+                assert not client.trainer.list_models().models
+            process.terminate()
+            assert process.wait(40) == 0
+        finally:
+            process.kill()

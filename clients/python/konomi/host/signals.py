@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from _thread import start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,7 +17,8 @@ def stop_signals() -> Iterator[threading.Event]:
     def note(number: int, frame: FrameType | None) -> None:
         if stopped.is_set():
             os.kill(os.getpid(), signal.SIGKILL)
-        stopped.set()
+        # In a thread of its own: this one may hold the event's lock, about to wait for it.
+        start_new_thread(stopped.set, ())
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -2,9 +2,12 @@
 
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -254,25 +257,31 @@ def test_when_the_caller_leaves_the_program_is_told_to_stop(over: Generator, web
     assert time.monotonic() - began < 8 and webui.interrupted.is_set() and len(webui.sent("txt2img")) == 1
 
 
+def asked_once(process: "subprocess.Popen[str]", home: Path) -> tuple[pb.GeneratedImage, list[pb.BaseModel]]:
+    """Asks a role for an image and for its base models."""
+    assert process.stdout is not None
+    address = next(json.loads(line)["address"] for line in process.stdout if "address" in line)
+    token = (home / "tokens" / "owner.token").read_text().strip()
+    with grpc.insecure_channel(address) as channel:
+        stub = generator_pb2_grpc.GeneratorServiceStub(channel)
+        request = pb.GenerateImagesRequest(
+            base_model=SD15, images=[pb.ImageRequest(prompt="x", seed=5)], width=64, height=64
+        )
+        options = {"metadata": (("authorization", f"Bearer {token}"),), "timeout": 60}
+        (image,) = stub.GenerateImages(request, **options)
+        return image, list(stub.ListBaseModels(pb.ListBaseModelsRequest(), **options).base_models)
+
+
 @pytest.mark.slow
 def test_the_role_itself_serves_it_when_the_setting_says_so(webui: WebUI, tmp_path) -> None:
-    import subprocess
-    import sys
-
     (tmp_path / "konomi.toml").write_text(f'[generator]\nbackend = "sdapi"\nsdapi_url = "{webui.address}"\n')
     command = [sys.executable, "-m", "konomi_generator", "--home", str(tmp_path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = next(json.loads(line)["address"] for line in process.stdout if "address" in line)
-        token = (tmp_path / "tokens" / "owner.token").read_text().strip()
-        with grpc.insecure_channel(address) as channel:
-            stub = generator_pb2_grpc.GeneratorServiceStub(channel)
-            request = pb.GenerateImagesRequest(
-                base_model=SD15, images=[pb.ImageRequest(prompt="x", seed=5)], width=64, height=64
-            )
-            options = {"metadata": (("authorization", f"Bearer {token}"),), "timeout": 60}
-            (image,) = stub.GenerateImages(request, **options)
-            listed = stub.ListBaseModels(pb.ListBaseModelsRequest(), **options).base_models
-        process.terminate()
+        try:
+            image, listed = asked_once(process, tmp_path)
+            process.terminate()
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
     assert len(image.artifact.digest) == 64 and webui.sent("txt2img")[0]["seed"] == 5
     assert [(model.id, model.format, model.layout) for model in listed][1] == (SD15, "sdapi", 0)
