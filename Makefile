@@ -13,10 +13,11 @@ WORDS := $(wildcard hatch_build.py clients/python/konomi/locale/*/LC_MESSAGES/ko
 WORKERS ?= 2
 # Where Python may keep no bytecode as it runs, as in many containers, every service would compile torch at every start.
 BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
-.PHONY: help setup demo up test check lint audit words figures format bench chaos lock
+.PHONY: help setup demo up test check lint audit words figures reference docs format bench chaos lock
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,13 +48,15 @@ test: lint audit ## exactly what CI runs: the static checks, the audit of the pi
 check: lint ## the fast half of `make test`: the static checks and the fast tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not chaos" $(ARGS)
 
-lint: setup ## the static checks alone: ruff, mypy, import-linter, the catalogue of words, buf
+lint: setup ## the static checks alone: ruff, mypy, import-linter, the catalogue of words, the docs, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PYTHONPATH=. $(BIN)/python .ci/words.py check
 	$(BIN)/python .ci/figures.py check
+	PYTHONPATH=.:.ci/reference $(BIN)/python .ci/reference check
+	$(MKDOCS)
 	$(BIN)/buf lint
 	.ci/breaking
 
@@ -65,6 +68,13 @@ words: setup ## bring locale/*/LC_MESSAGES/konomi.po up to the English of the co
 
 figures: setup ## make the tables of the README anew from the results that are filed
 	$(BIN)/python .ci/figures.py update
+
+reference: setup ## make docs/reference and deploy/konomi.example.toml anew from the code
+	PYTHONPATH=.:.ci/reference $(BIN)/python .ci/reference update
+
+docs: setup ## build the docs site in both languages into build/site; a link that leads nowhere fails
+	$(MKDOCS)
+	@echo "$$PWD/build/site/index.html"
 
 format: setup ## put imports and layout right
 	$(BIN)/ruff check --fix .
