@@ -11,7 +11,7 @@ from konomi.cli.commands import command_for
 from konomi_chassis.__main__ import _parser as chassis_parser
 from tests.contract.source_tree import ROOT
 
-PAGES = ("base-models", "grading", "index", "install")
+PAGES = ("base-models", "grading", "index", "install", "systems")
 """Pages that put in italics, and in Japanese within brackets, what konomi says and nothing else."""
 TWINS = (*PAGES, "first-night")
 """Pages whose blocks are the same in both languages, comments aside."""
@@ -40,6 +40,7 @@ def problem(line: str) -> str:
     """What of a command line konomi does not know; empty where it knows all of it."""
     if line.startswith(CHASSIS):
         return chassis_problem(line)
+    line = re.sub(r"^konomi night schedule \d\d:\d\d (?=\w)", "konomi night start ", line)  # what follows is given to it
     words = shlex.split(line)[1:]
     command = command_for(words)
     context = command.make_context("konomi", [], resilient_parsing=True)
