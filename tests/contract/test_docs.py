@@ -13,7 +13,7 @@ from tests.contract.source_tree import ROOT
 
 PAGES = ("backup", "base-models", "faq", "grading", "index", "install", "remote", "report", "security", "systems")
 """Pages that put in italics, and in Japanese within brackets, what konomi says and nothing else."""
-TWINS = (*PAGES, "first-night")
+TWINS = (*PAGES, "cookbook", "first-night", "formats-in-practice", "python-sdk")
 """Pages whose blocks are the same in both languages, comments aside."""
 GUIDES = tuple(f"{page}{language}.md" for page in TWINS for language in ("", ".ja"))
 CHASSIS = "python -m konomi_chassis "
@@ -65,7 +65,7 @@ def chassis_problem(line: str) -> str:
 @pytest.mark.parametrize("guide", GUIDES)
 def test_every_command_and_option_of_a_guide_is_there(guide: str):
     lines = commands(guide)
-    assert len(lines) > 2
+    assert lines
     assert [found for line in lines if (found := problem(line))] == []
 
 
