@@ -130,3 +130,13 @@ def test_every_link_of_a_guide_leads_somewhere(guide: str):
     text = (ROOT / "docs" / guide).read_text("utf-8")
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert [link for link in links if link and not (ROOT / "docs" / link).exists()] == []
+
+
+RATER = "tests/benchmarks/rater/rater-taste_2-core-cpu_2026-11-30.md"
+
+
+@pytest.mark.parametrize("guide", ["grading.md", "grading.ja.md"])
+def test_the_order_a_guide_promises_is_the_one_on_file(guide: str):
+    filed = (ROOT / RATER).read_text("utf-8").partition("**Spearman**")[2].partition("| **konomi** |")[2].splitlines()[0]
+    figures = [f"{float(cell):.2f}".lstrip("0") for cell in filed.strip(" |").split("|")]
+    assert len(figures) == 6 and f" {' | '.join(figures)} |" in told(guide) and RATER in told(guide)
