@@ -40,7 +40,7 @@ def problem(line: str) -> str:
     """What of a command line konomi does not know; empty where it knows all of it."""
     if line.startswith(CHASSIS):
         return chassis_problem(line)
-    line = re.sub(r"^konomi night schedule \d\d:\d\d (?=\w)", "konomi night start ", line)  # what follows is given to it
+    line = re.sub(r"^konomi night schedule \d\d:\d\d (?=\w)", "konomi night start ", line)  # which gets what follows
     words = shlex.split(line)[1:]
     command = command_for(words)
     context = command.make_context("konomi", [], resilient_parsing=True)
@@ -137,6 +137,7 @@ RATER = "tests/benchmarks/rater/rater-taste_2-core-cpu_2026-11-30.md"
 
 @pytest.mark.parametrize("guide", ["grading.md", "grading.ja.md"])
 def test_the_order_a_guide_promises_is_the_one_on_file(guide: str):
-    filed = (ROOT / RATER).read_text("utf-8").partition("**Spearman**")[2].partition("| **konomi** |")[2].splitlines()[0]
+    table = (ROOT / RATER).read_text("utf-8").partition("**Spearman**")[2]
+    filed = table.partition("| **konomi** |")[2].splitlines()[0]
     figures = [f"{float(cell):.2f}".lstrip("0") for cell in filed.strip(" |").split("|")]
     assert len(figures) == 6 and f" {' | '.join(figures)} |" in told(guide) and RATER in told(guide)
