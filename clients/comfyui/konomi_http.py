@@ -52,7 +52,7 @@ def score(images: list, address: str, taste: str = "default", token: str = "") -
         images: bytes of each image.
         address: what `konomi up` prints as its page, as it stands there, or "http://127.0.0.1:50050".
         taste: id of the taste.
-        token: a token of scope `score` or more; empty takes the one of this machine.
+        token: a token of scope `tool` or more; empty takes the one of this machine.
 
     Returns:
         dicts with "utility" 1..5, "std", "lower_bound", "grade_probabilities" of N R SR SSR UR, "grade", "typicality"

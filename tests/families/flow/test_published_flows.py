@@ -11,6 +11,7 @@ from konomi_chassis.models.families import autoencoder, table
 from konomi_chassis.models.families.condition import Condition
 from konomi_chassis.models.memory_needs import ADAPTER_SHARE, NightShape, night_memory
 from konomi_trainer.methods import lora
+from tests.contract.source_tree import ROOT
 from tests.published_size import flows
 from tests.published_size.flows import PUBLISHED, PublishedFlow
 from tests.trainer.base_models.test_memory_counts import LiveBytes, as_a_gpu_computes, pretend, shape_of
@@ -75,6 +76,30 @@ def test_what_night_fits_on_which_card(name: str) -> None:
     memory = night_memory(published_model(name), NightShape(images_together=1, rows_together=1))
     assert memory is not None
     assert tuple(memory.fit(size * GIB) for size in (12, 16, 24, 48)) == FITS[name]
+
+
+ROWS = {
+    "Lumina Image 2.0": ("Lumina Image 2.0",),
+    "FLUX.2 [klein] 4B": ("FLUX.2 [klein] 4B",),
+    "Z-Image, FLUX.1, Chroma": ("Z-Image", "FLUX.1 [dev]", "FLUX.1 [schnell]", "Chroma1-HD"),
+    "Stable Diffusion 3 and 3.5 Medium": ("Stable Diffusion 3 Medium", "Stable Diffusion 3.5 Medium"),
+    "Stable Diffusion 3.5 Large": ("Stable Diffusion 3.5 Large",),
+    "FLUX.2 [klein] 9B": ("FLUX.2 [klein] 9B",),
+    "Qwen-Image": ("Qwen-Image",),
+}
+"""A row of the guide's table to the models it speaks of."""
+WORDS = {"none": ("no", "×"), "reduced": ("slowly", "△"), "whole": ("whole", "○")}
+
+
+@pytest.mark.parametrize(("guide", "language"), [("base-models.md", 0), ("base-models.ja.md", 1)])
+def test_the_guide_says_what_fits(guide: str, language: int) -> None:
+    lines = (ROOT / "docs" / guide).read_text("utf-8").splitlines()
+    (head,) = [place for place, line in enumerate(lines) if "| 6 GB | 8 GB |" in line]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")][-4:] for line in lines[head + 5 : head + 12]]
+    assert len(rows) == len(ROWS)
+    for row, models in zip(rows, ROWS.values(), strict=True):
+        for model in models:
+            assert row == [WORDS[fit][language] for fit in FITS[model]], model
 
 
 def inputs(flow: PublishedFlow, rows: int) -> tuple[torch.Tensor, torch.Tensor, Condition]:
