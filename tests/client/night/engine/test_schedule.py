@@ -10,7 +10,7 @@ from datetime import datetime, time, timedelta
 import pytest
 
 from konomi.cli.night import ahead
-from konomi.cli.night.processes import run_night
+from konomi.cli.night.queue import run_night
 from konomi.cli.night.schedule import following, parsed, wait_until
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from konomi.home import Home

@@ -13,8 +13,10 @@ import pytest
 from konomi.cli.night import end_action
 from konomi.cli.night.end_action import QueueSettings, perform, refuse
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from konomi.home import Home
 from konomi.night.records.queue import MOST, SHOWN, NightQueue, QueueState
 from konomi.night.records.store import NightStore
+from konomi.web.nights import NightEndpoints, QueueEndpoints
 from tests.client.night.engine import evening
 
 STARTED = ("converge", "--units", "1")
@@ -39,9 +41,9 @@ def test_nights_wait_in_order_and_are_moved_and_removed(queue: NightQueue, tmp_p
     queue.note("aa", QueueState.RUNNING)
     assert [night.id for night in queue.move("ab", 1)] == ["aa", "ab", "b"], "the one that runs stays in front"
     assert queue.remove("ab").id == "ab" and ids(NightQueue(tmp_path)) == ["aa", "b"]
-    for wrong, reason in (("a", "konomi night queue list"), ("", "no night"), ("c", "no night c")):
-        with pytest.raises(NotFound, match=reason if wrong != "a" else "list"):
-            NightQueue(tmp_path).remove(wrong if wrong != "a" else "x")
+    for wrong in ("x", ""):
+        with pytest.raises(NotFound, match="the queue has no night"):
+            queue.remove(wrong)
     with pytest.raises(AlreadyExists) as caught:
         queue.add(STARTED, tmp_path, "b")
     assert caught.value.reason == "NIGHT_EXISTS"
@@ -169,3 +171,39 @@ def test_a_queue_that_was_killed_goes_on_where_its_night_was(bench):
     assert child.returncode == 0, err
     assert queue.nights()[0].state is QueueState.FINISHED
     assert [path.parent.name for path in (home / "nights").glob("*/request.json")] == [night.id]
+
+
+@pytest.mark.slow
+def test_the_page_adds_a_night_by_the_words_of_its_form(bench, monkeypatch):
+    home = bench.home("page-queue")
+    for name, value in bench.environment(home).items():
+        monkeypatch.setenv(name, value)
+    nights = NightEndpoints(Home(home))
+    endpoints = QueueEndpoints(Home(home), nights)
+    asked = {"system": "converge", "units": 2, "images": 24, "taste": "tastes/default", "seed": 7}
+    monkeypatch.chdir(home)
+    with pytest.raises(FailedPrecondition, match="no prompts"):  # the stand-in's images have none
+        endpoints.add(asked)
+    assert endpoints.show({}) == {"nights": [], "runs": False}
+    queue = NightQueue(home)
+    queue.add(nights.words(asked), home, "a")
+    queue.add(("longtail", "--base", "sdxl"), home, "b")
+    assert queue.nights()[0].words == (
+        "converge",
+        "--units",
+        "2",
+        "--images",
+        "24",
+        "--taste",
+        "default",
+        "--seed",
+        "7",
+    )
+    shown = endpoints.move({"id": "b", "place": 1})["nights"]
+    assert [(night["id"], night["system"], night["taste"], night["base"]) for night in shown] == [
+        ("b", "longtail", "default", "sdxl"),
+        ("a", "converge", "default", ""),
+    ]
+    assert [night["id"] for night in endpoints.remove({"id": "b"})["nights"]] == ["a"]
+    with pytest.raises(InvalidArgument, match="expected place from 1 to"):
+        endpoints.move({"id": "a", "place": 0})

@@ -82,7 +82,7 @@ def perform(settings: QueueSettings, ended: Sequence[QueuedNight], stopped: thre
 
 def lines(ended: Sequence[QueuedNight]) -> list[str]:
     """Returns a line for every night that ended."""
-    return [f"{night.said}: {text(night.state.value)}" for night in ended]
+    return [f"{night.said}: {night.told}" for night in ended]
 
 
 def _told(settings: QueueSettings, ended: Sequence[QueuedNight]) -> bool:

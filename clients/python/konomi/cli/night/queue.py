@@ -1,16 +1,17 @@
 """`konomi night queue ...`: nights that wait their turn, over tastes and bases, and what is done after the last."""
 
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from konomi.cli.console import FAILED, Json, emit, note, say, table
 from konomi.cli.night.end_action import QueueSettings, perform, refuse
-from konomi.cli.night.processes import run_night
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.host.signals import stop_signals
@@ -65,7 +66,7 @@ def list_(as_json: Json = False) -> None:
         return emit({"nights": [night.model_dump(mode="json") for night in nights]})
     if not nights:
         return say(text("no night waits; to add one: konomi night queue add converge"))
-    return table(("id", "state", "night"), [(night.id[:8], text(night.state.value), night.said) for night in nights])
+    return table(("id", "state", "night"), [(night.id[:8], night.told, night.said) for night in nights])
 
 
 @app.command()
@@ -98,8 +99,10 @@ def run(then_run: ThenRun = None, then_call: ThenCall = None, then_suspend: Then
     Example: konomi night queue run --then-suspend
     """
     home = Home.locate()
-    asked: dict[str, Any] = {"then_run": then_run, "then_call": then_call, "then_suspend": then_suspend}
-    settings = QueueSettings(**{name: value for name, value in asked.items() if value is not None}, home=home.root)
+    flags = {"then_run": then_run, "then_call": then_call, "then_suspend": then_suspend}
+    settings = QueueSettings.recorded(
+        {"home": home.root, **{name: value for name, value in flags.items() if value is not None}}
+    )
     refuse(settings)
     queue = NightQueue(home.root)
     with queue.running(), stop_signals() as stopped:
@@ -149,3 +152,26 @@ def work_through(home: Home, queue: NightQueue, stopped: threading.Event) -> lis
 def _folder(night: QueuedNight) -> str | None:
     """Returns where a night was asked for; None where that is gone: a file it names is then refused by its name."""
     return night.folder if Path(night.folder).is_dir() else None
+
+
+def run_night(
+    command: Sequence[str], stopped: threading.Event, stdout: int | None = None, folder: str | None = None
+) -> int:
+    """Runs a night's command and returns its exit code; passes the wish to stop on.
+
+    Where that wish finds it before it listens, or past its report, the signal itself ends it: that is no failure. It
+    reads nothing: at its hour nobody is there to be asked.
+
+    Args:
+        command: the words of the child.
+        stopped: the wish to stop.
+        stdout: where the child's results go, as subprocess names it.
+        folder: where it runs; None here.
+    """
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True, cwd=folder)
+    while child.poll() is None:
+        if stopped.wait(0.2):
+            child.terminate()
+            code = child.wait()
+            return 0 if code == -signal.SIGTERM else code
+    return child.returncode

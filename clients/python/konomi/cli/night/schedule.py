@@ -14,7 +14,7 @@ import typer
 
 from konomi.cli.console import note
 from konomi.cli.night.end_action import QueueSettings, refuse
-from konomi.cli.night.processes import run_night
+from konomi.cli.night.queue import run_night
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.host.signals import stop_signals

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from konomi import errors
 from konomi.files import LOOK_SECONDS, is_locked
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import N_, text
 from konomi.night.records import sealed
 from konomi.night.records.state import Record
 
@@ -32,6 +32,14 @@ class QueueState(StrEnum):
     FAILED = "failed"
 
 
+TOLD = {
+    QueueState.WAITING: N_("waits"),
+    QueueState.RUNNING: N_("running"),
+    QueueState.FINISHED: N_("finished"),
+    QueueState.HALTED: N_("halted"),
+    QueueState.FAILED: N_("failed"),
+}
+"""What a state is called."""
 ENDED = (QueueState.FINISHED, QueueState.HALTED, QueueState.FAILED)
 
 
@@ -58,6 +66,11 @@ class QueuedNight(Record):
     def said(self) -> str:
         """The words, as they would be typed."""
         return " ".join(self.words)
+
+    @property
+    def told(self) -> str:
+        """How far it is, in the language in use."""
+        return text(TOLD[self.state])
 
 
 class QueueRecord(Record):
