@@ -21,7 +21,7 @@ from konomi.web.auth import COOKIE, SESSION_SECONDS, BearerCheck, SessionAuth
 from konomi.web.connect import Relay
 from konomi.web.grading_queue import GradingQueues
 from konomi.web.images import ImageEndpoints
-from konomi.web.nights import NightEndpoints, NightForm, Verdicts
+from konomi.web.nights import NightEndpoints, NightForm, QueueEndpoints, Verdicts
 from konomi.web.responses import Asked, Endpoint, SpokenByReader, answer, failure, read, serve, text
 from konomi.web.security import Guard
 from konomi.web.static_files import StaticFiles
@@ -66,6 +66,7 @@ class PageApplication:
     def _endpoints(self) -> dict[str, Endpoint]:
         """Returns what the page asks of its own server, by name."""
         verdicts = Verdicts(self._nights, self._client)
+        queue = QueueEndpoints(self._home, self._nights)
         return {
             "Sitting": self._queues.show,
             "Skip": self._queues.skip,
@@ -78,6 +79,11 @@ class PageApplication:
             "NightStatus": self._nights.status,
             "NightReport": self._nights.report,
             "NightLog": self._nights.log,
+            "NightQueue": queue.show,
+            "NightQueueAdd": queue.add,
+            "NightQueueMove": queue.move,
+            "NightQueueRemove": queue.remove,
+            "NightQueueStart": queue.start,
             "NightBases": self._form.bases,
             "NightTrial": self._form.trial,
             "TastePrompts": self._form.prompts,

@@ -8,6 +8,7 @@ import typer
 from konomi import errors
 from konomi.cli import completion
 from konomi.cli.console import Json, TasteId, emit, note, say, table
+from konomi.cli.night import queue
 from konomi.cli.night.ahead import look_ahead
 from konomi.cli.night.plan import (
     Base,
@@ -62,6 +63,7 @@ NightId = Annotated[
 ]
 
 
+app.add_typer(queue.app, name="queue")
 app.command()(plan)
 app.command()(verdict)
 

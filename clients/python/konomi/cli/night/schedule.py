@@ -3,7 +3,6 @@
 What the night would refuse at its hour is refused at once, while somebody is there to put it right.
 """
 
-import signal
 import subprocess
 import sys
 import threading
@@ -14,10 +13,13 @@ from typing import Annotated
 import typer
 
 from konomi.cli.console import note
+from konomi.cli.night.end_action import QueueSettings, refuse
+from konomi.cli.night.queue import run_night
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.host.signals import stop_signals
 from konomi.i18n.catalogue import text
+from konomi.night.records.queue import NightQueue
 from konomi.night.report.notification import offer
 
 LOOK_SECONDS = 30.0
@@ -31,29 +33,41 @@ def schedule(
 ) -> None:
     """Wait for an hour of the day and start a night then, every day; what follows the hour is given to night start.
 
+    Without a system it is the queue that begins at that hour: konomi night queue add fills it, also while this waits.
     What the night would refuse is refused at once; what may change until then, such as a service that is away, is only
     said. An unfinished night is gone on with first. Ctrl-C ends the wait, or the night after the step under way.
 
     Example: konomi night schedule 22:00 converge --units 3
     """
     hour = parsed(at)
-    if not context.args:
-        raise InvalidArgument(text("expected the system after the hour, for example: schedule {at} converge", at=at))
-    command = [sys.executable, "-m", "konomi", "night", "start", *context.args]
+    night = [sys.executable, "-m", "konomi", "night"]
+    command = [*night, "start", *context.args] if context.args else [*night, "queue", "run"]
     home = Home.locate()
     begin = following(datetime.now(), hour)  # of the moment it was asked for: the check may last beyond the hour
     with stop_signals() as stopped:
-        refused = _run([*command, "--check"], stopped, stdout=subprocess.DEVNULL)
+        refused = _looked_at(command, stopped) if context.args else _queue_looked_at(home)
         if refused or stopped.is_set():
             raise typer.Exit(refused)
         while True:
             note(text("the next night begins at {time}; Ctrl-C ends the wait", time=begin.strftime("%Y-%m-%d %H:%M")))
             if not wait_until(begin, datetime.now, stopped, lambda: offer(home.root)):
                 return
-            code = _run(command, stopped)
+            code = run_night(command, stopped)
             if once or stopped.is_set():
                 raise typer.Exit(code)
             begin = following(datetime.now(), hour)
+
+
+def _looked_at(command: list[str], stopped: threading.Event) -> int:
+    return run_night([*command, "--check"], stopped, stdout=subprocess.DEVNULL)
+
+
+def _queue_looked_at(home: Home) -> int:
+    """Refuses what the queue could not do at its end, and says where nothing waits so far."""
+    refuse(QueueSettings(home=home.root))
+    if not NightQueue(home.root).waiting():
+        note(text("no night waits so far; to add one: konomi night queue add converge"))
+    return 0
 
 
 def parsed(at: str) -> time:
@@ -93,23 +107,3 @@ def wait_until(
         if stopped.wait(min(left, (begin - now).total_seconds(), LOOK_SECONDS)):
             return False
     return not stopped.is_set()
-
-
-def _run(command: list[str], stopped: threading.Event, stdout: int | None = None) -> int:
-    """Runs a night as a child process, which frees everything at its end; passes the wish to stop on.
-
-    Where that wish finds it before it listens, or past its report, the signal itself ends it: that is no failure. It
-    reads nothing: at its hour nobody is there to be asked.
-
-    Args:
-        command: the words of the child.
-        stopped: the wish to stop.
-        stdout: where the child's results go, as subprocess names it.
-    """
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True)
-    while child.poll() is None:
-        if stopped.wait(0.2):
-            child.terminate()
-            code = child.wait()
-            return 0 if code == -signal.SIGTERM else code
-    return child.returncode

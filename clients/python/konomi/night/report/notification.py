@@ -133,7 +133,7 @@ def receivers(settings: NotifySettings) -> dict[str, Send]:
         if not receiver.add(url.get_secret_value()):
             message = text("receiver {number} of [notify] urls is no address apprise knows", number=number)
             raise InvalidArgument(message, field="urls", reason="NOTIFY_ADDRESS")
-        sends[_name(url)] = partial(_send, receiver)
+        sends[name_of(url)] = partial(_send, receiver)
     return sends
 
 
@@ -152,7 +152,7 @@ def announce(home: Path, night: str, state: NightState, report: str, now: float)
     in_use = BlindEvaluation(nights, night).in_use.unit
     title, body = words_of(state, in_use, report, nights.trial(night))
     for url in NotifySettings(home=home).urls:
-        Outbox(home).keep(Message(f"night-{night}", _name(url), title, body, now))
+        Outbox(home).keep(Message(f"night-{night}", name_of(url), title, body, now))
     return offer(home)
 
 
@@ -177,5 +177,6 @@ def _send(receiver: Any, title: str, body: str) -> bool:
     return bool(receiver.notify(title=title, body=body))
 
 
-def _name(url: SecretStr) -> str:
+def name_of(url: SecretStr) -> str:
+    """Returns a receiver's name, which does not give its address away."""
     return hashlib.sha256(url.get_secret_value().encode()).hexdigest()[:12]

@@ -191,16 +191,24 @@ class NightEndpoints:
 
     def start(self, asked: Asked) -> NightName:
         """Endpoint: starts a night that outlives the page."""
+        return self.begin("night", "start", *self.words(asked))
+
+    def words(self, asked: Asked) -> list[str]:
+        """Returns a night as the command line asks for it, the system first.
+
+        Raises:
+            InvalidArgument: something of it cannot be used.
+        """
         taste = text(asked, "taste", "tastes/default").removeprefix("tastes/")
         if not re.fullmatch(r"[a-z0-9-]{1,40}", taste):
             raise errors.InvalidArgument(catalogue.text('expected "tastes/{id}"'), field="taste")
         seed = number(asked, "seed", 0, 0, 2**31)
         words = [*_options(asked), *night_form.options(asked, self._home, self._fetch)]
-        return self._begin("night", "start", night_form.system_of(asked), *words, "--taste", taste, "--seed", str(seed))
+        return [night_form.system_of(asked), *words, "--taste", taste, "--seed", str(seed)]
 
     def resume(self, asked: Asked) -> NightName:
         """Endpoint: goes on with the unfinished night."""
-        return self._begin("night", "resume")
+        return self.begin("night", "resume")
 
     def stop(self, asked: Asked) -> NightName:
         """Endpoint: asks the night that runs to end after its step."""
@@ -234,7 +242,7 @@ class NightEndpoints:
             verdict = read_json(file.with_suffix(".json")).get("verdict")
         now, language = BlindEvaluation(self._nights, night).summary().plain(), text(asked, "language", "en")[:2]
         if not _begins_in(file, language) or canonical(verdict) != canonical(now):
-            self._run("night", "report", "--night", night, "--json", "--lang", language)
+            self.run("night", "report", "--night", night, "--json", "--lang", language)
         return {"path": f"/report/{night}"}
 
     def report_file(self, night: str) -> Path:
@@ -304,14 +312,24 @@ class NightEndpoints:
         self._furthest[night] = max(share, self._furthest.get(night, 0.0))
         return self._furthest[night]
 
-    def _run(self, *arguments: str) -> None:
+    def run(self, *arguments: str) -> None:
+        """Runs a command to its end.
+
+        Raises:
+            FailedPrecondition: it was refused, in its last words.
+        """
         done = subprocess.run(
             self._command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_SECONDS
         )
         if done.returncode != 0:
             raise errors.FailedPrecondition(_last_words(done.stderr))
 
-    def _begin(self, *arguments: str) -> NightName:
+    def begin(self, *arguments: str) -> NightName:
+        """Runs a command that outlives the page, and returns once its night runs.
+
+        Raises:
+            FailedPrecondition: it was refused, in its last words.
+        """
         log = self._home.log("night")
         log.parent.mkdir(parents=True, exist_ok=True)
         turn_over(log)

@@ -9,6 +9,7 @@ import { small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
 import { NightForm } from "./night_form.js";
 import { Live, Log } from "./night_live.js";
+import { Queue } from "./night_queue.js";
 import { Verdict, unitName } from "./verdict.js";
 
 const LOOK = 2000;
@@ -41,7 +42,9 @@ class Night {
     this.verdict = h("div", {});
     this.blind = new Verdict(this.verdict, () => this.look(false));
     this.more = h("div", {});
-    replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.verdict, this.more, this.asked, this.past));
+    this.waiting = h("div", {});
+    this.queue = new Queue(this.waiting, (name) => this.systemName(name), () => this.look(true));
+    replace(this.main, h("div", { class: "sheet" }, h("h1", {}, t("night")), h("p", { class: "lead" }, t("night_lead")), this.live, this.verdict, this.more, this.asked, this.waiting, this.past));
     this.systems = await systems();
     await this.look(true);
     const step = await due();
@@ -59,6 +62,7 @@ class Night {
     const ended = this.told?.night?.running && !told.night?.running;
     const same = !first && !ended && JSON.stringify(told) === JSON.stringify(this.told);
     this.told = told;
+    await this.queue.look();
     if (!same) await this.paint(first || ended);
     if (told.night?.running) this.timer = setTimeout(() => this.look().catch(() => this.again()), LOOK);
   }
@@ -69,7 +73,7 @@ class Night {
 
   async paint(anew) {
     const { night, nights } = this.told;
-    if (anew) replace(this.asked, night?.running ? null : this.form());
+    if (anew) replace(this.asked, night?.running ? h("details", {}, h("summary", {}, t("queue_another")), this.form(true)) : this.form());
     const live = !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night);
     if (this.live.firstChild !== live) replace(this.live, live);
     replace(this.more, night && !night.running ? [this.beforeAfter(night), this.units(night)] : null);
@@ -78,8 +82,9 @@ class Night {
     if (night?.running) this.blind.clear();
   }
 
-  form() {
-    return new NightForm(this.systems, async () => { this.chosen = ""; await this.look(true); }).element;
+  form(waits = false) {
+    const started = async () => { this.chosen = ""; await this.look(true); };
+    return new NightForm(this.systems, started, (queue) => this.queue.paint(queue), waits).element;
   }
 
   // The same elements while it runs: nothing flickers and no focus is lost when a figure changes.

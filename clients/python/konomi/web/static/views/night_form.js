@@ -14,9 +14,13 @@ const BETA = 0.5;  // how far a night turns away from the worst; the command lin
 const LONG = 600000;  // a trial on a large base model takes minutes
 
 export class NightForm {
-  constructor(systems, started) {
+  // started: called once a night was started; queued: with the queue once one was added; waits: whether one runs, so
+  // that another can only be added.
+  constructor(systems, started, queued, waits = false) {
     this.systems = systems;
     this.started = started;
+    this.queued = queued;
+    this.waits = waits;
     this.known = { bases: [], chosen: "", golden_minimum: 8, units: 3, images: 320, prompts: [], origin: "", ur: 0, pictures: [] };
     this.picked = { seeds: new Set(), concept: new Set() };
     this.told = h("div", { class: "told", role: "status" });
@@ -49,7 +53,7 @@ export class NightForm {
 
   parts() {
     const amount = (id, word, { value = "", min, max, step = 1 }) => h("label", { for: id }, t(word), h("input", { type: "number", name: "amount", id, min, max, step, value }));
-    return [h("h2", {}, t("start_night")), this.tiles, this.more, this.bases, this.writing,
+    return [this.waits ? null : h("h2", {}, t("start_night")), this.tiles, this.more, this.bases, this.writing,
       h("p", { class: "small" }, t("unit_note")), h("div", { class: "inline" }, amount("units", "units", { value: 3, min: 1, max: 10 }), amount("images", "images_each", { value: 320, min: 8, max: 10000 }), amount("hours", "budget_hours", { min: 0.5, max: 1000, step: 0.5 })),
       h("label", { class: "check", for: "contrast" }, h("input", { type: "checkbox", id: "contrast" }), h("span", {}, t("contrast"))), h("p", { class: "small" }, t("contrast_note")),
       h("details", {}, h("summary", {}, t("more_budgets")),
@@ -57,7 +61,8 @@ export class NightForm {
         h("div", { class: "inline wide" }, h("label", { for: "chain" }, t("chain"), h("input", { type: "text", id: "chain", placeholder: "longtail:2+golden:1", autocomplete: "off", spellcheck: false }))),
         h("p", { class: "small" }, t("chain_note"))),
       h("div", { class: "inline" }, h("button", { click: this.run(() => this.estimate()) }, t("plan_it")),
-        h("button", { class: "primary", click: this.run(() => this.start()) }, t("start_night"))), this.told];
+        h("button", { click: this.run(() => this.add()) }, t("queue_add")),
+        this.waits ? null : h("button", { class: "primary", click: this.run(() => this.start()) }, t("start_night"))), this.told];
   }
 
   draw() {
@@ -200,6 +205,12 @@ export class NightForm {
     }
     await call("NightStart", { ...this.asked(), ...this.learning(), ...(anyway ? { anyway } : {}), taste: taste() }, { timeout: 60000 });
     await this.started();
+  }
+
+  async add() {
+    const queue = await call("NightQueueAdd", { ...this.asked(), ...this.learning(), taste: taste() }, { timeout: 120000 });
+    replace(this.told, h("p", { class: "small" }, t("queue_added", { place: queue.nights.filter((night) => night.state === "waiting").length })));
+    this.queued(queue);
   }
 
   run(work) {
