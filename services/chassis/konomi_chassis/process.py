@@ -76,6 +76,12 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_THRESHOLD, LARGE)) and bool(mallopt(M_TRIM_THRESHOLD, LARGE))
 
 
+def usable_cores() -> int:
+    """Returns how many cores this process may use; all of the machine's where the system, as macOS, does not say."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
 SWITCH_SECONDS = 0.001
 
 

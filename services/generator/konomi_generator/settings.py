@@ -1,6 +1,5 @@
 """Settings of the generator: back end, device, precision, threads, batch size, what may be given up for memory."""
 
-import os
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -8,6 +7,7 @@ from pydantic import Field
 
 import konomi_chassis
 from konomi.settings import KonomiSettings
+from konomi_chassis.process import usable_cores
 
 
 class GeneratorSettings(KonomiSettings):
@@ -63,4 +63,4 @@ class GeneratorSettings(KonomiSettings):
 
     def thread_count(self) -> int:
         """Returns the number of CPU threads to use."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or usable_cores()

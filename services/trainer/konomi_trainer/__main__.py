@@ -95,6 +95,7 @@ def _join(settings: "TrainerSettings", home: TrainerHome, board: "ProgressBoard"
     map_torch()
     import torch
 
+    from konomi_chassis.process import usable_cores
     from konomi_trainer.base_models import device
     from konomi_trainer.base_models.catalogue import BaseCatalogue
     from konomi_trainer.export.exporter import Exporter
@@ -105,7 +106,7 @@ def _join(settings: "TrainerSettings", home: TrainerHome, board: "ProgressBoard"
     from konomi_trainer.servicer.concepts import ConceptRpcs
     from konomi_trainer.servicer.trainer import ModelOperations, TrainerServicer
 
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(settings.threads or usable_cores())
     bases, store = BaseCatalogue(home.folder, settings), home.store
     device.check_processes(settings.processes, bases.device)
     trainer: RunTrainer

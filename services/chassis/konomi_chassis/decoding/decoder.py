@@ -1,6 +1,5 @@
 """Image decoding in disposable, limited child processes: a hostile file costs a child, never the server."""
 
-import os
 import threading
 from typing import Annotated, ClassVar, Literal
 
@@ -9,6 +8,7 @@ from pydantic import Field
 from konomi.errors import InvalidArgument, Unavailable
 from konomi.settings import KonomiSettings
 from konomi_chassis.decoding.worker_process import TOO_LARGE, ChildLost, Decoded, DecodingChild, Least, Refused
+from konomi_chassis.process import usable_cores
 
 MIB = 1024 * 1024
 HEIF = "HEIF"
@@ -47,7 +47,7 @@ class DecodeSettings(KonomiSettings):
     def children(self) -> int:
         """Returns the child processes at most, by the cores this process may use where nobody says."""
         if self.decode_children == "auto":
-            return min(MOST_CHILDREN, max(LEAST_CHILDREN, len(os.sched_getaffinity(0)) - CORES_LEFT))
+            return min(MOST_CHILDREN, max(LEAST_CHILDREN, usable_cores() - CORES_LEFT))
         return self.decode_children
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from konomi.errors import KonomiError
-from konomi_chassis.process import VARIABLE, die_with_parent
+from konomi_chassis.process import VARIABLE, die_with_parent, usable_cores
 from konomi_trainer.base_models import device
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.settings import TrainerSettings
@@ -105,7 +105,7 @@ def main() -> int:
 
     home, number = Path(task["home"]), task["number"]
     settings = TrainerSettings(home=home, device=device.CPU if task["cpu"] else device.CUDA)
-    torch.set_num_threads(settings.threads or max(1, len(os.sched_getaffinity(0)) // task["count"]))
+    torch.set_num_threads(settings.threads or max(1, usable_cores() // task["count"]))
     decoder = Decoder(DecodeSettings(home=home))
 
     @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from konomi.errors import KonomiError
-from konomi_chassis.process import die_with_parent, keep_freed_memory
+from konomi_chassis.process import die_with_parent, keep_freed_memory, usable_cores
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.jobs.publishing import Publication, Reports
@@ -143,7 +143,7 @@ def main() -> int:
 
     home = Path(task["home"])
     settings = TrainerSettings(home=home, device=task["device"])
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(settings.threads or usable_cores())
     conversation = Conversation(words, events)
     store, decoder = ArtifactStore(StoreSettings(home=home)), Decoder(DecodeSettings(home=home))
     gather = gatherer(home, settings, Seat(task["device"], task["gpus"], _give_up(conversation)))
