@@ -40,7 +40,8 @@ def problem(line: str) -> str:
     """What of a command line konomi does not know; empty where it knows all of it."""
     if line.startswith(CHASSIS):
         return chassis_problem(line)
-    line = re.sub(r"^konomi night schedule \d\d:\d\d (?=\w)", "konomi night start ", line)  # which gets what follows
+    passed_on = r"^konomi night (schedule \d\d:\d\d|queue add) (?=\w)"
+    line = re.sub(passed_on, "konomi night start ", line)  # which gets what follows
     words = shlex.split(line)[1:]
     command = command_for(words)
     context = command.make_context("konomi", [], resilient_parsing=True)
