@@ -210,3 +210,29 @@ def test_a_failed_installation_of_the_starter_is_told(tmp_path, command_line, mo
     monkeypatch.setenv("PYTHONPATH", command_line.environment["PYTHONPATH"])
     with pytest.raises(Internal, match=r"could not be installed: \['install', '--home', '.*empty'\]"):
         supervisor.install_starter(Home(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("server", "environment"),
+    [
+        ('host = "192.0.2.1"\ntls_certificate = "a.pem"\ntls_key = "a.key"', {}),
+        ('tls_certificate = "a.pem"\ntls_key = "a.key"', {}),
+        ("", {"KONOMI_HOST": "0.0.0.0"}),
+        ("", {"KONOMI_TLS_CERTIFICATE": "a.pem"}),
+    ],
+)
+def test_services_that_page_and_commands_could_not_ask_are_refused_before_they_start(home, server, environment):
+    """They would start, say that they are ready, and answer nobody here."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    home.configuration.write_text(f"[server]\n{server}\n")
+    refused = pytest.raises(FailedPrecondition, match="page_host and page_certificate")
+    with refused as caught, supervisor.running(home, environment=environment):
+        pass
+    assert caught.value.reason == "SERVICES_OPEN" and not home.log("rater").exists()
+
+
+@pytest.mark.parametrize("server", ["", 'host = "127.0.0.2"', 'host = "::1"', 'host = "localhost"', "host = ["])
+def test_what_stays_on_this_machine_may_start(home, server):
+    home.root.mkdir(parents=True, exist_ok=True)
+    home.configuration.write_text(f"[server]\n{server}\n")
+    supervisor.check_reach(home, {})

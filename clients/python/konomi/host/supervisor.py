@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO
 
+from konomi.client.channel import is_loopback
 from konomi.errors import Cancelled, DeadlineExceeded, FailedPrecondition, Internal, KonomiError
 from konomi.home import Home
 from konomi.host import extras
@@ -162,10 +164,12 @@ def running(
         give_up: asked while waiting; true ends it with Cancelled.
 
     Raises:
-        FailedPrecondition: an extra is missing, the home is held, a port is taken, or a role refused to start.
+        FailedPrecondition: an extra is missing, the home is held, a port is taken, a role refused to start, or the
+            settings give the services an address or a certificate of their own (reason SERVICES_OPEN).
         KonomiError: a role did not become healthy.
     """
     extras.require(*ROLES)
+    check_reach(home, os.environ | (environment or {}))
     with home.held():
         check_ports(ports or {})
         roles = [Role(role, home, port=(ports or {}).get(role, 0), environment=environment) for role in ROLES]
@@ -177,6 +181,34 @@ def running(
             yield services
         finally:
             stop(roles)
+
+
+def check_reach(home: Home, environment: Mapping[str, str]) -> None:
+    """Refuses services that page and commands could not ask: they ask on this machine, without TLS.
+
+    Args:
+        home: home folder, whose konomi.toml is read.
+        environment: variables of the roles.
+
+    Raises:
+        FailedPrecondition: [server] or the environment opens the services to others, or gives them a certificate.
+    """
+    try:
+        table = tomllib.loads(home.configuration.read_text("utf-8-sig")).get("server", {})
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
+        table = {}  # what cannot be read a role refuses in words
+    server = table if isinstance(table, dict) else {}
+    host, certificate = (
+        str(environment.get(f"KONOMI_{name.upper()}") or server.get(name) or "") for name in ("host", "tls_certificate")
+    )
+    if certificate or (host and not is_loopback(f"{host}:0")):
+        why = text(
+            "the services of konomi up are asked on this machine alone and without TLS: take host and tls_certificate "
+            "out of [server] in {path}, or KONOMI_HOST and KONOMI_TLS_CERTIFICATE. Others reach konomi by the page: "
+            "page_host and page_certificate in [page]",
+            path=home.configuration,
+        )
+        raise FailedPrecondition(why, reason="SERVICES_OPEN")
 
 
 def stop(roles: list[Role], seconds: float = STOP_SECONDS) -> None:
