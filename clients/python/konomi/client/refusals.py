@@ -46,6 +46,8 @@ OF_REASON: Mapping[str, str] = {
     "DATABASE_BUSY": N_("The database is busy; try again."),
     "DATABASE_DAMAGED": N_("A database of the home is damaged: stop konomi and restore it from a backup."),
     "DATABASE_TAKEN": N_("Another konomi writes to this home: stop it first."),
+    "DATABASE_UNREACHABLE": N_("The PostgreSQL database cannot be reached; try again in a moment."),
+    "DATABASE_UNSAFE": N_("The PostgreSQL server could lose labels as it is set up now, so nothing is stored."),
     "DEVICE_FAILED": N_("The GPU has failed and the service ends: start konomi up again."),
     "DEVICE_MEMORY": N_("One image of this size does not fit into the memory of the GPU: ask for a smaller one."),
     "DEVICE_MISSING": N_("The GPU that is set is not there: set the device to auto."),
