@@ -3,11 +3,12 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -99,6 +100,31 @@ class Server:
     def stop(self, mode: str = "immediate") -> None:
         """Stops the server; "immediate" as a crash would."""
         self.command("pg_ctl", "-D", str(self.data), "-m", mode, "-w", "stop")
+
+    def kill(self) -> None:
+        """Kills all processes of the server at once, as a kernel that runs out of memory would, and starts it anew."""
+        master = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        for pid in (master, *children(master)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for attempt in range(100):
+            try:
+                self.start()
+                return
+            except AssertionError:  # what was killed still holds the memory they shared
+                if attempt == 99:
+                    raise
+                time.sleep(0.1)
+
+
+def children(parent: int) -> list[int]:
+    """Returns the processes another one started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            after_name = path.read_text().rpartition(")")[2].split()
+            found += [int(path.parent.name)] if int(after_name[1]) == parent else []
+    return found
 
 
 class Rows:

@@ -123,8 +123,9 @@ def kept_in(request: pytest.FixtureRequest) -> Rows:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs the tests of a module that says BOTH_ENGINES on both, those that have a rater."""
-    if "kept_in" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_ENGINES", False):
+    """Runs the tests of a module that says BOTH_ENGINES on both, those that have a rater; of all, where one asks."""
+    both = getattr(metafunc.module, "BOTH_ENGINES", False) or os.environ.get("BOTH_ENGINES")
+    if "kept_in" in metafunc.fixturenames and both:
         metafunc.parametrize("kept_in", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 
 

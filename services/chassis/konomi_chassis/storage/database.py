@@ -40,10 +40,16 @@ def open_for_role(settings: DatabaseSettings, schema: Schema, *, wait_seconds: f
     """Opens a role's database where the settings say it is: PostgreSQL where there is a URL, else a file of the home.
 
     Raises:
-        FailedPrecondition: what `open_database` and `open_postgresql` refuse; labels in the home that PostgreSQL lacks.
+        FailedPrecondition: what `open_database` and `open_postgresql` refuse; rows that are in the other of both.
     """
     path = database_path(settings.home, schema)
     if not settings.url.get_secret_value():
+        if moved_path(path).exists() and not path.exists():
+            raise FailedPrecondition(
+                f"The rows of {path.name} were moved to PostgreSQL, and [database] url names none. Set it again, or "
+                f"rename {moved_path(path).name} to {path.name} to go on with what it held then.",
+                reason="DATABASE_MOVED",
+            )
         return open_database(path, schema.migrations, wait_seconds=wait_seconds)
     from konomi_chassis.storage.postgresql.engine import open_postgresql  # psycopg is an extra
 
@@ -53,6 +59,11 @@ def open_for_role(settings: DatabaseSettings, schema: Schema, *, wait_seconds: f
 def database_path(home: Path, schema: Schema) -> Path:
     """Returns where a role's SQLite file is in a home."""
     return home / "databases" / f"{schema.name}.sqlite"
+
+
+def moved_path(path: Path) -> Path:
+    """Returns what a SQLite file is called once its rows were moved to PostgreSQL."""
+    return path.with_name(f"{path.name}.moved")
 
 
 def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: float = 5.0) -> sqlalchemy.Engine:

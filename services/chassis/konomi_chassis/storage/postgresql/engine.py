@@ -68,6 +68,21 @@ def open_to_read(url: SecretStr, schema: Schema) -> sqlalchemy.Engine:
     )
 
 
+def exists(url: SecretStr, schema: Schema) -> bool:
+    """Says whether a database has a role's schema. Raises Unavailable where the server cannot be reached."""
+    engine = open_to_read(url, schema)
+    try:
+        with engine.connect() as connection:
+            return _seen(connection) is not None
+    except sqlalchemy.exc.OperationalError as error:
+        raise _unreachable(named(engine.url), error) from None
+
+
+def is_empty(connection: sqlalchemy.Connection, schema: Schema) -> bool:
+    """Says whether a database holds no row of a role."""
+    return not any(connection.execute(sqlalchemy.select(table).limit(1)).first() for table in schema.in_order())
+
+
 class Holder:
     """Holds a schema for as long as its engine lives: the advisory lock, and the epoch its writes go by."""
 
@@ -171,13 +186,13 @@ def _migrate(engine: sqlalchemy.Engine, holder: Holder, schema: Schema, left_beh
     check_numbers(schema.migrations)
     with engine.begin() as connection:
         seen = _seen(connection)
+        if left_behind is not None and (seen is None or is_empty(connection, schema)):
+            raise FailedPrecondition(
+                f"The home holds {left_behind.name}, and {holder.name} has none of its rows. Move them with "
+                "konomi storage migrate, or take [database] url out to go on with the file.",
+                reason="DATABASE_LEFT_BEHIND",
+            )
         if seen is None:
-            if left_behind is not None:
-                raise FailedPrecondition(
-                    f"The home holds {left_behind.name}, and {holder.name} has none of its rows. Move them with "
-                    "konomi storage migrate, or put the file elsewhere to begin anew.",
-                    reason="DATABASE_LEFT_BEHIND",
-                )
             _create(connection, schema)
             seen = len(schema.migrations)
     for migration in unseen(schema.migrations, seen):

@@ -56,11 +56,6 @@ def compare(there: Connection, here: Connection, tables: list[Table]) -> list[Mo
     return [Moved(table.name, _compare_table(there, here, table)) for table in tables]
 
 
-def is_empty(connection: Connection, schema: Schema) -> bool:
-    """Says whether a database holds no row of a role."""
-    return not any(connection.execute(select(table).limit(1)).first() for table in schema.in_order())
-
-
 def _copy_table(there: Connection, here: Connection, table: Table) -> None:
     rows = there.execute(_in_order(table), execution_options={"yield_per": ROWS})
     for part in rows.partitions():
