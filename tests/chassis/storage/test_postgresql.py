@@ -12,7 +12,7 @@ import sqlalchemy
 from pydantic import SecretStr
 from sqlalchemy import MetaData, Table, text
 
-from konomi.errors import FailedPrecondition, Internal, Unavailable
+from konomi.errors import FailedPrecondition, Internal, ResourceExhausted, Unavailable
 from konomi_chassis.settings import DatabaseSettings
 from konomi_chassis.storage.database import Migration, open_for_role, reading
 from konomi_chassis.storage.postgresql import server
@@ -190,6 +190,29 @@ def test_after_the_server_was_down_the_same_engine_goes_on(postgresql, engine):
     postgresql.start()
     put(engine, 3)
     assert things(engine) == [1, 3]
+
+
+def test_a_writer_waits_for_another_only_so_long(url, engine, monkeypatch):
+    engine.dispose()
+    monkeypatch.setitem(server.SESSION, "lock_timeout", "50ms")
+    engine = open_postgresql(url, SCHEMA)
+    with psycopg.connect(url.get_secret_value()) as other:
+        other.execute("SELECT epoch FROM konomi_toy.schema_state FOR UPDATE")
+        with pytest.raises(Unavailable, match="busy") as caught:
+            put(engine, 1)
+    assert (caught.value.reason, caught.value.retry_after) == ("DATABASE_BUSY", 1.0)
+    put(engine, 2)
+    assert things(engine) == [2]
+    engine.dispose()
+
+
+def test_a_full_disk_of_the_server_is_told_as_one(engine):
+    full = "DO $$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = 'disk_full'; END $$"
+    with pytest.raises(ResourceExhausted, match="nothing was stored") as caught, engine.begin() as connection:
+        connection.execute(text("INSERT INTO things VALUES (1)"))
+        connection.exec_driver_sql(full)
+    assert caught.value.reason == "DISK_FULL"
+    assert things(engine) == []
 
 
 def test_a_reader_sees_one_moment_and_cannot_write(engine):

@@ -16,14 +16,14 @@ import sqlalchemy
 from pydantic import SecretStr
 from sqlalchemy import event
 
-from konomi.errors import FailedPrecondition, Internal, KonomiError, Unavailable, disk_full_error
+from konomi.errors import FailedPrecondition, Internal, KonomiError, ResourceExhausted, Unavailable
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.postgresql.server import SESSION, address, check, named
 from konomi_chassis.storage.schema import Schema, check_numbers, unseen
 
 STATE = "CREATE TABLE schema_state (version BIGINT NOT NULL, epoch BIGINT NOT NULL)"
-DISK_FULL = "53100"
-"""SQLSTATE of a full disk."""
+DISK_FULL, LOCK_TAKEN = "53100", "55P03"
+"""SQLSTATE of a full disk, and of another writer that took longer than anybody waits."""
 
 
 def open_postgresql(
@@ -131,7 +131,16 @@ class Holder:
         error = failure.original_exception
         if failure.is_disconnect or (failure.connection is None and isinstance(error, Exception)):
             return error if isinstance(error, KonomiError) else _unreachable(self.name, error)
-        return disk_full_error() if getattr(error, "sqlstate", "") == DISK_FULL else None
+        state = getattr(error, "sqlstate", "")
+        if state == DISK_FULL:
+            return ResourceExhausted(
+                f"The disk of {self.name} is full; nothing was stored. Free some space, then try again.",
+                reason="DISK_FULL",
+                retry_after=60.0,
+            )
+        if state == LOCK_TAKEN:
+            return Unavailable("The database is busy; try again.", reason="DATABASE_BUSY", retry_after=1.0)
+        return None
 
     def close(self) -> None:
         """Gives the schema up; once is enough, and what was forked off never does."""
@@ -245,4 +254,4 @@ def _options(schema: Schema) -> dict[str, Any]:
 
 def _unreachable(name: str, error: BaseException) -> Unavailable:
     why = " ".join(str(getattr(error, "orig", None) or error).split())
-    return Unavailable(f"{name} cannot be reached: {why}", reason="DATABASE_UNREACHABLE")
+    return Unavailable(f"{name} cannot be reached: {why}", reason="DATABASE_UNREACHABLE", retry_after=1.0)
