@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,6 +20,26 @@ def _no_konomi_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_f
     for name in [name for name in os.environ if name.startswith("KONOMI_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("KONOMI_HOME", str(tmp_path_factory.getbasetemp() / "no-home-was-given"))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[object]:
+    """A PostgreSQL server (tests/postgresql.py), started once a session."""
+    from tests.postgresql import binaries, serving
+
+    found = binaries()
+    if found is None:
+        pytest.skip("needs PostgreSQL's server: neither initdb on the path nor /usr/lib/postgresql (apt: postgresql)")
+    with serving(found) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def rows(request: pytest.FixtureRequest) -> object:
+    """Runs a test twice, on SQLite files of its homes and on a PostgreSQL database for each of them."""
+    from tests.postgresql import Rows
+
+    return Rows(None if request.param == "sqlite" else request.getfixturevalue("postgresql"))
 
 
 TOGETHER = ("tests/client/web/", "tests/plugins/")

@@ -34,18 +34,19 @@ def limit_threads(count: int) -> None:
 
 def _workspace(server: "ServerSettings", store: "ArtifactStore") -> "Workspace":
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
-    from konomi_chassis.storage.database import open_database
+    from konomi_chassis.settings import DatabaseSettings
+    from konomi_chassis.storage.database import open_for_role
     from konomi_rater.embedding.device import Placement
     from konomi_rater.embedding.registry import Embedders
     from konomi_rater.settings import RaterSettings
-    from konomi_rater.storage.schema import MIGRATIONS
+    from konomi_rater.storage.schema import SCHEMA
     from konomi_rater.usecases.workspace import Parts, Workspace
 
     settings = RaterSettings(home=server.home)
     limit_threads(settings.embedder_threads)
     return Workspace(
         Parts(
-            engine=open_database(server.home / "databases" / "rater.sqlite", MIGRATIONS),
+            engine=open_for_role(DatabaseSettings(home=server.home), SCHEMA),
             store=store,
             decoder=Decoder(DecodeSettings(home=server.home)),
             embedders=Embedders(

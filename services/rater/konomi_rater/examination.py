@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,13 +17,19 @@ from sqlalchemy import Connection, text
 
 from konomi.errors import GONE, DataLoss, KonomiError, NotFound
 from konomi.settings import default_home
-from konomi_chassis.settings import StoreSettings
+from konomi_chassis.settings import DatabaseSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_chassis.storage.examination import Examined, holding, open_to_read
+from konomi_chassis.storage.database import database_path, reading
+from konomi_chassis.storage.dialects import is_postgresql
+from konomi_chassis.storage.examination import Examined, holding
+from konomi_chassis.storage.examination import open_to_read as open_file
 from konomi_chassis.storage.page_checksums import load
+from konomi_chassis.storage.postgresql.engine import open_to_read
+from konomi_chassis.storage.postgresql.server import named
 from konomi_rater.storage import collected
 from konomi_rater.storage.head_file import from_bytes
 from konomi_rater.storage.label_chain import LabelChains
+from konomi_rater.storage.schema import SCHEMA
 
 
 def examine(home: Path) -> Iterator[Examined]:
@@ -33,23 +40,37 @@ def examine(home: Path) -> Iterator[Examined]:
     Raises:
         DataLoss: the database cannot be read.
     """
-    path = home / "databases" / "rater.sqlite"
-    if not path.exists():
-        return
-    load()
     store = ArtifactStore(StoreSettings(home=home))
-    with holding(path) as held:
-        engine = sqlalchemy.create_engine(
-            "sqlite://", module=dbapi2, creator=lambda: open_to_read(path, held=held), poolclass=sqlalchemy.NullPool
-        )
+    with _opened(home) as engine:
+        if engine is None:
+            return
         try:
-            with engine.connect() as connection:
+            with reading(engine) as connection:
                 for taste in connection.execute(text("SELECT id FROM tastes ORDER BY id")).scalars().all():
                     yield _labels(connection, taste)
                     yield _images(connection, taste, store)
                     yield from _heads(connection, taste, store)
         except (sqlalchemy.exc.DatabaseError, dbapi2.Error) as error:
-            raise DataLoss(f"rater.sqlite cannot be read ({error}).", reason="DATABASE_DAMAGED") from error
+            place = "rater.sqlite" if engine.dialect.name == "sqlite" else named(engine.url)
+            raise DataLoss(f"{place} cannot be read ({error}).", reason="DATABASE_DAMAGED") from error
+
+
+@contextmanager
+def _opened(home: Path) -> Iterator[sqlalchemy.Engine | None]:
+    """Gives a way to read the rater's rows, also where a running rater has them; None where there are none yet."""
+    settings = DatabaseSettings(home=home)
+    if settings.url.get_secret_value():
+        yield open_to_read(settings.url, SCHEMA)
+        return
+    path = database_path(home, SCHEMA)
+    if not path.exists():
+        yield None
+        return
+    load()
+    with holding(path) as held:
+        yield sqlalchemy.create_engine(
+            "sqlite://", module=dbapi2, creator=lambda: open_file(path, held=held), poolclass=sqlalchemy.NullPool
+        )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -100,6 +121,8 @@ def _heads(connection: Connection, taste: str, store: ArtifactStore) -> Iterator
 
 def _without_pixels(connection: Connection, taste: str) -> frozenset[str]:
     """Returns what the record says was collected; a database of before that has no such table, and nothing to say."""
+    if is_postgresql(connection):
+        return collected.without_pixels(connection, taste)
     table = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'images_without_pixels'")).first()
     return collected.without_pixels(connection, taste) if table else frozenset()
 

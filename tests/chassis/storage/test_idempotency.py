@@ -3,19 +3,22 @@
 import uuid
 
 import pytest
+from sqlalchemy import MetaData
 
 from konomi.errors import AlreadyExists
 from konomi.v1 import rater_pb2
-from konomi_chassis.storage.database import open_database
 from konomi_chassis.storage.idempotency import Idempotency
+from konomi_chassis.storage.schema import Schema
 
+NOTHING = Schema("rater", (), MetaData())
+"""A database that holds the answered requests alone."""
 RPC = "RecordLabels"
 REPLY = rater_pb2.RecordLabelsResponse(labels=[rater_pb2.Label(name="tastes/a/labels/1", sequence=1)])
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_database(tmp_path / "rater.sqlite", [])
+def engine(rows, tmp_path):
+    engine = rows.open(tmp_path, NOTHING)
     yield engine
     engine.dispose()
 
@@ -25,13 +28,13 @@ def request(request_id, grade=3):
     return rater_pb2.RecordLabelsRequest(taste="tastes/a", request_id=request_id, labels=[label])
 
 
-def test_the_same_request_gets_the_first_answer(engine, tmp_path):
+def test_the_same_request_gets_the_first_answer(engine, rows, tmp_path):
     memory, asked = Idempotency(), request(str(uuid.uuid4()))
     with engine.begin() as connection:
         assert memory.replay(connection, RPC, asked) is None
         memory.remember(connection, RPC, asked, REPLY)
     engine.dispose()
-    again = open_database(tmp_path / "rater.sqlite", [])
+    again = rows.open(tmp_path, NOTHING)
     with again.begin() as connection:
         stored = memory.replay(connection, RPC, asked)
     again.dispose()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from konomi.cli.demo import new_folder
+from konomi.cli.demo import new_folder, own_home
 from konomi.cli.storage import leftovers
 from konomi.cli.storage.command import size
 from konomi.cli.storage.leftovers import DiskSpace, demo_homes, old_caches, old_demos, remove_demo, space_of
@@ -29,6 +29,14 @@ def demo(home, name="demo-20261001-120000", days=20.0):
     file(home / name / "databases" / "rater.sqlite", days, 1000)
     os.utime(home / name, (NOW - days * DAY,) * 2)
     return home / name
+
+
+def test_a_demo_of_its_own_leaves_the_owners_database_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("KONOMI_HOME", str(tmp_path))
+    monkeypatch.setenv("KONOMI_DATABASE_URL", "postgresql:///mine")
+    home = own_home()
+    assert home.root.parent == tmp_path and home.root.is_dir()
+    assert "KONOMI_DATABASE_URL" not in os.environ
 
 
 def test_caches_go_by_age_and_nothing_else_does(tmp_path):

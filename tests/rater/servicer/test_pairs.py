@@ -1,15 +1,16 @@
 """Over the wire: a rater from pairs alone, what leaves the fit again, and what suggestions learn from pairs."""
 
-import sqlite3
 import uuid
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from konomi.errors import FailedPrecondition
 from konomi.v1 import rater_pb2 as pb
 from konomi_rater.preference.metrics import spearman
+from tests.postgresql import beside
 from tests.rater.conftest import grades_of
 
 
@@ -106,8 +107,9 @@ def test_pairs_of_a_revoked_image_leave_the_fit(rater, library):
 
 def test_pairs_of_a_panel_image_are_never_learnt(rater, library):
     rater.label(library.taste, grades_of(library, library.digests[:30]))
-    with sqlite3.connect(rater.home / "databases" / "rater.sqlite") as database:
-        database.execute("INSERT INTO panel VALUES ('default', ?, 0.0)", (library.digests[0],))
+    with beside(rater.home).begin() as connection:
+        line = text("INSERT INTO panel VALUES ('default', :digest, 0.0)")
+        connection.execute(line, {"digest": library.digests[0]})
     for loser in library.digests[40:52]:
         compare(rater, library.taste, library.digests[0], loser)
     compare(rater, library.taste, library.digests[1], library.digests[2])

@@ -126,7 +126,8 @@ def test_a_stream_answers_one_by_one_where_the_sender_waits(rater, fitted):
 @pytest.fixture
 def short_queue(home):
     """A home whose rater lets few images wait; asked for before the rater."""
-    (home / "konomi.toml").write_text("[rater]\nqueue_images = 256\n")
+    with (home / "konomi.toml").open("a") as file:
+        file.write("[rater]\nqueue_images = 256\n")
 
 
 def test_a_flood_is_refused_with_a_delay_and_the_rater_lives_on(short_queue, rater, fitted):

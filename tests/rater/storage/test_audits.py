@@ -9,6 +9,7 @@ from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, No
 from konomi.v1 import rater_pb2 as pb
 from tests.rater.conftest import grades_of
 
+BOTH_ENGINES = True
 UNKNOWN = "0" * 64
 
 

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy
-from pysqlite3 import dbapi2
 
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi.v1 import rater_pb2 as pb
 from konomi_rater.storage import comparisons
+from tests.postgresql import beside
+
+BOTH_ENGINES = True
 
 
 def compare(rater, library, winner: int, loser: int, tie: bool = False):
@@ -26,8 +28,7 @@ def undo(rater, library, name: str = "", request_id: str = ""):
 @contextmanager
 def database(rater):
     """The running rater's database, seen from outside: its own way of opening it takes the only lock."""
-    path = rater.home / "databases" / "rater.sqlite"
-    engine = sqlalchemy.create_engine("sqlite://", module=dbapi2, creator=lambda: dbapi2.connect(path))
+    engine = beside(rater.home)
     with engine.begin() as connection:
         yield connection
     engine.dispose()

@@ -11,6 +11,8 @@ from konomi_chassis.storage.database import open_database
 from konomi_rater.storage.schema import MIGRATIONS
 from tests.rater.conftest import grades_of, png
 
+BOTH_ENGINES = True
+
 
 def consent(rater, taste, reference, giver="A. Painter", **fields):
     given = pb.Consent(reference=reference, giver=giver, **fields)

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.storage.database import open_database
 from konomi_rater.selection.acquisition import SuggestionReason
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import view_of
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import LabelEntry, NewLabel
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import SCHEMA
 from konomi_rater.usecases.fitting.versions import _people
 from tests.rater.conftest import grades_of, png
 
+BOTH_ENGINES = True
 AUDIT, NOVEL = pb.SUGGESTION_REASON_AUDIT, pb.SUGGESTION_REASON_AUDIT_NOVEL
 
 
@@ -97,9 +97,9 @@ def test_their_grades_are_held_out_of_every_fit(no_other_panel, rater, fitted, a
     assert before.label_count == 40
 
 
-def test_people_s_word_of_a_unit_is_its_random_half(tmp_path):
+def test_people_s_word_of_a_unit_is_its_random_half(rows, tmp_path):
     assert (int(SuggestionReason.AUDIT), int(SuggestionReason.AUDIT_NOVEL)) == (AUDIT, NOVEL)
-    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+    engine = rows.open(tmp_path, SCHEMA)
     with engine.begin() as connection:
         tastes.create(connection, "t", "", "starter", "starter", 0.0)
         said = {

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from konomi_chassis.storage.database import open_database, reading
+from konomi_chassis.storage.database import reading
+from konomi_chassis.storage.dialects import contains, listed, listed_numbers
 from konomi_rater.storage import consents, embeddings, image_records, labels, tastes
 from konomi_rater.storage.embeddings import EmbeddingMatrix
 from konomi_rater.storage.image_records import Filter, ImageFacts
 from konomi_rater.storage.in_force import GradesInMemory, grade_column
 from konomi_rater.storage.labels import NewLabel
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import SCHEMA
 
 COUNT = 400
 PROMPTS = ("", "A Cat", "a cat, sitting", "ÄPFEL und cats", "äpfel", "straße")
@@ -22,10 +23,10 @@ DIGESTS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch):
+def engine(rows, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(embeddings, "CHUNK", 64)
     rng = np.random.default_rng(0)
-    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+    engine = rows.open(tmp_path, SCHEMA)
     with engine.begin() as connection:
         for taste in ("t", "other"):
             tastes.create(connection, taste, "", "starter", "starter", 0.0)
@@ -54,10 +55,11 @@ def by_sql(connection, criteria: Filter) -> list[str]:
     columns = (("grades", "COALESCE(l.grade, 0)"), ("units", "i.unit"), ("sources", "i.source"), ("nights", "i.night"))
     for name, column in (*columns, ("digests", "i.digest")):
         if getattr(criteria, name):
-            parts.append(f"{column} IN (SELECT value FROM json_each(:{name}))")
+            among = listed_numbers if name in ("grades", "sources") else listed
+            parts.append(f"{column} IN {among(connection, name)}")
             bound[name] = json.dumps(getattr(criteria, name))
     if criteria.prompt_contains:
-        parts.append("INSTR(LOWER(i.prompt), LOWER(:part)) > 0")
+        parts.append(contains(connection, "i.prompt", "part"))
         bound["part"] = criteria.prompt_contains
     query = (
         "SELECT i.digest FROM images AS i LEFT JOIN labels_in_force AS l ON l.taste = i.taste AND l.digest = i.digest "

@@ -9,20 +9,22 @@ from sqlalchemy import Connection, text
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument
 from konomi_chassis.storage import snapshots as rows_file
 from konomi_chassis.storage.database import open_database, reading
+from konomi_chassis.storage.dialects import NO_LIMIT
 from konomi_rater.storage import consents, image_records, labels, panel, tastes
 from konomi_rater.storage.embeddings import view_of
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.in_force import GradesInMemory, grade_column, rebuild_in_force, seen, verify_in_force
 from konomi_rater.storage.labels import REPEAT_CHECK, LabelEntry, NewLabel
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import MIGRATIONS, SCHEMA
 
 DIGESTS = [f"{i:064x}" for i in range(12)]
 STEPS = 400
+JOIN = "INSERT INTO panel VALUES (:taste, :digest, :now) ON CONFLICT DO NOTHING"
 
 
 @pytest.fixture
-def engine(tmp_path: Path):
-    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+def engine(rows, tmp_path: Path):
+    engine = rows.open(tmp_path, SCHEMA)
     with engine.begin() as connection:
         for taste in ("t", "other"):
             tastes.create(connection, taste, "", "starter", "starter", 0.0)
@@ -73,10 +75,10 @@ def test_the_table_is_what_the_log_says_after_any_history(engine, seed):
     for _ in range(STEPS):
         with engine.begin() as connection:
             step(connection, rng, known, gone)
-            log = labels.read(connection, "t", 0, -1, in_force=False)
+            log = labels.read(connection, "t", 0, NO_LIMIT, in_force=False)
             assert in_force(connection, "t") == by_hand(log, gone)
             taste = tastes.read(connection, "t")
-            graded = labels.read(connection, "t", 0, -1, in_force=True)
+            graded = labels.read(connection, "t", 0, NO_LIMIT, in_force=True)
             assert (taste.image_count, taste.label_count) == (len(known), len(graded))
     with engine.begin() as connection:
         before = in_force(connection, "t")
@@ -172,7 +174,7 @@ def test_grades_in_memory_are_those_of_the_database_after_any_history(engine, se
                 step(connection, rng, known, set())
             if rng.random() < 0.1:
                 joins = {"taste": "t", "digest": DIGESTS[int(rng.integers(12))], "now": 0.0}
-                connection.execute(text("INSERT OR IGNORE INTO panel VALUES (:taste, :digest, :now)"), joins)
+                connection.execute(text(JOIN), joins)
         with reading(engine) as connection:
             grades = memory.at(connection)
             every, members = plain(connection)

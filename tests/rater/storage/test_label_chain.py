@@ -6,22 +6,22 @@ import sys
 import pytest
 
 from konomi.errors import DataLoss
-from konomi_chassis.storage.database import open_database, reading
+from konomi_chassis.storage.database import reading
 from konomi_rater.storage import image_records, labels, tastes
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.label_chain import LabelChains
 from konomi_rater.storage.labels import NewLabel
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import SCHEMA
+from tests.postgresql import beside, unguard
 from tests.rater.conftest import grades_of
-from tests.rater.usecases.test_snapshots import rater_engine
 
+BOTH_ENGINES = True
 DIGEST = f"{1:064x}"
-LINES = ("DROP TRIGGER labels_UPDATE", "DROP TRIGGER labels_DELETE")
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_database(tmp_path / "databases" / "rater.sqlite", MIGRATIONS)
+def engine(rows, tmp_path):
+    engine = rows.open(tmp_path, SCHEMA)
     with engine.begin() as connection:
         for taste in ("s", "t"):
             tastes.create(connection, taste, "", "starter", "starter", 0.0)
@@ -38,8 +38,9 @@ def grade(engine, count, taste="t"):
 
 def edit(engine, statement):
     with engine.begin() as connection:
-        for line in (*LINES, statement):
-            connection.exec_driver_sql(line)
+        unguard(connection, "labels", "UPDATE")
+        unguard(connection, "labels", "DELETE")
+        connection.exec_driver_sql(statement)
 
 
 def test_each_label_is_read_once(engine):
@@ -112,9 +113,9 @@ def test_a_rater_over_an_edited_log_does_not_start(engine, tmp_path):
 @pytest.mark.slow
 def test_no_fit_on_an_edited_log(rater, fitted):
     rater.label(fitted.taste, grades_of(fitted, fitted.digests[40:50]))
-    other = rater_engine(rater)
+    other = beside(rater.home)
     with other.begin() as connection:
-        connection.exec_driver_sql(LINES[0])
+        unguard(connection, "labels", "UPDATE")
         connection.exec_driver_sql("UPDATE labels SET grade = 6 - grade WHERE sequence = 45")
     other.dispose()
     with pytest.raises(DataLoss, match="label 45 of tastes/default"):

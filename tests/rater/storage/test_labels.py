@@ -16,21 +16,24 @@ from konomi.v1 import rater_pb2 as pb
 from konomi.v1 import rater_pb2_grpc
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_chassis.storage.database import open_database, reading
+from konomi_chassis.storage.database import reading
+from konomi_chassis.storage.dialects import NO_LIMIT
 from konomi_rater.storage import image_records, labels, tastes
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import NewLabel
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import SCHEMA
+from tests.postgresql import unguard
 from tests.rater.conftest import png
 
+BOTH_ENGINES = True
 DIGESTS = [f"{i:064x}" for i in range(4)]
 LABELS = 20
 """Acknowledged before the rater is killed."""
 
 
 @pytest.fixture
-def engine(tmp_path: Path):
-    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+def engine(rows, tmp_path: Path):
+    engine = rows.open(tmp_path, SCHEMA)
     with engine.begin() as connection:
         tastes.create(connection, "t", "", "starter", "starter", 0.0)
         for digest in DIGESTS:
@@ -57,7 +60,7 @@ def test_the_chain_finds_a_row_that_was_changed_behind_our_back(engine, tmp_path
     with reading(engine) as connection:
         assert labels.verify(connection, "t") == 3
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TRIGGER labels_UPDATE")
+        unguard(connection, "labels", "UPDATE")
         connection.exec_driver_sql("UPDATE labels SET grade = 4 WHERE sequence = 2")
     with reading(engine) as connection, pytest.raises(DataLoss, match="label 2"):
         labels.verify(connection, "t")
@@ -109,7 +112,7 @@ def request(digest: str, grade: int, request_id: str) -> pb.RecordLabelsRequest:
 
 
 @pytest.mark.timeout(900)
-def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home):
+def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home, kept_in):
     digest = ArtifactStore(StoreSettings(home=home)).put(png((200, 0, 0)), "image/png").digest
     # Killed between commit and answer of what comes after the taste and twenty acknowledged labels.
     process, address = serve(home, KONOMI_FAILPOINT=f"rater.after_commit@{1 + LABELS + 1}")
@@ -142,9 +145,9 @@ def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home)
     with pytest.raises(grpc.RpcError):
         stub.RecordLabels(request(digest, 2, str(uuid.uuid4())), metadata=stub.metadata, timeout=60)
     assert process.wait(timeout=60) == -signal.SIGKILL
-    left = open_database(home / "databases" / "rater.sqlite", MIGRATIONS)
+    left = kept_in.open(home, SCHEMA)
     with reading(left) as connection:
-        entries = labels.read(connection, "t", 0, -1, in_force=False)
+        entries = labels.read(connection, "t", 0, NO_LIMIT, in_force=False)
         assert labels.verify(connection, "t") == LABELS + 1
     left.dispose()
     assert [(entry.sequence, entry.grade) for entry in entries] == [*acknowledged, (LABELS + 1, 5)]
@@ -152,5 +155,8 @@ def test_acknowledged_labels_survive_kill_9_and_retries_do_not_double_them(home)
 
 def test_the_log_is_written_with_full_synchronisation(engine):
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+            return
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"

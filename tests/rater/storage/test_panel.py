@@ -6,22 +6,23 @@ import pytest
 import sqlalchemy
 
 from konomi.v1 import rater_pb2 as pb
-from konomi_chassis.storage.database import open_database, reading
+from konomi_chassis.storage.database import reading
 from konomi_rater.storage import image_records, labels, panel, tastes
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.in_force import GradesInMemory
 from konomi_rater.storage.labels import NewLabel
 from konomi_rater.storage.panel import PanelRule
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import SCHEMA
 from tests.rater.conftest import grades_of
 
+BOTH_ENGINES = True
 DIGESTS = [f"{i:064x}" for i in range(400)]
 RANDOM, EXPLOIT = 5, 1
 
 
 @pytest.fixture
-def engine(tmp_path: Path):
-    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+def engine(rows, tmp_path: Path):
+    engine = rows.open(tmp_path, SCHEMA)
     with engine.begin() as connection:
         tastes.create(connection, "t", "", "starter", "starter", 0.0)
         for digest in DIGESTS:
@@ -74,10 +75,10 @@ def test_an_image_some_version_may_have_been_fitted_on_never_joins(engine):
     assert record(engine, DIGESTS[:1], RANDOM, PanelRule(0, 200, 1.0)) == 0
 
 
-def test_who_joins_depends_on_neither_grade_nor_order(engine, tmp_path):
+def test_who_joins_depends_on_neither_grade_nor_order(engine, rows, tmp_path):
     rule = PanelRule(0, 200, 0.5)
     record(engine, DIGESTS[:100], RANDOM, rule, grade=1)
-    other = open_database(tmp_path / "other.sqlite", MIGRATIONS)
+    other = rows.open(tmp_path / "other", SCHEMA)
     with other.begin() as connection:
         tastes.create(connection, "t", "", "starter", "starter", 0.0)
         for digest in DIGESTS:

@@ -9,7 +9,8 @@ from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.storage import collected, image_records, tastes
 from konomi_rater.storage.embeddings import EmbeddingMatrix
 from konomi_rater.storage.image_records import Filter, ImageFacts
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import MIGRATIONS, SCHEMA
+from tests.postgresql import unguard
 
 DIGESTS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(3000)]
 
@@ -34,8 +35,8 @@ def gone(view):
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+def engine(rows, tmp_path):
+    engine = rows.open(tmp_path, SCHEMA)
     yield engine
     engine.dispose()
 
@@ -89,7 +90,7 @@ def test_a_snapshot_of_before_and_a_log_that_begins_anew_are_read_whole(engine):
         assert gone(memory.view(old)) == set()
     assert gone(views(engine, memory)[0]) == set(DIGESTS[3:9])
     with engine.begin() as connection:  # as when another taste takes its place
-        connection.exec_driver_sql("DROP TRIGGER collected_images_DELETE")
+        unguard(connection, "collected_images", "DELETE")
         connection.exec_driver_sql("DELETE FROM collected_images")
         connection.exec_driver_sql("DELETE FROM images_without_pixels")
         collect(connection, DIGESTS[10:11])

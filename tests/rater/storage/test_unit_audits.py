@@ -1,13 +1,15 @@
 """Blind audits of units over the wire: durable, once, never training data; they let the pressure start anew."""
 
-import sqlite3
 import uuid
-from contextlib import closing
 
 import pytest
+import sqlalchemy
 
 from konomi.errors import InvalidArgument, NotFound
 from konomi.v1 import rater_pb2 as pb
+from tests.postgresql import beside
+
+BOTH_ENGINES = True
 
 NIGHT = {"night": "n1", "unit": "m2", "against": "base"}
 
@@ -66,10 +68,10 @@ def test_what_is_on_record_can_be_neither_changed_nor_deleted(rater, library):
     record(rater, library.taste, pairs(library.digests, [1]))
     for change in ("UPDATE blind_pairs SET choice = 2", "DELETE FROM blind_audits"):
         with (
-            closing(sqlite3.connect(rater.home / "databases" / "rater.sqlite")) as database,
-            pytest.raises(sqlite3.IntegrityError, match="append-only"),
+            pytest.raises(sqlalchemy.exc.IntegrityError, match="append-only"),
+            beside(rater.home).begin() as connection,
         ):
-            database.execute(change)
+            connection.exec_driver_sql(change)
 
 
 @pytest.mark.parametrize(

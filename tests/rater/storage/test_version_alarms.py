@@ -7,15 +7,15 @@ import sqlalchemy
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.sentences import Sentence
 from konomi_rater.storage import tastes
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import MIGRATIONS, SCHEMA
 from konomi_rater.storage.tastes import VersionRow
 
 ROW = VersionRow("t", 0, 1.0, 5, "linear", "starter", {}, {}, [], "a" * 64, "b" * 64)
 BEFORE_NAMES = 7
 
 
-def test_alarms_come_back_with_their_numbers_and_words(tmp_path):
-    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+def test_alarms_come_back_with_their_numbers_and_words(rows, tmp_path):
+    engine = rows.open(tmp_path, SCHEMA)
     doubt = Sentence("doubt", {"ratio": 2.53}, {"first": "base", "last": "unit-2"})
     with engine.begin() as connection:
         tastes.create(connection, "t", "", "starter", "starter", 0.0)

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_chassis.storage.database import open_database, reading
+from konomi_chassis.storage.database import reading
 from konomi_rater.selection.selection import SELF
 from konomi_rater.storage import collected, image_records, labels, tastes
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.labels import LabelEntry, NewLabel
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_rater.storage.schema import SCHEMA
 from konomi_rater.usecases.collection import Collecting, RetentionPolicy
+from tests.postgresql import Rows
 
 DAY = 86400.0
 NOW = 1_800_000_000.0
@@ -23,9 +24,9 @@ MONTH = RetentionPolicy(30 * DAY)
 class Shelf:
     """A database and a store in a home, and what the use case needs of a workspace, at a time of the test's own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, rows: Rows | None = None) -> None:
         self.home, self.now = home, NOW
-        self.engine = open_database(home / "rater.sqlite", MIGRATIONS)
+        self.engine = (rows or Rows(None)).open(home, SCHEMA)
         self.store = ArtifactStore(StoreSettings(home=home, min_free_bytes=0))
         self.settings = SimpleNamespace(home=home)
         self.collecting = Collecting(self)

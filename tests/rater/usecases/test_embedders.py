@@ -2,16 +2,16 @@
 
 import threading
 import uuid
-from contextlib import closing
 
 import numpy as np
 import pytest
-from pysqlite3 import dbapi2
+from sqlalchemy import text
 
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
+from tests.postgresql import beside
 from tests.rater.conftest import png
 from tests.rater.models_on_disk import SECOND, write_second_model
 
@@ -28,8 +28,9 @@ def change(rater, taste, embedder=SECOND, **fields):
 
 
 def vectors(home, embedder):
-    with closing(dbapi2.connect(f"file:{home / 'databases' / 'rater.sqlite'}?mode=ro", uri=True)) as database:
-        rows = database.execute("SELECT digest, vector FROM embeddings WHERE embedder = ?", (embedder,)).fetchall()
+    query = text("SELECT digest, vector FROM embeddings WHERE embedder = :embedder")
+    with beside(home).connect() as connection:
+        rows = connection.execute(query, {"embedder": embedder}).all()
     return {digest: np.frombuffer(vector, "<f4") for digest, vector in rows}
 
 

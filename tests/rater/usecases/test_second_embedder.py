@@ -2,13 +2,12 @@
 
 import time
 import uuid
-from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pysqlite3 import dbapi2
+from sqlalchemy import text
 
 from konomi.errors import FailedPrecondition
 from konomi.v1 import rater_pb2 as pb
@@ -21,6 +20,7 @@ from konomi_rater.storage import tastes
 from konomi_rater.storage.tastes import SecondEmbedder
 from konomi_rater.usecases.embedders import unembedded
 from konomi_rater.usecases.embedders.second import compare_embedders
+from tests.postgresql import beside
 from tests.rater.conftest import grades_of, png, serving
 from tests.rater.models_on_disk import SECOND, write_second_model
 
@@ -40,13 +40,13 @@ def active(rater, taste):
     return rater.call("GetRaterVersion", pb.GetRaterVersionRequest(name=f"{taste}/raterVersions/active"))
 
 
-def rows(home, query, *bound):
-    with closing(dbapi2.connect(f"file:{home / 'databases' / 'rater.sqlite'}?mode=ro", uri=True)) as database:
-        return database.execute(query, bound).fetchall()
+def rows(home, query, embedder):
+    with beside(home).connect() as connection:
+        return connection.execute(text(query), {"embedder": embedder}).all()
 
 
 def seen(home, embedder):
-    return {digest for (digest,) in rows(home, "SELECT digest FROM embeddings WHERE embedder = ?", embedder)}
+    return {digest for (digest,) in rows(home, "SELECT digest FROM embeddings WHERE embedder = :embedder", embedder)}
 
 
 def test_images_are_embedded_with_both_and_nothing_changes_over_until_the_own_one_ends_it(rater, fitted, second):
@@ -116,9 +116,9 @@ def test_a_killed_rater_goes_on_where_it_was(home, models, monkeypatch):
     embedder = write_second_model(models)
     with serving(home) as running:
         library = grown(running)
-    with closing(dbapi2.connect(home / "databases" / "rater.sqlite")) as database:
-        database.execute("INSERT INTO second_embedders VALUES ('default', ?, 0, 0)", (embedder,))
-        database.commit()
+    with beside(home).begin() as connection:
+        line = text("INSERT INTO second_embedders VALUES ('default', :embedder, 0, 0)")
+        connection.execute(line, {"embedder": embedder})
     monkeypatch.setattr(unembedded, "BATCH", 50)
     monkeypatch.setattr(unembedded, "failpoint", die)
     with serving(home):

@@ -11,18 +11,22 @@ from konomi.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidAr
 from konomi.v1 import artifact_pb2
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.auth.authentication import issue_token
-from konomi_chassis.storage.database import open_database, reading
-from konomi_rater.storage.schema import MIGRATIONS
+from konomi_chassis.storage.database import reading
+from konomi_rater.storage.schema import SCHEMA
 from konomi_rater.usecases import snapshots
+from tests.postgresql import Rows, beside
 from tests.rater.conftest import Rater, grades_of, png, serving
 from tests.rater.models_on_disk import write_second_model
 
+BOTH_ENGINES = True
+
 
 @pytest.fixture
-def other(tmp_path_factory: pytest.TempPathFactory, models: Path):
+def other(tmp_path_factory: pytest.TempPathFactory, models: Path, kept_in: Rows):
     """A rater on an empty home of its own."""
     home = tmp_path_factory.mktemp("other")
     (home / "models").symlink_to(models)
+    kept_in.move(home, SCHEMA)
     with serving(home) as running:
         yield running
 
@@ -142,20 +146,13 @@ def test_an_existing_taste_stays_unless_it_shall_be_replaced(rater, other, fitte
     assert scores(other, theirs, fitted.digests[:9], []) == scores(rater, fitted.taste, fitted.digests[:9], [])
 
 
-def test_labels_cannot_be_deleted_after_a_taste_was_replaced(rater, fitted, home):
+def test_labels_cannot_be_deleted_after_a_taste_was_replaced(rater, fitted):
     restore(rater, export(rater, fitted.taste)[0].artifact.digest, replace=True)
     with (
         pytest.raises(sqlalchemy.exc.IntegrityError, match="append-only"),
-        rater_engine(rater).begin() as connection,
+        beside(rater.home).begin() as connection,
     ):
         connection.exec_driver_sql("DELETE FROM labels")
-
-
-def rater_engine(rater: Rater) -> sqlalchemy.Engine:
-    """A second way into the running rater's database; its own lock forbids open_database."""
-    from pysqlite3 import dbapi2
-
-    return sqlalchemy.create_engine(f"sqlite:///{rater.home / 'databases' / 'rater.sqlite'}", module=dbapi2)
 
 
 def rename_column(line):
@@ -248,8 +245,8 @@ def test_a_second_embedder_travels_with_its_vectors_and_what_was_found(rater, ot
             restore(other, row, taste="tastes/forged")
 
 
-def test_every_table_is_carried_or_left_behind_on_purpose(tmp_path):
-    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+def test_every_table_is_carried_or_left_behind_on_purpose(rows, tmp_path):
+    engine = rows.open(tmp_path, SCHEMA)
     with reading(engine) as connection:
         carried = {table.name for table in snapshots.carried(connection)}
         rest = {table.name for table in snapshots.rows_file.read_tables(connection)} - carried

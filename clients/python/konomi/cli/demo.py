@@ -1,6 +1,7 @@
 """`konomi demo`: the main job, start to end, with a simulated person."""
 
 import json
+import os
 import shlex
 import time
 from contextlib import suppress
@@ -79,7 +80,7 @@ def demo(
         return _attributes(as_json)
     started = time.monotonic()
     extras.require("overnight", "rater", "generator", "trainer")
-    home = Home.locate() if chosen() else Home(new_folder(Home.locate().root, time.time()))
+    home = Home.locate() if chosen() else own_home()
     try:
         night = _checked(home, system, units, images, seed, person)
     except BaseException:
@@ -91,6 +92,12 @@ def demo(
     with showing(catalogue.language()) as show:
         result = _run(home, night, system, labels, seed, person, View(show, lambda beat: None), started)
     emit(result) if as_json else _say(result)
+
+
+def own_home() -> Home:
+    """Makes a home for this demo alone; a database that the environment names is the owner's, and stays without it."""
+    os.environ.pop("KONOMI_DATABASE_URL", None)
+    return Home(new_folder(Home.locate().root, time.time()))
 
 
 def new_folder(root: Path, now: float) -> Path:

@@ -45,7 +45,14 @@ OF_REASON: Mapping[str, str] = {
     ),
     "DATABASE_BUSY": N_("The database is busy; try again."),
     "DATABASE_DAMAGED": N_("A database of the home is damaged: stop konomi and restore it from a backup."),
+    "DATABASE_MOVED": N_("The rows of this home were moved to PostgreSQL: set [database] url again."),
+    "DATABASE_NOT_EMPTY": N_("Where the rows are to be moved to there are others; put them elsewhere first."),
     "DATABASE_TAKEN": N_("Another konomi writes to this home: stop it first."),
+    "DATABASE_UNREACHABLE": N_("The PostgreSQL database cannot be reached; try again in a moment."),
+    "DATABASE_UNSAFE": N_("The PostgreSQL server could lose labels as it is set up now, so nothing is stored."),
+    "DATABASE_URL_INVALID": N_(
+        "Name the PostgreSQL database in konomi.toml: [database] url, postgresql://USER@HOST/NAME"
+    ),
     "DEVICE_FAILED": N_("The GPU has failed and the service ends: start konomi up again."),
     "DEVICE_MEMORY": N_("One image of this size does not fit into the memory of the GPU: ask for a smaller one."),
     "DEVICE_MISSING": N_("The GPU that is set is not there: set the device to auto."),

@@ -1,5 +1,6 @@
-"""SQLite as konomi trusts it: a safe version, synchronous=FULL, one writing process, whole migrations, damage told.
+"""A role's database, and SQLite as konomi trusts it.
 
+A safe version, synchronous=FULL, one writing process, whole migrations, damage told.
 Every page carries a checksum (`page_checksums`), and the log is read before SQLite drops what it cannot use of it
 (`write_ahead_log`).
 """
@@ -8,7 +9,6 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,51 @@ from sqlalchemy import event
 
 from konomi.errors import FailedPrecondition, Internal
 from konomi_chassis.durable_files import make_folder
+from konomi_chassis.settings import DatabaseSettings
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import TABLE
 from konomi_chassis.storage.keeper import Keeper
 from konomi_chassis.storage.page_checksums import damaged, make_ready
+from konomi_chassis.storage.schema import Migration as Migration
+from konomi_chassis.storage.schema import Schema, check_numbers, unseen
 from konomi_chassis.storage.write_ahead_log import check_log
 
 VERSION_FLOOR = (3, 51, 3)
 """Below it two connections in WAL mode can corrupt the file (sqlite.org/wal.html#walresetbug)."""
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs"})
 
+SNAPSHOT: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""How PostgreSQL reads one consistent snapshot, as SQLite does of itself."""
 
-@dataclass(frozen=True)
-class Migration:
-    """One step of a schema: its number, counted from 1, and the SQL statements that make it."""
 
-    version: int
-    statements: tuple[str, ...]
+def open_for_role(settings: DatabaseSettings, schema: Schema, *, wait_seconds: float = 5.0) -> sqlalchemy.Engine:
+    """Opens a role's database where the settings say it is: PostgreSQL where there is a URL, else a file of the home.
+
+    Raises:
+        FailedPrecondition: what `open_database` and `open_postgresql` refuse; rows that are in the other of both.
+    """
+    path = database_path(settings.home, schema)
+    if not settings.url.get_secret_value():
+        if moved_path(path).exists() and not path.exists():
+            raise FailedPrecondition(
+                f"The rows of {path.name} were moved to PostgreSQL, and [database] url names none. Set it again, or "
+                f"rename {moved_path(path).name} to {path.name} to go on with what it held then.",
+                reason="DATABASE_MOVED",
+            )
+        return open_database(path, schema.migrations, wait_seconds=wait_seconds)
+    from konomi_chassis.storage.postgresql.engine import open_postgresql  # psycopg is an extra
+
+    return open_postgresql(settings.url, schema, wait_seconds=wait_seconds, left_behind=path if path.exists() else None)
+
+
+def database_path(home: Path, schema: Schema) -> Path:
+    """Returns where a role's SQLite file is in a home."""
+    return home / "databases" / f"{schema.name}.sqlite"
+
+
+def moved_path(path: Path) -> Path:
+    """Returns what a SQLite file is called once its rows were moved to PostgreSQL."""
+    return path.with_name(f"{path.name}.moved")
 
 
 def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: float = 5.0) -> sqlalchemy.Engine:
@@ -77,23 +105,20 @@ def open_database(path: Path, migrations: Sequence[Migration], *, wait_seconds: 
 @contextmanager
 def reading(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
     """Gives a connection on one consistent snapshot that never waits for a writer; it cannot write."""
-    with engine.connect().execution_options(konomi_reading=True) as connection:
+    options: dict[str, Any] = {"konomi_reading": True}
+    if engine.dialect.name == "postgresql":
+        options |= SNAPSHOT
+    with engine.connect().execution_options(**options) as connection:
         yield connection
 
 
 def migrate(engine: sqlalchemy.Engine, migrations: Sequence[Migration]) -> None:
     """Runs the migrations the file has not seen, each in one transaction."""
-    if [migration.version for migration in migrations] != list(range(1, len(migrations) + 1)):
-        raise Internal("Migrations are numbered 1, 2, 3 and so on.")
+    check_numbers(migrations)
     with engine.begin() as connection:
         connection.exec_driver_sql(TABLE)
         seen = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if seen > len(migrations):
-        raise FailedPrecondition(
-            f"The database has schema {seen}, this konomi knows {len(migrations)}. Use the newer konomi that wrote it.",
-            reason="SCHEMA_NEWER",
-        )
-    for migration in migrations[seen:]:
+    for migration in unseen(migrations, seen):
         with engine.begin() as connection:
             for statement in migration.statements:
                 connection.exec_driver_sql(statement)

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Table, text
 
 from konomi.errors import FailedPrecondition, InvalidArgument
+from konomi_chassis.storage.dialects import is_postgresql
+from konomi_chassis.storage.schema import Schema
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -50,16 +52,32 @@ class TableSchema:
 
 def read_tables(connection: Connection) -> list[TableSchema]:
     """Returns the tables of a database in the order they were made, so parents before children."""
+    if is_postgresql(connection):
+        return [_described(table) for table in _schema(connection).in_order()]
     names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
     return [read_table(connection, str(row.name)) for row in connection.execute(text(names)).all()]
 
 
 def read_table(connection: Connection, name: str) -> TableSchema:
     """Returns what a table is made of."""
+    if is_postgresql(connection):
+        return next(_described(table) for table in _schema(connection).in_order() if table.name == name)
     columns = connection.execute(text(f"SELECT name, type, pk FROM pragma_table_info('{name}') ORDER BY cid")).all()
     key = sorted((column for column in columns if column.pk), key=lambda column: column.pk)
     counted = len(key) == 1 and key[0].type == "INTEGER"
     return TableSchema(name, tuple(column.name for column in columns), tuple(column.name for column in key), counted)
+
+
+def _schema(connection: Connection) -> Schema:
+    schema: Schema = connection.get_execution_options()["konomi_schema"]
+    return schema
+
+
+def _described(table: Table) -> TableSchema:
+    """Returns what a description says a table is made of, as SQLite would."""
+    key = tuple(column.name for column in table.primary_key)
+    counted = any(column.identity is not None for column in table.columns)
+    return TableSchema(table.name, tuple(column.name for column in table.columns), key, counted)
 
 
 def without_ids(table: TableSchema, rows: list[Row]) -> list[Row]:
@@ -94,14 +112,27 @@ def insert_rows(connection: Connection, table: str, rows: Iterable[Row]) -> None
 
 def delete_rows(connection: Connection, table: str, where: str, bound: Mapping[str, object]) -> None:
     """Deletes rows, of an append-only table too: its guard is put back before the transaction ends."""
-    named = {"table": table, "name": f"{table}_DELETE"}
-    query = text("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :table AND name = :name")
-    guard = connection.execute(query, named).scalar()
-    if guard is not None:
-        connection.execute(text(f"DROP TRIGGER {table}_DELETE"))
+    put_back = _without_guard(connection, table)
     connection.execute(text(f"DELETE FROM {table} WHERE {where}"), dict(bound))
-    if guard is not None:
-        connection.exec_driver_sql(str(guard))
+    if put_back:
+        connection.exec_driver_sql(put_back)
+
+
+def _without_guard(connection: Connection, table: str) -> str:
+    """Lets rows of a table be deleted in this transaction; returns the statement that forbids it again, if any did."""
+    name = f"{table}_DELETE"
+    if is_postgresql(connection):
+        query = text("SELECT 1 FROM pg_trigger WHERE tgrelid = CAST(:table AS regclass) AND tgname = lower(:name)")
+        if connection.execute(query, {"table": table, "name": name}).first() is None:
+            return ""
+        connection.exec_driver_sql(f"ALTER TABLE {table} DISABLE TRIGGER {name}")
+        return f"ALTER TABLE {table} ENABLE TRIGGER {name}"
+    query = text("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :table AND name = :name")
+    guard = connection.execute(query, {"table": table, "name": name}).scalar()
+    if guard is None:
+        return ""
+    connection.execute(text(f"DROP TRIGGER {name}"))
+    return str(guard)
 
 
 def render(header: Mapping[str, Any], tables: Mapping[str, Sequence[Row]]) -> bytes:

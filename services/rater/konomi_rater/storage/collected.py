@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from konomi_chassis.storage.dialects import elements, listed, next_number
 from konomi_rater.embedding.names import space_of
 from konomi_rater.selection.selection import SELF
 from konomi_rater.storage.embeddings import BASE_UNITS
@@ -30,7 +31,7 @@ SELECT i.row, i.digest, i.unit, i.night, i.created, CASE
     ) THEN 'audited'
     WHEN i.digest IN (SELECT digest FROM slate_images WHERE taste = :taste) THEN 'laid_out'
     WHEN i.source <> :own THEN 'imported'
-    WHEN i.unit IN (SELECT value FROM json_each(:base)) THEN 'base'
+    WHEN i.unit IN {base} THEN 'base'
     WHEN i.unit = '' OR i.night = '' THEN 'single'
     WHEN EXISTS (SELECT 1 FROM embedder_changes WHERE taste = :taste) THEN 'embedder_changing'
     WHEN :second <> '' AND NOT EXISTS (
@@ -39,8 +40,6 @@ SELECT i.row, i.digest, i.unit, i.night, i.created, CASE
     ELSE '' END AS reason
 FROM images AS i WHERE i.taste = :taste
 """
-
-_AMONG = "AND digest IN (SELECT value FROM json_each(:digests))"
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,10 @@ def standings(connection: Connection, taste: str, digests: Sequence[str] | None 
     ).scalar()
     bound: dict[str, object] = {"taste": taste, "own": SELF, "base": json.dumps(BASE_UNITS)}
     bound["second"] = space_of(str(second)) if second else ""
-    among = ""
+    reasons, among = _REASONS.format(base=listed(connection, "base")), ""
     if digests is not None:
-        among, bound["digests"] = _AMONG, json.dumps(list(digests))
-    rows = connection.execute(text(f"{_REASONS} {among} ORDER BY i.row"), bound)
+        among, bound["digests"] = _among(connection), json.dumps(list(digests))
+    rows = connection.execute(text(f"{reasons} {among} ORDER BY i.row"), bound)
     return [Standing(taste=taste, **row._mapping) for row in rows]
 
 
@@ -75,7 +74,7 @@ def newest_units(connection: Connection, taste: str, count: int) -> set[str]:
     rows = connection.execute(
         text(
             "SELECT unit FROM images WHERE taste = :taste AND source = :own AND unit <> '' "
-            "AND unit NOT IN (SELECT value FROM json_each(:base)) GROUP BY unit ORDER BY MIN(row) DESC LIMIT :count"
+            f"AND unit NOT IN {listed(connection, 'base')} GROUP BY unit ORDER BY MIN(row) DESC LIMIT :count"
         ),
         {"taste": taste, "own": SELF, "base": json.dumps(BASE_UNITS), "count": count},
     )
@@ -86,7 +85,7 @@ def parents(connection: Connection, taste: str, after: int = 0) -> set[str]:
     """Returns the digests that images of a taste past a row name as what they were made from."""
     rows = connection.execute(
         text(
-            "SELECT DISTINCT p.value AS digest FROM images AS i, json_each(i.parents) AS p "
+            f"SELECT DISTINCT p.value AS digest FROM images AS i, {elements(connection, 'i.parents')} "
             "WHERE i.taste = :taste AND i.row > :after AND i.parents <> '[]'"
         ),
         {"taste": taste, "after": after},
@@ -113,7 +112,7 @@ def without_pixels(connection: Connection, taste: str, digests: Sequence[str] | 
     """
     bound, query = {"taste": taste}, "SELECT digest FROM images_without_pixels WHERE taste = :taste"
     if digests is not None:
-        query, bound["digests"] = f"{query} {_AMONG}", json.dumps(list(digests))
+        query, bound["digests"] = f"{query} {_among(connection)}", json.dumps(list(digests))
     return frozenset(row.digest for row in connection.execute(text(query), bound))
 
 
@@ -131,7 +130,9 @@ def note_collected(
     """
     for image in images:
         bound = {"taste": image.taste, "digest": image.digest}
-        connection.execute(text("INSERT OR IGNORE INTO images_without_pixels VALUES (:taste, :digest, 0)"), bound)
+        connection.execute(
+            text("INSERT INTO images_without_pixels VALUES (:taste, :digest, 0) ON CONFLICT DO NOTHING"), bound
+        )
         _log(connection, image.taste, image.digest, 0, sizes.get(image.digest, 0), policy, now)
 
 
@@ -148,7 +149,7 @@ def note_returned(connection: Connection, taste: str, digests: Iterable[str], wh
         if gone.unembedded:  # what is in memory goes by rising rows
             connection.execute(
                 text(
-                    "UPDATE images SET row = (SELECT MAX(row) + 1 FROM images) "
+                    f"UPDATE images SET row = {next_number(connection, 'images', 'row')} "
                     "WHERE taste = :taste AND digest = :digest"
                 ),
                 bound,
@@ -170,18 +171,24 @@ def mark_unembedded(connection: Connection, taste: str, space: str) -> None:
     """Notes which images without pixels have no vector in the space their taste changes to."""
     connection.execute(
         text(
-            "UPDATE images_without_pixels SET unembedded = NOT EXISTS (SELECT 1 FROM embeddings AS e "
-            "WHERE e.digest = images_without_pixels.digest AND e.embedder = :space) WHERE taste = :taste"
+            "UPDATE images_without_pixels SET unembedded = CASE WHEN EXISTS (SELECT 1 FROM embeddings AS e "
+            "WHERE e.digest = images_without_pixels.digest AND e.embedder = :space) THEN 0 ELSE 1 END "
+            "WHERE taste = :taste"
         ),
         {"taste": taste, "space": space},
     )
+
+
+def _among(connection: Connection) -> str:
+    return f"AND digest IN {listed(connection, 'digests')}"
 
 
 def leave(connection: Connection, digests: Iterable[str], now: float) -> None:
     """Writes down that the pixels of revoked images are to be removed, with the revocation itself."""
     for digest in digests:
         connection.execute(
-            text("INSERT OR IGNORE INTO pixels_leaving VALUES (:digest, :now)"), {"digest": digest, "now": now}
+            text("INSERT INTO pixels_leaving VALUES (:digest, :now) ON CONFLICT DO NOTHING"),
+            {"digest": digest, "now": now},
         )
 
 
@@ -201,7 +208,7 @@ def known_elsewhere(connection: Connection, digests: Sequence[str]) -> set[str]:
     rows = connection.execute(
         text(
             "SELECT DISTINCT i.digest FROM tastes AS t CROSS JOIN images AS i "
-            "WHERE i.taste = t.id AND i.digest IN (SELECT value FROM json_each(:digests))"
+            f"WHERE i.taste = t.id AND i.digest IN {listed(connection, 'digests')}"
         ),
         {"digests": json.dumps(list(digests))},
     )

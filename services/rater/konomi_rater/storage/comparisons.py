@@ -124,7 +124,8 @@ def _last_standing(connection: Connection, taste: str, by: str | None) -> int:
         FailedPrecondition: none is in force.
     """
     last = text(
-        "SELECT MAX(sequence) FROM comparisons_standing WHERE taste = :taste AND (:by IS NULL OR labeller = :by)"
+        "SELECT MAX(sequence) FROM comparisons_standing "
+        "WHERE taste = :taste AND (CAST(:by AS TEXT) IS NULL OR labeller = :by)"
     )
     sequence: int | None = connection.execute(last, {"taste": taste, "by": by}).scalar()
     if sequence is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi_chassis.storage.dialects import listed
 from konomi_rater.selection.selection import CONSENTED
 from konomi_rater.storage import collected
 from konomi_rater.storage.image_records import ImageFacts
@@ -142,7 +143,9 @@ def revoke_consent(connection: Connection, taste: str, reference: str, why: str,
     """
     read(connection, taste, reference)
     bound = {"taste": taste, "reference": reference, "why": why, "now": now}
-    connection.execute(text("INSERT OR IGNORE INTO revoked_consents VALUES (:taste, :reference, :why, :now)"), bound)
+    connection.execute(
+        text("INSERT INTO revoked_consents VALUES (:taste, :reference, :why, :now) ON CONFLICT DO NOTHING"), bound
+    )
     rows = connection.execute(
         text("SELECT digest FROM images WHERE taste = :taste AND consent = :reference AND consent > '' ORDER BY +row"),
         bound,
@@ -159,7 +162,7 @@ def revoke_images(
         NotFound: the taste never knew one of them; then none leaves.
     """
     bound = {"taste": taste, "digests": json.dumps(list(digests)), "why": why, "now": now}
-    among = "digest IN (SELECT value FROM json_each(:digests))"
+    among = f"digest IN {listed(connection, 'digests')}"
     connection.execute(
         text(
             "INSERT INTO revoked_images SELECT i.taste, i.digest, "
@@ -194,7 +197,7 @@ def refusals(connection: Connection, taste: str, images: Sequence[ImageFacts]) -
         row.digest
         for row in _revocations(
             connection,
-            "digest IN (SELECT value FROM json_each(:digests))",
+            f"digest IN {listed(connection, 'digests')}",
             {"taste": taste, "digests": digests},
         )
     }
@@ -213,7 +216,7 @@ def _revoked(connection: Connection, taste: str, references: Sequence[str]) -> s
     rows = connection.execute(
         text(
             "SELECT reference FROM revoked_consents WHERE taste = :taste "
-            "AND reference IN (SELECT value FROM json_each(:references))"
+            f"AND reference IN {listed(connection, 'references')}"
         ),
         {"taste": taste, "references": json.dumps(list(references))},
     )
@@ -266,7 +269,7 @@ def remember_taught(
         for image, count in zip(images, ratings, strict=True)
     ]
     if rows:
-        line = "INSERT OR IGNORE INTO population_images VALUES (:population, :image, :ratings, :learnt)"
+        line = "INSERT INTO population_images VALUES (:population, :image, :ratings, :learnt) ON CONFLICT DO NOTHING"
         connection.execute(text(line), rows)
 
 
@@ -285,4 +288,4 @@ def revoked_teaching(connection: Connection, population: str) -> RevokedTeaching
         ),
         {"digest": population},
     ).one()
-    return RevokedTeaching(row.images, row.ratings)
+    return RevokedTeaching(int(row.images), int(row.ratings))

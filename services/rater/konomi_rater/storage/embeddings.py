@@ -203,6 +203,7 @@ class EmbeddingMatrix:
                 "WHERE i.taste = :taste AND i.row > :last ORDER BY i.row"
             ),
             {"taste": self._taste, "embedder": self._space, "last": last},
+            execution_options={"yield_per": CHUNK},
         )
         for part in new.partitions(CHUNK):
             self._grow(connection, list(part))

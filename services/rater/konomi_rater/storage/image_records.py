@@ -1,4 +1,4 @@
-"""The images a taste knows, with their provenance and their embeddings, in SQLite."""
+"""The images a taste knows, with their provenance and their embeddings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, RowMapping, text
 
 from konomi.errors import NotFound
+from konomi_chassis.storage.dialects import contains, listed, listed_numbers
 from konomi_rater.embedding.names import space_of
 from konomi_rater.selection.selection import SELF
 from konomi_rater.storage.embeddings import MatrixView
@@ -115,7 +116,7 @@ def add(connection: Connection, taste: str, facts: ImageFacts, size: tuple[int, 
 def rows_at_path(connection: Connection, taste: str, part: str) -> np.ndarray:
     """Returns the rows (K,) int64 of images whose file or folder contains a text; the case of Latin letters is free."""
     found = connection.execute(
-        text("SELECT row FROM images WHERE taste = :taste AND path > '' AND instr(lower(path), lower(:part)) > 0"),
+        text(f"SELECT row FROM images WHERE taste = :taste AND path > '' AND {contains(connection, 'path', 'part')}"),
         {"taste": taste, "part": part},
     )
     return np.fromiter((row.row for row in found), np.int64)
@@ -136,7 +137,7 @@ def known_size(connection: Connection, digest: str) -> tuple[int, int] | None:
 def known(connection: Connection, taste: str, digests: Sequence[str]) -> set[str]:
     """Returns which of some digests are of images the taste knows."""
     rows = connection.execute(
-        text("SELECT digest FROM images WHERE taste = :taste AND digest IN (SELECT value FROM json_each(:digests))"),
+        text(f"SELECT digest FROM images WHERE taste = :taste AND digest IN {listed(connection, 'digests')}"),
         {"taste": taste, "digests": json.dumps(list(digests))},
     )
     return {row.digest for row in rows}
@@ -160,7 +161,7 @@ def read(connection: Connection, taste: str, digest: str) -> ImageRow:
 def read_rows(connection: Connection, taste: str, rows: Sequence[int]) -> list[ImageRow]:
     """Returns images by row number, in the order asked for."""
     result = connection.execute(
-        text(_IMAGE + "i.row IN (SELECT value FROM json_each(:rows))"),
+        text(_IMAGE + f"i.row IN {listed_numbers(connection, 'rows')}"),
         {"taste": taste, "rows": json.dumps([int(r) for r in rows])},
     )
     by_row = {image.row: image for image in map(_image, result.mappings())}
@@ -214,7 +215,9 @@ def remember_embeddings(connection: Connection, embedder: str, vectors: Mapping[
             {"digest": d, "embedder": space_of(embedder), "vector": np.asarray(v, "<f4").tobytes()}
             for d, v in vectors.items()
         ]
-        connection.execute(text("INSERT OR IGNORE INTO embeddings VALUES (:digest, :embedder, :vector)"), rows)
+        connection.execute(
+            text("INSERT INTO embeddings VALUES (:digest, :embedder, :vector) ON CONFLICT DO NOTHING"), rows
+        )
 
 
 def read_embeddings(connection: Connection, embedder: str, digests: Sequence[str]) -> dict[str, np.ndarray]:
@@ -222,7 +225,7 @@ def read_embeddings(connection: Connection, embedder: str, digests: Sequence[str
     rows = connection.execute(
         text(
             "SELECT digest, vector FROM embeddings WHERE embedder = :embedder "
-            "AND digest IN (SELECT value FROM json_each(:digests))"
+            f"AND digest IN {listed(connection, 'digests')}"
         ),
         {"embedder": space_of(embedder), "digests": json.dumps(list(digests))},
     )
@@ -234,7 +237,7 @@ def read_groups(connection: Connection, taste: str, rows: Sequence[int]) -> list
     result = connection.execute(
         text(
             "SELECT row, digest, prompt, seed, source FROM images WHERE taste = :taste "
-            "AND row IN (SELECT value FROM json_each(:rows))"
+            f"AND row IN {listed_numbers(connection, 'rows')}"
         ),
         {"taste": taste, "rows": json.dumps([int(row) for row in rows])},
     )

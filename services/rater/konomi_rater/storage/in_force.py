@@ -24,11 +24,12 @@ SELECT {_COLUMNS} FROM (
     SELECT *, ROW_NUMBER() OVER (PARTITION BY digest ORDER BY reason = 4 AND grade > 0, sequence DESC) AS place
     FROM labels_standing AS s WHERE taste = :taste
     AND NOT EXISTS (SELECT 1 FROM revoked_images AS r WHERE r.taste = s.taste AND r.digest = s.digest)
-) WHERE place = 1
+) AS placed WHERE place = 1
 """
 """Of every image that was not revoked the last grade that stands; a hidden repeat (reason 4) where no other does."""
 
 _TABLE = f"SELECT {_COLUMNS} FROM labels_in_force WHERE taste = :taste"
+_EXCEPT = "SELECT * FROM ({left}) AS l EXCEPT SELECT * FROM ({right}) AS r LIMIT 1"
 
 
 def verify_in_force(connection: Connection, taste: str) -> int:
@@ -42,14 +43,14 @@ def verify_in_force(connection: Connection, taste: str) -> int:
     """
     bound = {"taste": taste}
     for left, right in ((_DEFINITION, _TABLE), (_TABLE, _DEFINITION)):
-        row = connection.execute(text(f"SELECT * FROM ({left}) EXCEPT SELECT * FROM ({right}) LIMIT 1"), bound).first()
+        row = connection.execute(text(_EXCEPT.format(left=left, right=right)), bound).first()
         if row is not None:
             raise _differs(taste, f"the grade in force of image {row.digest[:16]}")
     for column, query in _COUNTED.items():
         kept = connection.execute(text(f"SELECT {column} FROM taste_counts WHERE taste = :taste"), bound).scalar()
         if kept != connection.execute(text(query), bound).scalar_one():
             raise _differs(taste, f"the count of {column}")
-    return int(connection.execute(text(f"SELECT COUNT(*) FROM ({_TABLE})"), bound).scalar_one())
+    return int(connection.execute(text(f"SELECT COUNT(*) FROM ({_TABLE}) AS held"), bound).scalar_one())
 
 
 def rebuild_in_force(connection: Connection, taste: str) -> None:
@@ -57,9 +58,10 @@ def rebuild_in_force(connection: Connection, taste: str) -> None:
     bound = {"taste": taste}
     connection.execute(text("DELETE FROM labels_in_force WHERE taste = :taste"), bound)
     connection.execute(
-        text(f"INSERT INTO labels_in_force (taste, {_COLUMNS}) SELECT :taste, * FROM ({_DEFINITION})"), bound
+        text(f"INSERT INTO labels_in_force (taste, {_COLUMNS}) SELECT :taste, placed.* FROM ({_DEFINITION}) AS placed"),
+        bound,
     )
-    connection.execute(text("INSERT OR IGNORE INTO taste_counts VALUES (:taste, 0, 0)"), bound)
+    connection.execute(text("INSERT INTO taste_counts VALUES (:taste, 0, 0) ON CONFLICT DO NOTHING"), bound)
     for column, query in _COUNTED.items():
         connection.execute(text(f"UPDATE taste_counts SET {column} = ({query}) WHERE taste = :taste"), bound)
 

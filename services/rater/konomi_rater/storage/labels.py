@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from konomi.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from konomi_chassis.storage.dialects import NO_LIMIT, listed
 
 OWNER = "owner"
 REPEAT_CHECK = 4
@@ -111,14 +112,7 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float, b
         InvalidArgument: the entry is itself an undo.
     """
     if sequence is None:
-        sequence = connection.execute(
-            text("SELECT MAX(sequence) FROM labels_standing WHERE taste = :taste AND (:by IS NULL OR labeller = :by)"),
-            {"taste": taste, "by": by},
-        ).scalar()
-        if sequence is None:
-            raise FailedPrecondition(
-                "expected a label to undo, found none in force; grade an image first", reason="NOTHING_TO_UNDO"
-            )
+        sequence = _last_standing(connection, taste, by)
     entry = read_one(connection, taste, sequence)
     if by is not None:
         _check_own(entry.labeller, by, f"label {sequence}")
@@ -132,6 +126,24 @@ def undo(connection: Connection, taste: str, sequence: int | None, now: float, b
         )
     grade = _grade_without(connection, taste, entry.digest, sequence)
     return _append(connection, taste, NewLabel(entry.digest, grade, entry.labeller), now, sequence)
+
+
+def _last_standing(connection: Connection, taste: str, by: str | None) -> int:
+    """Returns the last entry that stands, of one labeller or of anybody.
+
+    Raises:
+        FailedPrecondition: none stands.
+    """
+    last = text(
+        "SELECT MAX(sequence) FROM labels_standing "
+        "WHERE taste = :taste AND (CAST(:by AS TEXT) IS NULL OR labeller = :by)"
+    )
+    sequence: int | None = connection.execute(last, {"taste": taste, "by": by}).scalar()
+    if sequence is None:
+        raise FailedPrecondition(
+            "expected a label to undo, found none in force; grade an image first", reason="NOTHING_TO_UNDO"
+        )
+    return sequence
 
 
 def read_one(connection: Connection, taste: str, sequence: int) -> LabelEntry:
@@ -165,7 +177,7 @@ def read(connection: Connection, taste: str, after: int, limit: int, in_force: b
 
 def grades_in_force(connection: Connection, taste: str) -> dict[str, LabelEntry]:
     """Returns the grade that counts of every graded image, by digest."""
-    return {entry.digest: entry for entry in read(connection, taste, 0, -1, in_force=True)}
+    return {entry.digest: entry for entry in read(connection, taste, 0, NO_LIMIT, in_force=True)}
 
 
 def in_force_of(connection: Connection, taste: str, digests: Sequence[str]) -> list[LabelEntry]:
@@ -174,7 +186,7 @@ def in_force_of(connection: Connection, taste: str, digests: Sequence[str]) -> l
         text(
             "SELECT sequence, digest, grade, labeller, reason, created FROM labels_in_force "
             # Sorted here: asked to, SQLite would walk the whole log in that order and look for the few.
-            "WHERE taste = :taste AND grade > 0 AND digest IN (SELECT value FROM json_each(:digests))"
+            f"WHERE taste = :taste AND grade > 0 AND digest IN {listed(connection, 'digests')}"
         ),
         {"taste": taste, "digests": json.dumps(list(digests))},
     )

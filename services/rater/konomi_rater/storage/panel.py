@@ -135,7 +135,7 @@ def _join(connection: Connection, taste: str, entries: Sequence[LabelEntry], roo
     for entry in entries:
         if joined < room and _first(connection, taste, entry):
             bound = {"taste": taste, "digest": entry.digest, "now": now}
-            connection.execute(text("INSERT OR IGNORE INTO panel VALUES (:taste, :digest, :now)"), bound)
+            connection.execute(text("INSERT INTO panel VALUES (:taste, :digest, :now) ON CONFLICT DO NOTHING"), bound)
             joined += 1
     return joined
 

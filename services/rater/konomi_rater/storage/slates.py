@@ -47,7 +47,10 @@ def read_map(connection: Connection, taste: str, embedder: str) -> SlateMap | No
 def keep_map(connection: Connection, taste: str, embedder: str, slate_map: SlateMap, now: float) -> None:
     """Notes how the space is divided, where it was not yet."""
     connection.execute(
-        text("INSERT OR IGNORE INTO slate_maps VALUES (:taste, :space, :regions, :seed, :base_count, :after, :now)"),
+        text(
+            "INSERT INTO slate_maps VALUES (:taste, :space, :regions, :seed, :base_count, :after, :now) "
+            "ON CONFLICT DO NOTHING"
+        ),
         {"taste": taste, "space": space_of(embedder), "now": now, **vars(slate_map)},
     )
 
@@ -59,12 +62,15 @@ def keep_slate(
     bound = {"taste": taste, "space": space_of(embedder), "now": now}
     for bet in bets:
         connection.execute(
-            text("INSERT OR IGNORE INTO slate_bets VALUES (:taste, :space, :region, :predicted, :median, :now)"),
+            text(
+                "INSERT INTO slate_bets VALUES (:taste, :space, :region, :predicted, :median, :now) "
+                "ON CONFLICT DO NOTHING"
+            ),
             {**bound, **vars(bet)},
         )
     for digest, region in shown.items():
         connection.execute(
-            text("INSERT OR IGNORE INTO slate_images VALUES (:taste, :space, :digest, :region, :now)"),
+            text("INSERT INTO slate_images VALUES (:taste, :space, :digest, :region, :now) ON CONFLICT DO NOTHING"),
             {**bound, "digest": digest, "region": region},
         )
 

@@ -130,7 +130,7 @@ def read_scored_by(connection: Connection, taste: str, number: int) -> TasteRow:
 
 
 def read_all(connection: Connection, after: str, limit: int) -> list[TasteRow]:
-    """Returns up to `limit` tastes past the id `after`, by id; a limit of -1 means all."""
+    """Returns up to `limit` tastes past the id `after`, by id; NO_LIMIT means all."""
     rows = connection.execute(
         text(_TASTE + "WHERE t.id > :after ORDER BY t.id LIMIT :limit"), {"after": after, "limit": limit}
     )
@@ -204,7 +204,13 @@ def set_embedder(connection: Connection, taste: str, embedder: str) -> None:
 def set_second(connection: Connection, second: SecondEmbedder, now: float) -> None:
     """Gives a taste a second embedder, in the place of one it has."""
     bound = {**asdict(second), "now": now}
-    connection.execute(text("INSERT OR REPLACE INTO second_embedders VALUES (:taste, :embedder, :seed, :now)"), bound)
+    connection.execute(
+        text(
+            "INSERT INTO second_embedders VALUES (:taste, :embedder, :seed, :now) ON CONFLICT (taste) DO UPDATE "
+            "SET embedder = excluded.embedder, seed = excluded.seed, created = excluded.created"
+        ),
+        bound,
+    )
 
 
 def end_second(connection: Connection, taste: str) -> None:
@@ -228,7 +234,10 @@ def embedders_in_use(connection: Connection) -> set[str]:
 def put_embedder_comparison(connection: Connection, taste: str, number: int, found: EmbedderComparison) -> None:
     """Stores what a version's embedder is beside a second one, in the place of what was found before."""
     connection.execute(
-        text("INSERT OR REPLACE INTO embedder_comparisons VALUES (:taste, :number, :found)"),
+        text(
+            "INSERT INTO embedder_comparisons VALUES (:taste, :number, :found) "
+            "ON CONFLICT (taste, number) DO UPDATE SET comparison = excluded.comparison"
+        ),
         {"taste": taste, "number": number, "found": json.dumps(asdict(found), sort_keys=True)},
     )
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from konomi.errors import DataLoss, FailedPrecondition, NotFound
 from konomi_chassis.storage.artifacts import GRACE_SECONDS, REVOKED, ArtifactStore, elsewhere
 from konomi_chassis.storage.caches import forget_derived
+from konomi_chassis.storage.dialects import NO_LIMIT
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_rater.storage import collected, tastes
 from konomi_rater.storage.collected import Standing
@@ -146,7 +147,10 @@ class Collecting:
         store, result, going, absent = self._workspace.store, Collection(), [], []
         cutoff = self._workspace.clock() - GRACE_SECONDS
         with self._workspace.reading() as connection:
-            gone = {row.id: collected.without_pixels(connection, row.id) for row in tastes.read_all(connection, "", -1)}
+            gone = {
+                row.id: collected.without_pixels(connection, row.id)
+                for row in tastes.read_all(connection, "", NO_LIMIT)
+            }
         for digest, by_taste in reasons.items():
             if taste_id and taste_id not in by_taste:
                 continue
@@ -170,7 +174,7 @@ class Collecting:
         gone = [digest for digest in absent if workspace.store.missing(digest).reason == "ARTIFACT_COLLECTED"]
         if gone:
             with workspace.writing() as connection:
-                for row in tastes.read_all(connection, "", -1):
+                for row in tastes.read_all(connection, "", NO_LIMIT):
                     images = collected.standings(connection, row.id, gone)
                     collected.note_collected(connection, images, {}, "went after a backup", workspace.clock())
 
@@ -178,7 +182,7 @@ class Collecting:
         """Ends the collected state of images that have pixels and stay: a kill, or somebody, kept them there."""
         workspace = self._workspace
         with workspace.reading() as connection:
-            names = [row.id for row in tastes.read_all(connection, "", -1)]
+            names = [row.id for row in tastes.read_all(connection, "", NO_LIMIT)]
             gone = {name: collected.without_pixels(connection, name) for name in names}
         back = {
             name: sorted(d for d in digests if d in reasons and d not in going and workspace.store.exists(d))
@@ -251,7 +255,7 @@ class _Look:
 
     def at(self, connection: Connection) -> dict[str, dict[str, str]]:
         """Returns, by digest, the reason of every taste that knows the image; REJECTED where it has none."""
-        names = [row.id for row in tastes.read_all(connection, "", -1)]
+        names = [row.id for row in tastes.read_all(connection, "", NO_LIMIT)]
         images = {name: collected.standings(connection, name) for name in names}
         for name in names:
             self._units[name] = collected.newest_units(connection, name, self.policy.keep_units)
@@ -260,7 +264,7 @@ class _Look:
 
     def still_free(self, connection: Connection, digests: Sequence[str]) -> list[str]:
         """Returns which images nothing keeps now, and remembers how they stand in every taste."""
-        names = [row.id for row in tastes.read_all(connection, "", -1)]
+        names = [row.id for row in tastes.read_all(connection, "", NO_LIMIT)]
         images = {name: collected.standings(connection, name, digests) for name in names}
         for name in names:
             self._note_parents(connection, name)

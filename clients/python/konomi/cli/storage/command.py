@@ -1,4 +1,4 @@
-"""`konomi storage [collect]`: what lies on the disk, what may go by the owner's policy, and letting it go."""
+"""`konomi storage [collect | migrate]`: what lies on the disk, what may go by the owner's policy, and letting it go."""
 
 import shutil
 import time
@@ -13,6 +13,7 @@ import typer
 from konomi.cli.console import Json, emit, note, say, table
 from konomi.cli.storage import leftovers, survey
 from konomi.cli.storage.leftovers import DemoHome, DiskSpace
+from konomi.cli.storage.migrate import migrate
 from konomi.cli.storage.survey import Survey
 from konomi.errors import FailedPrecondition
 from konomi.home import Home
@@ -23,6 +24,7 @@ from konomi.night.records.store import NightStore
 from konomi.night.retention import StorageSettings, Taken, collect_checkpoints, collect_images, kept
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.command()(migrate)
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 

@@ -108,8 +108,8 @@ def remember_selection(
         )
     connection.execute(
         text(
-            "INSERT OR IGNORE INTO selections (taste, chosen, version, policy, kept_share, created, purpose) "
-            "VALUES (:taste, :key, :version, :policy, :share, :now, :purpose)"
+            "INSERT INTO selections (taste, chosen, version, policy, kept_share, created, purpose) "
+            "VALUES (:taste, :key, :version, :policy, :share, :now, :purpose) ON CONFLICT DO NOTHING"
         ),
         fields,
     )

@@ -1,6 +1,6 @@
-"""The tables of rater.sqlite, as numbered migrations; labels and comparisons refuse update and delete by trigger."""
+"""The numbered migrations that make rater.sqlite; what is append-only refuses update and delete by trigger."""
 
-from konomi_chassis.storage.database import Migration
+from konomi_chassis.storage.schema import Migration
 
 _APPEND_ONLY = """
 CREATE TRIGGER {table}_{verb} BEFORE {verb} ON {table}

@@ -1,0 +1,139 @@
+"""One schema in two engines: the same columns, keys, rules and indexes, and what is append-only refuses on both."""
+
+import re
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, inspect, text
+
+from konomi_chassis.settings import DatabaseSettings
+from konomi_chassis.storage.database import open_database, open_for_role, reading
+from konomi_chassis.storage.snapshots import read_tables
+from konomi_rater.storage.schema import MIGRATIONS, SCHEMA
+from konomi_rater.storage.schema.postgresql import APPEND_ONLY
+
+KINDS = {"BIGINT": "INTEGER", "DOUBLE PRECISION": "REAL", "BYTEA": "BLOB"}
+
+
+def words(condition: object) -> str:
+    """A rule without the brackets, casts and line breaks one engine adds to it."""
+    plain = re.sub(r"::\w+|[()]", "", str(condition))
+    plain = re.sub(r"= ANY ARRAY\[(.*?)\]", r"IN \1", plain)
+    plain = re.sub(r"(\w+) >= (\d+) AND \w+ <= (\d+)", r"\1 BETWEEN \2 AND \3", plain)
+    return " ".join(plain.split())
+
+
+def described(connection: Connection) -> dict[str, dict]:
+    """What an engine itself says of its tables."""
+    seen = inspect(connection)
+    found = {}
+    for table in seen.get_table_names():
+        if table == "schema_state":  # PostgreSQL's place for SQLite's user_version
+            continue
+        key = seen.get_pk_constraint(table)["constrained_columns"]
+        found[table] = {
+            "columns": [
+                (
+                    column["name"],
+                    KINDS.get(str(column["type"]).split(" COLLATE")[0], str(column["type"]).split(" COLLATE")[0]),
+                    bool(column["nullable"]) and column["name"] not in key,
+                    re.sub(r"::\w+$", "", str(column["default"])) if not column.get("identity") else "None",
+                )
+                for column in seen.get_columns(table)
+            ],
+            "key": key,
+            "unique": sorted(tuple(rule["column_names"]) for rule in seen.get_unique_constraints(table)),
+            "references": sorted(
+                (*rule["constrained_columns"], rule["referred_table"], *rule["referred_columns"])
+                for rule in seen.get_foreign_keys(table)
+            ),
+            "checks": sorted(words(rule["sqltext"]) for rule in seen.get_check_constraints(table)),
+            "indexes": sorted(
+                (
+                    index["name"],
+                    tuple(index["column_names"]),
+                    bool(index["unique"]),
+                    words(next((v for k, v in index.get("dialect_options", {}).items() if k.endswith("_where")), "")),
+                )
+                for index in seen.get_indexes(table)
+                if not index.get("duplicates_constraint")
+            ),
+        }
+    return found
+
+
+@pytest.fixture
+def migrated(tmp_path):
+    """What the migrations made of a SQLite file."""
+    engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+    with reading(engine) as connection:
+        yield described(connection)
+    engine.dispose()
+
+
+def test_the_tables_described_are_those_the_migrations_make(migrated):
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.begin() as connection:
+        SCHEMA.tables.create_all(connection)
+        fresh = described(connection)
+    engine.dispose()
+    assert {name: table for name, table in migrated.items() if name != "requests"} == fresh
+    assert len(fresh) == 32
+
+
+@pytest.mark.slow
+def test_both_engines_end_with_the_same_schema(migrated, postgresql):
+    engine = open_for_role(DatabaseSettings(url=postgresql.database()), SCHEMA)
+    with reading(engine) as connection:
+        found = described(connection)
+        views = sorted(inspect(connection).get_view_names())
+    engine.dispose()
+    assert found == migrated
+    assert views == ["comparisons_standing", "labels_standing"]
+
+
+def test_a_snapshot_carries_the_same_tables_in_the_same_order(tmp_path, rows):
+    file = open_database(tmp_path / "rater.sqlite", MIGRATIONS)
+    engine = rows.open(tmp_path / "home", SCHEMA)
+    with reading(file) as there, reading(engine) as here:
+        assert read_tables(here) == read_tables(there)
+    engine.dispose()
+    file.dispose()
+
+
+def test_each_engine_guards_the_same_tables(tmp_path, rows):
+    engine = rows.open(tmp_path, SCHEMA)
+    names = (
+        "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+        if rows.server
+        else "SELECT lower(name) FROM sqlite_master WHERE type = 'trigger'"
+    )
+    with reading(engine) as connection:
+        triggers = set(connection.execute(text(names)).scalars())
+    engine.dispose()
+    guards = {f"{table}_{verb}" for table in APPEND_ONLY for verb in ("update", "delete")}
+    followed = {
+        "labels_take_force",
+        "revoked_images_lose_force",
+        "tastes_are_counted",
+        "tastes_lose_force",
+        "images_are_forgotten",
+        "images_need_no_pixels",
+        *(f"{table}_{verb}_is_counted" for table in ("images", "labels_in_force") for verb in ("insert", "delete")),
+    }
+    emptied = {f"{table}_truncate" for table in APPEND_ONLY} if rows.server else set()
+    assert triggers == guards | followed | emptied
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_postgresql_refuses_to_empty_what_is_append_only(emptied, table):
+    with pytest.raises(sqlalchemy.exc.IntegrityError, match="append-only"), emptied.begin() as connection:
+        connection.exec_driver_sql(f"TRUNCATE {table} CASCADE")
+
+
+@pytest.fixture(scope="module")
+def emptied(postgresql):
+    engine = open_for_role(DatabaseSettings(url=postgresql.database()), SCHEMA)
+    yield engine
+    engine.dispose()
