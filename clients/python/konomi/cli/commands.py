@@ -48,6 +48,9 @@ COMMANDS = {
         "konomi.cli.rater.population", "app", "Other people's ratings as a prior, where they help your own."
     ),
     "score": CommandEntry("konomi.cli.images.score", "score", "Grade a folder the way the owner would."),
+    "pick": CommandEntry(
+        "konomi.cli.images.pick", "pick", "Pick the best images of a folder, one of each burst, with the reason."
+    ),
     "sources": CommandEntry(
         "konomi.cli.images.sources", "app", "Where images came from, on whose word, and taking it back."
     ),
