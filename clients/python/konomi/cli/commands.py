@@ -72,6 +72,11 @@ COMMANDS = {
     "storage": CommandEntry(
         "konomi.cli.storage.command", "app", "What lies on the disk, what may go by your policy, and letting it go."
     ),
+    "compare": CommandEntry(
+        "konomi.cli.models.adapters",
+        "compare",
+        "Rank a folder of LoRA checkpoints by the taste, at equal prompts and seeds.",
+    ),
     "models": CommandEntry(
         "konomi.cli.models.manage", "app", "List, show, compare, export, merge, fetch and roll back models."
     ),
