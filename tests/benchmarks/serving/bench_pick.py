@@ -1,8 +1,8 @@
 """`konomi pick` on bursts: one of each scene, how often it is the one the person likes best, and files a second.
 
-Method: 40 scenes, crops of two photographs, five near-copies each, as a camera's burst has them: the frame moves by up
-to 3 %, exposure, warmth and sharpness vary. A hidden taste likes warm, bright, sharp and colourful pictures, each with
-a random weight of the seed; a rater is fitted on 100 graded single pictures of other crops (with a fifth of noise).
+Method: 40 scenes, portraits the starter drew, five near-copies each, as a camera's burst has them: the frame moves by
+up to 3 %, exposure, warmth and sharpness vary. A hidden taste likes warm, bright, sharp and colourful pictures, each
+with a random weight of the seed; a rater is fitted on 100 graded single pictures of others (with a fifth of noise).
 `konomi pick --one-per-cluster` runs as a person types it, on the embedder that needs no network. A file is new until a
 pick has scored it. Baseline of "best": a frame of each burst at random.
 """
@@ -18,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
-from sklearn.datasets import load_sample_images
 
 from konomi.home import Home
 from konomi.v1 import rater_pb2 as pb
+from konomi_starter.data.captions import open_prompts
+from konomi_starter.training import evaluation
+from tests.benchmarks.rater.pool import MODELS, draw
 from tests.benchmarks.results import FOLDER, merge
 from tests.benchmarks.serving.rig import TASTE, Server
 
@@ -32,19 +34,24 @@ NOISE = 0.2
 FILES = int(os.environ.get("BENCH_PICK_FILES", "2000"))
 
 
-def crop(rng: np.random.Generator) -> tuple[int, float, float, float]:
-    """Returns a scene: which photograph, left, top and side."""
-    side = rng.uniform(110, 260)
-    return int(rng.integers(2)), rng.uniform(10, 630 - side), rng.uniform(10, 417 - side), side
+def portraits(count: int, seed: int) -> list[Image.Image]:
+    """Returns a picture of another person each."""
+    rng = np.random.default_rng((19, seed))
+    words = open_prompts(400, seed)
+    prompts = [words[int(i)] for i in rng.integers(0, len(words), count)]
+    pipe, seeds = evaluation.load_pipeline(MODELS / "diffusion"), rng.integers(0, 2**31, count)
+    parts = [draw(pipe, prompts[at : at + 35], seeds[at : at + 35], 4.0) for at in range(0, count, 35)]
+    return [Image.fromarray(pixels) for pixels in np.concatenate(parts)]
 
 
-def frame(scene: tuple[int, float, float, float], rng: np.random.Generator) -> Image.Image:
+def frame(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Returns one picture of a scene."""
-    photo, left, top, side = scene
-    left, top = left + rng.uniform(-0.03, 0.03) * side, top + rng.uniform(-0.03, 0.03) * side
-    whole = Image.fromarray(load_sample_images().images[photo])
-    part = whole.resize((SIDE, SIDE), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
-    part = part.filter(ImageFilter.GaussianBlur(abs(rng.normal(0, 1.2))))
+    margin = 0.03 * scene.width
+    left, top = rng.uniform(0, 2 * margin, 2)
+    inner = scene.width - 2 * margin
+    box = (left, top, left + inner, top + inner)
+    part = scene.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box)
+    part = part.filter(ImageFilter.GaussianBlur(abs(rng.normal(0, 2.0))))
     warmth = rng.normal(0, 0.06)
     gain = rng.uniform(0.75, 1.25) * np.array([1 + warmth, 1, 1 - warmth])
     return Image.fromarray((np.asarray(part, np.float32) * gain).clip(0, 255).astype(np.uint8))
@@ -101,9 +108,9 @@ def bursts(server: Server, seed: int) -> dict[str, float]:
     """Returns the share of scenes picked once, and of those where the pick is the person's best, with chance."""
     rng = np.random.default_rng((20, seed))
     weights = rng.normal(0, 1, 4)
-    known = [frame(crop(rng), rng) for _ in range(GRADED)]
-    scenes = [crop(rng) for _ in range(SCENES)]
-    frames = [[frame(scene, rng) for _ in range(FRAMES)] for scene in scenes]
+    people = portraits(GRADED + SCENES, seed)
+    known = [frame(one, rng) for one in people[:GRADED]]
+    frames = [[frame(scene, rng) for _ in range(FRAMES)] for scene in people[GRADED:]]
     table = np.array([looks(image) for image in known])
     mean, spread = table.mean(0), table.std(0)
     utility = (table - mean) / spread @ weights
@@ -133,8 +140,9 @@ def speed(server: Server, count: int) -> dict[str, float]:
     """Returns files a second of a pick that scores each, and of the same pick again."""
     rng = np.random.default_rng(21)
     folder = server.home / "pictures" / "many"
+    people = portraits(70, 99)
     for number in range(count):
-        write(folder, f"{number:05}.jpg", frame(crop(rng), rng))
+        write(folder, f"{number:05}.jpg", frame(people[number % len(people)], rng))
     rates = [count / picked(server.home, folder, f"{TASTE}-{SEEDS[0]}", 10)[1] for _ in range(2)]
     return {"new": rates[0], "known": rates[1]}
 

@@ -63,6 +63,11 @@ COMMANDS = {
     "explain": CommandEntry(
         "konomi.cli.images.explain", "explain", "Say where an image comes from and what became of it."
     ),
+    "mcp": CommandEntry(
+        "konomi.cli.images.mcp",
+        "mcp",
+        "Answer an assistant over the Model Context Protocol: score, pick, explain, suggest.",
+    ),
     "night": CommandEntry("konomi.cli.night.run", "app", "Plan, start, watch, stop and report the overnight loop."),
     "concepts": CommandEntry("konomi.cli.concepts", "app", "Teach a base model new words from a few images each."),
     "export": CommandEntry(

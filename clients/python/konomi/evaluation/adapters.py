@@ -119,19 +119,28 @@ def compare(
         part = draws[start : start + ROUND]
         going = running if start == 0 else [one for one in undecided(running, rounds) if len(one.images) == start]
         for one in going:
-            try:
-                one.images += base_models.make(gateway.client, base, part, partial(_after, advance, made), one.digest)
-            except (FailedPrecondition, InvalidArgument) as error:
-                if not one.digest:
-                    raise  # the base model itself cannot be drawn with
-                refused[one.name] = told(error)
-                continue
-            made += len(part)
-            one.bounds += [score.lower_bound for score in gateway.score(one.images[start:])]
+            why = _draw(gateway, base, one, part, partial(_after, advance, made))
+            if why:
+                refused[one.name] = why
+            else:
+                made += len(part)
         running = [one for one in running if one.name not in refused]
         if len(running) < 2:
             raise _too_few(refused)
     return Comparison(_judged(gateway, running, draws, rounds), draws, made, refused)
+
+
+def _draw(gateway: NightServices, base: str, one: Contestant, part: Sequence[tuple[str, int]], advance: Advance) -> str:
+    """Draws and scores more images of a contestant; returns why its adapter cannot be drawn with, else nothing."""
+    try:
+        images = base_models.make(gateway.client, base, part, advance, one.digest)
+    except (FailedPrecondition, InvalidArgument) as error:
+        if not one.digest:
+            raise  # the base model itself cannot be drawn with
+        return told(error)
+    one.images += images
+    one.bounds += [score.lower_bound for score in gateway.score(images)]
+    return ""
 
 
 def _after(advance: Advance, before: int, done: int) -> None:

@@ -35,5 +35,6 @@ def signatures(embeddings: np.ndarray) -> list[bytes]:
     """
     if not len(embeddings):
         return []
+    # a side is a sign, so that neither the length of a row nor that of a normal counts
     sides = embeddings.astype(np.float32) @ _hyperplanes(embeddings.shape[1]) > 0
     return [row.tobytes() for row in np.packbits(sides, axis=1)]

@@ -50,18 +50,23 @@ COLOURS = {"N": "Red", "R": "Yellow", "SR": "Green", "SSR": "Blue", "UR": "Purpl
 """A grade's colour label: the five of Lightroom, darktable and digiKam, in the order of their keys."""
 
 
+Marked = Annotated[
+    list[Mark] | None,
+    typer.Option("--as", help="With --write xmp: also as what other programs show; may be given again."),
+]
+Whose = Annotated[
+    Program, typer.Option("--for", help="With --write xmp: whose sidecar name; lightroom reads NAME.xmp.")
+]
+Top = Annotated[int | None, typer.Option(min=1, help="Only the best, with --json too best first.")]
+
+
 def score(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, zips or images.")],
     taste: TasteId = "default",
     write: Annotated[Target | None, typer.Option(help="Also write the predictions beside the images.")] = None,
-    marks: Annotated[
-        list[Mark] | None,
-        typer.Option("--as", help="With --write xmp: also as what other programs show; may be given again."),
-    ] = None,
-    program: Annotated[
-        Program, typer.Option("--for", help="With --write xmp: whose sidecar name; lightroom reads NAME.xmp.")
-    ] = Program.darktable,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the best, with --json too best first.")] = None,
+    marks: Marked = None,
+    program: Whose = Program.darktable,
+    top: Top = None,
     as_json: Json = False,
 ) -> None:
     """Grade a folder the way the owner would: best lower bound first, every grade with its doubt.
@@ -81,8 +86,25 @@ def score(
     """
     if marks and write is not Target.xmp:
         raise InvalidArgument(text("--as says how predictions are written: it needs --write xmp"), field="as")
-    home = Home.locate()
-    journal = ScoreJournal(home.root / "run" / "scores", taste, paths)
+    results, version = _finished(paths, taste)
+    shown = results if top is None else [*best(results, top), *(one for one in results if one.score is None)]
+    unwritten = _write_xmp(shown, marks or (), program) if write is Target.xmp else 0
+    if as_json:
+        scores = [scored.as_dict() for scored in shown]
+        emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
+    else:
+        _show(shown)
+    if unwritten or any(scored.score is None for scored in results):
+        raise typer.Exit(FAILED)
+
+
+def _finished(paths: Sequence[Path], taste: str) -> tuple[list[Scored], str]:
+    """Returns the scores of some paths and the rater version that gave the last of them.
+
+    Raises:
+        typer.Exit: it was stopped; the same command goes on from there.
+    """
+    journal = ScoreJournal(Home.locate().root / "run" / "scores", taste, paths)
     tally = Tally()
     results, versions, stopped = _scored(paths, taste, journal, tally)
     if stopped:
@@ -91,16 +113,7 @@ def score(
     remark_on(tally)
     if len(versions) > 1:
         note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
-    shown = results if top is None else [*best(results, top), *(one for one in results if one.score is None)]
-    unwritten = _write_xmp(shown, marks or (), program) if write is Target.xmp else 0
-    if as_json:
-        version = versions[-1] if versions else ""
-        scores = [scored.as_dict() for scored in shown]
-        emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
-    else:
-        _show(shown)
-    if unwritten or any(scored.score is None for scored in results):
-        raise typer.Exit(FAILED)
+    return results, versions[-1] if versions else ""
 
 
 def _scored(

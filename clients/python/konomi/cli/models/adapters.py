@@ -35,20 +35,26 @@ class _Attached:
     client: Client
 
 
+Folder = Annotated[
+    Path | None, typer.Option("--adapters", metavar="DIR", help="A folder of LoRA files, .safetensors each.")
+]
+Base = Annotated[str, typer.Option("--base", metavar="NAME", help="The base model of all; the taste's own otherwise.")]
+Count = Annotated[int, typer.Option("--images", min=8, max=MOST_IMAGES, help="Images of each at most.")]
+Prompts = Annotated[
+    list[str] | None, typer.Option("--prompt", help="A prompt; may be given again. Default: those of the taste.")
+]
+Pairs = Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Blind pairs of the two best at most.")]
+Answers = Annotated[str, typer.Option(metavar="LRT...", help="Judge: the answers the blind sheet shows.")]
+
+
 def compare(
-    folder: Annotated[
-        Path | None, typer.Option("--adapters", metavar="DIR", help="A folder of LoRA files, .safetensors each.")
-    ] = None,
-    base: Annotated[
-        str, typer.Option("--base", metavar="NAME", help="The base model of all; the taste's own otherwise.")
-    ] = "",
-    count: Annotated[int, typer.Option("--images", min=8, max=MOST_IMAGES, help="Images of each at most.")] = 64,
-    prompt: Annotated[
-        list[str] | None, typer.Option(help="A prompt; may be given again. Default: those of the taste.")
-    ] = None,
+    folder: Folder = None,
+    base: Base = "",
+    count: Count = 64,
+    prompt: Prompts = None,
     seed: Annotated[int, typer.Option(help="Seed of images and sides.")] = 0,
-    pairs: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Blind pairs of the two best at most.")] = 20,
-    answers: Annotated[str, typer.Option(metavar="LRT...", help="Judge: the answers the blind sheet shows.")] = "",
+    pairs: Pairs = 20,
+    answers: Answers = "",
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the sheet.")] = SHEET,
     taste: TasteId = "default",
     as_json: Json = False,
@@ -64,10 +70,8 @@ def compare(
     if answers:
         return verdict(key_file(blind), answers, as_json)
     if folder is None:
-        line = text(
-            "name the folder of the adapters with --adapters; two units are compared by konomi models compare A B"
-        )
-        raise InvalidArgument(line, field="adapters")
+        line = "name the folder of the adapters with --adapters; two units are compared by konomi models compare A B"
+        raise InvalidArgument(text(line), field="adapters")
     files = _files(folder)
     extras.require_page()
     with attached() as client:
@@ -77,17 +81,33 @@ def compare(
         write_for_user(out, _sheet(found, base, taste, client.artifacts.get).encode())
         shown = _write_pairs(found, blind, pairs, seed, client.artifacts.get)
     if as_json:
-        about = {"sheet": str(out), "pairs": str(blind), "key": str(key_file(blind)), "base_model": base}
-        stopped = {"images": found.images, "stopped_early": found.stopped_early, "refused": found.refused}
-        return emit({**about, **stopped, "adapters": found.judgements})
+        return emit(_plain(found, base, out, blind))
+    return _show(found, out, blind, shown)
+
+
+def _plain(found: Comparison, base: str, sheet: Path, blind: Path) -> dict[str, object]:
+    """Returns a comparison as JSON has it."""
+    return {
+        "sheet": str(sheet),
+        "pairs": str(blind),
+        "key": str(key_file(blind)),
+        "base_model": base,
+        "images": found.images,
+        "stopped_early": found.stopped_early,
+        "refused": found.refused,
+        "adapters": found.judgements,
+    }
+
+
+def _show(found: Comparison, sheet: Path, blind: Path, pairs: int) -> None:
+    """Prints a comparison for people."""
     table(("", "adapter", "score", "lower bound", "ahead of the next", "SSR or better", "images"), _rows(found))
     say(text("all of it in the rater's eyes: nobody looked at these images"))
     for line in advised(found):
         say(line)
-    note(text("sheet: {file}", file=out))
-    note(text("{sheet}: {count} blind pairs; do not open {key} before you have judged",
-              sheet=blind, count=shown, key=key_file(blind)))  # fmt: skip
-    return None
+    note(text("sheet: {file}", file=sheet))
+    words = "{sheet}: {count} blind pairs; do not open {key} before you have judged"
+    note(text(words, sheet=blind, count=pairs, key=key_file(blind)))
 
 
 def _files(folder: Path) -> list[Path]:
