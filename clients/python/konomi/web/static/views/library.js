@@ -5,10 +5,13 @@ import { openDetail } from "./detail.js";
 import { h, replace, toast } from "../ui/dom.js";
 import { Grid } from "../ui/grid.js";
 import { brief, decimal, many, t } from "../i18n/i18n.js";
-import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
+import { GRADES, LETTERS, numberOf, record, recordAll, undo, undoAll } from "../data/labels.js";
+import { filtersAsked, keepFilters } from "../ui/address.js";
+import { Chosen } from "../ui/chosen.js";
+import { favourites, turn } from "../ui/favourites.js";
 import { idOf, models } from "../ui/models.js";
 import { nextStep } from "../ui/next.js";
-import { fileName, small, thumb } from "../ui/picture.js";
+import { fileName, full, small, thumb } from "../ui/picture.js";
 import { asked, request as searchRequest, searchBox } from "../ui/search.js";
 import { get, set, taste } from "../prefs.js";
 
@@ -29,10 +32,14 @@ class Library {
   constructor(main, current) {
     this.main = main;
     this.current = current;
-    this.filter = { grades: new Set(), unit: "", source: "", prompt: "", path: "", score: "", novelty: "" };
-    this.order = "create_time desc";
+    const { filter, order } = filtersAsked(ORDERS.map(([value]) => value));
+    this.filter = { grades: new Set(), unit: "", source: "", prompt: "", path: "", score: "", novelty: "", favourites: false, ...filter };
+    this.order = order ?? ORDERS[0][0];
+    this.choosing = false;  // a tap chooses, for those who have no keys
+    this.chosen = new Chosen({ grade: (number) => this.gradeAll(number), favour: () => this.favour(), download: () => this.download(), done: () => this.chooseNone() });
     this.query = asked();  // words or an image that are looked for: then the nearest come first, and no filter holds
     this.past = [];
+    this.kept = new Set(favourites());
     this.forget();
   }
 
@@ -46,21 +53,23 @@ class Library {
   async begin() {
     this.grid = new Grid({
       label: t("all_images"), size: SIZES[Number(get("cell") ?? 2)] ?? SIZES[2],
-      fill: (cell, index) => this.fill(cell, index), need: (first, last) => this.need(first, last), chosen: () => this.grid.scroller.focus(),
+      fill: (cell, index) => this.fill(cell, index), need: (first, last) => this.need(first, last), chosen: (index, event, before) => this.clicked(index, event, before),
     });
+    this.grid.scroller.setAttribute("aria-multiselectable", "true");
     this.grid.scroller.addEventListener("dblclick", () => this.detail());
     this.found = h("span", { role: "status" });
     replace(this.main, h("h1", { class: "unseen" }, t("library")),
-      h("section", { class: "library" }, searchBox(this.query), this.query ? this.units = null : this.filters(), this.bar(), this.none = h("div", { class: "empty", hidden: true }, nextStep("pictures")), this.grid.scroller));
+      h("section", { class: "library" }, searchBox(this.query), this.query ? this.units = null : this.filters(), this.bar(), this.chosen.bar, this.none = h("div", { class: "empty", hidden: true }, nextStep("pictures")), this.grid.scroller));
     const [first, units] = await Promise.all([this.ask(0), models().catch(() => [])]);
     if (!this.current() || !first) return;
     this.units?.append(...units.map((model) => h("option", { value: idOf(model) }, model.displayName || idOf(model))));
+    if (this.units) this.units.value = this.filter.unit;
     this.grid.scroller.focus({ preventScroll: true });
   }
 
   filters() {
     const toggle = (grade) => h("button", {
-      class: `toggle ${grade ? `g${grade}` : ""}`, "aria-pressed": "false", "aria-label": grade ? LETTERS[grade] : t("ungraded"), title: grade ? LETTERS[grade] : t("ungraded"),
+      class: `toggle ${grade ? `g${grade}` : ""}`, "aria-pressed": String(this.filter.grades.has(grade)), "aria-label": grade ? LETTERS[grade] : t("ungraded"), title: grade ? LETTERS[grade] : t("ungraded"),
       click: (event) => {
         if (!this.filter.grades.delete(grade)) this.filter.grades.add(grade);
         event.currentTarget.setAttribute("aria-pressed", String(this.filter.grades.has(grade)));
@@ -72,18 +81,23 @@ class Library {
       clearTimeout(this.later);
       this.later = setTimeout(() => this.restart(), late);
     };
-    const select = (word, id, options, act) => h("label", {}, h("span", {}, brief(word)), h("select", { id, change: act }, options.map(([value, words]) => h("option", { value }, words))));
+    const select = (word, id, options, act) => h("label", {}, h("span", {}, brief(word)), h("select", { id, change: act }, options.map(([value, words]) => h("option", { value, selected: value === (word === "order" ? this.order : this.filter[word]) }, words))));
     this.units = h("select", { id: "by-unit", change: change("unit", 0) }, h("option", { value: "" }, brief("any")), h("option", { value: "base" }, brief("base")));
-    const number = (word, name, low, high, step) => h("label", {}, h("span", {}, brief(word)), h("input", { type: "number", min: low, max: high, step, inputmode: "decimal", input: change(name, 350) }));
+    const favoured = h("button", { class: "toggle", id: "by-favourite", "aria-pressed": String(this.filter.favourites), "aria-label": t("favourites"), title: t("favourites"), click: () => {
+      this.filter.favourites = !this.filter.favourites;
+      favoured.setAttribute("aria-pressed", String(this.filter.favourites));
+      this.restart();
+    } }, "★");
+    const number = (word, name, low, high, step) => h("label", {}, h("span", {}, brief(word)), h("input", { type: "number", min: low, max: high, step, inputmode: "decimal", value: this.filter[name], input: change(name, 350) }));
     return h("div", { class: "filters" },
-      h("div", { class: "group", role: "group", "aria-label": t("grades") }, [1, 2, 3, 4, 5, 0].map(toggle)),
+      h("div", { class: "group", role: "group", "aria-label": t("grades") }, [1, 2, 3, 4, 5, 0].map(toggle)), favoured,
       h("details", { class: "more", open: innerWidth > 736 }, h("summary", {}, t("filters")), h("div", { class: "filters" },
       select("order", "by-order", ORDERS.map(([value, word]) => [value, brief(word)]), (event) => { this.order = event.target.value; this.restart(); }),
       h("label", {}, h("span", {}, brief("unit")), this.units),
       select("source", "by-source", [["", brief("any")], ...SOURCES.map((one) => [one, brief(one)])], change("source", 0)),
       number("least_score", "score", 1, 5, 0.1), number("least_novelty", "novelty", 0, 2, 0.01),
-      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", input: change("prompt", 300) })),
-      h("label", {}, h("span", {}, brief("file_has")), h("input", { type: "search", id: "by-file", input: change("path", 300) })))));
+      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", id: "by-prompt", value: this.filter.prompt, input: change("prompt", 300) })),
+      h("label", {}, h("span", {}, brief("file_has")), h("input", { type: "search", id: "by-file", value: this.filter.path, input: change("path", 300) })))));
   }
 
   bar() {
@@ -96,6 +110,7 @@ class Library {
       this.grid.setSize(SIZES[place]);
     };
     return h("div", { class: "found filters" }, this.found,
+      this.choose = h("button", { class: "toggle", "aria-pressed": "false", click: () => this.setChoosing(!this.choosing) }, t("choose")),
       h("label", {}, brief("jump"), input), h("button", { click: jump }, brief("go")),
       h("span", { class: "group", role: "group", "aria-label": t("cell_size") },
         h("button", { "aria-label": t("smaller"), click: () => resize(-1) }, "−"), h("button", { "aria-label": t("larger"), click: () => resize(1) }, "+")));
@@ -103,6 +118,7 @@ class Library {
 
   request(page) {
     const { grades, unit, source, prompt, path, score, novelty } = this.filter;
+    const kept = this.filter.favourites ? favourites() : null;
     const filter = { grades: [...grades].map((grade) => GRADES[grade] || "GRADE_UNSPECIFIED") };
     if (unit) filter.units = [unit];
     if (source) filter.sources = [source];
@@ -110,6 +126,7 @@ class Library {
     if (path) filter.pathContains = path;
     if (score) filter.minUtility = Number(score);
     if (novelty) filter.minNovelty = Number(novelty);
+    if (kept) filter.digests = kept.length ? kept : ["0".repeat(64)];  // none of them is no image, not all
     return { taste: taste(), filter, orderBy: this.order, pageSize: PAGE, skip: page * PAGE, withScores: true };
   }
 
@@ -190,6 +207,7 @@ class Library {
   }
 
   restart() {
+    if (!this.query) keepFilters(this.filter, this.order, ORDERS[0][0]);
     for (const giveUp of this.asking.values()) giveUp.abort();
     this.forget();
     this.grid.scroller.scrollTop = 0;
@@ -204,7 +222,7 @@ class Library {
   fill(cell, index) {
     const image = this.imageAt(index);
     cell.parts ??= this.parts(cell);
-    const { picture, grade, guess } = cell.parts;
+    const { picture, grade, guess, star } = cell.parts;
     const digest = image?.digest ?? "";
     if (cell.digest !== digest) {
       cell.digest = digest;
@@ -219,19 +237,111 @@ class Library {
     const near = this.query && image ? decimal(image.similarity) : "";
     guess.hidden = !near && !image?.score;
     guess.textContent = near || (image?.score ? decimal(image.score.utility ?? 0, 1) : "");
+    const on = Boolean(digest) && this.chosen.has(digest);
+    cell.classList.toggle("chosen", on);
+    cell.setAttribute("aria-checked", String(on));
+    const favourite = Boolean(digest) && this.kept.has(digest);
+    star.hidden = !favourite;
     cell.title = image?.path ?? "";
-    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || fileName(image) || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${near ? `, ${brief("search_near", { n: near })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}` : String(index + 1));
+    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || fileName(image) || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${near ? `, ${brief("search_near", { n: near })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}${favourite ? `, ${brief("favourite")}` : ""}` : String(index + 1));
   }
 
   parts(cell) {
     const picture = h("img", { alt: "", decoding: "async", hidden: true, load: () => { picture.hidden = false; } });
     const grade = h("span", { class: "chip", "aria-hidden": "true" });
     const guess = h("span", { class: "guess", "aria-hidden": "true" });
-    cell.append(h("div", { class: "pic" }, picture, grade, guess));
-    return { picture, grade, guess };
+    const star = h("span", { class: "star", "aria-hidden": "true", hidden: true }, "★");
+    cell.append(h("div", { class: "pic" }, picture, grade, guess, star));
+    return { picture, grade, guess, star };
+  }
+
+  clicked(index, event, before) {
+    this.grid.scroller.focus();
+    if (event.shiftKey) this.chooseBetween(before, index);
+    else if (event.ctrlKey || event.metaKey || this.choosing) this.chooseOne(index);
+  }
+
+  setChoosing(on) {
+    this.choosing = on;
+    this.choose.setAttribute("aria-pressed", String(on));
+  }
+
+  chooseOne(index) {
+    const image = this.imageAt(index);
+    if (!image) return;
+    this.chosen.set(image, !this.chosen.has(image.digest));
+    this.grid.refresh(index);
+  }
+
+  // All from one place to another; those that were not loaded yet are.
+  async chooseBetween(one, other) {
+    const [first, last] = [Math.min(one, other), Math.max(one, other)];
+    for (let page = Math.floor(first / PAGE); page <= Math.floor(last / PAGE); page += 1) if (!this.pages.has(page)) await this.ask(page);
+    for (let index = first; index <= last; index += 1) {
+      const image = this.imageAt(index);
+      if (image) this.chosen.set(image, true);
+      if (image && !this.chosen.has(image.digest)) break;  // there are as many as may be
+    }
+    this.grid.refresh();
+  }
+
+  chooseNone() {
+    this.chosen.clear();
+    this.setChoosing(false);
+    this.grid.refresh();
+    this.grid.scroller.focus();
+  }
+
+  // Those chosen, else the one the keys are at.
+  meant() {
+    const image = this.imageAt(this.grid.at);
+    return this.chosen.size ? this.chosen.all() : [image].filter(Boolean);
+  }
+
+  async gradeAll(number) {
+    const images = this.chosen.all();
+    if (this.busy || !images.length) return;
+    this.busy = true;
+    try {
+      const before = images.map((image) => image.grade);
+      const receipts = await recordAll(images.map((image) => image.digest), number);
+      for (const image of images) this.regraded(image, GRADES[number] || undefined);
+      this.past.push({ images, before, receipts });
+      toast(`${LETTERS[number]} · ${many("graded_together", images.length)}`);
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    } finally {
+      this.busy = false;
+    }
+    this.chooseNone();
+  }
+
+  // The page an image was on may have been loaded anew since it was chosen.
+  regraded(image, grade) {
+    image.grade = grade;
+    for (const page of this.pages.values()) for (const one of page) if (one.digest === image.digest) one.grade = grade;
+  }
+
+  favour() {
+    const images = this.meant();
+    if (!images.length) return;
+    const on = turn(images.map((image) => image.digest));
+    this.kept = new Set(favourites());
+    toast(t(on ? "favourite_added" : "favourite_gone"));
+    this.grid.refresh();
+  }
+
+  download() {
+    for (const image of this.meant()) {
+      const link = h("a", { href: full(image.digest), download: fileName(image) || image.digest.slice(0, 16) });
+      document.body.append(link);
+      link.click();
+      link.remove();
+    }
   }
 
   async grade(number) {
+    if (this.chosen.size) { await this.gradeAll(number); return; }
     const index = this.grid.at;
     const image = this.imageAt(index);
     if (!image || this.busy) return;
@@ -256,8 +366,11 @@ class Library {
     this.busy = true;
     try {
       const last = this.past.pop();
-      const entry = await undo(last?.receipt);
-      if (last) {
+      const entry = last?.receipts ? await undoAll(last.receipts) : await undo(last?.receipt);
+      if (last?.receipts) {
+        last.images.forEach((image, place) => this.regraded(image, last.before[place]));
+        this.grid.refresh();
+      } else if (last) {
         last.image.grade = last.before;
         this.grid.select(last.index);
         this.grid.refresh(last.index);
@@ -274,7 +387,7 @@ class Library {
 
   detail() {
     const image = this.imageAt(this.grid.at);
-    if (image) openDetail(image.digest, this.current);
+    if (image) openDetail(image.digest, this.current, () => { this.kept = new Set(favourites()); this.grid.refresh(); });
   }
 
   leave() {
@@ -288,6 +401,14 @@ class Library {
     else if (name === "z") this.undo();
     else if (name === "space") this.grid.select(this.grid.at + 1);
     else if (name === "enter") this.detail();
+    else if (name === "m") this.chooseOne(this.grid.at);
+    else if (name === "f") this.favour();
+    else if (name === "escape" && (this.chosen.size || this.choosing)) this.chooseNone();
+    else if (event.shiftKey && ["left", "right", "up", "down"].includes(name)) {
+      const before = this.grid.at;
+      this.grid.key(name);
+      this.chooseBetween(before, this.grid.at);
+    }
     else if (name === "g") document.getElementById("jump-to").focus();
     else return this.grid.key(name.length > 1 ? name : event.key);
     return true;
