@@ -28,7 +28,8 @@ from tests.benchmarks.results import FOLDER, merge
 from tests.benchmarks.serving.rig import TASTE, Server
 
 SCENES, FRAMES, GRADED, SIDE = 40, 5, 100, 256
-SEEDS = (0, 1, 2)
+SEEDS = (3, 4, 5)
+"""0 to 2 were looked at when the cosines were chosen."""
 EMBEDDER = "timm:tf_efficientnet_lite0"
 NOISE = 0.2
 FILES = int(os.environ.get("BENCH_PICK_FILES", "2000"))

@@ -60,10 +60,28 @@ def test_small_steps_join_no_ends_and_a_cosine_of_one_joins_equals_alone():
     bits = [0]
     for at in range(4):
         bits.append(bits[-1] | ((1 << step) - 1) << step * at)
-    chain = [scored(str(at), 3 - at, bits[at]) for at in range(5)]
-    assert [one.image.path for one in pick(chain, 9, one_per_cluster=True)] == ["0", "2", "4"]
-    twice = [*chain, scored("twin", 0.5, bits[2])]
+    chain = [scored(f"{at}/x", 3 - at, bits[at]) for at in range(5)]
+    assert [one.image.path for one in pick(chain, 9, one_per_cluster=True)] == ["0/x", "2/x", "4/x"]
+    twice = [*chain, scored("5/twin", 0.5, bits[2])]
     assert len(pick(twice, 9, one_per_cluster=True, cosine=1.0)) == 5
+
+
+def test_frames_side_by_side_are_one_burst_where_files_elsewhere_would_not_be():
+    first = random.Random(1).getrandbits(BITS)
+    apart = differing(0.87, BITS)
+    blurred = flipped(first, differing(0.7, BITS), 2)  # far from its neighbours, as a shaken frame is
+    frames = [first, flipped(first, apart, 3), blurred, flipped(first, apart, 4)]
+    burst = [scored(f"shoot/{at}.jpg", 3 - at, bits) for at, bits in enumerate(frames)]
+    chosen = pick(burst, 9, one_per_cluster=True)
+    assert [(one.image.path, len(one.alike)) for one in chosen] == [
+        ("shoot/0.jpg", 1),
+        ("shoot/2.jpg", 0),
+        ("shoot/3.jpg", 0),
+    ]
+    steady = [burst[0], burst[1], burst[3]]
+    assert [len(one.alike) for one in pick(steady, 9, one_per_cluster=True)] == [2]
+    elsewhere = [Scored(f"{at}/{at}.jpg", score=one.score) for at, one in enumerate(steady)]
+    assert len(pick(elsewhere, 9, one_per_cluster=True)) == 3
 
 
 def test_an_image_without_a_signature_is_nobodys_copy_and_a_guess_is_said_to_be_one():

@@ -1,21 +1,27 @@
 """The best of many images, and of near-copies one: a burst of a camera, or draws that came out almost the same.
 
-Images are gone through from the best lower bound down. One that is almost an image that leads a cluster already joins
-that cluster, any other leads a new one (leader clustering; Hartigan 1975, chapter 3): so the best of a burst leads it,
-and a chain of small steps never joins what is far apart.
+Frames of a burst lie side by side: files that follow each other in a folder and are much alike are one burst, of which
+the best stands for all. Then bursts and single images are gone through from the best lower bound down. One that is
+almost the image that leads a cluster already joins that cluster, any other leads a new one (leader clustering; Hartigan
+1975, chapter 3): so the best leads, and what is far apart is never joined by a chain of small steps.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import PurePath
 
 from konomi.client.messages import GRADES
 from konomi.i18n.catalogue import text
 from konomi.taste.scoring.run import Scored
 from konomi.v1 import rater_pb2 as rater
 
-NEAR_COPY = 0.95
+NEAR_COPY = 0.9
 """Cosine from which two images are near-copies where nobody says otherwise."""
+SIDE_BY_SIDE, WITHIN_BURST = 0.05, 0.3
+"""How much lower it may be between frames that follow each other, and between any frame of a burst and its first."""
+FRAMES = 4
+"""Frames just before that are looked at; one among them may be blurred."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,13 @@ class Picked:
 
 @dataclass
 class _Cluster:
-    leader: Scored
-    bits: int
-    others: list[Scored] = field(default_factory=list)
+    """Images that are one scene, best first."""
+
+    images: list[Scored]
+
+    @property
+    def leader(self) -> Scored:
+        return self.images[0]
 
 
 def best(scored: Sequence[Scored], count: int | None) -> list[Scored]:
@@ -93,23 +103,51 @@ def pick(
     """
     if not one_per_cluster:
         return [Picked(rank, image) for rank, image in enumerate(best(scored, count), 1)]
-    led = _led(scored, count, cosine)
-    return [Picked(rank, cluster.leader, cluster.others) for rank, cluster in enumerate(led, 1)]
+    led = _led(_bursts(scored, cosine), count, cosine)
+    return [Picked(rank, cluster.leader, cluster.images[1:]) for rank, cluster in enumerate(led, 1)]
 
 
-def _led(scored: Sequence[Scored], count: int, cosine: float) -> list[_Cluster]:
+def _bursts(scored: Sequence[Scored], cosine: float) -> list[_Cluster]:
+    """Returns the bursts among images in the order of their files, single images as bursts of one."""
+    runs: list[list[Scored]] = []
+    for image in scored:
+        if image.score is None:
+            continue
+        if runs and _follows(image, runs[-1], cosine):
+            runs[-1].append(image)
+        else:
+            runs.append([image])
+    return [_Cluster(best(run, None)) for run in runs]
+
+
+def _follows(image: Scored, run: Sequence[Scored], cosine: float) -> bool:
+    """Says whether an image is one more frame of a burst: like one just before, and not far from the first."""
+    if cosine >= 1 or PurePath(image.path).parent != PurePath(run[0].path).parent:
+        return False
+    near, far = cosine - SIDE_BY_SIDE, cosine - WITHIN_BURST
+    return _alike(image, run[0], far) and any(_alike(image, frame, near) for frame in run[-FRAMES:])
+
+
+def _led(bursts: Sequence[_Cluster], count: int, cosine: float) -> list[_Cluster]:
     """Returns the `count` clusters whose leaders are best; what belongs to none of these is left out."""
     clusters: list[_Cluster] = []
-    for image in best(scored, None):
-        assert image.score is not None
-        signature = image.score.signature
-        bits, most = int.from_bytes(signature), differing(cosine, 8 * len(signature))
-        apart, at = min((((led.bits ^ bits).bit_count(), at) for at, led in enumerate(clusters)), default=(most + 1, 0))
-        if signature and apart <= most:
-            clusters[at].others.append(image)
+    for burst in sorted(bursts, key=lambda one: (-_bound(one.leader), one.leader.path)):
+        joined = next((led for led in clusters if _alike(burst.leader, led.leader, cosine)), None)
+        if joined is not None:
+            joined.images = best([*joined.images, *burst.images], None)
         elif len(clusters) < count:
-            clusters.append(_Cluster(image, bits))
+            clusters.append(burst)
     return clusters
+
+
+def _alike(one: Scored, other: Scored, cosine: float) -> bool:
+    """Says whether two images are as near as a cosine, by their signatures; without these they are not."""
+    assert one.score is not None and other.score is not None
+    first, second = one.score.signature, other.score.signature
+    if not first or len(first) != len(second):
+        return False
+    apart = (int.from_bytes(first) ^ int.from_bytes(second)).bit_count()
+    return apart <= differing(cosine, 8 * len(first))
 
 
 def differing(cosine: float, bits: int) -> int:

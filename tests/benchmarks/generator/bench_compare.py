@@ -1,0 +1,138 @@
+"""`konomi compare --adapters` on checkpoints of one run: does the taste order them as the person truly would?
+
+Method: a demo's beginning (the bundled starter, a simulated person who grades 64 of 448 images, a rater); a LoRA is
+trained on the 64 images the rater likes best, and again with fewer steps and the same seed, which is the same run's
+earlier checkpoint: 8 in all. The comparison draws up to 64 images of each at equal prompts and seeds, and the base
+model's. The truth of a checkpoint is the mean of the person's hidden utility over 256 other draws of it. Kendall's tau
+of the two orders, the base model among them; and the same comparison without stopping early, which must name the same
+first one.
+"""
+
+import os
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from konomi.cli.demo import _before_the_night
+from konomi.evaluation import adapters, base_models
+from konomi.evaluation.adapters import Contestant
+from konomi.evaluation.demo import Demo, DemoSettings
+from konomi.evaluation.simulated_person import SimulatedPerson, starter
+from konomi.home import Home
+from konomi.host.session import open_session
+from konomi.night.draws import image_seed
+from konomi.night.gateway import manifests
+from konomi.night.gateway.services import TrainingRun
+from konomi.night.records.store import NightStore
+from konomi.night.systems.registry import night_settings
+from tests.benchmarks.results import FOLDER, merge
+
+STEPS = (10, 20, 40, 60, 90, 130, 180, 250)
+CHOSEN, IMAGES, TRUTH = 64, 64, 256
+SEEDS = tuple(map(int, os.environ.get("BENCH_COMPARE_SEEDS", "401").split(",")))
+
+
+class _View:
+    """Says nothing."""
+
+    def beat(self, *told: Any, **more: Any) -> None:
+        """Takes a beat."""
+
+
+def checkpoints(demo: Demo) -> list[Contestant]:
+    """Trains on what the rater likes best of the pool and returns the base model and the checkpoints."""
+    draws = demo.draws("pool", demo.settings.pool)
+    pool = demo.make(draws, None)
+    scores = demo.gateway.score(pool)
+    best = sorted(range(len(pool)), key=lambda at: -scores[at].lower_bound)[:CHOSEN]
+    items = [manifests.Item(pool[at], draws[at].prompt) for at in best]
+    manifest = manifests.freeze(demo.session.client, items)
+    found = [Contestant(adapters.BASE)]
+    for steps in STEPS:
+        run = TrainingRun(manifest, "starter", demo.seed, str(uuid.uuid4()), f"steps-{steps}", (), "")
+        fit = demo.gateway.train(run, {"steps": steps}, demo.view.beat, "lora")
+        assert not fit.failed, fit.failed
+        found.append(Contestant(f"steps-{steps}", fit.adapter))
+        print(f"trained {steps} steps", file=sys.stderr, flush=True)
+    return found
+
+
+def true_levels(demo: Demo, found: list[Contestant]) -> list[float]:
+    """Returns the mean true utility of each on fresh draws, which are equal for all."""
+    order = demo.prompts
+    draws = [(order[i % len(order)], image_seed(demo.seed, "truth of checkpoints", i)) for i in range(TRUTH)]
+    levels = []
+    for one in found:
+        made = base_models.make(demo.session.client, "starter", draws, lambda done: None, one.digest)
+        levels.append(float(np.mean(demo.person.truth(made).utilities)))
+    return levels
+
+
+def once(root: Path, seed: int) -> dict[str, Any]:
+    """Returns the figures of one person."""
+    root.mkdir(parents=True)
+    home, view = Home(root), _View()
+    settings = DemoSettings(home=root)
+    night = night_settings()(home=root, guidance_scale=settings.guidance_scale, reserve_gib=settings.reserve_gib)
+    nights = NightStore(root)
+    with (
+        nights.lock(),
+        open_session(home) as session,
+        SimulatedPerson(root, session.client.addresses["rater"], None, seed) as person,
+    ):
+        prompts = starter("prompts", "--count", str(settings.prompts), "--seed", str(seed))
+        demo = Demo(session, person, prompts, seed, settings, night, view)  # type: ignore[arg-type]
+        _before_the_night(demo, nights, 64)
+        found = checkpoints(demo)
+        truth = dict(zip((one.name for one in found), true_levels(demo, found), strict=True))
+        stopped = adapters.compare(demo.gateway, "starter", found, prompts, IMAGES, seed)
+        bare = [Contestant(one.name, one.digest) for one in found]
+        adapters.DOUBT = 1e-12  # never sure, so nothing stops
+        whole = adapters.compare(demo.gateway, "starter", bare, prompts, IMAGES, seed)
+        adapters.DOUBT = 0.05
+    row: dict[str, Any] = {"seed": seed, "truth": truth, "drawn": stopped.images / whole.images}
+    for name, result in (("stopped", stopped), ("whole", whole)):
+        levels = {one["adapter"]: one["level"] for one in result.judgements}
+        names = [one for one in truth if one in levels]
+        row[name] = levels
+        row[f"tau {name}"] = float(kendalltau([levels[one] for one in names], [truth[one] for one in names])[0])
+        row[f"first {name}"] = result.judgements[0]["adapter"]
+    return row
+
+
+def main() -> None:
+    """Runs it for every person, each in a home of its own."""
+    base = FOLDER / "compare" / str(int(time.time()))
+    rows = [once(base / str(seed), seed) for seed in SEEDS]
+    for row in rows:
+        print(row, flush=True)
+    taken = [
+        ("Kendall's tau with true utility, up to 64 images each", "tau stopped", 0.7),
+        ("Kendall's tau with true utility, 64 images each", "tau whole", 0.7),
+        ("share of the images that were drawn", "drawn", 1.0),
+    ]
+    figures: list[dict[str, Any]] = [
+        {
+            "id": "compare",
+            "what": what,
+            "value": float(np.mean([row[key] for row in rows])),
+            "baseline": goal,
+            "unit": "",
+            "n": len(rows),
+        }
+        for what, key, goal in taken
+    ]
+    same = float(np.mean([row["first stopped"] == row["first whole"] for row in rows]))
+    figures.append(
+        {"id": "compare", "what": "first place the same", "value": same, "baseline": 1.0, "unit": "", "n": len(rows)}
+    )
+    merge("compare", figures)
+
+
+if __name__ == "__main__":
+    main()
