@@ -1,13 +1,15 @@
 """`konomi compare --adapters` on checkpoints of one run: does the taste order them as the person truly would?
 
-Method: a demo's beginning (the bundled starter, a simulated person who grades 64 of 448 images, a rater); a LoRA is
+Method: a demo's beginning (the bundled starter, a simulated person who grades 64 of 256 images, a rater); a LoRA is
 trained on the 64 images the rater likes best, and again with fewer steps and the same seed, which is the same run's
 earlier checkpoint: 8 in all. The comparison draws up to 64 images of each at equal prompts and seeds, and the base
-model's. The truth of a checkpoint is the mean of the person's hidden utility over 256 other draws of it. Kendall's tau
-of the two orders, the base model among them; and the same comparison without stopping early, which must name the same
-first one.
+model's. The truth of
+a checkpoint is the mean of the person's hidden utility over 128 other draws of it. Kendall's tau of the two orders, the
+base model among them. Everything is drawn once; what stopping early leaves out is then left out of the same images, and
+must name the same first one.
 """
 
+import math
 import os
 import sys
 import time
@@ -32,8 +34,8 @@ from konomi.night.records.store import NightStore
 from konomi.night.systems.registry import night_settings
 from tests.benchmarks.results import FOLDER, merge
 
-STEPS = (10, 20, 40, 60, 90, 130, 180, 250)
-CHOSEN, IMAGES, TRUTH = 64, 64, 256
+STEPS = (8, 16, 24, 40, 60, 80, 110, 150)
+CHOSEN, IMAGES, TRUTH = 48, 64, 128
 SEEDS = tuple(map(int, os.environ.get("BENCH_COMPARE_SEEDS", "401").split(",")))
 
 
@@ -77,7 +79,7 @@ def once(root: Path, seed: int) -> dict[str, Any]:
     """Returns the figures of one person."""
     root.mkdir(parents=True)
     home, view = Home(root), _View()
-    settings = DemoSettings(home=root)
+    settings = DemoSettings(home=root, pool=256, reference=64)
     night = night_settings()(home=root, guidance_scale=settings.guidance_scale, reserve_gib=settings.reserve_gib)
     nights = NightStore(root)
     with (
@@ -90,19 +92,30 @@ def once(root: Path, seed: int) -> dict[str, Any]:
         _before_the_night(demo, nights, 64)
         found = checkpoints(demo)
         truth = dict(zip((one.name for one in found), true_levels(demo, found), strict=True))
-        stopped = adapters.compare(demo.gateway, "starter", found, prompts, IMAGES, seed)
-        bare = [Contestant(one.name, one.digest) for one in found]
-        adapters.DOUBT = 1e-12  # never sure, so nothing stops
-        whole = adapters.compare(demo.gateway, "starter", bare, prompts, IMAGES, seed)
-        adapters.DOUBT = 0.05
-    row: dict[str, Any] = {"seed": seed, "truth": truth, "drawn": stopped.images / whole.images}
-    for name, result in (("stopped", stopped), ("whole", whole)):
-        levels = {one["adapter"]: one["level"] for one in result.judgements}
-        names = [one for one in truth if one in levels]
+        usual, adapters.DOUBT = adapters.DOUBT, 1e-12  # never sure, so that nothing stops
+        adapters.compare(demo.gateway, "starter", found, prompts, IMAGES, seed)
+        adapters.DOUBT = usual
+    stopped = stopped_early(found)
+    row: dict[str, Any] = {"seed": seed, "truth": truth}
+    row["drawn"] = sum(len(one.bounds) for one in stopped) / sum(len(one.bounds) for one in found)
+    for name, result in (("stopped", stopped), ("whole", found)):
+        levels = {one.name: level for one, level in adapters.ranked(result)}
         row[name] = levels
-        row[f"tau {name}"] = float(kendalltau([levels[one] for one in names], [truth[one] for one in names])[0])
-        row[f"first {name}"] = result.judgements[0]["adapter"]
+        row[f"tau {name}"] = float(kendalltau([levels[one] for one in truth], list(truth.values()))[0])
+        row[f"first {name}"] = next(iter(levels))
     return row
+
+
+def stopped_early(found: list[Contestant]) -> list[Contestant]:
+    """Returns what the same comparison would have drawn, by the rule that it stops by."""
+    rounds = math.ceil(IMAGES / adapters.ROUND)
+    kept = [Contestant(one.name, one.digest, bounds=one.bounds[: adapters.ROUND]) for one in found]
+    whole = {one.name: one.bounds for one in found}
+    for start in range(adapters.ROUND, IMAGES, adapters.ROUND):
+        for one in adapters.undecided(kept, rounds):
+            if len(one.bounds) == start:
+                one.bounds = whole[one.name][: start + adapters.ROUND]
+    return kept
 
 
 def main() -> None:

@@ -157,7 +157,7 @@ class Assistant:
         with self._busy, _client() as client:  # one journal, one writer
             journal = ScoreJournal(Home.locate().root / "run" / "picks", self._taste, places)
             run = ScoreRun(client, self._taste, journal, threading.Event(), signatures=True)
-            found = list(run.score(find_images(places)))
+            found = list(run.score(find_images(places, alone=True)))
             journal.keep(run.version)
         return found
 

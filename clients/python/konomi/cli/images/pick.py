@@ -94,7 +94,7 @@ def _scored(paths: Sequence[Path], taste: str) -> list[Scored]:
     with stop_signals() as stopped, attached() as client, progress(text("scoring"), count_files(paths)) as update:
         journal = ScoreJournal(Home.locate().root / "run" / "picks", taste, paths)
         run = ScoreRun(client, taste, journal, stopped, signatures=True)
-        for scored in run.score(find_images(paths, tally)):
+        for scored in run.score(find_images(paths, tally, alone=True)):
             results.append(scored)
             update(completed=len(results))
         journal.keep(run.version)

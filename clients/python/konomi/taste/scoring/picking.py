@@ -9,6 +9,7 @@ almost the image that leads a cluster already joins that cluster, any other lead
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath
 
 from konomi.client.messages import GRADES
@@ -150,6 +151,7 @@ def _alike(one: Scored, other: Scored, cosine: float) -> bool:
     return apart <= differing(cosine, 8 * len(first))
 
 
+@lru_cache
 def differing(cosine: float, bits: int) -> int:
     """Returns in how many bits the signatures of two images at a cosine differ, on average; see `Score.signature`."""
     return round(math.acos(max(-1.0, min(1.0, cosine))) / math.pi * bits)

@@ -2,12 +2,14 @@
 
 import hashlib
 import threading
+from base64 import b64decode
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 
@@ -114,7 +116,7 @@ class ScoreRun:
             return None
         if "error" in entry:
             return Scored(file.name, error=entry["error"])
-        return Scored(file.name, score=ParseDict(entry["score"], rater.Score()))
+        return Scored(file.name, score=_score(entry["score"]))
 
     def _ask(self, batch: Sequence[_Item]) -> Sequence[rater.ScoreResult]:
         inputs = [self._input(item.file) for item in batch if item.earlier is None]
@@ -148,6 +150,14 @@ class ScoreRun:
         if len(file.data) > BATCH_BYTES:
             return rater.ImageInput(digest=self._client.artifacts.put(file.data, file.media_type).digest)
         return rater.ImageInput(content=file.data)
+
+
+def _score(kept: Mapping[str, Any]) -> rater.Score:
+    """Returns a score from what the contract's JSON says of it; ParseDict alone takes five times as long."""
+    try:
+        return rater.Score(**{**kept, "signature": b64decode(kept.get("signature", ""))})
+    except (TypeError, ValueError):  # a number that JSON cannot say, or a field of a newer version
+        return ParseDict(dict(kept), rater.Score(), ignore_unknown_fields=True)
 
 
 def _scored(path: str, result: rater.ScoreResult) -> Scored:
