@@ -19,6 +19,7 @@ BEHIND: Mapping[str, str] = {
     "konomi": BASE,
     "konomi.host.thumbnail_worker": "thumbnails",
     "konomi.web": "web",
+    "konomi.cli.images.mcp": "mcp",
     "konomi.night.engine.workflow": "overnight",
     "konomi.night.report": "overnight",
     "konomi.datasets.parquet": "files",

@@ -68,7 +68,7 @@ def _make(count: int, seed: int, path: Path) -> None:
         rows = np.flatnonzero(guidance == scale)
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
-            pixels = _draw(pipe, [prompts[i] for i in batch], seeds[batch], scale)
+            pixels = draw(pipe, [prompts[i] for i in batch], seeds[batch], scale)
             embeddings.append(embedding.embed(encoder, pixels))
             records += eyes.read(pixels)
             print(f"\r{len(records)} of {count} images", end="", flush=True)
@@ -78,7 +78,7 @@ def _make(count: int, seed: int, path: Path) -> None:
     np.savez(path.with_suffix(".npz"), embeddings=np.concatenate(embeddings), seeds=seeds, guidance=guidance)
 
 
-def _draw(pipe: object, prompts: list[str], seeds: np.ndarray, scale: float) -> np.ndarray:
+def draw(pipe: object, prompts: list[str], seeds: np.ndarray, scale: float) -> np.ndarray:
     """Returns (n, 64, 64, 3) uint8."""
     import torch
 

@@ -209,3 +209,13 @@ def test_clean_prompts():
     assert clean("a\x00b\x1b[31m\nc") == "a b [31m c"
     assert clean("好" * 5000).encode() == ("好" * 1365).encode()
     assert clean("\ud800x") == "x"
+
+
+def test_what_stands_beside_images_is_left_unread_where_the_pixels_alone_count(tmp_path, png):
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "a.txt").write_text("a caption")
+    (tmp_path / "metadata.jsonl").write_text("broken {")
+    read, alone = Tally(), Tally()
+    assert [image.caption for image in find_images([tmp_path], read)] == ["a caption"]
+    assert [image.caption for image in find_images([tmp_path], alone, alone=True)] == [None]
+    assert read.unread and not alone.unread

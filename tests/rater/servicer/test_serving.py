@@ -148,3 +148,17 @@ def test_a_flood_is_refused_with_a_delay_and_the_rater_lives_on(short_queue, rat
     assert {error.reason for error in refused} == {"QUEUE_FULL"}
     assert all(error.retry_after and error.retry_after >= 0.5 for error in refused)
     assert score(rater, strangers(1), taste=fitted.taste)[0].HasField("score")
+
+
+def test_signatures_come_where_they_are_asked_for_and_tell_near_copies_apart(rater, fitted):
+    images = [png((40, 200, 10), seed=1), png((40, 200, 12), seed=1), png((220, 30, 200), seed=77)]
+    plain = score(rater, images, taste=fitted.taste)
+    assert [result.score.signature for result in plain] == [b""] * 3
+    signed = [result.score for result in score(rater, images, taste=fitted.taste, include_signatures=True)]
+    bits = [int.from_bytes(one.signature) for one in signed]
+    assert [len(one.signature) for one in signed] == [128] * 3
+    assert (bits[0] ^ bits[1]).bit_count() < (bits[0] ^ bits[2]).bit_count()
+    (again,) = score(rater, images[2:], taste=fitted.taste, include_signatures=True)
+    assert (int.from_bytes(again.score.signature) ^ bits[2]).bit_count() <= 1, (
+        "the company of a pass changes next to none"
+    )

@@ -48,6 +48,9 @@ COMMANDS = {
         "konomi.cli.rater.population", "app", "Other people's ratings as a prior, where they help your own."
     ),
     "score": CommandEntry("konomi.cli.images.score", "score", "Grade a folder the way the owner would."),
+    "pick": CommandEntry(
+        "konomi.cli.images.pick", "pick", "Pick the best images of a folder, one of each burst, with the reason."
+    ),
     "sources": CommandEntry(
         "konomi.cli.images.sources", "app", "Where images came from, on whose word, and taking it back."
     ),
@@ -60,6 +63,11 @@ COMMANDS = {
     "explain": CommandEntry(
         "konomi.cli.images.explain", "explain", "Say where an image comes from and what became of it."
     ),
+    "mcp": CommandEntry(
+        "konomi.cli.images.mcp",
+        "mcp",
+        "Answer an assistant over the Model Context Protocol: score, pick, explain, suggest.",
+    ),
     "night": CommandEntry("konomi.cli.night.run", "app", "Plan, start, watch, stop and report the overnight loop."),
     "concepts": CommandEntry("konomi.cli.concepts", "app", "Teach a base model new words from a few images each."),
     "export": CommandEntry(
@@ -68,6 +76,11 @@ COMMANDS = {
     "taste": CommandEntry("konomi.cli.taste", "app", "A whole taste in one file, and back on any machine."),
     "storage": CommandEntry(
         "konomi.cli.storage.command", "app", "What lies on the disk, what may go by your policy, and letting it go."
+    ),
+    "compare": CommandEntry(
+        "konomi.cli.models.adapters",
+        "compare",
+        "Rank a folder of LoRA checkpoints by the taste, at equal prompts and seeds.",
     ),
     "models": CommandEntry(
         "konomi.cli.models.manage", "app", "List, show, compare, export, merge, fetch and roll back models."

@@ -36,7 +36,7 @@ LINKS = "links"
 """What links are counted under."""
 
 
-def find_images(paths: Iterable[Path], tally: Tally | None = None) -> Iterator[ImageFile]:
+def find_images(paths: Iterable[Path], tally: Tally | None = None, *, alone: bool = False) -> Iterator[ImageFile]:
     """Yields the images of folders (recursively, hidden files and links left out), archives, tables and single files.
 
     A single file that is named and no image yields an error; in folders and archives other files are passed over.
@@ -44,18 +44,19 @@ def find_images(paths: Iterable[Path], tally: Tally | None = None) -> Iterator[I
     Args:
         paths: where to look.
         tally: takes what was there and not understood, and what was passed over.
+        alone: leave what stands beside images in folders (captions, sidecars, rows) unread: the pixels are what counts.
 
     Raises:
         NotFound: a path does not exist; nothing was read yet.
         InvalidArgument: a path is a pipe, a socket or a device, or cannot be looked at; nothing was read yet.
     """
     looked_at = [(path, _is_folder(path)) for path in paths]
-    return _images(looked_at, tally if tally is not None else Tally())
+    return _images(looked_at, tally if tally is not None else Tally(), alone=alone)
 
 
-def _images(paths: list[tuple[Path, bool]], tally: Tally) -> Iterator[ImageFile]:
+def _images(paths: list[tuple[Path, bool]], tally: Tally, *, alone: bool) -> Iterator[ImageFile]:
     for path, is_folder in paths:
-        for image in _below(path, tally) if is_folder else _named(path, tally):
+        for image in _below(path, tally, alone=alone) if is_folder else _named(path, tally):
             yield replace(image, path=path_below(image.name, path if is_folder else path.parent))
 
 
@@ -106,8 +107,8 @@ def _visible(folder: Path, refused: list[ImageFile]) -> list[os.DirEntry[str]]:
     return visible
 
 
-def _below(folder: Path, tally: Tally) -> Iterator[ImageFile]:
-    beside = _beside(folder, tally)
+def _below(folder: Path, tally: Tally, *, alone: bool) -> Iterator[ImageFile]:
+    beside = None if alone else _beside(folder, tally)
     refused: list[ImageFile] = []
     for path in _files(folder, tally, refused):
         if path.suffix.lower() in CONTAINERS:
@@ -115,7 +116,8 @@ def _below(folder: Path, tally: Tally) -> Iterator[ImageFile]:
             yield from (image for image in images if image.error is None or image.error.reason != "NO_IMAGES")
         else:
             yield from _file(path, path.relative_to(folder).as_posix(), beside, tally, required=False)
-    beside.close()
+    if beside is not None:
+        beside.close()
     yield from refused
 
 
@@ -152,7 +154,7 @@ def _beside(folder: Path, tally: Tally) -> SideFiles:
     return SideFiles(read, names, tally, lambda name: str(folder / name))
 
 
-def _file(path: Path, name: str, beside: SideFiles, tally: Tally, *, required: bool) -> Iterator[ImageFile]:
+def _file(path: Path, name: str, beside: SideFiles | None, tally: Tally, *, required: bool) -> Iterator[ImageFile]:
     try:
         with open_regular(path) as file:
             data = b"" if is_raw(name) else _picture(file)
@@ -161,7 +163,7 @@ def _file(path: Path, name: str, beside: SideFiles, tally: Tally, *, required: b
         yield ImageFile(str(path), error=InvalidArgument(message, reason="FILE_UNREADABLE"))
         return
     if data:
-        yield image_file(str(path), data, beside.of(name))
+        yield image_file(str(path), data, beside.of(name) if beside is not None else None)
     elif required:
         yield ImageFile(str(path), error=not_an_image())
     elif (refused := pass_over(str(path), tally.passed_over)) is not None:

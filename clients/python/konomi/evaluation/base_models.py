@@ -58,6 +58,15 @@ def check(gateway: NightServices, bases: Sequence[str]) -> None:
         raise InvalidArgument(text("expected two base models or more, each once, got {names}", names=" ".join(bases)))
     for base in bases:
         gateway.require_base(base)
+    require_rater(gateway)
+
+
+def require_rater(gateway: NightServices) -> None:
+    """Raises unless the taste has a rater.
+
+    Raises:
+        FailedPrecondition: it has none yet.
+    """
     if not gateway.state().rater_version:
         message = text("the taste has no rater yet; grade some images, then run: konomi rater fit")
         raise FailedPrecondition(message, reason="NO_RATER")
@@ -80,8 +89,8 @@ def compare(
     drawn = [(order[i % len(order)], image_seed(seed, "bases", i)) for i in range(count)]
     judgements = []
     for place, base in enumerate(bases):
-        digests = _made(gateway.client, base, drawn, partial(_after, advance, place * count))
-        judgements.append(_judged(gateway, base, digests, [prompt for prompt, _ in drawn]))
+        digests = make(gateway.client, base, drawn, partial(_after, advance, place * count))
+        judgements.append(judge(gateway, base, digests, [prompt for prompt, _ in drawn]))
     judgements.sort(key=lambda pair: -pair[0]["lower_bound"]["value"])
     best = judgements[0][1]
     for judged, bounds in judgements[1:]:
@@ -93,7 +102,7 @@ def _after(advance: Advance, before: int, done: int) -> None:
     advance(before + done)
 
 
-def _judged(
+def judge(
     gateway: NightServices, base: str, digests: Sequence[str], prompts: Sequence[str]
 ) -> tuple[BaseJudgement, list[float]]:
     """Returns what the rater says of a base model's images, and the lower bound of each."""
@@ -122,17 +131,27 @@ def _judged(
     return judged, bounds
 
 
-def _made(client: Client, base: str, drawn: Sequence[tuple[str, int]], advance: Advance) -> list[str]:
-    """Returns the digests of a base model's images, in order."""
+def make(client: Client, base: str, drawn: Sequence[tuple[str, int]], advance: Advance, adapter: str = "") -> list[str]:
+    """Returns the digests of the images of a base model, or of an adapter on it, in order.
+
+    Args:
+        client: the services.
+        base: id of the base model.
+        drawn: prompt and seed of each image.
+        advance: told how many images are made.
+        adapter: digest of a stored adapter; empty for the base model alone.
+    """
     digests: list[str] = []
     for start in range(0, len(drawn), CHUNK):
         part = drawn[start : start + CHUNK]
         request = generator.GenerateImagesRequest(
             base_model=base,
             images=[generator.ImageRequest(prompt=prompt, seed=seed) for prompt, seed in part],
-            unit="base",
+            unit=adapter[:16] or "base",
             request_id=str(uuid.uuid4()),
         )
+        if adapter:
+            request.adapters.add(digest=adapter, scale=1.0)
         made = [""] * len(part)
         for image in client.generator.generate_images(request):
             if image.HasField("error"):

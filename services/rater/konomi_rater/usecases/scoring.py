@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from cachetools import LRUCache
@@ -10,6 +10,7 @@ from cachetools import LRUCache
 from konomi.errors import KonomiError
 from konomi_rater.embedding.requests import Caller
 from konomi_rater.measures.diversity import vendi
+from konomi_rater.measures.signature import signatures
 from konomi_rater.preference.batch_prediction import LIBRARY, rescore
 from konomi_rater.preference.head import Head, Prediction
 from konomi_rater.preference.ordinal import Check, never
@@ -27,7 +28,7 @@ PREDICTIONS = 16
 
 @dataclass(frozen=True)
 class Score:
-    """What the rater thinks of one image; the fields are the contract's."""
+    """What the rater thinks of one image; the fields are the contract's, `signature` empty where nobody asked."""
 
     utility: float
     std: float
@@ -37,6 +38,7 @@ class Score:
     novelty: float
     unknown: bool
     version: int
+    signature: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Diversity:
 class ScoreRequest:
     """Images being scored: the taste and its images at the moment they were asked for.
 
-    `compares_models`: the scores compare models, so how an image was made is left out.
+    `compares_models`: the scores compare models, so how an image was made is left out. `signatures`: each score also
+    brings its image's signature.
     """
 
     taste: TasteRow
@@ -60,6 +63,7 @@ class ScoreRequest:
     inputs: Sequence[ImageInput]
     vectors: VectorRequest
     compares_models: bool = False
+    signatures: bool = False
 
 
 class Scoring:
@@ -79,6 +83,7 @@ class Scoring:
         diversity: bool,
         version: int = 0,
         compares_models: bool = False,
+        signatures: bool = False,
     ) -> tuple[str, list[Score | KonomiError], Diversity | None]:
         """Scores images given by bytes or digest, in order; one bad image is that image's error.
 
@@ -89,6 +94,7 @@ class Scoring:
             diversity: also measure how diverse the good ones are.
             version: the rater version that scores; 0 means the active one.
             compares_models: leave out how an image was made.
+            signatures: also return the signature of each image.
 
         Returns:
             The taste that scored, a score or an error per image, the diversity where it was asked for.
@@ -99,7 +105,8 @@ class Scoring:
             ResourceExhausted: too many images wait already.
             Cancelled: the caller went away.
         """
-        return self.answer(self.request(taste_id, inputs, caller, version, compares_models), diversity=diversity)
+        request = self.request(taste_id, inputs, caller, version, compares_models)
+        return self.answer(replace(request, signatures=signatures), diversity=diversity)
 
     def request(
         self,
@@ -127,7 +134,11 @@ class Scoring:
         good = [place for place, item in enumerate(items) if isinstance(item, np.ndarray)]
         vectors = np.array([items[place] for place in good], np.float32).reshape(len(good), view.embeddings.shape[1])
         own = np.array([_position(view, request.inputs[place]) for place in good], np.int64)
-        scores = iter(self.score(taste, view, vectors, own, request.compares_models))
+        scored = self.score(taste, view, vectors, own, request.compares_models)
+        if request.signatures:
+            signed = zip(scored, signatures(vectors), strict=True)
+            scored = [replace(score, signature=signature) for score, signature in signed]
+        scores = iter(scored)
         results = [item if isinstance(item, KonomiError) else next(scores) for item in items]
         return taste.id, results, self.diversity(taste, view, vectors, own) if diversity else None
 

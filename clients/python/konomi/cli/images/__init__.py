@@ -1,5 +1,6 @@
 """The commands about images.
 
-Make them known (`import_images`), grade them as the owner would (`score`), look for some (`explore`), draw
-some to look at (`draw`), say where one (`explain`, `sources`), write them as a dataset (`export`).
+Make them known (`import_images`), grade them as the owner would (`score`), take the best (`pick`), look for
+some (`explore`), draw some to look at (`draw`), say where one comes from (`explain`, `sources`), write them as a
+dataset (`export`), and all that only looks, for assistants (`mcp`).
 """

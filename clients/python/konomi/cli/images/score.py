@@ -9,14 +9,17 @@ import typer
 
 from konomi.cli.console import FAILED, Json, TasteId, attached, emit, note, progress, table
 from konomi.cli.images.import_images import remark_on
+from konomi.client.messages import GRADES
 from konomi.client.services import taste_name
 from konomi.datasets.reader import count_files, find_images
 from konomi.datasets.tally import Tally
-from konomi.datasets.xmp import write_prediction
+from konomi.datasets.xmp import NO_MARKS, Marks, write_prediction
+from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.host.signals import stop_signals
 from konomi.i18n.catalogue import percent, plural, text
 from konomi.taste.scoring import Scored, ScoreJournal, ScoreRun
+from konomi.taste.scoring.picking import best
 
 INTERRUPTED = 130
 
@@ -27,23 +30,81 @@ class Target(Enum):
     xmp = "xmp"
 
 
+class Mark(Enum):
+    """Fields of XMP that other programs show, into which a predicted grade may go."""
+
+    rating = "rating"
+    label = "label"
+    keyword = "keyword"
+
+
+class Program(Enum):
+    """Programs that read sidecars, by the name they read."""
+
+    darktable = "darktable"
+    digikam = "digikam"
+    lightroom = "lightroom"
+
+
+COLOURS = {"N": "Red", "R": "Yellow", "SR": "Green", "SSR": "Blue", "UR": "Purple"}
+"""A grade's colour label: the five of Lightroom, darktable and digiKam, in the order of their keys."""
+
+
+Marked = Annotated[
+    list[Mark] | None,
+    typer.Option("--as", help="With --write xmp: also as what other programs show; may be given again."),
+]
+Whose = Annotated[
+    Program, typer.Option("--for", help="With --write xmp: whose sidecar name; lightroom reads NAME.xmp.")
+]
+Top = Annotated[int | None, typer.Option(min=1, help="Only the best, with --json too best first.")]
+
+
 def score(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, zips or images.")],
     taste: TasteId = "default",
     write: Annotated[Target | None, typer.Option(help="Also write the predictions beside the images.")] = None,
+    marks: Marked = None,
+    program: Whose = Program.darktable,
+    top: Top = None,
     as_json: Json = False,
 ) -> None:
     """Grade a folder the way the owner would: best lower bound first, every grade with its doubt.
 
+    With --json the scores stand in the order of the files; with --top N the best N, best lower bound first.
+
     --write xmp puts a sidecar IMAGE.xmp beside each image of a folder, the prediction in konomi's own namespace: the
     image itself, its owner's rating and other programs' sidecars are never written.
+
+    --as rating, --as label and --as keyword also write stars, a colour (red for N to purple for UR) or the keyword
+    "konomi SSR", into other programs' sidecars too. Whatever somebody else wrote there stays, and konomi import does
+    not take such stars for your grade.
 
     Stopped or killed, the same command goes on where it was; a file that cannot be read is that file's own error.
 
     Example: konomi score ~/pictures --json
     """
-    home = Home.locate()
-    journal = ScoreJournal(home.root / "run" / "scores", taste, paths)
+    if marks and write is not Target.xmp:
+        raise InvalidArgument(text("--as says how predictions are written: it needs --write xmp"), field="as")
+    results, version = _finished(paths, taste)
+    shown = results if top is None else [*best(results, top), *(one for one in results if one.score is None)]
+    unwritten = _write_xmp(shown, marks or (), program) if write is Target.xmp else 0
+    if as_json:
+        scores = [scored.as_dict() for scored in shown]
+        emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
+    else:
+        _show(shown)
+    if unwritten or any(scored.score is None for scored in results):
+        raise typer.Exit(FAILED)
+
+
+def _finished(paths: Sequence[Path], taste: str) -> tuple[list[Scored], str]:
+    """Returns the scores of some paths and the rater version that gave the last of them.
+
+    Raises:
+        typer.Exit: it was stopped; the same command goes on from there.
+    """
+    journal = ScoreJournal(Home.locate().root / "run" / "scores", taste, paths)
     tally = Tally()
     results, versions, stopped = _scored(paths, taste, journal, tally)
     if stopped:
@@ -52,15 +113,7 @@ def score(
     remark_on(tally)
     if len(versions) > 1:
         note(text("the rater changed meanwhile: the same command scores again what the earlier one scored"))
-    unwritten = _write_xmp(results) if write is Target.xmp else 0
-    if as_json:
-        version = versions[-1] if versions else ""
-        scores = [scored.as_dict() for scored in results]
-        emit({"taste": taste_name(taste), "rater_version": version, "scores": scores})
-    else:
-        _show(results)
-    if unwritten or any(scored.score is None for scored in results):
-        raise typer.Exit(FAILED)
+    return results, versions[-1] if versions else ""
 
 
 def _scored(
@@ -86,22 +139,17 @@ def _show(results: Sequence[Scored]) -> None:
             note(f"{scored.path}: {scored.error['message'] if scored.error else ''}")
 
 
-def _write_xmp(results: Sequence[Scored]) -> int:
+def _write_xmp(results: Sequence[Scored], marks: Sequence[Mark], program: Program) -> int:
     """Writes a sidecar beside every scored image that is a file of its own; returns how many could not be written."""
-    kept = unwritten = 0
+    kept = unwritten = guesses = 0
     for scored in results:
         if scored.score is None or not (path := Path(scored.path)).is_file():
             continue
-        prediction = {
-            "grade": scored.grade,
-            "utility": f"{scored.score.utility:.4f}",
-            "std": f"{scored.score.std:.4f}",
-            "lower_bound": f"{scored.score.lower_bound:.4f}",
-            "typicality": f"{scored.score.typicality:.4f}",
-            "rater_version": scored.score.rater_version,
-        }
+        guesses += bool(marks) and scored.score.unknown
+        shown = NO_MARKS if scored.score.unknown else _marks(scored.grade, marks)
         try:
-            kept += not write_prediction(path, prediction)
+            stem = program is Program.lightroom
+            kept += not write_prediction(path, _prediction(scored), shown, beside_stem=stem)
         except OSError as error:
             note(text("{path}: its sidecar cannot be written: {why}", path=path, why=error.strerror))
             unwritten += 1
@@ -113,14 +161,43 @@ def _write_xmp(results: Sequence[Scored]) -> int:
                 kept,
             )
         )
+    if guesses:
+        note(
+            plural(
+                "{count} image is unlike anything graded: its grade is a guess and was not written as a mark",
+                "{count} images are unlike anything graded: their grades are guesses and were not written as marks",
+                guesses,
+            )
+        )
     return unwritten
 
 
-def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:
-    ranked = sorted(
-        ((scored, scored.score) for scored in results if scored.score is not None),
-        key=lambda pair: -pair[1].lower_bound,
+def _prediction(scored: Scored) -> dict[str, str]:
+    """Returns what is written into konomi's own namespace."""
+    assert scored.score is not None
+    return {
+        "grade": scored.grade,
+        "utility": f"{scored.score.utility:.4f}",
+        "std": f"{scored.score.std:.4f}",
+        "lower_bound": f"{scored.score.lower_bound:.4f}",
+        "typicality": f"{scored.score.typicality:.4f}",
+        "rater_version": scored.score.rater_version,
+    }
+
+
+def _marks(grade: str, wanted: Sequence[Mark]) -> Marks:
+    """Returns what other programs are to show of a grade."""
+    if not grade:
+        return NO_MARKS
+    return Marks(
+        rating=str(GRADES.index(grade) + 1) if Mark.rating in wanted else "",
+        label=COLOURS[grade] if Mark.label in wanted else "",
+        keyword=f"konomi {grade}" if Mark.keyword in wanted else "",
     )
+
+
+def _rows(results: Sequence[Scored]) -> list[Sequence[str]]:
+    ranked = [(scored, scored.score) for scored in best(results, None) if scored.score is not None]
     return [
         (
             scored.path,

@@ -77,13 +77,13 @@ def compare_bases(
 def _row(judgement: BaseJudgement) -> Sequence[str]:
     return (
         judgement["base"],
-        _span(judgement["utility"]),
-        _span(judgement["lower_bound"]),
-        _span(judgement["p_ssr"], share=True),
-        _span(judgement["p_ur"], share=True),
+        span(judgement["utility"]),
+        span(judgement["lower_bound"]),
+        span(judgement["p_ssr"], share=True),
+        span(judgement["p_ur"], share=True),
         f"{judgement['vendi']:.1f}",
         percent(judgement["typical_share"]),
-        "" if judgement["wins"] is None else _span(judgement["wins"], share=True),
+        "" if judgement["wins"] is None else span(judgement["wins"], share=True),
     )
 
 
@@ -107,7 +107,8 @@ def advised(judgements: Sequence[BaseJudgement]) -> list[str]:
     ]
 
 
-def _span(estimate: Estimate, *, share: bool = False) -> str:
+def span(estimate: Estimate, *, share: bool = False) -> str:
+    """Returns a figure with its interval, as tables print it; a share in percent."""
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     if share:
         return f"{percent(value)} ({100 * low:.0f}–{100 * high:.0f})"
@@ -122,7 +123,7 @@ def _sheet(judgements: Sequence[BaseJudgement], taste: str, fetch: Callable[[str
     title, thumbnails = text("Base models under this taste"), Thumbnails(fetch)
     lead = text("The same prompts and seeds by each, as the rater sees them; nothing was picked by looking.")
     tiles = [
-        page.Tile(base["base"], f"{base['utility']['value']:.2f}", f"UR {_span(base['p_ur'], share=True)}")
+        page.Tile(base["base"], f"{base['utility']['value']:.2f}", f"UR {span(base['p_ur'], share=True)}")
         for base in judgements
     ]
     sheets = [
@@ -176,7 +177,7 @@ def command(find: Find) -> Callable[..., None]:
             sheet = SHEET if out == PAIRS else out
             return compare_bases(models or [], taste, prompt or [], count, seed, sheet, as_json)
         if answers:
-            return _verdict(_key_file(out), answers, as_json)
+            return verdict(key_file(out), answers, as_json)
         if models is None or len(models) != 2:
             raise InvalidArgument(text("expected two models to compare, got {count}", count=len(models or [])))
         extras.require_page()
@@ -184,19 +185,19 @@ def command(find: Find) -> Callable[..., None]:
             sides = [None if name == BASE else find(client, taste, name) for name in models]
             drawn, images = draw(client, sides, prompt or [], pairs, seed)
         write_for_user(out, blind_pairs.page(drawn, images).encode())
-        return _hand_out(out, models, drawn, as_json)
+        return hand_out(out, models, drawn, as_json)
 
     return compare
 
 
-def _key_file(sheet: Path) -> Path:
+def key_file(sheet: Path) -> Path:
     """Returns where the key of a sheet is: who is on which side, in a file of its own."""
     return sheet.with_suffix(".key.json")
 
 
-def _hand_out(sheet: Path, models: Sequence[str], pairs: Sequence[blind_pairs.Pair], as_json: bool) -> None:
+def hand_out(sheet: Path, models: Sequence[str], pairs: Sequence[blind_pairs.Pair], as_json: bool) -> None:
     """Writes the key of a sheet beside it, and says where both are."""
-    key = _key_file(sheet)
+    key = key_file(sheet)
     write_atomically(key, blind_pairs.key(models[0], models[1], pairs).encode())
     if as_json:
         return emit({"sheet": str(sheet), "key": str(key), "pairs": len(pairs)})
@@ -243,7 +244,12 @@ def _images(client: Client, model: trainer.Model | None, base: str, pairs: Seque
     return [client.artifacts.get(digest) for digest in digests]
 
 
-def _verdict(lock: Path, answers: str, as_json: bool) -> None:
+def verdict(lock: Path, answers: str, as_json: bool) -> None:
+    """Prints what the answers say, given the key of a sheet.
+
+    Raises:
+        InvalidArgument: there is no key, or the answers do not fit it.
+    """
     if not lock.exists():
         raise InvalidArgument(text("expected the key file {path} beside the sheet; there is none", path=lock))
     outcome = blind_pairs.judge(lock.read_text("utf-8"), answers)

@@ -90,7 +90,11 @@ export class Grid {
 
   make() {
     const cell = h("div", { class: "cell", role: "option" });
-    cell.addEventListener("click", () => { this.select(cell.index); this.chosen?.(cell.index); });
+    cell.addEventListener("click", (event) => {
+      const before = this.at;
+      this.select(cell.index);
+      this.chosen?.(cell.index, event, before);
+    });
     this.field.append(cell);
     return cell;
   }

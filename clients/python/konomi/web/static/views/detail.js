@@ -5,6 +5,8 @@ import { h, replace, toast } from "../ui/dom.js";
 import { brief, decimal, percent, t, when } from "../i18n/i18n.js";
 import { LETTERS, numberOf } from "../data/labels.js";
 import { unitName } from "../ui/models.js";
+import { copying } from "../ui/chosen.js";
+import { isFavourite, turn } from "../ui/favourites.js";
 import { fileName, full, named, small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
 import { likeHash } from "../ui/search.js";
@@ -13,9 +15,9 @@ import { Zoom } from "../ui/zoom.js";
 const NEIGHBOURS = 48;
 const SHOWN = 5;
 
-export async function openDetail(digest, current = () => true) {
+export async function openDetail(digest, current = () => true, closed = () => {}) {
   const body = h("div", {}, h("p", { class: "quiet" }, t("loading")));
-  const dialog = h("dialog", { class: "detail", "aria-labelledby": "detail-title", close: () => dialog.remove() },
+  const dialog = h("dialog", { class: "detail", "aria-labelledby": "detail-title", close: () => { dialog.remove(); closed(); } },
     h("h2", { id: "detail-title" }, t("detail_title")), body,
     h("div", { class: "closing" }, h("button", { class: "primary", click: () => dialog.close() }, t("close"))));
   document.body.append(dialog);
@@ -35,9 +37,10 @@ async function fill(body, digest, current) {
   look.addEventListener("dblclick", (event) => zoom.toggle(look, [event.clientX, event.clientY]));
   replace(body, h("div", { class: "two" },
     h("div", {}, look, h("p", { class: "small" }, h("button", { class: "plain", click: () => zoom.toggle() }, t("zoom")), " ",
-      h("button", { click: (event) => { event.target.closest("dialog").close(); location.hash = likeHash(digest); } }, t("search_like_this"))),
+      h("button", { click: (event) => { event.target.closest("dialog").close(); location.hash = likeHash(digest); } }, t("search_like_this")), " ", favour(digest), " ",
+      h("a", { class: "button", href: full(digest), download: fileName(image) || digest.slice(0, 16) }, t("download"))),
       image.pixelsCollected && h("p", { class: "small" }, t("pixels_collected_note")), near),
-    h("div", {}, verdict(image), facts(image, await unitName(image.unit)))));
+    h("div", {}, verdict(image), facts(image, await unitName(image.unit)), copies(image))));
   const story = h("div", { class: "story" });
   body.querySelector(".two").lastElementChild.append(story);
   tell(story, digest).catch(() => {});
@@ -102,6 +105,16 @@ function facts(image, unit) {
     row("seed", image.seed), row("size", `${image.width} × ${image.height}`), row("known_since", when(image.createTime)),
     row("night", (image.night ?? "").slice(0, 8)), row("licence", image.licence), row("parents", (image.parents ?? []).map((one) => one.slice(0, 12)).join(", ")),
     row("parameters", parameters), row("digest", h("code", {}, image.digest)));
+}
+
+function copies(image) {
+  const words = [["copy_prompt", image.prompt], ["copy_seed", image.seed && String(image.seed)], ["copy_path", image.path], ["copy_digest", image.digest]];
+  return h("p", { class: "small copies" }, words.filter(([, one]) => one).map(([word, one]) => [copying(word, one), " "]));
+}
+
+function favour(digest) {
+  const star = h("button", { "aria-pressed": String(isFavourite(digest)), click: () => star.setAttribute("aria-pressed", String(turn([digest]))) }, `★ ${brief("favourite")}`);
+  return star;
 }
 
 // A button that puts a file's name on the clipboard, to look for it among one's own files.

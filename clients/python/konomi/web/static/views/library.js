@@ -1,20 +1,21 @@
 // The library: every image of a taste in one grid, by filter and order or by likeness, graded by the same keys.
 
 import { call } from "../data/connect.js";
+import { ChoosingView, PAGE, SIZES } from "./choosing.js";
 import { openDetail } from "./detail.js";
 import { h, replace, toast } from "../ui/dom.js";
 import { Grid } from "../ui/grid.js";
 import { brief, decimal, many, t } from "../i18n/i18n.js";
-import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
+import { GRADES, LETTERS, numberOf, record, undo, undoAll } from "../data/labels.js";
+import { filtersAsked, keepFilters } from "../ui/address.js";
+import { favourites } from "../ui/favourites.js";
 import { idOf, models } from "../ui/models.js";
 import { nextStep } from "../ui/next.js";
 import { fileName, small, thumb } from "../ui/picture.js";
 import { asked, request as searchRequest, searchBox } from "../ui/search.js";
-import { get, set, taste } from "../prefs.js";
+import { get, taste } from "../prefs.js";
 
-const PAGE = 120;
 const PAGES_KEPT = 40;
-const SIZES = [96, 132, 176, 240];
 const ORDERS = [["create_time desc", "order_new"], ["create_time", "order_old"], ["utility desc", "order_best"], ["utility", "order_worst"], ["novelty desc", "order_novel"], ["novelty", "order_usual"]];
 const SOURCES = ["SOURCE_SELF", "SOURCE_IMPORTED", "SOURCE_CONSENTED", "SOURCE_SCRAPED"];
 const SETTLE = 70;
@@ -25,12 +26,14 @@ export async function show(main, current) {
   return view;
 }
 
-class Library {
+class Library extends ChoosingView {
   constructor(main, current) {
+    super();
     this.main = main;
     this.current = current;
-    this.filter = { grades: new Set(), unit: "", source: "", prompt: "", path: "", score: "", novelty: "" };
-    this.order = "create_time desc";
+    const { filter, order } = filtersAsked(ORDERS.map(([value]) => value));
+    this.filter = { grades: new Set(), unit: "", source: "", prompt: "", path: "", score: "", novelty: "", favourites: false, ...filter };
+    this.order = order ?? ORDERS[0][0];
     this.query = asked();  // words or an image that are looked for: then the nearest come first, and no filter holds
     this.past = [];
     this.forget();
@@ -46,21 +49,23 @@ class Library {
   async begin() {
     this.grid = new Grid({
       label: t("all_images"), size: SIZES[Number(get("cell") ?? 2)] ?? SIZES[2],
-      fill: (cell, index) => this.fill(cell, index), need: (first, last) => this.need(first, last), chosen: () => this.grid.scroller.focus(),
+      fill: (cell, index) => this.fill(cell, index), need: (first, last) => this.need(first, last), chosen: (index, event, before) => this.clicked(index, event, before),
     });
+    this.grid.scroller.setAttribute("aria-multiselectable", "true");
     this.grid.scroller.addEventListener("dblclick", () => this.detail());
     this.found = h("span", { role: "status" });
     replace(this.main, h("h1", { class: "unseen" }, t("library")),
-      h("section", { class: "library" }, searchBox(this.query), this.query ? this.units = null : this.filters(), this.bar(), this.none = h("div", { class: "empty", hidden: true }, nextStep("pictures")), this.grid.scroller));
+      h("section", { class: "library" }, searchBox(this.query), this.query ? this.units = null : this.filters(), this.bar(), this.chosen.bar, this.none = h("div", { class: "empty", hidden: true }, nextStep("pictures")), this.grid.scroller));
     const [first, units] = await Promise.all([this.ask(0), models().catch(() => [])]);
     if (!this.current() || !first) return;
     this.units?.append(...units.map((model) => h("option", { value: idOf(model) }, model.displayName || idOf(model))));
+    if (this.units) this.units.value = this.filter.unit;
     this.grid.scroller.focus({ preventScroll: true });
   }
 
   filters() {
     const toggle = (grade) => h("button", {
-      class: `toggle ${grade ? `g${grade}` : ""}`, "aria-pressed": "false", "aria-label": grade ? LETTERS[grade] : t("ungraded"), title: grade ? LETTERS[grade] : t("ungraded"),
+      class: `toggle ${grade ? `g${grade}` : ""}`, "aria-pressed": String(this.filter.grades.has(grade)), "aria-label": grade ? LETTERS[grade] : t("ungraded"), title: grade ? LETTERS[grade] : t("ungraded"),
       click: (event) => {
         if (!this.filter.grades.delete(grade)) this.filter.grades.add(grade);
         event.currentTarget.setAttribute("aria-pressed", String(this.filter.grades.has(grade)));
@@ -72,37 +77,28 @@ class Library {
       clearTimeout(this.later);
       this.later = setTimeout(() => this.restart(), late);
     };
-    const select = (word, id, options, act) => h("label", {}, h("span", {}, brief(word)), h("select", { id, change: act }, options.map(([value, words]) => h("option", { value }, words))));
+    const select = (word, id, options, act) => h("label", {}, h("span", {}, brief(word)), h("select", { id, change: act }, options.map(([value, words]) => h("option", { value, selected: value === (word === "order" ? this.order : this.filter[word]) }, words))));
     this.units = h("select", { id: "by-unit", change: change("unit", 0) }, h("option", { value: "" }, brief("any")), h("option", { value: "base" }, brief("base")));
-    const number = (word, name, low, high, step) => h("label", {}, h("span", {}, brief(word)), h("input", { type: "number", min: low, max: high, step, inputmode: "decimal", input: change(name, 350) }));
+    const favoured = h("button", { class: "toggle", id: "by-favourite", "aria-pressed": String(this.filter.favourites), "aria-label": t("favourites"), title: t("favourites"), click: () => {
+      this.filter.favourites = !this.filter.favourites;
+      favoured.setAttribute("aria-pressed", String(this.filter.favourites));
+      this.restart();
+    } }, "★");
+    const number = (word, name, low, high, step) => h("label", {}, h("span", {}, brief(word)), h("input", { type: "number", min: low, max: high, step, inputmode: "decimal", value: this.filter[name], input: change(name, 350) }));
     return h("div", { class: "filters" },
-      h("div", { class: "group", role: "group", "aria-label": t("grades") }, [1, 2, 3, 4, 5, 0].map(toggle)),
+      h("div", { class: "group", role: "group", "aria-label": t("grades") }, [1, 2, 3, 4, 5, 0].map(toggle)), favoured,
       h("details", { class: "more", open: innerWidth > 736 }, h("summary", {}, t("filters")), h("div", { class: "filters" },
       select("order", "by-order", ORDERS.map(([value, word]) => [value, brief(word)]), (event) => { this.order = event.target.value; this.restart(); }),
       h("label", {}, h("span", {}, brief("unit")), this.units),
       select("source", "by-source", [["", brief("any")], ...SOURCES.map((one) => [one, brief(one)])], change("source", 0)),
       number("least_score", "score", 1, 5, 0.1), number("least_novelty", "novelty", 0, 2, 0.01),
-      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", input: change("prompt", 300) })),
-      h("label", {}, h("span", {}, brief("file_has")), h("input", { type: "search", id: "by-file", input: change("path", 300) })))));
-  }
-
-  bar() {
-    const input = h("input", { type: "number", min: 1, id: "jump-to", inputmode: "numeric" });
-    const jump = () => { if (input.value) { this.grid.jump(Number(input.value) - 1); this.grid.scroller.focus(); } };
-    input.addEventListener("keydown", (event) => { if (event.key === "Enter") jump(); });
-    const resize = (step) => {
-      const place = Math.min(SIZES.length - 1, Math.max(0, SIZES.indexOf(this.grid.size) + step));
-      set("cell", String(place));
-      this.grid.setSize(SIZES[place]);
-    };
-    return h("div", { class: "found filters" }, this.found,
-      h("label", {}, brief("jump"), input), h("button", { click: jump }, brief("go")),
-      h("span", { class: "group", role: "group", "aria-label": t("cell_size") },
-        h("button", { "aria-label": t("smaller"), click: () => resize(-1) }, "−"), h("button", { "aria-label": t("larger"), click: () => resize(1) }, "+")));
+      h("label", {}, h("span", {}, brief("prompt_has")), h("input", { type: "search", id: "by-prompt", value: this.filter.prompt, input: change("prompt", 300) })),
+      h("label", {}, h("span", {}, brief("file_has")), h("input", { type: "search", id: "by-file", value: this.filter.path, input: change("path", 300) })))));
   }
 
   request(page) {
     const { grades, unit, source, prompt, path, score, novelty } = this.filter;
+    const kept = this.filter.favourites ? favourites() : null;
     const filter = { grades: [...grades].map((grade) => GRADES[grade] || "GRADE_UNSPECIFIED") };
     if (unit) filter.units = [unit];
     if (source) filter.sources = [source];
@@ -110,6 +106,7 @@ class Library {
     if (path) filter.pathContains = path;
     if (score) filter.minUtility = Number(score);
     if (novelty) filter.minNovelty = Number(novelty);
+    if (kept) filter.digests = kept.length ? kept : ["0".repeat(64)];  // none of them is no image, not all
     return { taste: taste(), filter, orderBy: this.order, pageSize: PAGE, skip: page * PAGE, withScores: true };
   }
 
@@ -190,6 +187,7 @@ class Library {
   }
 
   restart() {
+    if (!this.query) keepFilters(this.filter, this.order, ORDERS[0][0]);
     for (const giveUp of this.asking.values()) giveUp.abort();
     this.forget();
     this.grid.scroller.scrollTop = 0;
@@ -204,7 +202,7 @@ class Library {
   fill(cell, index) {
     const image = this.imageAt(index);
     cell.parts ??= this.parts(cell);
-    const { picture, grade, guess } = cell.parts;
+    const { picture, grade, guess, star } = cell.parts;
     const digest = image?.digest ?? "";
     if (cell.digest !== digest) {
       cell.digest = digest;
@@ -219,19 +217,26 @@ class Library {
     const near = this.query && image ? decimal(image.similarity) : "";
     guess.hidden = !near && !image?.score;
     guess.textContent = near || (image?.score ? decimal(image.score.utility ?? 0, 1) : "");
+    const on = Boolean(digest) && this.chosen.has(digest);
+    cell.classList.toggle("chosen", on);
+    cell.setAttribute("aria-checked", String(on));
+    const favourite = Boolean(digest) && this.kept.has(digest);
+    star.hidden = !favourite;
     cell.title = image?.path ?? "";
-    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || fileName(image) || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${near ? `, ${brief("search_near", { n: near })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}` : String(index + 1));
+    cell.setAttribute("aria-label", image ? `${index + 1}: ${image.prompt || fileName(image) || brief("image")}, ${number ? LETTERS[number] : brief("not_graded")}${image.score ? `, ${brief("scored", { score: decimal(image.score.utility ?? 0, 1) })}` : ""}${near ? `, ${brief("search_near", { n: near })}` : ""}${image.pixelsCollected ? `, ${brief("pixels_collected")}` : ""}${favourite ? `, ${brief("favourite")}` : ""}` : String(index + 1));
   }
 
   parts(cell) {
     const picture = h("img", { alt: "", decoding: "async", hidden: true, load: () => { picture.hidden = false; } });
     const grade = h("span", { class: "chip", "aria-hidden": "true" });
     const guess = h("span", { class: "guess", "aria-hidden": "true" });
-    cell.append(h("div", { class: "pic" }, picture, grade, guess));
-    return { picture, grade, guess };
+    const star = h("span", { class: "star", "aria-hidden": "true", hidden: true }, "★");
+    cell.append(h("div", { class: "pic" }, picture, grade, guess, star));
+    return { picture, grade, guess, star };
   }
 
   async grade(number) {
+    if (this.chosen.size) { await this.gradeAll(number); return; }
     const index = this.grid.at;
     const image = this.imageAt(index);
     if (!image || this.busy) return;
@@ -256,8 +261,11 @@ class Library {
     this.busy = true;
     try {
       const last = this.past.pop();
-      const entry = await undo(last?.receipt);
-      if (last) {
+      const entry = last?.receipts ? await undoAll(last.receipts) : await undo(last?.receipt);
+      if (last?.receipts) {
+        last.images.forEach((image, place) => this.regraded(image, last.before[place]));
+        this.grid.refresh();
+      } else if (last) {
         last.image.grade = last.before;
         this.grid.select(last.index);
         this.grid.refresh(last.index);
@@ -274,7 +282,7 @@ class Library {
 
   detail() {
     const image = this.imageAt(this.grid.at);
-    if (image) openDetail(image.digest, this.current);
+    if (image) openDetail(image.digest, this.current, () => { this.kept = new Set(favourites()); this.grid.refresh(); });
   }
 
   leave() {
@@ -288,6 +296,14 @@ class Library {
     else if (name === "z") this.undo();
     else if (name === "space") this.grid.select(this.grid.at + 1);
     else if (name === "enter") this.detail();
+    else if (name === "m") this.chooseOne(this.grid.at);
+    else if (name === "f") this.favour();
+    else if (name === "escape" && (this.chosen.size || this.choosing)) this.chooseNone();
+    else if (event.shiftKey && ["left", "right", "up", "down"].includes(name)) {
+      const before = this.grid.at;
+      this.grid.key(name);
+      this.chooseBetween(before, this.grid.at);
+    }
     else if (name === "g") document.getElementById("jump-to").focus();
     else return this.grid.key(name.length > 1 ? name : event.key);
     return true;
