@@ -1,6 +1,6 @@
 """What must survive a power cut.
 
-Content-addressed `artifacts` over `blobs` with their servicer; the SQLite `database` with checksums on its pages
-(`page_checksums`) and its `write_ahead_log` checked before it is used; `idempotency` by request id, `snapshots` as JSON
-lines, and the `failpoints` that prove it.
+Content-addressed `artifacts` over `blobs` with their servicer, or over the room `buckets`; the SQLite `database` with
+checksums on its pages (`page_checksums`) and its `write_ahead_log` checked before it is used; `idempotency` by request
+id, `snapshots` as JSON lines, and the `failpoints` that prove it.
 """
