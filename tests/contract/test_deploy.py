@@ -18,9 +18,16 @@ EXAMPLE = DEPLOY / "konomi.example.toml"
 def settings_of(table: str):
     from konomi_chassis.decoding.decoder import DecodeSettings
     from konomi_chassis.settings import ServerSettings, StoreSettings
+    from konomi_generator.executors.settings import ExecutorSettings
     from konomi_rater.settings import RaterSettings
 
-    classes = {"server": ServerSettings, "store": StoreSettings, "decode": DecodeSettings, "rater": RaterSettings}
+    classes = {
+        "server": ServerSettings,
+        "store": StoreSettings,
+        "decode": DecodeSettings,
+        "rater": RaterSettings,
+        "scale": ExecutorSettings,
+    }
     return classes[table]
 
 

@@ -209,6 +209,36 @@ class ArtifactStore:
         freed = {keys[key]: size for key, size in discarded.freed.items()}
         return Discarded(freed, frozenset(keys[key] for key in discarded.kept))
 
+    def remember(self, key: str, digest: str) -> None:
+        """Writes down which artifact is the outcome of a piece of work, durably: whoever does it again need not.
+
+        Args:
+            key: sha256 over everything the outcome depends on; a second outcome of one key is not kept.
+            digest: of the artifact, which is stored already.
+        """
+        check_digest(digest)
+        upload = None
+        try:
+            upload = self._blobs.upload()
+            upload.write(_render_outcome(key, digest))
+            upload.commit(_outcome_key(key))
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            if upload is not None:
+                upload.abort()
+
+    def recall(self, key: str) -> Artifact | None:
+        """Returns the artifact that is the outcome of a piece of work; None where it is not known, damaged, or gone."""
+        try:
+            content = b"".join(self._blobs.read(_outcome_key(key)))
+            digest = content.decode("ascii", "replace").partition(" ")[0]
+            if not DIGEST.fullmatch(digest) or content != _render_outcome(key, digest):
+                return None
+            return self.stat(digest) if self._blobs.refresh(_key(digest)) else None
+        except (OSError, DataLoss, NotFound):
+            return None
+
     def missing(self, digest: str) -> NotFound:
         """Returns the error of an artifact that is not there; its reason is in GONE where it was discarded."""
         try:
@@ -356,6 +386,16 @@ def _render_type(digest: str, media_type: str) -> bytes:
     """Returns the content of `<digest>.type`: the media type and a checksum of it and of what it is the type of."""
     checksum = zlib.crc32(f"{digest} {media_type}".encode("ascii", "replace"))
     return f"{media_type} crc32={checksum:08x}\n".encode("ascii", "replace")
+
+
+def _render_outcome(key: str, digest: str) -> bytes:
+    """Returns what is kept of a piece of work: the digest and a checksum of it and of the work's key."""
+    return f"{digest} crc32={zlib.crc32(f'{key} {digest}'.encode('ascii')):08x}\n".encode("ascii")
+
+
+def _outcome_key(key: str) -> str:
+    check_digest(key)
+    return f"made/{key[:2]}/{key}.made"
 
 
 def _key(digest: str) -> str:

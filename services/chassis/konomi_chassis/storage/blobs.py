@@ -108,9 +108,10 @@ class FolderUpload:
         os.fsync(self._file.fileno())
         self._file.close()
         target = self._root / key
-        if target.parent.name not in self._settled:
+        folder = key.rpartition("/")[0]
+        if folder not in self._settled:
             make_folder(target.parent, self._root)
-            self._settled[target.parent.name] = True
+            self._settled[folder] = True
         failpoint("artifact.before_rename")
         with _locked(self._root, fcntl.LOCK_SH):
             os.replace(self._path, target)
