@@ -146,8 +146,9 @@ class Job:
         made again.
         """
         missing = []
-        for image in self._plan.images:
-            known = self._recalled(image.index)
+        asked = self._plan.images
+        recalled = self._writers.map(self._recalled, [image.index for image in asked])  # a bucket takes its time
+        for image, known in zip(asked, recalled, strict=True):
             if known is None:
                 missing.append(image)
             else:
