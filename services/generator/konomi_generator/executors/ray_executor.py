@@ -77,8 +77,8 @@ class RayExecutor:
             self.close()
             raise
         self._actors = [_Actor(handle) for handle in _start(settings, own, store)]
-        self.redone = 0
-        """Batches that went back to the queue because their actor was lost."""
+        self.lost, self.redone = 0, 0
+        """How often an actor was lost, and the batches that went back to the queue because of it: two each at most."""
 
     def generate(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Makes the images of a request and yields each once its batch is done, in any order; without previews.
@@ -93,7 +93,7 @@ class RayExecutor:
         try:
             yield from work.run(stopped)
         finally:
-            self.redone += work.redone
+            self.lost, self.redone = self.lost + work.lost, self.redone + work.redone
             work.stop()
 
     def release(self) -> int | None:
@@ -128,7 +128,7 @@ class _Spread:
         self._job = uuid.uuid4().hex
         self._running: dict[Any, tuple[_Actor, ImageBatch]] = {}
         self._asked: dict[Any, _Actor] = {}
-        self.redone = 0
+        self.lost, self.redone = 0, 0
 
     def run(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Yields every image once."""
@@ -208,6 +208,7 @@ class _Spread:
         self._waiting.appendleft(batch)
         actor.batches -= 1
         if actor.away_since is None:
+            self.lost += 1
             actor.away_since, actor.asked = self._clock(), 0.0
 
     def _check_patience(self) -> None:
