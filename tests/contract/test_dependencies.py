@@ -26,12 +26,14 @@ BEHIND: Mapping[str, str] = {
     "konomi.datasets.png_metadata": "files",
     "konomi_chassis": "chassis",
     "konomi_chassis.storage.postgresql": "postgres",
+    "konomi_chassis.storage.buckets.s3_objects": "s3",
     "konomi_chassis.models.families": "generator",
     "konomi_chassis.models.loading": "generator",
     "konomi_chassis.models.prompt_encoder": "generator",
     "konomi_rater": "rater",
     "konomi_rater.embedding.vision_language": "vlm",
     "konomi_generator": "generator",
+    "konomi_generator.executors.ray_executor": "ray",
     "konomi_trainer": "trainer",
     "konomi_starter": "starter",
 }
@@ -51,7 +53,6 @@ WHERE_IT_IS_THERE: Mapping[str, set[str]] = {
 """Imports that ask first whether the module is there, or say which extra brings it."""
 
 NOT_IMPORTED: Mapping[str, str] = {
-    "ray": "taken by accelerate, where the owner starts the trainer's ranks on a cluster",
     "peft": "diffusers reads LoRA adapters by it",
     "accelerate": "diffusers and transformers load weights by it without holding them twice",
     "psycopg": "SQLAlchemy speaks to PostgreSQL by it",

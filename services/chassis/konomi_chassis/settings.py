@@ -95,7 +95,24 @@ class StoreSettings(KonomiSettings):
     model_config = SettingsConfigDict(env_prefix="KONOMI_STORE_")
 
     url: str = ""
-    """fsspec URL of the store, for example "file:///data/artifacts". Empty: the folder `artifacts` of the home."""
+    """URL of the store: "s3://bucket/folder", "file:///data/artifacts", or another of fsspec's. Empty: the folder
+    `artifacts` of the home. Credentials never stand here; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a
+    role bring them."""
+
+    endpoint: str = Field(default="", pattern=r"(https?://[A-Za-z0-9._\[\]:-]{1,255}/?)?")
+    """Address of a server that speaks S3 and is not Amazon's, for example "http://127.0.0.1:9000"."""
+
+    region: str = Field(default="", pattern=r"[a-z0-9-]{0,40}")
+    """Region of the bucket; empty where AWS_REGION or the profile says it, or the server asks for none."""
+
+    timeout_seconds: float = Field(default=20.0, gt=0, le=600)
+    """Seconds a connection to the bucket, or the next part of an answer, may take before it is tried again."""
+
+    retry_seconds: float = Field(default=60.0, ge=0, le=3600)
+    """Seconds for which a call to the bucket that broke off is tried again before it fails."""
+
+    node_cache_bytes: int = Field(default=8 * 1024 * MIB, ge=0)
+    """Bytes of a bucket this node keeps in `cache/artifacts` of its home, the oldest going first; 0 keeps none."""
 
     max_artifact_bytes: int = Field(default=16 * 1024 * MIB, ge=1)
     """Largest artifact; an upload is cut off beyond it."""

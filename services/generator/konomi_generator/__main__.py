@@ -1,6 +1,5 @@
 """`python -m konomi_generator --home HOME --port PORT`: joins the generator's parts and serves."""
 
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -9,22 +8,9 @@ from typing import TYPE_CHECKING
 from konomi_chassis.early_port import refusal
 
 if TYPE_CHECKING:
-    from konomi_chassis.decoding.decoder import Decoder
     from konomi_chassis.server import ServedService
     from konomi_chassis.settings import ServerSettings
     from konomi_chassis.storage.artifacts import ArtifactStore
-    from konomi_generator.backends.lazy import LazyBackend
-    from konomi_generator.generator import Catalogue
-    from konomi_generator.sampling import Backend
-    from konomi_generator.settings import GeneratorSettings
-
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DIFFUSERS_DISABLE_CUSTOM_CODE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 def services(settings: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedService]":
@@ -32,22 +18,21 @@ def services(settings: "ServerSettings", store: "ArtifactStore") -> "Sequence[Se
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.server import ServedService
-    from konomi_generator.generator import Generator
+    from konomi_generator.assembly import assemble
+    from konomi_generator.executors.opening import open_executor
+    from konomi_generator.executors.settings import ExecutorSettings
     from konomi_generator.rules import RULES
     from konomi_generator.servicer import GeneratorServicer
     from konomi_generator.settings import GeneratorSettings
 
     own = GeneratorSettings(home=settings.home)
     decoder = Decoder(DecodeSettings(home=settings.home))
-    models, backend = _backend(own, decoder)
-    if own.backend == "diffusers" and own.device not in ("auto", "cpu"):
-        backend.make()  # a device this machine may lack is refused before anything is served
-    idle_seconds = own.idle_seconds or math.inf
-    generator = Generator(
-        models, store, backend, decoder, writers=own.writers, max_side=own.max_side, idle_seconds=idle_seconds
-    )
+    generator, backend = assemble(own, store, decoder)
+    executor = open_executor(ExecutorSettings(home=settings.home), generator, own)
 
     def close() -> None:
+        if executor is not generator:
+            executor.close()
         generator.close()
         decoder.close()
 
@@ -55,37 +40,13 @@ def services(settings: "ServerSettings", store: "ArtifactStore") -> "Sequence[Se
         ServedService(
             "konomi.v1.GeneratorService",
             add_GeneratorServiceServicer_to_server,
-            GeneratorServicer(generator),
+            GeneratorServicer(generator, executor),
             RULES,
             prepare=generator.watch_idleness,
-            warm=backend.make,
+            warm=backend.make if executor is generator else None,
             close=close,
         )
     ]
-
-
-def _backend(own: "GeneratorSettings", decoder: "Decoder") -> "tuple[Catalogue, LazyBackend]":
-    """Returns the base models at hand and what makes images with them."""
-    from konomi_generator.backends.lazy import LazyBackend
-
-    if own.backend == "sdapi":
-        from konomi_generator.backends.webui.backend import SdapiBackend, SdapiModels
-        from konomi_generator.backends.webui.client import SdapiClient
-
-        client = SdapiClient(own.sdapi_url, own.sdapi_timeout)
-        return SdapiModels(client), LazyBackend(lambda: SdapiBackend(client, decoder, own.sdapi_lora_folder))
-    from konomi_chassis.models.catalogue import BaseModels
-
-    return BaseModels(own.home), LazyBackend(lambda: _diffusers(own))
-
-
-def _diffusers(own: "GeneratorSettings") -> "Backend":
-    from konomi_chassis.process import map_torch
-
-    map_torch()
-    from konomi_generator.backends.diffusers.backend import DiffusersBackend
-
-    return DiffusersBackend(own)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -97,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
     from konomi_chassis.process import keep_freed_memory
 
     keep_freed_memory()
+    from konomi_generator.assembly import OFFLINE
+
     os.environ.update(OFFLINE)
     return run("generator", services, argv)
 

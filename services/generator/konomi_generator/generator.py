@@ -65,6 +65,19 @@ class Catalogue(Protocol):
         """Returns what lets a model take images as prompts."""
 
 
+class Executor(Protocol):
+    """Who makes the images of a request: this process, or actors on other machines (room `executors`)."""
+
+    def generate(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Finished]:
+        """Makes the images of a request and yields each as it is finished; see `Generator.generate`."""
+
+    def release(self) -> int | None:
+        """Drops loaded models; returns their bytes, None where a request is under way."""
+
+    def close(self) -> None:
+        """Ends what was started for the work."""
+
+
 class Generator:
     """Makes images for one home; one request at a time has the device, others wait their turn."""
 

@@ -13,6 +13,7 @@ from konomi_chassis.models.companions import Draft
 from konomi_chassis.models.families.table import find
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator import png
+from konomi_generator.keys import image_key
 from konomi_generator.png import GenerationRecord, ImagePromptRecord
 from konomi_generator.requests import Finished, Request
 from konomi_generator.sampling import (
@@ -55,6 +56,12 @@ class GenerationPlan:
         init = self.request.images[index].init_digest
         seen = self.sampling.image_prompt.digests if self.sampling.image_prompt is not None else ()
         return ((init,) if init else ()) + seen + tuple(digest for digest, _ in self.request.adapters)
+
+    def key(self, index: int) -> str | None:
+        """Returns the name of the work of making an image; None for work outside a night, which is done as asked."""
+        if not self.request.night:
+            return None
+        return image_key(self.record(index, ()))
 
     def _layer(self) -> int:
         """Returns which layer of the text encoder counts, from its end."""
@@ -133,11 +140,32 @@ class Job:
         self._ended = threading.Event()
 
     def run(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
-        """Yields every image once, and its previews before it, or raises what stopped the work."""
+        """Yields every image once, and its previews before it, or raises what stopped the work.
+
+        What the same night asked for before and was stored then, before a kill or on a machine that was lost, is not
+        made again.
+        """
+        missing = []
+        asked = self._plan.images
+        recalled = self._writers.map(self._recalled, [image.index for image in asked])  # a bucket takes its time
+        for image, known in zip(asked, recalled, strict=True):
+            if known is None:
+                missing.append(image)
+            else:
+                yield known
+        if missing:
+            yield from self._make(missing, stopped)
+
+    def _recalled(self, index: int) -> Finished | None:
+        key = self._plan.key(index)
+        artifact = None if key is None else self._store.recall(key)
+        return None if artifact is None else self._finished(index, artifact=artifact, recalled=True)
+
+    def _make(self, images: Sequence[ImageRequest], stopped: Callable[[], bool]) -> Iterator[Finished]:
         with ThreadPoolExecutor(1, thread_name_prefix="request") as pool:
-            pool.submit(self._denoise, stopped).add_done_callback(self._done.put)  # type: ignore[arg-type]
+            pool.submit(self._denoise, images, stopped).add_done_callback(self._done.put)  # type: ignore[arg-type]
             try:
-                left = len(self._plan.images)
+                left = len(images)
                 while left:
                     finished = self._next(stopped)
                     if finished is not None:
@@ -154,11 +182,11 @@ class Job:
             if stopped():
                 raise Cancelled("The caller went away.", reason="CANCELLED")
 
-    def _denoise(self, stopped: Callable[[], bool]) -> None:
+    def _denoise(self, images: Sequence[ImageRequest], stopped: Callable[[], bool]) -> None:
         def over() -> bool:
             return self._ended.is_set() or stopped()
 
-        self._backend.run(self._plan.model, self._plan.images, self._plan.sampling, over, self._deliver)
+        self._backend.run(self._plan.model, images, self._plan.sampling, over, self._deliver)
 
     def _deliver(self, index: int, result: Result) -> None:
         self._room.acquire()
@@ -174,6 +202,9 @@ class Job:
                 return self._finished(index, preview=(result.step, png.plain(result.pixels)))
             record = self._plan.record(index, result.fallbacks)
             artifact = self._store.put(png.encode(result.pixels, record), "image/png")
+            key = self._plan.key(index)
+            if key is not None and not result.fallbacks:
+                self._store.remember(key, artifact.digest)
             return self._finished(index, artifact=artifact, fallbacks=result.fallbacks)
         finally:
             self._room.release()

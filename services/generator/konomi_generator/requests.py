@@ -76,6 +76,7 @@ class Finished:
         error: why there is none.
         preview: steps done and a small PNG, while the image is still being made.
         fallbacks: what was changed to fit it into memory.
+        recalled: whether it was made before, for the same night, and only looked up.
     """
 
     index: int
@@ -87,3 +88,4 @@ class Finished:
     error: KonomiError | None = None
     preview: tuple[int, bytes] | None = None
     fallbacks: tuple[str, ...] = ()
+    recalled: bool = False

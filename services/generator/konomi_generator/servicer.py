@@ -11,7 +11,7 @@ from konomi.v1.artifact_pb2 import Artifact, ItemError
 from konomi_chassis.models.catalogue import STARTER, BaseModel
 from konomi_chassis.models.companions import Draft, LikenessAdapter
 from konomi_chassis.models.memory_needs import NightMemory
-from konomi_generator.generator import Generator
+from konomi_generator.generator import Executor, Generator
 from konomi_generator.prompts import Wildcard
 from konomi_generator.requests import Finished, Image, Likeness, Request
 from konomi_generator.sampling import Annealing, DeviceMemory
@@ -21,10 +21,15 @@ LAYOUTS = {name.removeprefix("MODEL_LAYOUT_").lower(): value for name, value in 
 
 
 class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
-    """Translates between messages and the use case."""
+    """Translates between messages and the use case.
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    Args:
+        generator: knows the base models.
+        executor: makes the images; the generator itself, in this process, where there is no other.
+    """
+
+    def __init__(self, generator: Generator, executor: Executor | None = None) -> None:
+        self._generator, self._executor = generator, executor or generator
 
     def ListBaseModels(
         self, request: pb.ListBaseModelsRequest, context: grpc.ServicerContext
@@ -49,14 +54,14 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: pb.GenerateImagesRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.GeneratedImage]:
         """Makes images and streams each as it is finished."""
-        for finished in self._generator.generate(_request(request), lambda: not context.is_active()):
+        for finished in self._executor.generate(_request(request), lambda: not context.is_active()):
             yield _image(finished)
 
     def ReleaseMemory(
         self, request: pb.ReleaseMemoryRequest, context: grpc.ServicerContext
     ) -> pb.ReleaseMemoryResponse:
         """Drops the loaded model unless a request is under way."""
-        freed = self._generator.release()
+        freed = self._executor.release()
         return pb.ReleaseMemoryResponse(released_bytes=freed or 0, busy=freed is None)
 
 

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import time
-import uuid
 
 import pytest
 
@@ -72,12 +71,6 @@ for turn in range(int(sys.argv[2])):
     print(first + answers.read(), end="", flush=True)
     os.waitpid(child, 0)
 """
-
-
-@pytest.fixture(params=["folder", "memory"])
-def any_store(request, tmp_path):
-    url = "" if request.param == "folder" else f"memory://{uuid.uuid4()}"
-    return ArtifactStore(StoreSettings(home=tmp_path, url=url, min_free_bytes=0))
 
 
 def path_of(home, digest):

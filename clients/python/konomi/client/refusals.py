@@ -17,6 +17,9 @@ from konomi.i18n.catalogue import N_, SOURCE, Translatable, language, text, tran
 from konomi.v1 import artifact_pb2, generator_pb2, rater_pb2, trainer_pb2
 
 OF_REASON: Mapping[str, str] = {
+    "ACTOR_FAILED": N_(
+        "No actor could be started on the Ray cluster: each of its machines needs konomi with the same home."
+    ),
     "ADAPTER_MISMATCH": N_("These adapters do not fit the base model: give adapters that were trained on it."),
     "ADAPTER_NOT_FOUND": N_("This adapter is not in the home any more."),
     "ALREADY_UNDONE": N_("This was undone already."),
@@ -34,6 +37,9 @@ OF_REASON: Mapping[str, str] = {
     "CANCELLED": N_("The call was given up."),
     "CERTIFICATE_NOT_FOUND": N_("There is no such checked set; konomi rater certify draws one."),
     "CHECKPOINT_COLLECTED": N_("The storage policy has removed this adapter."),
+    "CLUSTER_AWAY": N_(
+        "No actor of the Ray cluster answers: look at its machines. The same work goes on from what was made."
+    ),
     "COMPARISON_NOT_FOUND": N_("This comparison is not on record."),
     "COMPARISON_OF_ANOTHER": N_("This was said by somebody else; only they and the owner can take it back."),
     "CONCEPT_UNUSED": N_("None of the chosen images has a caption with the word that is taught."),
@@ -97,6 +103,9 @@ OF_REASON: Mapping[str, str] = {
     "MESSAGE_TOO_LARGE": N_("This is too much at once: send or ask for less."),
     "METHOD_NOT_MERGED": N_("Only models that were taught words can be merged like this; one of these was not."),
     "MODEL_BROKEN": N_("The base model cannot be loaded: its files are damaged or incomplete. Download it again."),
+    "MODEL_DIFFERS": N_(
+        "A machine of the cluster has another base model of this name: copy the folder models of the home there."
+    ),
     "MODEL_LAYOUT": N_("konomi cannot run a base model of this kind."),
     "MODEL_MISSING": N_("There is no such base model here; konomi models bases lists those there are."),
     "MODEL_NOT_FOUND": N_("There is no such unit here; konomi models list shows those there are."),
@@ -122,10 +131,25 @@ OF_REASON: Mapping[str, str] = {
     "SAME_IMAGE": N_("Two different images are needed for a comparison."),
     "SCOPE_DENIED": N_("Your token may not do this."),
     "STAGES_INVALID": N_("The sizes of the check were expected to grow, up to the whole set."),
+    "STORE_BUCKET": N_(
+        "The bucket of the store does not exist: make it, or name another under [store] in konomi.toml."
+    ),
+    "STORE_CLOCK": N_("The clock of the machine is wrong by more than the bucket's server allows: set it."),
+    "STORE_CREDENTIALS": N_(
+        "The bucket's server does not know the credentials: set those of the environment anew, then restart."
+    ),
     "STORE_ELSEWHERE": N_(
         "The pictures lie on another machine, which decides itself what may go; nothing was removed."
     ),
+    "STORE_PERMISSION": N_(
+        "The bucket's server denies access: the credentials lack a right to read, store or list there."
+    ),
     "STORE_READ_ONLY": N_("The disk failed or is read-only; nothing was stored. Check it, then restart konomi."),
+    "STORE_REFUSED": N_("The bucket's server could not do it this time; try again later."),
+    "STORE_REGION": N_("The bucket is in another region: set region under [store] in konomi.toml."),
+    "STORE_UNREACHABLE": N_(
+        "The bucket's server cannot be reached: check the network, and endpoint under [store] in konomi.toml."
+    ),
     "TASTE_CHANGED": N_("The taste has changed meanwhile; try again."),
     "TASTE_DENIED": N_("Your token is not for this taste."),
     "TASTE_EXISTS": N_("There is a taste of this name already: choose another one."),

@@ -182,7 +182,7 @@ def _bytes(state: NightState) -> dict[str, float]:
 
 def mean_bytes(store: Path) -> float | None:
     """Returns the mean size of the files of an artifact store, over a sample; None where it holds none."""
-    notes = (".gone",)  # of what was collected
+    notes = (".gone", ".made")  # of what was collected, and of what need not be made again
     files = (p for p in store.rglob("*") if p.is_file() and not p.name.startswith(".") and p.suffix not in notes)
     sizes = [path.stat().st_size for path in itertools.islice(files, SAMPLE)]
     return sum(sizes) / len(sizes) if sizes else None

@@ -5,19 +5,21 @@ import hashlib
 import re
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
+from cachetools import LRUCache
 
 from konomi.errors import GONE, DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from konomi_chassis.settings import StoreSettings
-from konomi_chassis.storage.blobs import NOTE, Blobs, Bucket, Discarded, Folder, Upload
+from konomi_chassis.storage.blobs import NOTE, Blobs, Discarded, Folder, Upload
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,127}")
 LEFTOVER_SECONDS = 24 * 3600
+TYPES = 65_536
+"""Media types of a bucket's artifacts that are remembered at most."""
 GRACE_SECONDS = 24 * 3600.0
 """How long an artifact that was put, or used, is safe from every policy: whoever did so has named it by then."""
 COLLECTED, REVOKED = "collected", "revoked"
@@ -43,6 +45,7 @@ class ArtifactStore:
         self._settings = settings
         self._blobs = _open(settings)
         self._broken: str | None = None
+        self._types: MutableMapping[str, str] = LRUCache(TYPES)
 
     def put(self, data: bytes, media_type: str) -> Artifact:
         """Stores bytes; on return they are durable. Storing the same bytes twice is no error.
@@ -75,22 +78,26 @@ class ArtifactStore:
                     reason="DIGEST_MISMATCH",
                     field="header.digest",
                 )
-            self._keep(upload, digest, size, media_type)
+            return Artifact(digest, self._keep(upload, digest, size, media_type), size)
         except OSError as error:
             raise self._failed(error) from error
         finally:
             if upload is not None:
                 upload.abort()
-        return self.stat(digest)
 
-    def _keep(self, upload: Upload, digest: str, size: int, media_type: str) -> None:
-        """Gives the bytes their name; those that are there already are in use from now on, and durable."""
+    def _keep(self, upload: Upload, digest: str, size: int, media_type: str) -> str:
+        """Gives the bytes their name; those that are there already are in use from now on, and durable.
+
+        Returns:
+            Their media type.
+        """
         present = self._blobs.refresh(_key(digest))  # first: from here on no policy takes them
-        self._write_type(digest, media_type, present=present)
+        kept = self._write_type(digest, media_type, present=present)
         if present and self._intact(digest, size):
             self._blobs.settle(_key(digest))
         else:
-            upload.commit(_key(digest))
+            upload.commit(_key(digest), replace=present)
+        return kept
 
     def get(self, digest: str) -> bytes:
         """Returns the bytes, verified.
@@ -202,6 +209,36 @@ class ArtifactStore:
         freed = {keys[key]: size for key, size in discarded.freed.items()}
         return Discarded(freed, frozenset(keys[key] for key in discarded.kept))
 
+    def remember(self, key: str, digest: str) -> None:
+        """Writes down which artifact is the outcome of a piece of work, durably: whoever does it again need not.
+
+        Args:
+            key: sha256 over everything the outcome depends on; a second outcome of one key is not kept.
+            digest: of the artifact, which is stored already.
+        """
+        check_digest(digest)
+        upload = None
+        try:
+            upload = self._blobs.upload()
+            upload.write(_render_outcome(key, digest))
+            upload.commit(_outcome_key(key))
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            if upload is not None:
+                upload.abort()
+
+    def recall(self, key: str) -> Artifact | None:
+        """Returns the artifact that is the outcome of a piece of work; None where it is not known, damaged, or gone."""
+        try:
+            content = b"".join(self._blobs.read(_outcome_key(key)))
+            digest = content.decode("ascii", "replace").partition(" ")[0]
+            if not DIGEST.fullmatch(digest) or content != _render_outcome(key, digest):
+                return None
+            return self.stat(digest) if self._blobs.refresh(_key(digest)) else None
+        except (OSError, DataLoss, NotFound):
+            return None
+
     def missing(self, digest: str) -> NotFound:
         """Returns the error of an artifact that is not there; its reason is in GONE where it was discarded."""
         try:
@@ -248,31 +285,36 @@ class ArtifactStore:
         return hasher.hexdigest(), size
 
     def _intact(self, digest: str, size: int) -> bool:
-        if self._blobs.size(_key(digest)) != size:
-            return False
+        vouched = self._blobs.vouches(_key(digest), digest, size)
+        if vouched is not None:
+            return vouched
         try:
             return all(True for _ in self.chunks(digest))
         except (DataLoss, NotFound):
             return False
 
-    def _write_type(self, digest: str, media_type: str, *, present: bool) -> None:
-        """Writes the media type where none is kept, or a damaged one; the first one stays.
+    def _write_type(self, digest: str, media_type: str, *, present: bool) -> str:
+        """Writes the media type where none is kept, or a damaged one; the first one stays, and is returned.
 
         That of bytes that are gone is written anew: whoever removed them may be about to remove it.
         """
         kept, guarded = self._read_type(digest)
-        if kept and guarded and present:
+        if kept and guarded and (present or not self.is_local):
             self._blobs.settle(_key(digest) + ".type")
-            return
+            return kept
         upload = self._blobs.upload()
         try:
             upload.write(_render_type(digest, kept or media_type))
-            upload.commit(_key(digest) + ".type")
+            upload.commit(_key(digest) + ".type", replace=kept != "")
         finally:
             upload.abort()
+        return kept or media_type
 
     def _read_type(self, digest: str) -> tuple[str | None, bool]:
         """Returns the media type kept, "" for none, None for a damaged one, and whether a checksum vouches for it."""
+        known = self._types.get(digest)
+        if known is not None:
+            return known, True
         try:
             content = b"".join(self._blobs.read(_key(digest) + ".type"))
         except FileNotFoundError:
@@ -283,7 +325,11 @@ class ArtifactStore:
         if MEDIA_TYPE.fullmatch(text):  # written before there were checksums
             return text, False
         media_type = text.partition(" ")[0]
-        return (media_type, True) if content == _render_type(digest, media_type) else (None, False)
+        if content != _render_type(digest, media_type):
+            return None, False
+        if not self.is_local:  # a question less to the bucket; the first media type is the last
+            self._types[digest] = media_type
+        return media_type, True
 
     def _failed(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -323,12 +369,15 @@ def check_digest(digest: str) -> None:
 
 
 def _open(settings: StoreSettings) -> Blobs:
-    root = str(settings.home.absolute() / "artifacts")  # a path is no URL: "::" or "%20" stand in it as letters
+    root = settings.home.absolute() / "artifacts"  # a path is no URL: "::" or "%20" stand in it as letters
     if settings.url:
-        system, root = fsspec.core.url_to_fs(settings.url)
-        if "file" not in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
-            return Bucket(system, root)
-    folder = Folder(Path(root))
+        from konomi_chassis.storage.buckets.opening import open_bucket  # a folder needs no fsspec
+
+        opened = open_bucket(settings)
+        if not isinstance(opened, Path):
+            return opened
+        root = opened
+    folder = Folder(root)
     folder.sweep(time.time() - LEFTOVER_SECONDS)
     return folder
 
@@ -337,6 +386,16 @@ def _render_type(digest: str, media_type: str) -> bytes:
     """Returns the content of `<digest>.type`: the media type and a checksum of it and of what it is the type of."""
     checksum = zlib.crc32(f"{digest} {media_type}".encode("ascii", "replace"))
     return f"{media_type} crc32={checksum:08x}\n".encode("ascii", "replace")
+
+
+def _render_outcome(key: str, digest: str) -> bytes:
+    """Returns what is kept of a piece of work: the digest and a checksum of it and of the work's key."""
+    return f"{digest} crc32={zlib.crc32(f'{key} {digest}'.encode('ascii')):08x}\n".encode("ascii")
+
+
+def _outcome_key(key: str) -> str:
+    check_digest(key)
+    return f"made/{key[:2]}/{key}.made"
 
 
 def _key(digest: str) -> str:

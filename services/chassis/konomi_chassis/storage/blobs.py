@@ -1,4 +1,4 @@
-"""The two places artifacts can live: a local folder with fsync and rename, and any other fsspec file system.
+"""Where artifacts live: a local folder with fsync and rename; the other place, a bucket, is in the room `buckets`.
 
 Whoever discards from a folder holds its lock alone; whoever names a file there, or says that one is there already,
 shares it for that moment and leaves the file's time of now. So nothing that was just acknowledged is ever discarded.
@@ -8,12 +8,11 @@ import fcntl
 import os
 import secrets
 import stat
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from cachetools import LRUCache
 
@@ -41,8 +40,13 @@ class Upload(Protocol):
     def write(self, data: bytes) -> None:
         """Appends bytes."""
 
-    def commit(self, key: str) -> None:
-        """Makes the bytes durable under the key; afterwards they are there whole."""
+    def commit(self, key: str, *, replace: bool = False) -> None:
+        """Makes the bytes durable under the key; afterwards they are there whole.
+
+        Args:
+            key: their name.
+            replace: something lies there that is to go; without it, what another put there meanwhile may stay.
+        """
 
     def abort(self) -> None:
         """Forgets the bytes; safe to call at any time, also after commit."""
@@ -56,6 +60,9 @@ class Blobs(Protocol):
 
     def settle(self, key: str) -> None:
         """Makes what is there already durable: whoever put it may have been killed before it was."""
+
+    def vouches(self, key: str, digest: str, size: int) -> bool | None:
+        """Says whether what lies under a key is certainly the right bytes, or not; None where only reading it tells."""
 
     def read(self, key: str) -> Iterator[bytes]:
         """Yields the bytes in chunks of at most 1 MiB. Raises FileNotFoundError, DataLoss where no file stands."""
@@ -92,8 +99,8 @@ class FolderUpload:
         failpoint("artifact.write")
         self._file.write(data)
 
-    def commit(self, key: str) -> None:
-        """Makes the bytes durable under the key."""
+    def commit(self, key: str, *, replace: bool = False) -> None:
+        """Makes the bytes durable under the key, in the place of any that were there."""
         if self._path is None:
             raise ValueError("the upload was already committed or aborted")
         self._file.flush()
@@ -101,9 +108,10 @@ class FolderUpload:
         os.fsync(self._file.fileno())
         self._file.close()
         target = self._root / key
-        if target.parent.name not in self._settled:
+        folder = key.rpartition("/")[0]
+        if folder not in self._settled:
             make_folder(target.parent, self._root)
-            self._settled[target.parent.name] = True
+            self._settled[folder] = True
         failpoint("artifact.before_rename")
         with _locked(self._root, fcntl.LOCK_SH):
             os.replace(self._path, target)
@@ -148,6 +156,10 @@ class Folder:
             sync_folder(path.parent)
             make_folder(path.parent, self._root)
             self._settled[key] = True
+
+    def vouches(self, key: str, digest: str, size: int) -> bool | None:
+        """A file's size tells that it is wrong; that it is right only its bytes tell."""
+        return None if self.size(key) == size else False
 
     def read(self, key: str) -> Iterator[bytes]:
         """Yields the bytes in chunks."""
@@ -236,75 +248,6 @@ class Folder:
             except FileNotFoundError:
                 continue
         return removed
-
-
-class BucketUpload:
-    """Bytes gathered in a local temp file, then put as one object, which fsspec back ends show whole or not at all."""
-
-    def __init__(self, system: Any, root: str) -> None:
-        self._system, self._root = system, root
-        self._file = tempfile.NamedTemporaryFile(prefix="konomi-")  # noqa: SIM115  closed by abort, which always runs
-
-    def write(self, data: bytes) -> None:
-        """Appends bytes."""
-        self._file.write(data)
-
-    def commit(self, key: str) -> None:
-        """Puts the object."""
-        self._file.flush()
-        self._system.put_file(self._file.name, f"{self._root}/{key}")
-
-    def abort(self) -> None:
-        """Forgets the bytes."""
-        self._file.close()
-
-
-class Bucket:
-    """Any fsspec file system other than the local one."""
-
-    def __init__(self, system: Any, root: str) -> None:
-        self._system, self._root = system, root.rstrip("/")
-
-    def upload(self) -> BucketUpload:
-        """Begins an upload."""
-        return BucketUpload(self._system, self._root)
-
-    def settle(self, key: str) -> None:
-        """An object that is there is durable."""
-
-    def read(self, key: str) -> Iterator[bytes]:
-        """Yields the bytes in chunks."""
-        with self._system.open(f"{self._root}/{key}", "rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-
-    def size(self, key: str) -> int | None:
-        """Returns the size in bytes, or None."""
-        try:
-            return int(self._system.size(f"{self._root}/{key}"))
-        except FileNotFoundError:
-            return None
-
-    def list_keys(self) -> Iterator[str]:
-        """Yields every key, in order."""
-        paths: Iterable[str] = self._system.find(self._root)
-        yield from sorted("/".join(path.split("/")[-2:]) for path in paths)
-
-    def free_bytes(self) -> int | None:
-        """Nobody can tell."""
-        return None
-
-    def refresh(self, key: str) -> bool:
-        """Says whether the key is there: nothing of konomi's removes it."""
-        return self.size(key) is not None
-
-    def modified(self, key: str) -> float | None:
-        """Nobody asks: nothing is discarded here."""
-        return None
-
-    def discard(self, keys: Sequence[str], before: float | None, why: str) -> Discarded | None:
-        """Leaves everything alone: what may go from there is for its keeper to say."""
-        return None
 
 
 @contextmanager

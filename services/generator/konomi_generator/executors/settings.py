@@ -1,0 +1,34 @@
+"""Settings of where images are made."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from konomi.settings import KonomiSettings
+
+
+class ExecutorSettings(KonomiSettings):
+    """Where images are made. One home, one store and the same base models are needed wherever that is."""
+
+    toml_table: ClassVar[str] = "scale"
+
+    model_config = SettingsConfigDict(env_prefix="KONOMI_SCALE_")
+
+    executor: Literal["local", "ray"] = "local"
+    """Who makes images: "local" is the service's own process, "ray" actors on a Ray cluster (extra `ray`)."""
+
+    address: str = Field(default="auto", pattern=r"auto|[A-Za-z0-9._\[\]-]{1,255}:\d{1,5}")
+    """Address of the cluster's head, HOST:PORT; "auto" is the one this machine belongs to."""
+
+    actors: int = Field(default=0, ge=0, le=4096)
+    """Actors that make images; 0 takes one for each GPU of the cluster, or for each `actor_cpus` where it has none."""
+
+    actor_cpus: int = Field(default=1, ge=1, le=256)
+    """Cores of an actor."""
+
+    batch_images: int = Field(default=8, ge=1, le=512)
+    """Images an actor takes at a time; so many at most are made anew when a machine is lost, and as many wait there."""
+
+    patience_seconds: float = Field(default=600.0, gt=0)
+    """Seconds for which no actor at all may answer before a request fails."""

@@ -1,0 +1,339 @@
+"""One suite over both executors, this process and a Ray cluster of two nodes, and what only a cluster can suffer."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from konomi.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from konomi_chassis.decoding.decoder import Decoder
+from konomi_chassis.settings import StoreSettings
+from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_generator.assembly import assemble
+from konomi_generator.executors.batches import split
+from konomi_generator.executors.exposure import check_common_store, check_exposure
+from konomi_generator.executors.opening import open_executor
+from konomi_generator.executors.settings import ExecutorSettings
+from konomi_generator.generator import Executor, Generator
+from konomi_generator.requests import Image, Request
+from konomi_generator.settings import GeneratorSettings
+
+pytestmark = pytest.mark.slow
+ADDRESS = "127.0.0.2"
+"""Of this machine alone; Ray itself takes 127.0.0.1 for the address on the network."""
+BATCH = 2
+
+
+@dataclass
+class Place:
+    """A cluster of this machine: a head without cores, and nodes that come and go."""
+
+    cluster: object
+    nodes: list
+
+    def add(self) -> None:
+        self.nodes.append(self.cluster.add_node(num_cpus=1, node_ip_address=ADDRESS, wait=True))
+
+    def kill(self) -> None:
+        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Place]:
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 2000, "health_check_failure_threshold": 5}
+    head = {
+        "num_cpus": 0,
+        "_system_config": quick,
+        "node_ip_address": ADDRESS,
+        "include_dashboard": False,
+        "object_store_memory": 100 << 20,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        place = Place(cluster, [])
+        place.add()
+        place.add()
+        yield place
+    finally:
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def own(settings: GeneratorSettings) -> GeneratorSettings:
+    return settings.model_copy(update={"image_batch": 1})
+
+
+@pytest.fixture(scope="module")
+def generator(own: GeneratorSettings, store: ArtifactStore) -> Iterator[Generator]:
+    decoder = Decoder()
+    generator, _ = assemble(own, store, decoder)
+    yield generator
+    generator.close()
+    decoder.close()
+
+
+@pytest.fixture(scope="module")
+def on_ray(cluster: Place, generator: Generator, own: GeneratorSettings) -> Iterator[Executor]:
+    settings = ExecutorSettings(
+        home=own.home, executor="ray", address=cluster.cluster.address, batch_images=BATCH, patience_seconds=120
+    )
+    executor = open_executor(settings, generator, own)
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.chaos)])
+def executor(request: pytest.FixtureRequest, generator: Generator) -> Executor:
+    return generator if request.param == "local" else request.getfixturevalue("on_ray")
+
+
+def asked_for(count: int, start: int = 0, **more: object) -> Request:
+    return Request([Image("a {hair} cat", start + n) for n in range(count)], **{"steps": 1, **more})
+
+
+def digests(executor: Executor, request: Request, stopped: Callable[[], bool] = lambda: False) -> dict[int, str]:
+    return {finished.index: finished.artifact.digest for finished in executor.generate(request, stopped)}
+
+
+def test_every_image_comes_once_and_is_stored(executor: Executor, store: ArtifactStore) -> None:
+    found = list(executor.generate(asked_for(5), lambda: False))
+    assert sorted(finished.index for finished in found) == list(range(5))
+    for finished in found:
+        assert finished.seed == finished.index and finished.seconds > 0 and finished.error is None
+        assert store.stat(finished.artifact.digest) == finished.artifact
+
+
+def test_both_make_the_same_images(generator: Generator, on_ray: Executor) -> None:
+    request = asked_for(4, 100, unit="u")
+    assert digests(on_ray, request) == digests(generator, request)
+
+
+@pytest.mark.chaos
+def test_both_make_the_same_images_whatever_is_asked(generator: Generator, on_ray: Executor) -> None:
+    for more in ({"steps": 2, "guidance_scale": 3.0}, {"base_model": "sd1"}, {"width": 72, "negative_prompt": "blur"}):
+        request = asked_for(5, 100, **more)
+        assert digests(on_ray, request) == digests(generator, request)
+
+
+def test_what_is_wrong_is_said_in_the_same_words(executor: Executor) -> None:
+    cases = [
+        (asked_for(1, base_model="none"), NotFound, "MODEL_MISSING"),
+        (asked_for(1, adapters=[("0" * 64, 1.0)]), NotFound, "ADAPTER_NOT_FOUND"),
+        (asked_for(3, width=65), InvalidArgument, "SIZE"),
+    ]
+    for request, kind, reason in cases:
+        with pytest.raises(kind) as caught:
+            digests(executor, request)
+        assert caught.value.reason == reason
+    assert len(digests(executor, asked_for(2))) == 2, "the next request is served"
+
+
+def test_a_caller_that_goes_away_ends_the_work(executor: Executor) -> None:
+    gone = threading.Event()
+    work = executor.generate(asked_for(40, 500, steps=20), gone.is_set)
+    next(work)
+    gone.set()
+    with pytest.raises(Cancelled):
+        list(work)
+    assert len(digests(executor, asked_for(1))) == 1, "the next request need not wait for the rest of the work"
+
+
+@pytest.mark.chaos
+def test_what_one_made_for_a_night_the_other_need_not(generator: Generator, on_ray: Executor) -> None:
+    request = asked_for(6, 700, night="shared")
+    first = digests(generator, request)
+    again = list(on_ray.generate(request, lambda: False))
+    assert all(finished.recalled for finished in again)
+    assert {finished.index: finished.artifact.digest for finished in again} == first
+
+
+@pytest.mark.chaos
+def test_nothing_large_goes_through_ray(on_ray: Executor) -> None:
+    import ray
+
+    before = ray.available_resources().get("object_store_memory")
+    digests(on_ray, asked_for(6, 900))
+    assert ray.available_resources().get("object_store_memory") == before
+
+
+def test_memory_is_given_back(executor: Executor) -> None:
+    digests(executor, asked_for(1))
+    assert executor.release() > 0 and executor.release() == 0
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(280)
+def test_a_killed_node_costs_what_it_had_in_hand_and_nothing_else(
+    cluster: Place, generator: Generator, on_ray: Executor, store: ArtifactStore
+) -> None:
+    request = asked_for(24, 2000, steps=4, night="killed")
+    expected = digests(generator, asked_for(24, 2000, steps=4, night="killed local"))
+    lost, redone, found, made = on_ray.lost, on_ray.redone, {}, 0
+    for finished in on_ray.generate(request, lambda: False):
+        assert finished.index not in found, "an image came twice"
+        found[finished.index] = finished.artifact.digest
+        made += not finished.recalled
+        if len(found) == 4:
+            cluster.kill()
+    assert sorted(found) == list(range(24)) and len(expected) == 24
+    lost, redone = on_ray.lost - lost, on_ray.redone - redone  # a busy machine loses an actor without our help too
+    assert lost >= 1 and 1 <= redone <= 2 * lost, "only what a lost node had: a batch it made, a batch that waited"
+    assert made + redone * BATCH >= 24
+    assert digests(on_ray, request) == found and digests(generator, request) == found
+    cluster.add()
+    assert len(digests(on_ray, asked_for(8, 3000))) == 8
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+def test_nodes_killed_at_random_moments_of_a_night(cluster: Place, generator: Generator, on_ray: Executor) -> None:
+    plain = asked_for(200, 5000, steps=4, night="chaos")
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.wait(4.0):
+            cluster.kill()
+            cluster.add()
+
+    killer = threading.Thread(target=kill)
+    redone = on_ray.redone
+    killer.start()
+    try:
+        found = digests(on_ray, plain)
+    finally:
+        ended.set()
+        killer.join()
+    assert on_ray.redone > redone and len(found) == 200
+    assert digests(generator, plain) == found
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(280)
+def test_when_no_actor_answers_the_request_fails_in_words(cluster: Place, on_ray: Executor) -> None:
+    for _ in range(2):
+        cluster.kill()
+    patience, on_ray._settings = on_ray._settings, on_ray._settings.model_copy(update={"patience_seconds": 2.0})
+    try:
+        with pytest.raises(Unavailable, match="No actor of the Ray cluster answers") as caught:
+            digests(on_ray, asked_for(4, 8000))
+        assert caught.value.reason == "CLUSTER_AWAY"
+    finally:
+        on_ray._settings = patience
+        for _ in range(2):
+            cluster.add()
+    assert len(digests(on_ray, asked_for(4, 8000))) == 4
+
+
+def test_no_cluster_is_said(generator: Generator, own: GeneratorSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(**_more: object) -> None:
+        raise ConnectionError("could not find")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", nobody)
+    settings = ExecutorSettings(home=own.home, executor="ray", address="127.0.0.1:1")
+    with pytest.raises(FailedPrecondition, match=r"There is no Ray cluster at .* Start one") as caught:
+        open_executor(settings, generator, own)
+    assert caught.value.reason == "CLUSTER_MISSING"
+
+
+def test_without_ray_the_line_that_brings_it_is_said(generator, own, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("konomi_generator.executors.opening.find_spec", lambda _name: None)
+    with pytest.raises(FailedPrecondition, match=r"pip install 'konomi\[ray\]'") as caught:
+        open_executor(ExecutorSettings(home=own.home, executor="ray"), generator, own)
+    assert caught.value.reason == "MISSING_EXTRA"
+
+
+def test_another_program_makes_its_images_itself(generator, own) -> None:
+    with pytest.raises(FailedPrecondition, match='backend is "sdapi"') as caught:
+        open_executor(
+            ExecutorSettings(home=own.home, executor="ray"), generator, own.model_copy(update={"backend": "sdapi"})
+        )
+    assert caught.value.reason == "EXECUTOR"
+
+
+def test_local_is_the_default_and_is_the_generator_itself(generator, own, tmp_path: Path) -> None:
+    assert open_executor(ExecutorSettings(home=tmp_path), generator, own) is generator
+
+
+def test_a_worker_with_another_model_refuses(own: GeneratorSettings, home: Path) -> None:
+    from konomi_generator.executors.worker import ImageWorker
+
+    worker = ImageWorker(own.model_dump_json(), StoreSettings(home=home).model_dump_json())
+    (batch,) = split(asked_for(1), 1, 8)
+    outcome = worker.make("job", batch, "0" * 64)
+    assert outcome.error.reason == "MODEL_DIFFERS" and "Copy the folder `models`" in outcome.error.message
+
+
+@pytest.mark.parametrize(
+    ("count", "actors", "sizes"),
+    [(1, 1, [1]), (10, 1, [3, 3, 3, 1]), (100, 2, [8] * 12 + [4]), (7, 64, [1] * 7), (0, 2, [])],
+)
+def test_a_request_is_split_so_that_a_slow_actor_can_take_less(count: int, actors: int, sizes: list[int]) -> None:
+    batches = split(asked_for(count, preview_every=3), actors, 8)
+    assert [len(batch.positions) for batch in batches] == sizes
+    assert [position for batch in batches for position in batch.positions] == list(range(count))
+    assert all(batch.request.preview_every == 0 for batch in batches)
+
+
+def test_a_cluster_on_a_network_needs_tokens_and_tls() -> None:
+    check_exposure(["127.0.0.1", "::1"], {})
+    check_exposure(["10.0.0.1"], {"RAY_AUTH_MODE": "token", "RAY_USE_TLS": "1"})
+    for environment in ({}, {"RAY_AUTH_MODE": "token"}, {"RAY_USE_TLS": "1"}, {"RAY_AUTH_MODE": "no"}):
+        with pytest.raises(FailedPrecondition, match="whoever reaches its ports could run programs") as caught:
+            check_exposure(["127.0.0.1", "10.0.0.1"], environment)
+        assert caught.value.reason == "CLUSTER_OPEN"
+
+
+def test_several_machines_need_a_bucket() -> None:
+    check_common_store(["10.0.0.1", "10.0.0.2"], is_local=False)
+    check_common_store(["10.0.0.1", "10.0.0.1"], is_local=True)
+    with pytest.raises(FailedPrecondition, match="Put them into a bucket") as caught:
+        check_common_store(["10.0.0.1", "10.0.0.2"], is_local=True)
+    assert caught.value.reason == "STORE_NOT_SHARED"
+
+
+def test_a_slow_actor_takes_fewer_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pulled two ahead: three quick actors and one that takes five times as long, on a clock of its own."""
+    from konomi_generator.executors import ray_executor as module
+    from konomi_generator.executors.batches import BatchOutcome
+
+    now, due = [0.0], {}
+
+    class Handle:
+        def __init__(self, name: str, seconds: float) -> None:
+            self.name, self.seconds, self.free, self.made = name, seconds, 0.0, 0
+            self.make = self.stop = self
+
+        def remote(self, *arguments):
+            if len(arguments) < 2:
+                return None
+            self.made += 1
+            self.free = max(self.free, now[0]) + self.seconds
+            ref = (self.name, self.made)
+            due[ref] = self.free
+            return ref
+
+    class Cluster:
+        @staticmethod
+        def wait(refs, num_returns, timeout):
+            first = min(refs, key=due.__getitem__)
+            now[0] = due[first]
+            return [first], []
+
+        @staticmethod
+        def get(ref):
+            return BatchOutcome(())
+
+    monkeypatch.setattr(module, "ray", Cluster)
+    handles = [Handle("slow", 5.0), *(Handle(f"quick{n}", 1.0) for n in range(3))]
+    batches = split(asked_for(160), 4, 4)
+    work = module._Spread([module._Actor(handle) for handle in handles], batches, "", 600.0, lambda: now[0])
+    assert list(work.run(lambda: False)) == []
+    assert sum(handle.made for handle in handles) == len(batches) == 40
+    assert handles[0].made == 3 and now[0] == 15.0, "twelve or thirteen rounds of the quick ones, three of the slow one"
