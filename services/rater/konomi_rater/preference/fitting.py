@@ -32,7 +32,7 @@ from konomi_rater.preference.head import (
 )
 from konomi_rater.preference.large_fit import WHOLE
 from konomi_rater.preference.metrics import Estimate, Predictions, estimates
-from konomi_rater.preference.ordinal import Check, grade_probabilities, never, quantisation, scale_of
+from konomi_rater.preference.ordinal import Check, never, quantisation, scale_of
 from konomi_rater.preference.population import benefit
 from konomi_rater.preference.population.benefit import Benefit, Labels
 from konomi_rater.preference.population.file import Population, joined
@@ -46,6 +46,8 @@ from konomi_rater.sentences import Sentence
 FOLDS = 10
 LARGE = "nystroem"
 """The kind of head on more than WHOLE labels."""
+LINEAR, FEW = "linear", 30
+"""The kind of head that chooses what to label next below so many labels."""
 TREE_FOLDS = 5
 LEAST_UR = 3
 """UR labels below which probabilities of UR rest on the order of the lower grades."""
@@ -53,7 +55,10 @@ SITTING = 12
 """Grades asked for where more of them are needed and nobody knows how many: as many as the page asks for at a time."""
 MARGIN = 0.02
 """What is added to a head must better its cross-validated SRCC by this much: smaller gaps are ties. Trees, which are
-weighed on the very labels they are judged by, must better it by a standard error of SRCC where that is more."""
+weighed on the very labels they are judged by, must better it by half a standard error of SRCC where that is more."""
+LEAST_ORIGIN = 0.002
+"""Variance of the part of how images were made below which it is left out: a model then moves no image by a twentieth
+of the latent spread, and a head that reads no provenance scores a library faster."""
 
 
 @dataclass(frozen=True)
@@ -162,42 +167,30 @@ def _features(training: Training, seed: int, check: Check) -> tuple[Features, li
     """
     features, count = learn_features(training.background), len(training.grades)
     if not training.populations or count < LEAST_LABELS or not training.grades.all():
-        return _with_origins(features, training, seed, check), []
+        return _with_origins(features, training, check), []
     few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
     folds = make_folds(few.groups, np.random.default_rng((seed, 1)))
     labels = Labels(few.embeddings, few.grades, folds, few.background)
     weighed = benefit.benefits(training.populations, labels, features, seed, check)
     helping = joined([one for one, found in zip(training.populations, weighed, strict=True) if found.used])
     features = with_population(features, training.background, helping)
-    return _with_origins(features, training, seed, check), weighed
+    return _with_origins(features, training, check), weighed
 
 
-def _with_origins(features: Features, training: Training, seed: int, check: Check) -> Features:
-    """Returns the map with how images were made, where held-out labels say that it helps; else as it is.
+def _with_origins(features: Features, training: Training, check: Check) -> Features:
+    """Returns the map with how images were made, where the labels leave that part a variance; else as it is.
 
-    They must be ordered better by MARGIN, and be likelier by as many nats as a population must make them: the order of
-    a few labels alone kept it for one in three who do not care. What pixels show already is better learnt from pixels:
-    where models are compared there is nothing else.
+    What pixels show already is better learnt from pixels: where models are compared there is nothing else.
     """
     origins, count = learn_origins(training.seen_provenances()), len(training.grades)
-    if not len(origins) or count < LEAST_LABELS:
+    if not len(origins) or not thresholds_known(training.grades):
         return features
-    few = training.take(np.linspace(0, count - 1, min(count, benefit.MOST_LABELS)).astype(int))
-    folds = make_folds(few.groups, np.random.default_rng((seed, 2)))
-    orders, nats = [], []
-    for tried in (features, features.with_origins(origins)):
-        head = _fit_kind(kind_for(len(few.grades)), tried, few, np.zeros(len(few.grades)), check, NONE)
-        said = _cross_validate(head, few, folds, check)
-        orders.append(order(few.grades, said.mean, NONE, np.zeros(0)))
-        nats.append(_log_density(said, few.grades))
-    helps = orders[1] > orders[0] + MARGIN and nats[1] > nats[0] + benefit.LEAST_NATS
-    return features.with_origins(origins) if helps else features
-
-
-def _log_density(said: _HeldOut, grades: np.ndarray) -> float:
-    """Returns the log density of grades (n,) as they were held out, in nats; 0 says that an image has none."""
-    shares = grade_probabilities(said.mean, said.variance, said.head.scale)[np.arange(len(grades)), grades - 1]
-    return float(np.log(shares.clip(1e-6))[grades > 0].sum())
+    few = training.take(np.linspace(0, count - 1, min(count, ensemble.TUNED)).astype(int))
+    tried = features.with_origins(origins)
+    scores = np.append(0.0, scale_of(few.grades).targets)[few.grades]
+    inputs = tried(few.embeddings, few.seen_provenances())
+    kernel = ensemble.tuned(RECIPES[kind_for(count)], tried, inputs, scores, check)
+    return tried if kernel.origin > LEAST_ORIGIN else features
 
 
 def _fit_kind(kind: str, features: Features, training: Training, moved: np.ndarray, check: Check, pairs: Pairs) -> Head:
@@ -224,7 +217,9 @@ def quick_fit(
 ) -> Head:
     """Fits one head without measuring it, for choosing what to label next.
 
-    Of more than WHOLE labels it learns from half as many of the last, and as many spread evenly over those before.
+    Of more than WHOLE labels it learns from half as many of the last, and as many spread evenly over those before. Of
+    fewer than FEW it is linear: nearness would call each image that is far from all labels unknown by itself, and a
+    queue would settle one after another what settles nothing else (LOG.md).
 
     Args:
         embeddings: (n, D) of the graded images; of more than WHOLE in the order they were graded. With pairs, those of
@@ -241,7 +236,8 @@ def quick_fit(
         return head if thresholds_known(grades) else ensemble.with_usual_shares(head, background)
     rows = _recent_and_spread(len(grades))
     embeddings, grades = embeddings[rows], grades[rows]
-    return fit_head(kind_for(len(grades)), features, embeddings, grades)
+    kind = LINEAR if len(grades) < FEW else kind_for(len(grades))
+    return fit_head(kind, features, embeddings, grades)
 
 
 def _recent_and_spread(count: int) -> np.ndarray:
@@ -374,7 +370,7 @@ def _finish(
     stacked = _stacked(training, best, seed, rng, check)
     if stacked is not None:
         candidates["stack"] = order(training.grades, stacked.mean, pairs, stacked.gaps)
-        needed = candidates[best.head.kind] + max(MARGIN, len(training.grades) ** -0.5)
+        needed = candidates[best.head.kind] + max(MARGIN, 0.5 * len(training.grades) ** -0.5)
         best = stacked if candidates["stack"] > needed else best
     head = best.head
     if measured is None:

@@ -6,7 +6,7 @@ and v how they were made (`provenance.origins`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +23,12 @@ LEAST_NOISE = 0.05
 PENALTY = 0.5 / 1.0**2
 """Weight of the log-normal prior about the starting values: one unit of log is one standard deviation."""
 
+
+ORIGINS = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Variances that the part of how an image was made may have, with log-normal weights about the kernel's own start."""
+CARELESS = 0.95
+"""How sure it is, before any label, that a person does not care how an image was made: the part then has no variance.
+Tried from .5 to .95: at 20 labels it costs those who do not care under .01 of Spearman from .9 on (LOG.md)."""
 
 NO_PAIRS = np.zeros((0, 2), np.int64)
 
@@ -253,7 +259,34 @@ def optimise(
     bounds = [(low - 5.0, low + 5.0) for low in origin]
     bounds[-1] = (math.log(LEAST_NOISE), bounds[-1][1])
     optimum = minimize(loss, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
-    return replace(start, **dict(zip(names, np.exp(optimum.x).tolist(), strict=True)))
+    found = replace(start, **dict(zip(names, np.exp(optimum.x).tolist(), strict=True)))
+    if not start.origins:
+        return found
+
+    def evidence(variance: float) -> float:
+        check()
+        return -_evidence(replace(found, origin=variance), products, squares, agreement, rest, origins)[0]
+
+    return replace(found, origin=_expected_origin(start.origin, evidence))
+
+
+def _expected_origin(usual: float, evidence: Callable[[float], float]) -> float:
+    """Returns the posterior mean of the variance of how images were made, of a spike at 0 and a slab.
+
+    The likeliest variance follows a few labels' chance: at 20 labels it took .04 of Spearman from those who do not care
+    (LOG.md). The mean over what it may be (Mitchell & Beauchamp 1988) is near 0 until the labels say otherwise, and
+    needs no threshold that their number would have to move.
+
+    Args:
+        usual: what the slab is about.
+        evidence: the log marginal likelihood at a variance.
+    """
+    variances = np.array([0.0, *ORIGINS])
+    slab = np.exp(-PENALTY * np.log(variances[1:] / usual) ** 2)
+    prior = np.append(CARELESS, (1.0 - CARELESS) * slab / slab.sum())
+    likelihood = np.array([evidence(float(variance)) for variance in variances])
+    weights = prior * np.exp(likelihood - likelihood.max())
+    return float(weights @ variances / weights.sum())
 
 
 def _evidence(
