@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from konomi_chassis.early_port import refusal
@@ -35,17 +36,16 @@ def services(settings: "ServerSettings", store: "ArtifactStore") -> "Sequence[Se
     from konomi_generator.generator import Generator
     from konomi_generator.rules import RULES
     from konomi_generator.servicer import GeneratorServicer
-    from konomi_generator.settings import GeneratorSettings
+    from konomi_generator.settings import GeneratorSettings, TrainerQuantization
 
     own = GeneratorSettings(home=settings.home)
     decoder = Decoder(DecodeSettings(home=settings.home))
     models, backend = _backend(own, decoder)
     if own.backend == "diffusers" and own.device not in ("auto", "cpu"):
         backend.make()  # a device this machine may lack is refused before anything is served
-    idle_seconds = own.idle_seconds or math.inf
-    generator = Generator(
-        models, store, backend, decoder, writers=own.writers, max_side=own.max_side, idle_seconds=idle_seconds
-    )
+    trained_as = TrainerQuantization(home=settings.home).quantization
+    make = partial(Generator, models, store, backend, decoder, trained_as=trained_as)
+    generator = make(writers=own.writers, max_side=own.max_side, idle_seconds=own.idle_seconds or math.inf)
 
     def close() -> None:
         generator.close()
