@@ -88,18 +88,25 @@ class BaseCatalogue:
             )
         check_installed(configuration.quantization, "[trainer] quantization")
 
-    def check_binds(self, name: str) -> None:
+    def check_binds(self, name: str, *, words: bool = False) -> None:
         """Raises InvalidArgument where a method that binds concepts has nothing to change in a base model.
 
         Custom Diffusion changes keys and values of cross-attention; transformers that follow a flow read text and
-        image in one attention.
+        image in one attention. Words beside a LoRA need a text encoder that takes new rows.
         """
         kind = family(self._catalogue.get(name).layout)
-        if kind.noise == "flow":
+        if words and not kind.words:
+            raise InvalidArgument(
+                f"expected a base model whose text encoders learn words; {name} is a {kind.name}, whose do not: train "
+                "a LoRA, or choose another base model",
+                reason="METHOD",
+                field="method",
+            )
+        if kind.noise == "flow" and not words:
             raise InvalidArgument(
                 f"expected a base model with cross-attention for Custom Diffusion; {name} is a {kind.name}, which "
-                "reads text and image in one attention: train a LoRA, or choose a base model of Stable Diffusion 1.x, "
-                "2.x or XL",
+                "reads text and image in one attention: choose the method concept_lora, which learns words beside a "
+                "LoRA, or a base model of Stable Diffusion 1.x, 2.x or XL",
                 reason="METHOD",
                 field="method",
             )

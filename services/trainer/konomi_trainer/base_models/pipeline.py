@@ -216,6 +216,11 @@ class BasePipeline:
         """Returns tokenizer and text encoder of the base, two pairs for SDXL."""
         return self.family.towers(self._pipe)
 
+    def word_towers(self) -> list[tuple[PreTrainedTokenizerBase, torch.nn.Module]]:
+        """Returns tokenizer and text encoder of those that can learn new words."""
+        ends = [name.removeprefix("text_encoder") for name in sorted(self.family.words)]
+        return [(getattr(self._pipe, f"tokenizer{end}"), getattr(self._pipe, f"text_encoder{end}")) for end in ends]
+
     def release_image_encoder(self) -> None:
         """Frees the autoencoder alone, for methods that go on encoding texts."""
         if not self._sampling:

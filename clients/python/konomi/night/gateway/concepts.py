@@ -126,6 +126,17 @@ def prior(
     return {"regularisation_items": manifests.freeze(gateway.client, items)}
 
 
+def _begun(client: Client, request: trainer.CreateTrainingRunRequest) -> trainer.TrainingRun:
+    """Starts a run of Custom Diffusion, or of words beside a LoRA where the base model has no place for that."""
+    try:
+        return client.trainer.create_training_run(request)
+    except InvalidArgument as error:
+        if (error.reason, error.field) != ("METHOD", "method"):
+            raise
+    request.method = trainer.TRAINING_METHOD_CONCEPT_LORA
+    return client.trainer.create_training_run(request)
+
+
 def teach(
     client: Client, request: trainer.CreateTrainingRunRequest, items: Sequence[Item], beat: Callable[[int, int], None]
 ) -> trainer.Model:
@@ -142,7 +153,7 @@ def teach(
         FailedPrecondition: the run failed.
     """
     request.manifest_digest = manifests.freeze(client, items)
-    run = client.trainer.create_training_run(request)
+    run = _begun(client, request)
     for latest in client.trainer.watch_training_run(name=run.name):
         run = latest
         beat(run.step, run.total_steps)

@@ -23,7 +23,14 @@ from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.safetensors_check import Header, check_bytes
 from konomi_generator.backends.diffusers.adapter_changes import Change, LowRankChange, Place, Strength, changes
 from konomi_generator.backends.diffusers.adapter_keys import ModuleNames, check_kinds, mismatch
-from konomi_generator.backends.diffusers.custom_diffusion import Concepts, WordBinder, is_concepts, read
+from konomi_generator.backends.diffusers.custom_diffusion import (
+    Concepts,
+    WordBinder,
+    is_concepts,
+    read,
+    read_words,
+    without_words,
+)
 from konomi_generator.backends.diffusers.memory_fallback import in_host_memory
 from konomi_generator.backends.diffusers.shared_network import (
     replace_parameter,
@@ -72,7 +79,7 @@ def check_adapter(digest: str, data: bytes) -> Header:
     """
     header = check_bytes(data, f"The adapter {digest[:12]}")
     if not is_concepts(header):
-        check_kinds(digest, header)
+        check_kinds(digest, without_words(header))
     return header
 
 
@@ -200,6 +207,8 @@ class Adapters:
                 words.append(Concepts({}, concepts.rows))
                 additions = {(self._family.network, name): _whole(delta) for name, delta in concepts.deltas.items()}
             else:
+                words += [own] if (own := read_words(adapter, header)) is not None else []
+                header = without_words(header)
                 keys = self._names.read(adapter.digest, header)
                 additions = changes(adapter.digest, keys, load(adapter.data), Strength.of(adapter.digest, header))
             for place, change in additions.items():
