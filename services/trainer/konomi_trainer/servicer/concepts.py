@@ -104,14 +104,7 @@ class ConceptRpcs:
         first = Configuration(**json.loads(rows[0].configuration))
         concepts = tuple(asdict(concept) for model in loaded for concept in model.concepts)
         configuration = replace(first, concepts=concepts, seed=0, precision="fp32")
-        record = {
-            "schema": "konomi.adapter/1",
-            "method": first.method,
-            "base_model": first.base_model,
-            "base_digest": first.base_digest,
-            "manifest_digest": digest,
-            "config_digest": configuration.digest(),
-        }
+        record = _record(configuration, digest)
         parts = [merging.MergePart(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
         merged, figures = merging.merge_parts(
             self._bases.load(replace(configuration, prompt_syntax=PLAIN)), parts, captions, request.keep_mass, record
@@ -145,14 +138,7 @@ class ConceptRpcs:
         concepts = tuple(asdict(concept) for model in loaded for concept in model.concepts)
         rank = sum(model.rank for model in loaded)
         configuration = replace(first, concepts=concepts, seed=0, rank=rank)
-        record = {
-            "schema": "konomi.adapter/1",
-            "method": first.method,
-            "base_model": first.base_model,
-            "base_digest": first.base_digest,
-            "manifest_digest": digest,
-            "config_digest": configuration.digest(),
-        }
+        record = _record(configuration, digest)
         merged = word_lora.to_bytes(word_lora.joined(loaded, record))
         adapter = self._store.put(merged, MEDIA_TYPE).digest
         figures = {"concepts": float(len(concepts)), "rank": float(rank)}
@@ -190,6 +176,18 @@ class ConceptRpcs:
             create_time=time.time(),
         )
         return Merged(model, _training_request(model, configuration, request.request_id))
+
+
+def _record(configuration: Configuration, manifest_digest: str) -> dict[str, str]:
+    """Returns what the file of a merge says of where it comes from."""
+    return {
+        "schema": "konomi.adapter/1",
+        "method": configuration.method,
+        "base_model": configuration.base_model,
+        "base_digest": configuration.base_digest,
+        "manifest_digest": manifest_digest,
+        "config_digest": configuration.digest(),
+    }
 
 
 def _training_request(

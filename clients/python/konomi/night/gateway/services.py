@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol, TypedDict
 
 from konomi import errors, files
@@ -467,22 +467,6 @@ def count(gateway: NightServices, text: str) -> int:
     """Returns how many of the taste's own images have a text in their prompt."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
     return gateway.client.rater.list_images(taste=gateway.taste, filter=filter_, page_size=1).total_size
-
-
-def bind(gateway: NightServices, run: TrainingRun, words: Sequence[tuple[str, str]], steps: int, beat: Beat) -> Fit:
-    """Binds words, beside a LoRA where a base has no place for Custom Diffusion; returns what `train` does.
-
-    Raises:
-        InvalidArgument: the base model cannot be taught words (a reason of UNFIT), or the request is wrong.
-    """
-    concepts = [trainer_pb2.Concept(token=token, class_word=class_word) for token, class_word in words]
-    bound = replace(run, concepts=concepts)
-    try:
-        return gateway.train(bound, {"steps": steps}, beat, "custom_diffusion")
-    except errors.InvalidArgument as error:
-        if (error.reason, error.field) != ("METHOD", "method"):
-            raise
-    return gateway.train(bound, {"steps": steps}, beat, "concept_lora")
 
 
 def merge(gateway: NightServices, names: Sequence[str], display_name: str, request_id: str) -> Fit:
