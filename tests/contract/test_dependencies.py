@@ -48,7 +48,8 @@ SHARED |= {"opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-grpc"}
 WHERE_IT_IS_THERE: Mapping[str, set[str]] = {
     "pysqlite3": {"konomi.cli.doctor.checks"},  # says whether the SQLite of the servers is safe
     "PIL": {"konomi.cli.terminal.pictures"},  # pictures in a terminal; without it their files are named
-    "bitsandbytes": {"konomi_trainer.training.optimizers"},  # 8-bit Adam, on NVIDIA's alone
+    # 8-bit Adam, on NVIDIA's alone; weights in fewer bits
+    "bitsandbytes": {"konomi_trainer.training.optimizers", "konomi_chassis.models.families.quantized_blocks"},
 }
 """Imports that ask first whether the module is there, or say which extra brings it."""
 

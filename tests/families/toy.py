@@ -49,6 +49,7 @@ class Toy:
     }
     weighted = ("transformer", "vae", "text_encoder")
     targets: Mapping[str, tuple[str, ...]] = {"transformer": LORA_TARGETS, "text_encoder": TEXT_TARGETS}
+    words: Mapping[str, str] = {}
     single_file: SingleFileNames | None = None
     transformer_file: None = None
     exported = ExportNames("toy", "toy-v1", "toy", {"text_encoder": "lora_te"})

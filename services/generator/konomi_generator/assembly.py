@@ -1,13 +1,14 @@
 """Joins the generator's parts, base models, back end and store, for the service and for an actor alike."""
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.backends.lazy import LazyBackend
 from konomi_generator.generator import Catalogue, Generator
-from konomi_generator.settings import GeneratorSettings
+from konomi_generator.settings import GeneratorSettings, TrainerQuantization
 
 if TYPE_CHECKING:
     from konomi_generator.sampling import Backend
@@ -26,11 +27,9 @@ def assemble(own: GeneratorSettings, store: ArtifactStore, decoder: Decoder) -> 
     models, backend = _backend(own, decoder)
     if own.backend == "diffusers" and own.device not in ("auto", "cpu"):
         backend.make()  # a device this machine may lack is refused before anything is served
-    idle_seconds = own.idle_seconds or math.inf
-    generator = Generator(
-        models, store, backend, decoder, writers=own.writers, max_side=own.max_side, idle_seconds=idle_seconds
-    )
-    return generator, backend
+    trained_as = TrainerQuantization(home=own.home).quantization
+    make = partial(Generator, models, store, backend, decoder, trained_as=trained_as)
+    return make(writers=own.writers, max_side=own.max_side, idle_seconds=own.idle_seconds or math.inf), backend
 
 
 def _backend(own: GeneratorSettings, decoder: Decoder) -> tuple[Catalogue, LazyBackend]:

@@ -14,6 +14,7 @@ from konomi.errors import GONE, Cancelled, InvalidArgument, KonomiError, NotFoun
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.companions import Draft, LikenessAdapter
+from konomi_chassis.models.families.quantization import NONE
 from konomi_chassis.models.families.table import find
 from konomi_chassis.models.memory_needs import (
     BATCH,
@@ -92,6 +93,7 @@ class Generator:
         max_side: int,
         idle_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
+        trained_as: str = NONE,
     ) -> None:
         """Takes the generator's parts.
 
@@ -103,13 +105,14 @@ class Generator:
             writers: threads that encode and store.
             max_side: largest width and height.
             idle_seconds: after so long without a request the model's memory is given back.
+            trained_as: in how many bits the trainer keeps a flow transformer, for what a night takes.
             clock: seconds that only grow.
         """
         self._models, self._store, self._backend, self._decoder = models, store, backend, decoder
         self._pool = ThreadPoolExecutor(writers, thread_name_prefix="write")
         self._turn = threading.Lock()
         self._max_side, self._idle_seconds, self._clock = max_side, idle_seconds, clock
-        self._used = clock()
+        self._used, self._trained_as = clock(), trained_as
         self._closing = threading.Event()
 
     def models(self) -> list[tuple[BaseModel, str]]:
@@ -142,6 +145,8 @@ class Generator:
                 rows_together=settings.batch_size or (LARGE_BATCH if large else BATCH),
                 checkpointing=asked == "on" or (asked == "auto" and large and on_card and device.size < ROOM_BYTES),
                 few_step_bytes=self._few_step_bytes(model),
+                drawn_as=device.quantization,
+                trained_as=self._trained_as,
                 on_card=on_card,
             ),
         )

@@ -9,6 +9,7 @@ import numpy as np
 from konomi.errors import KonomiError
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.companions import LikenessAdapter
+from konomi_chassis.models.families.quantization import NONE
 from konomi_chassis.models.model_settings import Syntax
 
 TILED, FULL_PRECISION = "tiled_decoding", "fp32_decoding"
@@ -175,12 +176,14 @@ class DeviceMemory:
         size: its memory, bytes; the computer's for a CPU.
         weight_bytes: of one weight.
         images_together: images of the model's own size that are denoised at once.
+        quantization: in how many bits a flow transformer's weights lie.
     """
 
     device: str
     size: int
     weight_bytes: int
     images_together: int
+    quantization: str = NONE
 
 
 Result = GeneratedImage | Preview | KonomiError

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 import konomi_chassis
 from konomi.settings import KonomiSettings
+from konomi_chassis.models.families.quantization import Quantization
 from konomi_chassis.process import usable_cores
 
 
@@ -32,6 +34,10 @@ class GeneratorSettings(KonomiSettings):
 
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Number format of the models; "auto" is fp32 on the CPU and fp16 elsewhere. Images name any but fp32."""
+
+    quantization: Quantization = "none"
+    """Packs a flow transformer's weights as "int8" or "nf4", a half or two sevenths of bf16's memory. Images name it
+    and differ a little; LoRAs run beside the packed weights. Needs `konomi[quantized]`. UNets stay whole."""
 
     compile_unet: bool | Literal["auto"] = False
     """Compile the UNet's repeated blocks at the first step of each shape; faster on a GPU, and changes the last bits of
@@ -64,3 +70,13 @@ class GeneratorSettings(KonomiSettings):
     def thread_count(self) -> int:
         """Returns the number of CPU threads to use."""
         return self.threads or usable_cores()
+
+
+class TrainerQuantization(KonomiSettings):
+    """Of the trainer's settings what the plan of a night's memory goes by."""
+
+    toml_table: ClassVar[str] = "trainer"
+    model_config = SettingsConfigDict(extra="ignore")
+
+    quantization: Quantization = "none"
+    """See the trainer's settings."""

@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from konomi.errors import InvalidArgument
+from konomi_chassis.models.families.quantization import NAMES, NONE
 from konomi_chassis.models.memory_needs import BATCH, LARGE_BATCH
 
 STARTER = "starter"
@@ -27,6 +28,7 @@ DEFAULTS: Mapping[str, Any] = {
     "gradient_accumulation": 1,
     "min_snr_gamma": 0.0,
     "precision": AUTO,
+    "quantization": "",
     "prior_weight": 1.0,
     "scale_augmentation": True,
     "text_encoder_learning_rate": 0.0,
@@ -96,6 +98,7 @@ class BaseTraits:
         numbers: what the base's file of settings says, by field name; they stand over the method's defaults.
         prompt_syntax: how captions are read; see Configuration.
         clip_skip: likewise.
+        quantization: what "" becomes: as the trainer's settings say, "none" for a base that is not quantised.
     """
 
     precision: str = "fp32"
@@ -103,6 +106,7 @@ class BaseTraits:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     prompt_syntax: str = PLAIN
     clip_skip: int = 1
+    quantization: str = NONE
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Configuration:
     Attributes:
         prompt_syntax: "plain", or "weighted" for captions of 225 tokens with emphasis; the base's when the run began.
         clip_skip: which layer of the text encoder counts, from the end, 1 is the last; likewise the base's.
+        quantization: in how many bits the frozen weights of a flow transformer lie; see quantization of the chassis.
         contrast_beta: step length of signed targets, 0 without; see methods.contrast.
     """
 
@@ -142,6 +147,7 @@ class Configuration:
     prompt_syntax: str = PLAIN
     clip_skip: int = 1
     contrast_beta: float = 0.0
+    quantization: str = NONE
 
     def digest(self) -> str:
         """Returns the sha256 of the canonical JSON of the fields.
@@ -183,6 +189,7 @@ def complete(
     numbers = {**defaults.of_base(base_model, traits.large), **traits.numbers, **given}
     if numbers["precision"] == AUTO:
         numbers["precision"] = traits.numbers.get("precision", traits.precision)
+    numbers["quantization"] = numbers["quantization"] or traits.quantization
     _check(numbers)
     numbers |= {"prompt_syntax": traits.prompt_syntax, "clip_skip": traits.clip_skip}
     return Configuration(method=method, base_model=base_model, base_digest=base_digest, seed=seed, **numbers)
@@ -196,7 +203,8 @@ def _check(numbers: Mapping[str, Any]) -> None:
             continue
         if not math.isfinite(value) or not low <= value <= high:
             raise _refused(name, f"from {low:g} to {high:g}; came {value:g}")
-    for name, accepted, names in (("precision", PRECISIONS, ASKED_PRECISIONS), ("optimizer", OPTIMIZERS, OPTIMIZERS)):
+    named = {"precision": (PRECISIONS, ASKED_PRECISIONS), "optimizer": (OPTIMIZERS,) * 2, "quantization": (NAMES,) * 2}
+    for name, (accepted, names) in named.items():
         if numbers[name] not in accepted:
             raise _refused(name, f"{', '.join(names)}; came {numbers[name]!r}")
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 import konomi_chassis
 from konomi.settings import KonomiSettings
+from konomi_chassis.models.families.quantization import Quantization
 
 
 class TrainerSettings(KonomiSettings):
@@ -41,6 +42,10 @@ class TrainerSettings(KonomiSettings):
     """Keeps a flow transformer's blocks in the computer's memory and brings them to the device one by one, twice a
     step: a base of 12 billion weights then trains on a card of 12 GB, slower by what crosses the bus. "auto" does so on
     a GPU where the base does not fit otherwise, by count."""
+
+    quantization: Quantization = "none"
+    """Packs a flow transformer's frozen weights as "int8" or "nf4", a half or two sevenths of bf16's memory, where a
+    request says nothing else; a LoRA learns beside them and its file is as ever. Needs `konomi[quantized]`."""
 
     single_file_configs: Path = Path(konomi_chassis.__file__).with_name("configs")
     """Folder with the configurations of single-file checkpoints: sd1, sd2, sdxl."""

@@ -21,6 +21,8 @@ class Hub:
         commit: the commit to claim; the one asked for where empty.
         ranges: whether it can go on in the middle.
         asked: method, path and range of every request.
+        gated: the token without which a repository's files are not given; "" gives them to everybody.
+        tokens: what came as authorization with every request, "" where nothing did.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -31,6 +33,8 @@ class Hub:
     ranges: bool = True
     location: str = ""
     asked: list[tuple[str, str, str]] = field(default_factory=list)
+    gated: str = ""
+    tokens: list[str] = field(default_factory=list)
     address: str = ""
 
     @contextmanager
@@ -60,10 +64,14 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def answer(self, *, body: bool) -> None:
             hub.asked.append((self.command, self.path, self.headers.get("Range", "")))
+            hub.tokens.append(self.headers.get("Authorization", ""))
             direct = re.fullmatch(r"/[^/]+/[^/]+/resolve/([0-9a-f]{40}|main)/(.+)", self.path)
             name = direct[2] if direct else self.path.removeprefix("/blobs/")
             data = hub.files.get(name)
-            if data is None:
+            if direct and hub.gated and hub.tokens[-1] != f"Bearer {hub.gated}":
+                refused = 403 if hub.tokens[-1] else 401
+                self.reply(refused, {"Content-Length": "0", "X-Error-Code": "GatedRepo"})
+            elif data is None:
                 self.reply(404, {"Content-Length": "0"})
             elif direct and hub.large:
                 self.reply(302, self.linked(direct[1], data) | {"Location": hub.location or f"/blobs/{name}"})

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
@@ -26,6 +27,7 @@ SMALL = {
     "KONOMI_NIGHT_STEPS": "3",
     "KONOMI_NIGHT_BATCH_SIZE": "4",
     "KONOMI_NIGHT_SELECT_MINIMUM": "4",
+    "KONOMI_CONCEPT_STEPS": "3",
 }
 
 
@@ -62,3 +64,26 @@ def test_a_night_of_converge_on_a_z_image_makes_a_unit(tmp_path: Path) -> None:
         names, header = list(adapter.keys()), json.loads(adapter.metadata()["konomi"])
     assert names and all(name.startswith("transformer.") and ".attention.to_" in name for name in names)
     assert header["base_model"] == "z-image"
+
+
+def test_a_night_of_concepts_on_a_z_image_teaches_a_word_beside_a_lora(tmp_path: Path) -> None:
+    home, source, cats = tmp_path / "home", tmp_path / "z-image", tmp_path / "cats"
+    tiny_flows.z_image().save_pretrained(source)
+    cats.mkdir()
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (48, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(cats / f"{number}.png")
+    konomi("models", "import", str(source), home=home)
+    konomi("demo", "--units", "1", "--labels", "16", "--images", "12", home=home)
+    taught = ["--concept", f"cat-1=cat:{cats}", "--base", "z-image", "--anyway", "--units", "2", "--images", "12"]
+    night = konomi("night", "start", "concepts", *taught, home=home)
+    assert night["state"] == "finished" and len(night["units"]) == 3, "the base, and two units"  # type: ignore[arg-type]
+    pictures = [Image.open(io.BytesIO(data)).info for data in artifacts(home, b"\x89PNG")]
+    records = [json.loads(info["konomi"]) for info in pictures if "konomi" in info]
+    called = [record for record in records if "<cat-1>" in record["prompt"]]
+    assert called and all(record["adapters"] for record in called)
+    for digest in {adapter["digest"] for record in called for adapter in record["adapters"]}:
+        with safe_open(home / "artifacts" / digest[:2] / digest, "pt") as adapter:
+            names, header = list(adapter.keys()), adapter.metadata()
+        assert header["format"] == "konomi.concept_lora/1" and "tokens.<cat-1>" in names
+        assert json.loads(header["konomi"])["method"] == "concept_lora"

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from konomi_chassis.models.catalogue import BaseModel, resident_weights
 from konomi_chassis.models.families import autoencoder, table
 from konomi_chassis.models.families.condition import Condition
+from konomi_chassis.models.families.quantization import quantizable_weights
 from konomi_chassis.models.memory_needs import ADAPTER_SHARE, NightShape, night_memory
 from konomi_trainer.methods import lora
 from tests.contract.source_tree import ROOT
@@ -65,10 +66,22 @@ def test_a_transformer_has_the_published_weights(name: str) -> None:
 def published_model(name: str) -> BaseModel:
     flow = PUBLISHED[name]
     with torch.device("meta"):
-        sizes = {name: weight.numel() for name, weight in flow.transformer().state_dict().items()}
+        state = flow.transformer().state_dict()
+        sizes = {name: weight.numel() for name, weight in state.items()}
         parameters = {"transformer": sum(sizes.values()), "vae": weights(flows.autoencoder(flow)), **flow.texts}
-    resident = resident_weights(sizes)
-    return BaseModel("mine", Path("mine"), flow.family, "diffusers", 0, SIDE, parameters, resident=resident)
+    packed, largest = quantizable_weights(sizes, {name: weight.dim() for name, weight in state.items()})
+    return BaseModel(
+        "mine",
+        Path("mine"),
+        flow.family,
+        "diffusers",
+        0,
+        SIDE,
+        parameters,
+        resident=resident_weights(sizes),
+        quantizable=packed,
+        largest_layer=largest,
+    )
 
 
 @pytest.mark.parametrize("name", FITS)

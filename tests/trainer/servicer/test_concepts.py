@@ -60,6 +60,8 @@ def test_merged_models_know_the_concepts_of_all(bench: Bench) -> None:
     assert again.metrics["concepts"] == 4 and again.metrics["constraint_error"] <= 1e-6
     runs = bench.client.trainer.list_training_runs().training_runs
     assert all(run.state == pb.TRAINING_STATE_SUCCEEDED for run in runs) and len(runs) == 6
+    for form in (pb.EXPORT_FORMAT_KOHYA, pb.EXPORT_FORMAT_MODEL_CARD):  # its captions are no manifest's
+        assert bench.client.trainer.export_model(name=model.name, format=form).size_bytes > 0
     assert bench.client.trainer.promote_model(name=model.name, request_id=str(uuid.uuid4())).current
 
 

@@ -22,6 +22,9 @@ OF_REASON: Mapping[str, str] = {
     ),
     "ADAPTER_MISMATCH": N_("These adapters do not fit the base model: give adapters that were trained on it."),
     "ADAPTER_NOT_FOUND": N_("This adapter is not in the home any more."),
+    "ADAPTER_QUANTIZED": N_(
+        "Beside packed weights only a plain LoRA can be used: switch quantization off, or give one."
+    ),
     "ALREADY_UNDONE": N_("This was undone already."),
     "ANSWER_OF_ANOTHER": N_("This was said by somebody else; only they and the owner can take it back."),
     "ARTIFACT_COLLECTED": N_("The storage policy has removed these bytes; their record stays."),
@@ -121,6 +124,7 @@ OF_REASON: Mapping[str, str] = {
     "PIXELS_COLLECTED": N_("The storage policy has removed the pixels of this image; its record stays."),
     "POPULATION_EXISTS": N_("There are ratings of this name already: konomi population remove takes them away first."),
     "POPULATION_NOT_FOUND": N_("There are no such ratings here; konomi population list shows those there are."),
+    "QUANTIZATION_UNAVAILABLE": N_("Packed weights need bitsandbytes: pip install 'konomi[quantized]', or set none."),
     "QUEUE_FULL": N_("Many images wait already; try again in a moment."),
     "RATER_NOT_FITTED": N_("konomi has not learnt from your grades yet: grade about 30 images, then let it learn."),
     "RATER_VERSION_NOT_FOUND": N_("There is no such version of the rater."),

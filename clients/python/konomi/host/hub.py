@@ -8,7 +8,7 @@ import re
 import shutil
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -16,8 +16,9 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from pydantic import Field
 
-from konomi.errors import DataLoss, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from konomi.errors import DataLoss, FailedPrecondition, NotFound, PermissionDenied, ResourceExhausted, Unavailable
 from konomi.host.hub_models import Download, Remote
+from konomi.host.hub_token import VARIABLE, HubToken
 from konomi.i18n.catalogue import text
 from konomi.settings import KonomiSettings
 
@@ -26,6 +27,9 @@ REDIRECTS = 5
 SECONDS = 60.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PLAIN = {"User-Agent": "konomi", "Accept-Encoding": "identity"}
+NO_TOKEN = HubToken()
+GATED = "GatedRepo"
+"""How the hub calls what it gives only to who has accepted the terms."""
 NEWEST, INDEX = "main", "model_index.json"
 SHA256, SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 MAX_HEADER_BYTES = 8_000_000
@@ -41,8 +45,16 @@ class FetchSettings(KonomiSettings):
     hub: str = Field(default="https://huggingface.co", pattern=r"https?://[^/\s]+/?")
     """Address of the hub, or of a mirror of your own; plain http only on this machine."""
 
+    hub_token_file: Path | None = None
+    """File that holds a token of the hub, for models it gives only to who has accepted their terms; readable by its
+    owner alone. HF_TOKEN in the environment stands over it. Default: `tokens/hub.token` of the home."""
+
     fetch_tries: int = Field(default=4, ge=1, le=100)
     """How often a broken connection is taken up again before the command gives up."""
+
+    def token_file(self) -> Path:
+        """Returns the file a token is looked for in."""
+        return self.hub_token_file or self.home / "tokens" / "hub.token"
 
 
 @dataclass(frozen=True)
@@ -62,15 +74,17 @@ class Facts:
     pinned: bool
 
 
-def newest(hub: str, model: Download) -> str:
+def newest(hub: str, model: Download, token: HubToken = NO_TOKEN) -> str:
     """Asks the hub for the commit its newest revision of a model is, without any bytes of it.
 
     Raises:
+        PermissionDenied: the hub gives it only to who has accepted its terms (reason HUB_GATED).
         Unavailable: the hub cannot be reached, or names none.
     """
     asked = replace(model, revision=NEWEST)
     first = model.files[0] if model.files else Remote(INDEX, INDEX)
-    commit = _ask(_url(hub, asked, first), "HEAD", {}, follow=False).headers.get("X-Repo-Commit", "").lower()
+    answer = _ask(_url(hub, asked, first), "HEAD", follow=False, token=token)
+    commit = answer.headers.get("X-Repo-Commit", "").lower()
     if SHA1.fullmatch(commit):
         return commit
     message = text(
@@ -79,15 +93,16 @@ def newest(hub: str, model: Download) -> str:
     raise Unavailable(message, reason="HUB")
 
 
-def facts(hub: str, model: Download, file: Remote) -> Facts:
+def facts(hub: str, model: Download, file: Remote, token: HubToken = NO_TOKEN) -> Facts:
     """Asks the hub for a file's digest and size, without its bytes.
 
     Raises:
         NotFound: there is no such file at that revision.
+        PermissionDenied: the hub gives it only to who has accepted its terms (reason HUB_GATED).
         DataLoss: what the hub says is not what konomi's list says.
         Unavailable: the hub cannot be reached, or says too little.
     """
-    response = _ask(_url(hub, model, file), "HEAD", {}, follow=False)
+    response = _ask(_url(hub, model, file), "HEAD", follow=False, token=token)
     headers = response.headers
     digest = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"').lower()
     size = int(headers.get("X-Linked-Size") or headers.get("Content-Length") or 0)
@@ -112,7 +127,7 @@ def facts(hub: str, model: Download, file: Remote) -> Facts:
     raise Unavailable(message)
 
 
-def fetch(url: str, part: Path, facts: Facts, tries: int, beat: Beat) -> None:
+def fetch(url: str, part: Path, facts: Facts, tries: int, beat: Beat, token: HubToken = NO_TOKEN) -> None:
     """Brings a file's bytes, going on where an earlier try ended, and checks them.
 
     Args:
@@ -121,6 +136,7 @@ def fetch(url: str, part: Path, facts: Facts, tries: int, beat: Beat) -> None:
         facts: what they must be.
         tries: how often to take a broken connection up again.
         beat: called as they come.
+        token: of the hub, for its own address alone.
 
     Raises:
         ResourceExhausted: the disk has no room.
@@ -134,7 +150,7 @@ def fetch(url: str, part: Path, facts: Facts, tries: int, beat: Beat) -> None:
     for number in range(tries):
         time.sleep(min(2.0**number, 30.0) - 1 if number else 0)
         try:
-            _append(url, part, facts, beat)
+            _append(url, part, facts, beat, token)
         except (OSError, http.client.HTTPException, Unavailable):
             continue
         if part.stat().st_size >= facts.size:
@@ -179,11 +195,12 @@ def address(hub: str, model: Download, file: Remote) -> str:
     return url
 
 
-def _append(url: str, part: Path, facts: Facts, beat: Beat) -> None:
+def _append(url: str, part: Path, facts: Facts, beat: Beat, token: HubToken) -> None:
     have = part.stat().st_size if part.exists() else 0
     if have >= facts.size:
         return
-    response = _ask(url, "GET", {"Range": f"bytes={have}-"} if have else {}, follow=True)
+    ranged = {"Range": f"bytes={have}-"} if have else {}
+    response = _ask(url, "GET", follow=True, token=token, headers=ranged)
     if response.status != 206:
         have = 0  # this hub cannot go on where it ended
     elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
@@ -216,18 +233,24 @@ def _check(part: Path, facts: Facts) -> None:
         raise DataLoss(message, reason="DIGEST")
 
 
-def _ask(url: str, method: str, headers: dict[str, str], *, follow: bool) -> http.client.HTTPResponse:
-    """Sends one request and follows redirects where that is wanted; the answer is a success or a redirect."""
+def _ask(
+    url: str, method: str, *, follow: bool, token: HubToken, headers: Mapping[str, str] | None = None
+) -> http.client.HTTPResponse:
+    """Sends one request and follows redirects where that is wanted; the answer is a success or a redirect.
+
+    The token goes with what is asked of the first address's own host, and never with what it leads on to elsewhere.
+    """
+    first = url
     for _ in range(REDIRECTS + 1):
         _check_address(url)
         parts = urlsplit(url)
+        own = token.secret and _origin(url) == _origin(first)
+        sent = {**PLAIN, **(headers or {}), **({"Authorization": f"Bearer {token.secret}"} if own else {})}
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request(
-                method, target, headers={"User-Agent": "konomi", "Accept-Encoding": "identity"} | headers
-            )
+            connection.request(method, target, headers=sent)
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             message = text("{host} cannot be reached: {why}", host=parts.hostname, why=type(error).__name__)
@@ -238,6 +261,8 @@ def _ask(url: str, method: str, headers: dict[str, str], *, follow: bool) -> htt
                 return response
             url = beyond
             continue
+        if response.status in (401, 403) and response.headers.get("X-Error-Code") == GATED:
+            raise _gated(first, token)
         if response.status in (401, 403, 404):
             raise _absent(parts.path, response.status)
         if response.status not in (200, 206):
@@ -245,6 +270,35 @@ def _ask(url: str, method: str, headers: dict[str, str], *, follow: bool) -> htt
             raise Unavailable(message, reason="HUB")
         return response
     raise Unavailable(text("the hub sends in circles"), reason="HUB")
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _gated(url: str, token: HubToken) -> PermissionDenied:
+    """Returns the error for a model whose terms have to be accepted; it says where."""
+    parts = urlsplit(url)
+    hub = f"{parts.scheme}://{parts.netloc}"
+    page = hub + parts.path.partition("/resolve/")[0]
+    if token.secret:
+        message = text(
+            "the hub gives this model only to who has accepted its terms, and the account of the token from {source} "
+            "has not: read and accept them at {page}, then run the same command again",
+            source=token.source,
+            page=page,
+        )
+    else:
+        message = text(
+            "the hub gives this model only to who has accepted its terms: read and accept them at {page}, make a token "
+            "that may read at {tokens}, and set {variable} to it, or write it into tokens/hub.token of the home with "
+            "chmod 600; then run the same command again",
+            page=page,
+            tokens=f"{hub}/settings/tokens",
+            variable=VARIABLE,
+        )
+    return PermissionDenied(message, reason="HUB_GATED")
 
 
 def _absent(path: str, status: int) -> NotFound:

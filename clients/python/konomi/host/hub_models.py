@@ -123,7 +123,7 @@ EMBEDDERS_OF_TODAY: tuple[Download, ...] = (
         "pe-core-b16",
         "Perception Encoder, reads words",
         "timm/PE-Core-B-16",
-        "",
+        "0038414f37721c5eafc1a5e0da802d291c909de3",
         "Apache-2.0",
         "PE-Core-B-16",
         "meta",
@@ -133,7 +133,7 @@ EMBEDDERS_OF_TODAY: tuple[Download, ...] = (
         "pe-core-l14",
         "Perception Encoder, reads words",
         "timm/PE-Core-L-14-336",
-        "",
+        "8eff41b3f687e50a323662c2dda5eb3588c6dd35",
         "Apache-2.0",
         "PE-Core-L-14-336",
         "meta",
@@ -153,7 +153,7 @@ EMBEDDERS_OF_TODAY: tuple[Download, ...] = (
         "mobileclip2-s2",
         "quick on a processor, reads words",
         "timm/MobileCLIP2-S2-OpenCLIP",
-        "",
+        "ac6b37c8fc40b62b623d09ed228a6f0c9bc29fe6",
         APPLE,
         "MobileCLIP2-S2",
         "dfndr2b",
@@ -172,10 +172,64 @@ def _flow(name: str, what: str, repository: str, revision: str, about: int) -> D
     )
 
 
-def _tiny_vae(name: str, what: str, repository: str) -> Download:
+def _tiny_vae(name: str, what: str, repository: str, revision: str) -> Download:
     """Returns a tiny autoencoder for latents of 16 channels, 2.46 million weights in float32."""
     file = Remote("diffusion_pytorch_model.safetensors", f"tiny_vae/{name}.safetensors")
-    return Download(f"tiny-vae-{name}", f"previews of {what}", repository, "", "MIT", (file,), about=9_835_596)
+    return Download(f"tiny-vae-{name}", f"previews of {what}", repository, revision, "MIT", (file,), about=9_835_596)
+
+
+TAEF1, TAESD3 = "b1b2d00e9e440cfbf3dedb34266864da86016ceb", "d58dcaccd2b36fcb7a6b9e93c1cc507acab5a778"
+BLACK_FOREST = "FLUX non-commercial"
+STABILITY = "Stability AI Community"
+
+
+def _gated(name: str, what: str, repository: str, about: int, licence: str = APACHE, bound: str = "") -> Download:
+    """Returns a flow transformer's whole diffusers folder, which the hub gives only to who has accepted its terms."""
+    return Download(
+        name, f"base model, {what}", repository, "", licence, (), LONG_PROMPTS, about=about, folder=name, bound=bound
+    )
+
+
+NOT_FOR_SALE = N_("for non-commercial use alone, and so is what is trained on it")
+SMALL_BUSINESS = N_(
+    "free to use below one million US dollars of revenue a year; above that Stability AI sells a licence"
+)
+GATED_BASES: tuple[Download, ...] = (
+    _gated("flux1-schnell", "FLUX.1 [schnell], in 4 steps", "black-forest-labs/FLUX.1-schnell", 33_700_000_000),
+    _gated(
+        "flux1-dev",
+        "FLUX.1 [dev]",
+        "black-forest-labs/FLUX.1-dev",
+        33_700_000_000,
+        BLACK_FOREST,
+        NOT_FOR_SALE,
+    ),
+    _gated(
+        "flux2-klein-base-9b",
+        "FLUX.2 [klein] base 9B",
+        "black-forest-labs/FLUX.2-klein-base-9B",
+        34_700_000_000,
+        BLACK_FOREST,
+        NOT_FOR_SALE,
+    ),
+    _gated(
+        "sd35-medium",
+        "Stable Diffusion 3.5 Medium",
+        "stabilityai/stable-diffusion-3.5-medium",
+        16_300_000_000,
+        STABILITY,
+        SMALL_BUSINESS,
+    ),
+    _gated(
+        "sd35-large",
+        "Stable Diffusion 3.5 Large",
+        "stabilityai/stable-diffusion-3.5-large",
+        27_600_000_000,
+        STABILITY,
+        SMALL_BUSINESS,
+    ),
+)
+"""Those whose terms have to be accepted on the hub, with a token then; konomi knows no revision of them."""
 
 
 FLOW_BASES: tuple[Download, ...] = (
@@ -223,8 +277,7 @@ FLOW_BASES: tuple[Download, ...] = (
     ),
     _flow("lumina-image-2", "Lumina Image 2.0", "Alpha-VLLM/Lumina-Image-2.0", "", 10_600_000_000),
 )
-"""Those that everybody may fetch. The hub gives FLUX.1, klein 9B and Stable Diffusion 3 only to who has accepted their
-terms there: a browser brings their folders, and `konomi models import` takes them in."""
+"""Those that everybody may fetch."""
 
 DOWNLOADS: tuple[Download, ...] = (
     Download(
@@ -260,6 +313,7 @@ DOWNLOADS: tuple[Download, ...] = (
         N_("whatever a prompt says, in any style, at about 1024 pixels; longer prompts, finer hands and faces"),
     ),
     *FLOW_BASES,
+    *GATED_BASES,
     Download(
         "clip-vit-b-32",
         "embedder, open_clip ViT-B-32 (laion2b_s34b_b79k)",
@@ -336,8 +390,8 @@ DOWNLOADS: tuple[Download, ...] = (
             ),
         ),
     ),
-    _tiny_vae("flux1", "FLUX.1, Chroma, Z-Image and Lumina 2", "madebyollin/taef1"),
-    _tiny_vae("sd3", "Stable Diffusion 3 and 3.5", "madebyollin/taesd3"),
+    _tiny_vae("flux1", "FLUX.1, Chroma, Z-Image and Lumina 2", "madebyollin/taef1", TAEF1),
+    _tiny_vae("sd3", "Stable Diffusion 3 and 3.5", "madebyollin/taesd3", TAESD3),
     Download(
         "lcm-lora-sd15",
         "few-step adapter for drafts, Stable Diffusion 1.5",

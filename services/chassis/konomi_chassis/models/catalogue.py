@@ -30,6 +30,7 @@ from konomi_chassis.models.diffusers_folder import (
     weight_files,
 )
 from konomi_chassis.models.families.family import Family, FoundFile, FoundFolder
+from konomi_chassis.models.families.quantization import BLOCK, quantizable_weights
 from konomi_chassis.models.families.table import family, recognised
 from konomi_chassis.models.model_settings import (
     STARTER_SETTINGS,
@@ -43,8 +44,6 @@ from konomi_chassis.models.safetensors_check import unsupported
 from konomi_chassis.models.single_file import describe, read, title, transformer_weights
 
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-BLOCK = re.compile(r"[^.]+\.\d+\.")
-"""How the name of a tensor in a transformer's block begins."""
 STARTER = "starter"
 ALIKE = 5e-4
 """How far the weights of a file's transformer may be from those of a folder's: FLUX.1's guidance is a thousandth."""
@@ -69,6 +68,8 @@ class BaseModel:
         settings: how it draws and learns where nobody says otherwise.
         resident: weights of what denoises that are on a device where its blocks come one by one: those of no block and
             of the largest; 0 where nobody counted them.
+        quantizable: weights of what denoises that can be packed in fewer bits; 0 where none can, or nobody counted.
+        largest_layer: weights of the largest layer among these.
         lender: of a single file that holds a transformer alone the folder all else comes from; None of any other.
     """
 
@@ -83,6 +84,8 @@ class BaseModel:
     title: str = ""
     settings: ModelSettings = field(default_factory=ModelSettings)
     resident: int = 0
+    quantizable: int = 0
+    largest_layer: int = 0
     lender: Path | None = None
 
     @property
@@ -296,12 +299,16 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
     found = _found(id, folder)
     kind = recognised(found)
     sizes: dict[str, dict[str, int]] = {}
+    axes: dict[str, int] = {}
     for part in kind.weighted:
         files = [path.name for path in weight_files(folder / part) if path.suffix == ".safetensors"]
         tensors = [pair for name in files for pair in headers[f"{part}/{name}"].tensors.items()]
         sizes[part] = {name: tensor.parameters for name, tensor in tensors}
+        if part == kind.network:
+            axes = {name: len(tensor.shape) for name, tensor in tensors}
     parameters = {part: sum(counts.values()) for part, counts in sizes.items()}
-    schedule = kind.schedule(found)
+    schedule, flows = kind.schedule(found), kind.noise == "flow"
+    quantizable, largest = quantizable_weights(sizes[kind.network], axes) if flows else (0, 0)
     return BaseModel(
         id=id,
         path=folder,
@@ -312,7 +319,9 @@ def _folder_model(id: str, folder: Path) -> BaseModel:
         parameters={part: count for part, count in parameters.items() if count},
         schedule=schedule,
         title=str(found.index.get("_name_or_path") or "").rpartition("/")[2][:200],
-        resident=resident_weights(sizes[kind.network]) if kind.noise == "flow" else 0,
+        resident=resident_weights(sizes[kind.network]) if flows else 0,
+        quantizable=quantizable,
+        largest_layer=largest,
     )
 
 

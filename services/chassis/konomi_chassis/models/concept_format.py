@@ -15,9 +15,14 @@ Tensors, float32 (a reader takes any floating type):
 To use it at a scale s: W += s * delta, and one new token per concept with its row, always whole. Where a text encoder
 looks for its end token by the largest id (eos_token_id 2 in its configuration), the new ids lie above that token's:
 give it the true id of the end token.
+
+Where a base model has no cross-attention whose keys and values could change, the words are learnt beside a LoRA. That
+file, format konomi.concept_lora/1, holds both: the header entries above and `lora_adapter_metadata`, as a LoRA of
+diffusers has it; the LoRA's tensors by diffusers' names, and the rows by the names above.
 """
 
 FORMAT = "konomi.custom_diffusion/1"
+WORDS_FORMAT = "konomi.concept_lora/1"
 MEDIA_TYPE = "application/vnd.konomi.custom-diffusion+safetensors"
 TOKEN_PREFIXES = {"text_encoder": "tokens.", "text_encoder_2": "tokens_2."}
 """What the names of rows begin with, by the text encoder they belong to."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.families.family import ActivationBytes, Family
+from konomi_chassis.models.families.quantization import NONE, PACKED_BYTES
 from konomi_chassis.models.families.table import find
 
 Fit = Literal["whole", "reduced", "none"]
@@ -83,6 +84,8 @@ class NightShape:
         checkpointing: whether activations are made twice.
         rater_bytes: of the rater's weights; those of a ViT-B/32 in float32 where nobody says.
         few_step_bytes: of the few-step adapter that stands beside the base; 0 where there is none.
+        drawn_as: in how many bits the generator keeps a flow transformer: "none", "int8", "nf4"; see quantization.
+        trained_as: likewise the trainer.
         on_card: whether the networks run on a card, where those of the trainer wait for each other on the host.
     """
 
@@ -93,6 +96,8 @@ class NightShape:
     checkpointing: bool = True
     rater_bytes: int = 610_000_000
     few_step_bytes: int = 0
+    drawn_as: str = NONE
+    trained_as: str = NONE
     on_card: bool = True
 
 
@@ -111,15 +116,21 @@ class _CountedModel:
     def weights(self, part: str, width: int) -> int:
         return self.model.parameters.get(part, 0) * width
 
-    def network(self, width: int) -> int:
-        return self.weights(self.family.network, width)
+    def network(self, width: int, quantization: str = NONE) -> int:
+        """Returns the bytes of the network, with the one layer that is unpacked at a time where it is quantised."""
+        whole = self.weights(self.family.network, width)
+        if quantization == NONE or not self.model.quantizable:
+            return whole
+        saved = self.model.quantizable * (width - PACKED_BYTES[quantization])
+        return round(whole - saved + self.model.largest_layer * width)
 
     def texts(self, width: int) -> int:
         return sum(self.weights(part, width) for part in self.family.weighted if part.startswith("text_encoder"))
 
-    def resident(self, width: int) -> int:
+    def resident(self, width: int, quantization: str = NONE) -> int:
         """Returns the bytes of the network on a card where it is trained block by block; all of it where it is not."""
-        return (self.model.resident or self.model.parameters.get(self.family.network, 0)) * width
+        whole = self.network(width, quantization)
+        return min(whole, self.model.resident * width) if self.model.resident else whole
 
     def text_width(self) -> int:
         """Returns the bytes of a weight of the text encoders while they are read on a card."""
@@ -134,20 +145,21 @@ def reads_in_bf16(family: Family) -> bool:
     return family.noise == "flow"
 
 
-def trains_in_blocks(model: BaseModel, width: int, card_bytes: int) -> bool:
+def trains_in_blocks(model: BaseModel, width: int, card_bytes: int, quantization: str = NONE) -> bool:
     """Says whether a transformer's blocks come to a card one by one while it is trained, for all of it does not fit.
 
     Args:
         model: the base.
         width: bytes of a weight of the network.
         card_bytes: memory of the card.
+        quantization: in how many bits the network lies.
     """
     family = find(model.layout)
     if family is None or family.defaults.activations is None or not model.resident:
         return False
     counted = _CountedModel(model, family, family.defaults.activations)
     taken = NightShape().rater_bytes + 3 * CONTEXT_BYTES
-    return taken + counted.network(width) + _step(counted, width) > card_bytes
+    return taken + counted.network(width, quantization) + _step(counted, width) > card_bytes
 
 
 def _step(model: _CountedModel, width: int) -> float:
@@ -185,7 +197,7 @@ def _generator(model: _CountedModel, shape: NightShape) -> MemoryNeed:
     A few-step adapter touches almost every weight: its factors run beside them, or the base's own wait on the host.
     """
     width, activations = shape.precision_bytes, model.activations
-    unet, texts, vae = model.network(width), model.texts(width), model.weights("vae", WHOLE)
+    unet, texts, vae = model.network(width, shape.drawn_as), model.texts(width), model.weights("vae", WHOLE)
     pixels, wide = model.pixels, width / HALF
     row = activations.drawing * pixels * wide * ALLOWANCE
     decoding = activations.decoding * pixels * ALLOWANCE
@@ -206,10 +218,10 @@ def _trainer(model: _CountedModel, shape: NightShape) -> MemoryNeed:
     pixels, wide, activations = model.pixels, shape.trained_bytes / HALF, model.activations
     kept = activations.checkpointed if shape.checkpointing else activations.training
     pictures = model.weights("vae", WHOLE) + activations.encoding * pixels * ALLOWANCE
-    network = model.network(shape.trained_bytes)
+    network = model.network(shape.trained_bytes, shape.trained_as)
     apart = max(model.texts(model.text_width()), pictures)
     encoding = apart if shape.on_card else network + model.texts(WHOLE) + pictures
     step = network + model.adapter() + kept * pixels * wide * ALLOWANCE * shape.rows_together
-    frozen = model.resident(shape.trained_bytes) if shape.on_card else network
+    frozen = model.resident(shape.trained_bytes, shape.trained_as) if shape.on_card else network
     least = frozen + _step(model, shape.trained_bytes)
     return MemoryNeed("trainer", 0, round(max(encoding, step)), round(max(encoding, least)))

@@ -7,6 +7,7 @@ import torch
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi_chassis.models.catalogue import BaseModel, BaseModels
 from konomi_chassis.models.diffusers_folder import read_json
+from konomi_chassis.models.families.quantization import NONE, check_installed
 from konomi_chassis.models.families.table import family
 from konomi_chassis.models.memory_needs import WIDTHS, trains_in_blocks
 from konomi_chassis.models.noise_schedule import V_MARK, ZERO_SNR_MARK
@@ -46,14 +47,18 @@ class BaseCatalogue:
         numbers = {field: value for field in OF_FILE if (value := getattr(training, field)) not in (0, AUTO)}
         kind = family(model.layout)
         skip = kind.clip_skip(drawing.clip_skip)
-        return BaseTraits(device.precision(self.device), kind.defaults.large, numbers, drawing.prompt_syntax, skip)
+        bits = self._settings.quantization if kind.noise == "flow" else NONE
+        return BaseTraits(
+            device.precision(self.device), kind.defaults.large, numbers, drawing.prompt_syntax, skip, bits
+        )
 
     def check(self, configuration: Configuration) -> None:
         """Refuses what this machine or the base model cannot train.
 
         Raises:
-            FailedPrecondition: not with this precision or optimiser on this machine.
-            InvalidArgument: the base model's text encoders, for adapters on which no program has a place.
+            FailedPrecondition: not with this precision, optimiser or quantisation on this machine.
+            InvalidArgument: the base model's text encoders, for adapters on which no program has a place; a base model
+                whose weights are not quantised.
         """
         name = configuration.base_model
         if configuration.text_encoder_learning_rate > 0 and not _has_text_targets(self._catalogue.get(name)):
@@ -64,6 +69,7 @@ class BaseCatalogue:
                 field="hyper_parameters.text_encoder_learning_rate",
             )
         check_optimizer(configuration.optimizer)
+        self._check_quantization(configuration)
         if configuration.precision == "fp16" and self.device == "cpu":
             raise FailedPrecondition(
                 "expected fp32 or bf16 on this machine, which has no GPU; fp16 came: choose another precision, here or "
@@ -71,18 +77,36 @@ class BaseCatalogue:
                 reason="PRECISION_UNAVAILABLE",
             )
 
-    def check_binds(self, name: str) -> None:
+    def _check_quantization(self, configuration: Configuration) -> None:
+        kind = family(self._catalogue.get(configuration.base_model).layout)
+        if configuration.quantization != NONE and kind.noise != "flow":
+            raise InvalidArgument(
+                f"expected none, since of a {kind.name} so little would be saved that konomi keeps its weights whole; "
+                f"{configuration.quantization} came: leave it out",
+                reason="HYPER_PARAMETER",
+                field="hyper_parameters.quantization",
+            )
+        check_installed(configuration.quantization, "[trainer] quantization")
+
+    def check_binds(self, name: str, *, words: bool = False) -> None:
         """Raises InvalidArgument where a method that binds concepts has nothing to change in a base model.
 
         Custom Diffusion changes keys and values of cross-attention; transformers that follow a flow read text and
-        image in one attention.
+        image in one attention. Words beside a LoRA need a text encoder that takes new rows.
         """
         kind = family(self._catalogue.get(name).layout)
-        if kind.noise == "flow":
+        if words and not kind.words:
+            raise InvalidArgument(
+                f"expected a base model whose text encoders learn words; {name} is a {kind.name}, whose do not: train "
+                "a LoRA, or choose another base model",
+                reason="METHOD",
+                field="method",
+            )
+        if kind.noise == "flow" and not words:
             raise InvalidArgument(
                 f"expected a base model with cross-attention for Custom Diffusion; {name} is a {kind.name}, which "
-                "reads text and image in one attention: train a LoRA, or choose a base model of Stable Diffusion 1.x, "
-                "2.x or XL",
+                "reads text and image in one attention: choose the method concept_lora, which learns words beside a "
+                "LoRA, or a base model of Stable Diffusion 1.x, 2.x or XL",
                 reason="METHOD",
                 field="method",
             )
@@ -157,6 +181,7 @@ class BaseCatalogue:
             streams or self._checkpointing(model),
             self._settings.compile_blocks,
             streams,
+            configuration.quantization,
         )
         configs = self._settings.single_file_configs
         reading = CaptionReading(configuration.prompt_syntax, configuration.clip_skip)
@@ -179,7 +204,9 @@ class BaseCatalogue:
         if asked is True:
             return True
         width = WIDTHS[configuration.precision]
-        return self.device != device.CPU and trains_in_blocks(model, width, device.memory(self.device))
+        return self.device != device.CPU and trains_in_blocks(
+            model, width, device.memory(self.device), configuration.quantization
+        )
 
 
 def _marks(base: BaseInfo) -> Tensors:

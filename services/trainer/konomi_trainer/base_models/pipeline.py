@@ -17,8 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 from konomi_chassis.memory_shortage import give_back
 from konomi_chassis.models.catalogue import BaseModel
-from konomi_chassis.models.families import autoencoder, latent_scale
+from konomi_chassis.models.families import autoencoder, latent_scale, quantized_blocks
 from konomi_chassis.models.families.condition import Condition
+from konomi_chassis.models.families.quantization import NONE
 from konomi_chassis.models.families.table import family, of_pipeline
 from konomi_chassis.models.loading import Dtypes, load_pipeline
 from konomi_chassis.models.memory_needs import reads_in_bf16
@@ -60,13 +61,14 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclass(frozen=True)
 class TrainingPlacement:
-    """Where and how a base model runs: see TrainerSettings; precision is that of the frozen weights."""
+    """Where and how a base model runs: see TrainerSettings; precision is that of the frozen weights, packed or not."""
 
     device: str
     precision: str
     gradient_checkpointing: bool
     compile_blocks: bool | Literal["auto"] = "auto"
     stream_blocks: bool = False
+    quantization: str = NONE
 
 
 class BasePipeline:
@@ -117,8 +119,7 @@ class BasePipeline:
         self._rescale = GUIDANCE_RESCALE if schedule.config.get("rescale_betas_zero_snr") else 0.0
         self.path = self.family.path(schedule, self.device)
         self._here: frozenset[str] = self.parts if placement.device == "cpu" else frozenset()
-        self.network = getattr(pipe, self.family.network)
-        self.network.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)
+        self.network = _frozen(getattr(pipe, self.family.network), placement)
         self.resolution = resolution or self.family.trained_side(pipe)
         self.step = _whole_tokens(self.resolution // 16, self.family.unit(pipe))
         self._sampling, self._guidance = False, self.family.defaults.guiding.theirs(guidance)
@@ -145,7 +146,8 @@ class BasePipeline:
         """Returns what decides whether a run of so many steps compiles the network's blocks, by figures in `cache`."""
         kind, precision = torch.device(self._placement.device).type, self._placement.precision
         name = f"{self.space[:16]}-{kind}-{precision}.json"
-        asked = False if self._streamed is not None else self._placement.compile_blocks
+        plain = self._streamed is None and self._placement.quantization == NONE
+        asked = self._placement.compile_blocks if plain else False
         return BlockCompiler(self, asked, steps, CostFile(kind, cache / "compilation" / name))
 
     def compile_blocks(self) -> None:
@@ -213,6 +215,11 @@ class BasePipeline:
     def text_towers(self) -> list[tuple[PreTrainedTokenizerBase, torch.nn.Module]]:
         """Returns tokenizer and text encoder of the base, two pairs for SDXL."""
         return self.family.towers(self._pipe)
+
+    def word_towers(self) -> list[tuple[PreTrainedTokenizerBase, torch.nn.Module]]:
+        """Returns tokenizer and text encoder of those that can learn new words."""
+        ends = [name.removeprefix("text_encoder") for name in sorted(self.family.words)]
+        return [(getattr(self._pipe, f"tokenizer{end}"), getattr(self._pipe, f"text_encoder{end}")) for end in ends]
 
     def release_image_encoder(self) -> None:
         """Frees the autoencoder alone, for methods that go on encoding texts."""
@@ -335,6 +342,13 @@ def merged(model: BaseModel, configs: Path, adapter: bytes) -> DiffusionPipeline
     pipe.fuse_lora(components=[part for part in parts if part in pipe._lora_loadable_modules])
     pipe.unload_lora_weights()
     return pipe
+
+
+def _frozen(network: torch.nn.Module, placement: TrainingPlacement) -> torch.nn.Module:
+    """Returns a network in the number format of its run, packed where it is quantised."""
+    network.to(dtype=PRECISIONS[placement.precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
+    quantized_blocks.quantize(network, placement.quantization, torch.device(placement.device))
+    return network
 
 
 def _whole_tokens(side: int, unit: int) -> int:

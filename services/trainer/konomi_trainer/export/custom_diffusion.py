@@ -1,4 +1,4 @@
-"""Custom Diffusion models for other tools: a LoRA that equals the change of weights, and one embedding per concept.
+"""Models that know words for other tools: a LoRA that equals the change of weights, and one embedding per concept.
 
 The zip holds `lora.safetensors` and `NAME.safetensors` for the token <NAME>, with the one tensor `emb_params` (1, D)
 that A1111, Forge, ComfyUI and diffusers read; for SDXL with `clip_l` and `clip_g`, as these expect there. In A1111 and
@@ -7,12 +7,13 @@ ComfyUI an embedding is called by its file's name, in diffusers by the token it 
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.tensors import pack
 from konomi_trainer.merging import low_rank
 from konomi_trainer.methods.concept_file import ConceptModel
+from konomi_trainer.methods.word_lora import WordLora
 
 MEDIA_TYPE, LORA = "application/zip", "lora.safetensors"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -30,11 +31,16 @@ def lora_tensors(model: ConceptModel) -> Tensors:
     return tensors
 
 
-def embeddings(model: ConceptModel) -> dict[str, bytes]:
-    """Returns file name → bytes of an embedding file, for every concept."""
+def embeddings(model: ConceptModel | WordLora, names: Sequence[str] = ()) -> dict[str, bytes]:
+    """Returns file name → bytes of an embedding file, for every concept.
+
+    Args:
+        model: what to export.
+        names: what other programs call the rows, a text encoder each; those of Stable Diffusion without it.
+    """
     files: dict[str, bytes] = {}
     for token, rows in model.rows.items():
-        names = ("emb_params",) if len(rows) == 1 else ("clip_l", "clip_g")
+        names = names or (("emb_params",) if len(rows) == 1 else ("clip_l", "clip_g"))
         tensors = {name: row[None].float() for name, row in zip(names, rows, strict=True)}
         files[f"{token.strip('<>')}.safetensors"] = pack(tensors)
     return files
@@ -53,13 +59,36 @@ def archive(
     """
     tensors = lora_tensors(model)
     if rename is not None:
-        tensors = {
-            name: tensor.float() if name.endswith(".alpha") else tensor.half()
-            for name, tensor in rename(tensors).items()
-        }
+        tensors = _halved(rename(tensors))
+    return _zipped({LORA: pack(tensors, header), **embeddings(model)})
+
+
+def words_archive(
+    model: WordLora,
+    names: Sequence[str],
+    header: Mapping[str, str],
+    rename: Callable[[Tensors], Tensors] | None = None,
+) -> bytes:
+    """Returns the zip of a LoRA and of the words beside it; see archive.
+
+    Args:
+        model: what to export.
+        names: see embeddings.
+        header: metadata of the LoRA file, where it is renamed; else it has diffusers' own.
+        rename: see archive.
+    """
+    lora = model.lora_file() if rename is None else pack(_halved(rename(dict(model.lora))), header)
+    return _zipped({LORA: lora, **embeddings(model, names)})
+
+
+def _halved(tensors: Tensors) -> Tensors:
+    return {name: tensor.float() if name.endswith(".alpha") else tensor.half() for name, tensor in tensors.items()}
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as file:
-        for name, data in sorted({LORA: pack(tensors, header), **embeddings(model)}.items()):
+        for name, data in sorted(files.items()):
             file.writestr(zipfile.ZipInfo(name, LONG_AGO), data)
     return stream.getvalue()
 

@@ -18,9 +18,11 @@ from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.manifest import parse
 from konomi_trainer.data.tensors import pack, unpack
 from konomi_trainer.export import custom_diffusion, kohya, model_card
+from konomi_trainer.merging import concepts as merging
 from konomi_trainer.methods import adapter_file
 from konomi_trainer.methods.concept_file import ConceptModel
 from konomi_trainer.methods.registry import METHODS
+from konomi_trainer.methods.word_lora import WordLora
 from konomi_trainer.storage.models import ModelRow
 
 CHECKPOINT_MEDIA_TYPE, ZIP_MEDIA_TYPE = "application/vnd.konomi.checkpoint+safetensors", "application/zip"
@@ -90,7 +92,7 @@ class Exporter:
         """Returns the artifact of a model as one of the formats of ExportFormat in trainer.proto.
 
         Raises:
-            FailedPrecondition: a Custom Diffusion model cannot be merged into a checkpoint, or its base has changed.
+            FailedPrecondition: a model that knows words cannot be merged into a checkpoint, or its base has changed.
         """
         return self._forms[form](model, extras or Extras())
 
@@ -98,7 +100,10 @@ class Exporter:
         return self._store.stat(model.adapter_digest)
 
     def _diffusers(self, model: ModelRow, extras: Extras) -> Any:
-        concept = self._concepts(model)
+        concept, words = self._concepts(model), self._words(model)
+        if words is not None:
+            archive = custom_diffusion.words_archive(words, self._row_names(model), {})
+            return self._store.put(archive, custom_diffusion.MEDIA_TYPE)
         if concept is None:
             data = self._store.get(model.adapter_digest)
             loadable = adapter_file.loadable(data)
@@ -113,6 +118,16 @@ class Exporter:
             fields = self._header(model, base, custom_diffusion.largest_rank(concept), extras)
             archive = custom_diffusion.archive(
                 concept, fields, lambda tensors: kohya.rename(tensors, base.layout, base.layers_per_block)
+            )
+            return self._store.put(archive, custom_diffusion.MEDIA_TYPE)
+        words = self._words(model)
+        if words is not None:
+            fields = self._header(model, base, words.rank, extras)
+            archive = custom_diffusion.words_archive(
+                words,
+                self._row_names(model),
+                fields,
+                lambda tensors: kohya.rename(tensors, base.layout, base.layers_per_block),
             )
             return self._store.put(archive, custom_diffusion.MEDIA_TYPE)
         stored, joined = self._store.get(model.adapter_digest), bool(family(base.layout).exported.head)
@@ -164,18 +179,33 @@ class Exporter:
         return fields
 
     def _captions(self, model: ModelRow) -> list[str]:
-        return [item.caption for item in parse(self._store.get(model.manifest_digest))] if model.manifest_digest else []
+        if not model.manifest_digest:
+            return []
+        data = self._store.get(model.manifest_digest)
+        document = json.loads(data)
+        if document.get("schema") == merging.SCHEMA:
+            return list(document["targets"])
+        return [item.caption for item in parse(data)]
 
     def _concepts(self, model: ModelRow) -> ConceptModel | None:
         """Returns a model that brings words of its own; None for one that changes weights alone."""
         read = METHODS[model.method].read_concepts
         return read(self._store.get(model.adapter_digest)) if read is not None else None
 
+    def _words(self, model: ModelRow) -> WordLora | None:
+        """Returns a model that brings words beside a LoRA; None for any other."""
+        read = METHODS[model.method].read_words
+        return read(self._store.get(model.adapter_digest)) if read is not None else None
+
+    def _row_names(self, model: ModelRow) -> tuple[str, ...]:
+        names = family(self._bases.describe(model.base_model).layout).words
+        return tuple(names[encoder] for encoder in sorted(names))
+
     def _plain(self, model: ModelRow) -> bytes:
-        if METHODS[model.method].read_concepts is not None:
+        if METHODS[model.method].binds:
             raise FailedPrecondition(
-                "expected an adapter that changes weights alone; a Custom Diffusion model also brings words, which a "
-                "whole checkpoint has no place for: export it as kohya, which gives a LoRA and its embeddings",
+                "expected an adapter that changes weights alone; a model that knows concepts also brings words, which "
+                "a whole checkpoint has no place for: export it as kohya, which gives a LoRA and its embeddings",
                 reason="EXPORT_FORMAT",
             )
         return adapter_file.loadable(self._store.get(model.adapter_digest))

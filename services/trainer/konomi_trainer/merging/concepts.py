@@ -12,7 +12,10 @@ from konomi_trainer.merging import closed_form, low_rank
 from konomi_trainer.methods import token_rows
 from konomi_trainer.methods.base import LoadedBase
 from konomi_trainer.methods.concept_file import ConceptModel
+from konomi_trainer.methods.word_lora import WordLora
 
+SCHEMA = "konomi.merge/1"
+"""Of the document that stands where a manifest would: the models, and captions that name their concepts."""
 BATCH, LOSSLESS = 64, 1 - 1e-7
 
 
@@ -33,7 +36,7 @@ class WordFeatures:
     regular: torch.Tensor
 
 
-def check(models: Sequence[ConceptModel]) -> None:
+def check(models: Sequence[ConceptModel] | Sequence[WordLora]) -> None:
     """Refuses models that cannot be one.
 
     Raises:

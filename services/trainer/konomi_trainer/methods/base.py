@@ -17,6 +17,7 @@ from konomi_trainer.data import dataset
 from konomi_trainer.data.cache import TensorCache, Tensors
 from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods.concept_file import ConceptModel
+from konomi_trainer.methods.word_lora import WordLora
 from konomi_trainer.training.compilation import BlockCompiler
 from konomi_trainer.training.loop import Loss
 
@@ -39,6 +40,9 @@ class LoadedBase(dataset.Encoder, Protocol):
 
     def text_towers(self) -> list[tuple[Any, torch.nn.Module]]:
         """Returns tokenizer and text encoder, two pairs for SDXL."""
+
+    def word_towers(self) -> list[tuple[Any, torch.nn.Module]]:
+        """Returns tokenizer and text encoder of those that can learn new words, in the order of their names."""
 
     def checkpoint_activations(self) -> bool:
         """Makes activations twice instead of keeping them; False where it does so already."""
@@ -131,8 +135,9 @@ class Method:
         prepare: encodes the set, changes the base model where it must and returns what the loop trains.
         defaults: numbers of a run where the caller says nothing.
         kohya: what the header of an export for other tools says.
-        read_concepts: where the method binds concepts to new words, reads its adapter file; such models are exported
-            with their words and merged in closed form. None where it changes weights alone.
+        read_concepts: of Custom Diffusion, reads its adapter file; such models are exported with their words and merged
+            in closed form. None of any other.
+        read_words: of words beside a LoRA, likewise; such models are merged by adding up. None of any other.
         signed: whether its change can be switched off for a forward, as signed targets need; see `contrast`.
     """
 
@@ -142,4 +147,10 @@ class Method:
     defaults: MethodDefaults = field(default_factory=MethodDefaults)
     kohya: KohyaModule = field(default_factory=KohyaModule)
     read_concepts: Callable[[bytes], ConceptModel] | None = None
+    read_words: Callable[[bytes], WordLora] | None = None
     signed: bool = False
+
+    @property
+    def binds(self) -> bool:
+        """Whether it binds concepts to new words."""
+        return self.read_concepts is not None or self.read_words is not None

@@ -33,7 +33,7 @@ def check(concepts: Sequence[Concept]) -> tuple[Concept, ...]:
         InvalidArgument: none or too many, a malformed token or word, or a token given twice; the field is named.
     """
     if not 1 <= len(concepts) <= MAX_CONCEPTS:
-        message = f"expected 1 to {MAX_CONCEPTS} concepts for Custom Diffusion; came {len(concepts)}"
+        message = f"expected 1 to {MAX_CONCEPTS} concepts for a method that binds words; came {len(concepts)}"
         raise InvalidArgument(message, reason="CONCEPTS", field="concepts")
     for index, concept in enumerate(concepts):
         if not TOKEN.fullmatch(concept.token):
@@ -63,7 +63,9 @@ def of_request(method: str, binds: bool, rows: Sequence[Mapping[str, str]]) -> t
     if binds:
         return tuple(dict(vars(concept)) for concept in check(from_rows(rows)))
     if rows:
-        message = f"expected no concepts for the method {method}; came {len(rows)}: choose Custom Diffusion"
+        message = (
+            f"expected no concepts for the method {method}; came {len(rows)}: choose Custom Diffusion or concept_lora"
+        )
         raise InvalidArgument(message, reason="CONCEPTS", field="concepts")
     return ()
 

@@ -19,6 +19,7 @@ from konomi_trainer.configuration import Configuration, MethodDefaults
 from konomi_trainer.data import conditions
 from konomi_trainer.data.cache import Tensors
 from konomi_trainer.data.dataset import Batch
+from konomi_trainer.data.manifest import ManifestItem
 from konomi_trainer.methods import concept_file, concept_set, losses, token_rows
 from konomi_trainer.methods.base import Files, LoadedBase, Method, PreparedMethod, TrainingSource
 from konomi_trainer.methods.concepts import Concept, check_captions, from_rows
@@ -34,10 +35,7 @@ def prepare(base: LoadedBase, source: TrainingSource, configuration: Configurati
     """Encodes the set, adds the tokens and returns what is trained."""
     bound = from_rows(configuration.concepts)
     check_captions(bound, source.items)
-    targets = [item for item in source.items if item.role == "selected"]
-    priors = [item for item in source.items if item.role in REGULARISATION] if configuration.prior_weight else []
-    generated = sum(item.role != REAL for item in priors)
-    _warn(len(priors), generated)
+    targets, priors = chosen(source.items, configuration.prior_weight)
     data = concept_set.build(targets, priors, base, source, configuration.scale_augmentation)
     base.release_image_encoder()
     rows = token_rows.bind(base.text_towers(), bound)
@@ -51,14 +49,33 @@ def prepare(base: LoadedBase, source: TrainingSource, configuration: Configurati
     def save(trained: Tensors, record: Mapping[str, str]) -> Files:
         return Files(concept_file.to_bytes(model_of(trained, bound, record)))
 
-    figures = {
+    figures = figures_of(targets, priors, bound)
+    figures |= conditions.figures_of(data.prior.texts.cut if data.prior else 0)
+    return PreparedMethod(weights, ConceptLoss(base, data, configuration), save, MEDIA_TYPE, figures)
+
+
+def chosen(items: Sequence[ManifestItem], prior_weight: float) -> tuple[list[ManifestItem], list[ManifestItem]]:
+    """Returns the concepts' images and the regularisation images, none of these where they weigh nothing."""
+    targets = [item for item in items if item.role == "selected"]
+    priors = [item for item in items if item.role in REGULARISATION] if prior_weight else []
+    _warn(len(priors), _generated(priors))
+    return targets, priors
+
+
+def figures_of(
+    targets: Sequence[ManifestItem], priors: Sequence[ManifestItem], bound: Sequence[Concept]
+) -> dict[str, float]:
+    """Returns what a run that binds words wants kept with its model."""
+    return {
         "images": float(len(targets)),
         "concepts": float(len(bound)),
         "regularisation_images": float(len(priors)),
-        "regularisation_generated": float(generated),
+        "regularisation_generated": float(_generated(priors)),
     }
-    figures |= conditions.figures_of(data.prior.texts.cut if data.prior else 0)
-    return PreparedMethod(weights, ConceptLoss(base, data, configuration), save, MEDIA_TYPE, figures)
+
+
+def _generated(priors: Sequence[ManifestItem]) -> int:
+    return sum(item.role != REAL for item in priors)
 
 
 def attach(unet: torch.nn.Module, chunk: int = conditions.CHUNK_STATES) -> dict[str, torch.nn.Parameter]:

@@ -1,7 +1,7 @@
 """Every training method by its name: the one table a new method is entered into."""
 
 from konomi.errors import InvalidArgument
-from konomi_trainer.methods import custom_diffusion, lora
+from konomi_trainer.methods import concept_lora, custom_diffusion, lora
 from konomi_trainer.methods.base import Method
 
 METHODS: dict[str, Method] = {
@@ -10,6 +10,7 @@ METHODS: dict[str, Method] = {
     lora.LOHA_METHOD.name: lora.LOHA_METHOD,
     lora.LOKR_METHOD.name: lora.LOKR_METHOD,
     custom_diffusion.METHOD.name: custom_diffusion.METHOD,
+    concept_lora.METHOD.name: concept_lora.METHOD,
 }
 
 

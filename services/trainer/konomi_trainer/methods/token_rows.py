@@ -3,7 +3,7 @@
 Kumari et al. 2023 (2212.04488), section 3.2: the token starts from a rarely used one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,12 +44,15 @@ class TokenRows(torch.nn.Module):
         return torch.where((ids >= self.first)[..., None], new, own)
 
 
-def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tuple[torch.nn.Parameter, ...]]:
+def bind(
+    towers: Sequence[Tower], concepts: Sequence[Concept], start: "Start | None" = None
+) -> dict[str, tuple[torch.nn.Parameter, ...]]:
     """Adds the concepts' tokens to tokenizers and text encoders, which are frozen, and returns their rows.
 
     Args:
         towers: tokenizer and text encoder, two pairs for SDXL; changed in place.
         concepts: what to bind.
+        start: gives the row one starts from; a rare token's, or that of its initial word, without it.
 
     Returns:
         token → one (D,) float32 parameter per tower.
@@ -61,7 +64,8 @@ def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tupl
     for tokenizer, encoder in towers:
         encoder.requires_grad_(False)
         frozen: Any = encoder.get_input_embeddings()
-        starts = [frozen.weight[start_id(tokenizer, concept, n)] for n, concept in enumerate(concepts)]
+        begin = start or rare_row
+        starts = [begin(tokenizer, frozen.weight, concept, n) for n, concept in enumerate(concepts)]
         first = len(tokenizer)
         for concept in concepts:
             size = len(tokenizer)
@@ -77,6 +81,21 @@ def bind(towers: Sequence[Tower], concepts: Sequence[Concept]) -> dict[str, tupl
             if hasattr(module, "eos_token_id"):
                 module.eos_token_id = tokenizer.eos_token_id
     return {token: tuple(rows) for token, rows in parameters.items()}
+
+
+Start = Callable[[Any, torch.Tensor, Concept, int], torch.Tensor]
+"""(tokenizer, (V, D) rows, concept, its place among the concepts) → the (D,) row its token starts from."""
+
+
+def rare_row(tokenizer: Any, weight: torch.Tensor, concept: Concept, number: int) -> torch.Tensor:
+    """Returns the row of `start_id`."""
+    return weight[start_id(tokenizer, concept, number)]
+
+
+def mean_row(tokenizer: Any, weight: torch.Tensor, concept: Concept, number: int) -> torch.Tensor:
+    """Returns the mean of the rows of a concept's initial word, else of its class word, however many tokens it is."""
+    ids = tokenizer(concept.initial_word or concept.class_word, add_special_tokens=False)["input_ids"]
+    return weight[torch.tensor(ids, device=weight.device)].float().mean(dim=0)
 
 
 def start_id(tokenizer: Any, concept: Concept, number: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy
 
-from konomi.errors import FailedPrecondition, NotFound
+from konomi.errors import FailedPrecondition, InvalidArgument, NotFound
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.models.concept_format import MEDIA_TYPE
 from konomi_chassis.storage.artifacts import ArtifactStore
@@ -19,12 +19,12 @@ from konomi_trainer.base_models.catalogue import BaseCatalogue
 from konomi_trainer.configuration import PLAIN, Configuration
 from konomi_trainer.data import dual_encoder, manifest, retrieval
 from konomi_trainer.merging import concepts as merging
-from konomi_trainer.methods import concept_file
+from konomi_trainer.methods import concept_file, word_lora
 from konomi_trainer.methods.registry import METHODS
 from konomi_trainer.servicer import messages
 from konomi_trainer.storage import models, runs
 
-MERGE_SCHEMA, TARGETS_OF_A_MODEL = "konomi.merge/1", 8
+TARGETS_OF_A_MODEL = 8
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,21 @@ class ConceptRpcs:
         return pb.RetrieveImagesResponse(images=images, candidates=len(items), warnings=retrieved.warnings)
 
     def merge(self, rows: Sequence[models.ModelRow], request: pb.MergeModelsRequest) -> Merged:
-        """Returns the closed-form merge of models; its adapter is in the store, nothing is registered yet.
+        """Returns the merge of models; its adapter is in the store, nothing is registered yet.
 
         Raises:
-            FailedPrecondition: one is no Custom Diffusion model, or their bases differ.
+            FailedPrecondition: one knows no words, their methods or their bases differ.
             InvalidArgument: tokens collide, or there are too few captions.
         """
+        if METHODS[rows[0].method].read_words is not None:
+            return self._join(rows, request)
         readers = [_concept_reader(row) for row in rows]  # a method that cannot be merged is refused before any read
         loaded = [read(self._store.get(row.adapter_digest)) for read, row in zip(readers, rows, strict=True)]
         merging.check(loaded)
         texts = [_texts(self._store.get(row.manifest_digest), model) for row, model in zip(rows, loaded, strict=True)]
         captions = sorted(set(request.captions) or {caption for _, regular in texts for caption in regular})
         document = {
-            "schema": MERGE_SCHEMA,
+            "schema": merging.SCHEMA,
             "items": [],
             "models": [row.adapter_digest for row in rows],
             "captions": captions,
@@ -102,19 +104,44 @@ class ConceptRpcs:
         first = Configuration(**json.loads(rows[0].configuration))
         concepts = tuple(asdict(concept) for model in loaded for concept in model.concepts)
         configuration = replace(first, concepts=concepts, seed=0, precision="fp32")
-        record = {
-            "schema": "konomi.adapter/1",
-            "method": first.method,
-            "base_model": first.base_model,
-            "base_digest": first.base_digest,
-            "manifest_digest": digest,
-            "config_digest": configuration.digest(),
-        }
+        record = _record(configuration, digest)
         parts = [merging.MergePart(model, own) for model, (own, _) in zip(loaded, texts, strict=True)]
         merged, figures = merging.merge_parts(
             self._bases.load(replace(configuration, prompt_syntax=PLAIN)), parts, captions, request.keep_mass, record
         )
         adapter = self._store.put(concept_file.to_bytes(merged), MEDIA_TYPE).digest
+        return self._described(rows, request, configuration, digest, adapter, figures)
+
+    def _join(self, rows: Sequence[models.ModelRow], request: pb.MergeModelsRequest) -> Merged:
+        """Returns models with words beside a LoRA as one: all their words, and their changes added up."""
+        if request.keep_mass or request.captions:
+            field = "keep_mass" if request.keep_mass else "captions"
+            raise InvalidArgument(
+                f"expected none, since words beside a LoRA are merged by adding up, which needs no {field}; some came: "
+                "leave it out",
+                reason="MERGE",
+                field=field,
+            )
+        loaded = [_word_reader(row, rows[0])(self._store.get(row.adapter_digest)) for row in rows]
+        merging.check(loaded)
+        texts = [_texts(self._store.get(row.manifest_digest), model) for row, model in zip(rows, loaded, strict=True)]
+        document = {
+            "schema": merging.SCHEMA,
+            "items": [],
+            "models": [row.adapter_digest for row in rows],
+            "captions": [],
+            "targets": sorted({caption for own, _ in texts for caption in own}),
+        }
+        data = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        digest = self._store.put(data, "application/json").digest
+        first = Configuration(**json.loads(rows[0].configuration))
+        concepts = tuple(asdict(concept) for model in loaded for concept in model.concepts)
+        rank = sum(model.rank for model in loaded)
+        configuration = replace(first, concepts=concepts, seed=0, rank=rank)
+        record = _record(configuration, digest)
+        merged = word_lora.to_bytes(word_lora.joined(loaded, record))
+        adapter = self._store.put(merged, MEDIA_TYPE).digest
+        figures = {"concepts": float(len(concepts)), "rank": float(rank)}
         return self._described(rows, request, configuration, digest, adapter, figures)
 
     def _described(
@@ -149,6 +176,18 @@ class ConceptRpcs:
             create_time=time.time(),
         )
         return Merged(model, _training_request(model, configuration, request.request_id))
+
+
+def _record(configuration: Configuration, manifest_digest: str) -> dict[str, str]:
+    """Returns what the file of a merge says of where it comes from."""
+    return {
+        "schema": "konomi.adapter/1",
+        "method": configuration.method,
+        "base_model": configuration.base_model,
+        "base_digest": configuration.base_digest,
+        "manifest_digest": manifest_digest,
+        "config_digest": configuration.digest(),
+    }
 
 
 def _training_request(
@@ -209,15 +248,26 @@ def concepts_of(request: pb.CreateTrainingRunRequest) -> tuple[Any, ...]:
     )
 
 
-def _texts(data: bytes, model: concept_file.ConceptModel) -> tuple[list[str], list[str]]:
+def _texts(data: bytes, model: concept_file.ConceptModel | word_lora.WordLora) -> tuple[list[str], list[str]]:
     """Returns captions that name the concepts, and ordinary ones, from a manifest or an earlier merge."""
     document = json.loads(data)
-    if document.get("schema") == MERGE_SCHEMA:
+    if document.get("schema") == merging.SCHEMA:
         return document["targets"], document["captions"]
     items = manifest.parse(data)
     own = sorted({item.caption for item in items if any(c.token in item.caption for c in model.concepts)})
     ordinary = sorted({item.caption for item in items if item.role != "selected" and item.caption})
     return own[:TARGETS_OF_A_MODEL], ordinary
+
+
+def _word_reader(row: models.ModelRow, first: models.ModelRow) -> Callable[[bytes], word_lora.WordLora]:
+    read = METHODS[row.method].read_words
+    if read is None:
+        raise FailedPrecondition(
+            f"expected models of one method; {first.display_name or first.id} is of {first.method} and "
+            f"{row.display_name or row.id} of {row.method}: merge those of one",
+            reason="METHOD_NOT_MERGED",
+        )
+    return read
 
 
 def _concept_reader(row: models.ModelRow) -> Callable[[bytes], concept_file.ConceptModel]:

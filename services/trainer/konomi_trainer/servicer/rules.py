@@ -1,6 +1,7 @@
 """Field rules of the requests of konomi.v1.TrainerService."""
 
 from konomi.v1 import trainer_pb2 as pb
+from konomi_chassis.models.families.quantization import NAMES
 from konomi_chassis.rpc.field_rules import (
     BASE_OR_NONE,
     DIGEST,
@@ -45,6 +46,7 @@ def _hyper_parameters() -> dict[str, Rule]:
     rules["resolution"] = multiple(8, int(BOUNDS["resolution"][1]))
     rules["precision"] = _one_of(ASKED_PRECISIONS)
     rules["optimizer"] = _one_of(OPTIMIZERS)
+    rules["quantization"] = _one_of(NAMES)
     return {f"hyper_parameters.{name}": rule for name, rule in rules.items()}
 
 

@@ -45,7 +45,7 @@ class TrainableBases(Protocol):
     def check(self, configuration: configuration.Configuration) -> None:
         """Raises FailedPrecondition where this machine cannot train with a precision or an optimiser."""
 
-    def check_binds(self, name: str) -> None:
+    def check_binds(self, name: str, *, words: bool = False) -> None:
         """Raises InvalidArgument where a method that binds words has nothing to change in a base model."""
 
 
@@ -160,7 +160,7 @@ class TrainerServicer(ListingRpcs, SnapshotRpcs, CollectionRpcs):
         return reply
 
     def MergeModels(self, request: pb.MergeModelsRequest, context: grpc.ServicerContext) -> pb.Model:
-        """Merges Custom Diffusion models in closed form and commits the new model."""
+        """Merges models that know words, Custom Diffusion's in closed form, and commits the new model."""
         with reading(self._engine) as connection:
             earlier = self._idempotency.replay(connection, "MergeModels", request)
         if earlier is not None:
@@ -221,14 +221,13 @@ class TrainerServicer(ListingRpcs, SnapshotRpcs, CollectionRpcs):
     def _configure(self, request: pb.CreateTrainingRunRequest) -> configuration.Configuration:
         method = registry.by_number(request.method)
         base, numbers = request.base_model or configuration.STARTER, messages.given(request.hyper_parameters)
-        binds = method.read_concepts is not None
-        numbers["concepts"] = concepts.of_request(method.name, binds, concept_rpcs.concepts_of(request))
+        numbers["concepts"] = concepts.of_request(method.name, method.binds, concept_rpcs.concepts_of(request))
         digest = self._bases.digest(base)
         traits = self._bases.traits(base)
         complete = configuration.complete(method.name, base, digest, request.seed, numbers, method.defaults, traits)
         self._bases.check(complete)
-        if binds:
-            self._bases.check_binds(base)
+        if method.binds:
+            self._bases.check_binds(base, words=method.read_words is not None)
         return complete
 
     def _check_manifest(self, digest: str, numbers: configuration.Configuration) -> None:

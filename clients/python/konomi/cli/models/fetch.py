@@ -14,6 +14,7 @@ from konomi.home import Home
 from konomi.host.hub import Facts, FetchSettings, address, check_safetensors, facts, fetch, newest
 from konomi.host.hub_folder import bring_folder
 from konomi.host.hub_models import DOWNLOADS, Download, Remote
+from konomi.host.hub_token import read_token
 from konomi.i18n.catalogue import text
 
 
@@ -77,9 +78,9 @@ def find(name: str) -> Download:
 
 def bring(model: Download, home: Home, settings: FetchSettings, *, quiet: bool) -> FetchedModel:
     """Fetches what of a model is missing and returns what is there; every file complete or not there."""
-    kept = _kept(home)
+    kept, token = _kept(home), read_token(settings.token_file())
     if not model.revision:
-        revision = _revision_of(kept, model) or newest(settings.hub, model)
+        revision = _revision_of(kept, model) or newest(settings.hub, model, token)
         model = replace(model, revision=revision)
     if not quiet:
         words = {"name": model.name, "repository": model.repository, "revision": model.revision}
@@ -138,14 +139,15 @@ def _bring_file(model: Download, file: Remote, home: Home, settings: FetchSettin
     if target.is_file() and key in kept:
         return {"file": str(target), **kept[key], "fetched": False}
     url = address(settings.hub, model, file)
-    offered = facts(settings.hub, model, file)
+    token = read_token(settings.token_file())
+    offered = facts(settings.hub, model, file, token)
     _compare(kept.get(key), offered, file.path)
     if not quiet:
         note(_announcement(file.path, offered))
     part = home.models / ".fetch" / f"{model.name}-{file.path.replace('/', '-') if model.folder else target.name}.part"
     part.parent.mkdir(parents=True, exist_ok=True)
     with progress(file.path, offered.size) as update:
-        fetch(url, part, offered, settings.fetch_tries, update)
+        fetch(url, part, offered, settings.fetch_tries, update, token)
     if target.suffix == ".safetensors":
         check_safetensors(part, file.path)
     make_folder(target.parent)

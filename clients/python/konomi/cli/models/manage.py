@@ -143,7 +143,7 @@ def merge(
     taste: TasteId = "default",
     as_json: Json = False,
 ) -> None:
-    """Merge Custom Diffusion models into a new one that knows the concepts of all.
+    """Merge models that know concepts into a new one that knows those of all.
 
     Example: konomi models merge unit-1 unit-2 --name both
     """

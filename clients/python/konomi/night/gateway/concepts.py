@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,8 @@ from konomi.i18n.catalogue import text
 from konomi.night.draws import ConceptToken
 from konomi.night.gateway import manifests
 from konomi.night.gateway.manifests import Item
-from konomi.night.gateway.services import NightServices
+from konomi.night.gateway.services import Beat, NightServices, TrainingRun
+from konomi.night.records.state import Fit
 from konomi.night.settings import NightSettings
 from konomi.v1 import trainer_pb2 as trainer
 
@@ -126,6 +127,17 @@ def prior(
     return {"regularisation_items": manifests.freeze(gateway.client, items)}
 
 
+def _begun(client: Client, request: trainer.CreateTrainingRunRequest) -> trainer.TrainingRun:
+    """Starts a run of Custom Diffusion, or of words beside a LoRA where the base model has no place for that."""
+    try:
+        return client.trainer.create_training_run(request)
+    except InvalidArgument as error:
+        if (error.reason, error.field) != ("METHOD", "method"):
+            raise
+    request.method = trainer.TRAINING_METHOD_CONCEPT_LORA
+    return client.trainer.create_training_run(request)
+
+
 def teach(
     client: Client, request: trainer.CreateTrainingRunRequest, items: Sequence[Item], beat: Callable[[int, int], None]
 ) -> trainer.Model:
@@ -142,7 +154,7 @@ def teach(
         FailedPrecondition: the run failed.
     """
     request.manifest_digest = manifests.freeze(client, items)
-    run = client.trainer.create_training_run(request)
+    run = _begun(client, request)
     for latest in client.trainer.watch_training_run(name=run.name):
         run = latest
         beat(run.step, run.total_steps)
@@ -151,3 +163,19 @@ def teach(
     if run.state != trainer.TRAINING_STATE_SUCCEEDED:
         raise FailedPrecondition(run.error.message or text("the run was cancelled"), reason=run.error.reason)
     return client.trainer.get_model(name=run.model)
+
+
+def bind(gateway: NightServices, run: TrainingRun, words: Sequence[tuple[str, str]], steps: int, beat: Beat) -> Fit:
+    """Binds words, beside a LoRA where a base has no place for Custom Diffusion; returns what `train` does.
+
+    Raises:
+        InvalidArgument: the base model cannot be taught words (a reason of UNFIT), or the request is wrong.
+    """
+    concepts = [trainer.Concept(token=token, class_word=class_word) for token, class_word in words]
+    bound = replace(run, concepts=concepts)
+    try:
+        return gateway.train(bound, {"steps": steps}, beat, "custom_diffusion")
+    except InvalidArgument as error:
+        if (error.reason, error.field) != ("METHOD", "method"):
+            raise
+    return gateway.train(bound, {"steps": steps}, beat, "concept_lora")

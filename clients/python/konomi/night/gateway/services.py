@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol, TypedDict
 
 from konomi import errors, files
@@ -391,14 +391,16 @@ class NightServices:
         self.client.trainer.rollback_model(taste=self.taste, request_id=request_id)
 
 
+BINDING = (trainer_pb2.TRAINING_METHOD_CUSTOM_DIFFUSION, trainer_pb2.TRAINING_METHOD_CONCEPT_LORA)
+"""Training methods that bind words."""
 METHODS = tuple(
     sorted(
         name.removeprefix("TRAINING_METHOD_").lower()
         for name, number in trainer_pb2.TrainingMethod.items()
-        if number not in (trainer_pb2.TRAINING_METHOD_UNSPECIFIED, trainer_pb2.TRAINING_METHOD_CUSTOM_DIFFUSION)
+        if number not in (trainer_pb2.TRAINING_METHOD_UNSPECIFIED, *BINDING)
     )
 )
-"""Training methods a night may fit with; Custom Diffusion needs words and is asked for by the systems that teach."""
+"""Training methods a night may fit with; those that bind words are asked for by the systems that teach."""
 
 UNFIT = ("MODEL_LAYOUT", "CONCEPTS")
 """Why a base model cannot be taught words; it is fitted with a LoRA instead."""
@@ -465,16 +467,6 @@ def count(gateway: NightServices, text: str) -> int:
     """Returns how many of the taste's own images have a text in their prompt."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
     return gateway.client.rater.list_images(taste=gateway.taste, filter=filter_, page_size=1).total_size
-
-
-def bind(gateway: NightServices, run: TrainingRun, words: Sequence[tuple[str, str]], steps: int, beat: Beat) -> Fit:
-    """Binds words by Custom Diffusion and returns what `NightServices.train` does.
-
-    Raises:
-        InvalidArgument: the base model cannot be taught words (a reason of UNFIT), or the request is wrong.
-    """
-    concepts = [trainer_pb2.Concept(token=token, class_word=class_word) for token, class_word in words]
-    return gateway.train(replace(run, concepts=concepts), {"steps": steps}, beat, "custom_diffusion")
 
 
 def merge(gateway: NightServices, names: Sequence[str], display_name: str, request_id: str) -> Fit:

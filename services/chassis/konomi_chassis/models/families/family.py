@@ -381,6 +381,10 @@ class Family(Protocol):
         """Component → names of the layers an adapter sits on."""
 
     @property
+    def words(self) -> Mapping[str, str]:
+        """Text encoders that can learn new words, each → what other programs call its rows; empty where none can."""
+
+    @property
     def single_file(self) -> SingleFileNames | None:
         """Names of its single files; None where it has none."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from konomi.errors import FailedPrecondition
 from konomi_chassis.models.families.family import OriginalLayer
 from konomi_chassis.models.families.layer_names import HEAD
+from konomi_chassis.models.families.quantized_blocks import QuantizedLinear
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.safetensors_check import Header
 
@@ -109,7 +110,7 @@ class ModuleNames:
             network = getattr(pipe, component, None)
             if network is None:
                 continue
-            names = [name for name, module in network.named_modules() if getattr(module, "weight", None) is not None]
+            names = [name for name, module in network.named_modules() if _has_weight(module)]
             for name in names:
                 self._modules |= dict.fromkeys(family.layer_calls(component, name, pipe, names), (component, name))
 
@@ -197,6 +198,10 @@ def mismatch(what: str) -> FailedPrecondition:
         f"{what}. Give an adapter that was trained on this base model, or name the base model it was trained on.",
         reason="ADAPTER_MISMATCH",
     )
+
+
+def _has_weight(module: Any) -> bool:
+    return isinstance(module, QuantizedLinear) or getattr(module, "weight", None) is not None
 
 
 def _parsed(name: str) -> tuple[str, str]:

@@ -16,12 +16,21 @@ import torch
 from cachetools import LRUCache
 from safetensors.torch import load
 
+from konomi.errors import FailedPrecondition
 from konomi_chassis.memory_shortage import is_shortage
+from konomi_chassis.models.families.quantized_blocks import QuantizedLinear
 from konomi_chassis.models.families.table import of_pipeline
 from konomi_chassis.models.safetensors_check import Header, check_bytes
 from konomi_generator.backends.diffusers.adapter_changes import Change, LowRankChange, Place, Strength, changes
 from konomi_generator.backends.diffusers.adapter_keys import ModuleNames, check_kinds, mismatch
-from konomi_generator.backends.diffusers.custom_diffusion import Concepts, WordBinder, is_concepts, read
+from konomi_generator.backends.diffusers.custom_diffusion import (
+    Concepts,
+    WordBinder,
+    is_concepts,
+    read,
+    read_words,
+    without_words,
+)
 from konomi_generator.backends.diffusers.memory_fallback import in_host_memory
 from konomi_generator.backends.diffusers.shared_network import (
     replace_parameter,
@@ -70,7 +79,7 @@ def check_adapter(digest: str, data: bytes) -> Header:
     """
     header = check_bytes(data, f"The adapter {digest[:12]}")
     if not is_concepts(header):
-        check_kinds(digest, header)
+        check_kinds(digest, without_words(header))
     return header
 
 
@@ -198,6 +207,8 @@ class Adapters:
                 words.append(Concepts({}, concepts.rows))
                 additions = {(self._family.network, name): _whole(delta) for name, delta in concepts.deltas.items()}
             else:
+                words += [own] if (own := read_words(adapter, header)) is not None else []
+                header = without_words(header)
                 keys = self._names.read(adapter.digest, header)
                 additions = changes(adapter.digest, keys, load(adapter.data), Strength.of(adapter.digest, header))
             for place, change in additions.items():
@@ -219,8 +230,10 @@ class Adapters:
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Returns what runs beside a layer in place of a change of its weight; None where the weight is changed."""
         low = [(scale, change) for scale, change in parts if isinstance(change, LowRankChange)]
-        weight = self._pipe_parameter(place)
-        if weight is None or len(low) < len(parts) or not (beside or weight.dtype == torch.bfloat16):
+        packed = self._packed(place)
+        weight = self._pipe_parameter(place) if packed is None else packed.weight
+        beside = beside or packed is not None or (weight is not None and weight.dtype == torch.bfloat16)
+        if weight is None or len(low) < len(parts) or not beside:
             return None
         if not takes_low_rank(self._layer(place)) or not all(change.fits(weight) for _, change in low):
             return None
@@ -231,6 +244,14 @@ class Adapters:
     @torch.no_grad()
     def _add(self, place: Place, parts: Sequence[tuple[float, Change]], seed: int) -> None:
         """Adds the changes of all adapters to one weight."""
+        packed = self._packed(place)
+        if packed is not None:
+            raise FailedPrecondition(
+                f"The adapter changes {place[1]} by something other than a LoRA's two factors, and the base model's "
+                f"weights are packed as {packed.quantization}, beside which nothing else fits. Set [generator] "
+                'quantization to "none" and start again, or give a plain LoRA.',
+                reason="ADAPTER_QUANTIZED",
+            )
         weight = self._pipe_parameter(place)
         if weight is None:
             raise mismatch(f"The adapter changes {place[1]}, which the base model has not")
@@ -250,6 +271,16 @@ class Adapters:
             weight.copy_(rounded(total, weight.dtype, seed))
         if not torch.isfinite(total).all() or not torch.isfinite(weight).all():
             raise mismatch(f"The adapter makes {place[1]} something that is no number")
+
+    def _packed(self, place: Place) -> QuantizedLinear | None:
+        """Returns the layer of a place whose weight is packed, and which takes nothing but factors beside it."""
+        if not place[1].endswith(".weight"):
+            return None
+        try:
+            layer = self._layer(place)
+        except AttributeError:
+            return None
+        return layer if isinstance(layer, QuantizedLinear) else None
 
     def _pipe_parameter(self, place: Place) -> torch.nn.Parameter | None:
         try:

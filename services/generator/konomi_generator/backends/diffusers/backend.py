@@ -18,6 +18,8 @@ from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError
 from konomi_chassis.memory_shortage import bytes_asked, give_back, host_memory, is_shortage, shortage
 from konomi_chassis.models.catalogue import BaseModel
 from konomi_chassis.models.diffusers_folder import model_files
+from konomi_chassis.models.families.quantization import NONE, check_installed
+from konomi_chassis.models.families.quantized_blocks import quantize
 from konomi_chassis.models.families.table import family, of_pipeline
 from konomi_generator.backends.diffusers.adapters import Adapters
 from konomi_generator.backends.diffusers.batches import SIZES, DenoisingBatch, plan
@@ -124,11 +126,10 @@ class DiffusersBackend:
             )
         batches = -(-images // self._most_rows(sampling))
         self._compilation.apply(self._unets(), _shape(sampling), batches * sampling.steps)
-        precision = self._precision() + ("+compiled" if self._compilation.active else "")
         schedule = make_schedule(denoiser.pipe, sampling)
         return Prepared(
             type(schedule.scheduler).__name__,
-            precision,
+            self._format_name(model),
             zero_terminal_snr=schedule.zero_terminal_snr,
             timestep_spacing=schedule.spacing,
             karras_sigmas=schedule.karras,
@@ -270,6 +271,7 @@ class DiffusersBackend:
         key = (model.id, model.path, newest)
         if key == self._key:
             return
+        check_installed(self._quantization(model), "[generator] quantization")
         self.release()
         self._half = family(model.layout).defaults.half
         try:
@@ -278,9 +280,10 @@ class DiffusersBackend:
             if not is_shortage(error):
                 raise
             raise shortage(error, f"while loading {model.id}", LOADING_ADVICE, reason="DEVICE_MEMORY") from error
+        network = of_pipeline(pipe).network
+        quantize(getattr(pipe, network), self._quantization(model), self._device)
         compilation = Compilation(self._settings.compile_unet, self._device)
         adapters = Adapters(pipe, compilation.prepare)
-        network = of_pipeline(pipe).network
         places = Places(pipe, self._device, {network: adapters.made_base_unet}, network)
         self._key, self._loaded = key, (Denoiser(pipe, adapters.base_unet, places), adapters)
         self._compilation = compilation
@@ -305,7 +308,8 @@ class DiffusersBackend:
         if self._device.type == "cuda":
             size = int(torch.cuda.get_device_properties(self._device).total_memory)
         width = DTYPES[self._precision()].itemsize
-        return DeviceMemory(self._device.type, size, width, self._most_rows(plain))
+        rows = self._most_rows(plain)
+        return DeviceMemory(self._device.type, size, width, rows, self._settings.quantization)
 
     def release(self) -> int:
         """Drops the model and gives its memory back; returns the bytes its weights had, 0 where none was loaded."""
@@ -325,6 +329,16 @@ class DiffusersBackend:
     def _precision(self) -> str:
         precision = self._settings.precision
         return precision if precision != "auto" else "fp32" if self._device.type == "cpu" else self._half
+
+    def _format_name(self, model: BaseModel) -> str:
+        """Returns what records call the numbers a model is drawn with."""
+        bits = self._quantization(model)
+        packed = "" if bits == NONE else f"+{bits}"
+        return self._precision() + packed + ("+compiled" if self._compilation.active else "")
+
+    def _quantization(self, model: BaseModel) -> str:
+        """Returns in how many bits a model's network lies; a UNet's as it is."""
+        return self._settings.quantization if family(model.layout).noise == "flow" else NONE
 
     def _by_length(self, images: Sequence[ImageRequest], sampling: Sampling) -> dict[int, list[ImageRequest]]:
         """Returns the images by the chunks of their conditions, on which it depends which batch sizes agree."""

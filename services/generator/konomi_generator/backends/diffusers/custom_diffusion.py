@@ -1,18 +1,18 @@
-"""Custom Diffusion files on a pipeline: deltas of cross-attention keys and values, and new words with their rows.
+"""Files with words on a pipeline: Custom Diffusion's, with deltas of keys and values, and words beside a LoRA.
 
 Kumari et al. 2023, 2212.04488. The file's layout is konomi_chassis.models.concept_format's.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from safetensors.torch import load
 
 from konomi.errors import FailedPrecondition
-from konomi_chassis.models.concept_format import FORMAT, LEFT, RIGHT, WHOLE, change_of, token_of
+from konomi_chassis.models.concept_format import FORMAT, LEFT, RIGHT, WHOLE, WORDS_FORMAT, change_of, token_of
 from konomi_chassis.models.safetensors_check import Header
 from konomi_generator.sampling import AdapterFile
 
@@ -35,6 +35,32 @@ class Concepts:
 def is_concepts(header: Header) -> bool:
     """Says whether a safetensors file calls itself a Custom Diffusion file."""
     return header.metadata.get("format") == FORMAT
+
+
+def without_words(header: Header) -> Header:
+    """Returns what a header says of a LoRA alone, where its file brings words beside it; of any other the same."""
+    if header.metadata.get("format") != WORDS_FORMAT:
+        return header
+    return replace(header, tensors={n: entry for n, entry in header.tensors.items() if token_of(n) is None})
+
+
+def read_words(adapter: AdapterFile, header: Header) -> Concepts | None:
+    """Returns the words that the checked bytes of a LoRA bring; None where they bring none.
+
+    Raises:
+        FailedPrecondition: a row holds numbers that are none.
+    """
+    if header.metadata.get("format") != WORDS_FORMAT:
+        return None
+    rows: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in load(adapter.data).items():
+        token = token_of(name)
+        if token is None:
+            continue
+        if not torch.isfinite(tensor).all():
+            raise _odd(adapter, f"{name} holds numbers that are none")
+        rows.setdefault(token[0], {})[token[1]] = tensor.float()
+    return Concepts({}, rows)
 
 
 def read(adapter: AdapterFile) -> Concepts:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.nn.functional import conv2d, linear
 
+from konomi_chassis.models.families.quantized_blocks import QuantizedLinear
+
 
 def sharing(network: torch.nn.Module, instead: Mapping[torch.nn.Module, torch.nn.Module] | None = None) -> Any:
     """Returns a network that shares every parameter and buffer with another, and nothing else that can be changed.
@@ -38,7 +40,7 @@ def replace_parameter(network: torch.nn.Module, name: str, value: torch.Tensor) 
 
 def takes_low_rank(layer: torch.nn.Module) -> bool:
     """Says whether a low-rank change can stand beside a layer: a plain linear one, or a convolution in one group."""
-    return type(layer) is torch.nn.Linear or (type(layer) is torch.nn.Conv2d and layer.groups == 1)
+    return type(layer) in (torch.nn.Linear, QuantizedLinear) or (type(layer) is torch.nn.Conv2d and layer.groups == 1)
 
 
 def with_low_rank(layer: torch.nn.Module, down: torch.Tensor, up: torch.Tensor) -> torch.nn.Module:
@@ -50,14 +52,24 @@ def with_low_rank(layer: torch.nn.Module, down: torch.Tensor, up: torch.Tensor) 
         up: (O, r) or (O, r, 1, 1).
     """
     beside = _emptied(layer)
-    beside.__class__ = _LinearBeside if type(layer) is torch.nn.Linear else _ConvolutionBeside
-    weight = layer.get_parameter("weight")
+    kinds: dict[type, type] = {torch.nn.Linear: _LinearBeside, QuantizedLinear: _QuantizedBeside}
+    beside.__class__ = kinds.get(type(layer), _ConvolutionBeside)
+    weight: Any = layer.weight
     beside.register_buffer("down", down.to(weight.device, weight.dtype))
     beside.register_buffer("up", up.to(weight.device, weight.dtype))
     return beside
 
 
 class _LinearBeside(torch.nn.Linear):
+    down: torch.Tensor
+    up: torch.Tensor
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(…, I) → (…, O)."""
+        return super().forward(input) + linear(linear(input, self.down), self.up)
+
+
+class _QuantizedBeside(QuantizedLinear):
     down: torch.Tensor
     up: torch.Tensor
 

@@ -6,7 +6,7 @@ from konomi import errors, files
 from konomi.i18n.catalogue import translatable
 from konomi.night.alarms import Alarm
 from konomi.night.draws import TOKEN, UnitContext, image_seed
-from konomi.night.gateway import manifests, messages, services
+from konomi.night.gateway import concepts, manifests, messages, services
 from konomi.night.gateway.manifests import Item
 from konomi.night.records.state import Fit, Model, Selection
 from konomi.night.systems.base import Night, Stage, Steps, note_fit, served_unit, unchosen
@@ -47,7 +47,7 @@ class ConceptSteps:
         run = self.steps.training(context.unit, parent, frozen)
         steps = self.settings.concept_steps
         if not self.settings.concept_merge or len(self.words) == 1:
-            return services.bind(self.gateway, run, self.words, steps, self.steps.beat)
+            return concepts.bind(self.gateway, run, self.words, steps, self.steps.beat)
         own, prior = self._items()
         parts = []
         for number, (token, class_word) in enumerate(self.words):
@@ -58,7 +58,7 @@ class ConceptSteps:
                 request_id=files.derived_id(run.request_id, "part", number),
                 display_name=f"{run.display_name}-{token.strip('<>')}",
             )
-            part = services.bind(self.gateway, alone, [(token, class_word)], steps, self.steps.beat)
+            part = concepts.bind(self.gateway, alone, [(token, class_word)], steps, self.steps.beat)
             if part.failed:
                 return part
             parts.append(part.model)
@@ -105,7 +105,7 @@ class ConceptSteps:
     def fit(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits all words jointly, from the base model, on what was chosen and the concepts' own images."""
         run = self.steps.training(context.unit, parent, chosen)
-        return services.bind(self.gateway, run, self.words, self.settings.concept_steps, self.steps.beat)
+        return concepts.bind(self.gateway, run, self.words, self.settings.concept_steps, self.steps.beat)
 
 
 def _knows(tokens: list[str], prompt: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from konomi import errors, files
 from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import ConceptToken, UnitContext, plain
-from konomi.night.gateway import manifests, services
+from konomi.night.gateway import concepts, manifests, services
 from konomi.night.gateway.manifests import Item
 from konomi.night.records.state import Fit, Model, Reason, Record, Selection
 from konomi.night.systems.base import Night, Stage, Steps, hyper_parameters, note_fit, served_unit, unchosen
@@ -79,7 +79,7 @@ class GrowthSteps:
         run = self.steps.training(context.unit, parent, frozen)
         words = [(self.word.token, self.word.class_word)]
         try:
-            bound = services.bind(self.gateway, run, words, self.settings.propagate_steps, self.steps.beat)
+            bound = concepts.bind(self.gateway, run, words, self.settings.propagate_steps, self.steps.beat)
             if bound.why not in services.UNFIT:
                 return bound
         except errors.InvalidArgument as error:

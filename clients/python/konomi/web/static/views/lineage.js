@@ -102,7 +102,7 @@ async function sampled(model) {
 }
 
 const FIGURES = { win_rate: percent, vendi: (value) => decimal(value, 1), exceedance: percent, doubt: decimal, images: whole, steps: whole, loss: decimal };
-const METHODS = { LORA: "LoRA", DORA: "DoRA", LOHA: "LoHa", LOKR: "LoKr", CUSTOM_DIFFUSION: "Custom Diffusion" };
+const METHODS = { LORA: "LoRA", DORA: "DoRA", LOHA: "LoHa", LOKR: "LoKr", CUSTOM_DIFFUSION: "Custom Diffusion", CONCEPT_LORA: "LoRA" };
 
 // What a person asks of a unit; the trainer's own counters are left out.
 function measured(metrics) {

@@ -79,6 +79,7 @@ class Flux1(PackedFamily):
         "tokenizer_2": T5_TOKENIZERS,
     }
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"transformer": JOINT_TARGETS, "text_encoder": TEXT_TARGETS}
+    words: ClassVar[Mapping[str, str]] = {"text_encoder": "clip_l", "text_encoder_2": "t5xxl"}
 
     def schedule(self, found: Found) -> NoiseSchedule:
         """Returns that it has no unconditional half, and whether it is [schnell], which takes no guidance either."""

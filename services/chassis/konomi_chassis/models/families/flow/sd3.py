@@ -80,6 +80,7 @@ class StableDiffusion3:
         "tokenizer_2": TOKENIZERS,
         "tokenizer_3": T5_TOKENIZERS,
     }
+    words: ClassVar[Mapping[str, str]] = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "transformer": (*LORA_TARGETS, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         "text_encoder": TEXT_TARGETS,

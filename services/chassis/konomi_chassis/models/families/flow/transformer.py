@@ -1,8 +1,8 @@
 """What the families share whose transformer follows a flow, most of them by one language model's states.
 
 Rows of texts that differ in length are padded and masked where they meet. Sides of images are multiples of a token's.
-Text encoders are read, never trained, and learn no words, where a family does not say otherwise. `packed_family` adds
-what those share that take patches as tokens.
+Text encoders are read, and may get rows for new words, but are never trained where a family does not say otherwise.
+`packed_family` adds what those share that take patches as tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,6 +59,7 @@ class FlowTransformer:
     fragile_autoencoder: ClassVar[bool] = True
     beside: ClassVar[CompanionNames] = CompanionNames()
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"transformer": LORA_TARGETS}
+    words: ClassVar[Mapping[str, str]] = {"text_encoder": "emb_params"}
 
     def recognise(self, found: Found) -> bool:
         """Says whether a folder's pipeline is this one, or a file holds its transformer."""

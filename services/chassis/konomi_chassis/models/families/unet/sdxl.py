@@ -39,6 +39,7 @@ class StableDiffusionXL(StableDiffusion):
         "tokenizer_2": TOKENIZERS,
     }
     weighted: ClassVar[tuple[str, ...]] = (*StableDiffusion.weighted, "text_encoder_2")
+    words: ClassVar[Mapping[str, str]] = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "unet": LORA_TARGETS,
         "text_encoder": TEXT_TARGETS,

@@ -72,6 +72,7 @@ class StableDiffusion:
     trains_by: ClassVar[str] = "DDPMScheduler"
     components: ClassVar[Mapping[str, frozenset[tuple[str, str]]]] = COMPONENTS
     weighted: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
+    words: ClassVar[Mapping[str, str]] = {"text_encoder": "emb_params"}
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"unet": LORA_TARGETS, "text_encoder": TEXT_TARGETS}
 
     def recognise(self, found: Found) -> bool:
