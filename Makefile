@@ -13,7 +13,8 @@ WORDS := $(wildcard hatch_build.py clients/python/konomi/locale/*/LC_MESSAGES/ko
 WORKERS ?= 2
 # Where Python may keep no bytecode as it runs, as in many containers, every service would compile torch at every start.
 BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
-MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+# Told to be quiet, mkdocs counts no warning; so it speaks to a file, which is shown where one came.
+MKDOCS = mkdir -p build && { NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict > build/docs.log 2>&1 || { grep -v INFO build/docs.log; exit 1; }; }
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
@@ -56,7 +57,7 @@ lint: setup ## the static checks alone: ruff, mypy, import-linter, the catalogue
 	PYTHONPATH=. $(BIN)/python .ci/words.py check
 	$(BIN)/python .ci/figures.py check
 	PYTHONPATH=.:.ci/reference $(BIN)/python .ci/reference check
-	$(MKDOCS)
+	@$(MKDOCS)
 	$(BIN)/buf lint
 	.ci/breaking
 
@@ -73,7 +74,7 @@ reference: setup ## make docs/reference and deploy/konomi.example.toml anew from
 	PYTHONPATH=.:.ci/reference $(BIN)/python .ci/reference update
 
 docs: setup ## build the docs site in both languages into build/site; a link that leads nowhere fails
-	$(MKDOCS)
+	@$(MKDOCS)
 	@echo "$$PWD/build/site/index.html"
 
 format: setup ## put imports and layout right

@@ -103,7 +103,7 @@ def test_many_flips(memory, tell):
 @pytest.mark.slow
 def test_the_harness_sees_an_unguarded_file(memory):
     """Without page checksums flips do give other answers: the very fault this guards against."""
-    from konomi_chassis.storage import page_checksums
+    from konomi_chassis.storage.sqlite import page_checksums
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(page_checksums, "_loaded", False)

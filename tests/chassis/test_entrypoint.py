@@ -378,7 +378,7 @@ def test_a_signal_that_comes_as_the_main_thread_goes_to_wait_for_it_is_not_its_o
 
 HANGS = """
 import threading
-from konomi_chassis.process import leave
+from konomi_chassis.early_port import leave
 threading.Thread(target=threading.Event().wait, name="stuck").start()
 leave(0, 0.2)
 """

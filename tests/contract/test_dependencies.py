@@ -55,6 +55,7 @@ WHERE_IT_IS_THERE: Mapping[str, set[str]] = {
 
 NOT_IMPORTED: Mapping[str, str] = {
     "peft": "diffusers reads LoRA adapters by it",
+    "bitsandbytes": "packs weights into fewer bits where an owner asks for it; the code asks first whether it is there",
     "accelerate": "diffusers and transformers load weights by it without holding them twice",
     "psycopg": "SQLAlchemy speaks to PostgreSQL by it",
     "pillow": "sd-parsers takes it in as it is loaded",

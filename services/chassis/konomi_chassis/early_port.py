@@ -1,4 +1,4 @@
-"""Whether a role's port can be had, asked with the standard library alone and before anything else is imported.
+"""A role's command with the standard library alone: whether its port can be had, before anything else, and its end.
 
 The libraries of a role take a second and more to load; whoever named a port that another program has shall not wait for
 them. Only what is certain is said here: everything else is left to the server, which asks again when it binds.
@@ -6,13 +6,14 @@ them. Only what is certain is said here: everything else is left to the server, 
 
 import argparse
 import errno
+import faulthandler
 import os
 import socket
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 REFUSED_CONFIGURATION = 78
 """Exit code of a role whose configuration cannot be served; EX_CONFIG of sysexits.h."""
@@ -89,3 +90,15 @@ def _table(home: str | Path) -> dict[str, Any]:
     except (OSError, RuntimeError, ValueError):
         return {}
     return table if isinstance(table, dict) else {}
+
+
+EXIT_SECONDS = 30
+
+
+def leave(code: int, seconds: float = EXIT_SECONDS) -> NoReturn:
+    """Ends the process; where a library's end hangs, after so many seconds with every thread's place on stderr.
+
+    A server that has stopped has nothing left to lose, and whoever waits for it would wait for ever.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)  # a thread in C, which needs no interpreter
+    sys.exit(code)

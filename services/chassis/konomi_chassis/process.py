@@ -1,8 +1,7 @@
-"""What a process is told once: to end with its parent, to keep freed memory, to answer while libraries load, to end."""
+"""What a process is told once: to end with its parent, to keep freed memory, to answer while libraries load."""
 
 import atexit
 import ctypes
-import faulthandler
 import gc
 import os
 import signal
@@ -11,7 +10,6 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from konomi.errors import FailedPrecondition
 
@@ -136,15 +134,3 @@ def map_torch() -> int:
     folder = Path(found.origin).parent / "lib"
     here = [(folder / name, who) for name, who in TORCH_LIBRARIES if (folder / name).is_file()]
     return sum(dlopen(os.fsencode(path), os.RTLD_NOW | who) is not None for path, who in here)
-
-
-EXIT_SECONDS = 30
-
-
-def leave(code: int, seconds: float = EXIT_SECONDS) -> NoReturn:
-    """Ends the process; where a library's end hangs, after so many seconds with every thread's place on stderr.
-
-    A server that has stopped has nothing left to lose, and whoever waits for it would wait for ever.
-    """
-    faulthandler.dump_traceback_later(seconds, exit=True)  # a thread in C, which needs no interpreter
-    sys.exit(code)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from konomi_chassis.early_port import refusal
+from konomi_chassis.early_port import leave, refusal
 
 if TYPE_CHECKING:
     from konomi_chassis.server import ServedService
@@ -65,7 +65,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    from konomi_chassis.process import leave
-
-    leave(code)
+    leave(main(sys.argv[1:]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from konomi_chassis.early_port import refusal
+from konomi_chassis.early_port import leave, refusal
 
 if TYPE_CHECKING:
     from konomi_chassis.server import ServedService
@@ -106,7 +106,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    from konomi_chassis.process import leave
-
-    leave(code)
+    leave(main(sys.argv[1:]))

@@ -23,9 +23,9 @@ from konomi_chassis.storage.database import database_path, reading
 from konomi_chassis.storage.dialects import is_postgresql
 from konomi_chassis.storage.examination import Examined, holding
 from konomi_chassis.storage.examination import open_to_read as open_file
-from konomi_chassis.storage.page_checksums import load
 from konomi_chassis.storage.postgresql.engine import open_to_read
 from konomi_chassis.storage.postgresql.server import named
+from konomi_chassis.storage.sqlite.page_checksums import load
 from konomi_rater.storage import collected
 from konomi_rater.storage.head_file import from_bytes
 from konomi_rater.storage.label_chain import LabelChains

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from konomi_chassis.early_port import refusal
+from konomi_chassis.early_port import leave, refusal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,7 +138,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    from konomi_chassis.process import leave
-
-    leave(code)
+    leave(main())

@@ -11,9 +11,9 @@ import pytest
 from pysqlite3 import dbapi2
 
 from konomi.errors import DataLoss, FailedPrecondition
-from konomi_chassis.storage import page_checksums
 from konomi_chassis.storage.database import Migration, open_database, reading
-from konomi_chassis.storage.page_checksums import APPLICATION_ID, damaged_pages, read_header
+from konomi_chassis.storage.sqlite import page_checksums
+from konomi_chassis.storage.sqlite.page_checksums import APPLICATION_ID, damaged_pages, read_header
 
 STEPS = [
     Migration(

@@ -11,8 +11,8 @@ import pytest
 
 from konomi.errors import DataLoss
 from konomi_chassis.storage.database import Migration, open_database, reading
-from konomi_chassis.storage.sqlite_checksum import checksum
-from konomi_chassis.storage.write_ahead_log import Reach, _read_note, check_log, recoverable
+from konomi_chassis.storage.sqlite.sqlite_checksum import checksum
+from konomi_chassis.storage.sqlite.write_ahead_log import Reach, _read_note, check_log, recoverable
 
 STEPS = [Migration(1, ("CREATE TABLE labels (sequence INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT",))]
 FRAME = 4096 + 24
@@ -248,7 +248,7 @@ def test_the_note_is_as_it_was_written(tmp_path):
     note = Path(tmp_path / "note")
     note.write_bytes(b"00112233aabbccdd 0000000012 00000000\n")
     assert _read_note(note) is None
-    from konomi_chassis.storage.write_ahead_log import _render
+    from konomi_chassis.storage.sqlite.write_ahead_log import _render
 
     note.write_bytes(_render(Reach("00112233aabbccdd", 12)))
     assert _read_note(note) == Reach("00112233aabbccdd", 12)

@@ -14,7 +14,7 @@ MKDOCS = str(Path(sys.executable).with_name("mkdocs"))
 
 
 def build(site: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
-    command = [MKDOCS, "build", "--quiet", "--strict", "-f", str(config), "-d", str(site)]
+    command = [MKDOCS, "build", "--strict", "-f", str(config), "-d", str(site)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=240)
 

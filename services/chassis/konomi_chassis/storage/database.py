@@ -23,10 +23,10 @@ from konomi_chassis.settings import DatabaseSettings
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import TABLE
 from konomi_chassis.storage.keeper import Keeper
-from konomi_chassis.storage.page_checksums import damaged, make_ready
 from konomi_chassis.storage.schema import Migration as Migration
 from konomi_chassis.storage.schema import Schema, check_numbers, unseen
-from konomi_chassis.storage.write_ahead_log import check_log
+from konomi_chassis.storage.sqlite.page_checksums import damaged, make_ready
+from konomi_chassis.storage.sqlite.write_ahead_log import check_log
 
 VERSION_FLOOR = (3, 51, 3)
 """Below it two connections in WAL mode can corrupt the file (sqlite.org/wal.html#walresetbug)."""

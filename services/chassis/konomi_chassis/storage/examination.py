@@ -13,8 +13,8 @@ from pysqlite3 import dbapi2
 
 from konomi.errors import DataLoss, NotFound
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_chassis.storage.page_checksums import RESERVED, damaged, damaged_pages, load, read_header
-from konomi_chassis.storage.write_ahead_log import check_log
+from konomi_chassis.storage.sqlite.page_checksums import RESERVED, damaged, damaged_pages, load, read_header
+from konomi_chassis.storage.sqlite.write_ahead_log import check_log
 
 OTHERS = frozenset({"night.sqlite"})
 """Databases another library keeps in its own way, without checksums."""

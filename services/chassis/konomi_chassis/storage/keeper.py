@@ -9,8 +9,8 @@ from filelock import FileLock
 from pysqlite3 import dbapi2
 
 from konomi.errors import FailedPrecondition, KonomiError
-from konomi_chassis.storage.page_checksums import damaged, damaged_pages
-from konomi_chassis.storage.write_ahead_log import CommittedNote
+from konomi_chassis.storage.sqlite.page_checksums import damaged, damaged_pages
+from konomi_chassis.storage.sqlite.write_ahead_log import CommittedNote
 
 PRAGMAS = (
     "PRAGMA busy_timeout=5000",

@@ -40,8 +40,11 @@ def add(context: typer.Context, as_json: Json = False) -> None:
 
     Example: konomi night queue add converge --taste default --base sdxl
     """
-    if not context.args:
-        raise InvalidArgument(text("expected the system, for example: konomi night queue add converge"))
+    if not context.args or context.args[0].startswith("-"):
+        got = context.args[0] if context.args else text("nothing")
+        raise InvalidArgument(
+            text("expected the system first, as in konomi night queue add converge; got {got}", got=got)
+        )
     home = Home.locate()
     with stop_signals() as stopped:
         refused = run_night([*NIGHT, "start", *context.args, "--check"], stopped, stdout=subprocess.DEVNULL)

@@ -1,7 +1,7 @@
 // The library: every image of a taste in one grid, by filter and order or by likeness, graded by the same keys.
 
 import { call } from "../data/connect.js";
-import { ChoosingView, PAGE, SIZES } from "./choosing.js";
+import { ChoosingView, PAGE, SIZES } from "../ui/choosing.js";
 import { openDetail } from "./detail.js";
 import { h, replace, toast } from "../ui/dom.js";
 import { Grid } from "../ui/grid.js";

@@ -1,11 +1,11 @@
 // What a grid of images can do with several at once: choose them, grade, undo, keep in mind and download.
 
-import { h, toast } from "../ui/dom.js";
+import { h, toast } from "./dom.js";
 import { brief, many, t } from "../i18n/i18n.js";
 import { GRADES, LETTERS, recordAll } from "../data/labels.js";
-import { Chosen } from "../ui/chosen.js";
-import { favourites, turn } from "../ui/favourites.js";
-import { fileName, full } from "../ui/picture.js";
+import { Chosen } from "./chosen.js";
+import { favourites, turn } from "./favourites.js";
+import { fileName, full } from "./picture.js";
 import { set } from "../prefs.js";
 
 export const PAGE = 120;

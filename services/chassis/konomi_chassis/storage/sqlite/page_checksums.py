@@ -18,7 +18,7 @@ from pysqlite3 import dbapi2
 from konomi.errors import DataLoss, FailedPrecondition
 from konomi_chassis.durable_files import sync_folder
 from konomi_chassis.storage.failpoints import failpoint
-from konomi_chassis.storage.sqlite_checksum import checksum
+from konomi_chassis.storage.sqlite.sqlite_checksum import checksum
 
 APPLICATION_ID = 0x6B6F6E6F
 """Marks a database whose pages carry checksums; "kono" in ASCII."""

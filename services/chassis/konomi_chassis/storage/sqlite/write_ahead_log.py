@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 from konomi.errors import DataLoss
 from konomi_chassis.durable_files import sync_folder
-from konomi_chassis.storage.page_checksums import RESTORE
-from konomi_chassis.storage.sqlite_checksum import Sums, checksum
+from konomi_chassis.storage.sqlite.page_checksums import RESTORE
+from konomi_chassis.storage.sqlite.sqlite_checksum import Sums, checksum
 
 HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 MAGIC = 0x377F0682
