@@ -104,7 +104,7 @@ def test_a_sample_sheet_is_drawn(id: str, home: Path) -> None:
 
 def test_text_encoders_that_learn_are_refused_before_a_run_where_none_can(home: Path) -> None:
     bases = BaseCatalogue(home, TrainerSettings(home=home, device="cpu"))
-    asked: Any = {"text_encoder_learning_rate": 1e-5, "precision": "fp32", "optimizer": "adamw"}
+    asked: Any = {"text_encoder_learning_rate": 1e-5, "precision": "fp32", "optimizer": "adamw", "quantization": "none"}
     for id in ("chroma", "qwen-image", "klein", "z-image"):
         with pytest.raises(InvalidArgument, match=f"text encoder of {id} stays as it is") as no:
             bases.check(SimpleNamespace(base_model=id, **asked))  # type: ignore[arg-type]
