@@ -1,8 +1,8 @@
 """What the docs site does beside mkdocs, so that a page can be read in the repository as well as on the site.
 
 In the repository a link to a file outside docs/ is relative, a page names its Japanese twin at its head, and Japanese
-pages link to each other by name. On the site the first leads to where the repository is kept, the second is the theme's
-switch, and the third is left to the i18n plug-in, which knows pages by their English name.
+pages link to each other by name. On the site the first leads to where the repository is kept (KONOMI_REPOSITORY), the
+second is the theme's switch, and the third is left to the i18n plug-in, which knows pages by their English name.
 """
 
 import re
@@ -14,20 +14,24 @@ DOCS = ROOT / "docs"
 NAME = r"(?:日本語|English|\[(?:日本語|English)\]\([^)\s]+\))"
 TWIN = re.compile(rf"\A{NAME} / {NAME}\n")
 """The first line of a page: its languages, of which the other is a link."""
-LINK = re.compile(r"(?<=\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Returns a page with its links to files outside docs/ made whole; one that leads nowhere is left, and refused."""
+    """Returns a page whose links to files outside docs/ are whole, or plain words where nobody says where those are.
+
+    One that leads nowhere is left as it is, and mkdocs refuses it.
+    """
     folder = (DOCS / page.file.src_uri).parent
-    kept_at = config.extra.get("repository", "")
+    kept_at = (config.extra.get("repository") or "").rstrip("/")
 
     def whole(link: re.Match[str]) -> str:
-        if link[1].endswith(".ja.md"):
-            return f"{link[1].removesuffix('.ja.md')}.md{link[2] or ''}"
-        target = (folder / link[1]).resolve()
-        if "://" in link[1] or target.is_relative_to(DOCS) or not target.exists():
+        words, path, anchor = link[1], link[2], link[3] or ""
+        if path.endswith(".ja.md"):
+            return f"[{words}]({path.removesuffix('.ja.md')}.md{anchor})"
+        target = (folder / path).resolve()
+        if "://" in path or target.is_relative_to(DOCS) or not target.exists():
             return link[0]
-        return f"{kept_at}{target.relative_to(ROOT).as_posix()}{link[2] or ''}"
+        return f"[{words}]({kept_at}/blob/HEAD/{target.relative_to(ROOT).as_posix()}{anchor})" if kept_at else words
 
     return LINK.sub(whole, TWIN.sub("", markdown))

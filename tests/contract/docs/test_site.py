@@ -13,9 +13,11 @@ from tests.contract.source_tree import ROOT
 MKDOCS = str(Path(sys.executable).with_name("mkdocs"))
 
 
-def build(site: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
+def build(
+    site: Path, config: Path = ROOT / "mkdocs.yml", repository: str = "https://kept.example/konomi"
+) -> subprocess.CompletedProcess[str]:
     command = [MKDOCS, "build", "--strict", "-f", str(config), "-d", str(site)]
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "KONOMI_REPOSITORY": repository}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=240)
 
 
@@ -51,7 +53,7 @@ def test_a_link_to_a_file_of_the_repository_leads_to_where_it_is_kept_and_a_brok
     tmp_path: Path, site: Path
 ):
     html = (site / "reference" / "settings.html").read_text("utf-8")
-    assert "/blob/main/deploy/konomi.example.toml" in html
+    assert "https://kept.example/konomi/blob/HEAD/deploy/konomi.example.toml" in html
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "index.md").write_text("# Home\n\n[gone](../README.nowhere)\n", "utf-8")
