@@ -1,4 +1,4 @@
-"""`python -m konomi_chassis issue|revoke|rotate|examine`: the tokens of a home, and whether what it holds is whole."""
+"""`python -m konomi_chassis issue|revoke|rotate|examine|reach`: tokens of a home, what it holds, what it stands on."""
 
 import argparse
 import json
@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from konomi.errors import KonomiError
 from konomi.settings import default_home
 from konomi_chassis.auth.tokens import SCOPES, issue_token, revoke_tokens, rotate_owner_token
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.examination import examine_artifacts, examine_databases
+from konomi_chassis.storage.reach import reached
 
 DAY_SECONDS = 24 * 3600
 
@@ -37,12 +40,19 @@ def main(argv: Sequence[str], now: float) -> int:
             print(issue_token(arguments.home, arguments.principal, arguments.scope, arguments.taste, expires))
         elif arguments.command == "examine":
             _examine(arguments.home)
+        elif arguments.command == "reach":
+            for answer in reached(arguments.home):
+                print(json.dumps(asdict(answer)), flush=True)
         elif arguments.command == "revoke":
             print(f"{revoke_tokens(arguments.home, arguments.principal)} token(s) removed", file=sys.stderr)
         else:
             rotate_owner_token(arguments.home)
     except KonomiError as error:
         print(error.message, file=sys.stderr)
+        return 2
+    except ValidationError as error:
+        for wrong in error.errors():
+            print(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}", file=sys.stderr)
         return 2
     return 0
 
@@ -70,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     revoke.add_argument("--principal", required=True)
     rotate = commands.add_parser("rotate", help="replace the owner's local token")
     examine = commands.add_parser("examine", help="read every database and artifact once, one line of JSON each")
-    for command in (issue, revoke, rotate, examine):
+    reach = commands.add_parser("reach", help="ask the database and the bucket that are set, one line of JSON each")
+    for command in (issue, revoke, rotate, examine, reach):
         command.add_argument("--home", type=Path, default=default_home(), help="home folder; default KONOMI_HOME")
     return parser
 

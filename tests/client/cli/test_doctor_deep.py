@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from konomi.cli.doctor import command, integrity
+from konomi.cli.doctor import command, elsewhere, integrity
 from konomi.cli.doctor.integrity import examine_deeply
 from konomi.home import Home
 from konomi_chassis.settings import StoreSettings
@@ -207,3 +207,35 @@ def test_without_a_home_there_is_nothing_to_read(tmp_path):
     (finding,) = examine_deeply(Home(tmp_path))
     monkey.undo()
     assert finding.state == "fail" and "rater" in finding.fix
+
+
+def test_a_home_that_stands_on_itself_asks_nobody_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(elsewhere.subprocess, "run", None)
+    (tmp_path / "konomi.toml").write_text('[database]\nurl = ""\n[store]\nmin_free_bytes = 1\n')
+    assert list(elsewhere.elsewhere(Home(tmp_path), {})) == []
+    (tmp_path / "konomi.toml").write_text("[database\n")
+    assert list(elsewhere.elsewhere(Home(tmp_path), {})) == []
+
+
+def test_what_lies_elsewhere_and_cannot_be_had_is_said_with_what_to_do_and_without_its_password(tmp_path):
+    secret = "postgresql://me:hush@127.0.0.1:1/konomi"
+    (tmp_path / "konomi.toml").write_text(f'[database]\nurl = "{secret}"\n[store]\nurl = "s3://"\n')
+    database, bucket = elsewhere.elsewhere(Home(tmp_path), {})
+    assert (database.name, database.state, bucket.name, bucket.state) == ("database", "fail", "bucket", "fail")
+    assert "database konomi at 127.0.0.1:1" in database.detail and "hush" not in database.detail
+    assert "one without a bucket" in bucket.detail
+    (tmp_path / "konomi.toml").write_text('[database]\nurl = "postgresql://x/y"\nwrong = 1\n')
+    (refused,) = elsewhere.elsewhere(Home(tmp_path), {})
+    assert refused.state == "fail" and "wrong" in refused.detail and "konomi.toml" in refused.fix
+
+
+@pytest.mark.slow
+def test_a_database_and_a_folder_elsewhere_answer(tmp_path, postgresql, monkeypatch):
+    (tmp_path / "konomi.toml").write_text(f'[store]\nurl = "file://{tmp_path}/kept"\n')
+    monkeypatch.setenv("KONOMI_DATABASE_URL", postgresql.database())
+    database, bucket = elsewhere.elsewhere(Home(tmp_path))
+    assert (database.state, bucket.state) == ("ok", "ok"), (database.detail, bucket.detail)
+    assert "the PostgreSQL database" in database.detail and "kept" in bucket.detail
+    with postgresql.setting("synchronous_commit", "off"):
+        database, _ = elsewhere.elsewhere(Home(tmp_path))
+    assert database.state == "fail" and "synchronous_commit" in database.detail

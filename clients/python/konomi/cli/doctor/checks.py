@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from konomi.cli.doctor.elsewhere import elsewhere
 from konomi.cli.doctor.exposure import listening, page, privacy, secrets
 from konomi.cli.doctor.finding import Finding, command
 from konomi.client import connect_home
@@ -51,7 +52,7 @@ def examine(home: Home) -> list[Finding]:
         services,
         embedder,
     )
-    return extras + [check(home) for check in checks]
+    return [*extras, *(check(home) for check in checks), *elsewhere(home)]
 
 
 def _extra(extra: str) -> Finding:

@@ -78,6 +78,23 @@ def exists(url: SecretStr, schema: Schema) -> bool:
         raise _unreachable(named(engine.url), error) from None
 
 
+def reach(url: SecretStr) -> str:
+    """Returns a database in words once it has answered and is one konomi trusts; makes and holds nothing.
+
+    Raises:
+        FailedPrecondition: no such URL, no driver, or a server that may lose labels.
+        Unavailable: the server cannot be reached.
+    """
+    place = address(url)
+    engine = sqlalchemy.create_engine(place, connect_args={"connect_timeout": 10}, poolclass=sqlalchemy.NullPool)
+    try:
+        with engine.connect() as connection:
+            check(connection.connection.driver_connection, named(place))
+    except sqlalchemy.exc.OperationalError as error:
+        raise _unreachable(named(place), error) from None
+    return named(place)
+
+
 def is_empty(connection: sqlalchemy.Connection, schema: Schema) -> bool:
     """Says whether a database holds no row of a role."""
     return not any(connection.execute(sqlalchemy.select(table).limit(1)).first() for table in schema.in_order())
