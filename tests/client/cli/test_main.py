@@ -177,3 +177,5 @@ def test_messages_as_plain_json():
     }
     assert plain(trainer.Model(method=trainer.TRAINING_METHOD_LORA))["method"] == "LORA"
     assert "score" not in plain(rater.Image())
+    assert "signature" not in plain(rater.Score()) and plain(rater.Score(signature=b"ab"))["signature"] == "YWI="
+    json.dumps(plain(rater.Image(score=rater.Score(utility=3.0, signature=b"ab"))))

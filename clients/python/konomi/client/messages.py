@@ -2,6 +2,7 @@
 
 import math
 import re
+from base64 import b64encode
 from typing import Any
 
 from google.protobuf.message import Message
@@ -11,12 +12,17 @@ GRADES = ("N", "R", "SR", "SSR", "UR")
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """Returns a message as JSON has it: snake_case names, numbers as numbers, enums by name, times as ISO 8601."""
+    """Returns a message as JSON has it: snake_case names, numbers as numbers, enums by name, times as ISO 8601.
+
+    Bytes are base64, and left out where there are none.
+    """
     result: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
         if field.has_presence and not message.HasField(field.name):
             continue
+        if value == b"":
+            continue  # what brings bytes says so by bringing some
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             inner = field.message_type.fields_by_name["value"]
             result[field.name] = {key: _value(inner, item) for key, item in sorted(value.items())}
@@ -36,6 +42,8 @@ def _value(field: Any, value: Any) -> Any:
         names = field.enum_type.values_by_number
         prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", field.enum_type.name).upper() + "_"
         return names[value].name.removeprefix(prefix) if value in names else str(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()  # as the JSON form of protobuf has them
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no other word for "not a number"
     return value
