@@ -28,7 +28,17 @@ from konomi.datasets.xmp import Rating
 from konomi.errors import FailedPrecondition, NotFound
 from konomi.host import extras
 from konomi.v1 import rater_pb2 as pb
-from tests.rater.conftest import fitted, home, kept_fitted, kept_library, library, models, png, rater  # noqa: F401
+from tests.rater.conftest import (  # noqa: F401  fixtures
+    fitted,
+    home,
+    kept_fitted,
+    kept_in,
+    kept_library,
+    library,
+    models,
+    png,
+    rater,
+)
 
 IMPORTED = pb.Image(source=pb.SOURCE_IMPORTED)
 
