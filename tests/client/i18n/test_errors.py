@@ -22,6 +22,8 @@ ELSEWHERE = {
     "evaluation/simulated_person.py _gone": "the last line of a child",
     "web/nights/endpoints.py run": "the last line of a command, which speaks the reader's language",
     "web/nights/endpoints.py begin": "the last line of a command, which speaks the reader's language",
+    "cli/storage/migrate.py _refusal": "the words of the service that would not move its rows",
+    "cli/doctor/elsewhere.py _finding": "the words of what asked the database and the bucket",
     "night/gateway/concepts.py prior": "the rater's words",
     "night/engine/drafting.py drafts_wanted": "the generator's words",
     "cli/models/import_model.py put": "the importer's words",
