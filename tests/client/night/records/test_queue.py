@@ -207,3 +207,24 @@ def test_the_page_adds_a_night_by_the_words_of_its_form(bench, monkeypatch):
     assert [night["id"] for night in endpoints.remove({"id": "b"})["nights"]] == ["a"]
     with pytest.raises(InvalidArgument, match="expected place from 1 to"):
         endpoints.move({"id": "a", "place": 0})
+
+
+@pytest.mark.slow
+def test_a_night_its_owner_stops_ends_the_work_and_nothing_follows(bench):
+    home, done = bench.home("stopped-queue"), bench.folder / "followed"
+    queue = NightQueue(home)
+    night = queue.add(bench.start(home)[2:], home)
+    queue.add(("longtail",), home, "next")
+    end = f'{sys.executable} -c "import pathlib; pathlib.Path({str(done)!r}).touch()"'
+    child = bench.spawn(home, "night", "queue", "run", "--then-run", end)
+    record = home / "nights" / night.id / "night.json"
+    deadline = time.monotonic() + 240
+    while not (record.exists() and json.loads(record.read_text())["units"]) and time.monotonic() < deadline:
+        assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.05)
+    code, _, err = bench.konomi(home, "night", "stop")
+    assert code == 0, err
+    _, err = child.communicate(timeout=240)
+    assert "nights still wait" in err and not done.exists()
+    assert [one.id for one in queue.waiting()] == [night.id, "next"], "the owner's stop stands"
+    assert json.loads(record.read_text())["state"] == "stopped"

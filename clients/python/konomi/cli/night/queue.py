@@ -95,7 +95,8 @@ def remove(id: Id) -> None:
 def run(then_run: ThenRun = None, then_call: ThenCall = None, then_suspend: ThenSuspend = None) -> None:
     """Work through the queue, one night after another, then do what is asked for at its end.
 
-    An unfinished night is gone on with first. A night that fails does not keep the next from starting. Nights may be
+    An unfinished night is gone on with first. A night that is refused does not keep the next from starting; one that
+    is stopped or cut off does, and goes on when this runs again. Nights may be
     added, moved and removed meanwhile. Ctrl-C ends the night after the step under way; the same command goes on. Exit
     code 5: a guard halted one. What is done at the end can also be set, in [queue] of konomi.toml.
 
@@ -110,7 +111,9 @@ def run(then_run: ThenRun = None, then_call: ThenCall = None, then_suspend: Then
     queue = NightQueue(home.root)
     with queue.running(), stop_signals() as stopped:
         ended = work_through(home, queue, stopped)
-        done = stopped.is_set() or perform(settings, ended, stopped)
+        if queue.waiting():
+            note(text("nights still wait, so nothing of what was to follow the last one is done"))
+        done = bool(queue.waiting()) or perform(settings, ended, stopped)
     codes = {night.code for night in ended}
     raise typer.Exit(FAILED if not done or codes - {0, HALTED} else HALTED if HALTED in codes else 0)
 
@@ -118,7 +121,8 @@ def run(then_run: ThenRun = None, then_call: ThenCall = None, then_suspend: Then
 def work_through(home: Home, queue: NightQueue, stopped: threading.Event) -> list[QueuedNight]:
     """Runs the nights of a queue until none waits, or until it is to stop; returns those that ended, with their codes.
 
-    A night that was cut off, by a kill too, begins again under its own id, so that it goes on where it was.
+    A night that was cut off, by a kill too, begins again under its own id, so that it goes on where it was. One that is
+    stopped by `konomi night stop`, or that cannot go on, ends the work: while it is unfinished no other may begin.
     """
     ended: list[QueuedNight] = []
     nights = NightStore(home.root)
@@ -127,9 +131,9 @@ def work_through(home: Home, queue: NightQueue, stopped: threading.Event) -> lis
         unfinished = nights.unfinished()
         if unfinished is not None and unfinished not in {night.id for night in waiting}:
             note(text("going on with the unfinished night {night} first", night=unfinished))
-            if run_night([*NIGHT, "resume"], stopped) not in (0, HALTED) and not stopped.is_set():
-                break  # what keeps it from ending keeps any other from beginning
-            continue
+            if _ended(run_night([*NIGHT, "resume"], stopped), nights, stopped):
+                continue
+            break
         if not waiting:
             break
         night = next((one for one in waiting if one.id == unfinished), waiting[0])
@@ -143,12 +147,24 @@ def work_through(home: Home, queue: NightQueue, stopped: threading.Event) -> lis
             )
         )
         code = run_night([*NIGHT, "start", *night.words, "--request-id", night.id], stopped, folder=_folder(night))
-        if stopped.is_set():
-            queue.note(night.id, QueueState.WAITING)
+        queue.note(night.id, QueueState.WAITING)  # until it is known that it has ended
+        if not _ended(code, nights, stopped):
             break
         state = QueueState.FINISHED if code == 0 else QueueState.HALTED if code == HALTED else QueueState.FAILED
         queue.note(night.id, state, code)
         ended.append(night.changed(state=state, code=code))
+    return ended
+
+
+def _ended(code: int, nights: NightStore, stopped: threading.Event) -> bool:
+    """Says whether a night has come to its end; one that was stopped, here or by its owner, has not.
+
+    Raises:
+        typer.Exit: it was cut off by what its command has said: no other may begin before it.
+    """
+    ended = not stopped.is_set() and nights.unfinished() is None
+    if not ended and not stopped.is_set() and code not in (0, HALTED):
+        raise typer.Exit(code)
     return ended
 
 
