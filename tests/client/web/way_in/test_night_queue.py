@@ -45,7 +45,7 @@ def test_nights_that_wait_are_shown_moved_and_taken_out(visit, queue, language):
     assert axe.run(page).response["violations"] == []
     page.locator("[data-queue='↓-a']").click()
     assert wait_until(lambda: waiting(queue) == ["b", "a", "c"])
-    page.wait_for_function("document.activeElement?.dataset?.queue === '↓-a'")
+    assert wait_until(lambda: page.evaluate("document.activeElement?.dataset?.queue === '↓-a'"))
     page.keyboard.press("Enter")
     assert wait_until(lambda: waiting(queue) == ["b", "c", "a"])
     page.locator("[data-queue='↑-c']").click()
@@ -54,7 +54,7 @@ def test_nights_that_wait_are_shown_moved_and_taken_out(visit, queue, language):
     page.locator("[data-queue='✕-b']").click()
     assert wait_until(lambda: waiting(queue) == ["c", "a"])
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
+    assert wait_until(lambda: page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
 def test_what_a_night_would_refuse_is_said_as_it_is_added(visit, queue):
