@@ -46,6 +46,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--persons", type=int, default=0, help="persons of 20; 0 means as many as a part uses")
     parser.add_argument("--seeds", type=int, default=0, help="seeds a person; 0 means as many as a part uses")
     parser.add_argument("--units", type=int, default=0, help="units of a real night; 0 means 5")
+    parser.add_argument("--owner", type=int, default=0, help="M5 alone: images the owner grades after every turn")
     parser.add_argument("--ways", default="", help="M2 alone: ways of learning to compare, by name, or all")
     parser.add_argument("--ci", action="store_true", help="a small subset; its figures are no proof")
     parser.add_argument("--figures", action="store_true", help="run nothing, only report what is finished")

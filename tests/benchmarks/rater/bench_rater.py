@@ -51,6 +51,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="ids to run, separated by commas; all when empty")
     parser.add_argument("--small", action="store_true", help="a smoke test: small sizes; result in rater-small.json")
+    parser.add_argument("--draws", type=int, default=20, help="draws of the emoji (human, one_person)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every draw")
     return parser.parse_args(words)
 

@@ -45,11 +45,11 @@ def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             if "calibration" in arguments.ids:
                 found += calibration(figures)
         if "human" in arguments.ids:
-            for embedder, part in rater_emoji.figures(counts, 3 if arguments.small else 20, arguments.seed).items():
+            for embedder, part in rater_emoji.figures(counts, 3 if arguments.small else arguments.draws, arguments.seed).items():
                 _keep(f"emoji-{embedder}", part)
                 found += curves("human", f"emoji valence, {embedder}", part)
         if "one_person" in arguments.ids:
-            part = rater_emoji.figures_of_one(counts, 3 if arguments.small else 20, arguments.seed)
+            part = rater_emoji.figures_of_one(counts, 3 if arguments.small else arguments.draws, arguments.seed)
             _keep("emoji-of-one", part)
             found += curves("one_person", "one person's emoji", part)
         if {"P10", "acquisition"} & set(arguments.ids):

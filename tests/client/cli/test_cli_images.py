@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from konomi.night.engine import loop
+from konomi.night.records.request import NightRequest
+from konomi.night.records.state import Selection, StateName, UnitRecord
+from konomi.night.records.store import NightStore
+
 
 def digest(data):
     return hashlib.sha256(data).hexdigest()
@@ -209,6 +214,20 @@ def test_labels_by_keys(fresh, tmp_path):
     assert grades(fresh, tmp_path).keys() == set(fresh.digests)
     done = fresh.run("label", "--terminal", stdin="")
     assert "0 graded" in done.stdout
+
+
+def test_what_the_newest_night_asks_about_is_shown_first(fresh, tmp_path):
+    first, _, third, last = fresh.digests
+    fresh.run("label", "--terminal", stdin="5\nq\n")
+    nights = NightStore(fresh.home)
+    begun = nights.begin(
+        "n", lambda: NightRequest("", "n", "tastes/default", "propagate", 7, ["a cat"], ["a cat"], {}, {})
+    )
+    unit = UnitRecord(unit=1, selection=Selection(confirm=(last, first)))
+    nights.write(begun.id, loop.fresh(begun).changed(state=StateName.FINISHED, units=(unit,)))
+    fresh.json("label", "--terminal", stdin="2\nq\n")
+    assert grades(fresh, tmp_path) == {first: 5, last: 2}, "what has a grade is asked about no more"
+    assert third not in grades(fresh, tmp_path)
 
 
 def test_each_key_is_durable_before_the_next(fresh, tmp_path):

@@ -5,6 +5,7 @@ import re
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.host import extras
 from konomi.i18n.catalogue import plural, text
+from konomi.night.records.store import NightStore
 from konomi.taste.label_file import read_grades, write_grades
 from konomi.taste.labelling import Session
 
@@ -59,7 +61,8 @@ def label(
             count = read_grades(client, taste, import_file)
             result, line = {"imported": count}, plural("{count} grade recorded", "{count} grades recorded", count)
         else:
-            result = grade(client, taste, slate=slate)
+            wanted = () if slate else NightStore(Home.locate().root).asked_about(taste_name(taste))
+            result = grade(client, taste, slate=slate, wanted=wanted)
             line = text("{labels} graded, {undone} undone, {skipped} skipped", **result)
     if as_json:
         emit(dict(result))
@@ -95,10 +98,17 @@ def show_browser(address: str, quiet: bool) -> None:
         note(text("no browser was found: open the link by hand, or run: konomi label --terminal"))
 
 
-def grade(client: Client, taste: str, *, slate: bool = False) -> dict[str, int]:
-    """Shows image after image and records a key for each, until q, the end of the input, or the last image."""
+def grade(client: Client, taste: str, *, slate: bool = False, wanted: Sequence[str] = ()) -> dict[str, int]:
+    """Shows image after image and records a key for each, until q, the end of the input, or the last image.
+
+    Args:
+        client: the services.
+        taste: id or name of the taste.
+        slate: whether a slate of the long tail comes first.
+        wanted: digests of the images the newest night asks about, which come first.
+    """
     client.rater.ensure_taste(taste)
-    session = Session(client, taste, slate=slate)
+    session = Session(client, taste, slate=slate, wanted=wanted)
     with tempfile.TemporaryDirectory(prefix="konomi-label-") as folder, read_keys() as keys:
         way = way_here()
         note(text(HELP))

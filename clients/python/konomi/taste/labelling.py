@@ -1,23 +1,48 @@
 """One sitting of grading: what is shown, and each key made durable before the next image."""
 
+from collections.abc import Sequence
+
 from konomi.client import Client
 from konomi.client.services import taste_name
 from konomi.errors import FailedPrecondition, NotFound
 from konomi.v1 import rater_pb2 as rater
 
 PREFETCH = 8
+MOST = 1000
+"""Images that one call lists."""
 GRADE_NUMBERS = tuple(rater.Grade.values())
 """0 clears, 1 to 5 are N to UR."""
+
+
+def ungraded(client: Client, taste: str, digests: Sequence[str]) -> list[str]:
+    """Returns the digests of those images, at most 1,000, that a taste knows and that have no grade, in their order."""
+    asked = list(digests)[:MOST]
+    if not asked:
+        return []
+    filter_ = rater.ImageFilter(digests=asked)
+    found = client.rater.list_images(taste=taste_name(taste), filter=filter_, page_size=len(asked)).images
+    due = {image.digest for image in found if not image.grade}
+    return [digest for digest in asked if digest in due]
 
 
 class Session:
     """The images still to show and what was done so far; the rater alone remembers the grades."""
 
-    def __init__(self, client: Client, taste: str, seed: int = 0, *, slate: bool = False) -> None:
-        """Begins a sitting on a taste; `seed` decides the draws, `slate` asks for a slate of the long tail first."""
+    def __init__(
+        self, client: Client, taste: str, seed: int = 0, *, slate: bool = False, wanted: Sequence[str] = ()
+    ) -> None:
+        """Begins a sitting on a taste.
+
+        Args:
+            client: the services.
+            taste: id or name of the taste.
+            seed: decides the draws.
+            slate: whether a slate of the long tail comes first.
+            wanted: digests of images that somebody waits for, such as a growing set; those without a grade come first.
+        """
         self._client = client
         self._taste = taste_name(taste)
-        self._seed, self._slate = seed, slate
+        self._seed, self._slate, self._wanted = seed, slate, wanted
         self._waiting: list[rater.Suggestion] = []
         self._skipped: set[str] = set()
         self._shown: list[rater.Suggestion] = []
@@ -59,6 +84,12 @@ class Session:
         return {"labels": self._labels, "undone": self._undone, "skipped": len(self._skipped)}
 
     def _fetch(self) -> None:
+        if self._wanted:
+            due, self._wanted = ungraded(self._client, self._taste, self._wanted), ()
+            images = (self._client.rater.get_image(taste=self._taste, digest=digest) for digest in due)
+            self._waiting = [rater.Suggestion(image=image) for image in images]
+        if self._waiting:
+            return
         if self._slate:
             self._waiting, self._slate = self._drawn(), False
         if self._waiting:

@@ -14,6 +14,7 @@ from konomi.errors import KonomiError, NotFound
 from konomi.home import Home
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import speaking
+from konomi.night.records.store import NightStore
 from konomi.taste.embedder import lines, reading_lines
 from konomi.taste.provenance import explain
 from konomi.taste.rater_summary import alarms, embedders_compared
@@ -46,7 +47,7 @@ class PageApplication:
         self._secure = any(origin.startswith("https://") for origin in origins)
         self._workers = ThreadPoolExecutor(8, "page")
         self._images = ImageEndpoints(client, home.root / "cache" / "page")
-        self._queues = GradingQueues(client, home.root / "page")
+        self._queues = GradingQueues(client, home.root / "page", NightStore(home.root).asked_about)
         self._nights = NightEndpoints(home, lambda digest: client().artifacts.get(digest))
         self._form = NightForm(home, client)
         self._uploads = UploadEndpoints(client, home.root / "uploads")

@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +16,7 @@ from konomi.client import Client, paging
 from konomi.errors import InvalidArgument, KonomiError
 from konomi.files import write_quickly
 from konomi.i18n import catalogue
+from konomi.taste.labelling import ungraded
 from konomi.v1 import rater_pb2 as rater
 from konomi.web.responses import Asked, number, text
 
@@ -63,10 +64,19 @@ class GradingQueue:
         taste: "tastes/{taste}".
         path: the file.
         workers: where the queue is filled up ahead of need.
+        wanted: returns digests of images that somebody waits for, such as a growing set; they are due first.
     """
 
-    def __init__(self, client: Callable[[], Client], taste: str, path: Path, workers: Executor) -> None:
+    def __init__(
+        self,
+        client: Callable[[], Client],
+        taste: str,
+        path: Path,
+        workers: Executor,
+        wanted: Callable[[str], Sequence[str]] = lambda taste: (),
+    ) -> None:
         self._client, self._taste, self._path, self._workers = client, taste, path, workers
+        self._wanted, self._put_first = wanted, set[str]()
         self._lock, self._filling = threading.RLock(), threading.Lock()
         kept = _read(path)
         self._queue: list[tuple[str, int]] = [(digest, reason) for digest, reason in kept.get("queue", [])]
@@ -83,6 +93,7 @@ class GradingQueue:
             count: how many at most; fewer come where the queue is shorter and still long enough to go on with.
         """
         self._catch_up()
+        self._put_wanted_first()
         if len(self._queue) < (count if count > FULL else min(count, LOW)):
             self._fill(max(count, FULL))
         with self._lock:
@@ -139,6 +150,22 @@ class GradingQueue:
             self._checked = True
             with self._lock:
                 self._keep()
+
+    def _put_wanted_first(self) -> None:
+        """Puts what somebody waits for before everything else, once each and only what has no grade."""
+        wanted: Sequence[str] = ()
+        with suppress(KonomiError, OSError):  # a night whose record is damaged says so in its own view
+            wanted = self._wanted(self._taste)
+        fresh = [digest for digest in wanted if digest not in self._put_first]
+        if not fresh:
+            return
+        due = ungraded(self._client(), self._taste, fresh)
+        with self._lock:
+            self._put_first.update(fresh)
+            first = [digest for digest in due if digest not in self._skipped]
+            others = [item for item in self._queue if item[0] not in first]
+            self._queue = [*((digest, 0) for digest in first), *others]
+            self._keep()
 
     def _fill_ahead(self) -> None:
         if len(self._queue) <= LOW and not self._filling.locked():
@@ -200,10 +227,21 @@ def _read(path: Path) -> QueueState:
 
 
 class GradingQueues:
-    """The queues of a home, by taste."""
+    """The queues of a home, by taste.
 
-    def __init__(self, client: Callable[[], Client], folder: Path) -> None:
-        self._client, self._folder = client, folder
+    Args:
+        client: returns the client of now.
+        folder: where their files lie.
+        wanted: returns digests of images of a taste that somebody waits for; they are due first.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], Client],
+        folder: Path,
+        wanted: Callable[[str], Sequence[str]] = lambda taste: (),
+    ) -> None:
+        self._client, self._folder, self._wanted = client, folder, wanted
         self._lock = threading.Lock()
         self._queues: dict[str, GradingQueue] = {}
         self._workers = ThreadPoolExecutor(1, "page-queue")
@@ -226,7 +264,7 @@ class GradingQueues:
             if taste not in self._queues:
                 self._client().rater.get_taste(name=taste)
                 path = self._folder / f"sitting-{plain}.json"
-                self._queues[taste] = GradingQueue(self._client, taste, path, self._workers)
+                self._queues[taste] = GradingQueue(self._client, taste, path, self._workers, self._wanted)
             return self._queues[taste]
 
     def observe(self, rpc: str, request: Message, reply: Message) -> None:

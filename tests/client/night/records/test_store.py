@@ -19,7 +19,7 @@ from konomi.night.engine.rebuild import SCHEMA, rebuilt
 from konomi.night.records.journal import StepJournal
 from konomi.night.records.request import NightRequest
 from konomi.night.records.sealed import seal_of
-from konomi.night.records.state import NightState, Served, StateName
+from konomi.night.records.state import NightState, Selection, Served, StateName, UnitRecord
 from konomi.night.records.store import Heartbeat, NightStore
 from konomi.night.report.facts import read_night
 from konomi.night.report.status import summary_of
@@ -314,3 +314,16 @@ def test_a_number_of_another_home_is_not_taken_over(nights, tmp_path: Path) -> N
     assert NightStore(there.root).latest() == own
     assert set(NightStore(there.root).all()) == {*ids, own}
     assert NightStore(there.root).began(ids[0]) == 1_800_000_000.0
+
+
+def test_the_newest_night_of_a_taste_says_which_images_it_asks_about(tmp_path: Path):
+    nights = NightStore(tmp_path)
+    asked = {"one": ("a" * 64,), "two": ("b" * 64, "c" * 64)}
+    for name, digests in asked.items():
+        night = begin(nights, name)
+        units = tuple(
+            UnitRecord(unit=at + 1, selection=Selection(confirm=(digest,))) for at, digest in enumerate(digests)
+        )
+        nights.write(night, nights.state(night).changed(units=(UnitRecord(unit=0), *units)))
+    assert nights.asked_about("tastes/default") == list(asked["two"])
+    assert nights.asked_about("tastes/other") == []

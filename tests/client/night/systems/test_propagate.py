@@ -118,10 +118,11 @@ def test_a_plan_doubles_the_set_every_turn():
     assert propagate.SYSTEM.cost(PropagateSettings(), 1) == (16, 40)
 
 
-def test_the_owner_is_asked_about_all_of_a_small_set_and_a_tenth_of_a_large_one():
+def test_the_owner_is_asked_about_all_of_a_small_set_and_of_a_large_one_the_farthest_five_and_a_tenth():
     new = [str(number) for number in range(20)]
     assert policy.to_confirm(new[:4], 8) == new[:4]
-    assert policy.to_confirm(new, 40) == ["0", "10"]
+    assert policy.to_confirm(new, 40) == ["0", "1", "2", "3", "4", "5", "15"]
+    assert policy.to_confirm(new[:3], 40) == new[:3]
 
 
 def test_a_set_begins_with_its_originals_and_loses_what_the_owner_grades_down():

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from konomi.errors import Unavailable
+from konomi.errors import FailedPrecondition, Unavailable
 from konomi.v1 import rater_pb2 as rater
 from konomi.web.grading_queue import FULL, LOW, GradingQueue
 
@@ -40,7 +40,9 @@ class Slow:
         return rater.SuggestImagesResponse(suggestions=found)
 
     def list_images(self, taste, filter, page_size):
-        return rater.ListImagesResponse(images=[rater.Image(digest=digest) for digest in filter.digests])
+        graded = {label.image_digest: label.grade for label in self.labels}
+        images = [rater.Image(digest=digest, grade=graded.get(digest, 0)) for digest in filter.digests]
+        return rater.ListImagesResponse(images=images)
 
     def grade(self, digest: str) -> rater.Label:
         self.labels.append(rater.Label(image_digest=digest, grade=4, sequence=len(self.labels) + 1))
@@ -111,3 +113,30 @@ def test_a_rater_that_is_away_fails_who_asks_and_not_who_grades(slow, queue):
         queue.show(1)
     slow.away = False
     assert due(queue, 1) == [slow.images[FULL]]
+
+
+def test_what_a_night_asks_about_is_due_first_and_once(slow, tmp_path):
+    wanted: list[str] = []
+
+    def asked(taste: str) -> list[str]:
+        assert taste == TASTE
+        return wanted
+
+    with ThreadPoolExecutor(1) as workers:
+        queue = GradingQueue(lambda: slow, TASTE, tmp_path / "sitting.json", workers, asked)
+        before = due(queue)
+        slow.grade(slow.images[90])
+        wanted += [slow.images[90], slow.images[91], before[3]]
+        assert due(queue)[:3] == [slow.images[91], before[3], before[0]], "what has a grade is asked about no more"
+        assert len(set(due(queue))) == len(due(queue)), "what was due already is due once"
+        queue.skip(slow.images[91])
+        assert due(queue)[0] == before[3], "and a night asks once"
+
+
+def test_a_night_that_cannot_be_read_keeps_nobody_from_grading(slow, tmp_path):
+    def damaged(taste: str) -> list[str]:
+        raise FailedPrecondition("the night is damaged", reason="NIGHT_DAMAGED")
+
+    with ThreadPoolExecutor(1) as workers:
+        queue = GradingQueue(lambda: slow, TASTE, tmp_path / "sitting.json", workers, damaged)
+        assert due(queue, 1) == [slow.images[0]]

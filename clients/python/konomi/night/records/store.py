@@ -52,6 +52,7 @@ class NightStore:
         self.folder = home / "nights"
         self._clock = clock
         self._orders: dict[str, tuple[tuple[int, ...], Order | None]] = {}
+        self._tastes: dict[str, object] = {}
 
     def request(self, night: str) -> NightRequest:
         """Returns a night's request.
@@ -271,6 +272,18 @@ class NightStore:
         others = sorted(ended - set(self.all()))  # of another version, whose requests are not this one's
         return [*others, *(night for night in self.all() if night in ended)]
 
+    def asked_about(self, taste: str) -> list[str]:
+        """Returns digests of the images a taste's newest night asks its owner about, the oldest first.
+
+        Args:
+            taste: "tastes/{taste}".
+        """
+        for night in reversed(self.all()):
+            if self._taste_of(night) == taste:
+                selections = [unit.selection for unit in self.state(night).units if unit.selection is not None]
+                return [digest for selection in selections for digest in selection.confirm]
+        return []
+
     def latest(self) -> str | None:
         """Returns the newest night."""
         nights = self.all()
@@ -365,6 +378,12 @@ class NightStore:
             yield
         finally:
             lock.release()
+
+    def _taste_of(self, night: str) -> object:
+        """Returns a night's taste, read once: a request never changes."""
+        if night not in self._tastes:
+            self._tastes[night] = _taste(self._request(night))
+        return self._tastes[night]
 
     def _request(self, night: str) -> Path:
         return self.folder / night / "request.json"

@@ -23,7 +23,9 @@ STRENGTHS = (0.3, 0.5, 0.7)
 SMALL = 16
 """Members below which the originals have the larger share, and every new member waits for the owner."""
 SAMPLE = 0.1
-"""Share of the new members of a larger set that are shown to the owner."""
+"""Share of the new members of a larger set that are shown to the owner, beside the farthest."""
+ASKED = 5
+"""The farthest new members of a larger set, all shown to the owner."""
 MOST_CANDIDATES = 960
 """Candidates of a turn at most: what one call of SelectImages names."""
 FALLS = 2
@@ -180,9 +182,12 @@ def drifting(rounds: Sequence[Round]) -> bool:
 
 
 def to_confirm(taken: Sequence[str], size: int) -> list[str]:
-    """Returns which new members the owner is asked about: all while the set is small, later every tenth."""
-    every = 1 if size < SMALL else round(1 / SAMPLE)
-    return list(taken)[::every]
+    """Returns which new members the owner is asked about: all while the set is small, later five and every tenth.
+
+    Members are taken in farthest first, so the first five are those the set, and what was graded of it, says least of.
+    """
+    new = list(taken)
+    return new if size < SMALL else new[:ASKED] + new[ASKED :: round(1 / SAMPLE)]
 
 
 def selection(turn: Turn) -> dict[str, object]:
