@@ -36,6 +36,7 @@ def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures what was asked for and returns a row a figure; every single figure goes to build/bench/rater/."""
     persons, counts = (3, (20, 50)) if arguments.small else (PERSONS, COUNTS)
     found: list[dict[str, Any]] = []
+    draws = 3 if arguments.small else arguments.draws
     with threadpool_limits(1):
         if {"curves", "calibration"} & set(arguments.ids):
             figures = simulated(persons, counts, CURVES, arguments.seed)
@@ -45,11 +46,11 @@ def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             if "calibration" in arguments.ids:
                 found += calibration(figures)
         if "human" in arguments.ids:
-            for embedder, part in rater_emoji.figures(counts, 3 if arguments.small else arguments.draws, arguments.seed).items():
+            for embedder, part in rater_emoji.figures(counts, draws, arguments.seed).items():
                 _keep(f"emoji-{embedder}", part)
                 found += curves("human", f"emoji valence, {embedder}", part)
         if "one_person" in arguments.ids:
-            part = rater_emoji.figures_of_one(counts, 3 if arguments.small else arguments.draws, arguments.seed)
+            part = rater_emoji.figures_of_one(counts, draws, arguments.seed)
             _keep("emoji-of-one", part)
             found += curves("one_person", "one person's emoji", part)
         if {"P10", "acquisition"} & set(arguments.ids):
