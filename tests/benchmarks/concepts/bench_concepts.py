@@ -29,7 +29,19 @@ from konomi_trainer.merging import concepts, low_rank
 from konomi_trainer.methods import concept_file
 from konomi_trainer.methods.concept_file import ConceptModel
 from tests.benchmarks.concepts.flops import step_flops
-from tests.benchmarks.concepts.lab import FACE, HAIR, PAIRS, SEED, TUNING, Lab, Pair, has, kernel_distance, prompt
+from tests.benchmarks.concepts.lab import (
+    HAIR,
+    PAIRS,
+    SEED,
+    SPLIT,
+    TUNING,
+    WORDS,
+    Lab,
+    Pair,
+    has,
+    kernel_distance,
+    prompt,
+)
 from tests.benchmarks.results import FOLDER, Figure, report
 
 MASS, REGULAR, NEAR = 0.6, 200, 0.85
@@ -63,9 +75,10 @@ class Bench:
         """Returns up to 200 real images whose captions are near the class prompt, found by FAISS on this machine."""
         lab = self.lab
         records, pixels = lab.portraits.records, lab.portraits.pixels
-        rows = [i for i in range(1000, 3000) if not (has(records[i], pair.hair) or has(records[i], pair.face))]
+        taught = pair.parts.values()
+        rows = [i for i in range(1000, 3000) if not any(has(records[i], attributes) for attributes in taught)]
         items = [ManifestItem(lab.put(pixels[i]), captioned(records[i], i), 1.0, "prior") for i in rows]
-        own = [item.digest for which in ("hair", "face") for item in lab.items(pair, which)]
+        own = [item.digest for which in pair.parts for item in lab.items(pair, which)]
         query = retrieval.Query([f"{pair.style} portrait, {word}"], own, REGULAR, NEAR)
         encoder = dual_encoder.load(lab.work / "models", "starter")
         return [hit.item for hit in retrieval.retrieve(items, query, encoder, lambda digest: pixels[0]).hits]
@@ -73,44 +86,44 @@ class Bench:
     def models(self, pair: Pair) -> dict[str, ConceptModel]:
         """Returns the pair's models by how they came about."""
         lab = self.lab
-        prior = {word: self.real(pair, word) for word in ("hair", "face")}
-        first, _ = lab.train([*lab.items(pair, "hair"), *prior["hair"]], [HAIR], **NUMBERS)
-        second, _ = lab.train([*lab.items(pair, "face"), *prior["face"]], [FACE], **NUMBERS)
-        half = [*prior["hair"][: REGULAR // 2], *prior["face"][: REGULAR // 2]]
-        together, _ = lab.train([*lab.items(pair, "hair"), *lab.items(pair, "face"), *half], [HAIR, FACE], **NUMBERS)
-        config = lab.configuration([HAIR, FACE])
-        parts = [
-            concepts.MergePart(first, [prompt(pair.style, [HAIR])]),
-            concepts.MergePart(second, [prompt(pair.style, [FACE])]),
-        ]
+        words = {which: WORDS[which] for which in pair.parts}
+        prior = {which: self.real(pair, which) for which in words}
+        alone = {
+            which: lab.train([*lab.items(pair, which), *prior[which]], [word], **NUMBERS)[0]
+            for which, word in words.items()
+        }
+        few = [item for which in words for item in prior[which][: REGULAR // len(words)]]
+        taught = [item for which in words for item in lab.items(pair, which)]
+        together, _ = lab.train([*taught, *few], list(words.values()), **NUMBERS)
+        config = lab.configuration(list(words.values()))
+        parts = [concepts.MergePart(alone[which], [prompt(pair.style, [word])]) for which, word in words.items()]
         regular = [full_caption(record) for record in lab.portraits.records[3000:3200]]
         merged, figures = concepts.merge_parts(lab.bases.load(config), parts, regular, 0.0, {})
         self.once(f"{pair.name}/merge", lambda: figures)
         small = concepts.merge_parts(lab.bases.load(config), parts, regular, MASS, {})[0]
-        a, b = first.dense(), second.dense()
+        dense = [model.dense() for model in alone.values()]
+        added = {name: sum(changes[name] for changes in dense) for name in dense[0]}
         return {
             "joint": together, "closed form": merged,
-            "average": replace(merged, deltas={name: (a[name] + b[name]) / 2 for name in a}),
-            "sum": replace(merged, deltas={name: a[name] + b[name] for name in a}),
+            "average": replace(merged, deltas={name: change / len(dense) for name, change in added.items()}),
+            "sum": replace(merged, deltas=added),
             "joint, 60 %": _compressed(together), "closed form, 60 %": small,
         }  # fmt: skip
 
     def pair(self, pair: Pair) -> None:
         """Measures how often both concepts of a pair are there, for every way to have them."""
-        lab = self.lab
-        plain = [prompt(pair.style, [HAIR, FACE], named=False)] * self.images
+        lab, words = self.lab, [WORDS[which] for which in pair.parts]
+        plain = [prompt(pair.style, words, named=False)] * self.images
 
         def rate(model: ConceptModel | None, prompts: list[str], kind: str) -> dict[str, float]:
             images = lab.draw(model, prompts, SEED % 10_000)
             strip = np.concatenate(list(images[:SHOWN]), axis=1)
-            Image.fromarray(strip).save(lab.work / f"strip-{PAIRS.index(pair)}-{kind}.png")
-            return {
-                "both": lab.share(images, {**pair.hair, **pair.face}), "hair": lab.share(images, pair.hair),
-                "face": lab.share(images, pair.face),
-            }  # fmt: skip
+            Image.fromarray(strip).save(lab.work / f"strip-{(*PAIRS, *SPLIT).index(pair)}-{kind}.png")
+            each = {which: lab.share(images, attributes) for which, attributes in pair.parts.items()}
+            return {"both": lab.share(images, pair.wanted), **each}
 
         self.once(f"{pair.name}/base", partial(rate, None, plain, "base"))
-        asked = [prompt(pair.style, [HAIR, FACE])] * self.images
+        asked = [prompt(pair.style, words)] * self.images
         if f"{pair.name}/bytes" not in self.kept:
             made = self.models(pair)
             for kind, model in made.items():
@@ -208,6 +221,16 @@ def table(kept: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
     return "\n".join(lines)
 
 
+def table_of_split(kept: Mapping[str, Any]) -> str:
+    """Returns what the fifth pair's split gives: all concepts present, then each of them alone."""
+    lines = [f"| all present (each) | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    for pair in SPLIT:
+        found = [kept[f"{pair.name}/{kind}"] for kind in KINDS]
+        cells = [f"{one['both']:.0%} ({', '.join(f'{one[word]:.0%}' for word in pair.parts)})" for one in found]
+        lines.append(f"| {pair.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def sheet(work: Path, pairs: Sequence[Pair]) -> None:
     """Writes sheet.png: a row of images for each pair, taught together, merged, averaged and summed."""
     names = [f"strip-{PAIRS.index(pair)}-{kind}.png" for pair in pairs for kind in KINDS[1:5]]
@@ -221,12 +244,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=FOLDER / "concepts")
     parser.add_argument("--portraits", type=Path, default=FOLDER / "portraits" / "val")
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--split", action="store_true", help="the fifth pair alone, with a word for each place")
     parser.add_argument("--small", action="store_true", help="one pair and eight images, to see that it runs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     pairs = PAIRS[:1] if options.small else PAIRS
     images = 8 if options.small else options.images
     bench = Bench(Lab(options.work, options.portraits), images)
+    if options.split:
+        for pair in SPLIT:
+            bench.pair(pair)
+        print(table_of_split(bench.kept))
+        return
     for pair in pairs:
         bench.pair(pair)
     for pair in pairs:

@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,33 @@ from konomi_trainer.settings import TrainerSettings
 
 SEED = 20261122
 HAIR, FACE = {"token": "<h>", "class_word": "hair"}, {"token": "<f>", "class_word": "face"}
+SHIRT = {"token": "<s>", "class_word": "shirt"}
+WORDS = {"hair": HAIR, "face": FACE, "shirt": SHIRT}
 IMAGES = 4
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two concepts to put into one picture: style of the portraits, attributes of the first and of the second."""
+    """Two concepts to put into one picture, or three: style of the portraits, attributes under each class word.
+
+    A concept that is not asked for has no attributes.
+    """
 
     style: str
     hair: Mapping[str, str]
-    face: Mapping[str, str]
+    face: Mapping[str, str] = field(default_factory=dict)
+    shirt: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, Mapping[str, str]]:
+        """The attributes of each concept, by its class word."""
+        every = {"hair": self.hair, "face": self.face, "shirt": self.shirt}
+        return {word: attributes for word, attributes in every.items() if attributes}
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """All attributes of all concepts."""
+        return {name: value for attributes in self.parts.values() for name, value in attributes.items()}
 
     @property
     def name(self) -> str:
@@ -53,7 +70,10 @@ class Pair:
     def worn(self) -> str:
         """The second concept in words."""
         said = {"sunglasses": "sunglasses", "glasses": "glasses", "beard": "beard", "none": ""}
-        return " and ".join(said.get(v, f"{v} {k}") for k, v in self.face.items() if v != "none")
+        others = [attributes for word, attributes in self.parts.items() if word != "hair"]
+        return " + ".join(
+            " and ".join(said.get(v, f"{v} {k}") for k, v in attributes.items() if v != "none") for attributes in others
+        )
 
 
 def hair(length: str, colour: str) -> dict[str, str]:
@@ -68,6 +88,12 @@ PAIRS = (
     Pair("flat", hair("short", "purple"), {"glasses": "glasses", "beard": "beard"}),
     Pair("toon", hair("long", "blue"), {"beard": "beard", "shirt": "red"}),
 )
+SPLIT = (
+    Pair("toon", hair("long", "blue"), {"beard": "beard"}),
+    Pair("toon", hair("long", "blue"), shirt={"shirt": "red"}),
+    Pair("toon", hair("long", "blue"), {"beard": "beard"}, {"shirt": "red"}),
+)
+"""The fifth pair with a word of its own for each place: what is worn on the face alone, on the body alone, and both."""
 TUNING = Pair("ink", hair("long", "red"), {"glasses": "glasses", "beard": "beard"})
 """The pair the method's numbers were chosen on; never among the reported ones."""
 
@@ -95,10 +121,16 @@ class Lab:
         return str(self.store.put(stream.getvalue(), "image/png").digest)
 
     def concept_images(self, pair: Pair, which: str) -> list[int]:
-        """Returns four renders that have one concept of a pair, lack the other and differ in the rest."""
-        own, other = (pair.hair, pair.face) if which == "hair" else (pair.face, pair.hair)
+        """Returns four renders that have one concept of a pair, lack the others and differ in the rest."""
+        own = pair.parts[which]
+        others = [attributes for word, attributes in pair.parts.items() if word != which]
+        other = [name for attributes in others for name in attributes]
         records = self.portraits.records[:1000]
-        fit = [i for i, r in enumerate(records) if r["style"] == pair.style and has(r, own) and not has(r, other)]
+        fit = [
+            i
+            for i, r in enumerate(records)
+            if r["style"] == pair.style and has(r, own) and not any(has(r, attributes) for attributes in others)
+        ]
         found: list[int] = []
         for varied, grounded in ((True, True), (False, True), (False, False)):  # first those that differ in all else
             for index in fit:
@@ -114,7 +146,7 @@ class Lab:
 
     def items(self, pair: Pair, which: str) -> list[ManifestItem]:
         """Returns the manifest items of a concept."""
-        caption = prompt(pair.style, [HAIR] if which == "hair" else [FACE])
+        caption = prompt(pair.style, [WORDS[which]])
         pixels = self.portraits.pixels
         return [ManifestItem(self.put(pixels[i]), caption, 1.0, "selected") for i in self.concept_images(pair, which)]
 

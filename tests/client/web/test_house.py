@@ -1,6 +1,7 @@
 """What the page's own files may hold: no markup from strings, no code from strings, no other host, every word twice."""
 
 import re
+from pathlib import Path
 
 from hatch_build import PACKAGE, page_words
 from konomi.web.static_files import FOLDER, StaticFiles
@@ -34,6 +35,13 @@ def test_a_file_stays_small_and_says_what_it_is():
         lines = path.read_text("utf-8").splitlines()
         assert len(lines) < 320, path.name
         assert lines[0].startswith("// "), path.name
+
+
+def test_no_test_lets_the_page_evaluate_a_string_over_and_over():
+    """The page's policy forbids it, and playwright does it only where the first look was too early."""
+    again = "wait_for_" + "function("
+    tests = Path(__file__).parents[2].rglob("*.py")
+    assert not [path.name for path in tests if again in path.read_text("utf-8")]
 
 
 KEY_OF_MANY = re.compile(r"_(?:zero|one|two|few|many)$")
