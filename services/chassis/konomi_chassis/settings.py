@@ -129,6 +129,6 @@ class DatabaseSettings(KonomiSettings):
     model_config = SettingsConfigDict(env_prefix="KONOMI_DATABASE_")
 
     url: SecretStr = SecretStr("")
-    """PostgreSQL that keeps what the rater knows, "postgresql://USER@HOST:5432/DATABASE"; needs the extra `postgres`. A
-    password may stand after the user, or where PostgreSQL's own tools look for it (PGPASSFILE). Empty: SQLite, in the
-    folder `databases` of the home. One database keeps one home."""
+    """PostgreSQL that keeps what rater and trainer know, "postgresql://USER@HOST:5432/DATABASE"; needs the extra
+    `postgres`. A password may stand after the user, or where PostgreSQL's own tools look for it (PGPASSFILE). Empty:
+    SQLite, in the folder `databases` of the home. One database keeps one home."""
