@@ -42,6 +42,23 @@ def rows(request: pytest.FixtureRequest) -> object:
     return Rows(None if request.param == "sqlite" else request.getfixturevalue("postgresql"))
 
 
+@pytest.fixture
+def kept_in(request: pytest.FixtureRequest) -> object:
+    """Where the rows of a test's services are: SQLite, and where its module says BOTH_ENGINES PostgreSQL too."""
+    from tests.postgresql import Rows
+
+    engine = getattr(request, "param", "sqlite")
+    return Rows(None if engine == "sqlite" else request.getfixturevalue("postgresql"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs the tests of a module that says BOTH_ENGINES on both, those that have a service; of all, where one asks."""
+    both = getattr(metafunc.module, "BOTH_ENGINES", False) or os.environ.get("BOTH_ENGINES")
+    chosen = any("kept_in" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "kept_in" in metafunc.fixturenames and both and not chosen:
+        metafunc.parametrize("kept_in", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
+
+
 TOGETHER = ("tests/client/web/", "tests/plugins/")
 """Folders whose tests share a live rater, which takes many seconds to start: they stay on one worker."""
 LONGEST = (

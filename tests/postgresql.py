@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
+import pytest
 import sqlalchemy
 from pysqlite3 import dbapi2
 
@@ -21,6 +22,10 @@ from konomi_chassis.storage.postgresql.engine import open_postgresql, open_to_re
 from konomi_chassis.storage.postgresql.transfer import copy
 from konomi_chassis.storage.schema import Schema
 
+on_both_engines = pytest.mark.parametrize(
+    "kept_in", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+"""Runs one test of a service on both, where its module does not say BOTH_ENGINES for all."""
 NAMES = ("initdb", "pg_ctl")
 """What is needed of the binaries."""
 SETTINGS = (

@@ -116,20 +116,6 @@ def models(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def kept_in(request: pytest.FixtureRequest) -> Rows:
-    """Where the rows of a test's raters are: SQLite, and where its module says BOTH_ENGINES PostgreSQL too."""
-    engine = getattr(request, "param", "sqlite")
-    return Rows(None if engine == "sqlite" else request.getfixturevalue("postgresql"))
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs the tests of a module that says BOTH_ENGINES on both, those that have a rater; of all, where one asks."""
-    both = getattr(metafunc.module, "BOTH_ENGINES", False) or os.environ.get("BOTH_ENGINES")
-    if "kept_in" in metafunc.fixturenames and both:
-        metafunc.parametrize("kept_in", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
-
-
-@pytest.fixture
 def home(tmp_path: Path, models: Path, request: pytest.FixtureRequest, kept_in: Rows) -> Path:
     """A home with the tiny model as its starter, or a copy of the kept one of the library a test asks for."""
     kept = [name for name in ("kept_fitted", "kept_library") if name in request.fixturenames]

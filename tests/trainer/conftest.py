@@ -16,6 +16,7 @@ from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_trainer.__main__ import build
 from konomi_trainer.data.manifest import ManifestItem, render
+from tests.postgresql import Rows
 from tests.trainer import tiny
 
 
@@ -30,10 +31,11 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: Rows) -> Path:
     """A fresh home with those base models; one thread."""
     monkeypatch.setenv("KONOMI_THREADS", "1")
     shutil.copytree(bases, tmp_path / "home" / "models")
+    kept_in.settings(tmp_path / "home")
     return tmp_path / "home"
 
 

@@ -5,7 +5,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from konomi.errors import FailedPrecondition
@@ -60,6 +60,19 @@ class KonomiSettings(BaseSettings):
     def recorded(cls, values: dict[str, Any]) -> Self:
         """Returns settings any version of konomi recorded, for reading what it did: what this one lacks is left out."""
         return cls(**{name: value for name, value in values.items() if name in cls.model_fields})
+
+
+class DatabaseSettings(KonomiSettings):
+    """Where rows live."""
+
+    toml_table: ClassVar[str] = "database"
+
+    model_config = SettingsConfigDict(env_prefix="KONOMI_DATABASE_")
+
+    url: SecretStr = SecretStr("")
+    """PostgreSQL that keeps what rater, trainer and nights know, "postgresql://USER@HOST:5432/DATABASE"; needs the
+    extra `postgres`. A password may stand after the user, or where PostgreSQL's own tools look for it (PGPASSFILE).
+    Empty: SQLite, in the folder `databases` of the home. One database keeps one home; another host may take it over."""
 
 
 def _table(path: Path, name: str) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import ipaddress
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from konomi.settings import DatabaseSettings as DatabaseSettings
 from konomi.settings import KonomiSettings
 
 MIB = 1024 * 1024
@@ -119,16 +120,3 @@ class StoreSettings(KonomiSettings):
 
     min_free_bytes: int = Field(default=64 * MIB, ge=0)
     """Space kept free on the store's disk, so that labels can still be written when images fill it."""
-
-
-class DatabaseSettings(KonomiSettings):
-    """Where rows live."""
-
-    toml_table: ClassVar[str] = "database"
-
-    model_config = SettingsConfigDict(env_prefix="KONOMI_DATABASE_")
-
-    url: SecretStr = SecretStr("")
-    """PostgreSQL that keeps what the rater knows, "postgresql://USER@HOST:5432/DATABASE"; needs the extra `postgres`. A
-    password may stand after the user, or where PostgreSQL's own tools look for it (PGPASSFILE). Empty: SQLite, in the
-    folder `databases` of the home. One database keeps one home."""

@@ -27,14 +27,15 @@ def build(server: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedS
     """Makes the trainer's one service; the heavy libraries are imported once it serves, or by the first call of use."""
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.lazy_value import LazyValue
-    from konomi_chassis.storage.database import open_database
+    from konomi_chassis.settings import DatabaseSettings
+    from konomi_chassis.storage.database import open_for_role
     from konomi_trainer.jobs.progress_board import ProgressBoard
     from konomi_trainer.servicer.listing import ListingRpcs
     from konomi_trainer.settings import TrainerSettings
-    from konomi_trainer.storage.schema import MIGRATIONS
+    from konomi_trainer.storage.schema import SCHEMA
 
     settings = TrainerSettings(home=server.home)
-    engine = open_database(server.home / "databases" / "trainer.sqlite", MIGRATIONS)
+    engine = open_for_role(DatabaseSettings(home=server.home), SCHEMA)
     decoder, board = Decoder(DecodeSettings(home=server.home)), ProgressBoard()
     home = TrainerHome(server.home, store, engine, lambda data: decoder.decode(data).pixels)
     listing, parts = ListingRpcs(engine, board), LazyValue(lambda: _join(settings, home, board))

@@ -11,6 +11,7 @@ from konomi.errors import FailedPrecondition, NotFound
 from konomi.v1 import trainer_pb2 as pb
 from konomi_trainer.data.cache import TensorCache
 
+BOTH_ENGINES = True
 DAY = 86400.0
 
 

@@ -10,15 +10,18 @@ import pytest
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
+from tests.postgresql import Rows
 from tests.trainer.conftest import Bench
 
+BOTH_ENGINES = True
 TASTE = "tastes/default"
 
 
 @pytest.fixture
-def other(bases: Path, tmp_path: Path):
+def other(bases: Path, tmp_path: Path, kept_in: Rows):
     """A trainer on another home with the same base models."""
     shutil.copytree(bases, tmp_path / "other" / "models")
+    kept_in.settings(tmp_path / "other")
     bench = Bench(tmp_path / "other").start()
     yield bench
     bench.stop()

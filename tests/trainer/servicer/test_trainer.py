@@ -13,6 +13,8 @@ from konomi.client import connect
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, KonomiError, NotFound, PermissionDenied
 from konomi.v1 import trainer_pb2 as pb
 from konomi_chassis.auth.authentication import issue_token
+from konomi_trainer.storage.schema import SCHEMA
+from tests.postgresql import Rows, on_both_engines
 from tests.trainer.conftest import Bench
 
 
@@ -41,15 +43,17 @@ def three_models(bases: Path, tmp_path_factory: pytest.TempPathFactory) -> Train
 
 
 @pytest.fixture
-def trained(three_models: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
+def trained(three_models: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: Rows) -> Iterator[Trained]:
     """A running trainer on a copy of that home."""
     monkeypatch.setenv("KONOMI_THREADS", "1")
     place = Path(shutil.copytree(three_models.bench.home, tmp_path / "home"))
+    kept_in.move(place, SCHEMA)
     bench = Bench(place).start()
     yield Trained(bench, three_models.names, three_models.manifest)
     bench.stop()
 
 
+@on_both_engines
 def test_a_run_ends_in_a_model_with_its_lineage(bench: Bench) -> None:
     request = bench.request(bench.manifest())
     request.rater_version, request.night = "r7", "n1"
@@ -85,6 +89,7 @@ def test_the_same_inputs_give_the_same_adapter_in_another_home(bench: Bench, bas
     assert third.adapter_digest != first.adapter_digest
 
 
+@on_both_engines
 def test_a_manifest_and_configuration_train_once(bench: Bench) -> None:
     manifest = bench.manifest()
     request = bench.request(manifest)
@@ -215,6 +220,7 @@ def test_a_full_disk_fails_the_run_and_a_new_request_finishes_it(bench: Bench, m
     assert bench.trained(manifest).training_run == name
 
 
+@on_both_engines
 def test_promotion_and_rollback_walk_the_history(trained: Trained) -> None:
     trainer = trained.bench.client.trainer
     first, second = (trainer.get_model(name=name) for name in trained.names[:2])
@@ -238,6 +244,7 @@ def test_promotion_and_rollback_walk_the_history(trained: Trained) -> None:
     assert current() == []
 
 
+@on_both_engines
 def test_a_rollback_may_go_several_units_back_in_one_transaction(trained: Trained) -> None:
     trainer, names = trained.bench.client.trainer, trained.names
 
@@ -262,6 +269,7 @@ def test_a_rollback_may_go_several_units_back_in_one_transaction(trained: Traine
         back("unit-1")
 
 
+@on_both_engines
 def test_pages_and_tastes(trained: Trained) -> None:
     bench, names, manifest = trained
     trainer = bench.client.trainer

@@ -138,7 +138,7 @@ def _run(
 
     settings, nights = DemoSettings(home=home.root), NightStore(home.root)
     view.beat("services", 0, 0)
-    with nights.lock(), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
+    with nights.hold(), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
         address = session.client.addresses["rater"]
         with SimulatedPerson(home.root, address, file, seed) as person:
             prompts = starter("prompts", "--count", str(settings.prompts), "--seed", str(seed))

@@ -9,6 +9,7 @@ from konomi.v1 import artifact_pb2
 from konomi.v1 import trainer_pb2 as pb
 from konomi.v1.trainer_pb2_grpc import TrainerServiceServicer
 from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.dialects import NO_LIMIT
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import Idempotency
 from konomi_trainer.storage import models
@@ -43,7 +44,7 @@ class SnapshotRpcs(TrainerServiceServicer):
             if earlier is not None:
                 return pb.ImportLineageResponse.FromString(earlier)
             snapshots.restore(connection, taste, tables, replace=request.replace)
-            current = [row.id for row in models.page(connection, taste, 2**62, -1) if row.current]
+            current = [row.id for row in models.page(connection, taste, 2**62, NO_LIMIT) if row.current]
             reply = pb.ImportLineageResponse(
                 models=len(tables["models"]), current=f"models/{current[0]}" if current else ""
             )

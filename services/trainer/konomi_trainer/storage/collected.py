@@ -91,8 +91,9 @@ def _kinds(connection: Connection) -> dict[str, str]:
     rows = connection.execute(
         text(
             "SELECT c.adapter_digest AS digest,"
-            " MAX(c.adapter_digest IN (SELECT adapter_digest FROM models)) AS model,"
-            " MAX(r.state <> :succeeded) AS unfinished, MAX(g.run IS NOT NULL) AS collected"
+            " MAX(CASE WHEN c.adapter_digest IN (SELECT adapter_digest FROM models) THEN 1 ELSE 0 END) AS model,"
+            " MAX(CASE WHEN r.state <> :succeeded THEN 1 ELSE 0 END) AS unfinished,"
+            " MAX(CASE WHEN g.run IS NOT NULL THEN 1 ELSE 0 END) AS collected"
             " FROM training_checkpoints AS c JOIN training_runs AS r ON r.id = c.run"
             " LEFT JOIN collected_checkpoints AS g ON g.run = c.run AND g.step = c.step"
             " WHERE c.adapter_digest <> '' GROUP BY c.adapter_digest"
@@ -119,8 +120,8 @@ def _still_superseded(connection: Connection, digests: list[str]) -> list[str]:
 def _record(connection: Connection, digest: str, size: int, policy: str, now: float) -> None:
     connection.execute(
         text(
-            "INSERT OR IGNORE INTO collected_checkpoints SELECT run, step, adapter_digest, :bytes, :policy, :now"
-            " FROM training_checkpoints WHERE adapter_digest = :digest"
+            "INSERT INTO collected_checkpoints SELECT run, step, adapter_digest, :bytes, :policy, :now"
+            " FROM training_checkpoints WHERE adapter_digest = :digest ON CONFLICT DO NOTHING"
         ),
         {"digest": digest, "bytes": size, "policy": policy, "now": now},
     )

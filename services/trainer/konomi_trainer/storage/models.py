@@ -85,7 +85,10 @@ def promote(connection: Connection, model: ModelRow, metrics: Mapping[str, float
         before = _current(connection, model.taste)
         sequence = _log(connection, model.taste, "promote", model.id, before.promotion if before else None, now)
         connection.execute(
-            text("INSERT OR REPLACE INTO current_models VALUES (:taste, :model, :promotion)"),
+            text(
+                "INSERT INTO current_models VALUES (:taste, :model, :promotion)"
+                " ON CONFLICT (taste) DO UPDATE SET model = excluded.model, promotion = excluded.promotion"
+            ),
             {"taste": model.taste, "model": model.id, "promotion": sequence},
         )
     return replace(model, metrics=merged, current=True)

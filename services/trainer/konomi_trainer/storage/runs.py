@@ -173,8 +173,10 @@ def publish(connection: Connection, name: str, checkpoint: Published) -> None:
     """Adds a published checkpoint of a run, or puts it in the place of one of the same step."""
     connection.execute(
         text(
-            "INSERT OR REPLACE INTO training_checkpoints (run, step, loss, validation_loss, adapter_digest,"
-            " sheet_digest) VALUES (:run, :step, :loss, :validation_loss, :adapter_digest, :sheet_digest)"
+            "INSERT INTO training_checkpoints (run, step, loss, validation_loss, adapter_digest, sheet_digest)"
+            " VALUES (:run, :step, :loss, :validation_loss, :adapter_digest, :sheet_digest)"
+            " ON CONFLICT (run, step) DO UPDATE SET loss = excluded.loss, validation_loss = excluded.validation_loss,"
+            " adapter_digest = excluded.adapter_digest, sheet_digest = excluded.sheet_digest"
         ),
         {"run": name, **{key: value for key, value in vars(checkpoint).items() if key != "adapter_collected"}},
     )

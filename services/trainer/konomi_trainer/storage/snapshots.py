@@ -104,10 +104,10 @@ class LineageSnapshots:
                         "or in another home",
                         reason="MODELS_EXIST",
                     )
-        first = connection.execute(text("SELECT COALESCE(MAX(sequence), 0) FROM promotions")).scalar_one()
+        given: dict[int, int] = {}
         try:
             for table in CARRIED:
-                _insert(connection, table, tables[table], int(first))
+                _insert(connection, table, tables[table], given)
             for row in tables["models"]:
                 models.get(connection, row["id"])
         except (SQLAlchemyError, OverflowError, ValueError, TypeError, KeyError) as error:
@@ -136,18 +136,21 @@ def _count(tables: Tables) -> None:
         del row["sequence"]
 
 
-def _insert(connection: Connection, table: str, rows: list[Row], first: int) -> None:
-    """Inserts rows; promotions go on from the number `first`."""
+def _insert(connection: Connection, table: str, rows: list[Row], given: dict[int, int]) -> None:
+    """Inserts rows; `given` learns by which number the database knows each promotion."""
     if table == "promotions":
         for row in rows:
-            before = None if row["before"] is None else first + row["before"]
-            connection.execute(
-                text("INSERT INTO promotions VALUES (:sequence, :taste, :action, :model, :before, :time)"),
-                {**row, "sequence": first + row["sequence"], "before": before},
+            number = connection.execute(
+                text(
+                    "INSERT INTO promotions (taste, action, model, before, time)"
+                    " VALUES (:taste, :action, :model, :before, :time) RETURNING sequence"
+                ),
+                {**row, "before": None if row["before"] is None else given[row["before"]]},
             )
+            given[row["sequence"]] = int(number.scalar_one())
         return
     if table == "current_models":
-        rows = [{**row, "promotion": first + row["promotion"]} for row in rows]
+        rows = [{**row, "promotion": given[row["promotion"]]} for row in rows]
     rows_file.insert_rows(connection, table, rows)
 
 

@@ -113,12 +113,13 @@ def start(
 
 @app.command()
 def resume(as_json: Json = False) -> None:
-    """Go on with the unfinished night.
+    """Go on with the unfinished night; where [database] url is set, also with one that another host left when it died.
 
     Example: konomi night resume
     """
     home = Home.locate()
     nights = NightStore(home.root)
+    nights.refresh(note)
     _warn(nights)
     night = nights.unfinished()
     if night is None:
@@ -161,7 +162,7 @@ def stop(
     if nights.runner() is not None:
         nights.ask_to_stop(night)
         note(text("stopping after the step under way…"))
-    with nights.lock(seconds):
+    with nights.hold(seconds, note):
         if abandon and nights.unfinished() == night:
             abandoned = Reason(name=StateName.ABANDONED.value, numbers={})
             nights.write(night, nights.state(night).changed(state=StateName.ABANDONED, reason=abandoned))
@@ -224,7 +225,7 @@ def _run(home: Home, asked: NightRequest, as_json: bool, anyway: bool = True) ->
     nights, language = NightStore(home.root), catalogue.language()
     receivers(NotifySettings(home=home.root))  # an address that cannot work is refused tonight, not in the morning
     reading = runner.read_ahead()
-    with nights.lock(), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
+    with nights.hold(say=note), stop_signals() as stopped, open_session(home, stopped.is_set) as session:
         reading.join()
         from konomi.night.engine.rebuild import mend
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -29,6 +30,7 @@ from konomi.night.gateway.services import NightServices
 from konomi.night.records.journal import Occurrences, StepJournal
 from konomi.night.records.request import NightRequest
 from konomi.night.records.sealed import set_aside
+from konomi.night.records.shared import WORKFLOWS
 from konomi.night.records.state import ENDED, NightState, Reason, Record, Served, StateName
 from konomi.night.records.store import NightStore
 
@@ -96,6 +98,9 @@ class Watchdog:
             return bool(self._limit) and self._clock() - self._last > self._limit
 
 
+EXECUTOR = "local"
+"""Name under which dbos takes pending nights up again: one for all hosts, since a lock lets only one of them run."""
+
 DONE = ("SUCCESS", "ERROR")
 """States of a workflow dbos runs no more."""
 
@@ -144,7 +149,7 @@ class NightWorkflow:
         self.leaving = threading.Event()
         self.outcome: NightState | Interrupted | None = None
         self._steps, self._key = Occurrences(), ""
-        self.journal = StepJournal(nights.folder / self.request.id, SCHEMA)
+        self.journal = StepJournal(nights.folder / self.request.id, SCHEMA, partial(nights.share_step, self.request.id))
         self.watchdog = Watchdog(steps.settings.stall_seconds)
         self._show, steps.beat = steps.beat, self._beat
 
@@ -295,10 +300,13 @@ class NightWorkflow:
         return shutil.disk_usage(self.nights.home).free / 2**30
 
     def _launch(self) -> None:
-        path = database_of(self.nights.home)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clear_damage(path)
-        DBOS(config=configuration(path))
+        if self.nights.database:
+            DBOS(config=shared_configuration(self.nights.database))
+        else:
+            path = database_of(self.nights.home)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            clear_damage(path)
+            DBOS(config=configuration(path))
         self._registered = DBOS.workflow(name="night", max_recovery_attempts=None)(self._entry())
         DBOS.launch()
         DBOS.register_queue(QUEUE, global_concurrency=1, polling_interval_sec=LOOK_SECONDS)
@@ -383,8 +391,18 @@ def configuration(path: Path) -> DBOSConfig:
         "system_database_url": f"sqlite:///{quote(str(path))}",
         "serializer": DBOSPortableJSONSerializer(),
         "application_version": SCHEMA,
-        "executor_id": "local",
+        "executor_id": EXECUTOR,
         "enable_otlp": False,
         "log_level": "CRITICAL",
         "notification_listener_polling_interval_sec": 0.5,
+    }
+
+
+def shared_configuration(url: str) -> DBOSConfig:
+    """Returns the settings of dbos where hosts share a database: the same, in a schema of its own."""
+    return {
+        **configuration(Path()),
+        "system_database_url": url,
+        "dbos_system_schema": WORKFLOWS,
+        "use_listen_notify": False,
     }

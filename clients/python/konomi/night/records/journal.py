@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,16 @@ class Occurrences:
 class StepJournal:
     """The journal of one night; one process writes it."""
 
-    def __init__(self, folder: Path, schema: str) -> None:
-        """Takes the night's folder and the schema of its steps; lines of another schema are kept apart."""
-        self._path, self._schema = folder / NAME, schema
+    def __init__(
+        self, folder: Path, schema: str, also: Callable[[int, bytes], None] = lambda _number, _line: None
+    ) -> None:
+        """Takes the night's folder, the schema of its steps, and who else keeps each line, by its number from 0.
+
+        Lines of another schema are kept apart.
+        """
+        self._path, self._schema, self._also = folder / NAME, schema, also
         self._entries: dict[str, Json] | None = None
+        self._count = 0
         self.foreign = False
 
     def get(self, step: str) -> Json | None:
@@ -53,14 +59,18 @@ class StepJournal:
 
         Raises:
             OSError: the disk is full, or the folder cannot be written.
+            Unavailable: who else keeps it cannot be reached.
         """
         entries = self._read()
         if step in entries:
             return
+        line = _line(self._schema, step, envelope)
         with open(self._path, "ab") as file:
-            file.write(_line(self._schema, step, envelope))
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        self._also(self._count, line)
+        self._count += 1
         entries[step] = json.loads(canonical(envelope))
 
     def _read(self) -> dict[str, Json]:
@@ -69,12 +79,12 @@ class StepJournal:
             if os.path.lexists(self._path) and not self._path.is_file():
                 set_aside(self._path)
             data = self._path.read_bytes() if self._path.exists() else b""
-            self._entries, sound = {}, 0
+            self._entries, self._count, sound = {}, 0, 0
             for line in data.splitlines(keepends=True):
                 entry = _entry(line)
                 if entry is None:
                     break
-                sound += len(line)
+                sound, self._count = sound + len(line), self._count + 1
                 if entry["schema"] == self._schema:
                     self._entries[entry["step"]] = entry["envelope"]
                 else:

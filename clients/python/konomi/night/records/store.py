@@ -16,7 +16,7 @@ from konomi import errors
 from konomi.files import LOOK_SECONDS, derived_id, is_locked
 from konomi.i18n.catalogue import text
 from konomi.night.alarms import Alarm
-from konomi.night.records import sealed
+from konomi.night.records import levelling, sealed, shared
 from konomi.night.records import trial as trials
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED as ENDED
@@ -53,6 +53,7 @@ class NightStore:
         self._clock = clock
         self._orders: dict[str, tuple[tuple[int, ...], Order | None]] = {}
         self._tastes: dict[str, object] = {}
+        self._shared: shared.SharedRecords | None = None
 
     def request(self, night: str) -> NightRequest:
         """Returns a night's request.
@@ -154,6 +155,7 @@ class NightStore:
         (self.folder / request.id).mkdir(parents=True, exist_ok=True)
         self.write(request.id, state)
         sealed.write(self._request(request.id), asdict(request))  # from now on there is such a night
+        self._share(request.id, levelling.FILES)
 
     def write(self, night: str, state: NightState | Mapping[str, object]) -> None:
         """Writes what has happened so far; number and hour of its beginning stay those on record."""
@@ -161,6 +163,8 @@ class NightStore:
         recorded = self.state(night)
         kept = {name: getattr(recorded, name) for name in ("sequence", "began") if getattr(recorded, name)}
         sealed.write(self._night(night), written.changed(**kept).plain())
+        if self._request(night).exists():
+            self._share(night, levelling.STATES)
 
     def state(self, night: str) -> NightState:
         """Returns what has happened so far; a night without a record is new, one with a damaged record "damaged"."""
@@ -384,6 +388,48 @@ class NightStore:
         if night not in self._tastes:
             self._tastes[night] = _taste(self._request(night))
         return self._tastes[night]
+
+    @contextmanager
+    def hold(self, seconds: float = 0, say: Callable[[str], None] = lambda _sentence: None) -> Iterator[None]:
+        """Holds the lock, and where [database] url is set the one all hosts of that database share.
+
+        Every record is then the newest any of them left, and each that is written is kept there too.
+
+        Raises:
+            FailedPrecondition: another process runs a night in this home, or another host does.
+            Unavailable: the database cannot be reached.
+        """
+        url = shared.address_of(self.home)
+        with self.lock(seconds):
+            if not url:
+                yield
+                return
+            with shared.held(url, say) as self._shared:
+                try:
+                    levelling.level(self.folder, self._shared)
+                    yield
+                finally:
+                    self._shared = None
+
+    def refresh(self, say: Callable[[str], None] = lambda _sentence: None) -> None:
+        """Takes in what other hosts of the same database left of their nights. Raises what `hold` raises."""
+        if shared.address_of(self.home):
+            with self.hold(say=say):
+                return
+
+    @property
+    def database(self) -> str:
+        """URL of the database the nights are held in; empty where they are held in this home alone."""
+        return self._shared.url if self._shared is not None else ""
+
+    def share_step(self, night: str, number: int, line: bytes) -> None:
+        """Keeps a line of a night's journal in the database too, where the nights are held there."""
+        if self._shared is not None:
+            self._shared.keep_steps(night, number, [line])
+
+    def _share(self, night: str, names: tuple[str, ...]) -> None:
+        if self._shared is not None:
+            levelling.send(self.folder / night, self._shared, names)
 
     def _request(self, night: str) -> Path:
         return self.folder / night / "request.json"

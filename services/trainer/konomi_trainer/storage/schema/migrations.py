@@ -1,6 +1,6 @@
-"""The tables of trainer.sqlite: runs and models in one file, so that both change in one transaction."""
+"""The numbered migrations that make trainer.sqlite: runs and models in one file, so both change in one transaction."""
 
-from konomi_chassis.storage.database import Migration
+from konomi_chassis.storage.schema import Migration
 
 MIGRATIONS = (
     Migration(

@@ -1,0 +1,194 @@
+"""The records of nights in PostgreSQL, beside the files of each host: what another host needs to go on with a night.
+
+The files of a home stay what is read and written; whoever runs a night holds one lock in the database and copies each
+record there before it is believed. All is written through the very session that holds the lock: a host that lost it
+can write nothing more. The workflow of dbos lies in the same database, so no finished step is done again elsewhere.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from konomi import errors
+from konomi.i18n.catalogue import text
+from konomi.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    import psycopg
+
+WORKFLOWS = "konomi_nights_dbos"
+"""The schema in which dbos keeps the steps."""
+LOCK = "konomi_nights"
+TABLES = (
+    "CREATE SCHEMA IF NOT EXISTS konomi_nights",
+    "CREATE TABLE IF NOT EXISTS konomi_nights.holder (one INT PRIMARY KEY CHECK (one = 1), host TEXT NOT NULL)",
+    "INSERT INTO konomi_nights.holder VALUES (1, '') ON CONFLICT DO NOTHING",
+    "CREATE TABLE IF NOT EXISTS konomi_nights.records "
+    "(night TEXT, name TEXT, content BYTEA NOT NULL, PRIMARY KEY (night, name))",
+    "CREATE TABLE IF NOT EXISTS konomi_nights.steps "
+    "(night TEXT, number BIGINT, line BYTEA NOT NULL, PRIMARY KEY (night, number))",
+)
+SESSION = "-c lock_timeout=5s -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3"
+"""A host that died gives its lock up within fifteen seconds, as with what the services hold."""
+HOST_SECONDS = 20.0
+"""How long whoever wants to run a night waits for another host's lock: longer than a dead host keeps it."""
+LOOK_SECONDS = 0.2
+ON_THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
+
+
+def address_of(home: Path) -> str:
+    """Returns the URL of the database that keeps the nights of a home, encrypted off this machine; "" for none.
+
+    Raises:
+        FailedPrecondition: it is no URL of PostgreSQL, or the driver is not installed.
+    """
+    url = DatabaseSettings(home=home).url.get_secret_value()
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        host, query = parts.hostname, parse_qs(parts.query)
+    except ValueError:
+        parts, host, query = urlsplit(""), None, {}
+    if parts.scheme not in ("postgresql", "postgres", "postgresql+psycopg") or len(parts.path) < 2:
+        why = text("[database] url names no PostgreSQL database; expected postgresql://USER@HOST:5432/DATABASE")
+        raise errors.FailedPrecondition(why, reason="DATABASE_URL_INVALID")
+    if find_spec("psycopg") is None:
+        why = text("[database] url names PostgreSQL, whose driver is not installed: pip install 'konomi[postgres]'")
+        raise errors.FailedPrecondition(why, reason="MISSING_EXTRA")
+    if host not in ON_THIS_MACHINE and "sslmode" not in query:
+        url += ("&" if parts.query else "?") + "sslmode=require"
+    return f"postgresql://{url.partition('://')[2]}"
+
+
+class SharedRecords:
+    """The records in the database, for the one process that holds its lock.
+
+    Attributes:
+        url: of the database.
+    """
+
+    def __init__(self, url: str, session: "psycopg.Connection[Any]") -> None:
+        self.url, self._session = url, session
+        self._turn = threading.Lock()  # transactions of two threads must not nest
+
+    def nights(self) -> set[str]:
+        """Returns the ids of all nights another host would know of."""
+        rows = self._run("SELECT night FROM konomi_nights.records WHERE name = 'request.json'")
+        return {str(night) for (night,) in rows}
+
+    def records(self, night: str) -> dict[str, bytes]:
+        """Returns the files of a night by name."""
+        rows = self._run("SELECT name, content FROM konomi_nights.records WHERE night = %s", night)
+        return {str(name): bytes(content) for name, content in rows}
+
+    def steps(self, night: str) -> list[bytes]:
+        """Returns the lines of a night's journal, in order."""
+        rows = self._run("SELECT line FROM konomi_nights.steps WHERE night = %s ORDER BY number", night)
+        return [bytes(line) for (line,) in rows]
+
+    def keep(self, night: str, files: Mapping[str, bytes]) -> None:
+        """Keeps files of a night, all of them or none; committed when this returns."""
+        with self._telling(), self._session.transaction():
+            for name, content in files.items():
+                self._session.execute(
+                    "INSERT INTO konomi_nights.records VALUES (%s, %s, %s)"
+                    " ON CONFLICT (night, name) DO UPDATE SET content = excluded.content",
+                    (night, name, content),
+                )
+
+    def keep_steps(self, night: str, first: int, lines: Sequence[bytes]) -> None:
+        """Keeps lines of a night's journal from a number on, whatever stood there; committed when this returns."""
+        with self._telling(), self._session.transaction():
+            self._session.execute("DELETE FROM konomi_nights.steps WHERE night = %s AND number >= %s", (night, first))
+            for number, line in enumerate(lines, start=first):
+                self._session.execute("INSERT INTO konomi_nights.steps VALUES (%s, %s, %s)", (night, number, line))
+
+    def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._telling():
+            return self._session.execute(query, values).fetchall()  # type: ignore[arg-type]
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Says in a sentence that the database is away, and with it the lock."""
+        import psycopg
+
+        try:
+            with self._turn:
+                yield
+        except psycopg.OperationalError as error:
+            raise away(error) from error
+
+
+def away(error: Exception) -> errors.Unavailable:
+    """Returns the error of a database that does not answer."""
+    why = " ".join(str(error).split())
+    message = text("the night's records in PostgreSQL cannot be reached: {why}; the same command goes on", why=why)
+    return errors.Unavailable(message, reason="DATABASE_UNREACHABLE", retry_after=5.0)
+
+
+@contextmanager
+def held(url: str, say: Callable[[str], None], seconds: float = HOST_SECONDS) -> Iterator[SharedRecords]:
+    """Holds the database's nights for this process; the server frees them when it dies, and soon after its host died.
+
+    Args:
+        url: of the database.
+        say: is told once where it has to wait for another host.
+        seconds: how long it waits.
+
+    Raises:
+        FailedPrecondition: another host runs a night (reason NIGHT_RUNNING).
+        Unavailable: the database cannot be reached.
+    """
+    import psycopg
+
+    try:
+        session = psycopg.connect(
+            url, autocommit=True, connect_timeout=10, options=SESSION, application_name="konomi_nights"
+        )
+    except psycopg.OperationalError as error:
+        raise away(error) from error
+    with session:
+        _take(session, say, seconds)
+        yield SharedRecords(url, session)
+
+
+def _take(session: "psycopg.Connection[Any]", say: Callable[[str], None], seconds: float) -> None:
+    import psycopg
+
+    deadline, told = time.monotonic() + seconds, False
+    try:
+        while not _got(session):
+            if time.monotonic() >= deadline:
+                message = text(
+                    "Another host, {host}, runs a night on this database; `konomi night status` there shows it. "
+                    "Where that host died, its lock goes within half a minute: try again.",
+                    host=_holder(session),
+                )
+                raise errors.FailedPrecondition(message, reason="NIGHT_RUNNING")
+            if not told:
+                told, host = True, _holder(session)
+                say(text("waiting for the host {host}, which holds the nights of this database…", host=host))
+            time.sleep(LOOK_SECONDS)
+        for statement in TABLES:
+            session.execute(statement)  # type: ignore[arg-type]
+        session.execute("UPDATE konomi_nights.holder SET host = %s", (socket.gethostname(),))
+    except psycopg.OperationalError as error:
+        raise away(error) from error
+
+
+def _got(session: "psycopg.Connection[Any]") -> bool:
+    row = session.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (LOCK,)).fetchone()
+    return bool(row and row[0])
+
+
+def _holder(session: "psycopg.Connection[Any]") -> str:
+    there = session.execute("SELECT to_regclass('konomi_nights.holder')").fetchone()
+    row = session.execute("SELECT host FROM konomi_nights.holder").fetchone() if there and there[0] else None
+    return str(row[0]) if row and row[0] else "?"
